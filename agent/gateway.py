@@ -326,13 +326,13 @@ class Gateway:
         """
         reception = self.reception_open()
         if self.steering is not None:
-            reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.desk.take))
+            reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.orders.take))
         await self.ask_disk()
         answer = await reception.accept(raw, via)
         # of what a person brings only an order says that the centre lives
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]
         if self.steering is not None and lives and not answer.get("again"):
-            self.steering.keeper.heard()
+            self.steering.controller.heard()
         await self.registry_changed()
         return answer | ({"report": self.mapped()} if answer.get("typ") == MAP else {})
 

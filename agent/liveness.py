@@ -43,10 +43,14 @@ def _rounds(house: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
             turned = max(line.poller.turned, line.link.turned)
             yield f"reading line {name}", LINE_WITHIN, turned
     if house.steering is not None:
-        keeper = house.steering.keeper
-        for name, looked in keeper.looked.items():
-            if name in keeper.fits and not parked(f"control {name}"):
-                yield f"looking after control {name}", CONTROL_WITHIN, max(looked, keeper.turned)
+        controller = house.steering.controller
+        for name, looked in controller.looked.items():
+            if name in controller.controls and not parked(f"control {name}"):
+                yield (
+                    f"looking after control {name}",
+                    CONTROL_WITHIN,
+                    max(looked, controller.turned),
+                )
     for name, outlet in house.outlets.items():
         if not outlet.thread.stalled(now):
             flush = house.config.spool.flush

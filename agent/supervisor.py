@@ -133,7 +133,7 @@ class Running:
     def start_controls(self) -> None:
         """Look after each control, one by one."""
         if self.house.steering is not None:
-            for name, run in self.house.steering.keeper.rounds().items():
+            for name, run in self.house.steering.controller.rounds().items():
                 if not self.jobs.runs(name):
                     self.jobs.start(name, run)
 

@@ -34,7 +34,7 @@ from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.link import Link
 from agent.model import Point
-from agent.steering.setup import plug_of
+from agent.steering.setup import access_to
 from agent.storage import Storage
 from agent.trust.sign import Signer, new_jti
 from agent.trust.signer import Member
@@ -116,25 +116,25 @@ async def bench(folder: Path) -> None:
         )
         writer = await stack.enter_async_context(opening)
         journal = writer.journal
-        world = ControlDependencies(
+        dependencies = ControlDependencies(
             now=moment, zone=ZoneInfo("Europe/Paris"), look=lambda _device, _point: None,
-            plug=lambda place, slot: plug_of(link, place, slot),
+            access=lambda place, slot: access_to(link, place, slot),
             save=writer.save, note=writer.note, read=writer.call,
         )  # fmt: skip
-        keeper = Controller(journal, world, fits)
+        control_loop = Controller(journal, dependencies, fits)
         for fit in fits.values():
             memo = replace(journal.memo(fit.key), tested="v1", swept=True)
             await writer.save(Transaction(memos=[(fit.key, memo)]))
-        desk = Orders(keeper, writer.call)
-        await desk.take(verify(grant(), known()))
-        keeping = asyncio.create_task(keeper.run())
+        orders = Orders(control_loop, writer.call)
+        await orders.take(verify(grant(), known()))
+        keeping = asyncio.create_task(control_loop.run())
         stack.callback(keeping.cancel)
         await asyncio.sleep(0.2)
-        await one_after_the_other(link, keeper, desk)
-        await all_at_once(there, keeper, desk)
+        await one_after_the_other(link, control_loop, orders)
+        await all_at_once(there, control_loop, orders)
 
 
-async def one_after_the_other(link: Link, keeper: Controller, desk: Orders) -> None:
+async def one_after_the_other(link: Link, controller: Controller, orders: Orders) -> None:
     taken, bus = [], []
     point = Point("boiler", "offset-0", "1201", "analog-value,0", 0, writable=True)
     for n in range(ORDERS):
@@ -149,9 +149,9 @@ async def one_after_the_other(link: Link, keeper: Controller, desk: Orders) -> N
         name = f"offset-{n}"
         raw = order(name)
         began = time.perf_counter()
-        await desk.take(verify(raw, known()))
+        await orders.take(verify(raw, known()))
         while not any(row.control == name and row.phase is Phase.APPLIED for row in
-                      keeper.journal.rows.values()):  # fmt: skip
+                      controller.journal.records.values()):  # fmt: skip
             await asyncio.sleep(0)
         taken.append(time.perf_counter() - began)
     print(f"{ORDERS} orders, one after the other, each from its bytes to its value read back")
@@ -159,12 +159,12 @@ async def one_after_the_other(link: Link, keeper: Controller, desk: Orders) -> N
     print(f"  the same five requests alone {statistics.median(bus) * 1000:6.1f} ms")
 
 
-async def all_at_once(there: object, keeper: Controller, desk: Orders) -> None:
+async def all_at_once(there: object, controller: Controller, orders: Orders) -> None:
     names = [f"offset-{n}" for n in range(ORDERS, ASSETS)] + [f"offset-{n}" for n in range(ORDERS)]
     began = time.perf_counter()
-    await desk.take(verify(order(*names, value=-1.0), known()))
+    await orders.take(verify(order(*names, value=-1.0), known()))
     while sum(row.phase is Phase.APPLIED and row.target == Decimal(-1) for row in
-              keeper.journal.rows.values()) < ASSETS:  # fmt: skip
+              controller.journal.records.values()) < ASSETS:  # fmt: skip
         await asyncio.sleep(0.001)
     held = time.perf_counter() - began
     standing = [there.there("analog-value", n).priorityArray[12].real for n in range(ASSETS)]
@@ -173,9 +173,9 @@ async def all_at_once(there: object, keeper: Controller, desk: Orders) -> None:
     await asyncio.sleep(20)
     cpu = time.process_time() - cpu
     began = time.perf_counter()
-    await keeper.let_go("the bench ends", names)
+    await controller.release_controls("the bench ends", names)
     gone = time.perf_counter() - began
-    assert not keeper.journal.rows
+    assert not controller.journal.records
     print(f"{ASSETS} held at once by one order: {held * 1000:.0f} ms until the last was read back,")
     print(f"  {cpu / 20 * 100:.2f} % of a core to hold them (with the pretend controller in it),")
     print(f"  {gone * 1000:.0f} ms until the last was given back and confirmed")

@@ -29,7 +29,7 @@ from agent.i18n import N_
 from agent.units import spoken
 
 if TYPE_CHECKING:
-    from agent.control.releaser import Given
+    from agent.control.releaser import ReleaseResult
 
 app = typer.Typer(
     no_args_is_help=True, help="Show controls and what is in force; stop, test and authorize them."
@@ -186,7 +186,7 @@ def _owns(state: Path) -> bool:
         return True
 
 
-def given_back(folder: Path, *, limits: bool) -> list[Given]:
+def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     """Release all holds in the journal of a stopped agent; return the outcome of each.
 
     The disk is only read, because it may be read-only, failing, full or frozen. If it cannot be
@@ -197,7 +197,7 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
 
     from agent.clock import monotonic, seconds
     from agent.control.journal_copy import JournalCopy
-    from agent.control.releaser import Given, known_rows, release_all
+    from agent.control.releaser import ReleaseResult, open_records, release_all
     from agent.control.stamps import Moment
     from agent.state import owned_unwritten
     from agent.steering.setup import FILE
@@ -219,7 +219,7 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
                 if not copy.lock():
                     raise Refused(f"{folder} is in use by another process")
             try:
-                journal, readable = known_rows(folder / FILE, copy, now, READ_WITHIN)
+                journal, readable = open_records(folder / FILE, copy, now, READ_WITHIN)
                 # nothing may be held without a journal: on a failing disk no limit stays in force
                 limits = limits or not readable or is_read_only(folder)
                 doing = release_all(journal, copy, now, WITHIN - READ_WITHIN, limits=limits)
@@ -230,7 +230,7 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
         raise Refused(f"{error}; {hint}") from error
     # the copy in /run may lack holds that only the journal has: exit status 1, not success
     if not readable:
-        released.append(Given("the journal", done=False, words=UNREADABLE))
+        released.append(ReleaseResult("the journal", done=False, words=UNREADABLE))
     return released
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.control.configured_control import ConfiguredControl
-from agent.control.hold_record import Dog, WriteTarget
+from agent.control.hold_record import WatchdogTarget, WriteTarget
 from agent.control.settings import split
 from agent.drivers import family
 
@@ -59,7 +59,10 @@ def _fitted(config: Config, name: str) -> ConfiguredControl:
     where = place(config, control.point)
     ours = slots(config, where)
     restore = control.restore if isinstance(control.restore, Decimal) else None
-    speaks_for = f"{where}{ours}{control.restore}{control.device_watchdog}"
+    # Earlier versions called WriteTarget `Place`. With another text, each control that was tested
+    # before an upgrade would count as untested, and refuse every order.
+    target = str(where).replace("WriteTarget(", "Place(", 1)
+    speaks_for = f"{target}{ours}{control.restore}{control.device_watchdog}"
     return ConfiguredControl(
         modality=config.modality(name),
         place=where,
@@ -67,7 +70,7 @@ def _fitted(config: Config, name: str) -> ConfiguredControl:
         restore=restore,
         fingerprint=hashlib.sha256(speaks_for.encode()).hexdigest()[:16],
         fallback=control.device_watchdog.fallback,
-        dog=_dog(config, control),
+        watchdog=_watchdog(config, control),
         shown=_shown(config, control),
     )
 
@@ -80,13 +83,15 @@ def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:
     return found
 
 
-def _dog(config: Config, control: Control) -> Dog | None:
+def _watchdog(config: Config, control: Control) -> WatchdogTarget | None:
     """The device's own watchdog, where the control or the device's profile names its register."""
     said = control.device_watchdog
     if said.of_profile:
         own = config.watchdog(split(control.point)[0])
         assert own is not None, "the check refuses a profile without one"
-        return Dog(_place(config, own.point), own.timeout, own.pause, _place(config, own.fallback))
+        return WatchdogTarget(
+            _place(config, own.point), own.timeout, own.pause, _place(config, own.fallback)
+        )
     if said.point is None or said.timeout is None:
         return None
     at = place(config, said.point)
@@ -95,4 +100,4 @@ def _dog(config: Config, control: Control) -> Dog | None:
     if known is not None and known.point.name == at.point:
         held, unit = known.fallback, known.fallback.unit
         fallback = replace(at, point=held.name, at=held.at, unit=unit, scale=str(held.scale))
-    return Dog(at, Decimal(str(said.timeout)), said.timeout / 2, fallback)
+    return WatchdogTarget(at, Decimal(str(said.timeout)), said.timeout / 2, fallback)

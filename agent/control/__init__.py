@@ -1,1 +1,1 @@
-"""Demand response: what was authorized, as far as agreed, and always given back."""
+"""Demand response: what was authorized, as far as agreed, and always released."""

@@ -1,4 +1,7 @@
-"""A line that nobody keeps open: opened for each request, as the journal says how."""
+"""A line that is opened for each request, with the driver and settings that the journal stores.
+
+It is used where the agent does not run, or where the line is no longer configured.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,25 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def opened(name: str, settings: str) -> AsyncIterator[LineAccess]:
-    """Open a line by its driver's name and its settings in JSON. Raises LinkLost if it cannot."""
+    """Open a line by its driver's name and its settings in JSON.
+
+    Raises LinkLost if this version does not know the driver or its settings, or if the line cannot
+    be opened.
+    """
     if name not in DRIVERS:
-        raise LinkLost(f"this version knows no driver {name}")
-    found = driver(name)
+        raise LinkLost(f"this version has no driver {name}")
+    driver_type = driver(name)
     try:
-        wanted = found.Settings.model_validate_json(settings)
+        line_settings = driver_type.Settings.model_validate_json(settings)
     except ValidationError as error:
-        raise LinkLost(f"settings of {name} that this version cannot read: {error}") from error
-    async with found.open(wanted) as bus:
+        raise LinkLost(f"this version cannot read the settings of {name}: {error}") from error
+    async with driver_type.open(line_settings) as bus:
+        # each driver has the methods of `LineAccess`
         yield cast("LineAccess", bus)
 
 
 class AdHocLink:
-    """See the module."""
+    """A `LineAccess` that opens its line for each request."""
 
     def __init__(self, name: str, settings: str) -> None:
         self._name, self._settings = name, settings

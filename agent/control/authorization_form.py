@@ -1,4 +1,7 @@
-"""`gardien control sheet`: what an assembly and an operator sign, in French and English. Pure."""
+"""`gardien control sheet`: the page that an assembly and an operator sign, in French and English.
+
+It states what was agreed for one control. Pure (rules H31, H33).
+"""
 
 from __future__ import annotations
 
@@ -36,156 +39,177 @@ ACTIONS_FR = {
 
 
 WIDTH = 80
-"""columns; it is printed"""
+"""columns of the printed page"""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationForm:
-    """The same page twice."""
+    """The page of one control in both languages."""
 
     name: str
     french: str
     english: str
 
 
-def sheet(building: str, options: Control, agreed: Modality, *, array: bool) -> AuthorizationForm:
-    """What is agreed for one control, what stops it, what each loss means, and what risk stays."""
+def sheet(building: str, options: Control, modality: Modality, *, array: bool) -> AuthorizationForm:
+    """Write the page: what was agreed, what stops it, what each loss means, and which risk remains.
+
+    `array`: the device has a priority array (BACnet), so our value has a slot of its own.
+    """
     return AuthorizationForm(
-        agreed.name,
-        _page(_french(building, options, agreed, array=array)),
-        _page(_english(building, options, agreed, array=array)),
+        modality.name,
+        _page(_french(building, options, modality, array=array)),
+        _page(_english(building, options, modality, array=array)),
     )
 
 
-def _page(rows: list[tuple[str, str]]) -> str:
+def _page(sections: list[tuple[str, str]]) -> str:
     lines = []
-    for title, text in rows:
+    for title, text in sections:
         lines += [title] if title else []
         lines.append(fill(text, WIDTH, initial_indent="    ", subsequent_indent="      "))
     return "\n".join(lines)
 
 
 def _french(
-    building: str, options: Control, agreed: Modality, *, array: bool
+    building: str, options: Control, modality: Modality, *, array: bool
 ) -> list[tuple[str, str]]:
     return [
-        ("Bâtiment et équipement", f"{building} — {agreed.name} ({options.point})"),
-        ("Ce qui peut être modifié", f"{ACTIONS_FR[agreed.action]} : {_range(agreed, fr=True)}"),
-        ("", f"au plus {_long(agreed.limits.duration)} à la fois{_often(agreed, fr=True)}"),
-        *(("", line) for line in _how(options, agreed, fr=True)),
-        *_rows("Garde-fous, vérifiés toutes les 10 s", _guards(agreed, fr=True)),
-        *_rows("Qui doit l'autoriser, tous ensemble", [ROLES_FR[one] for one in agreed.require]),
-        ("", "chacun nomme dans son autorisation qui peut donner les ordres"),
-        *_rows("Comment l'arrêter, tout de suite et sans clé", _stops(options, agreed, fr=True)),
-        *_rows("Ce qui arrive en cas de panne", _losses(agreed, fr=True)),
-        *_rows("Risque qui demeure", _risk(options, agreed, array=array, fr=True)),
-        ("Version de cette page", f"{agreed.version} (elle change avec tout ce qui est convenu)"),
+        ("Bâtiment et équipement", f"{building} — {modality.name} ({options.point})"),
+        (
+            "Ce qui peut être modifié",
+            f"{ACTIONS_FR[modality.action]} : {_range(modality, fr=True)}",
+        ),
+        (
+            "",
+            (
+                f"au plus {_duration(modality.limits.duration)} à la fois"
+                f"{_frequency(modality, fr=True)}"
+            ),
+        ),
+        *(("", line) for line in _conditions(options, modality, fr=True)),
+        *_section("Garde-fous, vérifiés toutes les 10 s", _guards(modality, fr=True)),
+        *_section("Qui doit l'autoriser (tous)", [ROLES_FR[one] for one in modality.require]),
+        ("", "chacun désigne dans son autorisation qui peut donner des ordres"),
+        *_section("Comment l'arrêter immédiatement, sans clé", _stops(options, modality, fr=True)),
+        *_section("Ce qui arrive en cas de panne", _losses(modality, fr=True)),
+        *_section("Risque restant", _risk(options, modality, array=array, fr=True)),
+        ("Version de cette page", f"{modality.version} (elle change avec tout ce qui est convenu)"),
         ("Signatures", "date, nom et qualité : ______________________________"),
     ]
 
 
 def _english(
-    building: str, options: Control, agreed: Modality, *, array: bool
+    building: str, options: Control, modality: Modality, *, array: bool
 ) -> list[tuple[str, str]]:
     return [
-        ("Building and equipment", f"{building} — {agreed.name} ({options.point})"),
-        ("What may be adjusted", f"{agreed.action}: {_range(agreed, fr=False)}"),
-        ("", f"{_long(agreed.limits.duration)} at a time at most{_often(agreed, fr=False)}"),
-        *(("", line) for line in _how(options, agreed, fr=False)),
-        *_rows("Guards, checked every 10 s", _guards(agreed, fr=False)),
-        *_rows("Who must allow it, all of them", [one.replace("_", " ") for one in agreed.require]),
-        ("", "each names in the grant who may give the orders"),
-        *_rows("How to stop it, at once and without any key", _stops(options, agreed, fr=False)),
-        *_rows("What each loss means", _losses(agreed, fr=False)),
-        *_rows("Risk that stays", _risk(options, agreed, array=array, fr=False)),
+        ("Building and equipment", f"{building} — {modality.name} ({options.point})"),
+        ("What may be adjusted", f"{modality.action}: {_range(modality, fr=False)}"),
+        (
+            "",
+            (
+                f"at most {_duration(modality.limits.duration)} at a time"
+                f"{_frequency(modality, fr=False)}"
+            ),
+        ),
+        *(("", line) for line in _conditions(options, modality, fr=False)),
+        *_section("Guards, checked every 10 s", _guards(modality, fr=False)),
+        *_section(
+            "Who must authorize it (all of them)",
+            [one.replace("_", " ") for one in modality.require],
+        ),
+        ("", "each states in its grant who may give orders"),
+        *_section("How to stop it at once, without a key", _stops(options, modality, fr=False)),
+        *_section("What each loss means", _losses(modality, fr=False)),
+        *_section("Remaining risk", _risk(options, modality, array=array, fr=False)),
         (
             "Version of this page",
-            f"{agreed.version} (another one whenever anything agreed changes)",
+            f"{modality.version} (it changes with everything that is agreed)",
         ),
         ("Signatures", "date, name and capacity: ______________________________"),
     ]
 
 
-def _rows(title: str, lines: list[str]) -> list[tuple[str, str]]:
+def _section(title: str, lines: list[str]) -> list[tuple[str, str]]:
     return [(title if n == 0 else "", line) for n, line in enumerate(lines)]
 
 
 def _number(value: Decimal, *, fr: bool) -> str:
-    said = plain(value).replace("-", "−")
-    return said.replace(".", ",") if fr else said
+    text = plain(value).replace("-", "−")
+    return text.replace(".", ",") if fr else text
 
 
 def _measured(value: Decimal, unit: str, *, fr: bool) -> str:
     return f"{_number(value, fr=fr)} {spoken(unit)}".strip()
 
 
-def _range(agreed: Modality, *, fr: bool) -> str:
-    if agreed.choices:
-        return ", ".join(_measured(one, agreed.unit, fr=fr) for one in agreed.choices)
-    limits = agreed.limits
+def _range(modality: Modality, *, fr: bool) -> str:
+    if modality.choices:
+        return ", ".join(_measured(one, modality.unit, fr=fr) for one in modality.choices)
+    limits = modality.limits
     assert limits.least is not None
     assert limits.most is not None
-    low, high = _number(limits.least, fr=fr), _measured(limits.most, agreed.unit, fr=fr)
-    said = f"{low} à {high}" if fr else f"{low} to {high}"
-    if agreed.step:
-        step = _number(agreed.step, fr=fr)
-        said += f", par multiples de {step}" if fr else f", in multiples of {step}"
-    return said
+    low, high = _number(limits.least, fr=fr), _measured(limits.most, modality.unit, fr=fr)
+    text = f"{low} à {high}" if fr else f"{low} to {high}"
+    if modality.step:
+        step = _number(modality.step, fr=fr)
+        text += f", par multiples de {step}" if fr else f", in multiples of {step}"
+    return text
 
 
-def _often(agreed: Modality, *, fr: bool) -> str:
-    limits, said = agreed.limits, []
+def _frequency(modality: Modality, *, fr: bool) -> str:
+    limits, parts = modality.limits, []
     if limits.a_day is not None:
-        said.append(f"{limits.a_day} fois par jour" if fr else f"{limits.a_day} times a day")
+        parts.append(f"{limits.a_day} fois par jour" if fr else f"{limits.a_day} times a day")
     if limits.time_a_day is not None:
-        total = _long(limits.time_a_day)
-        said.append(f"{total} par jour en tout" if fr else f"{total} a day in all")
+        total = _duration(limits.time_a_day)
+        parts.append(f"{total} par jour en tout" if fr else f"{total} a day in all")
     if limits.gap:
-        rest = _long(limits.gap)
-        said.append(f"repos de {rest} entre deux" if fr else f"a rest of {rest} between two")
-    if not said:
+        rest = _duration(limits.gap)
+        parts.append(f"repos de {rest} entre deux" if fr else f"a rest of {rest} between two")
+    if not parts:
         return ", sans limite de nombre" if fr else ", however often"
-    return ", " + ", ".join(said)
+    return ", " + ", ".join(parts)
 
 
-def _how(options: Control, agreed: Modality, *, fr: bool) -> list[str]:
-    """At which hours, with which notice, how gently; only what was agreed."""
-    said, lines = options.modality, []
-    if agreed.on or agreed.off:
-        on, off = _long(agreed.on), _long(agreed.off)
+def _conditions(options: Control, modality: Modality, *, fr: bool) -> list[str]:
+    """Timers, hours, season, notice, ramp, spread and emergency orders, where they were agreed."""
+    options_agreed, lines = options.modality, []
+    if modality.on or modality.off:
+        on, off = _duration(modality.on), _duration(modality.off)
         lines.append(
             f"au moins {on} à la fois, puis au moins {off} de repos"
             if fr
-            else f"{on} at a time at least, and {off} of rest after it at least"
+            else f"at least {on} at a time, then a rest of at least {off}"
         )
-    if said.windows:
-        hours = ", ".join(_window(one) if fr else one for one in said.windows)
+    if options_agreed.windows:
+        hours = ", ".join(_window(one) if fr else one for one in options_agreed.windows)
         lines.append(f"seulement aux heures : {hours}" if fr else f"only at these hours: {hours}")
-    if said.season:
-        first, last = said.season.split("..")
+    if options_agreed.season:
+        first, last = options_agreed.season.split("..")
         lines.append(
             f"seulement du {first[3:]}/{first[:2]} au {last[3:]}/{last[:2]} (jour/mois)"
             if fr
             else f"only from {first} to {last} (month-day)"
         )
-    if said.min_notice:
-        notice = _long(said.min_notice)
-        lines.append(f"annoncé {notice} avant" if fr else f"known {notice} before")
-    if said.ramp_per_min is not None:
-        by = _measured(said.ramp_per_min, agreed.unit, fr=fr)
+    if options_agreed.min_notice:
+        notice = _duration(options_agreed.min_notice)
+        lines.append(f"annoncé {notice} avant" if fr else f"announced {notice} before")
+    if options_agreed.ramp_per_min is not None:
+        by = _measured(options_agreed.ramp_per_min, modality.unit, fr=fr)
         lines.append(f"par pas de {by} par minute" if fr else f"in steps of {by} a minute")
-    if said.restore_random:
-        spread = _long(said.restore_random)
+    if options_agreed.restore_random:
+        spread = _duration(options_agreed.restore_random)
         lines.append(
             f"rendu à un moment tiré au sort dans les {spread} avant la fin"
             if fr
-            else f"given back at a moment drawn from the last {spread}"
+            else f"released at a moment drawn at random from the last {spread}"
         )
-    if said.emergency:
+    if options_agreed.emergency:
         lines.append(
-            "ordres d'urgence admis, plus forts que les autres, dans les mêmes limites"
+            "ordres d'urgence admis : prioritaires sur les autres, dans les mêmes limites"
             if fr
-            else "emergency orders are taken, stronger than others, within the same limits"
+            else "emergency orders are taken: they outrank others, within the same limits"
         )
     return lines
 
@@ -196,126 +220,139 @@ def _window(text: str) -> str:
     return text
 
 
-def _guards(agreed: Modality, *, fr: bool) -> list[str]:
-    said = []
-    for one in agreed.guards:
-        if one.least is not None:
-            bound = _measured(one.least, one.unit, fr=fr)
-            said.append(f"{one.name} : au moins {bound}" if fr else f"{one.name}: {bound} at least")
-        if one.most is not None:
-            bound = _measured(one.most, one.unit, fr=fr)
-            said.append(f"{one.name} : au plus {bound}" if fr else f"{one.name}: {bound} at most")
-    if not said:
+def _guards(modality: Modality, *, fr: bool) -> list[str]:
+    lines = []
+    for guard in modality.guards:
+        if guard.least is not None:
+            bound = _measured(guard.least, guard.unit, fr=fr)
+            lines.append(
+                f"{guard.name} : au moins {bound}" if fr else f"{guard.name}: {bound} at least"
+            )
+        if guard.most is not None:
+            bound = _measured(guard.most, guard.unit, fr=fr)
+            lines.append(
+                f"{guard.name} : au plus {bound}" if fr else f"{guard.name}: {bound} at most"
+            )
+    if not lines:
         return ["aucun" if fr else "none"]
-    rest = _long(agreed.limits.gap)
+    rest = _duration(modality.limits.gap)
     if fr:
-        said.append(
-            "franchi : tout est rendu" + (f", et repos de {rest}" * bool(agreed.limits.gap))
+        lines.append(
+            "si un garde-fou est franchi : tout est rendu"
+            + (f", et repos de {rest}" * bool(modality.limits.gap))
         )
-        said.append("un capteur muet, trop ancien, bloqué ou invraisemblable : de même")
-        return said
-    said.append(
-        "tripped: all is given back" + (f", and a rest of {rest}" * bool(agreed.limits.gap))
+        lines.append(
+            "de même si un capteur est muet, bloqué ou invraisemblable, ou sa valeur trop ancienne"
+        )
+        return lines
+    lines.append(
+        "if a guard trips: everything is released"
+        + (f", and a rest of {rest}" * bool(modality.limits.gap))
     )
-    said.append("a sensor that is silent, too old, stuck, or cannot be right: the same")
-    return said
+    lines.append("the same if a sensor is silent, stuck or not plausible, or its value is too old")
+    return lines
 
 
-def _stops(options: Control, agreed: Modality, *, fr: bool) -> list[str]:
-    said = []
+def _stops(options: Control, modality: Modality, *, fr: bool) -> list[str]:
+    lines = []
     if options.inhibit:
-        said.append(
-            f"le point {options.inhibit} dans la GTB : toute valeur autre que 0 arrête et interdit"
+        lines.append(
+            f"le point {options.inhibit} de la GTB : toute valeur autre que 0 arrête tout, et"
+            " interdit tout nouvel ordre"
             if fr
-            else f"the point {options.inhibit} in the BMS: anything but 0 stops and forbids"
+            else f"the point {options.inhibit} in the BMS: any value but 0 stops everything and"
+            " forbids new orders"
         )
-    out = f"gardien control opt-out {agreed.name}"
+    out = f"gardien control opt-out {modality.name}"
     if fr:
-        said.append("agir sur l'équipement lui-même : la main d'une personne est respectée")
-        said.append(f"sur la passerelle : {out}")
-        said.append(
-            "après ces deux gestes rien ne recommence avant la fin prévue de l'ordre (ou 24 h)"
+        lines.append(
+            "régler l'équipement lui-même : la passerelle laisse la valeur qu'une personne a mise"
         )
-        return said
-    said.append("act on the equipment itself: a person's hand is respected")
-    said.append(f"on the gateway: {out}")
-    said.append("after these two nothing begins again before the order would have ended (or 24 h)")
-    return said
+        lines.append(f"sur la passerelle : {out}")
+        lines.append(
+            "après l'un ou l'autre, rien ne recommence avant la fin prévue de l'ordre (ou 24 h)"
+        )
+        return lines
+    lines.append("set the equipment itself: the gateway leaves the value that a person has set")
+    lines.append(f"on the gateway: {out}")
+    lines.append("after either, nothing begins again before the planned end of the order (or 24 h)")
+    return lines
 
 
-def _losses(agreed: Modality, *, fr: bool) -> list[str]:
-    rule = agreed.failsafe
+def _losses(modality: Modality, *, fr: bool) -> list[str]:
+    rule = modality.failsafe
     silent, dead = (
-        "centre muet : l'ordre en cours s'achève à l'heure dite, puis rien"
+        "centre muet : l'ordre en cours se termine à l'heure prévue, puis rien ne commence"
         if fr
-        else "centre silent: the order in force ends when it was said to, then nothing",
-        "agent tué, courant coupé, redémarrage : rendu au plus tard 2 min après le retour ;"
-        " d'ici là la valeur peut rester"
+        else "centre silent: the order in force ends as planned, then nothing begins",
+        "agent tué, coupure de courant ou redémarrage : rendu au plus tard 2 min après le retour ;"
+        " d'ici là, la valeur peut rester"
         if fr
-        else "agent killed, power cut, restart: given back within 2 min of the return; until then"
-        " the value may stay",
+        else "agent killed, power cut or restart: released at most 2 min after the return; until"
+        " then the value may stay",
     )
     if rule is not None:
-        value, lasts = _measured(rule.value, agreed.unit, fr=fr), _long(rule.lasts)
+        value, lasts = _measured(rule.value, modality.unit, fr=fr), _duration(rule.lasts)
         if rule.heartbeat:
-            after = _long(2 * rule.heartbeat)
+            after = _duration(2 * rule.heartbeat)
             silent = (
-                f"centre muet pendant {after} : limite de repli {value}, au moins {lasts}"
+                f"centre muet pendant {after} : limite de repli {value}, pendant au moins {lasts}"
                 if fr
-                else f"centre silent for {after}: failsafe limit {value}, {lasts} at least"
+                else f"centre silent for {after}: failsafe limit {value}, for at least {lasts}"
             )
         dead = (
-            f"agent tué, courant coupé, redémarrage : limite de repli {value}"
+            f"agent tué, coupure de courant ou redémarrage : limite de repli {value}"
             if fr
-            else f"agent killed, power cut, restart: failsafe limit {value}"
+            else f"agent killed, power cut or restart: failsafe limit {value}"
         )
     away = (
         "équipement injoignable : rendu dès qu'il répond, sans limite de temps"
         if fr
-        else "equipment out of reach: given back as soon as it answers, however long it takes"
+        else "equipment out of reach: released as soon as it answers, without a time limit"
     )
     return [silent, dead, away]
 
 
-def _risk(options: Control, agreed: Modality, *, array: bool, fr: bool) -> list[str]:
-    dog, said = options.device_watchdog, []
-    if dog.point or dog.of_profile:
-        assert dog.timeout is not None
-        within, to = _long(dog.timeout), ""
-        if dog.fallback is not None:
-            to = f" ({_measured(dog.fallback, agreed.unit, fr=fr)})"
-        said.append(
-            f"passerelle hors service : l'équipement se reprend seul après {within}{to}"
+def _risk(options: Control, modality: Modality, *, array: bool, fr: bool) -> list[str]:
+    watchdog, lines = options.device_watchdog, []
+    if watchdog.point or watchdog.of_profile:
+        assert watchdog.timeout is not None
+        within, to = _duration(watchdog.timeout), ""
+        if watchdog.fallback is not None:
+            to = f" ({_measured(watchdog.fallback, modality.unit, fr=fr)})"
+        lines.append(
+            f"passerelle hors service : l'équipement revient de lui-même à son repli{to} après"
+            f" {within}"
             if fr
-            else f"this gateway gone: the equipment falls back by itself after {within}{to}"
+            else f"if this gateway fails: the equipment falls back by itself after {within}{to}"
         )
-    elif dog.logic:
-        said.append(dog.logic)
+    elif watchdog.logic:
+        lines.append(watchdog.logic)
     else:
-        said.append(
-            "passerelle définitivement hors service pendant un ordre : la valeur RESTE jusqu'à ce"
-            " qu'une personne l'efface. Accepté par l'exploitant."
+        lines.append(
+            "si la passerelle tombe définitivement en panne pendant un ordre : la valeur RESTE"
+            " jusqu'à ce qu'une personne l'efface. L'exploitant l'a accepté."
             if fr
-            else "this gateway gone for good during an order: the value STAYS until a person clears"
-            " it. Accepted by the operator."
+            else "if this gateway fails for good during an order: the value STAYS until a person"
+            " clears it. The operator has accepted this."
         )
     if not array:
-        said.append(
-            "une personne qui règle exactement notre valeur, ou dans l'instant même de l'écriture,"
-            " n'est pas vue"
+        lines.append(
+            "la passerelle ne peut pas remarquer une personne qui règle exactement sa valeur, ou"
+            " qui agit à l'instant de l'écriture"
             if fr
-            else "a person who sets exactly our value, or within the very moment of the write, is"
-            " not seen"
+            else "the gateway cannot notice a person who sets exactly its value, or who acts at the"
+            " moment of the write"
         )
-        said.append(
-            "un équipement qui redémarre à une valeur à lui est laissé à celle-ci"
+        lines.append(
+            "un équipement qui redémarre avec sa propre valeur la garde"
             if fr
-            else "equipment that restarts with a value of its own is left at that"
+            else "equipment that restarts with its own value keeps that value"
         )
-    return said
+    return lines
 
 
-def _long(seconds: float | None) -> str:
+def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "24 h"
     hours, rest = divmod(int(seconds), 3600)

@@ -1,4 +1,4 @@
-"""Bounds that a modality and a grant may both have: of the value and of the hours. Pure."""
+"""Limits on the value and the hours, which both a modality and a grant may have. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def outside(value: Decimal, limits: Limits, unit: str) -> str:
-    """How a value goes beyond, in words; empty: it does not."""
+    """Which limit a value exceeds, as text; empty: none."""
     if limits.least is not None and value < limits.least:
         return f"down to {measured(limits.least, unit)}, {plain(value)} was asked"
     if limits.most is not None and value > limits.most:
@@ -24,10 +24,13 @@ def outside(value: Decimal, limits: Limits, unit: str) -> str:
     return ""
 
 
-def at_hours(
+def outside_hours(
     order: ControlOrder, limits: Limits, facts: DecisionFacts, code: OrderCode, whose: str
 ) -> No | None:
-    """Whether all of an order, its draw included, is within the windows and the season."""
+    """Refuse an order of which a minute, its draw included, lies outside the windows or the season.
+
+    `whose`: the subject of the refusal, such as `boiler is`.
+    """
     span = (order.start, order.latest_end)
     beyond = hours.first_outside(limits.windows, limits.season, span, facts.zone)
     if beyond is None:
@@ -35,13 +38,13 @@ def at_hours(
     return No(code, f"{whose} not agreed for {beyond:%a %d %B, %H:%M}")
 
 
-def said(role: str) -> str:
-    """A role as people say it."""
+def role_name(role: str) -> str:
+    """A role for people: without underscores."""
     return role.replace("_", " ")
 
 
-def long(seconds: float) -> str:
-    """A duration as people say it."""
+def duration_text(seconds: float) -> str:
+    """A duration for people, such as `1 h 30 min`."""
     if seconds >= 60 and seconds % 60 == 0:  # noqa: PLR2004 -- a minute
         hour, minute = divmod(int(seconds) // 60, 60)
         return (

@@ -1,4 +1,4 @@
-"""What signed objects say, in the words of this part: orders, grants."""
+"""Grants and orders, made from the claims of signed objects."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ if TYPE_CHECKING:
     from agent.trust.verify import Verified
 
 
-def grant_of(verified: Verified, said: claims.GrantClaims) -> Grant:
-    """Read a grant. Raises ValueError on windows or a season that say nothing, and on the word of
-    an occupant without the occupancy with which it ends.
+def grant_of(verified: Verified, content: claims.GrantClaims) -> Grant:
+    """Read a grant.
+
+    Raises ValueError if its windows or its season cannot be read, and if an occupant's grant does
+    not name the occupancy with which it ends.
     """
-    if said.role == "occupant" and said.occ is None:
-        raise ValueError("the grant of an occupant names its occupancy (`occ`)")
-    evidence = said.evid
+    if content.role == "occupant" and content.occ is None:
+        raise ValueError("an occupant's grant must name its occupancy (`occ`)")
+    evidence = content.evid
     return Grant(
-        jti=said.jti,
-        role=said.role,
+        jti=content.jti,
+        role=content.role,
         by=verified.owner,
-        to=said.sub,
-        since=float(said.nbf if said.nbf is not None else said.iat),
-        until=float(said.exp),
-        assets=tuple(said.scope.assets),
-        actions=tuple(said.scope.acts),
-        limits=_limits(said.lim),
-        unit=said.lim.unit,
+        to=content.sub,
+        since=float(content.nbf if content.nbf is not None else content.iat),
+        until=float(content.exp),
+        assets=tuple(content.scope.assets),
+        actions=tuple(content.scope.acts),
+        limits=_limits(content.lim),
+        unit=content.lim.unit,
         kid=verified.kid,
-        occupancy=said.occ,
+        occupancy=content.occ,
         evidence=f"{evidence.kind} {evidence.ref} of {evidence.date}",
     )
 
@@ -53,12 +55,12 @@ def _limits(lim: claims.Lim) -> Limits:
     )
 
 
-def order_of(verified: Verified, said: claims.Command, control: str, now: float) -> ControlOrder:
-    """Read an order as it concerns one control; without a start it begins now."""
-    cmd = said.cmd
+def order_of(verified: Verified, command: claims.Command, control: str, now: float) -> ControlOrder:
+    """Read an order for one of its controls. An order without a start begins at `now`."""
+    cmd = command.cmd
     value = cmd.val
     return ControlOrder(
-        jti=said.jti,
+        jti=command.jti,
         control=control,
         by=verified.owner,
         role=verified.role,
@@ -68,13 +70,13 @@ def order_of(verified: Verified, said: claims.Command, control: str, now: float)
         start=float(claim_types.moment(cmd.start)) if cmd.start else now,
         duration=_seconds(cmd.dur) or 0.0,
         rand=_seconds(cmd.rand) or 0.0,
-        seq=said.seq,
-        prio=said.prio,
-        emergency=said.emerg,
+        seq=command.seq,
+        prio=command.prio,
+        emergency=command.emerg,
         resume=cmd.resume,
-        auth=tuple(said.auth),
+        auth=tuple(command.auth),
         ref=cmd.ref or "",
-        why=said.why or "",
+        why=command.why or "",
         kid=verified.kid,
         received=now,
     )

@@ -1,4 +1,4 @@
-"""A control as it is configured: what was agreed, where it is, how it is given back."""
+"""A control as configured: what was agreed, where its point is, and how it is released."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.control.hold_record import Dog, WriteTarget
+    from agent.control.hold_record import WatchdogTarget, WriteTarget
     from agent.control.model import Modality
     from agent.control.records import Key
     from agent.model import Value
@@ -21,16 +21,16 @@ class ConfiguredControl:
     modality: Modality
     place: WriteTarget
     slots: tuple[int | None, int | None]
-    """ours for ordinary and for emergency orders; None: a register"""
+    """our priorities for ordinary and for emergency orders; None: a register, which has none"""
     restore: Value | None
-    """what is written to give back; None: our slot is emptied, or what stood there"""
+    """the value that a release writes; None: our slot is emptied, or the value from before"""
     fingerprint: str
-    """changes with everything that a passed test speaks for"""
+    """changes if anything changes for which a passed test is evidence"""
     fallback: Value | None = None
-    dog: Dog | None = None
+    watchdog: WatchdogTarget | None = None
     """the device's own watchdog"""
     shown: Mapping[str, WriteTarget] = field(default_factory=dict)
-    """points that tell the operator what we do (agent/control/display.py)"""
+    """points that show the operator what is held (agent/control/display.py)"""
 
     @property
     def key(self) -> Key:
@@ -39,5 +39,5 @@ class ConfiguredControl:
 
     @property
     def name(self) -> str:
-        """The control, as it is called in the configuration."""
+        """The name of the control in the configuration."""
         return self.modality.name

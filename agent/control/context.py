@@ -1,5 +1,6 @@
-"""What all that is done to the controls stands on: the journal, the world, the controls, and the
-little that is remembered from one look to the next. Nothing in it matters after a restart.
+"""The journal, the dependencies and the controls that all steps of the controller share.
+
+What it keeps from one check to the next is not needed after a restart.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Wait:
-    """When a give-back is tried again."""
+    """When a release is tried again."""
 
     until: float = 0.0
+    """when the next attempt is due (monotonic)"""
     last: float = 1.0
+    """seconds between the next two attempts"""
 
 
 @dataclass
@@ -37,63 +40,70 @@ class ControlContext:
     """See the module."""
 
     journal: Journal
-    world: ControlDependencies
-    fits: dict[str, ConfiguredControl]
+    dependencies: ControlDependencies
+    controls: dict[str, ConfiguredControl]
     waits: dict[int, Wait] = field(default_factory=dict)
-    """give-backs that are tried again, by row"""
+    """releases that are tried again, by number of the hold record"""
     alarms: dict[str, str] = field(default_factory=dict)
-    """what somebody must look at, by control"""
-    words: dict[str, list[Moment]] = field(default_factory=dict)
-    """what the centre has said since the last look, by control: the first and the latest word"""
-    worst: GuardExtremes = field(default_factory=GuardExtremes)
+    """what a person must attend to, by control"""
+    heartbeats: dict[str, list[Moment]] = field(default_factory=dict)
+    """when the centre was heard since the last check, by control: the first and the latest time"""
+    extremes: GuardExtremes = field(default_factory=GuardExtremes)
     recovering: str = ""
-    """why nothing begins: the journal can be read again, and is processed as at a start"""
+    """why nothing begins: the journal can be read again, and is recovered as at a start"""
     closing: bool = False
-    """nothing new begins: the agent ends"""
+    """the agent ends, so nothing new begins"""
     turned: float = 0.0
-    """when somebody last came round, or said that he will again (monotonic)"""
+    """when a long step last reported progress, or will report it at the latest (monotonic)"""
 
     def __post_init__(self) -> None:
-        """Make the hands that hold."""
-        self.holder = Holder(self.journal, self.world, self._worst)
+        """Make the object that holds and releases points."""
+        self.holder = Holder(self.journal, self.dependencies, self._extremes)
         self._locks: dict[str, asyncio.Lock] = {}
 
-    def _worst(self, name: str) -> str:
-        fit = self.fits.get(name)
-        return self.worst.tell(name, fit.modality.guards if fit else ())
+    def _extremes(self, name: str) -> str:
+        control = self.controls.get(name)
+        return self.extremes.tell(name, control.modality.guards if control else ())
 
     def lock(self, name: str) -> asyncio.Lock:
-        """One at a time at a control."""
+        """The lock of a control: one step at a time."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def mine(self, row: HoldRecord) -> bool:
-        """Whether a row is of a control as it is configured now."""
-        fit = self.fits.get(row.control)
-        return fit is not None and fit.key == row.key and fit.place == row.place
+    def is_configured(self, record: HoldRecord) -> bool:
+        """Whether a hold record belongs to a control as configured now."""
+        control = self.controls.get(record.control)
+        return control is not None and control.key == record.key and control.place == record.place
 
-    def rows(self, fit: ConfiguredControl) -> list[HoldRecord]:
-        """What is not given back at a control, as it is configured now."""
-        return [row for row in self.journal.open_rows(fit.key) if self.mine(row)]
+    def records(self, control: ConfiguredControl) -> list[HoldRecord]:
+        """The open hold records of a control, at its point as configured now."""
+        return [
+            record
+            for record in self.journal.open_records(control.key)
+            if self.is_configured(record)
+        ]
 
-    def barred(self, fit: ConfiguredControl) -> set[int | None]:
-        """Slots in which something waits to be given back: what stands there may be ours, so that
-        nothing begins over it as if it were what stood there before.
+    def blocked_slots(self, control: ConfiguredControl) -> set[int | None]:
+        """Slots in which a release is pending.
+
+        No hold may begin there: it would take our own value for the value from before (rule H15).
         """
         return {
-            row.slot
-            for row in list(self.journal.rows.values())
-            if (row.key == fit.key or row.place.spot == fit.place.spot)
-            and not (self.mine(row) and row.phase is not Phase.RELEASING)
+            record.slot
+            for record in list(self.journal.records.values())
+            if (record.key == control.key or record.place.spot == control.place.spot)
+            and not (self.is_configured(record) and record.phase is not Phase.RELEASING)
         }
 
-    def going(self, fit: ConfiguredControl) -> list[AcceptedOrder]:
-        """What has begun at a control and is not over."""
-        now = self.world.now().wall
+    def active_orders(self, control: ConfiguredControl) -> list[AcceptedOrder]:
+        """The orders that have begun at a control and are not over."""
+        now = self.dependencies.now().wall
         return [
             one
-            for one in self.journal.of(fit.key)
+            for one in self.journal.of(control.key)
             if one.state is OrderState.STARTED
+            # its value may have been written, though it was never read back
             or (one.began and one.state is OrderState.SCHEDULED)
+            # it may come back when the stronger order ends
             or (
                 one.state is OrderState.SUPERSEDED
                 and one.order.resume
@@ -102,5 +112,5 @@ class ControlContext:
         ]
 
     async def remember(self, key: Key, memo: Memo) -> None:
-        """Keep what is remembered of a point; it counts at once, also while the disk is full."""
-        await self.world.note(Transaction(memos=[(key, memo)]))
+        """Keep a memo of a point. It counts at once, also while the disk is full."""
+        await self.dependencies.note(Transaction(memos=[(key, memo)]))

@@ -1,4 +1,4 @@
-"""What is known when a decision is taken."""
+"""The input of a decision: what is known of a point, and when."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class DecisionFacts:
     zone: ZoneInfo
     grants: Sequence[Grant]
     events: Sequence[AcceptedOrder]
-    """what was accepted at the same point before; this order not among them"""
+    """the orders accepted at the same point before, without this one"""
     look: Callable[[str, str], GuardReading | None]
     given_back: Moment | None = None
-    """when the point was last given back"""
+    """when the point was last released"""
     locked: tuple[Moment, float] | None = None
-    """since when, and for how many seconds, nothing may begin"""
+    """when a guard tripped, and for how many seconds nothing may begin after that"""
     opted_out: str = ""
-    """who has opted out for now, and why"""
+    """who has opted out until now, and why; empty: nobody"""
     home: Callable[[str], Span | None] = lambda _: None
-    """from when until when an occupancy is; None: it is not known here"""
+    """begin and end of an occupancy by its id; None: it is not known here"""
     tested: bool = True
     """`gardien control test` has passed for the point as it is configured now"""

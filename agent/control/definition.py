@@ -1,4 +1,4 @@
-"""What the configuration agreed on for a control, as the rest of this part knows it. Pure."""
+"""The modality of a control, made from its configuration. Pure."""
 
 from __future__ import annotations
 
@@ -13,46 +13,51 @@ if TYPE_CHECKING:
 
 
 def modality(name: str, options: Control, unit: str, every: dict[str, tuple[int, str]]) -> Modality:
-    """What the configuration agreed on; `every`: period and unit of each point by DEVICE/POINT."""
-    said = options.modality
-    switching = SHORTEST if said.action in SWITCHES else 0.0
+    """The modality that the configuration states.
+
+    `unit`: of the control's point; `every`: period and unit of each point, by DEVICE/POINT.
+    """
+    agreed = options.modality
+    switching = SHORTEST if agreed.action in SWITCHES else 0.0
     return Modality(
         name=name,
-        action=said.action,
-        kind=LossRule.LIMIT if said.action == "limit" else LossRule.SHIFT,
+        action=agreed.action,
+        kind=LossRule.LIMIT if agreed.action == "limit" else LossRule.SHIFT,
         unit=unit,
         limits=Limits(
-            least=said.min,
-            most=said.max,
-            duration=said.max_duration,
-            gap=said.min_gap,
-            a_day=said.max_per_day,
-            time_a_day=said.max_time_per_day,
-            notice=said.min_notice,
-            windows=tuple(hours.window(one) for one in said.windows),
-            season=hours.season(said.season) if said.season else None,
-            emergency=said.emergency,
+            least=agreed.min,
+            most=agreed.max,
+            duration=agreed.max_duration,
+            gap=agreed.min_gap,
+            a_day=agreed.max_per_day,
+            time_a_day=agreed.max_time_per_day,
+            notice=agreed.min_notice,
+            windows=tuple(hours.window(one) for one in agreed.windows),
+            season=hours.season(agreed.season) if agreed.season else None,
+            emergency=agreed.emergency,
         ),
         equipment=options.equipment,
-        choices=said.choices,
-        step=said.step,
-        on=switching if said.min_on is None else said.min_on,
-        off=switching if said.min_off is None else said.min_off,
-        ramp=said.ramp_per_min,
-        spread=said.restore_random,
+        choices=agreed.choices,
+        step=agreed.step,
+        on=switching if agreed.min_on is None else agreed.min_on,
+        off=switching if agreed.min_off is None else agreed.min_off,
+        ramp=agreed.ramp_per_min,
+        spread=agreed.restore_random,
         guards=tuple(_guard(one, every) for one in options.guards),
         inhibit=split(options.inhibit) if options.inhibit else None,
         require=options.require,
-        failsafe=_failsafe(said.failsafe),
-        tolerance=said.tolerance,
+        failsafe=_failsafe(agreed.failsafe),
+        tolerance=agreed.tolerance,
         version=options.version,
     )
 
 
-def _guard(one: GuardOptions, every: dict[str, tuple[int, str]]) -> Guard:
-    period, unit = every[one.point]
-    return Guard(one.name or one.point, *split(one.point), period, one.min, one.max, unit)
+def _guard(options: GuardOptions, every: dict[str, tuple[int, str]]) -> Guard:
+    period, unit = every[options.point]
+    return Guard(
+        options.name or options.point, *split(options.point), period, options.min, options.max, unit
+    )
 
 
-def _failsafe(said: FailsafeOptions | None) -> Failsafe | None:
-    return Failsafe(said.value, said.min_duration, said.heartbeat) if said else None
+def _failsafe(options: FailsafeOptions | None) -> Failsafe | None:
+    return Failsafe(options.value, options.min_duration, options.heartbeat) if options else None

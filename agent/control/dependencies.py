@@ -1,4 +1,4 @@
-"""What the controls are worked with, each a callable: so all of it can be put to the test."""
+"""What the controller needs from outside, each as a callable, so that tests can replace it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Save(Protocol):
-    """How a change gets to the disk, in the journal's own thread."""
+    """Commits a change to the disk, in the journal's own thread."""
 
     async def __call__(
         self, change: Transaction, also: Callable[[Database], None] | None = None
@@ -29,7 +29,7 @@ class Save(Protocol):
 
 
 class Note(Protocol):
-    """How a change counts at once, and gets to the disk when that takes it."""
+    """Lets a change count at once; the commit follows as soon as the disk takes it."""
 
     async def __call__(self, change: Transaction) -> HoldRecord | None:
         """See `JournalWriter.note`."""
@@ -37,7 +37,7 @@ class Note(Protocol):
 
 
 class Audit(Protocol):
-    """Where decisions are written down for ever."""
+    """Writes a decision to the audit chain."""
 
     def __call__(self, kind: str, body: Mapping[str, Any], /) -> None:
         """Write one record: ids only, never readings or names."""
@@ -46,29 +46,29 @@ class Audit(Protocol):
 
 @dataclass
 class ControlDependencies:
-    """See the module. A part may be replaced while it is in use, so nobody keeps one."""
+    """See the module. A part may be replaced while it is in use: read it anew for each call."""
 
     now: Callable[[], Moment]
     zone: ZoneInfo
     look: Callable[[str, str], GuardReading | None]
-    """what a point last said"""
-    plug: Callable[[WriteTarget, int | None], PointAccess]
+    """the last reading of a point, by device and name"""
+    access: Callable[[WriteTarget, int | None], PointAccess]
     save: Save
     note: Note
     read: Callable[..., Awaitable[Any]]
-    """makes a call of the journal where it may be made"""
+    """makes a call of the journal in the journal's thread"""
     audit: Audit = lambda _kind, _body: None
     power: Callable[[str], str] = lambda _: ""
-    """what the plant of a control takes now, with its unit; empty: nobody knows"""
+    """the power of a control's plant now, with its unit; empty: it is not known"""
     home: Callable[[str, str], tuple[float, float] | None] = lambda _, __: None
-    """from when until when an occupancy is that may speak for a device (by name); None: none is"""
+    """begin and end of an occupancy, if it is in the dwelling of a device; None: it is not"""
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep
-    """lets so many seconds pass"""
+    """waits for a number of seconds"""
     quiet: Callable[[WriteTarget, float], Awaitable[None]] = lambda _, seconds: asyncio.sleep(
         seconds
     )
-    """lets them pass, and nobody of this gateway speaks on the line of that place meanwhile"""
+    """waits, while this gateway sends nothing on the line of that point"""
     failing: Callable[[], str] = lambda: ""
-    """why the journal cannot be written; empty: it can"""
+    """why the journal cannot be written; empty: it can be"""
     ask: Callable[[str], Awaitable[None]] | None = None
-    """asks the guards of a control out of turn; raises LinkLost, Refused"""
+    """reads the guards of a control before they are due; raises LinkLost, Refused"""

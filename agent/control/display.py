@@ -1,7 +1,7 @@
-"""Points in the BMS that tell its operator what we do: active, value, minutes left, who asked; and
-one that counts up during a hold, for the controller's own logic.
+"""Points in the BMS that show its operator what is held: active, value, minutes left, who asked.
+One more point counts up during a hold, for the BMS's own logic (rule H32).
 
-They inform and command nothing, so no journal knows of them: each start writes them anew.
+They command nothing, so the journal does not contain them: each start writes them anew.
 """
 
 from __future__ import annotations
@@ -27,65 +27,67 @@ log = logging.getLogger(__name__)
 HEARTBEAT = "heartbeat"
 ROLES = ("grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant")
 REST = 60.0
-"""seconds until a point that did not take a word is told again"""
+"""seconds until a point that took no value is written again"""
 WRAPS = 10_000
-"""where the count begins again"""
+"""the heartbeat counts to this number, then begins again at 0"""
 
 
 class Display:
-    """What the points of one control say; written where it changes."""
+    """The display points of one control; each is written when its value changes."""
 
     def __init__(self, places: Mapping[str, WriteTarget], slot: int | None) -> None:
         self.places, self._slot = places, slot
-        self._said: dict[str, Value | None] = {}
+        self._shown: dict[str, Value | None] = {}
         self._beats = 0
-        self._complained = ""
-        self._rests: dict[str, float] = {}
+        self._last_error = ""
+        self._retry_at: dict[str, float] = {}
 
     async def show(
         self,
-        plug: Callable[[WriteTarget, int | None], PointAccess],
-        row: HoldRecord | None,
-        said: Mapping[str, Value | None],
+        access: Callable[[WriteTarget, int | None], PointAccess],
+        record: HoldRecord | None,
+        values: Mapping[str, Value | None],
         now: float,
     ) -> None:
-        """Bring the points to this; what one does not take is tried again after a minute, for the
-        guards of the control wait meanwhile. `now`: seconds that never step.
+        """Write these values to the points, by name of the point.
+
+        A point that takes no value is tried again after a minute: while a write waits for its
+        timeout, the guards of the control are not checked. `now`: monotonic seconds.
         """
-        wanted = dict(said)
-        if row is not None:
+        wanted = dict(values)
+        if record is not None:
             self._beats = (self._beats + 1) % WRAPS
             wanted[HEARTBEAT] = Decimal(self._beats)
-        for word, place in self.places.items():
-            value = wanted.get(word, None if self._slot is not None else Decimal(0))
-            if word in self._said and self._said[word] == value:
+        for name, place in self.places.items():
+            value = wanted.get(name, None if self._slot is not None else Decimal(0))
+            if name in self._shown and self._shown[name] == value:
                 continue
-            if now < self._rests.get(word, now):
+            if now < self._retry_at.get(name, now):
                 continue
             try:
-                await plug(place, self._slot).write(value)
-                self._said[word] = value
+                await access(place, self._slot).write(value)
+                self._shown[name] = value
             except (LinkLost, Refused, WriteRefused) as error:
-                if str(error) != self._complained:
-                    self._complained = str(error)
+                if str(error) != self._last_error:  # log it once, not with each attempt
+                    self._last_error = str(error)
                     log.warning(
                         "%s/%s is not shown: %s", place.device, place.point, error,
                         extra=fields(LogEvent.DISPLAY_FAILED, device=place.device),
                     )  # fmt: skip
-                self._rests[word] = now + REST
+                self._retry_at[name] = now + REST
 
 
-def telling(
-    row: HoldRecord | None, event: AcceptedOrder | None, now: Moment
+def display_values(
+    record: HoldRecord | None, event: AcceptedOrder | None, now: Moment
 ) -> dict[str, Value | None]:
-    """What the operator is to read; nothing where nothing is held. Pure."""
-    if row is None:
+    """The values that the points show, by name; empty if nothing is held. Pure."""
+    if record is None:
         return {}
     left = event.end - now.wall if event else 0.0
     by = ROLES.index(event.order.role) + 1 if event and event.order.role in ROLES else 0
     return {
         "active": Decimal(1),
-        "value": row.target,
+        "value": record.target,
         "minutes": Decimal(max(0, round(left / 60))),
         "by": Decimal(by),
     }

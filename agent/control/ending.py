@@ -1,4 +1,4 @@
-"""Ending what is held or waits: by an order, by a person, or with the agent or its definition."""
+"""Ending holds and orders: by an order, by a person, at the agent's end, or at a reload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.control.fallback import fall_back
 from agent.control.hold_record import Phase
 from agent.control.model import OrderState
 from agent.control.records import Outcome, Transaction
-from agent.control.release_retry import give_back
+from agent.control.release_retry import try_release
 from agent.control.report import end
 from agent.control.setpoint import FAILSAFE
 from agent.control.stop import forbidden
@@ -24,80 +24,92 @@ if TYPE_CHECKING:
     from agent.control.hold_record import HoldRecord
 
 
-async def cancel(ground: ControlContext, name: str, words: str, jti: str = "") -> list[str]:
-    """End one order, or (without `jti`) whatever stands or waits; gives what was ended.
+async def cancel(context: ControlContext, name: str, reason: str, jti: str = "") -> list[str]:
+    """End one order, or (without `jti`) all holds and orders of a control. Returns what was ended.
 
-    A failsafe that is ended so is not entered again before the next word of the centre.
+    A failsafe that is ended in this way is not entered again before the centre is heard again.
     """
-    fit, ended = ground.fits[name], []
-    async with ground.lock(name):
-        for event in ground.journal.of(fit.key):
-            mine = event.order.control == name and (not jti or event.order.jti == jti)
+    control, ended = context.controls[name], []
+    async with context.lock(name):
+        for event in context.journal.of(control.key):
+            ends_it = event.order.control == name and (not jti or event.order.jti == jti)
             resumes = event.state is OrderState.SUPERSEDED and event.order.resume
-            if mine and (event.state in schedule.WAITING or resumes):
-                await end(ground, event, OrderState.CANCELLED, words)
+            if ends_it and (event.state in schedule.WAITING or resumes):
+                await end(context, event, OrderState.CANCELLED, reason)
                 ended.append(event.order.jti)
-        if not jti and await _spend(ground, fit):
+        if not jti and await _leave_failsafe(context, control):
             ended.append(FAILSAFE)
-        for row in ground.journal.open_rows(fit.key):
-            if row.jti in ended:
-                await give_back(ground, row.releasing(OrderState.CANCELLED, words))
+        for record in context.journal.open_records(control.key):
+            if record.jti in ended:
+                await try_release(context, record.releasing(OrderState.CANCELLED, reason))
     return ended
 
 
-async def let_go(ground: ControlContext, words: str, names: Iterable[str]) -> None:
-    """Give these controls back now; what has not begun stays scheduled.
+async def release_controls(context: ControlContext, reason: str, names: Iterable[str]) -> None:
+    """Release these controls now. Orders that have not begun stay scheduled.
 
-    A limit falls back to its failsafe while the agent ends, for nobody hears the centre then.
+    While the agent ends, a limit is brought to its failsafe instead: nobody hears the centre then.
     """
-    await asyncio.gather(*(_let_go(ground, words, ground.fits[name]) for name in names))
+    await asyncio.gather(
+        *(_release_control(context, reason, context.controls[name]) for name in names)
+    )
 
 
-async def _let_go(ground: ControlContext, words: str, fit: ConfiguredControl) -> None:
-    async with ground.lock(fit.name):
-        rows = ground.rows(fit)
-        for event in ground.going(fit):
-            await end(ground, event, OrderState.ABORTED, words)
-        limited = [row for row in rows if row.phase is not Phase.RELEASING]
-        if ground.closing and fit.modality.failsafe and limited and not forbidden(ground, fit):
-            await fall_back(ground, fit, limited)
-            rows = [row for row in rows if row not in limited]
-        for row in rows:
-            await give_back(ground, row.releasing(OrderState.ABORTED, words))
+async def _release_control(
+    context: ControlContext, reason: str, control: ConfiguredControl
+) -> None:
+    async with context.lock(control.name):
+        records = context.records(control)
+        for event in context.active_orders(control):
+            await end(context, event, OrderState.ABORTED, reason)
+        limited = [record for record in records if record.phase is not Phase.RELEASING]
+        if (
+            context.closing
+            and control.modality.failsafe
+            and limited
+            and not forbidden(context, control)
+        ):
+            await fall_back(context, control, limited)
+            records = [record for record in records if record not in limited]
+        for record in records:
+            await try_release(context, record.releasing(OrderState.ABORTED, reason))
 
 
-async def abandon(ground: ControlContext, name: str, words: str) -> int:
-    """Close by hand what cannot be given back; gives how many rows. What stands there stays.
+async def abandon(context: ControlContext, name: str, reason: str) -> int:
+    """Close by hand the holds that cannot be released. The value at the device stays.
 
-    Whatever is in force ends first, and what can be given back is.
+    Orders in force end first, and what can be released is released. Returns how many hold records
+    were closed without a release.
     """
-    async with ground.lock(name):
-        if fit := ground.fits.get(name):
-            for event in ground.going(fit):
-                await end(ground, event, OrderState.CANCELLED, words)
-            await _spend(ground, fit)
-        for row in _of(ground, name):
-            ground.waits.pop(row.number, None)
-            await give_back(ground, row.releasing(OrderState.CANCELLED, words))
-        left = _of(ground, name)
-        for row in left:
-            now = ground.world.now().wall
-            told = Outcome(row.jti, name, OrderState.FAILED, now, words=words, closed=True)
-            await ground.world.note(Transaction(replace(row, phase=Phase.CLOSED), outcomes=[told]))
-            ground.waits.pop(row.number, None)
-        ground.alarms.pop(name, None)
+    async with context.lock(name):
+        if control := context.controls.get(name):
+            for event in context.active_orders(control):
+                await end(context, event, OrderState.CANCELLED, reason)
+            await _leave_failsafe(context, control)
+        for record in _records_of(context, name):
+            context.waits.pop(record.number, None)
+            await try_release(context, record.releasing(OrderState.CANCELLED, reason))
+        left = _records_of(context, name)
+        for record in left:
+            now = context.dependencies.now().wall
+            outcome = Outcome(record.jti, name, OrderState.FAILED, now, words=reason, closed=True)
+            await context.dependencies.note(
+                Transaction(replace(record, phase=Phase.CLOSED), outcomes=[outcome])
+            )
+            context.waits.pop(record.number, None)
+        context.alarms.pop(name, None)
     return len(left)
 
 
-def _of(ground: ControlContext, name: str) -> list[HoldRecord]:
-    return [row for row in ground.journal.rows.values() if row.control == name]
+def _records_of(context: ControlContext, name: str) -> list[HoldRecord]:
+    return [record for record in context.journal.records.values() if record.control == name]
 
 
-async def _spend(ground: ControlContext, fit: ConfiguredControl) -> bool:
-    """Leave the failsafe, not to be entered again before the next word of the centre."""
-    memo = ground.journal.memo(fit.key)
+async def _leave_failsafe(context: ControlContext, control: ConfiguredControl) -> bool:
+    """Leave the failsafe until the centre is heard again. Returns whether it was applied."""
+    memo = context.journal.memo(control.key)
     if not memo.watch.since:
         return False
     watch = replace(memo.watch, since=None, age=0.0, spent=True)
-    await ground.remember(fit.key, replace(memo, watch=watch))
+    await context.remember(control.key, replace(memo, watch=watch))
     return True

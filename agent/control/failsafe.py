@@ -1,8 +1,11 @@
-"""When a capacity limit falls back, and when it is left again. Pure (rule H12).
+"""When the failsafe of a capacity limit is entered, and when it is left. Pure (rule H12).
 
-EEBUS LPC: a lost heartbeat and every start apply the failsafe value (LPC-911); it is left at once
-by a heartbeat and a following limit (LPC-916), without one after 120 s of unbroken heartbeat, not
-before its least duration (LPC-921), and at its end where the centre stays silent (LPC-TS-012).
+As EEBUS LPC has it:
+
+- A lost heartbeat enters the failsafe, and so does every start (LPC-911).
+- A heartbeat and a following limit leave it at once (LPC-916).
+- A heartbeat of 120 s without a gap leaves it too, after its shortest duration (LPC-921).
+- If the centre stays silent, it ends after its shortest duration (LPC-TS-012).
 """
 
 from __future__ import annotations
@@ -16,30 +19,31 @@ if TYPE_CHECKING:
     from agent.control.model import Failsafe
 
 UNBROKEN = 120.0
-"""seconds of heartbeat without a limit after which it is left"""
+"""seconds of heartbeat without a gap after which the failsafe is left without a new limit"""
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is known of the centre and of the failsafe of one control; survives a restart."""
+    """What is known of the centre and of the failsafe of one control. It survives a restart."""
 
     since: Moment | None = None
-    """when it was entered; None: it is not applied"""
+    """when the failsafe was entered, or last written down; None: it is not applied"""
     age: float = 0.0
-    """seconds for which it had been applied when this was last written down, and `since` with it"""
+    """seconds for which it had been applied at `since`"""
     entered: float = 0.0
-    """wall time from which an order counts as a following one"""
+    """wall time at which it was entered; an order from then on counts as a following limit"""
     spent: bool = False
-    """it ended with the centre silent: not entered again before the next word of it"""
+    """it ended while the centre was silent: it is not entered again before the centre is heard"""
     heard: Moment | None = None
-    """the last word of the centre"""
+    """when the centre was last heard"""
     unbroken: Moment | None = None
-    """since when words have come without a gap"""
+    """since when the centre was heard without a gap"""
 
 
 def hear(watch: Watch, rule: Failsafe, now: Moment) -> Watch:
-    """A verified message of the centre has come."""
+    """The state after a verified message of the centre."""
     gap = watch.heard is None or elapsed(watch.heard, now) > 2 * rule.heartbeat
+    # after a boot, `elapsed` may count less than has passed, and would hide a gap
     gap = gap or watch.heard is None or watch.heard.boot != now.boot
     return replace(
         watch, heard=now, unbroken=now if gap or watch.unbroken is None else watch.unbroken,
@@ -48,7 +52,10 @@ def hear(watch: Watch, rule: Failsafe, now: Moment) -> Watch:
 
 
 def started(watch: Watch, rule: Failsafe, now: Moment) -> Watch:
-    """The agent starts: the failsafe applies until the centre speaks; one under way goes on."""
+    """The state at a start: the failsafe applies until the centre is heard.
+
+    One that was applied before goes on, and its time counts.
+    """
     if not rule.heartbeat:
         return Watch()
     if watch.spent:
@@ -58,19 +65,19 @@ def started(watch: Watch, rule: Failsafe, now: Moment) -> Watch:
 
 
 def applied(watch: Watch, now: Moment) -> float:
-    """Seconds for which it has been applied."""
+    """Seconds for which the failsafe has been applied."""
     return watch.age + elapsed(watch.since, now) if watch.since else 0.0
 
 
 def lost(watch: Watch, rule: Failsafe, now: Moment) -> bool:
-    """Whether the centre is not heard."""
+    """Whether the heartbeat is lost: two periods without a message."""
     return watch.heard is None or elapsed(watch.heard, now) > 2 * rule.heartbeat
 
 
 def step(  # noqa: PLR0911 -- a rule each
     watch: Watch, rule: Failsafe, now: Moment, *, limit_since: bool
 ) -> Watch:
-    """What is known a moment later. `limit_since`: an order came after it was entered, heard."""
+    """The state now. `limit_since`: an order was accepted after the failsafe was entered."""
     if not rule.heartbeat:
         return replace(watch, since=None)
     silent = lost(watch, rule, now)
@@ -78,6 +85,7 @@ def step(  # noqa: PLR0911 -- a rule each
         enters = silent and not watch.spent
         if not enters:
             return watch
+        # the 120 s of heartbeat count from the entry on
         return replace(watch, since=now, age=0.0, entered=now.wall, unbroken=None)
     if not silent and limit_since:
         return replace(watch, since=None, age=0.0)
@@ -91,10 +99,10 @@ def step(  # noqa: PLR0911 -- a rule each
 
 
 def to_keep(watch: Watch) -> tuple[Moment | None, float, float, bool]:
-    """What of it a start must know."""
+    """The part that a start needs. It is written to the disk when it changes."""
     return watch.since, watch.age, watch.entered, watch.spent
 
 
 def aged(watch: Watch, now: Moment) -> Watch:
-    """The same, written down anew: what a boot would forget is added up."""
+    """The same, with the time so far added up in `age`: the monotonic clock ends with the boot."""
     return replace(watch, age=applied(watch, now), since=now) if watch.since else watch

@@ -1,6 +1,6 @@
-"""Whose word an order stands on: of each required role one grant that allows all of it. Pure.
+"""The grants of an order: one of each required role, which covers the whole order. Pure.
 
-Limits of different grants of one role are not mixed.
+Limits of different grants of one role are not combined.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.clock import stamp
-from agent.control.bounds import at_hours, long, outside, said
+from agent.control.bounds import duration_text, outside, outside_hours, role_name
 from agent.control.model import No, OrderCode
-from agent.control.quotas import often
+from agent.control.quotas import quota_refusal
 from agent.trust.object_id import number_of
 from agent.units import spoken
 
@@ -19,82 +19,93 @@ if TYPE_CHECKING:
     from agent.control.model import ControlOrder, Grant, Modality
 
 
-def granted(order: ControlOrder, agreed: Modality, facts: DecisionFacts) -> tuple[str, ...] | No:
-    """One grant of each required role, or what is missing or too narrow."""
+def granted(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> tuple[str, ...] | No:
+    """The id of one grant of each required role, or a refusal: missing, revoked or too narrow."""
     used = []
-    for role in agreed.require:
-        found = _of_role(role, order, agreed, facts)
-        if isinstance(found, No):
-            return found
-        used.append(found)
+    for role in modality.require:
+        grant_id = _grant_of_role(role, order, modality, facts)
+        if isinstance(grant_id, No):
+            return grant_id
+        used.append(grant_id)
     return tuple(used)
 
 
-def _of_role(role: str, order: ControlOrder, agreed: Modality, facts: DecisionFacts) -> str | No:
+def _grant_of_role(
+    role: str, order: ControlOrder, modality: Modality, facts: DecisionFacts
+) -> str | No:
     of_role = [
-        one
-        for one in facts.grants
-        if one.role == role
-        and one.to == order.by
-        and order.action in one.actions
-        and one.covers(agreed.name, agreed.equipment)
-        and (not order.auth or number_of(one.jti) in order.auth)
+        grant
+        for grant in facts.grants
+        if grant.role == role
+        and grant.to == order.by
+        and order.action in grant.actions
+        and grant.covers(modality.name, modality.equipment)
+        and (not order.auth or number_of(grant.jti) in order.auth)
     ]
-    if of_role and all(one.revoked is not None for one in of_role):
-        return No(OrderCode.REVOKED, f"the grant of the {said(role)} was revoked", role)
-    standing = [one for one in of_role if one.revoked is None]
-    lived_in = [one for one in standing if _lived_in(one, order, facts)]
+    if of_role and all(grant.revoked is not None for grant in of_role):
+        return No(OrderCode.REVOKED, f"the grant of the {role_name(role)} was revoked", role)
+    standing = [grant for grant in of_role if grant.revoked is None]
+    lived_in = [grant for grant in standing if _occupancy_lasts(grant, order, facts)]
     if standing and not lived_in:
-        words = f"the grant of the {said(role)} ends with an occupancy that does not stand then"
-        return No(OrderCode.GRANT_MISSING, words, role)
-    valid = [one for one in lived_in if one.since <= order.start and order.latest_end <= one.until]
+        reason = f"the grant of the {role_name(role)} ends with an occupancy that is over then"
+        return No(OrderCode.GRANT_MISSING, reason, role)
+    valid = [
+        grant
+        for grant in lived_in
+        if grant.since <= order.start and order.latest_end <= grant.until
+    ]
     if not valid:
-        words = f"the {said(role)} has not allowed {order.by} to do this"
+        reason = f"{order.by} has no grant of the {role_name(role)} for this"
         if order.auth:
-            words += " by the grants that `auth` names (without `auth` any grant that fits counts)"
+            reason += " among those that `auth` names (without `auth` any grant counts)"
         if standing:
             first, last = stamp(standing[0].since), stamp(standing[0].until)
-            words = f"the grant of the {said(role)} is for {first} to {last}"
-        return No(OrderCode.GRANT_MISSING, words, role)
+            reason = f"the grant of the {role_name(role)} is valid from {first} to {last}"
+        return No(OrderCode.GRANT_MISSING, reason, role)
+    # each grant is tried alone, for limits of several grants must not be combined
     refusals = []
-    for one in valid:
-        no = _beyond(one, order, agreed, facts)
+    for grant in valid:
+        no = _exceeded_limit(grant, order, modality, facts)
         if no is None:
-            return one.jti
+            return grant.jti
         refusals.append(no)
     return refusals[0]
 
 
-def _lived_in(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
-    """Whether those who granted live there for the whole order."""
+def _occupancy_lasts(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
+    """Whether the occupancy of an occupant's grant lasts for the whole order."""
     if grant.occupancy is None:
         return True
     home = facts.home(grant.occupancy)
     return home is not None and home[0] <= order.start and order.latest_end <= home[1]
 
 
-def _beyond(  # noqa: PLR0911 -- a limit each
-    grant: Grant, order: ControlOrder, agreed: Modality, facts: DecisionFacts
+def _exceeded_limit(  # noqa: PLR0911 -- a limit each
+    grant: Grant, order: ControlOrder, modality: Modality, facts: DecisionFacts
 ) -> No | None:
-    """What of an order goes beyond one grant."""
+    """The first limit of a grant that an order exceeds; None: it exceeds none."""
     limits, role = grant.limits, grant.role
-    whose = f"the grant of the {said(role)}"
+    whose = f"the grant of the {role_name(role)}"
 
-    def beyond(field: str, words: str) -> No:
-        return No(OrderCode.GRANT_LIMIT, f"{whose} {words}", role, field)
+    def beyond(field: str, reason: str) -> No:
+        return No(OrderCode.GRANT_LIMIT, f"{whose} {reason}", role, field)
 
-    if grant.unit is not None and grant.unit != agreed.unit:
-        return beyond("unit", f"is in {spoken(grant.unit)}")
-    if order.value is not None and (far := outside(order.value, limits, agreed.unit)):
+    if grant.unit is not None and grant.unit != modality.unit:
+        return beyond("unit", f"is in {spoken(grant.unit)}, the control in {spoken(modality.unit)}")
+    if order.value is not None and (far := outside(order.value, limits, modality.unit)):
         low = limits.least is not None and order.value < limits.least
         return beyond("min" if low else "max", f"goes {far}")
     if limits.duration is not None and order.duration > limits.duration:
-        words = f"is for {long(limits.duration)}, {long(order.duration)} was asked"
-        return beyond("max_dur", words)
+        reason = (
+            f"is for {duration_text(limits.duration)}, {duration_text(order.duration)} was asked"
+        )
+        return beyond("max_dur", reason)
     if limits.notice is not None and order.start - order.received < limits.notice:
-        return beyond("notice", f"wants {long(limits.notice)} of notice")
+        return beyond("notice", f"requires {duration_text(limits.notice)} of notice")
     if order.emergency and not limits.emergency:
-        return beyond("emerg", "allows no emergency")
-    if no := at_hours(order, limits, facts, OrderCode.GRANT_LIMIT, f"{whose} is"):
-        return beyond("windows", no.words.removeprefix(whose).strip())
-    return often(order, limits, facts, lambda field, words: beyond(field, f"allows {words}"))
+        return beyond("emerg", "allows no emergency orders")
+    if no := outside_hours(order, limits, facts, OrderCode.GRANT_LIMIT, f"{whose} is"):
+        return beyond("windows", no.reason.removeprefix(whose).strip())
+    return quota_refusal(
+        order, limits, facts, lambda field, reason: beyond(field, f"allows {reason}")
+    )

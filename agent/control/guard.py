@@ -1,7 +1,7 @@
-"""Whether what must hold still holds: guards, the operator's off switch. Pure.
+"""Whether a guard has tripped, or the operator's off switch is set. Pure (rule H3).
 
-What cannot be seen counts as tripped: a sensor that is silent, bad, older than twice its period, or
-not to be believed (agent/steering/point_readings.py).
+A value that cannot be used counts as tripped: from a sensor that is silent, bad, older than twice
+its period, or not plausible (agent/steering/point_readings.py).
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ if TYPE_CHECKING:
     from agent.control.model import Guard, Modality
 
 SLACK = 5.0
-"""seconds beyond two periods: a read takes its time"""
+"""seconds beyond two periods, because a read takes time"""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardReading:
-    """The last word of a point, in its unit."""
+    """The last reading of a point, in its unit."""
 
     value: Decimal | None
     """None: silent, bad, or never read"""
     age: float
-    """seconds; negative where the clock was set back since"""
+    """seconds; negative if the clock was set back since"""
     every: int
+    """seconds between two reads"""
     doubt: str = ""
-    """why what it says is not believed"""
+    """why the value is not used, as the rest of a sentence; empty: it is used, or missing"""
 
 
 def fresh(seen: GuardReading | None) -> Decimal | None:
-    """A value that may be relied on; None where there is none."""
+    """The value, if it is valid and recent enough; else None."""
+    # a negative age (the clock was set back) does not show that a value is recent
     if seen is None or abs(seen.age) > 2 * seen.every + SLACK:
         return None
     return seen.value
@@ -45,31 +47,33 @@ def fresh(seen: GuardReading | None) -> Decimal | None:
 def tripped(
     guards: tuple[Guard, ...], look: Callable[[str, str], GuardReading | None]
 ) -> No | None:
-    """The first guard that does not hold; None: all hold."""
-    for one in guards:
-        seen = look(one.device, one.point)
+    """The refusal of the first guard that has tripped; None: none has."""
+    for guard in guards:
+        seen = look(guard.device, guard.point)
         value = fresh(seen)
         if value is None:
-            doubt = (seen.doubt if seen else "") or "does not say what it is"
-            return No(OrderCode.GUARD, f"{one.name} {doubt}", field=one.name)
-        if one.least is not None and value < one.least:
-            words = f"{one.name} is {measured(value, one.unit)}, below {one.least}"
-            return No(OrderCode.GUARD, words, field=one.name)
-        if one.most is not None and value > one.most:
-            words = f"{one.name} is {measured(value, one.unit)}, above {one.most}"
-            return No(OrderCode.GUARD, words, field=one.name)
+            doubt = (seen.doubt if seen else "") or "has no recent value"
+            return No(OrderCode.GUARD, f"{guard.name} {doubt}", field=guard.name)
+        if guard.least is not None and value < guard.least:
+            reason = f"{guard.name} is {measured(value, guard.unit)}, below {guard.least}"
+            return No(OrderCode.GUARD, reason, field=guard.name)
+        if guard.most is not None and value > guard.most:
+            reason = f"{guard.name} is {measured(value, guard.unit)}, above {guard.most}"
+            return No(OrderCode.GUARD, reason, field=guard.name)
     return None
 
 
-def inhibited(of: Modality, look: Callable[[str, str], GuardReading | None]) -> No | None:
-    """Whether the operator's off switch is set; one that cannot be read counts as set."""
-    if of.inhibit is None:
+def inhibited(modality: Modality, look: Callable[[str, str], GuardReading | None]) -> No | None:
+    """The refusal while the operator's off switch is set or cannot be read; None: it is not set."""
+    if modality.inhibit is None:
         return None
-    value = fresh(look(*of.inhibit))
+    value = fresh(look(*modality.inhibit))
     if value is None:
-        return No(OrderCode.INHIBITED, f"{'/'.join(of.inhibit)} cannot be read: it counts as set")
+        return No(
+            OrderCode.INHIBITED, f"{'/'.join(modality.inhibit)} cannot be read: it counts as set"
+        )
     if value != 0:
-        return No(OrderCode.INHIBITED, f"the operator has set {'/'.join(of.inhibit)}")
+        return No(OrderCode.INHIBITED, f"the operator has set {'/'.join(modality.inhibit)}")
     return None
 
 

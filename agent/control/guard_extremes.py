@@ -1,4 +1,4 @@
-"""The worst that the guards say while something is held, for the report."""
+"""The worst value of each guard during a hold, for the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GuardExtremes:
-    """By control, until it is asked for."""
+    """The worst values by control; they are kept until `tell` returns them."""
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[str, Decimal]] = {}
@@ -23,21 +23,21 @@ class GuardExtremes:
     def note(
         self, name: str, guards: Iterable[Guard], look: Callable[[str, str], GuardReading | None]
     ) -> None:
-        """Remember what is worse than before."""
-        worst = self._seen.setdefault(name, {})
+        """Keep the values that are worse than those before."""
+        extremes = self._seen.setdefault(name, {})
         for guard in guards:
             value = fresh(look(guard.device, guard.point))
             if value is not None:
-                before = worst.get(guard.name, value)
+                before = extremes.get(guard.name, value)
                 low = guard.least is not None
-                worst[guard.name] = min(before, value) if low else max(before, value)
+                extremes[guard.name] = min(before, value) if low else max(before, value)
 
     def tell(self, name: str, guards: Iterable[Guard]) -> str:
-        """Say it in words, and forget it."""
-        worst = self._seen.pop(name, {})
+        """The worst values as text; they are forgotten."""
+        extremes = self._seen.pop(name, {})
         return ", ".join(
             f"{'lowest' if guard.least is not None else 'highest'} {guard.name}"
-            f" {measured(worst[guard.name], guard.unit)}"
+            f" {measured(extremes[guard.name], guard.unit)}"
             for guard in guards
-            if guard.name in worst
+            if guard.name in extremes
         )

@@ -1,4 +1,7 @@
-"""Giving a register of which the journal knows nothing back to what a person says stood there."""
+"""Releasing a register that the journal does not know, to the value that a person names.
+
+Rule H24.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.control import orphan_values
 from agent.control.records import Transaction
-from agent.control.release_retry import give_back
+from agent.control.release_retry import try_release
 from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
 if TYPE_CHECKING:
@@ -18,43 +21,52 @@ if TYPE_CHECKING:
     from agent.control.hold_record import HoldRecord
 
 
-async def hand_back(ground: ControlContext, name: str, value: Decimal, words: str) -> list[str]:
-    """Gives what is left to do. Raises Refused where the journal knows better, or where it cannot
-    be ours.
+async def hand_back(context: ControlContext, name: str, value: Decimal, reason: str) -> list[str]:
+    """Write the value, and read it back until it stands. Returns what is left to do.
+
+    Raises Refused if the journal knows the value from before, or if no order could have set the
+    value that stands there now.
     """
-    fit = ground.fits[name]
-    if fit.slots[0] is not None:
+    control = context.controls[name]
+    if control.slots[0] is not None:
         release = f"`gardien control release {name}`"
-        raise Refused(f"{name} is given back by emptying our priority: {release}")
-    async with ground.lock(name):
-        row = await _row(ground, fit, value, words)
+        raise Refused(f"{name} has a priority of ours, which a release empties: {release}")
+    async with context.lock(name):
+        record = await _record(context, control, value, reason)
         try:
-            saved = await ground.world.save(Transaction(row))
+            saved = await context.dependencies.save(Transaction(record))
         except (SpoolFull, StorageFailed) as error:
-            raise Refused(f"it cannot be written down before it is done: {error}") from error
+            raise Refused(
+                f"nothing was written, as the journal takes no record: {error}"
+            ) from error
         assert saved is not None
-        ground.waits.pop(saved.number, None)
-        await give_back(ground, saved)
-        ground.journal.memos[fit.key] = replace(ground.journal.memo(fit.key), swept=True)
-        return [row.alarm for row in ground.journal.open_rows(fit.key)]
+        context.waits.pop(saved.number, None)  # a person waits: try at once, not when it is due
+        await try_release(context, saved)
+        context.journal.memos[control.key] = replace(context.journal.memo(control.key), swept=True)
+        return [record.alarm for record in context.journal.open_records(control.key)]
 
 
-async def _row(
-    ground: ControlContext, fit: ConfiguredControl, value: Decimal, words: str
+async def _record(
+    context: ControlContext, control: ConfiguredControl, value: Decimal, reason: str
 ) -> HoldRecord:
-    """What is written down before anything is done."""
-    rows = ground.journal.open_rows(fit.key)
-    if any(row.jti != orphan_values.HANDED for row in rows):
-        release = f"`gardien control release {fit.name}`"
-        raise Refused(f"the journal knows what stood there before {fit.name}: {release}")
-    if rows:
-        return replace(rows[0], pre=value, restore=value, words=words)
-    if ground.journal.memo(fit.key).tested == fit.fingerprint:
-        raise Refused(f"{fit.name} is given back: the journal was there and knows of nothing")
+    """The hold record that is committed before anything is written."""
+    records = context.journal.open_records(control.key)
+    if any(record.jti != orphan_values.HANDED for record in records):
+        release = f"`gardien control release {control.name}`"
+        raise Refused(f"the journal knows the value of {control.name} from before: {release}")
+    if records:
+        return replace(records[0], pre=value, restore=value, words=reason)
+    if context.journal.memo(control.key).tested == control.fingerprint:
+        raise Refused(
+            f"{control.name} is released already: the journal goes back to its test, and shows no"
+            " hold"
+        )
     try:
-        standing = await ground.world.plug(fit.place, None).look(whole=True)
+        standing = await context.dependencies.access(control.place, None).look(whole=True)
     except (LinkLost, WriteRefused) as error:
-        raise Refused(f"{fit.name}: {error}") from error
-    if not orphan_values.could_be_ours(fit, standing.ours):
-        raise Refused(f"no order could have set {standing.ours}, which is there: left")
-    return orphan_values.handed(fit, standing, value, words, ground.world.now())
+        raise Refused(f"{control.name}: {error}") from error
+    if not orphan_values.could_be_ours(control, standing.ours):
+        raise Refused(
+            f"{standing.ours} stands there, which no order could have set: it was not changed"
+        )
+    return orphan_values.handed(control, standing, value, reason, context.dependencies.now())

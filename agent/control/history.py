@@ -1,4 +1,4 @@
-"""What was done, in sentences that a manager can read out. Pure."""
+"""What was done, as sentences for the building manager. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 TEST = "test"
-"""what `gardien control test` writes is no order"""
+"""the id of outcomes of `gardien control test`, which are not shown: a test is not an order"""
 ENDS = {
-    OrderState.COMPLETED: "given back",
+    OrderState.COMPLETED: "released",
     OrderState.CANCELLED: "cancelled",
     OrderState.SUPERSEDED: "overruled",
     OrderState.ABORTED: "broken off",
@@ -27,23 +27,23 @@ ENDS = {
 
 
 def sentences(outcomes: Iterable[Outcome], zone: ZoneInfo, units: Mapping[str, str]) -> list[str]:
-    """One sentence an order and control, oldest first; `units` by control."""
+    """One sentence for each order and control, oldest first. `units`: by control."""
     return [_sentence(group, zone, units.get(group[0].control, "")) for group in _groups(outcomes)]
 
 
 def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
-    """What belongs together: an order at one control; of failsafes each by itself."""
+    """The outcomes in groups: one for each order at one control, and one for each failsafe."""
     groups: list[list[Outcome]] = []
     last: dict[tuple[str, str], list[Outcome]] = {}
-    for one in outcomes:
-        name = one.jti, one.control
-        again = one.jti == FAILSAFE and name in last and one.state is OrderState.STARTED
-        if one.jti == TEST:
+    for outcome in outcomes:
+        name = outcome.jti, outcome.control
+        again = outcome.jti == FAILSAFE and name in last and outcome.state is OrderState.STARTED
+        if outcome.jti == TEST:
             continue
-        if not one.jti or name not in last or again:
+        if not outcome.jti or name not in last or again:
             last[name] = []
             groups.append(last[name])
-        last[name].append(one)
+        last[name].append(outcome)
     return groups
 
 
@@ -52,7 +52,7 @@ def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> str:
     begun = next((one for one in group if one.state is OrderState.STARTED), None)
     ended = next((one for one in reversed(group) if one.state in FINAL), None)
     at = _moment((begun or first).at, zone)
-    if not first.jti:  # of no order: a value that stood there without one
+    if not first.jti:  # a value that stood there without an order
         return f"{at} {first.control}: {first.words}"
     what = _what(group, unit)
     if begun is None:
@@ -62,7 +62,7 @@ def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> str:
     else:
         ended = None
         at = f"{at}–"
-    return f"{at} {first.control}: {what}{_ground(group)}{_how(begun, ended, group)}"
+    return f"{at} {first.control}: {what}{_evidence(group)}{_result(begun, ended, group)}"
 
 
 def _what(group: Sequence[Outcome], unit: str) -> str:
@@ -73,32 +73,32 @@ def _what(group: Sequence[Outcome], unit: str) -> str:
     return f"{value} {spoken(unit)}".strip() + (f", asked by {by}" if by else "")
 
 
-def _ground(group: Sequence[Outcome]) -> str:
+def _evidence(group: Sequence[Outcome]) -> str:
     evidence = next((one.evidence for one in group if one.evidence), "")
     return f", on the {evidence}" if evidence else ""
 
 
 def _not_begun(what: str, ended: Outcome | None, group: Sequence[Outcome]) -> str:
     if ended is None:
-        return f"{what}{_ground(group)}, not begun yet"
-    words = f"{ended.code}: {ended.words}" if ended.code else ended.words
+        return f"{what}{_evidence(group)}, not begun yet"
+    reason = f"{ended.code}: {ended.words}" if ended.code else ended.words
     if ended.state is OrderState.COMPLETED:
-        return f"{what}, {words}"
+        return f"{what}, {reason}"
     verb = "refused" if ended.state is OrderState.REJECTED else ENDS.get(ended.state, ended.state)
-    return f"{what}, {verb.lower()}: {words}"
+    return f"{what}, {verb.lower()}: {reason}"
 
 
-def _how(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> str:
-    """What came of it, and whether the device has confirmed that it was given back."""
+def _result(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> str:
+    """The result, and whether the device has confirmed the release."""
     waits = next((one for one in group if one.state is OrderState.RELEASE_PENDING), None)
     over = any(one.closed for one in group)
-    left = f", NOT GIVEN BACK YET: {waits.words}" if waits and not over else ""
+    left = f", NOT RELEASED YET: {waits.words}" if waits and not over else ""
     if ended is None:
         return left or ", in force"
     seen = f", {ended.seen}" if ended.seen else ""
     if begun.before and ended.after:
         seen += f", {begun.before} before and {ended.after} after"
-    guarded = ended.words.startswith("guard:")  # its name stands in what it says, too
+    guarded = ended.words.startswith("guard:")  # the rest of the text names the guard, too
     how = ended.words.partition(": ")[2] if guarded else ended.words or ENDS.get(ended.state, "")
     if ended.state is not OrderState.COMPLETED:
         how = f"{ENDS.get(ended.state, ended.state)}: {how}"

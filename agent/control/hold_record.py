@@ -1,5 +1,7 @@
-"""One row of the journal: what stands, or may stand, at one point by our doing, and how it is
-given back (rules H14, H15). It is on the disk before anything is written to the device.
+"""A hold record: the value of ours that stands, or may stand, at one point, and how it is released.
+
+It is on the disk before anything is written to the device (rules H14, H15). Its fields are the
+members of a JSON object in the journal: to rename one is to change the file format.
 """
 
 from __future__ import annotations
@@ -19,25 +21,25 @@ if TYPE_CHECKING:
 
 
 class Phase(StrEnum):
-    """How far a row is."""
+    """How far a hold is."""
 
     WRITING = "WRITING"
-    """`target` may stand at the device, or not yet"""
+    """`target` may stand at the device already"""
     APPLIED = "APPLIED"
     """`target` was read back"""
     RELEASING = "RELEASING"
-    """it is given back until the device confirms"""
+    """the release is tried until the device confirms it"""
     CLOSED = "CLOSED"
 
 
 @dataclass(frozen=True, slots=True)
 class WriteTarget:
-    """Where a value was written, so that it is found again whatever the configuration says then."""
+    """Where a value was written. It is enough to find the point under another configuration."""
 
     link: str
     driver: str
     settings: str
-    """of the line, as JSON"""
+    """the settings of the line, as JSON"""
     device: str
     point: str
     address: str
@@ -45,90 +47,92 @@ class WriteTarget:
     unit: str = "1"
     scale: str = "1"
     serial: str = ""
-    """where the device says which one it is; empty: it does not"""
+    """the address of the device's serial number; empty: it has none"""
 
     @property
     def name(self) -> str:
-        """The point, as people write it."""
+        """The point as DEVICE/POINT."""
         return f"{self.device}/{self.point}"
 
     @property
     def spot(self) -> tuple[str, str, str]:
-        """Where on which line, whatever it is called."""
+        """Line, device address and register or object: the same point under any name."""
         return self.link, self.address, self.at
 
 
 @dataclass(frozen=True, slots=True)
-class Dog:
-    """A device's own watchdog: what it is told again and again, so that it falls back once we are
-    gone (agent/drivers/watchdog.py).
+class WatchdogTarget:
+    """A device's own watchdog, as written during a hold (rule H23).
+
+    While it is refreshed, the device follows us. Once we are gone, it falls back by itself
+    (agent/drivers/watchdog.py).
     """
 
     place: WriteTarget
     word: Decimal
-    """what it is told, in its unit"""
+    """the value that refreshes it, in its unit"""
     pause: float
-    """seconds from one word to the next"""
+    """seconds between two refreshes: half its timeout"""
     fallback: WriteTarget | None = None
-    """holds the value to which it falls back"""
+    """the register with the value to which the device falls back; None: it has none"""
 
 
 @dataclass(frozen=True, slots=True)
 class HoldRecord:
-    """One chain of holds on one point and slot: who supersedes inherits it."""
+    """A chain of holds on one point and slot. An order that supersedes another inherits it."""
 
     control: str
     jti: str
-    """the order in force; `failsafe` or `test` where it is none"""
+    """the id of the order in force; `failsafe`, `test` or `handed` if it is none"""
     place: WriteTarget
     slot: int | None
     """our priority; None: a register, which has none"""
     pre: Value | None
-    """what stood in our slot, or in the register, before the first write"""
+    """the value in our slot, or in the register, before the first write"""
     target: Value
-    """what is to stand there now"""
+    """the value that must stand there now"""
     known: tuple[Value, ...]
-    """every value of ours in this chain: as journaled, and as the device read it back"""
+    """each value of ours in this chain: as committed, and as read back from the device"""
     restore: Value | None
-    """what is written to give back; None: our slot is emptied"""
+    """the value that the release writes; None: it empties our slot"""
     begun: Moment
     end: float
-    """wall time by which it must be over"""
+    """wall time at which it ends at the latest"""
     lasts: float
-    """seconds after `begun` by which it must be over"""
+    """seconds after `begun` at which it ends at the latest"""
     base: Decimal | None = None
-    """what the device followed before the first write, where that is a number"""
+    """the value that the device followed before the first write, if that is a number"""
     tolerance: Decimal = Decimal(0)
     identity: str = ""
-    """which device it is, as it said; empty: it does not say"""
+    """the serial number that the device gave; empty: it gives none"""
     phase: Phase = Phase.WRITING
     outcome: OrderState = OrderState.COMPLETED
-    """what is reported once it is given back"""
+    """the state that is reported after the release"""
     words: str = ""
-    """why it is given back, for people"""
+    """why it is released, for people"""
     pending: bool = False
     """RELEASE_PENDING was reported"""
     alarm: str = ""
-    """what somebody must look at"""
+    """what a person must attend to; empty: nothing"""
     measured: str = ""
-    """what the power was before, for the report"""
+    """the power before the hold, for the report"""
     failsafe: Decimal | None = None
-    """of a limit: what is written instead of giving back when the agent has died"""
+    """of a limit: the value that is written instead of a release if the agent has died"""
     fallback: Value | None = None
-    """what the device's own watchdog falls back to"""
-    dog: Dog | None = None
-    """the device's own watchdog, told again and again"""
+    """the value to which the device's own watchdog falls back"""
+    dog: WatchdogTarget | None = None
+    """the device's own watchdog, refreshed during the hold"""
     dog_pre: Value | None = None
-    """what stood in it before"""
+    """the value in the watchdog's register before the hold"""
     moved: Moment | None = None
-    """when `target` last became another, for a ramp that goes on from there"""
+    """when `target` last changed; a ramp goes on from there"""
     agreed: str = ""
-    """version of what had been agreed when `target` was written"""
+    """version of the control sheet when `target` was written"""
     number: int = 0
 
     @property
     def first(self) -> bool:
-        """Whether nothing of ours has been seen there yet: the first write goes over `pre`."""
+        """Whether no value of ours was read there yet: the first write replaces `pre`."""
         return self.phase is Phase.WRITING and len(self.known) == 1
 
     @property
@@ -137,8 +141,10 @@ class HoldRecord:
         return self.place.device, self.place.point
 
     def ours(self, value: Value | None) -> bool:
-        """Whether a value found there is one of ours: also the failsafe, which a releaser writes
-        that cannot note it on the disk before.
+        """Whether a value at the point is one of ours.
+
+        The failsafe and the watchdog's fallback count as ours too: the releaser and the device set
+        them without a record on the disk.
         """
         beside = [one for one in (self.fallback, self.failsafe) if one is not None]
         return value is not None and any(
@@ -146,27 +152,27 @@ class HoldRecord:
         )
 
     def knowing(self, *values: Value | None) -> HoldRecord:
-        """The same, with further values of ours."""
+        """The record with further values of ours."""
         new = [value for value in values if value is not None and value not in self.known]
         return replace(self, known=(*self.known, *new)) if new else self
 
-    def releasing(self, outcome: OrderState, words: str) -> HoldRecord:
-        """The same, to be given back; the first reason stays."""
+    def releasing(self, outcome: OrderState, reason: str) -> HoldRecord:
+        """The record as being released. If it is already, its first reason is kept."""
         if self.phase is Phase.RELEASING:
             return self
-        return replace(self, phase=Phase.RELEASING, outcome=outcome, words=words)
+        return replace(self, phase=Phase.RELEASING, outcome=outcome, words=reason)
 
 
-def same(one: Value | None, other: Value | None, tolerance: Decimal) -> bool:
-    """Whether two values are one, within what a device may round."""
-    if isinstance(one, Decimal) and isinstance(other, Decimal):
-        return abs(one - other) <= tolerance
-    return one == other
+def same(value: Value | None, other: Value | None, tolerance: Decimal) -> bool:
+    """Whether two values are equal, within the tolerance for rounding by a device."""
+    if isinstance(value, Decimal) and isinstance(other, Decimal):
+        return abs(value - other) <= tolerance
+    return value == other
 
 
-def encode(row: HoldRecord) -> str:
-    """As it stands in the file."""
-    body = asdict(row)
+def encode(record: HoldRecord) -> str:
+    """The record as JSON for the journal. Its number is the key of the row."""
+    body = asdict(record)
     del body["number"]
     return json.dumps(body, default=_plain)
 
@@ -177,19 +183,21 @@ def _plain(value: object) -> object:
     raise TypeError(type(value).__name__)
 
 
-def _value(found: dict[str, Any]) -> Any:
-    return Decimal(found["n"]) if found.keys() == {"n"} else found
+def _value(pairs: dict[str, Any]) -> Any:
+    return Decimal(pairs["n"]) if pairs.keys() == {"n"} else pairs
 
 
-def _dog(body: dict[str, Any]) -> Dog:
+def _dog(body: dict[str, Any]) -> WatchdogTarget:
     fallback = understood(WriteTarget, body["fallback"]) if body["fallback"] else None
-    return Dog(understood(WriteTarget, body["place"]), body["word"], body["pause"], fallback)
+    return WatchdogTarget(
+        understood(WriteTarget, body["place"]), body["word"], body["pause"], fallback
+    )
 
 
 def decode(number: int, text: str) -> HoldRecord:
-    """Read a row. Raises ValueError, KeyError or TypeError where it is none."""
+    """Read a record. Raises ValueError, KeyError or TypeError if the text is none."""
     body = json.loads(text, object_hook=_value)
-    row: HoldRecord = understood(
+    record: HoldRecord = understood(
         HoldRecord,
         body
         | {
@@ -203,4 +211,4 @@ def decode(number: int, text: str) -> HoldRecord:
             "outcome": OrderState(body["outcome"]),
         },
     )
-    return row
+    return record

@@ -1,7 +1,7 @@
-"""Windows, seasons and days on the building's wall clock, and ISO 8601 durations. Pure.
+"""Windows, seasons and days in the building's local time, and ISO 8601 durations. Pure.
 
-A moment is judged by what the clock on the building's wall says then: where an hour comes twice in
-autumn, both are in the window or neither is.
+Windows are compared with local time. The hour that comes twice in autumn is therefore in a window
+both times, or neither time.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ DURATION = re.compile(
     r"P(?:(\d{1,3})D)?(?:T(?:(\d{1,4})H)?(?:(\d{1,5})M)?(?:(\d{1,7})(?:\.(\d{1,3}))?S)?)?", re.ASCII
 )
 LEAP = 2024
+"""a leap year, so that 29 February is a valid day of a season"""
 DAY_MINUTES = 1440
 
 
 def window(text: str) -> Window:
     """Read `06:00-22:00`, `Mon-Fri 17:00-20:00` or `Sat 22:00-02:00`. Raises ValueError."""
-    found = WINDOW.fullmatch(text)
-    if not found:
+    match = WINDOW.fullmatch(text)
+    if not match:
         raise ValueError(
             _('"{text}" is no window such as "06:00-22:00" or "Mon-Fri 17:00-20:00"', text=text)
         )
-    first, last = found[1], found[2] or found[1]
+    first, last = match[1], match[2] or match[1]
     days = _days(DAYS.index(first), DAYS.index(last)) if first else range(7)
-    since, until = int(found[3]) * 60 + int(found[4]), int(found[5]) * 60 + int(found[6])
+    since, until = int(match[3]) * 60 + int(match[4]), int(match[5]) * 60 + int(match[6])
     if max(since, until) > DAY_MINUTES or since in {until, DAY_MINUTES}:
         raise ValueError(_('"{text}" is no time of a day', text=text))
     return Window(frozenset(days), since, until)
@@ -52,11 +53,11 @@ def _days(first: int, last: int) -> list[int]:
 
 
 def season(text: str) -> Season:
-    """Read `10-15..04-15`: both days within. Raises ValueError."""
-    found = SEASON.fullmatch(text)
-    if not found:
+    """Read `10-15..04-15`; both days are within. Raises ValueError."""
+    match = SEASON.fullmatch(text)
+    if not match:
         raise ValueError(_('"{text}" is no season such as "10-15..04-15" (month-day)', text=text))
-    months = [int(part) for part in found.groups()]
+    months = [int(part) for part in match.groups()]
     try:
         date(LEAP, months[0], months[1])
         date(LEAP, months[2], months[3])
@@ -66,17 +67,20 @@ def season(text: str) -> Season:
 
 
 def duration(text: str) -> float:
-    """Seconds of an ISO 8601 duration of days and less, `PT1H30M`. Raises ValueError."""
-    found = DURATION.fullmatch(text)
-    if not found or text.endswith(("P", "T")):
+    """Seconds of an ISO 8601 duration without years, months and weeks, such as `PT1H30M`.
+
+    Raises ValueError.
+    """
+    match = DURATION.fullmatch(text)
+    if not match or text.endswith(("P", "T")):
         raise ValueError(_('"{text}" is no duration such as PT1H30M', text=text))
-    days, hours, minutes, seconds, thousandths = (found[n] or "0" for n in range(1, 6))
+    days, hours, minutes, seconds, thousandths = (match[n] or "0" for n in range(1, 6))
     whole = int(days) * 86_400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     return whole + float(f"0.{thousandths}")
 
 
 def within(windows: Sequence[Window], of: Season | None, moment: datetime) -> bool:
-    """Whether a moment, on the building's wall, is in one of the windows and the season."""
+    """Whether a local time is in one of the windows and in the season."""
     if of is not None and not _in_season(of, moment.date()):
         return False
     minute = moment.hour * 60 + moment.minute
@@ -89,17 +93,18 @@ def _in_season(of: Season, day: date) -> bool:
     return first <= here <= last if first <= last else here >= first or here <= last
 
 
-def _open(one: Window, weekday: int, minute: int) -> bool:
-    if one.since < one.until:
-        return weekday in one.days and one.since <= minute < one.until
+def _open(opening: Window, weekday: int, minute: int) -> bool:
+    if opening.since < opening.until:
+        return weekday in opening.days and opening.since <= minute < opening.until
+    # over midnight: the early hours belong to the window of the day before
     before = (weekday - 1) % 7
-    return (weekday in one.days and minute >= one.since) or (
-        before in one.days and minute < one.until
+    return (weekday in opening.days and minute >= opening.since) or (
+        before in opening.days and minute < opening.until
     )
 
 
 def minutes(start: float, end: float, zone: ZoneInfo) -> Iterator[datetime]:
-    """Every minute that [start, end) touches, on the building's wall."""
+    """Each minute that [start, end) touches, in local time."""
     at = start
     while at < end:
         yield datetime.fromtimestamp(at, zone)
@@ -109,19 +114,19 @@ def minutes(start: float, end: float, zone: ZoneInfo) -> Iterator[datetime]:
 def first_outside(
     windows: Sequence[Window], of: Season | None, span: tuple[float, float], zone: ZoneInfo
 ) -> datetime | None:
-    """The first minute of a span that lies outside; None: all of it is within."""
+    """The first minute of a span outside the windows or the season; None: there is none."""
     if not windows and of is None:
         return None
     return next((at for at in minutes(*span, zone) if not within(windows, of, at)), None)
 
 
 def day_of(moment: float, zone: ZoneInfo) -> date:
-    """The building's day of a moment."""
+    """The local day of a moment."""
     return datetime.fromtimestamp(moment, zone).date()
 
 
 def bounds(day: date, zone: ZoneInfo) -> tuple[float, float]:
-    """First and last moment of a day at the building; 23 to 25 hours apart."""
+    """First and last moment of a local day; 23 to 25 hours apart."""
     first = datetime(day.year, day.month, day.day, tzinfo=zone)
     following = day + timedelta(days=1)
     last = datetime(following.year, following.month, following.day, tzinfo=zone)

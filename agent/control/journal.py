@@ -1,9 +1,8 @@
-"""What must be known after a power cut: holds, orders, grants, timers, outcomes (rule H14).
+"""The journal: holds, orders, grants, timers and outcomes, as they survive a power cut (rule H14).
 
-One SQLite file, written through before anything is written to a device. What is read again and
-again stands in memory. Beside it lies a copy of the open rows that needs no disk
-(journal_copy.py): a row that is closed in either place is closed, else one that is open in either
-place is open.
+It is one SQLite file. A change is committed before anything is written to a device. What is read
+often is kept in memory. A copy of the open hold records needs no disk (`journal_copy.py`): a record
+that is closed in either place is closed; otherwise one that is open in either place is open.
 """
 
 from __future__ import annotations
@@ -53,59 +52,59 @@ if TYPE_CHECKING:
 Name = tuple[str, str]
 """an order at one control"""
 LARGEST = 32_000_000
-"""bytes of the file"""
+"""bytes: the largest size of the file"""
 STEP = 256 * 1024
-"""bytes of the disk that the file has from its first start on, and by which it grows: holds begin
+"""bytes that the file occupies from its first start on, and by which it grows, so that holds begin
 and end on a full disk too
 """
 REMEMBERED = 8 * 86_400.0
-"""seconds for which quotas and rests look back"""
+"""seconds for which quotas and rests look back: a week and a day"""
 KEPT = 5_000
-"""outcomes that history goes back to"""
+"""outcomes that are kept for the history"""
 CLOSED = 1_000
-"""rows of what was given back, for whoever looks into the file after an accident"""
+"""closed hold records that are kept, for an inquiry after an accident"""
 RECENT = 2_000
-"""outcomes that recipients are told of, however long they could not be reached"""
+"""outcomes that are kept for recipients that cannot be reached (rule H11)"""
 
 
 class Journal:
-    """The open file with what it says.
+    """The open file, and its content in memory.
 
-    It is written in a thread of its own and looked at from elsewhere: what is handed out is a copy,
-    made in one go.
+    It is written in a thread of its own and read from the event loop. Methods therefore return
+    copies that are made in one step (`list(…)`).
     """
 
     def __init__(self, database: Database | None, key_of: Callable[[str], Key | None]) -> None:
-        """`database`: None while it cannot be read; then every call that needs it raises
-        StorageFailed, and what is handed out is what `take` was given.
+        """`database`: None while the file cannot be read. Then each call that needs the file raises
+        StorageFailed, and the memory contains only what `take` was given.
         """
         self._database = database
         self._unread = database is None
         self.key_of = key_of
-        """where a control is, as it is configured"""
+        """the point of a control as configured; None: there is no such control"""
         self.set_aside: Path | None = None
-        """where an unreadable one was put at the opening"""
+        """where an unreadable file was moved at the opening; None: it was readable"""
         self.id = ""
-        """random; with a row's number it names the row for ever"""
-        self.rows: dict[int, HoldRecord] = {}
-        """what is not closed, by number"""
+        """random; with the number of a hold record it identifies the record for ever"""
+        self.records: dict[int, HoldRecord] = {}
+        """the hold records that are not closed, by number"""
         self.events: dict[Name, AcceptedOrder] = {}
         self._keys: dict[Name, Key] = {}
         self._at: dict[Key, dict[Name, AcceptedOrder]] = {}
         self.memos: dict[Key, Memo] = {}
         self.grants: dict[str, Grant] = {}
         self.taken = revocations.Revocations()
-        """what was taken back, by whom"""
+        """which keys and grants were revoked, and by whom"""
         self.mute: str | None = None
-        """a key whose grants do not count now, though nobody has revoked it"""
+        """a key whose grants do not count now, although nobody has revoked it"""
         self.versions: dict[str, int] = {}
-        """of revocations, by who issued them"""
+        """version of the latest revocation, by its issuer"""
         self.recent: deque[Outcome] = deque(maxlen=RECENT)
-        """the latest outcomes, oldest first: what recipients are told"""
+        """the latest outcomes, oldest first, for recipients"""
         self.early: dict[Name, float] = {}
-        """until when an order that was cancelled before it came is refused, control by control"""
-        self._last_row = self._last_outcome = 0
-        """the highest numbers given"""
+        """until when an order is refused that was cancelled before it arrived, for each control"""
+        self._last_record = self._last_outcome = 0
+        """the highest numbers that were assigned"""
         if database is not None:
             self._begin()
             self._load()
@@ -119,8 +118,9 @@ class Journal:
     @classmethod
     @contextmanager
     def open(cls, path: Path, key_of: Callable[[str], Key | None]) -> Iterator[Self]:
-        """Open, or set aside and begin anew what cannot be read. Raises Refused if it is in use,
-        StorageFailed where the disk under it fails.
+        """Open the journal; move an unreadable file aside and begin a new one.
+
+        Raises Refused if the file is in use, StorageFailed if the disk fails.
         """
         journal = cls.opened(path, key_of)
         try:
@@ -130,10 +130,11 @@ class Journal:
 
     @classmethod
     def opened(cls, path: Path, key_of: Callable[[str], Key | None]) -> Self:
-        """The same, to be closed by `disconnect`."""
+        """The same without a context manager; `disconnect` closes it."""
         try:
             return cls._connected(path, key_of)
         except (Damaged, ValueError, KeyError, TypeError) as error:
+            # a disk that fails says nothing about the file: moved aside, its holds would be lost
             if _unreadable(error):
                 raise StorageFailed(FAILING) from error
             aside = set_aside(path)
@@ -151,10 +152,10 @@ class Journal:
             raise
 
     def disconnect(self) -> None:
-        """Close the file; what memory holds stays."""
+        """Close the file. The content in memory stays."""
         database, self._database = self._database, None
         if database is not None:
-            with suppress(sqlite3.Error):  # of a disk that fails; nothing waits to be written
+            with suppress(sqlite3.Error):  # the disk fails; no change is left to be written
                 database.close()
 
     def _begin(self) -> None:
@@ -162,11 +163,14 @@ class Journal:
             for table in TABLES:
                 self._db.write(table)
         self.id = secrets.token_hex(8)
-        with suppress(SpoolFull):  # of a full disk, by an earlier version: the next probe
+        with suppress(SpoolFull):  # full disk, file of an earlier version: the next probe does it
             self._identify()
 
     def _identify(self) -> None:
-        """Have an id for ever: one commit at least. Raises SpoolFull, StorageFailed."""
+        """Give the journal its lasting id by one commit. Raises SpoolFull, StorageFailed.
+
+        The counter makes each call a real write, so that the call also tests the disk.
+        """
         with self._db.transaction():
             self._db.write(IDENTITY)
             self._db.write("INSERT OR IGNORE INTO journal VALUES(1,?,0)", self.id)
@@ -174,7 +178,10 @@ class Journal:
         self.id = str(self._db.scalar("SELECT id FROM journal"))
 
     def become(self, fresh: Journal) -> None:
-        """Take over the file and all that another object has read from it."""
+        """Take over the file and the content in memory of another object.
+
+        This object keeps its identity, because others refer to it.
+        """
         self.disconnect()
         mute, key_of = self.mute, self.key_of
         self.__dict__.update(fresh.__dict__)
@@ -182,23 +189,26 @@ class Journal:
         self.silence(mute)
 
     def _load(self) -> None:
-        """All of it, whatever the clock says now: `prune` alone forgets, by one that is right."""
+        """Read the whole file. Only `prune` deletes, and only while the clock is trusted."""
         for number, body in self._db.read("SELECT number, body FROM hold WHERE closed=0"):
-            self.rows[number] = decode(number, body)
-        self._last_row = int(self._db.scalar("SELECT max(number) FROM hold") or 0)
+            self.records[number] = decode(number, body)
+        self._last_record = int(self._db.scalar("SELECT max(number) FROM hold") or 0)
         for device, point, body in self._db.read("SELECT device, point, body FROM event"):
-            self._remember(event_of(json.loads(body)), (device, point))
+            self._index(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
             self.memos[device, point] = memo_of(json.loads(body))
         self.taken = self._db.by(revocations.Revocations.read)
+        # An earlier version recorded revocations without their author. They count as those of a
+        # root, for a key and for a grant of that name.
         named = self.taken.names()
         for what, at in self._db.read("SELECT what, at FROM revoked"):
             if what not in named:
                 self.taken.add(TakenBack(what, key, "", ROOT, at) for key in (False, True))
         for (body,) in self._db.read("SELECT body FROM granted"):
-            with suppress(TypeError):  # of a later version: it does not count here, and is kept
+            # a grant of a later version may have a limit that is unknown here: it must not count
+            with suppress(TypeError):
                 grant = grant_of(json.loads(body))
-                self.grants[grant.jti] = self._standing(grant)
+                self.grants[grant.jti] = self._with_revocation(grant)
         for n, body in reversed(
             self._db.read("SELECT n, body FROM outcome ORDER BY n DESC LIMIT ?", RECENT)
         ):
@@ -208,35 +218,35 @@ class Journal:
         self._last_outcome = int(self._db.scalar("SELECT max(seq) FROM sqlite_sequence") or 0)
 
     def _cancelled_early(self) -> dict[Name, float]:
-        rows = self._db.read("SELECT jti, control, until FROM cancelled_early")
-        return {(jti, control): until for jti, control, until in rows}
+        stored = self._db.read("SELECT jti, control, until FROM cancelled_early")
+        return {(jti, control): until for jti, control, until in stored}
 
-    def _standing(self, grant: Grant) -> Grant:
+    def _with_revocation(self, grant: Grant) -> Grant:
         at = self.taken.when(number_of(grant.jti), grant.by, grant.role)
         if at is None:
             at = self.key_taken(grant.kid, grant.by, grant.role)
         return replace(grant, revoked=0.0 if at is None and grant.kid == self.mute else at)
 
     def silence(self, kid: str | None) -> None:
-        """Let what this key has granted not count; None: whatever was granted counts."""
+        """Ignore the grants of this key; None: ignore no grants."""
         self.mute = kid
-        self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
+        self.grants = {jti: self._with_revocation(grant) for jti, grant in self.grants.items()}
 
-    def _remember(self, event: AcceptedOrder, key: Key) -> None:
+    def _index(self, event: AcceptedOrder, key: Key) -> None:
         name = event.order.jti, event.order.control
         self.events[name], self._keys[name] = event, key
         self._at.setdefault(key, {})[name] = event
 
     def of(self, key: Key) -> list[AcceptedOrder]:
-        """What was accepted at a point, as far back as quotas look."""
+        """The orders that were accepted at a point, as far back as quotas look."""
         return list(self._at.get(key, {}).values())
 
     def device_of(self, jti: str, control: str) -> str:
-        """The device that an order was for; empty: none is known of it."""
+        """The device that an order was for; empty: it is not known."""
         return self._keys.get((jti, control), ("", ""))[0]
 
-    def homeless(self) -> list[AcceptedOrder]:
-        """What waits for a control that is configured no more, or is at another point now."""
+    def without_control(self) -> list[AcceptedOrder]:
+        """Scheduled orders whose control is no longer configured, or is at another point now."""
         return [
             event
             for name, event in list(self.events.items())
@@ -244,52 +254,52 @@ class Journal:
         ]
 
     def memo(self, key: Key) -> Memo:
-        """What is remembered of a point."""
+        """The memo of a point."""
         return self.memos.get(key, Memo())
 
-    def open_rows(self, key: Key) -> list[HoldRecord]:
-        """What of a point is not given back."""
-        return [row for row in list(self.rows.values()) if row.key == key]
+    def open_records(self, key: Key) -> list[HoldRecord]:
+        """The open hold records of a point."""
+        return [record for record in list(self.records.values()) if record.key == key]
 
     def save(
         self, change: Transaction, also: Callable[[Database], None] | None = None
     ) -> HoldRecord | None:
-        """Bring a change to the disk, whole. Returns its row with the number it has.
+        """Commit a change as a whole. Returns its hold record with its number.
 
-        `also` writes in the same transaction. Raises SpoolFull or StorageFailed, and nothing was
-        changed in memory; Damaged.
+        `also` writes in the same transaction. Raises SpoolFull, StorageFailed or Damaged; then
+        nothing has changed in memory.
         """
         change = self.numbered(change)
         self.write(change, also)
         self.take(change)
-        return change.row
+        return change.record
 
     def numbered(self, change: Transaction) -> Transaction:
-        """The same change, with the numbers under which it will be kept."""
-        row = change.row
-        if row is not None and not row.number:
-            self._last_row += 1
-            row = replace(row, number=self._last_row)
+        """The change with the numbers that its hold record and its outcomes will have."""
+        record = change.record
+        if record is not None and not record.number:
+            self._last_record += 1
+            record = replace(record, number=self._last_record)
         outcomes = []
         for outcome in change.outcomes:
             if outcome.n:
                 outcomes.append(outcome)
                 continue
             self._last_outcome += 1
-            device = self._device(outcome, row)
+            device = self._device(outcome, record)
             outcomes.append(replace(outcome, device=device, n=self._last_outcome))
-        return replace(change, row=row, outcomes=outcomes)
+        return replace(change, record=record, outcomes=outcomes)
 
     def write(self, change: Transaction, also: Callable[[Database], None] | None = None) -> None:
-        """Bring a numbered change to the disk, whole; the same one again changes nothing.
+        """Commit a numbered change as a whole. The same change again changes nothing.
 
         Raises SpoolFull, StorageFailed, Damaged.
         """
         with self._db.transaction():
             if also is not None:
                 also(self._db)
-            if change.row is not None:
-                self._save_row(change.row)
+            if change.record is not None:
+                self._save_record(change.record)
             for event in change.events:
                 self._save_event(event)
             for outcome in change.outcomes:
@@ -298,28 +308,29 @@ class Journal:
                 self._save_memo(key, memo)
 
     def take(self, change: Transaction) -> None:
-        """Let a numbered change count from now on."""
-        row = change.row
-        if row is not None:
-            if row.phase is Phase.CLOSED:
-                self.rows.pop(row.number, None)
+        """Apply a numbered change to the memory: it counts from now on."""
+        record = change.record
+        if record is not None:
+            if record.phase is Phase.CLOSED:
+                self.records.pop(record.number, None)
             else:
-                self.rows[row.number] = row
+                self.records[record.number] = record
         for event in change.events:
+            # an order stays with the point for which it was accepted, even if its control moves
             name = event.order.jti, event.order.control
-            self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
+            self._index(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
-        if not self._unread:  # else they have no numbers by which to be told
+        if not self._unread:  # else their numbers are not those of the file
             self.recent.extend(change.outcomes)
 
     def _point_of(self, control: str) -> Key:
         return self.key_of(control) or ("", "")
 
-    def _save_row(self, row: HoldRecord) -> None:
-        closed = int(row.phase is Phase.CLOSED)
+    def _save_record(self, record: HoldRecord) -> None:
+        closed = int(record.phase is Phase.CLOSED)
         self._db.write(
             "INSERT OR REPLACE INTO hold VALUES(?,?,?,?,?,?)",
-            row.number, *row.key, row.slot, closed, encode(row),
+            record.number, *record.key, record.slot, closed, encode(record),
         )  # fmt: skip
 
     def _save_event(self, event: AcceptedOrder) -> None:
@@ -338,10 +349,14 @@ class Journal:
         )  # fmt: skip
         self._db.write("DELETE FROM outcome WHERE n<=?", outcome.n - KEPT)
 
-    def _device(self, outcome: Outcome, row: HoldRecord | None) -> str:
-        """A control may be gone, or at another point, before all of it is given back."""
-        if row is not None and row.control == outcome.control:
-            return row.place.device
+    def _device(self, outcome: Outcome, record: HoldRecord | None) -> str:
+        """The device of an outcome.
+
+        The control may be removed or moved before its release is complete. So the hold record and
+        the order come first, and the configuration last.
+        """
+        if record is not None and record.control == outcome.control:
+            return record.place.device
         known = self.device_of(outcome.jti, outcome.control)
         return known or self._point_of(outcome.control)[0]
 
@@ -349,59 +364,60 @@ class Journal:
         self._db.write("INSERT OR REPLACE INTO point VALUES(?,?,?)", *key, text(memo))
 
     def grant(self, grant: Grant, also: Callable[[Database], None] | None = None) -> None:
-        """Keep a grant."""
+        """Commit a grant."""
         with self._db.transaction():
             if also is not None:
                 also(self._db)
             self._db.write(
                 "INSERT OR REPLACE INTO granted VALUES(?,?,?)", grant.jti, grant.until, text(grant)
             )
-        self.grants[grant.jti] = self._standing(grant)
+        self.grants[grant.jti] = self._with_revocation(grant)
 
-    def is_taken(self, grant: Grant) -> bool:
-        """Whether a grant that comes now was taken back before."""
-        return self._standing(grant).revoked is not None
+    def is_revoked(self, grant: Grant) -> bool:
+        """Whether a grant that arrives now was revoked before."""
+        return self._with_revocation(grant).revoked is not None
 
     def key_taken(self, kid: str, owner: str, role: str) -> float | None:
-        """Since when a key, as whose it was known when it signed, counts no more; None: it does."""
+        """When a key was revoked; None: it was not. `owner`, `role`: of the key when it signed."""
         return self.taken.when(kid, owner, role, key=True)
 
     def revoke(
         self,
-        some: Sequence[TakenBack],
+        revoked: Sequence[TakenBack],
         version: tuple[str, int],
         also: Callable[[Database], None] | None = None,
     ) -> None:
-        """Keep that grants or keys were taken back, for ever; and by which version of whose list.
-        It counts from now on also where it could not be kept.
+        """Record for ever that grants or keys were revoked, with the issuer and the version.
+
+        It counts from now on, even if the commit fails.
         """
-        self.believe(some)
+        self.believe(revoked)
         with self._db.transaction():
             if also is not None:
                 also(self._db)
-            self._keep_taken(some)
+            self._write_revocations(revoked)
             self._db.write("INSERT OR REPLACE INTO version VALUES(?,?)", *version)
         self.versions[version[0]] = version[1]
 
-    def learn(self, some: Sequence[TakenBack]) -> None:
-        """Know of what was taken back while there was no journal, or another one."""
-        if new := [one for one in some if one not in self.taken.all()]:
-            self._take_back(new)
+    def learn(self, revoked: Sequence[TakenBack]) -> None:
+        """Add revocations that came while there was no journal, or another one."""
+        if new := [one for one in revoked if one not in self.taken.all()]:
+            self._apply_revocations(new)
             with self._db.transaction():
-                self._keep_taken(new)
+                self._write_revocations(new)
 
-    def believe(self, some: Sequence[TakenBack]) -> None:
-        """Let it count that these were taken back, whether or not it can be kept."""
-        self._take_back([one for one in some if one not in self.taken.all()])
+    def believe(self, revoked: Sequence[TakenBack]) -> None:
+        """Let these revocations count, whether or not they can be committed."""
+        self._apply_revocations([one for one in revoked if one not in self.taken.all()])
 
-    def _take_back(self, some: Sequence[TakenBack]) -> None:
-        self.taken.add(some)
-        self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
+    def _apply_revocations(self, revoked: Sequence[TakenBack]) -> None:
+        self.taken.add(revoked)
+        self.grants = {jti: self._with_revocation(grant) for jti, grant in self.grants.items()}
 
-    def _keep_taken(self, some: Sequence[TakenBack]) -> None:
-        self._db.by(lambda db: revocations.keep(db, some))
-        for one in some:
-            self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", one.what, one.at)
+    def _write_revocations(self, revoked: Sequence[TakenBack]) -> None:
+        self._db.by(lambda db: revocations.keep(db, revoked))
+        for item in revoked:
+            self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", item.what, item.at)
 
     def refuse_later(
         self,
@@ -410,7 +426,7 @@ class Journal:
         until: float,
         also: Callable[[Database], None] | None = None,
     ) -> None:
-        """Keep that an order was cancelled at these controls before it came."""
+        """Record that an order was cancelled at these controls before it arrived (rule H9)."""
         with self._db.transaction():
             if also is not None:
                 also(self._db)
@@ -421,12 +437,16 @@ class Journal:
         self.early |= {(jti, name): until for name in controls}
 
     def first(self, verified: Verified) -> dict[str, Any] | None:
-        """What became of these very bytes before; None: they are new. Raises Forged E_REPLAY."""
+        """The answer that the same bytes got before; None: they are new.
+
+        Raises Forged E_REPLAY if other bytes had the same id.
+        """
         return self._db.by(lambda db: replay.first(db, verified))
 
     def prune(self, now: float) -> None:
-        """Forget the numbers of what cannot come again, and what no quota looks back to; only while
-        the clock is trusted.
+        """Delete ids that cannot come again, and orders to which no quota looks back.
+
+        Call it only while the clock is trusted.
         """
         since = now - REMEMBERED
         with self._db.transaction():
@@ -448,35 +468,41 @@ class Journal:
     # -- the copy, and a disk that has failed
 
     def merge(self, copied: Sequence[Copied], now: Moment) -> list[Copied]:
-        """Bring what the copy knows to the disk, first what is closed in it; gives what it need
-        not keep any more. Raises StorageFailed.
+        """Commit what the copy knows. Returns the entries that the copy need no longer keep.
+
+        `copied`: closed entries first. Raises StorageFailed.
         """
         known = {
             number: (bool(closed), body)
             for number, closed, body in self._db.read("SELECT number, closed, body FROM hold")
         }
-        closed = {(one.journal, one.row.number) for one in copied if one.state != OPEN}
-        numbers = [one.row.number for one in copied if one.journal == self.id]
-        self._last_row = max([self._last_row, *numbers])
+        closed = {(entry.journal, entry.record.number) for entry in copied if entry.state != OPEN}
+        numbers = [entry.record.number for entry in copied if entry.journal == self.id]
+        # numbers that only the copy knows must not be assigned again
+        self._last_record = max([self._last_record, *numbers])
         done = []
-        for one in copied:
-            own, number = one.journal == self.id, one.row.number
+        for entry in copied:
+            own, number = entry.journal == self.id, entry.record.number
             on_disk = known.get(number) if own else None
             change = None
-            if one.state != OPEN:
+            if entry.state != OPEN:
                 if own and not (on_disk and on_disk[0]):
-                    change = self._closing(one, now)
-            elif not (on_disk and on_disk[0]) and (one.journal, number) not in closed:
-                if own and on_disk and on_disk[1] == encode(one.row):
-                    continue
-                # of a journal that is gone: its hold is ours to end all the same
-                change = Transaction(one.row if own else replace(one.row, number=0))
-            if change is None or (self.bring(change) and not (own and one.state == OPEN)):
-                done.append(one)
+                    change = self._closing_change(entry, now)
+            elif not (on_disk and on_disk[0]) and (entry.journal, number) not in closed:
+                if own and on_disk and on_disk[1] == encode(entry.record):
+                    continue  # the disk has it, and the copy keeps it while it is open
+                # the hold of a journal that is gone: nobody else would release it
+                change = Transaction(entry.record if own else replace(entry.record, number=0))
+            # an open record of this journal stays in the copy for as long as it is open
+            if change is None or (self.bring(change) and not (own and entry.state == OPEN)):
+                done.append(entry)
         return done
 
     def bring(self, change: Transaction) -> bool:
-        """Let a change count; whether the disk had room for it. Raises StorageFailed."""
+        """Let a change count, and commit it. Returns whether the disk had room for it.
+
+        Raises StorageFailed; the change counts in memory all the same.
+        """
         change = self.numbered(change)
         try:
             self.write(change)
@@ -486,40 +512,46 @@ class Journal:
             self.take(change)
         return True
 
-    def _closing(self, one: Copied, now: Moment) -> Transaction:
-        row = one.row
-        memo = replace(self.memo(row.key), given_back=now)
-        if one.state == LEFT:
-            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != row.slot))
-        words = one.words or "given back while the journal could not be written"
-        told = Outcome(row.jti, row.control, row.outcome, now.wall, words=words, closed=True)
-        return Transaction(row, outcomes=[told], memos=[(row.key, memo)])
+    def _closing_change(self, entry: Copied, now: Moment) -> Transaction:
+        record = entry.record
+        memo = replace(self.memo(record.key), given_back=now)
+        if entry.state == LEFT:
+            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
+        reason = entry.how or "released while the journal could not be written"
+        outcome = Outcome(
+            record.jti, record.control, record.outcome, now.wall, words=reason, closed=True
+        )
+        return Transaction(record, outcomes=[outcome], memos=[(record.key, memo)])
 
     def read_copy(self, copied: Sequence[Copied]) -> list[Copied]:
-        """Hold what the copy knows, while the file itself cannot be read; gives what is known by
-        another name from now on, for it was another journal's.
+        """Load the open records of the copy, while the file cannot be read.
+
+        Returns the entries of other journals: their records get a new number under this journal's
+        id.
         """
-        closed = {(one.journal, one.row.number) for one in copied if one.state != OPEN}
+        closed = {(entry.journal, entry.record.number) for entry in copied if entry.state != OPEN}
         left = [
-            one
-            for one in copied
-            if one.state == OPEN and (one.journal, one.row.number) not in closed
+            entry
+            for entry in copied
+            if entry.state == OPEN and (entry.journal, entry.record.number) not in closed
         ]
         self.id = left[0].journal if left else secrets.token_hex(8)
-        self._last_row = max((one.row.number for one in copied), default=0)
-        renamed = [one for one in left if one.journal != self.id]
-        for one in left:
-            row = replace(one.row, number=0) if one in renamed else one.row
-            self.take(self.numbered(Transaction(row)))
+        self._last_record = max((entry.record.number for entry in copied), default=0)
+        renamed = [entry for entry in left if entry.journal != self.id]
+        for entry in left:
+            record = replace(entry.record, number=0) if entry in renamed else entry.record
+            self.take(self.numbered(Transaction(record)))
         return renamed
 
     def probe(self) -> None:
-        """One commit that changes nothing of use. Raises SpoolFull, StorageFailed."""
+        """Test the disk by one commit. Raises SpoolFull, StorageFailed."""
         self._identify()
 
     def undo(self, refused: Sequence[Verified], changes: Sequence[Transaction]) -> None:
-        """Forget what objects have left here that were refused because their commit failed: a
-        commit that fails may have taken effect. `changes`: what they were to change.
+        """Delete what refused objects have left, whose commit had failed.
+
+        A commit that fails may have taken effect all the same: then an order that was refused would
+        be carried out. `changes`: the changes that those commits contained.
         """
         for change in changes:
             names = [(one.order.jti, one.order.control) for one in change.events]
@@ -532,8 +564,8 @@ class Journal:
             for name in names:
                 if self.events.pop(name, None):
                     self._at[self._keys.pop(name)].pop(name)
-            told = [one for one in self.recent if one.n not in numbers]
-            self.recent = deque(told, maxlen=RECENT)
+            kept = [one for one in self.recent if one.n not in numbers]
+            self.recent = deque(kept, maxlen=RECENT)
         for verified in refused:
             with self._db.transaction():
                 self._db.by(partial(replay.undo, verified=verified))
@@ -542,19 +574,19 @@ class Journal:
                     self.grants.pop(verified.jti, None)
 
     def reread(self, number: int) -> HoldRecord:
-        """A row as the next start would find it: from the disk."""
+        """An open hold record as the next start would read it from the disk."""
         (body,) = self._db.read("SELECT body FROM hold WHERE number=? AND closed=0", number)[0]
         return decode(number, body)
 
     def history(self, since: float, until: float) -> list[Outcome]:
-        """What came of orders in a span of time, oldest first."""
-        rows = self._db.read(
+        """The outcomes between two moments (Unix seconds), oldest first."""
+        stored = self._db.read(
             "SELECT n, body FROM outcome WHERE at>=? AND at<=? ORDER BY n", since, until
         )
-        return [outcome_of(n, json.loads(body)) for n, body in rows]
+        return [outcome_of(n, json.loads(body)) for n, body in stored]
 
 
 def _unreadable(error: BaseException) -> bool:
-    """Whether the disk does not give the bytes, which says nothing of what they are."""
+    """Whether the disk failed to read, which says nothing about the content of the file."""
     code = getattr(error.__cause__, "sqlite_errorcode", 0)
     return bool(code == sqlite3.SQLITE_IOERR_READ)

@@ -1,9 +1,9 @@
-"""The copy of the journal's open rows that survives kill -9 and needs no disk (docs/control.md).
+"""A copy of the journal's open hold records, which survives kill -9 and needs no disk.
 
-One file a row, in the volatile folder of the state (agent/storage.py), named by the journal's
-random id and the row's number. A row is put there by a rename, and closed by a rename, which takes
-no room: whatever dies at whatever byte, a file is there whole or not at all. What is closed stays
-until the disk has it too.
+Each record is one file in the volatile folder of the state (agent/storage.py), named by the random
+id of the journal and the number of the record. A file appears and is closed by a rename, which
+needs no space: at any moment it is complete or absent. A closed file stays until the disk has the
+change too. See docs/control.md.
 """
 
 from __future__ import annotations
@@ -35,30 +35,33 @@ LOCK = "lock"
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One row as the copy has it."""
+    """One hold record of the copy."""
 
     journal: str
-    """id of its journal"""
-    row: HoldRecord
+    """the id of its journal"""
+    record: HoldRecord
     state: str
-    """OPEN, CLOSED, or LEFT: closed, and what stands there is somebody else's"""
-    words: str = ""
+    """OPEN, CLOSED, or LEFT: closed, and somebody else's value was left at the point"""
+    how: str = ""
     """how it was closed"""
 
 
 class JournalCopy:
-    """See the module. One process at a time has it open for writing."""
+    """See the module. Only one process at a time writes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock: int | None = None
 
     def lock(self) -> bool:
-        """Be the only writer, until `close` or the end of the process; False: another one is. One
-        that was killed and cannot end, for a disk holds it, writes no more.
+        """Become the only writer, until `close` or the end of the process. False: another one is.
+
+        A process that was killed, and cannot end because a disk blocks it, writes nothing more. Its
+        lock is ignored.
         """
         if self._lock is None:
             path = made(self.folder) / LOCK
+            # the kernel drops this lock when the process ends, also after kill -9
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,32 +75,36 @@ class JournalCopy:
         return True
 
     def close(self) -> None:
-        """Let go; a folder in which nothing is left to do is removed."""
+        """Release the lock. Remove the folder if it contains no record."""
         if self._lock is None:
             return
-        if not self.rows():
+        if not self.records():
             with suppress(OSError):
                 (self.folder / LOCK).unlink()
                 self.folder.rmdir()
         os.close(self._lock)
         self._lock = None
 
-    def put(self, journal: str, row: HoldRecord) -> None:
-        """Note an open row, in the place of what was noted of it. Raises OSError, Refused."""
-        self._write(f"{journal}-{row.number}", OPEN, {"row": encode(row)})
+    def save(self, journal: str, record: HoldRecord) -> None:
+        """Write an open record; it replaces the earlier state. Raises OSError, Refused."""
+        self._write(f"{journal}-{record.number}", OPEN, {"row": encode(record)})
 
-    def close_row(self, journal: str, row: HoldRecord, *, left: bool) -> None:
-        """Note that the device is free; what cannot be noted is logged, for nothing else helps."""
-        name, state = f"{journal}-{row.number}", LEFT if left else CLOSED
+    def close_record(self, journal: str, record: HoldRecord, *, left: bool) -> None:
+        """Record that the device is released. A failure is logged: nothing else would help.
+
+        `left`: somebody else's value was left at the point.
+        """
+        name, state = f"{journal}-{record.number}", LEFT if left else CLOSED
         try:
+            # the rename comes first: it needs no space, and then the record counts as closed
             before = self.folder / f"{name}.{OPEN}"
             if before.exists():
                 before.rename(self.folder / f"{name}.{state}")
-            self._write(name, state, {"row": encode(row), "words": row.words})
-        except OSError as error:  # no room for the words; the rename needed none
+            self._write(name, state, {"row": encode(record), "words": record.words})
+        except OSError as error:  # no space for the content; the rename needed none
             log.warning(
-                "how %s was closed could not be noted: %s", row.control, error,
-                extra=fields(LogEvent.RECORD_NOT_WRITTEN, control=row.control),
+                "it could not be recorded how %s was released: %s", record.control, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, control=record.control),
             )  # fmt: skip
 
     def _write(self, name: str, state: str, body: dict[str, str]) -> None:
@@ -105,22 +112,24 @@ class JournalCopy:
         new.write_text(json.dumps(body), encoding="utf-8")
         new.rename(self.folder / f"{name}.{state}")
 
-    def drop(self, journal: str, row: HoldRecord) -> None:
-        """Forget a closed row: the disk has it."""
+    def drop(self, journal: str, record: HoldRecord) -> None:
+        """Delete a closed record, because the disk has it."""
         for state in (CLOSED, LEFT):
-            (self.folder / f"{journal}-{row.number}.{state}").unlink(missing_ok=True)
+            (self.folder / f"{journal}-{record.number}.{state}").unlink(missing_ok=True)
 
     def forget(self, entries: Iterable[Copied]) -> None:
-        """Drop what the disk has now."""
-        for one in entries:
-            (self.folder / f"{one.journal}-{one.row.number}.{one.state}").unlink(missing_ok=True)
+        """Delete these entries, because the disk has them."""
+        for entry in entries:
+            (self.folder / f"{entry.journal}-{entry.record.number}.{entry.state}").unlink(
+                missing_ok=True
+            )
 
-    def rows(self) -> list[Copied]:
-        """All that is noted, closed before open; what cannot be read is logged, and left."""
+    def records(self) -> list[Copied]:
+        """All entries, closed ones first. A file that cannot be read is logged, and left."""
         if not self.folder.is_dir():
             return []
-        found = [self._read(path) for path in sorted(self.folder.iterdir())]
-        return sorted(filter(None, found), key=lambda one: one.state == OPEN)
+        entries = [self._read(path) for path in sorted(self.folder.iterdir())]
+        return sorted(filter(None, entries), key=lambda one: one.state == OPEN)
 
     def _read(self, path: Path) -> Copied | None:
         name = NAME.fullmatch(path.name)
@@ -128,16 +137,16 @@ class JournalCopy:
             return None
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-            row = decode(int(name[2]), body["row"])
+            record = decode(int(name[2]), body["row"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.error(  # noqa: TRY400 -- no bug
-                "%s cannot be read, and is left: %s", path, error,
+                "%s cannot be read, and was left as it is: %s", path, error,
                 extra=fields(LogEvent.STORE_DAMAGED, store=path.name),
             )  # fmt: skip
             return None
         if name[3] != OPEN:
-            row = replace(row, phase=Phase.CLOSED)
-        return Copied(name[1], row, name[3], str(body.get("words", "")))
+            record = replace(record, phase=Phase.CLOSED)
+        return Copied(name[1], record, name[3], str(body.get("words", "")))
 
 
 def _pid(handle: int) -> int:

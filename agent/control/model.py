@@ -1,6 +1,8 @@
-"""The words of demand response: what may be adjusted, who allowed it, what was ordered, what came.
+"""The types of demand response: what may be adjusted, who allowed it, what was ordered, what came.
 
-Values are in the unit of the control's point; durations are seconds; moments are Unix seconds.
+Values are in the unit of the control's point, durations in seconds, moments in Unix seconds.
+`Grant`, `ControlOrder`, `AcceptedOrder` and `Limits` are stored as JSON in the journal: to rename
+one of their fields is to change the file format.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class LossRule(StrEnum):
-    """What a loss of the agent, the centre or the clock means for a control."""
+    """What a loss of the agent, the centre or the clock means for a control (rule H1)."""
 
     SHIFT = "shift"
-    """a comfort shift: any loss gives back"""
+    """a comfort shift: any loss releases it"""
     LIMIT = "limit"
-    """a capacity limit: a lost centre means the failsafe value"""
+    """a capacity limit: if the centre is lost, the failsafe value applies"""
 
 
 class OrderState(StrEnum):
@@ -74,14 +76,14 @@ class OrderCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class No:
-    """A refusal: the code for programs, and for people what is missing or too much."""
+    """A refusal: the code for programs, and the reason for people."""
 
     code: OrderCode
-    words: str
+    reason: str
     role: str = ""
     """the role whose grant is missing, or whose limit is too narrow"""
     field: str = ""
-    """the limit of that grant"""
+    """the limit of that grant, or the guard that tripped"""
 
     def __str__(self) -> str:
         inside = ",".join(part for part in (self.role, self.field) if part)
@@ -90,21 +92,21 @@ class No:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Hours of some days on the building's wall clock; 0 is Monday, minutes count from midnight."""
+    """Hours of some weekdays in local time. 0 is Monday; minutes count from midnight."""
 
     days: frozenset[int]
     since: int
     until: int
-    """before `since`: it goes over midnight, and belongs to the day on which it begins"""
+    """if before `since`, the window goes over midnight and belongs to the day on which it begins"""
 
 
 Season = tuple[tuple[int, int], tuple[int, int]]
-"""first and last day of a year, (month, day) each; the first after the last: over New Year"""
+"""first and last day as (month, day); if the first is after the last, it goes over New Year"""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far, how long, how often: of a modality, or of one grant. None: says nothing."""
+    """How far, how long and how often: of a modality, or of one grant. None: no limit."""
 
     least: Decimal | None = None
     most: Decimal | None = None
@@ -138,13 +140,13 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Failsafe:
-    """What a capacity limit falls back to while the centre is not heard."""
+    """The value of a capacity limit that applies while the centre is not heard."""
 
     value: Decimal
     lasts: float
-    """seconds for which it is applied at least (2 h to 24 h by LPC)"""
+    """seconds for which it is applied at least (EEBUS LPC: 2 h to 24 h)"""
     heartbeat: float
-    """seconds between two words of the centre; twice that without one is a loss. 0: not used"""
+    """seconds between two messages of the centre; it is lost after twice as long. 0: not used"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,34 +160,34 @@ class Modality:
     unit: str
     limits: Limits
     equipment: str
-    """what it is, for grants of a kind: `heating`"""
+    """the kind of equipment, such as `heating`, which a grant may name"""
     choices: tuple[Decimal, ...] = ()
-    """the only values it takes; empty: any within the limits"""
+    """the only values that it takes; empty: any within the limits"""
     step: Decimal | None = None
     """values are whole multiples of it"""
     on: float = 0.0
-    """seconds for which a hold lasts at least"""
+    """the shortest hold, in seconds"""
     off: float = 0.0
-    """seconds between a give-back and the next begin"""
+    """the shortest rest between a release and the next begin, in seconds"""
     ramp: Decimal | None = None
-    """the most by which the value changes in a minute"""
+    """the largest change of the value in a minute; None: no ramp"""
     spread: float = 0.0
-    """seconds over which the planned give-back is drawn"""
+    """seconds before the end from which the planned release is drawn"""
     guards: tuple[Guard, ...] = ()
     inhibit: tuple[str, str] | None = None
     """device and point of the operator's own off switch"""
     require: tuple[str, ...] = ()
-    """the roles all of which must have granted"""
+    """the roles that must have granted, all of them"""
     failsafe: Failsafe | None = None
     tolerance: Decimal = Decimal("0.01")
-    """by which a value read back may differ"""
+    """the largest difference of a value that is read back"""
     version: str = ""
-    """of what was agreed, as it stands on the page that was signed"""
+    """version of the control sheet that was signed"""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The standing word of a role-holder: who may order what, within which limits."""
+    """A standing authorization of one role: who may order what, within which limits."""
 
     jti: str
     role: str
@@ -201,20 +203,20 @@ class Grant:
     limits: Limits
     unit: str | None = None
     revoked: float | None = None
-    """when; None: stands"""
+    """when it was revoked; None: it was not"""
     kid: str = ""
     occupancy: str | None = None
     evidence: str = ""
-    """on which vote, contract or form it stands, for people"""
+    """the vote, contract or form on which it is based, for people"""
 
     def covers(self, name: str, equipment: str) -> bool:
-        """Whether it is about a control of this name or equipment."""
+        """Whether the grant names this control or this kind of equipment."""
         return name in self.assets or f"kind:{equipment}" in self.assets
 
 
 @dataclass(frozen=True, slots=True)
 class ControlOrder:
-    """A signed order as it concerns one control."""
+    """A signed order for one of its controls."""
 
     jti: str
     control: str
@@ -239,29 +241,29 @@ class ControlOrder:
 
     @property
     def latest_end(self) -> float:
-        """The last moment at which it could be in force, whatever is drawn."""
+        """The latest end, whatever is drawn for the begin."""
         return self.start + self.rand + self.duration
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedOrder:
-    """An order that was accepted, and how far it is; quotas and timers count these."""
+    """An accepted order and its state. Quotas and timers count these."""
 
     order: ControlOrder
     state: OrderState
     begin: float
-    """start and draw: fixed at acceptance"""
+    """the start plus the draw, fixed at acceptance"""
     back: float
-    """seconds before the end at which the give-back begins: drawn at acceptance"""
+    """seconds before the end at which the release begins, drawn at acceptance"""
     grants: tuple[str, ...] = ()
-    """by whose word"""
+    """the ids of the grants under which it was accepted"""
     began: bool = False
-    """something was written for it"""
+    """a value was, or may have been, written for it"""
     accepted: float = 0.0
     over: Moment | None = None
-    """when what was written for it was given back"""
+    """when its value was released"""
 
     @property
     def end(self) -> float:
-        """When it must be over."""
+        """When the hold must be over."""
         return self.begin + self.order.duration

@@ -1,7 +1,7 @@
-"""Where signed orders, grants and revocations are taken, decided and written down.
+"""Taking signed orders, grants and revocations: each is decided and recorded.
 
-What was decided and that it was decided are on the disk together: the same bytes again get the
-first answer again (rule O8).
+A decision and its answer are committed together, so the same bytes get the same answer again (rule
+O8).
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ if TYPE_CHECKING:
     from agent.trust.verify import Verified
 
 EARLY_KEPT = 72 * 3600.0
-"""seconds for which a cancellation that came before its order is kept"""
+"""seconds for which a cancellation is kept that arrived before its order (rule H9)"""
 CENTRE = frozenset({"grid_operator", "registry"})
-"""who may end whatever stands"""
+"""roles that may end any hold"""
 NAMED = 20
-"""controls of one refused order that the audit chain names, of each code"""
+"""controls of one refused order that the audit chain names, for each code"""
 DRAWS = random.SystemRandom()
 
 
 @dataclass
 class Orders:
-    """See the module. `run` makes a call in the journal's own thread."""
+    """See the module. `run` makes a call in the journal's thread."""
 
-    keeper: Controller
+    controller: Controller
     run: Callable[..., Awaitable[Any]]
     refuse: Callable[[Verified], None] = lambda _: None
-    """has an order or a grant forgotten that may be on the disk though it was refused"""
+    """makes the journal delete an object that was refused, but may be on the disk all the same"""
     patience: float = 1.0
-    """seconds in which the disk must say whether what ends something came before"""
+    """seconds to wait for the disk before a release or a revocation is carried out without it"""
 
     def __post_init__(self) -> None:
-        """Two ways may bring the same object at once."""
-        self._one_at_a_time = asyncio.Lock()
+        """Make the lock: the same object may arrive over two transports at once."""
+        self._lock = asyncio.Lock()
 
     async def take(self, verified: Verified) -> dict[str, Any]:
-        """Take one object; the answer says what became of it. Raises Forged, SpoolFull.
+        """Take one object. Returns the answer for its sender. Raises Forged, SpoolFull.
 
-        While the disk fails, an order or a grant is refused (E_STORAGE); what gives back or takes
-        back counts at once, and NotRecorded says that it must come again.
+        While the disk fails, an order or a grant is refused (E_STORAGE). A release, a cancellation
+        or a revocation counts at once; NotRecorded then says that it must be sent again.
         """
-        said = verified.said
-        ends = isinstance(said, claims.Revocation) or (
-            isinstance(said, claims.Command) and said.gives_back
+        content = verified.said
+        ends = isinstance(content, claims.Revocation) or (
+            isinstance(content, claims.Command) and content.gives_back
         )
-        async with self._one_at_a_time:
+        async with self._lock:
             before = await self._first(verified, ends=ends)
             if before is not None:
-                self._must_stand(verified)
+                self._check_not_revoked(verified)
                 return dict(before) | {"again": True}
             try:
                 return await self._take(verified)
@@ -79,10 +79,15 @@ class Orders:
                 raise Forged(ObjectCode.STORAGE, str(error)) from error
 
     async def _first(self, verified: Verified, *, ends: bool) -> dict[str, Any] | None:
-        """What became of it before; what ends something does not wait for a disk to say so."""
+        """The answer that the same bytes got before; None: they are new, or the disk is silent.
+
+        `ends`: the object ends something. It must not wait for a disk that does not answer.
+        """
         try:
             async with asyncio.timeout(self.patience if ends else None):
-                before: dict[str, Any] | None = await self.run(self.keeper.journal.first, verified)
+                before: dict[str, Any] | None = await self.run(
+                    self.controller.journal.first, verified
+                )
         except (StorageFailed, TimeoutError) as error:
             if not ends:
                 raise Forged(ObjectCode.STORAGE, str(error)) from error
@@ -90,234 +95,271 @@ class Orders:
         return before
 
     async def _take(self, verified: Verified) -> dict[str, Any]:
-        said = verified.said
-        if isinstance(said, claims.GrantClaims):
-            return await self._grant(verified, said)
-        if isinstance(said, claims.Revocation):
-            return await self._revoke(verified, said)
-        if isinstance(said, claims.Command):
-            return await (self._end if said.gives_back else self._order)(verified, said)
-        raise Forged(ObjectCode.TYP, f"{verified.typ} is nothing for the controls")
+        content = verified.said
+        if isinstance(content, claims.GrantClaims):
+            return await self._grant(verified, content)
+        if isinstance(content, claims.Revocation):
+            return await self._revoke(verified, content)
+        if isinstance(content, claims.Command):
+            return await (self._end if content.gives_back else self._order)(verified, content)
+        raise Forged(ObjectCode.TYP, f"the controls take no object of type {verified.typ}")
 
     # -- grants
 
-    async def _grant(self, verified: Verified, said: claims.GrantClaims) -> dict[str, Any]:
+    async def _grant(self, verified: Verified, content: claims.GrantClaims) -> dict[str, Any]:
         try:
-            grant = grant_of(verified, said)
+            grant = grant_of(verified, content)
         except ValueError as error:
             raise Forged(ObjectCode.FORM, str(error)) from error
         for asset in grant.assets:
             if not self._covers(verified, asset):
-                words = f"its `scope` in the trust list does not let this key speak for {asset}"
+                detail = f"the `scope` of this key in the trust list does not include {asset}"
                 raise Forged(
-                    ObjectCode.KID, f"the key of {verified.owner} is not for {asset}", words
+                    ObjectCode.KID, f"the key of {verified.owner} is not for {asset}", detail
                 )
-        journal = self.keeper.journal
+        journal = self.controller.journal
+        # two issuers may choose the same id: the later grant must not replace the other's
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
             grant = replace(grant, jti=of_issuer(grant.jti, grant.by))
-        answer = {"grant": said.jti, "role": grant.role, "revoked": journal.is_taken(grant)}
-        await self.run(journal.grant, grant, _keep(verified, answer))
-        self._audit("control.grant", jti=said.jti, kid=verified.kid)
+        answer = {"grant": content.jti, "role": grant.role, "revoked": journal.is_revoked(grant)}
+        await self.run(journal.grant, grant, _record_answer(verified, answer))
+        self._audit("control.grant", jti=content.jti, kid=verified.kid)
         return answer
 
-    def _must_stand(self, verified: Verified) -> None:
-        """Answer a copy of a grant with what has become of it. Raises Forged E_REVOKED."""
+    def _check_not_revoked(self, verified: Verified) -> None:
+        """Refuse a copy of a grant that was revoked meanwhile. Raises Forged E_REVOKED."""
         own = of_issuer(verified.jti, verified.owner)
-        grants = self.keeper.journal.grants
-        found = [one for id_ in (verified.jti, own) if (one := grants.get(id_))]
-        for grant in found:
-            if grant.by == verified.owner and grant.revoked:  # 0: its key counts no more here
-                words = f"the grant {verified.jti} was revoked on {stamp(grant.revoked)}"
-                raise Forged(ObjectCode.REVOKED, words, words)
+        grants = self.controller.journal.grants
+        copies = [one for id_ in (verified.jti, own) if (one := grants.get(id_))]
+        for grant in copies:
+            if grant.by == verified.owner and grant.revoked:  # 0: only its key is ignored here
+                reason = f"the grant {verified.jti} was revoked on {stamp(grant.revoked)}"
+                raise Forged(ObjectCode.REVOKED, reason, reason)
 
     def _covers(self, verified: Verified, asset: str) -> bool:
         name, _, equipment = asset.partition(":")
         return verified.scope.covers(*(("", equipment) if name == "kind" else (asset, "")))
 
-    async def _revoke(self, verified: Verified, said: claims.Revocation) -> dict[str, Any]:
-        journal = self.keeper.journal
+    async def _revoke(self, verified: Verified, content: claims.Revocation) -> dict[str, Any]:
+        journal = self.controller.journal
         last = journal.versions.get(verified.owner, 0)
-        if said.ver <= last:
-            words = f"version {last} of {verified.owner} came before, this is {said.ver}"
-            raise Forged(ObjectCode.VERSION, words)
-        some = revocations.said_by(verified, said)
-        for one in some:
-            self._may_take_back(one)
+        if content.ver <= last:
+            reason = (
+                f"{verified.owner} has issued version {last} already, this one is {content.ver}"
+            )
+            raise Forged(ObjectCode.VERSION, reason)
+        revoked = revocations.said_by(verified, content)
+        for revocation in revoked:
+            self._check_may_revoke(revocation)
         answer = {
-            "revoked": [one.what for one in some],
-            "unknown": [one.what for one in some if not one.key and not self._numbered(one.what)],
+            "revoked": [revocation.what for revocation in revoked],
+            "unknown": [
+                revocation.what
+                for revocation in revoked
+                if not revocation.key and not self._grants_with_number(revocation.what)
+            ],
         }
-        version = (verified.owner, said.ver)
-        journal.believe(some)  # before it is kept, which a disk may delay
-        self.keeper.wake_all()
-        await self.run(journal.revoke, some, version, _keep(verified, answer))
-        self._audit("control.revoked", jti=said.jti, kid=verified.kid, revoked=answer["revoked"])
+        version = (verified.owner, content.ver)
+        journal.believe(revoked)  # before the commit, which a failing disk may delay
+        self.controller.wake_all()
+        await self.run(journal.revoke, revoked, version, _record_answer(verified, answer))
+        self._audit("control.revoked", jti=content.jti, kid=verified.kid, revoked=answer["revoked"])
         return answer
 
-    def _numbered(self, number: str) -> list[Grant]:
-        """The grants of this number, of whatever issuers."""
-        grants = self.keeper.journal.grants.values()
+    def _grants_with_number(self, number: str) -> list[Grant]:
+        """The grants with this number, of all issuers."""
+        grants = self.controller.journal.grants.values()
         return [grant for grant in grants if number_of(grant.jti) == number]
 
-    def _may_take_back(self, one: revocations.TakenBack) -> None:
-        """An unknown one may come later; then it is judged who has taken it back."""
-        named = () if one.key else self._numbered(one.what)
+    def _check_may_revoke(self, revocation: revocations.TakenBack) -> None:
+        """Refuse a revocation by somebody who may not revoke this grant. Raises Forged E_KID.
+
+        A grant that is not known yet may come later. Then it is decided whether the revocation
+        applies.
+        """
+        named = () if revocation.key else self._grants_with_number(revocation.what)
         if named and not any(
-            revocations.may_end(one.owner, one.role, by.by, by.role) for by in named
+            revocations.may_end(revocation.owner, revocation.role, by.by, by.role) for by in named
         ):
             raise Forged(
                 ObjectCode.KID,
-                f"{one.owner} cannot take back what {named[0].by} said",
-                "a grant is revoked by who gave it, by another key of that role, or by a root",
+                f"{revocation.owner} cannot revoke a grant of {named[0].by}",
+                "a grant may be revoked by its issuer, by another key of that role, or by a root",
             )
 
     # -- orders
 
-    async def _order(self, verified: Verified, said: claims.Command) -> dict[str, Any]:
-        now = self.keeper.world.now()
+    async def _order(self, verified: Verified, command: claims.Command) -> dict[str, Any]:
+        now = self.controller.dependencies.now()
         answers: dict[str, Any] = {}
         events: list[AcceptedOrder] = []
         outcomes: list[Outcome] = []
         refused: dict[str, list[str]] = {}
-        for name in dict.fromkeys(said.cmd.tgt):
-            order = order_of(verified, said, name, now.wall)
-            found = self.consider(verified, order)
-            told = Outcome(
+        for name in dict.fromkeys(command.cmd.tgt):
+            order = order_of(verified, command, name, now.wall)
+            decision = self.consider(verified, order)
+            received = Outcome(
                 order.jti, name, OrderState.RECEIVED, now.wall, by=order.by, words=order.why,
                 value="" if order.value is None else plain(order.value),
             )  # fmt: skip
-            outcomes.append(told)
-            if isinstance(found, No):
-                code = str(found)
-                answers[name] = {"state": OrderState.REJECTED, "code": code, "words": found.words}
+            outcomes.append(received)
+            if isinstance(decision, No):
+                code = str(decision)
+                answers[name] = {
+                    "state": OrderState.REJECTED,
+                    "code": code,
+                    "words": decision.reason,
+                }
                 outcomes.append(
-                    replace(told, state=OrderState.REJECTED, code=code, words=found.words)
+                    replace(received, state=OrderState.REJECTED, code=code, words=decision.reason)
                 )
                 refused.setdefault(code, []).append(name)
                 continue
-            events.append(found)
-            outcomes += self._taken(found, told, self.keeper.fits[name].modality.version)
+            events.append(decision)
+            outcomes += self._accepted_outcomes(
+                decision, received, self.controller.controls[name].modality.version
+            )
             answers[name] = {
-                "state": OrderState.SCHEDULED, "begin": stamp(found.begin), "end": stamp(found.end),
-                "grants": [*found.grants],
-            }  # fmt: skip
+                "state": OrderState.SCHEDULED,
+                "begin": stamp(decision.begin),
+                "end": stamp(decision.end),
+                "grants": [*decision.grants],
+            }
         for code, names in refused.items():
             self._audit(
-                "control.refused", jti=said.jti, kid=verified.kid, code=code,
+                "control.refused", jti=command.jti, kid=verified.kid, code=code,
                 controls=names[:NAMED], count=len(names),
             )  # fmt: skip
-        answer = {"jti": said.jti, "targets": answers}
+        answer = {"jti": command.jti, "targets": answers}
         change = Transaction(events=events, outcomes=outcomes)
-        await self.keeper.world.save(change, _keep(verified, answer))
+        await self.controller.dependencies.save(change, _record_answer(verified, answer))
+        # only after the commit: without the new order, the old one must stay
         for event in events:
             await self._replace(event.order)
-            self.keeper.wake(event.order.control)
+            self.controller.wake(event.order.control)
         return answer
 
     async def _replace(self, order: ControlOrder) -> None:
-        """What it takes the place of goes, unless that has begun: then the stronger wins.
+        """Cancel the order that this one replaces, unless it has begun: then the stronger wins.
 
-        Cut off before this, both stand, and who begins is decided again beside the other.
+        If the agent dies before this, both orders stay. The one that begins is decided again, with
+        the other one in view.
         """
-        event = self.keeper.journal.events.get((order.ref, order.control))
+        event = self.controller.journal.events.get((order.ref, order.control))
         if event and event.state is OrderState.SCHEDULED and not event.began:
-            await self.keeper.cancel(order.control, f"replaced by {order.jti}", order.ref)
+            await self.controller.cancel(order.control, f"replaced by {order.jti}", order.ref)
 
     def consider(self, verified: Verified | None, order: ControlOrder) -> AcceptedOrder | No:
-        """The decision on one order, with its draws; also for a dry run, which keeps nothing."""
-        journal, fit = self.keeper.journal, self.keeper.fits.get(order.control)
-        if fit is None:
+        """Decide about one order, and make its draws. Nothing is recorded: a dry run uses it too.
+
+        `verified`: the object; None: an order without a signature, of a test.
+        """
+        journal, control = self.controller.journal, self.controller.controls.get(order.control)
+        if control is None:
             return decide_unknown(order)
-        agreed = fit.modality
-        if verified and not verified.scope.covers(agreed.name, agreed.equipment):
-            return No(OrderCode.KID, f"the key of {verified.owner} is not for {agreed.name}")
+        modality = control.modality
+        if verified and not verified.scope.covers(modality.name, modality.equipment):
+            return No(OrderCode.KID, f"the key of {verified.owner} is not for {modality.name}")
         if (order.jti, order.control) in journal.events:
-            return No(OrderCode.REPLAY, f"the number {order.jti} was used before: take another")
+            return No(OrderCode.REPLAY, f"the id {order.jti} was used before: use a new one")
         if (order.jti, order.control) in journal.early:
-            return No(OrderCode.REVOKED, "it was cancelled before it came")
-        now = self.keeper.world.now()
-        found = decide(order, agreed, self.keeper.facts(fit, now))
-        if isinstance(found, No):
-            return found
+            return No(OrderCode.REVOKED, "it was cancelled before it arrived")
+        now = self.controller.dependencies.now()
+        decision = decide(order, modality, self.controller.facts(control, now))
+        if isinstance(decision, No):
+            return decision
         return AcceptedOrder(
             order,
             OrderState.SCHEDULED,
             begin=order.start + DRAWS.uniform(0, order.rand),
-            back=DRAWS.uniform(0, agreed.spread),
-            grants=found.grants,
+            back=DRAWS.uniform(0, modality.spread),
+            grants=decision.grants,
             accepted=now.wall,
         )
 
-    def _taken(self, event: AcceptedOrder, told: Outcome, agreed: str) -> list[Outcome]:
-        grants = [self.keeper.journal.grants[jti] for jti in event.grants]
+    def _accepted_outcomes(
+        self, event: AcceptedOrder, received: Outcome, version: str
+    ) -> list[Outcome]:
+        grants = [self.controller.journal.grants[jti] for jti in event.grants]
         evidence = "; ".join(dict.fromkeys(one.evidence for one in grants))
         order = event.order
         self._audit(
             "control.accepted", jti=order.jti, control=order.control, grants=[*event.grants],
-            agreed=agreed,
+            agreed=version,
         )  # fmt: skip
         return [
-            replace(told, state=OrderState.ACCEPTED, evidence=evidence),
-            replace(told, state=OrderState.SCHEDULED, words=stamp(event.begin)),
+            replace(received, state=OrderState.ACCEPTED, evidence=evidence),
+            replace(received, state=OrderState.SCHEDULED, words=stamp(event.begin)),
         ]
 
-    # -- giving back
+    # -- releasing
 
-    async def _end(self, verified: Verified, said: claims.Command) -> dict[str, Any]:
-        """Cancel one order, or release whatever is held: always taken (rule H9)."""
+    async def _end(self, verified: Verified, command: claims.Command) -> dict[str, Any]:
+        """Cancel one order, or release all holds of a control. It is always taken (rule H9)."""
         answers: dict[str, Any] = {}
         outcomes: list[Outcome] = []
-        known = [name for name in dict.fromkeys(said.cmd.tgt) if name in self.keeper.fits]
-        for name in dict.fromkeys(said.cmd.tgt):
-            fit = self.keeper.fits.get(name)
-            if fit is not None and self._may_end(verified, fit):
+        known = [
+            name for name in dict.fromkeys(command.cmd.tgt) if name in self.controller.controls
+        ]
+        for name in dict.fromkeys(command.cmd.tgt):
+            control = self.controller.controls.get(name)
+            if control is not None and self._may_end(verified, control):
                 answers[name] = {"state": OrderState.CANCELLED}
                 continue
-            if fit is None:
-                no = No(OrderCode.ASSET, f"nothing called {name} may be commanded here")
+            if control is None:
+                no = No(OrderCode.ASSET, f"there is no control {name} here")
             else:
                 no = No(
                     OrderCode.KID,
-                    f"a key of the role {verified.role} may not end what {name} holds",
+                    f"a key of the role {verified.role} may not end a hold of {name}",
                 )
                 known.remove(name)
-            answers[name] = {"state": OrderState.REJECTED, "code": str(no), "words": no.words}
-            at = self.keeper.world.now().wall
+            answers[name] = {"state": OrderState.REJECTED, "code": str(no), "words": no.reason}
+            at = self.controller.dependencies.now().wall
             outcomes.append(
                 Outcome(
-                    said.jti, name, OrderState.REJECTED, at, str(no), no.words, by=verified.owner
+                    command.jti,
+                    name,
+                    OrderState.REJECTED,
+                    at,
+                    str(no),
+                    no.reason,
+                    by=verified.owner,
                 )
             )
-        answer = {"jti": said.jti, "targets": answers}
-        ref, journal = said.cmd.ref or "", self.keeper.journal
+        answer = {"jti": command.jti, "targets": answers}
+        ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)
-        keep = _keep(verified, answer)
-        words = f"{said.cmd.act} by {verified.owner}"
-        for name in known:  # before it is kept; it may come again, and ends nothing twice
-            await self.keeper.cancel(name, words, ref if said.cmd.act == "cancel" else "")
-        save, change = self.keeper.world.save, Transaction(outcomes=outcomes)
+        keep = _record_answer(verified, answer)
+        reason = f"{command.cmd.act} by {verified.owner}"
+        # Before the commit: a failing disk must not delay a release. If the object comes again, it
+        # ends nothing twice.
+        for name in known:
+            await self.controller.cancel(name, reason, ref if command.cmd.act == "cancel" else "")
+        save, change = self.controller.dependencies.save, Transaction(outcomes=outcomes)
+        # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:
-            until = self.keeper.world.now().wall + EARLY_KEPT
+            until = self.controller.dependencies.now().wall + EARLY_KEPT
             await self.run(journal.refuse_later, ref, known, until, keep)
             await save(change)
         else:
             await save(change, keep)
-        self._audit("control.ended", jti=said.jti, ref=ref, controls=known)
+        self._audit("control.ended", jti=command.jti, ref=ref, controls=known)
         return answer
 
-    def _may_end(self, verified: Verified, fit: ConfiguredControl) -> bool:
-        agreed = fit.modality
-        could = verified.role in agreed.require or verified.role in CENTRE
-        return could and verified.scope.covers(agreed.name, agreed.equipment)
+    def _may_end(self, verified: Verified, control: ConfiguredControl) -> bool:
+        modality = control.modality
+        could = verified.role in modality.require or verified.role in CENTRE
+        return could and verified.scope.covers(modality.name, modality.equipment)
 
     def _audit(self, kind: str, **body: Any) -> None:
-        self.keeper.world.audit(kind, body)
+        self.controller.dependencies.audit(kind, body)
 
 
 def decide_unknown(order: ControlOrder) -> No:
-    """What is said of a control there is none of."""
-    return No(OrderCode.ASSET, f"nothing called {order.control} may be commanded here")
+    """The refusal of an order for a control that does not exist."""
+    return No(OrderCode.ASSET, f"there is no control {order.control} here")
 
 
-def _keep(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
+def _record_answer(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
     return lambda database: database.by(lambda db: replay.keep(db, verified, answer))

@@ -1,5 +1,7 @@
-"""What stands at a point of ours without a row: looked for at a start, emptied where it is ours by
-the record of the test, else left and said (rule H19).
+"""Searching our points, at a start, for a value without a hold record (rule H19).
+
+A value in a slot that the test found free is ours, and is emptied. Any other value is left, with an
+alarm.
 """
 
 from __future__ import annotations
@@ -23,74 +25,82 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def sweep(ground: ControlContext, fit: ConfiguredControl) -> bool:
-    """Whether it could be looked at: no order begins at a point before that.
+async def search_orphans(context: ControlContext, control: ConfiguredControl) -> bool:
+    """Search a control's point. Returns whether it could be read; before that no order begins.
 
-    What is not ours by any record is looked at again at each round, until somebody has dealt with
+    A value that cannot be shown to be ours is reported at each check, until somebody has dealt with
     it.
     """
-    memo, name = ground.journal.memo(fit.key), fit.name
+    memo, name = context.journal.memo(control.key), control.name
     if memo.swept:
         return True
-    taken = {row.slot for row in ground.journal.open_rows(fit.key)}
-    ours = fit.slots if fit.modality.limits.emergency else fit.slots[:1]
+    # a slot with an open record is not an orphan: its release is under way
+    taken = {record.slot for record in context.journal.open_records(control.key)}
+    ours = control.slots if control.modality.limits.emergency else control.slots[:1]
     try:
-        said = [
-            await _slot(ground, fit, slot)
+        findings = [
+            await _search_slot(context, control, slot)
             for slot in dict.fromkeys((*ours, *memo.free))
             if slot not in taken
         ]
     except (LinkLost, WriteRefused, Refused) as error:
-        ground.alarms[name] = f"not looked at since the start: {error}"
+        context.alarms[name] = f"not read since the start, so no order begins: {error}"
         return False
-    if strange := "; ".join(words for words in said if words):
-        if ground.alarms.get(name) != strange:
+    if strange := "; ".join(finding for finding in findings if finding):
+        if context.alarms.get(name) != strange:
             log.error(
                 "%s: %s", name, strange,
-                extra=fields(LogEvent.VALUE_NOT_OURS, control=name, device=fit.place.device),
+                extra=fields(LogEvent.VALUE_NOT_OURS, control=name, device=control.place.device),
             )  # fmt: skip
-        ground.alarms[name] = strange
+        context.alarms[name] = strange
         return True
-    ground.journal.memos[fit.key] = replace(ground.journal.memo(fit.key), swept=True)
-    ground.alarms.pop(name, None)
+    context.journal.memos[control.key] = replace(context.journal.memo(control.key), swept=True)
+    context.alarms.pop(name, None)
     return True
 
 
-async def _slot(ground: ControlContext, fit: ConfiguredControl, slot: int | None) -> str:
-    """Gives what somebody must look at; empty: nothing."""
-    memo, plug = ground.journal.memo(fit.key), ground.world.plug(fit.place, slot)
+async def _search_slot(
+    context: ControlContext, control: ConfiguredControl, slot: int | None
+) -> str:
+    """Search one slot. Returns what a person must attend to; empty: nothing."""
+    memo, access = (
+        context.journal.memo(control.key),
+        context.dependencies.access(control.place, slot),
+    )
     if slot is None:
-        if memo.tested == fit.fingerprint:
-            return ""  # the journal has been there from the test on: it would know
-        return _register(fit, (await plug.look()).ours)
-    found = (await plug.look()).ours
-    if found is None:
+        if memo.tested == control.fingerprint:
+            return ""  # the journal goes back to the test, so it would contain a hold
+        return _register(control, (await access.look()).ours)
+    value = (await access.look()).ours
+    if value is None:
         return ""
-    where = f"priority {slot} of {fit.place.name}"
+    where = f"priority {slot} of {control.place.name}"
     if slot not in memo.free:
-        return f"{found} stands at {where}, not by our record: it is left"
-    await _empty(plug, slot)
-    words = f"{found} stood at priority {slot} and nobody knew why: emptied"
+        return f"{value} stands at {where} without a record of ours: it was left"
+    await _empty(access, slot)
+    message = f"{value} stood at priority {slot} without an order: it was emptied"
     log.error(
-        "%s: %s", fit.name, words,
-        extra=fields(LogEvent.VALUE_NOT_OURS, control=fit.name, device=fit.place.device),
+        "%s: %s", control.name, message,
+        extra=fields(LogEvent.VALUE_NOT_OURS, control=control.name, device=control.place.device),
     )  # fmt: skip
-    told = Outcome("", fit.name, OrderState.ABORTED, ground.world.now().wall, words=words)
-    await ground.world.note(Transaction(outcomes=[told]))
+    outcome = Outcome(
+        "", control.name, OrderState.ABORTED, context.dependencies.now().wall, words=message
+    )
+    await context.dependencies.note(Transaction(outcomes=[outcome]))
     return ""
 
 
-def _register(fit: ConfiguredControl, found: Value | None) -> str:
-    if not orphan_values.could_be_ours(fit, found):
+def _register(control: ConfiguredControl, value: Value | None) -> str:
+    if not orphan_values.could_be_ours(control, value):
         return ""
     return (
-        f"{found} stands in {fit.place.name}, an order could have set it, and the journal knows"
-        f" nothing of it: `gardien control release {fit.name} --to VALUE` gives back"
+        f"{value} stands in {control.place.name}, which an order could have set, and the journal"
+        f" does not know it: to release it, gardien control release {control.name} --to VALUE"
     )
 
 
-async def _empty(plug: PointAccess, slot: int) -> None:
-    await plug.write(None)
-    left = (await plug.look()).ours
+async def _empty(access: PointAccess, slot: int) -> None:
+    await access.write(None)
+    left = (await access.look()).ours
     if left is not None:
         raise WriteRefused(f"{left} stands at priority {slot} still")

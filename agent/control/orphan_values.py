@@ -1,4 +1,7 @@
-"""What an order could have left at a point of which the journal knows nothing (rules H19, H24)."""
+"""A value that an order could have left at a point, and that the journal does not know. Pure.
+
+Rules H19, H24.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,18 @@ if TYPE_CHECKING:
     from agent.model import Value
 
 HANDED = "handed"
-"""stands in a row for the number of an order: somebody says by hand what stood there before"""
+"""takes the place of an order's id in a hold record: a person names the value from before"""
 LASTS = 120.0
+"""seconds by which such a hold must be over"""
 
 
-def could_be_ours(fit: ConfiguredControl, value: Value | None) -> bool:
-    """Whether an order, the failsafe or the device's watchdog could have put it there."""
+def could_be_ours(control: ConfiguredControl, value: Value | None) -> bool:
+    """Whether an order, the failsafe or the device's watchdog could have set this value."""
     if value is None or isinstance(value, str):
         return False
-    agreed, limits = fit.modality, fit.modality.limits
-    named = [*agreed.choices, *([agreed.failsafe.value] if agreed.failsafe else [])]
-    if any(same(value, one, agreed.tolerance) for one in (*named, fit.fallback)):
+    modality, limits = control.modality, control.modality.limits
+    named = [*modality.choices, *([modality.failsafe.value] if modality.failsafe else [])]
+    if any(same(value, one, modality.tolerance) for one in (*named, control.fallback)):
         return True
     return limits.least is not None and limits.most is not None and (
         limits.least <= value <= limits.most
@@ -34,12 +38,25 @@ def could_be_ours(fit: ConfiguredControl, value: Value | None) -> bool:
 
 
 def handed(
-    fit: ConfiguredControl, standing: Standing, value: Decimal, words: str, now: Moment
+    control: ConfiguredControl, standing: Standing, value: Decimal, reason: str, now: Moment
 ) -> HoldRecord:
-    """The row that gives a register back to what a person says stood there."""
+    """The hold record that releases a register to the value that a person names."""
     assert standing.ours is not None
     return HoldRecord(
-        fit.modality.name, HANDED, fit.place, None, value, standing.ours, (standing.ours,), value,
-        now, now.wall + LASTS, LASTS, tolerance=fit.modality.tolerance, identity=standing.identity,
-        phase=Phase.RELEASING, outcome=OrderState.COMPLETED, words=words,
-    )  # fmt: skip
+        control.modality.name,
+        HANDED,
+        control.place,
+        None,
+        value,
+        standing.ours,
+        (standing.ours,),
+        value,
+        now,
+        now.wall + LASTS,
+        LASTS,
+        tolerance=control.modality.tolerance,
+        identity=standing.identity,
+        phase=Phase.RELEASING,
+        outcome=OrderState.COMPLETED,
+        words=reason,
+    )

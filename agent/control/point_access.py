@@ -1,4 +1,4 @@
-"""One point in hand, to be looked at and written to: over an open line, in the point's own unit."""
+"""Reading and writing one commanded point, over an open line and in the point's own unit."""
 
 from __future__ import annotations
 
@@ -20,48 +20,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stands at a point."""
+    """The values that stand at a point."""
 
     ours: Value | None
-    """in our slot (None: empty); in the register, where there are no slots"""
+    """the value in our slot (None: it is empty), or in the register if there are no slots"""
     over: str = ""
-    """who is stronger than we are, in words"""
+    """the stronger priority that is in force, for people; empty: there is none"""
     effective: Value | None = None
-    """what the device follows now; only where it was asked for"""
+    """the value that the device follows; only if `whole` was asked for"""
     identity: str = ""
-    """which device it says it is; only where it was asked for, and knows"""
+    """the serial number of the device; only if `whole` was asked for and the device has one"""
     unreadable: str = ""
-    """why what the device follows could not be read; nothing must be begun there then"""
+    """why the value that the device follows could not be read; then nothing may begin there"""
 
 
 class PointAccess(Protocol):
     """A point as the hold needs it."""
 
     async def look(self, *, whole: bool = False) -> Standing:
-        """What stands there; `whole`: also what the device follows, and which one it is.
+        """Read the point. `whole`: also the value that the device follows, and its serial number.
 
-        Raises WriteRefused where it does not say, LinkLost, Refused.
+        Raises WriteRefused if the device gives no value, LinkLost, Refused.
         """
         ...
 
     async def write(self, value: Value | None) -> None:
-        """Write; None empties our slot. Raises WriteRefused (it may stand), LinkLost, Refused."""
+        """Write a value; None empties our slot.
+
+        Raises WriteRefused (the value may stand all the same), LinkLost, Refused.
+        """
         ...
 
 
-async def look_whole(plug: PointAccess) -> Standing:
-    """What stands there, what the device follows and which one it is.
+async def look_whole(access: PointAccess) -> Standing:
+    """Read a point with the value that the device follows and its serial number.
 
-    Raises WriteRefused also where what the device follows cannot be read.
+    Raises WriteRefused also if the value that the device follows cannot be read.
     """
-    standing = await plug.look(whole=True)
+    standing = await access.look(whole=True)
     if standing.unreadable:
         raise WriteRefused(standing.unreadable)
     return standing
 
 
 class LineAccess(Protocol):
-    """What of a line is needed."""
+    """The part of a line that is used."""
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """See `Reads`."""
@@ -76,8 +79,8 @@ class LineAccess(Protocol):
         ...
 
 
-class LinePlug:
-    """A point on a field bus."""
+class LinePoint:
+    """A `PointAccess` over a field bus."""
 
     def __init__(self, line: LineAccess, place: WriteTarget, slot: int | None) -> None:
         self._line, self._slot = line, slot
@@ -88,7 +91,7 @@ class LinePlug:
         self._serial = replace(self._point, name="serial", at=place.serial, scale=Decimal(1))
 
     async def look(self, *, whole: bool = False) -> Standing:
-        """See `Plug`."""
+        """See `PointAccess`."""
         held = await self._line.held(self._point)
         ours = self._scaled(held.ours.get(self._slot or 0))
         over = held.outranking(self._slot) if self._slot is not None else None
@@ -98,7 +101,7 @@ class LinePlug:
         if self._slot is not None:
             try:
                 standing = replace(standing, effective=await self._read(self._point))
-            except WriteRefused as error:  # what is ours is given back all the same
+            except WriteRefused as error:  # a release needs our own slot only
                 standing = replace(standing, effective=None, unreadable=str(error))
         identity = await self._read(self._serial) if self._serial.at else ""
         return replace(standing, identity=str(identity))
@@ -112,9 +115,9 @@ class LinePlug:
         return value
 
     async def write(self, value: Value | None) -> None:
-        """See `Plug`."""
-        told = raw(self._point, value) if isinstance(value, Decimal) else value
-        await self._line.write(self._point, told, self._slot)
+        """See `PointAccess`."""
+        raw_value = raw(self._point, value) if isinstance(value, Decimal) else value
+        await self._line.write(self._point, raw_value, self._slot)
 
     def _scaled(self, value: Value | None) -> Value | None:
         return said(self._point, value) if isinstance(value, Decimal) else value

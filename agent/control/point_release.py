@@ -1,6 +1,6 @@
-"""Giving back one point: only over a value of ours, and until the device has confirmed.
+"""Releasing one point: only over a value of ours (rule H10), and until the device confirms it.
 
-What it came to is written down with it. Nothing here waits or repeats by itself.
+The outcome is recorded with the release. Nothing here waits or repeats by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.control.dependencies import Audit, Note, Save
-    from agent.control.hold_record import Dog, HoldRecord, WriteTarget
+    from agent.control.hold_record import HoldRecord, WatchdogTarget, WriteTarget
     from agent.control.journal import Journal
     from agent.control.model import AcceptedOrder
     from agent.control.point_access import PointAccess, Standing
@@ -30,150 +30,175 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOT_THERE = (LinkLost, WriteRefused, Refused)
-"""the device does not do it now"""
+"""errors of a device that does not answer, or does not accept the request now"""
 
 
-class Around(Protocol):
-    """What of the world is needed (agent/control/dependencies.py)."""
+class ReleaseDependencies(Protocol):
+    """The part of the dependencies that is used (agent/control/dependencies.py)."""
 
     @property
     def now(self) -> Callable[[], Moment]:
-        """All the clocks there are."""
+        """The time by all clocks."""
         ...
 
     @property
-    def plug(self) -> Callable[[WriteTarget, int | None], PointAccess]:
-        """A point in hand."""
+    def access(self) -> Callable[[WriteTarget, int | None], PointAccess]:
+        """The access to a point."""
         ...
 
     @property
     def save(self) -> Save:
-        """How a change gets to the disk before anything is done by it."""
+        """Commits a change before anything is written."""
         ...
 
     @property
     def note(self) -> Note:
-        """How a change counts at once."""
+        """Lets a change count at once."""
         ...
 
     @property
     def audit(self) -> Audit:
-        """Where decisions are written down for ever."""
+        """Writes a decision to the audit chain."""
         ...
 
     @property
     def power(self) -> Callable[[str], str]:
-        """What the plant of a control takes now, in words."""
+        """The power of a control's plant now, with its unit."""
         ...
 
 
 class PointRelease:
-    """See the module; the points are handed in, each call one point."""
+    """See the module. Each call is about one point."""
 
     def __init__(
-        self, journal: Journal, world: Around, worst: Callable[[str], str] = lambda _: ""
+        self,
+        journal: Journal,
+        dependencies: ReleaseDependencies,
+        extremes: Callable[[str], str] = lambda _: "",
     ) -> None:
-        self._journal, self._world = journal, world
-        self._worst = worst
-        """what the guards of a control said at worst; forgotten by asking"""
+        self._journal, self._dependencies = journal, dependencies
+        self._extremes = extremes
+        """returns the worst values of a control's guards, and forgets them"""
 
-    async def release(self, row: HoldRecord, plug: PointAccess) -> HoldRecord | None:
-        """Give back: only over a value of ours. None: it is over, and the device said so.
+    async def release(self, record: HoldRecord, access: PointAccess) -> HoldRecord | None:
+        """Release a point, only over a value of ours. None: the device confirmed that it is over.
 
-        The device's watchdog is called off in any case, unless something else is held by it: it
-        would fall back over a person's value.
+        The device's watchdog is restored too, unless it belongs to another hold as well. Otherwise
+        it would run out, and the device would fall back over a person's value.
         """
         try:
-            standing = await plug.look(whole=bool(row.identity))
-            _known(row, standing)
-            if not _given_back(row, standing) and row.ours(standing.ours):
-                with suppress(*NOT_THERE):  # one that fell back may take nothing before that
-                    await beat(self._world.plug, row)
-                await plug.write(row.restore)
-                standing = await plug.look()
-            over = _given_back(row, standing) or not row.ours(standing.ours)
-            if over and all(one.number == row.number for one in self.told(row.dog)):
-                await call_off(self._world.plug, row)
+            standing = await access.look(whole=bool(record.identity))
+            _check_identity(record, standing)
+            if not _is_released(record, standing) and record.ours(standing.ours):
+                # a device that has fallen back may take no value before its watchdog is refreshed
+                with suppress(*NOT_THERE):
+                    await beat(self._dependencies.access, record)
+                await access.write(record.restore)
+                standing = await access.look()
+            over = _is_released(record, standing) or not record.ours(standing.ours)
+            if over and all(
+                one.number == record.number for one in self.records_watched_by(record.dog)
+            ):
+                await call_off(self._dependencies.access, record)
         except NOT_THERE as error:
-            return await self._waits(row, str(error))
-        if _given_back(row, standing):
-            await self._close(row, "given back, confirmed")
+            return await self._record_pending(record, str(error))
+        if _is_released(record, standing):
+            await self._close(record, "released, confirmed")
             return None
-        if row.ours(standing.ours):
-            return await self._waits(row, f"{standing.ours} stands there still")
-        await self._close(row, f"{standing.ours} is somebody else's, and left", theirs=True)
+        if record.ours(standing.ours):
+            return await self._record_pending(record, f"{standing.ours} still stands there")
+        await self._close(record, f"{standing.ours} is somebody else's and was left", theirs=True)
         return None
 
-    def told(self, dog: Dog | None) -> list[HoldRecord]:
-        """For what a device's watchdog is told now: it may be one for several controls."""
-        spot = dog.place.spot if dog else None
-        rows = list(self._journal.rows.values())
-        return [row for row in rows if row.dog and row.dog.place.spot == spot]
+    def records_watched_by(self, watchdog: WatchdogTarget | None) -> list[HoldRecord]:
+        """The open hold records with this watchdog; several controls may share one."""
+        spot = watchdog.place.spot if watchdog else None
+        records = list(self._journal.records.values())
+        return [record for record in records if record.dog and record.dog.place.spot == spot]
 
-    async def _waits(self, row: HoldRecord, why: str) -> HoldRecord:
-        """It is tried again until the device confirms; said once."""
-        row = row if row.phase is Phase.RELEASING else row.releasing(OrderState.ABORTED, why)
-        if row.pending:
-            return replace(row, alarm=why)
+    async def _record_pending(self, record: HoldRecord, why: str) -> HoldRecord:
+        """Record once that the release is pending (rule H18). It is tried until it is confirmed."""
+        record = (
+            record if record.phase is Phase.RELEASING else record.releasing(OrderState.ABORTED, why)
+        )
+        if record.pending:  # recorded before: further attempts write nothing to the disk
+            return replace(record, alarm=why)
         log.error(
-            "%s is not given back yet: %s", row.control, why,
-            extra=fields(LogEvent.RELEASE_PENDING, control=row.control, device=row.place.device),
-        )  # fmt: skip
-        pending = replace(row, pending=True, alarm=why)
-        told = self._outcome(row, OrderState.RELEASE_PENDING, why)
-        return await self.saved(pending, Transaction(pending, outcomes=[told]))
+            "%s is not released yet: %s",
+            record.control,
+            why,
+            extra=fields(
+                LogEvent.RELEASE_PENDING, control=record.control, device=record.place.device
+            ),
+        )
+        pending = replace(record, pending=True, alarm=why)
+        outcome = self._outcome(record, OrderState.RELEASE_PENDING, why)
+        return await self.saved(pending, Transaction(pending, outcomes=[outcome]))
 
-    async def _close(self, row: HoldRecord, how: str, *, theirs: bool = False) -> None:
-        """Closed by what was read back; the outcome goes with it.
+    async def _close(self, record: HoldRecord, how: str, *, theirs: bool = False) -> None:
+        """Close the hold record, with its outcome, by what was read back.
 
-        A slot in which somebody else's value is left is no longer one that a start may sweep.
+        `theirs`: somebody else's value was left. Then a start may no longer empty that slot, so it
+        is removed from the free slots.
         """
-        now, journal = self._world.now(), self._journal
-        closed = replace(row, phase=Phase.CLOSED)
+        now, journal = self._dependencies.now(), self._journal
+        closed = replace(record, phase=Phase.CLOSED)
+        # orders that were superseded in this hold end with it, too
         events = [
-            replace(one, over=now, state=one.state if one.state in FINAL else row.outcome)
-            for one in journal.of(row.key)
-            if _stood_on(one, row)
+            replace(one, over=now, state=one.state if one.state in FINAL else record.outcome)
+            for one in journal.of(record.key)
+            if _order_of(one, record)
         ]
-        words = f"{row.words}; {how}" if row.words and row.words != how else how
-        memo = replace(journal.memo(row.key), given_back=now)
+        reason = f"{record.words}; {how}" if record.words and record.words != how else how
+        memo = replace(journal.memo(record.key), given_back=now)
         if theirs:
-            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != row.slot))
-        told = self._outcome(row, row.outcome, words)
-        told = replace(told, seen=self._worst(row.control), closed=True)
-        await self._world.note(Transaction(closed, events, [told], [(row.key, memo)], theirs))
-        body = {"jti": row.jti, "control": row.control, "state": row.outcome.value}
-        self._world.audit("control.left" if theirs else "control.given_back", body)
+            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
+        outcome = self._outcome(record, record.outcome, reason)
+        outcome = replace(outcome, seen=self._extremes(record.control), closed=True)
+        await self._dependencies.note(
+            Transaction(closed, events, [outcome], [(record.key, memo)], theirs)
+        )
+        body = {"jti": record.jti, "control": record.control, "state": record.outcome.value}
+        self._dependencies.audit("control.left" if theirs else "control.given_back", body)
 
-    def _outcome(self, row: HoldRecord, state: OrderState, words: str) -> Outcome:
+    def _outcome(self, record: HoldRecord, state: OrderState, reason: str) -> Outcome:
         return Outcome(
-            row.jti, row.control, state, self._world.now().wall, words=words, value=str(row.target),
-            before=row.measured, after=self._world.power(row.control),
-        )  # fmt: skip
+            record.jti,
+            record.control,
+            state,
+            self._dependencies.now().wall,
+            words=reason,
+            value=str(record.target),
+            before=record.measured,
+            after=self._dependencies.power(record.control),
+        )
 
-    async def saved(self, row: HoldRecord, change: Transaction | None = None) -> HoldRecord:
-        """What is known now; where it cannot be written, what stands on the disk covers it."""
-        return await self._world.note(change or Transaction(row)) or row
+    async def saved(self, record: HoldRecord, change: Transaction | None = None) -> HoldRecord:
+        """Let a hold record count now. If it cannot be committed, the record on the disk is enough:
+        it contains the value from before, and all values of ours that were written.
+        """
+        return await self._dependencies.note(change or Transaction(record)) or record
 
 
-def _given_back(row: HoldRecord, standing: Standing) -> bool:
-    """Whether what stands there is what stood there before us, or what was to be restored."""
-    if row.slot is not None:
+def _is_released(record: HoldRecord, standing: Standing) -> bool:
+    """Whether the value from before, or the value to restore, stands there."""
+    if record.slot is not None:
         return standing.ours is None
-    return same(standing.ours, row.restore, row.tolerance) or (
-        same(standing.ours, row.pre, row.tolerance)
+    return same(standing.ours, record.restore, record.tolerance) or (
+        same(standing.ours, record.pre, record.tolerance)
     )
 
 
-def _stood_on(one: AcceptedOrder, row: HoldRecord) -> bool:
-    """Whether this row was for it, at the last or before another took over."""
-    if one.state is OrderState.SUPERSEDED:
-        return one.began and one.over is None
-    return (one.order.jti, one.order.control) == (row.jti, row.control)
+def _order_of(event: AcceptedOrder, record: HoldRecord) -> bool:
+    """Whether a hold record was for this order, in the end or before another order took over."""
+    if event.state is OrderState.SUPERSEDED:
+        return event.began and event.over is None
+    return (event.order.jti, event.order.control) == (record.jti, record.control)
 
 
-def _known(row: HoldRecord, standing: Standing) -> None:
-    if row.identity and standing.identity != row.identity:
+def _check_identity(record: HoldRecord, standing: Standing) -> None:
+    if record.identity and standing.identity != record.identity:
         raise WriteRefused(
-            f"{row.place.name} is {standing.identity or 'unknown'} now, not {row.identity}"
+            f"{record.place.name} has the serial number {standing.identity or 'unknown'} now, not"
+            f" {record.identity}"
         )

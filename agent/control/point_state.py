@@ -1,4 +1,4 @@
-"""What is known at one point, for a decision there."""
+"""The decision input for one point, from the journal and the dependencies."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ if TYPE_CHECKING:
     from agent.control.stamps import Moment
 
 
-def known(ground: ControlContext, fit: ConfiguredControl, now: Moment) -> DecisionFacts:
-    """See the module."""
-    journal, world = ground.journal, ground.world
-    memo = journal.memo(fit.key)
+def decision_input(
+    context: ControlContext, control: ConfiguredControl, now: Moment
+) -> DecisionFacts:
+    """Gather what is known of a control's point at this moment."""
+    journal, dependencies = context.journal, context.dependencies
+    memo = journal.memo(control.key)
     out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
     return DecisionFacts(
         now=now,
-        zone=world.zone,
+        zone=dependencies.zone,
         grants=tuple(journal.grants.values()),
-        events=journal.of(fit.key),
-        look=world.look,
+        events=journal.of(control.key),
+        look=dependencies.look,
         given_back=memo.given_back,
         locked=(memo.locked, memo.lock_lasts) if memo.locked else None,
         opted_out=memo.opt_words if out else "",
-        tested=memo.tested == fit.fingerprint,
-        home=lambda occupancy: world.home(occupancy, fit.place.device),
+        tested=memo.tested == control.fingerprint,
+        home=lambda occupancy: dependencies.home(occupancy, control.place.device),
     )

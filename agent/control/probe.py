@@ -1,4 +1,4 @@
-"""Which value a control is tested with. Pure."""
+"""The value with which a control is tested. Pure."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ if TYPE_CHECKING:
     from agent.model import Value
 
 
-def probe(agreed: Modality, base: Decimal | None, fallback: Value | None = None) -> Decimal:
-    """A value within what is agreed that can be told from what is in force, and from what the
-    device's watchdog falls back to; the nearest.
+def probe(modality: Modality, base: Decimal | None, fallback: Value | None = None) -> Decimal:
+    """The nearest agreed value that differs from the value in force and from the fallback.
 
-    A limit is tested below what is in force: it never raises. Raises Refused where there is none.
+    `base`: the value in force; `fallback`: the value to which the device's watchdog falls back. A
+    limit is tested below `base`, because a limit never raises a value. Raises Refused if there is
+    no such value.
     """
-    limits = agreed.limits
+    limits = modality.limits
     least, most = limits.least, limits.most
-    if agreed.choices:
-        found = list(agreed.choices)
+    if modality.choices:
+        candidates = list(modality.choices)
     else:
         assert least is not None
         assert most is not None
-        by = agreed.step or (most - least) / 10
+        by = modality.step or (most - least) / 10
         near = [base + by, base - by] if base is not None else []
-        if agreed.step:
+        if modality.step:
             near = [one // by * by for one in near]
-        found = [one for one in (*near, least, most) if least <= one <= most]
-    for value in found:
-        lower = agreed.kind is not LossRule.LIMIT or base is None or value < base
-        if lower and not any(same(value, one, agreed.tolerance) for one in (base, fallback)):
+        candidates = [one for one in (*near, least, most) if least <= one <= most]
+    for value in candidates:
+        lower = modality.kind is not LossRule.LIMIT or base is None or value < base
+        if lower and not any(same(value, one, modality.tolerance) for one in (base, fallback)):
             return value
-    raise Refused(f"{agreed.name}: no value that is agreed differs from {base}, which is in force")
+    raise Refused(f"{modality.name}: no agreed value differs from {base}, which is in force")

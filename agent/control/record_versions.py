@@ -1,6 +1,7 @@
-"""What this version knows of a record that another one may have written (`gardien-upgrade --back`).
+"""Reading a record that another version may have written (`gardien-upgrade --back`).
 
-A journal that is set aside for a word too many would leave equipment as it was commanded.
+A later version may have added members. If they made the journal unreadable, it would be moved
+aside, and the equipment would stay as it was commanded.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from typing import Any
 
 
 def understood(kind: Any, body: dict[str, Any]) -> Any:
-    """Make a record of what it says, without what this version has no word for.
+    """Make a record from the members that this version knows; the others are ignored.
 
-    Raises TypeError where something is missing.
+    Raises TypeError if a member is missing.
     """
     names = {one.name for one in fields(kind)}
     return kind(**{name: value for name, value in body.items() if name in names})

@@ -1,4 +1,7 @@
-"""What is kept of orders and points beside their rows, and how it stands in the file."""
+"""Outcomes, memos and transactions of the journal, and their form in the file.
+
+`Outcome` and `Memo` are stored as JSON: to rename one of their fields is to change the file format.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ FINAL = {
     OrderState.FAILED,
 }
 Key = tuple[str, str]
-"""device and point: timers hang on these, not on a control's name"""
+"""device and point: timers belong to a point, not to the name of a control (rule H4)"""
 IDENTITY = """CREATE TABLE IF NOT EXISTS journal(one INTEGER PRIMARY KEY, id TEXT NOT NULL,
     probed INTEGER NOT NULL)"""
 TABLES = (
@@ -44,7 +47,7 @@ TABLES = (
     jti TEXT NOT NULL, control TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS granted(jti TEXT PRIMARY KEY, until REAL, body TEXT NOT NULL)",
     revocations.SCHEMA,
-    # an earlier version reads and writes this one alone: it says by nobody's name
+    # an earlier version reads and writes only this table, which does not name who revoked
     "CREATE TABLE IF NOT EXISTS revoked(what TEXT PRIMARY KEY, at REAL NOT NULL)",
     "CREATE TABLE IF NOT EXISTS version(iss TEXT PRIMARY KEY, ver INTEGER NOT NULL)",
     """CREATE TABLE IF NOT EXISTS cancelled_early(jti TEXT, control TEXT, until REAL NOT NULL,
@@ -56,7 +59,7 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One thing that became of an order at one control, as it is reported."""
+    """One step of an order at one control, as it is reported (rule H11)."""
 
     jti: str
     control: str
@@ -70,19 +73,19 @@ class Outcome:
     by: str = ""
     evidence: str = ""
     seen: str = ""
-    """the worst that the guards said while it was held"""
+    """the worst values of the guards during the hold"""
     closed: bool = False
-    """the device, or somebody by hand, has said that it is over: nothing waits to be given back"""
+    """the device has confirmed the release, or a person has closed the hold by hand"""
     pre: str = ""
-    """of a begin: what stood in the register before, for whoever replaces the gateway"""
+    """at the begin: the value in the register before, for whoever replaces the gateway"""
     device: str = ""
-    """where it was; the journal knows"""
+    """the device of the point; the journal fills it in"""
     n: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Memo:
-    """What is remembered of a point beside its holds."""
+    """What is kept of a point beside its holds."""
 
     given_back: Moment | None = None
     locked: Moment | None = None
@@ -94,29 +97,29 @@ class Memo:
     tested: str = ""
     """fingerprint of the control as it was when its test passed"""
     free: tuple[int, ...] = ()
-    """our slots that the test found free: what stands there without a row is ours to sweep"""
+    """our slots that the test found free: a value there without a hold record is ours"""
     fallback: Decimal | None = None
-    """what the device's watchdog was seen to fall back to"""
+    """the value to which the device's watchdog fell back in the test"""
     fell_back_s: float | None = None
-    """after how many seconds, in the test that passed"""
+    """seconds until it fell back in the test"""
     swept: bool = False
-    """looked at since the journal was opened; not stored"""
+    """the point was searched since the journal was opened; not stored"""
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What goes to the disk together."""
+    """Changes that are committed together."""
 
-    row: HoldRecord | None = None
+    record: HoldRecord | None = None
     events: Sequence[AcceptedOrder] = ()
     outcomes: Sequence[Outcome] = ()
     memos: Sequence[tuple[Key, Memo]] = ()
     left: bool = False
-    """the row is closed, and what stands there is somebody else's"""
+    """the hold record is closed, and somebody else's value was left at the point"""
 
 
 def text(record: Any) -> str:
-    """A record as it stands in the file."""
+    """A record as JSON for the journal."""
     return json.dumps(asdict(record), default=_plain)
 
 
@@ -133,7 +136,7 @@ def _number(text: str | None) -> Decimal | None:
 
 
 def event_of(body: dict[str, Any]) -> AcceptedOrder:
-    """Read an event."""
+    """Read an accepted order. Raises KeyError, TypeError, ValueError."""
     order = body.pop("order")
     order |= {"value": _number(order["value"]), "auth": tuple(order["auth"])}
     body |= {"state": OrderState(body["state"]), "grants": tuple(body["grants"])}
@@ -145,7 +148,7 @@ def event_of(body: dict[str, Any]) -> AcceptedOrder:
 
 
 def grant_of(body: dict[str, Any]) -> Grant:
-    """Read a grant. Raises TypeError where it says more than is known here: it may be a limit."""
+    """Read a grant. Raises TypeError on a member that is unknown here: it may be a limit."""
     limits = body.pop("limits")
     windows = tuple(
         Window(frozenset(one["days"]), one["since"], one["until"]) for one in limits["windows"]
@@ -158,7 +161,7 @@ def grant_of(body: dict[str, Any]) -> Grant:
 
 
 def memo_of(body: dict[str, Any]) -> Memo:
-    """Read what is remembered of a point."""
+    """Read the memo of a point. Raises KeyError, TypeError, ValueError."""
     watch = body.pop("watch")
     for name in ("since", "heard", "unbroken"):
         watch[name] = Moment(**watch[name]) if watch[name] else None
@@ -171,6 +174,6 @@ def memo_of(body: dict[str, Any]) -> Memo:
 
 
 def outcome_of(n: int, body: dict[str, Any]) -> Outcome:
-    """Read an outcome."""
+    """Read an outcome. Raises KeyError, TypeError, ValueError."""
     outcome: Outcome = understood(Outcome, body | {"n": n, "state": OrderState(body["state"])})
     return outcome

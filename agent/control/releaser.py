@@ -1,6 +1,7 @@
-"""Giving back from the journal alone, when the agent is dead: no configuration, no socket, no
-uplink, and no disk that must be written. A limit gets its failsafe value, unless everything is to
-go.
+"""Releasing from the journal alone, while the agent does not run (rule H20).
+
+It needs no configuration, socket or uplink, and writes nothing to the disk. A limit is brought to
+its failsafe value, unless limits are to be released too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from agent.control.hold_record import Phase
 from agent.control.journal import Journal
 from agent.control.journal_copy import OPEN
 from agent.control.model import OrderState
-from agent.control.point_access import LinePlug
+from agent.control.point_access import LinePoint
 from agent.control.setpoint import FAILSAFE, FOREVER, Setpoint
 from agent.errors import AgentError, LinkLost, Refused, StorageFailed
 
@@ -39,21 +40,21 @@ if TYPE_CHECKING:
 
 
 LANDS_WITHIN = 3.0
-"""seconds after which a write that was on its way when the agent died has been carried out, also by
-a gateway that was busy
+"""seconds after which a write that was on its way when the agent died has been carried out, even by
+a busy fieldbus gateway
 """
 
 
 AGAIN_AFTER = 1.0
-"""seconds after which a device that did not confirm is asked once more"""
+"""seconds after which a device that did not confirm is tried again"""
 
 
 @dataclass
-class Alone:
-    """What of the world is left when the agent is dead."""
+class ReleaserDependencies:
+    """The dependencies that are available while the agent does not run."""
 
     now: Callable[[], Moment]
-    plug: Callable[[WriteTarget, int | None], PointAccess]
+    access: Callable[[WriteTarget, int | None], PointAccess]
     save: Save
     note: Note
     audit: Audit = lambda _kind, _body: None
@@ -61,44 +62,45 @@ class Alone:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What became of one row."""
+class ReleaseResult:
+    """What became of one hold record. The fields are members of the output of `--json`."""
 
     control: str
     done: bool
     words: str
 
 
-def known_rows(
+def open_records(
     path: Path, copy: JournalCopy, now: Callable[[], Moment], within: float
 ) -> tuple[Journal, bool]:
-    """What the journal and its copy say is open; and whether the journal could be read.
+    """Read the open hold records from the journal and its copy.
 
-    The disk is read, in so many seconds at most, and never written: SQLite opens a copy of the
-    file and its log. (`mode=ro` cannot open a file whose owner was killed; `immutable=1` leaves out
-    the last commit.)
+    Returns them as a journal in memory, and whether the file could be read. The disk is read for
+    `within` seconds at most, and never written: SQLite opens a copy of the file and its log.
+    (`mode=ro` cannot open a file whose owner was killed; `immutable=1` leaves out the last commit.)
     """
-    copied, journal = copy.rows(), None
+    copied, journal = copy.records(), None
     with suppress(AgentError, Damaged, OSError, sqlite3.Error):
         folder = copy.folder if copy.folder.is_dir() else None
         with tempfile.TemporaryDirectory(prefix="read-", dir=folder) as scratch:
             beside = Path(scratch) / path.name
-            if _fetched(path, beside, within):
-                journal = _opened(beside, copied, now())
+            if _copy_in_time(path, beside, within):
+                journal = _open_copy(beside, copied, now())
     if journal is not None:
         renamed = [one for one in copied if one.state == OPEN and one.journal != journal.id]
         readable = True
     else:
         journal, readable = Journal(None, lambda _: None), False
         renamed = journal.read_copy(copied)
-    with suppress(AgentError, OSError):  # no room in /run: what is there stays, and is enough
-        for row in journal.rows.values():
-            copy.put(journal.id, row)
+    # from here on the copy alone records what is done, so no disk is needed
+    with suppress(AgentError, OSError):  # no space in /run: the files that are there are enough
+        for record in journal.records.values():
+            copy.save(journal.id, record)
         copy.forget(renamed)
     return journal, readable
 
 
-def _opened(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
+def _open_copy(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
     journal = Journal.opened(path, lambda _: None)
     try:
         if journal.set_aside:
@@ -109,8 +111,8 @@ def _opened(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
     return journal
 
 
-def _fetched(path: Path, to: Path, within: float) -> bool:
-    """Copy the file and its log; False where the disk does not give them, or not in time."""
+def _copy_in_time(path: Path, to: Path, within: float) -> bool:
+    """Copy the file and its log. False: the disk fails, or does not answer in time."""
     ended, fetched = threading.Event(), []
 
     def fetch() -> None:
@@ -121,6 +123,7 @@ def _fetched(path: Path, to: Path, within: float) -> bool:
             fetched.append(True)
         ended.set()
 
+    # a read from a disk that hangs cannot be cancelled; a daemon thread does not delay the exit
     threading.Thread(target=fetch, daemon=True).start()
     return ended.wait(within) and bool(fetched)
 
@@ -133,59 +136,64 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
     *,
     limits: bool,
     lands_within: float = LANDS_WITHIN,
-) -> list[Given]:
-    """Give back every open row, the lines beside each other; what is not confirmed is tried again
-    until so many seconds are over. The copy has it, and the next start brings it to the journal.
+) -> list[ReleaseResult]:
+    """Release every open hold record, on all lines at once, for `within` seconds at most.
 
-    A row whose write nobody has read back comes last, and after a wait: looked at before its write
-    is carried out, it would count as given back, and be held from then on.
+    A release that is not confirmed is tried again. The copy records it; the next start of the agent
+    commits it to the journal. `limits`: release limits too.
+
+    A record whose write was not read back comes last, after `lands_within` seconds. Read before
+    that write is carried out, the point would count as released, and then stay commanded.
     """
     landed = asyncio.get_running_loop().time() + lands_within
     lines: dict[tuple[str, str], list[HoldRecord]] = {}
-    for row in journal.rows.values():
-        lines.setdefault((row.place.driver, row.place.settings), []).append(row)
-    found: dict[int, Given] = {}
+    for record in journal.records.values():
+        lines.setdefault((record.place.driver, record.place.settings), []).append(record)
+    results: dict[int, ReleaseResult] = {}
     try:
         async with asyncio.timeout(within):
             await asyncio.gather(
                 *(
-                    _until_given_back(journal, copy, now, line, rows, found, limits, landed)
-                    for line, rows in lines.items()
+                    _release_until_done(journal, copy, now, line, records, results, limits, landed)
+                    for line, records in lines.items()
                 )
             )
     except TimeoutError:
         pass
     late = "no time was left"
-    rows = [row for group in lines.values() for row in group]
-    return [found.get(row.number, Given(row.control, done=False, words=late)) for row in rows]
+    records = [record for group in lines.values() for record in group]
+    return [
+        results.get(record.number, ReleaseResult(record.control, done=False, words=late))
+        for record in records
+    ]
 
 
-async def _until_given_back(  # noqa: PLR0913, PLR0917 -- what it works with
+async def _release_until_done(  # noqa: PLR0913, PLR0917 -- what it works with
     journal: Journal,
     copy: JournalCopy,
     now: Callable[[], Moment],
     line: tuple[str, str],
-    rows: list[HoldRecord],
-    found: dict[int, Given],
+    records: list[HoldRecord],
+    results: dict[int, ReleaseResult],
     limits: bool,
     landed: float,
 ) -> None:
     while True:
-        await _line(journal, copy, now, line, rows, found, limits, landed)
-        numbers = [row.number for row in rows if not found[row.number].done]
+        await _release_line(journal, copy, now, line, records, results, limits, landed)
+        numbers = [record.number for record in records if not results[record.number].done]
         if not numbers:
             return
-        rows = [journal.rows[number] for number in numbers if number in journal.rows]
+        records = [journal.records[number] for number in numbers if number in journal.records]
         await asyncio.sleep(AGAIN_AFTER)
 
 
-async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
+async def _release_line(  # noqa: PLR0913, PLR0917 -- what it works with
     journal: Journal,
     copy: JournalCopy,
     now: Callable[[], Moment],
     line: tuple[str, str],
-    rows: list[HoldRecord],
-    found: dict[int, Given],
+    records: list[HoldRecord],
+    results: dict[int, ReleaseResult],
     limits: bool,
     landed: float,
 ) -> None:
@@ -198,51 +206,65 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
                 del also
                 change = journal.numbered(change)
                 try:
-                    copy.put(journal.id, cast("HoldRecord", change.row))
+                    copy.save(journal.id, cast("HoldRecord", change.record))
                 except (OSError, Refused) as error:
                     raise StorageFailed(str(error)) from error
                 journal.take(change)
-                return change.row
+                return change.record
 
             async def note(change: Transaction) -> HoldRecord | None:
                 change = journal.numbered(change)
-                if change.row is not None and change.row.phase is Phase.CLOSED:
-                    copy.close_row(journal.id, change.row, left=change.left)
-                elif change.row is not None:
+                if change.record is not None and change.record.phase is Phase.CLOSED:
+                    copy.close_record(journal.id, change.record, left=change.left)
+                elif change.record is not None:
                     with suppress(OSError, Refused):
-                        copy.put(journal.id, change.row)
+                        copy.save(journal.id, change.record)
                 journal.take(change)
-                return change.row
+                return change.record
 
-            alone = Alone(now, lambda at, slot: LinePlug(bus, at, slot), save, note)
+            alone = ReleaserDependencies(now, lambda at, slot: LinePoint(bus, at, slot), save, note)
             holder = Holder(journal, alone)
-            for row in sorted(rows, key=lambda row: row.phase is Phase.WRITING):
-                if row.phase is Phase.WRITING:
+            for record in sorted(records, key=lambda record: record.phase is Phase.WRITING):
+                if record.phase is Phase.WRITING:
                     await asyncio.sleep(landed - asyncio.get_running_loop().time())
-                found[row.number] = await _row(
-                    holder, LinePlug(bus, row.place, row.slot), row, limits
+                results[record.number] = await _release_record(
+                    holder, LinePoint(bus, record.place, record.slot), record, limits
                 )
     except LinkLost as error:
-        _lost(rows, found, str(error))
+        _line_lost(records, results, str(error))
 
 
-def _lost(rows: list[HoldRecord], found: dict[int, Given], words: str) -> None:
-    for row in rows:
-        if row.number not in found or not found[row.number].done:
-            found[row.number] = Given(row.control, done=False, words=words)
+def _line_lost(records: list[HoldRecord], results: dict[int, ReleaseResult], message: str) -> None:
+    for record in records:
+        if record.number not in results or not results[record.number].done:
+            results[record.number] = ReleaseResult(record.control, done=False, words=message)
 
 
-async def _row(holder: Holder, plug: LinePlug, row: HoldRecord, limits: bool) -> Given:
-    if row.failsafe is not None and row.phase is not Phase.RELEASING and not limits:
-        want = Setpoint(
-            row.control, FAILSAFE, row.place, row.slot, row.failsafe, row.restore, FOREVER, FOREVER,
-            row.tolerance, never_raise=True,
-        )  # fmt: skip
-        left = await holder.change(row, want, plug)
+async def _release_record(
+    holder: Holder, access: LinePoint, record: HoldRecord, limits: bool
+) -> ReleaseResult:
+    if record.failsafe is not None and record.phase is not Phase.RELEASING and not limits:
+        setpoint = Setpoint(
+            record.control,
+            FAILSAFE,
+            record.place,
+            record.slot,
+            record.failsafe,
+            record.restore,
+            FOREVER,
+            FOREVER,
+            record.tolerance,
+            never_raise=True,
+        )
+        left = await holder.change(record, setpoint, access)
         if left is None:
-            return Given(row.control, done=True, words="somebody else had taken over")
-        return Given(row.control, not left.alarm, left.alarm or "its failsafe limit applies")
-    left = await holder.release(row.releasing(OrderState.ABORTED, "the agent is gone"), plug)
+            return ReleaseResult(record.control, done=True, words="somebody else has taken over")
+        return ReleaseResult(
+            record.control, not left.alarm, left.alarm or "its failsafe limit applies"
+        )
+    left = await holder.release(
+        record.releasing(OrderState.ABORTED, "the agent does not run"), access
+    )
     if left is None:
-        return Given(row.control, done=True, words="given back, confirmed")
-    return Given(row.control, done=False, words=left.alarm)
+        return ReleaseResult(record.control, done=True, words="released, confirmed")
+    return ReleaseResult(record.control, done=False, words=left.alarm)

@@ -1,4 +1,4 @@
-"""What becomes of orders, written down: state and outcome together, and in the audit."""
+"""Recording what becomes of orders: state, outcome and an entry of the audit chain."""
 
 from __future__ import annotations
 
@@ -15,49 +15,55 @@ if TYPE_CHECKING:
     from agent.model import Value
 
 
-async def refused(ground: ControlContext, event: AcceptedOrder, no: No) -> None:
-    """It was accepted, and is not done after all."""
+async def report_refusal(context: ControlContext, event: AcceptedOrder, no: No) -> None:
+    """Record that an accepted order is refused after all."""
     order = event.order
     body = {"jti": order.jti, "control": order.control, "code": str(no)}
-    ground.world.audit("control.refused", body | {"grants": [*event.grants]})
-    told = _outcome(event, OrderState.REJECTED, ground.world.now().wall, no.words, str(no))
-    await ground.world.note(
-        Transaction(events=[replace(event, state=OrderState.REJECTED)], outcomes=[told])
+    context.dependencies.audit("control.refused", body | {"grants": [*event.grants]})
+    outcome = _outcome(
+        event, OrderState.REJECTED, context.dependencies.now().wall, no.reason, str(no)
+    )
+    await context.dependencies.note(
+        Transaction(events=[replace(event, state=OrderState.REJECTED)], outcomes=[outcome])
     )
 
 
-async def end(ground: ControlContext, event: AcceptedOrder, state: OrderState, words: str) -> None:
-    """It is over without a give-back of its own, or before one."""
+async def end(
+    context: ControlContext, event: AcceptedOrder, state: OrderState, reason: str
+) -> None:
+    """Record that an order is over, unless it is already."""
     if event.state in FINAL and event.state is not OrderState.SUPERSEDED:
         return
-    await say(ground, replace(event, state=state), state, words)
+    await report_state(context, replace(event, state=state), state, reason)
 
 
-async def say(
-    ground: ControlContext,
+async def report_state(
+    context: ControlContext,
     event: AcceptedOrder,
     state: OrderState,
-    words: str,
+    reason: str,
     pre: Value | None = None,
 ) -> None:
-    """Keep and report a state, with the power before (of a begin) or after.
+    """Record and report a state of an order, with the power of the plant at this moment.
 
-    `pre`: of a begin, what stood there before.
+    `pre`: at the begin, the value that stood there before.
     """
     body = {"jti": event.order.jti, "control": event.order.control}
-    ground.world.audit(f"control.{state.lower()}", body)
-    power = ground.world.power(event.order.control)
-    told = _outcome(event, state, ground.world.now().wall, words)
-    told = replace(told, pre="" if pre is None else str(pre))
-    told = (
-        replace(told, before=power) if state is OrderState.STARTED else replace(told, after=power)
+    context.dependencies.audit(f"control.{state.lower()}", body)
+    power = context.dependencies.power(event.order.control)
+    outcome = _outcome(event, state, context.dependencies.now().wall, reason)
+    outcome = replace(outcome, pre="" if pre is None else str(pre))
+    outcome = (
+        replace(outcome, before=power)
+        if state is OrderState.STARTED
+        else replace(outcome, after=power)
     )
-    await ground.world.note(Transaction(events=[event], outcomes=[told]))
+    await context.dependencies.note(Transaction(events=[event], outcomes=[outcome]))
 
 
 def _outcome(
-    event: AcceptedOrder, state: OrderState, at: float, words: str, code: str = ""
+    event: AcceptedOrder, state: OrderState, at: float, reason: str, code: str = ""
 ) -> Outcome:
     order = event.order
     value = "" if order.value is None else plain(order.value)
-    return Outcome(order.jti, order.control, state, at, code, words, value, by=order.by)
+    return Outcome(order.jti, order.control, state, at, code, reason, value, by=order.by)

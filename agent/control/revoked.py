@@ -1,4 +1,4 @@
-"""What stands on a word that was taken back: a grant, the key that ordered it, an occupancy."""
+"""Ending orders whose grant or key was revoked, or whose occupancy has ended (rule H27)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.control import schedule
 from agent.control.model import No, OrderCode, OrderState
-from agent.control.release_retry import give_back
+from agent.control.release_retry import try_release
 from agent.control.report import end
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def taken_back(
     event: AcceptedOrder, grants: Mapping[str, Grant], key_taken: KeyTaken, home: Home, now: Moment
 ) -> No | None:
-    """Which word an order stands on no longer stands; None: all do. Pure.
+    """The refusal of an order whose grant, occupancy or key no longer counts; None: all do. Pure.
 
-    `key_taken`: since when a key counts no more; `home`: from when until when an occupancy is.
+    `key_taken`: when a key was revoked; `home`: begin and end of an occupancy.
     """
     for jti in event.grants:
         grant = grants.get(jti)
@@ -37,32 +37,34 @@ def taken_back(
         if grant.occupancy is not None and now.trusted:
             stands = home(grant.occupancy)
             if stands is None or stands[1] <= now.wall:
-                words = f"the occupancy of the {grant.role} has ended"
-                return No(OrderCode.REVOKED, words, grant.role)
+                reason = f"the occupancy of the {grant.role} has ended"
+                return No(OrderCode.REVOKED, reason, grant.role)
     order = event.order
     if key_taken(order.kid, order.by, order.role) is not None:
         return No(OrderCode.REVOKED, "the key that ordered it was revoked")
     return None
 
 
-async def end_withdrawn(
-    ground: ControlContext, fit: ConfiguredControl, rows: list[HoldRecord]
+async def end_revoked(
+    context: ControlContext, control: ConfiguredControl, records: list[HoldRecord]
 ) -> list[HoldRecord]:
-    """End what stands on a word that was taken back; gives the rows that stay."""
-    journal, now = ground.journal, ground.world.now()
-    for event in journal.of(fit.key):
+    """End the orders that no longer count. Returns the hold records that stay."""
+    journal, now = context.journal, context.dependencies.now()
+    for event in journal.of(control.key):
         if event.state not in schedule.WAITING:
             continue
         no = taken_back(
             event, journal.grants, journal.key_taken,
-            lambda occupancy: ground.world.home(occupancy, fit.place.device), now,
+            lambda occupancy: context.dependencies.home(occupancy, control.place.device), now,
         )  # fmt: skip
         if no is None:
             continue
-        for row in rows:
-            if row.jti == event.order.jti:
-                await give_back(ground, row.releasing(OrderState.ABORTED, f"{no}: {no.words}"))
-        rows = [row for row in rows if row.jti != event.order.jti]
+        for record in records:
+            if record.jti == event.order.jti:
+                await try_release(
+                    context, record.releasing(OrderState.ABORTED, f"{no}: {no.reason}")
+                )
+        records = [record for record in records if record.jti != event.order.jti]
         latest = journal.events[event.order.jti, event.order.control]
-        await end(ground, latest, OrderState.ABORTED, f"{no}: {no.words}")
-    return rows
+        await end(context, latest, OrderState.ABORTED, f"{no}: {no.reason}")
+    return records

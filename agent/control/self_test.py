@@ -1,6 +1,6 @@
-"""`gardien control test`: apply, read back, give back, and give back once more from the disk alone.
+"""`gardien control test`: apply, read back, release, and once more from the journal alone.
 
-Without a passed test no order is accepted: nobody has ever seen this point given back.
+No order is accepted before the test has passed: nobody has seen this point released (rule H22).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent.control.records import Transaction
 from agent.control.setpoint import Setpoint
 from agent.control.stop import forbidden
 from agent.control.watchdog import watched
-from agent.control.watchdog_test import longest, run_out
+from agent.control.watchdog_test import longest, wait_for_fallback
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -34,140 +34,151 @@ if TYPE_CHECKING:
     Say = Callable[[str], Awaitable[None]]
 
 TEST = "test"
-"""stands in a row for the number of an order"""
+"""takes the place of an order's id in a hold record"""
 LASTS = 120.0
-"""seconds by which a test must be over, whatever happens, beside the device's own watchdog"""
+"""seconds by which a test must be over in any case, without the time for the device's watchdog"""
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What was measured."""
+    """The results of a test that passed."""
 
     value: Decimal
     applied_s: float
-    """from the first request to the value read back"""
+    """seconds from the first request until the value was read back"""
     released_s: float
-    """until the give-back was confirmed"""
+    """seconds until the release was confirmed"""
     recovered_s: float
-    """the same by a keeper that knew nothing but the disk"""
+    """the same for a release from the journal alone"""
     fell_back_s: float | None = None
-    """from the last word to the device's watchdog until it was seen fallen back"""
+    """seconds from the last refresh of the device's watchdog until it had fallen back"""
 
 
 @dataclass
-class Bench:
-    """One test under way."""
+class SelfTestRun:
+    """A test that is running."""
 
-    ground: ControlContext
-    want: Setpoint
-    plug: PointAccess
+    context: ControlContext
+    setpoint: Setpoint
+    access: PointAccess
     say: Say
 
     @property
     def steady(self) -> float:
-        """Seconds that never step."""
-        return self.ground.world.now().steady
+        """Monotonic seconds."""
+        return self.context.dependencies.now().steady
 
 
-async def trial(ground: ControlContext, fit: ConfiguredControl, say: Say) -> Passed:
-    """Try a control; nothing else may be held there. Raises Refused where it does not pass."""
-    if ground.journal.open_rows(fit.key):
-        raise Refused(f"{fit.name} is held now: `gardien control release` first")
-    if no := forbidden(ground, fit):
-        raise Refused(f"{no}: {no.words}")
-    free = await _free(ground, fit)
-    plug = ground.world.plug(fit.place, fit.slots[0])
-    before = await look_whole(plug)
+async def run_self_test(context: ControlContext, control: ConfiguredControl, say: Say) -> Passed:
+    """Test a control at which nothing is held, and record that the test passed.
+
+    `say` reports progress to the person who waits. Raises Refused if the test fails, LinkLost,
+    WriteRefused, SpoolFull, StorageFailed.
+    """
+    if context.journal.open_records(control.key):
+        raise Refused(
+            f"{control.name} is held now. Release it first: gardien control release {control.name}"
+        )
+    if no := forbidden(context, control):
+        raise Refused(f"{no}: {no.reason}")
+    free = await _free_slots(context, control)
+    access = context.dependencies.access(control.place, control.slots[0])
+    before = await look_whole(access)
     base = before.effective if isinstance(before.effective, Decimal) else None
-    _, fallback = await watched(ground.world.plug, fit.dog, fit.fallback)
-    bench = Bench(ground, _wanted(ground, fit, probe(fit.modality, base, fallback)), plug, say)
-    unit = fit.modality.unit
+    _, fallback = await watched(context.dependencies.access, control.watchdog, control.fallback)
+    run = SelfTestRun(
+        context, _setpoint(context, control, probe(control.modality, base, fallback)), access, say
+    )
+    unit = control.modality.unit
     there = measured(base, unit) if base is not None else before.effective
-    await say(f"{measured(bench.want.value, unit)} is written where {there} is in force")
-    applied, released = await _by_hand(bench)
-    recovered = await _from_the_journal(bench)
-    fallen = await _by_itself(bench, fit) if fit.dog is not None else None
-    after = await look_whole(plug)
-    if not same(after.effective, before.effective, fit.modality.tolerance):
-        words = f"{after.effective} is in force now, and it was {before.effective} before"
-        raise Refused(f"given back, but {words}: who else writes there?")
+    await say(f"{measured(run.setpoint.value, unit)} is written; {there} is in force now")
+    applied, released = await _apply_and_release(run)
+    recovered = await _release_from_journal(run)
+    fallen = await _let_watchdog_run_out(run, control) if control.watchdog is not None else None
+    after = await look_whole(access)
+    if not same(after.effective, before.effective, control.modality.tolerance):
+        reason = f"{after.effective} is in force now, and it was {before.effective} before"
+        raise Refused(f"released, but {reason}: find out who else writes there")
+    # `given_back` is cleared, so that the releases of the test do not delay the first order
     memo = replace(
-        ground.journal.memo(fit.key), tested=fit.fingerprint, free=free, given_back=None,
+        context.journal.memo(control.key), tested=control.fingerprint, free=free, given_back=None,
         fallback=fallen.value if fallen else None, fell_back_s=fallen.seconds if fallen else None,
     )  # fmt: skip
-    await ground.world.save(Transaction(memos=[(fit.key, memo)]))
-    return Passed(bench.want.value, applied, released, recovered, memo.fell_back_s)
+    await context.dependencies.save(Transaction(memos=[(control.key, memo)]))
+    return Passed(run.setpoint.value, applied, released, recovered, memo.fell_back_s)
 
 
-def _wanted(ground: ControlContext, fit: ConfiguredControl, value: Decimal) -> Setpoint:
-    lasts = LASTS + (4 * longest(fit.dog) if fit.dog else 0.0)
+def _setpoint(context: ControlContext, control: ConfiguredControl, value: Decimal) -> Setpoint:
+    lasts = LASTS + (4 * longest(control.watchdog) if control.watchdog else 0.0)
     return Setpoint(
-        fit.name, TEST, fit.place, fit.slots[0], value, fit.restore,
-        ground.world.now().wall + lasts, lasts, fit.modality.tolerance,
-        fallback=fit.fallback, dog=fit.dog,
+        control.name, TEST, control.place, control.slots[0], value, control.restore,
+        context.dependencies.now().wall + lasts, lasts, control.modality.tolerance,
+        fallback=control.fallback, watchdog=control.watchdog,
     )  # fmt: skip
 
 
-async def _by_hand(bench: Bench) -> tuple[float, float]:
-    began = bench.steady
-    row = await _begun(bench)
-    applied = bench.steady
-    await bench.say("it was read back; now it is given back")
-    await _released(bench.ground.holder, row, bench.plug)
-    return applied - began, bench.steady - applied
+async def _apply_and_release(run: SelfTestRun) -> tuple[float, float]:
+    began = run.steady
+    record = await _begin(run)
+    applied = run.steady
+    await run.say("the value was read back; now it is released")
+    await _release(run.context.holder, record, run.access)
+    return applied - began, run.steady - applied
 
 
-async def _from_the_journal(bench: Bench) -> float:
-    await bench.say(
-        "given back and confirmed; once more, and the agent forgets all but its journal"
-    )
-    ground, row = bench.ground, await _begun(bench)
-    pulled = bench.steady
-    left: HoldRecord = await ground.world.read(ground.journal.reread, row.number)
-    afresh = Holder(ground.journal, ground.world)
-    await _released(afresh, left, ground.world.plug(left.place, left.slot))
-    return bench.steady - pulled
+async def _release_from_journal(run: SelfTestRun) -> float:
+    await run.say("the release was confirmed; now the same again, released from the journal alone")
+    context, record = run.context, await _begin(run)
+    pulled = run.steady
+    left: HoldRecord = await context.dependencies.read(context.journal.reread, record.number)
+    afresh = Holder(context.journal, context.dependencies)
+    await _release(afresh, left, context.dependencies.access(left.place, left.slot))
+    return run.steady - pulled
 
 
-async def _by_itself(bench: Bench, fit: ConfiguredControl) -> Fallen:
-    row = await _begun(bench)
-    fallen = await run_out(bench.ground, fit, row, bench.say)
-    row = row.knowing(fallen.value)
-    await bench.ground.world.save(Transaction(row))
-    await bench.say(f"it fell back after {fallen.seconds:.1f} s; now it is given back")
-    await _released(bench.ground.holder, row, bench.plug)
+async def _let_watchdog_run_out(run: SelfTestRun, control: ConfiguredControl) -> Fallen:
+    record = await _begin(run)
+    fallen = await wait_for_fallback(run.context, control, record, run.say)
+    record = record.knowing(fallen.value)
+    await run.context.dependencies.save(Transaction(record))
+    await run.say(f"the device fell back after {fallen.seconds:.1f} s; now it is released")
+    await _release(run.context.holder, record, run.access)
     return fallen
 
 
-async def _free(ground: ControlContext, fit: ConfiguredControl) -> tuple[int, ...]:
-    """Our priorities there, all of which must be empty: what stands there later is then ours."""
-    slots = [fit.slots[0], *([fit.slots[1]] if fit.modality.limits.emergency else [])]
+async def _free_slots(context: ControlContext, control: ConfiguredControl) -> tuple[int, ...]:
+    """Our priorities at the point. All must be empty, so that a later value there is ours.
+
+    Raises Refused if one is not.
+    """
+    slots = [control.slots[0], *([control.slots[1]] if control.modality.limits.emergency else [])]
     free = []
     for slot in slots:
         if slot is not None:
-            standing = await ground.world.plug(fit.place, slot).look()
+            standing = await context.dependencies.access(control.place, slot).look()
             if standing.ours is not None:
                 raise Refused(
-                    f"{standing.ours} stands at priority {slot} of {fit.place.device}/"
-                    f"{fit.place.point}, and is not ours: find out whose, and have it emptied"
+                    f"{standing.ours} stands at priority {slot} of {control.place.device}/"
+                    f"{control.place.point} and is not ours: find out who set it, and have it"
+                    " emptied"
                 )
             free.append(slot)
     return tuple(free)
 
 
-async def _begun(bench: Bench) -> HoldRecord:
-    holder, plug = bench.ground.holder, bench.plug
-    row = await holder.begin(bench.want, plug, None)
-    if isinstance(row, No):
-        raise Refused(f"{row}: {row.words}")
-    if row.phase is not Phase.APPLIED:
-        left = await holder.release(row, plug)
-        given = "it was given back" if left is None else "and it is not given back yet"
-        raise Refused(f"{row.words}; {given}")
-    return row
+async def _begin(run: SelfTestRun) -> HoldRecord:
+    holder, access = run.context.holder, run.access
+    record = await holder.begin(run.setpoint, access, None)
+    if isinstance(record, No):
+        raise Refused(f"{record}: {record.reason}")
+    if record.phase is not Phase.APPLIED:
+        left = await holder.release(record, access)
+        given = "it was released" if left is None else "it is not released yet"
+        raise Refused(f"{record.words}; {given}")
+    return record
 
 
-async def _released(holder: Holder, row: HoldRecord, plug: PointAccess) -> None:
-    left = await holder.release(row, plug)
+async def _release(holder: Holder, record: HoldRecord, access: PointAccess) -> None:
+    left = await holder.release(record, access)
     if left is not None:
-        raise Refused(f"it is not given back: {left.alarm}; the agent goes on trying")
+        raise Refused(f"it is not released: {left.alarm}; the agent goes on trying")

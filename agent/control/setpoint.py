@@ -1,4 +1,4 @@
-"""What is to stand at a point, and until when; and what that is over what stands there. Pure."""
+"""The setpoint: the value that a point is to have, and until when. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from agent.control.schedule import toward
 
 if TYPE_CHECKING:
-    from agent.control.hold_record import Dog, WriteTarget
+    from agent.control.hold_record import WatchdogTarget, WriteTarget
     from agent.control.point_access import Standing
     from agent.model import Value
 FAILSAFE = "failsafe"
-"""stands in a row for the number of an order: a limit whose centre is not heard"""
+"""takes the place of an order's id in a hold record: the failsafe of a limit is applied"""
 FOREVER = math.inf
-"""the end of a hold that no order bounds"""
+"""the end of a hold that no order limits"""
 
 
 @dataclass(frozen=True, slots=True)
 class Setpoint:
-    """What is to stand at a point, and until when."""
+    """The value that a point is to have, and until when."""
 
     control: str
     jti: str
@@ -29,31 +29,32 @@ class Setpoint:
     slot: int | None
     value: Decimal
     restore: Value | None
-    """what is written back on a register; None: what stood there"""
+    """the value that the release writes to a register; None: the value from before"""
     end: float
+    """wall time at which the hold ends"""
     lasts: float
+    """seconds from now until then"""
     tolerance: Decimal
     never_raise: bool = False
-    """a limit: the smaller of the value and what stands there (rule H12)"""
+    """of a limit: write the smaller of `value` and the value from before (rule H12)"""
     ramp: Decimal | None = None
-    """the most by which the first write may differ from what the device follows"""
+    """the largest difference between the first write and the value that the device follows"""
     fallback: Value | None = None
+    """the value to which the device's own watchdog falls back"""
     failsafe: Decimal | None = None
-    """of a limit: what is written when the agent has died"""
-    dog: Dog | None = None
+    """of a limit: the value that is written if the agent has died"""
+    watchdog: WatchdogTarget | None = None
     """the device's own watchdog"""
     agreed: str = ""
-    """version of what was agreed"""
+    """version of the control sheet"""
 
     def first(self, standing: Standing, base: Decimal | None) -> Decimal:
-        """The value of the first write, over what the device follows now; `base`: what it followed
-        before anything of ours.
-        """
+        """The value of the first write. `base`: the value in force before any hold of ours."""
         now, target = standing.effective, self.later(base)
         if self.ramp is None or not isinstance(now, Decimal):
             return target
         return toward(now, target, self.ramp)
 
     def later(self, base: Decimal | None) -> Decimal:
-        """The value of each further write; `base`: what the device followed before the first."""
+        """The value of each further write. `base`: as in `first`."""
         return min(self.value, base) if self.never_raise and base is not None else self.value

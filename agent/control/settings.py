@@ -1,4 +1,8 @@
-"""The section `controls:`: what may be commanded, how far, guarded by what, and how to stop it."""
+"""The section `controls:` of the configuration: what may be commanded, how far, and what guards it.
+
+The version of the control sheet is a hash of these fields: to rename one, or to change a default,
+is to change what was signed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ from agent.settings import Duration, shown
 
 HOUR, DAY = 3600.0, 86_400.0
 SWITCHES = ("pause", "mode")
-"""actions that turn something off: it must not be switched too often"""
+"""actions that turn equipment off, which must not be switched too often"""
 SHORTEST = 300.0
-"""seconds for which something that was switched stays so, if nobody says otherwise"""
+"""seconds between two switchings, if the configuration states no others"""
 Role = Literal[
     "grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant"
 ]
@@ -57,8 +61,8 @@ def _watchdog(value: object) -> object:
     if isinstance(value, str):
         raise ValueError(  # noqa: TRY004 -- pydantic wants it
             _(
-                'expected "{none_accepted}", "{of_profile}", or what gives back when this'
-                " gateway is gone for good: {{point: DEVICE/POINT, timeout: 60s}} or {{logic:"
+                'expected "{none_accepted}", "{of_profile}", or what releases the equipment if this'
+                " gateway fails for good: {{point: DEVICE/POINT, timeout: 60s}} or {{logic:"
                 " what the BMS does, heartbeat: …}}",
                 none_accepted=NONE_ACCEPTED,
                 of_profile=OF_PROFILE,
@@ -73,7 +77,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ControlSection(BaseModel):
-    """One mapping of the file: frozen, and a word it does not know is an error."""
+    """One mapping of the file. It is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True
@@ -81,130 +85,136 @@ class ControlSection(BaseModel):
 
 
 class FailsafeOptions(ControlSection):
-    """What a capacity limit falls back to while the centre is not heard."""
+    """The limit that applies while the centre is not heard."""
 
     value: Number = Field(examples=["6"])
-    """the limit that applies while the centre is not heard, and from each start until it is"""
+    """the limit while the centre is not heard, and after each start until it is heard"""
     min_duration: Annotated[Duration, Field(ge=2 * HOUR, le=DAY)] = Field(2 * HOUR, examples=["2h"])
-    """for how long it applies at least, 2h to 24h (EEBUS LPC)"""
+    """the shortest time for which it applies, 2h to 24h (EEBUS LPC)"""
     heartbeat: Annotated[Duration, Field(ge=0, le=HOUR)] = Field(60.0, examples=["60s"])
-    """how often the centre is heard of; lost after twice that; 0s: not used (files)"""
+    """the longest time between two messages of the centre; it is lost after twice as long; 0s: not
+    used (files)"""
 
 
 class ModalityOptions(ControlSection):
-    """How far, how long and how often; a command or a grant can only be narrower."""
+    """How far, how long and how often; orders and grants can only be narrower."""
 
     action: Literal["offset", "setpoint", "pause", "mode", "limit"] = Field(examples=["offset"])
-    """what is done: a `limit` falls back to its failsafe, all others are given back"""
+    """the kind of command: a `limit` falls back to its failsafe, all others are released"""
     min: Number | None = Field(None, examples=["-2"])
     """the smallest value"""
     max: Number | None = Field(None, examples=["1"])
     """the largest value"""
     choices: tuple[Number, ...] = Field((), examples=[["0", "1"]])
-    """the only values, where it is a switch or a mode"""
+    """the only values, for a switch or a mode"""
     step: Number | None = Field(None, examples=["0.5"])
     """values are whole multiples of this"""
     max_duration: Annotated[Duration, Field(gt=0, le=DAY)] = Field(examples=["2h"])
-    """how long it may last"""
+    """the longest time for which an order may last"""
     min_notice: Annotated[Duration, Field(ge=0, le=DAY)] = Field(0.0, examples=["10min"])
-    """how long before its begin it must be known"""
+    """the shortest time between the arrival of an order and its begin"""
     min_gap: Annotated[Duration, Field(ge=0, le=7 * DAY)] = Field(0.0, examples=["2h"])
-    """rest between the end of one event and the begin of the next"""
+    """the shortest rest between the end of one event and the begin of the next"""
     min_on: Annotated[Duration, Field(ge=0, le=DAY)] | None = Field(None, examples=["10min"])
-    """how long a hold lasts at least; 5min for switches and modes, if not said"""
+    """the shortest hold; by default 5min for switches and modes"""
     min_off: Annotated[Duration, Field(ge=0, le=DAY)] | None = Field(None, examples=["10min"])
-    """rest after a give-back at least; 5min for switches and modes, if not said"""
+    """the shortest rest after a release; by default 5min for switches and modes"""
     max_per_day: Annotated[int, Field(ge=1)] | None = Field(None, examples=[2])
-    """how often a day"""
+    """the most orders in a day"""
     max_time_per_day: Annotated[Duration, Field(gt=0, le=DAY)] | None = Field(None, examples=["4h"])
-    """how long a day in all"""
+    """the longest total time in a day"""
     windows: tuple[Annotated[str, AfterValidator(_window)], ...] = Field(
         (), examples=[["Mon-Fri 06:00-22:00"]]
     )
-    """the only hours, on the building's clock"""
+    """the only hours, in local time of the building"""
     season: Annotated[str, AfterValidator(_season)] | None = Field(None, examples=["10-15..04-15"])
     """the only part of the year, month-day"""
     ramp_per_min: Annotated[Number, Field(gt=0)] | None = Field(None, examples=["0.5"])
-    """the most by which the value changes in a minute"""
+    """the largest change of the value in a minute"""
     restore_random: Annotated[Duration, Field(ge=0, le=900)] = Field(0.0, examples=["15min"])
-    """over how long the planned give-back is spread by chance, before the end"""
+    """the time before the end from which the moment of the planned release is drawn at random"""
     emergency: bool = Field(False, examples=[True])
-    """whether emergency commands are taken, at the stronger priority"""
+    """whether emergency orders are taken, at the stronger priority"""
     failsafe: FailsafeOptions | None = Field(None, examples=[{"value": "6"}])
-    """for a limit: what applies while the centre is not heard"""
+    """for a limit: the value that applies while the centre is not heard"""
     tolerance: Annotated[Number, Field(ge=0)] = Field(Decimal("0.01"), examples=["0.01"])
-    """by how much a value that is read back may differ"""
+    """the largest difference between a value that is written and the value that is read back"""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.action == "limit" and self.failsafe is None:
             raise ValueError(_("a limit needs its `failsafe`, such as `failsafe: {value: 6}`"))
         if self.action != "limit" and self.failsafe is not None:
-            raise ValueError(_("only a limit has a `failsafe`: all others are given back"))
+            raise ValueError(_("only a limit has a `failsafe`: all others are released"))
         if not self.choices and (self.min is None or self.max is None):
-            raise ValueError(_("say how far: `min` and `max`, or `choices`"))
+            raise ValueError(_("the bounds are missing: write `min` and `max`, or `choices`"))
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(_("`min` {min} is above `max` {max}", min=self.min, max=self.max))
         return self
 
 
 class GuardOptions(ControlSection):
-    """A point that must stay within bounds; if not, or if it cannot be read, all is given back."""
+    """A point that must stay within bounds. If it does not, or cannot be read, all is released."""
 
     point: Reference = Field(examples=["stairs/temp"])
-    """what is watched, DEVICE/POINT"""
+    """the point that is watched, DEVICE/POINT"""
     name: Text | None = Field(None, examples=["stairwell"])
-    """what people call it; as the point, if not said"""
+    """what people call it; by default the name of the point"""
     min: Number | None = Field(None, examples=["18.0"])
-    """it must not be less"""
+    """the smallest value that is allowed"""
     max: Number | None = Field(None, examples=["1200"])
-    """it must not be more"""
+    """the largest value that is allowed"""
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.min is None and self.max is None:
-            raise ValueError(_("a guard needs a bound: `min`, `max` or both"))
+            raise ValueError(_("a guard needs a bound: write `min`, `max` or both"))
         return self
 
 
 class WatchdogSettings(ControlSection):
-    """What gives the equipment back when this gateway is gone for good."""
+    """What releases the equipment if this gateway fails for good."""
 
     accepted: bool = Field(False, examples=[True])
-    """nothing does, and the operator has accepted that in writing (written `none-accepted`)"""
+    """nothing does, and the operator has accepted this in writing (written `none-accepted`)"""
     of_profile: bool = Field(False, examples=[True])
     """the watchdog that the device's profile names (written `profile`)"""
     point: Reference | None = Field(None, examples=["wallbox/watchdog"])
-    """the device's own watchdog register, written again and again during a hold"""
+    """the register of the device's own watchdog, which is refreshed during a hold"""
     timeout: Annotated[Duration, Field(ge=1, le=DAY)] | None = Field(None, examples=["60s"])
-    """after which the device falls back by itself"""
+    """the time after which the device falls back by itself"""
     fallback: Number | None = Field(None, examples=["6"])
     """the value to which it falls back"""
     logic: Text | None = Field(None, examples=["the BMS drops an offset 15 min old"])
-    """what the controller's own logic does"""
+    """what the logic of the BMS does"""
     heartbeat: Reference | None = Field(None, examples=["boiler/dr-alive"])
     """a point that counts up during a hold, for that logic"""
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _complete(self) -> Self:
         if not (self.accepted or self.of_profile or self.point or self.logic):
             raise ValueError(
-                _('say what gives back: `point`, `logic`, or write "profile" or "none-accepted"')
+                _(
+                    "it is not stated what releases the equipment: write `point`, `logic`,"
+                    ' "profile" or "none-accepted"'
+                )
             )
         if self.point and self.timeout is None:
-            raise ValueError(_("`timeout` is missing: after how long the device falls back"))
+            raise ValueError(
+                _("`timeout` is missing: write the time after which the device falls back")
+            )
         return self
 
 
 class DisplayPoints(ControlSection):
-    """Points in the BMS that tell its operator what we do."""
+    """Points in the BMS that show its operator what is held."""
 
     active: Reference | None = Field(None, examples=["boiler/dr-active"])
-    """1 during a hold, else 0"""
+    """1 during a hold, otherwise 0"""
     value: Reference | None = Field(None, examples=["boiler/dr-value"])
-    """the value that is held"""
+    """the held value"""
     minutes: Reference | None = Field(None, examples=["boiler/dr-minutes"])
-    """minutes left"""
+    """minutes until the end"""
     by: Reference | None = Field(None, examples=["boiler/dr-by"])
     """who asked: 1 grid operator, 2 building manager, 3 boiler operator, 4 residents, 5 occupant;
     0 for the failsafe"""
@@ -214,41 +224,41 @@ class Control(ControlSection):
     """One point that may be commanded."""
 
     point: Reference = Field(examples=["boiler/offset"])
-    """what is commanded, DEVICE/POINT; the point says `writable: true`"""
+    """the point that is commanded, DEVICE/POINT; it has `writable: true`"""
     modality: ModalityOptions = Field(examples=[{"action": "offset", "min": -2, "max": 1}])
-    """how far, how long, how often"""
+    """how far, how long and how often it may be commanded"""
     equipment: Text = Field("", examples=["heating"])
-    """what it is, for grants that speak of a kind of equipment"""
+    """the kind of equipment, for grants that name one"""
     guards: tuple[GuardOptions, ...] = Field((), examples=[[{"point": "stairs/temp", "min": 18}]])
-    """what must hold all the time; checked every 10 s"""
+    """points that must stay within bounds; they are checked every 10 s"""
     require: Annotated[tuple[Role, ...], Field(min_length=1)] = Field(
         examples=[["building_manager", "boiler_operator", "residents_council"]]
     )
-    """whose grants a command needs, all of them"""
+    """the roles whose grants an order needs, all of them"""
     restore: Literal["relinquish", "preimage"] | Number = Field(examples=["relinquish"])
-    """how it is given back: our priority emptied (BACnet), what stood there, or a value"""
+    """how it is released: empty our priority (BACnet), write the value from before or this one"""
     inhibit: Reference | None = Field(None, examples=["boiler/dr-inhibit"])
-    """the operator's own off switch in the BMS, read every minute at least: anything but 0 stops
-    and forbids all"""
+    """the operator's own off switch in the BMS, read at least every minute: any value but 0 stops
+    all holds and forbids all orders"""
     device_watchdog: Annotated[
         WatchdogSettings,
         BeforeValidator(
             _watchdog, json_schema_input_type=WatchdogSettings | Literal["none-accepted", "profile"]
         ),
     ] = Field(examples=["none-accepted"])
-    """what gives back when this gateway is gone for good; or `profile`, or `none-accepted`"""
+    """what releases the equipment if this gateway fails: settings, `profile` or `none-accepted`"""
     measure: Reference | None = Field(None, examples=["boiler-room-meter/power"])
-    """what it takes, reported before and after"""
+    """the power of the equipment, reported before and after"""
     shown: DisplayPoints = Field(
         default_factory=DisplayPoints, examples=[{"active": "boiler/dr-active"}]
     )
-    """points in the BMS that tell its operator what we do"""
+    """points in the BMS that show its operator what is held"""
 
     @property
     def version(self) -> str:
-        """Another one whenever anything changes that people agreed to: what is signed bears it."""
-        said = self.model_dump_json(exclude_defaults=True, exclude={"measure", "shown"})
-        return hashlib.sha256(said.encode()).hexdigest()[:10]
+        """The version of the control sheet: it changes with everything that people agreed to."""
+        text = self.model_dump_json(exclude_defaults=True, exclude={"measure", "shown"})
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def split(reference: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Moments that are still worth something after a boot and after the clock was set. Pure."""
+"""Moments that remain comparable after a boot, and after the clock was set. Pure."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Now, by all the clocks there are; also as it was written down."""
+    """A moment by all clocks. It is stored as JSON in the journal: its fields are a file format."""
 
     wall: float
     steady: float
-    """seconds that never step; comparable within one boot only"""
+    """monotonic seconds; comparable within one boot only"""
     boot: str
     trusted: bool
-    """whether the wall clock may be believed"""
+    """whether the wall clock is trusted"""
 
 
 def elapsed(since: Moment, now: Moment) -> float:
-    """Seconds that have certainly passed; 0 at least (rule H4).
+    """Seconds that have certainly passed, at least 0 (rule H4).
 
-    Within a boot by the steady clock; across boots by the wall clock where it was right at both
-    ends, else since the boot.
+    Within a boot: by the monotonic clock. Across boots: by the wall clock if it was trusted at both
+    moments, else only the time since the boot.
     """
     if since.boot == now.boot:
         return max(0.0, now.steady - since.steady)
@@ -31,10 +31,10 @@ def elapsed(since: Moment, now: Moment) -> float:
 
 
 def over(wall_end: float, set_at: Moment, lasts: float, now: Moment) -> bool:
-    """Whether a hold that was begun at `set_at` is over: by the earlier of both clocks.
+    """Whether a hold that began at `set_at` is over, by the earlier of both clocks (rule H28).
 
-    A wall clock that steps back must not lengthen a hold, and one set forward shows that it began
-    earlier than we thought. Across a boot everything is over: nothing is re-applied.
+    A wall clock that steps back must not lengthen a hold. One that is set forward shows that the
+    hold began earlier than we thought. A boot ends every hold: nothing is applied again.
     """
     if set_at.boot != now.boot:
         return True

@@ -1,6 +1,6 @@
-"""The start: giving back, once, all that an agent before us has left (rule H17).
+"""The start: releasing all holds that an earlier process of the agent has left (rule H17).
 
-What does not answer now stays and is tried again (RELEASE_PENDING).
+A device that does not answer stays RELEASE_PENDING, and is tried again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from agent.control import failsafe
 from agent.control.fallback import fall_back
 from agent.control.hold_record import Phase
 from agent.control.model import OrderState
-from agent.control.orphan_search import sweep
-from agent.control.release_retry import give_back
+from agent.control.orphan_search import search_orphans
+from agent.control.release_retry import try_release
 from agent.control.report import end
 from agent.control.stop import forbidden
 from agent.errors import LinkLost, Refused
@@ -27,71 +27,81 @@ if TYPE_CHECKING:
     from agent.control.model import AcceptedOrder
 
 ASKED_WITHIN = 10.0
-"""seconds that a start waits for the guards of a limit"""
+"""seconds for which a start waits for the guards of a limit"""
 
 
-async def recover(ground: ControlContext) -> None:
-    """Release, or bring to its failsafe, every open row; then look for what stands there without
-    one. Before any uplink is opened, and once a journal can be read again that could not be.
+async def recover(context: ControlContext) -> None:
+    """Release every open hold, or bring a limit to its failsafe. Then search for orphan values.
+
+    It runs before any uplink is opened, and when a journal has become readable again.
     """
-    now, journal = ground.world.now(), ground.journal
-    rows = list(journal.rows.values())
-    for fit in ground.fits.values():
-        if rule := fit.modality.failsafe:
-            async with ground.lock(fit.name):
-                memo = journal.memo(fit.key)
+    now, journal = context.dependencies.now(), context.journal
+    records = list(journal.records.values())
+    # first the failsafe, which decides what becomes of the holds of a limit
+    for control in context.controls.values():
+        if rule := control.modality.failsafe:
+            async with context.lock(control.name):
+                memo = journal.memo(control.key)
                 watch = failsafe.started(memo.watch, rule, now)
-                await ground.remember(fit.key, replace(memo, watch=watch))
-    await asyncio.gather(*(_recover(ground, row) for row in rows))
+                await context.remember(control.key, replace(memo, watch=watch))
+    await asyncio.gather(*(_recover(context, record) for record in records))
     for event in list(journal.events.values()):
-        if event.state in {OrderState.STARTED, OrderState.RESTORING} and not _open(ground, event):
-            await end(ground, event, OrderState.ABORTED, "restart")
-    await asyncio.gather(*(_sweep(ground, fit) for fit in ground.fits.values()))
-
-
-async def _sweep(ground: ControlContext, fit: ConfiguredControl) -> None:
-    async with ground.lock(fit.name):
-        await sweep(ground, fit)
-
-
-def _open(ground: ControlContext, event: AcceptedOrder) -> bool:
-    return any(
-        (row.jti, row.control) == (event.order.jti, event.order.control)
-        for row in list(ground.journal.rows.values())
+        if event.state in {OrderState.STARTED, OrderState.RESTORING} and not _open(context, event):
+            await end(context, event, OrderState.ABORTED, "restart")
+    await asyncio.gather(
+        *(_search_orphans(context, control) for control in context.controls.values())
     )
 
 
-async def _recover(ground: ControlContext, row: HoldRecord) -> None:
-    async with ground.lock(row.control):
-        if row.number in ground.journal.rows:  # nobody has given it back meanwhile
-            await _left(ground, row)
+async def _search_orphans(context: ControlContext, control: ConfiguredControl) -> None:
+    async with context.lock(control.name):
+        await search_orphans(context, control)
 
 
-async def _left(ground: ControlContext, row: HoldRecord) -> None:
-    event = ground.journal.events.get((row.jti, row.control))
-    fit = ground.fits.get(row.control)
-    if fit is not None and await _stays_limited(ground, fit, row):
-        # a limit is not let go of: its failsafe value is written over it
+def _open(context: ControlContext, event: AcceptedOrder) -> bool:
+    return any(
+        (record.jti, record.control) == (event.order.jti, event.order.control)
+        for record in list(context.journal.records.values())
+    )
+
+
+async def _recover(context: ControlContext, record: HoldRecord) -> None:
+    async with context.lock(record.control):
+        if record.number in context.journal.records:  # nobody has released it meanwhile
+            await _release_or_limit(context, record)
+
+
+async def _release_or_limit(context: ControlContext, record: HoldRecord) -> None:
+    event = context.journal.events.get((record.jti, record.control))
+    control = context.controls.get(record.control)
+    if control is not None and await _stays_limited(context, control, record):
+        # A limit is not released first: between release and failsafe it would not apply.
         if event:
-            await end(ground, event, OrderState.ABORTED, "restart")
-        await fall_back(ground, fit, [row])
+            await end(context, event, OrderState.ABORTED, "restart")
+        await fall_back(context, control, [record])
         return
     done = event is not None and event.state is OrderState.RESTORING
     outcome = OrderState.COMPLETED if done else OrderState.ABORTED
-    await give_back(ground, row.releasing(outcome, "restart"))
+    await try_release(context, record.releasing(outcome, "restart"))
 
 
-async def _stays_limited(ground: ControlContext, fit: ConfiguredControl, row: HoldRecord) -> bool:
-    ours = ground.mine(row) and row.slot == fit.slots[0] and row.phase is not Phase.RELEASING
-    if not ours or not ground.journal.memo(fit.key).watch.since:
+async def _stays_limited(
+    context: ControlContext, control: ConfiguredControl, record: HoldRecord
+) -> bool:
+    ours = (
+        context.is_configured(record)
+        and record.slot == control.slots[0]
+        and record.phase is not Phase.RELEASING
+    )
+    if not ours or not context.journal.memo(control.key).watch.since:
         return False
-    await _ask(ground, fit)
-    return forbidden(ground, fit) is None
+    await _read_guards(context, control)
+    return forbidden(context, control) is None
 
 
-async def _ask(ground: ControlContext, fit: ConfiguredControl) -> None:
-    """At a start nobody has read the guards yet; what does not answer counts as tripped."""
-    if ground.world.ask is not None:
+async def _read_guards(context: ControlContext, control: ConfiguredControl) -> None:
+    """Read the guards: at a start nobody has read them yet. A silent one counts as tripped."""
+    if context.dependencies.ask is not None:
         with suppress(LinkLost, Refused, TimeoutError):
             async with asyncio.timeout(ASKED_WITHIN):
-                await ground.world.ask(fit.name)
+                await context.dependencies.ask(control.name)

@@ -1,4 +1,4 @@
-"""The device's own watchdog, in hand: what stands in it, told that we are there, left as it was."""
+"""The device's own watchdog: reading it, refreshing it, and restoring it (rule H23)."""
 
 from __future__ import annotations
 
@@ -11,42 +11,49 @@ from agent.errors import WriteRefused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.control.hold_record import Dog, HoldRecord, WriteTarget
+    from agent.control.hold_record import HoldRecord, WatchdogTarget, WriteTarget
     from agent.control.point_access import PointAccess
     from agent.model import Value
 
-    Plugs = Callable[[WriteTarget, int | None], PointAccess]
+    PointAccessor = Callable[[WriteTarget, int | None], PointAccess]
     Known = tuple[Value | None, Value | None]
-ASIDE: None = None
-"""a watchdog is a register: it has no priorities"""
+NO_SLOT: None = None
+"""a watchdog is a register, which has no priorities"""
 
 
-async def watched(plug: Plugs, dog: Dog | None, fallback: Value | None) -> Known:
-    """What stands in it before we tell it anything, and to what the device falls back, where that
-    is known or said. Raises LinkLost, WriteRefused, Refused.
+async def watched(
+    access: PointAccessor, watchdog: WatchdogTarget | None, fallback: Value | None
+) -> Known:
+    """The value in the watchdog's register before a hold, and the value of the device's fallback.
+
+    `fallback`: as configured; if it is None, it is read from the device where that is possible.
+    Raises LinkLost, WriteRefused, Refused.
     """
-    if dog is None:
+    if watchdog is None:
         return None, fallback
-    pre = (await plug(dog.place, ASIDE).look()).ours
-    if fallback is not None or dog.fallback is None:
+    pre = (await access(watchdog.place, NO_SLOT).look()).ours
+    if fallback is not None or watchdog.fallback is None:
         return pre, fallback
-    return pre, (await plug(dog.fallback, ASIDE).look()).ours
+    return pre, (await access(watchdog.fallback, NO_SLOT).look()).ours
 
 
-async def beat(plug: Plugs, row: HoldRecord) -> None:
-    """Tell it that we are there. Raises LinkLost, WriteRefused, Refused."""
-    if row.dog is not None:
-        await plug(row.dog.place, ASIDE).write(row.dog.word)
+async def beat(access: PointAccessor, record: HoldRecord) -> None:
+    """Refresh the watchdog. Raises LinkLost, WriteRefused, Refused."""
+    if record.dog is not None:
+        await access(record.dog.place, NO_SLOT).write(record.dog.word)
 
 
-async def call_off(plug: Plugs, row: HoldRecord) -> None:
-    """Leave it as it was. Raises WriteRefused until it is, LinkLost, Refused."""
-    if row.dog is None or row.dog_pre is None:
+async def call_off(access: PointAccessor, record: HoldRecord) -> None:
+    """Restore the watchdog's register; if the value is back already, nothing is written.
+
+    Raises WriteRefused if the value does not stand after the write, LinkLost, Refused.
+    """
+    if record.dog is None or record.dog_pre is None:
         return
-    hand = plug(row.dog.place, ASIDE)
-    if same((await hand.look()).ours, row.dog_pre, Decimal(0)):
+    register = access(record.dog.place, NO_SLOT)
+    if same((await register.look()).ours, record.dog_pre, Decimal(0)):
         return
-    await hand.write(row.dog_pre)
-    left = (await hand.look()).ours
-    if not same(left, row.dog_pre, Decimal(0)):
-        raise WriteRefused(f"{left} stands in {row.dog.place.name}, {row.dog_pre} before")
+    await register.write(record.dog_pre)
+    left = (await register.look()).ours
+    if not same(left, record.dog_pre, Decimal(0)):
+        raise WriteRefused(f"{left} stands in {record.dog.place.name} instead of {record.dog_pre}")

@@ -1,7 +1,7 @@
-"""Letting a device's own watchdog run out: nobody tells it anything any more, and it falls back.
+"""Letting a device's own watchdog run out, to see that the device falls back (rule H23).
 
-It is watched while it is read; where it takes a read for a sign of life it is left alone on a
-silent line, and looked at once afterwards.
+The device is read while its watchdog runs out. If it does not fall back, it may take a read for a
+sign of life. Then the line stays silent for as long, and the device is read once afterwards.
 """
 
 from __future__ import annotations
@@ -21,103 +21,113 @@ if TYPE_CHECKING:
 
     from agent.control.configured_control import ConfiguredControl
     from agent.control.context import ControlContext
-    from agent.control.hold_record import Dog, HoldRecord
+    from agent.control.hold_record import HoldRecord, WatchdogTarget
     from agent.model import Value
 
     Say = Callable[[str], Awaitable[None]]
 
 SLACK = 1.1
 LATE = 2.0
-"""a device may be a tenth and two seconds late: its clock is cheap, and it looks now and then"""
+"""A device may be 10 % and 2 s late: its clock is not exact, and it checks only now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """What was seen."""
+    """How the device fell back."""
 
     seconds: float
-    """from the last word to its watchdog; on a silent line: at most"""
+    """from the last refresh of its watchdog; after a silent line, an upper bound"""
     value: Decimal
 
 
-def timeout(dog: Dog) -> float:
-    """Seconds after which it should fall back."""
-    return 2 * dog.pause
+def timeout(watchdog: WatchdogTarget) -> float:
+    """Seconds after which the device should fall back."""
+    return 2 * watchdog.pause
 
 
-def longest(dog: Dog) -> float:
-    """Seconds after which it must have fallen back."""
-    return timeout(dog) * SLACK + LATE
+def longest(watchdog: WatchdogTarget) -> float:
+    """Seconds after which the device must have fallen back."""
+    return timeout(watchdog) * SLACK + LATE
 
 
-async def run_out(
-    ground: ControlContext, fit: ConfiguredControl, row: HoldRecord, say: Say
+async def wait_for_fallback(
+    context: ControlContext, control: ConfiguredControl, record: HoldRecord, say: Say
 ) -> Fallen:
-    """Wait until the device has fallen back by itself. Raises Refused where it does not, in time
-    and to the value that was said; LinkLost, WriteRefused.
+    """Wait until the device has fallen back by itself.
+
+    Raises Refused if it does not, or not in time, or to another value than configured; LinkLost,
+    WriteRefused.
     """
-    assert row.dog is not None
-    within = f"{timeout(row.dog):g} s"
-    await say(f"once more, and its watchdog is told nothing: it should fall back within {within}")
-    fallen = await _watch(ground, fit, row)
+    assert record.dog is not None
+    within = f"{timeout(record.dog):g} s"
+    await say(f"now its watchdog is not refreshed: the device should fall back within {within}")
+    fallen = await _read_until_fallen(context, control, record)
     if fallen is None:
-        words = "while it is read; once more, and the line is silent for as long"
-        await say(f"it does not within {within} {words}")
-        fallen = await _leave_alone(ground, fit, row)
+        reason = "while it is read; now again, with a silent line for as long"
+        await say(f"it does not fall back within {within} {reason}")
+        fallen = await _read_after_silence(context, control, record)
     if fallen is None:
         raise Refused(
-            f"{fit.name} did not fall back within {within}: this `device_watchdog` gives nothing"
-            " back when the gateway is gone"
+            f"{control.name} did not fall back within {within}: this `device_watchdog` releases"
+            " nothing once the gateway is gone"
         )
-    return _judged(fit, row, fallen)
+    return _checked(control, record, fallen)
 
 
-async def _watch(ground: ControlContext, fit: ConfiguredControl, row: HoldRecord) -> Fallen | None:
-    assert row.dog is not None
-    began, plug = ground.world.now().steady, ground.world.plug(row.place, row.slot)
-    between = min(5.0, max(0.25, timeout(row.dog) / 20))
-    while (gone := ground.world.now().steady - began) <= longest(row.dog):
-        value = (await plug.look()).ours
-        if not _held(row, value):
-            return _fallen(fit, value, gone)
-        if no := forbidden(ground, fit):
-            raise Refused(f"{no}: {no.words}")
-        ground.turned = ground.world.now().steady
-        await ground.world.wait(between)
+async def _read_until_fallen(
+    context: ControlContext, control: ConfiguredControl, record: HoldRecord
+) -> Fallen | None:
+    assert record.dog is not None
+    began, access = (
+        context.dependencies.now().steady,
+        context.dependencies.access(record.place, record.slot),
+    )
+    # about twenty reads within the timeout, so that the measured time is close
+    between = min(5.0, max(0.25, timeout(record.dog) / 20))
+    while (gone := context.dependencies.now().steady - began) <= longest(record.dog):
+        value = (await access.look()).ours
+        if not _is_ours(record, value):
+            return _fallen(control, value, gone)
+        if no := forbidden(context, control):
+            raise Refused(f"{no}: {no.reason}")
+        context.turned = context.dependencies.now().steady
+        await context.dependencies.wait(between)
     return None
 
 
-async def _leave_alone(
-    ground: ControlContext, fit: ConfiguredControl, row: HoldRecord
+async def _read_after_silence(
+    context: ControlContext, control: ConfiguredControl, record: HoldRecord
 ) -> Fallen | None:
-    assert row.dog is not None
-    await beat(ground.world.plug, row)
-    left, began = longest(row.dog), ground.world.now().steady
-    ground.turned = began + left
-    await ground.world.quiet(row.place, left)
-    value = (await ground.world.plug(row.place, row.slot).look()).ours
-    gone = ground.world.now().steady - began
-    return None if _held(row, value) else _fallen(fit, value, gone)
+    assert record.dog is not None
+    await beat(context.dependencies.access, record)
+    left, began = longest(record.dog), context.dependencies.now().steady
+    context.turned = began + left  # silent on purpose: not a standstill for systemd's watchdog
+    await context.dependencies.quiet(record.place, left)
+    value = (await context.dependencies.access(record.place, record.slot).look()).ours
+    gone = context.dependencies.now().steady - began
+    return None if _is_ours(record, value) else _fallen(control, value, gone)
 
 
-def _held(row: HoldRecord, value: Value | None) -> bool:
-    return any(same(value, one, row.tolerance) for one in row.known)
+def _is_ours(record: HoldRecord, value: Value | None) -> bool:
+    return any(same(value, one, record.tolerance) for one in record.known)
 
 
-def _fallen(fit: ConfiguredControl, value: Value | None, seconds: float) -> Fallen:
+def _fallen(control: ConfiguredControl, value: Value | None, seconds: float) -> Fallen:
     if not isinstance(value, Decimal):
-        raise Refused(f"{fit.name} fell back to {value}, which is no number")
+        raise Refused(f"{control.name} fell back to {value}, which is not a number")
     return Fallen(seconds, value)
 
 
-def _judged(fit: ConfiguredControl, row: HoldRecord, fallen: Fallen) -> Fallen:
-    assert row.dog is not None
-    said = row.fallback
-    if said is not None and not same(fallen.value, said, row.tolerance):
-        raise Refused(f"{fit.name} fell back to {plain(fallen.value)}, and {said} was said")
-    if fallen.seconds <= row.dog.pause:
+def _checked(control: ConfiguredControl, record: HoldRecord, fallen: Fallen) -> Fallen:
+    assert record.dog is not None
+    expected = record.fallback
+    if expected is not None and not same(fallen.value, expected, record.tolerance):
         raise Refused(
-            f"{fit.name} fell back after {fallen.seconds:.1f} s already, and is told every"
-            f" {row.dog.pause:g} s only: set `timeout` to what the device has"
+            f"{control.name} fell back to {plain(fallen.value)}, not to {expected} as configured"
+        )
+    if fallen.seconds <= record.dog.pause:
+        raise Refused(
+            f"{control.name} fell back after {fallen.seconds:.1f} s, but its watchdog is"
+            f" refreshed only every {record.dog.pause:g} s: set `timeout` to that of the device"
         )
     return fallen

@@ -1,9 +1,8 @@
-"""How a change gets to the journal's file, its copy and memory; and how it goes on without the disk
-while that fails (docs/control.md, "When the disk fails").
+"""Writing changes to the journal's file, its copy and memory, and going on while the disk fails.
 
-What permits a write to a device is saved: on the disk, then in the copy, then in memory. All else
-is noted: it counts in memory at once, a closed row in the copy too, and the disk follows. Nobody
-who gives equipment back waits for a disk.
+A change that permits a write to a device is saved: first on the disk, then in the copy, then in
+memory. All other changes are noted: they count in memory and in the copy at once, and the disk
+follows. So no release waits for a disk. See docs/control.md, "When the disk fails".
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ T = TypeVar("T")
 
 STORE = "the journal of the controls"
 NOTED_WITHIN = 1.0
-"""seconds that a note waits for the disk; it is on its way there all the same"""
+"""seconds for which `note` waits for the disk; the commit goes on after that"""
 TRIED_EVERY = 10.0
 """seconds between two attempts to open a journal that has failed"""
 MOST_NOTES = 20_000
-"""changes that wait in memory for a disk to recover; of more, the oldest are dropped"""
+"""changes that wait in memory for a disk to recover; beyond that, the oldest are dropped"""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Seconds; see agent/storage.py."""
+    """Time limits in seconds; see agent/storage.py."""
 
     stalled: float = STALLED_AFTER
     ends: float = HOLDS_END_AFTER
@@ -62,7 +61,7 @@ class Bounds:
 
 
 class JournalWriter:
-    """See the module. Used from the event loop; the file is written in a thread of its own."""
+    """See the module. It is used from the event loop; the file is written in its own thread."""
 
     def __init__(
         self,
@@ -76,23 +75,30 @@ class JournalWriter:
         self.journal = Journal(None, key_of)
         self.copy = JournalCopy(volatile(path.parent))
         self.failing = ""
-        """why nothing can be saved now; empty: it can"""
+        """why nothing can be saved now; empty: the disk works"""
         self.changed: Callable[[], None] = lambda: None
         """called when `failing` begins"""
         self._thread = OneThread("journal")
         self._broken = ""
-        """for the calls that wait in the thread: one before them has failed"""
+        """why the calls that still wait in the thread must fail: an earlier one has failed"""
         self._unread = True
-        """memory knows nothing but the copy"""
+        """the file was never read: memory contains only the records of the copy"""
         self._failed = asyncio.Event()
+        """set while `failing`"""
         self._unwritten: dict[int, Transaction] = {}
+        """noted changes that are not committed, by their count"""
         self._count = 0
         self._awaited: asyncio.Future[Any] | None = None
+        """the commit for which a `note` waits"""
         self._refused: list[Verified] = []
-        self._one_at_a_time = asyncio.Lock()
-        self._unkept: list[Transaction] = []
+        """objects that were refused because their commit failed; see `Journal.undo`"""
+        self._lock = asyncio.Lock()
+        self._uncertain: list[Transaction] = []
+        """changes whose commit failed, and which may be on the disk all the same"""
         self._fresh: Journal | None = None
+        """a journal that was reopened in the thread, until it is taken over"""
         self._reopening: asyncio.Future[tuple[Journal, list[Copied], int]] | None = None
+        """an attempt to reopen the file that has not ended"""
 
     @classmethod
     @asynccontextmanager
@@ -104,8 +110,10 @@ class JournalWriter:
         now: Callable[[], Moment],
         bounds: Bounds | None = None,
     ) -> AsyncIterator[JournalWriter]:
-        """Open the journal. One that cannot be read now is tried again by `tend`; what its copy
-        knows is held meanwhile. Raises Refused where another process has it open.
+        """Open the journal. Raises Refused if another process has it open.
+
+        A file that cannot be read now is tried again by `tend`; meanwhile the records of the copy
+        count.
         """
         writer = cls(path, key_of, storage, now, bounds or Bounds())
         try:
@@ -117,10 +125,10 @@ class JournalWriter:
             await writer._close()
 
     def hold_copy(self) -> None:
-        """Hold what the copy knows, before the file can be read."""
-        renamed = self.journal.read_copy(self.copy.rows())
-        for row in self.journal.rows.values():
-            self._put(row)
+        """Load the records of the copy, before the file can be read."""
+        renamed = self.journal.read_copy(self.copy.records())
+        for record in self.journal.records.values():
+            self._save_copy(record)
         self.copy.forget(renamed)
 
     async def _close(self) -> None:
@@ -130,96 +138,101 @@ class JournalWriter:
         self.copy.close()
 
     def _disconnect(self) -> None:
-        """In the thread: close the file, also one that was reopened and not taken over."""
+        """In the thread: close the file, and one that was reopened but not taken over."""
         for journal in filter(None, (self.journal, self._fresh)):
             journal.disconnect()
 
-    # -- what is written
+    # -- saving and noting
 
     async def save(
         self, change: Transaction, also: Callable[[Database], None] | None = None
     ) -> HoldRecord | None:
-        """Keep a change before anything is done by it. Raises SpoolFull; StorageFailed on an error
-        or after `HOLDS_END_AFTER`: it counts as not kept then, whatever the disk has of it.
+        """Commit a change before it is acted on. `also` writes in the same transaction.
 
-        `also` writes in the same transaction.
+        Raises SpoolFull; StorageFailed on an error, or after `HOLDS_END_AFTER` seconds. Then the
+        change does not count, whatever the disk has of it.
         """
         if self.failing:
             raise StorageFailed(self.failing)
         change = self.journal.numbered(change)
         try:
-            await self._made(partial(self.journal.write, change, also), partial(self._kept, change))
+            await self._result_of(
+                partial(self.journal.write, change, also), partial(self._on_committed, change)
+            )
         except StorageFailed:
-            if also is not None:
-                self._unkept.append(change)
+            if also is not None:  # its object is refused, so the change must be undone later
+                self._uncertain.append(change)
             raise
-        if self.failing:
+        if self.failing:  # the disk failed meanwhile: all holds end, so none may begin
             raise StorageFailed(self.failing)
-        return change.row
+        return change.record
 
-    def _kept(self, change: Transaction) -> None:
-        """It is on the disk; now its copy, then memory."""
-        if change.row is not None:
-            self._put(change.row)
+    def _on_committed(self, change: Transaction) -> None:
+        """Take a committed change into the copy, then into memory."""
+        if change.record is not None:
+            self._save_copy(change.record)
         self.journal.take(change)
 
-    def _put(self, row: HoldRecord) -> None:
+    def _save_copy(self, record: HoldRecord) -> None:
         try:
-            self.copy.put(self.journal.id, row)
+            self.copy.save(self.journal.id, record)
         except (OSError, Refused) as error:
             self._fail(f"its copy cannot be written: {error}")
 
     async def note(self, change: Transaction) -> HoldRecord | None:
-        """Let a change count at once, and bring it to the disk as soon as that takes it."""
+        """Let a change count at once, and commit it as soon as the disk takes it."""
         change = self.journal.numbered(change)
-        row = change.row
-        if row is not None and row.phase is Phase.CLOSED:
-            self.copy.close_row(self.journal.id, row, left=change.left)
-        elif row is not None:
-            self._put(row)
+        record = change.record
+        if record is not None and record.phase is Phase.CLOSED:
+            self.copy.close_record(self.journal.id, record, left=change.left)
+        elif record is not None:
+            self._save_copy(record)
         self.journal.take(change)
         self._count += 1
         self._unwritten[self._count] = change
         while len(self._unwritten) > MOST_NOTES:
             self._unwritten.pop(next(iter(self._unwritten)))
         if not self.failing:
-            future = self._bring(self._count)
+            # Only one note at a time waits: on a slow disk, the releases of many controls must not
+            # wait one after the other.
+            future = self._commit_note(self._count)
             if self._awaited is None or self._awaited.done():
                 self._awaited = future
                 await asyncio.wait([future], timeout=self._bounds.noted)
-        return row
+        return record
 
-    def _bring(self, number: int) -> asyncio.Future[None]:
+    def _commit_note(self, number: int) -> asyncio.Future[None]:
         change = self._unwritten[number]
-        return self._begun(
-            partial(self.journal.write, change), partial(self._written, number, change)
+        return self._begin_call(
+            partial(self.journal.write, change), partial(self._on_note_committed, number, change)
         )
 
-    def _written(self, number: int, change: Transaction) -> None:
+    def _on_note_committed(self, number: int, change: Transaction) -> None:
         self._unwritten.pop(number, None)
-        if change.row is not None and change.row.phase is Phase.CLOSED:
-            self.copy.drop(self.journal.id, change.row)
+        if change.record is not None and change.record.phase is Phase.CLOSED:
+            self.copy.drop(self.journal.id, change.record)
 
     async def call(self, call: Callable[..., T], *args: object) -> T:
         """Make a call of the journal in its thread. Raises StorageFailed, and what it raises."""
         if self.failing:
             raise StorageFailed(self.failing)
-        return await self._made(partial(call, *args), lambda: None)
+        return await self._result_of(partial(call, *args), lambda: None)
 
     def refuse(self, order: Verified) -> None:
-        """Have forgotten, once the disk has recovered, that these bytes came: they were refused
-        because the commit failed, and may come again.
+        """Delete this object from the journal once the disk has recovered.
+
+        It was refused because its commit failed, so it may come again.
         """
         self._refused.append(order)
 
     def behind(self, call: Callable[[], None]) -> None:
-        """Have something else written after all that was noted before."""
+        """Make a call in the thread, after all changes that were noted before."""
         self._thread.begin(call)
 
     # -- the thread, and how long it may take
 
-    async def _made(self, call: Callable[[], T], kept: Callable[[], None]) -> T:
-        future = self._begun(call, kept)
+    async def _result_of(self, call: Callable[[], T], kept: Callable[[], None]) -> T:
+        future = self._begin_call(call, kept)
         failed = asyncio.ensure_future(self._failed.wait())
         either: list[asyncio.Future[Any]] = [future, failed]
         try:
@@ -233,12 +246,14 @@ class JournalWriter:
         except Damaged as error:
             raise StorageFailed(str(error)) from error
 
-    def _begun(self, call: Callable[[], T], kept: Callable[[], None]) -> asyncio.Future[T]:
-        """Have a call made; `kept` follows on the loop where it succeeds before it counts as
-        failed, also where nobody waits for it any more.
+    def _begin_call(self, call: Callable[[], T], kept: Callable[[], None]) -> asyncio.Future[T]:
+        """Begin a call in the thread.
+
+        `kept` is called on the event loop if the call succeeds before the disk counts as failed. It
+        is called even if nobody waits for the call any more.
         """
         loop = asyncio.get_running_loop()
-        future = self._thread.begin(self._in_order, call)
+        future = self._thread.begin(self._unless_failed, call)
         timers = (
             loop.call_later(self._bounds.stalled, self._storage.failed, STORE, SILENT),
             loop.call_later(self._bounds.ends, self._fail, SILENT),
@@ -264,8 +279,11 @@ class JournalWriter:
         future.add_done_callback(ended)
         return future
 
-    def _in_order(self, call: Callable[[], T]) -> T:
-        """In the thread: nothing is written behind what has failed."""
+    def _unless_failed(self, call: Callable[[], T]) -> T:
+        """In the thread: make a call, unless an earlier one has failed.
+
+        Otherwise a later change could be on the disk without the one on which it builds.
+        """
         if self._broken:
             raise StorageFailed(self._broken)
         try:
@@ -289,13 +307,15 @@ class JournalWriter:
         return self._bounds.tried if self.failing else self._bounds.probed
 
     async def tend(self, *, held: bool = False, begin: bool = False) -> bool:
-        """Try the disk: by a test commit where something is held, by opening the journal anew where
-        it has failed (or was never opened). Whether it has just recovered.
-        """
-        async with self._one_at_a_time:
-            return await self._tend(held=held, begin=begin)
+        """Try the disk. Returns whether it has just recovered.
 
-    async def _tend(self, *, held: bool, begin: bool) -> bool:
+        While something is held, a test commit is made. If the disk has failed, or the journal was
+        never opened, the journal is opened again. `begin`: the first opening.
+        """
+        async with self._lock:
+            return await self._try_disk(held=held, begin=begin)
+
+    async def _try_disk(self, *, held: bool, begin: bool) -> bool:
         if not (begin or self.failing):
             if held:
                 with suppress(StorageFailed, SpoolFull):
@@ -303,13 +323,14 @@ class JournalWriter:
             return False
         if self._reopening is None:
             try:
+                # `gardien control release --all` may be at work on the same records
                 if not self.copy.lock():
-                    raise Refused("another process gives back what is held here")
+                    raise Refused("another process is releasing the holds of this journal")
             except (OSError, Refused) as error:
                 self._fail(f"its copy cannot be written: {error}")
                 return False
-            notes, copied = dict(self._unwritten), self.copy.rows()
-            self._reopening = self._thread.begin(self._reopened, notes, copied)
+            notes, copied = dict(self._unwritten), self.copy.records()
+            self._reopening = self._thread.begin(self._reopen, notes, copied)
         await asyncio.wait([self._reopening], timeout=self._bounds.stalled)
         if not self._reopening.done():
             self._fail(SILENT)
@@ -322,27 +343,34 @@ class JournalWriter:
                 raise
             self._fail(str(error))
             return False
-        self._go_on(fresh, done, last)
+        self._take_over(fresh, done, last)
         return True
 
-    def _reopened(
+    def _reopen(
         self, notes: dict[int, Transaction], copied: list[Copied]
     ) -> tuple[Journal, list[Copied], int]:
-        """In the thread: close in the file what is closed in the copy, before anybody reads it."""
+        """In the thread: reopen the file, and bring it up to date before anybody uses it.
+
+        What was noted meanwhile is committed first; then what is closed in the copy is closed in
+        the file. Returns the journal, the entries that the copy no longer needs, and the count of
+        the last note.
+        """
         self._disconnect()
         fresh = Journal.opened(self.path, self.journal.key_of)
         try:
             for change in notes.values():
-                if self._unread:  # its numbers, and what it knew of the point, were none
+                # before the file was read, numbers and memos were made without it: only the
+                # outcomes are right
+                if self._unread:
                     fresh.bring(
                         Transaction(outcomes=[replace(one, n=0) for one in change.outcomes])
                     )
                 else:
                     fresh.bring(change)
             done = fresh.merge(copied, self._now())
-            fresh.undo(self._refused, self._unkept)
+            fresh.undo(self._refused, self._uncertain)
             fresh.learn(self.journal.taken.all())
-            with suppress(SpoolFull):  # that is no fault: docs/control.md
+            with suppress(SpoolFull):  # a full disk does not count as a failing one
                 fresh.probe()
         except BaseException:
             fresh.disconnect()
@@ -350,8 +378,8 @@ class JournalWriter:
         self._fresh = fresh
         return fresh, done, max(notes, default=0)
 
-    def _go_on(self, fresh: Journal, done: list[Copied], last: int) -> None:
-        """The disk has recovered: go on from what it says and from what was noted since."""
+    def _take_over(self, fresh: Journal, done: list[Copied], last: int) -> None:
+        """Go on with the reopened journal, and with what was noted since it was opened."""
         if fresh.set_aside:
             log.error(
                 "the journal could not be read and was set aside as %s", fresh.set_aside,
@@ -359,15 +387,16 @@ class JournalWriter:
             )  # fmt: skip
         self.journal.become(fresh)
         self._fresh = None
-        self._unread, self._refused, self._unkept = False, [], []
+        self._unread, self._refused, self._uncertain = False, [], []
         self.failing = self._broken = ""
         self._failed.clear()
         self.copy.forget(done)
         self._unwritten = {n: change for n, change in self._unwritten.items() if n > last}
         for number, change in self._unwritten.items():
             self.journal.take(change)
-            self._bring(number)
-        for row in list(self.journal.rows.values()):
-            self._put(row)
+            self._commit_note(number)
+        # records of another journal have new numbers now, and the copy must have them too
+        for record in list(self.journal.records.values()):
+            self._save_copy(record)
         if not self.failing:
             self._storage.recovered(STORE)

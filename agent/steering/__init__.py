@@ -1,1 +1,1 @@
-"""Demand response on the lines that are open, and what can be asked of it."""
+"""Demand response on open lines, and the calls about it."""

@@ -1,4 +1,4 @@
-"""What can be asked of the controls; each call is made by somebody, whose name goes with it."""
+"""The calls about controls. `who`: the name of the caller, which is recorded."""
 
 from __future__ import annotations
 
@@ -31,63 +31,85 @@ if TYPE_CHECKING:
 
 
 def held(steering: Steering) -> dict[str, Any]:
-    """How every control is, and what is not given back yet of one that is configured no more."""
-    keeper = steering.keeper
-    gone = {row.control: row for row in list(keeper.journal.rows.values())}
+    """The state of each control, and of removed controls that are not released yet."""
+    controller = steering.controller
+    gone = {record.control: record for record in list(controller.journal.records.values())}
     return {
-        **{name: _control(steering, name, fit) for name, fit in keeper.fits.items()},
-        **{name: _gone(row, keeper) for name, row in gone.items() if name not in keeper.fits},
+        **{
+            name: _control(steering, name, control) for name, control in controller.controls.items()
+        },
+        **{
+            name: _gone(record, controller)
+            for name, record in gone.items()
+            if name not in controller.controls
+        },
     }
 
 
-def _gone(row: HoldRecord, keeper: Controller) -> dict[str, Any]:
-    words = "it is configured no more, and not given back yet"
+def _gone(record: HoldRecord, controller: Controller) -> dict[str, Any]:
+    alarm = "the control is no longer configured, and not released yet"
     return {
-        "point": row.place.name, "action": None, "unit": row.place.unit,
-        "state": "being given back", "value": _value(row), "until": None, "by": None,
-        "jti": row.jti, "next": [], "guards": {}, "forbidden": "", "opted_out": "", "tested": True,
-        "agreed": row.agreed, "alarm": keeper.alarms.get(row.control, words), "failsafe": None,
+        "point": record.place.name,
+        "action": None,
+        "unit": record.place.unit,
+        "state": "being given back",
+        "value": _value(record),
+        "until": None,
+        "by": None,
+        "jti": record.jti,
+        "next": [],
+        "guards": {},
+        "forbidden": "",
+        "opted_out": "",
+        "tested": True,
+        "agreed": record.agreed,
+        "alarm": controller.alarms.get(record.control, alarm),
+        "failsafe": None,
         "fell_back_s": None,
-    }  # fmt: skip
+    }
 
 
-def _value(row: HoldRecord | None) -> str | None:
-    return plain(row.target) if row and not isinstance(row.target, str) else None
+def _value(record: HoldRecord | None) -> str | None:
+    return plain(record.target) if record and not isinstance(record.target, str) else None
 
 
-def _control(steering: Steering, name: str, fit: ConfiguredControl) -> dict[str, Any]:
-    keeper, journal, now = steering.keeper, steering.keeper.journal, steering.keeper.world.now()
-    memo, agreed = journal.memo(fit.key), fit.modality
-    rows = [row for row in journal.open_rows(fit.key) if row.control == name]
-    row = rows[0] if rows else None
-    events = journal.of(fit.key)
-    event = journal.events.get((row.jti, name)) if row else None
+def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[str, Any]:
+    controller, journal, now = (
+        steering.controller,
+        steering.controller.journal,
+        steering.controller.dependencies.now(),
+    )
+    memo, modality = journal.memo(control.key), control.modality
+    records = [record for record in journal.open_records(control.key) if record.control == name]
+    record = records[0] if records else None
+    events = journal.of(control.key)
+    event = journal.events.get((record.jti, name)) if record else None
     later = [one for one in events if one.state in schedule.WAITING and one.begin > now.wall]
     out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
     return {
-        "point": "/".join(fit.key),
-        "action": agreed.action,
-        "unit": agreed.unit,
-        "state": _state(row.phase if row else None, row.jti if row else ""),
-        "value": _value(row),
+        "point": "/".join(control.key),
+        "action": modality.action,
+        "unit": modality.unit,
+        "state": _state(record.phase if record else None, record.jti if record else ""),
+        "value": _value(record),
         "until": stamp(event.end) if event else None,
-        "by": event.order.by if event else (row.jti if row else None),
-        "jti": row.jti if row else None,
+        "by": event.order.by if event else (record.jti if record else None),
+        "jti": record.jti if record else None,
         "next": [
             {"jti": one.order.jti, "begin": stamp(one.begin), "end": stamp(one.end),
              "value": plain(one.order.value) if one.order.value is not None else None}
             for one in sorted(later, key=lambda one: one.begin)
         ],
         "guards": {
-            guard.name: _said(steering, guard.device, guard.point, guard.unit)
-            for guard in agreed.guards
+            guard.name: _guard_value(steering, guard.device, guard.point, guard.unit)
+            for guard in modality.guards
         },
-        "forbidden": str(no.words) if (no := keeper.forbidden(fit)) else "",
+        "forbidden": str(no.reason) if (no := controller.forbidden(control)) else "",
         "opted_out": memo.opt_words if out else "",
-        "tested": memo.tested == fit.fingerprint,
-        "agreed": agreed.version,
-        "alarm": keeper.alarms.get(name, ""),
-        "failsafe": memo.watch.since is not None if agreed.failsafe else None,
+        "tested": memo.tested == control.fingerprint,
+        "agreed": modality.version,
+        "alarm": controller.alarms.get(name, ""),
+        "failsafe": memo.watch.since is not None if modality.failsafe else None,
         "fell_back_s": memo.fell_back_s,
     }  # fmt: skip
 
@@ -100,148 +122,160 @@ def _state(phase: Phase | None, jti: str) -> str:
     return "failsafe" if jti == "failsafe" else "held"
 
 
-def _said(steering: Steering, device: str, point: str, unit: str) -> str:
-    value = fresh(steering.keeper.world.look(device, point))
+def _guard_value(steering: Steering, device: str, point: str, unit: str) -> str:
+    value = fresh(steering.controller.dependencies.look(device, point))
     return "unknown" if value is None else measured(value, unit)
 
 
 def _named(steering: Steering, name: str) -> ConfiguredControl:
-    fits = steering.keeper.fits
-    if name not in fits:
-        known = ", ".join(fits) or "none"
-        raise Refused(f'no control "{name}" is configured; there are: {known}')
-    return fits[name]
+    controls = steering.controller.controls
+    if name not in controls:
+        known = ", ".join(controls) or "none"
+        raise Refused(f'there is no control "{name}"; configured are: {known}')
+    return controls[name]
 
 
 async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
-    """What would become of an order now, target by target; nothing is kept. Raises Refused, and
-    Forged where its number was used by another.
+    """What would become of an order now, for each control; nothing is recorded.
+
+    Raises Refused if the object is not an order, Forged if another object has used its id.
     """
-    said = verified.said
-    if not isinstance(said, claims.Command) or said.gives_back:
-        raise Refused("only an order can be tried so: a grant or a release changes no equipment")
-    before = await steering.writer.call(steering.keeper.journal.first, verified)
+    command = verified.said
+    if not isinstance(command, claims.Command) or command.gives_back:
+        raise Refused("dry-run takes an order only: a grant or a release commands no equipment")
+    before = await steering.writer.call(steering.controller.journal.first, verified)
     if before is not None:
-        return {"jti": said.jti, "by": verified.owner, "targets": _taken(before["targets"])}
-    now = steering.keeper.world.now().wall
-    found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(said.cmd.tgt):
-        order = order_of(verified, said, name, now)
-        event = steering.desk.consider(verified, order)
+        return {"jti": command.jti, "by": verified.owner, "targets": _taken(before["targets"])}
+    now = steering.controller.dependencies.now().wall
+    answers: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(command.cmd.tgt):
+        order = order_of(verified, command, name, now)
+        event = steering.orders.consider(verified, order)
         if isinstance(event, No):
-            found[name] = {"would": "be refused", "code": str(event), "words": event.words}
+            answers[name] = {"would": "be refused", "code": str(event), "words": event.reason}
             continue
-        fit = steering.keeper.fits[name]
+        control = steering.controller.controls[name]
         others = [
-            one for one in steering.keeper.journal.of(fit.key) if one.state in schedule.WAITING
+            one
+            for one in steering.controller.journal.of(control.key)
+            if one.state in schedule.WAITING
         ]
         rival = schedule.winner([event, *schedule.in_time(others, event.begin)])
-        found[name] = {
+        answers[name] = {
             "would": "be done" if rival is event else "lose against a stronger order",
             "value": plain(order.value) if order.value is not None else None,
-            "unit": fit.modality.unit,
+            "unit": control.modality.unit,
             "begin": stamp(order.start),
             "end": stamp(order.latest_end),
             "drawn_s": int(order.rand),
-            "grants": [steering.keeper.journal.grants[jti].evidence for jti in event.grants],
+            "grants": [steering.controller.journal.grants[jti].evidence for jti in event.grants],
         }
-    return {"jti": said.jti, "by": verified.owner, "targets": found}
+    return {"jti": command.jti, "by": verified.owner, "targets": answers}
 
 
 def _taken(targets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is said of an order whose very bytes were taken before: they change nothing."""
+    """The answer for an order that was taken before: the same bytes change nothing."""
     return {
         name: {"would": "change nothing", "code": str(ObjectCode.REPLAY),
-               "words": f"these very bytes were taken already, and it was {one['state']} then"}
+               "words": f"the same order was taken before, and was {one['state']} then"}
         for name, one in targets.items()
     }  # fmt: skip
 
 
 async def release(steering: Steering, who: str, *, name: str, reason: str = "") -> dict[str, Any]:
-    """End whatever is held or waits at a control. Raises Refused where there is none."""
+    """End all holds and orders of a control. Raises Refused if there is no such control."""
     _named(steering, name)
-    words = f"released by {who}" + (f": {reason}" if reason else "")
-    ended = await steering.keeper.cancel(name, words)
-    steering.keeper.world.audit("control.released", {"control": name, "by": who, "ended": ended})
-    left = [row.alarm for row in steering.keeper.journal.rows.values() if row.control == name]
+    reason_text = f"released by {who}" + (f": {reason}" if reason else "")
+    ended = await steering.controller.cancel(name, reason_text)
+    steering.controller.dependencies.audit(
+        "control.released", {"control": name, "by": who, "ended": ended}
+    )
+    left = [
+        record.alarm
+        for record in steering.controller.journal.records.values()
+        if record.control == name
+    ]
     return {"control": name, "ended": ended, "pending": left, "ok": not left}
 
 
 async def hand_back(
     steering: Steering, who: str, *, name: str, to: str, reason: str = ""
 ) -> dict[str, Any]:
-    """Give a register back to a value, where the journal cannot know what stood there."""
+    """Release a register to a value that a person names, if the journal cannot know it (rule H24).
+
+    Raises Refused.
+    """
     _named(steering, name)
     try:
         value = Decimal(to)
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite():
-        raise Refused(f'"{to}" is no value such as 32 or 21.5')
-    words = f"put back to {plain(value)} by {who}" + (f": {reason}" if reason else "")
-    left = await steering.keeper.hand_back(name, value, words)
-    steering.keeper.world.audit("control.handed_back", {"control": name, "by": who})
+        raise Refused(f'"{to}" is not a value such as 32 or 21.5')
+    reason_text = f"released to {plain(value)} by {who}" + (f": {reason}" if reason else "")
+    left = await steering.controller.hand_back(name, value, reason_text)
+    steering.controller.dependencies.audit("control.handed_back", {"control": name, "by": who})
     return {"control": name, "to": plain(value), "pending": left, "ok": not left}
 
 
 async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> dict[str, Any]:
-    """Close by hand what cannot be given back any more."""
-    if all(row.control != name for row in steering.keeper.journal.rows.values()):
-        raise Refused(f"nothing of {name} waits to be given back")
-    closed = await steering.keeper.abandon(name, f"abandoned by {who}: {reason}")
-    steering.keeper.world.audit("control.abandoned", {"control": name, "by": who})
+    """Close by hand a hold that cannot be released any more. Raises Refused if there is none."""
+    if all(record.control != name for record in steering.controller.journal.records.values()):
+        raise Refused(f"{name} has no hold that waits for its release")
+    closed = await steering.controller.abandon(name, f"abandoned by {who}: {reason}")
+    steering.controller.dependencies.audit("control.abandoned", {"control": name, "by": who})
     return {"control": name, "closed": closed}
 
 
 async def opt_out(
     steering: Steering, who: str, *, name: str, reason: str = "", hours: float = 0.0
 ) -> dict[str, Any]:
-    """Stop at once, and forbid until the end of the event, or for so long."""
-    fit = _named(steering, name)
-    now = steering.keeper.world.now().wall
+    """Stop at once, and forbid orders until the end of the order in force, or for some hours."""
+    control = _named(steering, name)
+    now = steering.controller.dependencies.now().wall
     ends = [
         one.end - now
-        for one in steering.keeper.journal.of(fit.key)
+        for one in steering.controller.journal.of(control.key)
         if one.state is OrderState.STARTED
     ]
     lasts = hours * 3600 or max(ends, default=OPTED_OUT_FOR)
-    words = f"{who} has opted out" + (f": {reason}" if reason else "")
-    await steering.keeper.opt_out(fit, lasts, words)
-    steering.keeper.world.audit("control.opted_out", {"control": name, "by": who})
-    await steering.keeper.tend(name)
+    reason_text = f"{who} has opted out" + (f": {reason}" if reason else "")
+    await steering.controller.opt_out(control, lasts, reason_text)
+    steering.controller.dependencies.audit("control.opted_out", {"control": name, "by": who})
+    await steering.controller.tend(name)
     return {"control": name, "until": stamp(now + lasts)}
 
 
 async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
-    """Take an opting out back."""
-    fit = _named(steering, name)
-    await steering.keeper.opt_out(fit, 0.0, "")
-    steering.keeper.world.audit("control.opted_in", {"control": name, "by": who})
+    """End an opt-out."""
+    control = _named(steering, name)
+    await steering.controller.opt_out(control, 0.0, "")
+    steering.controller.dependencies.audit("control.opted_in", {"control": name, "by": who})
     return {"control": name}
 
 
 async def history(
     steering: Steering, who: str, *, name: str = "", since: str = "", until: str = ""
 ) -> dict[str, Any]:
-    """What was done between two days of the building, a sentence each."""
+    """What was done between two local days: sentences, and the outcomes themselves."""
     del who
-    zone, now = steering.config.zone, steering.keeper.world.now().wall
+    zone, now = steering.config.zone, steering.controller.dependencies.now().wall
     first = _day(since, zone) if since else now - 30 * 86_400
-    # the day's last second, also of a day of 23 or 25 hours
+    # the last second of the day, which may have 23 or 25 hours
     last = hours.bounds(hours.day_of(_day(until, zone), zone), zone)[1] - 1 if until else now
-    found = await steering.writer.call(steering.keeper.journal.history, first, last)
-    found = [one for one in found if name in {"", one.control}]
-    units = {one: fit.modality.unit for one, fit in steering.keeper.fits.items()}
-    said = sentences(found, zone, units)
+    outcomes = await steering.writer.call(steering.controller.journal.history, first, last)
+    outcomes = [one for one in outcomes if name in {"", one.control}]
+    units = {one: control.modality.unit for one, control in steering.controller.controls.items()}
+    lines = sentences(outcomes, zone, units)
     return {
         "since": stamp(first),
         "until": stamp(last),
-        "sentences": said,
+        "sentences": lines,
         "outcomes": [
             {"at": stamp(one.at), "jti": one.jti, "control": one.control, "state": one.state,
              "code": one.code, "words": one.words, "value": one.value, "before": one.before,
              "after": one.after, "by": one.by}
-            for one in found
+            for one in outcomes
         ],
     }  # fmt: skip
 
@@ -250,20 +284,20 @@ def _day(text: str, zone: Any) -> float:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
     except ValueError:
-        raise Refused(f'"{text}" is no day such as 2026-11-24') from None
+        raise Refused(f'"{text}" is not a day such as 2026-11-24') from None
 
 
 async def test(
     steering: Steering, who: str, say: Callable[[str], Awaitable[None]], *, name: str
 ) -> dict[str, Any]:
-    """Try a control: apply, read back, give back, and again from the journal alone."""
+    """Test a control: apply, read back, release, and again from the journal alone."""
     _named(steering, name)
-    passed = await steering.keeper.test(name, say)
+    passed = await steering.controller.test(name, say)
     fell = None if passed.fell_back_s is None else round(passed.fell_back_s, 1)
     body = {"control": name, "by": who} | ({} if fell is None else {"fell_back_s": str(fell)})
-    steering.keeper.world.audit("control.tested", body)
-    if words := _left_to_see(steering.config.controls[name].device_watchdog):
-        await say(words)
+    steering.controller.dependencies.audit("control.tested", body)
+    if warning := _left_to_see(steering.config.controls[name].device_watchdog):
+        await say(warning)
     return {
         "control": name,
         "value": plain(passed.value),
@@ -274,12 +308,13 @@ async def test(
     }
 
 
-def _left_to_see(dog: WatchdogSettings) -> str:
-    """What gives back when this gateway is gone for good, where no test can show it."""
-    if dog.logic:
-        return f"not tested, see it once yourself with the gateway off the line: {dog.logic}"
-    if dog.accepted:
+def _left_to_see(watchdog: WatchdogSettings) -> str:
+    """A remark on what releases the equipment if this gateway fails, if no test can show it."""
+    if watchdog.logic:
+        return f"not tested: {watchdog.logic}. Try this once with the gateway off the line"
+    if watchdog.accepted:
         return (
-            "nothing gives it back when this gateway is gone for good: the operator accepted that"
+            "nothing releases the equipment if this gateway fails for good: the operator has"
+            " accepted this"
         )
     return ""

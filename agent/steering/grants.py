@@ -1,4 +1,4 @@
-"""Who has allowed what here, and whether it stands, for people."""
+"""The grants that are recorded here, and whether they are valid, for people."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
-    """Every grant that is remembered; `members`: whose keys count now, by kid."""
-    journal, now = steering.keeper.journal, steering.keeper.world.now()
+    """Every recorded grant. `members`: the members whose keys count now, by kid."""
+    journal, now = steering.controller.journal, steering.controller.dependencies.now()
     return [
         {
             "jti": one.jti,
@@ -46,23 +46,23 @@ def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, 
 
 def _why_not(grant: Grant, journal: Journal, now: Moment) -> str:
     if grant.kid == journal.mute:
-        return "votes are not witnessed here"
+        return "this gateway does not witness votes"
     if grant.revoked is not None:
         return "revoked"
     if grant.until <= now.wall:
-        return "over"
-    return f"from {stamp(grant.since)} on" if now.wall < grant.since else ""
+        return "expired"
+    return f"not valid before {stamp(grant.since)}" if now.wall < grant.since else ""
 
 
 def left_out(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
-    """Keys that are none of these, with how many grants of each stand or will."""
-    journal, now = steering.keeper.journal, steering.keeper.world.now()
-    found = Counter(
+    """Keys that are not among these members, with the number of valid or future grants of each."""
+    journal, now = steering.controller.journal, steering.controller.dependencies.now()
+    counts = Counter(
         (one.by, one.role, one.kid)
         for one in journal.grants.values()
         if one.kid not in members and one.revoked is None and now.wall < one.until
     )
     return [
         {"name": name, "role": role, "kid": kid, "grants": count}
-        for (name, role, kid), count in sorted(found.items())
+        for (name, role, kid), count in sorted(counts.items())
     ]

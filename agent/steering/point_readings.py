@@ -1,7 +1,7 @@
-"""What points last said, as a guard may rely on it.
+"""The last readings of points, as far as a guard may rely on them.
 
-A sensor that is broken often says something: 3276.7 °C where its wire is cut, or the same for days.
-Either would hold a guard up for ever, so neither counts as seen (channels.yaml: `least`, `most`,
+A broken sensor often still gives values: 3276.7 °C if its wire is cut, or the same value for days.
+With either, a guard would never trip. So neither value is used (channels.yaml: `least`, `most`,
 `still`).
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PointReadings:
-    """See the module; what it is to look at is asked for at each look, for it may change."""
+    """See the module. The configuration is read anew for each reading, because it may change."""
 
     def __init__(
         self,
@@ -34,15 +34,16 @@ class PointReadings:
     ) -> None:
         self._config, self._clock, self._latest = config, clock, latest
         self._still: dict[str, tuple[Decimal, float]] = {}
-        """what a sensor says, and since when by the steady clock"""
+        """the value of a sensor, and since when it has not changed (monotonic)"""
 
     def seen(self, device: str, name: str) -> GuardReading:
-        """What a point last said, in its own unit, and how long ago."""
+        """The last value of a point, in its own unit, with its age and any doubt."""
         point, sample = self._config().point(f"{device}/{name}"), self._latest(device, name)
         if sample is None:
             return GuardReading(None, 0.0, point.every)
         age = self._clock.now() - sample.at
         if sample.why is not None or not isinstance(sample.value, Decimal):
+            # an invalid value interrupts the time without a change
             self._still.pop(f"{device}/{name}", None)
             doubt = f"has no valid value: {sample.detail}" if sample.detail else ""
             return GuardReading(None, age, point.every, doubt)
@@ -51,18 +52,18 @@ class PointReadings:
         return GuardReading(None if doubt else value, age, point.every, doubt)
 
     def _doubt(self, point: Point, value: Decimal) -> str:
-        """Why a value is not believed; empty: it is."""
+        """Why a value is not plausible; empty: it is."""
         channel = channels().get(point.channel or "")
         by = factor(point.unit, channel.unit) if channel else None
         if channel is None or by is None:
             return ""
-        told, since = value * by, self._since(f"{point.device}/{point.name}", value)
-        low = channel.least is not None and told < channel.least
-        if low or (channel.most is not None and told > channel.most):
-            return f"says {measured(value, point.unit)}, which cannot be"
+        comparable, since = value * by, self._since(f"{point.device}/{point.name}", value)
+        low = channel.least is not None and comparable < channel.least
+        if low or (channel.most is not None and comparable > channel.most):
+            return f"reads {measured(value, point.unit)}, which is not plausible"
         if channel.still is not None and self._clock.steady() - since > channel.still:
             hours = f"{channel.still / 3600:g} h"
-            return f"has said {measured(value, point.unit)} for more than {hours}: it is stuck"
+            return f"has read {measured(value, point.unit)} for more than {hours}: it is stuck"
         return ""
 
     def _since(self, name: str, value: Decimal) -> float:
@@ -72,7 +73,7 @@ class PointReadings:
         return known[1]
 
     def power(self, control: str) -> str:
-        """What the plant of a control takes now, with its unit; empty where nobody knows."""
+        """The power of a control's plant now, with its unit; empty: it is not known."""
         options = self._config().controls.get(control)
         if options is None or options.measure is None:
             return ""

@@ -1,4 +1,4 @@
-"""Demand response put together: controls, journal and desk, on the lines that are open."""
+"""Demand response set up on open lines: controls, journal, controller and orders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.control.controller import Controller
 from agent.control.dependencies import ControlDependencies
 from agent.control.model import OrderCode
 from agent.control.orders import Orders
-from agent.control.point_access import LinePlug
+from agent.control.point_access import LinePoint
 from agent.control.setpoint import FAILSAFE
 from agent.control.settings import split
 from agent.control.stamps import Moment, elapsed
@@ -45,54 +45,63 @@ log = logging.getLogger(__name__)
 
 FILE = "control.sqlite"
 TRIED_WITHIN = 10.0
-"""seconds until a line has been opened, or could not be"""
+"""seconds to wait for a line to be opened"""
 RECOVERED_WITHIN = 30.0
-"""seconds that a start waits for give-backs; what takes longer goes on beside the rest"""
+"""seconds for which a start waits for releases; those that take longer go on beside the rest"""
 ENDED_WITHIN = 15.0
-"""seconds that an orderly end waits for give-backs"""
+"""seconds for which an orderly end, or a reload, waits for releases"""
 
 
 @dataclass
 class Steering:
-    """Everything of demand response that is open."""
+    """The open parts of demand response."""
 
     config: Config
-    keeper: Controller
-    desk: Orders
+    controller: Controller
+    orders: Orders
     writer: JournalWriter
 
     def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
-        """What became of orders, as a recipient is told: of common plant only, for what is done in
-        a dwelling is the business of those who live there. Of its own orders, by the name of its
-        key, it is also told that there is no control of that name.
+        """What became of orders, as a recipient is told. By id, for the directory.
+
+        It is told about common plant only: what is done in a dwelling concerns those who live there
+        (rule H30). For its own orders, by the name of its key, it is also told that a control does
+        not exist.
         """
-        journal = self.keeper.journal
+        journal = self.controller.journal
         return {
-            f"outcomes/{one.n}-{int(one.at)}": _told(one)
+            f"outcomes/{one.n}-{int(one.at)}": _outcome_document(one)
             for one in list(journal.recent)
             if self._common(one.control, device := self._device_of(one))
             or (not device and self._misnamed(one, recipient))
         }
 
-    def _device_of(self, one: Outcome) -> str:
-        return one.device or self.keeper.journal.device_of(one.jti, one.control)
+    def _device_of(self, outcome: Outcome) -> str:
+        return outcome.device or self.controller.journal.device_of(outcome.jti, outcome.control)
 
-    def _misnamed(self, one: Outcome, recipient: str) -> bool:
-        own = bool(recipient) and one.by == recipient
-        return own and one.code == OrderCode.ASSET and one.control not in self.config.controls
+    def _misnamed(self, outcome: Outcome, recipient: str) -> bool:
+        own = bool(recipient) and outcome.by == recipient
+        return (
+            own and outcome.code == OrderCode.ASSET and outcome.control not in self.config.controls
+        )
 
     def holds(self) -> list[dict[str, Any]]:
-        """What is held now, and for how long yet, as recipients are told: of common plant only."""
-        now, rows = self.keeper.world.now(), list(self.keeper.journal.rows.values())
+        """The holds now, and for how long they last, as recipients are told: common plant only."""
+        now, records = (
+            self.controller.dependencies.now(),
+            list(self.controller.journal.records.values()),
+        )
         return [
-            {"control": row.control, **_until(row, now)}
-            for row in rows
-            if self._common(row.control, row.place.device)
+            {"control": record.control, **_until(record, now)}
+            for record in records
+            if self._common(record.control, record.place.device)
         ]
 
     def _common(self, name: str, device: str) -> bool:
-        """Whether it was done on common plant: by the device of then, which the control may have
-        left; by the control's own, where that is called otherwise now.
+        """Whether a control is on common plant.
+
+        The device of that time counts, even if the control has moved since. If that device has
+        another name now, the control's present device counts.
         """
         control = self.config.controls.get(name)
         at = split(control.point)[0] if control else ""
@@ -100,45 +109,52 @@ class Steering:
         return bool(known and known.place)
 
     async def recover(self) -> None:
-        """Give back what an agent before us has left; before any uplink is opened."""
+        """Release the holds of an earlier process, before any uplink is opened (rule H17)."""
         try:
             async with asyncio.timeout(RECOVERED_WITHIN):
-                await self.keeper.recover()
+                await self.controller.recover()
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
-                "not all is given back yet: it goes on", extra=fields(LogEvent.RELEASE_PENDING)
+                "not every control is released yet: the releases go on",
+                extra=fields(LogEvent.RELEASE_PENDING),
             )
 
     async def end(self) -> None:
-        """Give everything back before the lines close."""
-        self.keeper.closing = True
+        """Release all controls before the lines close."""
+        self.controller.closing = True
         try:
             async with asyncio.timeout(ENDED_WITHIN):
-                await self.keeper.let_go("the agent was stopped", list(self.keeper.fits))
+                await self.controller.release_controls(
+                    "the agent was stopped", list(self.controller.controls)
+                )
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
-                "not all was given back: `gardien control release --all`",
+                "not every control was released: gardien control release --all",
                 extra=fields(LogEvent.RELEASE_PENDING),
             )
 
     async def adopt(self, config: Config) -> list[str]:
-        """Let go, under the old definition, of what the new configuration defines otherwise.
+        """Release the controls that the new configuration changes, under the old one (rule H21).
 
-        What cannot be reached stays RELEASE_PENDING. Gives the controls that changed.
+        A device that cannot be reached stays RELEASE_PENDING. Returns the controls that changed.
         """
         new = fits(config)
-        old = self.keeper.fits
+        old = self.controller.controls
         zone = config.zone != self.config.zone
-        changed = [name for name, fit in old.items() if zone or new.get(name) != fit]
+        changed = [name for name, control in old.items() if zone or new.get(name) != control]
         try:
             async with asyncio.timeout(ENDED_WITHIN):
-                await self.keeper.let_go("the configuration was changed", changed)
+                await self.controller.release_controls("the configuration was changed", changed)
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
-                "not all was given back before the reload: it goes on",
+                "not every control was released before the reload: the releases go on",
                 extra=fields(LogEvent.RELEASE_PENDING),
             )
-        self.config, self.keeper.fits, self.keeper.world.zone = config, new, config.zone
+        self.config, self.controller.controls, self.controller.dependencies.zone = (
+            config,
+            new,
+            config.zone,
+        )
         return changed + [name for name in new if name not in old]
 
 
@@ -157,10 +173,10 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     storage: Storage | None = None,
     bounds: Bounds | None = None,
 ) -> AsyncIterator[Steering]:
-    """Open the journal; nothing is written to any device yet.
+    """Open the journal, and set up the controls. Nothing is written to a device yet.
 
-    `witness`: our own key, whose grants count only where votes may be witnessed; `taken`: what was
-    taken back, also while there was no journal; `storage`: where a disk that fails is noted.
+    `witness`: our own key, whose grants count only if this gateway may witness votes; `taken`:
+    revocations, including those from before the journal; `storage`: notes which disks fail.
     """
     boot, made = boot_id(), fits(config)
 
@@ -168,19 +184,19 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         trust = clock.trust
         return Moment(clock.now(), clock.steady(), boot, trust.value != "untrusted")
 
-    def key_of(control: str) -> Key | None:
-        fit = made.get(control)
-        return fit.key if fit else None
+    def key_of(name: str) -> Key | None:
+        control = made.get(name)
+        return control.key if control else None
 
     storage = storage or Storage(clock.now)
     opening = JournalWriter.open(config.state / FILE, key_of, storage, now, bounds)
     async with opening as writer:
         journal = writer.journal
-        world = ControlDependencies(
+        dependencies = ControlDependencies(
             now=now,
             zone=config.zone,
-            look=lambda device, point: None,  # noqa: ARG005 -- below, where the steering is known
-            plug=lambda place, slot: plug_of(link_of(place), place, slot),
+            look=lambda device, point: None,  # noqa: ARG005 -- replaced below
+            access=lambda place, slot: access_to(link_of(place), place, slot),
             save=writer.save,
             note=writer.note,
             read=writer.call,
@@ -190,46 +206,58 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             ask=ask,
             quiet=lambda place, seconds: quiet(link_of(place), seconds),
         )
-        keeper = Controller(journal, world, made, writer=writer)
-        here = Steering(config, keeper, Orders(keeper, writer.call, writer.refuse), writer)
+        controller = Controller(journal, dependencies, made, writer=writer)
+        here = Steering(config, controller, Orders(controller, writer.call, writer.refuse), writer)
         if not config.trust.witnessed:
             journal.silence(witness)
+        # a new or restored journal does not contain the revocations of the trust store
         try:
             await writer.call(journal.learn, taken)
         except StorageFailed:
             journal.believe(taken)
-        journal.key_of = lambda name: fit.key if (fit := keeper.fits.get(name)) else None
-        eyes = PointReadings(lambda: here.config, clock, latest)
-        world.look, world.power = eyes.seen, eyes.power
+        # a reload replaces the controls, so look them up each time
+        journal.key_of = lambda name: (
+            control.key if (control := controller.controls.get(name)) else None
+        )
+        readings = PointReadings(lambda: here.config, clock, latest)
+        dependencies.look, dependencies.power = readings.seen, readings.power
         yield here
 
 
-def _until(row: HoldRecord, now: Moment) -> dict[str, Any]:
-    """When a hold is over at the latest, by the earlier of both clocks; a failsafe has no end."""
-    if row.jti == FAILSAFE:
+def _until(record: HoldRecord, now: Moment) -> dict[str, Any]:
+    """The latest end of a hold, by the earlier of both clocks (rule H28); a failsafe has none."""
+    if record.jti == FAILSAFE:
         return {"until": None, "left": None}
-    left = min(row.end - now.wall, row.lasts - elapsed(row.begun, now))
-    return {"until": stamp(row.end), "left": max(0, int(left))}
+    left = min(record.end - now.wall, record.lasts - elapsed(record.begun, now))
+    return {"until": stamp(record.end), "left": max(0, int(left))}
 
 
-def _told(one: Outcome) -> dict[str, Any]:
-    said = {
-        "id": f"{one.n}-{int(one.at)}", "jti": one.jti, "control": one.control,
-        "state": one.state.value, "at": stamp(one.at), "code": one.code, "words": one.words,
-        "value": one.value, "before": one.before, "after": one.after, "pre": one.pre,
-    }  # fmt: skip
-    return {key: value for key, value in said.items() if value or key == "jti"}
+def _outcome_document(outcome: Outcome) -> dict[str, Any]:
+    document = {
+        "id": f"{outcome.n}-{int(outcome.at)}",
+        "jti": outcome.jti,
+        "control": outcome.control,
+        "state": outcome.state.value,
+        "at": stamp(outcome.at),
+        "code": outcome.code,
+        "words": outcome.words,
+        "value": outcome.value,
+        "before": outcome.before,
+        "after": outcome.after,
+        "pre": outcome.pre,
+    }
+    return {key: value for key, value in document.items() if value or key == "jti"}
 
 
-def plug_of(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
-    """A point in hand: over the line that is open, or over one opened for each request."""
-    return LinePlug(
+def access_to(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
+    """Access to a point over the open line, or over one that is opened for each request."""
+    return LinePoint(
         LineReference(link) if link else AdHocLink(place.driver, place.settings), place, slot
     )
 
 
 async def quiet(link: Link | None, seconds: float) -> None:
-    """Let them pass, and nobody speaks on the line that is open."""
+    """Wait some seconds, while this gateway sends nothing on the line."""
     await (link.quiet(seconds) if link else asyncio.sleep(seconds))
 
 

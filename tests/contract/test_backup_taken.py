@@ -80,7 +80,7 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
             # what was said again, and what was said since
             for one in (first, later):
                 assert (await house.accept(one, "metropole"))["outcome"] == "revoked"
-            assert all(one.revoked for one in house.steering.keeper.journal.grants.values())
+            assert all(one.revoked for one in house.steering.controller.journal.grants.values())
             house.reception_open().renew_trust(listing(2, COUNCIL, COMES))
             assert COMES.kid in house.reception_open().known().revoked
 

@@ -294,10 +294,10 @@ async def nobody(_):
 )
 def test_the_record_of_a_stop_names_the_person_and_the_account(call, words, kind):
     bench, records = Bench(), []
-    bench.site.keeper.world.audit = lambda *record: records.append(record)
+    bench.site.controller.dependencies.audit = lambda *record: records.append(record)
     building = SimpleNamespace(shared_accounts=("installer",))
     house = SimpleNamespace(
-        steering=SimpleNamespace(keeper=bench.site.keeper, config=None), reload=print,
+        steering=SimpleNamespace(controller=bench.site.controller, config=None), reload=print,
         config=SimpleNamespace(building=building, controls={}),
     )  # fmt: skip
 
@@ -321,7 +321,7 @@ def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
     async def shown(bench):
         async with visited(config) as house:
             house.steering = SimpleNamespace(
-                keeper=bench.site.keeper, writer=SimpleNamespace(failing=""), holds=list
+                controller=bench.site.controller, writer=SimpleNamespace(failing=""), holds=list
             )
             words = {"name": "boiler-offset", "reason": "the baby of A-3-12 is ill"}
             await control_api.CALLS["control.opt_out"](

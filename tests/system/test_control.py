@@ -197,14 +197,14 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             status = await here.gardien("status")
             assert "control boiler-offset: -1.5 K until" in status
             said = await here.gardien("control", "dry-run", str(file), status=1)
-            assert "E_REPLAY: these very bytes were taken already" in said
+            assert "E_REPLAY: the same order was taken before" in said
             said = await here.gardien("control", "release", "--all", status=1)
             assert "while it runs, release one control: gardien control release NAME" in said
             await until(lambda: held(here, None))
             assert time.monotonic() - began > HELD - 0.5
             history = await here.gardien("control", "history")
             assert "-1.5 K, asked by energie.metropole.example".replace("-", "−") in history
-            assert "given back, confirmed" in history
+            assert "released, confirmed" in history
             assert "E_RANGE: boiler-offset is agreed down to -20 K" in history
             days = ("--from", "2026-01-01", "--to", "2026-01-02")
             said = await here.gardien("control", "history", *days)
@@ -235,7 +235,7 @@ def test_the_agent_is_killed_during_a_hold_and_the_equipment_is_given_back(tmp_p
                 if way == "release":
                     began = time.monotonic()
                     said = await here.gardien("control", "release", "--all")
-                    assert "boiler-offset: given back, confirmed" in said
+                    assert "boiler-offset: released, confirmed" in said
                     assert time.monotonic() - began < 20
                     assert not await holds(here)
                 await here.start()
@@ -243,7 +243,7 @@ def test_the_agent_is_killed_during_a_hold_and_the_equipment_is_given_back(tmp_p
             return await here.gardien("control", "history")
 
     history = asyncio.run(attack())
-    assert "restart; given back, confirmed" in history
+    assert "restart; released, confirmed" in history
 
 
 DISPLAY = """\
@@ -306,7 +306,7 @@ def test_the_operator_sees_in_the_bms_what_we_do_and_stops_it_there_without_any_
                 await here.kill()
 
     history = asyncio.run(attack())
-    assert "the operator has set boiler/dr-inhibit; given back, confirmed" in history
+    assert "the operator has set boiler/dr-inhibit; released, confirmed" in history
 
 
 async def all_of(shown):
@@ -371,4 +371,4 @@ def test_a_reload_gives_back_what_it_defines_otherwise_and_nothing_else(tmp_path
             return await here.gardien("control", "history")
 
     history = asyncio.run(attack())
-    assert "broken off: the configuration was changed; given back, confirmed" in history
+    assert "broken off: the configuration was changed; released, confirmed" in history

@@ -275,7 +275,7 @@ async def each_in_turn(folder):
             here.house.jobs.retry(part)
         await here.limited("10")
         with PARTS[f"control {NAME}"]():
-            here.house.steering.keeper.wake(NAME)
+            here.house.steering.controller.wake(NAME)
             await until(lambda: f"control {NAME}" in here.faults())
             await until(lambda: here.charger.limit == 32_000)
             status = await asyncio.create_subprocess_exec(

@@ -44,7 +44,7 @@ GUARDS = {
     ),
     "the journal's copy": Guard(
         "agent/control/journal_copy.py",
-        'self._write(f"{journal}-{row.number}", OPEN, {"row": encode(row)})',
+        'self._write(f"{journal}-{record.number}", OPEN, {"row": encode(record)})',
         "pass",
         (
             f"{CONTROL}::test_A_i_killed_at_any_step_and_the_disk_fails_nothing_stays_commanded",

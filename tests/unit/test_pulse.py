@@ -37,7 +37,9 @@ def house(  # noqa: PLR0913
     return Facts(
         lines={"riser": line},
         jobs=Facts(parked=parked.__contains__, opening=lambda: {"spool other": NOW - opening}),
-        steering=Facts(keeper=Facts(fits={"it": 1, "two": 2}, turned=0.0, looked=looked(control))),
+        steering=Facts(
+            controller=Facts(controls={"it": 1, "two": 2}, turned=0.0, looked=looked(control))
+        ),
         outlets={"metropole": outlet},
         config=Facts(spool=Facts(flush=FLUSH)),
     )
@@ -107,7 +109,7 @@ def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_han
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     well = house()
     well.jobs = Supervisor()
-    for part in (well.lines["riser"].link, well.lines["riser"].poller, well.steering.keeper):
+    for part in (well.lines["riser"].link, well.lines["riser"].poller, well.steering.controller):
         part.turned = monotonic()
     outlet = well.outlets["metropole"]
     outlet.intake.turned = outlet.delivery.turned = monotonic()

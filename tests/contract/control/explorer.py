@@ -55,9 +55,9 @@ async def run(site: Site, plan: Plan, fatal: int = -1) -> list[str]:
                 await _started(site, plan.events if first else [])
             if alive:
                 for further in filter(None, asked):
-                    await further(site.keeper)
-                await site.keeper.tend("it")
-                await site.keeper.strangers()
+                    await further(site.controller)
+                await site.controller.tend("it")
+                await site.controller.release_unconfigured()
         except Crash:
             site.die()
             alive, back_at = False, truth.at + plan.down
@@ -75,7 +75,7 @@ async def _started(site: Site, events: list[AcceptedOrder]) -> None:
     site.start()
     for one in events:
         site.journal.save(Transaction(events=[one]))
-    await site.keeper.recover()
+    await site.controller.recover()
 
 
 def _judge(site: Site, plan: Plan, there_since: float) -> None:

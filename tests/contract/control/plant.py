@@ -26,7 +26,7 @@ from agent.control.dependencies import ControlDependencies
 from agent.control.guard import GuardReading
 from agent.control.hold_record import WriteTarget
 from agent.control.model import AcceptedOrder, ControlOrder, Modality, OrderState
-from agent.control.point_access import LinePlug
+from agent.control.point_access import LinePoint
 from agent.control.records import Transaction
 from agent.control.stamps import Moment
 from agent.control.writer import Bounds, JournalWriter
@@ -59,17 +59,17 @@ class Plant:
         modality: Modality = replace(agreed(), guards=(), inhibit=None, name="it")
         slots = (slot, slot)
         self.fit = ConfiguredControl(modality, place, slots, BEFORE if slot is None else None, "v1")
-        world = ControlDependencies(
-            now=self.now, zone=ZONE, look=lambda *_: GuardReading(None, 0.0, 60), plug=self.hand,
+        dependencies = ControlDependencies(
+            now=self.now, zone=ZONE, look=lambda *_: GuardReading(None, 0.0, 60), access=self.hand,
             save=writer.save, note=writer.note, read=writer.call, failing=lambda: writer.failing,
         )  # fmt: skip
-        self.keeper = Controller(writer.journal, world, {"it": self.fit}, writer=writer)
+        self.controller = Controller(writer.journal, dependencies, {"it": self.fit}, writer=writer)
 
     def now(self) -> Moment:
         return Moment(seconds() + self.later, monotonic() + self.later, boot_id(), trusted=True)
 
     def hand(self, place: WriteTarget, slot: int | None):
-        return Hand(LinePlug(AdHocLink(place.driver, place.settings), place, slot), self.step)
+        return Hand(LinePoint(AdHocLink(place.driver, place.settings), place, slot), self.step)
 
     def order(self, jti: str = "one", value: Decimal = TARGET) -> AcceptedOrder:
         start = self.now().wall
@@ -89,14 +89,14 @@ class Plant:
 
     async def hold(self, event: AcceptedOrder | None = None) -> None:
         await self.take(event or self.order())
-        await self.keeper.tend("it")
+        await self.controller.tend("it")
 
 
 class Hand:
     """A plug, each request a step."""
 
-    def __init__(self, plug: LinePlug, step) -> None:
-        self._plug, self._step = plug, step
+    def __init__(self, access: LinePoint, step) -> None:
+        self._plug, self._step = access, step
 
     async def look(self, *, whole: bool = False):
         self._step("look")
@@ -141,7 +141,11 @@ def _counted(writer: JournalWriter, step) -> None:
 
         return made
 
-    for what, name in ((writer.journal, "write"), (writer.copy, "put"), (writer.copy, "close_row")):
+    for what, name in (
+        (writer.journal, "write"),
+        (writer.copy, "save"),
+        (writer.copy, "close_record"),
+    ):
         setattr(what, name, around(name, getattr(what, name)))
 
 
@@ -156,10 +160,10 @@ async def scenario(folder: Path, place: WriteTarget, slot: int | None, fatal: in
     with owned(folder, "gardien run"):
         async with plant(folder, place, slot, step) as here:
             await here.hold()
-            assert here.writer.journal.rows
+            assert here.writer.journal.records
             here.later = LASTS + 1
-            await here.keeper.tend("it")
-            assert not here.writer.journal.rows
+            await here.controller.tend("it")
+            assert not here.writer.journal.records
 
 
 def in_child(call) -> int:

@@ -13,7 +13,7 @@ from agent.control.configured_control import ConfiguredControl
 from agent.control.controller import Controller
 from agent.control.dependencies import ControlDependencies
 from agent.control.guard import GuardReading
-from agent.control.hold_record import Dog, Phase, WriteTarget
+from agent.control.hold_record import Phase, WatchdogTarget, WriteTarget
 from agent.control.journal import Journal
 from agent.control.model import (
     AcceptedOrder,
@@ -114,7 +114,9 @@ class Device:
             self.register = value
 
 
-DOG = Dog(replace(PLACE, point="timeout"), Decimal(60), 30.0, replace(PLACE, point="fallback"))
+DOG = WatchdogTarget(
+    replace(PLACE, point="timeout"), Decimal(60), 30.0, replace(PLACE, point="fallback")
+)
 
 
 @dataclass
@@ -214,7 +216,7 @@ class Site:
         self.steps = Steps()
         self.modality = modality or agreed()
         self.place = PLACE
-        self.dog: Dog | None = None
+        self.dog: WatchdogTarget | None = None
         self.findings: list[str] = []
         self.alive_since = 0.0
         self.dropped = 0
@@ -227,7 +229,7 @@ class Site:
         self.path = Path(folder) / "control.sqlite"
         self._open = ExitStack()
         self.disk: dict[int, object] = {}
-        self.keeper: Controller | None = None
+        self.controller: Controller | None = None
 
     def close(self) -> None:
         self._open.close()
@@ -236,7 +238,7 @@ class Site:
     @property
     def fit(self) -> ConfiguredControl:
         slots = (13, 10) if self.device.array else (None, None)
-        return ConfiguredControl(self.modality, self.place, slots, None, "v1", dog=self.dog)
+        return ConfiguredControl(self.modality, self.place, slots, None, "v1", watchdog=self.dog)
 
     def start(self) -> Controller:
         """A new process: it knows what is on the disk, and nothing else."""
@@ -247,17 +249,17 @@ class Site:
             free = (13,) if self.device.array else ()
             tested = replace(memo, tested="v1", free=free)
             self.journal.save(Transaction(memos=[(fit.key, tested)]))
-        self.disk = dict(self.journal.rows)
-        self.keeper = Controller(self.journal, self.world(), {"it": fit})
+        self.disk = dict(self.journal.records)
+        self.controller = Controller(self.journal, self.dependencies(), {"it": fit})
         self.alive_since = self.truth.at
-        return self.keeper
+        return self.controller
 
-    def world(self) -> ControlDependencies:
+    def dependencies(self) -> ControlDependencies:
         return ControlDependencies(
             now=self.truth.moment,
             zone=ZONE,
             look=self.look,
-            plug=self.hand,
+            access=self.hand,
             save=self.save,
             note=self.note,
             read=self.read,
@@ -290,13 +292,13 @@ class Site:
         except SpoolFull:
             change = self.journal.numbered(change)
             self.journal.take(change)
-            return change.row
+            return change.record
 
     async def save(self, change: Transaction, also=None):
         self.steps()
         if self.truth.full:
             raise SpoolFull("no room")
-        row = change.row
+        row = change.record
         if self.plant and row is not None and row.phase is Phase.WRITING and not row.number:
             self.dropped += 1
             return replace(row, number=99)

@@ -59,8 +59,8 @@ def person_gone(site):
 
 
 def heard(site):
-    if site.keeper is not None:
-        site.keeper.heard()
+    if site.controller is not None:
+        site.controller.heard()
 
 
 def all_is_well(site):
@@ -71,20 +71,20 @@ def all_is_well(site):
 
 def cancelled(site):
     del site
-    return lambda keeper: keeper.cancel("it", "somebody")
+    return lambda controller: controller.cancel("it", "somebody")
 
 
 def opted_out(site):
-    return lambda keeper: keeper.opt_out(site.fit, 120.0, "somebody")
+    return lambda controller: controller.opt_out(site.fit, 120.0, "somebody")
 
 
 def ended(site):
     """The agent is told to end, and does."""
     del site
 
-    async def end(keeper):
-        keeper.closing = True
-        await keeper.let_go("the agent was stopped", ["it"])
+    async def end(controller):
+        controller.closing = True
+        await controller.release_controls("the agent was stopped", ["it"])
         raise Crash
 
     return end
@@ -146,7 +146,9 @@ def test_whatever_happens_together_all_is_given_back_and_nothing_twice(drawn):
         limited = {min(FAILSAFE, BEFORE[array])} if modality.kind is LossRule.LIMIT else set()
         assert set(standing) <= limited | ({None} if array else {BEFORE[array], PERSONS})
         if modality.kind is LossRule.SHIFT:
-            assert not [row for row in site.journal.rows.values() if row.phase is not Phase.CLOSED]
+            assert not [
+                row for row in site.journal.records.values() if row.phase is not Phase.CLOSED
+            ]
             assert site.device.timeout == 0
     finally:
         site.close()

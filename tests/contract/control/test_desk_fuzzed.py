@@ -54,10 +54,10 @@ def orders(draw):
 def bench():
     made = Bench(step=Decimal("0.5"), ramp=Decimal("0.5"), spread=60.0, on=60.0, off=60.0)
     made.granted()
-    ((name, fit),) = made.site.keeper.fits.items()
+    ((name, fit),) = made.site.controller.controls.items()
     always = replace(fit.modality.limits, windows=(hours.window("00:00-24:00"),))
     modality = replace(fit.modality, limits=always)
-    made.site.keeper.fits = {name: replace(fit, modality=modality)}
+    made.site.controller.controls = {name: replace(fit, modality=modality)}
     yield made
     made.site.close()
 

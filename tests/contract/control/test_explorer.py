@@ -165,7 +165,7 @@ def test_a_start_has_given_back_before_anything_else_is_looked_at():
     assert site.device.slots[13] == Decimal("-1.5")
     site.die()
     site.start()
-    asyncio.run(site.keeper.recover())
+    asyncio.run(site.controller.recover())
     assert site.device.slots[13] is None
     site.close()
 
@@ -180,8 +180,8 @@ def test_what_is_pending_is_said_once_and_tried_a_minute_apart_at_most():
     asyncio.run(run(site, Plan([event(order())], {100.0: away}, lasts=1000.0)))
     states = [one.state for one in site.journal.history(0, 1e12)]
     assert states.count(OrderState.RELEASE_PENDING) == 1
-    assert site.keeper.alarms["it"] == "not given back yet: silent"
-    (wait,) = site.keeper.waits.values()
+    assert site.controller.alarms["it"] == "not released yet: silent"
+    (wait,) = site.controller.waits.values()
     assert wait.last == 60.0
     site.close()
 
@@ -217,11 +217,11 @@ def test_a_control_that_is_defined_otherwise_is_given_back_under_its_old_definit
 
     site = Site()
     asyncio.run(run(site, Plan([event(order())], {100.0: away}, lasts=100.0)))
-    asyncio.run(site.keeper.let_go("the configuration was changed", ["it"]))
-    site.keeper.fits = {}
+    asyncio.run(site.controller.release_controls("the configuration was changed", ["it"]))
+    site.controller.controls = {}
     assert site.device.slots[13] == Decimal("-1.5")
     site.truth.reachable, site.truth.at = True, 200.0
-    asyncio.run(site.keeper.strangers())
+    asyncio.run(site.controller.release_unconfigured())
     assert site.device.slots[13] is None
     states = [one.state for one in site.journal.history(0, 1e12)]
     assert states[-2:] == [OrderState.RELEASE_PENDING, OrderState.ABORTED]
@@ -395,8 +395,8 @@ def test_a_start_asks_the_guards_before_a_limit_falls_back(answers, stands):
             raise LinkLost("silent")
         site.truth.guard = Decimal(20)
 
-    site.keeper.world.ask = ask
-    asyncio.run(site.keeper.recover())
+    site.controller.dependencies.ask = ask
+    asyncio.run(site.controller.recover())
     assert site.device.register == stands
     assert not site.findings
     site.close()
@@ -423,19 +423,19 @@ def test_what_is_held_is_looked_for_where_its_device_is_now(same):
         async def write(self, value):
             await self.hand.write(value)
 
-    def plug(place, slot):
+    def access(place, slot):
         at = "new" if place.address == "1299" else "old"
         return Named(site.hand(place, slot), at)
 
     site.start()
-    site.keeper.world.plug = plug
+    site.controller.dependencies.access = access
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.register == Decimal("-1.5")
     there.pop("old")
     site.place = replace(site.place, address="1299")
-    site.keeper.fits = {"it": site.fit}
-    asyncio.run(site.keeper.strangers())
+    site.controller.controls = {"it": site.fit}
+    asyncio.run(site.controller.release_unconfigured())
     assert site.device.register == Decimal(32 if same else "-1.5")
-    assert bool(site.journal.rows) is not same
+    assert bool(site.journal.records) is not same
     site.close()

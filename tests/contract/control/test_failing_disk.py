@@ -130,7 +130,7 @@ async def until(seen, patience=PATIENCE):
 
 @asynccontextmanager
 async def kept(here):
-    rounds = asyncio.create_task(together(*(run() for run in here.keeper.rounds().values())))
+    rounds = asyncio.create_task(together(*(run() for run in here.controller.rounds().values())))
     try:
         yield
         assert not rounds.done(), rounds
@@ -155,11 +155,11 @@ def test_a_disk_that_fails_during_a_hold_ends_it_and_the_daemon_gives_back_itsel
                 here.quick()
                 async with kept(here):
                     began = time.monotonic()
-                    await until(lambda: not here.writer.journal.rows)
+                    await until(lambda: not here.writer.journal.records)
                     took = time.monotonic() - began
                     assert await device.standing() == device.free
                     assert storage.faults[STORE].reason == WAYS[way]
-                    assert here.keeper.forbidden(here.fit).code == OrderCode.STORAGE
+                    assert here.controller.forbidden(here.fit).code == OrderCode.STORAGE
                     with pytest.raises(StorageFailed):
                         await here.take(here.order("two"))
                     assert not await here.writer.tend()
@@ -193,10 +193,10 @@ def test_a_disk_that_is_silent_for_less_than_the_bound_ends_no_hold_and_is_named
             disk.freeze()
             async with kept(here):
                 await until(lambda: STORE in storage.faults)
-                assert here.writer.journal.rows
+                assert here.writer.journal.records
                 disk.thaw()
                 await until(lambda: STORE not in storage.faults)
-            assert here.writer.journal.rows
+            assert here.writer.journal.records
             assert await device.standing() == TARGET
 
     asyncio.run(attack())
@@ -212,7 +212,7 @@ def test_a_planned_end_does_not_wait_for_a_frozen_disk(disk):
             disk.freeze()
             here.later = 601.0
             began = time.monotonic()
-            await here.keeper.tend("it")
+            await here.controller.tend("it")
             took = time.monotonic() - began
             assert await device.standing() == BEFORE
             disk.thaw()
@@ -233,16 +233,16 @@ def test_a_disk_that_recovers_is_told_first_what_was_closed_and_holds_begin_agai
             here.quick()
             disk.freeze()
             async with kept(here):
-                await until(lambda: not here.writer.journal.rows)
+                await until(lambda: not here.writer.journal.records)
                 here.quick(Bounds(tried=0.1))
                 disk.thaw()
-                await until(lambda: not here.writer.failing and not here.keeper.recovering)
+                await until(lambda: not here.writer.failing and not here.controller.recovering)
                 assert not storage.faults
                 closed = await here.writer.call(
                     lambda: here.writer.journal._db.read("SELECT closed FROM hold")
                 )
                 assert closed == [(1,)]
-                assert not here.writer.copy.rows()
+                assert not here.writer.copy.records()
                 told = [one.state for one in await here.writer.call(
                     here.writer.journal.history, 0, 1e12)]  # fmt: skip
                 assert told[:2] == [OrderState.STARTED, OrderState.ABORTED]
@@ -262,16 +262,16 @@ def test_on_a_full_disk_a_hold_goes_on_and_its_end_is_recorded(disk):
                 disk.fill()
                 async with kept(here):
                     for _ in range(3):
-                        await here.keeper.try_storage()
+                        await here.controller.try_storage()
                     assert await device.standing() == TARGET
                     for n in range(40):
                         await here.take(here.order(f"more-{n}"))
                     assert not storage.faults
                 here.later = 601.0
-                await here.keeper.tend("it")
+                await here.controller.tend("it")
                 assert await device.standing() == BEFORE
             with Journal.open(disk.folder / "control.sqlite", lambda _: None) as journal:
-                assert not journal.rows
+                assert not journal.records
                 return journal.events["one", "it"].state, len(journal.events)
 
     state, events = asyncio.run(attack())
@@ -389,20 +389,20 @@ def test_A_j_what_is_closed_in_the_copy_is_not_given_back_again(disk, by):  # no
             else:
                 async with plant(disk.folder, device.place) as here:
                     assert here.writer.failing == READ_ONLY
-                    await here.keeper.recover()
-                    assert not here.writer.journal.rows
+                    await here.controller.recover()
+                    assert not here.writer.journal.records
             assert await device.standing() == TARGET
             disk.recover()
             async with plant(disk.folder, device.place) as here:
-                await here.keeper.recover()
+                await here.controller.recover()
                 assert not here.writer.failing
-                assert not here.writer.copy.rows()
+                assert not here.writer.copy.records()
                 (last,) = [one for one in here.writer.journal.recent if one.closed]
             assert await device.standing() == TARGET
             return last.state, last.words
 
     state, words = asyncio.run(attack())
-    assert (state, words) == (OrderState.ABORTED, "the agent is gone")
+    assert (state, words) == (OrderState.ABORTED, "the agent does not run")
 
 
 @needs_a_disk
@@ -410,23 +410,23 @@ def test_a_start_on_a_journal_that_cannot_be_read_gives_back_by_its_copy_and_goe
     async def held(device):
         async with plant(disk.folder, device.place) as here:
             await here.hold()
-            return here.writer.copy.rows()
+            return here.writer.copy.records()
 
     async def failed(device):
         storage = Storage()
         async with plant(disk.folder, device.place, storage=storage) as here:
             assert here.writer.failing == FAILING
-            await here.keeper.recover()
+            await here.controller.recover()
             assert await device.standing() == BEFORE
             assert storage.faults[STORE].reason == FAILING
-            assert not await here.keeper.writer.tend()
+            assert not await here.controller.writer.tend()
             with pytest.raises(StorageFailed):
                 await here.take(here.order("two"))
 
     async def recovered(device):
         async with plant(disk.folder, device.place) as here:
-            assert not here.writer.journal.rows
-            await here.keeper.recover()
+            assert not here.writer.journal.records
+            await here.controller.recover()
             await here.hold(here.order("two"))
             assert await device.standing() == TARGET
             return here.writer.journal.recent[0].state
@@ -500,7 +500,7 @@ def test_a_limit_is_given_back_too_where_the_disk_fails(disk):
         async with modbus() as device:
             async with plant(disk.folder, device.place) as here:
                 await here.hold()
-                (row,) = here.writer.journal.rows.values()
+                (row,) = here.writer.journal.records.values()
                 await here.writer.save(Transaction(replace(row, failsafe=Decimal(10))))
             disk.fails()
             given = await asyncio.to_thread(given_back, disk.folder, limits=False)
@@ -543,15 +543,15 @@ def test_a_copy_closes_a_row_without_any_room_and_reads_no_half_file(small_disk)
     made = replace(last_hand.row(1502), number=7)
     copy = JournalCopy(small_disk / "run")
     assert copy.lock()
-    copy.put("a" * 16, made)
+    copy.save("a" * 16, made)
     hog(small_disk)
     with pytest.raises(OSError, match="No space left"):
-        copy.put("a" * 16, replace(made, number=8, words="x" * 5000))
-    copy.close_row(
+        copy.save("a" * 16, replace(made, number=8, words="x" * 5000))
+    copy.close_record(
         "a" * 16, made.releasing(OrderState.ABORTED, "storage: " + "x" * 5000), left=True
     )
-    (found,) = copy.rows()
-    assert (found.journal, found.row.number, found.state) == ("a" * 16, 7, LEFT)
+    (found,) = copy.records()
+    assert (found.journal, found.record.number, found.state) == ("a" * 16, 7, LEFT)
     assert list((small_disk / "run").glob("*-8.new"))  # half of it, and nobody reads that
     copy.close()
 
@@ -586,11 +586,11 @@ def test_a_hold_whose_journal_is_damaged_is_given_back_by_its_copy(tmp_path):
             async with plant(tmp_path, device.place) as here:
                 assert here.writer.journal.set_aside
                 assert here.writer.journal.id != before
-                (copied,) = here.writer.copy.rows()
+                (copied,) = here.writer.copy.records()
                 assert copied.journal == here.writer.journal.id
-                await here.keeper.recover()
+                await here.controller.recover()
                 assert await device.standing() == BEFORE
-                assert not here.writer.copy.rows()
+                assert not here.writer.copy.records()
 
     asyncio.run(attack())
 

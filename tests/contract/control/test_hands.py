@@ -30,8 +30,8 @@ def back(site):
 
 
 def heard(_):
-    async def hear(keeper):
-        keeper.heard()
+    async def hear(controller):
+        controller.heard()
 
     return hear
 
@@ -63,20 +63,20 @@ def test_nothing_begins_there_either_when_the_same_spot_is_called_otherwise():
     site = Site(array=False)
     asyncio.run(run(site, Plan([event(order())], {100.0: away}, lasts=300.0)))
     site.place = replace(site.place, device="heater", settings='{"timeout": 2}')
-    site.keeper.fits = {"it": site.fit}
-    site.keeper.journal.key_of = lambda _: site.fit.key
+    site.controller.controls = {"it": site.fit}
+    site.controller.journal.key_of = lambda _: site.fit.key
     site.journal.save(
         Transaction(memos=[(site.fit.key, replace(site.journal.memo(("", "")), tested="v1"))])
     )
     back(site)
     site.journal.save(Transaction(events=[event(order("two", "-1", 310.0, 100.0))]))
     site.truth.at = 310.0
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.register == Decimal("-1.5")  # not begun yet
     site.truth.at = 370.0
-    asyncio.run(site.keeper.strangers())
+    asyncio.run(site.controller.release_unconfigured())
     assert site.device.register == Decimal(32)
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.register == Decimal(-1)
     site.close()
 
@@ -109,7 +109,7 @@ def test_nothing_begins_where_the_value_is_in_another_unit_and_what_is_held_is_g
     assert written == ([Decimal("-1.5"), None] if since else [])
     assert site.device.slots.get(13) is None
     last = list(site.journal.history(0, 1e12))[-1]
-    expected = (OrderState.COMPLETED, "given back, confirmed")
+    expected = (OrderState.COMPLETED, "released, confirmed")
     assert (last.state, last.words) == (
         expected if since else (OrderState.REJECTED, "the object is in °F")
     )
@@ -132,7 +132,7 @@ def test_what_a_device_has_rounded_is_given_back_all_the_same(array):
     assert site.device.slots.get(13) is None
     assert site.device.register == Decimal(32)
     (told,) = [one for one in site.journal.history(0, 1e12) if one.state is OrderState.FAILED]
-    assert "-1 stands there instead of -1.4; given back, confirmed" in told.words
+    assert "-1 was read back instead of -1.4; released, confirmed" in told.words
     site.close()
 
 
@@ -144,7 +144,7 @@ def test_what_a_person_sets_while_the_row_goes_to_the_disk_is_left(array):
 
     async def save(change):
         saved = await to_disk(change)
-        if change.row is not None and change.row.phase is Phase.WRITING:
+        if change.record is not None and change.record.phase is Phase.WRITING:
             site.device.person(theirs, slot=13)
         return saved
 
@@ -153,7 +153,7 @@ def test_what_a_person_sets_while_the_row_goes_to_the_disk_is_left(array):
     assert not site.device.log
     assert (site.device.slots[13] if array else site.device.register) == theirs
     assert states(site) == [OrderState.REJECTED]
-    assert not site.journal.rows
+    assert not site.journal.records
     site.close()
 
 
@@ -236,7 +236,7 @@ def test_an_order_for_later_is_a_following_one_however_long_the_failsafe_lasts()
         late = replace(late, accepted=site.truth.moment().wall)
         site.journal.save(Transaction(events=[late]))
 
-    acts = {float(at): lambda site: site.keeper.heard() for at in range(60, 2600, 60)}
+    acts = {float(at): lambda site: site.controller.heard() for at in range(60, 2600, 60)}
     first = event(order("first", "20", 30.0, 20.0, action="limit"))
     plan = Plan([first], acts | {65.0: accepted}, lasts=2400.0)
     asyncio.run(run(site, plan))
@@ -249,7 +249,7 @@ def test_a_failsafe_under_an_emergency_is_its_own_value_and_not_the_emergencys()
     site = Site(agreed(LossRule.LIMIT, limits=limits))
     site.device.by_default = Decimal(32)
     urgent = event(order("urgent", "6", 0.0, 300.0, action="limit", emergency=True))
-    plan = Plan([urgent], {10.0: lambda site: site.keeper.heard()}, lasts=200.0)
+    plan = Plan([urgent], {10.0: lambda site: site.controller.heard()}, lasts=200.0)
     assert not asyncio.run(run(site, plan))  # the centre is lost while the emergency is in force
     assert site.device.slots == {10: None, 13: Decimal(10)}
     site.close()
@@ -260,7 +260,7 @@ def test_a_device_that_fell_back_while_it_was_out_of_reach_is_held_again(kind):
     site = Site(agreed(kind), array=False)
     site.dog = DOG
     action = "limit" if kind is LossRule.LIMIT else "offset"
-    acts = {float(at): lambda site: site.keeper.heard() for at in range(10, 400, 50)}
+    acts = {float(at): lambda site: site.controller.heard() for at in range(10, 400, 50)}
     plan = Plan([event(order("one", "16", 20.0, 400.0, action=action))], acts, lasts=300.0)
     plan.acts |= {101.0: away, 205.0: back}
     assert not asyncio.run(run(site, plan))
@@ -390,10 +390,10 @@ def test_who_is_overruled_has_ended_also_while_our_priority_cannot_be_emptied_ye
 def test_a_failsafe_that_was_ended_by_word_is_not_entered_again_before_the_next_silence():
     def ended(site):
         del site
-        return lambda keeper: keeper.cancel("it", "release by the centre")
+        return lambda controller: controller.cancel("it", "release by the centre")
 
     def heard(site):
-        site.keeper.heard()
+        site.controller.heard()
 
     site = Site(agreed(LossRule.LIMIT), array=False)
     far = event(order("far", "16", 9000.0, 60.0, action="limit"))
@@ -407,7 +407,7 @@ def test_a_failsafe_that_was_ended_by_word_is_not_entered_again_before_the_next_
 def limited(**over):
     """A limit in force, until the centre falls silent."""
     site = Site(agreed(LossRule.LIMIT), array=False)
-    hears = {float(at): lambda site: site.keeper.heard() for at in (10, 60)}
+    hears = {float(at): lambda site: site.controller.heard() for at in (10, 60)}
     return site, Plan([event(order("one", "16", 20.0, **over, action="limit"))], hears, lasts=400.0)
 
 
@@ -425,7 +425,7 @@ def test_a_failsafe_too_begins_only_once_what_waits_is_given_back():
     site, plan = limited(lasts=80.0)
     plan.acts |= {95.0: away, 305.0: back}
     assert not asyncio.run(run(site, plan))
-    (row,) = site.journal.rows.values()
+    (row,) = site.journal.records.values()
     assert (row.jti, row.pre) == ("failsafe", Decimal(32))
     assert site.device.register == Decimal(10)
     site.close()
@@ -436,8 +436,8 @@ def test_a_limit_stays_at_its_failsafe_when_the_agent_ends():
     plan.lasts = 100.0
     asyncio.run(run(site, plan))
     assert site.device.register == Decimal(16)
-    site.keeper.closing = True
-    asyncio.run(site.keeper.let_go("the agent was stopped", ["it"]))
+    site.controller.closing = True
+    asyncio.run(site.controller.release_controls("the agent was stopped", ["it"]))
     assert site.device.register == Decimal(10)
     site.close()
 
@@ -445,7 +445,7 @@ def test_a_limit_stays_at_its_failsafe_when_the_agent_ends():
 def test_who_would_have_come_back_does_not_once_all_was_cancelled():
     def cancelled(site):
         del site
-        return lambda keeper: keeper.cancel("it", "somebody")
+        return lambda controller: controller.cancel("it", "somebody")
 
     site = Site()
     weak = event(order("one", "-2", 30.0, 900.0, resume=True))
@@ -490,11 +490,11 @@ def test_what_waits_for_a_control_that_is_configured_no_more_is_refused(there):
     site.start()
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
     fit = replace(site.fit, modality=replace(site.fit.modality, name="another"))
-    site.keeper.fits = {there: fit} if there else {}
+    site.controller.controls = {there: fit} if there else {}
     site.journal.key_of = lambda name: site.fit.key if name == there else None
-    asyncio.run(site.keeper.tend("another"))
+    asyncio.run(site.controller.tend("another"))
     assert not site.device.log
-    asyncio.run(site.keeper.strangers())
+    asyncio.run(site.controller.release_unconfigured())
     (told,) = site.journal.history(0, 1e12)
     assert (told.jti, told.state, told.code) == ("one", OrderState.REJECTED, "E_ASSET")
     site.close()
@@ -505,8 +505,8 @@ def test_a_start_begins_nothing_again_of_which_only_the_order_is_known():
     site.start()
     held = replace(event(order(start=0.0)), state=OrderState.STARTED, began=True)
     site.journal.save(Transaction(events=[held]))
-    asyncio.run(site.keeper.recover())
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.recover())
+    asyncio.run(site.controller.tend("it"))
     assert not site.device.log
     assert states(site) == [OrderState.ABORTED]
     site.close()
@@ -517,7 +517,7 @@ def test_a_start_empties_what_stands_in_our_priority_before_it_does_anything_els
     site = Site()
     site.start()
     site.device.slots[13] = Decimal(-2)
-    asyncio.run(site.keeper.recover())
+    asyncio.run(site.controller.recover())
     assert site.device.slots[13] is None
     site.close()
 
@@ -530,7 +530,7 @@ def test_a_limit_that_was_held_when_the_agent_died_is_told_to_be_broken_off():
     assert site.device.register == Decimal(6)
     site.die()
     site.start()
-    asyncio.run(site.keeper.recover())
+    asyncio.run(site.controller.recover())
     assert site.device.register == Decimal(10)
     (state,) = [one.state for one in site.journal.events.values()]
     assert state is OrderState.ABORTED
@@ -560,8 +560,8 @@ def test_an_agent_that_ends_begins_nothing_any_more():
     site = Site()
     site.start()
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
-    site.keeper.closing = True
-    asyncio.run(site.keeper.tend("it"))
+    site.controller.closing = True
+    asyncio.run(site.controller.tend("it"))
     assert not site.device.log
     site.close()
 
@@ -571,10 +571,10 @@ def test_a_boot_without_a_clock_does_not_begin_the_failsafes_time_anew():
 
     async def lives(begin, end):
         site.start()
-        await site.keeper.recover()
+        await site.controller.recover()
         for at in range(begin, end, 30):
             site.truth.at = float(at)
-            await site.keeper.tend("it")
+            await site.controller.tend("it")
 
     asyncio.run(lives(0, 5400))
     assert site.device.register == Decimal(10)
@@ -589,15 +589,15 @@ def asks(what):
     """An act that asks the keeper something."""
 
     def act(site):
-        return lambda keeper: what(site, keeper)
+        return lambda controller: what(site, controller)
 
     return act
 
 
 @everywhere
 def test_what_is_abandoned_while_it_is_held_is_given_back_and_not_begun_again(array):
-    async def abandon(_, keeper):
-        assert await keeper.abandon("it", "it is in the way") == 0
+    async def abandon(_, controller):
+        assert await controller.abandon("it", "it is in the way") == 0
 
     def make():
         return Site(array=array), Plan([event(order())], {100.0: asks(abandon)})
@@ -612,8 +612,8 @@ def test_what_is_abandoned_while_it_is_held_is_given_back_and_not_begun_again(ar
 
 
 def test_what_is_abandoned_out_of_reach_is_never_taken_for_what_stood_there_before():
-    async def abandon(_, keeper):
-        assert await keeper.abandon("it", "the device is scrapped") == 1
+    async def abandon(_, controller):
+        assert await controller.abandon("it", "the device is scrapped") == 1
 
     site = Site(array=False)
     acts = {90.0: away, 100.0: asks(abandon), 120.0: back}
@@ -637,9 +637,9 @@ def test_a_limit_goes_down_and_up_in_steps_and_never_above_what_was_in_force():
 def test_who_opts_out_is_heard_though_the_disk_is_full():
     """Rule H7."""
 
-    async def opt_out(site, keeper):
+    async def opt_out(site, controller):
         site.truth.full = True
-        await keeper.opt_out(site.fit, 3600.0, "the occupant of A-3-12")
+        await controller.opt_out(site.fit, 3600.0, "the occupant of A-3-12")
 
     site = Site()
     asyncio.run(run(site, Plan([event(order())], {100.0: asks(opt_out)})))

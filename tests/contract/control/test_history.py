@@ -22,12 +22,12 @@ def becomes(**truth):
 
 
 def abandoned(_):
-    return lambda keeper: keeper.abandon("it", "abandoned by root: scrapped")
+    return lambda controller: controller.abandon("it", "abandoned by root: scrapped")
 
 
 def heard(_):
-    async def hear(keeper):
-        keeper.heard()
+    async def hear(controller):
+        controller.heard()
 
     return hear
 
@@ -35,20 +35,20 @@ def heard(_):
 ASKED = "it: −1.5 K, asked by metropole,"
 TRIPPED = "broken off: stairs is 17 °C, below 18"
 CASES = {
-    "given back": ({}, f"09:00–09:03 {ASKED} lowest stairs 20 °C, given back, confirmed"),
+    "released": ({}, f"09:00–09:03 {ASKED} lowest stairs 20 °C, released, confirmed"),
     "a guard": (
         {100.0: becomes(guard=Decimal(17))},
-        f"09:00–09:01 {ASKED} lowest stairs 17 °C, {TRIPPED}; given back, confirmed",
+        f"09:00–09:01 {ASKED} lowest stairs 17 °C, {TRIPPED}; released, confirmed",
     ),
     "out of reach at its end": (
-        {100.0: becomes(reachable=False)}, f"09:00– {ASKED} NOT GIVEN BACK YET: silent"),
+        {100.0: becomes(reachable=False)}, f"09:00– {ASKED} NOT RELEASED YET: silent"),
     "out of reach when a guard trips": (
         {90.0: becomes(reachable=False), 100.0: becomes(guard=Decimal(17))},
-        f"09:00–09:01 {ASKED} {TRIPPED}, NOT GIVEN BACK YET: silent",
+        f"09:00–09:01 {ASKED} {TRIPPED}, NOT RELEASED YET: silent",
     ),
     "given back on the next day": (
         {100.0: becomes(reachable=False), 57_600.0: becomes(reachable=True)},
-        f"09:00 – 2027-01-16 01:00 {ASKED} lowest stairs 20 °C, given back, confirmed",
+        f"09:00 – 2027-01-16 01:00 {ASKED} lowest stairs 20 °C, released, confirmed",
     ),
     "abandoned": (
         {90.0: becomes(reachable=False), 100.0: abandoned},
@@ -74,7 +74,9 @@ def test_an_order_too_short_to_wait_says_what_it_waited_for():
     acts = {0.0: becomes(guard=Decimal(17))}
     asyncio.run(run(site, Plan([event(order(lasts=30.0))], acts)))
     (said,) = sentences(site.journal.history(0, 1e12), ZONE, {"it": "K"})
-    assert said.endswith("expired: it was over before it could begin: stairs is 17 °C, below 18")
+    assert said.endswith(
+        "expired: its time was over before it could begin: stairs is 17 °C, below 18"
+    )
     site.close()
 
 
@@ -87,7 +89,7 @@ def test_each_failsafe_is_a_sentence_of_its_own():
     assert sentences(site.journal.history(0, 1e12), ZONE, {"it": "A"}) == [
         f"2027-01-15 09:00–09:05 {failsafe}, overruled: by one",
         f"2027-01-15 09:05–09:07 {limited}, overruled: the centre is not heard: failsafe",
-        f"2027-01-15 09:07–11:07 {failsafe}, lowest stairs 20 °C, given back, confirmed",
+        f"2027-01-15 09:07–11:07 {failsafe}, lowest stairs 20 °C, released, confirmed",
     ]
     site.close()
 
@@ -96,9 +98,9 @@ def test_what_stood_there_without_an_order_is_told_too():
     site = Site()
     site.start()
     site.device.slots[13] = Decimal(-2)
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     (said,) = sentences(site.journal.history(0, 1e12), ZONE, {"it": "K"})
-    assert said.endswith("it: -2 stood at priority 13 and nobody knew why: emptied")
+    assert said.endswith("it: -2 stood at priority 13 without an order: it was emptied")
     site.close()
 
 
@@ -106,5 +108,5 @@ def test_an_order_that_was_refused_is_no_alarm_for_ever():
     site = Site()
     site.device.person(Decimal(3))
     asyncio.run(run(site, Plan([event(order())], {})))
-    assert not site.keeper.alarms
+    assert not site.controller.alarms
     site.close()

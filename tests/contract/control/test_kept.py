@@ -35,7 +35,7 @@ def test_what_no_quota_looks_back_to_is_forgotten_and_the_rest_is_not(site):
         site.journal.save(Transaction(events=[done(number, -number * 2 * DAY)]))
     waiting = event(order("waiting", start=-30 * DAY))
     site.journal.save(Transaction(events=[waiting]))
-    asyncio.run(site.keeper.prune())
+    asyncio.run(site.controller.prune())
     left = {one.order.jti for one in site.journal.of(site.fit.key)}
     assert left == {"old-0", "old-1", "old-2", "old-3", "old-4", "waiting"}
     site.die()
@@ -51,7 +51,7 @@ def test_rows_of_what_was_given_back_do_not_fill_the_disk(site):
     still = site.journal.save(Transaction(row))
     for _ in range(CLOSED + 20):
         site.journal.save(Transaction(replace(row, phase=Phase.CLOSED)))
-    asyncio.run(site.keeper.prune())
+    asyncio.run(site.controller.prune())
     count = site.journal._db.scalar("SELECT count(*) FROM hold")
     assert count == CLOSED + 1
     assert site.journal.reread(still.number) == still
@@ -66,7 +66,7 @@ def test_grants_that_ended_are_forgotten_and_standing_ones_are_not(site):
         grant = Grant(jti, "building_manager", "the manager", "metropole", BEGIN - 90 * DAY, until,
                       ("it",), ("offset",), Limits())  # fmt: skip
         site.journal.grant(grant)
-    asyncio.run(site.keeper.prune())
+    asyncio.run(site.controller.prune())
     assert set(site.journal.grants) == {"just-ended", "stands"}
     site.die()
     site.start()
@@ -81,7 +81,7 @@ def test_what_a_later_version_wrote_is_given_back_by_this_one_and_allows_nothing
         site.journal.grant(grant)
     going = event(order(start=0.0, lasts=600.0))
     site.journal.save(Transaction(events=[going]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.slots[13] == Decimal("-1.5")
     before = site.journal.memo(site.fit.key)
     with site.journal._db.transaction():
@@ -99,7 +99,7 @@ def test_what_a_later_version_wrote_is_given_back_by_this_one_and_allows_nothing
     assert site.journal.set_aside is None
     assert site.journal.memo(site.fit.key) == replace(before, swept=False)
     assert set(site.journal.grants) == {"plain"}
-    asyncio.run(site.keeper.recover())
+    asyncio.run(site.controller.recover())
     assert site.device.slots[13] is None
     assert [one.state for one in site.journal.history(0, 1e12)][-1] is OrderState.ABORTED
 
@@ -107,7 +107,7 @@ def test_what_a_later_version_wrote_is_given_back_by_this_one_and_allows_nothing
 def test_nothing_is_forgotten_by_a_clock_that_cannot_be_relied_on(site):
     site.journal.save(Transaction(events=[done(1, -20 * DAY)]))
     site.truth.trusted = False
-    asyncio.run(site.keeper.prune())
+    asyncio.run(site.controller.prune())
     assert len(site.journal.of(site.fit.key)) == 1
 
 
@@ -118,13 +118,13 @@ def test_quotas_and_cancellations_survive_a_start_with_a_clock_ten_years_ahead(s
     site.die()
     site.truth.wrong, site.truth.trusted = 10 * 365 * DAY, False
     site.start()
-    asyncio.run(site.keeper.prune())
+    asyncio.run(site.controller.prune())
     site.truth.wrong, site.truth.trusted = 0.0, True
-    asyncio.run(site.keeper.prune())
+    asyncio.run(site.controller.prune())
     assert [one.order.jti for one in site.journal.of(site.fit.key)] == ["old-1"]
     assert ("0192-not-yet-here", "it") in site.journal.early
     site.truth.at = 4000.0
-    asyncio.run(site.keeper.prune())
+    asyncio.run(site.controller.prune())
     assert not site.journal.early
 
 
@@ -132,7 +132,7 @@ def test_the_keeper_forgets_by_itself(site):
     site.journal.save(Transaction(events=[done(1, -20 * DAY)]))
 
     async def scenario():
-        rounds = asyncio.ensure_future(site.keeper.rounds()["journal pruning"]())
+        rounds = asyncio.ensure_future(site.controller.rounds()["journal pruning"]())
         while site.journal.of(site.fit.key):
             await asyncio.sleep(0.01)
         rounds.cancel()
@@ -144,7 +144,7 @@ def test_the_power_before_and_after_is_told_by_whatever_tells_it_then():
     site, watts = Site(), iter(range(100))
 
     def measured(site):
-        site.keeper.world.power = lambda _: f"{next(watts)} W"
+        site.controller.dependencies.power = lambda _: f"{next(watts)} W"
 
     asyncio.run(run(site, Plan([event(order())], {10.0: measured})))
     told = {one.state: one for one in site.journal.history(0, 1e12)}
@@ -176,19 +176,21 @@ def test_a_start_falls_back_though_a_failsafe_had_ended_in_silence_once_the_cent
     """LPC-911: at every start. It had been silent, was heard again, and then the agent died."""
     site = Site(agreed(LossRule.LIMIT), array=False)
     first = event(order(value="16", action="limit", lasts=60.0))
-    asyncio.run(run(site, Plan([first], {7300.0: lambda site: site.keeper.heard()}, lasts=7350.0)))
+    asyncio.run(
+        run(site, Plan([first], {7300.0: lambda site: site.controller.heard()}, lasts=7350.0))
+    )
     assert site.device.register == Decimal(32)
     site.die()
     site.start()
-    asyncio.run(site.keeper.recover())
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.recover())
+    asyncio.run(site.controller.tend("it"))
     assert site.device.register == Decimal(10)
     site.close()
 
 
 def test_a_heartbeat_costs_no_commit():
     site = Site(agreed(LossRule.LIMIT), array=False)
-    acts = {float(at): lambda site: site.keeper.heard() for at in range(30, 7000, 60)}
+    acts = {float(at): lambda site: site.controller.heard() for at in range(30, 7000, 60)}
     asyncio.run(run(site, Plan([event(order(value="16", action="limit"))], acts, lasts=1000.0)))
     saved, to_disk = [], site.save
 
@@ -196,13 +198,13 @@ def test_a_heartbeat_costs_no_commit():
         saved.append(change)
         return await to_disk(change)
 
-    site.keeper.world.save = save
+    site.controller.dependencies.save = save
 
     async def beats():
         for _ in range(30):
             site.truth.at += 10.0
-            site.keeper.heard()
-            await site.keeper.tend("it")
+            site.controller.heard()
+            await site.controller.tend("it")
 
     asyncio.run(beats())
     assert len(saved) <= 1
@@ -213,7 +215,7 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
     """Rule H29."""
     site.journal.save(Transaction(events=[event(order(start=0.0, lasts=7000.0))]))
     site.truth.at = 5.0
-    keeper, serve = site.keeper, site.keeper.rounds()["control it"]
+    controller, serve = site.controller, site.controller.rounds()["control it"]
 
     async def fails():
         with pytest.raises(TypeError, match="odd"):
@@ -222,19 +224,19 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
     async def scenario():
         rounds = asyncio.ensure_future(serve())
         await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
-        real, keeper._tend = keeper._tend, wrong
-        keeper.wake("it")
+        real, controller._tend = controller._tend, wrong
+        controller.wake("it")
         with pytest.raises(TypeError, match="odd"):
             await asyncio.wait_for(rounds, 10)
         assert site.device.slots[13] is None, "given back at once, not with the next attempt"
-        keeper._tend = real
+        controller._tend = real
         rounds = asyncio.ensure_future(serve())
         site.journal.save(Transaction(events=[event(order("two", start=5.0, lasts=7000.0))]))
-        keeper.wake("it")
+        controller.wake("it")
         await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
-        keeper._tend = wrong
+        controller._tend = wrong
         site.truth.reachable = False
-        keeper.wake("it")
+        controller.wake("it")
         with pytest.raises(TypeError, match="odd"):
             await asyncio.wait_for(rounds, 10)
         assert site.device.slots[13] == Decimal("-1.5"), "it cannot be reached"
@@ -242,10 +244,10 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
         site.truth.reachable, site.truth.at = True, site.truth.at + 60
         await fails()  # though it fails again, it gives back first
         assert site.device.slots[13] is None
-        keeper._tend = real
+        controller._tend = real
         rounds = asyncio.ensure_future(serve())
         site.journal.save(Transaction(events=[event(order("three", start=site.truth.at))]))
-        keeper.wake("it")
+        controller.wake("it")
         await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
         rounds.cancel()
 

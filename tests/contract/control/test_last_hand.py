@@ -47,7 +47,7 @@ def given_back(folder, made, limits):
                     journal, JournalCopy(folder / "run"), lambda: NOW, 10.0, limits=limits
                 )
                 assert given.done
-                return given.words, list(journal.rows.values())
+                return given.words, list(journal.records.values())
 
     words, rows = asyncio.run(scenario())
     return charger.limit, words, rows
@@ -70,7 +70,7 @@ def ended(one: HoldRecord) -> HoldRecord:
 def test_a_limit_gets_its_failsafe_unless_it_is_to_go_or_was_ended(tmp_path, made, limits, stands):
     limit, words, rows = given_back(tmp_path, made, limits)
     assert limit == stands
-    assert words == ("its failsafe limit applies" if rows else "given back, confirmed")
+    assert words == ("its failsafe limit applies" if rows else "released, confirmed")
     assert bool(rows) == (stands == 10_000)
 
 
@@ -82,7 +82,7 @@ def test_a_line_on_which_nobody_answers_takes_no_more_time_than_there_is(tmp_pat
                 (given,) = await release_all(
                     journal, JournalCopy(tmp_path / "run"), lambda: NOW, 0.2, limits=True
                 )
-                return given, list(journal.rows.values())
+                return given, list(journal.records.values())
 
     given, left = asyncio.run(scenario())
     assert (given.done, given.words) == (False, "no time was left")
@@ -106,7 +106,7 @@ def test_a_write_that_a_busy_gateway_carries_out_after_the_death_is_given_back_t
                     )  # fmt: skip
                     yet_to_come = carried_out.when() > asyncio.get_running_loop().time()
                     carried_out.cancel()
-                    yield given.done, yet_to_come, charger.limit, list(journal.rows.values())
+                    yield given.done, yet_to_come, charger.limit, list(journal.records.values())
 
     async def both():
         return [one async for one in scenario()]
@@ -135,7 +135,7 @@ def test_a_device_that_does_not_answer_at_once_is_asked_again(tmp_path):
                 (given,) = await release_all(
                     journal, JournalCopy(tmp_path / "run"), lambda: NOW, 20.0, limits=True
                 )
-                return given.done, list(journal.rows.values())
+                return given.done, list(journal.records.values())
 
     assert asyncio.run(scenario()) == (True, [])
     assert charger.limit == 32_000

@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.hold_record import Dog
+from agent.control.hold_record import WatchdogTarget
 from agent.control.model import OrderState
 from agent.control.records import Transaction
 from agent.errors import Refused
 from tests.contract.control.pretend import DOG, Site, event, order
 
-SEEN = Dog(DOG.place, DOG.word, DOG.pause)
+SEEN = WatchdogTarget(DOG.place, DOG.word, DOG.pause)
 """nobody has said to what it falls back"""
 
 
@@ -40,7 +40,7 @@ def attempt(site):
         told.append(words)
 
     try:
-        return asyncio.run(site.keeper.test("it", say)), told
+        return asyncio.run(site.controller.test("it", say)), told
     except Refused as error:
         return str(error), told
 
@@ -57,7 +57,7 @@ def test_a_device_is_seen_to_fall_back_and_after_how_long(site, dog):
     assert remembered(site).fell_back_s == passed.fell_back_s
     assert remembered(site).fallback == Decimal(8)
     assert remembered(site).tested == "v1"
-    assert "it should fall back within 60 s" in told[3]
+    assert "the device should fall back within 60 s" in told[3]
     assert [value for _, value in site.device.log] == 3 * [passed.value, Decimal(32)]
 
 
@@ -67,21 +67,21 @@ def test_one_that_takes_a_read_for_a_sign_of_life_is_left_alone_on_a_silent_line
 
     async def quiet(_, seconds):
         # systemd's watchdog is told by what came round: a silence of minutes is no standstill
-        late.append(site.truth.moment().steady + seconds - site.keeper.turned)
+        late.append(site.truth.moment().steady + seconds - site.controller.turned)
         await site.wait(seconds)
 
-    world = site.world
+    dependencies = site.dependencies
 
     def silent():
-        made = world()
+        made = dependencies()
         made.quiet = quiet
         return made
 
-    site.world = silent
+    site.dependencies = silent
     passed, told = attempt(site)
     assert late == [0.0]
     assert 60.0 < passed.fell_back_s <= 68.0
-    assert "the line is silent" in told[4]
+    assert "a silent line" in told[4]
     assert site.truth.at > 120.0
 
 
@@ -91,7 +91,7 @@ def test_one_that_does_not_fall_back_does_not_pass(site):
     refused, _ = attempt(site)
     assert "did not fall back within 60 s" in refused
     assert not remembered(site).tested
-    assert not site.journal.rows
+    assert not site.journal.records
 
 
 def test_one_that_falls_back_to_something_else_than_was_said_does_not_pass(site):
@@ -103,7 +103,7 @@ def test_one_that_falls_back_to_something_else_than_was_said_does_not_pass(site)
 
     site.meanwhile[30.0] = otherwise
     refused, _ = attempt(site)
-    assert "fell back to 8, and 12 was said" in refused
+    assert "fell back to 8, not to 12 as configured" in refused
     # neither ours nor what was said: it is taken for a person's and left
     assert site.device.register == Decimal(8)
     site.device.register = Decimal(32)
@@ -118,7 +118,7 @@ def test_one_that_falls_back_sooner_than_it_is_told_again_does_not_pass(site):
         else site.device.register,
     )
     refused, _ = attempt(site)
-    assert "fell back after 15.0 s already, and is told every 30 s only" in refused
+    assert "fell back after 15.0 s, but its watchdog is refreshed only every 30 s" in refused
 
 
 def test_a_guard_ends_the_waiting(site):
@@ -137,27 +137,27 @@ def test_what_it_was_seen_to_fall_back_to_is_ours_and_given_back_after_a_death(s
     attempt(site)
     begin = site.truth.at
     site.journal.save(Transaction(events=[event(order(start=begin, lasts=400.0))]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.register == Decimal("-1.5")
     site.die()
     site.truth.at += 100.0
     site.device.live()
     assert site.device.register == Decimal(8)
     site.start()
-    asyncio.run(site.keeper.recover())
+    asyncio.run(site.controller.recover())
     assert site.journal.history(0, 1e12)[-1].state is OrderState.ABORTED
 
 
 def test_the_watchdog_is_called_off_for_a_person_too_or_it_would_fall_back_over_their_value(site):
     site.start()
     site.journal.save(Transaction(events=[event(order(start=0.0, lasts=400.0))]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.timeout == 60
     site.device.register = Decimal(21)
     site.truth.at = 10.0
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     site.truth.at = 300.0
     site.device.live()
     assert site.device.register == Decimal(21)
-    assert not site.journal.rows
+    assert not site.journal.records
     site.device.register = Decimal(32)

@@ -9,14 +9,14 @@ from decimal import Decimal
 import pytest
 
 from agent.control.hold import Holder
-from agent.control.hold_record import Dog
+from agent.control.hold_record import WatchdogTarget
 from agent.control.point_access import Standing
-from agent.control.releaser import Alone
+from agent.control.releaser import ReleaserDependencies
 from agent.control.setpoint import Setpoint
 from tests.contract.control.pretend import BEGIN, PLACE, Site
 
 SOCKETS = [replace(PLACE, point=name, at=f"holding/{n}/uint16") for n, name in enumerate("ab")]
-DOG = Dog(replace(PLACE, point="timeout", at="holding/9/uint16"), Decimal(60), 30.0)
+DOG = WatchdogTarget(replace(PLACE, point="timeout", at="holding/9/uint16"), Decimal(60), 30.0)
 
 
 class Register:
@@ -38,7 +38,7 @@ def test_it_is_left_as_it_was_once_both_are_given_back_and_not_before(first):
     site = Site(array=False)
     site.start()
     cells = {place.at: Decimal(32) for place in SOCKETS} | {DOG.place.at: Decimal(0)}
-    alone = Alone(
+    alone = ReleaserDependencies(
         site.truth.moment, lambda place, _: Register(cells, place.at), site.save, site.note
     )
     holder = Holder(site.journal, alone)
@@ -48,7 +48,7 @@ def test_it_is_left_as_it_was_once_both_are_given_back_and_not_before(first):
         for place in SOCKETS:
             end, zero = BEGIN + 600, Decimal(0)
             want = Setpoint(place.point, "one", place, None, Decimal(6), None, end, 600.0, zero,
-                        dog=DOG)  # fmt: skip
+                        watchdog=DOG)  # fmt: skip
             rows.append((await holder.begin(want, Register(cells, place.at), None), place))
         rows = rows[::-1] if first else rows
         for n, (row, place) in enumerate(rows):

@@ -66,7 +66,7 @@ def test_another_key_of_the_role_forbids_it_before_it_comes_and_a_neighbour_does
     members = MEMBERS | {other.kid: Member(other.key, other.name, role)}
     rev = claims("dr-revoke+jwt", iss=other.name, iat=NOW, rev=[{"jti": LATER}])
     raw = other.sign("dr-revoke+jwt", rev)
-    asyncio.run(bench.desk.take(verify(raw, known(now=NOW, members=members))))
+    asyncio.run(bench.orders.take(verify(raw, known(now=NOW, members=members))))
     grant = {**STANDS, "iss": NAMES[role], "role": role, "occ": "H84G7ZWYRD6Z1GQ", "jti": LATER}
     assert bench.take(signed("dr-grant+jwt", role, **grant))["revoked"] is hits
 
@@ -98,7 +98,7 @@ def test_a_key_that_is_in_no_list_is_taken_back_by_those_who_may_and_by_nobody_e
 
     def said(by: str):
         raw = signed("dr-revoke+jwt", by, iss=NAMES[by], iat=NOW, ver=1, rev=[{"kid": kid}])
-        asyncio.run(bench.desk.take(verify(raw, gone)))
+        asyncio.run(bench.orders.take(verify(raw, gone)))
 
     said("boiler_operator")
     assert ordered(bench) == "SCHEDULED"
@@ -139,9 +139,9 @@ def test_an_order_takes_no_place_of_another_that_has_its_number(bench):
 
 def test_a_cancellation_before_its_order_ends_only_what_its_sender_could_end(bench):
     council_grants(bench)
-    fits = bench.site.keeper.fits
+    fits = bench.site.controller.controls
     other = bench.another("charger", require=("boiler_operator",))
-    bench.site.keeper.fits = fits | {"charger": other}
+    bench.site.controller.controls = fits | {"charger": other}
     stop = {"act": "cancel", "val": ..., "unit": ..., "dur": ..., "ref": "0192-not-yet-here"}
     stop |= {"tgt": ["boiler-offset", "charger"]}
     answer = bench.take(bench.order("boiler_operator", cmd=stop))["targets"]

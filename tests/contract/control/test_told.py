@@ -25,14 +25,14 @@ def steering(site: Site, place: str | None) -> Steering:
     config = SimpleNamespace(
         controls={"it": SimpleNamespace(point="boiler/offset")}, devices=devices
     )
-    return Steering(config, site.keeper, Orders(site.keeper, site.read), None)
+    return Steering(config, site.controller, Orders(site.controller, site.read), None)
 
 
 def holding(kind: LossRule = LossRule.SHIFT, lasts: float = 600.0) -> Site:
     site = Site(agreed(kind))
     site.start()
     site.journal.save(Transaction(events=[event(order(start=0.0, lasts=lasts, value="-1.5"))]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.slots[13] is not None
     return site
 
@@ -48,7 +48,7 @@ def test_a_hold_is_told_with_the_time_it_has_left_until_it_is_given_back():
     site.truth.at = 240.0
     assert steering(site, "B1").holds()[0]["left"] == 360
     site.truth.at = 600.0
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert steering(site, "B1").holds() == []
     site.close()
 
@@ -70,10 +70,10 @@ def test_what_is_held_in_a_dwelling_is_told_to_nobody():
 def test_a_failsafe_that_ends_with_the_centres_next_word_has_no_end():
     site = Site(agreed(LossRule.LIMIT))
     site.start()
-    site.keeper.heard()
+    site.controller.heard()
     for at in (0.0, 60.0, 121.0, 200.0):
         site.truth.at = at
-        asyncio.run(site.keeper.tend("it"))
+        asyncio.run(site.controller.tend("it"))
     assert [(one["until"], one["left"]) for one in steering(site, "B1").holds()] == [(None, None)]
     site.close()
 
@@ -81,13 +81,13 @@ def test_a_failsafe_that_ends_with_the_centres_next_word_has_no_end():
 def test_what_is_not_given_back_of_a_control_that_is_gone_is_listed_all_the_same():
     site = holding()
     site.truth.reachable = False
-    site.keeper.fits = {}
-    asyncio.run(site.keeper.strangers())
+    site.controller.controls = {}
+    asyncio.run(site.controller.release_unconfigured())
     found = calls.held(steering(site, "B1"))["it"]
     assert (found["state"], found["value"]) == ("being given back", "-1.5")
-    assert found["alarm"] == "not given back yet: silent"
+    assert found["alarm"] == "not released yet: silent"
     site.truth.reachable, site.truth.at = True, 60.0
-    asyncio.run(site.keeper.strangers())
+    asyncio.run(site.controller.release_unconfigured())
     assert not calls.held(steering(site, "B1"))
     site.close()
 
@@ -99,9 +99,9 @@ def test_what_becomes_of_an_order_is_told_also_where_its_control_is_gone(place):
     site.start()
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
     here = steering(site, place)
-    site.keeper.fits, here.config.controls = {}, {}
+    site.controller.controls, here.config.controls = {}, {}
     site.journal.key_of = lambda _: None
-    asyncio.run(site.keeper.strangers())
+    asyncio.run(site.controller.release_unconfigured())
     assert [one["code"] for one in here.outcomes().values()] == (["E_ASSET"] if place else [])
     site.close()
 
@@ -129,18 +129,18 @@ def test_what_becomes_of_no_order_is_told_also_where_its_control_is_gone(what, p
     site = Site(agreed(LossRule.LIMIT if what == "failsafe" else LossRule.SHIFT))
     site.start()
     if what == "test":
-        asyncio.run(site.keeper.test("it", unheard))
+        asyncio.run(site.controller.test("it", unheard))
     else:
         site.device.slots[13] = None if what else Decimal(-2)
-        asyncio.run(site.keeper.recover())
-        asyncio.run(site.keeper.tend("it"))
+        asyncio.run(site.controller.recover())
+        asyncio.run(site.controller.tend("it"))
     here = steering(site, place)
     before = list(here.outcomes().values())
-    site.keeper.fits, here.config.controls = {}, {}
+    site.controller.controls, here.config.controls = {}, {}
     site.journal.key_of = lambda _: None
-    asyncio.run(site.keeper.strangers())
+    asyncio.run(site.controller.release_unconfigured())
     site.die()
-    here.keeper = site.start()
+    here.controller = site.start()
     told = list(here.outcomes().values())
     assert {one["jti"] for one in told} == ({what} if place else set())
     assert told[: len(before)] == before
@@ -165,7 +165,7 @@ def test_what_was_found_without_an_order_is_told_as_the_schema_has_it():
     site = Site()
     site.start()
     site.device.slots[13] = Decimal(-2)
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     (told,) = steering(site, "B1").outcomes().values()
     assert (told["jti"], told["state"]) == ("", "ABORTED")
     schema = json.loads(SCHEMA.read_text())["properties"]["directory"]["properties"]["outcomes"]
@@ -179,7 +179,7 @@ def test_a_begin_tells_what_stood_in_a_register_before_for_whoever_replaces_the_
     site = Site(array=array)
     site.start()
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     told = {one["state"]: one for one in steering(site, "B1").outcomes().values()}
     assert told["STARTED"].get("pre") == pre
     site.close()

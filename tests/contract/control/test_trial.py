@@ -36,7 +36,7 @@ def attempt(site, meanwhile=None):
         if meanwhile is not None:
             meanwhile(words)
 
-    return asyncio.run(site.keeper.test("it", say))
+    return asyncio.run(site.controller.test("it", say))
 
 
 def test_it_is_applied_and_given_back_twice_the_second_time_from_the_disk(site):
@@ -85,7 +85,7 @@ def test_what_is_in_the_way_is_said_and_nothing_is_written(site, way, why):
 def test_what_is_held_is_not_tested(site):
     site.journal.save(Transaction(memos=[(site.fit.key, replace(memo(site), tested="v1"))]))
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     with pytest.raises(Refused, match="is held now"):
         attempt(site)
     assert site.device.slots[13] == Decimal("-1.5")
@@ -93,7 +93,7 @@ def test_what_is_held_is_not_tested(site):
 
 def test_somebody_else_who_writes_there_meanwhile_is_noticed(site):
     def meanwhile(words):
-        if "once more" in words:
+        if "from the journal alone" in words:
             site.device.slots[16] = Decimal(5)
 
     with pytest.raises(Refused, match="who else writes there"):
@@ -107,10 +107,10 @@ def test_a_device_that_goes_during_the_test_is_given_back_when_it_returns(site):
         if "read back" in words:
             site.truth.reachable = False
 
-    with pytest.raises(Refused, match="is not given back"):
+    with pytest.raises(Refused, match="is not released"):
         attempt(site, meanwhile)
     assert site.device.slots[13] is not None
     site.truth.reachable, site.truth.at = True, 100.0
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.slots[13] is None
     assert not memo(site).tested

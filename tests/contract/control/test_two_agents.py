@@ -35,9 +35,9 @@ async def run(sites, events, fatal, lasts=500.0):
                     site.start()
                     if first:
                         site.journal.save(Transaction(events=[one]))
-                    await site.keeper.recover()
+                    await site.controller.recover()
                 elif back[site] is None:
-                    await site.keeper.tend("it")
+                    await site.controller.tend("it")
             except Crash:
                 site.die()
                 back[site] = truth.at + 20.0
@@ -75,8 +75,8 @@ def test_cut_between_every_two_steps_of_both_all_is_given_back():
             cuts += one.steps.fatal == -1
             late = {value for at, value in seen.items() if at > 210.0 + BOUND}
             assert late == {None}, fatal
-            assert not one.journal.rows, fatal
-            assert not other.journal.rows, fatal
+            assert not one.journal.records, fatal
+            assert not other.journal.records, fatal
             # at its start an agent sweeps the slot that its test found free: sooner is no harm
             found = [it for it in one.findings + other.findings if "None was written" not in it]
             assert not found, fatal

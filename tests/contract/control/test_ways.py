@@ -45,7 +45,7 @@ def steering(bench: Bench, place: str | None) -> Steering:
     device = SimpleNamespace(place=place)
     control = SimpleNamespace(point="boiler/offset")
     config = SimpleNamespace(controls={"boiler-offset": control}, devices={"boiler": device})
-    return Steering(config, bench.site.keeper, bench.desk, None)
+    return Steering(config, bench.site.controller, bench.orders, None)
 
 
 @pytest.mark.parametrize("word", ["https", "folder"])
@@ -60,7 +60,7 @@ def test_an_order_arrives_and_the_platform_holds_what_became_of_it(
         answers = []
 
         async def take(raw: bytes) -> None:
-            answers.append(await bench.desk.take(bench.verified(raw)))
+            answers.append(await bench.orders.take(bench.verified(raw)))
 
         async with side(word, tmp_path) as far, house(tmp_path) as at:
             at.outbox.directory = steering(bench, place).outcomes
@@ -68,10 +68,10 @@ def test_an_order_arrives_and_the_platform_holds_what_became_of_it(
             async with serving(at, far.kind, far.settings, station):
                 put_down(far, tmp_path, bench.order(jti="0192-by-any-way"))
                 await at.until(lambda: bool(answers))
-                await bench.site.keeper.tend("boiler-offset")
+                await bench.site.controller.tend("boiler-offset")
                 assert bench.site.device.slots[13] == Decimal("-1.5")
                 bench.site.truth.at = 600.0
-                await bench.site.keeper.tend("boiler-offset")
+                await bench.site.controller.tend("boiler-offset")
                 assert bench.site.device.slots[13] is None
                 await at.read()
                 await at.settled()
@@ -87,5 +87,5 @@ def test_an_order_arrives_and_the_platform_holds_what_became_of_it(
         assert [one["state"] for one in found] == bench.states
         assert found[-1]["state"] == "COMPLETED"
         assert {one["jti"] for one in found} == {"0192-by-any-way"}
-        assert found[-1]["words"] == "given back, confirmed"
+        assert found[-1]["words"] == "released, confirmed"
     bench.site.close()

@@ -38,13 +38,13 @@ class Site:
         reception, who = self.here.reception, self.here.who
         self.own = Key.of(who.signing_key.public_key())
         reception.witness = Member(self.own, who.gateway, WITNESS) if witnessed else None
-        reception.seats["dr-grant+jwt"] = self.bench.desk.take
+        reception.seats["dr-grant+jwt"] = self.bench.orders.take
         self.trust = SimpleNamespace(witnessed=witnessed)
         self.house = SimpleNamespace(
             config=SimpleNamespace(
                 trust=self.trust, building=SimpleNamespace(shared_accounts=("installer",))
             ),
-            clock=self.here.clock, identity=who, steering=self.bench.desk,
+            clock=self.here.clock, identity=who, steering=self.bench.orders,
             reception_open=lambda: reception, accept=reception.accept,
             audit=self.here.reception.audit,
         )  # fmt: skip
@@ -81,9 +81,11 @@ def test_what_one_records_and_another_confirms_stands_for_the_residents(site):
     site.here.believed()
     shown = asyncio.run(trust_api.trust_show(site.house, Caller("dupont", vote_api)))["list"]
     assert shown["left_out"] == []  # our own key is in no list, and counts by the configuration
-    site.bench.site.keeper.journal.silence(site.own.kid)  # the configuration forbids it meanwhile
+    site.bench.site.controller.journal.silence(
+        site.own.kid
+    )  # the configuration forbids it meanwhile
     assert site.order()["code"] == "E_REVOKED(residents_council)"
-    site.bench.site.keeper.journal.silence(None)
+    site.bench.site.controller.journal.silence(None)
     assert site.order()["state"] == "SCHEDULED"
 
 

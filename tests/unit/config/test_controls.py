@@ -45,11 +45,17 @@ def load_with(profile, folder):
 def test_the_watchdog_that_the_profile_names_is_told_at_half_its_time(tmp_path):
     """Rule H23."""
     config = load_with("keba-p30", tmp_path)
-    dog = fits(config)["wallbox-limit"].dog
+    dog = fits(config)["wallbox-limit"].watchdog
     assert (dog.place.point, dog.word, dog.pause) == ("failsafe_timeout", Decimal(60), 30)
     assert dog.fallback.point == "failsafe_current"
     assert dog.place.device == "wallbox"
     assert config.controls["wallbox-limit"].device_watchdog.timeout == 60
+
+
+def test_a_passed_test_counts_after_an_upgrade_whatever_the_classes_are_called_now(tmp_path):
+    """Rule H22."""
+    control = fits(load_with("keba-p30", tmp_path))["wallbox-limit"]
+    assert control.fingerprint == "0f57ede4be7738a3"
 
 
 def test_a_profile_without_a_watchdog_gives_nothing_back(tmp_path):

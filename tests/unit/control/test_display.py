@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.control.display import Display, telling
+from agent.control.display import Display, display_values
 from agent.control.hold_record import HoldRecord
 from agent.control.records import Transaction
 from agent.errors import WriteRefused
@@ -22,7 +22,7 @@ class Points:
     def __init__(self):
         self.log, self.silent, self.refuses = [], False, ""
 
-    def plug(self, place, slot):
+    def access(self, place, slot):
         points = self
 
         class Plug:
@@ -36,8 +36,8 @@ class Points:
 
 def shown(display, points, row, at):
     truth = Truth(at=at)
-    said = telling(row, event(order()) if row else None, truth.moment())
-    asyncio.run(display.show(points.plug, row, said, at))
+    said = display_values(row, event(order()) if row else None, truth.moment())
+    asyncio.run(display.show(points.access, row, said, at))
     log, points.log = points.log, []
     return log
 
@@ -84,13 +84,13 @@ def test_after_a_reload_the_points_of_the_new_configuration_are_told():
             told.append((self.place.point, value))
 
     hand = site.hand
-    site.keeper.world.plug = lambda place, slot: (
+    site.controller.dependencies.access = lambda place, slot: (
         hand(place, slot) if place == PLACE else Point(place)
     )
     for word in ("old", "new"):
         fit = replace(site.fit, shown={"active": replace(PLACE, point=word)})
-        site.keeper.fits = {"it": fit}
-        asyncio.run(site.keeper.tend("it"))
+        site.controller.controls = {"it": fit}
+        asyncio.run(site.controller.tend("it"))
     assert told == [("old", None), ("new", None)]
     site.close()
 
@@ -98,16 +98,16 @@ def test_after_a_reload_the_points_of_the_new_configuration_are_told():
 def test_an_agent_that_ends_takes_back_what_it_has_told():
     site, points = Site(), Points()
     site.start()
-    keeper, plug = site.keeper, site.hand
-    keeper.fits = {"it": replace(site.fit, shown={"active": PLACES["active"]})}
-    keeper.world.plug = lambda place, slot: (
-        points.plug(place, slot) if place.point == "active" else plug(place, slot)
+    controller, access = site.controller, site.hand
+    controller.controls = {"it": replace(site.fit, shown={"active": PLACES["active"]})}
+    controller.dependencies.access = lambda place, slot: (
+        points.access(place, slot) if place.point == "active" else access(place, slot)
     )
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
-    asyncio.run(keeper.tend("it"))
+    asyncio.run(controller.tend("it"))
     assert points.log[-1] == ("active", 13, 1)
-    keeper.closing = True
-    asyncio.run(keeper.let_go("the agent was stopped", ["it"]))
+    controller.closing = True
+    asyncio.run(controller.release_controls("the agent was stopped", ["it"]))
     assert site.device.slots[13] is None
     assert points.log[-1] == ("active", 13, None)
     site.close()

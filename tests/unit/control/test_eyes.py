@@ -64,14 +64,14 @@ def test_a_value_that_cannot_be_holds_no_guard_up(stairs, raw, seen):
     assert stairs.look() == (None if seen is None else Decimal(seen))
     no = tripped((STAIRWELL,), stairs.eyes.seen)
     assert (no is None) == (seen is not None)
-    assert no is None or "which cannot be" in no.words
+    assert no is None or "which is not plausible" in no.reason
 
 
 def test_a_bad_value_holds_no_guard_up_and_the_guard_says_why_it_is_bad(stairs):
     stairs.says["temp"] = None
     stairs.detail = "the object is in MWh, and `unit` says kWh"
     no = tripped((STAIRWELL,), stairs.eyes.seen)
-    assert no.words == f"stairwell has no valid value: {stairs.detail}"
+    assert no.reason == f"stairwell has no valid value: {stairs.detail}"
 
 
 def test_a_sensor_that_says_the_very_same_for_a_day_is_stuck_until_it_moves(stairs):
@@ -81,7 +81,7 @@ def test_a_sensor_that_says_the_very_same_for_a_day_is_stuck_until_it_moves(stai
         assert stairs.look() == Decimal("20.1")
         stairs.look("fan")
     stairs.at += 60
-    assert "stuck" in tripped((STAIRWELL,), stairs.eyes.seen).words
+    assert "stuck" in tripped((STAIRWELL,), stairs.eyes.seen).reason
     assert stairs.look("fan") == 1  # a switch may stand still for ever
     stairs.says["temp"] = 200
     assert stairs.look() == Decimal("20.0")

@@ -52,22 +52,22 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
         "rendu à un moment tiré au sort dans les 15 min avant la fin",
         "ordres d'urgence admis",
         "stairwell : au moins 18 °C",
-        "franchi : tout est rendu, et repos de 2 h",
-        "un capteur muet, trop ancien, bloqué ou invraisemblable : de même",
+        "si un garde-fou est franchi : tout est rendu, et repos de 2 h",
+        "de même si un capteur est muet, bloqué ou invraisemblable, ou sa valeur trop ancienne",
         "syndic ou bailleur conseil syndical (vote de l'assemblée)",
     ):
         assert words in french
     for words in (
         "offset: −2 to 1 K",
-        "2 h at a time at most, 2 times a day, a rest of 2 h between two",
+        "at most 2 h at a time, 2 times a day, a rest of 2 h between two",
         "only at these hours: Mon-Fri 06:00-22:00",
         "only from 10-15 to 04-15 (month-day)",
-        "known 10 min before",
+        "announced 10 min before",
         "in steps of 0.5 K a minute",
-        "given back at a moment drawn from the last 15 min",
+        "released at a moment drawn at random from the last 15 min",
         "emergency orders are taken",
         "stairwell: 18 °C at least",
-        "tripped: all is given back, and a rest of 2 h",
+        "if a guard trips: everything is released, and a rest of 2 h",
         "building manager residents council",
     ):
         assert words in english
@@ -75,19 +75,19 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
 
 def test_it_says_how_to_stop_it_what_each_loss_means_and_what_risk_stays():
     french, english = printed()
-    assert "le point boiler/dr-inhibit dans la GTB" in french
+    assert "le point boiler/dr-inhibit de la GTB" in french
     assert "gardien control opt-out boiler-offset" in french
     assert "la valeur RESTE" in french
     assert "the value STAYS until a person clears it" in english
-    assert "given back within 2 min of the return" in english
+    assert "released at most 2 min after the return" in english
 
 
 def test_of_a_register_it_says_whose_hand_cannot_be_seen():
     """Rule H33."""
     french, english = printed(restore="preimage")
-    assert "une personne qui règle exactement notre valeur" in french
-    assert "a person who sets exactly our value, or within the very moment of the write" in english
-    assert "exactly our value" not in printed()[1]
+    assert "une personne qui règle exactement sa valeur" in french
+    assert "a person who sets exactly its value, or who acts at the moment of the write" in english
+    assert "exactly its value" not in printed()[1]
 
 
 @pytest.mark.parametrize(
@@ -107,23 +107,23 @@ def test_a_limit_says_its_failsafe_and_what_gives_back_when_the_gateway_is_gone(
         "failsafe": {"value": "10"},
     }
     french, english = printed(modality=limit, restore="preimage", guards=[], device_watchdog=dog)
-    assert "centre muet pendant 2 min : limite de repli 10 K, au moins 2 h" in french
-    assert "centre silent for 2 min: failsafe limit 10 K, 2 h at least" in english
+    assert "centre muet pendant 2 min : limite de repli 10 K, pendant au moins 2 h" in french
+    assert "centre silent for 2 min: failsafe limit 10 K, for at least 2 h" in english
     assert "capteur" not in french  # nothing guards it
     assert words in english
     # a register has no priorities: the one thing that cannot be seen there is said
-    assert "sets exactly our value" in english
+    assert "sets exactly its value" in english
 
 
 def test_what_is_switched_says_its_rests_and_a_limit_without_a_heartbeat_falls_back_to_nothing():
     pause = {"action": "pause", "choices": ["0", "1"], "max_duration": "2h"}
     french, english = printed(modality=pause)
     assert "au moins 5 min à la fois, puis au moins 5 min de repos" in french
-    assert "5 min at a time at least, and 5 min of rest after it at least" in english
+    assert "at least 5 min at a time, then a rest of at least 5 min" in english
     files = {"value": "10", "heartbeat": "0s"}
     limit = {"action": "limit", "min": "6", "max": "32", "max_duration": "4h", "failsafe": files}
     _, english = printed(modality=limit)
-    assert "centre silent: the order in force ends when it was said to" in english
+    assert "centre silent: the order in force ends as planned" in english
 
 
 def test_the_page_bears_a_version_that_changes_with_what_is_agreed_and_with_nothing_else():
@@ -144,7 +144,7 @@ def told(state: OrderState, at: float, **over) -> Outcome:
 
 
 def test_a_sentence_says_when_how_far_who_asked_on_what_ground_and_that_it_was_given_back():
-    ended = {"seen": "lowest stairwell 18.4 °C", "words": "given back, confirmed"}
+    ended = {"seen": "lowest stairwell 18.4 °C", "words": "released, confirmed"}
     said = sentences(
         [
             told(OrderState.RECEIVED, -60),
@@ -159,8 +159,8 @@ def test_a_sentence_says_when_how_far_who_asked_on_what_ground_and_that_it_was_g
     assert said == [
         (
             "2026-11-23 18:02–19:31 boiler-offset: −1.5 K, asked by Métropole, on the vote AG of"
-            " 2026-05-12, lowest stairwell 18.4 °C, 400 W before and 150 W after, given"
-            " back, confirmed"
+            " 2026-05-12, lowest stairwell 18.4 °C, 400 W before and 150 W after, "
+            "released, confirmed"
         )
     ]
 
