@@ -125,10 +125,10 @@ class Listener:
         if self.watched[self.turn]:
             self.watched[self.turn] -= 1
 
-    def blame(self, address: str, how: How) -> None:
+    def blame(self, address: str, disturbance: How) -> None:
         """Note what somebody did."""
         if address in self._broke or len(self._broke) < MOST:
-            self._broke[address] = how
+            self._broke[address] = disturbance
         if address == self.turn or address in self.watched or len(self.watched) < MOST:
             self.watched[address] = TURNS
 
@@ -196,7 +196,7 @@ class _Device:
     """monotonic: when its last turn ended"""
 
     @property
-    def disturbed(self) -> int:
+    def disturbed_turns(self) -> int:
         """In how many of its last turns."""
         return sum(turn is True for turn in self.turns)
 
@@ -222,30 +222,36 @@ class Disturbed:
         device.noisy.append(turn.noisy)
         device.asked = now
         day = self._day(wall)
-        for who, how in turn.broke.items():
-            if who in self._devices or len(self._devices) < MOST:
-                self._count(self._devices.setdefault(who, _Device()), how, day, now)
-        long_ago = [who for who, one in self._devices.items() if now - one.heard_of > FORGOTTEN]
-        for who in long_ago:
-            del self._devices[who]
-            self.suspects.discard(who)
+        for disturber, how in turn.broke.items():
+            if disturber in self._devices or len(self._devices) < MOST:
+                self._count(self._devices.setdefault(disturber, _Device()), how, day, now)
+        forgotten = [
+            disturber
+            for disturber, device in self._devices.items()
+            if now - device.heard_of > FORGOTTEN
+        ]
+        for disturber in forgotten:
+            del self._devices[disturber]
+            self.suspects.discard(disturber)
         device.loud = turn.loud and address in turn.broke
         if device.loud:
             self._loud = now
         harmed = address in turn.broke and (turn.loud or not answered)
-        if harmed and self.names(address):
+        if harmed and self.disturbs(address):
             device.rest = min(LONGEST_REST, max(REST, 2 * device.rest))
         elif answered and not harmed:
             device.rest = 0.0
-        for who in {address, *turn.broke} & self._devices.keys():
-            suspected = self._devices[who].loud or self._devices[who].disturbed >= LAST
-            (self.suspects.add if suspected else self.suspects.discard)(who)
+        for disturber in {address, *turn.broke} & self._devices.keys():
+            suspected = (
+                self._devices[disturber].loud or self._devices[disturber].disturbed_turns >= LAST
+            )
+            (self.suspects.add if suspected else self.suspects.discard)(disturber)
 
-    def _count(self, device: _Device, how: How, day: str, now: float) -> None:
+    def _count(self, device: _Device, disturbance: How, day: str, now: float) -> None:
         device.heard_of = now
         if not device.turns:
             device.turns.append(None)
-        device.how = how
+        device.how = disturbance
         if device.turns[-1]:
             return
         device.turns[-1] = True
@@ -282,26 +288,26 @@ class Disturbed:
         device = self._devices.get(address)
         return device.rest if device else 0.0
 
-    def names(self, address: str) -> bool:
+    def disturbs(self, address: str) -> bool:
         """Whether it disturbs the line."""
-        return address in self._named()
+        return address in self._disturbing()
 
     def named(self, wall: float) -> Iterator[tuple[str, How, int]]:
         """Who disturbs the line, what it did last, and in how many turns today."""
         day = self._day(wall)
-        for who in self._named():
-            device = self._devices[who]
-            yield who, device.how, device.today if device.day == day else 0
+        for address in self._disturbing():
+            device = self._devices[address]
+            yield address, device.how, device.today if device.day == day else 0
 
     def _day(self, wall: float) -> str:
         return f"{datetime.fromtimestamp(wall, self._zone):%Y-%m-%d}"
 
-    def _named(self) -> list[str]:
-        bad = {who: device.disturbed for who, device in self._devices.items()}
-        certain = {who for who, times in bad.items() if times >= NAMED}
+    def _disturbing(self) -> list[str]:
+        bad = {address: device.disturbed_turns for address, device in self._devices.items()}
+        certain = {address for address, times in bad.items() if times >= NAMED}
         if sum(times > 0 for times in bad.values()) > max(1, len(bad) // 3):
             return []  # not even one that says its name: two at once may say that of a third
-        enough = sum(bad[who] for who in certain) >= FEW * sum(bad.values())
+        enough = sum(bad[address] for address in certain) >= FEW * sum(bad.values())
         return sorted(certain) if enough else []
 
     def noisy(self) -> tuple[int, int]:
@@ -314,4 +320,4 @@ class Disturbed:
         bad = sum(any(device.noisy) or any(list(device.turns)[-RECENT:]) for device in asked)
         again = sum(sum(device.noisy) > 1 for device in asked)
         few = bad <= max(1, len(asked) // 3) and again < AGAIN
-        return (0 if few or self._named() else bad), len(asked)
+        return (0 if few or self._disturbing() else bad), len(asked)

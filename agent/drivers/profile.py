@@ -92,7 +92,9 @@ def profiles() -> tuple[str, ...]:
 def profile(name: str) -> Profile:
     """Load one profile, once. Raises KeyError if there is none of that name."""
     text = text_of(name)
-    return mannered(TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text)))
+    return with_manners(
+        TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text))
+    )
 
 
 def text_of(name: str) -> str:
@@ -102,13 +104,13 @@ def text_of(name: str) -> str:
     return (FOLDER / f"{name}{SUFFIX}").read_text(encoding="utf-8")
 
 
-def mannered(made: Profile) -> Profile:
+def with_manners(made: Profile) -> Profile:
     """The profile with its manners behind every `at`, as its driver reads them."""
     if not made.manners:
         return made
 
-    def told(offer: Offer) -> Offer:
+    def with_manners_added(offer: Offer) -> Offer:
         return replace(offer, at=f"{offer.at} {made.manners}")
 
-    points = {quantity: told(offer) for quantity, offer in made.points.items()}
-    return replace(made, points=points, serial=made.serial and told(made.serial))
+    points = {quantity: with_manners_added(offer) for quantity, offer in made.points.items()}
+    return replace(made, points=points, serial=made.serial and with_manners_added(made.serial))

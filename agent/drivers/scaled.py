@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 EXACT = Context(prec=40, traps=[Inexact])
 
 
-def raw(point: Point, value: Decimal) -> Decimal:
+def to_raw(point: Point, value: Decimal) -> Decimal:
     """What a driver writes so that the point says `value`. Raises Refused where nothing does."""
     try:
         return EXACT.divide(value, point.scale)
     except Inexact:
-        what = f"{value} {point.unit} is no exact multiple of its scale, {point.scale}"
-        raise Refused(f"{point.device}/{point.name}: {what}") from None
+        reason = f"{value} {point.unit} is no exact multiple of its scale, {point.scale}"
+        raise Refused(f"{point.device}/{point.name}: {reason}") from None
 
 
-def said(point: Point, raw_value: Decimal) -> Decimal:
+def from_raw(point: Point, raw_value: Decimal) -> Decimal:
     """What the point says when its device holds `raw_value`, in the point's unit."""
     return EXACT.multiply(raw_value, point.scale)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.drivers.scaled import raw, said
+from agent.drivers.scaled import from_raw, to_raw
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -33,12 +33,12 @@ class DeviceWatchdog:
         return float(self.timeout) / 2
 
     @property
-    def word(self) -> Decimal:
+    def raw_timeout(self) -> Decimal:
         """What the driver writes to `point`."""
-        return raw(self.point, self.timeout)
+        return to_raw(self.point, self.timeout)
 
     def on(self, held: Decimal) -> bool:
         """Whether it watches, by the raw value that stands in `point`: 0 turns it off, and what is
         longer than we say would give back later than we promise.
         """
-        return 0 < said(self.point, held) <= self.timeout
+        return 0 < from_raw(self.point, held) <= self.timeout

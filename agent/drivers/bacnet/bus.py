@@ -84,13 +84,13 @@ class Bacnet:
             if self.settings.cov and _followed(point, ref):
                 self.following.follow(of.instance, ref)
         known = self._known(of.instance, refs)
-        said = ""
+        failure = ""
         if known is None:
-            known, said = await self._ask(of, refs)
+            known, failure = await self._ask(of, refs)
         now = clock.seconds()
         return [
-            Sample(point, now, why=Why.SILENT, detail=said)
-            if said and (ref not in known or not self.own.knows(of.instance, ref))
+            Sample(point, now, why=Why.SILENT, detail=failure)
+            if failure and (ref not in known or not self.own.knows(of.instance, ref))
             else sample(
                 point,
                 now,
@@ -105,21 +105,23 @@ class Bacnet:
         """What devices told us by themselves, if that is all that is wanted."""
         if self.own.due(instance, refs, clock.monotonic()):
             return None
-        found: dict[Ref, Content] = {}
+        contents: dict[Ref, Content] = {}
         for ref in refs:
-            said = self.following.known(instance, ref) if ref.property == PRESENT_VALUE else None
-            if said is None:
+            notified = (
+                self.following.known(instance, ref) if ref.property == PRESENT_VALUE else None
+            )
+            if notified is None:
                 return None
-            found[ref] = said[PRESENT_VALUE]
-            if STATUS_FLAGS in said:
-                found[Ref(ref.object, STATUS_FLAGS)] = said[STATUS_FLAGS]
-        return found
+            contents[ref] = notified[PRESENT_VALUE]
+            if STATUS_FLAGS in notified:
+                contents[Ref(ref.object, STATUS_FLAGS)] = notified[STATUS_FLAGS]
+        return contents
 
     async def _ask(
         self, of: notation.BacnetAddress, refs: Sequence[Ref]
     ) -> tuple[dict[Ref, Content], str]:
         """Read; with what was not answered comes the reason."""
-        found: dict[Ref, Content] = {}
+        contents: dict[Ref, Content] = {}
         due = self.own.due(of.instance, refs, clock.monotonic())
         async with self._turns.setdefault(of.instance, asyncio.Lock()):
             try:
@@ -127,16 +129,16 @@ class Bacnet:
                 async with peer.turn:
                     wanted = _with_flags(refs)
                     wanted = _with_own(wanted, due) if due else wanted
-                    await reading.read(self.wire, peer, wanted, found)
+                    await reading.read(self.wire, peer, wanted, contents)
             except NotAnsweredError as error:
                 self.directory.forget(of.instance)
                 self.following.silent(of.instance)
-                self.own.take(of.instance, found, clock.monotonic())
+                self.own.take(of.instance, contents, clock.monotonic())
                 self.own.ask_again(of.instance)
-                return found, str(error)
-        self.own.take(of.instance, found, clock.monotonic())
-        self.following.read(of.instance, found)
-        return found, ""
+                return contents, str(error)
+        self.own.take(of.instance, contents, clock.monotonic())
+        self.following.read(of.instance, contents)
+        return contents, ""
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
         """Write into one of our slots, or NULL; see `agent.drivers.base.Writes`."""
@@ -157,19 +159,19 @@ class Bacnet:
     def health(self) -> dict[str, Any]:
         """How the line is beyond its devices, for `status`."""
         followed, bbmd = self.following.health(), self.wire.registration
-        said: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
-        said["words"] = (
+        figures: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
+        figures["words"] = (
             f"{followed['followed']} values come by change, {followed['refused']} refused and read"
             f" instead, {followed['waiting']} not subscribed yet"
         )
         if bbmd not in {"", "registered"}:
-            said["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"
-        return said
+            figures["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"
+        return figures
 
-    def _announced(self, address: Address, said: IAm) -> None:
-        self.directory.announced(address, said)
-        self.following.announced(said)
-        self.scan.announced(address, said)
+    def _announced(self, address: Address, i_am: IAm) -> None:
+        self.directory.announced(address, i_am)
+        self.following.announced(i_am)
+        self.scan.announced(address, i_am)
 
 
 def _followed(point: Point, ref: Ref) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.clock import monotonic
 from agent.drivers.bacnet import notation, reading, services
 from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PRIORITY_ARRAY, type_name
-from agent.drivers.bacnet.reading import one
+from agent.drivers.bacnet.reading import read_property
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import (
     DOUBLE,
@@ -92,14 +92,14 @@ class Commands:
         instance = notation.address(point.address).instance
         due = self.own.due(instance, [ref], monotonic())
         if due:
-            found: reading.Contents = {}
+            contents: reading.Contents = {}
             try:
                 peer = await self._peer(point)
                 async with peer.turn:
-                    await reading.read(self.wire, peer, due, found)
+                    await reading.read(self.wire, peer, due, contents)
             except NotAnsweredError as error:
                 raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
-            self.own.take(instance, found, monotonic())
+            self.own.take(instance, contents, monotonic())
         if fault := self.own.conversion(instance, ref, point).fault:
             raise Refused(f"{point.device}/{point.name} is not written: {fault}")
 
@@ -109,14 +109,14 @@ class Commands:
         try:
             peer = await self._peer(point)
             async with peer.turn:
-                array = await one(self.wire, peer, Ref(ref.object, PRIORITY_ARRAY))
+                array = await read_property(self.wire, peer, Ref(ref.object, PRIORITY_ARRAY))
         except NotAnsweredError as error:
             raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
         if isinstance(array, Refusal) or len(array) != PRIORITIES:
-            words = (
-                array.words if isinstance(array, Refusal) else "its priority array is not 16 long"
+            reason = (
+                array.reason if isinstance(array, Refusal) else "its priority array is not 16 long"
             )
-            raise WriteRefused(f"{point.device}/{point.name} is not commandable: {words}")
+            raise WriteRefused(f"{point.device}/{point.name} is not commandable: {reason}")
         standing = {n: _value(item) for n, item in enumerate(array, 1) if item is not None}
         return PointSlots(
             ours={slot: standing.pop(slot, None) for slot in self.slots.ours},
@@ -133,14 +133,14 @@ class Commands:
         return [entry for point in points for entry in await self._sweep(point)]
 
     async def _sweep(self, point: Point) -> list[Swept]:
-        found: list[Swept] = []
+        swept: list[Swept] = []
         try:
             held = await self.held(point)
             for slot, value in held.ours.items():
                 if value is not None:
                     await self.write(point, None, slot)
                     left = (await self.held(point)).ours[slot]
-                    found.append(
+                    swept.append(
                         Swept(
                             point,
                             slot,
@@ -150,8 +150,8 @@ class Commands:
                         )
                     )
         except WriteRefused as error:
-            found.append(Swept(point, None, None, empty=False, detail=str(error)))
-        return found
+            swept.append(Swept(point, None, None, empty=False, detail=str(error)))
+        return swept
 
     async def _peer(self, point: Point) -> Peer:
         of = notation.address(point.address)
@@ -191,5 +191,5 @@ def _floating(kind: int, value: Decimal) -> bytes:
 def _value(item: Item) -> Value:
     """A slot's value; what cannot be read is in somebody's slot all the same."""
     if isinstance(item, Refusal):
-        return item.words
+        return item.reason
     return str(item) if isinstance(item, ObjectId) or item is None else item

@@ -155,7 +155,7 @@ class OwnProperties:
     def ask_again(self, instance: int) -> None:
         """A device was silent: another program or controller may be there when it answers."""
         known = self._known.get(instance, {})
-        known.update({ref: _Entry(one.value, one.refused, 0.0) for ref, one in known.items()})
+        known.update({ref: _Entry(entry.value, entry.refused, 0.0) for ref, entry in known.items()})
 
     def conversion(self, instance: int, ref: Ref, point: Point) -> Conversion:
         """What becomes of a number of this property, as the point is configured."""
@@ -165,8 +165,8 @@ class OwnProperties:
         entries = {own.property: known[own] for own in own_refs(ref)}
         scale, units = entries.get(SCALE), entries.get(UNITS)
         if scale is not None and scale.refused:
-            words = f"the object's scale could not be read ({scale.refused})"
-            return Conversion(fault=f"{words}: its count is no value without it")
+            problem = f"the object's scale could not be read ({scale.refused})"
+            return Conversion(fault=f"{problem}: its count is no value without it")
         if units is None:
             return Conversion()
         made = convert(
@@ -183,10 +183,10 @@ class OwnProperties:
 def _number(content: Content) -> tuple[Decimal | None, str]:
     """The number of a property, or why it is not known."""
     if isinstance(content, Refusal):
-        return None, content.words
+        return None, content.reason
     item = content[0] if len(content) == 1 else None
     if isinstance(item, Refusal):
-        return None, item.words
+        return None, item.reason
     return (item, "") if isinstance(item, Decimal) else (None, "not a number")
 
 
@@ -211,9 +211,9 @@ def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Co
         # right before gardien read the object's scale, and still: the count × the point's scale
         return Conversion(note=f"the object's scale {own} is applied by itself now: {better}")
     if own != 1 and point.scale != 1:
-        words = f"the object's scale {own} is applied by itself, and `scale` says {point.scale}"
+        problem = f"the object's scale {own} is applied by itself, and `scale` says {point.scale}"
         ratio = "a transformer's ratio must be set in the controller"
-        return Conversion(own, fault=f"{words}: {better} ({ratio})")
+        return Conversion(own, fault=f"{problem}: {better} ({ratio})")
     return Conversion(own, fault=_mismatch(point, units))
 
 
@@ -237,9 +237,9 @@ def _by_hand(point: Point, units: int, own: Decimal) -> Conversion:
         if ratio is None and ENGINEERING_UNITS.get(units) is None:
             if own == 1:
                 return Conversion(note=note)
-            words = f"the object is in {unit_name(units)} and has a scale of its own, {own}"
+            problem = f"the object is in {unit_name(units)} and has a scale of its own, {own}"
             unclear = f"whether `scale` contains that is not known: set the object to {point.unit}"
-            return Conversion(own, fault=f"{words}; {unclear} in the controller")
+            return Conversion(own, fault=f"{problem}; {unclear} in the controller")
         if ratio is not None and abs(scale / ratio - 1) <= ROUNDED:
             return Conversion(own, note=note)
         if ratio is not None and abs(scale / (ratio * Fraction(own)) - 1) <= ROUNDED:
@@ -272,16 +272,16 @@ def _unit(point: Point, units: int | None) -> str:
 def _mismatch(point: Point, units: int | None) -> str:
     """Why the object's unit is not the configured one, and what to do."""
     assert units is not None
-    words = f"the object is in {unit_name(units)}, and `unit` says {point.unit}"
+    problem = f"the object is in {unit_name(units)}, and `unit` says {point.unit}"
     ours, ratio, wanted = ENGINEERING_UNITS.get(units), _ratio(point, units), spoken(point.unit)
     if ours is None:
         what = f"set the object to {wanted or 'no-units'} in the controller"
         if units not in SHIFTED:
             what += f", or write as `scale` how many {wanted} one of it is"
-        return f"{words}; gardien does not convert that: {what}"
+        return f"{problem}; gardien does not convert that: {what}"
     if ratio is None:
-        return f"{words}: is it the right object? if so, write `unit: {ours}`"
+        return f"{problem}: is it the right object? if so, write `unit: {ours}`"
     if factor(ours, point.unit) is None:
-        return f"{words}: write `scale: {float(ratio):.7g}`"
+        return f"{problem}: write `scale: {float(ratio):.7g}`"
     correction = "" if point.scale == 1 else ", and `scale` only for a correction (transformers)"
-    return f"{words}: write `unit: {ours}`{correction}"
+    return f"{problem}: write `unit: {ours}`{correction}"

@@ -52,7 +52,7 @@ class Subscription:
     asked: float = float("-inf")
     heard: float = float("-inf")
     """monotonic: the last word of its value, notified or read"""
-    said: Mapping[int, Content] | None = None
+    values: Mapping[int, Content] | None = None
     refused: str = ""
 
 
@@ -63,7 +63,7 @@ class Following:
         self.wire, self.directory, self.lifetime = wire, directory, lifetime
         self.notifications = 0
         self._subscriptions: dict[int, dict[ObjectId, Subscription]] = {}
-        self._keepers: dict[int, asyncio.Task[None]] = {}
+        self._renewals: dict[int, asyncio.Task[None]] = {}
         self._woken: dict[int, asyncio.Event] = {}
 
     def follow(self, instance: int, ref: Ref) -> None:
@@ -72,68 +72,74 @@ class Following:
         if ref.object not in mine:
             mine[ref.object] = Subscription(ref.object)
             self._woken.setdefault(instance, asyncio.Event()).set()
-        if instance not in self._keepers:
-            self._keepers[instance] = asyncio.create_task(self._keep(instance))
+        if instance not in self._renewals:
+            self._renewals[instance] = asyncio.create_task(self._keep(instance))
 
     def known(self, instance: int, ref: Ref) -> Mapping[int, Content] | None:
         """What it last said of an object, if that may still be believed."""
-        found = self._subscriptions.get(instance, {}).get(ref.object)
+        subscription = self._subscriptions.get(instance, {}).get(ref.object)
         now = monotonic()
-        if found is None or now > found.until or now - found.heard > BELIEVED:
+        if subscription is None or now > subscription.until or now - subscription.heard > BELIEVED:
             return None
-        return found.said
+        return subscription.values
 
     def read(self, instance: int, contents: Mapping[Ref, Content]) -> None:
         """Take what was read from a device as the latest word on what is followed."""
-        for of, found in self._subscriptions.get(instance, {}).items():
+        for of, subscription in self._subscriptions.get(instance, {}).items():
             value = contents.get(Ref(of, PRESENT_VALUE))
             if value is not None:
                 flags = contents.get(Ref(of, STATUS_FLAGS), Refusal("not read"))
-                found.said = {PRESENT_VALUE: value, STATUS_FLAGS: flags}
-                found.heard = now = monotonic()
-                if now > found.until and not found.refused:
-                    found.due = 0.0  # it is there, and does not tell us yet
+                subscription.values = {PRESENT_VALUE: value, STATUS_FLAGS: flags}
+                subscription.heard = now = monotonic()
+                if now > subscription.until and not subscription.refused:
+                    subscription.due = 0.0  # it is there, and does not tell us yet
                     self._woken[instance].set()
 
     def silent(self, instance: int) -> None:
         """It does not answer: believe nothing any more, and leave it alone until it does."""
-        for found in self._subscriptions.get(instance, {}).values():
-            found.heard, found.until = float("-inf"), 0.0
+        for subscription in self._subscriptions.get(instance, {}).values():
+            subscription.heard, subscription.until = float("-inf"), 0.0
 
-    def notified(self, source: Address, said: Notification) -> bool:
+    def notified(self, source: Address, notification: Notification) -> bool:
         """Take a notification; False where we did not ask for it."""
-        found = self._subscriptions.get(said.device, {}).get(said.object)
-        peer = self.directory.peers.get(said.device)
+        subscription = self._subscriptions.get(notification.device, {}).get(notification.object)
+        peer = self.directory.peers.get(notification.device)
         if (
-            found is None
-            or said.process != PROCESS
+            subscription is None
+            or notification.process != PROCESS
             or peer is None
             or station(peer.address) != station(source)
         ):
             return False
-        if PRESENT_VALUE in said.values:
+        if PRESENT_VALUE in notification.values:
             self.notifications += 1
-            found.said, found.heard = said.values, monotonic()
+            subscription.values, subscription.heard = notification.values, monotonic()
         return True
 
-    def announced(self, said: IAm) -> None:
+    def announced(self, i_am: IAm) -> None:
         """A device says that it is there; if it has just started it has forgotten us."""
-        for found in self._subscriptions.get(said.instance, {}).values():
-            if not found.refused:
-                found.due = 0.0
-        if said.instance in self._woken:
-            self._woken[said.instance].set()
+        for subscription in self._subscriptions.get(i_am.instance, {}).values():
+            if not subscription.refused:
+                subscription.due = 0.0
+        if i_am.instance in self._woken:
+            self._woken[i_am.instance].set()
 
     def health(self) -> dict[str, int]:
         """How many objects are followed, and how many are only read because the device refused."""
         now, every = (
             monotonic(),
-            [one for mine in self._subscriptions.values() for one in mine.values()],
+            [
+                subscription
+                for mine in self._subscriptions.values()
+                for subscription in mine.values()
+            ],
         )
         return {
-            "followed": sum(one.until > now for one in every),
-            "refused": sum(bool(one.refused) for one in every),
-            "waiting": sum(not one.refused and one.until <= now for one in every),
+            "followed": sum(subscription.until > now for subscription in every),
+            "refused": sum(bool(subscription.refused) for subscription in every),
+            "waiting": sum(
+                not subscription.refused and subscription.until <= now for subscription in every
+            ),
             "notifications": self.notifications,
         }
 
@@ -142,36 +148,44 @@ class Following:
         mine, woken = self._subscriptions[instance], self._woken[instance]
         while True:
             woken.clear()
-            found = min(mine.values(), key=lambda one: max(one.due, one.asked + PAUSE))
+            subscription = min(
+                mine.values(), key=lambda candidate: max(candidate.due, candidate.asked + PAUSE)
+            )
             try:
-                async with asyncio.timeout(max(found.due, found.asked + PAUSE) - monotonic()):
+                async with asyncio.timeout(
+                    max(subscription.due, subscription.asked + PAUSE) - monotonic()
+                ):
                     await woken.wait()
                 continue
             except TimeoutError:
                 pass
             try:
-                await self._subscribe(instance, found)
+                await self._subscribe(instance, subscription)
             except LinkLost:
                 return  # the next read says so
 
-    async def _subscribe(self, instance: int, found: Subscription) -> None:
+    async def _subscribe(self, instance: int, subscription: Subscription) -> None:
         now, peer = monotonic(), self.directory.peers.get(instance)
         if peer is None:  # a read finds it first, in its own time
-            found.due = now + BELIEVED
+            subscription.due = now + BELIEVED
             return
-        found.asked = now
-        asked = services.subscribe(PROCESS, found.object, int(self.lifetime))
+        subscription.asked = now
+        asked = services.subscribe(PROCESS, subscription.object, int(self.lifetime))
         try:
             async with peer.turn:
                 await self.wire.ask(peer.address, services.SUBSCRIBE_COV, asked)
         except DeniedError as error:
-            found.refused, found.until, found.due = str(error), 0.0, now + AGAIN
+            subscription.refused, subscription.until, subscription.due = (
+                str(error),
+                0.0,
+                now + AGAIN,
+            )
         except NotAnsweredError:
-            found.due = now + BELIEVED
+            subscription.due = now + BELIEVED
         else:
-            found.refused = ""
-            found.until, found.due = now + self.lifetime, now + self.lifetime / 2
+            subscription.refused = ""
+            subscription.until, subscription.due = now + self.lifetime, now + self.lifetime / 2
 
     async def close(self) -> None:
         """Follow nothing any more; devices forget us by themselves."""
-        await end(self._keepers.values())
+        await end(self._renewals.values())

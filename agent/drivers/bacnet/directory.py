@@ -9,7 +9,7 @@ from bacpypes3.pdu import Address
 
 from agent.drivers.bacnet import services
 from agent.drivers.bacnet.names import DEVICE, MAX_APDU, UNKNOWN_OBJECT
-from agent.drivers.bacnet.reading import Peer, one
+from agent.drivers.bacnet.reading import Peer, read_property
 from agent.drivers.bacnet.services import IAm, Ref
 from agent.drivers.bacnet.tags import ObjectId, Refusal
 from agent.drivers.bacnet.wire import NotAnsweredError
@@ -49,11 +49,11 @@ class Directory:
         """It does not answer: look for it anew next time, for its address may have changed."""
         self.peers.pop(instance, None)
 
-    def announced(self, address: Address, said: IAm) -> None:
+    def announced(self, address: Address, i_am: IAm) -> None:
         """Take an I-Am."""
-        waiting = self._wanted.get(said.instance)
+        waiting = self._wanted.get(i_am.instance)
         if waiting is not None and not waiting.done():
-            waiting.set_result((address, said))
+            waiting.set_result((address, i_am))
 
     def peer(self, instance: int, address: Address, max_apdu: int) -> Peer:
         """A device at an address; those of one remote network take turns."""
@@ -66,7 +66,7 @@ class Directory:
         peer = self.peer(where.instance, Address(where.station), 0)
         ref = Ref(ObjectId(DEVICE, where.instance), MAX_APDU)
         async with peer.turn:
-            content = await one(self.wire, peer, ref)
+            content = await read_property(self.wire, peer, ref)
         if isinstance(content, Refusal) and content.code == UNKNOWN_OBJECT:
             raise NotAnsweredError(f"at {where.station} is another device, not {where.instance}")
         try:
@@ -76,16 +76,16 @@ class Directory:
         return peer
 
     async def _look_for(self, instance: int) -> Peer:
-        found = self._wanted.get(instance)
-        if found is None:
-            found = self._wanted[instance] = asyncio.get_running_loop().create_future()
+        waiting = self._wanted.get(instance)
+        if waiting is None:
+            waiting = self._wanted[instance] = asyncio.get_running_loop().create_future()
         try:
             for _ in range(ASKED):
                 await self.who_is(instance, instance)
                 try:
                     async with asyncio.timeout(self.wire.timeout / ASKED):
-                        address, said = await asyncio.shield(found)
-                        return self.peer(instance, address, said.max_apdu)
+                        address, i_am = await asyncio.shield(waiting)
+                        return self.peer(instance, address, i_am.max_apdu)
                 except TimeoutError:
                     continue
         finally:

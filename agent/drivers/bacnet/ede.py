@@ -56,8 +56,11 @@ def read(text: str, name: str) -> list[Found]:
     if not devices:
         raise Refused(f"{name}: no object in it; is it an EDE file, and the one with the objects?")
     taken: set[str] = set()
-    found = [_found(one, names.get(one, ""), devices[one], taken) for one in sorted(devices)]
-    return [_warned(found[0], wrong), *found[1:]]
+    entries = [
+        _device_entry(device, names.get(device, ""), devices[device], taken)
+        for device in sorted(devices)
+    ]
+    return [_warned(entries[0], wrong), *entries[1:]]
 
 
 def _headed(text: str, name: str) -> tuple[dict[str, int], Iterable[tuple[int, Sequence[str]]]]:
@@ -66,7 +69,7 @@ def _headed(text: str, name: str) -> tuple[dict[str, int], Iterable[tuple[int, S
     rows = iter(enumerate(csv.reader(text.splitlines(), delimiter=separator), 1))
     for _, row in rows:
         columns = {_heading(cell): at for at, cell in enumerate(row)}
-        if all(one in columns for one in NEEDED):
+        if all(heading in columns for heading in NEEDED):
             return columns, _objects(rows)
     raise Refused(
         f"{name}: no line of headings (# keyname; device obj.-instance; object-name; object-type;"
@@ -103,7 +106,7 @@ def _whole(cell: str, most: int) -> int | None:
     return int(cell) if cell.isdecimal() and cell.isascii() and int(cell) <= most else None
 
 
-def _found(device: int, name: str, things: Sequence[Thing], taken: set[str]) -> Found:
+def _device_entry(device: int, name: str, things: Sequence[Thing], taken: set[str]) -> Found:
     made, doubts = points(things)
     rest = len(things) - len(made)
     return Found(
@@ -115,8 +118,8 @@ def _found(device: int, name: str, things: Sequence[Thing], taken: set[str]) -> 
     )
 
 
-def _warned(found: Found, wrong: Sequence[str]) -> Found:
+def _warned(entry: Found, wrong: Sequence[str]) -> Found:
     if not wrong:
-        return found
-    words = f"not understood and left out: {', '.join(wrong[:10])}"
-    return Found(found.name, found.entry, found.about, (words, *found.warnings))
+        return entry
+    warning = f"not understood and left out: {', '.join(wrong[:10])}"
+    return Found(entry.name, entry.entry, entry.about, (warning, *entry.warnings))

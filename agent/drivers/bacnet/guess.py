@@ -26,7 +26,7 @@ VALUES = frozenset(
 )  # fmt: skip
 """objects that have a number as their value"""
 
-WORDS: tuple[tuple[str, str], ...] = (
+NAME_PATTERNS: tuple[tuple[str, str], ...] = (
     ("temp.supply", r"supply|flow temp|depart|vorlauf|\bvl\b|aller"),
     ("temp.return", r"return|retour|rucklauf|\brl\b"),
     ("elec.exp", r"elec.*(export|inject)|export.*elec|lieferung|einspeis"),
@@ -76,13 +76,15 @@ def channel_of(thing: Thing) -> str | None:
         known = channels().get(channel)
         if known and factor(unit, known.unit) is not None:
             return channel
-    return next((name for one, name in ONLY.items() if factor(unit, one) is not None), None)
+    return next(
+        (name for unit_alone, name in ONLY.items() if factor(unit, unit_alone) is not None), None
+    )
 
 
 def _named(thing: Thing) -> list[str]:
     """The channels that its name and description suggest, whatever its unit is."""
     text = plain_words(f"{thing.name} {thing.description}")
-    return [channel for channel, words in WORDS if re.search(words, text)]
+    return [channel for channel, pattern in NAME_PATTERNS if re.search(pattern, text)]
 
 
 def plain_words(text: str) -> str:
@@ -96,9 +98,9 @@ def slug(text: str, otherwise: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain_words(text)).strip("-")[:48] or otherwise
 
 
-def name_of(said: str, instance: int, taken: set[str]) -> str:
+def name_of(reported: str, instance: int, taken: set[str]) -> str:
     """A name for a device that fits the configuration, unlike those taken; then it is taken."""
-    plain = slug(said, f"bacnet-{instance}")
+    plain = slug(reported, f"bacnet-{instance}")
     name = plain if plain not in taken else f"{plain}-{instance}"
     taken.add(name)
     return name

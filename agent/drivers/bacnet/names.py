@@ -122,6 +122,6 @@ def unit_name(number: int) -> str:
     return spoken(ours)
 
 
-def word(words: tuple[str, ...], code: int) -> str:
+def reason_text(texts: tuple[str, ...], code: int) -> str:
     """A reason of a rejection or abortion in words."""
-    return words[code] if code < len(words) else f"reason {code}"
+    return texts[code] if code < len(texts) else f"reason {code}"

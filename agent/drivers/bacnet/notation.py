@@ -34,8 +34,8 @@ class BacnetAddress(NamedTuple):
 
 def address(written: str) -> BacnetAddress:
     """Read `1201`, `1201@10.0.0.7` or `1201@2001:12`. Raises ValueError."""
-    found = ADDRESS.fullmatch(written)
-    if not found or int(found["instance"]) > LAST_INSTANCE:
+    match = ADDRESS.fullmatch(written)
+    if not match or int(match["instance"]) > LAST_INSTANCE:
         raise ValueError(
             _(
                 '"{written}" is no BACnet device: its instance number, 0 to'
@@ -46,13 +46,13 @@ def address(written: str) -> BacnetAddress:
                 last_instance=LAST_INSTANCE,
             )
         )
-    return BacnetAddress(int(found["instance"]), found["where"] or "")
+    return BacnetAddress(int(match["instance"]), match["where"] or "")
 
 
 def at(written: str) -> Ref:
     """Read `analog-input,1` or `accumulator,3/scale` or `2,7/87[13]`. Raises ValueError."""
-    found = AT.fullmatch(written)
-    if not found:
+    match = AT.fullmatch(written)
+    if not match:
         raise ValueError(
             _(
                 '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; another'
@@ -60,8 +60,8 @@ def at(written: str) -> Ref:
                 written=written,
             )
         )
-    kind = _number(found["type"], OBJECTS, "object type")
-    instance, index = int(found["instance"]), found["index"]
+    kind = _number(match["type"], OBJECTS, "object type")
+    instance, index = int(match["instance"]), match["index"]
     if kind > 1023 or instance > LAST_INSTANCE:  # noqa: PLR2004 -- ten bits and twenty-two
         raise ValueError(
             _(
@@ -71,7 +71,7 @@ def at(written: str) -> Ref:
             )
         )
     prop = (
-        _number(found["property"], PROPERTIES, "property") if found["property"] else PRESENT_VALUE
+        _number(match["property"], PROPERTIES, "property") if match["property"] else PRESENT_VALUE
     )
     return Ref(ObjectId(kind, instance), prop, None if index is None else int(index))
 

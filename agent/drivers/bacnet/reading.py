@@ -39,20 +39,20 @@ class Peer:
     """one request at a time; devices behind one router share it, for they share a slow line"""
 
 
-async def read(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
+async def read(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], contents: Contents) -> None:
     """Read properties of one device into `found`; a Refusal stands for each that cannot be had.
 
     Raises NotAnsweredError at the first request without an answer, with what came before it in
     `found`; LinkLost.
     """
     for chunk in chunks(refs, min(peer.room, MAX_APDU) - HEADER):
-        await _chunk(wire, peer, chunk, found)
+        await _chunk(wire, peer, chunk, contents)
 
 
-async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
+async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], contents: Contents) -> None:
     if not peer.multiple or len(refs) == 1:
         for ref in refs:
-            found[ref] = await one(wire, peer, ref)
+            contents[ref] = await read_property(wire, peer, ref)
         return
     try:
         data = await wire.ask(peer.address, services.READ_MULTIPLE, services.read_multiple(refs))
@@ -60,10 +60,10 @@ async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Conte
     except (GarbledError, DeniedError) as error:
         _learn(peer, refs, error)
         half = (len(refs) + 1) // 2
-        await _chunk(wire, peer, refs[:half], found)
-        await _chunk(wire, peer, refs[half:], found)
+        await _chunk(wire, peer, refs[:half], contents)
+        await _chunk(wire, peer, refs[half:], contents)
     else:
-        found.update((ref, answer.get(ref, MISSING)) for ref in refs)
+        contents.update((ref, answer.get(ref, MISSING)) for ref in refs)
 
 
 MISSING = Refusal("left out of the answer")
@@ -79,7 +79,7 @@ def _learn(peer: Peer, refs: Sequence[Ref], error: GarbledError | DeniedError) -
         peer.room = max(SMALLEST, min(peer.room, size(refs)) // 2 + HEADER)
 
 
-async def one(wire: BacnetPort, peer: Peer, ref: Ref) -> Content:
+async def read_property(wire: BacnetPort, peer: Peer, ref: Ref) -> Content:
     """Read one property by the service that every device has. Raises NotAnsweredError."""
     try:
         data = await wire.ask(peer.address, services.READ, services.read(ref))

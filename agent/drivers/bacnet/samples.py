@@ -48,12 +48,12 @@ def sample(
 
 def _value(content: Content) -> tuple[Decimal | str, str | None]:
     if isinstance(content, Refusal):
-        return "", content.words
+        return "", content.reason
     if len(content) != 1:
         return "", f"{len(content)} values where one was expected"
     item = content[0]
     if isinstance(item, Refusal):
-        return "", item.words
+        return "", item.reason
     if item is None:
         return "", "no value (NULL)"
     if isinstance(item, ObjectId):

@@ -111,8 +111,8 @@ def who_is(first: int, last: int) -> bytes:
 
 def read_answer(data: bytes, asked: Ref) -> Content:
     """What a ReadProperty answer says. Raises GarbledError, also where it answers another."""
-    found = tags(data)
-    at = _Place(found)
+    parsed = tags(data)
+    at = _TagReader(parsed)
     ref, content = _property(at, object_of(at.next()), 1, 2, 3)
     if ref != asked:
         raise GarbledError("answer to another request")
@@ -121,29 +121,29 @@ def read_answer(data: bytes, asked: Ref) -> Content:
 
 def read_multiple_answer(data: bytes) -> dict[Ref, Content]:
     """What a ReadPropertyMultiple answer says, by what it speaks of. Raises GarbledError."""
-    at, found = _Place(tags(data)), {}
+    at, contents = _TagReader(tags(data)), {}
     while not at.ended:
         of = object_of(at.next())
         at.expect(OPEN, 1)
         while not at.closes(1):
             ref, content = _property(at, of, 2, 3, 4, error=5)
-            found[ref] = content
+            contents[ref] = content
         at.expect(CLOSE, 1)
-    return found
+    return contents
 
 
 def i_am(data: bytes) -> IAm:
     """What an I-Am says. Raises GarbledError."""
-    found = tags(data)
-    if len(found) < len(IAm._fields):
+    values = tags(data)
+    if len(values) < len(IAm._fields):
         raise GarbledError("an I-Am of fewer than four values")
-    device = object_of(found[0])
-    return IAm(device.instance, *(number_of(tag) for tag in found[1:4]))
+    device = object_of(values[0])
+    return IAm(device.instance, *(number_of(tag) for tag in values[1:4]))
 
 
 def notification(data: bytes) -> Notification:
     """What a COV notification says (13.1). Raises GarbledError."""
-    at = _Place(tags(data))
+    at = _TagReader(tags(data))
     process, device, of = number_of(at.next()), object_of(at.next()), object_of(at.next())
     number_of(at.next())  # seconds that remain: we renew by our own clock
     at.expect(OPEN, 4)
@@ -159,32 +159,32 @@ def notification(data: bytes) -> Notification:
 def error(data: bytes) -> Refusal:
     """Why a device refused: class and code as the Error PDU says (21, Error)."""
     try:
-        found = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
-        code = found[1]
+        numbers = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
+        code = numbers[1]
     except (GarbledError, IndexError):
         return Refusal("refused, in words that make no sense")
-    return Refusal(ERRORS.get(code, f"error {code} of class {found[0]}"), code)
+    return Refusal(ERRORS.get(code, f"error {code} of class {numbers[0]}"), code)
 
 
-class _Place:
+class _TagReader:
     """A place in a list of tags; moving on from its end raises GarbledError."""
 
-    def __init__(self, found: Sequence[Tag]) -> None:
-        self.found, self.index = found, 0
+    def __init__(self, tag_list: Sequence[Tag]) -> None:
+        self.tags, self.index = tag_list, 0
 
     @property
     def ended(self) -> bool:
-        return self.index >= len(self.found)
+        return self.index >= len(self.tags)
 
     def next(self) -> Tag:
         if self.ended:
             raise GarbledError("an answer is cut short")
         self.index += 1
-        return self.found[self.index - 1]
+        return self.tags[self.index - 1]
 
     def at(self, number: int) -> bool:
         """Whether a context value of this number comes next."""
-        tag = None if self.ended else self.found[self.index]
+        tag = None if self.ended else self.tags[self.index]
         return (
             tag is not None
             and tag.context
@@ -212,17 +212,17 @@ class _Place:
         while depth:
             kind = self.next().kind
             depth += 1 if kind == OPEN else -1 if kind == CLOSE else 0
-        return self.found[start : self.index - 1]
+        return self.tags[start : self.index - 1]
 
     def _is(self, kind: int, number: int) -> bool:
         if self.ended:
             return False
-        tag = self.found[self.index]
+        tag = self.tags[self.index]
         return tag.kind == kind and tag.number == number
 
 
 def _property(  # noqa: PLR0913 -- the numbers that three services give the same four things
-    at: _Place, of: ObjectId, name: int, index: int, value: int, *, error: int = -1
+    at: _TagReader, of: ObjectId, name: int, index: int, value: int, *, error: int = -1
 ) -> tuple[Ref, Content]:
     if not at.at(name):
         raise GarbledError("a property was expected")
@@ -230,14 +230,14 @@ def _property(  # noqa: PLR0913 -- the numbers that three services give the same
     ref = Ref(of, number, number_of(at.next()) if at.at(index) else None)
     if at.opens(error):
         return ref, _refused(at.inside(error))
-    found = at.inside(value)
-    if number == SCALE and of.type == ACCUMULATOR and len(found) == 1:
-        return ref, (scale(found[0]),)
-    return ref, items(found)
+    value_tags = at.inside(value)
+    if number == SCALE and of.type == ACCUMULATOR and len(value_tags) == 1:
+        return ref, (scale(value_tags[0]),)
+    return ref, items(value_tags)
 
 
-def _refused(found: Sequence[Tag]) -> Refusal:
-    code = number_of(found[1]) if len(found) > 1 else 0
+def _refused(error_tags: Sequence[Tag]) -> Refusal:
+    code = number_of(error_tags[1]) if len(error_tags) > 1 else 0
     return Refusal(ERRORS.get(code, f"error {code}"), code)
 
 

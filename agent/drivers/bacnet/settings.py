@@ -27,10 +27,10 @@ def _own(written: str) -> str:
     if INTERFACE.fullmatch(written):
         return written
     try:
-        found = ipaddress.IPv4Interface(written)
+        interface = ipaddress.IPv4Interface(written)
     except ValueError:
-        found = None
-    if found is None or "/" not in written:
+        interface = None
+    if interface is None or "/" not in written:
         raise ValueError(
             _(
                 '"{written}" is neither an address with its network, such as'

@@ -41,7 +41,7 @@ class GarbledError(ValueError):
 class Refusal:
     """Why there is no value, in words for people, and the code of the device's error."""
 
-    words: str
+    reason: str
     code: int | None = None
 
 
@@ -70,7 +70,7 @@ class Tag(NamedTuple):
 
 def tags(data: bytes) -> list[Tag]:
     """Take bytes apart into tags. Raises GarbledError where one is cut short."""
-    found, at, end = [], 0, len(data)
+    parsed, at, end = [], 0, len(data)
     try:
         while at < end:
             first = data[at]
@@ -79,18 +79,18 @@ def tags(data: bytes) -> list[Tag]:
             if number == EXTENDED:
                 number, at = data[at], at + 1
             if context and length > LONG:
-                found.append(Tag(number, context, OPEN if length == OPENING else CLOSE, b"", 0))
+                parsed.append(Tag(number, context, OPEN if length == OPENING else CLOSE, b"", 0))
                 continue
             if length == LONG:
                 length, at = _long(data, at)
             size = 0 if number == BOOLEAN and not context else length
             if at + size > end:
                 raise GarbledError("a value is cut short")
-            found.append(Tag(number, context, VALUE, data[at : at + size], length))
+            parsed.append(Tag(number, context, VALUE, data[at : at + size], length))
             at += size
     except IndexError:
         raise GarbledError("a tag is cut short") from None
-    return found
+    return parsed
 
 
 def _long(data: bytes, at: int) -> tuple[int, int]:
@@ -207,8 +207,8 @@ def _part(number: int, width: int = 2, base: int = 0) -> str:
 
 
 def _object(tag: Tag) -> ObjectId:
-    (word,) = struct.unpack(">I", tag.data)
-    return ObjectId(word >> 22, word & 0x3FFFFF)
+    (packed,) = struct.unpack(">I", tag.data)
+    return ObjectId(packed >> 22, packed & 0x3FFFFF)
 
 
 READERS = {
@@ -228,11 +228,11 @@ READERS = {
 }
 
 
-def items(found: Sequence[Tag]) -> tuple[Item, ...]:
+def items(sequence: Sequence[Tag]) -> tuple[Item, ...]:
     """Each value of a list of tags; a constructed one counts as one that is not read."""
     made: list[Item] = []
     depth = 0
-    for tag in found:
+    for tag in sequence:
         if tag.kind == OPEN:
             depth += 1
         elif tag.kind == CLOSE:

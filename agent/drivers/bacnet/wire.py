@@ -39,7 +39,7 @@ from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
 from bacpypes3.settings import settings as bacpypes_settings
 
 from agent.drivers.bacnet import services
-from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, word
+from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, reason_text
 from agent.drivers.bacnet.tags import GarbledError, Refusal
 from agent.errors import LinkLost
 
@@ -75,7 +75,7 @@ class DeniedError(Exception):
     """The device refused a request."""
 
     def __init__(self, refusal: Refusal, *, whole: bool) -> None:
-        super().__init__(refusal.words)
+        super().__init__(refusal.reason)
         self.refusal = refusal
         self.whole = whole
         """the request as such was not liked (reject, abort), not what it named (error)"""
@@ -160,8 +160,8 @@ class BacnetPort:
         if not isinstance(self.link, ForeignLinkLayer):
             return ""
         status = self.link.bbmdRegistrationStatus
-        words = {0: "registered", -1: "no answer yet", -2: "not registered"}
-        return words.get(status, f"refused (code {status})")
+        texts = {0: "registered", -1: "no answer yet", -2: "not registered"}
+        return texts.get(status, f"refused (code {status})")
 
     async def ask(self, to: Address, service: int, data: bytes) -> bytes:
         """Send one request and give what its answer carries. Raises NotAnswered, Denied, and
@@ -282,7 +282,7 @@ def _contents(apdu: Any, service: int) -> bytes:
         raise DeniedError(services.aborted(int(apdu.apduAbortRejectReason)), whole=True)
     if isinstance(apdu, RejectPDU):
         reason = int(apdu.apduAbortRejectReason)
-        raise DeniedError(Refusal(word(REJECTS, reason), REJECTED - reason), whole=True)
+        raise DeniedError(Refusal(reason_text(REJECTS, reason), REJECTED - reason), whole=True)
     if isinstance(apdu, ErrorPDU):
         raise DeniedError(services.error(bytes(apdu.pduData)), whole=False)
     if apdu.apduService != service:

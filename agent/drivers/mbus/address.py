@@ -63,15 +63,15 @@ class MeterAddress(NamedTuple):
         if self.primary is not None:
             return telegram.address == self.primary
         wanted = (self.manufacturer, self.version, self.medium)
-        said = (telegram.manufacturer, telegram.version, telegram.medium)
-        same = all(w is None or w == s for w, s in zip(wanted, said, strict=True))
+        actual = (telegram.manufacturer, telegram.version, telegram.medium)
+        same = all(w is None or w == s for w, s in zip(wanted, actual, strict=True))
         return telegram.id == self.id and same
 
 
 def parse(text: str) -> MeterAddress:
     """Read an address as configured. Raises ValueError in words for the person who wrote it."""
-    if found := PRIMARY.fullmatch(text):
-        number = int(found[1])
+    if match := PRIMARY.fullmatch(text):
+        number = int(match[1])
         if number > LAST_PRIMARY:
             raise ValueError(
                 _(
@@ -80,10 +80,10 @@ def parse(text: str) -> MeterAddress:
                     last_primary=LAST_PRIMARY,
                 )
             )
-        return MeterAddress(number, input=_number(found[2]), baudrate=_baudrate(text, found[3]))
-    if not (found := SECONDARY.fullmatch(text)):
+        return MeterAddress(number, input=_number(match[2]), baudrate=_baudrate(text, match[3]))
+    if not (match := SECONDARY.fullmatch(text)):
         raise ValueError(_('"{text}" is no M-Bus address: write {hint}', text=text, hint=HINT))
-    digits = found[1].upper()
+    digits = match[1].upper()
     if WILD in digits:
         raise ValueError(
             _('"{text}": F stands for any digit: write the meter\'s own number', text=text)
@@ -91,12 +91,12 @@ def parse(text: str) -> MeterAddress:
     return MeterAddress(
         None,
         digits,
-        found[2],
-        int(found[3], 16) if found[3] else None,
-        int(found[4], 16) if found[4] else None,
-        found[5] or "",
-        _number(found[6]),
-        _baudrate(text, found[7]),
+        match[2],
+        int(match[3], 16) if match[3] else None,
+        int(match[4], 16) if match[4] else None,
+        match[5] or "",
+        _number(match[6]),
+        _baudrate(text, match[7]),
     )
 
 

@@ -62,11 +62,11 @@ class Mbus:
         address = addresses.parse(points[0].address)
         wanted = [registers.at(point.at, address.input) for point in points]
         began = monotonic()
-        readout = await self.master.readout(address, lambda said: _all_in(wanted, said))
+        readout = await self.master.readout(address, lambda telegrams: _all_in(wanted, telegrams))
         if readout.telegrams:
             self._answer_ms[points[0].address] = (monotonic() - began) * 1000
-            if said := registers.clock(readout.telegrams):
-                self._clocks[points[0].address] = said, readout.at
+            if meter_time := registers.clock(readout.telegrams):
+                self._clocks[points[0].address] = meter_time, readout.at
         else:
             self._failed[points[0].address] = self._failed.get(points[0].address, 0) + 1
         return [_sample(*pair, readout) for pair in zip(points, wanted, strict=True)]
@@ -74,23 +74,23 @@ class Mbus:
     def health(self) -> Mapping[str, Any]:
         """How the line is used since it was opened; see `agent.drivers.base.Watched`."""
         share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))
-        told: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
-        told["answer_ms"], told["failed"] = dict(self._answer_ms), dict(self._failed)
-        told["clocks"] = dict(self._clocks)
-        told["words"] = f"busy {share:.0%} of the time, head-room {1 - share:.0%}"
+        figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
+        figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
+        figures["clocks"] = dict(self._clocks)
+        figures["words"] = f"busy {share:.0%} of the time, head-room {1 - share:.0%}"
         if self._answer_ms:
-            slowest = max(self._answer_ms, key=lambda one: self._answer_ms[one])
-            told["words"] += f"; slowest: {slowest}, {self._answer_ms[slowest]:.0f} ms"
+            slowest = max(self._answer_ms, key=lambda address: self._answer_ms[address])
+            figures["words"] += f"; slowest: {slowest}, {self._answer_ms[slowest]:.0f} ms"
         if share > FULL and monotonic() - self._since > SURE_AFTER:
-            told["worry"] = f"busy {share:.0%} of the time: read something less often"
-        return told
+            figures["worry"] = f"busy {share:.0%} of the time: read something less often"
+        return figures
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the line; see `agent.drivers.base.Discovers`."""
-        async for found in scan(self.line, wish, self.listen):
+        async for step in scan(self.line, wish, self.listen):
             self.line.turn = ""
             self.master.begin_anew()
-            yield found
+            yield step
 
     def turn(self) -> Turn:
         """What was heard since, and whose it was; see `agent.drivers.base.Attributes`."""
@@ -132,10 +132,10 @@ class Mbus:
 
     async def seek(self) -> AsyncIterator[Found | Progress]:
         """Search all numbers without listening first: this line is ours, and is read meanwhile."""
-        async for found in scan(self.line, Wish(first=request.ANY_ID), 0.0):
+        async for step in scan(self.line, Wish(first=request.ANY_ID), 0.0):
             self.line.turn = ""
             self.master.begin_anew()
-            yield found
+            yield step
 
 
 class MbusSerial(Mbus):
@@ -164,8 +164,10 @@ class MbusTcp(Mbus):
             yield cls(wire, settings, settings.latency)
 
 
-def _all_in(wanted: Sequence[Register], said: Sequence[Telegram]) -> bool:
-    return all(one.quantity in registers.HEADER or one.of(said) for one in wanted)
+def _all_in(wanted: Sequence[Register], telegrams: Sequence[Telegram]) -> bool:
+    return all(
+        register.quantity in registers.HEADER or register.of(telegrams) for register in wanted
+    )
 
 
 def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:

@@ -80,15 +80,15 @@ def record(block: DataBlock, *, reverse: bool = False) -> MeterValue:
         return _no_record(MALFORMED, fault, sent)
     if dib[0] in (LAST, MORE):
         return _manufacturers(block)
-    front, coding, said = _front(dib, codes, text)
+    front, coding, vib_meaning = _front(dib, codes, text)
     content: Decimal | str | None = None
-    error: str | None = said.error or None
+    error: str | None = vib_meaning.error or None
     if error is None:
         try:
-            content = value(coding, sent[::-1] if reverse else sent, said, mark)
+            content = value(coding, sent[::-1] if reverse else sent, vib_meaning, mark)
         except NoValue as why:
             error = str(why)
-    return MeterValue(*front, content, said.modifiers, error, dib, vib, sent)
+    return MeterValue(*front, content, vib_meaning.modifiers, error, dib, vib, sent)
 
 
 Front = tuple[Function, int, int, int, str, str, str]
@@ -98,9 +98,13 @@ Front = tuple[Function, int, int, int, str, str, str]
 @lru_cache(maxsize=1024)
 def _front(dib: bytes, codes: bytes, text: str) -> tuple[Front, dibs.Coding, Meaning]:
     """What the head of a block says. Cached: meters repeat themselves."""
-    head, said = dibs.read(dib), meaning(codes, text)
+    head, vib_meaning = dibs.read(dib), meaning(codes, text)
     where = (head.function, head.storage, head.tariff, head.subunit)
-    return (*where, said.quantity, said.unit, said.vif_unit), head.coding, said
+    return (
+        (*where, vib_meaning.quantity, vib_meaning.unit, vib_meaning.vif_unit),
+        head.coding,
+        vib_meaning,
+    )
 
 
 def _manufacturers(block: DataBlock) -> MeterValue:

@@ -67,7 +67,7 @@ def status(code: int | None) -> str:
     """The status byte in words; its upper three bits are the manufacturer's."""
     if code is None:
         return "not told"
-    said = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
+    parts = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
     if code >> 5:
-        said.append(f"manufacturer's bits {code & 0xE0:02X}h")
-    return ", ".join(text for text in said if text) or "no error"
+        parts.append(f"manufacturer's bits {code & 0xE0:02X}h")
+    return ", ".join(text for text in parts if text) or "no error"

@@ -72,16 +72,18 @@ def _long(payload: bytes, *, msb_first: bool) -> Header:
     order: Literal["big", "little"] = "big" if msb_first else "little"
     number = payload[:4] if msb_first else payload[3::-1]
     code = int.from_bytes(payload[4:6], order)
-    word = int.from_bytes(payload[10:12], order)
+    configuration = int.from_bytes(payload[10:12], order)
     version, medium, access, status = payload[6:10]
-    return Header(manufacturer(code), number.hex().upper(), version, medium, access, status, word)
+    return Header(
+        manufacturer(code), number.hex().upper(), version, medium, access, status, configuration
+    )
 
 
 def _short(payload: bytes) -> Header:
     if len(payload) < _SHORT_LENGTH:
         raise MbusError(f"the header of 4 bytes is cut short after {len(payload)}")
-    word = int.from_bytes(payload[2:4], "little")
-    return Header(access=payload[0], status=payload[1], configuration=word)
+    configuration = int.from_bytes(payload[2:4], "little")
+    return Header(access=payload[0], status=payload[1], configuration=configuration)
 
 
 _FIXED_MEDIA = {0x0A: 0x03, 0x0B: 0x04, 0x0C: 0x06, 0x0D: 0x07, 0x0E: 0x08, 0x09: 0x0F}

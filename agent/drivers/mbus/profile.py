@@ -19,7 +19,7 @@ LONGEST_SPACING = 250
 """higher codes are parts of months"""
 
 
-def spelled(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
+def as_text(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
     """The list in words: `increments every 1 h: 12 13 -`.
 
     element: says one element of this coding, signed or not. What the first value belongs to stands
@@ -34,8 +34,8 @@ def spelled(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
         raise NoValue(f"a profile of {len(rest)} bytes is not made of its {coding.length}")
     mode = MODES[control >> 6]
     parts = (rest[at : at + coding.length] for at in range(0, len(rest), coding.length))
-    said = " ".join(element(coding, part, mode in SIGNED) for part in parts)
-    return f"{mode} every {_spacing(control >> 4 & 3, spacing)}: {said}"
+    elements = " ".join(element(coding, part, mode in SIGNED) for part in parts)
+    return f"{mode} every {_spacing(control >> 4 & 3, spacing)}: {elements}"
 
 
 def _spacing(unit: int, spacing: int) -> str:

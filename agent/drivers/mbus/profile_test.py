@@ -36,10 +36,10 @@ def frame(test: Mapping[str, Any]) -> bytes:
 
 def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
     """See `agent.drivers.base.Rehearses`."""
-    said, now, samples = [decode(frame(test))], seconds(), []
+    telegrams, now, samples = [decode(frame(test))], seconds(), []
     for point in points:
         try:
-            value = registers.value(registers.parse(point.at), said, point.unit)
+            value = registers.value(registers.parse(point.at), telegrams, point.unit)
             samples.append(Sample(point, now, value))
         except registers.Unfit as error:
             samples.append(Sample(point, now, why=Why.BAD, detail=str(error)))

@@ -75,7 +75,7 @@ class Register:
 
     def of(self, telegrams: Sequence[Telegram]) -> list[MeterValue]:
         """The records that are this register."""
-        return [one for telegram in telegrams for one in telegram.records if self._is(one)]
+        return [record for telegram in telegrams for record in telegram.records if self._is(record)]
 
     def _is(self, record: MeterValue) -> bool:
         if self.identity:
@@ -102,9 +102,9 @@ def parse(at: str) -> Register:
                 medium=medium,
             )
         )
-    if found := RAW.fullmatch(rest):
-        return Register("", medium, identity=bytes.fromhex(found[1]))
-    name, *words = rest.split("/")
+    if match := RAW.fullmatch(rest):
+        return Register("", medium, identity=bytes.fromhex(match[1]))
+    name, *parts = rest.split("/")
     quantity = quantities().get(name)
     if quantity is None:
         raise ValueError(
@@ -115,25 +115,25 @@ def parse(at: str) -> Register:
             )
         )
     register = Register(quantity, medium)
-    for word in words:
-        register = _with(register, word, at)
+    for part in parts:
+        register = _with(register, part, at)
     return register
 
 
-def _with(register: Register, word: str, at: str) -> Register:
-    if found := NUMBERED.fullmatch(word):
-        numbers: dict[str, Any] = {found[1]: int(found[2])}
+def _with(register: Register, part: str, at: str) -> Register:
+    if match := NUMBERED.fullmatch(part):
+        numbers: dict[str, Any] = {match[1]: int(match[2])}
         return replace(register, **numbers)
-    if word in list(Function):
-        return replace(register, function=Function(word))
-    if modifier := modifiers().get(word):
+    if part in list(Function):
+        return replace(register, function=Function(part))
+    if modifier := modifiers().get(part):
         return replace(register, modifiers=(*register.modifiers, modifier))
     raise ValueError(
         _(
-            '"{at}": "{word}" is neither storage=, tariff=, subunit=, maximum,'
-            " minimum, error, nor anything that a meter adds to a value",
+            '"{at}": "{part}" is not storage=, tariff=, subunit=, maximum, minimum, error'
+            " or a modifier of a value",
             at=at,
-            word=word,
+            part=part,
         )
     )
 
@@ -142,21 +142,21 @@ def _with(register: Register, word: str, at: str) -> Register:
 def quantities() -> dict[str, str]:
     """The decoder's words for quantities, by how `at` writes them."""
     pages = (tables.PRIMARY_PAGE, tables.FB_PAGE, tables.FD_PAGE, tables.FDFD_PAGE)
-    words = {row.quantity for page in pages for row in page}
-    words |= {unit.quantity for unit in fixed.UNITS.values()}
-    return {written(word): word for word in sorted(words.union(HEADER)) if word != "reserved"}
+    names = {row.quantity for page in pages for row in page}
+    names |= {unit.quantity for unit in fixed.UNITS.values()}
+    return {written(name): name for name in sorted(names.union(HEADER)) if name != "reserved"}
 
 
 @cache
 def modifiers() -> dict[str, str]:
     """What VIFEs may add, by how `at` writes it."""
     both = (*vife.COMBINABLE_PAGE, *vife.EXTENSION_PAGE)
-    return {written(one.words): one.words for one in both if one.words and one.effect != "error"}
+    return {written(vife.text): vife.text for vife in both if vife.text and vife.effect != "error"}
 
 
-def written(words: str) -> str:
+def written(name: str) -> str:
     """As `at` writes the decoder's words: without blanks and commas."""
-    return words.replace(",", "").replace(" ", "-").lower()
+    return name.replace(",", "").replace(" ", "-").lower()
 
 
 def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value:
@@ -178,12 +178,14 @@ def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value
         return Decimal(head.status)
     records = register.of(telegrams)
     if not records:
-        said = next((one.encrypted for one in telegrams if one.encrypted), "")
-        raise Unfit(f"encrypted ({said}): no key" if said else "the meter has no such register")
-    fit = [one for one in records if factor(one.unit, unit) is not None] or records
-    values = {_in(one, unit) for one in fit}
+        encryption = next((record.encrypted for record in telegrams if record.encrypted), "")
+        raise Unfit(
+            f"encrypted ({encryption}): no key" if encryption else "the meter has no such register"
+        )
+    fit = [record for record in records if factor(record.unit, unit) is not None] or records
+    values = {_in(record, unit) for record in fit}
     if len(values) > 1:
-        names = ", ".join(f"raw={one.identity.hex().upper()}" for one in fit)
+        names = ", ".join(f"raw={record.identity.hex().upper()}" for record in fit)
         raise Unfit(f"{len(fit)} registers fit; say which: {names}")
     return values.pop()
 
@@ -211,8 +213,8 @@ def _own_digits(record: MeterValue, converted: Decimal, times: Decimal) -> Decim
 
 def clock(telegrams: Sequence[Telegram]) -> str | None:
     """The time that the meter says it is now, in ISO 8601 without zone; None: it does not say."""
-    said = (one.value for one in Register("time point").of(telegrams))
-    return next((one for one in said if isinstance(one, str) and "T" in one), None)
+    times = (time.value for time in Register("time point").of(telegrams))
+    return next((time for time in times if isinstance(time, str) and "T" in time), None)
 
 
 def at(written_at: str, input_number: int | None) -> Register:

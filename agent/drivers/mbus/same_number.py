@@ -33,21 +33,21 @@ async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     if await search.certainly(request.select(nobody)):
         yield await _of_any_kind(search, nobody)
         return
-    found: dict[str, Found] = {}
+    devices: dict[str, Found] = {}
     search.total += len(MEDIA)
     search.selections += len(MEDIA)
     for medium in MEDIA:
         search.done += 1
         search.selections -= 1
         yield search.progress(f"two meters of one number, {number}")
-        async for one in _of_medium(search, number, medium):
-            if isinstance(one, Found):
-                found[one.name] = one
+        async for step in _of_medium(search, number, medium):
+            if isinstance(step, Found):
+                devices[step.name] = step
             else:
-                yield one
-    for one in found.values():
-        yield told_apart(one) if len(found) > 1 else one
-    if not found:
+                yield step
+    for step in devices.values():
+        yield told_apart(step) if len(devices) > 1 else step
+    if not devices:
         address = MeterAddress(id=number)
         search.known.add(address.station)
         yield unreadable(address)
@@ -82,8 +82,8 @@ async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[
                 return
     nobody = all_versions._replace(version=NOBODYS)
     if not await search.certainly(request.select(nobody)):
-        async for found in _by_version(search, all_versions, known):
-            yield found
+        async for step in _by_version(search, all_versions, known):
+            yield step
     elif known is None:
         yield await _of_any_kind(search, nobody)
 
@@ -109,8 +109,8 @@ async def _by_version(
         if len(kinds) > 1 and await search.selected(kind):
             telegram = await search.telegram(kind)
         if telegram is None:
-            async for found in _by_maker(search, kind):
-                yield found
+            async for step in _by_maker(search, kind):
+                yield step
             continue
         address = kind._replace(manufacturer=telegram.manufacturer)
         if not address.fits(telegram):
@@ -135,9 +135,9 @@ async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found |
             yield search.note(address, telegram)
             continue
         several = False
-        async for found in _by_fabrication(search, address):
-            several |= isinstance(found, Found)
-            yield found
+        async for step in _by_fabrication(search, address):
+            several |= isinstance(step, Found)
+            yield step
         if not several and not may_ask:
             search.known.add(address.station)
             yield unread(address)

@@ -58,16 +58,16 @@ async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found
     async for progress in _listened(line, listen, search.left()):
         yield progress
     if prefix is not None:
-        async for found in _by_number(search, prefix, wish.expected):
-            yield found
-    async for found in _primary(search, primaries):
-        yield found
+        async for step in _by_number(search, prefix, wish.expected):
+            yield step
+    async for step in _primary(search, primaries):
+        yield step
     if not search.known:
-        words = (
+        text = (
             "nobody answers: has the level converter power, do its meters speak"
             f" {line.baudrate} baud?"
         )
-        yield Progress(search.total, search.total, words, stays=True)
+        yield Progress(search.total, search.total, text, stays=True)
 
 
 def _bounds(wish: Wish) -> tuple[range, str | None]:
@@ -95,8 +95,8 @@ async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator
     heard, left = b"", listen
     while left > 0:
         done = int(listen - left)
-        words = f"listening for another master; the search then takes at least {took(round(then))}"
-        yield Progress(done, int(listen), words)
+        text = f"listening for another master; the search then takes at least {took(round(then))}"
+        yield Progress(done, int(listen), text)
         heard += await line.quiet(min(LOOK_EVERY, left))
         if foreign(heard):
             raise Refused(
@@ -109,7 +109,9 @@ async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator
 def _numbers(wish: Wish) -> list[str]:
     """The numbers that are asked for first, of those expected that are such."""
     digits = [number.strip().upper() for number in wish.expected]
-    return list({one for one in digits if len(one) == LENGTH and set(one) <= set(DIGITS)})
+    return list(
+        {number for number in digits if len(number) == LENGTH and set(number) <= set(DIGITS)}
+    )
 
 
 async def _by_number(
@@ -139,8 +141,8 @@ async def _by_number(
         yield await _answers_all(search, any_selection if deaf else any_wildcard)
         return
     search.total -= len(DIGITS)  # counted with each digit that is searched
-    async for found in _below(search, prefix):
-        yield found
+    async for step in _below(search, prefix):
+        yield step
 
 
 async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progress:
@@ -150,19 +152,19 @@ async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progr
     known = telegram is not None and telegram.id in search.numbers
     if telegram and telegram.id and WILD not in telegram.id and not known:
         return any_number(search.note(MeterAddress(id=telegram.id), telegram))
-    who = f"{telegram.id} answers" if telegram and known else "meters on this line answer"
-    words = (
-        f"{who} whatever number is asked for, so no other meter can be searched by its number:"
+    subject = f"{telegram.id} answers" if telegram and known else "meters on this line answer"
+    text = (
+        f"{subject} whatever number is asked for, so no other meter can be searched by its number:"
         " disconnect what does so and scan again"
     )
-    return Progress(search.done, search.total, words, stays=True)
+    return Progress(search.done, search.total, text, stays=True)
 
 
 async def _expected(search: Search, number: str) -> Found | Progress:
     digits = number.strip().upper()
     if len(digits) != LENGTH or not set(digits) <= set(DIGITS):
-        words = f'"{number}" is not the number of an M-Bus meter: eight digits'
-        return Progress(search.done, search.total, words, stays=True)
+        text = f'"{number}" is not the number of an M-Bus meter: eight digits'
+        return Progress(search.done, search.total, text, stays=True)
     address = MeterAddress(id=digits)
     if digits not in search.expected:
         return search.progress(f"asked for {digits} already")
@@ -172,19 +174,19 @@ async def _expected(search: Search, number: str) -> Found | Progress:
         return search.note(address, telegram)
     if telegram:
         return _of_another(search, address, telegram)
-    words = f"{digits} is expected, and does not answer"
-    return Progress(search.done, search.total, words, stays=True)
+    text = f"{digits} is expected, and does not answer"
+    return Progress(search.done, search.total, text, stays=True)
 
 
 def _of_another(search: Search, asked: MeterAddress, telegram: Telegram) -> Found | Progress:
     """The answer of another meter than the one that was asked for."""
     if search.answered_elsewhere(telegram, asked.id):
         search.ended = True
-        words = (
+        text = (
             f"{telegram.id} answered when {asked.id} was asked for, as it did for another number:"
             " the search by number ends here; disconnect it and scan again"
         )
-        return Progress(search.done, search.total, words, stays=True)
+        return Progress(search.done, search.total, text, stays=True)
     search.known.add(asked.station)
     return other_number(asked, telegram)
 
@@ -194,17 +196,17 @@ async def _below(search: Search, prefix: str) -> AsyncIterator[Found | Progress]
     began = search.line.busy
     read = search.prefixes.pop(prefix)
     if len(prefix) == LENGTH:
-        async for found in _at(search, prefix):
-            yield found
+        async for step in _at(search, prefix):
+            yield step
     else:
         hidden = True
         if read:
-            one, hidden = await _one_of(search, prefix)
-            if one:
-                yield one
+            device, hidden = await _meter_named(search, prefix)
+            if device:
+                yield device
         if hidden and not search.ended:
-            async for found in _children(search, prefix):
-                yield found
+            async for step in _children(search, prefix):
+                yield step
     search.costs.setdefault(len(prefix), []).append(search.line.busy - began)
 
 
@@ -231,12 +233,12 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
         if search.ended:
             search.prefixes.pop(here)
             continue
-        async for found in _below(search, here):
-            yield found
+        async for step in _below(search, here):
+            yield step
         yield search.progress(f"searched {here}")
 
 
-async def _one_of(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:
+async def _meter_named(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:
     """The meter that a sound answer names, if it is new, and whether others may be there too."""
     selection = numbers_from(prefix)
     if not search.may_ask(selection) or not await search.selected(selection):
@@ -266,11 +268,11 @@ def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | 
     address = MeterAddress(id=heard.id or "")
     if address.station not in search.known:
         return any_number(search.note(address, heard))
-    words = (
+    text = (
         f"{heard.id} answered when numbers from {prefix} were asked for: the search by number ends"
         " here; disconnect it and scan again"
     )
-    return Progress(search.done, search.total, words, stays=True)
+    return Progress(search.done, search.total, text, stays=True)
 
 
 async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
@@ -286,8 +288,8 @@ async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     elif not (await search.line.acknowledged(request.select(address))).data:
         return  # it was noise
     elif search.may_ask(address):
-        async for found in apart(search, number):
-            yield found
+        async for step in apart(search, number):
+            yield step
     else:
         search.known.add(address.station)
         yield unread(address)
@@ -325,9 +327,9 @@ async def _answers_everywhere(search: Search) -> Found | Progress:
     telegram = await search.at_primary(NOBODYS_ADDRESS, attempts=1)
     if telegram and telegram.address <= LAST_PRIMARY and telegram.id not in search.numbers:
         return any_address(search.note(MeterAddress(telegram.address), telegram))
-    who = f"{telegram.id} answers" if telegram else "several meters answer"
-    words = (
-        f"{who} at every primary address, so these cannot be searched: disconnect what answers"
+    subject = f"{telegram.id} answers" if telegram else "several meters answer"
+    text = (
+        f"{subject} at every primary address, so these cannot be searched: disconnect what answers"
         " everywhere and scan again"
     )
-    return Progress(search.done, search.total, words, stays=True)
+    return Progress(search.done, search.total, text, stays=True)

@@ -30,12 +30,13 @@ SHOWN = ("energy", "volume", "HCA units", "counter")
 def entry(address: MeterAddress, telegram: Telegram) -> Found:
     """What the configuration would say, and what the meter is and shows."""
     profile = next(
-        (PROFILES[word] for word, codes in MEDIA.items() if telegram.medium in codes), ""
+        (PROFILES[medium_name] for medium_name, codes in MEDIA.items() if telegram.medium in codes),
+        "",
     )
-    said: dict[str, str] = {"address": address.station}
+    settings: dict[str, str] = {"address": address.station}
     warnings = []
     if profile:
-        said["profile"] = profile
+        settings["profile"] = profile
     else:
         warnings.append(
             f"{medium(telegram.medium)}: no profile fits; name what to read under `points`"
@@ -44,8 +45,8 @@ def entry(address: MeterAddress, telegram: Telegram) -> Found:
         warnings.append("its telegram is encrypted: it cannot be read")
     if telegram.status:
         warnings.append(f"it reports: {status(telegram.status)}")
-    said["every"] = "1h"
-    return Found(_name(address), said, _about(telegram), tuple(warnings), telegram.id)
+    settings["every"] = "1h"
+    return Found(_name(address), settings, _about(telegram), tuple(warnings), telegram.id)
 
 
 def unreadable(address: MeterAddress) -> Found:
@@ -54,8 +55,8 @@ def unreadable(address: MeterAddress) -> Found:
         "answers, but its telegram cannot be read: are there two meters with this"
         f" {'number' if address.primary is None else 'primary address'}, or is the line disturbed?"
     )
-    found = {"address": address.station, "every": "1h"}
-    return Found(_name(address), found, f"unreadable, at {address.station}", (warning,))
+    settings = {"address": address.station, "every": "1h"}
+    return Found(_name(address), settings, f"unreadable, at {address.station}", (warning,))
 
 
 def unread(address: MeterAddress) -> Found:
@@ -64,8 +65,8 @@ def unread(address: MeterAddress) -> Found:
         "answers to its address, but could not be read within the five telegrams that a scan asks a"
         f" meter for: scan again with --first {address.id}, which also tells whether there are two"
     )
-    found = {"address": address.station, "every": "1h"}
-    return Found(_name(address), found, f"not read, at {address.station}", (warning,))
+    settings = {"address": address.station, "every": "1h"}
+    return Found(_name(address), settings, f"not read, at {address.station}", (warning,))
 
 
 def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
@@ -81,42 +82,42 @@ def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
             f"{named}, which says it has address {telegram.address}, answered at address"
             f" {asked.primary}: it cannot be read there; write its number as the address"
         )
-    found = {"address": asked.station, "every": "1h"}
+    settings = {"address": asked.station, "every": "1h"}
     about = f"{_about(telegram)}, answered for {asked.station}"
-    return Found(_name(asked), found, about, (warning,), telegram.id)
+    return Found(_name(asked), settings, about, (warning,), telegram.id)
 
 
-def any_number(found: Found) -> Found:
+def any_number(device: Found) -> Found:
     """The same, of a meter that answers whatever number is asked for."""
     warning = (
         "answers whatever number is asked for, so no other meter can be searched by its number"
         " while it is on the line: disconnect it and scan again"
     )
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
-def any_kind(found: Found) -> Found:
+def any_kind(device: Found) -> Found:
     """The same, of a meter that answers whatever version and medium is asked for."""
     warning = (
         "another meter has the same number, and this one answers whatever version and medium is"
         " asked for: disconnect one of the two and scan again"
     )
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
-def any_address(found: Found) -> Found:
+def any_address(device: Found) -> Found:
     """The same, of a meter that answers at every primary address."""
     warning = (
         "answers at every primary address, so no other meter can be searched by its primary"
         " address while it is on the line: disconnect it and scan again"
     )
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
-def told_apart(found: Found) -> Found:
+def told_apart(device: Found) -> Found:
     """The same, of a meter that shares its number with another one."""
     warning = "another meter has the same number: its address tells them apart"
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
 def _name(address: MeterAddress) -> str:

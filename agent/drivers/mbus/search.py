@@ -86,11 +86,11 @@ class Search:
     costs: dict[int, list[float]] = field(default_factory=dict)
     """by the length of a beginning: seconds that it took to search below each one"""
 
-    def progress(self, words: str) -> Progress:
+    def progress(self, text: str) -> Progress:
         """How far it is, with the time that the rest takes at this speed."""
         left = took(round(self.left()))
-        said = f"{words}, {len(self.known)} found, about {left} to go"
-        return Progress(self.done, self.total, said)
+        message = f"{text}, {len(self.known)} found, about {left} to go"
+        return Progress(self.done, self.total, message)
 
     def left(self) -> float:
         """Seconds that the rest takes, by what is known of it so far."""
@@ -116,7 +116,11 @@ class Search:
 
     def _below(self, prefix: str, *, read: bool) -> float:
         """Seconds for the numbers that begin so: by those known, else by what others took."""
-        numbers = {one for one in (*self.expected, *self.numbers) if one and one.startswith(prefix)}
+        numbers = {
+            number
+            for number in (*self.expected, *self.numbers)
+            if number and number.startswith(prefix)
+        }
         if numbers:
             return self._descent(prefix, numbers, read=read)
         level = QUIET_ATTEMPTS * len(DIGITS) * self._window(numbers_from(""))
@@ -137,7 +141,9 @@ class Search:
         silent = len(DIGITS) - len(below)
         seconds = self._window(numbers_from("")) * (QUIET_ATTEMPTS * silent + len(below))
         read = len(below) > 1 or not prefix
-        return seconds + sum(self._descent(one, few, read=read) for one, few in below.items())
+        return seconds + sum(
+            self._descent(branch, members, read=read) for branch, members in below.items()
+        )
 
     async def anybody(self, question: bytes) -> bool:
         """Whether anything at all is heard when a selection is sent."""
@@ -157,16 +163,16 @@ class Search:
 
     def asked(self, selection: MeterAddress) -> int:
         """How many telegrams one meter that this selects may have sent in this scan, at most."""
-        for_some = Counter(
-            one.id
-            for one in self.requests
-            if not _covers(one, selection) and _overlap(one, selection)
+        for_parts = Counter(
+            earlier.id
+            for earlier in self.requests
+            if not _covers(earlier, selection) and _overlap(earlier, selection)
         )
-        return self.passed(selection) + max(for_some.values(), default=0)
+        return self.passed(selection) + max(for_parts.values(), default=0)
 
     def passed(self, selection: MeterAddress) -> int:
         """How many telegrams all that this selects were asked for at once."""
-        return sum(_covers(one, selection) for one in self.requests)
+        return sum(_covers(earlier, selection) for earlier in self.requests)
 
     def may_ask(self, selection: MeterAddress, most: int | None = None) -> bool:
         """Whether one more telegram of whoever this selects is within the bound."""
@@ -257,15 +263,15 @@ def _decoded(frame: bytes) -> Telegram | None:
         return None
 
 
-def _pairs(one: MeterAddress, other: MeterAddress) -> Iterable[tuple[object, object]]:
+def _pairs(left: MeterAddress, right: MeterAddress) -> Iterable[tuple[object, object]]:
     """What two selections ask for, part by part; None: any."""
-    for first, second in zip(one.id, other.id, strict=True):
+    for first, second in zip(left.id, right.id, strict=True):
         yield _digit(first), _digit(second)
-    yield one.manufacturer, other.manufacturer
-    yield one.version, other.version
-    yield one.medium, other.medium
+    yield left.manufacturer, right.manufacturer
+    yield left.version, right.version
+    yield left.medium, right.medium
     wild = WILD * LENGTH
-    fabrications = zip(one.fabrication or wild, other.fabrication or wild, strict=True)
+    fabrications = zip(left.fabrication or wild, right.fabrication or wild, strict=True)
     for first, second in fabrications:
         yield _digit(first), _digit(second)
 
@@ -274,13 +280,13 @@ def _digit(digit: str) -> str | None:
     return None if digit == WILD else digit
 
 
-def _covers(one: MeterAddress, other: MeterAddress) -> bool:
+def _covers(wide: MeterAddress, narrow: MeterAddress) -> bool:
     """Whether every meter that the other selects is selected by this one."""
-    return all(first is None or first == second for first, second in _pairs(one, other))
+    return all(wider is None or wider == narrower for wider, narrower in _pairs(wide, narrow))
 
 
-def _overlap(one: MeterAddress, other: MeterAddress) -> bool:
+def _overlap(left: MeterAddress, right: MeterAddress) -> bool:
     """Whether a meter can be selected by both."""
     return all(
-        first is None or second is None or first == second for first, second in _pairs(one, other)
+        first is None or second is None or first == second for first, second in _pairs(left, right)
     )

@@ -178,12 +178,12 @@ RESERVED = CodeMeaning("reserved")
 def matches(bits: str, code: int) -> dict[str, int] | None:
     """The value of each letter of `bits` in a 7-bit code; None where a fixed bit differs."""
     letters: dict[str, int] = {}
-    for wanted, found in zip(bits, f"{code:07b}", strict=True):
+    for wanted, bit in zip(bits, f"{code:07b}", strict=True):
         if wanted in "01":
-            if wanted != found:
+            if wanted != bit:
                 return None
         else:
-            letters[wanted] = letters.get(wanted, 0) * 2 + int(found)
+            letters[wanted] = letters.get(wanted, 0) * 2 + int(bit)
     return letters
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.drivers.mbus.dates import date_or_time
 from agent.drivers.mbus.dib import Coding, lvar
 from agent.drivers.mbus.novalue import NoValue
-from agent.drivers.mbus.profile import spelled
+from agent.drivers.mbus.profile import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,26 +26,31 @@ SMALLEST_NORMAL = 2.0**-126
 FLOAT = struct.Struct("<f")
 
 
-def value(coding: Coding, data: bytes, said: Meaning, mark: int) -> Decimal | str:
+def value(coding: Coding, data: bytes, meaning: Meaning, mark: int) -> Decimal | str:
     """The value of a record whose VIB means `said`; `mark` is its LVAR byte or -1.
 
     Numbers are exact decimals in `said.unit`; dates, texts and bytes are texts. Raises NoValue,
     saying why, where the data holds none: never a 0 in its place.
     """
     name = coding.name if mark < 0 else _variable(mark)
-    if name in COMMON and said.kind in COUNTING and said.add is None and 0 < len(data) <= WIDEST:
-        signed = said.kind == "B"
+    if (
+        name in COMMON
+        and meaning.kind in COUNTING
+        and meaning.add is None
+        and 0 < len(data) <= WIDEST
+    ):
+        signed = meaning.kind == "B"
         number = bcd(data) if name == "BCD" else integer(data, signed=signed)
-        return exact(number * said.factor, said.exponent)
-    if said.kind == "P":
-        return _list(data, said)
+        return exact(number * meaning.factor, meaning.exponent)
+    if meaning.kind == "P":
+        return _list(data, meaning)
     if name == "text":
         return _text(data)
-    if said.kind in _KINDS and data:
-        return _KINDS[said.kind](name, data, said)
+    if meaning.kind in _KINDS and data:
+        return _KINDS[meaning.kind](name, data, meaning)
     if len(data) > WIDEST and name == "integer":
-        return _bytes(name, data, said)
-    return _number(name, data, said)
+        return _bytes(name, data, meaning)
+    return _number(name, data, meaning)
 
 
 def _variable(mark: int) -> str:
@@ -53,9 +58,9 @@ def _variable(mark: int) -> str:
     return known.name if known else "none"
 
 
-def _number(name: str, data: bytes, said: Meaning) -> Decimal:
-    digits, exponent = _real(data) if name == "real" else (_NUMBERS[name](data, said), 0)
-    return scaled(digits * said.factor, exponent + said.exponent, said.add)
+def _number(name: str, data: bytes, meaning: Meaning) -> Decimal:
+    digits, exponent = _real(data) if name == "real" else (_NUMBERS[name](data, meaning), 0)
+    return scaled(digits * meaning.factor, exponent + meaning.exponent, meaning.add)
 
 
 def scaled(digits: int, exponent: int, add: int | None = None) -> Decimal:
@@ -117,14 +122,14 @@ def _real(data: bytes) -> tuple[int, int]:
     return shortest(number)
 
 
-def _integer(data: bytes, said: Meaning) -> int:
+def _integer(data: bytes, meaning: Meaning) -> int:
     if not data:
         raise NoValue("no data")
-    return integer(data, signed=said.kind not in UNSIGNED)
+    return integer(data, signed=meaning.kind not in UNSIGNED)
 
 
-def _none(data: bytes, said: Meaning) -> int:
-    del data, said
+def _none(data: bytes, meaning: Meaning) -> int:
+    del data, meaning
     raise NoValue("no data")
 
 
@@ -142,34 +147,34 @@ def _text(data: bytes) -> str:
     return data[::-1].decode("latin-1").strip("\0 ")
 
 
-def _date(name: str, data: bytes, said: Meaning) -> str:
-    del said
+def _date(name: str, data: bytes, meaning: Meaning) -> str:
+    del meaning
     if name != "integer":
         raise NoValue(f"{name} data is no date")
     return date_or_time(data)
 
 
-def _identification(name: str, data: bytes, said: Meaning) -> Decimal | str:
+def _identification(name: str, data: bytes, meaning: Meaning) -> Decimal | str:
     """Digits as printed on the meter, zeros in front kept; letters occur in the field."""
     if name == "BCD":
         return data[::-1].hex().upper()
-    return _number(name, data, said)
+    return _number(name, data, meaning)
 
 
-def _bytes(name: str, data: bytes, said: Meaning) -> str:
-    del name, said
+def _bytes(name: str, data: bytes, meaning: Meaning) -> str:
+    del name, meaning
     return data.hex(" ").upper()
 
 
-def _list(data: bytes, said: Meaning) -> str:
+def _list(data: bytes, meaning: Meaning) -> str:
     def element(coding: Coding, part: bytes, signed: bool) -> str:
         kind = "B" if signed else "C"
         try:
-            return format(_number(coding.name, part, said._replace(kind=kind)), "f")
+            return format(_number(coding.name, part, meaning._replace(kind=kind)), "f")
         except NoValue:
             return "-"
 
-    return spelled(data, element)
+    return as_text(data, element)
 
 
 _KINDS = {"T": _date, "I": _identification, "X": _bytes}

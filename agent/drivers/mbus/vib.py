@@ -50,21 +50,21 @@ def meaning(codes: bytes, text: str) -> Meaning:
     Never raises: what no table knows is `reserved`. Cached, since meters repeat themselves.
     """
     row, used = _row(codes, text)
-    said = Meaning(
+    result = Meaning(
         row.quantity, row.unit, row.unit, row.exponent, row.kind, row.factor, None, (), ""
     )
     if codes[0] & CODE == MANUFACTURER:
-        return _manufacturers(said, codes[1:])
+        return _manufacturers(result, codes[1:])
     while used < len(codes):
         code, used = codes[used] & CODE, used + 1
         if code == MANUFACTURER:
-            return _manufacturers(said, codes[used:])
+            return _manufacturers(result, codes[used:])
         if code == COMBINABLE_FURTHER and used < len(codes):
             vife, used = EXTENSION_PAGE[codes[used] & CODE], used + 1
         else:
             vife = COMBINABLE_PAGE[code]
-        said = _with(said, vife)
-    return said
+        result = _with(result, vife)
+    return result
 
 
 def _row(codes: bytes, text: str) -> tuple[CodeMeaning, int]:
@@ -83,12 +83,12 @@ def _row(codes: bytes, text: str) -> tuple[CodeMeaning, int]:
     return PRIMARY_PAGE[first & CODE], 1
 
 
-def _with(said: Meaning, vife: Vife) -> Meaning:
+def _with(before: Meaning, vife: Vife) -> Meaning:
     """The meaning after one more VIFE."""
-    if vife.words:
-        said = said._replace(modifiers=(*said.modifiers, vife.words))
+    if vife.text:
+        before = before._replace(modifiers=(*before.modifiers, vife.text))
     change = _EFFECTS.get(vife.effect)
-    return said._replace(**change(said, vife.by)) if change else said
+    return before._replace(**change(before, vife.by)) if change else before
 
 
 _EFFECTS: dict[str, Callable[[Meaning, str], dict[str, Any]]] = {
@@ -106,7 +106,7 @@ _EFFECTS: dict[str, Callable[[Meaning, str], dict[str, Any]]] = {
 }
 
 
-def _manufacturers(said: Meaning, codes: bytes) -> Meaning:
+def _manufacturers(before: Meaning, codes: bytes) -> Meaning:
     """The VIFEs after FF are the manufacturer's: kept as they are, never interpreted."""
-    words = f"manufacturer {codes.hex(' ').upper()}" if codes else "manufacturer"
-    return said._replace(modifiers=(*said.modifiers, words))
+    text = f"manufacturer {codes.hex(' ').upper()}" if codes else "manufacturer"
+    return before._replace(modifiers=(*before.modifiers, text))

@@ -114,7 +114,7 @@ ERROR_CODES = range(0x20)
 class Vife(NamedTuple):
     """What one VIFE says of the value."""
 
-    words: str
+    text: str
     """for people; "" where the value itself says it"""
     effect: str = ""
     by: str = ""
@@ -127,16 +127,16 @@ def _expand(text: str) -> tuple[Vife | None, ...]:
 
 
 def _vife(lines: list[list[str]], code: int) -> Vife | None:
-    for bits, words, effect in lines:
+    for bits, text, effect in lines:
         letters = matches(bits, code)
         if letters is not None:
-            return _filled(words, effect, letters)
+            return _filled(text, effect, letters)
     return None
 
 
-def _filled(words: str, effect: str, letters: dict[str, int]) -> Vife:
+def _filled(template: str, effect: str, letters: dict[str, int]) -> Vife:
     n = letters.get("n", 0)
-    said = words.format(
+    text = template.format(
         u=("lower", "upper")[letters.get("u", 0)],
         f=("first", "last")[letters.get("f", 0)],
         b=("begin", "end")[letters.get("b", 0)],
@@ -147,12 +147,12 @@ def _filled(words: str, effect: str, letters: dict[str, int]) -> Vife:
         by = ("s", "min", "h", "d")[n]
     elif verb in ("scale", "add"):
         by = str(int(by) + n)
-    return Vife(said, verb, by)
+    return Vife(text, verb, by)
 
 
 def _error(code: int) -> Vife:
-    said = ERRORS.get(code, f"reserved error code {code:02X}h")
-    return Vife(said, "error", said)
+    text = ERRORS.get(code, f"reserved error code {code:02X}h")
+    return Vife(text, "error", text)
 
 
 COMBINABLE_PAGE = tuple(

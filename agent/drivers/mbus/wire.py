@@ -109,9 +109,9 @@ async def over_tcp(host: str, port: int) -> AsyncIterator[MbusWire]:
         raise LinkLost(f"{name} does not answer within {CONNECT_WITHIN:g} s") from error
     except (OSError, UnicodeError) as error:  # a host name with an empty label is the latter
         raise LinkLost(f"{name} cannot be reached: {_reason(error)}") from error
-    plug = transport.get_extra_info("socket")
-    plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
-    plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wire.goes_to(transport.write)
     try:
         yield wire

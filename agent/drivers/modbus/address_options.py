@@ -61,42 +61,49 @@ def place(at: str) -> PointNotes:
     """Read the whole notation. Raises ValueError in words for the person who wrote it."""
     if not at.strip():
         raise ValueError(_("nothing says where the value is, such as input/72/float32"))
-    where, *notes = at.split()
-    found = PointNotes(parse(where))
-    for note in notes:
+    where, *texts = at.split()
+    options = PointNotes(parse(where))
+    for text in texts:
         try:
-            found = _noted(found, note)
+            options = _with_option(options, text)
         except (ValueError, InvalidOperation) as error:
             known = "na= sf@ unit@ write@ most= pause= alone never="
             raise ValueError(
-                _('"{note}" is not one of {known}, or not written so', note=note, known=known)
+                _(
+                    '"{option}" is not an address option, or its value is wrong; the options are'
+                    " {known}",
+                    option=text,
+                    known=known,
+                )
             ) from error
-    return found
+    return options
 
 
-def _noted(found: PointNotes, note: str) -> PointNotes:  # noqa: PLR0911 -- one a note
-    word, mark, rest = NOTE.findall(note)[0]
-    table = found.spot.table
-    match word + mark:
+def _with_option(options: PointNotes, text: str) -> PointNotes:  # noqa: PLR0911 -- one a note
+    key, mark, setting = NOTE.findall(text)[0]
+    table = options.spot.table
+    match key + mark:
         case "na=":
-            return replace(found, absent=frozenset(map(_hex, rest.split("|"))))
+            return replace(options, absent=frozenset(map(_hex, setting.split("|"))))
         case "sf@":
-            return replace(found, exponent=parse(f"{table}/{rest}/int16"))
+            return replace(options, exponent=parse(f"{table}/{setting}/int16"))
         case "unit@":
-            address, _, codes = rest.partition(":")
-            return replace(found, code=parse(f"{table}/{address}/uint16"), factors=_factors(codes))
+            address, _, codes = setting.partition(":")
+            return replace(
+                options, code=parse(f"{table}/{address}/uint16"), factors=_factors(codes)
+            )
         case "write@":
-            return replace(found, written=parse(f"{table}/{rest}"))
-        case "most=" if 1 <= int(rest) <= 125:  # noqa: PLR2004 -- Modbus' own limit
-            return replace(found, most=int(rest))
+            return replace(options, written=parse(f"{table}/{setting}"))
+        case "most=" if 1 <= int(setting) <= 125:  # noqa: PLR2004 -- Modbus' own limit
+            return replace(options, most=int(setting))
         case "pause=":
-            return replace(found, pause=duration(rest))
-        case "alone" if not rest:
-            return replace(found, alone=True)
+            return replace(options, pause=duration(setting))
+        case "alone" if not setting:
+            return replace(options, alone=True)
         case "never=":
-            first, _, last = rest.partition("-")
-            return replace(found, never=(int(first), int(last)))
-    raise ValueError(note)
+            first, _, last = setting.partition("-")
+            return replace(options, never=(int(first), int(last)))
+    raise ValueError(text)
 
 
 def _hex(text: str) -> bytes:

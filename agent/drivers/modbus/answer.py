@@ -58,8 +58,8 @@ class RequestResult:
 def refusal(code: int, at: float) -> RequestResult:
     """Put an exception code into words; a gateway that heard nobody means a silent device."""
     why = Why.SILENT if code == NOBODY_THERE else Why.BAD
-    words = EXCEPTIONS.get(code, f"exception {code}")
-    return RequestResult(at, why=why, detail=words, range_refused=code in RANGE, code=code)
+    text = EXCEPTIONS.get(code, f"exception {code}")
+    return RequestResult(at, why=why, detail=text, range_refused=code in RANGE, code=code)
 
 
 def of_another(unit: int, pdu: bytes, at: float) -> RequestResult:

@@ -96,8 +96,8 @@ class Bus:
         speed = (
             self.wire.speed if isinstance(self.wire, RtuWire) and self.wire.speed.baudrate else None
         )
-        async for one in search(self, wish, speed):
-            yield one
+        async for step in search(self, wish, speed):
+            yield step
 
     def turn(self) -> Turn:
         """What was heard since, and whose it was; see `agent.drivers.base.Attributes`."""
@@ -116,7 +116,7 @@ class Bus:
 def cost(points: Sequence[Point], tariff: Tariff) -> float:
     """What it takes to read points of one device once, in the tariff's unit. Pure."""
     places = [place(point.at) for point in points]
-    spots = tuple(dict.fromkeys(spot for one in places for spot in one.spots))
+    spots = tuple(dict.fromkeys(spot for options in places for spot in options.spots))
     manners = manners_of(places)
     if manners.alone:
         return sum(tariff.cost(spot.table, spot.width) for spot in spots)

@@ -76,10 +76,10 @@ class RegisterRange:
 @lru_cache(maxsize=4096)
 def parse(at: str) -> RegisterRange:
     """Read the notation. Raises ValueError in words for the person who wrote it."""
-    found = NOTATION.fullmatch(at)
-    if not found:
+    match = NOTATION.fullmatch(at)
+    if not match:
         raise ValueError(_('"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32', at=at))
-    table, order = found["table"], found["order"] or "big"
+    table, order = match["table"], match["order"] or "big"
     if table not in FUNCTIONS and not table.startswith(SUNSPEC):
         raise ValueError(
             _(
@@ -93,8 +93,8 @@ def parse(at: str) -> RegisterRange:
             _('"{order}" is not an order of words: {orders}', order=order, orders=", ".join(ORDERS))
         )
     bits = table in {"coil", "discrete"}
-    kind, width = _bit(table, found["type"]) if bits else _registers(found["type"])
-    spot = RegisterRange(table, int(found["address"]), width, kind, order)
+    kind, width = _bit(table, match["type"]) if bits else _registers(match["type"])
+    spot = RegisterRange(table, int(match["address"]), width, kind, order)
     if spot.end > ADDRESSES:
         raise ValueError(
             _("{at} ends beyond the last address, {addresses}", at=at, addresses=ADDRESSES - 1)
@@ -117,8 +117,14 @@ def _registers(kind: str | None) -> tuple[str, int]:
     if string and 1 <= (length := int(string[1])) <= LONGEST_STRING:
         return "string", (length + 1) // 2
     known = ", ".join(FORMATS)
-    said = _('"{kind}" is no type', kind=kind) if kind else _("the type is missing")
-    raise ValueError(_("{said}: {known}, or stringN (N characters)", said=said, known=known))
+    problem = _('"{kind}" is not a type', kind=kind) if kind else _("the type is missing")
+    raise ValueError(
+        _(
+            "{problem}; the types are {known} and stringN (N characters)",
+            problem=problem,
+            known=known,
+        )
+    )
 
 
 def decode(spot: RegisterRange, cells: Sequence[int]) -> Value:
@@ -156,16 +162,18 @@ def encode(spot: RegisterRange, value: Decimal) -> list[int]:
         raise ValueError(
             _("{value} does not fit into {type}", value=value, type=spot.type)
         ) from error
-    words = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
-    ordered = raw_of(spot, words)
+    registers = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+    ordered = raw_of(spot, registers)
     return [int.from_bytes(ordered[at : at + 2], "big") for at in range(0, len(ordered), 2)]
 
 
 def raw_of(spot: RegisterRange, cells: Sequence[int]) -> bytes:
     """Bring the bytes of registers into the usual order, high ones first."""
-    words = reversed(cells) if spot.order in {"little", "reversed"} else cells
+    registers = reversed(cells) if spot.order in {"little", "reversed"} else cells
     low_first = spot.order in {"swapped", "reversed"}
-    return b"".join(word.to_bytes(2, "little" if low_first else "big") for word in words)
+    return b"".join(
+        register.to_bytes(2, "little" if low_first else "big") for register in registers
+    )
 
 
 def _text(raw: bytes) -> str:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 ON = 0xFF00
 
 
-def requests(place: PointNotes, value: Value | None) -> Iterator[bytes]:
+def requests(point: PointNotes, value: Value | None) -> Iterator[bytes]:
     """The request PDUs that write a value, the usual one first; the second for a device that does
     not know the function of the first. Raises Refused where it cannot be written.
     """
-    spot = place.written or place.spot
-    if place.exponent or place.code:
+    spot = point.written or point.spot
+    if point.exponent or point.code:
         raise Refused("a value scaled by another register is not written")
     if not isinstance(value, Decimal):
         raise Refused("a register has no empty state: a number is written to it, or nothing")

@@ -52,33 +52,33 @@ async def fitting(wire: ModbusWire, unit: int) -> AsyncIterator[Fingerprint | No
     fits: list[tuple[int, str]] = []
     silences, master = 0, ModbusMaster(wire)
     for name in profiles():
-        made = profile(name)
-        points = list(_points(unit, made)) if made.driver == "modbus" else []
+        candidate = profile(name)
+        points = list(_points(unit, candidate)) if candidate.driver == "modbus" else []
         if not points or silences >= SILENCES:
             continue
         samples = await master.read(points)
         if samples[0].why is Why.SILENT:
             silences += 1
-        elif number := _fit(samples):
+        elif number := _values_in_bounds(samples):
             fits.append((number, name))
         yield None
     best = max((number for number, _ in fits), default=0)
     names = [name for number, name in fits if number == best]
-    yield await _looks(master, unit, names) if names else Fingerprint()
+    yield await _fingerprint_of(master, unit, names) if names else Fingerprint()
 
 
-def _points(unit: int, made: Profile) -> Iterator[Point]:
-    for quantity, offer in made.points.items():
-        if _bounds(quantity) or quantity in made.defaults:
+def _points(unit: int, candidate: Profile) -> Iterator[Point]:
+    for quantity, offer in candidate.points.items():
+        if _bounds(quantity) or quantity in candidate.defaults:
             scale = offer.scale / 100 if offer.unit == "%" else offer.scale
             yield Point("", quantity, str(unit), offer.at, 60, scale=scale)
 
 
 def _bounds(quantity: str) -> tuple[int, int] | None:
-    return next((b for word, b in BOUNDS.items() if quantity.startswith(word)), None)
+    return next((b for name, b in BOUNDS.items() if quantity.startswith(name)), None)
 
 
-def _fit(samples: list[Sample]) -> int:
+def _values_in_bounds(samples: list[Sample]) -> int:
     """How many values are in bounds; 0: one is not, or there are too few to say."""
     kinds: set[tuple[int, int]] = set()
     number = 0
@@ -95,12 +95,12 @@ def _fit(samples: list[Sample]) -> int:
     return number if number >= min(ENOUGH, len(samples)) and len(kinds) > 1 else 0
 
 
-async def _looks(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
-    made = profile(names[0])
+async def _fingerprint_of(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
+    match = profile(names[0])
     serial, warnings = "", ["its values look like it, which proves nothing: compare the plate"]
     if names[1:]:
         warnings.append(f"it may as well be {', '.join(names[1:])}")
-    if made.serial:
-        (sample,) = await master.read([Point("", "serial", str(unit), made.serial.at, 0)])
+    if match.serial:
+        (sample,) = await master.read([Point("", "serial", str(unit), match.serial.at, 0)])
         serial = str(sample.value or "")  # 0 stands where nobody has set one
-    return Fingerprint(names[0], f"{made.manufacturer} {made.model}", serial, tuple(warnings))
+    return Fingerprint(names[0], f"{match.manufacturer} {match.model}", serial, tuple(warnings))

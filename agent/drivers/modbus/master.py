@@ -69,12 +69,17 @@ class ModbusMaster:
         unit = int(points[0].address)
         places = [place(point.at) for point in points]
         manners = manners_of(places)
-        found, silence = await self._located(unit, places, manners)
-        wanted = dict.fromkeys(spot for one in found for spot in (one.spots if one else ()))
+        located, silence = await self._located(unit, places, manners)
+        wanted = dict.fromkeys(
+            spot for options in located for spot in (options.spots if options else ())
+        )
         got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]] = {}
         if silence is None:
             silence = await self._read(unit, tuple(wanted), manners, got)
-        return [_sample(point, one, got, silence) for point, one in zip(points, found, strict=True)]
+        return [
+            _sample(point, options, got, silence)
+            for point, options in zip(points, located, strict=True)
+        ]
 
     async def ask(self, unit: int, asked: ReadBlock, manners: Manners) -> RequestResult:
         """Read one block, no sooner than the device wants to be asked again."""
@@ -133,7 +138,7 @@ class ModbusMaster:
         self, unit: int, places: Sequence[PointNotes], manners: Manners
     ) -> tuple[list[PointNotes | None], RequestResult | None]:
         """Bring SunSpec places to where their models begin; None where there is no such model."""
-        if not any(one.spot.table.startswith(SUNSPEC) for one in places):
+        if not any(options.spot.table.startswith(SUNSPEC) for options in places):
             return list(places), None
         if unit not in self._models:
 
@@ -144,7 +149,7 @@ class ModbusMaster:
             if silence:
                 return [None] * len(places), silence
             self._models[unit] = known
-        return [_based(one, self._models[unit]) for one in places], None
+        return [_based(options, self._models[unit]) for options in places], None
 
 
 def pdu_of(asked: ReadBlock) -> bytes:
@@ -156,17 +161,19 @@ def pdu_of(asked: ReadBlock) -> bytes:
 def manners_of(places: Sequence[PointNotes]) -> Manners:
     """Put together what all points of a device say of how it is to be asked."""
     return Manners(
-        min((one.most for one in places if one.most), default=125),
-        max((one.pause for one in places), default=0.0),
-        any(one.alone for one in places),
-        frozenset((one.spot.table, one.never[1] + 1) for one in places if one.never),
+        min((options.most for options in places if options.most), default=125),
+        max((options.pause for options in places), default=0.0),
+        any(options.alone for options in places),
+        frozenset(
+            (options.spot.table, options.never[1] + 1) for options in places if options.never
+        ),
     )
 
 
-def _based(one: PointNotes, known: Mapping[int, int]) -> PointNotes | None:
-    table = one.spot.table
+def _based(options: PointNotes, known: Mapping[int, int]) -> PointNotes | None:
+    table = options.spot.table
     if not table.startswith(SUNSPEC):
-        return one
+        return options
     base = known.get(int(table.removeprefix(SUNSPEC)))
     if base is None:
         return None
@@ -174,9 +181,9 @@ def _based(one: PointNotes, known: Mapping[int, int]) -> PointNotes | None:
     def moved(spot: RegisterRange | None) -> RegisterRange | None:
         return spot and replace(spot, table="holding", start=spot.start + base)
 
-    first = moved(one.spot)
+    first = moved(options.spot)
     assert first
-    return replace(one, spot=first, exponent=moved(one.exponent), code=moved(one.code))
+    return replace(options, spot=first, exponent=moved(options.exponent), code=moved(options.code))
 
 
 def _divisible(spots: tuple[RegisterRange, ...], asked: ReadBlock) -> bool:
@@ -197,12 +204,12 @@ def _cells(
 
 def _sample(
     point: Point,
-    one: PointNotes | None,
+    options: PointNotes | None,
     got: Mapping[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
     silence: RequestResult | None,
 ) -> Sample:
-    answers = [got.get(spot, silence) for spot in one.spots] if one else [silence]
-    if one is None and silence is None:
+    answers = [got.get(spot, silence) for spot in options.spots] if options else [silence]
+    if options is None and silence is None:
         model = point.at.partition("/")[0]
         at = max(
             (a.at if isinstance(a, RequestResult) else a[0].at for a in got.values()), default=0.0
@@ -212,32 +219,32 @@ def _sample(
         if isinstance(answer, RequestResult):
             return Sample(point, answer.at, why=answer.why, detail=answer.detail)
     read = [answer for answer in answers if isinstance(answer, tuple)]
-    assert one
+    assert options
     at = max(answer.at for answer, _ in read)
     try:
-        value = value_of(one, {s: c for s, (_, c) in zip(one.spots, read, strict=True)})
+        value = value_of(options, {s: c for s, (_, c) in zip(options.spots, read, strict=True)})
     except ValueError as error:
         return Sample(point, at, why=Why.BAD, detail=str(error))
     return Sample(point, at, value)
 
 
-def value_of(one: PointNotes, got: Mapping[RegisterRange, Sequence[int]]) -> Value:
+def value_of(options: PointNotes, got: Mapping[RegisterRange, Sequence[int]]) -> Value:
     """Read the exact value at a place. Raises ValueError where there is none, in words."""
-    raw = raw_of(one.spot, got[one.spot])
-    never = NEVER_COUNTED.get(one.spot.type, ())
-    if raw in one.absent or int.from_bytes(raw, "big") in never:
+    raw = raw_of(options.spot, got[options.spot])
+    never = NEVER_COUNTED.get(options.spot.type, ())
+    if raw in options.absent or int.from_bytes(raw, "big") in never:
         raise ValueError("the device says that it has no value")
-    value = decode(one.spot, got[one.spot])
+    value = decode(options.spot, got[options.spot])
     if isinstance(value, str):
         return value
-    if one.exponent:
-        power = int(Decimal(decode(one.exponent, got[one.exponent])))
+    if options.exponent:
+        power = int(Decimal(decode(options.exponent, got[options.exponent])))
         if not -10 <= power <= 10:  # noqa: PLR2004 -- SunSpec's own range of sunssf
             raise ValueError(f"the device says no power of ten to scale by ({power})")
         value = value.scaleb(power)
-    if one.code:
-        code = int(Decimal(decode(one.code, got[one.code])))
-        factor = dict(one.factors).get(code)
+    if options.code:
+        code = int(Decimal(decode(options.code, got[options.code])))
+        factor = dict(options.factors).get(code)
         if factor is None:
             raise ValueError(f"its unit has the code {code}, which is not known")
         value *= factor

@@ -81,7 +81,7 @@ Ways = list[tuple[float, int, tuple[int, ...]]]
 
 def _endings(run: list[RegisterRange], best: Ways, cuts: frozenset[Cut], tariff: Tariff) -> Ways:
     """Every way to end a run of spots with a block that holds its last, each at its least cost."""
-    found: Ways = []
+    ways: Ways = []
     last, end, table, latest = len(run) - 1, 0, run[-1].table, run[-1].start
     boundary = max((at for t, at in cuts if t == table and at <= latest), default=-1)
     for first in range(last, -1, -1):
@@ -96,8 +96,8 @@ def _endings(run: list[RegisterRange], best: Ways, cuts: frozenset[Cut], tariff:
             continue
         cost, number, bounds = best[first]
         more = tariff.cost(table, end - spot.start)
-        found.append((round(cost + more, 9), number + 1, (*bounds, last + 1)))
-    return found
+        ways.append((round(cost + more, 9), number + 1, (*bounds, last + 1)))
+    return ways
 
 
 def _most(table: str, tariff: Tariff) -> int:

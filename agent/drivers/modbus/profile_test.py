@@ -41,7 +41,7 @@ class Cells:
 
 
 def _cells(table: str, runs: object) -> dict[int, int]:
-    found: dict[int, int] = {}
+    by_address: dict[int, int] = {}
     for first, run in runs.items() if isinstance(runs, dict) else ():
         start, cells = _number(first), run if isinstance(run, list) else [run]
         for at, cell in enumerate(map(_number, cells), start):
@@ -54,8 +54,8 @@ def _cells(table: str, runs: object) -> dict[int, int]:
                         at=at,
                     )
                 )
-            found[at] = cell
-    return found
+            by_address[at] = cell
+    return by_address
 
 
 def _number(written: object) -> int:

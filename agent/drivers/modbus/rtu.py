@@ -150,8 +150,8 @@ def began_in(heard: bytes | bytearray, unit: int, request: bytes) -> bool:
     Not the answer of another length to an earlier one, which may be spoilt as well.
     """
     size = expected_size(request)
-    told = bytes([size - 2]) if request[0] in READS and size else request[1:3]
-    return size is not None and bytes([unit, request[0]]) + told in heard
+    length_or_address = bytes([size - 2]) if request[0] in READS and size else request[1:3]
+    return size is not None and bytes([unit, request[0]]) + length_or_address in heard
 
 
 def asked_in(heard: bytes | bytearray, ours: bytes) -> bool:

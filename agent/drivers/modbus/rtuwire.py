@@ -181,22 +181,22 @@ class RtuWire:
         self.stream.send(frame)
         self._sent = frame
         length = len(frame) + (expected_size(pdu) or SHORTEST) + 3
-        found, other = await self._wait(
+        reply, other = await self._wait(
             unit, pdu, frame, began + self.timeout + length * self.speed.character
         )
-        heard, self._ended, self._answered = len(self.stream.received), monotonic(), bool(found)
-        self._loud = found is None and self._without_end(came, began)
-        self.spent.note(unit, began, found is not None)
-        if found is not None:
-            if found[0] & REFUSED:
+        heard, self._ended, self._answered = len(self.stream.received), monotonic(), bool(reply)
+        self._loud = reply is None and self._without_end(came, began)
+        self.spent.note(unit, began, reply is not None)
+        if reply is not None:
+            if reply[0] & REFUSED:
                 self._owed.refused(unit, pdu[0])
             else:
                 self._owed.answered(unit, pdu)
             taken = monotonic() - began
             self._owed.took(taken)
-            idle = max(0.0, taken - (len(frame) + len(found) + 3) * self.speed.character)
+            idle = max(0.0, taken - (len(frame) + len(reply) + 3) * self.speed.character)
             self.turnaround[unit] = min(idle, self.turnaround.get(unit, idle))
-            answer = checked(pdu, found, clock.seconds())
+            answer = checked(pdu, reply, clock.seconds())
             self.pace.note(unit, pdu, answer, taken)
             return replace(answer, range_refused=answer.range_refused and not owing)
         self._spoilt |= self._weigh(self.stream.received, unit, answered=False)

@@ -13,11 +13,11 @@ from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.scan_result import (
     IDENTIFY,
-    crowd,
-    everywhere,
-    found,
+    answers_everywhere,
+    found_device,
     identification,
     other_unit,
+    several_devices,
 )
 from agent.errors import Refused
 from agent.model import Why
@@ -58,25 +58,25 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
     for at, tried in enumerate(trying):
         other = None if tried == speed else tried
         if at == 1:
-            yield _nothing(f"nobody answers at {speed}: the other usual speeds are tried")
+            yield _note_to_keep(f"nobody answers at {speed}: the other usual speeds are tried")
         later = len(units) * (len(trying) - at - 1) if other else 0
         with _tuned(bus, speed, other) as known:
             pass
         for number, unit in enumerate(units if known else ()):
             yield (progress := _progress(bus, number, units, other, later))
             steps = _unit(bus, unit, other, progress, others)
-            async for one in _at_speed(bus, speed, other, steps):
-                if isinstance(one, Found):
-                    first = known_at.setdefault(one.number or one.name, unit)
+            async for step in _at_speed(bus, speed, other, steps):
+                if isinstance(step, Found):
+                    first = known_at.setdefault(step.number or step.name, unit)
                     if first != unit and not isinstance(bus.wire, RtuWire):
-                        yield everywhere(unit, first, units)
+                        yield answers_everywhere(unit, first, units)
                         return
-                yield one
-        async for one in _others(bus, others, units):
-            yield one
+                yield step
+        async for step in _others(bus, others, units):
+            yield step
         if known_at or others:
             return
-    yield _nothing(
+    yield _note_to_keep(
         "nobody answers: is everything powered, are the wires A and B not crossed?"
         if isinstance(bus.wire, RtuWire)
         else "nobody answers: has this host or its gateway any devices, and are they powered?"
@@ -100,14 +100,14 @@ async def _others(
         yield other_unit(asked, answered, units)
         if answered in units:
             continue
-        steps = _unit(bus, answered, None, _nothing(""), {})
-        async for one in steps:
-            if isinstance(one, Found):
-                yield one
+        steps = _unit(bus, answered, None, _note_to_keep(""), {})
+        async for step in steps:
+            if isinstance(step, Found):
+                yield step
 
 
-def _nothing(words: str) -> Progress:
-    return Progress(1, 1, words, stays=True)
+def _note_to_keep(text: str) -> Progress:
+    return Progress(1, 1, text, stays=True)
 
 
 async def _at_speed(
@@ -116,10 +116,10 @@ async def _at_speed(
     """Each step at the other speed; between them others read at the line's own."""
     while True:
         with _tuned(bus, own, other):
-            one = await anext(steps, None)
-        if one is None:
+            step = await anext(steps, None)
+        if step is None:
             return
-        yield one
+        yield step
 
 
 @contextmanager
@@ -160,8 +160,8 @@ def _progress(
     """How far it is at this speed; `later`: what is still to be asked at others."""
     where = f" at {other}" if other else ""
     left = took(math.ceil((len(units) - number + later) * bus.wire.timeout * len(PROBES)))
-    words = f"unit {units[number]}{where}; the rest takes at most {left}"
-    return Progress(number, len(units), words)
+    text = f"unit {units[number]}{where}; the rest takes at most {left}"
+    return Progress(number, len(units), text)
 
 
 async def _unit(
@@ -180,13 +180,15 @@ async def _unit(
             others.setdefault(answer.unit, unit)
             return
     if several:
-        yield crowd(unit)
+        yield several_devices(unit)
     elif answers:
-        async for looks in fitting(bus.master.wire, unit):
-            if looks is None:
+        async for fingerprint in fitting(bus.master.wire, unit):
+            if fingerprint is None:
                 yield replace(progress, words=f"unit {unit} answers: is compared with the profiles")
             else:
-                yield found(unit, looks, await _said(bus.wire, unit), other)
+                yield found_device(
+                    unit, fingerprint, await _identification_of(bus.wire, unit), other
+                )
 
 
 async def _answer(wire: TcpWire, unit: int) -> RequestResult | None:
@@ -216,7 +218,7 @@ async def _probed(wire: RtuWire, unit: int) -> tuple[bool, bool]:
     return False, False
 
 
-async def _said(wire: TcpWire | RtuWire, unit: int) -> str:
+async def _identification_of(wire: TcpWire | RtuWire, unit: int) -> str:
     """What a device says of itself, where it can."""
     answer = await wire.exchange(unit, IDENTIFY)
     return identification(answer)

@@ -33,7 +33,7 @@ def identification(answer: RequestResult) -> str:
     return " ".join(text for text in texts if text)
 
 
-def crowd(unit: int) -> Found:
+def several_devices(unit: int) -> Found:
     """Several devices at one unit id."""
     warning = (
         f"more than one device answers at {unit}: switch the others off and set their addresses"
@@ -43,23 +43,25 @@ def crowd(unit: int) -> Found:
     )
 
 
-def found(unit: int, looks: Fingerprint, said: str, other: Speed | None) -> Found:
+def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Speed | None) -> Found:
     """What the configuration would say, by what the device looks like and what it said of itself.
 
     other: the speed at which it answers, where that is not the line's.
     """
-    warnings = list(looks.warnings)
+    warnings = list(fingerprint.warnings)
     if other:
         warnings.append(f"it speaks {other}, not what this line is set to: set one of the two")
     entry: dict[str, str | int] = {"address": unit}
-    if looks.profile:
-        entry["profile"] = looks.profile
+    if fingerprint.profile:
+        entry["profile"] = fingerprint.profile
     else:
         warnings.append("no profile fits: name one, or its values under `points`")
-    base = UNNAMED.sub("-", _kind(looks.profile)).strip("-")
-    name = f"{base}-{UNNAMED.sub('-', looks.serial.lower()).strip('-') or unit}"[:64]
-    about = ", ".join(part for part in (f"unit {unit}", looks.model, said, looks.serial) if part)
-    return Found(name, entry, about, tuple(warnings), looks.serial or None)
+    base = UNNAMED.sub("-", _kind(fingerprint.profile)).strip("-")
+    name = f"{base}-{UNNAMED.sub('-', fingerprint.serial.lower()).strip('-') or unit}"[:64]
+    about = ", ".join(
+        part for part in (f"unit {unit}", fingerprint.model, identity, fingerprint.serial) if part
+    )
+    return Found(name, entry, about, tuple(warnings), fingerprint.serial or None)
 
 
 def _kind(profile: str) -> str:
@@ -68,20 +70,20 @@ def _kind(profile: str) -> str:
     return (profile if model.isdecimal() else model) or "modbus"
 
 
-def everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
+def answers_everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
     """One device that answers whatever the unit id is."""
-    words = (
+    text = (
         f"the device at {first} answers at {unit} too: it seems to do so at every unit id, so the"
         " search ends here"
     )
-    return Progress(len(units), len(units), words, stays=True)
+    return Progress(len(units), len(units), text, stays=True)
 
 
 def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
     """A host that answers with another unit id than it was asked for."""
-    words = (
+    text = (
         f"unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
         f" write address: {answered}; behind a gateway, set the gateway to answer with the unit id"
         " that it was asked for, then scan again"
     )
-    return Progress(len(units), len(units), words, stays=True)
+    return Progress(len(units), len(units), text, stays=True)

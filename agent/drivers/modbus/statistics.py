@@ -53,23 +53,23 @@ class Spent:
     def health(self) -> Mapping[str, Any]:
         """What it comes to; see `agent.drivers.base.Watched`."""
         share = min(1.0, self.busy / max(min(RECENT, monotonic() - self.since), 1.0))
-        told: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "requests": self.requests,
             "busy": round(share, 4),
             "answer_ms": dict(self.answer_ms),
             "failed": dict(self.failed),
-            "words": self._words(share),
+            "words": self._summary(share),
         }
         if share > FULL and monotonic() - self.since > RECENT:
-            told["worry"] = f"busy {share:.0%} of the time: read something less often"
+            figures["worry"] = f"busy {share:.0%} of the time: read something less often"
         if len(self._strangers) == SURE and self._strangers[0] > monotonic() - RECENT:
-            told["worry"] = (
+            figures["worry"] = (
                 "another master asks the devices on this line: an answer to it may pass for one to"
                 " us: stop it, or take the readings from it"
             )
-        return told
+        return figures
 
-    def _words(self, share: float) -> str:
+    def _summary(self, share: float) -> str:
         if not self.answer_ms:
             return "nobody has answered yet"
         slowest = max(self.answer_ms, key=lambda unit: self.answer_ms[unit])

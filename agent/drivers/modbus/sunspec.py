@@ -39,12 +39,12 @@ async def models(ask: Ask) -> tuple[Mapping[int, int], RequestResult | None]:
 async def _walk(
     ask: Ask, start: int, header: list[int]
 ) -> tuple[Mapping[int, int], RequestResult | None]:
-    found: dict[int, int] = {}
+    starts: dict[int, int] = {}
     for _ in range(MOST_MODELS):
         number, length = header
         if number == END or start + length + 4 > END:
             break
-        found.setdefault(number, start)
+        starts.setdefault(number, start)
         start += 2 + length
         answer = await ask(start, 2)
         if answer.why is Why.SILENT:
@@ -52,4 +52,4 @@ async def _walk(
         if answer.why:
             break
         header = cells(answer.pdu, 2)
-    return found, None
+    return starts, None

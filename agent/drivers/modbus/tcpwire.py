@@ -67,18 +67,18 @@ class TcpWire:
         self.stream.send(HEADER.pack(self._transaction, 0, len(pdu) + 1, unit) + pdu)
         self.listener.asks(str(unit), began, busy=False)
         try:
-            found = await self._answer(began + self.timeout)
+            reply = await self._answer(began + self.timeout)
         except OutOfStep:
             self.listener.blame(str(unit), How.HANGS_UP)
             raise
-        self.spent.note(unit, began, found is not None and found[0] == unit)
-        if found is None:
+        self.spent.note(unit, began, reply is not None and reply[0] == unit)
+        if reply is None:
             return self._silent(unit)
-        who, answered = found
-        if who != unit:
-            return self._other(unit, who, answered)
+        answering, answer_pdu = reply
+        if answering != unit:
+            return self._other(unit, answering, answer_pdu)
         self._owing.discard(unit)
-        answer = checked(pdu, answered, clock.seconds())
+        answer = checked(pdu, answer_pdu, clock.seconds())
         self.pace.note(unit, pdu, answer, clock.monotonic() - began)
         return answer
 
@@ -96,25 +96,25 @@ class TcpWire:
         detail = f"no answer in {self.timeout:g} s"
         return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail)
 
-    def _other(self, unit: int, who: int, pdu: bytes) -> RequestResult:
+    def _other(self, unit: int, answering: int, pdu: bytes) -> RequestResult:
         """What follows where another unit answered."""
-        answer = of_another(who, pdu, clock.seconds())
+        answer = of_another(answering, pdu, clock.seconds())
         if answer.unit is None:
             return answer
-        if who in self._owing:
-            self.listener.blame(str(who), How.LATE)
+        if answering in self._owing:
+            self.listener.blame(str(answering), How.LATE)
             raise OutOfStep(f"{self.stream.name} gives the answer to an earlier question")
-        if any(who == asked for asked, _ in self._asked.values()):
+        if any(answering == asked for asked, _ in self._asked.values()):
             self.listener.blame(str(unit), How.OTHER)
             self.listener.spoilt()
         return answer
 
     async def _answer(self, deadline: float) -> tuple[int, bytes] | None:
-        while (found := self._frame()) is None:
+        while (frame := self._frame()) is None:
             left = deadline - clock.monotonic()
             if left <= 0 or not await self.stream.more(left):
                 return None
-        return found
+        return frame
 
     def _frame(self) -> tuple[int, bytes] | None:
         """Take whole frames off the front until one is of our transaction: its unit and PDU."""
