@@ -52,12 +52,12 @@ REST, LONGEST_REST = 60.0, 3600.0
 class How(StrEnum):
     """What a device did, in words for people."""
 
-    NOISE = "sends bytes that make no sense"
+    NOISE = "sends bytes that are not an answer"
     MORE = "sends more than its answer"
     TWICE = "sends its answer twice"
-    OTHER = "answers in the name of another device"
-    LATE = "answers when its time is over: a longer `timeout` (M-Bus: `latency`) may help"
-    SPEAKS = "speaks in the turns of others"
+    OTHER = "answers with the address of another device"
+    LATE = "answers after its timeout: a longer `timeout` (M-Bus: `latency`) may help"
+    SPEAKS = "sends while other devices are read"
     HANGS_UP = "makes the gateway close the connection"
 
 

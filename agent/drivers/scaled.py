@@ -18,7 +18,7 @@ def to_raw(point: Point, value: Decimal) -> Decimal:
     try:
         return EXACT.divide(value, point.scale)
     except Inexact:
-        reason = f"{value} {point.unit} is no exact multiple of its scale, {point.scale}"
+        reason = f"{value} {point.unit} is not an exact multiple of the scale {point.scale}"
         raise Refused(f"{point.device}/{point.name}: {reason}") from None
 
 

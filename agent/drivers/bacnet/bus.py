@@ -161,8 +161,8 @@ class Bacnet:
         followed, bbmd = self.following.health(), self.wire.registration
         figures: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
         figures["words"] = (
-            f"{followed['followed']} values come by change, {followed['refused']} refused and read"
-            f" instead, {followed['waiting']} not subscribed yet"
+            f"{followed['followed']} values subscribed, {followed['refused']} subscriptions refused"
+            f" (these are read), {followed['waiting']} not subscribed yet"
         )
         if bbmd not in {"", "registered"}:
             figures["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"

@@ -71,7 +71,7 @@ class Commands:
         unit than the point; LinkLost. NULL is written whatever the unit is.
         """
         if slot not in self.slots.ours:
-            raise Refused(f"priority {slot} is not one of ours, {self.slots.ours}")
+            raise Refused(f"priority {slot} is not configured for gardien: {self.slots.ours}")
         if not point.writable:
             raise Refused(f"{point.device}/{point.name} is not marked writable")
         ref = notation.at(point.at)
@@ -83,7 +83,9 @@ class Commands:
             async with peer.turn:
                 await self.wire.ask(peer.address, services.WRITE, asked)
         except NotAnsweredError as error:
-            raise WriteRefused(f"{point.device}/{point.name}: {error}; it may stand") from error
+            raise WriteRefused(
+                f"{point.device}/{point.name}: {error}; the value may be in force"
+            ) from error
         except DeniedError as error:
             raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
 
@@ -114,7 +116,9 @@ class Commands:
             raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
         if isinstance(array, Refusal) or len(array) != PRIORITIES:
             reason = (
-                array.reason if isinstance(array, Refusal) else "its priority array is not 16 long"
+                array.reason
+                if isinstance(array, Refusal)
+                else "its priority array does not have 16 entries"
             )
             raise WriteRefused(f"{point.device}/{point.name} is not commandable: {reason}")
         standing = {n: _value(item) for n, item in enumerate(array, 1) if item is not None}
@@ -165,7 +169,7 @@ class Commands:
 def encoded(ref: Ref, value: Value | None) -> bytes:
     """A value as the object takes it. Raises Refused where it takes no such value."""
     if ref.property != PRESENT_VALUE or ref.object.type not in TAGS:
-        raise Refused(f"{type_name(ref.object.type)} is not an object that can be commanded")
+        raise Refused(f"an object of type {type_name(ref.object.type)} cannot be commanded")
     if value is None:
         return write(NULL, b"")
     kind = TAGS[ref.object.type]
@@ -174,7 +178,7 @@ def encoded(ref: Ref, value: Value | None) -> bytes:
     if kind in (REAL, DOUBLE):
         return _floating(kind, value)
     if value != value.to_integral_value() or (kind != SIGNED and value < 0):
-        raise Refused(f"{value} is not a whole number from 0 on")
+        raise Refused(f"{value} is not a whole number, 0 or more")
     number = int(value)
     if kind == SIGNED:
         return write(SIGNED, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))

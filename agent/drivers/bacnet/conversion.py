@@ -166,7 +166,7 @@ class OwnProperties:
         scale, units = entries.get(SCALE), entries.get(UNITS)
         if scale is not None and scale.refused:
             problem = f"the object's scale could not be read ({scale.refused})"
-            return Conversion(fault=f"{problem}: its count is no value without it")
+            return Conversion(fault=f"{problem}: the count has no meaning without it")
         if units is None:
             return Conversion()
         made = convert(
@@ -196,7 +196,7 @@ def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Co
     `units`: BACnet's number; None: the object has none. `scale`: of an accumulator.
     """
     if scale is not None and scale <= 0:
-        return Conversion(fault=f"the object's scale is {scale}, which no meter has")
+        return Conversion(fault=f"the object's scale is {scale}, which is not valid")
     own, by = Decimal(1) if scale is None else scale, Decimal(1)
     note = _unstated(point, units)
     if _says(units) and (point.unit != "1" or point.channel):

@@ -68,7 +68,7 @@ class Directory:
         async with peer.turn:
             content = await read_property(self.wire, peer, ref)
         if isinstance(content, Refusal) and content.code == UNKNOWN_OBJECT:
-            raise NotAnsweredError(f"at {where.station} is another device, not {where.instance}")
+            raise NotAnsweredError(f"the device at {where.station} is not {where.instance}")
         try:
             peer.room = int(content[0])  # type: ignore[index, arg-type] # anything else raises
         except (TypeError, ValueError, IndexError):
@@ -91,7 +91,7 @@ class Directory:
         finally:
             self._wanted.pop(instance, None)
         self.wire.there()
-        raise NotAnsweredError(f"nobody says to be device {instance}")
+        raise NotAnsweredError(f"device {instance} does not answer Who-Is")
 
     async def who_is(self, first: int, last: int) -> None:
         """Ask who is there, everybody and those who are asked by name."""

@@ -54,7 +54,7 @@ def read(text: str, name: str) -> list[Found]:
         else:
             devices.setdefault(device, []).append(thing)
     if not devices:
-        raise Refused(f"{name}: no object in it; is it an EDE file, and the one with the objects?")
+        raise Refused(f"{name} contains no objects: take the EDE file that lists them")
     taken: set[str] = set()
     entries = [
         _device_entry(device, names.get(device, ""), devices[device], taken)
@@ -72,8 +72,8 @@ def _headed(text: str, name: str) -> tuple[dict[str, int], Iterable[tuple[int, S
         if all(heading in columns for heading in NEEDED):
             return columns, _objects(rows)
     raise Refused(
-        f"{name}: no line of headings (# keyname; device obj.-instance; object-name; object-type;"
-        " object-instance): it is not an EDE file"
+        f"{name} is not an EDE file: it has no heading (# keyname; device obj.-instance;"
+        " object-name; object-type; object-instance)"
     )
 
 

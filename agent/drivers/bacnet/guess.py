@@ -125,7 +125,7 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
         name = slug(thing.name, written.replace(",", "-"))
         name = name if name not in made else f"{name[:40]}-{thing.object.instance}"
         if channel in taken:
-            warnings.append(f"{name} may be {channel} too, as {taken[channel]} is: choose")
+            warnings.append(f"{name} may be {channel} as well as {taken[channel]}: choose one")
             channel = None
         made[name] = {
             "at": written,

@@ -38,10 +38,9 @@ def address(written: str) -> BacnetAddress:
     if not match or int(match["instance"]) > LAST_INSTANCE:
         raise ValueError(
             _(
-                '"{written}" is no BACnet device: its instance number, 0 to'
-                " {last_instance}, such as 1201; where Who-Is does not reach it, with"
-                " its address behind: 1201@10.0.0.7, or behind a router NETWORK:STATION,"
-                " 1201@2001:12",
+                '"{written}" is not a BACnet device: write its instance number, 0 to'
+                " {last_instance}, such as 1201; where Who-Is does not reach it, add its"
+                " address, 1201@10.0.0.7, or behind a router NETWORK:STATION, 1201@2001:12",
                 written=written,
                 last_instance=LAST_INSTANCE,
             )
@@ -55,8 +54,8 @@ def at(written: str) -> Ref:
     if not match:
         raise ValueError(
             _(
-                '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; another'
-                " property than its value stands behind: analog-input,1/units",
+                '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; to read another'
+                " property than its present value, add that property: analog-input,1/units",
                 written=written,
             )
         )
@@ -83,7 +82,7 @@ def _number(written: str, names: object, what: str) -> int:
     if written not in known:
         raise ValueError(
             _(
-                '"{written}" is no {what} known here (its number will do)',
+                'the {what} "{written}" is not known: write its number',
                 written=written,
                 what=what,
             )

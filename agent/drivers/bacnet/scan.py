@@ -73,14 +73,17 @@ class Scan:
         first, last = _instance(wish.first, 0), _instance(wish.last, LAST_INSTANCE)
         self._announced, self._doubles, self._names = {}, set(), set()
         try:
-            yield Progress(0, 1, "asking who is there")
+            yield Progress(0, 1, "asking all devices for their numbers")
             await self._who_is(first, last)
             devices = sorted(self._announced.items())
         finally:
             self._announced = None
         if not devices:
-            text = "nobody answers: no broadcast crosses an IP router: name its BBMD or stations"
-            yield Progress(1, 1, f"{text} (`bbmd`, `ask`)", stays=True)
+            text = (
+                "no device answers; a broadcast does not cross an IP router: where there is one,"
+                " name its BBMD in `bbmd` or its stations in `ask`"
+            )
+            yield Progress(1, 1, text, stays=True)
         for number, (instance, (address, i_am)) in enumerate(devices):
             yield Progress(number, len(devices), f"device {instance}")
             peer = replace(self.directory.peer(instance, address, i_am.max_apdu))
@@ -116,9 +119,9 @@ class Scan:
             yield self._result(peer, {}, [], [str(error)])
             return
         if peer.instance in self._doubles:
-            warnings.append(f"two devices say that they are {peer.instance}: one must change")
+            warnings.append(f"two devices have the number {peer.instance}: change one of them")
         if len(listed) >= MOST_OBJECTS:
-            warnings.append(f"only its first {MOST_OBJECTS} objects were looked at")
+            warnings.append(f"only the first {MOST_OBJECTS} objects were read")
         yield self._result(peer, about, things, warnings)
 
     async def _about(self, peer: Peer) -> dict[str, str]:
@@ -136,7 +139,7 @@ class Scan:
         async with peer.turn:
             count = await reading.read_property(self.wire, peer, whole._replace(element=0))
         if isinstance(count, Refusal) or len(count) != 1 or not isinstance(count[0], Decimal):
-            return [], ["it does not say which objects it has"]
+            return [], ["the device does not list its objects"]
         listed: list[ObjectId] = []
         indexes = range(1, min(int(count[0]), MOST_OBJECTS) + 1)
         for group in _groups([whole._replace(element=n) for n in indexes]):
@@ -225,5 +228,5 @@ def _instance(written: str, otherwise: int) -> int:
     if not written:
         return otherwise
     if not written.isdigit() or int(written) > LAST_INSTANCE:
-        raise Refused(f'"{written}" is no instance number, 0 to {LAST_INSTANCE}')
+        raise Refused(f'"{written}" is not an instance number, 0 to {LAST_INSTANCE}')
     return int(written)

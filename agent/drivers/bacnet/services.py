@@ -162,7 +162,7 @@ def error(data: bytes) -> Refusal:
         numbers = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
         code = numbers[1]
     except (GarbledError, IndexError):
-        return Refusal("refused, in words that make no sense")
+        return Refusal("refused, with an unreadable reason")
     return Refusal(ERRORS.get(code, f"error {code} of class {numbers[0]}"), code)
 
 

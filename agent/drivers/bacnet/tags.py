@@ -107,7 +107,7 @@ def item(tag: Tag) -> Item:
     """What stands in one application tag; a Refusal where it makes no sense."""
     reader = READERS.get(tag.number)
     if tag.context or tag.kind != VALUE or reader is None:
-        return Refusal("a value of a kind that is not read")
+        return Refusal("a value of a type that gardien does not read")
     try:
         return reader(tag)
     except (ValueError, struct.error) as error:
@@ -160,7 +160,7 @@ def scale(tag: Tag) -> Item:
             return Refusal(f"a scale of ten to the power of {power}")
     except (ValueError, struct.error) as error:
         return Refusal(f"not readable ({error})")
-    return Refusal("a scale of a kind that is not read")
+    return Refusal("a scale of a type that gardien does not read")
 
 
 def _octets(tag: Tag) -> str:
@@ -238,7 +238,7 @@ def items(sequence: Sequence[Tag]) -> tuple[Item, ...]:
         elif tag.kind == CLOSE:
             depth -= 1
             if depth == 0:
-                made.append(Refusal("a constructed value, which is not read"))
+                made.append(Refusal("a constructed value, which gardien does not read"))
         elif depth == 0:
             made.append(item(tag))
     return tuple(made)

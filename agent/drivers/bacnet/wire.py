@@ -180,7 +180,7 @@ class BacnetPort:
             self.there()
             raise NotAnsweredError(f"no answer in {self.timeout:g} s") from None
         except ExecutionError:
-            raise NotAnsweredError("no way to its network is known") from None
+            raise NotAnsweredError("no route to its network is known") from None
         finally:
             del self._waiting[key]
             self._forget(key)
@@ -217,7 +217,9 @@ class BacnetPort:
             try:
                 probe.bind((self.address.addrTuple[0], 0))
             except OSError as error:
-                raise LinkLost(f"{self.address} is no longer here: {error.strerror}") from error
+                raise LinkLost(
+                    f"{self.address} is no longer an address of this machine: {error.strerror}"
+                ) from error
 
     def answered(self, apdu: Any) -> None:
         """Take an answer to a request of ours."""
@@ -306,7 +308,7 @@ def alone(address: IPv4Address) -> None:
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program has it; is a second gardien or a BACnet tool running?"
+        return "another program has it: is a second gardien or a BACnet tool running?"
     if error.errno == errno.EADDRNOTAVAIL:
         return "not an address of this machine"
     return error.strerror or str(error)

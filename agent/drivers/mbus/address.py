@@ -82,7 +82,7 @@ def parse(text: str) -> MeterAddress:
             )
         return MeterAddress(number, input=_number(match[2]), baudrate=_baudrate(text, match[3]))
     if not (match := SECONDARY.fullmatch(text)):
-        raise ValueError(_('"{text}" is no M-Bus address: write {hint}', text=text, hint=HINT))
+        raise ValueError(_('"{text}" is not an M-Bus address: write {hint}', text=text, hint=HINT))
     digits = match[1].upper()
     if WILD in digits:
         raise ValueError(
@@ -109,7 +109,7 @@ def _baudrate(text: str, digits: str | None) -> int | None:
     if rate is not None and rate not in BAUD_RATES:
         raise ValueError(
             _(
-                '"{text}": M-Bus speaks {rates} baud',
+                '"{text}": the baud rates of M-Bus are {rates}',
                 text=text,
                 rates=", ".join(map(str, BAUD_RATES)),
             )

@@ -77,12 +77,14 @@ class Mbus:
         figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
         figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
         figures["clocks"] = dict(self._clocks)
-        figures["words"] = f"busy {share:.0%} of the time, head-room {1 - share:.0%}"
+        figures["words"] = f"busy {share:.0%} of the time, {1 - share:.0%} free"
         if self._answer_ms:
             slowest = max(self._answer_ms, key=lambda address: self._answer_ms[address])
             figures["words"] += f"; slowest: {slowest}, {self._answer_ms[slowest]:.0f} ms"
         if share > FULL and monotonic() - self._since > SURE_AFTER:
-            figures["worry"] = f"busy {share:.0%} of the time: read something less often"
+            figures["worry"] = (
+                f"the line is busy {share:.0%} of the time: read some meters less often"
+            )
         return figures
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:

@@ -72,7 +72,7 @@ def _block(payload: bytes, at: int, text_first: bool) -> tuple[DataBlock, int]:
     end = _chain(payload, vif, "VIFE")
     codes = payload[vif:end]
     if codes[0] >= FURTHER and len(codes) < _least(codes):
-        raise _CutShort(f"VIF {codes.hex(' ').upper()} lacks the code it leads to")
+        raise _CutShort(f"VIF {codes.hex(' ').upper()} is not followed by its code")
     data, mark, stop = _data(payload, dif, end)
     return DataBlock(at, payload[at:vif], codes, data, codes, "", mark), stop
 

@@ -26,7 +26,7 @@ def date_or_time(data: bytes) -> str:
         raise NoValue("empty date")
     reader = _READERS.get(len(data))
     if reader is None:
-        raise NoValue(f"no date has {len(data)} bytes")
+        raise NoValue(f"{len(data)} bytes are not a date")
     try:
         return reader(data)
     except NoValue:
@@ -42,9 +42,9 @@ def _day(low: int, high: int, century: int | None = None) -> date:
     """
     year, month, day = low >> 5 | (high & 0xF0) >> 1, high & 0x0F, low & 0x1F
     if year == EVERY_YEAR:
-        raise NoValue("every year: no date")
+        raise NoValue("the date recurs every year")
     if year > LAST_YEAR:
-        raise NoValue(f"year {year} is no year of a date")
+        raise NoValue(f"the year {year} is not valid in a date")
     if century:
         return date(1900 + CENTURY * century + year, month, day)
     return date((2000 if year <= PIVOT else 1900) + year, month, day)
@@ -75,7 +75,7 @@ def _j(data: bytes) -> str:
 def _time(hour: int, minute: int, second: int = 0) -> time:
     hour, minute, second = hour & 0x1F, minute & 0x3F, second & 0x3F
     if hour == EVERY_HOUR or EVERY_MINUTE in (minute, second):
-        raise NoValue("every hour, minute or second: no time")
+        raise NoValue("the time recurs every hour, minute or second")
     return time(hour, minute, second)
 
 

@@ -66,7 +66,7 @@ def medium(code: int | None) -> str:
 def status(code: int | None) -> str:
     """The status byte in words; its upper three bits are the manufacturer's."""
     if code is None:
-        return "not told"
+        return "not given"
     parts = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
     if code >> 5:
         parts.append(f"manufacturer's bits {code & 0xE0:02X}h")

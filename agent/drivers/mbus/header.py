@@ -53,7 +53,7 @@ def read(ci: int, payload: bytes) -> tuple[Header, bytes]:
     elif ci in BARE:
         header, rest = Header(), payload
     else:
-        raise MbusError(f"CI field {ci:02X} is not one of a meter's readout")
+        raise MbusError(f"CI field {ci:02X} does not occur in a readout")
     if ci in ERRORS:
         raise ApplicationError(rest[0] if rest else None)
     if ci in ALARMS:

@@ -92,7 +92,7 @@ class MbusMaster:
             while telegrams[-1].more and not enough(telegrams) and len(telegrams) < MOST_TELEGRAMS:
                 telegrams.append(await self._asked(address))
         except _Failed as failed:
-            why, detail = failed.why, f"telegram {len(telegrams) + 1} did not come: {failed.detail}"
+            why, detail = failed.why, f"telegram {len(telegrams) + 1} is missing: {failed.detail}"
         if telegrams[0].more:
             # whatever it would say next is not its first telegram
             self._fcb.pop(_station(address), None)
@@ -139,7 +139,9 @@ class MbusMaster:
     def _unless_loud(self) -> None:
         """Ask nothing more where somebody goes on and on: nobody is heard."""
         if self.line.loud:
-            raise _Failed(Why.SILENT, "is not heard: somebody else speaks all the time", final=True)
+            raise _Failed(
+                Why.SILENT, "cannot be heard: another device sends all the time", final=True
+            )
 
     async def _asked(self, address: MeterAddress, attempts: int = ATTEMPTS) -> Telegram:
         """The next telegram of a meter; every repetition asks with the same frame count bit."""
@@ -166,7 +168,7 @@ class MbusMaster:
 
     def _heard(self, answer: Reply, address: MeterAddress) -> Telegram:
         if answer.noise == NO_DATA:
-            raise _Failed(Why.BAD, "it acknowledges, but has no data", final=True)
+            raise _Failed(Why.BAD, "acknowledges, but sends no data", final=True)
         if not answer.data:
             heard = f": {len(answer.noise)} bytes that make no sense" if answer.noise else ""
             raise _Failed(Why.SILENT, f"does not answer{heard}")
@@ -194,7 +196,9 @@ class MbusMaster:
         before = self._who.get(address.primary, telegram.id)
         self._who[address.primary] = telegram.id
         if before != telegram.id:
-            raise _Failed(Why.SILENT, f"was {before}, and is {telegram.id} now", final=True)
+            raise _Failed(
+                Why.SILENT, f"was meter {before} before, and is {telegram.id} now", final=True
+            )
 
 
 def _station(address: MeterAddress) -> int:

@@ -31,7 +31,7 @@ def as_text(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
     coding = CODINGS[control & 0x0F]
     rest = data[CONTROL:]
     if coding.length <= 0 or len(rest) % coding.length:
-        raise NoValue(f"a profile of {len(rest)} bytes is not made of its {coding.length}")
+        raise NoValue(f"a profile of {len(rest)} bytes, not a multiple of {coding.length}")
     mode = MODES[control >> 6]
     parts = (rest[at : at + coding.length] for at in range(0, len(rest), coding.length))
     elements = " ".join(element(coding, part, mode in SIGNED) for part in parts)

@@ -96,7 +96,7 @@ def parse(at: str) -> Register:
     if colon and medium not in MEDIA:
         raise ValueError(
             _(
-                '"{at}": a meter measures {media}, not "{medium}"',
+                '"{at}": "{medium}" is not a medium; the media are {media}',
                 at=at,
                 media=", ".join(MEDIA),
                 medium=medium,
@@ -109,7 +109,8 @@ def parse(at: str) -> Register:
     if quantity is None:
         raise ValueError(
             _(
-                '"{at}": no quantity "{name}"; `gardien decode mbus` shows their names',
+                '"{at}": "{name}" is not a quantity; to see the quantities of a meter:'
+                " gardien decode mbus",
                 at=at,
                 name=name,
             )
@@ -169,12 +170,12 @@ def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value
         raise Unfit(f"the meter measures {medium_words(head.medium)}, not {register.medium}")
     if register.quantity == ID:
         if head.id is None:
-            raise Unfit("the meter does not say its number")
+            raise Unfit("the meter does not give its number")
         # each input of a collector is a meter of its own, of another dwelling
         return f"{head.id}/{register.subunit}" if register.subunit else head.id
     if register.quantity == STATUS:
         if head.status is None:
-            raise Unfit("the meter does not say its status")
+            raise Unfit("the meter does not give its status")
         return Decimal(head.status)
     records = register.of(telegrams)
     if not records:
@@ -186,7 +187,7 @@ def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value
     values = {_in(record, unit) for record in fit}
     if len(values) > 1:
         names = ", ".join(f"raw={record.identity.hex().upper()}" for record in fit)
-        raise Unfit(f"{len(fit)} registers fit; say which: {names}")
+        raise Unfit(f"{len(fit)} registers fit; write one of them as `at`: {names}")
     return values.pop()
 
 
@@ -197,7 +198,7 @@ def _in(record: MeterValue, unit: str) -> Value:
         return record.value
     times = factor(record.unit or "1", unit)
     if times is None:
-        raise Unfit(f"the meter counts in {record.unit or 'no unit'}, which is not made {unit}")
+        raise Unfit(f"the meter counts in {record.unit or 'no unit'}, not convertible to {unit}")
     return _own_digits(record, record.value * times, times)
 
 

@@ -64,8 +64,8 @@ async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found
         yield step
     if not search.known:
         text = (
-            "nobody answers: has the level converter power, do its meters speak"
-            f" {line.baudrate} baud?"
+            "no meter answers: check that the level converter has power and that the meters use"
+            f" {line.baudrate} baud"
         )
         yield Progress(search.total, search.total, text, stays=True)
 
@@ -82,8 +82,8 @@ def _bounds(wish: Wish) -> tuple[range, str | None]:
         if wanted and wanted[-1] <= LAST_PRIMARY:
             return wanted, None
     raise Refused(
-        f"an M-Bus line is searched from --first to --last of 0 to {LAST_PRIMARY}, or below a"
-        " beginning of the number: --first 45FFFFFF"
+        f"an M-Bus line is searched by primary address, --first and --last from 0 to"
+        f" {LAST_PRIMARY}, or by the first digits of the number: --first 45FFFFFF"
     )
 
 
@@ -100,7 +100,7 @@ async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator
         heard += await line.quiet(min(LOOK_EVERY, left))
         if foreign(heard):
             raise Refused(
-                "another master asks the meters on this line; two at once make both misread:"
+                "another master reads the meters on this line, and two masters disturb each other:"
                 " disconnect it, or take the readings from it"
             )
         left -= LOOK_EVERY
@@ -133,7 +133,9 @@ async def _by_number(
     if not await search.anybody(request.select(numbers_from(prefix))):
         search.prefixes.clear()
         search.done += len(DIGITS)
-        yield search.progress(f"nobody at {prefix or 'all'}")
+        yield search.progress(
+            f"no meter with a number from {prefix}" if prefix else "no meter answers by its number"
+        )
         return
     if deaf or await search.certainly(request.select(any_wildcard)):
         search.prefixes.clear()
@@ -163,18 +165,18 @@ async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progr
 async def _expected(search: Search, number: str) -> Found | Progress:
     digits = number.strip().upper()
     if len(digits) != LENGTH or not set(digits) <= set(DIGITS):
-        text = f'"{number}" is not the number of an M-Bus meter: eight digits'
+        text = f'"{number}" is not the number of an M-Bus meter, which has eight digits'
         return Progress(search.done, search.total, text, stays=True)
     address = MeterAddress(id=digits)
     if digits not in search.expected:
-        return search.progress(f"asked for {digits} already")
+        return search.progress(f"already asked for {digits}")
     search.expected.remove(digits)
     telegram = await search.alone(address)
     if telegram and address.fits(telegram):
         return search.note(address, telegram)
     if telegram:
         return _of_another(search, address, telegram)
-    text = f"{digits} is expected, and does not answer"
+    text = f"meter {digits} is expected, but does not answer"
     return Progress(search.done, search.total, text, stays=True)
 
 
@@ -305,7 +307,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
         search.done += 1
         search.addresses -= 1
         if not await search.anybody(request.reset(number)):
-            yield search.progress(f"nobody at address {number}")
+            yield search.progress(f"no meter at address {number}")
             continue
         address = MeterAddress(number)
         telegram = await search.at_primary(number, attempts)

@@ -25,7 +25,10 @@ REACTION_BITS = 33
 def _rate(value: int) -> int:
     if value not in addresses.BAUD_RATES:
         raise ValueError(
-            _("M-Bus speaks {rates} baud", rates=", ".join(map(str, addresses.BAUD_RATES)))
+            _(
+                "the baud rates of M-Bus are {rates}",
+                rates=", ".join(map(str, addresses.BAUD_RATES)),
+            )
         )
     return value
 
@@ -37,12 +40,12 @@ class LineSettings(BaseModel):
 
     baudrate: Annotated[int, AfterValidator(_rate)] = Field(
         default=2400,
-        description="How fast the meters speak; one at another speed has @300 in its address.",
+        description="Baud rate of the meters. One with another rate has it in its address: @300.",
         examples=[2400],
     )
     listen: Annotated[Duration, Field(ge=0, le=600)] = Field(
         default=60.0,
-        description="How long a scan listens for another master before it says anything.",
+        description="How long a scan listens for another master before it sends anything.",
         examples=["60s"],
     )
 
@@ -64,7 +67,7 @@ class SerialSettings(LineSettings):
     )
     latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
         default=0.05,
-        description="What the converter and its driver add to the time of an answer.",
+        description="Delay that the converter and its driver add to an answer.",
         examples=["50ms"],
     )
 
@@ -80,6 +83,6 @@ class MbusTcpSettings(LineSettings):
     port: int = Field(ge=1, le=65535, description="Its TCP port.", examples=[10001])
     latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
         default=0.2,
-        description="What the network and the converter add to the time of an answer.",
+        description="Delay that the network and the converter add to an answer.",
         examples=["200ms"],
     )

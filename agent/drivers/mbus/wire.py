@@ -136,7 +136,7 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
         except OSError as error:
             data, why = b"", _reason(error)
         else:
-            why = "the port is gone"
+            why = "the port is gone: was the adapter unplugged?"
         if data:
             wire.feed(data)
         else:

@@ -60,7 +60,7 @@ class PointNotes:
 def place(at: str) -> PointNotes:
     """Read the whole notation. Raises ValueError in words for the person who wrote it."""
     if not at.strip():
-        raise ValueError(_("nothing says where the value is, such as input/72/float32"))
+        raise ValueError(_("the address of the value is missing, such as input/72/float32"))
     where, *texts = at.split()
     options = PointNotes(parse(where))
     for text in texts:

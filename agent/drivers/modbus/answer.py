@@ -68,7 +68,7 @@ def of_another(unit: int, pdu: bytes, at: float) -> RequestResult:
         return refusal(pdu[1], at)
     detail = (
         f"another unit answered: {unit}. If that is this device, write address: {unit};"
-        " behind a gateway, set the gateway to answer with the unit id that it was asked for"
+        " behind a gateway, set the gateway to answer with the unit id of the request"
     )
     return RequestResult(at, why=Why.BAD, detail=detail, unit=unit)
 
@@ -89,7 +89,7 @@ def checked(request: bytes, pdu: bytes, at: float) -> RequestResult:
         return RequestResult(at, why=Why.BAD, detail="garbled answer", garbled=True)
     if pdu[0] & 0x7F != request[0]:
         return RequestResult(
-            at, why=Why.BAD, detail=f"answer to function {pdu[0] & 0x7F}", garbled=True
+            at, why=Why.BAD, detail=f"the answer is for function {pdu[0] & 0x7F}", garbled=True
         )
     if pdu[0] & REFUSED:
         return refusal(pdu[1], at)
@@ -99,7 +99,9 @@ def checked(request: bytes, pdu: bytes, at: float) -> RequestResult:
         return RequestResult(at, why=Why.BAD, detail=detail, garbled=True)
     # who writes is told back what was written where (Application Protocol 6.5, 6.6, 6.11, 6.12)
     if request[0] not in READS and size is not None and pdu != request[:size]:
-        return RequestResult(at, why=Why.BAD, detail="confirmed another write", garbled=True)
+        return RequestResult(
+            at, why=Why.BAD, detail="the device confirmed a different write", garbled=True
+        )
     return RequestResult(at, pdu)
 
 

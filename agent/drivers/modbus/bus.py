@@ -65,7 +65,7 @@ class Bus:
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
         """Write a raw value, as `read` gives it; see `agent.drivers.base.Writes`. No slots here."""
         if slot is not None:
-            raise Refused("Modbus has no priorities: a register holds one value, whoever wrote it")
+            raise Refused("Modbus has no priorities: a register holds the last value written")
         if not point.writable:
             raise Refused(f"{point.device}/{point.name} is not marked writable")
         at = place(point.at)
@@ -77,13 +77,13 @@ class Bus:
             if answer.code != ILLEGAL_FUNCTION:
                 break
         if answer.why:
-            raise WriteRefused(f"{point.device} did not take it: {answer.detail}")
+            raise WriteRefused(f"{point.device} did not confirm the write: {answer.detail}")
 
     async def held(self, point: Point) -> PointSlots:
         """What stands in the register, as slot 0: see `agent.drivers.base.Writes`."""
         (sample,) = await self.master.read([point])
         if sample.why:
-            raise WriteRefused(f"{point.device} does not say what stands there: {sample.detail}")
+            raise WriteRefused(f"{point.device}/{point.name} cannot be read: {sample.detail}")
         return PointSlots({0: sample.value})
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:

@@ -83,14 +83,18 @@ def parse(at: str) -> RegisterRange:
     if table not in FUNCTIONS and not table.startswith(SUNSPEC):
         raise ValueError(
             _(
-                '"{table}" is not a table of Modbus: {functions}',
+                '"{table}" is not a Modbus table; the tables are {functions}',
                 table=table,
                 functions=", ".join(FUNCTIONS),
             )
         )
     if order not in ORDERS:
         raise ValueError(
-            _('"{order}" is not an order of words: {orders}', order=order, orders=", ".join(ORDERS))
+            _(
+                '"{order}" is not a byte order; the orders are {orders}',
+                order=order,
+                orders=", ".join(ORDERS),
+            )
         )
     bits = table in {"coil", "discrete"}
     kind, width = _bit(table, match["type"]) if bits else _registers(match["type"])
@@ -152,10 +156,10 @@ def encode(spot: RegisterRange, value: Decimal) -> list[int]:
     Raises ValueError, in words, on a number the type cannot hold, and on texts and bits.
     """
     if spot.type not in FORMATS:
-        raise ValueError(_("a {type} is not written", type=spot.type))
+        raise ValueError(_("a value of type {type} cannot be written", type=spot.type))
     whole = spot.type.startswith(("int", "uint"))
     if not value.is_finite() or (whole and value != value.to_integral_value()):
-        raise ValueError(_("{value} is no value of the type {type}", value=value, type=spot.type))
+        raise ValueError(_("{value} is not a value of type {type}", value=value, type=spot.type))
     try:
         raw = struct.pack(f">{FORMATS[spot.type]}", int(value) if whole else float(value))
     except (struct.error, OverflowError) as error:
@@ -179,7 +183,7 @@ def raw_of(spot: RegisterRange, cells: Sequence[int]) -> bytes:
 def _text(raw: bytes) -> str:
     text = raw.rstrip(b"\0 ").decode("ascii", errors="replace")
     if not text or not text.isprintable() or "�" in text:
-        raise ValueError(_("not a text ({hex})", hex=raw.hex()))
+        raise ValueError(_("not text ({hex})", hex=raw.hex()))
     return text.strip()
 
 

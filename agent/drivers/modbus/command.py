@@ -27,16 +27,16 @@ def requests(point: PointNotes, value: Value | None) -> Iterator[bytes]:
     """
     spot = point.written or point.spot
     if point.exponent or point.code:
-        raise Refused("a value scaled by another register is not written")
+        raise Refused("a value that another register scales cannot be written")
     if not isinstance(value, Decimal):
-        raise Refused("a register has no empty state: a number is written to it, or nothing")
+        raise Refused("a register cannot be emptied: only a number can be written to it")
     start = spot.start.to_bytes(2, "big")
     if spot.table == "coil":
         yield from _coil(start, value)
     elif spot.table == "holding":
         yield from _registers(start, spot, value)
     else:
-        raise Refused(f"{spot.table} is a table that can only be read")
+        raise Refused(f"the table {spot.table} is read-only")
 
 
 def _coil(start: bytes, value: Decimal) -> Iterator[bytes]:

@@ -97,9 +97,12 @@ def _values_in_bounds(samples: list[Sample]) -> int:
 
 async def _fingerprint_of(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
     match = profile(names[0])
-    serial, warnings = "", ["its values look like it, which proves nothing: compare the plate"]
+    serial, warnings = (
+        "",
+        ["the profile is guessed from the values: compare it with the type plate"],
+    )
     if names[1:]:
-        warnings.append(f"it may as well be {', '.join(names[1:])}")
+        warnings.append(f"it may also be {', '.join(names[1:])}")
     if match.serial:
         (sample,) = await master.read([Point("", "serial", str(unit), match.serial.at, 0)])
         serial = str(sample.value or "")  # 0 stands where nobody has set one

@@ -233,19 +233,21 @@ def value_of(options: PointNotes, got: Mapping[RegisterRange, Sequence[int]]) ->
     raw = raw_of(options.spot, got[options.spot])
     never = NEVER_COUNTED.get(options.spot.type, ())
     if raw in options.absent or int.from_bytes(raw, "big") in never:
-        raise ValueError("the device says that it has no value")
+        raise ValueError("the device reports that it has no value")
     value = decode(options.spot, got[options.spot])
     if isinstance(value, str):
         return value
     if options.exponent:
         power = int(Decimal(decode(options.exponent, got[options.exponent])))
         if not -10 <= power <= 10:  # noqa: PLR2004 -- SunSpec's own range of sunssf
-            raise ValueError(f"the device says no power of ten to scale by ({power})")
+            raise ValueError(f"the device gives a scale factor outside -10 to 10 ({power})")
         value = value.scaleb(power)
     if options.code:
         code = int(Decimal(decode(options.code, got[options.code])))
         factor = dict(options.factors).get(code)
         if factor is None:
-            raise ValueError(f"its unit has the code {code}, which is not known")
+            raise ValueError(
+                f"the device gives the unit code {code}, which the profile does not know"
+            )
         value *= factor
     return value

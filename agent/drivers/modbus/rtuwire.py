@@ -165,7 +165,7 @@ class RtuWire:
             self._owed.asked(unit, before, at)  # two were asked for, one may still come
             return answer
         if (left := at + self._owed.patience(self.timeout) - monotonic()) > 0:
-            detail = f"a late answer of it may still come: asked again in {left:.0f} s"
+            detail = f"a late answer may still arrive: the device is asked again in {left:.0f} s"
             return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
         return await self._asked(unit, pdu)
 

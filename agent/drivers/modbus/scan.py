@@ -50,7 +50,7 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
     """
     units = range_of(wish)
     if isinstance(bus.wire, RtuWire):
-        yield Progress(0, 1, "listening whether another master speaks")
+        yield Progress(0, 1, "listening for another master")
         await _refuse_another_master(bus.wire)
     known_at: dict[str, int] = {}
     others: dict[int, int] = {}
@@ -58,7 +58,7 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
     for at, tried in enumerate(trying):
         other = None if tried == speed else tried
         if at == 1:
-            yield _note_to_keep(f"nobody answers at {speed}: the other usual speeds are tried")
+            yield _note_to_keep(f"no device answers at {speed}: the other usual speeds are tried")
         later = len(units) * (len(trying) - at - 1) if other else 0
         with _tuned(bus, speed, other) as known:
             pass
@@ -77,9 +77,11 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
         if known_at or others:
             return
     yield _note_to_keep(
-        "nobody answers: is everything powered, are the wires A and B not crossed?"
+        "no device answers: check that the devices have power and that the wires A and B are not"
+        " swapped"
         if isinstance(bus.wire, RtuWire)
-        else "nobody answers: has this host or its gateway any devices, and are they powered?"
+        else "no device answers: check that devices are connected to this host or its gateway, and"
+        " that they have power"
     )
 
 
@@ -87,8 +89,8 @@ async def _refuse_another_master(wire: RtuWire) -> None:
     """Raise Refused where another master speaks on a serial line."""
     if heard := await wire.overhear(LISTEN):
         raise Refused(
-            f"another master speaks on this line ({heard} bytes in {LISTEN:.0f} s): stop it,"
-            " then scan again"
+            f"another master uses this line ({heard} bytes in {LISTEN:.0f} s): nothing was"
+            " searched; stop it, then scan again"
         )
 
 
@@ -150,7 +152,7 @@ def range_of(wish: Wish) -> range:
     """The unit ids to ask. Raises Refused."""
     first, last = wish.first or "1", wish.last or str(LAST)
     if not first.isdecimal() or not last.isdecimal() or not 0 < int(first) <= int(last) <= LAST:
-        raise Refused(f'"{first}" to "{last}" are not unit ids: 1 to {LAST}, the smaller first')
+        raise Refused(f'"{first}" to "{last}" is not a range of unit ids, 1 to {LAST}')
     return range(int(first), int(last) + 1)
 
 
@@ -184,7 +186,9 @@ async def _unit(
     elif answers:
         async for fingerprint in fitting(bus.master.wire, unit):
             if fingerprint is None:
-                yield replace(progress, words=f"unit {unit} answers: is compared with the profiles")
+                yield replace(
+                    progress, words=f"unit {unit} answers: it is compared with the profiles"
+                )
             else:
                 yield found_device(
                     unit, fingerprint, await _identification_of(bus.wire, unit), other

@@ -36,7 +36,8 @@ def identification(answer: RequestResult) -> str:
 def several_devices(unit: int) -> Found:
     """Several devices at one unit id."""
     warning = (
-        f"more than one device answers at {unit}: switch the others off and set their addresses"
+        f"more than one device answers at {unit}: switch on one at a time, and give each its own"
+        " address"
     )
     return Found(
         f"modbus-{unit}", {"address": unit}, f"unit {unit}, more than one device", (warning,)
@@ -50,12 +51,12 @@ def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Spee
     """
     warnings = list(fingerprint.warnings)
     if other:
-        warnings.append(f"it speaks {other}, not what this line is set to: set one of the two")
+        warnings.append(f"it uses {other}, and the line is set otherwise: change one of the two")
     entry: dict[str, str | int] = {"address": unit}
     if fingerprint.profile:
         entry["profile"] = fingerprint.profile
     else:
-        warnings.append("no profile fits: name one, or its values under `points`")
+        warnings.append("no profile fits: name a profile, or the values to read under `points`")
     base = UNNAMED.sub("-", _kind(fingerprint.profile)).strip("-")
     name = f"{base}-{UNNAMED.sub('-', fingerprint.serial.lower()).strip('-') or unit}"[:64]
     about = ", ".join(
@@ -73,7 +74,7 @@ def _kind(profile: str) -> str:
 def answers_everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
     """One device that answers whatever the unit id is."""
     text = (
-        f"the device at {first} answers at {unit} too: it seems to do so at every unit id, so the"
+        f"the device at {first} answers at {unit} too: it seems to answer at every unit id, so the"
         " search ends here"
     )
     return Progress(len(units), len(units), text, stays=True)
@@ -84,6 +85,6 @@ def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
     text = (
         f"unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
         f" write address: {answered}; behind a gateway, set the gateway to answer with the unit id"
-        " that it was asked for, then scan again"
+        " of the request, then scan again"
     )
     return Progress(len(units), len(units), text, stays=True)

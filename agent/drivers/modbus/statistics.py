@@ -61,19 +61,21 @@ class Spent:
             "words": self._summary(share),
         }
         if share > FULL and monotonic() - self.since > RECENT:
-            figures["worry"] = f"busy {share:.0%} of the time: read something less often"
+            figures["worry"] = (
+                f"the line is busy {share:.0%} of the time: read some devices less often"
+            )
         if len(self._strangers) == SURE and self._strangers[0] > monotonic() - RECENT:
             figures["worry"] = (
-                "another master asks the devices on this line: an answer to it may pass for one to"
-                " us: stop it, or take the readings from it"
+                "another master reads the devices on this line, so an answer to it may be taken for"
+                " an answer to gardien: stop it, or take the readings from it"
             )
         return figures
 
     def _summary(self, share: float) -> str:
         if not self.answer_ms:
-            return "nobody has answered yet"
+            return "no device has answered yet"
         slowest = max(self.answer_ms, key=lambda unit: self.answer_ms[unit])
         return (
-            f"busy {share:.0%} of the time, head-room {1 - share:.0%};"
+            f"busy {share:.0%} of the time, {1 - share:.0%} free;"
             f" slowest: address {slowest}, {self.answer_ms[slowest]:.0f} ms"
         )

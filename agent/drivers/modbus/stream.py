@@ -130,7 +130,7 @@ class _SerialStream(ByteStream):
         except BlockingIOError:
             return
         except OSError as error:
-            self.end(f"{self.name} is gone: {error.strerror}: was the adapter unplugged?")
+            self.end(f"{self.name} is gone ({error.strerror}): was the adapter unplugged?")
         else:
             if data:
                 self.data_received(data)
@@ -147,7 +147,7 @@ class _SerialStream(ByteStream):
             self.end(f"{self.name} cannot be written: {error.strerror}")
             raise LinkLost(self.lost) from error
         if sent != len(frame):
-            raise LinkLost(f"{self.name} takes no more bytes: nothing is sent on it")
+            raise LinkLost(f"{self.name} takes no more bytes: what was written is not sent")
         self.heard_at = monotonic()
 
 
@@ -181,7 +181,7 @@ def _why(error: Exception) -> str:
     if "lock" in text:
         return "another program has it open"
     if isinstance(error, termios.error):
-        return "it does not know this baud rate, parity or number of stop bits"
+        return "it does not support this baud rate, parity or number of stop bits"
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else text
 

@@ -168,7 +168,7 @@ def test_a_silent_device_costs_one_timeout_and_is_looked_for_anew():
             assert time.monotonic() - began < 2
             began = time.monotonic()
             (lost,) = await line.read(every_sensor(1))
-            assert lost.detail == "nobody says to be device 1201"
+            assert lost.detail == "device 1201 does not answer Who-Is"
             assert time.monotonic() - began < 2
             one.faults.silent = False
             assert values(await line.read(every_sensor(3))) == told(3)

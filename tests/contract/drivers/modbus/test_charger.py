@@ -127,6 +127,6 @@ def test_a_value_is_scaled_exactly_or_not_at_all() -> None:
     assert to_raw(point("0.1"), Decimal("-1.5")) == -15
     assert from_raw(point("0.1"), Decimal(-15)) == Decimal("-1.5")
     with pytest.raises(
-        Refused, match=r"boiler/offset: 1 K is no exact multiple of its scale, 0\.3"
+        Refused, match=r"boiler/offset: 1 K is not an exact multiple of the scale 0\.3"
     ):
         to_raw(point("0.3"), Decimal(1))
