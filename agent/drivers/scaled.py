@@ -1,4 +1,4 @@
-"""From a value in a point's unit to what its device is told, and back; exact or not at all."""
+"""Conversion between a value in the point's unit and the raw value of its device, always exact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ EXACT = Context(prec=40, traps=[Inexact])
 
 
 def to_raw(point: Point, value: Decimal) -> Decimal:
-    """What a driver writes so that the point says `value`. Raises Refused where nothing does."""
+    """The raw value to write so that the point has `value`. Raises Refused if there is none.
+
+    It is never rounded: a command that is read back must be equal to what was ordered.
+    """
     try:
         return EXACT.divide(value, point.scale)
     except Inexact:
@@ -23,5 +26,5 @@ def to_raw(point: Point, value: Decimal) -> Decimal:
 
 
 def from_raw(point: Point, raw_value: Decimal) -> Decimal:
-    """What the point says when its device holds `raw_value`, in the point's unit."""
+    """The value in the point's unit when its device holds `raw_value`."""
     return EXACT.multiply(raw_value, point.scale)

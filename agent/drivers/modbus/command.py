@@ -1,4 +1,4 @@
-"""Writing one point: functions 5, 6, 15 and 16.
+"""Requests that write one point: functions 5, 6, 15 and 16.
 
 Modbus Application Protocol V1.1b3, 6.5, 6.6, 6.11 and 6.12.
 """
@@ -22,8 +22,10 @@ ON = 0xFF00
 
 
 def requests(point: PointNotes, value: Value | None) -> Iterator[bytes]:
-    """The request PDUs that write a value, the usual one first; the second for a device that does
-    not know the function of the first. Raises Refused where it cannot be written.
+    """The request PDUs that write a value, in the order to try them.
+
+    The second one is for a device that does not support the function of the first. Raises Refused
+    if the value cannot be written.
     """
     spot = point.written or point.spot
     if point.exponent or point.code:

@@ -1,4 +1,4 @@
-"""What kind of device answers: the profile whose values it gives, all in bounds of the possible."""
+"""Guess the profile of a device that answers, by whether its values are plausible for a profile."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ BOUNDS = {
     "humidity": (1, 100),
     "co2": (250, 10_000),
 }
-"""what quantities, by the beginning of their name, can be; a 0 where nothing is says nothing"""
+"""plausible values of quantities, by the beginning of their name. Where possible, 0 is outside,
+since unused registers are mostly 0
+"""
 ENOUGH = 3
-"""values in bounds, of two kinds at least: fewer fit by chance"""
+"""values in bounds, of two kinds at least, that make a match; fewer may match by chance"""
 SILENCES = 2
-"""after which a device that falls silent at strange questions is asked no more"""
+"""unanswered reads after which no more profiles are tried: the device may stop answering at all"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a device looks like."""
+    """The profile that a device seems to match; all empty: none."""
 
     profile: str = ""
     model: str = ""
@@ -45,7 +47,7 @@ class Fingerprint:
 
 
 async def fitting(wire: ModbusWire, unit: int) -> AsyncIterator[Fingerprint | None]:
-    """Hold a device against all profiles: None after each, at the end what it looks like.
+    """Compare a device with all profiles. Yields None after each, and at the end the result.
 
     Raises LinkLost.
     """
@@ -79,7 +81,7 @@ def _bounds(quantity: str) -> tuple[int, int] | None:
 
 
 def _values_in_bounds(samples: list[Sample]) -> int:
-    """How many values are in bounds; 0: one is not, or there are too few to say."""
+    """The number of values in bounds; 0: one is out of bounds, or there are too few."""
     kinds: set[tuple[int, int]] = set()
     number = 0
     for sample in samples:
@@ -105,5 +107,5 @@ async def _fingerprint_of(master: ModbusMaster, unit: int, names: list[str]) -> 
         warnings.append(f"it may also be {', '.join(names[1:])}")
     if match.serial:
         (sample,) = await master.read([Point("", "serial", str(unit), match.serial.at, 0)])
-        serial = str(sample.value or "")  # 0 stands where nobody has set one
+        serial = str(sample.value or "")  # 0: it was never set
     return Fingerprint(names[0], f"{match.manufacturer} {match.model}", serial, tuple(warnings))

@@ -1,4 +1,4 @@
-"""What every Modbus bus has in common: read blocks, divide what a device refuses, decode."""
+"""Read the points of a device over any Modbus connection: plan, divide refused blocks, decode."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ NEVER_COUNTED = {
     "int64": frozenset({1 << 63, (1 << 63) - 1}),
     "uint64": frozenset({1 << 63, (1 << 63) - 1, (1 << 64) - 1}),
 }
-"""raw numbers that no meter ever reaches: by these it says that it has no value"""
+"""raw numbers that no counter reaches: meters use them for "no value\""""
 
 
 class ModbusWire(Protocol):
     """One open line or connection; the calls never overlap."""
 
     async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
-        """Ask one unit. Raises LinkLost when the line is gone."""
+        """Send a request to one unit and wait for its answer. Raises LinkLost."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How one device is asked, as its points say."""
+    """How one device must be read, by the options of its points; see `address_options`."""
 
     most: int = 125
     pause: float = 0.0
@@ -49,20 +49,20 @@ class Manners:
 
 
 class ModbusMaster:
-    """Reads the devices of one open bus, and remembers for as long what they refused."""
+    """Reads the devices of one open bus. What it learns of them is lost when the bus is closed."""
 
     def __init__(
         self, wire: ModbusWire, tariff: Callable[[int], Tariff] = lambda _: NETWORK
     ) -> None:
         self.wire = wire
         self.tariff = tariff
-        """what requests to a unit cost"""
+        """by unit, the costs of requests"""
         self.cuts: dict[int, frozenset[Cut]] = {}
-        """by unit: where a block was refused, so that it is not asked for again"""
+        """by unit: boundaries at which refused blocks were divided; no later block crosses them"""
         self._models: dict[int, Mapping[int, int]] = {}
         """by unit: where its SunSpec models begin"""
         self._asked: dict[int, float] = {}
-        """by unit: when it was last asked, where it wants to be left alone"""
+        """by unit that needs pauses: monotonic time of the last request"""
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device as `agent.drivers.base.Reads` promises."""
@@ -82,11 +82,11 @@ class ModbusMaster:
         ]
 
     async def ask(self, unit: int, asked: ReadBlock, manners: Manners) -> RequestResult:
-        """Read one block, no sooner than the device wants to be asked again."""
+        """Read one block, after the device's pause."""
         return await self.exchange(unit, pdu_of(asked), manners)
 
     async def exchange(self, unit: int, pdu: bytes, manners: Manners) -> RequestResult:
-        """Ask one unit anything, no sooner than it wants to be asked again."""
+        """Send any request to one unit, after its pause."""
         if manners.pause and (last := self._asked.get(unit)) is not None:
             await asyncio.sleep(max(0.0, last + manners.pause - monotonic()))
         answer = await self.wire.exchange(unit, pdu)
@@ -101,7 +101,7 @@ class ModbusMaster:
         manners: Manners,
         got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
     ) -> RequestResult | None:
-        """Read spots into `got`. The first silence ends it, and is returned."""
+        """Read spots into `got`. Ends at the first request without an answer, which it returns."""
         todo = list(reversed(self._plan(unit, spots, manners)))
         while todo:
             asked = todo.pop()
@@ -110,7 +110,8 @@ class ModbusMaster:
                 todo.extend(reversed(self._divide(unit, spots, asked)))
                 continue
             if answer.why is Why.SILENT or answer.garbled:
-                # One timeout a device: the rest of its points is as silent as this block.
+                # Only one timeout for a device: its other points would be silent too, and each
+                # would delay all other devices of the line.
                 return answer
             got.update(_cells(spots, asked, answer))
         return None
@@ -137,7 +138,7 @@ class ModbusMaster:
     async def _located(
         self, unit: int, places: Sequence[PointNotes], manners: Manners
     ) -> tuple[list[PointNotes | None], RequestResult | None]:
-        """Bring SunSpec places to where their models begin; None where there is no such model."""
+        """Add the start of their models to SunSpec addresses; None: the device lacks the model."""
         if not any(options.spot.table.startswith(SUNSPEC) for options in places):
             return list(places), None
         if unit not in self._models:
@@ -153,13 +154,13 @@ class ModbusMaster:
 
 
 def pdu_of(asked: ReadBlock) -> bytes:
-    """The request that reads a block (Modbus Application Protocol V1.1b3, 6.1 to 6.4)."""
+    """The PDU that reads a block (Modbus Application Protocol V1.1b3, 6.1 to 6.4)."""
     function = FUNCTIONS[asked.table]
     return bytes([function]) + asked.start.to_bytes(2, "big") + asked.count.to_bytes(2, "big")
 
 
 def manners_of(places: Sequence[PointNotes]) -> Manners:
-    """Put together what all points of a device say of how it is to be asked."""
+    """Combine the options of all points of a device that concern the device as a whole."""
     return Manners(
         min((options.most for options in places if options.most), default=125),
         max((options.pause for options in places), default=0.0),
@@ -229,7 +230,7 @@ def _sample(
 
 
 def value_of(options: PointNotes, got: Mapping[RegisterRange, Sequence[int]]) -> Value:
-    """Read the exact value at a place. Raises ValueError where there is none, in words."""
+    """The exact value at an address. Raises ValueError with a reason if there is none."""
     raw = raw_of(options.spot, got[options.spot])
     never = NEVER_COUNTED.get(options.spot.type, ())
     if raw in options.absent or int.from_bytes(raw, "big") in never:

@@ -1,4 +1,4 @@
-"""A device of nothing but the cells of a profile's own test, read as a real one is."""
+"""Run the test of a Modbus profile: a simulated device serves its cells, and is read as usual."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ REGISTER = range(0x10000)
 
 
 class Cells:
-    """The wire to such a device; cells that its test does not name are 0."""
+    """The connection to the simulated device; cells that the test does not name are 0."""
 
     def __init__(self, test: Mapping[str, Any]) -> None:
         self._tables = {FUNCTIONS[table]: _cells(table, test.get(table, {})) for table in FUNCTIONS}
 
     async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
-        """Answer a read at once."""
+        """Answer a read immediately."""
         del unit
         first, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
         cells = [self._tables[pdu[0]].get(at, 0) for at in range(first, first + count)]
@@ -59,7 +59,7 @@ def _cells(table: str, runs: object) -> dict[int, int]:
 
 
 def _number(written: object) -> int:
-    """A whole number, also as `0x1F`. Raises ValueError in words."""
+    """A whole number, decimal or as `0x1F`. Raises ValueError with a message."""
     try:
         return int(str(written), 0)
     except ValueError:
@@ -77,7 +77,7 @@ def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
     except StopIteration as read:
         samples: list[Sample] = read.value
         return [replace(s, point=point) for s, point in zip(samples, points, strict=True)]
-    raise AssertionError("cells in memory keep nobody waiting")
+    raise AssertionError("reading cells in memory does not wait")
 
 
 def _unhurried(at: str) -> str:

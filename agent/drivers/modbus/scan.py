@@ -1,4 +1,4 @@
-"""Who is on the line: every unit id is asked, whoever answers is asked what it is. Never writes."""
+"""Search a Modbus line: ask each unit id, and identify each device that answers. Never writes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from agent.drivers.modbus.tcpwire import TcpWire
 
 LISTEN = 3.0
-"""seconds for which another master is listened for: one that polls speaks more often"""
+"""seconds of listening for another master: a master that polls sends more often"""
 PROBES = (b"\x03\0\0\0\x01", b"\x04\0\0\0\x01")
-"""any answer will do, a refusal too"""
+"""requests that show whether a device is there; an exception is an answer too"""
 LINGER = 0.08
-"""seconds in which a second answer of one address is listened for"""
+"""seconds of waiting for a second answer with the same unit id"""
 ATTEMPTS = 3
 BAUDRATES = (9600, 19200, 38400, 115200, 4800, 2400)
 PARITIES = ("none", "even", "odd")
@@ -44,9 +44,9 @@ LAST = 247
 
 
 async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Found | Progress]:
-    """Search as `agent.drivers.base.Discovers` promises; `speed` of a serial port of ours.
+    """Search as `agent.drivers.base.Discovers` promises; `speed`: of a serial port, else None.
 
-    Where nobody answers at that speed, the other usual ones are tried that the port knows.
+    If no device answers at that speed, the other usual speeds are tried that the port supports.
     """
     units = range_of(wish)
     if isinstance(bus.wire, RtuWire):
@@ -86,7 +86,7 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
 
 
 async def _refuse_another_master(wire: RtuWire) -> None:
-    """Raise Refused where another master speaks on a serial line."""
+    """Raise Refused if another master uses a serial line: two at once disturb each other."""
     if heard := await wire.overhear(LISTEN):
         raise Refused(
             f"another master uses this line ({heard} bytes in {LISTEN:.0f} s): nothing was"
@@ -97,7 +97,7 @@ async def _refuse_another_master(wire: RtuWire) -> None:
 async def _others(
     bus: Bus, others: Mapping[int, int], units: Sequence[int]
 ) -> AsyncIterator[Found | Progress]:
-    """The units that answered in place of those that were asked, each searched at its own id."""
+    """The units that answered instead of those that were asked, each searched at its own id."""
     for answered, asked in others.items():
         yield other_unit(asked, answered, units)
         if answered in units:
@@ -115,7 +115,7 @@ def _note_to_keep(text: str) -> Progress:
 async def _at_speed(
     bus: Bus, own: Speed | None, other: Speed | None, steps: AsyncIterator[Found | Progress]
 ) -> AsyncIterator[Found | Progress]:
-    """Each step at the other speed; between them others read at the line's own."""
+    """Run each step at the other speed. Between steps others read at the line's own speed."""
     while True:
         with _tuned(bus, own, other):
             step = await anext(steps, None)
@@ -126,7 +126,7 @@ async def _at_speed(
 
 @contextmanager
 def _tuned(bus: Bus, own: Speed | None, other: Speed | None) -> Iterator[bool]:
-    """Speak otherwise than the line is set to; whether its port can."""
+    """Set the port to another speed for a block. Yields whether the port supports it."""
     if own is None or other is None:
         yield True
         return
@@ -138,7 +138,7 @@ def _tuned(bus: Bus, own: Speed | None, other: Speed | None) -> Iterator[bool]:
 
 
 def speeds(speed: Speed | None) -> Iterator[Speed | None]:
-    """The speeds to try, the line's own first."""
+    """The speeds to try: the line's own, then all other usual ones."""
     yield speed
     if speed is not None:
         for baudrate in BAUDRATES:
@@ -149,7 +149,7 @@ def speeds(speed: Speed | None) -> Iterator[Speed | None]:
 
 
 def range_of(wish: Wish) -> range:
-    """The unit ids to ask. Raises Refused."""
+    """The unit ids to ask. Raises Refused if the request gives no valid range."""
     first, last = wish.first or "1", wish.last or str(LAST)
     if not first.isdecimal() or not last.isdecimal() or not 0 < int(first) <= int(last) <= LAST:
         raise Refused(f'"{first}" to "{last}" is not a range of unit ids, 1 to {LAST}')
@@ -159,7 +159,7 @@ def range_of(wish: Wish) -> range:
 def _progress(
     bus: Bus, number: int, units: Sequence[int], other: Speed | None, later: int
 ) -> Progress:
-    """How far it is at this speed; `later`: what is still to be asked at others."""
+    """The progress at this speed; `later`: units that are still to be asked at other speeds."""
     where = f" at {other}" if other else ""
     left = took(math.ceil((len(units) - number + later) * bus.wire.timeout * len(PROBES)))
     text = f"unit {units[number]}{where}; the rest takes at most {left}"
@@ -169,9 +169,9 @@ def _progress(
 async def _unit(
     bus: Bus, unit: int, other: Speed | None, progress: Progress, others: dict[int, int]
 ) -> AsyncIterator[Found | Progress]:
-    """Who answers at one unit id, if anybody does; the last step says it.
+    """Search one unit id. The last step is the device, if one answers.
 
-    `others` receives the unit id that answered in place of this one, and this one.
+    If another unit answers instead, `others` receives its id and the id that was asked.
     """
     if isinstance(bus.wire, RtuWire):
         answers, several = await _probed(bus.wire, unit)
@@ -196,7 +196,7 @@ async def _unit(
 
 
 async def _answer(wire: TcpWire, unit: int) -> RequestResult | None:
-    """The first answer of a unit of a host, if it gives one."""
+    """The first answer of a unit behind a host; None: no answer."""
     for probe in PROBES:
         answer = await wire.exchange(unit, probe)
         if answer.why is not Why.SILENT:
@@ -205,7 +205,7 @@ async def _answer(wire: TcpWire, unit: int) -> RequestResult | None:
 
 
 async def _probed(wire: RtuWire, unit: int) -> tuple[bool, bool]:
-    """Whether anybody answers on a serial line, and whether more than one does."""
+    """Whether a device answers on a serial line, and whether more than one does."""
     for probe in PROBES:
         garbled = 0
         for _ in range(ATTEMPTS):
@@ -223,6 +223,6 @@ async def _probed(wire: RtuWire, unit: int) -> tuple[bool, bool]:
 
 
 async def _identification_of(wire: TcpWire | RtuWire, unit: int) -> str:
-    """What a device says of itself, where it can."""
+    """The device's own identification; empty if it gives none."""
     answer = await wire.exchange(unit, IDENTIFY)
     return identification(answer)

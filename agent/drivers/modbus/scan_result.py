@@ -1,4 +1,4 @@
-"""A device that a search found, as the configuration would name it and as people would."""
+"""The results of a search: entries for the configuration, and sentences for people."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from agent.drivers.modbus.rtu import Speed
 
 IDENTIFY = b"\x2b\x0e\x01\0"
-"""maker, product, version (Application Protocol V1.1b3, 6.21)"""
+"""request for maker, product and version (Application Protocol V1.1b3, 6.21)"""
 UNNAMED = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 
 def identification(answer: RequestResult) -> str:
-    """The texts of an answer to 43/14, in their order; empty where it is none."""
+    """The texts in the answer to IDENTIFY (function 43/14), in order; empty if it is not one."""
     pdu, texts, at = answer.pdu, [], 7
     if len(pdu) < at or pdu[:2] != IDENTIFY[:2]:
         return ""
@@ -34,7 +34,7 @@ def identification(answer: RequestResult) -> str:
 
 
 def several_devices(unit: int) -> Found:
-    """Several devices at one unit id."""
+    """The result for several devices with one unit id."""
     warning = (
         f"more than one device answers at {unit}: switch on one at a time, and give each its own"
         " address"
@@ -45,9 +45,9 @@ def several_devices(unit: int) -> Found:
 
 
 def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Speed | None) -> Found:
-    """What the configuration would say, by what the device looks like and what it said of itself.
+    """The result for one device, by its fingerprint and its own identification.
 
-    other: the speed at which it answers, where that is not the line's.
+    other: the speed at which it answers, if that is not the line's.
     """
     warnings = list(fingerprint.warnings)
     if other:
@@ -66,13 +66,13 @@ def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Spee
 
 
 def _kind(profile: str) -> str:
-    """What a device is called in its name: its model, or the whole of `sunspec-203`."""
+    """The first part of a device's name: the model in its profile, or all of `sunspec-203`."""
     model = profile.partition("-")[2]
     return (profile if model.isdecimal() else model) or "modbus"
 
 
 def answers_everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
-    """One device that answers whatever the unit id is."""
+    """The remark on a device that answers at every unit id."""
     text = (
         f"the device at {first} answers at {unit} too: it seems to answer at every unit id, so the"
         " search ends here"
@@ -81,7 +81,7 @@ def answers_everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
 
 
 def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
-    """A host that answers with another unit id than it was asked for."""
+    """The remark on a host that answers with another unit id than the one asked."""
     text = (
         f"unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
         f" write address: {answered}; behind a gateway, set the gateway to answer with the unit id"

@@ -1,4 +1,4 @@
-"""How a line is used: what is spent on it, and how fast each device answers."""
+"""How a line is used: the share of time, the answer time of each device, and other masters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RECENT = 900.0
-"""seconds that the use of a line is told of"""
+"""seconds over which the usage of a line is measured"""
 FULL = 0.9
-"""of the time: beyond it, one more silent device breaks the schedule"""
-
-
+"""share of the time above which one more silent device breaks the schedule"""
 SURE = 3
-"""questions of another master within RECENT that no noise would make up"""
+"""requests of another master within RECENT seconds that are not an accident of noise"""
 
 
 class Spent:
-    """Time spent on one open line."""
+    """The usage of one open line."""
 
     def __init__(self) -> None:
         self.since = monotonic()
@@ -34,7 +32,7 @@ class Spent:
         self._strangers: deque[float] = deque(maxlen=SURE)
 
     def note(self, unit: int, began: float, answered: bool) -> None:
-        """One request has ended, now."""
+        """Note that a request ended now, and whether it was answered."""
         now = monotonic()
         self.requests += 1
         self._parts.append((now, now - began))
@@ -47,11 +45,11 @@ class Spent:
             self.failed[str(unit)] = self.failed.get(str(unit), 0) + 1
 
     def stranger(self) -> None:
-        """Somebody else has asked something on this line, now."""
+        """Note a request of another master on this line, now."""
         self._strangers.append(monotonic())
 
     def health(self) -> Mapping[str, Any]:
-        """What it comes to; see `agent.drivers.base.Watched`."""
+        """The figures; see `agent.drivers.base.ObservableBus`."""
         share = min(1.0, self.busy / max(min(RECENT, monotonic() - self.since), 1.0))
         figures: dict[str, Any] = {
             "requests": self.requests,

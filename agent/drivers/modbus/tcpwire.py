@@ -1,11 +1,11 @@
-"""One Modbus TCP connection: one request at a time, its answer known by transaction and unit.
+"""One Modbus TCP connection: one request at a time; its answer is recognized by transaction and unit.
 
-Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer carries another transaction and is skipped.
-One of our transaction and another unit is the only answer that will come, and no value: some hosts
-answer with 255 or 0 whatever unit they are asked for, and whose value that is nobody knows. Where
-it is a unit that was asked before and owes an answer, the gateway is one behind. Then, and where a
-frame cut short leaves no beginning to hold on to, the line is out of step: it is opened anew, and
-whoever is asked is asked again.
+Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer has another transaction and is skipped. An
+answer with the right transaction and another unit gives no value: some hosts answer with unit 255
+or 0 whatever unit was asked, so the source of the value is not known. If that unit was asked before
+and did not answer, the Modbus gateway is one answer behind. In this case, and after an incomplete
+frame, which hides where the next one begins, the connection is out of step: it is opened again, and
+the request is repeated.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 HEADER = struct.Struct(">HHHB")
 """transaction, protocol (0), bytes that follow (unit included), unit"""
 LONGEST = 254
-"""unit and the longest PDU"""
+"""bytes of the unit id and the longest PDU"""
 REMEMBERED = 64
-"""questions of which an answer that comes late or again is known"""
+"""last requests of which a late or repeated answer is recognized"""
 
 
 class TcpWire:
@@ -45,13 +45,14 @@ class TcpWire:
         self._asked: dict[int, tuple[int, bool]] = {}
         """by transaction: the unit that was asked, and whether it has answered"""
         self._owing: set[int] = set()
-        """units that have not answered the last question"""
+        """units that have not answered their last request"""
         self._noticed = False
-        """it is known in whose turn the line went out of step"""
+        """a device was already blamed for the broken frame that is still there"""
 
     async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
-        """Ask one unit. Raises LinkLost when the line is gone, OutOfStep where it must be opened
-        anew.
+        """Send a request to one unit and wait for its answer.
+
+        Raises LinkLost when the connection is gone, OutOfStep when it must be opened again.
         """
         self._frame()
         if not in_step(bytes(self.stream.received)):
@@ -83,7 +84,7 @@ class TcpWire:
         return answer
 
     def _silent(self, unit: int) -> RequestResult:
-        """What follows where nothing came that is an answer."""
+        """The result when no answer came. Raises OutOfStep if an overdue one may be broken."""
         if not in_step(bytes(self.stream.received)):
             if self._owing - {
                 unit
@@ -97,7 +98,7 @@ class TcpWire:
         return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail)
 
     def _other(self, unit: int, answering: int, pdu: bytes) -> RequestResult:
-        """What follows where another unit answered."""
+        """The result when another unit answered. Raises OutOfStep if its answer was overdue."""
         answer = of_another(answering, pdu, clock.seconds())
         if answer.unit is None:
             return answer
@@ -117,7 +118,9 @@ class TcpWire:
         return frame
 
     def _frame(self) -> tuple[int, bytes] | None:
-        """Take whole frames off the front until one is of our transaction: its unit and PDU."""
+        """Remove whole frames up to the one of the present transaction, and return its unit and
+        PDU; None: it has not arrived.
+        """
         received = self.stream.received
         while len(received) >= HEADER.size:
             transaction, protocol, length, unit = HEADER.unpack_from(received)
