@@ -67,7 +67,7 @@ class Profile:
     verify: str = ""
     """what has not been checked against the maker's manual yet, of the whole profile"""
     manners: str = ""
-    """how the device must be read, as address options in the driver's notation: added to each `at`"""
+    """how the device must be read, as address options of the driver: added to each `at`"""
     serial: Offer | None = None
     """the serial number, which proves that it is the recorded meter"""
     watchdog: WatchdogProfile | None = None
@@ -105,7 +105,7 @@ def text_of(name: str) -> str:
 
 
 def with_manners(made: Profile) -> Profile:
-    """The profile with its `manners` added to each `at`, which is where the driver looks for them."""
+    """The profile with its `manners` added to each `at`, where the driver expects them."""
     if not made.manners:
         return made
 

@@ -1,4 +1,4 @@
-"""BACnet/IP as a driver: an open port of our own, and the devices that are read through it."""
+"""The BACnet/IP driver: an open UDP port, and the devices that are read through it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from agent.model import Point, Value
 
 FOLLOWED = 30
-"""seconds: what is read more seldom is not worth a subscription, for one read of many points
-costs no more than the renewal of one
+"""seconds: a point that is read less often is not subscribed, since one read of many points costs
+no more than the renewal of one subscription
 """
 
 
@@ -42,7 +42,7 @@ class Bacnet:
 
     Settings = BacnetSettings
     at_once = 8
-    """devices that may be asked at the same time"""
+    """devices that may be read at the same time"""
 
     def __init__(self, wire: BacnetPort, settings: BacnetSettings) -> None:
         self.wire, self.settings = wire, settings
@@ -57,7 +57,7 @@ class Bacnet:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: BacnetSettings) -> AsyncIterator[Self]:
-        """Take the port; let go of it on leaving. Raises LinkLost if it cannot be had."""
+        """Open the port; close it on leaving. Raises LinkLost if that fails."""
         at = station(settings.address, settings.port)
         async with opened(at, settings.timeout, settings.bbmd, int(settings.ttl)) as wire:
             bus = cls(wire, settings)
@@ -68,15 +68,15 @@ class Bacnet:
 
     @staticmethod
     def check(point: Point) -> None:
-        """Raise ValueError on an `address` that is no device or an `at` that is no property."""
+        """Raise ValueError if `address` is not a device or `at` is not a property."""
         notation.address(point.address)
         notation.at(point.at)
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`.
 
-        What the device tells us by itself is not asked for, unless anything else is. The units and
-        the scale of the objects are read with it at first, and daily.
+        If all points have a recent notification, the device is not asked. Units and scale of the
+        objects are read together with the values, at first and then daily.
         """
         of = notation.address(points[0].address)
         refs = [notation.at(point.at) for point in points]
@@ -102,7 +102,7 @@ class Bacnet:
         ]
 
     def _known(self, instance: int, refs: Sequence[Ref]) -> dict[Ref, Content] | None:
-        """What devices told us by themselves, if that is all that is wanted."""
+        """The values that the device has notified; None if they do not cover all `refs`."""
         if self.own.due(instance, refs, clock.monotonic()):
             return None
         contents: dict[Ref, Content] = {}
@@ -120,7 +120,7 @@ class Bacnet:
     async def _ask(
         self, of: notation.BacnetAddress, refs: Sequence[Ref]
     ) -> tuple[dict[Ref, Content], str]:
-        """Read; with what was not answered comes the reason."""
+        """Read from the device. If it stops answering, the second item is the reason."""
         contents: dict[Ref, Content] = {}
         due = self.own.due(of.instance, refs, clock.monotonic())
         async with self._turns.setdefault(of.instance, asyncio.Lock()):
@@ -141,15 +141,15 @@ class Bacnet:
         return contents, ""
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
-        """Write into one of our slots, or NULL; see `agent.drivers.base.Writes`."""
+        """Write a value or NULL into one of the gateway's slots; see `base.Writes`."""
         await self.commands.write(point, value, slot)
 
     async def held(self, point: Point) -> PointSlots:
-        """What stands in the point's slots; see `agent.drivers.base.Writes`."""
+        """The values in the point's slots; see `agent.drivers.base.Writes`."""
         return await self.commands.held(point)
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
-        """Empty our slots that hold a value; see `agent.drivers.base.Writes`."""
+        """Empty the gateway's slots that hold a value; see `agent.drivers.base.Writes`."""
         return await self.commands.sweep(points)
 
     def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
@@ -157,7 +157,7 @@ class Bacnet:
         return self.scan.discover(wish)
 
     def health(self) -> dict[str, Any]:
-        """How the line is beyond its devices, for `status`."""
+        """The state of the port; see `agent.drivers.base.ObservableBus`."""
         followed, bbmd = self.following.health(), self.wire.registration
         figures: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
         figures["words"] = (
@@ -175,7 +175,9 @@ class Bacnet:
 
 
 def _followed(point: Point, ref: Ref) -> bool:
-    """Whether to subscribe: an index must be exact at its slot, and a change may be too small."""
+    """Whether to subscribe to a point. Never to an index: it must be exact at its slot, and its
+    last changes may be smaller than the COV increment.
+    """
     kind = channels()[point.channel].kind if point.channel else None
     return (
         ref.property == PRESENT_VALUE and 0 < point.every <= FOLLOWED and kind is not ValueKind.REG
@@ -183,7 +185,7 @@ def _followed(point: Point, ref: Ref) -> bool:
 
 
 def _with_flags(refs: Sequence[Ref]) -> list[Ref]:
-    """Each present value with the flags that say whether it may be believed."""
+    """The properties to read: each present value with its status flags, which show a fault."""
     wanted: dict[Ref, None] = {}
     for ref in refs:
         wanted[ref] = None
@@ -193,7 +195,7 @@ def _with_flags(refs: Sequence[Ref]) -> list[Ref]:
 
 
 def _with_own(refs: Sequence[Ref], due: Container[Ref]) -> list[Ref]:
-    """Each value with those of its object's units and scale that are due."""
+    """The properties to read: each value with units and scale of its object, where they are due."""
     wanted: dict[Ref, None] = {}
     for ref in refs:
         wanted[ref] = None

@@ -1,6 +1,7 @@
-"""Commands: our slots in a priority array (135-2020, clause 19.2), written, read and emptied.
+"""Commands: write, read and empty the gateway's slots in priority arrays (135-2020, clause 19.2).
 
-We write into our own slots only, never into another's, and NULL gives back only what is ours.
+The gateway writes only into its own slots. NULL releases one slot and leaves the others in force.
+Rule F6.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ KINDS = {
     "large-analog-value": DOUBLE,
     "integer-value": SIGNED,
 }
-"""what a commandable object takes"""
+"""by type of a commandable object, the type of its value"""
 TAGS = {OBJECTS[name]: kind for name, kind in KINDS.items()}
 
 
 class Commands:
-    """Writes through an open line, into the slots that the configuration names."""
+    """Writes through an open port, into the configured slots."""
 
     def __init__(
         self, wire: BacnetPort, directory: Directory, slots: Slots, own: OwnProperties
@@ -66,9 +67,11 @@ class Commands:
         self.wire, self.directory, self.slots, self.own = wire, directory, slots, own
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
-        """Write a value, or NULL, into one of our slots. Raises WriteRefused where the device did
-        not acknowledge it, Refused where it is not ours to write or where the object is in another
-        unit than the point; LinkLost. NULL is written whatever the unit is.
+        """Write a value, or NULL, into one of the gateway's slots.
+
+        NULL is written whatever the unit of the object is, so that a release never fails for it.
+        Raises WriteRefused if the device did not acknowledge, Refused if the slot or point must not
+        be written or the object is in another unit than the point; LinkLost.
         """
         if slot not in self.slots.ours:
             raise Refused(f"priority {slot} is not configured for gardien: {self.slots.ours}")
@@ -90,7 +93,7 @@ class Commands:
             raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
 
     async def _same_unit(self, point: Point, ref: Ref) -> None:
-        """Raise Refused where the object is in another unit, WriteRefused where it is silent."""
+        """Raise Refused if the object is in another unit, WriteRefused if it does not answer."""
         instance = notation.address(point.address).instance
         due = self.own.due(instance, [ref], monotonic())
         if due:
@@ -106,7 +109,7 @@ class Commands:
             raise Refused(f"{point.device}/{point.name} is not written: {fault}")
 
     async def held(self, point: Point) -> PointSlots:
-        """What stands in the priority array. Raises WriteRefused where that cannot be read."""
+        """The values in the priority array. Raises WriteRefused if it cannot be read."""
         ref = notation.at(point.at)
         try:
             peer = await self._peer(point)
@@ -129,9 +132,9 @@ class Commands:
         )
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
-        """Empty each of our slots that holds a value, and read back.
+        """Empty each of the gateway's slots that holds a value, and read back.
 
-        One entry for each slot that held one, and for each point that could not be looked at.
+        Returns an entry for each slot that held a value, and for each point that could not be read.
         Raises LinkLost.
         """
         return [entry for point in points for entry in await self._sweep(point)]
@@ -167,7 +170,7 @@ class Commands:
 
 
 def encoded(ref: Ref, value: Value | None) -> bytes:
-    """A value as the object takes it. Raises Refused where it takes no such value."""
+    """A value in the encoding of the object's type. Raises Refused if the type cannot hold it."""
     if ref.property != PRESENT_VALUE or ref.object.type not in TAGS:
         raise Refused(f"an object of type {type_name(ref.object.type)} cannot be commanded")
     if value is None:
@@ -193,7 +196,7 @@ def _floating(kind: int, value: Decimal) -> bytes:
 
 
 def _value(item: Item) -> Value:
-    """A slot's value; what cannot be read is in somebody's slot all the same."""
+    """The value of a slot. An unreadable value is returned as its reason: the slot is occupied."""
     if isinstance(item, Refusal):
         return item.reason
     return str(item) if isinstance(item, ObjectId) or item is None else item

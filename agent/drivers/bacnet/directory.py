@@ -1,4 +1,4 @@
-"""Where the devices are: by Who-Is, or at the address that was written."""
+"""The addresses of devices: found by Who-Is, or as configured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.drivers.bacnet.wire import BacnetPort
 
 ASKED = 3
-"""how often a Who-Is is said within the timeout"""
+"""how often Who-Is is sent within the timeout"""
 
 
 class Directory:
@@ -30,14 +30,15 @@ class Directory:
     def __init__(self, wire: BacnetPort, ask: Sequence[str] = ()) -> None:
         self.wire = wire
         self.ask = [Address(station) for station in ask]
-        """stations that are asked beside the broadcast"""
+        """stations that are asked directly, beside the broadcast"""
         self.peers: dict[int, Peer] = {}
         self._wanted: dict[int, asyncio.Future[tuple[Address, IAm]]] = {}
         self._lines: dict[int, asyncio.Lock] = {}
 
     async def find(self, where: BacnetAddress) -> Peer:
-        """A device, found now if it is not known. Raises NotAnsweredError, also where another
-        device has its address; LinkLost.
+        """The device; it is looked for if it is not known.
+
+        Raises NotAnsweredError, also if another device has its address; LinkLost.
         """
         known = self.peers.get(where.instance)
         if known is None:
@@ -46,7 +47,7 @@ class Directory:
         return known
 
     def forget(self, instance: int) -> None:
-        """It does not answer: look for it anew next time, for its address may have changed."""
+        """Look for a silent device again next time, since its address may have changed."""
         self.peers.pop(instance, None)
 
     def announced(self, address: Address, i_am: IAm) -> None:
@@ -56,7 +57,9 @@ class Directory:
             waiting.set_result((address, i_am))
 
     def peer(self, instance: int, address: Address, max_apdu: int) -> Peer:
-        """A device at an address; those of one remote network take turns."""
+        """A device at an address. All devices of one remote network share a lock, since they share
+        a slow line.
+        """
         peer = Peer(instance, address, max_apdu)
         if address.addrType == Address.remoteStationAddr:
             peer.turn = self._lines.setdefault(address.addrNet, asyncio.Lock())
@@ -72,7 +75,8 @@ class Directory:
         try:
             peer.room = int(content[0])  # type: ignore[index, arg-type] # anything else raises
         except (TypeError, ValueError, IndexError):
-            peer.room = 480  # it would not say: what a slow line can carry, clause 20.1.2.5
+            # The device does not give its limit: assume that of a slow line (clause 20.1.2.5).
+            peer.room = 480
         return peer
 
     async def _look_for(self, instance: int) -> Peer:
@@ -94,7 +98,7 @@ class Directory:
         raise NotAnsweredError(f"device {instance} does not answer Who-Is")
 
     async def who_is(self, first: int, last: int) -> None:
-        """Ask who is there, everybody and those who are asked by name."""
+        """Send Who-Is for a range of numbers, as a broadcast and to each configured station."""
         question = services.who_is(first, last)
         for to in (None, *self.ask):
             await self.wire.say(to, services.WHO_IS, question)

@@ -1,4 +1,4 @@
-"""EDE files: the list of a plant's BACnet objects that integrators hand over ("Engineering Data
+"""EDE files: the list of a plant's BACnet objects, as integrators deliver it ("Engineering Data
 Exchange", BACnet Interest Group Europe, layout 2). Pure.
 """
 
@@ -27,7 +27,7 @@ YES = {"y", "yes", "1", "true", "j", "ja", "o", "oui"}
 
 
 def text_of(content: bytes) -> str:
-    """A file's text: UTF-8, or what Windows writes."""
+    """The text of a file, in UTF-8 or in the Windows code page 1252."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -35,10 +35,10 @@ def text_of(content: bytes) -> str:
 
 
 def read(text: str, name: str) -> list[Found]:
-    """The devices of an EDE file as the configuration would name them, by instance number.
+    """The devices of an EDE file with their entries for the configuration, by instance number.
 
-    A line that makes no sense is left out and warned of. Raises Refused where the file is no EDE
-    file or has no object in it.
+    An invalid line is left out, with a warning. Raises Refused if the file is not an EDE file or
+    contains no objects.
     """
     columns, rows = _headed(text, name)
     devices: dict[int, list[Thing]] = {}
@@ -64,7 +64,7 @@ def read(text: str, name: str) -> list[Found]:
 
 
 def _headed(text: str, name: str) -> tuple[dict[str, int], Iterable[tuple[int, Sequence[str]]]]:
-    """The columns by name, and the rows below them with their numbers."""
+    """The columns by name, and the rows below the heading with their numbers."""
     separator = max(";,\t", key=text.count)
     rows = iter(enumerate(csv.reader(text.splitlines(), delimiter=separator), 1))
     for _, row in rows:

@@ -1,4 +1,4 @@
-"""Where a value is: the notation of addresses and of points. Pure; its errors are for people."""
+"""The notation of device addresses and of points. Pure; its error messages are for people."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ AT = re.compile(
 
 
 class BacnetAddress(NamedTuple):
-    """A device by its instance number and, where it is known beforehand, its place."""
+    """The instance number of a device and, if it is configured, its network address."""
 
     instance: int
     station: str = ""
-    """`10.0.0.7`, `10.0.0.7:47809`, `2001:12`, `2001:12@10.0.0.1`; empty: it is looked for"""
+    """`10.0.0.7`, `10.0.0.7:47809`, `2001:12`, `2001:12@10.0.0.1`; empty: found by Who-Is"""
 
 
 def address(written: str) -> BacnetAddress:
-    """Read `1201`, `1201@10.0.0.7` or `1201@2001:12`. Raises ValueError."""
+    """Parse `1201`, `1201@10.0.0.7` or `1201@2001:12`. Raises ValueError."""
     match = ADDRESS.fullmatch(written)
     if not match or int(match["instance"]) > LAST_INSTANCE:
         raise ValueError(
@@ -49,7 +49,7 @@ def address(written: str) -> BacnetAddress:
 
 
 def at(written: str) -> Ref:
-    """Read `analog-input,1` or `accumulator,3/scale` or `2,7/87[13]`. Raises ValueError."""
+    """Parse `analog-input,1`, `accumulator,3/scale` or `2,7/87[13]`. Raises ValueError."""
     match = AT.fullmatch(written)
     if not match:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Searching a BACnet network: who is there, what they have, and what that probably is."""
+"""Search a BACnet network: devices, their objects, and what these probably measure."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 MANY = 30
-"""answers to one Who-Is above which some may have been lost: its range is asked again in halves"""
+"""answers to one Who-Is above which some may be lost, so that each half of the range is asked again
+"""
 OBJECTS_AT_ONCE = 40
 MOST_OBJECTS = 20_000
 MOST_DEVICES = 10_000
 ASK_FOR_COMMANDS = 16
-"""a slot that every priority array has"""
+"""the slot that is read to learn whether an object has a priority array"""
 ABOUT = ("object-name", "vendor-name", "model-name")
 
 
@@ -61,7 +62,7 @@ class Scan:
         self._names: set[str] = set()
 
     def announced(self, address: Address, i_am: IAm) -> None:
-        """Take an I-Am, if somebody is looking."""
+        """Take an I-Am during a search."""
         if self._announced is None or len(self._announced) >= MOST_DEVICES:
             return
         other, _ = self._announced.setdefault(i_am.instance, (address, i_am))
@@ -91,7 +92,7 @@ class Scan:
                 yield step
 
     async def _who_is(self, first: int, last: int) -> None:
-        """Ask a range, and where many answer each half of them again until none is new."""
+        """Send Who-Is for a range. If many devices answer, ask its halves until none is new."""
         assert self._announced is not None
         before = self._inside(first, last)
         await self.directory.who_is(first, last)
@@ -130,7 +131,7 @@ class Scan:
         return {name: text(contents.get(Ref(device, PROPERTIES[name]))) for name in ABOUT}
 
     async def _objects(self, peer: Peer) -> tuple[list[ObjectId], list[str]]:
-        """All objects at once where the device can say them so, else one by one by their index."""
+        """The objects of a device: its whole list at once, or if it refuses, by index."""
         whole = Ref(ObjectId(DEVICE, peer.instance), OBJECT_LIST)
         async with peer.turn:
             content = await reading.read_property(self.wire, peer, whole)
@@ -201,7 +202,7 @@ def _thing(of: ObjectId, contents: Contents) -> Thing:
 
 
 def _unscaled(content: Content | None) -> str:
-    """Why an accumulator's scale is not known; empty: it is, or the object has none."""
+    """Why the scale of an accumulator is not known; empty: it is known, or there is none."""
     if isinstance(content, Refusal):
         return "" if content.code == UNKNOWN_PROPERTY else content.reason
     item = content[0] if content else None
@@ -209,7 +210,7 @@ def _unscaled(content: Content | None) -> str:
 
 
 def text(content: Content | None) -> str:
-    """A text property on one line; empty where there is none."""
+    """A text property on one line; empty if there is none."""
     if content is None or isinstance(content, Refusal) or not content:
         return ""
     return " ".join(content[0].split())[:80] if isinstance(content[0], str) else ""

@@ -1,4 +1,4 @@
-"""Requests and answers of the services we use, as bytes (135-2020, clauses 13, 15, 16). Pure."""
+"""Encode requests and decode answers of the services in use (135-2020, 13, 15 and 16). Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONFIRMED_COV, SUBSCRIBE_COV, READ, READ_MULTIPLE, WRITE = 1, 5, 12, 14, 15
 I_AM, UNCONFIRMED_COV, WHO_IS = 0, 2, 8
 
 Content = tuple[Item, ...] | Refusal
-"""the values of a property, one of which a plain property has; or why there are none"""
+"""the values of a property (a simple property has one), or why there are none"""
 
 
 class Ref(NamedTuple):
@@ -42,11 +42,11 @@ class Ref(NamedTuple):
     object: ObjectId
     property: int
     element: int | None = None
-    """of an array, from 1; 0: how many there are"""
+    """index in an array, from 1; 0: the number of elements"""
 
 
 class IAm(NamedTuple):
-    """A device that says that it is there."""
+    """A device's announcement of itself."""
 
     instance: int
     max_apdu: int
@@ -55,7 +55,7 @@ class IAm(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """What a device says of itself because we subscribed."""
+    """A notification of a change of value, to which the gateway subscribed."""
 
     process: int
     device: int
@@ -70,7 +70,7 @@ def read(ref: Ref) -> bytes:
 
 
 def read_multiple(refs: Sequence[Ref]) -> bytes:
-    """A ReadPropertyMultiple request (15.7); neighbours on one object share its entry."""
+    """A ReadPropertyMultiple request (15.7); successive properties of an object share an entry."""
     made: list[bytes] = []
     last = None
     for ref in refs:
@@ -85,7 +85,7 @@ def read_multiple(refs: Sequence[Ref]) -> bytes:
 
 
 def write(ref: Ref, value: bytes, priority: int | None) -> bytes:
-    """A WriteProperty request (15.9); `value` is tagged already."""
+    """A WriteProperty request (15.9); `value` has its tag already."""
     index = b"" if ref.element is None else context(2, ref.element)
     return (
         object_id(0, ref.object)
@@ -99,7 +99,7 @@ def write(ref: Ref, value: bytes, priority: int | None) -> bytes:
 
 
 def subscribe(process: int, of: ObjectId, lifetime: int | None) -> bytes:
-    """A SubscribeCOV request with confirmed notifications (13.14); `lifetime` None: no more."""
+    """A SubscribeCOV request for confirmed notifications (13.14); `lifetime` None: unsubscribe."""
     asked = context(0, process) + object_id(1, of)
     return asked if lifetime is None else asked + context(2, 1) + context(3, lifetime)
 
@@ -110,7 +110,7 @@ def who_is(first: int, last: int) -> bytes:
 
 
 def read_answer(data: bytes, asked: Ref) -> Content:
-    """What a ReadProperty answer says. Raises GarbledError, also where it answers another."""
+    """The content of a ReadProperty answer. Raises GarbledError, also for another property."""
     parsed = tags(data)
     at = _TagReader(parsed)
     ref, content = _property(at, object_of(at.next()), 1, 2, 3)
@@ -120,7 +120,7 @@ def read_answer(data: bytes, asked: Ref) -> Content:
 
 
 def read_multiple_answer(data: bytes) -> dict[Ref, Content]:
-    """What a ReadPropertyMultiple answer says, by what it speaks of. Raises GarbledError."""
+    """The contents of a ReadPropertyMultiple answer, by property. Raises GarbledError."""
     at, contents = _TagReader(tags(data)), {}
     while not at.ended:
         of = object_of(at.next())
@@ -133,7 +133,7 @@ def read_multiple_answer(data: bytes) -> dict[Ref, Content]:
 
 
 def i_am(data: bytes) -> IAm:
-    """What an I-Am says. Raises GarbledError."""
+    """Decode an I-Am. Raises GarbledError."""
     values = tags(data)
     if len(values) < len(IAm._fields):
         raise GarbledError("an I-Am of fewer than four values")
@@ -142,10 +142,10 @@ def i_am(data: bytes) -> IAm:
 
 
 def notification(data: bytes) -> Notification:
-    """What a COV notification says (13.1). Raises GarbledError."""
+    """Decode a COV notification (13.1). Raises GarbledError."""
     at = _TagReader(tags(data))
     process, device, of = number_of(at.next()), object_of(at.next()), object_of(at.next())
-    number_of(at.next())  # seconds that remain: we renew by our own clock
+    number_of(at.next())  # remaining seconds: renewals follow the gateway's own clock
     at.expect(OPEN, 4)
     values = {}
     while not at.closes(4):
@@ -157,7 +157,7 @@ def notification(data: bytes) -> Notification:
 
 
 def error(data: bytes) -> Refusal:
-    """Why a device refused: class and code as the Error PDU says (21, Error)."""
+    """The reason in an Error PDU, by its class and code (21, Error)."""
     try:
         numbers = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
         code = numbers[1]
@@ -167,7 +167,7 @@ def error(data: bytes) -> Refusal:
 
 
 class _TagReader:
-    """A place in a list of tags; moving on from its end raises GarbledError."""
+    """Reads a list of tags in order. Reading beyond its end raises GarbledError."""
 
     def __init__(self, tag_list: Sequence[Tag]) -> None:
         self.tags, self.index = tag_list, 0
@@ -242,14 +242,14 @@ def _refused(error_tags: Sequence[Tag]) -> Refusal:
 
 
 def aborted(code: int) -> Refusal:
-    """Why a device gave up."""
+    """The reason in an Abort PDU."""
     return Refusal(ABORTS[code] if code < len(ABORTS) else f"abort {code}")
 
 
 def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:
-    """Cut what is to be read into requests whose answers fit `room` bytes as far as can be told.
+    """Split properties into requests whose answers probably fit into `room` bytes.
 
-    What is asked of one object stays together.
+    The properties of one object stay together.
     """
     chunk: list[Ref] = []
     for _, group in groupby(refs, key=attrgetter("object")):
@@ -263,11 +263,13 @@ def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:
 
 
 def size(refs: Sequence[Ref]) -> int:
-    """Bytes that the answer is reckoned to have beside its header."""
+    """The estimated bytes of an answer without its header."""
     return len({ref.object for ref in refs}) * SIZE_OF_OBJECT + len(refs) * SIZE_OF_VALUE
 
 
 SIZE_OF_OBJECT, SIZE_OF_VALUE = 7, 9
-"""bytes of an object and of a real value in an answer; texts are longer, and found out by asking"""
+"""bytes of an object and of a real value in an answer. Texts are longer: if an answer does not fit,
+the device refuses, and the request is halved
+"""
 HEADER = 12
 """bytes of an answer before its values"""

@@ -18,7 +18,7 @@ from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
 INTERFACE = re.compile(r"[A-Za-z][\w.@-]{0,14}", re.ASCII)
 SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B
 OPERATOR = 8
-"""the priority at which a person at the plant acts (135-2020, table 19-1)"""
+"""the priority of a manual operator at the plant (135-2020, table 19-1)"""
 MINIMUM_ON_OFF = 6
 LAST_PORT = 65_535
 
@@ -61,7 +61,7 @@ Station = Annotated[str, AfterValidator(_station)]
 
 
 class Slots(BaseModel):
-    """Where our commands stand in a priority array; 1 is the strongest, 16 the weakest."""
+    """The gateway's priorities in a priority array; 1 is the strongest, 16 the weakest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -154,12 +154,12 @@ class BacnetSettings(BaseModel):
 
     @property
     def host(self) -> str:
-        """Our own address: who is bound to loopback reaches nothing beyond it."""
+        """The gateway's own IP address or interface, without the prefix length."""
         return self.address.partition("/")[0]
 
 
 def station(address: str, port: int) -> str:
-    """Our own station, `IP/BITS:PORT`. Raises LinkLost where the interface has no address."""
+    """The gateway's station, `IP/BITS:PORT`. Raises LinkLost if the interface has no address."""
     if INTERFACE.fullmatch(address):
         ip, mask = _of_interface(address, SIOCGIFADDR), _of_interface(address, SIOCGIFNETMASK)
         address = str(ipaddress.IPv4Interface(f"{ip}/{mask}"))

@@ -1,4 +1,4 @@
-"""The M-Bus driver: a level converter on a serial port, or one on the network."""
+"""The M-Bus driver, for a level converter on a serial port or on the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus import registers, request
 from agent.drivers.mbus.line import MbusLine
-from agent.drivers.mbus.master import MbusMaster, who
+from agent.drivers.mbus.master import MbusMaster, name_of
 from agent.drivers.mbus.profile_test import rehearse
 from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 FULL, SURE_AFTER = 0.9, 3600.0
-"""share of the time from which a line is too full, and seconds before that is said"""
+"""share of the time above which a line is overloaded, and seconds of measurement before that is
+reported
+"""
 
 
 class Mbus:
@@ -45,13 +47,13 @@ class Mbus:
         self._since = monotonic()
         self._answer_ms: dict[str, float] = {}
         self._failed: dict[str, int] = {}
-        """by address: readings without an answer since it was opened"""
+        """by address: readings without an answer since the line was opened"""
         self._clocks: dict[str, tuple[str, float]] = {}
-        """by address: what time the meter said it was, and the wall time then"""
+        """by address: the time that the meter gave, and the wall time then"""
 
     @staticmethod
     def check(point: Point) -> None:
-        """Raise ValueError on an `address` that is no meter's or an `at` that is no register."""
+        """Raise ValueError if `address` is not a meter's or `at` is not a register."""
         addresses.parse(point.address)
         registers.parse(point.at)
 
@@ -72,7 +74,7 @@ class Mbus:
         return [_sample(*pair, readout) for pair in zip(points, wanted, strict=True)]
 
     def health(self) -> Mapping[str, Any]:
-        """How the line is used since it was opened; see `agent.drivers.base.Watched`."""
+        """How the line was used since it was opened; see `agent.drivers.base.ObservableBus`."""
         share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))
         figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
         figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
@@ -95,13 +97,13 @@ class Mbus:
             yield step
 
     def turn(self) -> Turn:
-        """What was heard since, and whose it was; see `agent.drivers.base.Attributes`."""
+        """What was heard since the last call; see `agent.drivers.base.Attributes`."""
         return self.line.listener.take()
 
     @staticmethod
     def whose(address: str) -> str:
         """The meter that is asked; see `agent.drivers.base.Attributes`."""
-        return who(addresses.parse(address))
+        return name_of(addresses.parse(address))
 
     @staticmethod
     def station(address: str) -> str:
@@ -110,7 +112,7 @@ class Mbus:
 
     @staticmethod
     def number(address: str) -> str | None:
-        """The number in an address; see `agent.drivers.base.Seeks`. An input has none."""
+        """The number in an address; see `agent.drivers.base.Seeks`. None for an input."""
         wanted = addresses.parse(address)
         return wanted.id if wanted.primary is None and wanted.input is None else None
 
@@ -133,7 +135,9 @@ class Mbus:
         return StoredHistory(point, time(0), tuple(pairs))
 
     async def seek(self) -> AsyncIterator[Found | Progress]:
-        """Search all numbers without listening first: this line is ours, and is read meanwhile."""
+        """Search all numbers. It does not listen for another master first, since this line is being
+        read by this gateway.
+        """
         async for step in scan(self.line, Wish(first=request.ANY_ID), 0.0):
             self.line.turn = ""
             self.master.begin_anew()
@@ -178,7 +182,8 @@ def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:
     try:
         value = registers.value(wanted, readout.telegrams, point.unit)
     except registers.Unfit as unfit:
-        if readout.why and not wanted.of(readout.telegrams):  # it may stand in what did not come
+        # The register may be in a telegram that is missing: that is silence, not a wrong register.
+        if readout.why and not wanted.of(readout.telegrams):
             return Sample(point, readout.at, why=readout.why, detail=readout.detail)
         return Sample(point, readout.at, why=Why.BAD, detail=str(unfit))
     return Sample(point, readout.at, value)

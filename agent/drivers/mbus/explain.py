@@ -1,4 +1,4 @@
-"""A frame byte by byte: which bytes, and what they mean. For installers and for bug reports."""
+"""Explain a frame byte by byte, for installers and for bug reports."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import MeterValue
 
 ROW = 8
-"""bytes a line"""
+"""bytes in one line of output"""
 
 
 def explained(data: bytes) -> Iterator[str]:
-    """Lines `bytes  meaning` for one frame, in the order of its bytes, until it makes no sense.
+    """Lines `bytes  meaning` for one frame, in the order of its bytes.
 
-    Raises MbusError where `decode` does, after the lines that could be explained.
+    Raises MbusError where `decode` does, after the lines of the valid part.
     """
     link = unwrap(data)
     yield from _line(data[:4], f"start, {data[1]} bytes follow")

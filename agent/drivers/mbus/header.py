@@ -1,4 +1,4 @@
-"""Who speaks: the transport header in front of the records (EN 13757-3 and -7)."""
+"""The header before the records, which identifies the meter (EN 13757-3 and -7)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agent.drivers.mbus.errors import ApplicationError, MbusError
 
 
 class Header(NamedTuple):
-    """What a meter says about itself; None for what this kind of header does not carry."""
+    """A meter's identification; None for members that this kind of header does not have."""
 
     manufacturer: str | None = None
     """three letters (EN 62056-21 flag)"""
@@ -18,10 +18,10 @@ class Header(NamedTuple):
     medium: int | None = None
     """device type, EN 13757-7"""
     access: int | None = None
-    """access number, counts answers"""
+    """access number, which counts answers"""
     status: int | None = None
     configuration: int = 0
-    """configuration word; a signature in old meters"""
+    """configuration field; in old meters a signature"""
 
 
 FIXED = (0x73, 0x77)
@@ -38,11 +38,11 @@ _LETTERS = 64
 
 
 def read(ci: int, payload: bytes) -> tuple[Header, bytes]:
-    """The header and what follows it, for every CI field a meter's answer may have.
+    """The header and the bytes after it, for every CI field of a meter's answer.
 
-    The fixed data structure (CI 73, 77) is one piece: all its 16 bytes follow. Raises
-    ApplicationError where the answer is one (CI 70), MbusError for any other CI field and for a
-    header that is cut short.
+    The fixed data structure (CI 73, 77) has no separate header: all its 16 bytes are returned.
+    Raises ApplicationError if the meter reports an error (CI 70), MbusError for any other CI field
+    and for an incomplete header.
     """
     if ci in LONG:
         header, rest = _long(payload, msb_first=ci in MSB_FIRST), payload[_LONG_LENGTH:]

@@ -1,14 +1,14 @@
-"""Which record of a telegram a point means: the `at` of M-Bus, and its value in the point's unit.
+"""The notation of M-Bus points (`at`), and the value of a point in its unit.
 
-id                        the number of the meter, its serial number; of an input 45120042/2
-status                    the status byte, whose bits are alarms: 0 is none
-energy                    of the energy records: now, no tariff, no subunit, nothing added
-heat:energy               the same, and only of a meter that says it measures heat
-volume/storage=1          the one of the last due date
-power/maximum             a function: maximum, minimum, error
+id                        the meter's number, which is its serial number; of an input 45120042/2
+status                    the status byte, whose bits are alarms; 0: no alarm
+energy                    the present energy, without tariff, subunit and modifiers
+heat:energy               the same, but only of a meter whose medium is heat
+volume/storage=1          the volume at the last due date
+power/maximum             a function: maximum, minimum or error
 energy/tariff=2/subunit=1
-volume/leakage            with what a VIFE adds, in `gardien decode`'s words
-raw=0406                  DIB and VIB, byte for byte
+volume/leakage            with a modifier of a VIFE, named as in `gardien decode`
+raw=0406                  the exact bytes of DIB and VIB
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ID, STATUS = "id", "status"
 HEADER = (ID, STATUS)
-"""what a meter says without a record of it"""
+"""values that are in the header, not in a record"""
 MEDIA = {
     "electricity": (0x02,),
     "gas": (0x03,),
@@ -44,37 +44,37 @@ MEDIA = {
     "cold-water": (0x07, 0x16),
     "hca": (0x08,),
 }
-"""what a meter may say it is (EN 13757-7, device types) to be read as this"""
+"""by medium in the notation, the device types of EN 13757-7 that it accepts"""
 INDEXES = frozenset({"energy", "volume", "mass", "HCA units", "counter"})
-"""what a meter counts up, and keeps at the ends of months"""
+"""quantities that a meter counts up, and stores at the ends of months"""
 STORAGES = 33
-"""one past the last storage number that is looked into: two years of months, and due dates"""
+"""one past the last storage number that is read: two years of months, and due dates"""
 NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
 RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
 
 
 class Unfit(ValueError):
-    """The telegrams hold no value for a point; the message says why."""
+    """The telegrams hold no value for a point; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One register, as a point's `at` names it."""
+    """One register, as the `at` of a point names it."""
 
     quantity: str
-    """in the decoder's words; `id`; "" with `identity`"""
+    """as the decoder names it, or `id` or `status`; "" with `identity`"""
     medium: str = ""
-    """a word of MEDIA; "": any"""
+    """a key of MEDIA; "": any"""
     function: Function = Function.INSTANTANEOUS
     storage: int = 0
     tariff: int = 0
     subunit: int = 0
     modifiers: tuple[str, ...] = ()
     identity: bytes = b""
-    """DIB and VIB, where the register is named by them"""
+    """DIB and VIB, if the register is named by them"""
 
     def of(self, telegrams: Sequence[Telegram]) -> list[MeterValue]:
-        """The records that are this register."""
+        """The records of this register."""
         return [record for telegram in telegrams for record in telegram.records if self._is(record)]
 
     def _is(self, record: MeterValue) -> bool:
@@ -90,7 +90,7 @@ class Register:
 
 @cache
 def parse(at: str) -> Register:
-    """Read a point's `at`. Raises ValueError in words for the person who wrote it."""
+    """Parse the `at` of a point. Raises ValueError with a message for its author."""
     before, colon, rest = at.partition(":")
     medium, rest = (before, rest) if colon else ("", at)
     if colon and medium not in MEDIA:
@@ -141,7 +141,7 @@ def _with(register: Register, part: str, at: str) -> Register:
 
 @cache
 def quantities() -> dict[str, str]:
-    """The decoder's words for quantities, by how `at` writes them."""
+    """The decoder's names of quantities, by the name in `at`."""
     pages = (tables.PRIMARY_PAGE, tables.FB_PAGE, tables.FD_PAGE, tables.FDFD_PAGE)
     names = {row.quantity for page in pages for row in page}
     names |= {unit.quantity for unit in fixed.UNITS.values()}
@@ -150,20 +150,21 @@ def quantities() -> dict[str, str]:
 
 @cache
 def modifiers() -> dict[str, str]:
-    """What VIFEs may add, by how `at` writes it."""
+    """The decoder's names of modifiers (VIFEs), by the name in `at`."""
     both = (*vife.COMBINABLE_PAGE, *vife.EXTENSION_PAGE)
     return {written(vife.text): vife.text for vife in both if vife.text and vife.effect != "error"}
 
 
 def written(name: str) -> str:
-    """As `at` writes the decoder's words: without blanks and commas."""
+    """A decoder's name as it is written in `at`: lower case, without blanks and commas."""
     return name.replace(",", "").replace(" ", "-").lower()
 
 
 def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value:
     """The register's value in `unit`, exact, with the meter's own digits. Raises Unfit.
 
-    Where several records fit, none is taken: which one it was yesterday nobody could say.
+    If several records with different values fit, none is used: the choice might change from one
+    reading to the next.
     """
     head = telegrams[0]
     if register.medium and head.medium not in MEDIA[register.medium]:
@@ -171,7 +172,8 @@ def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value
     if register.quantity == ID:
         if head.id is None:
             raise Unfit("the meter does not give its number")
-        # each input of a collector is a meter of its own, of another dwelling
+        # Each input of a collector belongs to a meter of its own, often of another dwelling, so the
+        # number of the collector alone would not tell them apart.
         return f"{head.id}/{register.subunit}" if register.subunit else head.id
     if register.quantity == STATUS:
         if head.status is None:
@@ -203,7 +205,7 @@ def _in(record: MeterValue, unit: str) -> Value:
 
 
 def _own_digits(record: MeterValue, converted: Decimal, times: Decimal) -> Decimal:
-    """Drop the zeros that only the way through the VIF's base unit has added."""
+    """Remove zeros that were added only by converting from the base unit of the VIF."""
     exponent, shift = meaning(record.vib, "").exponent, times.adjusted()
     if record.vib[:1] in (b"", b"\x7c", b"\xfc") or times != Decimal(1).scaleb(shift):
         return converted
@@ -213,12 +215,12 @@ def _own_digits(record: MeterValue, converted: Decimal, times: Decimal) -> Decim
 
 
 def clock(telegrams: Sequence[Telegram]) -> str | None:
-    """The time that the meter says it is now, in ISO 8601 without zone; None: it does not say."""
+    """The meter's present time, in ISO 8601 without a zone; None: it does not send it."""
     times = (time.value for time in Register("time point").of(telegrams))
     return next((time for time in times if isinstance(time, str) and "T" in time), None)
 
 
 def at(written_at: str, input_number: int | None) -> Register:
-    """The register of an `at`; on one input of a collector, that input's."""
+    """The register of an `at`; for an input of a collector, the register of that input."""
     register = parse(written_at)
     return register if input_number is None else replace(register, subunit=input_number)

@@ -1,7 +1,8 @@
-"""Several meters that have one number: told apart by medium, version, maker, fabrication number.
+"""Several meters with the same number: distinguish them by medium, version, maker and fabrication
+number.
 
-Who is there is asked by selections alone, which a meter only acknowledges; each is read once where
-the bound of a scan allows (see `search`).
+Selections show which meters are there, since a meter only acknowledges them. Each meter is read
+once, within the limit of telegrams in a scan (see `search`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.search import Search
 
 NOBODYS = 0xFE
-"""no meter has this version and this medium: whoever answers does not compare them"""
+"""no meter has this version and medium: a meter that answers does not compare them"""
 NOBODYS_FABRICATION = "E" * LENGTH
-"""no meter has this fabrication number: the same"""
+"""no meter has this fabrication number: a meter that answers does not compare it"""
 
 
 async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
-    """Everybody who has this number; one whose telegram cannot be read where nobody tells apart."""
+    """All meters with this number; if they cannot be distinguished, one unreadable result."""
     nobody = MeterAddress(None, number, None, NOBODYS, NOBODYS)
     if await search.certainly(request.select(nobody)):
         yield await _of_any_kind(search, nobody)
@@ -45,8 +46,8 @@ async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
                 devices[step.name] = step
             else:
                 yield step
-    for step in devices.values():
-        yield told_apart(step) if len(devices) > 1 else step
+    for device in devices.values():
+        yield told_apart(device) if len(devices) > 1 else device
     if not devices:
         address = MeterAddress(id=number)
         search.known.add(address.station)
@@ -54,7 +55,7 @@ async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
 
 
 async def _of_any_kind(search: Search, nobody: MeterAddress) -> Found:
-    """Who answers whatever version is asked for: nothing tells others of its number from it."""
+    """The meter that answers to any version, so that others with its number cannot be found."""
     telegram = await search.telegram(nobody)
     if telegram is None or telegram.id != nobody.id:
         address = MeterAddress(id=nobody.id)
@@ -67,14 +68,15 @@ async def _of_any_kind(search: Search, nobody: MeterAddress) -> Found:
 
 
 async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[Found | Progress]:
-    """The meters of one number and one medium, by their versions where there are several."""
+    """The meters with one number and one medium, by version if there are several."""
     all_versions = MeterAddress(None, number, None, None, medium)
     if not await search.anybody(request.select(all_versions)):
         return
     known = None
     if telegram := await search.telegram(all_versions):
         address = MeterAddress(None, number, telegram.manufacturer, telegram.version, medium)
-        # a collision may look like a meter that does not exist, and which then does not acknowledge
+        # A collision of telegrams may look like a meter that does not exist. Such a meter does not
+        # acknowledge its selection.
         if address.fits(telegram) and await search.anybody(request.select(address)):
             known = telegram.version
             yield search.note(address, telegram)
@@ -91,7 +93,7 @@ async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[
 async def _by_version(
     search: Search, among: MeterAddress, known: int | None
 ) -> AsyncIterator[Found | Progress]:
-    """The meters of one number and one medium by their versions; `known`: the one found already."""
+    """The meters with one number and one medium, by version; `known`: a version found already."""
     kinds = []
     search.total += NOBODYS
     search.selections += NOBODYS
@@ -114,12 +116,12 @@ async def _by_version(
             continue
         address = kind._replace(manufacturer=telegram.manufacturer)
         if not address.fits(telegram):
-            return  # the same meter again: it answers for other versions than its own
+            return  # the same meter again: it answers to versions that are not its own
         yield search.note(address, telegram)
 
 
 async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found | Progress]:
-    """The meters of one number, version and medium: by their makers, else by fabrication number."""
+    """The meters with one number, version and medium: by maker, else by fabrication number."""
     search.total += len(MAKERS)
     search.selections += len(MAKERS)
     for maker in MAKERS:
@@ -144,7 +146,7 @@ async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found |
 
 
 async def _by_fabrication(search: Search, among: MeterAddress) -> AsyncIterator[Found | Progress]:
-    """The meters that all but their fabrication numbers have in common (enhanced selection)."""
+    """The meters that differ only in their fabrication numbers (enhanced selection)."""
     if await search.certainly(request.select(among._replace(fabrication=NOBODYS_FABRICATION))):
         return
     todo = [""]

@@ -1,9 +1,9 @@
-"""Who is on the line: the meters expected, then all by their numbers, then all primary addresses.
+"""Search an M-Bus line: the expected meters, then all numbers, then all primary addresses.
 
-Selecting by `4FFFFFFF` is answered by every meter whose number begins with 4: so the numbers are a
-tree, of which only the branches are climbed on which somebody is. Beside a meter that has next to
-nothing to say, others are looked for all the same: see `search`, which also bounds how many
-telegrams a meter is asked for. Never writes.
+Every meter whose number begins with 4 answers to the selection `4FFFFFFF`. So the numbers form a
+tree, and only branches with an answer are searched. A short telegram may hide that of another
+meter, so the search goes on below it: see `search`, which also limits the telegrams that a meter is
+asked for. Never writes.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import Telegram
 
 NOBODYS_NUMBER = "EEEEEEEE"
-"""no meter has this number, nor one that begins with the first seven digits of it"""
+"""no meter has this number, or a number that begins with its first seven digits"""
 NOBODYS_ADDRESS = 252
 """reserved (EN 13757-2, 5.7.5): no meter has this primary address"""
 LOOK_EVERY = 5.0
-"""seconds between two looks while listening for another master"""
+"""seconds between two checks while listening for another master"""
 
 
 async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found | Progress]:
     """Search the line; see `agent.drivers.base.Discovers`.
 
-    `wish.first` and `wish.last` are primary addresses, and then only those are searched; or `first`
-    is a number with wildcards, `45FFFFFF`. Raises Refused where another master speaks.
+    If `wish.first` and `wish.last` are primary addresses, only these are searched. `first` may
+    instead be a number with wildcards, `45FFFFFF`. Raises Refused if another master uses the line.
     """
     primaries, prefix = _bounds(wish)
     search = Search(line, len(primaries) + (0 if prefix is None else len(DIGITS)))
@@ -71,7 +71,7 @@ async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found
 
 
 def _bounds(wish: Wish) -> tuple[range, str | None]:
-    """The primary addresses and the beginning of the numbers to be searched; None: no numbers."""
+    """The primary addresses to search, and the first digits of the numbers; None: no numbers."""
     first, last = wish.first, wish.last
     if len(first) == LENGTH and not last and set(first.upper()) <= {*DIGITS, WILD}:
         return range(0), first.upper().rstrip(WILD)
@@ -88,9 +88,9 @@ def _bounds(wish: Wish) -> tuple[range, str | None]:
 
 
 async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator[Progress]:
-    """Hear whether somebody else asks on this line; `then`: seconds that the search takes.
+    """Listen for another master for `listen` seconds; `then`: seconds that the search takes.
 
-    Raises Refused if so.
+    Raises Refused if there is one.
     """
     heard, left = b"", listen
     while left > 0:
@@ -107,7 +107,7 @@ async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator
 
 
 def _numbers(wish: Wish) -> list[str]:
-    """The numbers that are asked for first, of those expected that are such."""
+    """The expected serial numbers that are valid M-Bus numbers."""
     digits = [number.strip().upper() for number in wish.expected]
     return list(
         {number for number in digits if len(number) == LENGTH and set(number) <= set(DIGITS)}
@@ -117,7 +117,7 @@ def _numbers(wish: Wish) -> list[str]:
 async def _by_number(
     search: Search, prefix: str, expected: tuple[str, ...]
 ) -> AsyncIterator[Found | Progress]:
-    """The meters expected, then all whose numbers begin with the prefix."""
+    """The expected meters, then all whose numbers begin with the prefix."""
     any_selection = MeterAddress(id=NOBODYS_NUMBER)
     any_wildcard = numbers_from(NOBODYS_NUMBER[:-1])
     deaf = await search.certainly(request.select(any_selection))
@@ -148,7 +148,7 @@ async def _by_number(
 
 
 async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progress:
-    """Who answers whatever number is asked for: no search by number can tell others from it."""
+    """The meter that answers to every number, so that no other can be found by its number."""
     await search.selected(selection)
     telegram = await search.telegram(selection)
     known = telegram is not None and telegram.id in search.numbers
@@ -181,7 +181,7 @@ async def _expected(search: Search, number: str) -> Found | Progress:
 
 
 def _of_another(search: Search, asked: MeterAddress, telegram: Telegram) -> Found | Progress:
-    """The answer of another meter than the one that was asked for."""
+    """The result if another meter answered than the one that was asked for."""
     if search.answered_elsewhere(telegram, asked.id):
         search.ended = True
         text = (
@@ -194,7 +194,7 @@ def _of_another(search: Search, asked: MeterAddress, telegram: Telegram) -> Foun
 
 
 async def _below(search: Search, prefix: str) -> AsyncIterator[Found | Progress]:
-    """Search all numbers that begin so, where somebody is."""
+    """Search all numbers with a prefix that was answered."""
     began = search.line.busy
     read = search.prefixes.pop(prefix)
     if len(prefix) == LENGTH:
@@ -213,7 +213,7 @@ async def _below(search: Search, prefix: str) -> AsyncIterator[Found | Progress]
 
 
 async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progress]:
-    """Search a beginning of numbers by its next digit."""
+    """Search a prefix by its next digit."""
     search.total += len(DIGITS)
     search.selections += len(DIGITS)
     search.opened = prefix, search.line.busy
@@ -228,7 +228,8 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
         yield search.progress(f"asked for numbers from {here}")
     search.opened = None
     for here in answered:
-        # the only branch holds the same meters as the whole: if these were read, that told nothing
+        # A single branch holds the same meters as its prefix. If these were read already without
+        # a result, reading again would only cost them another telegram.
         read = len(answered) > 1 or not search.passed(numbers_from(here))
         search.prefixes[here] = read and search.passed(numbers_from(here)) < MOST_ON_THE_WAY
     for here in answered:
@@ -241,7 +242,7 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
 
 
 async def _meter_named(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:
-    """The meter that a sound answer names, if it is new, and whether others may be there too."""
+    """The meter that a valid answer names, if it is new; and whether others may be hidden there."""
     selection = numbers_from(prefix)
     if not search.may_ask(selection) or not await search.selected(selection):
         return None, True
@@ -260,12 +261,13 @@ async def _meter_named(search: Search, prefix: str) -> tuple[Found | Progress | 
 
 
 def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | Progress | None:
-    """The answer of a meter whose number begins otherwise; the second such ends the search.
+    """The result if a meter answers whose number does not have the prefix.
 
-    Digits on which all agree survive every collision, so the answer is that of one meter.
+    Digits that all meters share survive every collision, so it is the answer of a single meter. If
+    the same meter does so a second time, the search by number ends.
     """
     if not search.answered_elsewhere(heard, prefix):
-        return None  # it may be selected by another number than it says: see `_at`
+        return None  # it may be selectable by another number than it sends: see `_at`
     search.ended = True
     address = MeterAddress(id=heard.id or "")
     if address.station not in search.known:
@@ -278,7 +280,7 @@ def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | 
 
 
 async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
-    """Who has exactly this number: one meter, or several to be told apart."""
+    """The meters with exactly this number: one, or several to be distinguished."""
     address = MeterAddress(id=number)
     if address.station in search.known:
         return
@@ -318,14 +320,16 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
             again = search.answered_elsewhere(telegram, f"address {number:03}")
             yield other_number(address, telegram)
             if again:
-                return  # it answers at addresses of others: each would cost it a telegram
+                # It answers at the addresses of others. Each further address would cost it a
+                # telegram.
+                return
         elif telegram.id not in search.numbers:
             yield search.note(address, telegram)
         yield search.progress(f"asked address {number}")
 
 
 async def _answers_everywhere(search: Search) -> Found | Progress:
-    """Who answers at every primary address: no search by address can tell others from it."""
+    """The meter that answers at every primary address, so that no other can be found by address."""
     telegram = await search.at_primary(NOBODYS_ADDRESS, attempts=1)
     if telegram and telegram.address <= LAST_PRIMARY and telegram.id not in search.numbers:
         return any_address(search.note(MeterAddress(telegram.address), telegram))

@@ -1,4 +1,4 @@
-"""A meter that a scan found, as the configuration would name it and as people would."""
+"""The results of a scan: entries for the configuration, and sentences for people."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PROFILES = {
     "cold-water": "mbus-cold-water",
     "hca": "mbus-hca",
 }
-"""by what a meter says it measures; the order of MEDIA: heat and cooling in one is heat first"""
+"""by medium, in the order of MEDIA: a meter for heat and cooling gets the profile of heat"""
 SHOWN = ("energy", "volume", "HCA units", "counter")
 
 
 def entry(address: MeterAddress, telegram: Telegram) -> Found:
-    """What the configuration would say, and what the meter is and shows."""
+    """The result for a meter that was read."""
     profile = next(
         (PROFILES[medium_name] for medium_name, codes in MEDIA.items() if telegram.medium in codes),
         "",
@@ -50,7 +50,7 @@ def entry(address: MeterAddress, telegram: Telegram) -> Found:
 
 
 def unreadable(address: MeterAddress) -> Found:
-    """Somebody answers, and nobody can tell what."""
+    """The result for an address that answers without a readable telegram."""
     warning = (
         "answers, but its telegram cannot be read: are there two meters with this"
         f" {'number' if address.primary is None else 'primary address'}, or is the line disturbed?"
@@ -60,7 +60,7 @@ def unreadable(address: MeterAddress) -> Found:
 
 
 def unread(address: MeterAddress) -> Found:
-    """A meter, or several, that acknowledge an address and were not read."""
+    """The result for one or more meters that acknowledge an address and were not read."""
     warning = (
         "answers to its address, but could not be read within the five telegrams that a scan asks a"
         f" meter for: scan again with --first {address.id}, which also tells whether there are two"
@@ -70,7 +70,7 @@ def unread(address: MeterAddress) -> Found:
 
 
 def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
-    """Who answers for a number or primary address that is not what its telegram says."""
+    """The result for a meter that answers to a number or address that is not in its telegram."""
     named = telegram.id or f"a meter without a number, address {telegram.address}"
     if asked.primary is None:
         warning = (
@@ -88,7 +88,7 @@ def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
 
 
 def any_number(device: Found) -> Found:
-    """The same, of a meter that answers whatever number is asked for."""
+    """Add the warning that the meter answers to every number."""
     warning = (
         "answers whatever number is asked for, so no other meter can be searched by its number"
         " while it is on the line: disconnect it and scan again"
@@ -97,7 +97,7 @@ def any_number(device: Found) -> Found:
 
 
 def any_kind(device: Found) -> Found:
-    """The same, of a meter that answers whatever version and medium is asked for."""
+    """Add the warning that the meter answers to every version and medium."""
     warning = (
         "another meter has the same number, and this one answers whatever version and medium is"
         " asked for: disconnect one of the two and scan again"
@@ -106,7 +106,7 @@ def any_kind(device: Found) -> Found:
 
 
 def any_address(device: Found) -> Found:
-    """The same, of a meter that answers at every primary address."""
+    """Add the warning that the meter answers at every primary address."""
     warning = (
         "answers at every primary address, so no other meter can be searched by its primary"
         " address while it is on the line: disconnect it and scan again"
@@ -115,7 +115,7 @@ def any_address(device: Found) -> Found:
 
 
 def told_apart(device: Found) -> Found:
-    """The same, of a meter that shares its number with another one."""
+    """Add the warning that another meter has the same number."""
     warning = "another meter has the same number: its address tells them apart"
     return replace(device, warnings=(*device.warnings, warning))
 

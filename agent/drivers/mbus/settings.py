@@ -1,4 +1,4 @@
-"""Options of an M-Bus line, and what reading a meter takes on it."""
+"""Options of an M-Bus line, and the time that reading a meter takes on it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 SELECTED, ASKED, ANSWERED = 18, 5, 115
-"""bytes of a selection with its E5, of a question, and of what a meter commonly answers"""
+"""bytes of a selection with its E5, of a request, and of a typical answer"""
 REACTION_BITS = 33
-"""bit times for which a meter commonly thinks"""
+"""bit times after which a meter typically answers"""
 
 
 def _rate(value: int) -> int:
@@ -34,7 +34,7 @@ def _rate(value: int) -> int:
 
 
 class LineSettings(BaseModel):
-    """What every M-Bus line has."""
+    """Options of every M-Bus line."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class LineSettings(BaseModel):
     )
 
     def seconds(self, points: Sequence[Point]) -> float:
-        """What reading one meter takes at best; see `agent.drivers.base.Budgets`."""
+        """Seconds for reading one meter, at least; see `agent.drivers.base.Budgets`."""
         address = addresses.parse(points[0].address)
         asked = ASKED if address.primary is not None else SELECTED + ASKED
         waits = (2 if address.primary is None else 1) * REACTION_BITS

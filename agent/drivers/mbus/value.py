@@ -1,4 +1,4 @@
-"""From the bytes of a record to its value: exact decimals, text, dates (EN 13757-3, annex A)."""
+"""Convert the bytes of a record to its value: exact decimal, text or date (EN 13757-3, annex A)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 UNSIGNED = "CD"
 COMMON, COUNTING = frozenset({"integer", "BCD"}), frozenset({"B", "C", "D"})
-"""what nearly all records are: codings, and kinds of VIF, of plain numbers"""
+"""codings and kinds of VIF of plain numbers, which nearly all records are"""
 WIDEST = 8
-"""bytes of the widest integer that is a number; what is longer is shown as bytes"""
+"""bytes of the longest integer that is a number; a longer one is shown as bytes"""
 SMALLEST_NORMAL = 2.0**-126
 FLOAT = struct.Struct("<f")
 
 
 def value(coding: Coding, data: bytes, meaning: Meaning, mark: int) -> Decimal | str:
-    """The value of a record whose VIB means `said`; `mark` is its LVAR byte or -1.
+    """The value of a record; `meaning` is its decoded VIB, `mark` its LVAR byte or -1.
 
-    Numbers are exact decimals in `said.unit`; dates, texts and bytes are texts. Raises NoValue,
-    saying why, where the data holds none: never a 0 in its place.
+    Numbers are exact decimals in `meaning.unit`; dates, texts and bytes are texts. Raises NoValue
+    with a reason if the data holds no value; a 0 never takes its place.
     """
     name = coding.name if mark < 0 else _variable(mark)
     if (
@@ -64,7 +64,7 @@ def _number(name: str, data: bytes, meaning: Meaning) -> Decimal:
 
 
 def scaled(digits: int, exponent: int, add: int | None = None) -> Decimal:
-    """Take digits x 10^exponent + 10^add, by exponents, never by multiplication of floats."""
+    """Digits x 10^exponent + 10^add, computed with integers, so that it is exact."""
     if add is None:
         return exact(digits, exponent)
     least = min(exponent, add)
@@ -72,14 +72,14 @@ def scaled(digits: int, exponent: int, add: int | None = None) -> Decimal:
 
 
 def exact(digits: int, exponent: int) -> Decimal:
-    """Take digits x 10^exponent, all digits kept whatever the context, never in E notation."""
+    """Digits x 10^exponent with all its digits, whatever the decimal context."""
     if exponent >= 0:
         return Decimal(digits * 10**exponent)
     return Decimal(f"{digits}E{exponent}")
 
 
 def integer(data: bytes, *, signed: bool) -> int:
-    """Types B, C and D; 80…00h of a signed one means "not available"."""
+    """An integer of type B, C or D. Raises NoValue for a signed 80…00h, "not available"."""
     number = int.from_bytes(data, "little", signed=signed)
     if signed and number == -(1 << (8 * len(data) - 1)):
         raise NoValue("not available (80…00h)")
@@ -87,7 +87,9 @@ def integer(data: bytes, *, signed: bool) -> int:
 
 
 def bcd(data: bytes) -> int:
-    """Type A; the highest digit F is a minus sign, any other digit above 9 an error."""
+    """A number of type A. A highest digit F is a minus sign. Raises NoValue for other digits above
+    9.
+    """
     digits = data[::-1].hex()
     if digits.isdecimal():
         return int(digits)
@@ -99,8 +101,8 @@ def bcd(data: bytes) -> int:
 def shortest(number: float) -> tuple[int, int]:
     """The shortest decimal that reads back as the same float32: digits and exponent.
 
-    Six digits always survive decimal, float32, decimal, so the search begins there; a subnormal
-    has fewer.
+    Six digits always survive the conversion to float32 and back, so the search begins there. A
+    subnormal number has fewer.
     """
     if number == 0:
         return 0, 0

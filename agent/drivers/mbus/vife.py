@@ -1,9 +1,9 @@
-"""What VIFEs add to a VIF: the combinable (orthogonal) table of EN 13757-3 as text.
+"""The modifiers that VIFEs add to a VIF: the combinable (orthogonal) table of EN 13757-3 as text.
 
-A row is `bits | words | effect`. Effects: `per X` and `by X` change the unit, `scale N` shifts the
-exponent by n + N, `add N` adds 10^(n+N) of the unit, `date`, `time` and `count` make the value
-something else than the VIF's quantity, `profile` makes it a list, `C` and `D` unsigned. Letters:
-`u` lower or upper, `f` first or last, `b` begin or end, `n` a number, `p` a channel.
+A row is `bits | text | effect`. Effects: `per X` and `by X` change the unit, `scale N` shifts the
+exponent by n + N, `add N` adds 10^(n+N) of the unit, `date`, `time` and `count` replace the VIF's
+quantity, `profile` makes the value a list, `C` and `D` make it unsigned. Letters: `u` lower or
+upper, `f` first or last, `b` begin or end, `n` a number, `p` a channel.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ EXTENSION = """
 0010001|unsigned|C
 0010010|bits|D
 """
-"""after FC; codes whose meaning the editions disagree on (13h and up) stay reserved"""
+"""codes after FC; those that differ between editions (13h and higher) are left reserved"""
 
 ERRORS = {
     0x00: "",
@@ -106,19 +106,19 @@ ERRORS = {
     0x18: "data error",
     0x1C: "premature end of record",
 }
-"""VIFE E00x xxxx from a meter: what is wrong with the record that carries it"""
+"""VIFE E00x xxxx: the error that a meter reports for the record"""
 
 ERROR_CODES = range(0x20)
 
 
 class Vife(NamedTuple):
-    """What one VIFE says of the value."""
+    """The meaning of one VIFE."""
 
     text: str
-    """for people; "" where the value itself says it"""
+    """for people; "": the value itself already shows it"""
     effect: str = ""
     by: str = ""
-    """of the effect: a unit, an exponent or an error in words"""
+    """parameter of the effect: a unit, an exponent or an error text"""
 
 
 def _expand(text: str) -> tuple[Vife | None, ...]:

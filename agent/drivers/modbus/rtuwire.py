@@ -178,7 +178,7 @@ class RtuWire:
         return await self._asked(unit, pdu)
 
     async def _asked(self, unit: int, pdu: bytes) -> RequestResult:
-        """Send one request and wait for its answer. Overdue answers that arrive meanwhile are noted."""
+        """Send one request and wait for its answer. Note late answers that arrive meanwhile."""
         if (left := self.quiet_until - monotonic()) > 0:
             await asyncio.sleep(left)
         busy = not await self._silence()
@@ -256,7 +256,7 @@ class RtuWire:
                 return None, heard.other
 
     def _skip_echo(self, frame: bytes) -> bool:
-        """Remove the echo of the request, if the adapter returns it. Returns whether it was there."""
+        """Remove the echo of the request, if the adapter returns it. Returns whether it did."""
         received = self.stream.received
         read = frame[1] in READS
         # The confirmation of a write looks like its echo. Only a read shows whether the adapter
@@ -283,7 +283,7 @@ class RtuWire:
         return quiet
 
     async def _drain(self) -> None:
-        """Wait until the line is quiet after a device that disturbs it, so that the next is heard."""
+        """Wait for a quiet line after a device that disturbs it, so that the next one is heard."""
         came, began = self.stream.came, monotonic()
         quiet = await self._quiet(QUIET, DRAINED_WITHIN)
         self._loud = not quiet and self._without_end(came, began)

@@ -1,4 +1,4 @@
-"""One Modbus TCP connection: one request at a time; its answer is recognized by transaction and unit.
+"""One Modbus TCP connection: one request at a time, its answer known by transaction and unit.
 
 Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer has another transaction and is skipped. An
 answer with the right transaction and another unit gives no value: some hosts answer with unit 255
