@@ -72,9 +72,9 @@ class Following:
 
     def follow(self, instance: int, ref: Ref) -> None:
         """Subscribe to an object as soon as possible, and keep the subscription."""
-        mine = self._subscriptions.setdefault(instance, {})
-        if ref.object not in mine:
-            mine[ref.object] = Subscription(ref.object)
+        subscriptions = self._subscriptions.setdefault(instance, {})
+        if ref.object not in subscriptions:
+            subscriptions[ref.object] = Subscription(ref.object)
             self._woken.setdefault(instance, asyncio.Event()).set()
         if instance not in self._renewals:
             self._renewals[instance] = asyncio.create_task(self._keep(instance))
@@ -134,8 +134,8 @@ class Following:
             monotonic(),
             [
                 subscription
-                for mine in self._subscriptions.values()
-                for subscription in mine.values()
+                for subscriptions in self._subscriptions.values()
+                for subscription in subscriptions.values()
             ],
         )
         return {
@@ -149,11 +149,12 @@ class Following:
 
     async def _keep(self, instance: int) -> None:
         """Renew the subscriptions at one device while the line is open."""
-        mine, woken = self._subscriptions[instance], self._woken[instance]
+        subscriptions, woken = self._subscriptions[instance], self._woken[instance]
         while True:
             woken.clear()
             subscription = min(
-                mine.values(), key=lambda candidate: max(candidate.due, candidate.asked + PAUSE)
+                subscriptions.values(),
+                key=lambda candidate: max(candidate.due, candidate.asked + PAUSE),
             )
             try:
                 async with asyncio.timeout(

@@ -107,14 +107,14 @@ def _whole(cell: str, most: int) -> int | None:
 
 
 def _device_entry(device: int, name: str, things: Sequence[Thing], taken: set[str]) -> Found:
-    made, doubts = points(things)
-    rest = len(things) - len(made)
+    point_entries, warnings = points(things)
+    rest = len(things) - len(point_entries)
     return Found(
         name=name_of(name, device, taken),
-        entry={"address": str(device), **({"points": made} if made else {})},
+        entry={"address": str(device), **({"points": point_entries} if point_entries else {})},
         about=f"{name or 'BACnet device'} ({device})"
         + (f", {rest} further objects" if rest else ""),
-        warnings=tuple(doubts),
+        warnings=tuple(warnings),
     )
 
 

@@ -113,7 +113,7 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
 
     Each channel is given once; a second object of the same kind has none.
     """
-    made: dict[str, Mapping[str, Any]] = {}
+    entries: dict[str, Mapping[str, Any]] = {}
     taken: dict[str, str] = {}
     warnings: list[str] = []
     unitless: list[str] = []
@@ -125,11 +125,11 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
             continue
         written = _at(thing)
         name = slug(thing.name, written.replace(",", "-"))
-        name = name if name not in made else f"{name[:40]}-{thing.object.instance}"
+        name = name if name not in entries else f"{name[:40]}-{thing.object.instance}"
         if channel in taken:
             warnings.append(f"{name} may be {channel} as well as {taken[channel]}: choose one")
             channel = None
-        made[name] = {
+        entries[name] = {
             "at": written,
             **({"channel": channel} if channel else {}),
             "unit": unit or "1",
@@ -152,7 +152,7 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
             f"no units in the controller, so not proposed: {', '.join(unitless[:MOST_NAMED])}"
             f"{more}: find out their units, and add them with `channel` and `unit`"
         )
-    return made, warnings
+    return entries, warnings
 
 
 def _at(thing: Thing) -> str:

@@ -58,7 +58,7 @@ class Scan:
     def __init__(self, wire: BacnetPort, directory: Directory) -> None:
         self.wire, self.directory = wire, directory
         self._announced: dict[int, tuple[Address, IAm]] | None = None
-        self._doubles: set[int] = set()
+        self._duplicates: set[int] = set()
         self._names: set[str] = set()
 
     def announced(self, address: Address, i_am: IAm) -> None:
@@ -67,12 +67,12 @@ class Scan:
             return
         other, _ = self._announced.setdefault(i_am.instance, (address, i_am))
         if station(other) != station(address):
-            self._doubles.add(i_am.instance)
+            self._duplicates.add(i_am.instance)
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search; see `agent.drivers.base.Discovers`."""
         first, last = _instance(wish.first, 0), _instance(wish.last, LAST_INSTANCE)
-        self._announced, self._doubles, self._names = {}, set(), set()
+        self._announced, self._duplicates, self._names = {}, set(), set()
         try:
             yield Progress(0, 1, "asking all devices for their numbers")
             await self._who_is(first, last)
@@ -110,18 +110,20 @@ class Scan:
     async def _device(self, peer: Peer) -> AsyncIterator[Found | Progress]:
         try:
             about = await self._about(peer)
-            listed, warnings = await self._objects(peer)
+            object_ids, warnings = await self._objects(peer)
             things: list[Thing] = []
-            for group in _groups([object_id for object_id in listed if object_id.type in VALUES]):
+            for group in _groups(
+                [object_id for object_id in object_ids if object_id.type in VALUES]
+            ):
                 things += await self._things(peer, group)
                 text = f"device {peer.instance}: objects"
-                yield Progress(len(things), len(listed), text)
+                yield Progress(len(things), len(object_ids), text)
         except NotAnsweredError as error:
             yield self._result(peer, {}, [], [str(error)])
             return
-        if peer.instance in self._doubles:
+        if peer.instance in self._duplicates:
             warnings.append(f"two devices have the number {peer.instance}: change one of them")
-        if len(listed) >= MOST_OBJECTS:
+        if len(object_ids) >= MOST_OBJECTS:
             warnings.append(f"only the first {MOST_OBJECTS} objects were read")
         yield self._result(peer, about, things, warnings)
 
@@ -141,12 +143,12 @@ class Scan:
             count = await reading.read_property(self.wire, peer, whole._replace(element=0))
         if isinstance(count, Refusal) or len(count) != 1 or not isinstance(count[0], Decimal):
             return [], ["the device does not list its objects"]
-        listed: list[ObjectId] = []
+        object_ids: list[ObjectId] = []
         indexes = range(1, min(int(count[0]), MOST_OBJECTS) + 1)
         for group in _groups([whole._replace(element=n) for n in indexes]):
             contents = await self._read(peer, group)
-            listed += [object_id for ref in group for object_id in _ids(contents.get(ref, ()))]
-        return listed, []
+            object_ids += [object_id for ref in group for object_id in _ids(contents.get(ref, ()))]
+        return object_ids, []
 
     async def _things(self, peer: Peer, objects: Sequence[ObjectId]) -> list[Thing]:
         refs = [
@@ -172,18 +174,21 @@ class Scan:
     def _result(
         self, peer: Peer, about: dict[str, str], things: Sequence[Thing], warnings: Sequence[str]
     ) -> Found:
-        made, doubts = points(things)
+        point_entries, point_warnings = points(things)
         name = about.get("object-name", "")
-        rest = len(things) - len(made)
+        rest = len(things) - len(point_entries)
         about_text = " ".join(
             part for part in (about.get("vendor-name"), about.get("model-name"), name) if part
         )
         return Found(
             name=name_of(name, peer.instance, self._names),
-            entry={"address": str(peer.instance), **({"points": made} if made else {})},
+            entry={
+                "address": str(peer.instance),
+                **({"points": point_entries} if point_entries else {}),
+            },
             about=f"{about_text or 'BACnet device'} ({peer.instance} at {peer.address})"
             + (f", {rest} further values" if rest else ""),
-            warnings=(*warnings, *doubts),
+            warnings=(*warnings, *point_warnings),
         )
 
 

@@ -71,17 +71,17 @@ def read(ref: Ref) -> bytes:
 
 def read_multiple(refs: Sequence[Ref]) -> bytes:
     """A ReadPropertyMultiple request (15.7); successive properties of an object share an entry."""
-    made: list[bytes] = []
+    parts: list[bytes] = []
     last = None
     for ref in refs:
         if ref.object != last:
-            made += [closing(1)] if last else []
-            made += [object_id(0, ref.object), opening(1)]
+            parts += [closing(1)] if last else []
+            parts += [object_id(0, ref.object), opening(1)]
             last = ref.object
-        made.append(context(0, ref.property))
+        parts.append(context(0, ref.property))
         if ref.element is not None:
-            made.append(context(1, ref.element))
-    return b"".join([*made, closing(1)])
+            parts.append(context(1, ref.element))
+    return b"".join([*parts, closing(1)])
 
 
 def write(ref: Ref, value: bytes, priority: int | None) -> bytes:
@@ -100,8 +100,8 @@ def write(ref: Ref, value: bytes, priority: int | None) -> bytes:
 
 def subscribe(process: int, of: ObjectId, lifetime: int | None) -> bytes:
     """A SubscribeCOV request for confirmed notifications (13.14); `lifetime` None: unsubscribe."""
-    asked = context(0, process) + object_id(1, of)
-    return asked if lifetime is None else asked + context(2, 1) + context(3, lifetime)
+    request = context(0, process) + object_id(1, of)
+    return request if lifetime is None else request + context(2, 1) + context(3, lifetime)
 
 
 def who_is(first: int, last: int) -> bytes:
@@ -109,12 +109,12 @@ def who_is(first: int, last: int) -> bytes:
     return context(0, first) + context(1, last)
 
 
-def read_answer(data: bytes, asked: Ref) -> Content:
+def read_answer(data: bytes, requested: Ref) -> Content:
     """The content of a ReadProperty answer. Raises GarbledError, also for another property."""
     parsed = tags(data)
     at = _TagReader(parsed)
     ref, content = _property(at, object_of(at.next()), 1, 2, 3)
-    if ref != asked:
+    if ref != requested:
         raise GarbledError("answer to another request")
     return content
 
@@ -253,11 +253,11 @@ def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:
     """
     chunk: list[Ref] = []
     for _, group in groupby(refs, key=attrgetter("object")):
-        mine = list(group)
-        if chunk and size([*chunk, *mine]) > room:
+        group_refs = list(group)
+        if chunk and size([*chunk, *group_refs]) > room:
             yield tuple(chunk)
             chunk = []
-        chunk += mine
+        chunk += group_refs
     if chunk:
         yield tuple(chunk)
 

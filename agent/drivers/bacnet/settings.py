@@ -166,10 +166,10 @@ def station(address: str, port: int) -> str:
     return f"{address}:{port}"
 
 
-def _of_interface(name: str, what: int) -> str:
+def _of_interface(name: str, ioctl_request: int) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        asked = struct.pack("256s", name.encode())
+        request = struct.pack("256s", name.encode())
         try:
-            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), what, asked)[20:24])
+            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), ioctl_request, request)[20:24])
         except OSError as error:
             raise LinkLost(f"interface {name}: {error.strerror}") from error

@@ -30,9 +30,9 @@ NOBODYS_FABRICATION = "E" * LENGTH
 
 async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     """All meters with this number; if they cannot be distinguished, one unreadable result."""
-    nobody = MeterAddress(None, number, None, NOBODYS, NOBODYS)
-    if await search.certainly(request.select(nobody)):
-        yield await _of_any_kind(search, nobody)
+    unused_kind = MeterAddress(None, number, None, NOBODYS, NOBODYS)
+    if await search.certainly(request.select(unused_kind)):
+        yield await _of_any_kind(search, unused_kind)
         return
     devices: dict[str, Found] = {}
     search.total += len(MEDIA)
@@ -54,15 +54,15 @@ async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
         yield unreadable(address)
 
 
-async def _of_any_kind(search: Search, nobody: MeterAddress) -> Found:
+async def _of_any_kind(search: Search, unused_kind: MeterAddress) -> Found:
     """The meter that answers to any version, so that others with its number cannot be found."""
-    telegram = await search.telegram(nobody)
-    if telegram is None or telegram.id != nobody.id:
-        address = MeterAddress(id=nobody.id)
+    telegram = await search.telegram(unused_kind)
+    if telegram is None or telegram.id != unused_kind.id:
+        address = MeterAddress(id=unused_kind.id)
         search.known.add(address.station)
         return unreadable(address)
     address = MeterAddress(
-        None, nobody.id, telegram.manufacturer, telegram.version, telegram.medium
+        None, unused_kind.id, telegram.manufacturer, telegram.version, telegram.medium
     )
     return any_kind(search.note(address, telegram))
 
@@ -82,12 +82,12 @@ async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[
             yield search.note(address, telegram)
             if unmistakable(telegram):
                 return
-    nobody = all_versions._replace(version=NOBODYS)
-    if not await search.certainly(request.select(nobody)):
+    unused_kind = all_versions._replace(version=NOBODYS)
+    if not await search.certainly(request.select(unused_kind)):
         async for step in _by_version(search, all_versions, known):
             yield step
     elif known is None:
-        yield await _of_any_kind(search, nobody)
+        yield await _of_any_kind(search, unused_kind)
 
 
 async def _by_version(
@@ -151,13 +151,13 @@ async def _by_fabrication(search: Search, among: MeterAddress) -> AsyncIterator[
         return
     todo = [""]
     while todo:
-        here = todo.pop()
-        yield search.progress(f"{among.id}: fabrication numbers {here or 'of all'}")
-        address = among._replace(fabrication=here.ljust(LENGTH, WILD))
+        prefix = todo.pop()
+        yield search.progress(f"{among.id}: fabrication numbers {prefix or 'of all'}")
+        address = among._replace(fabrication=prefix.ljust(LENGTH, WILD))
         if not await search.anybody(request.select(address)):
             continue
-        if len(here) < LENGTH:
-            todo += [here + str(digit) for digit in reversed(range(10))]
+        if len(prefix) < LENGTH:
+            todo += [prefix + str(digit) for digit in reversed(range(10))]
         elif (telegram := await search.telegram(address)) and address.fits(telegram):
             yield search.note(address, telegram)
         elif not search.may_ask(address):

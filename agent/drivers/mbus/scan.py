@@ -120,8 +120,8 @@ async def _by_number(
     """The expected meters, then all whose numbers begin with the prefix."""
     any_selection = MeterAddress(id=NOBODYS_NUMBER)
     any_wildcard = numbers_from(NOBODYS_NUMBER[:-1])
-    deaf = await search.certainly(request.select(any_selection))
-    for number in () if deaf else dict.fromkeys(expected):
+    answers_any_number = await search.certainly(request.select(any_selection))
+    for number in () if answers_any_number else dict.fromkeys(expected):
         yield await _expected(search, number)
         yield search.progress(f"asked for {number}")
         if search.ended:
@@ -137,10 +137,10 @@ async def _by_number(
             f"no meter with a number from {prefix}" if prefix else "no meter answers by its number"
         )
         return
-    if deaf or await search.certainly(request.select(any_wildcard)):
+    if answers_any_number or await search.certainly(request.select(any_wildcard)):
         search.prefixes.clear()
         search.done += len(DIGITS)
-        yield await _answers_all(search, any_selection if deaf else any_wildcard)
+        yield await _answers_all(search, any_selection if answers_any_number else any_wildcard)
         return
     search.total -= len(DIGITS)  # counted with each digit that is searched
     async for step in _below(search, prefix):
@@ -221,24 +221,24 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
     for digit in DIGITS:
         search.done += 1
         search.selections -= 1
-        here = prefix + digit
-        if await search.anybody(request.select(numbers_from(here))):
-            answered.append(here)
-            search.prefixes[here] = True
-        yield search.progress(f"asked for numbers from {here}")
+        longer = prefix + digit
+        if await search.anybody(request.select(numbers_from(longer))):
+            answered.append(longer)
+            search.prefixes[longer] = True
+        yield search.progress(f"asked for numbers from {longer}")
     search.opened = None
-    for here in answered:
+    for longer in answered:
         # A single branch holds the same meters as its prefix. If these were read already without
         # a result, reading again would only cost them another telegram.
-        read = len(answered) > 1 or not search.passed(numbers_from(here))
-        search.prefixes[here] = read and search.passed(numbers_from(here)) < MOST_ON_THE_WAY
-    for here in answered:
+        read = len(answered) > 1 or not search.passed(numbers_from(longer))
+        search.prefixes[longer] = read and search.passed(numbers_from(longer)) < MOST_ON_THE_WAY
+    for longer in answered:
         if search.ended:
-            search.prefixes.pop(here)
+            search.prefixes.pop(longer)
             continue
-        async for step in _below(search, here):
+        async for step in _below(search, longer):
             yield step
-        yield search.progress(f"searched {here}")
+        yield search.progress(f"searched {longer}")
 
 
 async def _meter_named(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:

@@ -66,7 +66,7 @@ class Search:
     """stations of the meters that were found"""
     numbers: set[str | None] = field(default_factory=set)
     """numbers of the meters that were found"""
-    strangers: dict[tuple[object, ...], str] = field(default_factory=dict)
+    misdirected: dict[tuple[object, ...], str] = field(default_factory=dict)
     """meters that answered to a number or address that is not theirs, with the one that was asked
     """
     requests: list[MeterAddress] = field(default_factory=list)
@@ -244,8 +244,8 @@ class Search:
         `asked`: a primary address, or a number or its first digits.
         """
         identity = (telegram.id, telegram.manufacturer, telegram.version, telegram.medium)
-        before = self.strangers.get(identity, asked)
-        self.strangers[identity] = asked
+        before = self.misdirected.get(identity, asked)
+        self.misdirected[identity] = asked
         return not (asked.startswith(before) or before.startswith(asked))
 
 

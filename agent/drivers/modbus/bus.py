@@ -115,7 +115,7 @@ class Bus:
 
     def health(self) -> Mapping[str, Any]:
         """How the line is used; see `agent.drivers.base.ObservableBus`."""
-        return self.wire.spent.health()
+        return self.wire.usage.health()
 
 
 def cost(points: Sequence[Point], tariff: Tariff) -> float:

@@ -17,7 +17,7 @@ OWED_FOR = 60.0
 LATEST = 10
 """timeouts for which a unit is not asked that cannot be asked for a longer answer instead"""
 
-Debts = dict[int, tuple[float, bytes]]
+Overdue = dict[int, tuple[float, bytes]]
 """by the length of the overdue answer in bytes: monotonic time of the request, and its PDU"""
 
 
@@ -27,14 +27,18 @@ class LateResponses:
     def __init__(self) -> None:
         self.slowest = 0.0
         """seconds of the slowest answer so far, including late ones"""
-        self._by_unit: dict[int, Debts] = {}
+        self._by_unit: dict[int, Overdue] = {}
         self._unpadded: set[int] = set()
         """units that refused a read of one cell more than needed"""
 
-    def of(self, unit: int) -> Debts:
+    def of(self, unit: int) -> Overdue:
         """The overdue answers of one unit that may still arrive."""
         since = monotonic() - OWED_FOR
-        left = {size: debt for size, debt in self._by_unit.get(unit, {}).items() if debt[0] > since}
+        left = {
+            size: overdue
+            for size, overdue in self._by_unit.get(unit, {}).items()
+            if overdue[0] > since
+        }
         self._by_unit[unit] = left
         return left
 
@@ -52,12 +56,12 @@ class LateResponses:
         It is taken for the oldest one of its function, since a device answers in order. The answers
         to later requests may still arrive.
         """
-        owed = self._by_unit[unit]
-        waiting = [(at, size) for size, (at, pdu) in owed.items() if pdu[0] == function]
+        overdue = self._by_unit[unit]
+        waiting = [(at, size) for size, (at, pdu) in overdue.items() if pdu[0] == function]
         if waiting:
             at, size = min(waiting)
             self.took(min(monotonic() - at, OWED_FOR))
-            del owed[size]
+            del overdue[size]
 
     def has(self, unit: int, pdu: bytes) -> bool:
         """Whether an answer is one that is overdue from a unit."""
@@ -84,12 +88,12 @@ class LateResponses:
         """
         if pdu[0] not in READS or unit in self._unpadded:
             return None
-        owed = self.of(unit)
+        overdue = self.of(unit)
         start, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
         step, most = 8 if pdu[0] in BITS else 1, LONGEST_OF[pdu[0]]
         for more in range(count + step, min(most, 0x10000 - start) + 1, step):
             longer = pdu[:3] + more.to_bytes(2, "big")
-            if expected_size(longer) not in owed:
+            if expected_size(longer) not in overdue:
                 return longer
         return None
 
@@ -98,16 +102,16 @@ class LateResponses:
         were any.
         """
         settled = False
-        for unit, owed in self._by_unit.items() if heard else ():
+        for unit, overdue in self._by_unit.items() if heard else ():
             refusals: set[int] = set()
-            for size, (at, pdu) in list(owed.items()):
+            for size, (at, pdu) in list(overdue.items()):
                 came = find(heard, unit, pdu).pdu
                 settled |= bool(came)
                 if came and came[0] & REFUSED:
                     refusals.add(pdu[0])
                 elif came:
                     self.took(min(monotonic() - at, OWED_FOR))
-                    del owed[size]
+                    del overdue[size]
             for function in refusals:
                 self.refused(unit, function)
         return settled

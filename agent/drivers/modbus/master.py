@@ -73,11 +73,11 @@ class ModbusMaster:
         wanted = dict.fromkeys(
             spot for options in located for spot in (options.spots if options else ())
         )
-        got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]] = {}
+        results: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]] = {}
         if silence is None:
-            silence = await self._read(unit, tuple(wanted), manners, got)
+            silence = await self._read(unit, tuple(wanted), manners, results)
         return [
-            _sample(point, options, got, silence)
+            _sample(point, options, results, silence)
             for point, options in zip(points, located, strict=True)
         ]
 
@@ -99,7 +99,7 @@ class ModbusMaster:
         unit: int,
         spots: tuple[RegisterRange, ...],
         manners: Manners,
-        got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
+        results: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
     ) -> RequestResult | None:
         """Read spots into `got`. Ends at the first request without an answer, which it returns."""
         todo = list(reversed(self._plan(unit, spots, manners)))
@@ -113,7 +113,7 @@ class ModbusMaster:
                 # Only one timeout for a device: its other points would be silent too, and each
                 # would delay all other devices of the line.
                 return answer
-            got.update(_cells(spots, asked, answer))
+            results.update(_cells(spots, asked, answer))
         return None
 
     def _plan(
@@ -206,14 +206,15 @@ def _cells(
 def _sample(
     point: Point,
     options: PointNotes | None,
-    got: Mapping[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
+    results: Mapping[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
     silence: RequestResult | None,
 ) -> Sample:
-    answers = [got.get(spot, silence) for spot in options.spots] if options else [silence]
+    answers = [results.get(spot, silence) for spot in options.spots] if options else [silence]
     if options is None and silence is None:
         model = point.at.partition("/")[0]
         at = max(
-            (a.at if isinstance(a, RequestResult) else a[0].at for a in got.values()), default=0.0
+            (a.at if isinstance(a, RequestResult) else a[0].at for a in results.values()),
+            default=0.0,
         )
         return Sample(point, at, why=Why.BAD, detail=f"the device has no {model}")
     for answer in answers:
@@ -229,22 +230,22 @@ def _sample(
     return Sample(point, at, value)
 
 
-def value_of(options: PointNotes, got: Mapping[RegisterRange, Sequence[int]]) -> Value:
+def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]) -> Value:
     """The exact value at an address. Raises ValueError with a reason if there is none."""
-    raw = raw_of(options.spot, got[options.spot])
+    raw = raw_of(options.spot, results[options.spot])
     never = NEVER_COUNTED.get(options.spot.type, ())
     if raw in options.absent or int.from_bytes(raw, "big") in never:
         raise ValueError("the device reports that it has no value")
-    value = decode(options.spot, got[options.spot])
+    value = decode(options.spot, results[options.spot])
     if isinstance(value, str):
         return value
     if options.exponent:
-        power = int(Decimal(decode(options.exponent, got[options.exponent])))
+        power = int(Decimal(decode(options.exponent, results[options.exponent])))
         if not -10 <= power <= 10:  # noqa: PLR2004 -- SunSpec's own range of sunssf
             raise ValueError(f"the device gives a scale factor outside -10 to 10 ({power})")
         value = value.scaleb(power)
     if options.code:
-        code = int(Decimal(decode(options.code, got[options.code])))
+        code = int(Decimal(decode(options.code, results[options.code])))
         factor = dict(options.factors).get(code)
         if factor is None:
             raise ValueError(

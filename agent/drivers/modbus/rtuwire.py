@@ -34,11 +34,11 @@ from agent.drivers.modbus.rtu import (
     framed,
     frames_in,
 )
-from agent.drivers.modbus.statistics import Spent
+from agent.drivers.modbus.statistics import LineUsage
 from agent.model import Why
 
 if TYPE_CHECKING:
-    from agent.drivers.modbus.late_responses import Debts
+    from agent.drivers.modbus.late_responses import Overdue
     from agent.drivers.modbus.stream import ByteStream
 
 ANSWERED, UNKNOWN, SILENT = 8, 3, 2
@@ -71,7 +71,7 @@ class RtuWire:
 
     def __init__(self, stream: ByteStream, speed: Speed, timeout: float) -> None:
         self.stream, self.speed, self.timeout = stream, speed, timeout
-        self.spent = Spent()
+        self.usage = LineUsage()
         self.pace = Latency()
         self.quiet_until = monotonic() + timeout
         """nothing is sent before: requests from before the line was opened may still be answered"""
@@ -79,8 +79,8 @@ class RtuWire:
         """whether the adapter returns the bytes that are sent; None: not known yet"""
         self.turnaround: dict[int, float] = {}
         """by unit: the fewest seconds from a request to its answer, without their characters"""
-        self._owed = LateResponses()
-        self._forgiven: dict[int, int] = {}
+        self._late = LateResponses()
+        self._allowance: dict[int, int] = {}
         """by unit: its allowance for failed attempts, from its last exchange"""
         self._sent = b""
         """the last request; it may come back late, as an echo"""
@@ -104,22 +104,22 @@ class RtuWire:
         asked, if the line is without noise.
         """
         self._spoilt = False
-        answer = await self._insistently(unit, pdu)
+        answer = await self._ask_repeatedly(unit, pdu)
         if answer.garbled and self._spoilt:
             self.listener.blame(str(unit), How.NOISE)
         if answer.garbled or self.listener.watched[str(unit)]:
             await self._drain()
         return answer
 
-    async def _insistently(self, unit: int, pdu: bytes) -> RequestResult:
-        left = self._forgiven.get(unit, UNKNOWN)
-        known = unit in self._forgiven
-        self._forgiven[unit] = SILENT
+    async def _ask_repeatedly(self, unit: int, pdu: bytes) -> RequestResult:
+        left = self._allowance.get(unit, UNKNOWN)
+        known = unit in self._allowance
+        self._allowance[unit] = SILENT
         while True:
-            answer = await self._unmistakable(unit, pdu)
+            answer = await self._ask_distinctly(unit, pdu)
             silent = answer.why is Why.SILENT and not answer.garbled
             if not silent and not answer.garbled:
-                self._forgiven[unit] = ANSWERED
+                self._allowance[unit] = ANSWERED
                 return answer
             if answer.garbled and self._loud:
                 return answer  # a repeated request would not be heard either
@@ -131,7 +131,7 @@ class RtuWire:
         """Send a request once, for a scan. Returns also how many further bytes came within `linger`
         seconds after the answer: a second device may have the same unit id.
         """
-        answer = await self._asked(unit, pdu)
+        answer = await self._ask_once(unit, pdu)
         before = len(self.stream.received)
         until = monotonic() + (0.0 if answer.why is Why.SILENT else linger)
         while (left := until - monotonic()) > 0:
@@ -148,44 +148,44 @@ class RtuWire:
             self.stream.received.clear()
         return heard
 
-    async def _unmistakable(self, unit: int, pdu: bytes) -> RequestResult:
+    async def _ask_distinctly(self, unit: int, pdu: bytes) -> RequestResult:
         """Send a request in a form whose answer cannot be confused with an overdue one."""
-        if expected_size(pdu) not in (owed := self._owed.of(unit)):
-            return await self._asked(unit, pdu)
-        longer = self._owed.longer(unit, pdu)
+        if expected_size(pdu) not in (overdue := self._late.of(unit)):
+            return await self._ask_once(unit, pdu)
+        longer = self._late.longer(unit, pdu)
         if longer is not None:
-            answer = await self._asked(unit, longer)
+            answer = await self._ask_once(unit, longer)
             if answer.code not in RANGE:
                 return _trimmed(answer, pdu)
-            self._owed.refused_more(unit)
-        return await self._only_if_safe(unit, pdu, owed)
+            self._late.refused_more(unit)
+        return await self._only_if_safe(unit, pdu, overdue)
 
-    async def _only_if_safe(self, unit: int, pdu: bytes, owed: Debts) -> RequestResult:
+    async def _only_if_safe(self, unit: int, pdu: bytes, overdue: Overdue) -> RequestResult:
         """Send a request whose answer is as long as an overdue one, if that is safe.
 
         It is safe if the overdue request was the same one, or if its answer is unlikely to arrive
         any more. If not, nothing is sent; the result is silent at once, so that other devices are
         read meanwhile.
         """
-        at, before = owed[expected_size(pdu) or 0]
+        at, before = overdue[expected_size(pdu) or 0]
         if before == pdu and monotonic() - at < REPEATED * self.timeout:
-            answer = await self._asked(unit, pdu)
-            self._owed.asked(unit, before, at)  # of two answers, one may still arrive
+            answer = await self._ask_once(unit, pdu)
+            self._late.asked(unit, before, at)  # of two answers, one may still arrive
             return answer
-        if (left := at + self._owed.patience(self.timeout) - monotonic()) > 0:
+        if (left := at + self._late.patience(self.timeout) - monotonic()) > 0:
             detail = f"a late answer may still arrive: the device is asked again in {left:.0f} s"
             return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
-        return await self._asked(unit, pdu)
+        return await self._ask_once(unit, pdu)
 
-    async def _asked(self, unit: int, pdu: bytes) -> RequestResult:
+    async def _ask_once(self, unit: int, pdu: bytes) -> RequestResult:
         """Send one request and wait for its answer. Note late answers that arrive meanwhile."""
         if (left := self.quiet_until - monotonic()) > 0:
             await asyncio.sleep(left)
         busy = not await self._silence()
         self.listener.asks(str(unit), monotonic(), busy=busy)
         frame, began, came = framed(unit, pdu), monotonic(), self.stream.came
-        owing = bool(self._owed.of(unit))
-        self._owed.asked(unit, pdu, began)
+        any_overdue = bool(self._late.of(unit))
+        self._late.asked(unit, pdu, began)
         self.stream.send(frame)
         self._sent = frame
         length = len(frame) + (expected_size(pdu) or SHORTEST) + 3
@@ -194,24 +194,24 @@ class RtuWire:
         )
         heard, self._ended, self._answered = len(self.stream.received), monotonic(), bool(reply)
         self._loud = reply is None and self._without_end(came, began)
-        self.spent.note(unit, began, reply is not None)
+        self.usage.note(unit, began, reply is not None)
         if reply is not None:
             if reply[0] & REFUSED:
-                self._owed.refused(unit, pdu[0])
+                self._late.refused(unit, pdu[0])
             else:
-                self._owed.answered(unit, pdu)
+                self._late.answered(unit, pdu)
             taken = monotonic() - began
-            self._owed.took(taken)
-            idle = max(0.0, taken - (len(frame) + len(reply) + 3) * self.speed.character)
-            self.turnaround[unit] = min(idle, self.turnaround.get(unit, idle))
+            self._late.took(taken)
+            turnaround = max(0.0, taken - (len(frame) + len(reply) + 3) * self.speed.character)
+            self.turnaround[unit] = min(turnaround, self.turnaround.get(unit, turnaround))
             answer = checked(pdu, reply, clock.seconds())
             self.pace.note(unit, pdu, answer, taken)
-            return replace(answer, range_refused=answer.range_refused and not owing)
+            return replace(answer, range_refused=answer.range_refused and not any_overdue)
         self._spoilt |= self._weigh(self.stream.received, unit, answered=False)
         self._weighed = heard
         late = self._settle(self.stream.received)
         if began_in(self.stream.received, unit, pdu) or (other and not late):
-            self._owed.answered(unit, pdu)  # it did answer, but the answer is damaged
+            self._late.answered(unit, pdu)  # it did answer, but the answer is damaged
         at = clock.seconds()
         if other:
             return RequestResult(at, why=Why.BAD, detail=other, garbled=True)
@@ -314,7 +314,7 @@ class RtuWire:
             if self._weigh(behind, int(who), answered=self._answered):
                 self.listener.blame(who, How.MORE if self._answered else How.NOISE)
         elif self.listener.watched[who] and any(
-            frame.unit == int(who) and self._owed.has(frame.unit, frame.pdu)
+            frame.unit == int(who) and self._late.has(frame.unit, frame.pdu)
             for frame in frames_in(behind)
         ):
             self.listener.blame(who, How.LATE)  # no other device was asked meanwhile
@@ -329,31 +329,31 @@ class RtuWire:
         """
         if not heard or asked_in(heard, self._sent):
             return False  # another master asked: its devices answer, and disturb nothing
-        senseless = len(heard)
+        noise_bytes = len(heard)
         for frame in frames_in(heard):
-            senseless -= len(frame.data)
-            if frame.data == self._sent or frame.unit not in self._forgiven:
+            noise_bytes -= len(frame.data)
+            if frame.data == self._sent or frame.unit not in self._allowance:
                 continue
-            owed = self._owed.has(frame.unit, frame.pdu)
+            overdue = self._late.has(frame.unit, frame.pdu)
             if frame.unit == unit:
-                if answered and not owed:
+                if answered and not overdue:
                     self.listener.blame(str(unit), How.TWICE)
-            elif owed:
+            elif overdue:
                 self.listener.blame(str(frame.unit), How.LATE)
             elif answered:
                 self.listener.blame(str(frame.unit), How.SPEAKS)
             else:
                 self.listener.blame(str(unit), How.OTHER)
-        if senseless >= MEANT:
+        if noise_bytes >= MEANT:
             self.listener.spoilt()
         cut_short = bytes(heard[:2]) == self._sent[:2] and not answered
-        return (senseless >= MEANT or cut_short) and self.listener.noise(self.stream.heard_at)
+        return (noise_bytes >= MEANT or cut_short) and self.listener.noise(self.stream.heard_at)
 
     def _settle(self, heard: bytes | bytearray) -> bool:
         """Note answers that came late. Returns whether there were any."""
         if asked_in(heard, self._sent):
-            self.spent.stranger()
-        settled = self._owed.settle(heard)
+            self.usage.foreign_request()
+        settled = self._late.settle(heard)
         self._noisy |= bool(heard) and not settled
         return settled
 

@@ -18,7 +18,7 @@ SURE = 3
 """requests of another master within RECENT seconds that are not an accident of noise"""
 
 
-class Spent:
+class LineUsage:
     """The usage of one open line."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Spent:
         """by unit: requests without an answer since it was opened"""
         self.requests = 0
         self._parts: deque[tuple[float, float]] = deque()
-        self._strangers: deque[float] = deque(maxlen=SURE)
+        self._foreign_requests: deque[float] = deque(maxlen=SURE)
 
     def note(self, unit: int, began: float, answered: bool) -> None:
         """Note that a request ended now, and whether it was answered."""
@@ -44,9 +44,9 @@ class Spent:
         else:
             self.failed[str(unit)] = self.failed.get(str(unit), 0) + 1
 
-    def stranger(self) -> None:
+    def foreign_request(self) -> None:
         """Note a request of another master on this line, now."""
-        self._strangers.append(monotonic())
+        self._foreign_requests.append(monotonic())
 
     def health(self) -> Mapping[str, Any]:
         """The figures; see `agent.drivers.base.ObservableBus`."""
@@ -62,7 +62,7 @@ class Spent:
             figures["worry"] = (
                 f"the line is busy {share:.0%} of the time: read some devices less often"
             )
-        if len(self._strangers) == SURE and self._strangers[0] > monotonic() - RECENT:
+        if len(self._foreign_requests) == SURE and self._foreign_requests[0] > monotonic() - RECENT:
             figures["worry"] = (
                 "another master reads the devices on this line, so an answer to it may be taken for"
                 " an answer to gardien: stop it, or take the readings from it"

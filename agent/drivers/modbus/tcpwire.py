@@ -17,7 +17,7 @@ from agent import clock
 from agent.drivers.line_disturbance import How, Listener
 from agent.drivers.modbus.answer import MBAP, RequestResult, checked, in_step, of_another
 from agent.drivers.modbus.latency import Latency
-from agent.drivers.modbus.statistics import Spent
+from agent.drivers.modbus.statistics import LineUsage
 from agent.errors import OutOfStep
 from agent.model import Why
 
@@ -38,13 +38,13 @@ class TcpWire:
     def __init__(self, stream: ByteStream, timeout: float) -> None:
         self.stream = stream
         self.timeout = timeout
-        self.spent = Spent()
+        self.usage = LineUsage()
         self.pace = Latency()
         self._transaction = 0
         self.listener = Listener()
         self._asked: dict[int, tuple[int, bool]] = {}
         """by transaction: the unit that was asked, and whether it has answered"""
-        self._owing: set[int] = set()
+        self._unanswered: set[int] = set()
         """units that have not answered their last request"""
         self._noticed = False
         """a device was already blamed for the broken frame that is still there"""
@@ -72,13 +72,13 @@ class TcpWire:
         except OutOfStep:
             self.listener.blame(str(unit), How.HANGS_UP)
             raise
-        self.spent.note(unit, began, reply is not None and reply[0] == unit)
+        self.usage.note(unit, began, reply is not None and reply[0] == unit)
         if reply is None:
             return self._silent(unit)
         answering, answer_pdu = reply
         if answering != unit:
             return self._other(unit, answering, answer_pdu)
-        self._owing.discard(unit)
+        self._unanswered.discard(unit)
         answer = checked(pdu, answer_pdu, clock.seconds())
         self.pace.note(unit, pdu, answer, clock.monotonic() - began)
         return answer
@@ -86,14 +86,14 @@ class TcpWire:
     def _silent(self, unit: int) -> RequestResult:
         """The result when no answer came. Raises OutOfStep if an overdue one may be broken."""
         if not in_step(bytes(self.stream.received)):
-            if self._owing - {
+            if self._unanswered - {
                 unit
             }:  # it may be another's, late and broken: only asking again tells
                 raise OutOfStep(f"{self.stream.name} sent a broken frame")
             self._noticed = True
             self.listener.blame(str(unit), How.NOISE)
             self.listener.spoilt()
-        self._owing.add(unit)
+        self._unanswered.add(unit)
         detail = f"no answer in {self.timeout:g} s"
         return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail)
 
@@ -102,7 +102,7 @@ class TcpWire:
         answer = of_another(answering, pdu, clock.seconds())
         if answer.unit is None:
             return answer
-        if answering in self._owing:
+        if answering in self._unanswered:
             self.listener.blame(str(answering), How.LATE)
             raise OutOfStep(f"{self.stream.name} gives the answer to an earlier question")
         if any(answering == asked for asked, _ in self._asked.values()):
