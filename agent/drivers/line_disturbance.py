@@ -260,6 +260,7 @@ class Disturbed:
         if not device.turns:
             device.turns.append(None)
         device.how = disturbance
+        # A turn counts once, however often the line was disturbed in it.
         if device.turns[-1]:
             return
         device.turns[-1] = True
@@ -321,6 +322,7 @@ class Disturbed:
             # Not even a device whose own address was heard: two that send at once can produce the
             # address of a third.
             return []
+        # Otherwise somebody else disturbs the line too, and naming these would mislead.
         enough = sum(bad[address] for address in certain) >= FEW * sum(bad.values())
         return sorted(certain) if enough else []
 

@@ -99,6 +99,7 @@ def profile(name: str) -> Profile:
 
 def text_of(name: str) -> str:
     """The text of a profile's file. Raises KeyError if there is none of that name."""
+    # A name from a configuration must not lead out of the folder: `../x` is not in the list.
     if name not in profiles():
         raise KeyError(name)
     return (FOLDER / f"{name}{SUFFIX}").read_text(encoding="utf-8")

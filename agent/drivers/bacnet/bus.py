@@ -131,6 +131,8 @@ class Bacnet:
                     wanted = _with_own(wanted, due) if due else wanted
                     await reading.read(self.wire, peer, wanted, contents)
             except NotAnsweredError as error:
+                # The address may have changed, the subscriptions may be lost, and another program
+                # may run in the device: all is looked up again.
                 self.directory.forget(of.instance)
                 self.following.silent(of.instance)
                 self.own.take(of.instance, contents, clock.monotonic())

@@ -79,6 +79,7 @@ class Commands:
             raise Refused(f"{point.device}/{point.name} is not marked writable")
         ref = notation.at(point.at)
         asked = services.write(ref, encoded(ref, value), slot)
+        # A number in another unit is a wrong command. NULL has no unit.
         if value is not None:
             await self._same_unit(point, ref)
         try:

@@ -108,6 +108,8 @@ class Following:
         """Take a notification. Returns False if it belongs to no subscription of the gateway."""
         subscription = self._subscriptions.get(notification.device, {}).get(notification.object)
         peer = self.directory.peers.get(notification.device)
+        # Any host on the network can send a packet with this number: the sender must have the
+        # address of the device.
         if (
             subscription is None
             or notification.process != PROCESS

@@ -88,6 +88,8 @@ class Directory:
                 await self.who_is(instance, instance)
                 try:
                     async with asyncio.timeout(self.wire.timeout / ASKED):
+                        # Several reads may wait for the same device: the timeout of one must not
+                        # cancel the future of the others.
                         address, i_am = await asyncio.shield(waiting)
                         return self.peer(instance, address, i_am.max_apdu)
                 except TimeoutError:

@@ -65,6 +65,7 @@ def read(text: str, name: str) -> list[Found]:
 
 def _headed(text: str, name: str) -> tuple[dict[str, int], Iterable[tuple[int, Sequence[str]]]]:
     """The columns by name, and the rows below the heading with their numbers."""
+    # Tools and spreadsheets write different separators; a file has mostly the one it uses.
     separator = max(";,\t", key=text.count)
     rows = iter(enumerate(csv.reader(text.splitlines(), delimiter=separator), 1))
     for _, row in rows:

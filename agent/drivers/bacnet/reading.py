@@ -73,6 +73,8 @@ def _learn(peer: Peer, refs: Sequence[Ref], error: GarbledError | DeniedError) -
     """Learn the limits of a device from the reason why it refused to read these together."""
     if isinstance(error, GarbledError):
         return  # one value makes the whole answer unreadable; reading the halves isolates it
+    # Only this reject means that the service is missing. After any other one, smaller requests may
+    # work.
     if error.refusal.code == REJECTED - UNRECOGNIZED_SERVICE:
         peer.multiple = False
     elif error.whole:

@@ -39,6 +39,7 @@ def sample(
         return Sample(point, at, why=Why.BAD, detail=why)
     if not isinstance(value, Decimal):
         conversion = AS_IT_IS
+    # The value is kept in the detail: it helps the person who looks for the cause.
     why = _flagged(flags) or conversion.fault
     if why:
         return Sample(point, at, why=Why.BAD, detail=f"{why}; it shows {value}")

@@ -231,6 +231,7 @@ def _property(  # noqa: PLR0913 -- the numbers that three services give the same
     if at.opens(error):
         return ref, _refused(at.inside(error))
     value_tags = at.inside(value)
+    # The scale of an accumulator is a choice, marked by context tags, which `items` cannot decode.
     if number == SCALE and of.type == ACCUMULATOR and len(value_tags) == 1:
         return ref, (scale(value_tags[0]),)
     return ref, items(value_tags)

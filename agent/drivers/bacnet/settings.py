@@ -92,6 +92,8 @@ class Slots(BaseModel):
             raise ValueError(
                 _("demand_response and emergency have the same priority: give each its own")
             )
+        # From 8 on, a person's switch at the plant would have no effect, so somebody must answer
+        # for it.
         if min(both) <= OPERATOR and not self.reason.strip():
             raise ValueError(
                 _(

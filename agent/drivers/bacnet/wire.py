@@ -177,6 +177,7 @@ class BacnetPort:
         request.pduDestination = to
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
         try:
+            # bacpypes3 gives up after `timeout`. This limit acts only if it does not.
             async with asyncio.timeout(self.timeout * 1.1):
                 await self._access.sap_indication(request)
                 return _contents(await answer, service)

@@ -85,6 +85,7 @@ def parse(text: str) -> MeterAddress:
     if not (match := SECONDARY.fullmatch(text)):
         raise ValueError(_('"{text}" is not an M-Bus address: write {hint}', text=text, hint=HINT))
     digits = match[1].upper()
+    # A wildcard would select several meters, whose answers overlap.
     if WILD in digits:
         raise ValueError(
             _('"{text}": F stands for any digit: write the meter\'s own number', text=text)

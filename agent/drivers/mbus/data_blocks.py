@@ -115,6 +115,8 @@ def _data(payload: bytes, dif: int, at: int) -> tuple[bytes, int, int]:
 
 def _plain(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[DataBlock, int]:
     """A block with a plain-text VIF. Both orders occur in the field, so both are tried."""
+    # With the wrong order the lengths rarely fit the rest of the payload, so the other one is
+    # tried after an error.
     for first in (text_first, not text_first):
         try:
             return _plain_block(payload, at, vif, first)

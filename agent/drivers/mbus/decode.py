@@ -55,6 +55,8 @@ def decode(frame: bytes) -> Telegram:
     else:
         reverse, text_first = link.ci in MSB_FIRST, header.manufacturer in TEXT_BEFORE_VIFES
         records, more = _records(payload, text_first, reverse)
+        # In old meters this field is a signature that may look like a security mode. So the claim
+        # counts only if the payload cannot be decoded as it is.
         mode, count = claimed(header.configuration, len(payload))
         encrypted = f"mode {mode}, {count} bytes" if mode and not plain(records) else ""
         if encrypted:

@@ -39,6 +39,7 @@ def sound(received: bytes) -> bytes | None:
     at = received.find(START_LONG)
     while at >= 0:
         frame = _frame_at(received, at)
+        # A request is a valid frame too, such as one of another master or a late echo.
         if frame and not frame[4] & FROM_MASTER:
             return frame
         at = received.find(START_LONG, at + 1)

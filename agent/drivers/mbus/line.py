@@ -116,6 +116,7 @@ class MbusLine:
         began = monotonic()
         begun_by = began + self.window(request, baudrate)
         gap = GAP_BITS / baudrate + self.latency
+        # No frame takes longer, so a meter that sends without end cannot hold up the line.
         last = begun_by + LONGEST * BITS / baudrate + gap
         until, heard = begun_by, b""
         while (left := until - monotonic()) > 0 and await self.wire.news(left):

@@ -110,6 +110,8 @@ class MbusMaster:
                 await self._reset(address)
             return await self._asked(address)
         failed = _Failed(Why.SILENT, "")
+        # Selected again for each attempt: another meter may have answered, or the selection may
+        # be lost.
         for _ in range(ATTEMPTS):
             await self._select(address)
             try:
@@ -160,6 +162,7 @@ class MbusMaster:
             answer = await self.line.frame(question, address.baudrate)
             if not answer.data:
                 self._unless_loud()
+            # DFC: the meter cannot take another request yet, and would not answer it.
             self._pause = bool(answer.data) and bool(answer.data[4] & DFC)
             try:
                 telegram = self._heard(answer, address)

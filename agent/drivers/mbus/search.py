@@ -200,6 +200,7 @@ class Search:
         """
         if not self.may_ask(selection, self.most - keep):
             return None
+        # Counted before the answer: a telegram that is lost in noise has been sent all the same.
         self.requests.append(selection)
         self.sent = max(self.sent, self.asked(selection))
         answer = await self.line.frame(request.ask(request.SELECTED, fcb=True))
@@ -243,6 +244,7 @@ class Search:
 
         `asked`: a primary address, or a number or its first digits.
         """
+        # A prefix of the earlier number is the same branch of the search, not a second address.
         identity = (telegram.id, telegram.manufacturer, telegram.version, telegram.medium)
         before = self.misdirected.get(identity, asked)
         self.misdirected[identity] = asked

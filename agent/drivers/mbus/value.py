@@ -33,6 +33,7 @@ def value(coding: Coding, data: bytes, meaning: Meaning, mark: int) -> Decimal |
     with a reason if the data holds no value; a 0 never takes its place.
     """
     name = coding.name if mark < 0 else _variable(mark)
+    # The common case first: all other kinds are rare.
     if (
         name in COMMON
         and meaning.kind in COUNTING
@@ -81,6 +82,7 @@ def exact(digits: int, exponent: int) -> Decimal:
 def integer(data: bytes, *, signed: bool) -> int:
     """An integer of type B, C or D. Raises NoValue for a signed 80…00h, "not available"."""
     number = int.from_bytes(data, "little", signed=signed)
+    # Meters without a reading send this; as an index it would be a huge negative number.
     if signed and number == -(1 << (8 * len(data) - 1)):
         raise NoValue("not available (80…00h)")
     return number

@@ -79,6 +79,7 @@ class Bus:
             await self.held(point)
         for pdu in pdus:
             answer = await self.master.exchange(int(point.address), pdu, manners_of([at]))
+            # Some devices support only one of the two functions for a write.
             if answer.code != ILLEGAL_FUNCTION:
                 break
         if answer.why:

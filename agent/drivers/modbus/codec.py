@@ -161,6 +161,7 @@ def encode(spot: RegisterRange, value: Decimal) -> list[int]:
     if spot.type not in FORMATS:
         raise ValueError(_("a value of type {type} cannot be written", type=spot.type))
     whole = spot.type.startswith(("int", "uint"))
+    # Never rounded: what is read back must be equal to what was ordered.
     if not value.is_finite() or (whole and value != value.to_integral_value()):
         raise ValueError(_("{value} is not a value of type {type}", value=value, type=spot.type))
     try:

@@ -44,6 +44,7 @@ class LateResponses:
 
     def asked(self, unit: int, pdu: bytes, at: float) -> None:
         """Note a request sent at a monotonic time."""
+        # 0: an answer whose length is not known beforehand (43/14).
         self._by_unit.setdefault(unit, {})[expected_size(pdu) or 0] = (at, pdu)
 
     def answered(self, unit: int, pdu: bytes) -> None:
@@ -90,6 +91,7 @@ class LateResponses:
             return None
         overdue = self.of(unit)
         start, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
+        # An answer with bits is longer only by a whole byte, which is eight more bits.
         step, most = 8 if pdu[0] in BITS else 1, LONGEST_OF[pdu[0]]
         for more in range(count + step, min(most, 0x10000 - start) + 1, step):
             longer = pdu[:3] + more.to_bytes(2, "big")
@@ -103,6 +105,8 @@ class LateResponses:
         """
         settled = False
         for unit, overdue in self._by_unit.items() if heard else ():
+            # One exception is found again for each overdue request of its function, but it answers
+            # only one of them.
             refusals: set[int] = set()
             for size, (at, pdu) in list(overdue.items()):
                 came = find(heard, unit, pdu).pdu

@@ -36,6 +36,7 @@ class Latency:
         """Note how long an answer took."""
         if answer.why is None and pdu[0] in REGISTERS:
             count = int.from_bytes(pdu[3:5], "big")
+            # The quickest answer is the one with the least waiting in queues, so it shows the cost.
             seen = self._quickest.setdefault(unit, {})
             seen[count] = min(seconds, seen.get(count, seconds))
 
@@ -43,6 +44,7 @@ class Latency:
         """The costs of reading this unit."""
         seen = self._quickest.get(unit, {})
         few, many = min(seen, default=0), max(seen, default=0)
+        # With answers of nearly one length, the difference is mostly jitter.
         if many - few < APART:
             return NETWORK
         register = (seen[many] - seen[few]) / (many - few)

@@ -106,6 +106,8 @@ class ModbusMaster:
         while todo:
             asked = todo.pop()
             answer = await self.ask(unit, asked, manners)
+            # Divided until each refused block begins at a single address, so that one register that
+            # a device lacks costs only its own value.
             if answer.range_refused and _divisible(spots, asked):
                 todo.extend(reversed(self._divide(unit, spots, asked)))
                 continue
@@ -147,6 +149,7 @@ class ModbusMaster:
                 return await self.ask(unit, ReadBlock("holding", start, count), manners)
 
             known, silence = await models(ask)
+            # Not stored: the device may have all models once it answers again.
             if silence:
                 return [None] * len(places), silence
             self._models[unit] = known
@@ -233,6 +236,7 @@ def _sample(
 def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]) -> Value:
     """The exact value at an address. Raises ValueError with a reason if there is none."""
     raw = raw_of(options.spot, results[options.spot])
+    # Without this check, a meter without a value would deliver 9.2 × 10^18 as its index.
     never = NEVER_COUNTED.get(options.spot.type, ())
     if raw in options.absent or int.from_bytes(raw, "big") in never:
         raise ValueError("the device reports that it has no value")

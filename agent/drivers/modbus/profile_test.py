@@ -71,6 +71,8 @@ def _number(written: object) -> int:
 def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
     """See `agent.drivers.base.Rehearses`."""
     at_once = [replace(point, at=_unhurried(point.at)) for point in points]
+    # Nothing in memory waits, so the coroutine ends at its first step, without an event loop: the
+    # check of a configuration has none.
     reading = ModbusMaster(Cells(test)).read(at_once)
     try:
         reading.send(None)

@@ -98,6 +98,7 @@ def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
     """
     size, function, other, missing = expected_size(request), request[0], "", LONGEST
     for start in range(len(heard) - 1):
+        # Noise may hold these two bytes by chance, so each place is tried until a checksum fits.
         if heard[start] != unit or heard[start + 1] & 0x7F != function:
             continue
         for length in _lengths(heard, start, size):
@@ -129,6 +130,7 @@ def frames_in(heard: bytes | bytearray) -> Iterator[RtuFrame]:
     while at <= len(heard) - SHORTEST:
         for length in _whole(heard, at):
             frame = bytes(heard[at : at + length])
+            # Skipping the whole frame keeps bytes inside it from being taken for another frame.
             if len(frame) == length and frame[-2:] == checksum(frame[:-2]):
                 yield RtuFrame(frame[0], frame[1:-2], frame)
                 at += length
@@ -177,6 +179,8 @@ def _lengths(heard: bytes | bytearray, start: int, size: int | None) -> list[int
         return [SHORTEST]
     if size is None:  # its own length is known only to its end (43/14)
         return list(range(SHORTEST, len(heard) - start + 1)) or [SHORTEST]
+    # Also the length that the frame itself gives: it may be the late answer to a request for
+    # another number of cells, which must be recognized as such.
     lengths = [size + 3]
     if heard[start + 1] <= 4 and start + 2 < len(heard) and heard[start + 2] + 5 != size + 3:  # noqa: PLR2004 -- the four reads
         own = heard[start + 2] + 5

@@ -206,6 +206,8 @@ class RtuWire:
             self.turnaround[unit] = min(turnaround, self.turnaround.get(unit, turnaround))
             answer = checked(pdu, reply, clock.seconds())
             self.pace.note(unit, pdu, answer, taken)
+            # An exception does not tell its request. With others overdue it may belong to one of
+            # them, and dividing this block for it would make all later reads slower.
             return replace(answer, range_refused=answer.range_refused and not any_overdue)
         self._spoilt |= self._weigh(self.stream.received, unit, answered=False)
         self._weighed = heard
@@ -229,6 +231,7 @@ class RtuWire:
             echoed = echoed or self._skip_echo(frame)
             heard = find(received, unit, pdu)
             if heard.pdu:
+                # The answer came without an echo before it, so this adapter does not echo.
                 if self.echo is None:
                     self.echo = False
                 before = received[: heard.end - len(heard.pdu) - 3]

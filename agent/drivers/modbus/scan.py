@@ -67,6 +67,8 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
             steps = _unit(bus, unit, other, progress, others)
             async for step in _at_speed(bus, speed, other, steps):
                 if isinstance(step, Found):
+                    # Some hosts answer at every unit id. The same serial number at a second id
+                    # shows it, and saves listing one meter 247 times.
                     first = known_at.setdefault(step.number or step.name, unit)
                     if first != unit and not isinstance(bus.wire, RtuWire):
                         yield answers_everywhere(unit, first, units)
@@ -210,6 +212,8 @@ async def _probed(wire: RtuWire, unit: int) -> tuple[bool, bool]:
         garbled = 0
         for _ in range(ATTEMPTS):
             answer, behind = await wire.once(unit, probe, LINGER)
+            # Two devices with one id: their answers follow each other, or they collide, and then
+            # every attempt is damaged.
             if behind:
                 return True, True
             if not answer.garbled:

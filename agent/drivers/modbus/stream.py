@@ -139,6 +139,7 @@ class _SerialStream(ByteStream):
                 self.data_received(data)
                 return
             self.end(f"{self.name} is gone: was the adapter unplugged?")
+        # A port that is gone stays readable for ever: the loop would call this without pause.
         asyncio.get_running_loop().remove_reader(self.handle)
 
     def send(self, frame: bytes) -> None:

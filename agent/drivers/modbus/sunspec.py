@@ -45,6 +45,7 @@ async def _walk(
     starts: dict[int, int] = {}
     for _ in range(MOST_MODELS):
         number, length = header
+        # A wrong length must not lead beyond the last register.
         if number == END or start + length + 4 > END:
             break
         starts.setdefault(number, start)

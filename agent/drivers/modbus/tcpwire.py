@@ -55,6 +55,7 @@ class TcpWire:
         Raises LinkLost when the connection is gone, OutOfStep when it must be opened again.
         """
         self._frame()
+        # Bytes of a broken frame would be read as the beginning of the next answer.
         if not in_step(bytes(self.stream.received)):
             if self.listener.turn and not self._noticed:
                 self.listener.blame(self.listener.turn, How.MORE)
@@ -86,9 +87,9 @@ class TcpWire:
     def _silent(self, unit: int) -> RequestResult:
         """The result when no answer came. Raises OutOfStep if an overdue one may be broken."""
         if not in_step(bytes(self.stream.received)):
-            if self._unanswered - {
-                unit
-            }:  # it may be another's, late and broken: only asking again tells
+            # It may be the late answer of another unit. Only repeating the request shows whether
+            # this unit answers.
+            if self._unanswered - {unit}:
                 raise OutOfStep(f"{self.stream.name} sent a broken frame")
             self._noticed = True
             self.listener.blame(str(unit), How.NOISE)
