@@ -53,8 +53,8 @@ def test_a_warning_of_many_devices_is_said_once(capsys, monkeypatch):
     warn([device(f"sdm120-2463700{n}", warnings=[LOOKS]) for n in range(3)])
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "! sdm120-24637000, sdm120-24637001, sdm120-24637002: the profile is guessed",
-        "  from the values: compare it with the type plate",
+        "! sdm120-24637000, sdm120-24637001, sdm120-24637002: the profile is guessed from",
+        "  the values: compare it with the type plate",
     ]
 
 

@@ -64,7 +64,7 @@ def test_points_of_one_s_own_are_read_alone_with_the_number():
         ("  x: {link: heat, address: 7, profile: eastron-sdm120}", "speaks mbus"),
         (
             '  x: {link: heat, address: "1", every: 1h, points: {a: {at: "enrgy"}}}',
-            'no quantity "enrgy"',
+            '"enrgy" is not a quantity',
         ),
     ],
 )  # fmt: skip
