@@ -127,7 +127,7 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
         name = slug(thing.name, written.replace(",", "-"))
         name = name if name not in entries else f"{name[:40]}-{thing.object.instance}"
         if channel in taken:
-            warnings.append(f"{name} may be {channel} as well as {taken[channel]}: choose one")
+            warnings.append(f"{name} may be {channel} too, as {taken[channel]} is: choose one")
             channel = None
         entries[name] = {
             "at": written,

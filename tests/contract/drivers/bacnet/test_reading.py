@@ -151,7 +151,7 @@ def test_a_device_is_found_by_its_number_by_its_address_and_never_mistaken():
             assert values(await static.read([point("analog-input,1", there)])) == [Decimal("20.1")]
             other = await static.read([point("analog-input,1", f"1209@{on.addresses[0]}")])
             assert other[0].why is Why.SILENT
-            assert "another device" in other[0].detail
+            assert "the device at" in other[0].detail
 
     asyncio.run(attack())
 

@@ -201,7 +201,7 @@ def test_two_devices_on_one_address_are_told_in_words(
             line.add(4, Registers({}, fills=True), after=0.01)
             line.add(4, lambda pdu: bytes([pdu[0] | 0x80, 1]), after=0.01 + apart)
             (one,) = (await found(driver, "4", "4")).values()
-            assert one.warnings[0].startswith("more than one device answers at 4: switch the other")
+            assert one.warnings[0].startswith("more than one device answers at 4: switch on one at")
             assert "profile" not in one.entry
 
     asyncio.run(attack())
