@@ -13,7 +13,7 @@ from agent.config.profilecheck import profilecheck
 from agent.config.report import Enough, ProblemReport
 from agent.config.tree import Tree, read
 from agent.config.yamlerror import YamlUnreadable
-from agent.drivers.profile import SUFFIX, Profile, mannered, profile, profiles
+from agent.drivers.profile import SUFFIX, Profile, profile, profiles, with_manners
 from agent.errors import ConfigError
 from agent.i18n import _
 from agent.settings import harmless
@@ -72,7 +72,7 @@ def examined(path: Path) -> Profile | tuple[Problem, ...]:
         made = _made(report, tree, path)
     except Enough:
         return report.problems()
-    return report.problems() or mannered(made)
+    return report.problems() or with_manners(made)
 
 
 def _made(report: ProblemReport, tree: Tree, path: Path) -> Profile:

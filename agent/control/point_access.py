@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
-from agent.drivers.scaled import raw, said
+from agent.drivers.scaled import from_raw, to_raw
 from agent.errors import WriteRefused
 from agent.model import Point
 
@@ -116,8 +116,8 @@ class LinePoint:
 
     async def write(self, value: Value | None) -> None:
         """See `PointAccess`."""
-        raw_value = raw(self._point, value) if isinstance(value, Decimal) else value
+        raw_value = to_raw(self._point, value) if isinstance(value, Decimal) else value
         await self._line.write(self._point, raw_value, self._slot)
 
     def _scaled(self, value: Value | None) -> Value | None:
-        return said(self._point, value) if isinstance(value, Decimal) else value
+        return from_raw(self._point, value) if isinstance(value, Decimal) else value

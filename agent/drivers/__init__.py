@@ -1,4 +1,4 @@
-"""Field buses: one folder a driver, all behind the protocols of base.py."""
+"""Drivers of field buses, one folder for each bus. All implement the protocols of base.py."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ DRIVERS: Mapping[str, str] = MappingProxyType(
         "modbus-rtu-tcp": "agent.drivers.modbus.serialline:ModbusRtuTcp",
     }
 )
-"""the name written under `driver:`, and where its class is; imported only where it is used"""
+"""by the name written under `driver:`, where its class is. Imported only when it is used: a gateway
+without BACnet saves the memory of bacpypes3
+"""
 
 TAKEN_FOR: Mapping[str, tuple[str, str]] = MappingProxyType({"mbus": ("mbus-heat", "mbus")})
-"""by family: the profile of a device that names none, and of one that names points of its own"""
+"""by family, the profiles taken for a device that names none: without points, and with its own"""
 
 
 def family(name: str) -> str:
-    """What is spoken, over whatever wire: `modbus-tcp` is modbus. Profiles are for a family."""
+    """The protocol of a driver, whatever the transport: `modbus-tcp` is `modbus`. A profile is for
+    one family.
+    """
     return name.partition("-")[0]
 
 

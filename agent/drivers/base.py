@@ -1,7 +1,8 @@
-"""What a field bus driver is. A driver in hand is open; when its bus is gone it raises LinkLost.
+"""The protocols that a field bus driver implements.
 
-Health, rest, retry, read-back and back-off are not the driver's business; timeouts of one request
-are, since only the driver can bring the bus back into step.
+A driver object is an open bus. It raises LinkLost when the bus is gone. The driver applies the
+timeout of each request, since only it can resynchronize the bus. Health, pauses, retries of a
+device, read-back and back-off are the caller's part.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Driver(Protocol):
-    """An open link to a field bus; exists only while connected.
+    """An open field bus; the object exists only while it is connected.
 
-    Calls never overlap, but for a driver with a class attribute `at_once` above 1: then calls for
-    so many devices may.
+    Calls never overlap, except on a driver with a class attribute `at_once` above 1: there, calls
+    for that many devices may overlap.
     """
 
     Settings: type[Any]
@@ -34,225 +35,230 @@ class Driver(Protocol):
 
     @staticmethod
     def check(point: Point) -> None:
-        """Raise ValueError, in words for the person who wrote it, on an `address` or `at`
-        this driver cannot read. No I/O.
+        """Raise ValueError if this driver cannot read the point's `address` or `at`. The message
+        is for the author of the configuration. No I/O.
         """
         ...
 
 
 class Reads(Driver, Protocol):
-    """A bus whose devices are asked."""
+    """A bus whose devices are polled."""
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device in as few requests as the bus allows.
 
-        One sample a point, in order, each stamped with the wall time of its answer. A device that
-        does not answer is `silent` on all its points after ONE timeout; one it refuses is `bad`.
-        Raises LinkLost when the bus itself is gone.
+        Returns one sample for each point, in order, with the wall time of its answer. If the device
+        does not answer, all its points are `silent` after ONE timeout. A point that the device
+        refuses is `bad`. Raises LinkLost when the bus itself is gone.
         """
         ...
 
 
 @runtime_checkable
 class Rehearses(Protocol):
-    """A bus that can tell without a device what one would be read as."""
+    """A driver that can run the test of a profile without a device."""
 
     @staticmethod
     def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
-        """Read points of a device that serves nothing but the cells of a profile's own test.
+        """Read points of a simulated device that serves only the cells of a profile's `test`.
 
-        One sample a point, in order. No I/O. Raises ValueError where they are no such cells.
+        Returns one sample for each point, in order. No I/O. Raises ValueError if `test` is not
+        valid.
         """
         ...
 
 
 @runtime_checkable
 class Budgets(Protocol):
-    """Settings of a line that know how long its devices take at best, before it is opened."""
+    """Settings of a line that can estimate, before it is opened, how long its devices take."""
 
     def seconds(self, points: Sequence[Point]) -> float:
-        """How long the line is taken by reading points of one device once."""
+        """Seconds for which reading these points of one device once occupies the line, at least."""
         ...
 
 
 @runtime_checkable
 class Stations(Protocol):
-    """A bus on which several devices of the configuration may be one on the wire."""
+    """A bus on which several configured devices may be one device on the wire."""
 
     @staticmethod
     def station(address: str) -> str:
-        """What is asked at an address: the same for all inputs of a collector of pulses.
+        """The device on the wire at an address: the same for all inputs of a pulse collector.
 
-        Raises ValueError where it is no address. No I/O.
+        Raises ValueError if `address` is not valid. No I/O.
         """
         ...
 
 
 @runtime_checkable
 class ObservableBus(Protocol):
-    """A bus that has something to say of itself beyond its devices."""
+    """A bus that reports its own state, beside that of its devices."""
 
     def health(self) -> Mapping[str, Any]:
-        """Figures for programs, and for people a sentence `words` (how it is) and perhaps a
-        sentence `worry` (what somebody must look at).
+        """Figures for programs; for people a sentence `words` (the state) and, where something
+        must be looked at, a sentence `worry`.
         """
         ...
 
 
 @runtime_checkable
 class Attributes(Protocol):
-    """A bus that several devices share, and that can tell whose bytes it hears."""
+    """A shared bus that can tell which device sent the bytes that it receives."""
 
     def turn(self) -> Turn:
-        """What was heard since this was called last, and whose it was."""
+        """What was heard since the last call, and from which device."""
         ...
 
     @staticmethod
     def whose(address: str) -> str:
-        """How `turn` names the device at a configured address. No I/O."""
+        """The name by which `turn` calls the device at a configured address. No I/O."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a scan is to look for; a driver takes of it what its bus knows."""
+    """What a scan shall look for. A driver uses the parts that apply to its bus."""
 
     first: str = ""
-    """the address to begin with; empty: the bus's own first"""
+    """first address; empty: the lowest one of the bus"""
     last: str = ""
+    """last address; empty: the highest one of the bus"""
     expected: tuple[str, ...] = ()
-    """serial numbers to ask for first"""
+    """serial numbers that are asked for first"""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a scan is: `done` of `total` steps of one kind, in words for people."""
+    """The progress of a scan: `done` of `total` steps, and a sentence for people."""
 
     done: int
     total: int
     words: str
     stays: bool = False
-    """the words are worth keeping when the search is over: who was expected and does not answer"""
+    """the sentence is also a result: it is kept after the search, such as a missing meter"""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One device that a scan found, and how the configuration would name it."""
+    """One device that a scan found, and its entry for the configuration."""
 
     name: str
     """a name for it that fits the configuration, such as `mbus-45123456`"""
     entry: Mapping[str, Any]
-    """what stands under that name in `devices:`, without `link:`; plain data, in good order"""
+    """the entry under that name in `devices:`, without `link:`; plain data, in print order"""
     about: str
     """for people: maker, model, medium, index"""
     warnings: tuple[str, ...] = field(default=())
-    """what a person must look at: two devices on one address, an unknown profile"""
+    """what a person must check: two devices on one address, an unknown profile"""
     number: str | None = None
-    """its serial number, where it says one"""
+    """serial number; None: the device does not give one"""
 
 
 @runtime_checkable
 class Discovers(Protocol):
-    """A bus that can be searched. Never writes to a device."""
+    """A bus that can be searched. A search never writes to a device."""
 
     def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
-        """Search; each device once, progress between. Calls never overlap with `read`, but others
-        read and write between two steps: a step takes seconds and leaves the bus as it was.
+        """Search: yields each device once, and progress in between.
 
-        Raises LinkLost when the bus is gone, Refused when it must not be searched now (another
-        master is on the line).
+        A step takes seconds and never overlaps with `read`; it leaves the bus as it was, since
+        others read and write between two steps. Raises LinkLost when the bus is gone, Refused when
+        it must not be searched now (another master is on the line).
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHistory:
-    """What a device keeps of one point from before, all to be read with one `read`."""
+    """The earlier values of one point that a device stores. One `read` reads them all."""
 
     point: Point
     clock: Point
-    """what time the device says it is now"""
+    """the point that gives the device's present time"""
     values: tuple[tuple[Point, Point], ...]
-    """each: what says when, and what says the value; times in ISO 8601, the device's own"""
+    """pairs: the point that gives the time of a value, and the point that gives the value. Times
+    are in ISO 8601, by the device's own clock
+    """
 
     @property
     def points(self) -> list[Point]:
-        """All of them."""
-        return [self.clock, *(one for pair in self.values for one in pair)]
+        """All points to read: the clock first, then each pair."""
+        return [self.clock, *(point for pair in self.values for point in pair)]
 
 
 @runtime_checkable
 class Recalls(Protocol):
-    """A bus whose devices remember values of before."""
+    """A bus whose devices store earlier values."""
 
     @staticmethod
     def kept(point: Point) -> StoredHistory | None:
-        """Where a device may keep values of this point; None: nowhere. No I/O."""
+        """Where a device may store earlier values of this point; None: nowhere. No I/O."""
         ...
 
 
 @runtime_checkable
 class Seeks(Discovers, Protocol):
-    """A bus whose devices are addressed by their serial numbers, so that one can be missed."""
+    """A bus whose devices are addressed by serial number, so that a replaced one is not found."""
 
     @staticmethod
     def number(address: str) -> str | None:
-        """The serial number that an address holds; None: it is found otherwise."""
+        """The serial number in an address; None: the address has none."""
         ...
 
     def seek(self) -> AsyncIterator[Found | Progress]:
-        """Search as `discover` does, a few questions a step; between steps others may read."""
+        """Search as `discover` does, with few requests in each step; others read in between."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PointSlots:
-    """What stands at a commandable point, slot by slot (BACnet: its priority array)."""
+    """The values at a commandable point, by slot (BACnet: its priority array)."""
 
     ours: Mapping[int, Value | None]
-    """each of our slots; None: empty"""
+    """each of the gateway's slots; None: empty"""
     minimum: Value | None = None
-    """what the device itself holds for its minimum on and off times: no override by a person"""
+    """the value that the device holds for its minimum on and off times; not an override"""
     others: Mapping[int, Value] = field(default_factory=dict)
-    """what others hold, by slot; a smaller number is stronger"""
+    """values of others, by slot; a smaller number has priority"""
 
     def outranking(self, slot: int) -> int | None:
-        """The strongest slot of somebody else that is stronger than this one of ours."""
+        """The slot of others with the highest priority above `slot`; None: there is none."""
         return min((other for other in self.others if other < slot), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """One slot of ours that held a value when nothing should have, or a point nobody could see."""
+    """A slot of the gateway that held a value without an order, or a point that is not readable."""
 
     point: Point
     slot: int | None
-    """None: the point could not be looked at, so its sweep stays due"""
+    """None: the point could not be read, so its sweep is still due"""
     value: Value | None
     empty: bool
-    """it was emptied, and read back empty"""
+    """the slot was emptied, and read back as empty"""
     detail: str = ""
 
 
 @runtime_checkable
 class Writes(Protocol):
-    """A bus whose devices can be commanded; reading back is not the driver's business."""
+    """A bus whose devices can be commanded. The caller reads back."""
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
-        """Write into one of our slots; None: NULL, which gives back that slot only.
+        """Write `value` into one of the gateway's slots; None: NULL, which releases that slot only.
 
-        Raises WriteRefused where the device did not acknowledge it (it may stand all the same),
-        Refused where the slot or the value is not ours to write; LinkLost.
+        Raises WriteRefused if the device did not acknowledge (the value may be in force all the
+        same), Refused if the slot or the value must not be written; LinkLost.
         """
         ...
 
     async def held(self, point: Point) -> PointSlots:
-        """What stands there. Raises WriteRefused where the device does not say; LinkLost."""
+        """The values at a point. Raises WriteRefused if they cannot be read; LinkLost."""
         ...
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
-        """Give back what stands in our slots at these points, whoever left it there.
+        """Empty the gateway's slots at these points, whoever wrote the values in them.
 
+        Returns an entry for each slot that held a value and each point that could not be read.
         Raises LinkLost.
         """
         ...

@@ -1,10 +1,11 @@
-"""Who disturbs a line that others share: whose bytes were heard, by turns, and what follows. Pure.
+"""Which device disturbs a shared line, by the bytes heard in each turn. Pure.
 
-A device has the line from its question to the next one's. What is heard meanwhile and belongs to no
-answer counts against it only if the line was quiet when it was asked: what goes on from before is
-not its doing, whoever is asked next. One turn proves nothing, for interference may meet anybody: a
-device is named after three of its last ten turns, and only where nearly all that was heard belongs
-to a few. Where it belongs to many, the line is disturbed, and nobody is named.
+A device's turn lasts from its request to the next request on the line. Bytes of a turn that belong
+to no answer count against that device only if the line was quiet when it was asked: bytes that
+continue from an earlier turn have another cause. One turn proves nothing, since interference may
+hit any device. Therefore a device is named after three disturbed turns of its last ten, and only
+if a few devices account for nearly all disturbed turns. If many do, the line itself is disturbed,
+and no device is named. Rule F9.
 """
 
 from __future__ import annotations
@@ -20,95 +21,96 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 QUIET = 0.25
-"""seconds without a byte after which what is heard next has another cause"""
+"""seconds without a byte after which the next bytes have another cause"""
 DRAINED_WITHIN = 2.0
-"""seconds for which a line is waited for to become quiet behind one that disturbs it"""
+"""seconds to wait at most until the line is quiet after a device that disturbs it"""
 TALKED_OUT = 10.0
-"""seconds for which one that goes on and on is waited out: whoever is asked then is not heard"""
+"""the same after a device that sends without end: a request meanwhile would not be heard"""
 LATE_WITHIN = 2.0
-"""seconds behind a silent turn in which what is heard may be its late answer"""
+"""seconds after a silent turn in which bytes may be that device's late answer"""
 MEANT = 4
-"""bytes that make no sense: fewer are a spark, and nobody's"""
+"""bytes of noise that count; fewer may be a spark and count against no device"""
 TURNS = 10
-"""of each device that are remembered"""
+"""turns of each device that are remembered"""
 LAST, NAMED = 2, 3
-"""of them disturbed: from then on it is asked after all others, and named"""
+"""disturbed turns among them from which a device is read after all others, and is named"""
 FEW = 2 / 3
-"""of all disturbed turns on the line: so many belong to those who are named"""
+"""share of all disturbed turns on the line that the named devices must account for"""
 AGAIN = 3
-"""devices of whom more than one of the last turns was disturbed: then the line is"""
+"""devices with more than one recent disturbed turn from which the line counts as disturbed"""
 RECENT = 5
-"""turns of each device that say how the line is now"""
+"""last turns of each device that show the present state of the line"""
 APART = 60.0
-"""seconds between two turns of such as go on and on"""
+"""seconds between two turns of devices that send without end"""
 FORGOTTEN, MOST = 2 * 86_400.0, 1000
-"""seconds without a word of it after which a device is forgotten, and devices that are remembered:
-bytes on a line may say anything
+"""seconds without a sign of a device after which it is forgotten, and devices remembered at most:
+noise can look like any address, so the number must be bounded
 """
 REST, LONGEST_REST = 60.0, 3600.0
-"""seconds that one that disturbs and does not answer is left alone: first, and at most"""
+"""seconds for which a device that disturbs and does not answer is not read: first, and at most"""
 
 
 class How(StrEnum):
-    """What a device did, in words for people."""
+    """How a device disturbs the line, as a phrase for people."""
 
-    NOISE = "sends bytes that make no sense"
+    NOISE = "sends bytes that are not an answer"
     MORE = "sends more than its answer"
     TWICE = "sends its answer twice"
-    OTHER = "answers in the name of another device"
-    LATE = "answers when its time is over: a longer `timeout` (M-Bus: `latency`) may help"
-    SPEAKS = "speaks in the turns of others"
+    OTHER = "answers with the address of another device"
+    LATE = "answers after its timeout: a longer `timeout` (M-Bus: `latency`) may help"
+    SPEAKS = "sends while other devices are read"
     HANGS_UP = "makes the gateway close the connection"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was heard since somebody was asked last."""
+    """What was heard since the last request."""
 
     broke: Mapping[str, How] = field(default_factory=dict)
-    """by address, what somebody did"""
+    """by address, how a device disturbed the line"""
     noisy: bool = False
-    """the one that was asked did not get through, whoever's fault that is"""
+    """the answer of the device that was asked did not arrive intact, whatever the cause"""
     loud: bool = False
-    """somebody still spoke when its turn should have been over"""
+    """bytes still came when the turn should have been over"""
 
 
 class Listener:
-    """Collects the evidence of one open line, for its driver.
+    """Collects the evidence on one open line, for its driver.
 
-    `now`: monotonic seconds. An address is whatever the driver's questions go to, as text.
+    `now`: monotonic seconds. An address is the destination of the driver's requests, as text.
     """
 
     def __init__(self) -> None:
         self.turn = ""
-        """who was asked last"""
+        """the device that was asked last"""
         self._fresh = False
-        """the line was quiet when it was asked"""
+        """the line was quiet when that device was asked"""
         self._since: str | None = None
-        """in whose turn what is heard began; None: nobody knows"""
+        """the device in whose turn the present noise began; None: not known"""
         self._heard = float("-inf")
-        """when bytes without sense were last heard"""
+        """when noise was last heard"""
         self._broke: dict[str, How] = {}
         self._noisy = self._loud = False
         self._silent, self._silent_since = "", float("-inf")
-        """who said nothing in its turn, and when that ended"""
+        """the device that did not answer in its turn, and when that turn ended"""
         self.late: set[str] = set()
-        """who may have answered when its time was over: it is waited for behind a silent turn"""
+        """devices that may answer after their timeout, so that their silent turns are extended"""
         self._in_turns_of: dict[str, set[str]] = {}
-        """by a device's name, in whose turns it was said"""
+        """by the address in an unexpected answer, the devices in whose turns it was heard"""
         self.watched: Counter[str] = Counter()
-        """behind whom the line is waited for to become quiet, and for how many turns yet"""
+        """devices after which the driver waits for a quiet line, and for how many more turns"""
 
     def asks(self, address: str, now: float, *, busy: bool) -> None:
-        """A question goes out; `busy`: though somebody still speaks."""
+        """Note a request to a device; `busy`: the line was not quiet."""
         self._fresh = not busy and now - self._heard >= QUIET
         if self._fresh:
             self._since = None
         self.turn = address
 
     def noise(self, now: float) -> bool:
-        """Bytes without sense were heard; whether they count against whose turn it is."""
+        """Note noise. Returns whether it counts against the device whose turn it is."""
         self._heard = now
+        # It may be the end of a late answer. Blaming the present device would name the wrong one.
         if self._owing(now):
             self.late.add(self._silent)
             self._fresh, self._since = False, None
@@ -120,30 +122,32 @@ class Listener:
         return self._since == self.turn
 
     def clean(self) -> None:
-        """An answer came, and nothing else: whatever was heard before is over."""
+        """Note an answer without any other bytes: earlier noise is over."""
         self._heard, self._since = float("-inf"), None
         if self.watched[self.turn]:
             self.watched[self.turn] -= 1
 
-    def blame(self, address: str, how: How) -> None:
-        """Note what somebody did."""
+    def blame(self, address: str, disturbance: How) -> None:
+        """Note how a device disturbed the line."""
         if address in self._broke or len(self._broke) < MOST:
-            self._broke[address] = how
+            self._broke[address] = disturbance
         if address == self.turn or address in self.watched or len(self.watched) < MOST:
             self.watched[address] = TURNS
 
     def silent(self, now: float) -> None:
-        """The one that was asked has said nothing."""
+        """Note that the device that was asked did not answer."""
         self._silent, self._silent_since = self.turn, now
 
     def _owing(self, now: float) -> bool:
-        """Whether what is heard now may be a late answer of the one that was asked before."""
+        """Whether bytes heard now may be a late answer of the device that was asked before."""
         return self.turn != self._silent and now - self._silent_since < LATE_WITHIN
 
     def other(self, address: str, now: float) -> None:
-        """Note an answer in the name of another device. That of one that was silent is late. Heard
-        in the turns of several, that one speaks there; in those of one alone, the one that is asked
-        answers in its name.
+        """Note an answer with the address of another device, and blame one of the two.
+
+        If that device was silent before, its answer is late. If the address was heard in the turns
+        of several devices, that device sends in their turns. If it was heard in the turns of one
+        device only, this device answers with a wrong address.
         """
         self.spoilt()
         if address == self._silent and self._owing(now):
@@ -159,15 +163,15 @@ class Listener:
             self.blame(self.turn, How.OTHER)
 
     def spoilt(self) -> None:
-        """Note that the one that was asked did not get through."""
+        """Note that the answer of the device that was asked did not arrive intact."""
         self._noisy = True
 
     def drained(self, *, quiet: bool) -> None:
-        """The line was waited for behind the turn."""
+        """Note whether the line became quiet after the turn."""
         self._loud = not quiet
 
     def take(self) -> Turn:
-        """Give what was noted since this was called last."""
+        """Return what was noted since the last call, and begin anew."""
         turn = Turn(self._broke, self._noisy, self._loud)
         self._broke, self._noisy, self._loud = {}, False, False
         return turn
@@ -175,77 +179,88 @@ class Listener:
 
 @dataclass(slots=True)
 class _Device:
-    """What is remembered of one device."""
+    """The turns of one device."""
 
     turns: deque[bool | None] = field(default_factory=lambda: deque(maxlen=TURNS))
-    """of each, whether it disturbed the line; None: it was silent, and nothing was heard yet"""
+    """for each turn, whether the device disturbed the line; None: it was silent, and its late
+    answer may still come
+    """
     noisy: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
-    """of each, whether it did not get through"""
+    """for each turn, whether the answer did not arrive intact"""
     how: How = How.NOISE
-    """what it did last"""
+    """how it disturbed the line last"""
     loud: bool = False
-    """in its last turn it went on and on"""
+    """in its last turn it sent without end"""
     today: int = 0
     """disturbed turns on `day`, the day of the last one"""
     day: str = ""
     rest: float = 0.0
-    """seconds that it is left alone"""
+    """seconds for which it is not read"""
     heard_of: float = 0.0
-    """monotonic: when it last had a turn, or did something"""
+    """monotonic: when it last had a turn or disturbed the line"""
     asked: float = 0.0
     """monotonic: when its last turn ended"""
 
     @property
-    def disturbed(self) -> int:
-        """In how many of its last turns."""
+    def disturbed_turns(self) -> int:
+        """In how many of its last turns it disturbed the line."""
         return sum(turn is True for turn in self.turns)
 
 
 class Disturbed:
-    """The devices of one line, as what was heard shows them; remembered by the process alone."""
+    """Which devices disturb one line. Kept in memory only, so a restart begins anew."""
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
         self._zone = zone or UTC
         self._devices: dict[str, _Device] = {}
         self.suspects: set[str] = set()
-        """who is asked after all others"""
+        """devices that are read after all others"""
         self._loud = float("-inf")
-        """when a turn ended in which one of them went on and on"""
+        """when a turn ended in which a device sent without end"""
 
     def ended(self, address: str, turn: Turn, now: float, wall: float, *, answered: bool) -> None:
-        """A device's turn is over; `now`: monotonic, `wall`: since 1970."""
+        """Evaluate a finished turn of a device; `now`: monotonic, `wall`: seconds since 1970."""
         device = self._devices.setdefault(address, _Device())
         device.heard_of = now
+        # An undecided silent turn without a late answer meanwhile was a mere silence: it is no
+        # evidence, and would push disturbed turns out of the last ten.
         if device.turns and device.turns[-1] is None:
             device.turns.pop()
         device.turns.append(False if answered else None)
         device.noisy.append(turn.noisy)
         device.asked = now
         day = self._day(wall)
-        for who, how in turn.broke.items():
-            if who in self._devices or len(self._devices) < MOST:
-                self._count(self._devices.setdefault(who, _Device()), how, day, now)
-        long_ago = [who for who, one in self._devices.items() if now - one.heard_of > FORGOTTEN]
-        for who in long_ago:
-            del self._devices[who]
-            self.suspects.discard(who)
+        for disturber, how in turn.broke.items():
+            if disturber in self._devices or len(self._devices) < MOST:
+                self._count(self._devices.setdefault(disturber, _Device()), how, day, now)
+        forgotten = [
+            disturber
+            for disturber, device in self._devices.items()
+            if now - device.heard_of > FORGOTTEN
+        ]
+        for disturber in forgotten:
+            del self._devices[disturber]
+            self.suspects.discard(disturber)
         device.loud = turn.loud and address in turn.broke
         if device.loud:
             self._loud = now
         harmed = address in turn.broke and (turn.loud or not answered)
-        if harmed and self.names(address):
+        if harmed and self.disturbs(address):
             device.rest = min(LONGEST_REST, max(REST, 2 * device.rest))
         elif answered and not harmed:
             device.rest = 0.0
-        for who in {address, *turn.broke} & self._devices.keys():
-            suspected = self._devices[who].loud or self._devices[who].disturbed >= LAST
-            (self.suspects.add if suspected else self.suspects.discard)(who)
+        for disturber in {address, *turn.broke} & self._devices.keys():
+            suspected = (
+                self._devices[disturber].loud or self._devices[disturber].disturbed_turns >= LAST
+            )
+            (self.suspects.add if suspected else self.suspects.discard)(disturber)
 
-    def _count(self, device: _Device, how: How, day: str, now: float) -> None:
+    def _count(self, device: _Device, disturbance: How, day: str, now: float) -> None:
         device.heard_of = now
         if not device.turns:
             device.turns.append(None)
-        device.how = how
+        device.how = disturbance
+        # A turn counts once, however often the line was disturbed in it.
         if device.turns[-1]:
             return
         device.turns[-1] = True
@@ -253,14 +268,16 @@ class Disturbed:
         device.day = day
 
     def goes_last(self, address: str, now: float) -> bool:
-        """Whether it is asked after all others; after an hour it has its turn all the same."""
+        """Whether a device is read after all others; an hour after its last turn it is not."""
         if address not in self.suspects:
             return False
         return now - self._devices[address].asked < LONGEST_REST
 
     def waits(self, address: str, now: float) -> bool:
-        """Whether one that goes on and on is not asked yet, since it or another such one was asked
-        a moment ago: the others have their turns first. They take turns.
+        """Whether a device that sends without end must wait, so that the others are read first.
+
+        It waits APART seconds after any such device, and until those that were read longer ago
+        have had their turn.
         """
         device = self._devices.get(address)
         if device is None or not device.loud:
@@ -273,45 +290,50 @@ class Disturbed:
         return now - self._loud < APART or any(before)
 
     def spares(self, address: str, now: float) -> bool:
-        """Whether its silence may be another's doing, who has gone on and on a moment ago."""
+        """Whether a device's silence may be caused by another that sent without end just before."""
         device = self._devices.get(address)
         return now - self._loud < APART and not (device is not None and device.loud)
 
     def rest(self, address: str) -> float:
-        """Seconds for which it is to be left alone; 0: it is not one that disturbs."""
+        """Seconds for which a device shall not be read; 0: it does not disturb the line."""
         device = self._devices.get(address)
         return device.rest if device else 0.0
 
-    def names(self, address: str) -> bool:
-        """Whether it disturbs the line."""
-        return address in self._named()
+    def disturbs(self, address: str) -> bool:
+        """Whether a device is named as one that disturbs the line."""
+        return address in self._disturbing()
 
     def named(self, wall: float) -> Iterator[tuple[str, How, int]]:
-        """Who disturbs the line, what it did last, and in how many turns today."""
+        """Each device that disturbs the line: its address, how it did so last, its disturbed turns
+        today.
+        """
         day = self._day(wall)
-        for who in self._named():
-            device = self._devices[who]
-            yield who, device.how, device.today if device.day == day else 0
+        for address in self._disturbing():
+            device = self._devices[address]
+            yield address, device.how, device.today if device.day == day else 0
 
     def _day(self, wall: float) -> str:
         return f"{datetime.fromtimestamp(wall, self._zone):%Y-%m-%d}"
 
-    def _named(self) -> list[str]:
-        bad = {who: device.disturbed for who, device in self._devices.items()}
-        certain = {who for who, times in bad.items() if times >= NAMED}
+    def _disturbing(self) -> list[str]:
+        bad = {address: device.disturbed_turns for address, device in self._devices.items()}
+        certain = {address for address, times in bad.items() if times >= NAMED}
         if sum(times > 0 for times in bad.values()) > max(1, len(bad) // 3):
-            return []  # not even one that says its name: two at once may say that of a third
-        enough = sum(bad[who] for who in certain) >= FEW * sum(bad.values())
+            # Not even a device whose own address was heard: two that send at once can produce the
+            # address of a third.
+            return []
+        # Otherwise somebody else disturbs the line too, and naming these would mislead.
+        enough = sum(bad[address] for address in certain) >= FEW * sum(bad.values())
         return sorted(certain) if enough else []
 
     def noisy(self) -> tuple[int, int]:
-        """Of how many devices the last turns were disturbed, and of how many asked.
+        """How many devices had disturbed turns lately, and how many were read.
 
-        (0, …) where it is known who disturbs them; or where a third of them at most is concerned,
-        and hardly one more than once.
+        The first number is 0 if the devices that disturb are known, or if at most a third of the
+        devices is affected and fewer than AGAIN of them more than once.
         """
         asked = [device for device in self._devices.values() if device.noisy]
         bad = sum(any(device.noisy) or any(list(device.turns)[-RECENT:]) for device in asked)
         again = sum(sum(device.noisy) > 1 for device in asked)
         few = bad <= max(1, len(asked) // 3) and again < AGAIN
-        return (0 if few or self._named() else bad), len(asked)
+        return (0 if few or self._disturbing() else bad), len(asked)

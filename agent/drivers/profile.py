@@ -1,4 +1,4 @@
-"""Device profiles: what a meter of one make offers, and where. Data, one file each; no code."""
+"""Device profiles: which values a make of device offers, and where. One data file each; no code."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Offer:
-    """One value that the device offers."""
+    """One value that a device offers."""
 
     at: str
-    """in the driver's notation"""
+    """where the value is, in the driver's notation"""
     unit: str = "1"
-    """of raw × scale"""
+    """unit of the raw value × `scale`"""
     scale: Decimal = Decimal(1)
     rating: Decimal | None = None
-    """the most that can flow in an hour through a meter of this make, in the channel's unit"""
+    """the largest amount in one hour for a meter of this make, in the channel's unit"""
     rolls_at: Decimal | None = None
-    """where its index begins again at 0, in the channel's unit"""
+    """the value at which the index restarts from 0, in the channel's unit"""
     verify: str = ""
-    """what nobody has yet held against the maker's manual"""
+    """what has not been checked against the maker's manual yet"""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class WatchdogProfile:
-    """What makes the device give back by itself when nobody speaks to it any more."""
+    """The device's own watchdog, which ends a command when the gateway does not write any more."""
 
     point: str
-    """the quantity, in seconds, after which it falls back; written again and again during a hold"""
+    """the quantity that holds the device's timeout in seconds; written repeatedly during a hold"""
     timeout: int
-    """seconds: what is written there"""
+    """seconds: the value that is written there"""
     fallback: str
-    """the quantity that holds the value to which it falls back"""
+    """the quantity that holds the fallback value"""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -54,61 +54,64 @@ class Profile:
     manufacturer: str
     model: str
     driver: str
-    """the driver, or family of drivers, that its notation is for"""
+    """the driver, or the family of drivers, whose notation it uses"""
     source: str
-    """where its figures were found"""
+    """the document that its figures are from"""
     confidence: str
     points: dict[str, Offer]
-    """by quantity; `channel` gives our name of it"""
+    """by quantity; `channel` gives the channel of a quantity"""
     defaults: tuple[str, ...]
     """quantities that are read when a device names only the profile"""
     reads_a_day: int | None = None
-    """what its battery was made for; None: it does not matter how often it is read"""
+    """readings a day that its battery is made for; None: any number"""
     verify: str = ""
-    """what nobody has yet held against the maker's manual, of the whole"""
+    """what has not been checked against the maker's manual yet, of the whole profile"""
     manners: str = ""
-    """how the device wants to be asked, in the driver's notation: stands behind every `at`"""
+    """how the device must be read, as address options of the driver: added to each `at`"""
     serial: Offer | None = None
-    """the serial number, which says that it is the meter we take it for"""
+    """the serial number, which proves that it is the recorded meter"""
     watchdog: WatchdogProfile | None = None
-    """the device's own, where it has one"""
+    """the device's own watchdog, where it has one"""
     test: dict[str, Any] = field(default_factory=dict)
-    """cells by table and address, and what they must be `reads` as"""
+    """cells by table and address, and under `reads` the values that they must give"""
 
     @staticmethod
     def channel(quantity: str) -> str:
-        """Our channel for one of its quantities. Raises KeyError where there is none."""
+        """The channel of a quantity. Raises KeyError if there is none."""
         return channel_of_quantity()[quantity]
 
 
 @cache
 def profiles() -> tuple[str, ...]:
-    """Name all profiles there are, in order; read none."""
+    """The names of all profiles, sorted; no file is read."""
     names = (entry.name for entry in FOLDER.iterdir())
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
 @cache
 def profile(name: str) -> Profile:
-    """Load one profile, once. Raises KeyError if there is none of that name."""
+    """Load a profile; cached. Raises KeyError if there is none of that name."""
     text = text_of(name)
-    return mannered(TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text)))
+    return with_manners(
+        TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text))
+    )
 
 
 def text_of(name: str) -> str:
-    """The file of a profile. Raises KeyError if there is none of that name."""
+    """The text of a profile's file. Raises KeyError if there is none of that name."""
+    # A name from a configuration must not lead out of the folder: `../x` is not in the list.
     if name not in profiles():
         raise KeyError(name)
     return (FOLDER / f"{name}{SUFFIX}").read_text(encoding="utf-8")
 
 
-def mannered(made: Profile) -> Profile:
-    """The profile with its manners behind every `at`, as its driver reads them."""
+def with_manners(made: Profile) -> Profile:
+    """The profile with its `manners` added to each `at`, where the driver expects them."""
     if not made.manners:
         return made
 
-    def told(offer: Offer) -> Offer:
+    def with_manners_added(offer: Offer) -> Offer:
         return replace(offer, at=f"{offer.at} {made.manners}")
 
-    points = {quantity: told(offer) for quantity, offer in made.points.items()}
-    return replace(made, points=points, serial=made.serial and told(made.serial))
+    points = {quantity: with_manners_added(offer) for quantity, offer in made.points.items()}
+    return replace(made, points=points, serial=made.serial and with_manners_added(made.serial))

@@ -1,4 +1,4 @@
-"""From a value in a point's unit to what its device is told, and back; exact or not at all."""
+"""Conversion between a value in the point's unit and the raw value of its device, always exact."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 EXACT = Context(prec=40, traps=[Inexact])
 
 
-def raw(point: Point, value: Decimal) -> Decimal:
-    """What a driver writes so that the point says `value`. Raises Refused where nothing does."""
+def to_raw(point: Point, value: Decimal) -> Decimal:
+    """The raw value to write so that the point has `value`. Raises Refused if there is none.
+
+    It is never rounded: a command that is read back must be equal to what was ordered.
+    """
     try:
         return EXACT.divide(value, point.scale)
     except Inexact:
-        what = f"{value} {point.unit} is no exact multiple of its scale, {point.scale}"
-        raise Refused(f"{point.device}/{point.name}: {what}") from None
+        reason = f"{value} {point.unit} is not an exact multiple of the scale {point.scale}"
+        raise Refused(f"{point.device}/{point.name}: {reason}") from None
 
 
-def said(point: Point, raw_value: Decimal) -> Decimal:
-    """What the point says when its device holds `raw_value`, in the point's unit."""
+def from_raw(point: Point, raw_value: Decimal) -> Decimal:
+    """The value in the point's unit when its device holds `raw_value`."""
     return EXACT.multiply(raw_value, point.scale)

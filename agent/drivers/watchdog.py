@@ -1,7 +1,8 @@
-"""A device's own watchdog: what it is told again and again, so that it gives back once we are gone.
+"""A device's own watchdog: it falls back by itself once the gateway does not write any more.
 
-Who holds a point on such a device writes `word` to `point` when the hold begins and every `pause`
-seconds from then on; when nobody does any more, the device falls back to what `fallback` holds.
+While a hold is in force, the controller writes `raw_timeout` to `point`, first at the beginning of
+the hold and then every `pause` seconds. If these writes stop, the device falls back to the value
+in `fallback`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.drivers.scaled import raw, said
+from agent.drivers.scaled import from_raw, to_raw
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -19,26 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DeviceWatchdog:
-    """One device's, as its profile names it."""
+    """The watchdog of one device, as its profile describes it."""
 
     point: Point
     timeout: Decimal
-    """seconds without a word, after which it falls back"""
+    """seconds without a write after which the device falls back"""
     fallback: Point
-    """holds the value to which it falls back"""
+    """the point that holds the fallback value"""
 
     @property
     def pause(self) -> float:
-        """Seconds from one word to the next: one may be lost."""
+        """Seconds between two writes: half of the timeout, so that one write may be lost."""
         return float(self.timeout) / 2
 
     @property
-    def word(self) -> Decimal:
-        """What the driver writes to `point`."""
-        return raw(self.point, self.timeout)
+    def raw_timeout(self) -> Decimal:
+        """The raw value that the driver writes to `point`."""
+        return to_raw(self.point, self.timeout)
 
     def on(self, held: Decimal) -> bool:
-        """Whether it watches, by the raw value that stands in `point`: 0 turns it off, and what is
-        longer than we say would give back later than we promise.
+        """Whether the watchdog is active, by the raw value `held` in `point`.
+
+        0 switches it off. A time longer than `timeout` does not count either: the device would fall
+        back later than the form for the assembly promises.
         """
-        return 0 < said(self.point, held) <= self.timeout
+        return 0 < from_raw(self.point, held) <= self.timeout

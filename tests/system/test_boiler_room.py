@@ -90,7 +90,7 @@ def test_a_boiler_room_is_read_and_followed_and_status_says_so(tmp_path):
     }
     assert 50 < float(read["points"]["supply"]["value"]) < 56
     assert float(read["points"]["heat"]["value"]) >= 48_211
-    assert "values come by change, 0 refused and read instead" in words
+    assert "values subscribed, 0 subscriptions refused" in words
 
 
 def test_another_unit_than_the_controllers_is_told_by_read_and_status(tmp_path):

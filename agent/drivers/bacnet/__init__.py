@@ -1,7 +1,8 @@
-"""BACnet/IP: bacpypes3 carries packets, segments, routes; what they say is read here.
+"""BACnet/IP. bacpypes3 handles packets, segments and routes; the content is decoded here.
 
-bacpypes3's own first file imports all of it, devices, objects and schedules too: 5 MB of memory for
-what a client never calls. Its parts import each other by name, so that file is left out.
+`bacpypes3/__init__.py` imports the whole library, including devices, objects and schedules: 5 MB of
+memory that a client does not need. The modules of the library import each other by name, so an
+empty module takes the place of that file.
 """
 
 import importlib.util

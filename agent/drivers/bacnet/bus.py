@@ -1,4 +1,4 @@
-"""BACnet/IP as a driver: an open port of our own, and the devices that are read through it."""
+"""The BACnet/IP driver: an open UDP port, and the devices that are read through it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from agent.model import Point, Value
 
 FOLLOWED = 30
-"""seconds: what is read more seldom is not worth a subscription, for one read of many points
-costs no more than the renewal of one
+"""seconds: a point that is read less often is not subscribed, since one read of many points costs
+no more than the renewal of one subscription
 """
 
 
@@ -42,7 +42,7 @@ class Bacnet:
 
     Settings = BacnetSettings
     at_once = 8
-    """devices that may be asked at the same time"""
+    """devices that may be read at the same time"""
 
     def __init__(self, wire: BacnetPort, settings: BacnetSettings) -> None:
         self.wire, self.settings = wire, settings
@@ -57,7 +57,7 @@ class Bacnet:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: BacnetSettings) -> AsyncIterator[Self]:
-        """Take the port; let go of it on leaving. Raises LinkLost if it cannot be had."""
+        """Open the port; close it on leaving. Raises LinkLost if that fails."""
         at = station(settings.address, settings.port)
         async with opened(at, settings.timeout, settings.bbmd, int(settings.ttl)) as wire:
             bus = cls(wire, settings)
@@ -68,15 +68,15 @@ class Bacnet:
 
     @staticmethod
     def check(point: Point) -> None:
-        """Raise ValueError on an `address` that is no device or an `at` that is no property."""
+        """Raise ValueError if `address` is not a device or `at` is not a property."""
         notation.address(point.address)
         notation.at(point.at)
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`.
 
-        What the device tells us by itself is not asked for, unless anything else is. The units and
-        the scale of the objects are read with it at first, and daily.
+        If all points have a recent notification, the device is not asked. Units and scale of the
+        objects are read together with the values, at first and then daily.
         """
         of = notation.address(points[0].address)
         refs = [notation.at(point.at) for point in points]
@@ -84,13 +84,13 @@ class Bacnet:
             if self.settings.cov and _followed(point, ref):
                 self.following.follow(of.instance, ref)
         known = self._known(of.instance, refs)
-        said = ""
+        failure = ""
         if known is None:
-            known, said = await self._ask(of, refs)
+            known, failure = await self._ask(of, refs)
         now = clock.seconds()
         return [
-            Sample(point, now, why=Why.SILENT, detail=said)
-            if said and (ref not in known or not self.own.knows(of.instance, ref))
+            Sample(point, now, why=Why.SILENT, detail=failure)
+            if failure and (ref not in known or not self.own.knows(of.instance, ref))
             else sample(
                 point,
                 now,
@@ -102,24 +102,26 @@ class Bacnet:
         ]
 
     def _known(self, instance: int, refs: Sequence[Ref]) -> dict[Ref, Content] | None:
-        """What devices told us by themselves, if that is all that is wanted."""
+        """The values that the device has notified; None if they do not cover all `refs`."""
         if self.own.due(instance, refs, clock.monotonic()):
             return None
-        found: dict[Ref, Content] = {}
+        contents: dict[Ref, Content] = {}
         for ref in refs:
-            said = self.following.known(instance, ref) if ref.property == PRESENT_VALUE else None
-            if said is None:
+            notified = (
+                self.following.known(instance, ref) if ref.property == PRESENT_VALUE else None
+            )
+            if notified is None:
                 return None
-            found[ref] = said[PRESENT_VALUE]
-            if STATUS_FLAGS in said:
-                found[Ref(ref.object, STATUS_FLAGS)] = said[STATUS_FLAGS]
-        return found
+            contents[ref] = notified[PRESENT_VALUE]
+            if STATUS_FLAGS in notified:
+                contents[Ref(ref.object, STATUS_FLAGS)] = notified[STATUS_FLAGS]
+        return contents
 
     async def _ask(
         self, of: notation.BacnetAddress, refs: Sequence[Ref]
     ) -> tuple[dict[Ref, Content], str]:
-        """Read; with what was not answered comes the reason."""
-        found: dict[Ref, Content] = {}
+        """Read from the device. If it stops answering, the second item is the reason."""
+        contents: dict[Ref, Content] = {}
         due = self.own.due(of.instance, refs, clock.monotonic())
         async with self._turns.setdefault(of.instance, asyncio.Lock()):
             try:
@@ -127,27 +129,29 @@ class Bacnet:
                 async with peer.turn:
                     wanted = _with_flags(refs)
                     wanted = _with_own(wanted, due) if due else wanted
-                    await reading.read(self.wire, peer, wanted, found)
+                    await reading.read(self.wire, peer, wanted, contents)
             except NotAnsweredError as error:
+                # The address may have changed, the subscriptions may be lost, and another program
+                # may run in the device: all is looked up again.
                 self.directory.forget(of.instance)
                 self.following.silent(of.instance)
-                self.own.take(of.instance, found, clock.monotonic())
+                self.own.take(of.instance, contents, clock.monotonic())
                 self.own.ask_again(of.instance)
-                return found, str(error)
-        self.own.take(of.instance, found, clock.monotonic())
-        self.following.read(of.instance, found)
-        return found, ""
+                return contents, str(error)
+        self.own.take(of.instance, contents, clock.monotonic())
+        self.following.read(of.instance, contents)
+        return contents, ""
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
-        """Write into one of our slots, or NULL; see `agent.drivers.base.Writes`."""
+        """Write a value or NULL into one of the gateway's slots; see `base.Writes`."""
         await self.commands.write(point, value, slot)
 
     async def held(self, point: Point) -> PointSlots:
-        """What stands in the point's slots; see `agent.drivers.base.Writes`."""
+        """The values in the point's slots; see `agent.drivers.base.Writes`."""
         return await self.commands.held(point)
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
-        """Empty our slots that hold a value; see `agent.drivers.base.Writes`."""
+        """Empty the gateway's slots that hold a value; see `agent.drivers.base.Writes`."""
         return await self.commands.sweep(points)
 
     def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
@@ -155,25 +159,27 @@ class Bacnet:
         return self.scan.discover(wish)
 
     def health(self) -> dict[str, Any]:
-        """How the line is beyond its devices, for `status`."""
+        """The state of the port; see `agent.drivers.base.ObservableBus`."""
         followed, bbmd = self.following.health(), self.wire.registration
-        said: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
-        said["words"] = (
-            f"{followed['followed']} values come by change, {followed['refused']} refused and read"
-            f" instead, {followed['waiting']} not subscribed yet"
+        figures: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
+        figures["words"] = (
+            f"{followed['followed']} values subscribed, {followed['refused']} subscriptions refused"
+            f" (these are read), {followed['waiting']} not subscribed yet"
         )
         if bbmd not in {"", "registered"}:
-            said["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"
-        return said
+            figures["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"
+        return figures
 
-    def _announced(self, address: Address, said: IAm) -> None:
-        self.directory.announced(address, said)
-        self.following.announced(said)
-        self.scan.announced(address, said)
+    def _announced(self, address: Address, i_am: IAm) -> None:
+        self.directory.announced(address, i_am)
+        self.following.announced(i_am)
+        self.scan.announced(address, i_am)
 
 
 def _followed(point: Point, ref: Ref) -> bool:
-    """Whether to subscribe: an index must be exact at its slot, and a change may be too small."""
+    """Whether to subscribe to a point. Never to an index: it must be exact at its slot, and its
+    last changes may be smaller than the COV increment.
+    """
     kind = channels()[point.channel].kind if point.channel else None
     return (
         ref.property == PRESENT_VALUE and 0 < point.every <= FOLLOWED and kind is not ValueKind.REG
@@ -181,7 +187,7 @@ def _followed(point: Point, ref: Ref) -> bool:
 
 
 def _with_flags(refs: Sequence[Ref]) -> list[Ref]:
-    """Each present value with the flags that say whether it may be believed."""
+    """The properties to read: each present value with its status flags, which show a fault."""
     wanted: dict[Ref, None] = {}
     for ref in refs:
         wanted[ref] = None
@@ -191,7 +197,7 @@ def _with_flags(refs: Sequence[Ref]) -> list[Ref]:
 
 
 def _with_own(refs: Sequence[Ref], due: Container[Ref]) -> list[Ref]:
-    """Each value with those of its object's units and scale that are due."""
+    """The properties to read: each value with units and scale of its object, where they are due."""
     wanted: dict[Ref, None] = {}
     for ref in refs:
         wanted[ref] = None

@@ -1,6 +1,7 @@
-"""Commands: our slots in a priority array (135-2020, clause 19.2), written, read and emptied.
+"""Commands: write, read and empty the gateway's slots in priority arrays (135-2020, clause 19.2).
 
-We write into our own slots only, never into another's, and NULL gives back only what is ours.
+The gateway writes only into its own slots. NULL releases one slot and leaves the others in force.
+Rule F6.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from agent.clock import monotonic
 from agent.drivers.bacnet import notation, reading, services
 from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PRIORITY_ARRAY, type_name
-from agent.drivers.bacnet.reading import one
+from agent.drivers.bacnet.reading import read_property
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import (
     DOUBLE,
@@ -53,12 +54,12 @@ KINDS = {
     "large-analog-value": DOUBLE,
     "integer-value": SIGNED,
 }
-"""what a commandable object takes"""
+"""by type of a commandable object, the type of its value"""
 TAGS = {OBJECTS[name]: kind for name, kind in KINDS.items()}
 
 
 class Commands:
-    """Writes through an open line, into the slots that the configuration names."""
+    """Writes through an open port, into the configured slots."""
 
     def __init__(
         self, wire: BacnetPort, directory: Directory, slots: Slots, own: OwnProperties
@@ -66,16 +67,19 @@ class Commands:
         self.wire, self.directory, self.slots, self.own = wire, directory, slots, own
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
-        """Write a value, or NULL, into one of our slots. Raises WriteRefused where the device did
-        not acknowledge it, Refused where it is not ours to write or where the object is in another
-        unit than the point; LinkLost. NULL is written whatever the unit is.
+        """Write a value, or NULL, into one of the gateway's slots.
+
+        NULL is written whatever the unit of the object is, so that a release never fails for it.
+        Raises WriteRefused if the device did not acknowledge, Refused if the slot or point must not
+        be written or the object is in another unit than the point; LinkLost.
         """
         if slot not in self.slots.ours:
-            raise Refused(f"priority {slot} is not one of ours, {self.slots.ours}")
+            raise Refused(f"priority {slot} is not configured for gardien: {self.slots.ours}")
         if not point.writable:
             raise Refused(f"{point.device}/{point.name} is not marked writable")
         ref = notation.at(point.at)
         asked = services.write(ref, encoded(ref, value), slot)
+        # A number in another unit is a wrong command. NULL has no unit.
         if value is not None:
             await self._same_unit(point, ref)
         try:
@@ -83,40 +87,44 @@ class Commands:
             async with peer.turn:
                 await self.wire.ask(peer.address, services.WRITE, asked)
         except NotAnsweredError as error:
-            raise WriteRefused(f"{point.device}/{point.name}: {error}; it may stand") from error
+            raise WriteRefused(
+                f"{point.device}/{point.name}: {error}; the value may be in force"
+            ) from error
         except DeniedError as error:
             raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
 
     async def _same_unit(self, point: Point, ref: Ref) -> None:
-        """Raise Refused where the object is in another unit, WriteRefused where it is silent."""
+        """Raise Refused if the object is in another unit, WriteRefused if it does not answer."""
         instance = notation.address(point.address).instance
         due = self.own.due(instance, [ref], monotonic())
         if due:
-            found: reading.Contents = {}
+            contents: reading.Contents = {}
             try:
                 peer = await self._peer(point)
                 async with peer.turn:
-                    await reading.read(self.wire, peer, due, found)
+                    await reading.read(self.wire, peer, due, contents)
             except NotAnsweredError as error:
                 raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
-            self.own.take(instance, found, monotonic())
+            self.own.take(instance, contents, monotonic())
         if fault := self.own.conversion(instance, ref, point).fault:
             raise Refused(f"{point.device}/{point.name} is not written: {fault}")
 
     async def held(self, point: Point) -> PointSlots:
-        """What stands in the priority array. Raises WriteRefused where that cannot be read."""
+        """The values in the priority array. Raises WriteRefused if it cannot be read."""
         ref = notation.at(point.at)
         try:
             peer = await self._peer(point)
             async with peer.turn:
-                array = await one(self.wire, peer, Ref(ref.object, PRIORITY_ARRAY))
+                array = await read_property(self.wire, peer, Ref(ref.object, PRIORITY_ARRAY))
         except NotAnsweredError as error:
             raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
         if isinstance(array, Refusal) or len(array) != PRIORITIES:
-            words = (
-                array.words if isinstance(array, Refusal) else "its priority array is not 16 long"
+            reason = (
+                array.reason
+                if isinstance(array, Refusal)
+                else "its priority array does not have 16 entries"
             )
-            raise WriteRefused(f"{point.device}/{point.name} is not commandable: {words}")
+            raise WriteRefused(f"{point.device}/{point.name} is not commandable: {reason}")
         standing = {n: _value(item) for n, item in enumerate(array, 1) if item is not None}
         return PointSlots(
             ours={slot: standing.pop(slot, None) for slot in self.slots.ours},
@@ -125,22 +133,22 @@ class Commands:
         )
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
-        """Empty each of our slots that holds a value, and read back.
+        """Empty each of the gateway's slots that holds a value, and read back.
 
-        One entry for each slot that held one, and for each point that could not be looked at.
+        Returns an entry for each slot that held a value, and for each point that could not be read.
         Raises LinkLost.
         """
         return [entry for point in points for entry in await self._sweep(point)]
 
     async def _sweep(self, point: Point) -> list[Swept]:
-        found: list[Swept] = []
+        swept: list[Swept] = []
         try:
             held = await self.held(point)
             for slot, value in held.ours.items():
                 if value is not None:
                     await self.write(point, None, slot)
                     left = (await self.held(point)).ours[slot]
-                    found.append(
+                    swept.append(
                         Swept(
                             point,
                             slot,
@@ -150,8 +158,8 @@ class Commands:
                         )
                     )
         except WriteRefused as error:
-            found.append(Swept(point, None, None, empty=False, detail=str(error)))
-        return found
+            swept.append(Swept(point, None, None, empty=False, detail=str(error)))
+        return swept
 
     async def _peer(self, point: Point) -> Peer:
         of = notation.address(point.address)
@@ -163,9 +171,9 @@ class Commands:
 
 
 def encoded(ref: Ref, value: Value | None) -> bytes:
-    """A value as the object takes it. Raises Refused where it takes no such value."""
+    """A value in the encoding of the object's type. Raises Refused if the type cannot hold it."""
     if ref.property != PRESENT_VALUE or ref.object.type not in TAGS:
-        raise Refused(f"{type_name(ref.object.type)} is not an object that can be commanded")
+        raise Refused(f"an object of type {type_name(ref.object.type)} cannot be commanded")
     if value is None:
         return write(NULL, b"")
     kind = TAGS[ref.object.type]
@@ -174,7 +182,7 @@ def encoded(ref: Ref, value: Value | None) -> bytes:
     if kind in (REAL, DOUBLE):
         return _floating(kind, value)
     if value != value.to_integral_value() or (kind != SIGNED and value < 0):
-        raise Refused(f"{value} is not a whole number from 0 on")
+        raise Refused(f"{value} is not a whole number, 0 or more")
     number = int(value)
     if kind == SIGNED:
         return write(SIGNED, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
@@ -189,7 +197,7 @@ def _floating(kind: int, value: Decimal) -> bytes:
 
 
 def _value(item: Item) -> Value:
-    """A slot's value; what cannot be read is in somebody's slot all the same."""
+    """The value of a slot. An unreadable value is returned as its reason: the slot is occupied."""
     if isinstance(item, Refusal):
-        return item.words
+        return item.reason
     return str(item) if isinstance(item, ObjectId) or item is None else item

@@ -1,9 +1,9 @@
-"""An object's own `units` and `scale`: what a value is multiplied by, and whether it is in the unit
-that the configuration says.
+"""An object's own `units` and `scale`: the factor for its values, and whether they are in the
+configured unit.
 
-The present value of an accumulator is a count: × `scale` it is in the object's units. Without the
-scale there is no value. An object without `units`, or with `no-units`, is believed to count in the
-configured unit, for many controllers leave them out.
+The present value of an accumulator is a count; the count × `scale` is in the object's units.
+Without the scale there is no value. If an object has no `units`, or `no-units`, the configured unit
+is assumed, since many controllers leave it out. Rule F11.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 RETRY = 600.0
-"""seconds after which `units` that a device refused to say is asked for again"""
+"""seconds after which `units` that a device refused is read again"""
 
 WITH_UNITS = frozenset(
     OBJECTS[name]
@@ -53,7 +53,7 @@ WITH_UNITS = frozenset(
     )
 )  # fmt: skip
 PROPRIETARY = 128
-"""the first object type that makers define themselves; it may have `units` too"""
+"""the first object type that manufacturers define; it may have `units` too"""
 COUNTED = frozenset(
     {PRESENT_VALUE, PROPERTIES["max-pres-value"], 190, 191}  # value-before-change, value-set
 )
@@ -65,28 +65,28 @@ MEASURED = COUNTED | {
 }  # fmt: skip
 """properties of other objects that are in the object's units"""
 LAST_STANDARD = 255
-"""greater numbers of units are makers' own"""
+"""greater numbers of units are defined by manufacturers"""
 SHIFTED = frozenset({63, 64})
-"""degrees-kelvin and degrees-fahrenheit: no factor makes °C of them"""
+"""degrees-kelvin and degrees-fahrenheit, which no factor converts to °C"""
 ROUNDED = Fraction(1, 100)
-"""by how much a `scale` written by hand may differ from the exact ratio of two units"""
+"""greatest relative difference between a configured `scale` and the exact ratio of two units"""
 ALSO = {62: ("K",), 63: ("K",), 98: ("%RH",), 29: ("%",)}
-"""configured units that are right too: a shift of a setpoint is often in °C, a humidity in %"""
+"""configured units that are accepted too: a setpoint shift is often in °C, a humidity in %"""
 
 
 class Conversion(NamedTuple):
-    """What becomes of a number that an object shows."""
+    """How a number of an object is converted."""
 
     factor: Decimal = Decimal(1)
     fault: str = ""
-    """why the value must not be used, and what to do"""
+    """why the value must not be used, and what to do; empty: it may be used"""
     note: str = ""
-    """what a person should know of a value that is used"""
+    """what a person should know about a value that is used"""
 
 
 @lru_cache(maxsize=4096)
 def own_refs(ref: Ref) -> tuple[Ref, ...]:
-    """The properties that say in what unit a property is."""
+    """The properties of the object that give the unit of a property."""
     kind = ref.object.type
     if ref.element == 0 or (kind not in WITH_UNITS and kind < PROPRIETARY):
         return ()
@@ -98,18 +98,18 @@ def own_refs(ref: Ref) -> tuple[Ref, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What a device last answered for `units` or `scale`."""
+    """The last answer of a device for `units` or `scale`."""
 
     value: Decimal | None
-    """None: the object has no such property, or the device refused to say"""
+    """None: the object has no such property, or the device refused it"""
     refused: str
-    """why it is not known; empty: it is, or the object has none"""
+    """why the value is not known; empty: it is known, or the object has none"""
     due: float
-    """monotonic: when to ask again"""
+    """monotonic: when to read it again"""
 
 
 class OwnProperties:
-    """The `units` and `scale` of the objects of one line, read at first use and daily."""
+    """The `units` and `scale` of all objects of one line, read at first use and then daily."""
 
     def __init__(self, refresh: float = DAY) -> None:
         self.refresh = refresh
@@ -117,7 +117,7 @@ class OwnProperties:
         self._known: dict[int, dict[Ref, _Entry]] = {}
 
     def due(self, instance: int, refs: Sequence[Ref], now: float) -> list[Ref]:
-        """Which of the properties that belong to these must be read now."""
+        """The units and scales for `refs` that must be read now."""
         known = self._known.get(instance, {})
         wanted: dict[Ref, None] = {}
         for ref in refs:
@@ -127,7 +127,9 @@ class OwnProperties:
         return list(wanted)
 
     def take(self, instance: int, contents: Mapping[Ref, Content], now: float) -> None:
-        """Remember what was read. What the device refused to repeat stays as it was known."""
+        """Store units and scales that were read. If a device refuses one that is known, the known
+        value is kept.
+        """
         known = self._known.setdefault(instance, {})
         for ref, content in contents.items():
             if ref.property in (UNITS, SCALE) and ref.element is None:
@@ -148,25 +150,27 @@ class OwnProperties:
         return _Entry(None, refused, now if at_once else now + RETRY)
 
     def knows(self, instance: int, ref: Ref) -> bool:
-        """Whether the unit of a property was asked for, and answered in some way."""
+        """Whether the device has answered for the unit of a property, also by a refusal."""
         known = self._known.get(instance, {})
         return all(own in known for own in own_refs(ref))
 
     def ask_again(self, instance: int) -> None:
-        """A device was silent: another program or controller may be there when it answers."""
+        """Read all again at the next read of a device. After a silence it may run another program,
+        or be another controller.
+        """
         known = self._known.get(instance, {})
-        known.update({ref: _Entry(one.value, one.refused, 0.0) for ref, one in known.items()})
+        known.update({ref: _Entry(entry.value, entry.refused, 0.0) for ref, entry in known.items()})
 
     def conversion(self, instance: int, ref: Ref, point: Point) -> Conversion:
-        """What becomes of a number of this property, as the point is configured."""
+        """The conversion of a property to the configured unit of its point."""
         if not self.knows(instance, ref):
             return Conversion(fault="the object's unit could not be read yet")
         known = self._known.get(instance, {})
         entries = {own.property: known[own] for own in own_refs(ref)}
         scale, units = entries.get(SCALE), entries.get(UNITS)
         if scale is not None and scale.refused:
-            words = f"the object's scale could not be read ({scale.refused})"
-            return Conversion(fault=f"{words}: its count is no value without it")
+            problem = f"the object's scale could not be read ({scale.refused})"
+            return Conversion(fault=f"{problem}: the count has no meaning without it")
         if units is None:
             return Conversion()
         made = convert(
@@ -181,22 +185,22 @@ class OwnProperties:
 
 
 def _number(content: Content) -> tuple[Decimal | None, str]:
-    """The number of a property, or why it is not known."""
+    """The number in a property, and the reason if there is none."""
     if isinstance(content, Refusal):
-        return None, content.words
+        return None, content.reason
     item = content[0] if len(content) == 1 else None
     if isinstance(item, Refusal):
-        return None, item.words
+        return None, item.reason
     return (item, "") if isinstance(item, Decimal) else (None, "not a number")
 
 
 def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Conversion:
-    """Compare a point with its object's units, and apply the object's scale. Pure.
+    """The conversion for a point, by the units and the scale of its object. Pure.
 
-    `units`: BACnet's number; None: the object has none. `scale`: of an accumulator.
+    `units`: the BACnet number of the unit; None: the object has none. `scale`: of an accumulator.
     """
     if scale is not None and scale <= 0:
-        return Conversion(fault=f"the object's scale is {scale}, which no meter has")
+        return Conversion(fault=f"the object's scale is {scale}, which is not valid")
     own, by = Decimal(1) if scale is None else scale, Decimal(1)
     note = _unstated(point, units)
     if _says(units) and (point.unit != "1" or point.channel):
@@ -208,54 +212,57 @@ def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Co
         return Conversion(own, note=note)
     better = f"write `unit: {_unit(point, units)}` and leave `scale` out"
     if own != 1 and point.scale == EXACT.multiply(own, by):
-        # right before gardien read the object's scale, and still: the count × the point's scale
+        # The configuration is from before gardien applied the object's scale, and contains that
+        # scale: applying both would count it twice.
         return Conversion(note=f"the object's scale {own} is applied by itself now: {better}")
     if own != 1 and point.scale != 1:
-        words = f"the object's scale {own} is applied by itself, and `scale` says {point.scale}"
+        problem = f"the object's scale {own} is applied by itself, and `scale` says {point.scale}"
         ratio = "a transformer's ratio must be set in the controller"
-        return Conversion(own, fault=f"{words}: {better} ({ratio})")
+        return Conversion(own, fault=f"{problem}: {better} ({ratio})")
     return Conversion(own, fault=_mismatch(point, units))
 
 
 def _says(units: int | None) -> TypeGuard[int]:
-    """Whether an object says its unit: `no-units` and a maker's own numbers say nothing."""
+    """Whether `units` is a known unit: not `no-units`, and not defined by a manufacturer."""
     return units is not None and units != NO_UNITS and 0 <= units <= LAST_STANDARD
 
 
 def _factor(point: Point, units: int) -> Decimal | None:
-    """How many of the configured unit one of the object's is; None: they cannot be compared."""
+    """The configured units in one unit of the object; None: they cannot be compared."""
     if point.unit in ALSO.get(units, ()):
         return Decimal(1)
     return factor(ENGINEERING_UNITS.get(units) or "", point.unit)
 
 
 def _by_hand(point: Point, units: int, own: Decimal) -> Conversion:
-    """Where gardien does not convert the object's unit, the point's `scale` may: MJ to kWh."""
+    """The conversion if gardien does not convert the object's unit, but the point's `scale` may: MJ
+    to kWh.
+    """
     if point.scale != 1 and units not in SHIFTED:
         note = f"`scale` converts {unit_name(units)} to {point.unit}"
         ratio, scale = _ratio(point, units), Fraction(point.scale)
         if ratio is None and ENGINEERING_UNITS.get(units) is None:
             if own == 1:
                 return Conversion(note=note)
-            words = f"the object is in {unit_name(units)} and has a scale of its own, {own}"
+            problem = f"the object is in {unit_name(units)} and has a scale of its own, {own}"
             unclear = f"whether `scale` contains that is not known: set the object to {point.unit}"
-            return Conversion(own, fault=f"{words}; {unclear} in the controller")
+            return Conversion(own, fault=f"{problem}; {unclear} in the controller")
         if ratio is not None and abs(scale / ratio - 1) <= ROUNDED:
             return Conversion(own, note=note)
         if ratio is not None and abs(scale / (ratio * Fraction(own)) - 1) <= ROUNDED:
-            return Conversion(note=note)  # from the count itself
+            return Conversion(note=note)  # the configured scale already contains the object's
     return Conversion(own, fault=_mismatch(point, units))
 
 
 def _ratio(point: Point, units: int) -> Fraction | None:
-    """How many of the configured unit one of the object's is, also where that is no decimal."""
+    """As `_factor`, but also for a ratio that is not a finite decimal."""
     known = all_units()
     ours, theirs = known.get(point.unit), known.get(ENGINEERING_UNITS.get(units) or "")
     return theirs[1] / ours[1] if ours and theirs and ours[0] == theirs[0] else None
 
 
 def _unstated(point: Point, units: int | None) -> str:
-    """A note where one side names no unit and the other does."""
+    """A note if only one of the object and the configuration gives a unit; else empty."""
     if units is not None and not _says(units) and point.unit != "1":
         says = unit_name(units) if units == NO_UNITS else f"its maker's unit {units}"
         return f"the object says {says}; {spoken(point.unit)} is taken from the configuration"
@@ -265,23 +272,23 @@ def _unstated(point: Point, units: int | None) -> str:
 
 
 def _unit(point: Point, units: int | None) -> str:
-    """The unit to write: the object's, where it says one."""
+    """The unit to configure: that of the object if it gives one, else the configured one."""
     return (ENGINEERING_UNITS.get(units) if _says(units) else None) or point.unit
 
 
 def _mismatch(point: Point, units: int | None) -> str:
-    """Why the object's unit is not the configured one, and what to do."""
+    """The message if the object's unit is not the configured one: the difference and the remedy."""
     assert units is not None
-    words = f"the object is in {unit_name(units)}, and `unit` says {point.unit}"
+    problem = f"the object is in {unit_name(units)}, and `unit` says {point.unit}"
     ours, ratio, wanted = ENGINEERING_UNITS.get(units), _ratio(point, units), spoken(point.unit)
     if ours is None:
         what = f"set the object to {wanted or 'no-units'} in the controller"
         if units not in SHIFTED:
             what += f", or write as `scale` how many {wanted} one of it is"
-        return f"{words}; gardien does not convert that: {what}"
+        return f"{problem}; gardien does not convert that: {what}"
     if ratio is None:
-        return f"{words}: is it the right object? if so, write `unit: {ours}`"
+        return f"{problem}: is it the right object? if so, write `unit: {ours}`"
     if factor(ours, point.unit) is None:
-        return f"{words}: write `scale: {float(ratio):.7g}`"
+        return f"{problem}: write `scale: {float(ratio):.7g}`"
     correction = "" if point.scale == 1 else ", and `scale` only for a correction (transformers)"
-    return f"{words}: write `unit: {ours}`{correction}"
+    return f"{problem}: write `unit: {ours}`{correction}"

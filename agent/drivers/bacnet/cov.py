@@ -1,8 +1,9 @@
-"""Change of value: what devices tell us by themselves, believed only while it is confirmed.
+"""Change of value (COV): subscriptions, and the values that devices notify.
 
-A subscription is renewed at half its lifetime, which also makes the device say its value again, and
-at once when a device says that it has started. A value is believed for a minute after the last word
-of it; then the point is read like any other, which is the slow poll that catches what got lost.
+A subscription is renewed at half its lifetime, which also makes the device send its value again. It
+is renewed at once when a device announces that it has started. A value counts for one minute after
+the device has notified it or it was read. After that the point is read as any other, which corrects
+a lost notification. Rule F12.
 """
 
 from __future__ import annotations
@@ -31,147 +32,167 @@ if TYPE_CHECKING:
     from agent.drivers.bacnet.wire import BacnetPort
 
 BELIEVED = 60.0
-"""seconds after which a value that nobody repeated is read again"""
+"""seconds for which a value counts without being repeated"""
 AGAIN = 600.0
-"""seconds after which a device that refused is asked once more"""
+"""seconds after which a refused subscription is tried again"""
 PAUSE = 2.0
-"""seconds between two subscriptions to one object at least, whatever is announced"""
+"""least seconds between two subscriptions to one object, however often a device announces itself"""
 PROCESS = 0x6A11
-"""our number at the device; the same at each start, so that what stands there is replaced"""
+"""the gateway's process identifier at devices; the same at each start, so that an old subscription
+is replaced and does not fill the device's table
+"""
 
 
 @dataclass(slots=True)
 class Subscription:
-    """One object that we follow."""
+    """One object that is followed by change of value."""
 
     object: ObjectId
     until: float = 0.0
-    """monotonic: when the device forgets it"""
+    """monotonic: when the subscription ends at the device"""
     due: float = 0.0
-    """monotonic: when we subscribe next"""
+    """monotonic: when to subscribe next"""
     asked: float = float("-inf")
+    """monotonic: the last subscription request"""
     heard: float = float("-inf")
-    """monotonic: the last word of its value, notified or read"""
-    said: Mapping[int, Content] | None = None
+    """monotonic: when the value was last notified or read"""
+    values: Mapping[int, Content] | None = None
     refused: str = ""
 
 
 class Following:
-    """Every object that we follow, by device."""
+    """The followed objects of all devices."""
 
     def __init__(self, wire: BacnetPort, directory: Directory, lifetime: float) -> None:
         self.wire, self.directory, self.lifetime = wire, directory, lifetime
         self.notifications = 0
         self._subscriptions: dict[int, dict[ObjectId, Subscription]] = {}
-        self._keepers: dict[int, asyncio.Task[None]] = {}
+        self._renewals: dict[int, asyncio.Task[None]] = {}
         self._woken: dict[int, asyncio.Event] = {}
 
     def follow(self, instance: int, ref: Ref) -> None:
-        """Subscribe as soon as may be, and keep it up."""
-        mine = self._subscriptions.setdefault(instance, {})
-        if ref.object not in mine:
-            mine[ref.object] = Subscription(ref.object)
+        """Subscribe to an object as soon as possible, and keep the subscription."""
+        subscriptions = self._subscriptions.setdefault(instance, {})
+        if ref.object not in subscriptions:
+            subscriptions[ref.object] = Subscription(ref.object)
             self._woken.setdefault(instance, asyncio.Event()).set()
-        if instance not in self._keepers:
-            self._keepers[instance] = asyncio.create_task(self._keep(instance))
+        if instance not in self._renewals:
+            self._renewals[instance] = asyncio.create_task(self._keep(instance))
 
     def known(self, instance: int, ref: Ref) -> Mapping[int, Content] | None:
-        """What it last said of an object, if that may still be believed."""
-        found = self._subscriptions.get(instance, {}).get(ref.object)
+        """The last values of an object, if they still count; else None."""
+        subscription = self._subscriptions.get(instance, {}).get(ref.object)
         now = monotonic()
-        if found is None or now > found.until or now - found.heard > BELIEVED:
+        if subscription is None or now > subscription.until or now - subscription.heard > BELIEVED:
             return None
-        return found.said
+        return subscription.values
 
     def read(self, instance: int, contents: Mapping[Ref, Content]) -> None:
-        """Take what was read from a device as the latest word on what is followed."""
-        for of, found in self._subscriptions.get(instance, {}).items():
+        """Take values that were read from a device as the latest ones of its followed objects."""
+        for of, subscription in self._subscriptions.get(instance, {}).items():
             value = contents.get(Ref(of, PRESENT_VALUE))
             if value is not None:
                 flags = contents.get(Ref(of, STATUS_FLAGS), Refusal("not read"))
-                found.said = {PRESENT_VALUE: value, STATUS_FLAGS: flags}
-                found.heard = now = monotonic()
-                if now > found.until and not found.refused:
-                    found.due = 0.0  # it is there, and does not tell us yet
+                subscription.values = {PRESENT_VALUE: value, STATUS_FLAGS: flags}
+                subscription.heard = now = monotonic()
+                if now > subscription.until and not subscription.refused:
+                    subscription.due = 0.0  # the device answers, but has no subscription
                     self._woken[instance].set()
 
     def silent(self, instance: int) -> None:
-        """It does not answer: believe nothing any more, and leave it alone until it does."""
-        for found in self._subscriptions.get(instance, {}).values():
-            found.heard, found.until = float("-inf"), 0.0
+        """Note that a device does not answer: its values do not count any more."""
+        for subscription in self._subscriptions.get(instance, {}).values():
+            subscription.heard, subscription.until = float("-inf"), 0.0
 
-    def notified(self, source: Address, said: Notification) -> bool:
-        """Take a notification; False where we did not ask for it."""
-        found = self._subscriptions.get(said.device, {}).get(said.object)
-        peer = self.directory.peers.get(said.device)
+    def notified(self, source: Address, notification: Notification) -> bool:
+        """Take a notification. Returns False if it belongs to no subscription of the gateway."""
+        subscription = self._subscriptions.get(notification.device, {}).get(notification.object)
+        peer = self.directory.peers.get(notification.device)
+        # Any host on the network can send a packet with this number: the sender must have the
+        # address of the device.
         if (
-            found is None
-            or said.process != PROCESS
+            subscription is None
+            or notification.process != PROCESS
             or peer is None
             or station(peer.address) != station(source)
         ):
             return False
-        if PRESENT_VALUE in said.values:
+        if PRESENT_VALUE in notification.values:
             self.notifications += 1
-            found.said, found.heard = said.values, monotonic()
+            subscription.values, subscription.heard = notification.values, monotonic()
         return True
 
-    def announced(self, said: IAm) -> None:
-        """A device says that it is there; if it has just started it has forgotten us."""
-        for found in self._subscriptions.get(said.instance, {}).values():
-            if not found.refused:
-                found.due = 0.0
-        if said.instance in self._woken:
-            self._woken[said.instance].set()
+    def announced(self, i_am: IAm) -> None:
+        """Take an I-Am and subscribe again: a device that has just started has no subscriptions."""
+        for subscription in self._subscriptions.get(i_am.instance, {}).values():
+            if not subscription.refused:
+                subscription.due = 0.0
+        if i_am.instance in self._woken:
+            self._woken[i_am.instance].set()
 
     def health(self) -> dict[str, int]:
-        """How many objects are followed, and how many are only read because the device refused."""
+        """The numbers of subscribed, refused and waiting objects, and of notifications."""
         now, every = (
             monotonic(),
-            [one for mine in self._subscriptions.values() for one in mine.values()],
+            [
+                subscription
+                for subscriptions in self._subscriptions.values()
+                for subscription in subscriptions.values()
+            ],
         )
         return {
-            "followed": sum(one.until > now for one in every),
-            "refused": sum(bool(one.refused) for one in every),
-            "waiting": sum(not one.refused and one.until <= now for one in every),
+            "followed": sum(subscription.until > now for subscription in every),
+            "refused": sum(bool(subscription.refused) for subscription in every),
+            "waiting": sum(
+                not subscription.refused and subscription.until <= now for subscription in every
+            ),
             "notifications": self.notifications,
         }
 
     async def _keep(self, instance: int) -> None:
-        """Keep up the subscriptions at one device, for as long as the line is open."""
-        mine, woken = self._subscriptions[instance], self._woken[instance]
+        """Renew the subscriptions at one device while the line is open."""
+        subscriptions, woken = self._subscriptions[instance], self._woken[instance]
         while True:
             woken.clear()
-            found = min(mine.values(), key=lambda one: max(one.due, one.asked + PAUSE))
+            subscription = min(
+                subscriptions.values(),
+                key=lambda candidate: max(candidate.due, candidate.asked + PAUSE),
+            )
             try:
-                async with asyncio.timeout(max(found.due, found.asked + PAUSE) - monotonic()):
+                async with asyncio.timeout(
+                    max(subscription.due, subscription.asked + PAUSE) - monotonic()
+                ):
                     await woken.wait()
                 continue
             except TimeoutError:
                 pass
             try:
-                await self._subscribe(instance, found)
+                await self._subscribe(instance, subscription)
             except LinkLost:
-                return  # the next read says so
+                return  # the next read reports it
 
-    async def _subscribe(self, instance: int, found: Subscription) -> None:
+    async def _subscribe(self, instance: int, subscription: Subscription) -> None:
         now, peer = monotonic(), self.directory.peers.get(instance)
-        if peer is None:  # a read finds it first, in its own time
-            found.due = now + BELIEVED
+        if peer is None:  # the address is not known: the next read looks for it
+            subscription.due = now + BELIEVED
             return
-        found.asked = now
-        asked = services.subscribe(PROCESS, found.object, int(self.lifetime))
+        subscription.asked = now
+        asked = services.subscribe(PROCESS, subscription.object, int(self.lifetime))
         try:
             async with peer.turn:
                 await self.wire.ask(peer.address, services.SUBSCRIBE_COV, asked)
         except DeniedError as error:
-            found.refused, found.until, found.due = str(error), 0.0, now + AGAIN
+            subscription.refused, subscription.until, subscription.due = (
+                str(error),
+                0.0,
+                now + AGAIN,
+            )
         except NotAnsweredError:
-            found.due = now + BELIEVED
+            subscription.due = now + BELIEVED
         else:
-            found.refused = ""
-            found.until, found.due = now + self.lifetime, now + self.lifetime / 2
+            subscription.refused = ""
+            subscription.until, subscription.due = now + self.lifetime, now + self.lifetime / 2
 
     async def close(self) -> None:
-        """Follow nothing any more; devices forget us by themselves."""
-        await end(self._keepers.values())
+        """End all renewals. The subscriptions at the devices expire by themselves."""
+        await end(self._renewals.values())

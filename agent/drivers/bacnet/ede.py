@@ -1,4 +1,4 @@
-"""EDE files: the list of a plant's BACnet objects that integrators hand over ("Engineering Data
+"""EDE files: the list of a plant's BACnet objects, as integrators deliver it ("Engineering Data
 Exchange", BACnet Interest Group Europe, layout 2). Pure.
 """
 
@@ -27,7 +27,7 @@ YES = {"y", "yes", "1", "true", "j", "ja", "o", "oui"}
 
 
 def text_of(content: bytes) -> str:
-    """A file's text: UTF-8, or what Windows writes."""
+    """The text of a file, in UTF-8 or in the Windows code page 1252."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -35,10 +35,10 @@ def text_of(content: bytes) -> str:
 
 
 def read(text: str, name: str) -> list[Found]:
-    """The devices of an EDE file as the configuration would name them, by instance number.
+    """The devices of an EDE file with their entries for the configuration, by instance number.
 
-    A line that makes no sense is left out and warned of. Raises Refused where the file is no EDE
-    file or has no object in it.
+    An invalid line is left out, with a warning. Raises Refused if the file is not an EDE file or
+    contains no objects.
     """
     columns, rows = _headed(text, name)
     devices: dict[int, list[Thing]] = {}
@@ -54,23 +54,27 @@ def read(text: str, name: str) -> list[Found]:
         else:
             devices.setdefault(device, []).append(thing)
     if not devices:
-        raise Refused(f"{name}: no object in it; is it an EDE file, and the one with the objects?")
+        raise Refused(f"{name} contains no objects: take the EDE file that lists them")
     taken: set[str] = set()
-    found = [_found(one, names.get(one, ""), devices[one], taken) for one in sorted(devices)]
-    return [_warned(found[0], wrong), *found[1:]]
+    entries = [
+        _device_entry(device, names.get(device, ""), devices[device], taken)
+        for device in sorted(devices)
+    ]
+    return [_warned(entries[0], wrong), *entries[1:]]
 
 
 def _headed(text: str, name: str) -> tuple[dict[str, int], Iterable[tuple[int, Sequence[str]]]]:
-    """The columns by name, and the rows below them with their numbers."""
+    """The columns by name, and the rows below the heading with their numbers."""
+    # Tools and spreadsheets write different separators; a file has mostly the one it uses.
     separator = max(";,\t", key=text.count)
     rows = iter(enumerate(csv.reader(text.splitlines(), delimiter=separator), 1))
     for _, row in rows:
         columns = {_heading(cell): at for at, cell in enumerate(row)}
-        if all(one in columns for one in NEEDED):
+        if all(heading in columns for heading in NEEDED):
             return columns, _objects(rows)
     raise Refused(
-        f"{name}: no line of headings (# keyname; device obj.-instance; object-name; object-type;"
-        " object-instance): it is not an EDE file"
+        f"{name} is not an EDE file: it has no heading (# keyname; device obj.-instance;"
+        " object-name; object-type; object-instance)"
     )
 
 
@@ -103,20 +107,20 @@ def _whole(cell: str, most: int) -> int | None:
     return int(cell) if cell.isdecimal() and cell.isascii() and int(cell) <= most else None
 
 
-def _found(device: int, name: str, things: Sequence[Thing], taken: set[str]) -> Found:
-    made, doubts = points(things)
-    rest = len(things) - len(made)
+def _device_entry(device: int, name: str, things: Sequence[Thing], taken: set[str]) -> Found:
+    point_entries, warnings = points(things)
+    rest = len(things) - len(point_entries)
     return Found(
         name=name_of(name, device, taken),
-        entry={"address": str(device), **({"points": made} if made else {})},
+        entry={"address": str(device), **({"points": point_entries} if point_entries else {})},
         about=f"{name or 'BACnet device'} ({device})"
         + (f", {rest} further objects" if rest else ""),
-        warnings=tuple(doubts),
+        warnings=tuple(warnings),
     )
 
 
-def _warned(found: Found, wrong: Sequence[str]) -> Found:
+def _warned(entry: Found, wrong: Sequence[str]) -> Found:
     if not wrong:
-        return found
-    words = f"not understood and left out: {', '.join(wrong[:10])}"
-    return Found(found.name, found.entry, found.about, (words, *found.warnings))
+        return entry
+    warning = f"not understood and left out: {', '.join(wrong[:10])}"
+    return Found(entry.name, entry.entry, entry.about, (warning, *entry.warnings))

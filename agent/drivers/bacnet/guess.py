@@ -1,4 +1,4 @@
-"""What an object measures, guessed from its unit and its name, for a person to check. Pure."""
+"""Guess what an object measures from its unit and its name, for a person to check. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ VALUES = frozenset(
         "large-analog-value",
     )
 )  # fmt: skip
-"""objects that have a number as their value"""
+"""types of objects whose value is a number"""
 
-WORDS: tuple[tuple[str, str], ...] = (
+NAME_PATTERNS: tuple[tuple[str, str], ...] = (
     ("temp.supply", r"supply|flow temp|depart|vorlauf|\bvl\b|aller"),
     ("temp.return", r"return|retour|rucklauf|\brl\b"),
     ("elec.exp", r"elec.*(export|inject)|export.*elec|lieferung|einspeis"),
@@ -39,12 +39,14 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("elec.exp", r"export|inject"),
     ("elec.imp", r"import|energ|kwh|soutir"),
 )
-"""channels by what their names say, the first that fits; only where the unit fits too"""
+"""channels by patterns of names, in French, German and English. The first match counts whose unit
+fits too
+"""
 ONLY = {
     "Cel": "temp", "%RH": "rh", "ppm": "co2", "W": "elec.power", "V": "elec.voltage",
     "A": "elec.current", "Hz": "elec.frequency", "VA": "elec.apparent", "var": "elec.reactive",
 }  # fmt: skip
-"""channels by a unit (or one of its multiples) that hardly anything else has"""
+"""channels by a unit, or a multiple of it, that hardly any other quantity has"""
 MOST_NAMED = 5
 """objects that one warning names"""
 
@@ -56,19 +58,19 @@ class Thing(NamedTuple):
     name: str
     description: str = ""
     units: int | None = None
-    """BACnet's number of its engineering unit"""
+    """the BACnet number of its engineering unit"""
     commandable: bool = False
     unscaled: str = ""
-    """of an accumulator: why its scale could not be read"""
+    """of an accumulator: why its scale could not be read; empty: it was"""
 
 
 def unit_of(thing: Thing) -> str | None:
-    """Our unit for it; None where there is none."""
+    """The object's unit in gardien's notation; None: gardien does not convert it."""
     return "1" if thing.units is None else ENGINEERING_UNITS.get(thing.units)
 
 
 def channel_of(thing: Thing) -> str | None:
-    """The channel that it probably is; None where nothing says."""
+    """The probable channel of an object; None: not known."""
     unit = unit_of(thing)
     if unit is None or thing.units is None or thing.commandable:
         return None
@@ -76,40 +78,42 @@ def channel_of(thing: Thing) -> str | None:
         known = channels().get(channel)
         if known and factor(unit, known.unit) is not None:
             return channel
-    return next((name for one, name in ONLY.items() if factor(unit, one) is not None), None)
+    return next(
+        (name for unit_alone, name in ONLY.items() if factor(unit, unit_alone) is not None), None
+    )
 
 
 def _named(thing: Thing) -> list[str]:
-    """The channels that its name and description suggest, whatever its unit is."""
+    """The channels that the name and description of an object suggest, whatever its unit."""
     text = plain_words(f"{thing.name} {thing.description}")
-    return [channel for channel, words in WORDS if re.search(words, text)]
+    return [channel for channel, pattern in NAME_PATTERNS if re.search(pattern, text)]
 
 
 def plain_words(text: str) -> str:
-    """Lower case without accents, words apart."""
+    """The text in lower case without accents, its words separated by single blanks."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return re.sub(r"[^a-z0-9]+", " ", "".join(c for c in plain if not unicodedata.combining(c)))
 
 
 def slug(text: str, otherwise: str) -> str:
-    """A name that fits the configuration."""
+    """A name for the configuration, made from a text; `otherwise` if nothing of it is left."""
     return re.sub(r"[^a-z0-9]+", "-", plain_words(text)).strip("-")[:48] or otherwise
 
 
-def name_of(said: str, instance: int, taken: set[str]) -> str:
-    """A name for a device that fits the configuration, unlike those taken; then it is taken."""
-    plain = slug(said, f"bacnet-{instance}")
+def name_of(reported: str, instance: int, taken: set[str]) -> str:
+    """A name for a device in the configuration, unlike those in `taken`; it is added to them."""
+    plain = slug(reported, f"bacnet-{instance}")
     name = plain if plain not in taken else f"{plain}-{instance}"
     taken.add(name)
     return name
 
 
 def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
-    """The points of one device as the configuration would say, and what a person must look at.
+    """The points of one device for the configuration, and warnings for a person.
 
-    Each channel once: a second object of the same kind is named without one.
+    Each channel is given once; a second object of the same kind has none.
     """
-    made: dict[str, Mapping[str, Any]] = {}
+    entries: dict[str, Mapping[str, Any]] = {}
     taken: dict[str, str] = {}
     warnings: list[str] = []
     unitless: list[str] = []
@@ -121,11 +125,11 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
             continue
         written = _at(thing)
         name = slug(thing.name, written.replace(",", "-"))
-        name = name if name not in made else f"{name[:40]}-{thing.object.instance}"
+        name = name if name not in entries else f"{name[:40]}-{thing.object.instance}"
         if channel in taken:
-            warnings.append(f"{name} may be {channel} too, as {taken[channel]} is: choose")
+            warnings.append(f"{name} may be {channel} too, as {taken[channel]} is: choose one")
             channel = None
-        made[name] = {
+        entries[name] = {
             "at": written,
             **({"channel": channel} if channel else {}),
             "unit": unit or "1",
@@ -148,7 +152,7 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
             f"no units in the controller, so not proposed: {', '.join(unitless[:MOST_NAMED])}"
             f"{more}: find out their units, and add them with `channel` and `unit`"
         )
-    return made, warnings
+    return entries, warnings
 
 
 def _at(thing: Thing) -> str:

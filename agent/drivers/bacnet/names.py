@@ -1,6 +1,6 @@
-"""What people call BACnet's numbers: objects, properties, errors, units (135-2020, clauses 12, 21).
+"""Names of BACnet's numbers: objects, properties, errors, units (135-2020, clauses 12 and 21).
 
-Only what is met in buildings; any other object or property may be written as its number.
+Only those that occur in buildings. Any other object or property can be written as its number.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ PROPERTY_NAMES = MappingProxyType({number: name for name, number in PROPERTIES.i
 
 UNRECOGNIZED_SERVICE = 9
 REJECTED = -1
-"""a rejection for reason n has the code REJECTED - n, so that it is no error's"""
+"""a reject for reason n has the code REJECTED - n, so that it differs from the codes of errors"""
 REJECTS = (
     "reject: other", "buffer overflow", "inconsistent parameters", "invalid parameter datatype",
     "invalid tag", "missing required parameter", "parameter out of range", "too many arguments",
@@ -103,17 +103,17 @@ ENGINEERING_UNITS = MappingProxyType(
         90: "deg", 14: "deg", 15: "1",
     }
 )  # fmt: skip
-"""BACnet's number of an engineering unit: our unit, or None for one not converted exactly"""
+"""by BACnet's number of an engineering unit, the unit in gardien; None: no exact conversion"""
 NO_UNITS = 95
 
 
 def type_name(number: int) -> str:
-    """How an object type is written, a number where it has no name here."""
+    """The name of an object type, or its number if it has no name here."""
     return TYPE_NAMES.get(number, str(number))
 
 
 def unit_name(number: int) -> str:
-    """An engineering unit as people write it, or as the standard names it."""
+    """The name of an engineering unit for people, or its name in the standard."""
     from bacpypes3.basetypes import EngineeringUnits  # noqa: PLC0415 -- large, seldom needed
 
     ours = ENGINEERING_UNITS.get(number)
@@ -122,6 +122,6 @@ def unit_name(number: int) -> str:
     return spoken(ours)
 
 
-def word(words: tuple[str, ...], code: int) -> str:
-    """A reason of a rejection or abortion in words."""
-    return words[code] if code < len(words) else f"reason {code}"
+def reason_text(texts: tuple[str, ...], code: int) -> str:
+    """The text for the reason of a reject or abort."""
+    return texts[code] if code < len(texts) else f"reason {code}"

@@ -1,4 +1,4 @@
-"""Where a value is: the notation of addresses and of points. Pure; its errors are for people."""
+"""The notation of device addresses and of points. Pure; its error messages are for people."""
 
 from __future__ import annotations
 
@@ -25,43 +25,42 @@ AT = re.compile(
 
 
 class BacnetAddress(NamedTuple):
-    """A device by its instance number and, where it is known beforehand, its place."""
+    """The instance number of a device and, if it is configured, its network address."""
 
     instance: int
     station: str = ""
-    """`10.0.0.7`, `10.0.0.7:47809`, `2001:12`, `2001:12@10.0.0.1`; empty: it is looked for"""
+    """`10.0.0.7`, `10.0.0.7:47809`, `2001:12`, `2001:12@10.0.0.1`; empty: found by Who-Is"""
 
 
 def address(written: str) -> BacnetAddress:
-    """Read `1201`, `1201@10.0.0.7` or `1201@2001:12`. Raises ValueError."""
-    found = ADDRESS.fullmatch(written)
-    if not found or int(found["instance"]) > LAST_INSTANCE:
+    """Parse `1201`, `1201@10.0.0.7` or `1201@2001:12`. Raises ValueError."""
+    match = ADDRESS.fullmatch(written)
+    if not match or int(match["instance"]) > LAST_INSTANCE:
         raise ValueError(
             _(
-                '"{written}" is no BACnet device: its instance number, 0 to'
-                " {last_instance}, such as 1201; where Who-Is does not reach it, with"
-                " its address behind: 1201@10.0.0.7, or behind a router NETWORK:STATION,"
-                " 1201@2001:12",
+                '"{written}" is not a BACnet device: write its instance number, 0 to'
+                " {last_instance}, such as 1201; where Who-Is does not reach it, add its"
+                " address, 1201@10.0.0.7, or behind a router NETWORK:STATION, 1201@2001:12",
                 written=written,
                 last_instance=LAST_INSTANCE,
             )
         )
-    return BacnetAddress(int(found["instance"]), found["where"] or "")
+    return BacnetAddress(int(match["instance"]), match["where"] or "")
 
 
 def at(written: str) -> Ref:
-    """Read `analog-input,1` or `accumulator,3/scale` or `2,7/87[13]`. Raises ValueError."""
-    found = AT.fullmatch(written)
-    if not found:
+    """Parse `analog-input,1`, `accumulator,3/scale` or `2,7/87[13]`. Raises ValueError."""
+    match = AT.fullmatch(written)
+    if not match:
         raise ValueError(
             _(
-                '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; another'
-                " property than its value stands behind: analog-input,1/units",
+                '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; to read another'
+                " property than its present value, add that property: analog-input,1/units",
                 written=written,
             )
         )
-    kind = _number(found["type"], OBJECTS, "object type")
-    instance, index = int(found["instance"]), found["index"]
+    kind = _number(match["type"], OBJECTS, "object type")
+    instance, index = int(match["instance"]), match["index"]
     if kind > 1023 or instance > LAST_INSTANCE:  # noqa: PLR2004 -- ten bits and twenty-two
         raise ValueError(
             _(
@@ -71,7 +70,7 @@ def at(written: str) -> Ref:
             )
         )
     prop = (
-        _number(found["property"], PROPERTIES, "property") if found["property"] else PRESENT_VALUE
+        _number(match["property"], PROPERTIES, "property") if match["property"] else PRESENT_VALUE
     )
     return Ref(ObjectId(kind, instance), prop, None if index is None else int(index))
 
@@ -83,7 +82,7 @@ def _number(written: str, names: object, what: str) -> int:
     if written not in known:
         raise ValueError(
             _(
-                '"{written}" is no {what} known here (its number will do)',
+                'the {what} "{written}" is not known: write its number',
                 written=written,
                 what=what,
             )

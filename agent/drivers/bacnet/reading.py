@@ -1,4 +1,4 @@
-"""Reading properties of one device: as few requests as it allows, each value on its own."""
+"""Read properties of one device in as few requests as it allows; each may fail by itself."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     Contents = dict[Ref, Content]
 
 SMALLEST = 50
-"""bytes of an answer that every device can send (clause 20.1.2.5)"""
+"""bytes of an answer that every device supports (clause 20.1.2.5)"""
 
 
 @dataclass(slots=True)
 class Peer:
-    """A device that was found, and what we learnt of its limits."""
+    """A device that was found, and its limits as learnt so far."""
 
     instance: int
     address: Address
     room: int = MAX_APDU
-    """bytes of an answer that it can send in one piece"""
+    """greatest number of bytes in an answer without segmentation"""
     multiple: bool = True
-    """it reads several properties in one request"""
+    """the device supports ReadPropertyMultiple"""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """one request at a time; devices behind one router share it, for they share a slow line"""
+    """allows one request at a time; devices behind one router share it and their slow line"""
 
 
-async def read(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
-    """Read properties of one device into `found`; a Refusal stands for each that cannot be had.
+async def read(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], contents: Contents) -> None:
+    """Read properties of one device into `contents`; a Refusal for each that cannot be read.
 
-    Raises NotAnsweredError at the first request without an answer, with what came before it in
-    `found`; LinkLost.
+    Raises NotAnsweredError at the first request without an answer; `contents` then holds the
+    earlier answers. Raises LinkLost.
     """
     for chunk in chunks(refs, min(peer.room, MAX_APDU) - HEADER):
-        await _chunk(wire, peer, chunk, found)
+        await _chunk(wire, peer, chunk, contents)
 
 
-async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
+async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], contents: Contents) -> None:
     if not peer.multiple or len(refs) == 1:
         for ref in refs:
-            found[ref] = await one(wire, peer, ref)
+            contents[ref] = await read_property(wire, peer, ref)
         return
     try:
         data = await wire.ask(peer.address, services.READ_MULTIPLE, services.read_multiple(refs))
@@ -60,27 +60,29 @@ async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Conte
     except (GarbledError, DeniedError) as error:
         _learn(peer, refs, error)
         half = (len(refs) + 1) // 2
-        await _chunk(wire, peer, refs[:half], found)
-        await _chunk(wire, peer, refs[half:], found)
+        await _chunk(wire, peer, refs[:half], contents)
+        await _chunk(wire, peer, refs[half:], contents)
     else:
-        found.update((ref, answer.get(ref, MISSING)) for ref in refs)
+        contents.update((ref, answer.get(ref, MISSING)) for ref in refs)
 
 
 MISSING = Refusal("left out of the answer")
 
 
 def _learn(peer: Peer, refs: Sequence[Ref], error: GarbledError | DeniedError) -> None:
-    """Why it refused to read these together says what it can do."""
+    """Learn the limits of a device from the reason why it refused to read these together."""
     if isinstance(error, GarbledError):
-        return  # one value spoils the answer: the halves will tell which
+        return  # one value makes the whole answer unreadable; reading the halves isolates it
+    # Only this reject means that the service is missing. After any other one, smaller requests may
+    # work.
     if error.refusal.code == REJECTED - UNRECOGNIZED_SERVICE:
         peer.multiple = False
     elif error.whole:
         peer.room = max(SMALLEST, min(peer.room, size(refs)) // 2 + HEADER)
 
 
-async def one(wire: BacnetPort, peer: Peer, ref: Ref) -> Content:
-    """Read one property by the service that every device has. Raises NotAnsweredError."""
+async def read_property(wire: BacnetPort, peer: Peer, ref: Ref) -> Content:
+    """Read one property with ReadProperty, which every device has. Raises NotAnsweredError."""
     try:
         data = await wire.ask(peer.address, services.READ, services.read(ref))
         return services.read_answer(data, ref)

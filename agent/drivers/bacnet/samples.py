@@ -1,4 +1,4 @@
-"""From what a device says of a property to a sample: the value, or why there is none. Pure."""
+"""Convert the content of a property to a sample: the value, or why there is none. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 FAULT, OUT_OF_SERVICE = 1, 3
-"""status flags by their bit (21, BACnetStatusFlags); 0 is in-alarm, 2 is overridden"""
+"""bits of the status flags (21, BACnetStatusFlags); 0 is in-alarm, 2 is overridden"""
 LONGEST = 200
-"""characters of a text"""
+"""characters of a text that are kept"""
 AS_IT_IS = Conversion()
 
 
@@ -29,15 +29,17 @@ def sample(
     flags: Content | None = None,
     conversion: Conversion = AS_IT_IS,
 ) -> Sample:
-    """The sample of one property, a number converted. A fault, or being out of service, makes a
-    value bad, for then what the object shows is not what it measures (12.2.10); so does another
-    unit than the configured one.
+    """The sample of one property, in the configured unit.
+
+    A value is bad if its object has a fault or is out of service, since then it does not show what
+    is measured (12.2.10), and if it is in another unit than the configured one.
     """
     value, why = _value(content)
     if why is not None:
         return Sample(point, at, why=Why.BAD, detail=why)
     if not isinstance(value, Decimal):
         conversion = AS_IT_IS
+    # The value is kept in the detail: it helps the person who looks for the cause.
     why = _flagged(flags) or conversion.fault
     if why:
         return Sample(point, at, why=Why.BAD, detail=f"{why}; it shows {value}")
@@ -48,12 +50,12 @@ def sample(
 
 def _value(content: Content) -> tuple[Decimal | str, str | None]:
     if isinstance(content, Refusal):
-        return "", content.words
+        return "", content.reason
     if len(content) != 1:
         return "", f"{len(content)} values where one was expected"
     item = content[0]
     if isinstance(item, Refusal):
-        return "", item.words
+        return "", item.reason
     if item is None:
         return "", "no value (NULL)"
     if isinstance(item, ObjectId):

@@ -1,4 +1,4 @@
-"""Searching a BACnet network: who is there, what they have, and what that probably is."""
+"""Search a BACnet network: devices, their objects, and what these probably measure."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 MANY = 30
-"""answers to one Who-Is above which some may have been lost: its range is asked again in halves"""
+"""answers to one Who-Is above which some may be lost, so that each half of the range is asked again
+"""
 OBJECTS_AT_ONCE = 40
 MOST_OBJECTS = 20_000
 MOST_DEVICES = 10_000
 ASK_FOR_COMMANDS = 16
-"""a slot that every priority array has"""
+"""the slot that is read to learn whether an object has a priority array"""
 ABOUT = ("object-name", "vendor-name", "model-name")
 
 
@@ -56,40 +57,43 @@ class Scan:
 
     def __init__(self, wire: BacnetPort, directory: Directory) -> None:
         self.wire, self.directory = wire, directory
-        self._found: dict[int, tuple[Address, IAm]] | None = None
-        self._doubles: set[int] = set()
+        self._announced: dict[int, tuple[Address, IAm]] | None = None
+        self._duplicates: set[int] = set()
         self._names: set[str] = set()
 
-    def announced(self, address: Address, said: IAm) -> None:
-        """Take an I-Am, if somebody is looking."""
-        if self._found is None or len(self._found) >= MOST_DEVICES:
+    def announced(self, address: Address, i_am: IAm) -> None:
+        """Take an I-Am during a search."""
+        if self._announced is None or len(self._announced) >= MOST_DEVICES:
             return
-        other, _ = self._found.setdefault(said.instance, (address, said))
+        other, _ = self._announced.setdefault(i_am.instance, (address, i_am))
         if station(other) != station(address):
-            self._doubles.add(said.instance)
+            self._duplicates.add(i_am.instance)
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search; see `agent.drivers.base.Discovers`."""
         first, last = _instance(wish.first, 0), _instance(wish.last, LAST_INSTANCE)
-        self._found, self._doubles, self._names = {}, set(), set()
+        self._announced, self._duplicates, self._names = {}, set(), set()
         try:
-            yield Progress(0, 1, "asking who is there")
+            yield Progress(0, 1, "asking all devices for their numbers")
             await self._who_is(first, last)
-            found = sorted(self._found.items())
+            devices = sorted(self._announced.items())
         finally:
-            self._found = None
-        if not found:
-            words = "nobody answers: no broadcast crosses an IP router: name its BBMD or stations"
-            yield Progress(1, 1, f"{words} (`bbmd`, `ask`)", stays=True)
-        for number, (instance, (address, said)) in enumerate(found):
-            yield Progress(number, len(found), f"device {instance}")
-            peer = replace(self.directory.peer(instance, address, said.max_apdu))
+            self._announced = None
+        if not devices:
+            text = (
+                "no device answers; a broadcast does not cross an IP router: where there is one,"
+                " name its BBMD in `bbmd` or its stations in `ask`"
+            )
+            yield Progress(1, 1, text, stays=True)
+        for number, (instance, (address, i_am)) in enumerate(devices):
+            yield Progress(number, len(devices), f"device {instance}")
+            peer = replace(self.directory.peer(instance, address, i_am.max_apdu))
             async for step in self._device(peer):
                 yield step
 
     async def _who_is(self, first: int, last: int) -> None:
-        """Ask a range, and where many answer each half of them again until none is new."""
-        assert self._found is not None
+        """Send Who-Is for a range. If many devices answer, ask its halves until none is new."""
+        assert self._announced is not None
         before = self._inside(first, last)
         await self.directory.who_is(first, last)
         await asyncio.sleep(self.wire.timeout / 2)
@@ -100,26 +104,28 @@ class Scan:
             await self._who_is(middle + 1, last)
 
     def _inside(self, first: int, last: int) -> list[int]:
-        assert self._found is not None
-        return sorted(instance for instance in self._found if first <= instance <= last)
+        assert self._announced is not None
+        return sorted(instance for instance in self._announced if first <= instance <= last)
 
     async def _device(self, peer: Peer) -> AsyncIterator[Found | Progress]:
         try:
             about = await self._about(peer)
-            listed, warnings = await self._objects(peer)
+            object_ids, warnings = await self._objects(peer)
             things: list[Thing] = []
-            for group in _groups([one for one in listed if one.type in VALUES]):
+            for group in _groups(
+                [object_id for object_id in object_ids if object_id.type in VALUES]
+            ):
                 things += await self._things(peer, group)
-                words = f"device {peer.instance}: objects"
-                yield Progress(len(things), len(listed), words)
+                text = f"device {peer.instance}: objects"
+                yield Progress(len(things), len(object_ids), text)
         except NotAnsweredError as error:
-            yield self._said(peer, {}, [], [str(error)])
+            yield self._result(peer, {}, [], [str(error)])
             return
-        if peer.instance in self._doubles:
-            warnings.append(f"two devices say that they are {peer.instance}: one must change")
-        if len(listed) >= MOST_OBJECTS:
-            warnings.append(f"only its first {MOST_OBJECTS} objects were looked at")
-        yield self._said(peer, about, things, warnings)
+        if peer.instance in self._duplicates:
+            warnings.append(f"two devices have the number {peer.instance}: change one of them")
+        if len(object_ids) >= MOST_OBJECTS:
+            warnings.append(f"only the first {MOST_OBJECTS} objects were read")
+        yield self._result(peer, about, things, warnings)
 
     async def _about(self, peer: Peer) -> dict[str, str]:
         device = ObjectId(DEVICE, peer.instance)
@@ -127,22 +133,22 @@ class Scan:
         return {name: text(contents.get(Ref(device, PROPERTIES[name]))) for name in ABOUT}
 
     async def _objects(self, peer: Peer) -> tuple[list[ObjectId], list[str]]:
-        """All objects at once where the device can say them so, else one by one by their index."""
+        """The objects of a device: its whole list at once, or if it refuses, by index."""
         whole = Ref(ObjectId(DEVICE, peer.instance), OBJECT_LIST)
         async with peer.turn:
-            content = await reading.one(self.wire, peer, whole)
+            content = await reading.read_property(self.wire, peer, whole)
         if not isinstance(content, Refusal):
             return _ids(content), []
         async with peer.turn:
-            count = await reading.one(self.wire, peer, whole._replace(element=0))
+            count = await reading.read_property(self.wire, peer, whole._replace(element=0))
         if isinstance(count, Refusal) or len(count) != 1 or not isinstance(count[0], Decimal):
-            return [], ["it does not say which objects it has"]
-        listed: list[ObjectId] = []
+            return [], ["the device does not list its objects"]
+        object_ids: list[ObjectId] = []
         indexes = range(1, min(int(count[0]), MOST_OBJECTS) + 1)
         for group in _groups([whole._replace(element=n) for n in indexes]):
             contents = await self._read(peer, group)
-            listed += [one for ref in group for one in _ids(contents.get(ref, ()))]
-        return listed, []
+            object_ids += [object_id for ref in group for object_id in _ids(contents.get(ref, ()))]
+        return object_ids, []
 
     async def _things(self, peer: Peer, objects: Sequence[ObjectId]) -> list[Thing]:
         refs = [
@@ -160,26 +166,29 @@ class Scan:
         return [_thing(of, contents) for of in objects]
 
     async def _read(self, peer: Peer, refs: Sequence[Ref]) -> Contents:
-        found: Contents = {}
+        contents: Contents = {}
         async with peer.turn:
-            await reading.read(self.wire, peer, refs, found)
-        return found
+            await reading.read(self.wire, peer, refs, contents)
+        return contents
 
-    def _said(
+    def _result(
         self, peer: Peer, about: dict[str, str], things: Sequence[Thing], warnings: Sequence[str]
     ) -> Found:
-        made, doubts = points(things)
+        point_entries, point_warnings = points(things)
         name = about.get("object-name", "")
-        rest = len(things) - len(made)
-        words = " ".join(
-            one for one in (about.get("vendor-name"), about.get("model-name"), name) if one
+        rest = len(things) - len(point_entries)
+        about_text = " ".join(
+            part for part in (about.get("vendor-name"), about.get("model-name"), name) if part
         )
         return Found(
             name=name_of(name, peer.instance, self._names),
-            entry={"address": str(peer.instance), **({"points": made} if made else {})},
-            about=f"{words or 'BACnet device'} ({peer.instance} at {peer.address})"
+            entry={
+                "address": str(peer.instance),
+                **({"points": point_entries} if point_entries else {}),
+            },
+            about=f"{about_text or 'BACnet device'} ({peer.instance} at {peer.address})"
             + (f", {rest} further values" if rest else ""),
-            warnings=(*warnings, *doubts),
+            warnings=(*warnings, *point_warnings),
         )
 
 
@@ -198,15 +207,15 @@ def _thing(of: ObjectId, contents: Contents) -> Thing:
 
 
 def _unscaled(content: Content | None) -> str:
-    """Why an accumulator's scale is not known; empty: it is, or the object has none."""
+    """Why the scale of an accumulator is not known; empty: it is known, or there is none."""
     if isinstance(content, Refusal):
-        return "" if content.code == UNKNOWN_PROPERTY else content.words
+        return "" if content.code == UNKNOWN_PROPERTY else content.reason
     item = content[0] if content else None
-    return item.words if isinstance(item, Refusal) else ""
+    return item.reason if isinstance(item, Refusal) else ""
 
 
 def text(content: Content | None) -> str:
-    """A text property on one line; empty where there is none."""
+    """A text property on one line; empty if there is none."""
     if content is None or isinstance(content, Refusal) or not content:
         return ""
     return " ".join(content[0].split())[:80] if isinstance(content[0], str) else ""
@@ -225,5 +234,5 @@ def _instance(written: str, otherwise: int) -> int:
     if not written:
         return otherwise
     if not written.isdigit() or int(written) > LAST_INSTANCE:
-        raise Refused(f'"{written}" is no instance number, 0 to {LAST_INSTANCE}')
+        raise Refused(f'"{written}" is not an instance number, 0 to {LAST_INSTANCE}')
     return int(written)

@@ -1,4 +1,4 @@
-"""Requests and answers of the services we use, as bytes (135-2020, clauses 13, 15, 16). Pure."""
+"""Encode requests and decode answers of the services in use (135-2020, 13, 15 and 16). Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONFIRMED_COV, SUBSCRIBE_COV, READ, READ_MULTIPLE, WRITE = 1, 5, 12, 14, 15
 I_AM, UNCONFIRMED_COV, WHO_IS = 0, 2, 8
 
 Content = tuple[Item, ...] | Refusal
-"""the values of a property, one of which a plain property has; or why there are none"""
+"""the values of a property (a simple property has one), or why there are none"""
 
 
 class Ref(NamedTuple):
@@ -42,11 +42,11 @@ class Ref(NamedTuple):
     object: ObjectId
     property: int
     element: int | None = None
-    """of an array, from 1; 0: how many there are"""
+    """index in an array, from 1; 0: the number of elements"""
 
 
 class IAm(NamedTuple):
-    """A device that says that it is there."""
+    """A device's announcement of itself."""
 
     instance: int
     max_apdu: int
@@ -55,7 +55,7 @@ class IAm(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """What a device says of itself because we subscribed."""
+    """A notification of a change of value, to which the gateway subscribed."""
 
     process: int
     device: int
@@ -70,22 +70,22 @@ def read(ref: Ref) -> bytes:
 
 
 def read_multiple(refs: Sequence[Ref]) -> bytes:
-    """A ReadPropertyMultiple request (15.7); neighbours on one object share its entry."""
-    made: list[bytes] = []
+    """A ReadPropertyMultiple request (15.7); successive properties of an object share an entry."""
+    parts: list[bytes] = []
     last = None
     for ref in refs:
         if ref.object != last:
-            made += [closing(1)] if last else []
-            made += [object_id(0, ref.object), opening(1)]
+            parts += [closing(1)] if last else []
+            parts += [object_id(0, ref.object), opening(1)]
             last = ref.object
-        made.append(context(0, ref.property))
+        parts.append(context(0, ref.property))
         if ref.element is not None:
-            made.append(context(1, ref.element))
-    return b"".join([*made, closing(1)])
+            parts.append(context(1, ref.element))
+    return b"".join([*parts, closing(1)])
 
 
 def write(ref: Ref, value: bytes, priority: int | None) -> bytes:
-    """A WriteProperty request (15.9); `value` is tagged already."""
+    """A WriteProperty request (15.9); `value` has its tag already."""
     index = b"" if ref.element is None else context(2, ref.element)
     return (
         object_id(0, ref.object)
@@ -99,9 +99,9 @@ def write(ref: Ref, value: bytes, priority: int | None) -> bytes:
 
 
 def subscribe(process: int, of: ObjectId, lifetime: int | None) -> bytes:
-    """A SubscribeCOV request with confirmed notifications (13.14); `lifetime` None: no more."""
-    asked = context(0, process) + object_id(1, of)
-    return asked if lifetime is None else asked + context(2, 1) + context(3, lifetime)
+    """A SubscribeCOV request for confirmed notifications (13.14); `lifetime` None: unsubscribe."""
+    request = context(0, process) + object_id(1, of)
+    return request if lifetime is None else request + context(2, 1) + context(3, lifetime)
 
 
 def who_is(first: int, last: int) -> bytes:
@@ -109,43 +109,43 @@ def who_is(first: int, last: int) -> bytes:
     return context(0, first) + context(1, last)
 
 
-def read_answer(data: bytes, asked: Ref) -> Content:
-    """What a ReadProperty answer says. Raises GarbledError, also where it answers another."""
-    found = tags(data)
-    at = _Place(found)
+def read_answer(data: bytes, requested: Ref) -> Content:
+    """The content of a ReadProperty answer. Raises GarbledError, also for another property."""
+    parsed = tags(data)
+    at = _TagReader(parsed)
     ref, content = _property(at, object_of(at.next()), 1, 2, 3)
-    if ref != asked:
+    if ref != requested:
         raise GarbledError("answer to another request")
     return content
 
 
 def read_multiple_answer(data: bytes) -> dict[Ref, Content]:
-    """What a ReadPropertyMultiple answer says, by what it speaks of. Raises GarbledError."""
-    at, found = _Place(tags(data)), {}
+    """The contents of a ReadPropertyMultiple answer, by property. Raises GarbledError."""
+    at, contents = _TagReader(tags(data)), {}
     while not at.ended:
         of = object_of(at.next())
         at.expect(OPEN, 1)
         while not at.closes(1):
             ref, content = _property(at, of, 2, 3, 4, error=5)
-            found[ref] = content
+            contents[ref] = content
         at.expect(CLOSE, 1)
-    return found
+    return contents
 
 
 def i_am(data: bytes) -> IAm:
-    """What an I-Am says. Raises GarbledError."""
-    found = tags(data)
-    if len(found) < len(IAm._fields):
+    """Decode an I-Am. Raises GarbledError."""
+    values = tags(data)
+    if len(values) < len(IAm._fields):
         raise GarbledError("an I-Am of fewer than four values")
-    device = object_of(found[0])
-    return IAm(device.instance, *(number_of(tag) for tag in found[1:4]))
+    device = object_of(values[0])
+    return IAm(device.instance, *(number_of(tag) for tag in values[1:4]))
 
 
 def notification(data: bytes) -> Notification:
-    """What a COV notification says (13.1). Raises GarbledError."""
-    at = _Place(tags(data))
+    """Decode a COV notification (13.1). Raises GarbledError."""
+    at = _TagReader(tags(data))
     process, device, of = number_of(at.next()), object_of(at.next()), object_of(at.next())
-    number_of(at.next())  # seconds that remain: we renew by our own clock
+    number_of(at.next())  # remaining seconds: renewals follow the gateway's own clock
     at.expect(OPEN, 4)
     values = {}
     while not at.closes(4):
@@ -157,34 +157,34 @@ def notification(data: bytes) -> Notification:
 
 
 def error(data: bytes) -> Refusal:
-    """Why a device refused: class and code as the Error PDU says (21, Error)."""
+    """The reason in an Error PDU, by its class and code (21, Error)."""
     try:
-        found = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
-        code = found[1]
+        numbers = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
+        code = numbers[1]
     except (GarbledError, IndexError):
-        return Refusal("refused, in words that make no sense")
-    return Refusal(ERRORS.get(code, f"error {code} of class {found[0]}"), code)
+        return Refusal("refused, with an unreadable reason")
+    return Refusal(ERRORS.get(code, f"error {code} of class {numbers[0]}"), code)
 
 
-class _Place:
-    """A place in a list of tags; moving on from its end raises GarbledError."""
+class _TagReader:
+    """Reads a list of tags in order. Reading beyond its end raises GarbledError."""
 
-    def __init__(self, found: Sequence[Tag]) -> None:
-        self.found, self.index = found, 0
+    def __init__(self, tag_list: Sequence[Tag]) -> None:
+        self.tags, self.index = tag_list, 0
 
     @property
     def ended(self) -> bool:
-        return self.index >= len(self.found)
+        return self.index >= len(self.tags)
 
     def next(self) -> Tag:
         if self.ended:
             raise GarbledError("an answer is cut short")
         self.index += 1
-        return self.found[self.index - 1]
+        return self.tags[self.index - 1]
 
     def at(self, number: int) -> bool:
         """Whether a context value of this number comes next."""
-        tag = None if self.ended else self.found[self.index]
+        tag = None if self.ended else self.tags[self.index]
         return (
             tag is not None
             and tag.context
@@ -212,17 +212,17 @@ class _Place:
         while depth:
             kind = self.next().kind
             depth += 1 if kind == OPEN else -1 if kind == CLOSE else 0
-        return self.found[start : self.index - 1]
+        return self.tags[start : self.index - 1]
 
     def _is(self, kind: int, number: int) -> bool:
         if self.ended:
             return False
-        tag = self.found[self.index]
+        tag = self.tags[self.index]
         return tag.kind == kind and tag.number == number
 
 
 def _property(  # noqa: PLR0913 -- the numbers that three services give the same four things
-    at: _Place, of: ObjectId, name: int, index: int, value: int, *, error: int = -1
+    at: _TagReader, of: ObjectId, name: int, index: int, value: int, *, error: int = -1
 ) -> tuple[Ref, Content]:
     if not at.at(name):
         raise GarbledError("a property was expected")
@@ -230,44 +230,47 @@ def _property(  # noqa: PLR0913 -- the numbers that three services give the same
     ref = Ref(of, number, number_of(at.next()) if at.at(index) else None)
     if at.opens(error):
         return ref, _refused(at.inside(error))
-    found = at.inside(value)
-    if number == SCALE and of.type == ACCUMULATOR and len(found) == 1:
-        return ref, (scale(found[0]),)
-    return ref, items(found)
+    value_tags = at.inside(value)
+    # The scale of an accumulator is a choice, marked by context tags, which `items` cannot decode.
+    if number == SCALE and of.type == ACCUMULATOR and len(value_tags) == 1:
+        return ref, (scale(value_tags[0]),)
+    return ref, items(value_tags)
 
 
-def _refused(found: Sequence[Tag]) -> Refusal:
-    code = number_of(found[1]) if len(found) > 1 else 0
+def _refused(error_tags: Sequence[Tag]) -> Refusal:
+    code = number_of(error_tags[1]) if len(error_tags) > 1 else 0
     return Refusal(ERRORS.get(code, f"error {code}"), code)
 
 
 def aborted(code: int) -> Refusal:
-    """Why a device gave up."""
+    """The reason in an Abort PDU."""
     return Refusal(ABORTS[code] if code < len(ABORTS) else f"abort {code}")
 
 
 def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:
-    """Cut what is to be read into requests whose answers fit `room` bytes as far as can be told.
+    """Split properties into requests whose answers probably fit into `room` bytes.
 
-    What is asked of one object stays together.
+    The properties of one object stay together.
     """
     chunk: list[Ref] = []
     for _, group in groupby(refs, key=attrgetter("object")):
-        mine = list(group)
-        if chunk and size([*chunk, *mine]) > room:
+        group_refs = list(group)
+        if chunk and size([*chunk, *group_refs]) > room:
             yield tuple(chunk)
             chunk = []
-        chunk += mine
+        chunk += group_refs
     if chunk:
         yield tuple(chunk)
 
 
 def size(refs: Sequence[Ref]) -> int:
-    """Bytes that the answer is reckoned to have beside its header."""
+    """The estimated bytes of an answer without its header."""
     return len({ref.object for ref in refs}) * SIZE_OF_OBJECT + len(refs) * SIZE_OF_VALUE
 
 
 SIZE_OF_OBJECT, SIZE_OF_VALUE = 7, 9
-"""bytes of an object and of a real value in an answer; texts are longer, and found out by asking"""
+"""bytes of an object and of a real value in an answer. Texts are longer: if an answer does not fit,
+the device refuses, and the request is halved
+"""
 HEADER = 12
 """bytes of an answer before its values"""

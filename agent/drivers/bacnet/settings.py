@@ -18,7 +18,7 @@ from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
 INTERFACE = re.compile(r"[A-Za-z][\w.@-]{0,14}", re.ASCII)
 SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B
 OPERATOR = 8
-"""the priority at which a person at the plant acts (135-2020, table 19-1)"""
+"""the priority of a manual operator at the plant (135-2020, table 19-1)"""
 MINIMUM_ON_OFF = 6
 LAST_PORT = 65_535
 
@@ -27,13 +27,13 @@ def _own(written: str) -> str:
     if INTERFACE.fullmatch(written):
         return written
     try:
-        found = ipaddress.IPv4Interface(written)
+        interface = ipaddress.IPv4Interface(written)
     except ValueError:
-        found = None
-    if found is None or "/" not in written:
+        interface = None
+    if interface is None or "/" not in written:
         raise ValueError(
             _(
-                '"{written}" is neither an address with its network, such as'
+                '"{written}" is neither an address with its prefix length, such as'
                 " 192.168.10.5/24, nor the name of an interface, such as eth0",
                 written=written,
             )
@@ -50,7 +50,7 @@ def _station(written: str) -> str:
     except ValueError:
         raise ValueError(
             _(
-                '"{written}" is no address such as 192.168.20.1 or 192.168.20.1:47809',
+                '"{written}" is not an address such as 192.168.20.1 or 192.168.20.1:47809',
                 written=written,
             )
         ) from None
@@ -61,7 +61,7 @@ Station = Annotated[str, AfterValidator(_station)]
 
 
 class Slots(BaseModel):
-    """Where our commands stand in a priority array; 1 is the strongest, 16 the weakest."""
+    """The gateway's priorities in a priority array; 1 is the strongest, 16 the weakest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,7 +74,7 @@ class Slots(BaseModel):
     reason: str = Field(
         default="",
         max_length=200,
-        description="Why we may overrule people at the plant, where a priority is 8 or stronger.",
+        description="Who has permitted overruling the plant's operators: needed for 1 to 8.",
         examples=["agreed with the boiler's operator on 12 May 2026"],
     )
 
@@ -83,15 +83,22 @@ class Slots(BaseModel):
         both = (self.demand_response, self.emergency)
         if MINIMUM_ON_OFF in both:
             raise ValueError(
-                _("priority 6 is the controller's own, for its minimum on and off times")
+                _(
+                    "priority 6 is reserved for the controller's minimum on and off times: take"
+                    " another"
+                )
             )
         if both[0] == both[1]:
-            raise ValueError(_("demand_response and emergency need a priority each"))
+            raise ValueError(
+                _("demand_response and emergency have the same priority: give each its own")
+            )
+        # From 8 on, a person's switch at the plant would have no effect, so somebody must answer
+        # for it.
         if min(both) <= OPERATOR and not self.reason.strip():
             raise ValueError(
                 _(
-                    "priority {min} overrules the people at the plant, who act at 8: take 9"
-                    " to 16, or write as `reason` by whose word",
+                    "priority {min} overrules the operators at the plant, who use priority 8:"
+                    " take 9 to 16, or write in `reason` who has permitted it",
                     min=min(both),
                 )
             )
@@ -109,10 +116,12 @@ class BacnetSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: Annotated[str, AfterValidator(_own)] = Field(
-        description="Our own address with its network, or the interface whose address we take.",
+        description="The gateway's address with its prefix length, or the interface that has it.",
         examples=["192.168.10.5/24", "eth0"],
     )
-    port: int = Field(default=47808, ge=1, le=65535, description="Our UDP port.", examples=[47808])
+    port: int = Field(
+        default=47808, ge=1, le=65535, description="The gateway's UDP port.", examples=[47808]
+    )
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
         default=3.0,
         description="How long to wait for one answer; a request is sent three times within it.",
@@ -120,7 +129,7 @@ class BacnetSettings(BaseModel):
     )
     bbmd: Station | None = Field(
         default=None,
-        description="Register with this BBMD as a foreign device, where no broadcast reaches us.",
+        description="BBMD at which to register as a foreign device, where no broadcast arrives.",
         examples=["192.168.20.1"],
     )
     ttl: Annotated[Duration, Field(ge=10, le=65_535)] = Field(
@@ -130,37 +139,39 @@ class BacnetSettings(BaseModel):
     )
     ask: tuple[Station, ...] = Field(
         default=(),
-        description="Stations that are asked who they are beside the broadcast.",
+        description="Stations that are asked directly by Who-Is, beside the broadcast.",
         examples=[["192.168.30.7"]],
     )
     cov: Annotated[Duration, Field(ge=0, le=86_400)] = Field(
         default=300.0,
-        description="Lifetime of a subscription to changes of value; 0s: read only. Points read"
-        " every 30s or more often are subscribed.",
+        description="Lifetime of a subscription to changes of value (COV), for points that are read"
+        " every 30s or more often; 0s: no subscriptions.",
         examples=["5min"],
     )
     slots: Slots = Field(
-        default_factory=Slots, description="Our priorities at controllers.", examples=[{}]
+        default_factory=Slots,
+        description="The gateway's priorities in the priority arrays of controllers.",
+        examples=[{}],
     )
 
     @property
     def host(self) -> str:
-        """Our own address: who is bound to loopback reaches nothing beyond it."""
+        """The gateway's own IP address or interface, without the prefix length."""
         return self.address.partition("/")[0]
 
 
 def station(address: str, port: int) -> str:
-    """Our own station, `IP/BITS:PORT`. Raises LinkLost where the interface has no address."""
+    """The gateway's station, `IP/BITS:PORT`. Raises LinkLost if the interface has no address."""
     if INTERFACE.fullmatch(address):
         ip, mask = _of_interface(address, SIOCGIFADDR), _of_interface(address, SIOCGIFNETMASK)
         address = str(ipaddress.IPv4Interface(f"{ip}/{mask}"))
     return f"{address}:{port}"
 
 
-def _of_interface(name: str, what: int) -> str:
+def _of_interface(name: str, ioctl_request: int) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        asked = struct.pack("256s", name.encode())
+        request = struct.pack("256s", name.encode())
         try:
-            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), what, asked)[20:24])
+            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), ioctl_request, request)[20:24])
         except OSError as error:
             raise LinkLost(f"interface {name}: {error.strerror}") from error

@@ -1,7 +1,7 @@
-"""The bytes of BACnet values: tags and what stands in them (ANSI/ASHRAE 135-2020, clause 20.2).
+"""Encode and decode BACnet values: tags and their contents (ANSI/ASHRAE 135-2020, clause 20.2).
 
-Pure. One value that makes no sense is a Refusal in its place; only bytes that cannot be taken apart
-at all raise GarbledError. Numbers keep the device's own figures.
+Pure. A value that cannot be decoded becomes a Refusal in its place. Only bytes that cannot be split
+into tags raise GarbledError. Numbers keep the device's own digits.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ NULL, BOOLEAN, UNSIGNED, SIGNED, REAL, DOUBLE, OCTETS, TEXT, BITS, ENUM, DATE, T
 )
 VALUE, OPEN, CLOSE = range(3)
 EXTENDED, LONG, OPENING, TWO_BYTES = 15, 5, 6, 254
-"""what a tag's first byte says beside numbers and lengths (20.2.1)"""
+"""special numbers and lengths in a tag's first byte (20.2.1)"""
 UNUSED_BITS, ANY, OBJECT_SIZE = 7, 255, 4
 CHARSETS = {0: "utf-8", 3: "utf-32-be", 4: "utf-16-be", 5: "iso-8859-1"}
-"""20.2.9; 1 is a code page of its own, 2 (JIS X 0208) is met in Japan only"""
+"""character sets (20.2.9); 1 is followed by a code page, 2 (JIS X 0208) is used in Japan only"""
 FLOAT_SCALE, INTEGER_SCALE = 0, 1
 GREATEST_POWER = 12
-"""of ten, in an accumulator's scale: beyond, it is garbled and no meter's"""
+"""greatest power of ten in an accumulator's scale; a greater one is an error"""
 LONGEST_NUMBER = 8
-"""bytes of an integer; the standard names no limit, devices have four"""
+"""bytes of an integer; the standard has no limit, devices use four"""
 
 
 class GarbledError(ValueError):
-    """These bytes are no BACnet."""
+    """The bytes are not valid BACnet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no value, in words for people, and the code of the device's error."""
+    """Why there is no value: a reason for people, and the code of the device's error."""
 
-    words: str
+    reason: str
     code: int | None = None
 
 
@@ -65,12 +65,12 @@ class Tag(NamedTuple):
     """VALUE, OPEN or CLOSE"""
     data: bytes
     length: int
-    """of the contents; of an application boolean, its value"""
+    """length of the contents; for an application boolean, its value"""
 
 
 def tags(data: bytes) -> list[Tag]:
-    """Take bytes apart into tags. Raises GarbledError where one is cut short."""
-    found, at, end = [], 0, len(data)
+    """Split bytes into tags. Raises GarbledError if one is incomplete."""
+    parsed, at, end = [], 0, len(data)
     try:
         while at < end:
             first = data[at]
@@ -79,18 +79,18 @@ def tags(data: bytes) -> list[Tag]:
             if number == EXTENDED:
                 number, at = data[at], at + 1
             if context and length > LONG:
-                found.append(Tag(number, context, OPEN if length == OPENING else CLOSE, b"", 0))
+                parsed.append(Tag(number, context, OPEN if length == OPENING else CLOSE, b"", 0))
                 continue
             if length == LONG:
                 length, at = _long(data, at)
             size = 0 if number == BOOLEAN and not context else length
             if at + size > end:
                 raise GarbledError("a value is cut short")
-            found.append(Tag(number, context, VALUE, data[at : at + size], length))
+            parsed.append(Tag(number, context, VALUE, data[at : at + size], length))
             at += size
     except IndexError:
         raise GarbledError("a tag is cut short") from None
-    return found
+    return parsed
 
 
 def _long(data: bytes, at: int) -> tuple[int, int]:
@@ -104,10 +104,10 @@ def _long(data: bytes, at: int) -> tuple[int, int]:
 
 
 def item(tag: Tag) -> Item:
-    """What stands in one application tag; a Refusal where it makes no sense."""
+    """The value in an application tag; a Refusal if it cannot be decoded."""
     reader = READERS.get(tag.number)
     if tag.context or tag.kind != VALUE or reader is None:
-        return Refusal("a value of a kind that is not read")
+        return Refusal("a value of a type that gardien does not read")
     try:
         return reader(tag)
     except (ValueError, struct.error) as error:
@@ -147,8 +147,8 @@ def _double(tag: Tag) -> Item:
 
 
 def scale(tag: Tag) -> Item:
-    """What a value is multiplied by, of an accumulator's `scale`: a choice of a float, context 0,
-    and a power of ten, context 1 (21, BACnetScale).
+    """The factor in an accumulator's `scale`: a float (context 0) or a power of ten (context 1)
+    (21, BACnetScale).
     """
     try:
         if tag.context and tag.kind == VALUE and tag.number == FLOAT_SCALE:
@@ -160,7 +160,7 @@ def scale(tag: Tag) -> Item:
             return Refusal(f"a scale of ten to the power of {power}")
     except (ValueError, struct.error) as error:
         return Refusal(f"not readable ({error})")
-    return Refusal("a scale of a kind that is not read")
+    return Refusal("a scale of a type that gardien does not read")
 
 
 def _octets(tag: Tag) -> str:
@@ -180,7 +180,7 @@ def _text(tag: Tag) -> str:
     except LookupError:
         raise ValueError(f"text in character set {charset}") from None
     except UnicodeDecodeError:
-        if charset == 0:  # sold as UTF-8, meant as what Windows writes: frequent in old devices
+        if charset == 0:  # many old devices announce UTF-8 and send Windows code page 1252
             return raw.decode("cp1252", errors="replace").rstrip("\0")
         raise
 
@@ -207,8 +207,8 @@ def _part(number: int, width: int = 2, base: int = 0) -> str:
 
 
 def _object(tag: Tag) -> ObjectId:
-    (word,) = struct.unpack(">I", tag.data)
-    return ObjectId(word >> 22, word & 0x3FFFFF)
+    (packed,) = struct.unpack(">I", tag.data)
+    return ObjectId(packed >> 22, packed & 0x3FFFFF)
 
 
 READERS = {
@@ -228,38 +228,38 @@ READERS = {
 }
 
 
-def items(found: Sequence[Tag]) -> tuple[Item, ...]:
-    """Each value of a list of tags; a constructed one counts as one that is not read."""
+def items(sequence: Sequence[Tag]) -> tuple[Item, ...]:
+    """The values in a list of tags; a constructed value becomes one Refusal."""
     made: list[Item] = []
     depth = 0
-    for tag in found:
+    for tag in sequence:
         if tag.kind == OPEN:
             depth += 1
         elif tag.kind == CLOSE:
             depth -= 1
             if depth == 0:
-                made.append(Refusal("a constructed value, which is not read"))
+                made.append(Refusal("a constructed value, which gardien does not read"))
         elif depth == 0:
             made.append(item(tag))
     return tuple(made)
 
 
 def number_of(tag: Tag) -> int:
-    """The whole number in a tag whose meaning is known from its place. Raises GarbledError."""
+    """The whole number in a tag whose type follows from its position. Raises GarbledError."""
     if tag.kind != VALUE or not 1 <= len(tag.data) <= LONGEST_NUMBER:
         raise GarbledError("a number was expected")
     return int.from_bytes(tag.data, "big")
 
 
 def object_of(tag: Tag) -> ObjectId:
-    """The object identifier in a tag whose meaning is known from its place. Raises GarbledError."""
+    """The object identifier in a tag whose type follows from its position. Raises GarbledError."""
     if tag.kind != VALUE or len(tag.data) != OBJECT_SIZE:
         raise GarbledError("an object identifier was expected")
     return _object(tag)
 
 
 def write(number: int, data: bytes, *, context: bool = False) -> bytes:
-    """One tag with its contents, of at most 253 bytes; tag numbers up to 14."""
+    """A tag with at most 253 bytes of contents; tag numbers up to 14."""
     length = len(data)
     first = number << 4 | (8 if context else 0)
     if length < LONG:
@@ -283,10 +283,10 @@ def opening(number: int) -> bytes:
 
 
 def closing(number: int) -> bytes:
-    """The tag that closes it."""
+    """The tag that closes a constructed value."""
     return bytes([number << 4 | 0x0F])
 
 
 def unsigned(value: int) -> bytes:
-    """A whole number in as few bytes as it needs, at least one."""
+    """A whole number in as few bytes as possible, at least one."""
     return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big")

@@ -1,13 +1,14 @@
-"""One BACnet/IP port of our own, over bacpypes3, with the ways in which that can mislead us closed.
+"""One BACnet/IP port over bacpypes3, with workarounds for its weaknesses.
 
-We are a client and no device: nobody finds, reads or writes anything here. What comes in is answers
-to what we asked, I-Am, and notifications that we subscribed to; any other request is rejected.
+The gateway is a client, not a device: others cannot find, read or write anything here. It accepts
+answers to its requests, I-Am, and notifications of its subscriptions, and rejects other requests.
 
-- bacpypes3 shares its port (SO_REUSEPORT): two programs on one port steal each other's answers, and
-  an address that is not there is tried for ever. So the port is bound alone, once, beforehand.
-- Its errors derive from BaseException and its decoders fail on a whole answer where one value makes
-  no sense: answers are handed up as bytes and read by `services`.
-- It keeps no time limit of its own that we could rely on: ours stands around each request.
+- bacpypes3 shares its port (SO_REUSEPORT). Two programs on one port would take each other's
+  answers, and it tries an address that does not exist without end. So the port is first bound
+  exclusively, once.
+- Its errors derive from BaseException, and its decoders reject a whole answer for one invalid
+  value. So answers are passed on as bytes, and `services` decodes them.
+- It has no reliable time limit. So each request has a timeout here.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
 from bacpypes3.settings import settings as bacpypes_settings
 
 from agent.drivers.bacnet import services
-from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, word
+from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, reason_text
 from agent.drivers.bacnet.tags import GarbledError, Refusal
 from agent.errors import LinkLost
 
@@ -51,15 +52,16 @@ if TYPE_CHECKING:
     Announced = Callable[[Address, IAm], None]
     Notified = Callable[[Address, Notification], bool]
 
-# It logs what strangers send, at any rate they like; what matters reaches people through samples.
+# bacpypes3 logs every invalid packet, so any device on the network could fill the log. Faults that
+# matter are in the samples.
 logging.getLogger("bacpypes3").setLevel(logging.CRITICAL + 1)
-# a device behind a router is asked through the router that it was heard from
+# Send requests to a device behind a router through the router from which it was heard.
 bacpypes_settings.route_aware = True
 
 MAX_APDU = 1476
 """bytes of an answer that fits an Ethernet frame (clause 20.1.2.5)"""
 TRIES = 3
-"""how often a request is sent within its timeout: packets get lost"""
+"""how often a request is sent within its timeout, since UDP packets get lost"""
 OPENING_S = 2.0
 Station = tuple[int, int | None, bytes | None]
 CONFIRMED, UNCONFIRMED = 0, 1
@@ -68,28 +70,28 @@ SEGMENTED = 0x08
 
 
 class NotAnsweredError(Exception):
-    """The device did not answer in time, or cannot be reached; the message says which."""
+    """The device did not answer in time, or cannot be reached; the message tells which."""
 
 
 class DeniedError(Exception):
     """The device refused a request."""
 
     def __init__(self, refusal: Refusal, *, whole: bool) -> None:
-        super().__init__(refusal.words)
+        super().__init__(refusal.reason)
         self.refusal = refusal
         self.whole = whole
-        """the request as such was not liked (reject, abort), not what it named (error)"""
+        """the request as a whole was refused (reject, abort), not one property in it (error)"""
 
 
 class _Nobody:
-    """What bacpypes3 knows of its peers: nothing. We reckon with sizes ourselves (directory.py)."""
+    """Tells bacpypes3 nothing about devices: `directory` keeps track of their limits."""
 
     async def get_device_info(self, _address: Any) -> None:
         """No device is known."""
 
 
 class _Access(ApplicationServiceAccessPoint):  # type: ignore[misc] # bacpypes3 has no types
-    """bacpypes3's state machines for confirmed requests; what comes up stays bytes."""
+    """bacpypes3's state machines for confirmed requests; contents are passed on as bytes."""
 
     def __init__(self, device: Any, wire: BacnetPort) -> None:
         super().__init__(device, _Nobody())
@@ -109,7 +111,7 @@ class _Access(ApplicationServiceAccessPoint):  # type: ignore[misc] # bacpypes3 
 
 
 class BacnetPort:
-    """An open port. Several requests at once, also to one device."""
+    """An open port. Several requests may run at once, also to one device."""
 
     def __init__(self, address: IPv4Address, timeout: float) -> None:
         self.address = address
@@ -117,7 +119,7 @@ class BacnetPort:
         self.announced: Announced = lambda _address, _iam: None
         self.notified: Notified = lambda _address, _notification: False
         self.strays = 0
-        """packets that made no sense or were none of our business"""
+        """packets that were not valid, or not for the gateway"""
         device = SimpleNamespace(
             numberOfApduRetries=TRIES - 1,
             apduTimeout=int(timeout * 1000 / TRIES),
@@ -136,7 +138,7 @@ class BacnetPort:
         self.link: Any = None
 
     async def open(self, bbmd: str | None, ttl: int) -> None:
-        """Bind, or raise LinkLost with the reason."""
+        """Bind the port. Raises LinkLost with the reason if that fails."""
         alone(self.address)
         self.link = (
             NormalLinkLayer(self.address) if bbmd is None else ForeignLinkLayer(self.address)
@@ -148,24 +150,26 @@ class BacnetPort:
             self.link.register(IPv4Address(bbmd), ttl)
 
     async def _unbound(self) -> set[asyncio.Task[Any]]:
-        """Those of its sockets that cannot be bound in time; cancelled before that, they complain
-        aloud.
+        """The tasks of bacpypes3 that could not bind their sockets in time.
+
+        They must not be cancelled earlier, since bacpypes3 then reports errors on stderr.
         """
-        tasks = self.link.server._transport_tasks  # noqa: SLF001 -- it has no word for being open
+        tasks = self.link.server._transport_tasks  # noqa: SLF001 -- there is no public member
         return (await asyncio.wait(tasks, timeout=OPENING_S))[1] if tasks else set()
 
     @property
     def registration(self) -> str:
-        """How the registration with the BBMD stands, in words; empty where there is none."""
+        """The state of the registration with the BBMD, for people; empty: none is configured."""
         if not isinstance(self.link, ForeignLinkLayer):
             return ""
         status = self.link.bbmdRegistrationStatus
-        words = {0: "registered", -1: "no answer yet", -2: "not registered"}
-        return words.get(status, f"refused (code {status})")
+        texts = {0: "registered", -1: "no answer yet", -2: "not registered"}
+        return texts.get(status, f"refused (code {status})")
 
     async def ask(self, to: Address, service: int, data: bytes) -> bytes:
-        """Send one request and give what its answer carries. Raises NotAnswered, Denied, and
-        LinkLost where our own address is gone.
+        """Send a confirmed request; returns the contents of its answer.
+
+        Raises NotAnsweredError, DeniedError, and LinkLost if the gateway's own address is gone.
         """
         key = (station(to), self._free_number(station(to)))
         request = ConfirmedRequestPDU(service, key[1])
@@ -173,6 +177,7 @@ class BacnetPort:
         request.pduDestination = to
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
         try:
+            # bacpypes3 gives up after `timeout`. This limit acts only if it does not.
             async with asyncio.timeout(self.timeout * 1.1):
                 await self._access.sap_indication(request)
                 return _contents(await answer, service)
@@ -180,22 +185,24 @@ class BacnetPort:
             self.there()
             raise NotAnsweredError(f"no answer in {self.timeout:g} s") from None
         except ExecutionError:
-            raise NotAnsweredError("no way to its network is known") from None
+            raise NotAnsweredError("no route to its network is known") from None
         finally:
             del self._waiting[key]
             self._forget(key)
 
     async def say(self, to: Address | None, service: int, data: bytes) -> None:
-        """Send something that is not answered; None: to everybody, if we can reach them."""
+        """Send an unconfirmed request; `to` None: a broadcast, if the BBMD has accepted us."""
         if to is None and self.registration not in {"", "registered"}:
-            return  # bacpypes3 would wait for the BBMD, for longer than our timeout
+            return  # bacpypes3 would wait for the BBMD longer than the timeout
         request = UnconfirmedRequestPDU(service)
         request.put_data(data)
         request.pduDestination = to or GlobalBroadcast()
         await self._access.request(request)
 
     def _free_number(self, to: Station) -> int:
-        """The request's number, not given again before 256 others: late answers find nobody."""
+        """The next invoke id for a station. It is not used again before 256 others, so that a late
+        answer matches no request.
+        """
         number = self._next.get(to, 0)
         for _ in range(256):
             if (to, number) not in self._waiting:
@@ -205,22 +212,24 @@ class BacnetPort:
         return number
 
     def _forget(self, key: tuple[Station, int]) -> None:
-        """End bacpypes3's own part of a request that we no longer wait for."""
+        """End bacpypes3's own transaction of a request that is over."""
         for transaction in list(self._access.clientTransactions):
             if (station(transaction.pdu_address), transaction.invokeID) == key:
                 transaction.stop_timer()
                 self._access.clientTransactions.remove(transaction)
 
     def there(self) -> None:
-        """Raise LinkLost where our own address has gone from this machine."""
+        """Raise LinkLost if the gateway's own address is no longer on this machine."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind((self.address.addrTuple[0], 0))
             except OSError as error:
-                raise LinkLost(f"{self.address} is no longer here: {error.strerror}") from error
+                raise LinkLost(
+                    f"{self.address} is no longer an address of this machine: {error.strerror}"
+                ) from error
 
     def answered(self, apdu: Any) -> None:
-        """Take an answer to a request of ours."""
+        """Take an answer to a confirmed request."""
         waiting = self._waiting.get((station(apdu.pduSource), apdu.apduInvokeID))
         if waiting is None or waiting.done():
             self.strays += 1
@@ -228,7 +237,7 @@ class BacnetPort:
             waiting.set_result(apdu)
 
     def heard(self, source: Address, data: bytes) -> None:
-        """Take what is said without being asked for an answer."""
+        """Take an unconfirmed request: an I-Am or a notification."""
         try:
             if data[1] == services.I_AM:
                 self.announced(source, services.i_am(data[2:]))
@@ -238,7 +247,7 @@ class BacnetPort:
             self.strays += 1
 
     async def requested(self, source: Address, data: bytes) -> None:
-        """Acknowledge a notification that we subscribed to; reject any other request."""
+        """Acknowledge a notification of a subscription; reject any other confirmed request."""
         header = 4
         if len(data) < header or data[0] & SEGMENTED:
             self.strays += 1
@@ -257,7 +266,7 @@ class BacnetPort:
         await self._access.request(answer)
 
     async def close(self) -> None:
-        """Let go of the port."""
+        """Close the port."""
         for transaction in self._access.clientTransactions:
             transaction.stop_timer()
         if isinstance(self.link, ForeignLinkLayer):
@@ -265,13 +274,13 @@ class BacnetPort:
             await asyncio.sleep(0)
         if self.link is not None:
             for task in await self._unbound():
-                task.cancel()  # else it tries for ever
+                task.cancel()  # otherwise it tries to bind without end
             self.link.close()
             await asyncio.sleep(0)  # the transports close in the next turn of the loop
 
 
 def station(address: Address) -> Station:
-    """Who an address is of, by whatever router it was heard from or is to be asked through."""
+    """The identity of an address, whatever router leads to it."""
     return address.addrType, address.addrNet, address.addrAddr
 
 
@@ -282,7 +291,7 @@ def _contents(apdu: Any, service: int) -> bytes:
         raise DeniedError(services.aborted(int(apdu.apduAbortRejectReason)), whole=True)
     if isinstance(apdu, RejectPDU):
         reason = int(apdu.apduAbortRejectReason)
-        raise DeniedError(Refusal(word(REJECTS, reason), REJECTED - reason), whole=True)
+        raise DeniedError(Refusal(reason_text(REJECTS, reason), REJECTED - reason), whole=True)
     if isinstance(apdu, ErrorPDU):
         raise DeniedError(services.error(bytes(apdu.pduData)), whole=False)
     if apdu.apduService != service:
@@ -291,11 +300,11 @@ def _contents(apdu: Any, service: int) -> bytes:
 
 
 NO_RESPONSE = 65
-"""bacpypes3's own reason for giving up"""
+"""abort reason by which bacpypes3 itself reports that no answer came"""
 
 
 def alone(address: IPv4Address) -> None:
-    """Raise LinkLost unless we can have this address and port for ourselves."""
+    """Raise LinkLost if another program has this address and port, or it does not exist here."""
     host, port = address.addrTuple
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -306,7 +315,7 @@ def alone(address: IPv4Address) -> None:
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program has it; is a second gardien or a BACnet tool running?"
+        return "another program has it: is a second gardien or a BACnet tool running?"
     if error.errno == errno.EADDRNOTAVAIL:
         return "not an address of this machine"
     return error.strerror or str(error)
@@ -319,7 +328,7 @@ async def opened(
     bbmd: str | None = None,
     ttl: int = 600,
 ) -> AsyncIterator[BacnetPort]:
-    """Open the port `IP/BITS:PORT`, close it on leaving. Raises LinkLost if it cannot be had."""
+    """Open the port `IP/BITS:PORT`; close it on leaving. Raises LinkLost if that fails."""
     wire = BacnetPort(IPv4Address(address), timeout)
     try:
         await wire.open(bbmd, ttl)

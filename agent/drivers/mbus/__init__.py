@@ -1,1 +1,1 @@
-"""Wired M-Bus: `decode` reads what meters answer (EN 13757-2 frames, EN 13757-3 telegrams)."""
+"""Wired M-Bus. `decode` decodes the answers of meters (EN 13757-2 frames, EN 13757-3 telegrams)."""

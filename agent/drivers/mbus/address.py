@@ -1,4 +1,4 @@
-"""How a device is named on the line: by its primary address, or by the number on its plate."""
+"""Addresses of meters on the line: the primary address, or the number on the type plate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import Telegram
 
 LAST_PRIMARY = 250
-"""251 to 255 are reserved, select, ask whoever is there, or speak to all (EN 13757-2, 5.7.5)"""
+"""251 to 255 are reserved or have special meanings, such as broadcast (EN 13757-2, 5.7.5)"""
 BAUD_RATES = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400)
 WILD = "F"
 """the digit that stands for any digit in a selection"""
@@ -41,13 +41,13 @@ class MeterAddress(NamedTuple):
     fabrication: str = ""
     """a second number of eight digits, for meters that share all the rest (enhanced selection)"""
     input: int | None = None
-    """of a collector of pulses: the subunit that counts for this meter"""
+    """of a pulse collector: the subunit that counts the pulses of this meter"""
     baudrate: int | None = None
-    """None: the line's"""
+    """None: the baud rate of the line"""
 
     @property
     def station(self) -> str:
-        """What is addressed on the wire, for people and as a key."""
+        """The meter on the wire, for people and as a key; one for all inputs of a collector."""
         if self.primary is not None:
             return str(self.primary)
         kind = "" if self.manufacturer is None else f"-{self.manufacturer}"
@@ -56,22 +56,23 @@ class MeterAddress(NamedTuple):
         return self.id + kind + (f"+{self.fabrication}" if self.fabrication else "")
 
     def fits(self, telegram: Telegram) -> bool:
-        """Whether a telegram is this meter's, by all that the address says of it.
+        """Whether a telegram is from this meter, by all parts of the address.
 
-        By primary address the address field decides; which meter that is is the serial's business.
+        With a primary address, only the address field counts. Whether it is the recorded meter is
+        checked by its serial number.
         """
         if self.primary is not None:
             return telegram.address == self.primary
         wanted = (self.manufacturer, self.version, self.medium)
-        said = (telegram.manufacturer, telegram.version, telegram.medium)
-        same = all(w is None or w == s for w, s in zip(wanted, said, strict=True))
+        actual = (telegram.manufacturer, telegram.version, telegram.medium)
+        same = all(w is None or w == s for w, s in zip(wanted, actual, strict=True))
         return telegram.id == self.id and same
 
 
 def parse(text: str) -> MeterAddress:
-    """Read an address as configured. Raises ValueError in words for the person who wrote it."""
-    if found := PRIMARY.fullmatch(text):
-        number = int(found[1])
+    """Parse a configured address. Raises ValueError with a message for its author."""
+    if match := PRIMARY.fullmatch(text):
+        number = int(match[1])
         if number > LAST_PRIMARY:
             raise ValueError(
                 _(
@@ -80,10 +81,11 @@ def parse(text: str) -> MeterAddress:
                     last_primary=LAST_PRIMARY,
                 )
             )
-        return MeterAddress(number, input=_number(found[2]), baudrate=_baudrate(text, found[3]))
-    if not (found := SECONDARY.fullmatch(text)):
-        raise ValueError(_('"{text}" is no M-Bus address: write {hint}', text=text, hint=HINT))
-    digits = found[1].upper()
+        return MeterAddress(number, input=_number(match[2]), baudrate=_baudrate(text, match[3]))
+    if not (match := SECONDARY.fullmatch(text)):
+        raise ValueError(_('"{text}" is not an M-Bus address: write {hint}', text=text, hint=HINT))
+    digits = match[1].upper()
+    # A wildcard would select several meters, whose answers overlap.
     if WILD in digits:
         raise ValueError(
             _('"{text}": F stands for any digit: write the meter\'s own number', text=text)
@@ -91,12 +93,12 @@ def parse(text: str) -> MeterAddress:
     return MeterAddress(
         None,
         digits,
-        found[2],
-        int(found[3], 16) if found[3] else None,
-        int(found[4], 16) if found[4] else None,
-        found[5] or "",
-        _number(found[6]),
-        _baudrate(text, found[7]),
+        match[2],
+        int(match[3], 16) if match[3] else None,
+        int(match[4], 16) if match[4] else None,
+        match[5] or "",
+        _number(match[6]),
+        _baudrate(text, match[7]),
     )
 
 
@@ -109,7 +111,7 @@ def _baudrate(text: str, digits: str | None) -> int | None:
     if rate is not None and rate not in BAUD_RATES:
         raise ValueError(
             _(
-                '"{text}": M-Bus speaks {rates} baud',
+                '"{text}": the baud rates of M-Bus are {rates}',
                 text=text,
                 rates=", ".join(map(str, BAUD_RATES)),
             )

@@ -1,4 +1,4 @@
-"""The M-Bus driver: a level converter on a serial port, or one on the network."""
+"""The M-Bus driver, for a level converter on a serial port or on the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus import registers, request
 from agent.drivers.mbus.line import MbusLine
-from agent.drivers.mbus.master import MbusMaster, who
+from agent.drivers.mbus.master import MbusMaster, name_of
 from agent.drivers.mbus.profile_test import rehearse
 from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 FULL, SURE_AFTER = 0.9, 3600.0
-"""share of the time from which a line is too full, and seconds before that is said"""
+"""share of the time above which a line is overloaded, and seconds of measurement before that is
+reported
+"""
 
 
 class Mbus:
@@ -45,13 +47,13 @@ class Mbus:
         self._since = monotonic()
         self._answer_ms: dict[str, float] = {}
         self._failed: dict[str, int] = {}
-        """by address: readings without an answer since it was opened"""
+        """by address: readings without an answer since the line was opened"""
         self._clocks: dict[str, tuple[str, float]] = {}
-        """by address: what time the meter said it was, and the wall time then"""
+        """by address: the time that the meter gave, and the wall time then"""
 
     @staticmethod
     def check(point: Point) -> None:
-        """Raise ValueError on an `address` that is no meter's or an `at` that is no register."""
+        """Raise ValueError if `address` is not a meter's or `at` is not a register."""
         addresses.parse(point.address)
         registers.parse(point.at)
 
@@ -62,44 +64,46 @@ class Mbus:
         address = addresses.parse(points[0].address)
         wanted = [registers.at(point.at, address.input) for point in points]
         began = monotonic()
-        readout = await self.master.readout(address, lambda said: _all_in(wanted, said))
+        readout = await self.master.readout(address, lambda telegrams: _all_in(wanted, telegrams))
         if readout.telegrams:
             self._answer_ms[points[0].address] = (monotonic() - began) * 1000
-            if said := registers.clock(readout.telegrams):
-                self._clocks[points[0].address] = said, readout.at
+            if meter_time := registers.clock(readout.telegrams):
+                self._clocks[points[0].address] = meter_time, readout.at
         else:
             self._failed[points[0].address] = self._failed.get(points[0].address, 0) + 1
         return [_sample(*pair, readout) for pair in zip(points, wanted, strict=True)]
 
     def health(self) -> Mapping[str, Any]:
-        """How the line is used since it was opened; see `agent.drivers.base.Watched`."""
+        """How the line was used since it was opened; see `agent.drivers.base.ObservableBus`."""
         share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))
-        told: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
-        told["answer_ms"], told["failed"] = dict(self._answer_ms), dict(self._failed)
-        told["clocks"] = dict(self._clocks)
-        told["words"] = f"busy {share:.0%} of the time, head-room {1 - share:.0%}"
+        figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
+        figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
+        figures["clocks"] = dict(self._clocks)
+        figures["words"] = f"busy {share:.0%} of the time, {1 - share:.0%} free"
         if self._answer_ms:
-            slowest = max(self._answer_ms, key=lambda one: self._answer_ms[one])
-            told["words"] += f"; slowest: {slowest}, {self._answer_ms[slowest]:.0f} ms"
+            slowest = max(self._answer_ms, key=lambda address: self._answer_ms[address])
+            figures["words"] += f"; slowest: {slowest}, {self._answer_ms[slowest]:.0f} ms"
         if share > FULL and monotonic() - self._since > SURE_AFTER:
-            told["worry"] = f"busy {share:.0%} of the time: read something less often"
-        return told
+            figures["worry"] = (
+                f"the line is busy {share:.0%} of the time: read some meters less often"
+            )
+        return figures
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the line; see `agent.drivers.base.Discovers`."""
-        async for found in scan(self.line, wish, self.listen):
+        async for step in scan(self.line, wish, self.listen):
             self.line.turn = ""
             self.master.begin_anew()
-            yield found
+            yield step
 
     def turn(self) -> Turn:
-        """What was heard since, and whose it was; see `agent.drivers.base.Attributes`."""
+        """What was heard since the last call; see `agent.drivers.base.Attributes`."""
         return self.line.listener.take()
 
     @staticmethod
     def whose(address: str) -> str:
         """The meter that is asked; see `agent.drivers.base.Attributes`."""
-        return who(addresses.parse(address))
+        return name_of(addresses.parse(address))
 
     @staticmethod
     def station(address: str) -> str:
@@ -108,7 +112,7 @@ class Mbus:
 
     @staticmethod
     def number(address: str) -> str | None:
-        """The number in an address; see `agent.drivers.base.Seeks`. An input has none."""
+        """The number in an address; see `agent.drivers.base.Seeks`. None for an input."""
         wanted = addresses.parse(address)
         return wanted.id if wanted.primary is None and wanted.input is None else None
 
@@ -131,11 +135,13 @@ class Mbus:
         return StoredHistory(point, time(0), tuple(pairs))
 
     async def seek(self) -> AsyncIterator[Found | Progress]:
-        """Search all numbers without listening first: this line is ours, and is read meanwhile."""
-        async for found in scan(self.line, Wish(first=request.ANY_ID), 0.0):
+        """Search all numbers. It does not listen for another master first, since this line is being
+        read by this gateway.
+        """
+        async for step in scan(self.line, Wish(first=request.ANY_ID), 0.0):
             self.line.turn = ""
             self.master.begin_anew()
-            yield found
+            yield step
 
 
 class MbusSerial(Mbus):
@@ -164,8 +170,10 @@ class MbusTcp(Mbus):
             yield cls(wire, settings, settings.latency)
 
 
-def _all_in(wanted: Sequence[Register], said: Sequence[Telegram]) -> bool:
-    return all(one.quantity in registers.HEADER or one.of(said) for one in wanted)
+def _all_in(wanted: Sequence[Register], telegrams: Sequence[Telegram]) -> bool:
+    return all(
+        register.quantity in registers.HEADER or register.of(telegrams) for register in wanted
+    )
 
 
 def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:
@@ -174,7 +182,8 @@ def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:
     try:
         value = registers.value(wanted, readout.telegrams, point.unit)
     except registers.Unfit as unfit:
-        if readout.why and not wanted.of(readout.telegrams):  # it may stand in what did not come
+        # The register may be in a telegram that is missing: that is silence, not a wrong register.
+        if readout.why and not wanted.of(readout.telegrams):
             return Sample(point, readout.at, why=readout.why, detail=readout.detail)
         return Sample(point, readout.at, why=Why.BAD, detail=str(unfit))
     return Sample(point, readout.at, value)

@@ -1,4 +1,4 @@
-"""A payload cut into data blocks: where each DIB, VIB and its data begin and end, nothing more."""
+"""Split a payload into data blocks: DIB, VIB and data of each, without interpreting them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 FILLER = 0x2F
 LAST, MORE = 0x0F, 0x1F
-"""manufacturer data to the end of the telegram; MORE: the meter has another telegram"""
+"""DIF of manufacturer data, to the end of the telegram; MORE: another telegram follows"""
 SPECIAL = 0x0F
 EXTENDED = 0x80
 MOST_EXTENSIONS = 10
@@ -32,21 +32,21 @@ class DataBlock(NamedTuple):
     text: str = ""
     """the plain text of the VIB"""
     lvar: int = -1
-    """-1: the data field says how long the data is"""
+    """first byte of variable-length data; -1: the DIF gives the length"""
     error: str = ""
-    """why the payload cannot be cut from here on; `data` is all that is left"""
+    """why the payload cannot be split from here on; `data` is the rest"""
 
 
 class _CutShort(Exception):
-    """The block does not end inside the payload."""
+    """The block is not complete, or not valid."""
 
 
 def cut(payload: bytes, *, text_first: bool) -> Iterator[DataBlock]:
-    """The data blocks of a payload, in order, idle filler (2F) left out.
+    """The data blocks of a payload, in order, without idle filler (2F).
 
-    Where the rest makes no sense the last block says so in `error`; nothing is raised. In a
-    plain-text VIB the text stands before or behind the VIFEs: `text_first` says which is tried
-    first, the other order is taken where that one does not fit.
+    If the rest is not valid, the last block has an `error`; nothing is raised. In a plain-text VIB
+    the text is before or after the VIFEs. `text_first` gives the order that is tried first; the
+    other one is used if that does not fit.
     """
     at = 0
     while at < len(payload):
@@ -72,7 +72,7 @@ def _block(payload: bytes, at: int, text_first: bool) -> tuple[DataBlock, int]:
     end = _chain(payload, vif, "VIFE")
     codes = payload[vif:end]
     if codes[0] >= FURTHER and len(codes) < _least(codes):
-        raise _CutShort(f"VIF {codes.hex(' ').upper()} lacks the code it leads to")
+        raise _CutShort(f"VIF {codes.hex(' ').upper()} is not followed by its code")
     data, mark, stop = _data(payload, dif, end)
     return DataBlock(at, payload[at:vif], codes, data, codes, "", mark), stop
 
@@ -84,7 +84,7 @@ def _least(codes: bytes) -> int:
 
 
 def _chain(payload: bytes, at: int, name: str) -> int:
-    """Where the byte at `at` and its extensions end."""
+    """The end of the byte at `at` and its extension bytes."""
     stop = at
     try:
         while payload[stop] & EXTENDED:
@@ -97,7 +97,7 @@ def _chain(payload: bytes, at: int, name: str) -> int:
 
 
 def _data(payload: bytes, dif: int, at: int) -> tuple[bytes, int, int]:
-    """The data at `at`, its LVAR or -1, and where it ends."""
+    """The data at `at`, its LVAR or -1, and its end."""
     length, mark = CODINGS[dif & SPECIAL].length, -1
     if length < 0:
         if at >= len(payload):
@@ -114,7 +114,9 @@ def _data(payload: bytes, dif: int, at: int) -> tuple[bytes, int, int]:
 
 
 def _plain(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[DataBlock, int]:
-    """A block whose VIF is a text: both orders occur in the field, so try one, then the other."""
+    """A block with a plain-text VIF. Both orders occur in the field, so both are tried."""
+    # With the wrong order the lengths rarely fit the rest of the payload, so the other one is
+    # tried after an error.
     for first in (text_first, not text_first):
         try:
             return _plain_block(payload, at, vif, first)
@@ -137,7 +139,7 @@ def _plain_block(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[D
 
 
 def _text(payload: bytes, at: int) -> tuple[str, int]:
-    """The text at `at`, whose length is its first byte and whose last character comes first."""
+    """The text at `at`, and its end. Its first byte is its length; the last character is first."""
     if at >= len(payload):
         raise _CutShort("the telegram ends before the text of a VIF")
     end = at + 1 + payload[at]

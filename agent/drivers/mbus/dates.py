@@ -1,4 +1,4 @@
-"""Dates and times: types F, G, I and J of EN 13757-3 annex A, in ISO 8601, in the meter's time."""
+"""Dates and times, types F, G, I and J of EN 13757-3 annex A: to ISO 8601, in the meter's time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ PIVOT = 80
 """two-digit years 0 to 80 are 2000 to 2080 (EN 13757-3, annex A)"""
 CENTURY = 100
 TIME_OF_DAY = 3
-"""bytes of a type J, whose zero is midnight"""
+"""bytes of a type J; all zero is midnight, not an empty date"""
 
 
 def date_or_time(data: bytes) -> str:
-    """The moment in ISO 8601 without zone: meters tell their own time.
+    """The date or time in ISO 8601 without a zone, by the meter's own clock.
 
-    Two bytes are a date (type G), three a time of day (J), four minutes (F), six seconds (I).
-    Raises NoValue, saying why, for an empty, impossible or recurring date and any other length.
+    Two bytes are a date (type G), three a time of day (J), four a date with minutes (F), six a date
+    with seconds (I). Raises NoValue with a reason for an empty, impossible or recurring date, and
+    for any other length.
     """
     if len(data) != TIME_OF_DAY and not any(data):
         raise NoValue("empty date")
     reader = _READERS.get(len(data))
     if reader is None:
-        raise NoValue(f"no date has {len(data)} bytes")
+        raise NoValue(f"{len(data)} bytes are not a date")
     try:
         return reader(data)
     except NoValue:
@@ -36,15 +37,15 @@ def date_or_time(data: bytes) -> str:
 
 
 def _day(low: int, high: int, century: int | None = None) -> date:
-    """The date in two bytes; a date that recurs is no date.
+    """The date in two bytes. Raises NoValue for a date that recurs.
 
-    century: hundreds of years after 1900, where the type has them; type I counts from 2000.
+    century: hundreds of years after 1900, if the type has them; type I counts from 2000.
     """
     year, month, day = low >> 5 | (high & 0xF0) >> 1, high & 0x0F, low & 0x1F
     if year == EVERY_YEAR:
-        raise NoValue("every year: no date")
+        raise NoValue("the date recurs every year")
     if year > LAST_YEAR:
-        raise NoValue(f"year {year} is no year of a date")
+        raise NoValue(f"the year {year} is not valid in a date")
     if century:
         return date(1900 + CENTURY * century + year, month, day)
     return date((2000 if year <= PIVOT else 1900) + year, month, day)
@@ -75,7 +76,7 @@ def _j(data: bytes) -> str:
 def _time(hour: int, minute: int, second: int = 0) -> time:
     hour, minute, second = hour & 0x1F, minute & 0x3F, second & 0x3F
     if hour == EVERY_HOUR or EVERY_MINUTE in (minute, second):
-        raise NoValue("every hour, minute or second: no time")
+        raise NoValue("the time recurs every hour, minute or second")
     return time(hour, minute, second)
 
 

@@ -1,7 +1,7 @@
-"""One telegram of a wired meter, decoded: `decode(bytes)`. Pure, no dependency, no state.
+"""Decode one telegram of a wired meter: `decode(bytes)`. Pure, without dependencies and state.
 
-What a record is over time is its DIB and VIB, byte for byte; names and units are for people and
-for the mapping to channels. A bad value is no value with an error, never 0.
+A record is identified over time by the bytes of its DIB and VIB. Names and units are for people and
+for the mapping to channels. An invalid value is None with an error, never 0.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 __all__ = ["ApplicationError", "Function", "MbusError", "MeterValue", "Telegram", "decode"]
 
 TEXT_BEFORE_VIFES = frozenset({"ELV"})
-"""manufacturers whose plain-text VIFs have the text first, against the standard (Elvaco)"""
+"""manufacturers whose plain-text VIFs have the text first, unlike the standard (Elvaco)"""
 
 
 def decode(frame: bytes) -> Telegram:
     """Decode exactly one frame, from 68h to 16h.
 
-    Raises MbusError for anything that is not a sound readout (its subclass ApplicationError where
-    the meter itself reports an error), and nothing else whatever the bytes. A malformed tail does
-    not raise: a last record with an error stands for it. Encrypted payloads are not decoded: one
-    record says so. Sources: EN 13757-2, EN 13757-3, EN 13757-7.
+    Raises MbusError if it is not a valid readout (ApplicationError if the meter reports an error),
+    and nothing else, whatever the bytes. A malformed end does not raise: the last record has an
+    error instead. An encrypted payload is not decoded: one record stands for it. Sources:
+    EN 13757-2, EN 13757-3, EN 13757-7. Rule F13.
     """
     link = unwrap(bytes(frame))
     header, payload = read(link.ci, link.payload)
@@ -55,6 +55,8 @@ def decode(frame: bytes) -> Telegram:
     else:
         reverse, text_first = link.ci in MSB_FIRST, header.manufacturer in TEXT_BEFORE_VIFES
         records, more = _records(payload, text_first, reverse)
+        # In old meters this field is a signature that may look like a security mode. So the claim
+        # counts only if the payload cannot be decoded as it is.
         mode, count = claimed(header.configuration, len(payload))
         encrypted = f"mode {mode}, {count} bytes" if mode and not plain(records) else ""
         if encrypted:
@@ -74,37 +76,41 @@ def _records(
 
 
 def record(block: DataBlock, *, reverse: bool = False) -> MeterValue:
-    """The meaning of one block; `reverse`: its data has the most significant byte first."""
+    """Decode one block; `reverse`: its data has the most significant byte first."""
     _, dib, vib, sent, codes, text, mark, fault = block
     if fault:
         return _no_record(MALFORMED, fault, sent)
     if dib[0] in (LAST, MORE):
         return _manufacturers(block)
-    front, coding, said = _front(dib, codes, text)
+    front, coding, vib_meaning = _front(dib, codes, text)
     content: Decimal | str | None = None
-    error: str | None = said.error or None
+    error: str | None = vib_meaning.error or None
     if error is None:
         try:
-            content = value(coding, sent[::-1] if reverse else sent, said, mark)
+            content = value(coding, sent[::-1] if reverse else sent, vib_meaning, mark)
         except NoValue as why:
             error = str(why)
-    return MeterValue(*front, content, said.modifiers, error, dib, vib, sent)
+    return MeterValue(*front, content, vib_meaning.modifiers, error, dib, vib, sent)
 
 
 Front = tuple[Function, int, int, int, str, str, str]
-"""the first members of a Record: all that its DIB and VIB say by themselves"""
+"""the first members of a MeterValue: all that its DIB and VIB determine"""
 
 
 @lru_cache(maxsize=1024)
 def _front(dib: bytes, codes: bytes, text: str) -> tuple[Front, dibs.Coding, Meaning]:
-    """What the head of a block says. Cached: meters repeat themselves."""
-    head, said = dibs.read(dib), meaning(codes, text)
+    """Decode DIB and VIB of a block. Cached, since meters send the same ones each time."""
+    head, vib_meaning = dibs.read(dib), meaning(codes, text)
     where = (head.function, head.storage, head.tariff, head.subunit)
-    return (*where, said.quantity, said.unit, said.vif_unit), head.coding, said
+    return (
+        (*where, vib_meaning.quantity, vib_meaning.unit, vib_meaning.vif_unit),
+        head.coding,
+        vib_meaning,
+    )
 
 
 def _manufacturers(block: DataBlock) -> MeterValue:
-    """Data after 0F or 1F: kept, never interpreted."""
+    """The record of data after 0F or 1F: kept, never interpreted."""
     return _no_record(MANUFACTURER_DATA, None, block.data)._replace(
         dib=block.dib, value=block.data.hex(" ").upper()
     )

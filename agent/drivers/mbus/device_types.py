@@ -1,4 +1,4 @@
-"""Device types and status bits in words (EN 13757-7)."""
+"""Names of device types and status bits (EN 13757-7)."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ MAKERS = (
     *("REL", "SBC", "SCH", "SEN", "SEO", "SIE", "SLB", "SON", "SPX", "SVM", "TCH", "TEC"),
     *("TRL", "UAG", "VTK", "WEP", "WMO", "ZAG", "ZRI"),
 )
-"""who makes wired meters: a selection names a maker whole, or any"""
+"""makers of wired meters. A selection cannot have wildcards inside a maker, so all are tried"""
 
 _STATES = ("", "application busy", "application error", "alarm")
 _BITS = ((0x04, "power low"), (0x08, "permanent error"), (0x10, "temporary error"))
 
 
 def medium(code: int | None) -> str:
-    """The device type in words."""
+    """The name of a device type."""
     return "unknown" if code is None else MEDIA.get(code, f"reserved ({code:02X}h)")
 
 
 def status(code: int | None) -> str:
-    """The status byte in words; its upper three bits are the manufacturer's."""
+    """A status byte in words; the manufacturer defines its upper three bits."""
     if code is None:
-        return "not told"
-    said = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
+        return "not given"
+    parts = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
     if code >> 5:
-        said.append(f"manufacturer's bits {code & 0xE0:02X}h")
-    return ", ".join(text for text in said if text) or "no error"
+        parts.append(f"manufacturer's bits {code & 0xE0:02X}h")
+    return ", ".join(text for text in parts if text) or "no error"

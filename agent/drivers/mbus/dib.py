@@ -1,4 +1,4 @@
-"""The data information block: which value of the meter, and how it is coded."""
+"""The data information block (DIB): which value of the meter it is, and how it is coded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Function(StrEnum):
-    """What kind of value (EN 13757-3, function field)."""
+    """The kind of value (EN 13757-3, function field)."""
 
     INSTANTANEOUS = "instantaneous"
     MAXIMUM = "maximum"
@@ -21,11 +21,11 @@ FUNCTIONS = tuple(Function)
 
 
 class Coding(NamedTuple):
-    """A data field: the name of the coding and how many bytes it takes."""
+    """The coding in a data field: its name and its length in bytes."""
 
     name: str
     length: int
-    """-1: the first byte of the data says"""
+    """-1: the first byte of the data gives it"""
 
 
 CODINGS = (
@@ -49,7 +49,7 @@ CODINGS = (
 
 
 class Dib(NamedTuple):
-    """What a DIB says."""
+    """A decoded DIB."""
 
     function: Function
     storage: int
@@ -60,7 +60,7 @@ class Dib(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def read(dib: bytes) -> Dib:
-    """The meaning of a DIF and its DIFEs (EN 13757-3, 6.3). Cached: meters repeat themselves."""
+    """Decode a DIF and its DIFEs (EN 13757-3, 6.3). Cached, since meters repeat them."""
     dif = dib[0]
     storage, tariff, subunit = dif >> 6 & 1, 0, 0
     for n, dife in enumerate(dib[1:]):
@@ -71,7 +71,7 @@ def read(dib: bytes) -> Dib:
 
 
 class Lvar(NamedTuple):
-    """What the first byte of variable-length data says."""
+    """The coding that the first byte of variable-length data gives."""
 
     name: str
     length: int
@@ -90,7 +90,7 @@ _RANGES = (
 
 
 def lvar(byte: int) -> Lvar | None:
-    """The coding that an LVAR byte announces; None for the reserved F7 to FF."""
+    """The coding of an LVAR byte; None for the reserved F7 to FF."""
     for first, last, name, length in _RANGES:
         if first <= byte <= last:
             return Lvar(name, length(byte))

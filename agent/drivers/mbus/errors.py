@@ -1,4 +1,4 @@
-"""The one error of the decoder, and the part of it that a meter raised itself."""
+"""The error of the decoder, and its subclass for errors that a meter reports."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ APPLICATION_ERRORS = {
 
 
 class MbusError(ValueError):
-    """These bytes are no telegram of a meter; the message says why, for a person.
+    """The bytes are not a telegram of a meter; the message gives the reason, for a person.
 
-    The only exception that `agent.drivers.mbus.decode` raises, whatever the bytes.
+    `agent.drivers.mbus.decode` raises no other exception, whatever the bytes.
     """
 
 
 class ApplicationError(MbusError):
-    """The meter answered, and its answer is an error (CI 70): the frame itself is sound."""
+    """The meter answered with an error (CI 70) in a valid frame."""
 
     def __init__(self, code: int | None) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""A frame byte by byte: which bytes, and what they mean. For installers and for bug reports."""
+"""Explain a frame byte by byte, for installers and for bug reports."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import MeterValue
 
 ROW = 8
-"""bytes a line"""
+"""bytes in one line of output"""
 
 
 def explained(data: bytes) -> Iterator[str]:
-    """Lines `bytes  meaning` for one frame, in the order of its bytes, until it makes no sense.
+    """Lines `bytes  meaning` for one frame, in the order of its bytes.
 
-    Raises MbusError where `decode` does, after the lines that could be explained.
+    Raises MbusError where `decode` does, after the lines of the valid part.
     """
     link = unwrap(data)
     yield from _line(data[:4], f"start, {data[1]} bytes follow")
@@ -85,8 +85,8 @@ def _blocks(payload: bytes, text_first: bool, reverse: bool) -> Iterator[str]:
         while payload[at] == FILLER and at < block.start:
             yield from _line(payload[at : at + 1], "filler")
             at += 1
-        said = record(block, reverse=reverse)
-        yield from _block(block, said)
+        decoded = record(block, reverse=reverse)
+        yield from _block(block, decoded)
         at = block.start + _length(block)
     yield from _line(payload[at:], "filler") if at < len(payload) else ()
 
@@ -95,7 +95,7 @@ def _length(block: DataBlock) -> int:
     return len(block.dib) + len(block.vib) + len(block.data) + (block.lvar >= 0)
 
 
-def _block(block: DataBlock, said: MeterValue) -> Iterator[str]:
+def _block(block: DataBlock, decoded: MeterValue) -> Iterator[str]:
     if block.error:
         yield from _line(block.data, f"cannot be read: {block.error}")
         return
@@ -104,23 +104,27 @@ def _block(block: DataBlock, said: MeterValue) -> Iterator[str]:
         yield from _line(block.dib, f"DIF: the rest is the manufacturer's{more}")
         yield from _line(block.data, "manufacturer data") if block.data else ()
         return
-    yield from _line(block.dib, f"DIF: {_dib(block, said)}")
-    yield from _line(block.vib, f"VIF: {', '.join((said.quantity, *said.modifiers))}")
+    yield from _line(block.dib, f"DIF: {_dib(block, decoded)}")
+    yield from _line(block.vib, f"VIF: {', '.join((decoded.quantity, *decoded.modifiers))}")
     if block.lvar >= 0:
         yield from _line(bytes((block.lvar,)), f"LVAR: {len(block.data)} bytes")
-    yield from _line(block.data, f"= {_value(said)}") if block.data or said.error else ()
+    yield from _line(block.data, f"= {_value(decoded)}") if block.data or decoded.error else ()
 
 
-def _dib(block: DataBlock, said: MeterValue) -> str:
+def _dib(block: DataBlock, decoded: MeterValue) -> str:
     coding = dibs.read(block.dib).coding
     length = f" of {coding.length} bytes" if coding.length > 0 else ""
-    numbers = (("storage", said.storage), ("tariff", said.tariff), ("subunit", said.subunit))
+    numbers = (
+        ("storage", decoded.storage),
+        ("tariff", decoded.tariff),
+        ("subunit", decoded.subunit),
+    )
     where = [f"{name} {number}" for name, number in numbers if number]
-    return ", ".join([f"{coding.name}{length}", str(said.function), *where])
+    return ", ".join([f"{coding.name}{length}", str(decoded.function), *where])
 
 
-def _value(said: MeterValue) -> str:
-    if said.value is None:
-        return f"no value: {said.error}"
-    plain = format(said.value, "f") if isinstance(said.value, Decimal) else said.value
-    return plain if said.unit in ("", "1") else f"{plain} {said.unit}"
+def _value(decoded: MeterValue) -> str:
+    if decoded.value is None:
+        return f"no value: {decoded.error}"
+    plain = format(decoded.value, "f") if isinstance(decoded.value, Decimal) else decoded.value
+    return plain if decoded.unit in ("", "1") else f"{plain} {decoded.unit}"

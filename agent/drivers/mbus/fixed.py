@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BCD_STATUS, STORED_STATUS = 0x01, 0x02
-"""status bits: counters binary instead of BCD; counters stored at a fixed date"""
+"""status bits: the counters are binary instead of BCD; they were stored at a fixed date"""
 UNIT = 0x3F
 HISTORIC = 0x3E
-"""unit of the second counter: as the first one, but historic"""
+"""unit of the second counter: the same as the first one, of an earlier date"""
 
 
 class Unit(NamedTuple):
-    """What a unit code of the fixed structure means."""
+    """The meaning of a unit code of the fixed structure."""
 
     quantity: str
     unit: str = ""
@@ -40,7 +40,7 @@ RESERVED = Unit("reserved")
 
 
 class FixedCounter(NamedTuple):
-    """One counter of the fixed structure, not yet read."""
+    """One counter of the fixed structure, not decoded yet."""
 
     number: int
     """1 or 2"""

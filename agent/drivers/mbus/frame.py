@@ -1,4 +1,4 @@
-"""The link layer's envelope (EN 13757-2, format class FT 1.2): what stands between 68h and 16h."""
+"""Frames of the link layer (EN 13757-2, format class FT 1.2), from 68h to 16h."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ACKNOWLEDGE = 0xE5
 FROM_MASTER = 0x40
 """PRM bit of the control field: this frame was sent by the master"""
 ENVELOPE = 6
-"""bytes around what the L field counts: 68 L L 68 … CS 16"""
+"""bytes that the L field does not count: 68 L L 68 … CS 16"""
 LEAST = 3
-"""what the L field counts at least: C, A and CI"""
+"""least value of the L field: C, A and CI"""
 
 
 class MbusFrame(NamedTuple):
@@ -25,7 +25,7 @@ class MbusFrame(NamedTuple):
     address: int
     """primary address of the meter"""
     ci: int
-    """says what the payload is"""
+    """the kind of payload"""
     payload: bytes
 
 
@@ -37,8 +37,8 @@ def checksum(counted: bytes) -> int:
 def unwrap(data: bytes) -> MbusFrame:
     """Check the envelope of one answer of a meter and remove it.
 
-    `data` is exactly one frame; finding it among noise is the link layer's business. Raises
-    MbusError for what is not a sound long or control frame from a meter.
+    `data` is exactly one frame; `frame_search` finds it among noise. Raises MbusError if it is not
+    a valid long or control frame from a meter.
     """
     if len(data) < ENVELOPE + LEAST or data[0] != START_LONG:
         raise MbusError(_what_instead(data))

@@ -1,4 +1,4 @@
-"""What was heard on the line: the echo taken off, a sound frame found among noise. Pure."""
+"""Search received bytes: remove the echo, and find a valid frame among noise. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHORT = 5
 
 
 def without_echo(received: bytes, request: bytes) -> bytes:
-    """What is not our own request, which some level converters give back."""
+    """The received bytes without the request itself, which some level converters echo."""
     if request.startswith(received):
         return b""
     before, echo, behind = received.partition(request)
@@ -26,15 +26,20 @@ def without_echo(received: bytes, request: bytes) -> bytes:
 
 
 def acknowledged(received: bytes) -> bytes | None:
-    """E5 among what was heard. It only ever leads to a question whose answer is checked."""
+    """E5 if it is among the received bytes, else None.
+
+    Noise may contain an E5. This does no harm, since an acknowledgement is only followed by a
+    request whose answer is checked.
+    """
     return b"\xe5" if ACKNOWLEDGE in received else None
 
 
 def sound(received: bytes) -> bytes | None:
-    """The first sound frame of a meter, wherever it begins; None while there is none."""
+    """The first valid frame of a meter, wherever it begins; None: there is none yet."""
     at = received.find(START_LONG)
     while at >= 0:
         frame = _frame_at(received, at)
+        # A request is a valid frame too, such as one of another master or a late echo.
         if frame and not frame[4] & FROM_MASTER:
             return frame
         at = received.find(START_LONG, at + 1)
@@ -42,7 +47,7 @@ def sound(received: bytes) -> bytes | None:
 
 
 def foreign(received: bytes) -> bool:
-    """Whether somebody talks on this line: any sound frame that we did not ask for."""
+    """Whether another master uses this line: any valid frame, while this gateway sends nothing."""
     for at, byte in enumerate(received):
         if byte == START_LONG and _frame_at(received, at):
             return True

@@ -1,4 +1,4 @@
-"""Who speaks: the transport header in front of the records (EN 13757-3 and -7)."""
+"""The header before the records, which identifies the meter (EN 13757-3 and -7)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agent.drivers.mbus.errors import ApplicationError, MbusError
 
 
 class Header(NamedTuple):
-    """What a meter says about itself; None for what this kind of header does not carry."""
+    """A meter's identification; None for members that this kind of header does not have."""
 
     manufacturer: str | None = None
     """three letters (EN 62056-21 flag)"""
@@ -18,10 +18,10 @@ class Header(NamedTuple):
     medium: int | None = None
     """device type, EN 13757-7"""
     access: int | None = None
-    """access number, counts answers"""
+    """access number, which counts answers"""
     status: int | None = None
     configuration: int = 0
-    """configuration word; a signature in old meters"""
+    """configuration field; in old meters a signature"""
 
 
 FIXED = (0x73, 0x77)
@@ -38,11 +38,11 @@ _LETTERS = 64
 
 
 def read(ci: int, payload: bytes) -> tuple[Header, bytes]:
-    """The header and what follows it, for every CI field a meter's answer may have.
+    """The header and the bytes after it, for every CI field of a meter's answer.
 
-    The fixed data structure (CI 73, 77) is one piece: all its 16 bytes follow. Raises
-    ApplicationError where the answer is one (CI 70), MbusError for any other CI field and for a
-    header that is cut short.
+    The fixed data structure (CI 73, 77) has no separate header: all its 16 bytes are returned.
+    Raises ApplicationError if the meter reports an error (CI 70), MbusError for any other CI field
+    and for an incomplete header.
     """
     if ci in LONG:
         header, rest = _long(payload, msb_first=ci in MSB_FIRST), payload[_LONG_LENGTH:]
@@ -53,7 +53,7 @@ def read(ci: int, payload: bytes) -> tuple[Header, bytes]:
     elif ci in BARE:
         header, rest = Header(), payload
     else:
-        raise MbusError(f"CI field {ci:02X} is not one of a meter's readout")
+        raise MbusError(f"CI field {ci:02X} does not occur in a readout")
     if ci in ERRORS:
         raise ApplicationError(rest[0] if rest else None)
     if ci in ALARMS:
@@ -72,16 +72,18 @@ def _long(payload: bytes, *, msb_first: bool) -> Header:
     order: Literal["big", "little"] = "big" if msb_first else "little"
     number = payload[:4] if msb_first else payload[3::-1]
     code = int.from_bytes(payload[4:6], order)
-    word = int.from_bytes(payload[10:12], order)
+    configuration = int.from_bytes(payload[10:12], order)
     version, medium, access, status = payload[6:10]
-    return Header(manufacturer(code), number.hex().upper(), version, medium, access, status, word)
+    return Header(
+        manufacturer(code), number.hex().upper(), version, medium, access, status, configuration
+    )
 
 
 def _short(payload: bytes) -> Header:
     if len(payload) < _SHORT_LENGTH:
         raise MbusError(f"the header of 4 bytes is cut short after {len(payload)}")
-    word = int.from_bytes(payload[2:4], "little")
-    return Header(access=payload[0], status=payload[1], configuration=word)
+    configuration = int.from_bytes(payload[2:4], "little")
+    return Header(access=payload[0], status=payload[1], configuration=configuration)
 
 
 _FIXED_MEDIA = {0x0A: 0x03, 0x0B: 0x04, 0x0C: 0x06, 0x0D: 0x07, 0x0E: 0x08, 0x09: 0x0F}

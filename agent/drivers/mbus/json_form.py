@@ -1,4 +1,4 @@
-"""A telegram as one line of JSON, its numbers with all their digits."""
+"""A telegram as one line of JSON, with all digits of its numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEADER = ("manufacturer", "id", "version", "medium", "access", "status")
 
 
 def dumps(telegram: Telegram) -> str:
-    """`{"ok": true, "manufacturer": …, "records": […]}`; a number is the exact decimal."""
+    """`{"ok": true, "manufacturer": …, "records": […]}`; numbers are exact decimals."""
     header = {name: getattr(telegram, name) for name in HEADER}
     return _object(
         {
@@ -28,12 +28,12 @@ def dumps(telegram: Telegram) -> str:
 
 
 def refusal(error: str) -> str:
-    """The line for bytes that are no telegram."""
+    """The line for bytes that are not a telegram."""
     return _object({"ok": False, "error": error})
 
 
 def _record(record: MeterValue) -> dict[str, object]:
-    """`unit` is the VIF's; where VIFEs make the value something else, `value_unit` is its own."""
+    """`unit` is that of the VIF. If VIFEs change the unit of the value, `value_unit` gives it."""
     members: dict[str, object] = {
         "function": record.function,
         "storage": record.storage,

@@ -1,4 +1,4 @@
-"""One question and its answer on the line, within the times that the baud rate gives."""
+"""One request and its answer on an M-Bus line, with the timeouts that follow from the baud rate."""
 
 from __future__ import annotations
 
@@ -22,68 +22,69 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.wire import MbusWire
 
 BITS = 11
-"""of a byte on the wire: start, eight, parity, stop"""
+"""bits of a byte on the wire: start, eight data bits, parity, stop"""
 PATIENCE_BITS, PATIENCE = 330, 0.05
-"""a meter begins to answer within so many bit times and seconds (EN 13757-2, 5.7.4)"""
+"""bit times, and seconds in addition, within which a meter begins to answer (EN 13757-2, 5.7.4)"""
 GAP_BITS = 33
-"""a silence of so many bit times ends what was being said; a meter makes none inside a frame"""
+"""bit times of silence that end a frame; inside a frame a meter makes no such pause"""
 DENSE = 0.8
-"""of the time: so long the wire is taken by one that goes on and on; sparks leave gaps"""
+"""share of the time that the line is occupied by a meter that sends without end; sparks leave gaps
+"""
 LONGEST = 261
 """bytes of the longest frame"""
 
 
 class Reply(NamedTuple):
-    """What came for one question."""
+    """The result of one request."""
 
     data: bytes = b""
-    """what was asked for; empty: it did not come"""
+    """the answer; empty: none came"""
     noise: bytes = b""
-    """what was heard instead"""
+    """the bytes that were heard instead"""
 
 
 class MbusLine:
-    """An open line with its times; one question at a time."""
+    """An open line with its timeouts; one request at a time."""
 
     def __init__(
         self, wire: MbusWire, baudrate: int, latency: float, patience: float = PATIENCE
     ) -> None:
         self.wire, self.baudrate, self.latency, self.patience = wire, baudrate, latency, patience
         self.asked = 0
-        """questions so far"""
+        """number of requests so far"""
         self.busy = 0.0
-        """seconds spent on them"""
+        """seconds that they took"""
         self.listener = Listener()
         self.turn = ""
-        """who is asked next; empty: it is searched who is there"""
+        """the meter that is asked next; empty: a search"""
         self.spoilt = self.loud = False
-        """in this turn bytes were heard instead of an answer that count against whoever is asked;
-        somebody went on and on when a question was to be sent
+        """spoilt: noise was heard in this turn instead of an answer, and counts against the meter;
+        loud: a meter was sending without end when a request was due
         """
         self._ended, self._got_one, self._looked_at = 0.0, False, 0
-        """when the last question was given up or answered, whether it was answered, and how many of
-        the bytes that are still there were looked at
+        """when the last request was answered or given up, whether it was answered, and how many of
+        the received bytes were evaluated already
         """
 
     def window(self, request: bytes, baudrate: int) -> float:
-        """Seconds from sending a request until an answer must have begun."""
+        """Seconds from the start of a request until an answer must have begun."""
         bits = len(request) * BITS + PATIENCE_BITS + BITS
         return bits / baudrate + self.patience + self.latency
 
     async def acknowledged(self, request: bytes, baudrate: int | None = None) -> Reply:
-        """Ask for an acknowledgement (E5)."""
+        """Send a request that a meter acknowledges (E5)."""
         return await self._exchange(request, baudrate or self.baudrate, acknowledged)
 
     async def frame(self, request: bytes, baudrate: int | None = None) -> Reply:
-        """Ask for a frame; the first sound one of a meter counts, whatever is around it."""
+        """Send a request for a frame. The first valid frame of a meter counts, also among noise."""
         return await self._exchange(request, baudrate or self.baudrate, sound)
 
     async def chorus(self, request: bytes) -> Reply:
-        """Ask everybody whom a selection fits, and hear them to the end."""
+        """Send a request that several meters may answer, and wait until all have finished."""
         return await self._exchange(request, self.baudrate, lambda _: None)
 
     async def quiet(self, seconds: float) -> bytes:
-        """What is heard in so many seconds without asking."""
+        """The bytes that are heard in `seconds` without sending."""
         self.wire.received.clear()
         end = monotonic() + seconds
         while (left := end - monotonic()) > 0:
@@ -103,7 +104,9 @@ class MbusLine:
     async def _answered(
         self, request: bytes, baudrate: int, wanted: Callable[[bytes], bytes | None]
     ) -> Reply:
-        if self.loud:  # what it says comes in pieces: between them is no silence
+        # The bytes of a meter that sends without end arrive in pieces, and the pauses between them
+        # look like silence: after such a meter only a long pause counts.
+        if self.loud:
             self.loud = not await self._ends(QUIET, TALKED_OUT)
         elif len(self.wire.received) > self._looked_at:
             self.loud = not await self._ends(GAP_BITS / baudrate, DRAINED_WITHIN)
@@ -113,6 +116,7 @@ class MbusLine:
         began = monotonic()
         begun_by = began + self.window(request, baudrate)
         gap = GAP_BITS / baudrate + self.latency
+        # No frame takes longer, so a meter that sends without end cannot hold up the line.
         last = begun_by + LONGEST * BITS / baudrate + gap
         until, heard = begun_by, b""
         while (left := until - monotonic()) > 0 and await self.wire.news(left):
@@ -122,7 +126,7 @@ class MbusLine:
                 if len(heard) == len(answer):
                     self.listener.clean()
                 return Reply(answer)
-            # noise does not end the time in which a meter may begin, nor does it prolong it
+            # Noise neither shortens nor extends the time in which a meter may begin to answer.
             until = min(max(begun_by, monotonic() + gap), last)
         self._over(answered=False)
         if len(heard) >= MEANT:
@@ -134,7 +138,7 @@ class MbusLine:
         self._got_one = answered
 
     def _strays(self) -> None:
-        """Take note of what was heard behind an answer, or behind the end of waiting for one."""
+        """Evaluate and drop the bytes that came after an answer, or after the timeout."""
         behind = len(self.wire.received) - self._looked_at
         near = self.wire.began <= self._ended + QUIET
         if behind >= MEANT and near and self.listener.noise(self.wire.heard):
@@ -144,7 +148,7 @@ class MbusLine:
         self._looked_at = 0
 
     async def silent(self) -> None:
-        """Behind a meter that said nothing. One that may have answered late is waited for."""
+        """Handle the end of a silent turn. If the meter tends to answer late, wait for it."""
         if self.turn not in self.listener.late:
             self.listener.silent(monotonic())
             return
@@ -157,13 +161,15 @@ class MbusLine:
             self.listener.late.discard(self.turn)
 
     async def drain(self) -> None:
-        """Wait until the line is quiet behind a meter that disturbs it."""
+        """Wait until the line is quiet after a meter that disturbs it."""
         self.loud = not await self._ends(QUIET, DRAINED_WITHIN)
         self.listener.drained(quiet=not self.loud)
         self._strays()
 
     async def _ends(self, gap: float, within: float) -> bool:
-        """Wait until nobody has spoken for `gap` seconds; False where somebody goes on and on."""
+        """Wait until the line is quiet for `gap` seconds. Returns False if a meter sends without
+        end.
+        """
         began, came = monotonic(), self.wire.came
         while (left := self.wire.heard + gap - (now := monotonic())) > 0:
             if now >= began + within:

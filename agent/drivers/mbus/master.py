@@ -1,4 +1,4 @@
-"""A meter read out: selected, asked, asked again, and never taken for another one."""
+"""Read out a meter: select it, request its telegrams, repeat, check that it is the right one."""
 
 from __future__ import annotations
 
@@ -23,61 +23,62 @@ if TYPE_CHECKING:
     Enough = Callable[[Sequence[Telegram]], bool]
 
 ATTEMPTS = 3
-"""a question is repeated twice (EN 13757-2, 5.7.4)"""
+"""a request is repeated twice (EN 13757-2, 5.7.4)"""
 MOST_TELEGRAMS = 32
-"""of one readout: a meter that has always more to say is cut off"""
+"""telegrams of one readout, in case a meter announces another one without end"""
 PAUSE = 1.0
-"""seconds for which a meter that says it is busy is left alone"""
+"""seconds to wait when a meter reports that it is busy"""
 DFC = 0x10
-"""the bit of an answer's C field by which a meter asks for a pause"""
+"""bit of the C field of an answer by which a meter asks for a pause"""
 TOO_BUSY = 0x08
 """application error: ask again later"""
 NO_DATA = bytes((ACKNOWLEDGE,))
 
 
 class Readout(NamedTuple):
-    """What one meter said, or why nothing."""
+    """The telegrams of one meter, or why there are none."""
 
     at: float
-    """wall time of the first telegram, or of the end of waiting for it"""
+    """wall time of the first telegram, or of the end of the wait for it"""
     telegrams: tuple[Telegram, ...] = ()
     why: Why | None = None
-    """SILENT or BAD where no telegram came, or not all of them"""
+    """SILENT or BAD if telegrams are missing"""
     detail: str = ""
     """what went wrong"""
 
 
 class _Failed(Exception):
-    """No telegram, and why."""
+    """There is no telegram; the message gives the reason."""
 
     def __init__(self, why: Why, detail: str, *, final: bool = False) -> None:
         super().__init__(detail)
         self.why, self.detail, self.final = why, detail, final
-        """final: asking again would not help, or would hide it"""
+        """final: repeating the request would not help, or would hide the fault"""
 
 
 class MbusMaster:
-    """Reads meters on one open line, and knows for as long where each stands."""
+    """Reads meters on one open line, and keeps track of their frame count bits."""
 
     def __init__(self, line: MbusLine) -> None:
         self.line = line
         self._fcb: dict[int, bool] = {}
-        """by station: the frame count bit of the next question; who is not in it begins anew"""
-        self._who: dict[int, str | None] = {}
-        """by primary address: the number that was said last"""
+        """by link address: the frame count bit of the next request; a missing one is reset first"""
+        self._numbers: dict[int, str | None] = {}
+        """by primary address: the meter's number in its last telegram"""
         self._pause = False
+        """the meter asked for a pause before the next request"""
 
     async def readout(self, address: MeterAddress, enough: Enough) -> Readout:
-        """Read a meter until it has said enough or all. Raises LinkLost."""
-        self.line.turn, self.line.spoilt = who(address), False
+        """Read telegrams of a meter until `enough` is true or none are left. Raises LinkLost."""
+        self.line.turn, self.line.spoilt = name_of(address), False
         listener = self.line.listener
         readout = await self._readout(address, enough)
         if readout.why is Why.SILENT and self.line.spoilt:
-            listener.blame(who(address), How.NOISE)
+            listener.blame(name_of(address), How.NOISE)
             listener.spoilt()
         elif readout.why is Why.SILENT:
             await self.line.silent()
-        if self.line.spoilt or listener.watched[who(address)]:
+        if self.line.spoilt or listener.watched[name_of(address)]:
             await self.line.drain()
         return readout
 
@@ -92,14 +93,15 @@ class MbusMaster:
             while telegrams[-1].more and not enough(telegrams) and len(telegrams) < MOST_TELEGRAMS:
                 telegrams.append(await self._asked(address))
         except _Failed as failed:
-            why, detail = failed.why, f"telegram {len(telegrams) + 1} did not come: {failed.detail}"
+            why, detail = failed.why, f"telegram {len(telegrams) + 1} is missing: {failed.detail}"
         if telegrams[0].more:
-            # whatever it would say next is not its first telegram
+            # The meter is in the middle of a readout: without a reset, the next one would begin
+            # with a later telegram.
             self._fcb.pop(_station(address), None)
         return Readout(at, tuple(telegrams), why, detail)
 
     def begin_anew(self) -> None:
-        """Others have asked meanwhile: no meter's frame count bit is what it was."""
+        """Forget all frame count bits, after others have sent requests."""
         self._fcb.clear()
 
     async def _first(self, address: MeterAddress) -> Telegram:
@@ -108,6 +110,8 @@ class MbusMaster:
                 await self._reset(address)
             return await self._asked(address)
         failed = _Failed(Why.SILENT, "")
+        # Selected again for each attempt: another meter may have answered, or the selection may
+        # be lost.
         for _ in range(ATTEMPTS):
             await self._select(address)
             try:
@@ -123,7 +127,7 @@ class MbusMaster:
         self._fcb[_station(address)] = True
 
     async def _select(self, address: MeterAddress) -> None:
-        """Select; the meter forgets its frame count bit, so the next question has it set."""
+        """Select a meter. This resets its frame count bit, so the next request has it set."""
         silent = "does not answer when it is selected"
         await self._acknowledged(request.select(address), address, silent)
         self._fcb[request.SELECTED] = True
@@ -137,12 +141,18 @@ class MbusMaster:
         raise _Failed(Why.SILENT, silent)
 
     def _unless_loud(self) -> None:
-        """Ask nothing more where somebody goes on and on: nobody is heard."""
+        """Raise _Failed if a meter sends without end: then no other can be heard."""
         if self.line.loud:
-            raise _Failed(Why.SILENT, "is not heard: somebody else speaks all the time", final=True)
+            raise _Failed(
+                Why.SILENT, "cannot be heard: another device sends all the time", final=True
+            )
 
     async def _asked(self, address: MeterAddress, attempts: int = ATTEMPTS) -> Telegram:
-        """The next telegram of a meter; every repetition asks with the same frame count bit."""
+        """The next telegram of a meter.
+
+        Repetitions keep the frame count bit, so that the meter repeats its telegram instead of
+        sending the next one.
+        """
         station = _station(address)
         failed = _Failed(Why.SILENT, "")
         for _ in range(attempts):
@@ -152,6 +162,7 @@ class MbusMaster:
             answer = await self.line.frame(question, address.baudrate)
             if not answer.data:
                 self._unless_loud()
+            # DFC: the meter cannot take another request yet, and would not answer it.
             self._pause = bool(answer.data) and bool(answer.data[4] & DFC)
             try:
                 telegram = self._heard(answer, address)
@@ -166,14 +177,14 @@ class MbusMaster:
 
     def _heard(self, answer: Reply, address: MeterAddress) -> Telegram:
         if answer.noise == NO_DATA:
-            raise _Failed(Why.BAD, "it acknowledges, but has no data", final=True)
+            raise _Failed(Why.BAD, "acknowledges, but sends no data", final=True)
         if not answer.data:
             heard = f": {len(answer.noise)} bytes that make no sense" if answer.noise else ""
             raise _Failed(Why.SILENT, f"does not answer{heard}")
         try:
             telegram = decode(answer.data)
         except MbusError as error:
-            # an answer without a number: whose it is only a primary address can say
+            # Such an answer has no number, so only a primary address shows which meter sent it.
             if address.primary is None or answer.data[5] == address.primary:
                 self._pause = isinstance(error, ApplicationError) and error.code == TOO_BUSY
                 raise _Failed(Why.BAD, str(error), final=not self._pause) from error
@@ -185,24 +196,27 @@ class MbusMaster:
         return telegram
 
     def _same_as_before(self, address: MeterAddress, telegram: Telegram) -> None:
-        """Whoever answers to a primary address must be who answered before.
+        """Check that the meter at a primary address is the one that answered before.
 
-        One that is not is silent once, after which the poller asks for its serial number anew.
+        If it is not, the reading is silent once. After that the poller reads the serial number
+        again, so that no value of a replaced meter counts for the old one.
         """
         if address.primary is None:
             return
-        before = self._who.get(address.primary, telegram.id)
-        self._who[address.primary] = telegram.id
+        before = self._numbers.get(address.primary, telegram.id)
+        self._numbers[address.primary] = telegram.id
         if before != telegram.id:
-            raise _Failed(Why.SILENT, f"was {before}, and is {telegram.id} now", final=True)
+            raise _Failed(
+                Why.SILENT, f"was meter {before} before, and is {telegram.id} now", final=True
+            )
 
 
 def _station(address: MeterAddress) -> int:
     return request.SELECTED if address.primary is None else address.primary
 
 
-def who(address: MeterAddress) -> str:
-    """How evidence names a meter."""
+def name_of(address: MeterAddress) -> str:
+    """The name of a meter in the evidence of `line_disturbance`."""
     return address.id or str(address.primary)
 
 

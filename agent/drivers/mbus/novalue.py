@@ -1,5 +1,5 @@
-"""How a reader of data says that there is no value: the message becomes the record's error."""
+"""The exception for data without a value; its message becomes the record's error."""
 
 
 class NoValue(ValueError):
-    """The data holds no value; the message says why. Never leaves the decoder."""
+    """The data holds no value; the message gives the reason. It never leaves the decoder."""

@@ -16,14 +16,15 @@ SIGNED = ("values", "differences")
 CONTROL = 2
 """bytes before the elements: spacing control and spacing value"""
 LONGEST_SPACING = 250
-"""higher codes are parts of months"""
+"""higher codes mean parts of months"""
 
 
-def spelled(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
-    """The list in words: `increments every 1 h: 12 13 -`.
+def as_text(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
+    """The list as text: `increments every 1 h: 12 13 -`.
 
-    element: says one element of this coding, signed or not. What the first value belongs to stands
-    in the records with the same storage number. Raises NoValue where the data is no such list.
+    element: converts one element of this coding, signed or not, to text. The time of the first
+    value is in the record with the same storage number. Raises NoValue if the data is not such a
+    list.
     """
     if len(data) < CONTROL:
         raise NoValue("a profile without spacing")
@@ -31,11 +32,11 @@ def spelled(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
     coding = CODINGS[control & 0x0F]
     rest = data[CONTROL:]
     if coding.length <= 0 or len(rest) % coding.length:
-        raise NoValue(f"a profile of {len(rest)} bytes is not made of its {coding.length}")
+        raise NoValue(f"a profile of {len(rest)} bytes, not a multiple of {coding.length}")
     mode = MODES[control >> 6]
     parts = (rest[at : at + coding.length] for at in range(0, len(rest), coding.length))
-    said = " ".join(element(coding, part, mode in SIGNED) for part in parts)
-    return f"{mode} every {_spacing(control >> 4 & 3, spacing)}: {said}"
+    elements = " ".join(element(coding, part, mode in SIGNED) for part in parts)
+    return f"{mode} every {_spacing(control >> 4 & 3, spacing)}: {elements}"
 
 
 def _spacing(unit: int, spacing: int) -> str:

@@ -1,4 +1,4 @@
-"""A meter that says nothing but the records of a profile's own test, read as a real one is."""
+"""Run the test of an M-Bus profile: a simulated meter sends its records, and is read as usual."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 HEAD = bytes.fromhex("08 01 72 78 56 34 12 2D 2C 01")
-"""an answer of meter 1; number 12345678, maker KAM, version 1"""
+"""beginning of an answer of meter 1: number 12345678, maker KAM, version 1"""
 STATE = bytes(4)
 """access number, status, no security"""
 
 
 def frame(test: Mapping[str, Any]) -> bytes:
-    """The telegram of such a meter. Raises ValueError where the test's records are none."""
+    """The telegram of the simulated meter. Raises ValueError if the test's records are invalid."""
     try:
         records = bytes.fromhex(str(test.get("records", "")))
         medium = int(str(test.get("medium", 0)), 0)
@@ -36,10 +36,10 @@ def frame(test: Mapping[str, Any]) -> bytes:
 
 def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
     """See `agent.drivers.base.Rehearses`."""
-    said, now, samples = [decode(frame(test))], seconds(), []
+    telegrams, now, samples = [decode(frame(test))], seconds(), []
     for point in points:
         try:
-            value = registers.value(registers.parse(point.at), said, point.unit)
+            value = registers.value(registers.parse(point.at), telegrams, point.unit)
             samples.append(Sample(point, now, value))
         except registers.Unfit as error:
             samples.append(Sample(point, now, why=Why.BAD, detail=str(error)))

@@ -1,14 +1,14 @@
-"""Which record of a telegram a point means: the `at` of M-Bus, and its value in the point's unit.
+"""The notation of M-Bus points (`at`), and the value of a point in its unit.
 
-id                        the number of the meter, its serial number; of an input 45120042/2
-status                    the status byte, whose bits are alarms: 0 is none
-energy                    of the energy records: now, no tariff, no subunit, nothing added
-heat:energy               the same, and only of a meter that says it measures heat
-volume/storage=1          the one of the last due date
-power/maximum             a function: maximum, minimum, error
+id                        the meter's number, which is its serial number; of an input 45120042/2
+status                    the status byte, whose bits are alarms; 0: no alarm
+energy                    the present energy, without tariff, subunit and modifiers
+heat:energy               the same, but only of a meter whose medium is heat
+volume/storage=1          the volume at the last due date
+power/maximum             a function: maximum, minimum or error
 energy/tariff=2/subunit=1
-volume/leakage            with what a VIFE adds, in `gardien decode`'s words
-raw=0406                  DIB and VIB, byte for byte
+volume/leakage            with a modifier of a VIFE, named as in `gardien decode`
+raw=0406                  the exact bytes of DIB and VIB
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ID, STATUS = "id", "status"
 HEADER = (ID, STATUS)
-"""what a meter says without a record of it"""
+"""values that are in the header, not in a record"""
 MEDIA = {
     "electricity": (0x02,),
     "gas": (0x03,),
@@ -44,38 +44,38 @@ MEDIA = {
     "cold-water": (0x07, 0x16),
     "hca": (0x08,),
 }
-"""what a meter may say it is (EN 13757-7, device types) to be read as this"""
+"""by medium in the notation, the device types of EN 13757-7 that it accepts"""
 INDEXES = frozenset({"energy", "volume", "mass", "HCA units", "counter"})
-"""what a meter counts up, and keeps at the ends of months"""
+"""quantities that a meter counts up, and stores at the ends of months"""
 STORAGES = 33
-"""one past the last storage number that is looked into: two years of months, and due dates"""
+"""one past the last storage number that is read: two years of months, and due dates"""
 NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
 RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
 
 
 class Unfit(ValueError):
-    """The telegrams hold no value for a point; the message says why."""
+    """The telegrams hold no value for a point; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One register, as a point's `at` names it."""
+    """One register, as the `at` of a point names it."""
 
     quantity: str
-    """in the decoder's words; `id`; "" with `identity`"""
+    """as the decoder names it, or `id` or `status`; "" with `identity`"""
     medium: str = ""
-    """a word of MEDIA; "": any"""
+    """a key of MEDIA; "": any"""
     function: Function = Function.INSTANTANEOUS
     storage: int = 0
     tariff: int = 0
     subunit: int = 0
     modifiers: tuple[str, ...] = ()
     identity: bytes = b""
-    """DIB and VIB, where the register is named by them"""
+    """DIB and VIB, if the register is named by them"""
 
     def of(self, telegrams: Sequence[Telegram]) -> list[MeterValue]:
-        """The records that are this register."""
-        return [one for telegram in telegrams for one in telegram.records if self._is(one)]
+        """The records of this register."""
+        return [record for telegram in telegrams for record in telegram.records if self._is(record)]
 
     def _is(self, record: MeterValue) -> bool:
         if self.identity:
@@ -90,101 +90,106 @@ class Register:
 
 @cache
 def parse(at: str) -> Register:
-    """Read a point's `at`. Raises ValueError in words for the person who wrote it."""
+    """Parse the `at` of a point. Raises ValueError with a message for its author."""
     before, colon, rest = at.partition(":")
     medium, rest = (before, rest) if colon else ("", at)
     if colon and medium not in MEDIA:
         raise ValueError(
             _(
-                '"{at}": a meter measures {media}, not "{medium}"',
+                '"{at}": "{medium}" is not a medium; the media are {media}',
                 at=at,
                 media=", ".join(MEDIA),
                 medium=medium,
             )
         )
-    if found := RAW.fullmatch(rest):
-        return Register("", medium, identity=bytes.fromhex(found[1]))
-    name, *words = rest.split("/")
+    if match := RAW.fullmatch(rest):
+        return Register("", medium, identity=bytes.fromhex(match[1]))
+    name, *parts = rest.split("/")
     quantity = quantities().get(name)
     if quantity is None:
         raise ValueError(
             _(
-                '"{at}": no quantity "{name}"; `gardien decode mbus` shows their names',
+                '"{at}": "{name}" is not a quantity; to see the quantities of a meter:'
+                " gardien decode mbus",
                 at=at,
                 name=name,
             )
         )
     register = Register(quantity, medium)
-    for word in words:
-        register = _with(register, word, at)
+    for part in parts:
+        register = _with(register, part, at)
     return register
 
 
-def _with(register: Register, word: str, at: str) -> Register:
-    if found := NUMBERED.fullmatch(word):
-        numbers: dict[str, Any] = {found[1]: int(found[2])}
+def _with(register: Register, part: str, at: str) -> Register:
+    if match := NUMBERED.fullmatch(part):
+        numbers: dict[str, Any] = {match[1]: int(match[2])}
         return replace(register, **numbers)
-    if word in list(Function):
-        return replace(register, function=Function(word))
-    if modifier := modifiers().get(word):
+    if part in list(Function):
+        return replace(register, function=Function(part))
+    if modifier := modifiers().get(part):
         return replace(register, modifiers=(*register.modifiers, modifier))
     raise ValueError(
         _(
-            '"{at}": "{word}" is neither storage=, tariff=, subunit=, maximum,'
-            " minimum, error, nor anything that a meter adds to a value",
+            '"{at}": "{part}" is not storage=, tariff=, subunit=, maximum, minimum, error'
+            " or a modifier of a value",
             at=at,
-            word=word,
+            part=part,
         )
     )
 
 
 @cache
 def quantities() -> dict[str, str]:
-    """The decoder's words for quantities, by how `at` writes them."""
+    """The decoder's names of quantities, by the name in `at`."""
     pages = (tables.PRIMARY_PAGE, tables.FB_PAGE, tables.FD_PAGE, tables.FDFD_PAGE)
-    words = {row.quantity for page in pages for row in page}
-    words |= {unit.quantity for unit in fixed.UNITS.values()}
-    return {written(word): word for word in sorted(words.union(HEADER)) if word != "reserved"}
+    names = {row.quantity for page in pages for row in page}
+    names |= {unit.quantity for unit in fixed.UNITS.values()}
+    return {written(name): name for name in sorted(names.union(HEADER)) if name != "reserved"}
 
 
 @cache
 def modifiers() -> dict[str, str]:
-    """What VIFEs may add, by how `at` writes it."""
+    """The decoder's names of modifiers (VIFEs), by the name in `at`."""
     both = (*vife.COMBINABLE_PAGE, *vife.EXTENSION_PAGE)
-    return {written(one.words): one.words for one in both if one.words and one.effect != "error"}
+    return {written(vife.text): vife.text for vife in both if vife.text and vife.effect != "error"}
 
 
-def written(words: str) -> str:
-    """As `at` writes the decoder's words: without blanks and commas."""
-    return words.replace(",", "").replace(" ", "-").lower()
+def written(name: str) -> str:
+    """A decoder's name as it is written in `at`: lower case, without blanks and commas."""
+    return name.replace(",", "").replace(" ", "-").lower()
 
 
 def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value:
     """The register's value in `unit`, exact, with the meter's own digits. Raises Unfit.
 
-    Where several records fit, none is taken: which one it was yesterday nobody could say.
+    If several records with different values fit, none is used: the choice might change from one
+    reading to the next.
     """
     head = telegrams[0]
     if register.medium and head.medium not in MEDIA[register.medium]:
         raise Unfit(f"the meter measures {medium_words(head.medium)}, not {register.medium}")
     if register.quantity == ID:
         if head.id is None:
-            raise Unfit("the meter does not say its number")
-        # each input of a collector is a meter of its own, of another dwelling
+            raise Unfit("the meter does not give its number")
+        # Each input of a collector belongs to a meter of its own, often of another dwelling, so the
+        # number of the collector alone would not tell them apart.
         return f"{head.id}/{register.subunit}" if register.subunit else head.id
     if register.quantity == STATUS:
         if head.status is None:
-            raise Unfit("the meter does not say its status")
+            raise Unfit("the meter does not give its status")
         return Decimal(head.status)
     records = register.of(telegrams)
     if not records:
-        said = next((one.encrypted for one in telegrams if one.encrypted), "")
-        raise Unfit(f"encrypted ({said}): no key" if said else "the meter has no such register")
-    fit = [one for one in records if factor(one.unit, unit) is not None] or records
-    values = {_in(one, unit) for one in fit}
+        encryption = next((record.encrypted for record in telegrams if record.encrypted), "")
+        raise Unfit(
+            f"encrypted ({encryption}): no key" if encryption else "the meter has no such register"
+        )
+    fit = [record for record in records if factor(record.unit, unit) is not None] or records
+    values = {_in(record, unit) for record in fit}
     if len(values) > 1:
-        names = ", ".join(f"raw={one.identity.hex().upper()}" for one in fit)
-        raise Unfit(f"{len(fit)} registers fit; say which: {names}")
+        names = ", ".join(f"raw={record.identity.hex().upper()}" for record in fit)
+        raise Unfit(f"{len(fit)} registers fit; write one of them as `at`: {names}")
     return values.pop()
 
 
@@ -195,12 +200,12 @@ def _in(record: MeterValue, unit: str) -> Value:
         return record.value
     times = factor(record.unit or "1", unit)
     if times is None:
-        raise Unfit(f"the meter counts in {record.unit or 'no unit'}, which is not made {unit}")
+        raise Unfit(f"the meter counts in {record.unit or 'no unit'}, not convertible to {unit}")
     return _own_digits(record, record.value * times, times)
 
 
 def _own_digits(record: MeterValue, converted: Decimal, times: Decimal) -> Decimal:
-    """Drop the zeros that only the way through the VIF's base unit has added."""
+    """Remove zeros that were added only by converting from the base unit of the VIF."""
     exponent, shift = meaning(record.vib, "").exponent, times.adjusted()
     if record.vib[:1] in (b"", b"\x7c", b"\xfc") or times != Decimal(1).scaleb(shift):
         return converted
@@ -210,12 +215,12 @@ def _own_digits(record: MeterValue, converted: Decimal, times: Decimal) -> Decim
 
 
 def clock(telegrams: Sequence[Telegram]) -> str | None:
-    """The time that the meter says it is now, in ISO 8601 without zone; None: it does not say."""
-    said = (one.value for one in Register("time point").of(telegrams))
-    return next((one for one in said if isinstance(one, str) and "T" in one), None)
+    """The meter's present time, in ISO 8601 without a zone; None: it does not send it."""
+    times = (time.value for time in Register("time point").of(telegrams))
+    return next((time for time in times if isinstance(time, str) and "T" in time), None)
 
 
 def at(written_at: str, input_number: int | None) -> Register:
-    """The register of an `at`; on one input of a collector, that input's."""
+    """The register of an `at`; for an input of a collector, the register of that input."""
     register = parse(written_at)
     return register if input_number is None else replace(register, subunit=input_number)

@@ -1,4 +1,4 @@
-"""What a master sends: frames of the link layer (EN 13757-2), and selection (EN 13757-3, 11.3)."""
+"""Frames that a master sends: link layer (EN 13757-2) and selection (EN 13757-3, 11.3)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.address import MeterAddress
 
 SELECTED = 0xFD
-"""the pseudo address of whoever is selected"""
+"""the address of the meter that is selected"""
 ALL_SILENT = 0xFF
-"""everybody listens, nobody answers"""
+"""broadcast: all meters listen, none answers"""
 SND_NKE, REQ_UD2, FCB, SND_UD = 0x40, 0x5B, 0x20, 0x53
 SELECT = 0x52
 ANY_ID, ANY = "FFFFFFFF", 0xFF
@@ -21,17 +21,17 @@ FABRICATION = bytes((0x0C, 0x78))
 
 
 def reset(address: int) -> bytes:
-    """SND_NKE: begin anew. A meter answers E5, has no frame count bit in mind and starts over."""
+    """SND_NKE: reset. A meter answers E5, forgets its frame count bit and begins a new readout."""
     return _short(SND_NKE, address)
 
 
 def ask(address: int, fcb: bool) -> bytes:
-    """REQ_UD2: the data, please. The same FCB again asks for the same answer again."""
+    """REQ_UD2: request data. With the same FCB again, the meter repeats its last answer."""
     return _short(REQ_UD2 | (FCB if fcb else 0), address)
 
 
 def select(wanted: MeterAddress) -> bytes:
-    """Select exactly the meters that fit; all others deselect themselves."""
+    """Select the meters that match the address; all others deselect themselves."""
     kind = bytes((wanted.version if wanted.version is not None else ANY,))
     kind += bytes((wanted.medium if wanted.medium is not None else ANY,))
     return selection(wanted.id, packed(wanted.manufacturer), kind, wanted.fabrication)
@@ -40,7 +40,7 @@ def select(wanted: MeterAddress) -> bytes:
 def selection(
     digits: str, maker: bytes = b"\xff\xff", kind: bytes = b"\xff\xff", fabrication: str = ""
 ) -> bytes:
-    """Select by eight digits, maker (2 bytes), version and medium; F or FFh stands for any."""
+    """Select by eight digits, maker (2 bytes), version and medium; F or FFh is a wildcard."""
     wanted = bytes.fromhex(digits)[::-1] + maker + kind
     if fabrication:
         wanted += FABRICATION + bytes.fromhex(fabrication)[::-1]

@@ -1,7 +1,8 @@
-"""Several meters that have one number: told apart by medium, version, maker, fabrication number.
+"""Several meters with the same number: distinguish them by medium, version, maker and fabrication
+number.
 
-Who is there is asked by selections alone, which a meter only acknowledges; each is read once where
-the bound of a scan allows (see `search`).
+Selections show which meters are there, since a meter only acknowledges them. Each meter is read
+once, within the limit of telegrams in a scan (see `search`).
 """
 
 from __future__ import annotations
@@ -22,76 +23,77 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.search import Search
 
 NOBODYS = 0xFE
-"""no meter has this version and this medium: whoever answers does not compare them"""
+"""no meter has this version and medium: a meter that answers does not compare them"""
 NOBODYS_FABRICATION = "E" * LENGTH
-"""no meter has this fabrication number: the same"""
+"""no meter has this fabrication number: a meter that answers does not compare it"""
 
 
 async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
-    """Everybody who has this number; one whose telegram cannot be read where nobody tells apart."""
-    nobody = MeterAddress(None, number, None, NOBODYS, NOBODYS)
-    if await search.certainly(request.select(nobody)):
-        yield await _of_any_kind(search, nobody)
+    """All meters with this number; if they cannot be distinguished, one unreadable result."""
+    unused_kind = MeterAddress(None, number, None, NOBODYS, NOBODYS)
+    if await search.certainly(request.select(unused_kind)):
+        yield await _of_any_kind(search, unused_kind)
         return
-    found: dict[str, Found] = {}
+    devices: dict[str, Found] = {}
     search.total += len(MEDIA)
     search.selections += len(MEDIA)
     for medium in MEDIA:
         search.done += 1
         search.selections -= 1
         yield search.progress(f"two meters of one number, {number}")
-        async for one in _of_medium(search, number, medium):
-            if isinstance(one, Found):
-                found[one.name] = one
+        async for step in _of_medium(search, number, medium):
+            if isinstance(step, Found):
+                devices[step.name] = step
             else:
-                yield one
-    for one in found.values():
-        yield told_apart(one) if len(found) > 1 else one
-    if not found:
+                yield step
+    for device in devices.values():
+        yield told_apart(device) if len(devices) > 1 else device
+    if not devices:
         address = MeterAddress(id=number)
         search.known.add(address.station)
         yield unreadable(address)
 
 
-async def _of_any_kind(search: Search, nobody: MeterAddress) -> Found:
-    """Who answers whatever version is asked for: nothing tells others of its number from it."""
-    telegram = await search.telegram(nobody)
-    if telegram is None or telegram.id != nobody.id:
-        address = MeterAddress(id=nobody.id)
+async def _of_any_kind(search: Search, unused_kind: MeterAddress) -> Found:
+    """The meter that answers to any version, so that others with its number cannot be found."""
+    telegram = await search.telegram(unused_kind)
+    if telegram is None or telegram.id != unused_kind.id:
+        address = MeterAddress(id=unused_kind.id)
         search.known.add(address.station)
         return unreadable(address)
     address = MeterAddress(
-        None, nobody.id, telegram.manufacturer, telegram.version, telegram.medium
+        None, unused_kind.id, telegram.manufacturer, telegram.version, telegram.medium
     )
     return any_kind(search.note(address, telegram))
 
 
 async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[Found | Progress]:
-    """The meters of one number and one medium, by their versions where there are several."""
+    """The meters with one number and one medium, by version if there are several."""
     all_versions = MeterAddress(None, number, None, None, medium)
     if not await search.anybody(request.select(all_versions)):
         return
     known = None
     if telegram := await search.telegram(all_versions):
         address = MeterAddress(None, number, telegram.manufacturer, telegram.version, medium)
-        # a collision may look like a meter that does not exist, and which then does not acknowledge
+        # A collision of telegrams may look like a meter that does not exist. Such a meter does not
+        # acknowledge its selection.
         if address.fits(telegram) and await search.anybody(request.select(address)):
             known = telegram.version
             yield search.note(address, telegram)
             if unmistakable(telegram):
                 return
-    nobody = all_versions._replace(version=NOBODYS)
-    if not await search.certainly(request.select(nobody)):
-        async for found in _by_version(search, all_versions, known):
-            yield found
+    unused_kind = all_versions._replace(version=NOBODYS)
+    if not await search.certainly(request.select(unused_kind)):
+        async for step in _by_version(search, all_versions, known):
+            yield step
     elif known is None:
-        yield await _of_any_kind(search, nobody)
+        yield await _of_any_kind(search, unused_kind)
 
 
 async def _by_version(
     search: Search, among: MeterAddress, known: int | None
 ) -> AsyncIterator[Found | Progress]:
-    """The meters of one number and one medium by their versions; `known`: the one found already."""
+    """The meters with one number and one medium, by version; `known`: a version found already."""
     kinds = []
     search.total += NOBODYS
     search.selections += NOBODYS
@@ -109,17 +111,17 @@ async def _by_version(
         if len(kinds) > 1 and await search.selected(kind):
             telegram = await search.telegram(kind)
         if telegram is None:
-            async for found in _by_maker(search, kind):
-                yield found
+            async for step in _by_maker(search, kind):
+                yield step
             continue
         address = kind._replace(manufacturer=telegram.manufacturer)
         if not address.fits(telegram):
-            return  # the same meter again: it answers for other versions than its own
+            return  # the same meter again: it answers to versions that are not its own
         yield search.note(address, telegram)
 
 
 async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found | Progress]:
-    """The meters of one number, version and medium: by their makers, else by fabrication number."""
+    """The meters with one number, version and medium: by maker, else by fabrication number."""
     search.total += len(MAKERS)
     search.selections += len(MAKERS)
     for maker in MAKERS:
@@ -135,27 +137,27 @@ async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found |
             yield search.note(address, telegram)
             continue
         several = False
-        async for found in _by_fabrication(search, address):
-            several |= isinstance(found, Found)
-            yield found
+        async for step in _by_fabrication(search, address):
+            several |= isinstance(step, Found)
+            yield step
         if not several and not may_ask:
             search.known.add(address.station)
             yield unread(address)
 
 
 async def _by_fabrication(search: Search, among: MeterAddress) -> AsyncIterator[Found | Progress]:
-    """The meters that all but their fabrication numbers have in common (enhanced selection)."""
+    """The meters that differ only in their fabrication numbers (enhanced selection)."""
     if await search.certainly(request.select(among._replace(fabrication=NOBODYS_FABRICATION))):
         return
     todo = [""]
     while todo:
-        here = todo.pop()
-        yield search.progress(f"{among.id}: fabrication numbers {here or 'of all'}")
-        address = among._replace(fabrication=here.ljust(LENGTH, WILD))
+        prefix = todo.pop()
+        yield search.progress(f"{among.id}: fabrication numbers {prefix or 'of all'}")
+        address = among._replace(fabrication=prefix.ljust(LENGTH, WILD))
         if not await search.anybody(request.select(address)):
             continue
-        if len(here) < LENGTH:
-            todo += [here + str(digit) for digit in reversed(range(10))]
+        if len(prefix) < LENGTH:
+            todo += [prefix + str(digit) for digit in reversed(range(10))]
         elif (telegram := await search.telegram(address)) and address.fits(telegram):
             yield search.note(address, telegram)
         elif not search.may_ask(address):

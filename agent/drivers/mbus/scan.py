@@ -1,9 +1,9 @@
-"""Who is on the line: the meters expected, then all by their numbers, then all primary addresses.
+"""Search an M-Bus line: the expected meters, then all numbers, then all primary addresses.
 
-Selecting by `4FFFFFFF` is answered by every meter whose number begins with 4: so the numbers are a
-tree, of which only the branches are climbed on which somebody is. Beside a meter that has next to
-nothing to say, others are looked for all the same: see `search`, which also bounds how many
-telegrams a meter is asked for. Never writes.
+Every meter whose number begins with 4 answers to the selection `4FFFFFFF`. So the numbers form a
+tree, and only branches with an answer are searched. A short telegram may hide that of another
+meter, so the search goes on below it: see `search`, which also limits the telegrams that a meter is
+asked for. Never writes.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import Telegram
 
 NOBODYS_NUMBER = "EEEEEEEE"
-"""no meter has this number, nor one that begins with the first seven digits of it"""
+"""no meter has this number, or a number that begins with its first seven digits"""
 NOBODYS_ADDRESS = 252
 """reserved (EN 13757-2, 5.7.5): no meter has this primary address"""
 LOOK_EVERY = 5.0
-"""seconds between two looks while listening for another master"""
+"""seconds between two checks while listening for another master"""
 
 
 async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found | Progress]:
     """Search the line; see `agent.drivers.base.Discovers`.
 
-    `wish.first` and `wish.last` are primary addresses, and then only those are searched; or `first`
-    is a number with wildcards, `45FFFFFF`. Raises Refused where another master speaks.
+    If `wish.first` and `wish.last` are primary addresses, only these are searched. `first` may
+    instead be a number with wildcards, `45FFFFFF`. Raises Refused if another master uses the line.
     """
     primaries, prefix = _bounds(wish)
     search = Search(line, len(primaries) + (0 if prefix is None else len(DIGITS)))
@@ -58,20 +58,20 @@ async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found
     async for progress in _listened(line, listen, search.left()):
         yield progress
     if prefix is not None:
-        async for found in _by_number(search, prefix, wish.expected):
-            yield found
-    async for found in _primary(search, primaries):
-        yield found
+        async for step in _by_number(search, prefix, wish.expected):
+            yield step
+    async for step in _primary(search, primaries):
+        yield step
     if not search.known:
-        words = (
-            "nobody answers: has the level converter power, do its meters speak"
-            f" {line.baudrate} baud?"
+        text = (
+            "no meter answers: check that the level converter has power and that the meters use"
+            f" {line.baudrate} baud"
         )
-        yield Progress(search.total, search.total, words, stays=True)
+        yield Progress(search.total, search.total, text, stays=True)
 
 
 def _bounds(wish: Wish) -> tuple[range, str | None]:
-    """The primary addresses and the beginning of the numbers to be searched; None: no numbers."""
+    """The primary addresses to search, and the first digits of the numbers; None: no numbers."""
     first, last = wish.first, wish.last
     if len(first) == LENGTH and not last and set(first.upper()) <= {*DIGITS, WILD}:
         return range(0), first.upper().rstrip(WILD)
@@ -82,44 +82,46 @@ def _bounds(wish: Wish) -> tuple[range, str | None]:
         if wanted and wanted[-1] <= LAST_PRIMARY:
             return wanted, None
     raise Refused(
-        f"an M-Bus line is searched from --first to --last of 0 to {LAST_PRIMARY}, or below a"
-        " beginning of the number: --first 45FFFFFF"
+        f"an M-Bus line is searched by primary address, --first and --last from 0 to"
+        f" {LAST_PRIMARY}, or by the first digits of the number: --first 45FFFFFF"
     )
 
 
 async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator[Progress]:
-    """Hear whether somebody else asks on this line; `then`: seconds that the search takes.
+    """Listen for another master for `listen` seconds; `then`: seconds that the search takes.
 
-    Raises Refused if so.
+    Raises Refused if there is one.
     """
     heard, left = b"", listen
     while left > 0:
         done = int(listen - left)
-        words = f"listening for another master; the search then takes at least {took(round(then))}"
-        yield Progress(done, int(listen), words)
+        text = f"listening for another master; the search then takes at least {took(round(then))}"
+        yield Progress(done, int(listen), text)
         heard += await line.quiet(min(LOOK_EVERY, left))
         if foreign(heard):
             raise Refused(
-                "another master asks the meters on this line; two at once make both misread:"
+                "another master reads the meters on this line, and two masters disturb each other:"
                 " disconnect it, or take the readings from it"
             )
         left -= LOOK_EVERY
 
 
 def _numbers(wish: Wish) -> list[str]:
-    """The numbers that are asked for first, of those expected that are such."""
+    """The expected serial numbers that are valid M-Bus numbers."""
     digits = [number.strip().upper() for number in wish.expected]
-    return list({one for one in digits if len(one) == LENGTH and set(one) <= set(DIGITS)})
+    return list(
+        {number for number in digits if len(number) == LENGTH and set(number) <= set(DIGITS)}
+    )
 
 
 async def _by_number(
     search: Search, prefix: str, expected: tuple[str, ...]
 ) -> AsyncIterator[Found | Progress]:
-    """The meters expected, then all whose numbers begin with the prefix."""
+    """The expected meters, then all whose numbers begin with the prefix."""
     any_selection = MeterAddress(id=NOBODYS_NUMBER)
     any_wildcard = numbers_from(NOBODYS_NUMBER[:-1])
-    deaf = await search.certainly(request.select(any_selection))
-    for number in () if deaf else dict.fromkeys(expected):
+    answers_any_number = await search.certainly(request.select(any_selection))
+    for number in () if answers_any_number else dict.fromkeys(expected):
         yield await _expected(search, number)
         yield search.progress(f"asked for {number}")
         if search.ended:
@@ -131,85 +133,87 @@ async def _by_number(
     if not await search.anybody(request.select(numbers_from(prefix))):
         search.prefixes.clear()
         search.done += len(DIGITS)
-        yield search.progress(f"nobody at {prefix or 'all'}")
+        yield search.progress(
+            f"no meter with a number from {prefix}" if prefix else "no meter answers by its number"
+        )
         return
-    if deaf or await search.certainly(request.select(any_wildcard)):
+    if answers_any_number or await search.certainly(request.select(any_wildcard)):
         search.prefixes.clear()
         search.done += len(DIGITS)
-        yield await _answers_all(search, any_selection if deaf else any_wildcard)
+        yield await _answers_all(search, any_selection if answers_any_number else any_wildcard)
         return
     search.total -= len(DIGITS)  # counted with each digit that is searched
-    async for found in _below(search, prefix):
-        yield found
+    async for step in _below(search, prefix):
+        yield step
 
 
 async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progress:
-    """Who answers whatever number is asked for: no search by number can tell others from it."""
+    """The meter that answers to every number, so that no other can be found by its number."""
     await search.selected(selection)
     telegram = await search.telegram(selection)
     known = telegram is not None and telegram.id in search.numbers
     if telegram and telegram.id and WILD not in telegram.id and not known:
         return any_number(search.note(MeterAddress(id=telegram.id), telegram))
-    who = f"{telegram.id} answers" if telegram and known else "meters on this line answer"
-    words = (
-        f"{who} whatever number is asked for, so no other meter can be searched by its number:"
+    subject = f"{telegram.id} answers" if telegram and known else "meters on this line answer"
+    text = (
+        f"{subject} whatever number is asked for, so no other meter can be searched by its number:"
         " disconnect what does so and scan again"
     )
-    return Progress(search.done, search.total, words, stays=True)
+    return Progress(search.done, search.total, text, stays=True)
 
 
 async def _expected(search: Search, number: str) -> Found | Progress:
     digits = number.strip().upper()
     if len(digits) != LENGTH or not set(digits) <= set(DIGITS):
-        words = f'"{number}" is not the number of an M-Bus meter: eight digits'
-        return Progress(search.done, search.total, words, stays=True)
+        text = f'"{number}" is not the number of an M-Bus meter, which has eight digits'
+        return Progress(search.done, search.total, text, stays=True)
     address = MeterAddress(id=digits)
     if digits not in search.expected:
-        return search.progress(f"asked for {digits} already")
+        return search.progress(f"already asked for {digits}")
     search.expected.remove(digits)
     telegram = await search.alone(address)
     if telegram and address.fits(telegram):
         return search.note(address, telegram)
     if telegram:
         return _of_another(search, address, telegram)
-    words = f"{digits} is expected, and does not answer"
-    return Progress(search.done, search.total, words, stays=True)
+    text = f"meter {digits} is expected, but does not answer"
+    return Progress(search.done, search.total, text, stays=True)
 
 
 def _of_another(search: Search, asked: MeterAddress, telegram: Telegram) -> Found | Progress:
-    """The answer of another meter than the one that was asked for."""
+    """The result if another meter answered than the one that was asked for."""
     if search.answered_elsewhere(telegram, asked.id):
         search.ended = True
-        words = (
+        text = (
             f"{telegram.id} answered when {asked.id} was asked for, as it did for another number:"
             " the search by number ends here; disconnect it and scan again"
         )
-        return Progress(search.done, search.total, words, stays=True)
+        return Progress(search.done, search.total, text, stays=True)
     search.known.add(asked.station)
     return other_number(asked, telegram)
 
 
 async def _below(search: Search, prefix: str) -> AsyncIterator[Found | Progress]:
-    """Search all numbers that begin so, where somebody is."""
+    """Search all numbers with a prefix that was answered."""
     began = search.line.busy
     read = search.prefixes.pop(prefix)
     if len(prefix) == LENGTH:
-        async for found in _at(search, prefix):
-            yield found
+        async for step in _at(search, prefix):
+            yield step
     else:
         hidden = True
         if read:
-            one, hidden = await _one_of(search, prefix)
-            if one:
-                yield one
+            device, hidden = await _meter_named(search, prefix)
+            if device:
+                yield device
         if hidden and not search.ended:
-            async for found in _children(search, prefix):
-                yield found
+            async for step in _children(search, prefix):
+                yield step
     search.costs.setdefault(len(prefix), []).append(search.line.busy - began)
 
 
 async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progress]:
-    """Search a beginning of numbers by its next digit."""
+    """Search a prefix by its next digit."""
     search.total += len(DIGITS)
     search.selections += len(DIGITS)
     search.opened = prefix, search.line.busy
@@ -217,27 +221,28 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
     for digit in DIGITS:
         search.done += 1
         search.selections -= 1
-        here = prefix + digit
-        if await search.anybody(request.select(numbers_from(here))):
-            answered.append(here)
-            search.prefixes[here] = True
-        yield search.progress(f"asked for numbers from {here}")
+        longer = prefix + digit
+        if await search.anybody(request.select(numbers_from(longer))):
+            answered.append(longer)
+            search.prefixes[longer] = True
+        yield search.progress(f"asked for numbers from {longer}")
     search.opened = None
-    for here in answered:
-        # the only branch holds the same meters as the whole: if these were read, that told nothing
-        read = len(answered) > 1 or not search.passed(numbers_from(here))
-        search.prefixes[here] = read and search.passed(numbers_from(here)) < MOST_ON_THE_WAY
-    for here in answered:
+    for longer in answered:
+        # A single branch holds the same meters as its prefix. If these were read already without
+        # a result, reading again would only cost them another telegram.
+        read = len(answered) > 1 or not search.passed(numbers_from(longer))
+        search.prefixes[longer] = read and search.passed(numbers_from(longer)) < MOST_ON_THE_WAY
+    for longer in answered:
         if search.ended:
-            search.prefixes.pop(here)
+            search.prefixes.pop(longer)
             continue
-        async for found in _below(search, here):
-            yield found
-        yield search.progress(f"searched {here}")
+        async for step in _below(search, longer):
+            yield step
+        yield search.progress(f"searched {longer}")
 
 
-async def _one_of(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:
-    """The meter that a sound answer names, if it is new, and whether others may be there too."""
+async def _meter_named(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:
+    """The meter that a valid answer names, if it is new; and whether others may be hidden there."""
     selection = numbers_from(prefix)
     if not search.may_ask(selection) or not await search.selected(selection):
         return None, True
@@ -256,25 +261,26 @@ async def _one_of(search: Search, prefix: str) -> tuple[Found | Progress | None,
 
 
 def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | Progress | None:
-    """The answer of a meter whose number begins otherwise; the second such ends the search.
+    """The result if a meter answers whose number does not have the prefix.
 
-    Digits on which all agree survive every collision, so the answer is that of one meter.
+    Digits that all meters share survive every collision, so it is the answer of a single meter. If
+    the same meter does so a second time, the search by number ends.
     """
     if not search.answered_elsewhere(heard, prefix):
-        return None  # it may be selected by another number than it says: see `_at`
+        return None  # it may be selectable by another number than it sends: see `_at`
     search.ended = True
     address = MeterAddress(id=heard.id or "")
     if address.station not in search.known:
         return any_number(search.note(address, heard))
-    words = (
+    text = (
         f"{heard.id} answered when numbers from {prefix} were asked for: the search by number ends"
         " here; disconnect it and scan again"
     )
-    return Progress(search.done, search.total, words, stays=True)
+    return Progress(search.done, search.total, text, stays=True)
 
 
 async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
-    """Who has exactly this number: one meter, or several to be told apart."""
+    """The meters with exactly this number: one, or several to be distinguished."""
     address = MeterAddress(id=number)
     if address.station in search.known:
         return
@@ -286,8 +292,8 @@ async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     elif not (await search.line.acknowledged(request.select(address))).data:
         return  # it was noise
     elif search.may_ask(address):
-        async for found in apart(search, number):
-            yield found
+        async for step in apart(search, number):
+            yield step
     else:
         search.known.add(address.station)
         yield unread(address)
@@ -303,7 +309,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
         search.done += 1
         search.addresses -= 1
         if not await search.anybody(request.reset(number)):
-            yield search.progress(f"nobody at address {number}")
+            yield search.progress(f"no meter at address {number}")
             continue
         address = MeterAddress(number)
         telegram = await search.at_primary(number, attempts)
@@ -314,20 +320,22 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
             again = search.answered_elsewhere(telegram, f"address {number:03}")
             yield other_number(address, telegram)
             if again:
-                return  # it answers at addresses of others: each would cost it a telegram
+                # It answers at the addresses of others. Each further address would cost it a
+                # telegram.
+                return
         elif telegram.id not in search.numbers:
             yield search.note(address, telegram)
         yield search.progress(f"asked address {number}")
 
 
 async def _answers_everywhere(search: Search) -> Found | Progress:
-    """Who answers at every primary address: no search by address can tell others from it."""
+    """The meter that answers at every primary address, so that no other can be found by address."""
     telegram = await search.at_primary(NOBODYS_ADDRESS, attempts=1)
     if telegram and telegram.address <= LAST_PRIMARY and telegram.id not in search.numbers:
         return any_address(search.note(MeterAddress(telegram.address), telegram))
-    who = f"{telegram.id} answers" if telegram else "several meters answer"
-    words = (
-        f"{who} at every primary address, so these cannot be searched: disconnect what answers"
+    subject = f"{telegram.id} answers" if telegram else "several meters answer"
+    text = (
+        f"{subject} at every primary address, so these cannot be searched: disconnect what answers"
         " everywhere and scan again"
     )
-    return Progress(search.done, search.total, words, stays=True)
+    return Progress(search.done, search.total, text, stays=True)

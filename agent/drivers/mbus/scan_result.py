@@ -1,4 +1,4 @@
-"""A meter that a scan found, as the configuration would name it and as people would."""
+"""The results of a scan: entries for the configuration, and sentences for people."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ PROFILES = {
     "cold-water": "mbus-cold-water",
     "hca": "mbus-hca",
 }
-"""by what a meter says it measures; the order of MEDIA: heat and cooling in one is heat first"""
+"""by medium, in the order of MEDIA: a meter for heat and cooling gets the profile of heat"""
 SHOWN = ("energy", "volume", "HCA units", "counter")
 
 
 def entry(address: MeterAddress, telegram: Telegram) -> Found:
-    """What the configuration would say, and what the meter is and shows."""
+    """The result for a meter that was read."""
     profile = next(
-        (PROFILES[word] for word, codes in MEDIA.items() if telegram.medium in codes), ""
+        (PROFILES[medium_name] for medium_name, codes in MEDIA.items() if telegram.medium in codes),
+        "",
     )
-    said: dict[str, str] = {"address": address.station}
+    settings: dict[str, str] = {"address": address.station}
     warnings = []
     if profile:
-        said["profile"] = profile
+        settings["profile"] = profile
     else:
         warnings.append(
             f"{medium(telegram.medium)}: no profile fits; name what to read under `points`"
@@ -44,32 +45,32 @@ def entry(address: MeterAddress, telegram: Telegram) -> Found:
         warnings.append("its telegram is encrypted: it cannot be read")
     if telegram.status:
         warnings.append(f"it reports: {status(telegram.status)}")
-    said["every"] = "1h"
-    return Found(_name(address), said, _about(telegram), tuple(warnings), telegram.id)
+    settings["every"] = "1h"
+    return Found(_name(address), settings, _about(telegram), tuple(warnings), telegram.id)
 
 
 def unreadable(address: MeterAddress) -> Found:
-    """Somebody answers, and nobody can tell what."""
+    """The result for an address that answers without a readable telegram."""
     warning = (
         "answers, but its telegram cannot be read: are there two meters with this"
         f" {'number' if address.primary is None else 'primary address'}, or is the line disturbed?"
     )
-    found = {"address": address.station, "every": "1h"}
-    return Found(_name(address), found, f"unreadable, at {address.station}", (warning,))
+    settings = {"address": address.station, "every": "1h"}
+    return Found(_name(address), settings, f"unreadable, at {address.station}", (warning,))
 
 
 def unread(address: MeterAddress) -> Found:
-    """A meter, or several, that acknowledge an address and were not read."""
+    """The result for one or more meters that acknowledge an address and were not read."""
     warning = (
         "answers to its address, but could not be read within the five telegrams that a scan asks a"
         f" meter for: scan again with --first {address.id}, which also tells whether there are two"
     )
-    found = {"address": address.station, "every": "1h"}
-    return Found(_name(address), found, f"not read, at {address.station}", (warning,))
+    settings = {"address": address.station, "every": "1h"}
+    return Found(_name(address), settings, f"not read, at {address.station}", (warning,))
 
 
 def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
-    """Who answers for a number or primary address that is not what its telegram says."""
+    """The result for a meter that answers to a number or address that is not in its telegram."""
     named = telegram.id or f"a meter without a number, address {telegram.address}"
     if asked.primary is None:
         warning = (
@@ -81,42 +82,42 @@ def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
             f"{named}, which says it has address {telegram.address}, answered at address"
             f" {asked.primary}: it cannot be read there; write its number as the address"
         )
-    found = {"address": asked.station, "every": "1h"}
+    settings = {"address": asked.station, "every": "1h"}
     about = f"{_about(telegram)}, answered for {asked.station}"
-    return Found(_name(asked), found, about, (warning,), telegram.id)
+    return Found(_name(asked), settings, about, (warning,), telegram.id)
 
 
-def any_number(found: Found) -> Found:
-    """The same, of a meter that answers whatever number is asked for."""
+def any_number(device: Found) -> Found:
+    """Add the warning that the meter answers to every number."""
     warning = (
         "answers whatever number is asked for, so no other meter can be searched by its number"
         " while it is on the line: disconnect it and scan again"
     )
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
-def any_kind(found: Found) -> Found:
-    """The same, of a meter that answers whatever version and medium is asked for."""
+def any_kind(device: Found) -> Found:
+    """Add the warning that the meter answers to every version and medium."""
     warning = (
         "another meter has the same number, and this one answers whatever version and medium is"
         " asked for: disconnect one of the two and scan again"
     )
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
-def any_address(found: Found) -> Found:
-    """The same, of a meter that answers at every primary address."""
+def any_address(device: Found) -> Found:
+    """Add the warning that the meter answers at every primary address."""
     warning = (
         "answers at every primary address, so no other meter can be searched by its primary"
         " address while it is on the line: disconnect it and scan again"
     )
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
-def told_apart(found: Found) -> Found:
-    """The same, of a meter that shares its number with another one."""
+def told_apart(device: Found) -> Found:
+    """Add the warning that another meter has the same number."""
     warning = "another meter has the same number: its address tells them apart"
-    return replace(found, warnings=(*found.warnings, warning))
+    return replace(device, warnings=(*device.warnings, warning))
 
 
 def _name(address: MeterAddress) -> str:

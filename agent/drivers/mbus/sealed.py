@@ -1,4 +1,4 @@
-"""Encrypted payloads: which part of a payload the configuration word claims to be encrypted."""
+"""Encrypted payloads: which part of a payload is encrypted, by its configuration field."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WHOLE = (8, 9, 10, 13)
 
 
 def claimed(configuration: int, length: int) -> tuple[int, int]:
-    """Security mode and number of bytes at the front that are encrypted; (0, 0): none.
+    """The security mode, and the number of encrypted bytes at the beginning; (0, 0): none.
 
-    Old meters have a signature in this word, so a claim that does not fit the payload of `length`
-    bytes is none, and one that fits is to be believed only where the payload makes no sense
-    as it stands (EN 13757-7, OMS volume 2).
+    Old meters have a signature in this field. Therefore a value that does not fit the payload of
+    `length` bytes is ignored, and one that fits counts only if the payload is not valid without
+    decryption (EN 13757-7, OMS volume 2).
     """
     mode, low = configuration >> 8 & 0x1F, configuration & 0xFF
     if mode in COUNTED_IN_BYTES:
@@ -43,16 +43,16 @@ def claimed(configuration: int, length: int) -> tuple[int, int]:
 
 
 LEAST_GOOD, FOR_EACH_BAD = 5, 3
-"""records with a value that outweigh a claim of encryption, and more for each without"""
+"""records with a value that prove a plain payload, and additional ones for each without a value"""
 MOST_STORAGE, MOST_TARIFF, MOST_SUBUNIT = 127, 15, 15
-"""of meters; random DIFEs soon exceed them"""
+"""greatest numbers in real meters; random DIFEs soon exceed them"""
 
 
 def plain(records: Iterable[MeterValue]) -> bool:
-    """Say whether these records make so much sense that they cannot be encrypted bytes.
+    """Whether these records are so plausible that they cannot be encrypted bytes.
 
     Measured: 13 of 100,000 random payloads of 32 bytes pass, fewer of any other length. The
-    mistake in the other direction is a plain telegram called encrypted, which shows.
+    opposite error reports a plain telegram as encrypted, which a person notices.
     """
     score = 0
     for record in records:

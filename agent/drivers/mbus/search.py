@@ -1,13 +1,13 @@
-"""One search of a line: the questions that it asks, and what it has found so far.
+"""The state of one search of a line, its requests, and the estimate of the time that is left.
 
-Answers of several meters lie on top of each other, where every 0 wins (a wired AND): several E5
-look like one, and several telegrams may look like a sound one of a meter that does not exist, or
-like that of just one of them. So a number counts only once the meter has been selected by all of it
-and has answered alone.
+Answers of several meters overlap, and every 0 bit wins (a wired AND). Several E5 look like one.
+Several telegrams may look like a valid telegram of a meter that does not exist, or like that of
+only one of them. So a number counts only once the meter was selected by all its digits and has
+answered alone.
 
-Every telegram costs a battery meter some of its life, and a collision costs each meter in it one.
-So a search counts the telegrams that it has asked for, by selection, and never asks a meter for
-more than `MOST_TELEGRAMS`. An acknowledgement (E5) costs next to nothing and is not counted.
+Every telegram shortens the life of a battery meter, and a collision costs each meter in it a
+telegram. So a search counts the telegrams that it requested, by selection, and never asks a meter
+for more than `MOST_TELEGRAMS`. An acknowledgement (E5) costs very little and is not counted.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import Telegram
 
 ATTEMPTS = 3
-"""a question that nobody answers is asked so often: noise must not hide a meter"""
+"""attempts of a request without an answer, since noise may hide the answer"""
 QUIET_ATTEMPTS = 2
-"""the same where most questions are answered by nobody"""
+"""the same for requests that mostly have no answer"""
 ENOUGH_BITS = 12
-"""set bits in its indexes by which a telegram is one meter's: one hidden below has them all"""
+"""set bits in the indexes of a telegram from which it is that of a single meter: a second meter
+below it would need all of them set too
+"""
 MOST_TELEGRAMS = 5
-"""that one meter is asked for in one scan, whoever else answers at the same time"""
+"""telegrams that one meter is asked for in a scan, including collisions with others"""
 MOST_ON_THE_WAY = 3
-"""of them before its whole number is known"""
+"""telegrams of these before its whole number is known"""
 LENGTH = 8
 """digits of a number"""
 DIGITS = "0123456789ABCDE"
@@ -51,78 +53,87 @@ DIGITS = "0123456789ABCDE"
 
 @dataclass(slots=True)
 class Search:
-    """One scan: what it has found, and how much there is to do yet."""
+    """The state of one scan: what it has found, and what is still to be done."""
 
     line: MbusLine
     total: int
-    """steps, of those known so far"""
+    """steps that are known so far"""
     most: int = MOST_TELEGRAMS
-    """telegrams that the search by number asks one meter for"""
+    """telegrams that the search by number may request from one meter"""
     done: int = 0
+    """steps that are done"""
     known: set[str] = field(default_factory=set)
-    """stations that were found"""
+    """stations of the meters that were found"""
     numbers: set[str | None] = field(default_factory=set)
-    """ids that were found"""
-    strangers: dict[tuple[object, ...], str] = field(default_factory=dict)
-    """meters that answered for another number or address than their own: for which one"""
+    """numbers of the meters that were found"""
+    misdirected: dict[tuple[object, ...], str] = field(default_factory=dict)
+    """meters that answered to a number or address that is not theirs, with the one that was asked
+    """
     requests: list[MeterAddress] = field(default_factory=list)
-    """the selections after which a telegram was asked for"""
+    """the selections after which a telegram was requested"""
     sent: int = 0
     """telegrams that any one meter may have sent so far, at most"""
     prefixes: dict[str, bool] = field(default_factory=dict)
-    """beginnings of numbers that were answered and not searched yet: whether to read there"""
+    """prefixes that were answered and not searched yet, with whether to request a telegram there"""
     opened: tuple[str, float] | None = None
-    """the beginning whose next digit is being asked for, and since when, in seconds of the line"""
+    """the prefix whose next digit is being asked for, and the line's busy seconds when that began
+    """
     selections: int = 0
-    """selections that are certainly still to be made"""
+    """selections that are certainly still to be sent"""
     addresses: int = 0
     """primary addresses that are still to be asked"""
     expected: list[str] = field(default_factory=list)
-    """numbers that are still to be asked for"""
+    """expected numbers that are still to be asked for"""
     ended: bool = False
-    """the search by number ends: a meter answers for the numbers of others"""
+    """the search by number ends, because a meter answers to the numbers of others"""
     readings: list[float] = field(default_factory=list)
-    """seconds that it took to select and read each meter"""
+    """seconds that selecting and reading each meter took"""
     costs: dict[int, list[float]] = field(default_factory=dict)
-    """by the length of a beginning: seconds that it took to search below each one"""
+    """by the length of a prefix: seconds that searching each one took"""
 
-    def progress(self, words: str) -> Progress:
-        """How far it is, with the time that the rest takes at this speed."""
+    def progress(self, text: str) -> Progress:
+        """The progress, with an estimate of the time that is left."""
         left = took(round(self.left()))
-        said = f"{words}, {len(self.known)} found, about {left} to go"
-        return Progress(self.done, self.total, said)
+        message = f"{text}, {len(self.known)} found, about {left} to go"
+        return Progress(self.done, self.total, message)
 
     def left(self) -> float:
-        """Seconds that the rest takes, by what is known of it so far."""
+        """Seconds that the rest takes, as estimated from what is known so far."""
         select, reset = self._window(numbers_from("")), self._window(None)
         numbers = QUIET_ATTEMPTS * self.selections * select
         numbers += sum(self._below(prefix, read=read) for prefix, read in self.prefixes.items())
-        if self.opened:  # what is below it is known only when all its digits have been asked for
+        # What is below a prefix is known only once all its digits were asked for. Until then its
+        # estimate from before is used, less the time that it has taken.
+        if self.opened:
             prefix, since = self.opened
             numbers = max(numbers, self._below(prefix, read=False) - (self.line.busy - since))
         addresses = QUIET_ATTEMPTS * self.addresses * reset
         return numbers + addresses + len(self.expected) * self._reading()
 
     def _window(self, selection: MeterAddress | None) -> float:
-        """Seconds that a selection takes, or (None) a reset."""
+        """Seconds that a selection takes; None: a reset."""
         question = request.select(selection) if selection else request.reset(0)
         return self.line.window(question, self.line.baudrate)
 
     def _reading(self) -> float:
-        """Seconds in which one meter is selected and read."""
+        """Seconds for selecting and reading one meter."""
         bits = (SELECTED + ASKED + ANSWERED) * BITS + 2 * REACTION_BITS
         typical = bits / self.line.baudrate
         return (typical + sum(self.readings)) / (1 + len(self.readings))
 
     def _below(self, prefix: str, *, read: bool) -> float:
-        """Seconds for the numbers that begin so: by those known, else by what others took."""
-        numbers = {one for one in (*self.expected, *self.numbers) if one and one.startswith(prefix)}
+        """Seconds for the numbers with a prefix, by known numbers, else by what others took."""
+        numbers = {
+            number
+            for number in (*self.expected, *self.numbers)
+            if number and number.startswith(prefix)
+        }
         if numbers:
             return self._descent(prefix, numbers, read=read)
         level = QUIET_ATTEMPTS * len(DIGITS) * self._window(numbers_from(""))
-        # one meter, mostly, which is then read at once; or several, and one digit more tells them
+        # Mostly one meter, which is then read at once; or several that differ in the next digit.
         levels = 0.5 if read else 1.0
-        if prefix and not read:  # several of one batch, mostly, whose last digits tell them apart
+        if prefix and not read:  # mostly several of one batch, which differ in their last digits
             levels = LENGTH - len(prefix)
         others = self.costs.get(len(prefix), [])
         return (self._reading() + levels * level + sum(others)) / (1 + len(others))
@@ -137,10 +148,12 @@ class Search:
         silent = len(DIGITS) - len(below)
         seconds = self._window(numbers_from("")) * (QUIET_ATTEMPTS * silent + len(below))
         read = len(below) > 1 or not prefix
-        return seconds + sum(self._descent(one, few, read=read) for one, few in below.items())
+        return seconds + sum(
+            self._descent(branch, members, read=read) for branch, members in below.items()
+        )
 
     async def anybody(self, question: bytes) -> bool:
-        """Whether anything at all is heard when a selection is sent."""
+        """Whether anything at all is heard after a selection."""
         for _ in range(QUIET_ATTEMPTS):
             answer = await self.line.chorus(question)
             if answer.noise:
@@ -148,7 +161,7 @@ class Search:
         return False
 
     async def certainly(self, question: bytes) -> bool:
-        """Whether a question is answered, not by noise, which answers once: two times of three."""
+        """Whether a request is answered two times out of three, so not only by noise."""
         answered = silent = 0
         while answered < QUIET_ATTEMPTS and silent < QUIET_ATTEMPTS:
             heard = (await self.line.chorus(question)).noise
@@ -156,44 +169,45 @@ class Search:
         return answered == QUIET_ATTEMPTS
 
     def asked(self, selection: MeterAddress) -> int:
-        """How many telegrams one meter that this selects may have sent in this scan, at most."""
-        for_some = Counter(
-            one.id
-            for one in self.requests
-            if not _covers(one, selection) and _overlap(one, selection)
+        """Telegrams that one meter of this selection may have sent in this scan, at most."""
+        for_parts = Counter(
+            earlier.id
+            for earlier in self.requests
+            if not _covers(earlier, selection) and _overlap(earlier, selection)
         )
-        return self.passed(selection) + max(for_some.values(), default=0)
+        return self.passed(selection) + max(for_parts.values(), default=0)
 
     def passed(self, selection: MeterAddress) -> int:
-        """How many telegrams all that this selects were asked for at once."""
-        return sum(_covers(one, selection) for one in self.requests)
+        """Telegrams that all meters of this selection were asked for at once."""
+        return sum(_covers(earlier, selection) for earlier in self.requests)
 
     def may_ask(self, selection: MeterAddress, most: int | None = None) -> bool:
-        """Whether one more telegram of whoever this selects is within the bound."""
+        """Whether one more telegram from the meters of this selection is within the limit."""
         return self.asked(selection) < (self.most if most is None else most)
 
     async def selected(self, selection: MeterAddress) -> bool:
-        """Select, until somebody acknowledges it."""
+        """Send a selection until a meter acknowledges it. Returns whether one did."""
         for _ in range(ATTEMPTS):
             if (await self.line.acknowledged(request.select(selection))).data:
                 return True
         return False
 
     async def telegram(self, selection: MeterAddress, keep: int = 0) -> Telegram | None:
-        """The sound telegram of whoever a selection fits, who must be selected.
+        """The valid telegram of the meter that is selected.
 
-        None where several answer or nobody does, or where no telegram may be asked for any more;
-        `keep`: so many must remain for later.
+        None if several answer or none does, or if the limit of telegrams is reached. `keep`: the
+        number of telegrams that must be left for later.
         """
         if not self.may_ask(selection, self.most - keep):
             return None
+        # Counted before the answer: a telegram that is lost in noise has been sent all the same.
         self.requests.append(selection)
         self.sent = max(self.sent, self.asked(selection))
         answer = await self.line.frame(request.ask(request.SELECTED, fcb=True))
         return _decoded(answer.data) if answer.data else None
 
     async def at_primary(self, address: int, attempts: int = ATTEMPTS) -> Telegram | None:
-        """The sound telegram of whoever answers at a primary address."""
+        """The valid telegram of the meter at a primary address; None: there is none."""
         for _ in range(attempts):
             answer = await self.line.frame(request.ask(address, fcb=True))
             if answer.data:
@@ -201,10 +215,10 @@ class Search:
         return None
 
     async def alone(self, address: MeterAddress, keep: int = 0) -> Telegram | None:
-        """The telegram of the only meter that this selects, whatever number that says.
+        """Select and read a meter that is alone at its address; its telegram may have any number.
 
-        None where there is no such meter, or several. Asked twice only where `keep` telegrams
-        remain for later.
+        None if there is no such meter, or several. The request is repeated only if `keep` telegrams
+        are left for later.
         """
         began = self.line.busy
         if not self.may_ask(address) or not await self.selected(address):
@@ -215,33 +229,37 @@ class Search:
         return telegram or await self.telegram(address, keep)
 
     def spare_attempts(self) -> int:
-        """How often a meter may be asked that has sent as much as any so far; at least once."""
+        """How often any meter may still be asked within the limit; at least once."""
         return max(1, min(ATTEMPTS, MOST_TELEGRAMS - self.sent))
 
     def note(self, address: MeterAddress, telegram: Telegram) -> Found:
-        """Remember a meter that was found."""
+        """Note a meter that was found, and return its result."""
         self.known.add(address.station)
         self.numbers.add(telegram.id)
         return entry(address, telegram)
 
     def answered_elsewhere(self, telegram: Telegram, asked: str) -> bool:
-        """Remember who answered for another; whether it has done so before, for something else.
+        """Note a meter that answered to an address that is not its own. Returns whether it did so
+        before, for a different one.
 
-        `asked`: a primary address, or a number or the beginning of one.
+        `asked`: a primary address, or a number or its first digits.
         """
+        # A prefix of the earlier number is the same branch of the search, not a second address.
         identity = (telegram.id, telegram.manufacturer, telegram.version, telegram.medium)
-        before = self.strangers.get(identity, asked)
-        self.strangers[identity] = asked
+        before = self.misdirected.get(identity, asked)
+        self.misdirected[identity] = asked
         return not (asked.startswith(before) or before.startswith(asked))
 
 
 def numbers_from(prefix: str) -> MeterAddress:
-    """The selection of all numbers that begin so."""
+    """The selection of all numbers with a prefix."""
     return MeterAddress(id=prefix.ljust(LENGTH, WILD))
 
 
 def unmistakable(telegram: Telegram) -> bool:
-    """Whether this can be only one meter's: its indexes have bits that a hidden one would need."""
+    """Whether a telegram must be that of a single meter, since a meter hidden below it would need
+    the same bits set in its indexes.
+    """
     set_bits = sum(
         int.from_bytes(record.data, "little").bit_count()
         for record in telegram.records
@@ -257,15 +275,15 @@ def _decoded(frame: bytes) -> Telegram | None:
         return None
 
 
-def _pairs(one: MeterAddress, other: MeterAddress) -> Iterable[tuple[object, object]]:
-    """What two selections ask for, part by part; None: any."""
-    for first, second in zip(one.id, other.id, strict=True):
+def _pairs(left: MeterAddress, right: MeterAddress) -> Iterable[tuple[object, object]]:
+    """The parts of two selections, pair by pair; None: a wildcard."""
+    for first, second in zip(left.id, right.id, strict=True):
         yield _digit(first), _digit(second)
-    yield one.manufacturer, other.manufacturer
-    yield one.version, other.version
-    yield one.medium, other.medium
+    yield left.manufacturer, right.manufacturer
+    yield left.version, right.version
+    yield left.medium, right.medium
     wild = WILD * LENGTH
-    fabrications = zip(one.fabrication or wild, other.fabrication or wild, strict=True)
+    fabrications = zip(left.fabrication or wild, right.fabrication or wild, strict=True)
     for first, second in fabrications:
         yield _digit(first), _digit(second)
 
@@ -274,13 +292,13 @@ def _digit(digit: str) -> str | None:
     return None if digit == WILD else digit
 
 
-def _covers(one: MeterAddress, other: MeterAddress) -> bool:
-    """Whether every meter that the other selects is selected by this one."""
-    return all(first is None or first == second for first, second in _pairs(one, other))
+def _covers(wide: MeterAddress, narrow: MeterAddress) -> bool:
+    """Whether the selection `wide` selects every meter that `narrow` selects."""
+    return all(wider is None or wider == narrower for wider, narrower in _pairs(wide, narrow))
 
 
-def _overlap(one: MeterAddress, other: MeterAddress) -> bool:
-    """Whether a meter can be selected by both."""
+def _overlap(left: MeterAddress, right: MeterAddress) -> bool:
+    """Whether both selections can select the same meter."""
     return all(
-        first is None or second is None or first == second for first, second in _pairs(one, other)
+        first is None or second is None or first == second for first, second in _pairs(left, right)
     )

@@ -1,4 +1,4 @@
-"""Options of an M-Bus line, and what reading a meter takes on it."""
+"""Options of an M-Bus line, and the time that reading a meter takes on it."""
 
 from __future__ import annotations
 
@@ -17,37 +17,40 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 SELECTED, ASKED, ANSWERED = 18, 5, 115
-"""bytes of a selection with its E5, of a question, and of what a meter commonly answers"""
+"""bytes of a selection with its E5, of a request, and of a typical answer"""
 REACTION_BITS = 33
-"""bit times for which a meter commonly thinks"""
+"""bit times after which a meter typically answers"""
 
 
 def _rate(value: int) -> int:
     if value not in addresses.BAUD_RATES:
         raise ValueError(
-            _("M-Bus speaks {rates} baud", rates=", ".join(map(str, addresses.BAUD_RATES)))
+            _(
+                "the baud rates of M-Bus are {rates}",
+                rates=", ".join(map(str, addresses.BAUD_RATES)),
+            )
         )
     return value
 
 
 class LineSettings(BaseModel):
-    """What every M-Bus line has."""
+    """Options of every M-Bus line."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     baudrate: Annotated[int, AfterValidator(_rate)] = Field(
         default=2400,
-        description="How fast the meters speak; one at another speed has @300 in its address.",
+        description="Baud rate of the meters. One with another rate has it in its address: @300.",
         examples=[2400],
     )
     listen: Annotated[Duration, Field(ge=0, le=600)] = Field(
         default=60.0,
-        description="How long a scan listens for another master before it says anything.",
+        description="How long a scan listens for another master before it sends anything.",
         examples=["60s"],
     )
 
     def seconds(self, points: Sequence[Point]) -> float:
-        """What reading one meter takes at best; see `agent.drivers.base.Budgets`."""
+        """Seconds for reading one meter, at least; see `agent.drivers.base.Budgets`."""
         address = addresses.parse(points[0].address)
         asked = ASKED if address.primary is not None else SELECTED + ASKED
         waits = (2 if address.primary is None else 1) * REACTION_BITS
@@ -64,7 +67,7 @@ class SerialSettings(LineSettings):
     )
     latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
         default=0.05,
-        description="What the converter and its driver add to the time of an answer.",
+        description="Delay that the converter and its driver add to an answer.",
         examples=["50ms"],
     )
 
@@ -80,6 +83,6 @@ class MbusTcpSettings(LineSettings):
     port: int = Field(ge=1, le=65535, description="Its TCP port.", examples=[10001])
     latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
         default=0.2,
-        description="What the network and the converter add to the time of an answer.",
+        description="Delay that the network and the converter add to an answer.",
         examples=["200ms"],
     )

@@ -1,9 +1,9 @@
-"""What VIF and VIFE codes mean: the tables of EN 13757-3 as text, expanded once at import.
+"""The meaning of VIF and VIFE codes: the tables of EN 13757-3 as text, expanded once at import.
 
-A row is `bits | quantity | unit | exponent | kind`. A letter in the bits stands for a bit that
-varies. Letters `n` are added to the exponent; where the exponent is a word they pick the unit from
-`WALKS` instead. `f` as exponent is the factor 2^-12 of heat cost allocators. Kinds: `C` unsigned,
-`D` bits (unsigned), `T` date or time by its length, `I` identification (digits are text),
+A row is `bits | quantity | unit | exponent | kind`. A letter in the bits is a bit that varies. The
+number in the bits `n` is added to the exponent; if the exponent is a key of `WALKS`, it selects the
+unit there instead. `f` as exponent is the factor 2^-12 of heat cost allocators. Kinds: `C`
+unsigned, `D` bits (unsigned), `T` date or time by its length, `I` identification (digits are text),
 `X` bytes shown as they are; none: `B`, signed.
 """
 
@@ -45,7 +45,7 @@ PRIMARY = """
 1111110|any VIF||0
 1111111|manufacturer specific||0
 """
-"""EN 13757-3, primary VIF codes; 7B, 7C, 7D and 6F lead elsewhere"""
+"""EN 13757-3, primary VIF codes; 7B, 7C, 7D and 6F lead to other tables"""
 
 FB = """
 000000n|energy|Wh|5
@@ -162,33 +162,33 @@ FDFD = """
 
 
 class CodeMeaning(NamedTuple):
-    """What one code of a page means."""
+    """The meaning of one code."""
 
     quantity: str
     unit: str = ""
     exponent: int = 0
     kind: str = "B"
     factor: int = 1
-    """of the integer, before the exponent"""
+    """multiplies the integer, before the exponent"""
 
 
 RESERVED = CodeMeaning("reserved")
 
 
 def matches(bits: str, code: int) -> dict[str, int] | None:
-    """The value of each letter of `bits` in a 7-bit code; None where a fixed bit differs."""
+    """The value of each letter of `bits` in a 7-bit code; None if a fixed bit differs."""
     letters: dict[str, int] = {}
-    for wanted, found in zip(bits, f"{code:07b}", strict=True):
+    for wanted, bit in zip(bits, f"{code:07b}", strict=True):
         if wanted in "01":
-            if wanted != found:
+            if wanted != bit:
                 return None
         else:
-            letters[wanted] = letters.get(wanted, 0) * 2 + int(found)
+            letters[wanted] = letters.get(wanted, 0) * 2 + int(bit)
     return letters
 
 
 def page(text: str) -> tuple[CodeMeaning, ...]:
-    """One row for each of the 128 codes; the first line of the text that fits a code counts."""
+    """The meanings of the 128 codes; for each, the first line of the text that matches counts."""
     lines = [line.split("|") for line in text.split("\n") if line]
     return tuple(_row(lines, code) for code in range(128))
 

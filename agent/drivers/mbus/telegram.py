@@ -1,4 +1,4 @@
-"""What a meter said, as types: a telegram and its records."""
+"""The types of a decoded telegram and its records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.dib import Function
 
 MALFORMED = "malformed"
-"""quantity of the record that stands for a tail nobody can read"""
+"""quantity of the record that stands for an end that cannot be decoded"""
 MANUFACTURER_DATA = "manufacturer data"
-"""quantity of what follows DIF 0F or 1F"""
+"""quantity of the record after DIF 0F or 1F"""
 
 ENCRYPTED = "encrypted"
-"""quantity of the record that stands for bytes nobody can read without a key"""
+"""quantity of the record that stands for encrypted bytes"""
 
 
 class MeterValue(NamedTuple):
@@ -23,37 +23,38 @@ class MeterValue(NamedTuple):
 
     function: Function
     storage: int
-    """0 now, higher ones are due dates and past months"""
+    """0: now; higher numbers: due dates and past months"""
     tariff: int
     subunit: int
     quantity: str
-    """of the VIF, in our words: `energy`, `volume`, `flow temperature`"""
+    """name of the VIF: `energy`, `volume`, `flow temperature`"""
     unit: str
-    """of the value; "" where it has none"""
+    """unit of the value; "": none"""
     vif_unit: str
-    """of the VIF alone: differs from `unit` where VIFEs make the value a duration, a rate, …"""
+    """unit of the VIF alone; not the same as `unit` if VIFEs make the value a duration, a rate, …
+    """
     value: Decimal | str | None
-    """an exact decimal, a text (dates and times in ISO 8601, the meter's own time), or none"""
+    """an exact decimal, a text (dates and times in ISO 8601, by the meter's clock), or None"""
     modifiers: tuple[str, ...]
-    """what VIFEs say of it; () is the plain quantity"""
+    """names of the VIFEs; (): the plain quantity"""
     error: str | None
     """why there is no value"""
     dib: bytes
     vib: bytes
     data: bytes
-    """of the value, as sent"""
+    """the bytes of the value, as sent"""
 
     @property
     def identity(self) -> bytes:
-        """DIB and VIB: what names this register of this meter over time.
+        """DIB and VIB, which identify this register of this meter over time.
 
-        In the fixed data structure, which has neither: the counter's number and unit code.
+        The fixed data structure has neither; there it is the counter's number and unit code.
         """
         return self.dib + self.vib
 
 
 class Telegram(NamedTuple):
-    """What one answer of a meter says. None: this kind of telegram does not carry it."""
+    """One decoded answer of a meter. None: this kind of telegram does not have the member."""
 
     address: int
     """primary address"""
@@ -64,13 +65,13 @@ class Telegram(NamedTuple):
     """eight hexadecimal digits"""
     version: int | None
     medium: int | None
-    """device type of EN 13757-7 (words.medium)"""
+    """device type of EN 13757-7 (`device_types.medium`)"""
     access: int | None
     status: int | None
-    """words.status"""
+    """status byte (`device_types.status`)"""
     configuration: int
     records: tuple[MeterValue, ...]
     more: bool
-    """the meter has another telegram"""
+    """another telegram follows"""
     encrypted: str
-    """how its records are encrypted; "": they are not"""
+    """how its records are encrypted; "": not at all"""

@@ -1,4 +1,4 @@
-"""The value information block: which quantity, in which unit, with what said about it."""
+"""The value information block (VIB): quantity, unit and modifiers of a value."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ PLAIN, COMBINABLE_FURTHER, MANUFACTURER = 0x7C, 0x7C, 0x7F
 
 
 class Meaning(NamedTuple):
-    """What a VIB says of the value that follows it."""
+    """A decoded VIB."""
 
     quantity: str
     vif_unit: str
-    """of the VIF alone"""
+    """unit of the VIF alone"""
     unit: str
-    """of the value: of the VIF, unless VIFEs make it something else (a duration, a rate)"""
+    """unit of the value: that of the VIF, unless VIFEs change it (to a duration, a rate)"""
     exponent: int
     """value = integer x factor x 10^exponent + 10^add"""
     kind: str
-    """of tables.py, or `P`: a compact profile"""
+    """kind as in tables.py, or `P`: a compact profile"""
     factor: int
     add: int | None
     modifiers: tuple[str, ...]
     """in the order of the VIFEs"""
     error: str
-    """what the meter says is wrong with the record; "" if nothing"""
+    """the error that the meter reports for the record; "": none"""
 
 
 @lru_cache(maxsize=1024)
 def meaning(codes: bytes, text: str) -> Meaning:
-    """The meaning of a VIF and its VIFEs; `text` is the unit of a plain-text VIF.
+    """Decode a VIF and its VIFEs; `text` is the unit of a plain-text VIF.
 
-    Never raises: what no table knows is `reserved`. Cached, since meters repeat themselves.
+    Never raises: an unknown code is `reserved`. Cached, since meters send the same ones each time.
     """
     row, used = _row(codes, text)
-    said = Meaning(
+    result = Meaning(
         row.quantity, row.unit, row.unit, row.exponent, row.kind, row.factor, None, (), ""
     )
     if codes[0] & CODE == MANUFACTURER:
-        return _manufacturers(said, codes[1:])
+        return _manufacturers(result, codes[1:])
     while used < len(codes):
         code, used = codes[used] & CODE, used + 1
         if code == MANUFACTURER:
-            return _manufacturers(said, codes[used:])
+            return _manufacturers(result, codes[used:])
         if code == COMBINABLE_FURTHER and used < len(codes):
             vife, used = EXTENSION_PAGE[codes[used] & CODE], used + 1
         else:
             vife = COMBINABLE_PAGE[code]
-        said = _with(said, vife)
-    return said
+        result = _with(result, vife)
+    return result
 
 
 def _row(codes: bytes, text: str) -> tuple[CodeMeaning, int]:
-    """The row of the VIF and how many codes it took."""
+    """The meaning of the VIF, and the number of codes that it consists of."""
     first, second = codes[0], codes[1] & CODE if len(codes) > 1 else 0
     if first & CODE == PLAIN:
         return CodeMeaning("plain text", text), 1
@@ -83,12 +83,12 @@ def _row(codes: bytes, text: str) -> tuple[CodeMeaning, int]:
     return PRIMARY_PAGE[first & CODE], 1
 
 
-def _with(said: Meaning, vife: Vife) -> Meaning:
+def _with(before: Meaning, vife: Vife) -> Meaning:
     """The meaning after one more VIFE."""
-    if vife.words:
-        said = said._replace(modifiers=(*said.modifiers, vife.words))
+    if vife.text:
+        before = before._replace(modifiers=(*before.modifiers, vife.text))
     change = _EFFECTS.get(vife.effect)
-    return said._replace(**change(said, vife.by)) if change else said
+    return before._replace(**change(before, vife.by)) if change else before
 
 
 _EFFECTS: dict[str, Callable[[Meaning, str], dict[str, Any]]] = {
@@ -106,7 +106,7 @@ _EFFECTS: dict[str, Callable[[Meaning, str], dict[str, Any]]] = {
 }
 
 
-def _manufacturers(said: Meaning, codes: bytes) -> Meaning:
-    """The VIFEs after FF are the manufacturer's: kept as they are, never interpreted."""
-    words = f"manufacturer {codes.hex(' ').upper()}" if codes else "manufacturer"
-    return said._replace(modifiers=(*said.modifiers, words))
+def _manufacturers(before: Meaning, codes: bytes) -> Meaning:
+    """Add the VIFEs after FF, which the manufacturer defines: kept, never interpreted."""
+    text = f"manufacturer {codes.hex(' ').upper()}" if codes else "manufacturer"
+    return before._replace(modifiers=(*before.modifiers, text))

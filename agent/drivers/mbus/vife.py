@@ -1,9 +1,9 @@
-"""What VIFEs add to a VIF: the combinable (orthogonal) table of EN 13757-3 as text.
+"""The modifiers that VIFEs add to a VIF: the combinable (orthogonal) table of EN 13757-3 as text.
 
-A row is `bits | words | effect`. Effects: `per X` and `by X` change the unit, `scale N` shifts the
-exponent by n + N, `add N` adds 10^(n+N) of the unit, `date`, `time` and `count` make the value
-something else than the VIF's quantity, `profile` makes it a list, `C` and `D` unsigned. Letters:
-`u` lower or upper, `f` first or last, `b` begin or end, `n` a number, `p` a channel.
+A row is `bits | text | effect`. Effects: `per X` and `by X` change the unit, `scale N` shifts the
+exponent by n + N, `add N` adds 10^(n+N) of the unit, `date`, `time` and `count` replace the VIF's
+quantity, `profile` makes the value a list, `C` and `D` make it unsigned. Letters: `u` lower or
+upper, `f` first or last, `b` begin or end, `n` a number, `p` a channel.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ EXTENSION = """
 0010001|unsigned|C
 0010010|bits|D
 """
-"""after FC; codes whose meaning the editions disagree on (13h and up) stay reserved"""
+"""codes after FC; those that differ between editions (13h and higher) are left reserved"""
 
 ERRORS = {
     0x00: "",
@@ -106,19 +106,19 @@ ERRORS = {
     0x18: "data error",
     0x1C: "premature end of record",
 }
-"""VIFE E00x xxxx from a meter: what is wrong with the record that carries it"""
+"""VIFE E00x xxxx: the error that a meter reports for the record"""
 
 ERROR_CODES = range(0x20)
 
 
 class Vife(NamedTuple):
-    """What one VIFE says of the value."""
+    """The meaning of one VIFE."""
 
-    words: str
-    """for people; "" where the value itself says it"""
+    text: str
+    """for people; "": the value itself already shows it"""
     effect: str = ""
     by: str = ""
-    """of the effect: a unit, an exponent or an error in words"""
+    """parameter of the effect: a unit, an exponent or an error text"""
 
 
 def _expand(text: str) -> tuple[Vife | None, ...]:
@@ -127,16 +127,16 @@ def _expand(text: str) -> tuple[Vife | None, ...]:
 
 
 def _vife(lines: list[list[str]], code: int) -> Vife | None:
-    for bits, words, effect in lines:
+    for bits, text, effect in lines:
         letters = matches(bits, code)
         if letters is not None:
-            return _filled(words, effect, letters)
+            return _filled(text, effect, letters)
     return None
 
 
-def _filled(words: str, effect: str, letters: dict[str, int]) -> Vife:
+def _filled(template: str, effect: str, letters: dict[str, int]) -> Vife:
     n = letters.get("n", 0)
-    said = words.format(
+    text = template.format(
         u=("lower", "upper")[letters.get("u", 0)],
         f=("first", "last")[letters.get("f", 0)],
         b=("begin", "end")[letters.get("b", 0)],
@@ -147,12 +147,12 @@ def _filled(words: str, effect: str, letters: dict[str, int]) -> Vife:
         by = ("s", "min", "h", "d")[n]
     elif verb in ("scale", "add"):
         by = str(int(by) + n)
-    return Vife(said, verb, by)
+    return Vife(text, verb, by)
 
 
 def _error(code: int) -> Vife:
-    said = ERRORS.get(code, f"reserved error code {code:02X}h")
-    return Vife(said, "error", said)
+    text = ERRORS.get(code, f"reserved error code {code:02X}h")
+    return Vife(text, "error", text)
 
 
 COMBINABLE_PAGE = tuple(

@@ -1,4 +1,4 @@
-"""Bytes to and from the line: a serial port, or a converter on the network."""
+"""Bytes to and from an M-Bus line: a serial port, or a converter on the network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 MOST_KEPT = 4096
-"""bytes that nobody asked for: of more, the oldest are forgotten"""
+"""received bytes that are kept; of more, the oldest are dropped"""
 UNACKNOWLEDGED = 10_000
-"""ms for which the converter may leave our bytes unacknowledged until the line counts as lost"""
+"""ms without an acknowledgement of TCP data after which the line counts as lost"""
 CONNECT_WITHIN = 5.0
 
 
 class MbusWire(asyncio.Protocol):
-    """What has come, and a way to send. Anything but `feed` and `end` raises LinkLost when lost."""
+    """The received bytes, and a way to send. Once the line is lost, all methods but `feed` and
+    `end` raise LinkLost.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,7 +36,7 @@ class MbusWire(asyncio.Protocol):
         self.heard = self.began = 0.0
         """monotonic seconds at which bytes last came, and at which they began to"""
         self.came = 0
-        """bytes so far"""
+        """number of bytes received so far"""
         self._lost = ""
         self._news = asyncio.Event()
         self._write: Callable[[bytes], object] = lambda _: None
@@ -43,11 +45,11 @@ class MbusWire(asyncio.Protocol):
     def goes_to(
         self, write: Callable[[bytes], object], tune: Callable[[int], None] | None = None
     ) -> None:
-        """Say where bytes go, and how the baud rate is changed where that can be."""
+        """Set how bytes are sent and, for a serial port, how the baud rate is changed."""
         self._write, self._tune = write, tune or self._tune
 
     def send(self, data: bytes, baudrate: int) -> None:
-        """Forget what came before, and send."""
+        """Drop the received bytes, and send."""
         self._check()
         try:
             self._tune(baudrate)
@@ -58,21 +60,22 @@ class MbusWire(asyncio.Protocol):
             self._check()
 
     async def news(self, within: float) -> bool:
-        """Whether anything more came within so many seconds."""
+        """Wait for more bytes, at most `within` seconds. Returns whether any came."""
         self._check()
         self._news.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._news.wait()
         self._check()
-        return self._news.is_set()  # a busy machine may bring the bytes and the end of time at once
+        # On a busy machine the bytes and the timeout may come at the same time: the event decides.
+        return self._news.is_set()
 
     def _check(self) -> None:
         if self._lost:
             raise LinkLost(self._lost)
 
     def feed(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Take received bytes."""
         self.received += data
         self.came += len(data)
         del self.received[:-MOST_KEPT]
@@ -83,22 +86,22 @@ class MbusWire(asyncio.Protocol):
         self._news.set()
 
     def end(self, why: str) -> None:
-        """The line is gone; the first reason stands."""
+        """Note that the line is gone; the first reason is kept."""
         self._lost = self._lost or f"{self.name}: {why}"
         self._news.set()
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio calls it."""
+        """Take received bytes (called by asyncio)."""
         self.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio calls it."""
+        """Note that the connection ended (called by asyncio)."""
         self.end(_reason(exc) if exc else "closed the connection")
 
 
 @asynccontextmanager
 async def over_tcp(host: str, port: int) -> AsyncIterator[MbusWire]:
-    """Connect to a converter. Raises LinkLost if it cannot."""
+    """Connect to a converter. Raises LinkLost if that fails."""
     wire, name = MbusWire(f"{host}:{port}"), f"{host}:{port}"
     try:
         async with asyncio.timeout(CONNECT_WITHIN):
@@ -107,11 +110,11 @@ async def over_tcp(host: str, port: int) -> AsyncIterator[MbusWire]:
             )
     except TimeoutError as error:
         raise LinkLost(f"{name} does not answer within {CONNECT_WITHIN:g} s") from error
-    except (OSError, UnicodeError) as error:  # a host name with an empty label is the latter
+    except (OSError, UnicodeError) as error:  # UnicodeError: an empty label
         raise LinkLost(f"{name} cannot be reached: {_reason(error)}") from error
-    plug = transport.get_extra_info("socket")
-    plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
-    plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wire.goes_to(transport.write)
     try:
         yield wire
@@ -121,7 +124,7 @@ async def over_tcp(host: str, port: int) -> AsyncIterator[MbusWire]:
 
 @asynccontextmanager
 async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
-    """Open a serial port, 8E1, for us alone. Raises LinkLost if it cannot."""
+    """Open a serial port exclusively, as 8E1. Raises LinkLost if that fails."""
     try:
         opened = Serial(port, baudrate, parity=PARITY_EVEN, timeout=0, exclusive=True)
     except (SerialException, OSError, ValueError, termios.error) as error:
@@ -136,7 +139,7 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
         except OSError as error:
             data, why = b"", _reason(error)
         else:
-            why = "the port is gone"
+            why = "the port is gone: was the adapter unplugged?"
         if data:
             wire.feed(data)
         else:
@@ -162,9 +165,10 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
 
 
 def _heed_parity(fd: int) -> None:
-    """A byte with wrong parity shall come as 00, which the checksum finds, not as it is.
+    """Let the kernel replace a byte with wrong parity by 00, which the checksum then detects.
 
-    pyserial switches the kernel's check off. Two wrong bits of two bytes may cancel in a checksum.
+    pyserial switches the parity check off. Without it, wrong bits in two bytes may cancel out in
+    the checksum.
     """
     attributes = termios.tcgetattr(fd)
     attributes[0] |= termios.INPCK

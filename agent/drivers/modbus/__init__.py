@@ -1,1 +1,3 @@
-"""Modbus: `plan` and `codec` are pure, `wire` is one connection, `master` what is common to all."""
+"""Modbus TCP and RTU. `plan` and `codec` are pure; `tcpwire` and `rtuwire` each are one connection;
+`master` reads through either.
+"""

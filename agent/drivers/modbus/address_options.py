@@ -1,15 +1,15 @@
-"""What stands behind an address: how the value is to be understood, and how its device is asked.
+"""Options after an address: how the value is interpreted, and how its device is read.
 
-    na=7fff          these raw digits mean that there is no value; several: na=7fff|8000
-    sf@6             the int16 at that address is the power of ten to multiply by (SunSpec)
-    unit@100:0=0.001,1=1   the uint16 at that address says the unit: what to multiply by, by code
-    write@5004/uint16      it is written there, and read where it stands
-    most=60          the device answers no more than so many registers at once
-    pause=100ms      so long it must be left alone between two requests
-    alone            it answers one value a request only
-    never=100-119    registers that no request may touch
+    na=7fff          this raw value (hexadecimal) means "no value"; several: na=7fff|8000
+    sf@6             the int16 at this address is the power of ten to multiply by (SunSpec)
+    unit@100:0=0.001,1=1   the uint16 at this address is a unit code; the factor for each code
+    write@5004/uint16      where the value is written, if not where it is read
+    most=60          the most registers that the device returns in one answer
+    pause=100ms      the shortest time between two requests to the device
+    alone            the device accepts only one value in a request
+    never=100-119    registers that no request may include
 
-The last four hold for the whole device, at whichever of its points they stand.
+The last four apply to the whole device, whichever of its points has them.
 """
 
 from __future__ import annotations
@@ -29,74 +29,82 @@ HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PointNotes:
-    """Where a value stands, with all that is written behind it."""
+    """The address of a value, with its options."""
 
     spot: RegisterRange
     absent: frozenset[bytes] = frozenset()
-    """raw bytes that mean that there is no value"""
+    """raw bytes that mean "no value\""""
     exponent: RegisterRange | None = None
     """the power of ten to multiply by"""
     code: RegisterRange | None = None
-    """the unit's code"""
+    """the unit code"""
     factors: tuple[tuple[int, Decimal], ...] = ()
-    """by the unit's code, what to multiply by"""
+    """by unit code, the factor to multiply by"""
     written: RegisterRange | None = None
-    """where it is written, if not where it is read"""
+    """where the value is written, if not where it is read"""
     most: int = 0
-    """registers the device answers at once; 0: as many as Modbus allows"""
+    """registers in one answer of the device; 0: as many as Modbus allows"""
     pause: float = 0.0
     """seconds between two requests"""
     alone: bool = False
+    """only one value in a request"""
     never: tuple[int, int] | None = None
-    """first and last register that must not be touched"""
+    """first and last register that no request may include"""
 
     @property
     def spots(self) -> tuple[RegisterRange, ...]:
-        """Every spot that must be read to know the value."""
+        """All registers that must be read to know the value."""
         return tuple(spot for spot in (self.spot, self.exponent, self.code) if spot)
 
 
 @lru_cache(maxsize=8192)
 def place(at: str) -> PointNotes:
-    """Read the whole notation. Raises ValueError in words for the person who wrote it."""
+    """Parse an address with its options. Raises ValueError with a message for its author."""
     if not at.strip():
-        raise ValueError(_("nothing says where the value is, such as input/72/float32"))
-    where, *notes = at.split()
-    found = PointNotes(parse(where))
-    for note in notes:
+        raise ValueError(_("the address of the value is missing, such as input/72/float32"))
+    where, *texts = at.split()
+    options = PointNotes(parse(where))
+    for text in texts:
         try:
-            found = _noted(found, note)
+            options = _with_option(options, text)
         except (ValueError, InvalidOperation) as error:
             known = "na= sf@ unit@ write@ most= pause= alone never="
             raise ValueError(
-                _('"{note}" is not one of {known}, or not written so', note=note, known=known)
+                _(
+                    '"{option}" is not an address option, or its value is wrong; the options are'
+                    " {known}",
+                    option=text,
+                    known=known,
+                )
             ) from error
-    return found
+    return options
 
 
-def _noted(found: PointNotes, note: str) -> PointNotes:  # noqa: PLR0911 -- one a note
-    word, mark, rest = NOTE.findall(note)[0]
-    table = found.spot.table
-    match word + mark:
+def _with_option(options: PointNotes, text: str) -> PointNotes:  # noqa: PLR0911 -- one a note
+    key, mark, setting = NOTE.findall(text)[0]
+    table = options.spot.table
+    match key + mark:
         case "na=":
-            return replace(found, absent=frozenset(map(_hex, rest.split("|"))))
+            return replace(options, absent=frozenset(map(_hex, setting.split("|"))))
         case "sf@":
-            return replace(found, exponent=parse(f"{table}/{rest}/int16"))
+            return replace(options, exponent=parse(f"{table}/{setting}/int16"))
         case "unit@":
-            address, _, codes = rest.partition(":")
-            return replace(found, code=parse(f"{table}/{address}/uint16"), factors=_factors(codes))
+            address, _, codes = setting.partition(":")
+            return replace(
+                options, code=parse(f"{table}/{address}/uint16"), factors=_factors(codes)
+            )
         case "write@":
-            return replace(found, written=parse(f"{table}/{rest}"))
-        case "most=" if 1 <= int(rest) <= 125:  # noqa: PLR2004 -- Modbus' own limit
-            return replace(found, most=int(rest))
+            return replace(options, written=parse(f"{table}/{setting}"))
+        case "most=" if 1 <= int(setting) <= 125:  # noqa: PLR2004 -- Modbus' own limit
+            return replace(options, most=int(setting))
         case "pause=":
-            return replace(found, pause=duration(rest))
-        case "alone" if not rest:
-            return replace(found, alone=True)
+            return replace(options, pause=duration(setting))
+        case "alone" if not setting:
+            return replace(options, alone=True)
         case "never=":
-            first, _, last = rest.partition("-")
-            return replace(found, never=(int(first), int(last)))
-    raise ValueError(note)
+            first, _, last = setting.partition("-")
+            return replace(options, never=(int(first), int(last)))
+    raise ValueError(text)
 
 
 def _hex(text: str) -> bytes:

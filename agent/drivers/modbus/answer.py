@@ -1,4 +1,4 @@
-"""What came back for one request: its bytes, or in words why none can be believed. Pure."""
+"""The result of one request: the bytes of a valid answer, or the reason why there is none. Pure."""
 
 from __future__ import annotations
 
@@ -21,60 +21,61 @@ EXCEPTIONS = {
 """exception codes (Modbus Application Protocol V1.1b3, 7; 7 is from older editions)"""
 
 RANGE = frozenset({2, 3})
-"""the device refuses this address or this count: a part of the block may still be read"""
+"""the device refuses this address or count; a part of the block may still be readable"""
 NOBODY_THERE = 11
 FROM_GATEWAY = frozenset({10, 11})
-"""the gateway says, under whatever unit id, that it did not reach the device"""
+"""a Modbus gateway did not reach the device; its unit id in the answer varies"""
 BITS = frozenset({1, 2})
 REGISTERS = frozenset({3, 4})
 """functions whose cells are two bytes each"""
 READS = BITS | REGISTERS
 REFUSED = 0x80
-"""set in the function of an exception"""
+"""bit of the function code that marks an exception"""
 MBAP = 6
 """bytes before the counted part of a frame (Modbus Messaging on TCP/IP V1.0b, 3.1.3)"""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestResult:
-    """One request's end."""
+    """The result of one request."""
 
     at: float
-    """wall time at which it, or the end of waiting for it, came"""
+    """wall time of the answer, or of the end of the wait"""
     pdu: bytes = b""
-    """function and data, of the shape that was asked for; nothing unless `why` is None"""
+    """function and data of a valid answer; empty unless `why` is None"""
     why: Why | None = None
+    """None: the answer is valid"""
     detail: str = ""
     range_refused: bool = False
-    """fewer cells may be read where all of them may not"""
+    """the device refused this block; a part of it may still be readable"""
     code: int = 0
-    """of the exception, where it is one"""
+    """exception code; 0: no exception"""
     garbled: bool = False
-    """something was heard that was no answer"""
+    """bytes were received that were not a valid answer"""
     unit: int | None = None
-    """the unit id that answered, where that is not the one that was asked; nothing else is known"""
+    """the unit id that answered, if not the one that was asked; then nothing else is known"""
 
 
 def refusal(code: int, at: float) -> RequestResult:
-    """Put an exception code into words; a gateway that heard nobody means a silent device."""
+    """The result for an exception code. If a Modbus gateway got no answer, the device is silent."""
     why = Why.SILENT if code == NOBODY_THERE else Why.BAD
-    words = EXCEPTIONS.get(code, f"exception {code}")
-    return RequestResult(at, why=why, detail=words, range_refused=code in RANGE, code=code)
+    text = EXCEPTIONS.get(code, f"exception {code}")
+    return RequestResult(at, why=why, detail=text, range_refused=code in RANGE, code=code)
 
 
 def of_another(unit: int, pdu: bytes, at: float) -> RequestResult:
-    """What another unit answered to our question: never a value of the one that was asked."""
+    """The result for an answer of another unit: never a value of the unit that was asked."""
     if len(pdu) > 1 and pdu[0] & REFUSED and pdu[1] in FROM_GATEWAY:
         return refusal(pdu[1], at)
     detail = (
         f"another unit answered: {unit}. If that is this device, write address: {unit};"
-        " behind a gateway, set the gateway to answer with the unit id that it was asked for"
+        " behind a gateway, set the gateway to answer with the unit id of the request"
     )
     return RequestResult(at, why=Why.BAD, detail=detail, unit=unit)
 
 
 def expected_size(request: bytes) -> int | None:
-    """How long the answer to a request PDU is; None where only the answer itself says so."""
+    """Bytes of the answer to a request PDU; None if only the answer itself tells."""
     function, count = request[0], int.from_bytes(request[3:5], "big")
     if function in BITS:
         return 2 + -(-count // 8)
@@ -84,12 +85,12 @@ def expected_size(request: bytes) -> int | None:
 
 
 def checked(request: bytes, pdu: bytes, at: float) -> RequestResult:
-    """Believe an answer PDU, or say why not."""
+    """Check an answer PDU against its request."""
     if not whole(pdu):
         return RequestResult(at, why=Why.BAD, detail="garbled answer", garbled=True)
     if pdu[0] & 0x7F != request[0]:
         return RequestResult(
-            at, why=Why.BAD, detail=f"answer to function {pdu[0] & 0x7F}", garbled=True
+            at, why=Why.BAD, detail=f"the answer is for function {pdu[0] & 0x7F}", garbled=True
         )
     if pdu[0] & REFUSED:
         return refusal(pdu[1], at)
@@ -97,21 +98,24 @@ def checked(request: bytes, pdu: bytes, at: float) -> RequestResult:
     if size is not None and len(pdu) != size:
         detail = f"{len(pdu) - 2} bytes of values in the answer, {size - 2} expected"
         return RequestResult(at, why=Why.BAD, detail=detail, garbled=True)
-    # who writes is told back what was written where (Application Protocol 6.5, 6.6, 6.11, 6.12)
+    # A write is confirmed by an echo of address and value, or of address and count (Application
+    # Protocol 6.5, 6.6, 6.11, 6.12). Anything else confirms some other write.
     if request[0] not in READS and size is not None and pdu != request[:size]:
-        return RequestResult(at, why=Why.BAD, detail="confirmed another write", garbled=True)
+        return RequestResult(
+            at, why=Why.BAD, detail="the device confirmed a different write", garbled=True
+        )
     return RequestResult(at, pdu)
 
 
 def cells(pdu: bytes, count: int) -> list[int]:
-    """Give the registers or bits of a believed answer to a read of `count` cells."""
+    """The registers or bits in a valid answer to a read of `count` cells."""
     if pdu[0] in BITS:
         return [pdu[2 + n // 8] >> n % 8 & 1 for n in range(count)]
     return [int.from_bytes(pdu[at : at + 2], "big") for at in range(2, 2 + 2 * count, 2)]
 
 
 def whole(pdu: bytes) -> bool:
-    """Whether an answer's own byte count agrees with its length and function."""
+    """Whether the byte count in an answer matches its length and function."""
     if not pdu or len(pdu) == 1:
         return False
     if pdu[0] & REFUSED:
@@ -122,9 +126,9 @@ def whole(pdu: bytes) -> bool:
 
 
 def in_step(left: bytes) -> bool:
-    """Whether what was received and not consumed is whole frames, so that the next bytes begin one.
+    """Whether the unread bytes of a TCP stream are whole frames, so that the next byte begins one.
 
-    What is not leaves the stream without a beginning to hold on to: only a new connection helps.
+    If they are not, the beginning of the next frame is unknown, and only a new connection helps.
     """
     while left:
         end = MBAP + int.from_bytes(left[4:6], "big")

@@ -1,4 +1,4 @@
-"""What the three Modbus drivers have in common: unit ids, reading, use, cost."""
+"""The common part of the three Modbus drivers: unit ids, reading, writing, line usage, cost."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ UNIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
 class Bus:
-    """An open line; its devices are unit ids (`address`)."""
+    """An open Modbus line. The `address` of a device is its unit id."""
 
     UNITS = range(256)
-    """0 is broadcast on a serial line, and nobody answers it"""
+    """valid unit ids; a serial line excludes 0, the broadcast, which no device answers"""
 
     def __init__(
         self, wire: TcpWire | RtuWire, tariff: Callable[[int], Tariff] = lambda _: NETWORK
@@ -43,7 +43,7 @@ class Bus:
 
     @classmethod
     def check(cls, point: Point) -> None:
-        """Raise ValueError on an `address` that is no unit id or an `at` that is no register."""
+        """Raise ValueError if `address` is not a unit id or `at` is not a register."""
         if not UNIT.fullmatch(point.address) or int(point.address) not in cls.UNITS:
             first, last = cls.UNITS[0], cls.UNITS[-1]
             raise ValueError(
@@ -63,31 +63,37 @@ class Bus:
         return await self.master.read(points)
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
-        """Write a raw value, as `read` gives it; see `agent.drivers.base.Writes`. No slots here."""
+        """Write a raw value, as `read` returns it; see `agent.drivers.base.Writes`.
+
+        Modbus has no slots: `slot` must be None.
+        """
         if slot is not None:
-            raise Refused("Modbus has no priorities: a register holds one value, whoever wrote it")
+            raise Refused("Modbus has no priorities: a register holds the last value written")
         if not point.writable:
             raise Refused(f"{point.device}/{point.name} is not marked writable")
         at = place(point.at)
         pdus = list(requests(at, value))
         if isinstance(self.wire, RtuWire) and self.wire.echo is None:
-            await self.held(point)  # an echo of what we write would look like its confirmation
+            # If the adapter echoes, the echo of a write looks like its confirmation. A read first
+            # shows whether it does.
+            await self.held(point)
         for pdu in pdus:
             answer = await self.master.exchange(int(point.address), pdu, manners_of([at]))
+            # Some devices support only one of the two functions for a write.
             if answer.code != ILLEGAL_FUNCTION:
                 break
         if answer.why:
-            raise WriteRefused(f"{point.device} did not take it: {answer.detail}")
+            raise WriteRefused(f"{point.device} did not confirm the write: {answer.detail}")
 
     async def held(self, point: Point) -> PointSlots:
-        """What stands in the register, as slot 0: see `agent.drivers.base.Writes`."""
+        """The value in the register, as slot 0; see `agent.drivers.base.Writes`."""
         (sample,) = await self.master.read([point])
         if sample.why:
-            raise WriteRefused(f"{point.device} does not say what stands there: {sample.detail}")
+            raise WriteRefused(f"{point.device}/{point.name} cannot be read: {sample.detail}")
         return PointSlots({0: sample.value})
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
-        """Nothing is swept: a register does not say who wrote it, so only the hold restores it."""
+        """Do nothing: a register does not tell who wrote its value, so only a hold releases it."""
         del points
         return []
 
@@ -96,11 +102,11 @@ class Bus:
         speed = (
             self.wire.speed if isinstance(self.wire, RtuWire) and self.wire.speed.baudrate else None
         )
-        async for one in search(self, wish, speed):
-            yield one
+        async for step in search(self, wish, speed):
+            yield step
 
     def turn(self) -> Turn:
-        """What was heard since, and whose it was; see `agent.drivers.base.Attributes`."""
+        """What was heard since the last call; see `agent.drivers.base.Attributes`."""
         return self.wire.listener.take()
 
     @staticmethod
@@ -109,14 +115,14 @@ class Bus:
         return str(int(address))
 
     def health(self) -> Mapping[str, Any]:
-        """How the line is used; see `agent.drivers.base.Watched`."""
-        return self.wire.spent.health()
+        """How the line is used; see `agent.drivers.base.ObservableBus`."""
+        return self.wire.usage.health()
 
 
 def cost(points: Sequence[Point], tariff: Tariff) -> float:
-    """What it takes to read points of one device once, in the tariff's unit. Pure."""
+    """The cost of reading points of one device once, in the tariff's unit. Pure."""
     places = [place(point.at) for point in points]
-    spots = tuple(dict.fromkeys(spot for one in places for spot in one.spots))
+    spots = tuple(dict.fromkeys(spot for options in places for spot in options.spots))
     manners = manners_of(places)
     if manners.alone:
         return sum(tariff.cost(spot.table, spot.width) for spot in spots)

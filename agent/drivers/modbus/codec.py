@@ -1,9 +1,10 @@
-"""Where a value stands in a Modbus device, and what its registers say.
+"""The notation of Modbus addresses, and the conversion between registers and values.
 
-`input/72/float32` is the notation: table, address as on the wire (0-based), type; a third slash
-where the device sends its low word first (`/little`), each word's low byte first (`/swapped`), or
-both (`/reversed`). `coil/5` and `discrete/5` are one bit. `sunspec-203/16/int16` counts from where
-that SunSpec model begins. Behind it may stand, after a space, what `notes.py` says.
+The notation is TABLE/ADDRESS/TYPE, such as `input/72/float32`. The address is as on the wire, from
+0. A fourth part gives the order if it is not the usual one: low word first (`/little`), low byte of
+each word first (`/swapped`), or both (`/reversed`). `coil/5` and `discrete/5` are one bit.
+`sunspec-203/16/int16` counts from the beginning of that SunSpec model. Options may follow after a
+space: see `address_options.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ FORMATS = {
 }
 ADDRESSES = 0x10000
 SUNSPEC = "sunspec-"
-"""begins the name of a table that counts from where a SunSpec model begins"""
+"""prefix of a table that counts from the beginning of a SunSpec model"""
 NOTATION = re.compile(
     r"(?P<table>[a-z]+(?:-[0-9]{1,5})?)/(?P<address>[0-9]{1,5})(?:/(?P<type>[a-z0-9]+)(?:/(?P<order>[a-z]+))?)?",
     re.ASCII,
@@ -50,16 +51,18 @@ LONGEST_STRING = 250
 
 SMALLEST_NORMAL = 2.0**-126
 MOST_FIGURES = 9
-"""that a float32 ever needs"""
+"""significant digits that every float32 can be written with"""
 SURE_FIGURES = 6
-"""that a normal float32 always keeps: no shorter decimal can be missed by beginning here"""
+"""significant digits that every normal float32 keeps: the search for the shortest decimal can
+begin here
+"""
 READABLE = 15
-"""a number with more figures before the point keeps its exponent"""
+"""a number with more digits before the point is written with an exponent"""
 
 
 @dataclass(frozen=True, slots=True)
 class RegisterRange:
-    """One value on a device: `width` cells (registers or bits) of `table` from `start` on."""
+    """The cells of one value: `width` registers or bits of `table`, from `start` on."""
 
     table: str
     start: int
@@ -75,26 +78,30 @@ class RegisterRange:
 
 @lru_cache(maxsize=4096)
 def parse(at: str) -> RegisterRange:
-    """Read the notation. Raises ValueError in words for the person who wrote it."""
-    found = NOTATION.fullmatch(at)
-    if not found:
+    """Parse an address without options. Raises ValueError with a message for its author."""
+    match = NOTATION.fullmatch(at)
+    if not match:
         raise ValueError(_('"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32', at=at))
-    table, order = found["table"], found["order"] or "big"
+    table, order = match["table"], match["order"] or "big"
     if table not in FUNCTIONS and not table.startswith(SUNSPEC):
         raise ValueError(
             _(
-                '"{table}" is not a table of Modbus: {functions}',
+                '"{table}" is not a Modbus table; the tables are {functions}',
                 table=table,
                 functions=", ".join(FUNCTIONS),
             )
         )
     if order not in ORDERS:
         raise ValueError(
-            _('"{order}" is not an order of words: {orders}', order=order, orders=", ".join(ORDERS))
+            _(
+                '"{order}" is not a byte order; the orders are {orders}',
+                order=order,
+                orders=", ".join(ORDERS),
+            )
         )
     bits = table in {"coil", "discrete"}
-    kind, width = _bit(table, found["type"]) if bits else _registers(found["type"])
-    spot = RegisterRange(table, int(found["address"]), width, kind, order)
+    kind, width = _bit(table, match["type"]) if bits else _registers(match["type"])
+    spot = RegisterRange(table, int(match["address"]), width, kind, order)
     if spot.end > ADDRESSES:
         raise ValueError(
             _("{at} ends beyond the last address, {addresses}", at=at, addresses=ADDRESSES - 1)
@@ -117,15 +124,21 @@ def _registers(kind: str | None) -> tuple[str, int]:
     if string and 1 <= (length := int(string[1])) <= LONGEST_STRING:
         return "string", (length + 1) // 2
     known = ", ".join(FORMATS)
-    said = _('"{kind}" is no type', kind=kind) if kind else _("the type is missing")
-    raise ValueError(_("{said}: {known}, or stringN (N characters)", said=said, known=known))
+    problem = _('"{kind}" is not a type', kind=kind) if kind else _("the type is missing")
+    raise ValueError(
+        _(
+            "{problem}; the types are {known} and stringN (N characters)",
+            problem=problem,
+            known=known,
+        )
+    )
 
 
 def decode(spot: RegisterRange, cells: Sequence[int]) -> Value:
-    """Read the exact value out of `spot.width` registers or bits.
+    """The exact value in `spot.width` registers or bits.
 
-    A float32 becomes the shortest decimal that reads back as the same float32: the figures the
-    meter shows. Raises ValueError where there is no number (NaN, infinity) or no text.
+    A float32 becomes the shortest decimal that reads back as the same float32, which is what the
+    meter displays. Raises ValueError if the registers hold no number (NaN, infinity) or no text.
     """
     if spot.type == "bit":
         return Decimal(cells[0])
@@ -141,37 +154,40 @@ def decode(spot: RegisterRange, cells: Sequence[int]) -> Value:
 
 
 def encode(spot: RegisterRange, value: Decimal) -> list[int]:
-    """Give the registers that read back as `value`, a float to its own precision.
+    """The registers that read back as `value`, for a float as precisely as its type allows.
 
-    Raises ValueError, in words, on a number the type cannot hold, and on texts and bits.
+    Raises ValueError with a message if the type cannot hold the number, and for texts and bits.
     """
     if spot.type not in FORMATS:
-        raise ValueError(_("a {type} is not written", type=spot.type))
+        raise ValueError(_("a value of type {type} cannot be written", type=spot.type))
     whole = spot.type.startswith(("int", "uint"))
+    # Never rounded: what is read back must be equal to what was ordered.
     if not value.is_finite() or (whole and value != value.to_integral_value()):
-        raise ValueError(_("{value} is no value of the type {type}", value=value, type=spot.type))
+        raise ValueError(_("{value} is not a value of type {type}", value=value, type=spot.type))
     try:
         raw = struct.pack(f">{FORMATS[spot.type]}", int(value) if whole else float(value))
     except (struct.error, OverflowError) as error:
         raise ValueError(
             _("{value} does not fit into {type}", value=value, type=spot.type)
         ) from error
-    words = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
-    ordered = raw_of(spot, words)
+    registers = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+    ordered = raw_of(spot, registers)
     return [int.from_bytes(ordered[at : at + 2], "big") for at in range(0, len(ordered), 2)]
 
 
 def raw_of(spot: RegisterRange, cells: Sequence[int]) -> bytes:
-    """Bring the bytes of registers into the usual order, high ones first."""
-    words = reversed(cells) if spot.order in {"little", "reversed"} else cells
+    """The bytes of registers in the usual order, the high byte and word first."""
+    registers = reversed(cells) if spot.order in {"little", "reversed"} else cells
     low_first = spot.order in {"swapped", "reversed"}
-    return b"".join(word.to_bytes(2, "little" if low_first else "big") for word in words)
+    return b"".join(
+        register.to_bytes(2, "little" if low_first else "big") for register in registers
+    )
 
 
 def _text(raw: bytes) -> str:
     text = raw.rstrip(b"\0 ").decode("ascii", errors="replace")
     if not text or not text.isprintable() or "�" in text:
-        raise ValueError(_("not a text ({hex})", hex=raw.hex()))
+        raise ValueError(_("not text ({hex})", hex=raw.hex()))
     return text.strip()
 
 
@@ -182,10 +198,11 @@ ROUNDINGS = {
 
 
 def shortest32(number: float) -> Decimal:
-    """Give the decimal of fewest figures that reads back as the float32 `number` (finite).
+    """The decimal with the fewest digits that reads back as the finite float32 `number`.
 
-    Of several, the nearest. Away from zero is tried too: below a power of two float32 is twice as
-    dense as above, so the nearest decimal may miss where one farther away still hits.
+    Of several, it is the nearest one. Rounding away from zero is tried too: float32 numbers are
+    twice as dense below a power of two as above it, so the nearest decimal of a length may read
+    back as a neighbour while one farther away reads back as `number`.
     """
     exact = Decimal(number)
     first = SURE_FIGURES if abs(number) >= SMALLEST_NORMAL else 1
@@ -205,7 +222,7 @@ def _as_float32(short: Decimal) -> float:
 
 
 def plain(number: Decimal) -> Decimal:
-    """Write the same number without zeros at its end and, where readable, without an exponent."""
+    """The same number without trailing zeros and, up to READABLE digits, without an exponent."""
     number = number.normalize()
     if number.as_tuple().exponent > 0 and number.adjusted() < READABLE:  # type: ignore[operator]
         return number.quantize(Decimal(1))

@@ -1,4 +1,4 @@
-"""Writing one point: functions 5, 6, 15 and 16.
+"""Requests that write one point: functions 5, 6, 15 and 16.
 
 Modbus Application Protocol V1.1b3, 6.5, 6.6, 6.11 and 6.12.
 """
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
 ON = 0xFF00
 
 
-def requests(place: PointNotes, value: Value | None) -> Iterator[bytes]:
-    """The request PDUs that write a value, the usual one first; the second for a device that does
-    not know the function of the first. Raises Refused where it cannot be written.
+def requests(point: PointNotes, value: Value | None) -> Iterator[bytes]:
+    """The request PDUs that write a value, in the order to try them.
+
+    The second one is for a device that does not support the function of the first. Raises Refused
+    if the value cannot be written.
     """
-    spot = place.written or place.spot
-    if place.exponent or place.code:
-        raise Refused("a value scaled by another register is not written")
+    spot = point.written or point.spot
+    if point.exponent or point.code:
+        raise Refused("a value that another register scales cannot be written")
     if not isinstance(value, Decimal):
-        raise Refused("a register has no empty state: a number is written to it, or nothing")
+        raise Refused("a register cannot be emptied: only a number can be written to it")
     start = spot.start.to_bytes(2, "big")
     if spot.table == "coil":
         yield from _coil(start, value)
     elif spot.table == "holding":
         yield from _registers(start, spot, value)
     else:
-        raise Refused(f"{spot.table} is a table that can only be read")
+        raise Refused(f"the table {spot.table} is read-only")
 
 
 def _coil(start: bytes, value: Decimal) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What kind of device answers: the profile whose values it gives, all in bounds of the possible."""
+"""Guess the profile of a device that answers, by whether its values are plausible for a profile."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ BOUNDS = {
     "humidity": (1, 100),
     "co2": (250, 10_000),
 }
-"""what quantities, by the beginning of their name, can be; a 0 where nothing is says nothing"""
+"""plausible values of quantities, by the beginning of their name. Where possible, 0 is outside,
+since unused registers are mostly 0
+"""
 ENOUGH = 3
-"""values in bounds, of two kinds at least: fewer fit by chance"""
+"""values in bounds, of two kinds at least, that make a match; fewer may match by chance"""
 SILENCES = 2
-"""after which a device that falls silent at strange questions is asked no more"""
+"""unanswered reads after which no more profiles are tried: the device may stop answering at all"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a device looks like."""
+    """The profile that a device seems to match; all empty: none."""
 
     profile: str = ""
     model: str = ""
@@ -45,41 +47,41 @@ class Fingerprint:
 
 
 async def fitting(wire: ModbusWire, unit: int) -> AsyncIterator[Fingerprint | None]:
-    """Hold a device against all profiles: None after each, at the end what it looks like.
+    """Compare a device with all profiles. Yields None after each, and at the end the result.
 
     Raises LinkLost.
     """
     fits: list[tuple[int, str]] = []
     silences, master = 0, ModbusMaster(wire)
     for name in profiles():
-        made = profile(name)
-        points = list(_points(unit, made)) if made.driver == "modbus" else []
+        candidate = profile(name)
+        points = list(_points(unit, candidate)) if candidate.driver == "modbus" else []
         if not points or silences >= SILENCES:
             continue
         samples = await master.read(points)
         if samples[0].why is Why.SILENT:
             silences += 1
-        elif number := _fit(samples):
+        elif number := _values_in_bounds(samples):
             fits.append((number, name))
         yield None
     best = max((number for number, _ in fits), default=0)
     names = [name for number, name in fits if number == best]
-    yield await _looks(master, unit, names) if names else Fingerprint()
+    yield await _fingerprint_of(master, unit, names) if names else Fingerprint()
 
 
-def _points(unit: int, made: Profile) -> Iterator[Point]:
-    for quantity, offer in made.points.items():
-        if _bounds(quantity) or quantity in made.defaults:
+def _points(unit: int, candidate: Profile) -> Iterator[Point]:
+    for quantity, offer in candidate.points.items():
+        if _bounds(quantity) or quantity in candidate.defaults:
             scale = offer.scale / 100 if offer.unit == "%" else offer.scale
             yield Point("", quantity, str(unit), offer.at, 60, scale=scale)
 
 
 def _bounds(quantity: str) -> tuple[int, int] | None:
-    return next((b for word, b in BOUNDS.items() if quantity.startswith(word)), None)
+    return next((b for name, b in BOUNDS.items() if quantity.startswith(name)), None)
 
 
-def _fit(samples: list[Sample]) -> int:
-    """How many values are in bounds; 0: one is not, or there are too few to say."""
+def _values_in_bounds(samples: list[Sample]) -> int:
+    """The number of values in bounds; 0: one is out of bounds, or there are too few."""
     kinds: set[tuple[int, int]] = set()
     number = 0
     for sample in samples:
@@ -95,12 +97,15 @@ def _fit(samples: list[Sample]) -> int:
     return number if number >= min(ENOUGH, len(samples)) and len(kinds) > 1 else 0
 
 
-async def _looks(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
-    made = profile(names[0])
-    serial, warnings = "", ["its values look like it, which proves nothing: compare the plate"]
+async def _fingerprint_of(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
+    match = profile(names[0])
+    serial, warnings = (
+        "",
+        ["the profile is guessed from the values: compare it with the type plate"],
+    )
     if names[1:]:
-        warnings.append(f"it may as well be {', '.join(names[1:])}")
-    if made.serial:
-        (sample,) = await master.read([Point("", "serial", str(unit), made.serial.at, 0)])
-        serial = str(sample.value or "")  # 0 stands where nobody has set one
-    return Fingerprint(names[0], f"{made.manufacturer} {made.model}", serial, tuple(warnings))
+        warnings.append(f"it may also be {', '.join(names[1:])}")
+    if match.serial:
+        (sample,) = await master.read([Point("", "serial", str(unit), match.serial.at, 0)])
+        serial = str(sample.value or "")  # 0: it was never set
+    return Fingerprint(names[0], f"{match.manufacturer} {match.model}", serial, tuple(warnings))

@@ -1,4 +1,4 @@
-"""What every Modbus bus has in common: read blocks, divide what a device refuses, decode."""
+"""Read the points of a device over any Modbus connection: plan, divide refused blocks, decode."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ NEVER_COUNTED = {
     "int64": frozenset({1 << 63, (1 << 63) - 1}),
     "uint64": frozenset({1 << 63, (1 << 63) - 1, (1 << 64) - 1}),
 }
-"""raw numbers that no meter ever reaches: by these it says that it has no value"""
+"""raw numbers that no counter reaches: meters use them for "no value\""""
 
 
 class ModbusWire(Protocol):
     """One open line or connection; the calls never overlap."""
 
     async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
-        """Ask one unit. Raises LinkLost when the line is gone."""
+        """Send a request to one unit and wait for its answer. Raises LinkLost."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How one device is asked, as its points say."""
+    """How one device must be read, by the options of its points; see `address_options`."""
 
     most: int = 125
     pause: float = 0.0
@@ -49,39 +49,44 @@ class Manners:
 
 
 class ModbusMaster:
-    """Reads the devices of one open bus, and remembers for as long what they refused."""
+    """Reads the devices of one open bus. What it learns of them is lost when the bus is closed."""
 
     def __init__(
         self, wire: ModbusWire, tariff: Callable[[int], Tariff] = lambda _: NETWORK
     ) -> None:
         self.wire = wire
         self.tariff = tariff
-        """what requests to a unit cost"""
+        """by unit, the costs of requests"""
         self.cuts: dict[int, frozenset[Cut]] = {}
-        """by unit: where a block was refused, so that it is not asked for again"""
+        """by unit: boundaries at which refused blocks were divided; no later block crosses them"""
         self._models: dict[int, Mapping[int, int]] = {}
         """by unit: where its SunSpec models begin"""
         self._asked: dict[int, float] = {}
-        """by unit: when it was last asked, where it wants to be left alone"""
+        """by unit that needs pauses: monotonic time of the last request"""
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device as `agent.drivers.base.Reads` promises."""
         unit = int(points[0].address)
         places = [place(point.at) for point in points]
         manners = manners_of(places)
-        found, silence = await self._located(unit, places, manners)
-        wanted = dict.fromkeys(spot for one in found for spot in (one.spots if one else ()))
-        got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]] = {}
+        located, silence = await self._located(unit, places, manners)
+        wanted = dict.fromkeys(
+            spot for options in located for spot in (options.spots if options else ())
+        )
+        results: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]] = {}
         if silence is None:
-            silence = await self._read(unit, tuple(wanted), manners, got)
-        return [_sample(point, one, got, silence) for point, one in zip(points, found, strict=True)]
+            silence = await self._read(unit, tuple(wanted), manners, results)
+        return [
+            _sample(point, options, results, silence)
+            for point, options in zip(points, located, strict=True)
+        ]
 
     async def ask(self, unit: int, asked: ReadBlock, manners: Manners) -> RequestResult:
-        """Read one block, no sooner than the device wants to be asked again."""
+        """Read one block, after the device's pause."""
         return await self.exchange(unit, pdu_of(asked), manners)
 
     async def exchange(self, unit: int, pdu: bytes, manners: Manners) -> RequestResult:
-        """Ask one unit anything, no sooner than it wants to be asked again."""
+        """Send any request to one unit, after its pause."""
         if manners.pause and (last := self._asked.get(unit)) is not None:
             await asyncio.sleep(max(0.0, last + manners.pause - monotonic()))
         answer = await self.wire.exchange(unit, pdu)
@@ -94,20 +99,23 @@ class ModbusMaster:
         unit: int,
         spots: tuple[RegisterRange, ...],
         manners: Manners,
-        got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
+        results: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
     ) -> RequestResult | None:
-        """Read spots into `got`. The first silence ends it, and is returned."""
+        """Read spots into `got`. Ends at the first request without an answer, which it returns."""
         todo = list(reversed(self._plan(unit, spots, manners)))
         while todo:
             asked = todo.pop()
             answer = await self.ask(unit, asked, manners)
+            # Divided until each refused block begins at a single address, so that one register that
+            # a device lacks costs only its own value.
             if answer.range_refused and _divisible(spots, asked):
                 todo.extend(reversed(self._divide(unit, spots, asked)))
                 continue
             if answer.why is Why.SILENT or answer.garbled:
-                # One timeout a device: the rest of its points is as silent as this block.
+                # Only one timeout for a device: its other points would be silent too, and each
+                # would delay all other devices of the line.
                 return answer
-            got.update(_cells(spots, asked, answer))
+            results.update(_cells(spots, asked, answer))
         return None
 
     def _plan(
@@ -132,8 +140,8 @@ class ModbusMaster:
     async def _located(
         self, unit: int, places: Sequence[PointNotes], manners: Manners
     ) -> tuple[list[PointNotes | None], RequestResult | None]:
-        """Bring SunSpec places to where their models begin; None where there is no such model."""
-        if not any(one.spot.table.startswith(SUNSPEC) for one in places):
+        """Add the start of their models to SunSpec addresses; None: the device lacks the model."""
+        if not any(options.spot.table.startswith(SUNSPEC) for options in places):
             return list(places), None
         if unit not in self._models:
 
@@ -141,32 +149,35 @@ class ModbusMaster:
                 return await self.ask(unit, ReadBlock("holding", start, count), manners)
 
             known, silence = await models(ask)
+            # Not stored: the device may have all models once it answers again.
             if silence:
                 return [None] * len(places), silence
             self._models[unit] = known
-        return [_based(one, self._models[unit]) for one in places], None
+        return [_based(options, self._models[unit]) for options in places], None
 
 
 def pdu_of(asked: ReadBlock) -> bytes:
-    """The request that reads a block (Modbus Application Protocol V1.1b3, 6.1 to 6.4)."""
+    """The PDU that reads a block (Modbus Application Protocol V1.1b3, 6.1 to 6.4)."""
     function = FUNCTIONS[asked.table]
     return bytes([function]) + asked.start.to_bytes(2, "big") + asked.count.to_bytes(2, "big")
 
 
 def manners_of(places: Sequence[PointNotes]) -> Manners:
-    """Put together what all points of a device say of how it is to be asked."""
+    """Combine the options of all points of a device that concern the device as a whole."""
     return Manners(
-        min((one.most for one in places if one.most), default=125),
-        max((one.pause for one in places), default=0.0),
-        any(one.alone for one in places),
-        frozenset((one.spot.table, one.never[1] + 1) for one in places if one.never),
+        min((options.most for options in places if options.most), default=125),
+        max((options.pause for options in places), default=0.0),
+        any(options.alone for options in places),
+        frozenset(
+            (options.spot.table, options.never[1] + 1) for options in places if options.never
+        ),
     )
 
 
-def _based(one: PointNotes, known: Mapping[int, int]) -> PointNotes | None:
-    table = one.spot.table
+def _based(options: PointNotes, known: Mapping[int, int]) -> PointNotes | None:
+    table = options.spot.table
     if not table.startswith(SUNSPEC):
-        return one
+        return options
     base = known.get(int(table.removeprefix(SUNSPEC)))
     if base is None:
         return None
@@ -174,9 +185,9 @@ def _based(one: PointNotes, known: Mapping[int, int]) -> PointNotes | None:
     def moved(spot: RegisterRange | None) -> RegisterRange | None:
         return spot and replace(spot, table="holding", start=spot.start + base)
 
-    first = moved(one.spot)
+    first = moved(options.spot)
     assert first
-    return replace(one, spot=first, exponent=moved(one.exponent), code=moved(one.code))
+    return replace(options, spot=first, exponent=moved(options.exponent), code=moved(options.code))
 
 
 def _divisible(spots: tuple[RegisterRange, ...], asked: ReadBlock) -> bool:
@@ -197,48 +208,52 @@ def _cells(
 
 def _sample(
     point: Point,
-    one: PointNotes | None,
-    got: Mapping[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
+    options: PointNotes | None,
+    results: Mapping[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
     silence: RequestResult | None,
 ) -> Sample:
-    answers = [got.get(spot, silence) for spot in one.spots] if one else [silence]
-    if one is None and silence is None:
+    answers = [results.get(spot, silence) for spot in options.spots] if options else [silence]
+    if options is None and silence is None:
         model = point.at.partition("/")[0]
         at = max(
-            (a.at if isinstance(a, RequestResult) else a[0].at for a in got.values()), default=0.0
+            (a.at if isinstance(a, RequestResult) else a[0].at for a in results.values()),
+            default=0.0,
         )
         return Sample(point, at, why=Why.BAD, detail=f"the device has no {model}")
     for answer in answers:
         if isinstance(answer, RequestResult):
             return Sample(point, answer.at, why=answer.why, detail=answer.detail)
     read = [answer for answer in answers if isinstance(answer, tuple)]
-    assert one
+    assert options
     at = max(answer.at for answer, _ in read)
     try:
-        value = value_of(one, {s: c for s, (_, c) in zip(one.spots, read, strict=True)})
+        value = value_of(options, {s: c for s, (_, c) in zip(options.spots, read, strict=True)})
     except ValueError as error:
         return Sample(point, at, why=Why.BAD, detail=str(error))
     return Sample(point, at, value)
 
 
-def value_of(one: PointNotes, got: Mapping[RegisterRange, Sequence[int]]) -> Value:
-    """Read the exact value at a place. Raises ValueError where there is none, in words."""
-    raw = raw_of(one.spot, got[one.spot])
-    never = NEVER_COUNTED.get(one.spot.type, ())
-    if raw in one.absent or int.from_bytes(raw, "big") in never:
-        raise ValueError("the device says that it has no value")
-    value = decode(one.spot, got[one.spot])
+def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]) -> Value:
+    """The exact value at an address. Raises ValueError with a reason if there is none."""
+    raw = raw_of(options.spot, results[options.spot])
+    # Without this check, a meter without a value would deliver 9.2 × 10^18 as its index.
+    never = NEVER_COUNTED.get(options.spot.type, ())
+    if raw in options.absent or int.from_bytes(raw, "big") in never:
+        raise ValueError("the device reports that it has no value")
+    value = decode(options.spot, results[options.spot])
     if isinstance(value, str):
         return value
-    if one.exponent:
-        power = int(Decimal(decode(one.exponent, got[one.exponent])))
+    if options.exponent:
+        power = int(Decimal(decode(options.exponent, results[options.exponent])))
         if not -10 <= power <= 10:  # noqa: PLR2004 -- SunSpec's own range of sunssf
-            raise ValueError(f"the device says no power of ten to scale by ({power})")
+            raise ValueError(f"the device gives a scale factor outside -10 to 10 ({power})")
         value = value.scaleb(power)
-    if one.code:
-        code = int(Decimal(decode(one.code, got[one.code])))
-        factor = dict(one.factors).get(code)
+    if options.code:
+        code = int(Decimal(decode(options.code, results[options.code])))
+        factor = dict(options.factors).get(code)
         if factor is None:
-            raise ValueError(f"its unit has the code {code}, which is not known")
+            raise ValueError(
+                f"the device gives the unit code {code}, which the profile does not know"
+            )
         value *= factor
     return value

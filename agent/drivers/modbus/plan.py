@@ -1,8 +1,8 @@
-"""From the points of one device to the blocks that read them in the least time.
+"""Plan the blocks that read the points of one device in the least time.
 
-What a request costs and what a register costs differ from line to line; so neighbours share a
-block, and a hole between them is read along, only where that is cheaper than another request; and
-never across a boundary at which the device refused a block before.
+The costs of a request and of a register differ between lines. Neighbouring points share a block,
+including unused registers between them, only where that is cheaper than another request. No block
+crosses a boundary at which the device refused a block before.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 LONGEST = {"coil": 2000, "discrete": 2000, "holding": 125, "input": 125}
 """cells in one answer (Modbus Application Protocol V1.1b3, 6.1 to 6.4)"""
 LONGEST_OF = {1: 2000, 2: 2000, 3: 125, 4: 125}
-"""the same by function"""
+"""the same, by function code"""
 BITS = frozenset({"coil", "discrete"})
 
 Cut = tuple[str, int]
-"""table and address: no block holds both a value that begins before it and one that begins at it
-or after
+"""table and address of a boundary: no block holds both a value that begins before this address and
+one that begins at it or after it
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """What this line and device cost, in any one unit, and what a device allows at once."""
+    """The costs of reading a device on its line, in any unit, and the limit of one answer."""
 
     request: float = 10_000.0
     register: float = 1.0
-    """on Ethernet a register is 0.2 µs and a request some milliseconds: the fewest are best"""
+    """the defaults are for Ethernet, 0.2 µs a register and some ms a request: few requests are
+    best
+    """
     most: int = 125
     """registers in one answer"""
 
     def cost(self, table: str, count: int) -> float:
-        """Of one request for so many cells."""
+        """The cost of one request for `count` cells."""
         return self.request + self.register * (count / 16 if table in BITS else count)
 
 
@@ -47,23 +49,25 @@ NETWORK = Tariff()
 
 @dataclass(frozen=True, slots=True)
 class ReadBlock:
-    """One request, and which of the points it answers."""
+    """One read request, and the points that it covers."""
 
     table: str
     start: int
     count: int
     points: tuple[int, ...] = ()
-    """indexes into the spots it was planned from, by address"""
+    """indexes into the spots that were planned, ordered by address"""
 
 
 @lru_cache(maxsize=1024)
 def plan(
     spots: tuple[RegisterRange, ...], cuts: frozenset[Cut] = frozenset(), tariff: Tariff = NETWORK
 ) -> tuple[ReadBlock, ...]:
-    """Cover every spot whole, exactly once, by the cheapest blocks; of equal ones, the fewest.
+    """The cheapest blocks that cover each spot whole and exactly once; of equal plans, the one with
+    the fewest blocks. Pure.
 
-    Pure. Only runs of neighbours by address need be tried: a spot that begins inside a later block
-    and does not fit it holds that block's spots before it, which then are cheaper with it.
+    Dynamic programming over the spots in order of address. Only runs of neighbours need be tried:
+    if a spot begins inside a block and is too long for it, it covers the block's remaining spots,
+    which are then cheaper in its own block.
     """
     order = sorted(range(len(spots)), key=lambda i: (spots[i].table, spots[i].start))
     best: Ways = [(0.0, 0, ())]
@@ -76,12 +80,12 @@ def plan(
 
 
 Ways = list[tuple[float, int, tuple[int, ...]]]
-"""cost, number of blocks, and where each ends"""
+"""the best plans so far: cost, number of blocks, and the end of each block"""
 
 
 def _endings(run: list[RegisterRange], best: Ways, cuts: frozenset[Cut], tariff: Tariff) -> Ways:
-    """Every way to end a run of spots with a block that holds its last, each at its least cost."""
-    found: Ways = []
+    """All ways to cover a run of spots whose last block holds the last spot, each at least cost."""
+    ways: Ways = []
     last, end, table, latest = len(run) - 1, 0, run[-1].table, run[-1].start
     boundary = max((at for t, at in cuts if t == table and at <= latest), default=-1)
     for first in range(last, -1, -1):
@@ -89,32 +93,35 @@ def _endings(run: list[RegisterRange], best: Ways, cuts: frozenset[Cut], tariff:
         if spot.table != table or spot.start < boundary:
             break
         end = max(end, spot.end)
-        # one spot alone is never too long: the device will say so itself
+        # A single spot is planned even if it is too long: it cannot be divided, and the exception
+        # of the device is the clearest message.
         if first < last and end - spot.start > _most(table, tariff):
             if latest - spot.start > _most(table, tariff):
                 break
             continue
         cost, number, bounds = best[first]
         more = tariff.cost(table, end - spot.start)
-        found.append((round(cost + more, 9), number + 1, (*bounds, last + 1)))
-    return found
+        ways.append((round(cost + more, 9), number + 1, (*bounds, last + 1)))
+    return ways
 
 
 def _most(table: str, tariff: Tariff) -> int:
-    # a SunSpec model stands among the holding registers
+    # The table of a SunSpec model is not in LONGEST: it lies in the holding registers.
     return LONGEST[table] if table in BITS else min(LONGEST["holding"], tariff.most)
 
 
 def block(spots: tuple[RegisterRange, ...], group: list[int]) -> ReadBlock:
-    """Make the one block that reads a group of spots of one table, ordered by address."""
+    """The block that reads a group of spots of one table, ordered by address."""
     first = spots[group[0]]
     end = max(spots[i].end for i in group)
     return ReadBlock(first.table, first.start, end - first.start, tuple(group))
 
 
 def cut(spots: tuple[RegisterRange, ...], refused: ReadBlock) -> Cut:
-    """Where to divide a block of several spots that the device refused: at its widest hole, for
-    that is what devices refuse, else in the middle. All its spots on one address: behind them.
+    """Where to divide a block that the device refused.
+
+    At its widest gap, since devices mostly refuse unused registers; if there is no gap, in the
+    middle. At least two of its spots must begin at different addresses.
     """
     starts = [spots[i].start for i in refused.points]
     ends = [spots[i].end for i in refused.points]

@@ -1,4 +1,4 @@
-"""A device of nothing but the cells of a profile's own test, read as a real one is."""
+"""Run the test of a Modbus profile: a simulated device serves its cells, and is read as usual."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ REGISTER = range(0x10000)
 
 
 class Cells:
-    """The wire to such a device; cells that its test does not name are 0."""
+    """The connection to the simulated device; cells that the test does not name are 0."""
 
     def __init__(self, test: Mapping[str, Any]) -> None:
         self._tables = {FUNCTIONS[table]: _cells(table, test.get(table, {})) for table in FUNCTIONS}
 
     async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
-        """Answer a read at once."""
+        """Answer a read immediately."""
         del unit
         first, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
         cells = [self._tables[pdu[0]].get(at, 0) for at in range(first, first + count)]
@@ -41,7 +41,7 @@ class Cells:
 
 
 def _cells(table: str, runs: object) -> dict[int, int]:
-    found: dict[int, int] = {}
+    by_address: dict[int, int] = {}
     for first, run in runs.items() if isinstance(runs, dict) else ():
         start, cells = _number(first), run if isinstance(run, list) else [run]
         for at, cell in enumerate(map(_number, cells), start):
@@ -54,12 +54,12 @@ def _cells(table: str, runs: object) -> dict[int, int]:
                         at=at,
                     )
                 )
-            found[at] = cell
-    return found
+            by_address[at] = cell
+    return by_address
 
 
 def _number(written: object) -> int:
-    """A whole number, also as `0x1F`. Raises ValueError in words."""
+    """A whole number, decimal or as `0x1F`. Raises ValueError with a message."""
     try:
         return int(str(written), 0)
     except ValueError:
@@ -71,13 +71,15 @@ def _number(written: object) -> int:
 def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
     """See `agent.drivers.base.Rehearses`."""
     at_once = [replace(point, at=_unhurried(point.at)) for point in points]
+    # Nothing in memory waits, so the coroutine ends at its first step, without an event loop: the
+    # check of a configuration has none.
     reading = ModbusMaster(Cells(test)).read(at_once)
     try:
         reading.send(None)
     except StopIteration as read:
         samples: list[Sample] = read.value
         return [replace(s, point=point) for s, point in zip(samples, points, strict=True)]
-    raise AssertionError("cells in memory keep nobody waiting")
+    raise AssertionError("reading cells in memory does not wait")
 
 
 def _unhurried(at: str) -> str:

@@ -1,4 +1,4 @@
-"""What a serial line carries: characters, checksums and frames, and how long they take. Pure.
+"""Modbus RTU frames: finding them among received bytes, checksums, and transmission times. Pure.
 
 Modbus over Serial Line V1.02, 2.5.1.
 """
@@ -17,16 +17,19 @@ SHORTEST_GAP = 0.00175
 """seconds of silence between frames above 19200 baud (2.5.1.1)"""
 GAP_CHARACTERS = 3.5
 SHORTEST = 5
-"""bytes: unit, function, code, checksum"""
+"""bytes of the shortest frame, an exception: unit, function, code, checksum"""
 LONGEST = 256
+"""bytes of the longest frame"""
 QUESTION = 8
-"""bytes of a question to read, and of what confirms a write"""
+"""bytes of a read request, and of the confirmation of a write"""
 WRITES = frozenset({5, 6, 15, 16})
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How characters travel. A baud rate of 0: over a network, where they take no time of ours."""
+    """The settings of a serial line. A baud rate of 0 means a network, where a character takes no
+    time that matters.
+    """
 
     baudrate: int
     parity: str = "none"
@@ -34,7 +37,7 @@ class Speed:
 
     @property
     def character(self) -> float:
-        """Seconds that one character takes: start, 8 data, parity and stop bits."""
+        """Seconds for one character: start, 8 data, parity and stop bits."""
         bits = 9 + (self.parity != "none") + self.stopbits
         return bits / self.baudrate if self.baudrate else 0.0
 
@@ -69,32 +72,33 @@ def checksum(data: bytes | bytearray | memoryview) -> bytes:
 
 
 def framed(unit: int, pdu: bytes) -> bytes:
-    """A frame as it is sent."""
+    """The frame for a PDU, with unit id and checksum."""
     body = bytes([unit]) + pdu
     return body + checksum(body)
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was found among the bytes of a line."""
+    """The result of looking for an answer among received bytes."""
 
     pdu: bytes = b""
-    """the answer; empty: none yet"""
+    """the answer; empty: not found yet"""
     end: int = 0
     """one past its last byte"""
     missing: int = 1
-    """bytes that must still come, at least, before another look can find it"""
+    """bytes that must still arrive, at least, before it is worth looking again"""
     other: str = ""
-    """an answer of that unit and function that is none to this request"""
+    """why an answer of that unit and function does not fit this request; empty: none was found"""
 
 
 def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
-    """Look for the answer to a request in whatever a line carried: noise and others' frames too.
+    """Look for the answer to a request among received bytes, which may hold noise and other frames.
 
-    It is believed only with the right unit, function, length and checksum.
+    An answer counts only with the right unit, function, length and checksum.
     """
     size, function, other, missing = expected_size(request), request[0], "", LONGEST
     for start in range(len(heard) - 1):
+        # Noise may hold these two bytes by chance, so each place is tried until a checksum fits.
         if heard[start] != unit or heard[start + 1] & 0x7F != function:
             continue
         for length in _lengths(heard, start, size):
@@ -112,20 +116,21 @@ def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
 
 
 class RtuFrame(NamedTuple):
-    """A frame that somebody sent whole."""
+    """A whole frame with a correct checksum."""
 
     unit: int
     pdu: bytes
     data: bytes
-    """all of it"""
+    """all its bytes"""
 
 
 def frames_in(heard: bytes | bytearray) -> Iterator[RtuFrame]:
-    """All whole frames among what a line carried, questions and answers; none in another."""
+    """All whole frames among received bytes, requests and answers; they never overlap."""
     at = 0
     while at <= len(heard) - SHORTEST:
         for length in _whole(heard, at):
             frame = bytes(heard[at : at + length])
+            # Skipping the whole frame keeps bytes inside it from being taken for another frame.
             if len(frame) == length and frame[-2:] == checksum(frame[:-2]):
                 yield RtuFrame(frame[0], frame[1:-2], frame)
                 at += length
@@ -135,7 +140,7 @@ def frames_in(heard: bytes | bytearray) -> Iterator[RtuFrame]:
 
 
 def _whole(heard: bytes | bytearray, at: int) -> tuple[int, ...]:
-    """How long a frame that begins here may be."""
+    """The possible lengths of a frame that begins at `at`."""
     function = heard[at + 1]
     if function & ~REFUSED not in READS | WRITES:
         return ()
@@ -145,19 +150,21 @@ def _whole(heard: bytes | bytearray, at: int) -> tuple[int, ...]:
 
 
 def began_in(heard: bytes | bytearray, unit: int, request: bytes) -> bool:
-    """Whether the answer to a request has at least begun among what a line carried.
+    """Whether at least the beginning of the answer to a request was received.
 
-    Not the answer of another length to an earlier one, which may be spoilt as well.
+    The beginning of an answer of another length does not count: it may be the damaged answer to an
+    earlier request.
     """
     size = expected_size(request)
-    told = bytes([size - 2]) if request[0] in READS and size else request[1:3]
-    return size is not None and bytes([unit, request[0]]) + told in heard
+    length_or_address = bytes([size - 2]) if request[0] in READS and size else request[1:3]
+    return size is not None and bytes([unit, request[0]]) + length_or_address in heard
 
 
 def asked_in(heard: bytes | bytearray, ours: bytes) -> bool:
-    """Whether among what a line carried is a question to read registers that is not `ours`.
+    """Whether the received bytes contain a request to read registers other than `ours`.
 
-    No answer to such a question is as long as it: eight bytes would be three of values.
+    A request has eight bytes. No answer with registers has eight: that would be three bytes of
+    values, an odd number. So an answer cannot be taken for a request.
     """
     for at in range(len(heard) - QUESTION + 1):
         frame = heard[at : at + QUESTION]
@@ -167,11 +174,13 @@ def asked_in(heard: bytes | bytearray, ours: bytes) -> bool:
 
 
 def _lengths(heard: bytes | bytearray, start: int, size: int | None) -> list[int]:
-    """How many bytes a frame that begins here can have."""
+    """The possible lengths of an answer that begins at `start`."""
     if heard[start + 1] & REFUSED:
         return [SHORTEST]
     if size is None:  # its own length is known only to its end (43/14)
         return list(range(SHORTEST, len(heard) - start + 1)) or [SHORTEST]
+    # Also the length that the frame itself gives: it may be the late answer to a request for
+    # another number of cells, which must be recognized as such.
     lengths = [size + 3]
     if heard[start + 1] <= 4 and start + 2 < len(heard) and heard[start + 2] + 5 != size + 3:  # noqa: PLR2004 -- the four reads
         own = heard[start + 2] + 5

@@ -1,8 +1,8 @@
-"""Modbus RTU on a stream: trust nothing late.
+"""Modbus RTU on a stream of bytes: a late answer is never taken for the answer to a later request.
 
-After a timeout a unit owes us an answer, and until it has come, or can hardly come any more, it is
-never asked again for an answer of the same length: one cell more is read or, where the device will
-not have that, it is left alone meanwhile.
+After a timeout the answer of a unit is overdue. Until it has arrived, or is unlikely to arrive any
+more, that unit is not asked for an answer of the same length. Instead one cell more is read; if the
+device refuses that, it is not read meanwhile. Rule F1.
 """
 
 from __future__ import annotations
@@ -34,32 +34,36 @@ from agent.drivers.modbus.rtu import (
     framed,
     frames_in,
 )
-from agent.drivers.modbus.statistics import Spent
+from agent.drivers.modbus.statistics import LineUsage
 from agent.model import Why
 
 if TYPE_CHECKING:
-    from agent.drivers.modbus.late_responses import Debts
+    from agent.drivers.modbus.late_responses import Overdue
     from agent.drivers.modbus.stream import ByteStream
 
 ANSWERED, UNKNOWN, SILENT = 8, 3, 2
-"""how much a unit is forgiven in one exchange, as it was last time: one that answered, one never
-asked before, one that was silent"""
+"""allowance of a unit for failed attempts in one exchange: if it answered last time, if it was
+never asked, if it was silent
+"""
 GARBLED_COSTS, SILENCE_COSTS = 1, 3
-"""of that: three attempts at one that answered, one at one that was silent"""
+"""what an attempt takes off the allowance: a unit that answered has three silent attempts, one that
+was silent has one
+"""
 REPEATED = 4
-"""timeouts within which a repeated question may be answered by the answer to the first"""
+"""timeouts within which the answer to a request is accepted for its repetition"""
 OVERSLEEP = 0.001
-"""seconds by which the event loop may wake us late"""
+"""seconds by which the event loop may wake up late"""
 NOT_ASKED = -1
+"""code of a result for which nothing was sent"""
 LONGEST_TALK = 0.5
-"""seconds for which somebody else's talk is waited out before we speak all the same"""
+"""seconds to wait at most for others to finish before a request is sent all the same"""
 DENSE = 0.8
-"""of the time: so long the wire is taken by one that goes on and on"""
+"""share of the time that the line is occupied by a device that sends without end"""
 NETWORKED = Speed(9600)
-"""how fast a line is taken to be of which only a converter knows it"""
+"""assumed speed of a line behind a converter, which alone knows the real one"""
 GARBLED = "garbled answer"
 MOST = 2 * LONGEST
-"""bytes in which an answer is looked for"""
+"""bytes in which an answer is searched; older ones are dropped"""
 
 
 class RtuWire:
@@ -67,65 +71,67 @@ class RtuWire:
 
     def __init__(self, stream: ByteStream, speed: Speed, timeout: float) -> None:
         self.stream, self.speed, self.timeout = stream, speed, timeout
-        self.spent = Spent()
+        self.usage = LineUsage()
         self.pace = Latency()
         self.quiet_until = monotonic() + timeout
-        """until then nothing is asked: what was asked before we opened it may still be answered"""
+        """nothing is sent before: requests from before the line was opened may still be answered"""
         self.echo: bool | None = None
-        """whether the adapter hands us back what we send; None: not known yet"""
+        """whether the adapter returns the bytes that are sent; None: not known yet"""
         self.turnaround: dict[int, float] = {}
-        """by unit: the least seconds between a question and its answer, without their characters"""
-        self._owed = LateResponses()
-        self._forgiven: dict[int, int] = {}
-        """by unit: how much, as it was last time"""
+        """by unit: the fewest seconds from a request to its answer, without their characters"""
+        self._late = LateResponses()
+        self._allowance: dict[int, int] = {}
+        """by unit: its allowance for failed attempts, from its last exchange"""
         self._sent = b""
-        """our last question: it may come back late, as an echo"""
+        """the last request; it may come back late, as an echo"""
         self._noisy = False
-        """something was heard that nobody could read: a question may have been spoilt as well"""
+        """noise was heard on this line, which may damage requests as well as answers"""
         self.listener = Listener()
         self._loud = False
-        """somebody went on and on when we last listened"""
+        """a device was sending without end at the last look"""
         self._spoilt = False
-        """bytes were heard instead of an answer that count against whoever is asked"""
+        """noise was heard instead of an answer, and counts against the unit that was asked"""
         self._ended, self._answered, self._weighed = 0.0, False, 0
-        """when the last question was given up or answered, whether it was answered, and how many of
-        the bytes that are still there were looked at
+        """when the last request was answered or given up, whether it was answered, and how many of
+        the received bytes were evaluated already
         """
 
     async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
-        """Ask one unit, again where noise spoilt the answer. Raises LinkLost when the line is gone.
+        """Send a request to one unit; repeat it if noise damaged the answer. Raises LinkLost.
 
-        A unit that answered last time is asked three times, since noise may as well have spoilt the
-        question; one that did not costs one timeout, and so does one that was never asked, on a
-        line without noise.
+        A unit that answered last time gets three attempts, since noise may have damaged the request
+        as well. A unit that was silent last time costs one timeout. So does one that was never
+        asked, if the line is without noise.
         """
         self._spoilt = False
-        answer = await self._insistently(unit, pdu)
+        answer = await self._ask_repeatedly(unit, pdu)
         if answer.garbled and self._spoilt:
             self.listener.blame(str(unit), How.NOISE)
         if answer.garbled or self.listener.watched[str(unit)]:
             await self._drain()
         return answer
 
-    async def _insistently(self, unit: int, pdu: bytes) -> RequestResult:
-        left = self._forgiven.get(unit, UNKNOWN)
-        known = unit in self._forgiven
-        self._forgiven[unit] = SILENT
+    async def _ask_repeatedly(self, unit: int, pdu: bytes) -> RequestResult:
+        left = self._allowance.get(unit, UNKNOWN)
+        known = unit in self._allowance
+        self._allowance[unit] = SILENT
         while True:
-            answer = await self._unmistakable(unit, pdu)
+            answer = await self._ask_distinctly(unit, pdu)
             silent = answer.why is Why.SILENT and not answer.garbled
             if not silent and not answer.garbled:
-                self._forgiven[unit] = ANSWERED
+                self._allowance[unit] = ANSWERED
                 return answer
             if answer.garbled and self._loud:
-                return answer  # whoever is asked now is not heard
+                return answer  # a repeated request would not be heard either
             left -= SILENCE_COSTS if silent else GARBLED_COSTS
             if left < 0 or (silent and (answer.code or not (known or self._noisy))):
                 return answer
 
     async def once(self, unit: int, pdu: bytes, linger: float = 0.0) -> tuple[RequestResult, int]:
-        """Ask once, for a scan; also how many bytes came within `linger` seconds behind it."""
-        answer = await self._asked(unit, pdu)
+        """Send a request once, for a scan. Returns also how many further bytes came within `linger`
+        seconds after the answer: a second device may have the same unit id.
+        """
+        answer = await self._ask_once(unit, pdu)
         before = len(self.stream.received)
         until = monotonic() + (0.0 if answer.why is Why.SILENT else linger)
         while (left := until - monotonic()) > 0:
@@ -133,7 +139,7 @@ class RtuWire:
         return answer, len(self.stream.received) - (0 if answer.pdu else before)
 
     async def overhear(self, seconds: float) -> int:
-        """Listen without speaking: how many bytes others sent."""
+        """Listen for `seconds` without sending: how many bytes others sent."""
         self.stream.received.clear()
         until, heard = monotonic() + seconds, 0
         while (left := until - monotonic()) > 0:
@@ -142,68 +148,72 @@ class RtuWire:
             self.stream.received.clear()
         return heard
 
-    async def _unmistakable(self, unit: int, pdu: bytes) -> RequestResult:
-        """Ask so that an answer still owed cannot be taken for this one."""
-        if expected_size(pdu) not in (owed := self._owed.of(unit)):
-            return await self._asked(unit, pdu)
-        longer = self._owed.longer(unit, pdu)
+    async def _ask_distinctly(self, unit: int, pdu: bytes) -> RequestResult:
+        """Send a request in a form whose answer cannot be confused with an overdue one."""
+        if expected_size(pdu) not in (overdue := self._late.of(unit)):
+            return await self._ask_once(unit, pdu)
+        longer = self._late.longer(unit, pdu)
         if longer is not None:
-            answer = await self._asked(unit, longer)
+            answer = await self._ask_once(unit, longer)
             if answer.code not in RANGE:
                 return _trimmed(answer, pdu)
-            self._owed.refused_more(unit)
-        return await self._only_if_safe(unit, pdu, owed)
+            self._late.refused_more(unit)
+        return await self._only_if_safe(unit, pdu, overdue)
 
-    async def _only_if_safe(self, unit: int, pdu: bytes, owed: Debts) -> RequestResult:
-        """Ask for an answer as long as one that is owed, if that is the same or hardly comes now.
+    async def _only_if_safe(self, unit: int, pdu: bytes, overdue: Overdue) -> RequestResult:
+        """Send a request whose answer is as long as an overdue one, if that is safe.
 
-        Nobody waits for it: other devices are asked meanwhile.
+        It is safe if the overdue request was the same one, or if its answer is unlikely to arrive
+        any more. If not, nothing is sent; the result is silent at once, so that other devices are
+        read meanwhile.
         """
-        at, before = owed[expected_size(pdu) or 0]
+        at, before = overdue[expected_size(pdu) or 0]
         if before == pdu and monotonic() - at < REPEATED * self.timeout:
-            answer = await self._asked(unit, pdu)
-            self._owed.asked(unit, before, at)  # two were asked for, one may still come
+            answer = await self._ask_once(unit, pdu)
+            self._late.asked(unit, before, at)  # of two answers, one may still arrive
             return answer
-        if (left := at + self._owed.patience(self.timeout) - monotonic()) > 0:
-            detail = f"a late answer of it may still come: asked again in {left:.0f} s"
+        if (left := at + self._late.patience(self.timeout) - monotonic()) > 0:
+            detail = f"a late answer may still arrive: the device is asked again in {left:.0f} s"
             return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
-        return await self._asked(unit, pdu)
+        return await self._ask_once(unit, pdu)
 
-    async def _asked(self, unit: int, pdu: bytes) -> RequestResult:
-        """Send one request and wait for its answer. What was owed and came meanwhile is settled."""
+    async def _ask_once(self, unit: int, pdu: bytes) -> RequestResult:
+        """Send one request and wait for its answer. Note late answers that arrive meanwhile."""
         if (left := self.quiet_until - monotonic()) > 0:
             await asyncio.sleep(left)
         busy = not await self._silence()
         self.listener.asks(str(unit), monotonic(), busy=busy)
         frame, began, came = framed(unit, pdu), monotonic(), self.stream.came
-        owing = bool(self._owed.of(unit))
-        self._owed.asked(unit, pdu, began)
+        any_overdue = bool(self._late.of(unit))
+        self._late.asked(unit, pdu, began)
         self.stream.send(frame)
         self._sent = frame
         length = len(frame) + (expected_size(pdu) or SHORTEST) + 3
-        found, other = await self._wait(
+        reply, other = await self._wait(
             unit, pdu, frame, began + self.timeout + length * self.speed.character
         )
-        heard, self._ended, self._answered = len(self.stream.received), monotonic(), bool(found)
-        self._loud = found is None and self._without_end(came, began)
-        self.spent.note(unit, began, found is not None)
-        if found is not None:
-            if found[0] & REFUSED:
-                self._owed.refused(unit, pdu[0])
+        heard, self._ended, self._answered = len(self.stream.received), monotonic(), bool(reply)
+        self._loud = reply is None and self._without_end(came, began)
+        self.usage.note(unit, began, reply is not None)
+        if reply is not None:
+            if reply[0] & REFUSED:
+                self._late.refused(unit, pdu[0])
             else:
-                self._owed.answered(unit, pdu)
+                self._late.answered(unit, pdu)
             taken = monotonic() - began
-            self._owed.took(taken)
-            idle = max(0.0, taken - (len(frame) + len(found) + 3) * self.speed.character)
-            self.turnaround[unit] = min(idle, self.turnaround.get(unit, idle))
-            answer = checked(pdu, found, clock.seconds())
+            self._late.took(taken)
+            turnaround = max(0.0, taken - (len(frame) + len(reply) + 3) * self.speed.character)
+            self.turnaround[unit] = min(turnaround, self.turnaround.get(unit, turnaround))
+            answer = checked(pdu, reply, clock.seconds())
             self.pace.note(unit, pdu, answer, taken)
-            return replace(answer, range_refused=answer.range_refused and not owing)
+            # An exception does not tell its request. With others overdue it may belong to one of
+            # them, and dividing this block for it would make all later reads slower.
+            return replace(answer, range_refused=answer.range_refused and not any_overdue)
         self._spoilt |= self._weigh(self.stream.received, unit, answered=False)
         self._weighed = heard
         late = self._settle(self.stream.received)
         if began_in(self.stream.received, unit, pdu) or (other and not late):
-            self._owed.answered(unit, pdu)  # it has answered, and nobody can read it
+            self._late.answered(unit, pdu)  # it did answer, but the answer is damaged
         at = clock.seconds()
         if other:
             return RequestResult(at, why=Why.BAD, detail=other, garbled=True)
@@ -215,12 +225,13 @@ class RtuWire:
     async def _wait(
         self, unit: int, pdu: bytes, frame: bytes, deadline: float
     ) -> tuple[bytes | None, str]:
-        """Wait for the answer; or None, and an answer of that unit which was none to this."""
+        """Wait for the answer. Without one: None, and why an answer of that unit does not fit."""
         received, echoed = self.stream.received, False
         while True:
             echoed = echoed or self._skip_echo(frame)
             heard = find(received, unit, pdu)
             if heard.pdu:
+                # The answer came without an echo before it, so this adapter does not echo.
                 if self.echo is None:
                     self.echo = False
                 before = received[: heard.end - len(heard.pdu) - 3]
@@ -232,7 +243,8 @@ class RtuWire:
                 del received[: heard.end]
                 return heard.pdu, ""
             if len(received) > MOST:
-                # somebody goes on and on: what cannot be part of an answer any more is not kept
+                # A device sends without end. Without a limit, each new byte would be searched with
+                # all older ones.
                 self._settle(received[:-LONGEST])
                 del received[:-LONGEST]
             left = deadline - monotonic()
@@ -240,17 +252,18 @@ class RtuWire:
                 return None, heard.other
             looked = len(received)
             if looked and heard.missing > 1:
-                # no use in looking at each byte of a long answer
+                # Waking up for each byte of a long answer costs a slow machine much CPU time.
                 rest = (heard.missing - 1) * self.speed.character - OVERSLEEP
                 await asyncio.sleep(max(0.0, min(left, rest)))
             if len(received) == looked and not await self.stream.more(left):
                 return None, heard.other
 
     def _skip_echo(self, frame: bytes) -> bool:
-        """Drop our own words where the adapter hands them back; whether it just did."""
+        """Remove the echo of the request, if the adapter returns it. Returns whether it did."""
         received = self.stream.received
         read = frame[1] in READS
-        # what a write is answered with looks like its echo: only a read tells whether there is one
+        # The confirmation of a write looks like its echo. Only a read shows whether the adapter
+        # echoes, so until then nothing is removed after a write.
         if self.echo is False or not (read or self.echo) or (at := received.find(frame)) < 0:
             return False
         del received[: at + len(frame)]
@@ -258,10 +271,13 @@ class RtuWire:
         return True
 
     async def _silence(self) -> bool:
-        """Wait until nobody has spoken for 3.5 characters, and take note of what was said; whether
-        there was such a silence.
+        """Wait until the line has been quiet for 3.5 characters, and evaluate the bytes received.
+
+        Returns whether the line became quiet.
         """
-        if self._loud:  # an adapter hands over what it hears in pieces: between them is no silence
+        # An adapter delivers bytes in pieces, and the pauses between them look like silence: while
+        # a device sends without end, only a long pause counts.
+        if self._loud:
             quiet = await self._quiet(QUIET, TALKED_OUT)
         else:
             quiet = await self._quiet(self.speed.gap, LONGEST_TALK)
@@ -270,7 +286,7 @@ class RtuWire:
         return quiet
 
     async def _drain(self) -> None:
-        """Wait until the line is quiet behind one that disturbs it, so that the next is heard."""
+        """Wait for a quiet line after a device that disturbs it, so that the next one is heard."""
         came, began = self.stream.came, monotonic()
         quiet = await self._quiet(QUIET, DRAINED_WITHIN)
         self._loud = not quiet and self._without_end(came, began)
@@ -278,14 +294,15 @@ class RtuWire:
         self._strays()
 
     def _without_end(self, came: int, since: float) -> bool:
-        """Whether somebody has gone on and on since then, when so many bytes had come: sparks, and
-        an answer, leave gaps.
+        """Whether a device has sent without end since the time `since`, when `came` bytes had come.
+
+        Sparks and a single answer leave gaps.
         """
         character = self.speed.character or NETWORKED.character
         return (self.stream.came - came) * character >= DENSE * (monotonic() - since)
 
     async def _quiet(self, gap: float, within: float) -> bool:
-        """Wait until nobody has spoken for `gap` seconds; whether that was so in time."""
+        """Wait until the line is quiet for `gap` seconds. Returns False if it was not in time."""
         until = monotonic() + within
         while (left := self.stream.heard_at + gap - (now := monotonic())) > 0:
             if now >= until:
@@ -294,57 +311,58 @@ class RtuWire:
         return True
 
     def _strays(self) -> None:
-        """Forget what nobody asked for; answers among it are owed no longer."""
+        """Evaluate and drop the bytes after the last answer; late answers are no longer overdue."""
         who, behind = self.listener.turn, self.stream.received[self._weighed :]
         if who and self.stream.began_at <= self._ended + QUIET:
             if self._weigh(behind, int(who), answered=self._answered):
                 self.listener.blame(who, How.MORE if self._answered else How.NOISE)
         elif self.listener.watched[who] and any(
-            frame.unit == int(who) and self._owed.has(frame.unit, frame.pdu)
+            frame.unit == int(who) and self._late.has(frame.unit, frame.pdu)
             for frame in frames_in(behind)
         ):
-            self.listener.blame(who, How.LATE)  # for nobody's harm, as it was asked last
+            self.listener.blame(who, How.LATE)  # no other device was asked meanwhile
         self._settle(self.stream.received)
         self.stream.received.clear()
         self._weighed = 0
 
     def _weigh(self, heard: bytes | bytearray, unit: int, *, answered: bool) -> bool:
-        """Take note of whose the bytes are that were heard in the turn of a unit, beside its
-        answer or instead of it; whether there were bytes without sense that count against it.
+        """Attribute the bytes that were heard beside the answer of a unit, or instead of it.
+
+        Returns whether there was noise that counts against that unit.
         """
         if not heard or asked_in(heard, self._sent):
-            return False  # another master: its devices answer it
-        senseless = len(heard)
+            return False  # another master asked: its devices answer, and disturb nothing
+        noise_bytes = len(heard)
         for frame in frames_in(heard):
-            senseless -= len(frame.data)
-            if frame.data == self._sent or frame.unit not in self._forgiven:
+            noise_bytes -= len(frame.data)
+            if frame.data == self._sent or frame.unit not in self._allowance:
                 continue
-            owed = self._owed.has(frame.unit, frame.pdu)
+            overdue = self._late.has(frame.unit, frame.pdu)
             if frame.unit == unit:
-                if answered and not owed:
+                if answered and not overdue:
                     self.listener.blame(str(unit), How.TWICE)
-            elif owed:
+            elif overdue:
                 self.listener.blame(str(frame.unit), How.LATE)
             elif answered:
                 self.listener.blame(str(frame.unit), How.SPEAKS)
             else:
                 self.listener.blame(str(unit), How.OTHER)
-        if senseless >= MEANT:
+        if noise_bytes >= MEANT:
             self.listener.spoilt()
         cut_short = bytes(heard[:2]) == self._sent[:2] and not answered
-        return (senseless >= MEANT or cut_short) and self.listener.noise(self.stream.heard_at)
+        return (noise_bytes >= MEANT or cut_short) and self.listener.noise(self.stream.heard_at)
 
     def _settle(self, heard: bytes | bytearray) -> bool:
-        """Take note of answers that came late; whether there were any."""
+        """Note answers that came late. Returns whether there were any."""
         if asked_in(heard, self._sent):
-            self.spent.stranger()
-        settled = self._owed.settle(heard)
+            self.usage.foreign_request()
+        settled = self._late.settle(heard)
         self._noisy |= bool(heard) and not settled
         return settled
 
 
 def _trimmed(answer: RequestResult, pdu: bytes) -> RequestResult:
-    """Cut a longer answer down to what was wanted."""
+    """Cut a longer answer down to the cells that were needed."""
     size = expected_size(pdu)
     if not answer.pdu or size is None:
         return answer

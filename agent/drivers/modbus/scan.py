@@ -1,4 +1,4 @@
-"""Who is on the line: every unit id is asked, whoever answers is asked what it is. Never writes."""
+"""Search a Modbus line: ask each unit id, and identify each device that answers. Never writes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.scan_result import (
     IDENTIFY,
-    crowd,
-    everywhere,
-    found,
+    answers_everywhere,
+    found_device,
     identification,
     other_unit,
+    several_devices,
 )
 from agent.errors import Refused
 from agent.model import Why
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from agent.drivers.modbus.tcpwire import TcpWire
 
 LISTEN = 3.0
-"""seconds for which another master is listened for: one that polls speaks more often"""
+"""seconds of listening for another master: a master that polls sends more often"""
 PROBES = (b"\x03\0\0\0\x01", b"\x04\0\0\0\x01")
-"""any answer will do, a refusal too"""
+"""requests that show whether a device is there; an exception is an answer too"""
 LINGER = 0.08
-"""seconds in which a second answer of one address is listened for"""
+"""seconds of waiting for a second answer with the same unit id"""
 ATTEMPTS = 3
 BAUDRATES = (9600, 19200, 38400, 115200, 4800, 2400)
 PARITIES = ("none", "even", "odd")
@@ -44,13 +44,13 @@ LAST = 247
 
 
 async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Found | Progress]:
-    """Search as `agent.drivers.base.Discovers` promises; `speed` of a serial port of ours.
+    """Search as `agent.drivers.base.Discovers` promises; `speed`: of a serial port, else None.
 
-    Where nobody answers at that speed, the other usual ones are tried that the port knows.
+    If no device answers at that speed, the other usual speeds are tried that the port supports.
     """
     units = range_of(wish)
     if isinstance(bus.wire, RtuWire):
-        yield Progress(0, 1, "listening whether another master speaks")
+        yield Progress(0, 1, "listening for another master")
         await _refuse_another_master(bus.wire)
     known_at: dict[str, int] = {}
     others: dict[int, int] = {}
@@ -58,73 +58,77 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
     for at, tried in enumerate(trying):
         other = None if tried == speed else tried
         if at == 1:
-            yield _nothing(f"nobody answers at {speed}: the other usual speeds are tried")
+            yield _note_to_keep(f"no device answers at {speed}: the other usual speeds are tried")
         later = len(units) * (len(trying) - at - 1) if other else 0
         with _tuned(bus, speed, other) as known:
             pass
         for number, unit in enumerate(units if known else ()):
             yield (progress := _progress(bus, number, units, other, later))
             steps = _unit(bus, unit, other, progress, others)
-            async for one in _at_speed(bus, speed, other, steps):
-                if isinstance(one, Found):
-                    first = known_at.setdefault(one.number or one.name, unit)
+            async for step in _at_speed(bus, speed, other, steps):
+                if isinstance(step, Found):
+                    # Some hosts answer at every unit id. The same serial number at a second id
+                    # shows it, and saves listing one meter 247 times.
+                    first = known_at.setdefault(step.number or step.name, unit)
                     if first != unit and not isinstance(bus.wire, RtuWire):
-                        yield everywhere(unit, first, units)
+                        yield answers_everywhere(unit, first, units)
                         return
-                yield one
-        async for one in _others(bus, others, units):
-            yield one
+                yield step
+        async for step in _others(bus, others, units):
+            yield step
         if known_at or others:
             return
-    yield _nothing(
-        "nobody answers: is everything powered, are the wires A and B not crossed?"
+    yield _note_to_keep(
+        "no device answers: check that the devices have power and that the wires A and B are not"
+        " swapped"
         if isinstance(bus.wire, RtuWire)
-        else "nobody answers: has this host or its gateway any devices, and are they powered?"
+        else "no device answers: check that devices are connected to this host or its gateway, and"
+        " that they have power"
     )
 
 
 async def _refuse_another_master(wire: RtuWire) -> None:
-    """Raise Refused where another master speaks on a serial line."""
+    """Raise Refused if another master uses a serial line: two at once disturb each other."""
     if heard := await wire.overhear(LISTEN):
         raise Refused(
-            f"another master speaks on this line ({heard} bytes in {LISTEN:.0f} s): stop it,"
-            " then scan again"
+            f"another master uses this line ({heard} bytes in {LISTEN:.0f} s): nothing was"
+            " searched; stop it, then scan again"
         )
 
 
 async def _others(
     bus: Bus, others: Mapping[int, int], units: Sequence[int]
 ) -> AsyncIterator[Found | Progress]:
-    """The units that answered in place of those that were asked, each searched at its own id."""
+    """The units that answered instead of those that were asked, each searched at its own id."""
     for answered, asked in others.items():
         yield other_unit(asked, answered, units)
         if answered in units:
             continue
-        steps = _unit(bus, answered, None, _nothing(""), {})
-        async for one in steps:
-            if isinstance(one, Found):
-                yield one
+        steps = _unit(bus, answered, None, _note_to_keep(""), {})
+        async for step in steps:
+            if isinstance(step, Found):
+                yield step
 
 
-def _nothing(words: str) -> Progress:
-    return Progress(1, 1, words, stays=True)
+def _note_to_keep(text: str) -> Progress:
+    return Progress(1, 1, text, stays=True)
 
 
 async def _at_speed(
     bus: Bus, own: Speed | None, other: Speed | None, steps: AsyncIterator[Found | Progress]
 ) -> AsyncIterator[Found | Progress]:
-    """Each step at the other speed; between them others read at the line's own."""
+    """Run each step at the other speed. Between steps others read at the line's own speed."""
     while True:
         with _tuned(bus, own, other):
-            one = await anext(steps, None)
-        if one is None:
+            step = await anext(steps, None)
+        if step is None:
             return
-        yield one
+        yield step
 
 
 @contextmanager
 def _tuned(bus: Bus, own: Speed | None, other: Speed | None) -> Iterator[bool]:
-    """Speak otherwise than the line is set to; whether its port can."""
+    """Set the port to another speed for a block. Yields whether the port supports it."""
     if own is None or other is None:
         yield True
         return
@@ -136,7 +140,7 @@ def _tuned(bus: Bus, own: Speed | None, other: Speed | None) -> Iterator[bool]:
 
 
 def speeds(speed: Speed | None) -> Iterator[Speed | None]:
-    """The speeds to try, the line's own first."""
+    """The speeds to try: the line's own, then all other usual ones."""
     yield speed
     if speed is not None:
         for baudrate in BAUDRATES:
@@ -147,29 +151,29 @@ def speeds(speed: Speed | None) -> Iterator[Speed | None]:
 
 
 def range_of(wish: Wish) -> range:
-    """The unit ids to ask. Raises Refused."""
+    """The unit ids to ask. Raises Refused if the request gives no valid range."""
     first, last = wish.first or "1", wish.last or str(LAST)
     if not first.isdecimal() or not last.isdecimal() or not 0 < int(first) <= int(last) <= LAST:
-        raise Refused(f'"{first}" to "{last}" are not unit ids: 1 to {LAST}, the smaller first')
+        raise Refused(f'"{first}" to "{last}" is not a range of unit ids, 1 to {LAST}')
     return range(int(first), int(last) + 1)
 
 
 def _progress(
     bus: Bus, number: int, units: Sequence[int], other: Speed | None, later: int
 ) -> Progress:
-    """How far it is at this speed; `later`: what is still to be asked at others."""
+    """The progress at this speed; `later`: units that are still to be asked at other speeds."""
     where = f" at {other}" if other else ""
     left = took(math.ceil((len(units) - number + later) * bus.wire.timeout * len(PROBES)))
-    words = f"unit {units[number]}{where}; the rest takes at most {left}"
-    return Progress(number, len(units), words)
+    text = f"unit {units[number]}{where}; the rest takes at most {left}"
+    return Progress(number, len(units), text)
 
 
 async def _unit(
     bus: Bus, unit: int, other: Speed | None, progress: Progress, others: dict[int, int]
 ) -> AsyncIterator[Found | Progress]:
-    """Who answers at one unit id, if anybody does; the last step says it.
+    """Search one unit id. The last step is the device, if one answers.
 
-    `others` receives the unit id that answered in place of this one, and this one.
+    If another unit answers instead, `others` receives its id and the id that was asked.
     """
     if isinstance(bus.wire, RtuWire):
         answers, several = await _probed(bus.wire, unit)
@@ -180,17 +184,21 @@ async def _unit(
             others.setdefault(answer.unit, unit)
             return
     if several:
-        yield crowd(unit)
+        yield several_devices(unit)
     elif answers:
-        async for looks in fitting(bus.master.wire, unit):
-            if looks is None:
-                yield replace(progress, words=f"unit {unit} answers: is compared with the profiles")
+        async for fingerprint in fitting(bus.master.wire, unit):
+            if fingerprint is None:
+                yield replace(
+                    progress, words=f"unit {unit} answers: it is compared with the profiles"
+                )
             else:
-                yield found(unit, looks, await _said(bus.wire, unit), other)
+                yield found_device(
+                    unit, fingerprint, await _identification_of(bus.wire, unit), other
+                )
 
 
 async def _answer(wire: TcpWire, unit: int) -> RequestResult | None:
-    """The first answer of a unit of a host, if it gives one."""
+    """The first answer of a unit behind a host; None: no answer."""
     for probe in PROBES:
         answer = await wire.exchange(unit, probe)
         if answer.why is not Why.SILENT:
@@ -199,11 +207,13 @@ async def _answer(wire: TcpWire, unit: int) -> RequestResult | None:
 
 
 async def _probed(wire: RtuWire, unit: int) -> tuple[bool, bool]:
-    """Whether anybody answers on a serial line, and whether more than one does."""
+    """Whether a device answers on a serial line, and whether more than one does."""
     for probe in PROBES:
         garbled = 0
         for _ in range(ATTEMPTS):
             answer, behind = await wire.once(unit, probe, LINGER)
+            # Two devices with one id: their answers follow each other, or they collide, and then
+            # every attempt is damaged.
             if behind:
                 return True, True
             if not answer.garbled:
@@ -216,7 +226,7 @@ async def _probed(wire: RtuWire, unit: int) -> tuple[bool, bool]:
     return False, False
 
 
-async def _said(wire: TcpWire | RtuWire, unit: int) -> str:
-    """What a device says of itself, where it can."""
+async def _identification_of(wire: TcpWire | RtuWire, unit: int) -> str:
+    """The device's own identification; empty if it gives none."""
     answer = await wire.exchange(unit, IDENTIFY)
     return identification(answer)

@@ -1,4 +1,4 @@
-"""A device that a search found, as the configuration would name it and as people would."""
+"""The results of a search: entries for the configuration, and sentences for people."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from agent.drivers.modbus.rtu import Speed
 
 IDENTIFY = b"\x2b\x0e\x01\0"
-"""maker, product, version (Application Protocol V1.1b3, 6.21)"""
+"""request for maker, product and version (Application Protocol V1.1b3, 6.21)"""
 UNNAMED = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 
 def identification(answer: RequestResult) -> str:
-    """The texts of an answer to 43/14, in their order; empty where it is none."""
+    """The texts in the answer to IDENTIFY (function 43/14), in order; empty if it is not one."""
     pdu, texts, at = answer.pdu, [], 7
     if len(pdu) < at or pdu[:2] != IDENTIFY[:2]:
         return ""
@@ -33,55 +33,58 @@ def identification(answer: RequestResult) -> str:
     return " ".join(text for text in texts if text)
 
 
-def crowd(unit: int) -> Found:
-    """Several devices at one unit id."""
+def several_devices(unit: int) -> Found:
+    """The result for several devices with one unit id."""
     warning = (
-        f"more than one device answers at {unit}: switch the others off and set their addresses"
+        f"more than one device answers at {unit}: switch on one at a time, and give each its own"
+        " address"
     )
     return Found(
         f"modbus-{unit}", {"address": unit}, f"unit {unit}, more than one device", (warning,)
     )
 
 
-def found(unit: int, looks: Fingerprint, said: str, other: Speed | None) -> Found:
-    """What the configuration would say, by what the device looks like and what it said of itself.
+def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Speed | None) -> Found:
+    """The result for one device, by its fingerprint and its own identification.
 
-    other: the speed at which it answers, where that is not the line's.
+    other: the speed at which it answers, if that is not the line's.
     """
-    warnings = list(looks.warnings)
+    warnings = list(fingerprint.warnings)
     if other:
-        warnings.append(f"it speaks {other}, not what this line is set to: set one of the two")
+        warnings.append(f"it uses {other}, and the line is set otherwise: change one of the two")
     entry: dict[str, str | int] = {"address": unit}
-    if looks.profile:
-        entry["profile"] = looks.profile
+    if fingerprint.profile:
+        entry["profile"] = fingerprint.profile
     else:
-        warnings.append("no profile fits: name one, or its values under `points`")
-    base = UNNAMED.sub("-", _kind(looks.profile)).strip("-")
-    name = f"{base}-{UNNAMED.sub('-', looks.serial.lower()).strip('-') or unit}"[:64]
-    about = ", ".join(part for part in (f"unit {unit}", looks.model, said, looks.serial) if part)
-    return Found(name, entry, about, tuple(warnings), looks.serial or None)
+        warnings.append("no profile fits: name a profile, or the values to read under `points`")
+    base = UNNAMED.sub("-", _kind(fingerprint.profile)).strip("-")
+    name = f"{base}-{UNNAMED.sub('-', fingerprint.serial.lower()).strip('-') or unit}"[:64]
+    about = ", ".join(
+        part for part in (f"unit {unit}", fingerprint.model, identity, fingerprint.serial) if part
+    )
+    return Found(name, entry, about, tuple(warnings), fingerprint.serial or None)
 
 
 def _kind(profile: str) -> str:
-    """What a device is called in its name: its model, or the whole of `sunspec-203`."""
+    """The first part of a device's name: the model in its profile, or all of `sunspec-203`."""
     model = profile.partition("-")[2]
     return (profile if model.isdecimal() else model) or "modbus"
 
 
-def everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
-    """One device that answers whatever the unit id is."""
-    words = (
-        f"the device at {first} answers at {unit} too: it seems to do so at every unit id, so the"
+def answers_everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
+    """The remark on a device that answers at every unit id."""
+    text = (
+        f"the device at {first} answers at {unit} too: it seems to answer at every unit id, so the"
         " search ends here"
     )
-    return Progress(len(units), len(units), words, stays=True)
+    return Progress(len(units), len(units), text, stays=True)
 
 
 def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
-    """A host that answers with another unit id than it was asked for."""
-    words = (
+    """The remark on a host that answers with another unit id than the one asked."""
+    text = (
         f"unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
         f" write address: {answered}; behind a gateway, set the gateway to answer with the unit id"
-        " that it was asked for, then scan again"
+        " of the request, then scan again"
     )
-    return Progress(len(units), len(units), words, stays=True)
+    return Progress(len(units), len(units), text, stays=True)

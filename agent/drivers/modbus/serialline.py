@@ -1,4 +1,4 @@
-"""Modbus RTU: on a serial port of this machine, or unchanged through a network converter."""
+"""Modbus RTU, on a serial port of this machine or through a network converter."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 Parity = Literal["none", "even", "odd"]
 FRAME = 13
-"""characters of a request and of an answer without its registers"""
+"""characters of a request and of its answer without the registers"""
 RATES = (
     *(300, 600, 1200, 1800, 2400, 4800, 7200, 9600, 14_400, 19_200, 28_800, 38_400, 56_000),
     *(57_600, 76_800, 115_200, 128_000, 187_500, 230_400, 250_000, 256_000, 460_800, 500_000),
     *(576_000, 921_600),
 )
-"""bits a second: those of POSIX and Linux, and others that meters, drives and controllers offer"""
+"""baud rates of POSIX and Linux, and others that meters, drives and controllers offer"""
 TURNAROUND_MS = 16.0
-"""that a device takes to answer, until it has been seen to be faster or slower"""
+"""assumed time from a request to its answer, until it has been measured"""
 
 
 class RtuSettings(BaseModel):
@@ -42,36 +42,36 @@ class RtuSettings(BaseModel):
 
     port: Annotated[str, AfterValidator(from_the_root)] = Field(
         min_length=1,
-        description="The serial port; under /dev/serial/by-id it keeps its name when replugged.",
+        description="The serial port. A name in /dev/serial/by-id stays the same after replugging.",
         examples=["/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0", "/dev/ttyS1"],
     )
     baudrate: int = Field(
-        default=9600, ge=300, le=921600, description="Bits a second.", examples=[9600, 19200]
+        default=9600, ge=300, le=921600, description="Baud rate.", examples=[9600, 19200]
     )
     parity: Parity = Field(default="none", description="Parity.", examples=["none", "even"])
     stopbits: Literal[1, 2] = Field(default=1, description="Stop bits.", examples=[1, 2])
     timeout: Annotated[Duration, Field(gt=0, le=60)] = Field(
         default=1.0,
-        description="How long to wait for the beginning of an answer.",
+        description="How long to wait for the first byte of an answer.",
         examples=["1s", "300ms"],
     )
 
     @property
     def speed(self) -> Speed:
-        """How characters travel."""
+        """The settings of the line."""
         return Speed(self.baudrate, self.parity, self.stopbits)
 
     def seconds(self, points: Sequence[Point]) -> float:
-        """How long one device takes the line; see `agent.drivers.base.Budgets`."""
+        """How long one device occupies the line; see `agent.drivers.base.Budgets`."""
         return cost(points, tariff(self.speed)) / 1000
 
 
 class RtuTcpSettings(ModbusTcpSettings):
-    """Options of a `driver: modbus-rtu-tcp` link: a converter that only passes bytes on."""
+    """Options of a `driver: modbus-rtu-tcp` link: a converter that passes bytes on unchanged."""
 
 
 def tariff(speed: Speed, turnaround_ms: float = TURNAROUND_MS) -> Tariff:
-    """What requests and registers cost on a line, in milliseconds."""
+    """The costs of a request and of a register on a serial line, in milliseconds."""
     character = speed.character * 1000
     overhead = FRAME * character + 2 * speed.gap * 1000 + turnaround_ms
     return Tariff(request=overhead, register=2 * character)
@@ -86,7 +86,7 @@ class ModbusRtu(Bus):
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: RtuSettings) -> AsyncIterator[Self]:
-        """Open the port for us alone. Raises LinkLost if it is not there or in use."""
+        """Open the port exclusively. Raises LinkLost if it is not there or in use."""
         async with serial_stream(settings.port, settings.speed) as stream:
             wire = RtuWire(stream, settings.speed, settings.timeout)
             yield cls(wire, partial(_measured, wire))
@@ -108,6 +108,8 @@ class ModbusRtuTcp(Bus):
 
 
 def _measured(wire: RtuWire, unit: int) -> Tariff:
-    """What a unit costs as seen so far, to the next power of two, so that plans stay the same."""
+    """The costs of a unit as measured so far, rounded up to a power of two so that small variations
+    do not change the plan.
+    """
     quickest = wire.turnaround.get(unit, TURNAROUND_MS / 1000) * 1000
     return tariff(wire.speed, 2.0 ** math.ceil(math.log2(max(quickest, 1.0))))

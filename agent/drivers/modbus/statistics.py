@@ -1,4 +1,4 @@
-"""How a line is used: what is spent on it, and how fast each device answers."""
+"""How a line is used: the share of time, the answer time of each device, and other masters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RECENT = 900.0
-"""seconds that the use of a line is told of"""
+"""seconds over which the usage of a line is measured"""
 FULL = 0.9
-"""of the time: beyond it, one more silent device breaks the schedule"""
-
-
+"""share of the time above which one more silent device breaks the schedule"""
 SURE = 3
-"""questions of another master within RECENT that no noise would make up"""
+"""requests of another master within RECENT seconds that are not an accident of noise"""
 
 
-class Spent:
-    """Time spent on one open line."""
+class LineUsage:
+    """The usage of one open line."""
 
     def __init__(self) -> None:
         self.since = monotonic()
@@ -31,10 +29,10 @@ class Spent:
         """by unit: requests without an answer since it was opened"""
         self.requests = 0
         self._parts: deque[tuple[float, float]] = deque()
-        self._strangers: deque[float] = deque(maxlen=SURE)
+        self._foreign_requests: deque[float] = deque(maxlen=SURE)
 
     def note(self, unit: int, began: float, answered: bool) -> None:
-        """One request has ended, now."""
+        """Note that a request ended now, and whether it was answered."""
         now = monotonic()
         self.requests += 1
         self._parts.append((now, now - began))
@@ -46,34 +44,36 @@ class Spent:
         else:
             self.failed[str(unit)] = self.failed.get(str(unit), 0) + 1
 
-    def stranger(self) -> None:
-        """Somebody else has asked something on this line, now."""
-        self._strangers.append(monotonic())
+    def foreign_request(self) -> None:
+        """Note a request of another master on this line, now."""
+        self._foreign_requests.append(monotonic())
 
     def health(self) -> Mapping[str, Any]:
-        """What it comes to; see `agent.drivers.base.Watched`."""
+        """The figures; see `agent.drivers.base.ObservableBus`."""
         share = min(1.0, self.busy / max(min(RECENT, monotonic() - self.since), 1.0))
-        told: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "requests": self.requests,
             "busy": round(share, 4),
             "answer_ms": dict(self.answer_ms),
             "failed": dict(self.failed),
-            "words": self._words(share),
+            "words": self._summary(share),
         }
         if share > FULL and monotonic() - self.since > RECENT:
-            told["worry"] = f"busy {share:.0%} of the time: read something less often"
-        if len(self._strangers) == SURE and self._strangers[0] > monotonic() - RECENT:
-            told["worry"] = (
-                "another master asks the devices on this line: an answer to it may pass for one to"
-                " us: stop it, or take the readings from it"
+            figures["worry"] = (
+                f"the line is busy {share:.0%} of the time: read some devices less often"
             )
-        return told
+        if len(self._foreign_requests) == SURE and self._foreign_requests[0] > monotonic() - RECENT:
+            figures["worry"] = (
+                "another master reads the devices on this line, so an answer to it may be taken for"
+                " an answer to gardien: stop it, or take the readings from it"
+            )
+        return figures
 
-    def _words(self, share: float) -> str:
+    def _summary(self, share: float) -> str:
         if not self.answer_ms:
-            return "nobody has answered yet"
+            return "no device has answered yet"
         slowest = max(self.answer_ms, key=lambda unit: self.answer_ms[unit])
         return (
-            f"busy {share:.0%} of the time, head-room {1 - share:.0%};"
+            f"busy {share:.0%} of the time, {1 - share:.0%} free;"
             f" slowest: address {slowest}, {self.answer_ms[slowest]:.0f} ms"
         )

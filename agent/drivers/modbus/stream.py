@@ -1,6 +1,6 @@
-"""Bytes to and from a line: a serial port or a TCP connection, read as they come.
+"""A stream of bytes to and from a line: a serial port or a TCP connection.
 
-Whoever reads takes what has arrived out of `received`; when the line is gone, `lost` says why.
+The reader takes bytes out of `received`. When the line is gone, `lost` holds the reason.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from agent.drivers.modbus.rtu import Speed
 
 MOST_KEPT = 4096
-"""bytes that nobody has taken: more is noise or somebody else's talk, and the oldest is dropped"""
+"""received bytes that are kept; more is noise or traffic of others, and the oldest are dropped"""
 UNKNOWN = (OSError, ValueError, termios.error)
-"""how a port says that it is not there or does not know a speed"""
+"""the errors of a port that is not there or does not support a speed"""
 UNACKNOWLEDGED = 10_000
-"""ms for which the host may leave our bytes unacknowledged until the line counts as lost"""
+"""ms without an acknowledgement of TCP data after which the connection counts as lost"""
 
 
 class ByteStream(asyncio.Protocol):
-    """What has arrived, when the last of it did, and a way to send; closed when `lost`."""
+    """The received bytes with their times, and a way to send; unusable once `lost` is set."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -39,27 +39,28 @@ class ByteStream(asyncio.Protocol):
         self.heard_at = 0.0
         """monotonic seconds at which bytes last came or went"""
         self.came = 0
-        """bytes so far"""
+        """number of bytes received so far"""
         self.began_at = 0.0
-        """monotonic seconds at which the first of `received` came"""
+        """monotonic seconds at which the first byte of `received` came"""
         self.lost = ""
+        """why the line is gone; empty: it is open"""
         self._hung_up = False
-        """the far side ended what it had taken up"""
+        """the peer closed the connection after it had accepted it"""
         self._news = asyncio.Event()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the way out."""
+        """Keep the transport, for sending (called by asyncio)."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The far side hung up, or the network did."""
+        """Note that the connection ended (called by asyncio)."""
         self._hung_up = True
         self.end(f"{self.name} closed the connection" + (f": {exc}" if exc else ""))
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came, but no more of it than one could want."""
+        """Keep received bytes, up to MOST_KEPT (called by asyncio)."""
         if not self.received:
             self.began_at = monotonic()
         self.received += data
@@ -69,12 +70,12 @@ class ByteStream(asyncio.Protocol):
         self._news.set()
 
     def end(self, why: str) -> None:
-        """The line is gone; the first reason stands."""
+        """Note that the line is gone; the first reason is kept."""
         self.lost = self.lost or why
         self._news.set()
 
     def send(self, frame: bytes) -> None:
-        """Hand bytes to the line, all at once. Raises LinkLost."""
+        """Send bytes, all at once. Raises LinkLost."""
         if self._transport is None:
             raise LinkLost(f"{self.name} is not open")
         self._raise_if_lost()
@@ -82,13 +83,14 @@ class ByteStream(asyncio.Protocol):
         self.heard_at = monotonic()
 
     def tune(self, speed: Speed) -> bool:
-        """Go on at another speed; whether that can be. A network has none."""
+        """Change the speed. Returns whether that was possible; never on a network."""
         del speed
         return False
 
     async def more(self, within: float) -> bool:
-        """Wait at most `within` seconds for further bytes. Raises LinkLost when the line goes,
-        OutOfStep where the far side hung up.
+        """Wait for more bytes, at most `within` seconds. Returns whether there are any.
+
+        Raises LinkLost when the line is gone, OutOfStep when the peer closed the connection.
         """
         self._news.clear()
         if not self.lost:
@@ -104,7 +106,7 @@ class ByteStream(asyncio.Protocol):
 
 
 class _SerialStream(ByteStream):
-    """The same on the file of a serial port."""
+    """The stream of a serial port."""
 
     def __init__(self, port: serial.Serial) -> None:
         super().__init__(str(port.port))
@@ -113,7 +115,8 @@ class _SerialStream(ByteStream):
 
     def tune(self, speed: Speed) -> bool:
         self.received.clear()
-        # the port keeps each word even if the adapter refuses it, and tries all anew with the next
+        # pyserial keeps each setting even if the adapter refuses it, and applies all of them again
+        # with the next one. Only after the last one is it clear whether all were accepted.
         with suppress(*UNKNOWN):
             self.port.parity = speed.parity[0].upper()
         with suppress(*UNKNOWN):
@@ -130,12 +133,13 @@ class _SerialStream(ByteStream):
         except BlockingIOError:
             return
         except OSError as error:
-            self.end(f"{self.name} is gone: {error.strerror}: was the adapter unplugged?")
+            self.end(f"{self.name} is gone ({error.strerror}): was the adapter unplugged?")
         else:
             if data:
                 self.data_received(data)
                 return
             self.end(f"{self.name} is gone: was the adapter unplugged?")
+        # A port that is gone stays readable for ever: the loop would call this without pause.
         asyncio.get_running_loop().remove_reader(self.handle)
 
     def send(self, frame: bytes) -> None:
@@ -147,13 +151,13 @@ class _SerialStream(ByteStream):
             self.end(f"{self.name} cannot be written: {error.strerror}")
             raise LinkLost(self.lost) from error
         if sent != len(frame):
-            raise LinkLost(f"{self.name} takes no more bytes: nothing is sent on it")
+            raise LinkLost(f"{self.name} takes no more bytes: what was written is not sent")
         self.heard_at = monotonic()
 
 
 @asynccontextmanager
 async def serial_stream(path: str, speed: Speed) -> AsyncIterator[ByteStream]:
-    """Open a serial port for us alone. Raises LinkLost if it is not there or somebody has it."""
+    """Open a serial port exclusively. Raises LinkLost if it is not there or in use."""
     try:
         port = serial.Serial(
             path,
@@ -181,14 +185,14 @@ def _why(error: Exception) -> str:
     if "lock" in text:
         return "another program has it open"
     if isinstance(error, termios.error):
-        return "it does not know this baud rate, parity or number of stop bits"
+        return "it does not support this baud rate, parity or number of stop bits"
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else text
 
 
 @asynccontextmanager
 async def tcp_stream(host: str, port: int, within: float) -> AsyncIterator[ByteStream]:
-    """Connect within so many seconds. Raises LinkLost if it cannot."""
+    """Connect within `within` seconds. Raises LinkLost if that fails."""
     name = f"{host}:{port}"
     loop = asyncio.get_running_loop()
     try:

@@ -1,7 +1,7 @@
-"""Where the models of a SunSpec device begin: found by walking from one to the next.
+"""Find where the models of a SunSpec device begin, by following the chain of models.
 
 SunSpec Device Information Model Specification V1.1, 6.1 to 6.3: the marker "SunS" at 40000, 0 or
-50000, then models, each of which begins with its number and its length; 0xFFFF ends them.
+50000, then the models. Each model begins with its number and its length; 0xFFFF ends the chain.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ END = 0xFFFF
 MOST_MODELS = 64
 
 Ask = Callable[[int, int], Awaitable[RequestResult]]
-"""first holding register and count"""
+"""reads holding registers, by the first one and the count"""
 
 
 async def models(ask: Ask) -> tuple[Mapping[int, int], RequestResult | None]:
-    """Find where each model's number stands, the first of each kind; or the silence it met."""
+    """By number, the register at which each model begins; of several with one number, the first.
+
+    If the device stops answering, the second item is that result.
+    """
     for base in BASES:
         answer = await ask(base, 4)
         if answer.why is Why.SILENT:
@@ -39,12 +42,13 @@ async def models(ask: Ask) -> tuple[Mapping[int, int], RequestResult | None]:
 async def _walk(
     ask: Ask, start: int, header: list[int]
 ) -> tuple[Mapping[int, int], RequestResult | None]:
-    found: dict[int, int] = {}
+    starts: dict[int, int] = {}
     for _ in range(MOST_MODELS):
         number, length = header
+        # A wrong length must not lead beyond the last register.
         if number == END or start + length + 4 > END:
             break
-        found.setdefault(number, start)
+        starts.setdefault(number, start)
         start += 2 + length
         answer = await ask(start, 2)
         if answer.why is Why.SILENT:
@@ -52,4 +56,4 @@ async def _walk(
         if answer.why:
             break
         header = cells(answer.pdu, 2)
-    return found, None
+    return starts, None

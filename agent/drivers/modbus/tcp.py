@@ -1,4 +1,4 @@
-"""Modbus TCP: a meter with its own network port, or a gateway in front of a serial line."""
+"""Modbus TCP: a meter with its own network port, or a Modbus gateway in front of a serial line."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class ModbusTcpSettings(BaseModel):
 
 
 class ModbusTcp(Bus):
-    """An open Modbus TCP connection. 255 (or 0) is the host itself, 1 to 247 those behind it
-    (Modbus Messaging on TCP/IP V1.0b, 4.4.1.2).
+    """An open Modbus TCP connection. Unit 255 (or 0) is the host itself, 1 to 247 are devices
+    behind it (Modbus Messaging on TCP/IP V1.0b, 4.4.1.2).
     """
 
     Settings = ModbusTcpSettings

@@ -1,11 +1,11 @@
 """One Modbus TCP connection: one request at a time, its answer known by transaction and unit.
 
-Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer carries another transaction and is skipped.
-One of our transaction and another unit is the only answer that will come, and no value: some hosts
-answer with 255 or 0 whatever unit they are asked for, and whose value that is nobody knows. Where
-it is a unit that was asked before and owes an answer, the gateway is one behind. Then, and where a
-frame cut short leaves no beginning to hold on to, the line is out of step: it is opened anew, and
-whoever is asked is asked again.
+Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer has another transaction and is skipped. An
+answer with the right transaction and another unit gives no value: some hosts answer with unit 255
+or 0 whatever unit was asked, so the source of the value is not known. If that unit was asked before
+and did not answer, the Modbus gateway is one answer behind. In this case, and after an incomplete
+frame, which hides where the next one begins, the connection is out of step: it is opened again, and
+the request is repeated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agent import clock
 from agent.drivers.line_disturbance import How, Listener
 from agent.drivers.modbus.answer import MBAP, RequestResult, checked, in_step, of_another
 from agent.drivers.modbus.latency import Latency
-from agent.drivers.modbus.statistics import Spent
+from agent.drivers.modbus.statistics import LineUsage
 from agent.errors import OutOfStep
 from agent.model import Why
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 HEADER = struct.Struct(">HHHB")
 """transaction, protocol (0), bytes that follow (unit included), unit"""
 LONGEST = 254
-"""unit and the longest PDU"""
+"""bytes of the unit id and the longest PDU"""
 REMEMBERED = 64
-"""questions of which an answer that comes late or again is known"""
+"""last requests of which a late or repeated answer is recognized"""
 
 
 class TcpWire:
@@ -38,22 +38,24 @@ class TcpWire:
     def __init__(self, stream: ByteStream, timeout: float) -> None:
         self.stream = stream
         self.timeout = timeout
-        self.spent = Spent()
+        self.usage = LineUsage()
         self.pace = Latency()
         self._transaction = 0
         self.listener = Listener()
         self._asked: dict[int, tuple[int, bool]] = {}
         """by transaction: the unit that was asked, and whether it has answered"""
-        self._owing: set[int] = set()
-        """units that have not answered the last question"""
+        self._unanswered: set[int] = set()
+        """units that have not answered their last request"""
         self._noticed = False
-        """it is known in whose turn the line went out of step"""
+        """a device was already blamed for the broken frame that is still there"""
 
     async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
-        """Ask one unit. Raises LinkLost when the line is gone, OutOfStep where it must be opened
-        anew.
+        """Send a request to one unit and wait for its answer.
+
+        Raises LinkLost when the connection is gone, OutOfStep when it must be opened again.
         """
         self._frame()
+        # Bytes of a broken frame would be read as the beginning of the next answer.
         if not in_step(bytes(self.stream.received)):
             if self.listener.turn and not self._noticed:
                 self.listener.blame(self.listener.turn, How.MORE)
@@ -67,57 +69,59 @@ class TcpWire:
         self.stream.send(HEADER.pack(self._transaction, 0, len(pdu) + 1, unit) + pdu)
         self.listener.asks(str(unit), began, busy=False)
         try:
-            found = await self._answer(began + self.timeout)
+            reply = await self._answer(began + self.timeout)
         except OutOfStep:
             self.listener.blame(str(unit), How.HANGS_UP)
             raise
-        self.spent.note(unit, began, found is not None and found[0] == unit)
-        if found is None:
+        self.usage.note(unit, began, reply is not None and reply[0] == unit)
+        if reply is None:
             return self._silent(unit)
-        who, answered = found
-        if who != unit:
-            return self._other(unit, who, answered)
-        self._owing.discard(unit)
-        answer = checked(pdu, answered, clock.seconds())
+        answering, answer_pdu = reply
+        if answering != unit:
+            return self._other(unit, answering, answer_pdu)
+        self._unanswered.discard(unit)
+        answer = checked(pdu, answer_pdu, clock.seconds())
         self.pace.note(unit, pdu, answer, clock.monotonic() - began)
         return answer
 
     def _silent(self, unit: int) -> RequestResult:
-        """What follows where nothing came that is an answer."""
+        """The result when no answer came. Raises OutOfStep if an overdue one may be broken."""
         if not in_step(bytes(self.stream.received)):
-            if self._owing - {
-                unit
-            }:  # it may be another's, late and broken: only asking again tells
+            # It may be the late answer of another unit. Only repeating the request shows whether
+            # this unit answers.
+            if self._unanswered - {unit}:
                 raise OutOfStep(f"{self.stream.name} sent a broken frame")
             self._noticed = True
             self.listener.blame(str(unit), How.NOISE)
             self.listener.spoilt()
-        self._owing.add(unit)
+        self._unanswered.add(unit)
         detail = f"no answer in {self.timeout:g} s"
         return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail)
 
-    def _other(self, unit: int, who: int, pdu: bytes) -> RequestResult:
-        """What follows where another unit answered."""
-        answer = of_another(who, pdu, clock.seconds())
+    def _other(self, unit: int, answering: int, pdu: bytes) -> RequestResult:
+        """The result when another unit answered. Raises OutOfStep if its answer was overdue."""
+        answer = of_another(answering, pdu, clock.seconds())
         if answer.unit is None:
             return answer
-        if who in self._owing:
-            self.listener.blame(str(who), How.LATE)
+        if answering in self._unanswered:
+            self.listener.blame(str(answering), How.LATE)
             raise OutOfStep(f"{self.stream.name} gives the answer to an earlier question")
-        if any(who == asked for asked, _ in self._asked.values()):
+        if any(answering == asked for asked, _ in self._asked.values()):
             self.listener.blame(str(unit), How.OTHER)
             self.listener.spoilt()
         return answer
 
     async def _answer(self, deadline: float) -> tuple[int, bytes] | None:
-        while (found := self._frame()) is None:
+        while (frame := self._frame()) is None:
             left = deadline - clock.monotonic()
             if left <= 0 or not await self.stream.more(left):
                 return None
-        return found
+        return frame
 
     def _frame(self) -> tuple[int, bytes] | None:
-        """Take whole frames off the front until one is of our transaction: its unit and PDU."""
+        """Remove whole frames up to the one of the present transaction, and return its unit and
+        PDU; None: it has not arrived.
+        """
         received = self.stream.received
         while len(received) >= HEADER.size:
             transaction, protocol, length, unit = HEADER.unpack_from(received)

@@ -6,7 +6,7 @@ from agent.cli.scanned import Ticker, warn, yaml_of
 from agent.config import parse
 
 LONG = "unit 6, Schneider Electric iEM3155, iEM3255, iEM3355, and so on for a long while yet"
-LOOKS = "its values look like it, which proves nothing: compare the plate"
+LOOKS = "the profile is guessed from the values: compare it with the type plate"
 HEAD = """\
 building: {name: Les Alpins}
 links:
@@ -53,8 +53,8 @@ def test_a_warning_of_many_devices_is_said_once(capsys, monkeypatch):
     warn([device(f"sdm120-2463700{n}", warnings=[LOOKS]) for n in range(3)])
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "! sdm120-24637000, sdm120-24637001, sdm120-24637002: its values look like it,",
-        "  which proves nothing: compare the plate",
+        "! sdm120-24637000, sdm120-24637001, sdm120-24637002: the profile is guessed from",
+        "  the values: compare it with the type plate",
     ]
 
 

@@ -51,7 +51,7 @@ def test_points_of_one_s_own_are_read_alone_with_the_number():
 @pytest.mark.parametrize(
     ("devices", "words"),
     [
-        ('  x: {link: heat, address: "4512", every: 1h}', "is no M-Bus address"),
+        ('  x: {link: heat, address: "4512", every: 1h}', "is not an M-Bus address"),
         ('  x: {link: heat, address: "45120042", every: 15min}', "96 readings a day empty"),
         (
             '  x: {link: heat, address: "45120042", every: 30min, reads_a_day: 24}',
@@ -64,7 +64,7 @@ def test_points_of_one_s_own_are_read_alone_with_the_number():
         ("  x: {link: heat, address: 7, profile: eastron-sdm120}", "speaks mbus"),
         (
             '  x: {link: heat, address: "1", every: 1h, points: {a: {at: "enrgy"}}}',
-            'no quantity "enrgy"',
+            '"enrgy" is not a quantity',
         ),
     ],
 )  # fmt: skip

@@ -319,8 +319,8 @@ MISTAKES = {
     "a register type that is not there": (
         changed("int32", "int24", PLANT),
         (
-            '5:58: devices.sdm-12.points.heat.at: "int24" is no type: uint16, int16, uint32, int32,'
-            " uint64, int64, float32, float64, or stringN (N characters)"
+            '5:58: devices.sdm-12.points.heat.at: "int24" is not a type; the types are uint16,'
+            " int16, uint32, int32, uint64, int64, float32, float64 and stringN (N characters)"
         ),
     ),
     "a channel that is not there": (

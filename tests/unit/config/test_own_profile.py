@@ -65,7 +65,7 @@ def test_it_is_used_as_ours_are(tmp_path):
         ("[energy_import]", "[]", "7:11: defaults: nothing is read from a device that names"),
         ("unit: Wh", "unit: wh", '10:46: points.energy_import.unit: no unit "wh"; did'),
         ("unit: Wh", "unit: m3", "10:46: points.energy_import.unit: m3 cannot be converted to kWh"),
-        ("input/10", "inputs/10", '10:23: points.energy_import.at: "inputs" is not a table'),
+        ("input/10", "inputs/10", '10:23: points.energy_import.at: "inputs" is not a Modbus table'),
         ("scale: 10", "scle: 10", "10:50: points.energy_import.scle: no such option; did you me"),
         ("my_flow: {", "my flow: {", "11:3: points.my flow: a name has letters, digits"),
         ("1230,", "123,", "15:26: test.reads.energy_import: these cells are read as 1230, not"),

@@ -186,7 +186,7 @@ def test_a_device_that_refuses_or_says_nothing_is_no_success():
             with pytest.raises(WriteRefused, match="write access denied"):
                 await line.write(OFFSET, Decimal(1), 13)
             one.faults = Faults(silent=True)
-            with pytest.raises(WriteRefused, match="it may stand"):
+            with pytest.raises(WriteRefused, match="the value may be in force"):
                 await line.write(OFFSET, Decimal(1), 13)
             with pytest.raises(WriteRefused):
                 await line.held(point("analog-input,1"))

@@ -154,7 +154,7 @@ def test_a_device_that_refuses_is_read_and_status_says_so():
             before = one.requests
             assert values(await line.read([TEMPERATURE])) == [Decimal(20)]
             assert one.requests == before + 1
-            assert "1 refused and read instead" in line.health()["words"]
+            assert "1 subscriptions refused" in line.health()["words"]
 
     asyncio.run(attack())
 

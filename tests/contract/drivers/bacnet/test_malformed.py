@@ -69,7 +69,7 @@ def item(hexed):
         ("7505" + "0103a7e961", "not readable"),
         ("43414141", "not readable"),  # a real of three bytes
         ("20", "not readable (an integer of 0 bytes)"),
-        ("3e4441a400003f", "a constructed value, which is not read"),
+        ("3e4441a400003f", "a constructed value, which gardien does not read"),
         ("4441a400004441a40000", "2 values where one was expected"),
         ("", "0 values where one was expected"),
         ("d4", "2 values"),
@@ -113,7 +113,7 @@ def test_answers_come_twice_and_of_other_services_and_nothing_is_lost():
     ("apdu", "said"),
     [
         ("50{n}0e9101911f", "unknown object"),
-        ("50{n}0e", "refused, in words that make no sense"),
+        ("50{n}0e", "refused, with an unreadable reason"),
         ("50{n}0e91019402000000", "error"),
         ("60{n}05", "missing required parameter"),
         ("60{n}ff", "reason 255"),

@@ -151,7 +151,7 @@ def test_a_device_is_found_by_its_number_by_its_address_and_never_mistaken():
             assert values(await static.read([point("analog-input,1", there)])) == [Decimal("20.1")]
             other = await static.read([point("analog-input,1", f"1209@{on.addresses[0]}")])
             assert other[0].why is Why.SILENT
-            assert "another device" in other[0].detail
+            assert "the device at" in other[0].detail
 
     asyncio.run(attack())
 
@@ -168,7 +168,7 @@ def test_a_silent_device_costs_one_timeout_and_is_looked_for_anew():
             assert time.monotonic() - began < 2
             began = time.monotonic()
             (lost,) = await line.read(every_sensor(1))
-            assert lost.detail == "nobody says to be device 1201"
+            assert lost.detail == "device 1201 does not answer Who-Is"
             assert time.monotonic() - began < 2
             one.faults.silent = False
             assert values(await line.read(every_sensor(3))) == told(3)

@@ -75,7 +75,7 @@ def test_a_range_is_searched_and_a_wrong_one_refused():
             found, _ = [], None
             async for step in line.discover(Wish(first="15", last="25")):
                 found += [step] if isinstance(step, Found) else []
-            with pytest.raises(Refused, match="no instance number"):
+            with pytest.raises(Refused, match="not an instance number"):
                 async for _ in line.discover(Wish(first="top")):
                     pass
             return [one.entry["address"] for one in found]
@@ -102,7 +102,7 @@ def test_two_devices_with_one_number_are_warned_of():
             return await found_by(on)
 
     (found,), _ = asyncio.run(attack())
-    assert any("two devices say that they are 7" in warning for warning in found.warnings)
+    assert any("two devices have the number 7" in warning for warning in found.warnings)
 
 
 def test_a_device_that_falls_silent_is_reported_and_the_others_are_found():

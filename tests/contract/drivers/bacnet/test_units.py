@@ -30,7 +30,7 @@ HEAT = point("analog-input,1", channel="heat", unit="kWh")
 HALL = point("analog-input,2", channel="temp", unit="Cel")
 COLD = point("analog-input,3", channel="cool", unit="kWh")
 UNREAD = (
-    "the object's scale could not be read (read access denied): its count is no value without it"
+    "the object's scale could not be read (read access denied): the count has no meaning without it"
 )
 SETPOINT = point("analog-value,7", unit="Cel")
 
@@ -246,7 +246,7 @@ def test_an_order_in_another_unit_is_refused_and_giving_back_is_not():
             silent = point("analog-value,9", unit="K")
             with pytest.raises(WriteRefused) as refused:
                 await line.write(silent, Decimal(-2), 13)
-            assert "it may stand" not in str(refused.value)  # nothing was written
+            assert "the value may be in force" not in str(refused.value)  # nothing was written
             assert one.there("analog-value", 8).presentValue == -2
 
     asyncio.run(attack())

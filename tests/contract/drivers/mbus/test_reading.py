@@ -125,7 +125,7 @@ def test_what_stands_in_a_telegram_that_is_lost_is_silent_and_comes_with_the_nex
     (energy, volume, units), again = asyncio.run(go())
     assert energy.value == 1
     assert {one.why for one in (volume, units)} == {Why.SILENT}
-    assert volume.detail.startswith("telegram 2 did not come")
+    assert volume.detail.startswith("telegram 2 is missing")
     assert [one.value for one in again] == [1, 2, 3]
 
 
@@ -251,7 +251,10 @@ def test_who_answers_at_a_primary_address_may_not_change_in_silence():
 
     before, between, number, after = asyncio.run(go())
     assert before.value == 7_351_000
-    assert (between.why, between.detail) == (Why.SILENT, "was 45120042, and is 45120043 now")
+    assert (between.why, between.detail) == (
+        Why.SILENT,
+        "was meter 45120042 before, and is 45120043 now",
+    )
     assert (number.value, after.value is not None) == ("45120043", True)
 
 

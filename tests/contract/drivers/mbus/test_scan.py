@@ -241,7 +241,7 @@ def test_expected_meters_are_asked_for_first_and_the_missing_named():
     found, progress = search(meters, Wish(first="", expected=("45120042", "45120099", "x")))
     assert [one.entry["address"] for one in found] == ["45120042", "10000000"]
     stays = [one.words for one in progress if one.stays]
-    assert stays[0] == "45120099 is expected, and does not answer"
+    assert stays[0] == "meter 45120099 is expected, but does not answer"
     assert stays[1].startswith('"x" is not the number')
     assert progress[0].total == 265  # what is to come is known from the beginning
 
@@ -340,7 +340,7 @@ def test_what_is_configured_has_its_own_name_and_what_is_new_a_free_one(tmp_path
         ("upstairs", True),
         ("mbus-45120043-2", False),
     ]
-    assert answer["remarks"] == ["45120099 is expected, and does not answer"]
+    assert answer["remarks"] == ["meter 45120099 is expected, but does not answer"]
 
 
 @pytest.mark.parametrize("wish", [Wish("9", "7"), Wish("1", "251"), Wish("x"), Wish("4512")])

@@ -13,7 +13,7 @@ import pytest
 
 from agent.config.load import parse
 from agent.drivers.modbus.tcp import ModbusTcp
-from agent.drivers.scaled import raw, said
+from agent.drivers.scaled import from_raw, to_raw
 from agent.errors import Refused
 from agent.model import Point
 from hil.charger import Charger
@@ -59,7 +59,7 @@ def limit_of(config: Config) -> Point:
 def test_the_profile_names_a_watchdog_and_how_often_it_wants_a_word(config: Config) -> None:
     watchdog = config.watchdog("wallbox")
     assert watchdog
-    assert (watchdog.point.at.split()[1], watchdog.pause, watchdog.word) == (
+    assert (watchdog.point.at.split()[1], watchdog.pause, watchdog.raw_timeout) == (
         "write@5018/uint16",
         30.0,
         60,
@@ -87,15 +87,15 @@ def test_refreshed_it_keeps_the_limit_and_left_alone_it_falls_back_by_itself(
             async def stands() -> Decimal:
                 value = (await driver.held(limit)).ours[0]
                 assert isinstance(value, Decimal)
-                return said(limit, value)
+                return from_raw(limit, value)
 
-            await driver.write(watchdog.fallback, raw(watchdog.fallback, Decimal(10)), None)
-            await driver.write(watchdog.point, watchdog.word, None)
+            await driver.write(watchdog.fallback, to_raw(watchdog.fallback, Decimal(10)), None)
+            await driver.write(watchdog.point, watchdog.raw_timeout, None)
             assert watchdog.on((await driver.held(watchdog.point)).ours[0])  # type: ignore[arg-type]
-            await driver.write(limit, raw(limit, Decimal("6.5")), None)
+            await driver.write(limit, to_raw(limit, Decimal("6.5")), None)
             for _ in range(5):
                 time.now += watchdog.pause
-                await driver.write(watchdog.point, watchdog.word, None)
+                await driver.write(watchdog.point, watchdog.raw_timeout, None)
                 assert (await stands(), charger.current) == (Decimal("6.5"), 6500)
             time.now += float(watchdog.timeout) + 1
             assert (await stands(), charger.current, charger.fallbacks) == (10, 10_000, 1)
@@ -114,7 +114,7 @@ def test_a_value_the_register_cannot_say_is_refused_before_a_word_is_sent(config
         ):
             for value in ("6.0005", "65.536", "-1"):
                 with pytest.raises(Refused):
-                    await driver.write(limit, raw(limit, Decimal(value)), None)
+                    await driver.write(limit, to_raw(limit, Decimal(value)), None)
         assert asked == []
 
     asyncio.run(attack())
@@ -124,9 +124,9 @@ def test_a_value_is_scaled_exactly_or_not_at_all() -> None:
     def point(scale: str) -> Point:
         return Point("boiler", "offset", "1", "holding/0/int16", 60, unit="K", scale=Decimal(scale))
 
-    assert raw(point("0.1"), Decimal("-1.5")) == -15
-    assert said(point("0.1"), Decimal(-15)) == Decimal("-1.5")
+    assert to_raw(point("0.1"), Decimal("-1.5")) == -15
+    assert from_raw(point("0.1"), Decimal(-15)) == Decimal("-1.5")
     with pytest.raises(
-        Refused, match=r"boiler/offset: 1 K is no exact multiple of its scale, 0\.3"
+        Refused, match=r"boiler/offset: 1 K is not an exact multiple of the scale 0\.3"
     ):
-        raw(point("0.3"), Decimal(1))
+        to_raw(point("0.3"), Decimal(1))

@@ -160,7 +160,7 @@ def test_a_write_that_another_unit_confirms_is_not_done() -> None:
         async with faulty(behave) as driver:
             await driver.write(point("holding/0/uint16"), Decimal(7), None)
 
-    with pytest.raises(WriteRefused, match="did not take it: another unit answered: 255"):
+    with pytest.raises(WriteRefused, match="did not confirm the write: another unit answered: 255"):
         asyncio.run(attack())
 
 

@@ -119,7 +119,7 @@ def test_noise_while_we_wait_is_not_taken_for_the_answer_that_is_still_to_come()
         async with opened(within=0.1) as (line, driver):
             waits = iter([0.6, 0.6, 0.6])
             line.add(1, cells(1), after=lambda: next(waits, 0.01))
-            driver.wire._forgiven[1] = 0  # asked once
+            driver.wire._allowance[1] = 0  # asked once
             line.say(frame(1, b"\4\6\0\1\0\2\0\3")[:-1] + b"?", after=0.05)
             assert (await driver.read(points(1, "input/0/uint16")))[0].value is None
             for n in range(1, 30):

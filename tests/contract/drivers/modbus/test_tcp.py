@@ -228,7 +228,7 @@ def test_a_line_that_comes_back_is_opened_again_by_keep_open() -> None:
         ("twelve", "input/0/uint16", "not a unit id"),
         ("", "input/0/uint16", "not a unit id"),
         ("-1", "input/0/uint16", "not a unit id"),
-        ("1", "input/0/uint12", "no type"),
+        ("1", "input/0/uint12", "not a type"),
     ],
 )
 def test_a_point_it_cannot_read_is_refused_without_a_connection(

@@ -69,14 +69,14 @@ def test_what_is_not_marked_writable_is_never_written() -> None:
 @pytest.mark.parametrize(
     ("at", "value", "slot", "words"),
     [
-        ("input/0/int16", Decimal(1), None, "only be read"),
-        ("discrete/0", Decimal(1), None, "only be read"),
-        ("holding/0/int16", None, None, "no empty state"),
+        ("input/0/int16", Decimal(1), None, "read-only"),
+        ("discrete/0", Decimal(1), None, "read-only"),
+        ("holding/0/int16", None, None, "cannot be emptied"),
         ("holding/0/int16", Decimal(1), 13, "no priorities"),
-        ("holding/0/int16", Decimal("0.5"), None, "no value of the type"),
+        ("holding/0/int16", Decimal("0.5"), None, "not a value of type"),
         ("holding/0/int16", Decimal(40000), None, "does not fit"),
         ("holding/0/float32", Decimal("1e99"), None, "does not fit"),
-        ("holding/0/int16 sf@1", Decimal(1), None, "scaled by another"),
+        ("holding/0/int16 sf@1", Decimal(1), None, "another register scales"),
         ("coil/0", Decimal(2), None, "0 or 1"),
     ],
 )

@@ -58,7 +58,7 @@ def test_points_are_read(written, ref):
      "analog-input,1/units[x]", "input/72/float32", ""],
 )  # fmt: skip
 def test_what_is_no_point_is_refused(written):
-    with pytest.raises(ValueError, match=r"analog-input,1|known here|types go"):
+    with pytest.raises(ValueError, match=r"analog-input,1|not known|types go"):
         notation.at(written)
 
 

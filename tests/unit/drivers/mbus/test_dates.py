@@ -72,8 +72,8 @@ def test_a_moment_is_iso_8601(data, text):
         (type_i((24, 2, 29), (23, 59, 59), invalid=1), "invalid"),
         (type_i((24, 2, 29), (23, 59, 63)), "every hour"),
         (b"\xff\xff\xff", "every hour"),
-        (b"\x01", "no date has 1 bytes"),
-        (bytes(8), "no date has 8 bytes|empty"),
+        (b"\x01", "1 bytes are not a date"),
+        (bytes(8), "8 bytes are not a date|empty"),
     ],
 )
 def test_what_is_no_moment_is_no_value(data, why):

@@ -61,7 +61,7 @@ def test_where_there_is_no_one_value_there_is_none_and_the_reason(at, records, u
 def test_the_status_byte_is_a_value_though_no_record_holds_it():
     power_low = HEADER.replace("55 00", "55 04")
     assert [value("status", "", "1", header) for header in (HEADER, power_low)] == [0, 4]
-    with pytest.raises(Unfit, match="does not say its status"):
+    with pytest.raises(Unfit, match="does not give its status"):
         registers.value(parse("status"), [telegram("0C 06 67 45 23 01", 0x78, "")], "1")
 
 
@@ -82,7 +82,7 @@ def test_an_encrypted_telegram_says_so():
     "at", ["", "enrgy", "steam:energy", "energy/hot", "raw=0", "energy/tariff=x"]
 )
 def test_what_names_no_register_is_refused_in_words(at):
-    with pytest.raises(ValueError, match=r"quantity|measures|neither"):
+    with pytest.raises(ValueError, match=r"quantity|medium|is not storage="):
         parse(at)
 
 

@@ -66,7 +66,7 @@ def test_numbers_are_exact_decimals(record, value):
         ("0D 6D E0", "no data"),
         ("0C 6D 01 01 01 01", "BCD data is no date"),
         ("05 6D 00 00 20 41", "real data is no date"),
-        ("0D 6D E5 01 01 01 01 01", "no date has 5 bytes"),
+        ("0D 6D E5 01 01 01 01 01", "5 bytes are not a date"),
     ],
 )
 def test_where_there_is_no_value_an_error_says_why(record, error):

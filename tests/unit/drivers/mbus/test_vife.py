@@ -216,7 +216,7 @@ def test_an_extension_without_its_code_is_said_to_be_reserved():
 
 
 def test_every_code_is_either_told_in_words_or_a_correction():
-    silent = {code for code, vife in enumerate(COMBINABLE_PAGE) if not vife.words}
+    silent = {code for code, vife in enumerate(COMBINABLE_PAGE) if not vife.text}
     assert silent == {0x00, 0x7D, *range(0x70, 0x78)}
     assert all(vife.effect == "error" for vife in COMBINABLE_PAGE[0x01:0x12])
     assert list(ERROR_CODES) == list(range(32))

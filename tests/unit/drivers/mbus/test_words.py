@@ -77,7 +77,7 @@ def test_a_medium_is_told_in_words(code, text):
         (0x04, "power low"),
         (0x1C, "power low, permanent error, temporary error"),
         (0x2A, "application error, permanent error, manufacturer's bits 20h"),
-        (None, "not told"),
+        (None, "not given"),
     ],
 )
 def test_a_status_is_told_in_words(code, text):

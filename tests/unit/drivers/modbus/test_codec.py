@@ -96,7 +96,7 @@ def test_text_loses_its_padding_and_nothing_else() -> None:
     spot = parse("holding/10/string8")
     assert decode(spot, [0x4142, 0x3132, 0x2000, 0]) == "AB12"
     for nonsense in ([0, 0, 0, 0], [0xFFFF] * 4, [0x410A, 0x4200, 0, 0]):
-        with pytest.raises(ValueError, match="not a text"):
+        with pytest.raises(ValueError, match="not text"):
             decode(spot, nonsense)
 
 
@@ -128,12 +128,12 @@ def test_the_notation_says_table_address_and_type(at: str, spot: RegisterRange) 
         ("input/-1/uint16", "not TABLE/ADDRESS/TYPE"),
         ("input/72/float32/little/x", "not TABLE/ADDRESS/TYPE"),
         ("input/٧/uint16", "not TABLE/ADDRESS/TYPE"),
-        ("inputs/72/float32", '"inputs" is not a table'),
+        ("inputs/72/float32", '"inputs" is not a Modbus table'),
         ("input/72", "the type is missing"),
-        ("input/72/float", '"float" is no type'),
-        ("input/72/string0", '"string0" is no type'),
-        ("input/72/string251", '"string251" is no type'),
-        ("input/72/float32/middle", '"middle" is not an order'),
+        ("input/72/float", '"float" is not a type'),
+        ("input/72/string0", '"string0" is not a type'),
+        ("input/72/string251", '"string251" is not a type'),
+        ("input/72/float32/middle", '"middle" is not a byte order'),
         ("input/65535/float32", "beyond the last address"),
         ("coil/65536", "beyond the last address"),
         ("coil/5/uint16", "a coil is one bit"),
