@@ -19,7 +19,7 @@ REASONS = {
     0x90: "the topic is not valid there",
     0x93: "too many messages are unacknowledged",
     0x96: "the message rate is too high",
-    0x97: "a quota is used up, or the disk of the broker is full",
+    0x97: "a quota is used up, or its disk is full",
 }
 
 
