@@ -114,14 +114,14 @@ def test_gardien_batch_open_shows_who_signed_what_and_refuses_what_is_another_s(
     assert f"signed by {GATEWAY}" in shown.stdout
     assert "elec.imp   2025-11-24T16:00:00Z   silent ×3" in shown.stdout
     assert json.loads(opened(file, *words, "--json").stdout)["rows"][0]["why"] == "silent"
-    assert "say --key" in opened(file).stderr
+    assert "Add --key" in opened(file).stderr
     renamed = file.with_name(file.name.replace(GATEWAY, "GOTHER"))
     renamed.write_bytes(batch.payload)
     assert "contains another batch" in opened(renamed, *words).stderr
     file.write_bytes(batch.payload[:-40])
     broken = opened(file, *words)
     assert (broken.returncode, broken.stdout) == (1, "")
-    assert "does not open" in broken.stderr
+    assert "was altered" in broken.stderr
 
 
 def test_every_reader_opens_it_with_their_own_key_and_nobody_else_does(tmp_path: Path):

@@ -248,7 +248,7 @@ def test_a_list_of_objects_that_is_none_is_told(body: bytes):
 
     async def scenario() -> None:
         async with listening(say) as port:
-            assert "no list" in await lost(settings(port), GatewayFacts(GATEWAY))
+            assert "not a list" in await lost(settings(port), GatewayFacts(GATEWAY))
 
     asyncio.run(scenario())
 
