@@ -42,6 +42,7 @@ class Packing:
     def __call__(self, batch: SealedBatch) -> tuple[str, bytes]:
         """Extension and bytes of the file of a batch. Raises UplinkLost if openssl fails."""
         text = zstandard.ZstdDecompressor().decompress(batch.payload, max_output_size=LARGEST_TEXT)
+        # numbers stay texts: a float would lose the meter's own digits
         if batch.rows:
             document = json.loads(text, parse_float=str, parse_int=str)
             return self.closed(table(document), "csv")

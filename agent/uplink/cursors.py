@@ -45,6 +45,7 @@ class Cursors:
         self._cursors[recipient] = entry
         if self._file is None:
             return
+        # written later and off the event loop: a lost cursor only repeats objects
         later.write(self._file, json.dumps(self._cursors).encode())
 
 

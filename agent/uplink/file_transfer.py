@@ -99,6 +99,7 @@ def bring(remote: RemoteFolder, final: str, content: bytes, sha256: str) -> None
         remote.remove(part)
         offset = 0
     remote.append(part, offset, content[offset:])
+    # ask the server again: SFTP can acknowledge a write that its full disk lost
     whole = remote.entry(part)
     if whole is None or whole.size != len(content):
         kept = whole.size if whole else 0

@@ -97,6 +97,7 @@ class FilesUplink:
         """Connect, and test signing and encryption. Raises UplinkLost if one of them fails."""
         packing = cls.packing(settings, facts)
         if packing.envelope is not None:
+            # fail at the opening rather than at the first batch
             may_sign(facts)
             await asyncio.to_thread(packing.envelope.close, b"test")
         opening = partial(place, settings)

@@ -118,11 +118,13 @@ class _Forwarder:
             expect(await self._outbox.quarantined())
         await self._refresh()
         while True:
+            # clear before looking: an event that arrives during the round must not be lost
             self._wake.clear()
             self._delivery.turned = monotonic()
             self._raise_losses()
             if self._delivery.hurry:
                 self._delivery.hurry, self._scheduler.next_seal, self._counted_at = False, 0.0, 0.0
+            # before sending: a withdrawn row must not leave once its withdrawal is recorded
             if self._outbox.behind:
                 await self._outbox.catch_up()
             if self._refresh_due:
@@ -222,9 +224,11 @@ class _Forwarder:
         is too large in no other way (a broker with MQTT 3.1.1, a proxy).
         """
         batch, size = flight.batch, len(flight.batch.payload)
+        # only a batch that was not settled meanwhile can be too large
         if batch.form or self._scheduler.flights.get(batch.id) is not flight:
             return  # an upload of a file is resumed; or the receipt has arrived
         under_way = [len(f.batch.payload) for f in self._scheduler.flights.values() if f.under_way]
+        # if a larger batch was sent at the same time, suspect that one
         if size < max(SMALLEST_DOUBTED, *under_way):
             return
         if self._delivery.broken(batch.id) >= BREAKS:

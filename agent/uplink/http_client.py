@@ -245,6 +245,7 @@ def asking(
 ) -> Iterator[PlatformRequests]:
     """A session with one platform; `own`: what is known to be wrong with our certificate."""
     with _Session() as session:
+        # a proxy or netrc of the environment must not redirect readings or add credentials
         session.trust_env = False
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.verify = str(settings.ca) if settings.ca else True

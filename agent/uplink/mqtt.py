@@ -125,6 +125,7 @@ class MqttUplink:
                 self._facts.kept(sha256)
             elif receipt := self._receipt(message.payload):
                 yield receipt
+            # after the inbox has stored the object: else a crash would lose it
             self._connection.acknowledge(message)
 
     async def _take(self, message: Message) -> bool:

@@ -84,6 +84,7 @@ class SpoolOutbox:
         if self._bases is None:
             return
         async with self._catching_up:
+            # the registry may change again during the await, so check again
             while self.behind:
                 applied = await self._thread.run(lambda: self._spool.applied)
                 revision, taken = self._bases.taken_back(applied)
@@ -121,6 +122,7 @@ class SpoolOutbox:
             return None
         await self.catch_up()
         run, spool, clock_trust = self._thread.run, self._spool, trust.value
+        # retractions first, then the directory that explains the rows, then repeated batches
         if first := await run(spool.retract, now, clock_trust):
             return first
         if first := await run(spool.announce, self.directory(), now, clock_trust):

@@ -78,6 +78,7 @@ def full(rows: int, bytes_per_row: float, rhythm: Rhythm) -> bool:
 
 def patience(smoothed: float | None, resends: int, rhythm: Rhythm) -> float:
     """Seconds to wait for a receipt before sending again; doubled at each resend."""
+    # three times the usual receipt time, so that a slow platform does not get copies
     first = max(rhythm.patience, 3 * (smoothed or 0.0))
     return min(rhythm.longest_patience, first * 2.0 ** min(resends, 10))
 

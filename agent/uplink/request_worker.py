@@ -49,6 +49,7 @@ class Connection:
     def watch(self, wire: Callable[[], object]) -> None:
         """Register the function that returns the current socket: TLS replaces the socket object."""
         self._wire = wire
+        # the request may have been cancelled before its socket existed
         if self._given_up:
             self.cut()
 

@@ -133,6 +133,7 @@ class SendScheduler:
         """Note a refusal. Only batches sent after the last refusal count as a new one."""
         flight.under_way = False
         flight.due = now
+        # several batches may be refused for one cause: only those sent after the last refusal count
         if flight.last_sent >= self._refused_at:
             self.refusals += 1
             self._refused_at = now

@@ -200,6 +200,7 @@ class MqttConnection:
 
     def _paho(self) -> BoundedClient:
         paho = client.made(self._hello)
+        # each callback runs in paho's thread and must not raise: it would end the thread silently
         paho.on_log = self._on_log
         paho.on_connect = lambda _c, _u, _f, code, props: self._to_loop(
             self._on_connack, code, props
@@ -240,6 +241,7 @@ class MqttConnection:
         connection.
         """
         size = len(message.payload)
+        # limits memory: the broker may send faster than a busy event loop reads
         if self._held < INBOX and self._held_bytes + size <= INBOX_BYTES:
             self._count(1, size)
             self._to_loop(self._enqueue, message)
