@@ -1,4 +1,4 @@
-"""From the spool to one recipient: forward, receipts, and the transports."""
+"""Sends the batches of a spool to one recipient and receives its receipts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TRANSPORTS = {
     "https": "agent.uplink.https:HttpsUplink",
     "mqtt": "agent.uplink.mqtt:MqttUplink",
 }
-"""the name written under `transport:`, and where its class is"""
+"""by the value of `transport:`, the module and the class"""
 
 
-def transport(word: str) -> type[Uplink]:
-    """The class of a transport, imported when it is asked for. Raises KeyError on no transport."""
-    module, _, name = TRANSPORTS[word].partition(":")
-    return cast("type[Uplink]", getattr(import_module(module), name))
+def transport(name: str) -> type[Uplink]:
+    """The class of a transport, imported on first use. Raises KeyError for an unknown name."""
+    module, _, class_name = TRANSPORTS[name].partition(":")
+    return cast("type[Uplink]", getattr(import_module(module), class_name))

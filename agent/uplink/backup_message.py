@@ -1,7 +1,7 @@
-"""The building file on its way to a platform, and the platform's word that it holds it.
+"""The backup as sent to a platform, and the platform's receipt for it.
 
-It is no batch: it has no number, the latest one counts, and nothing waits behind it. Over HTTPS and
-by files it goes whole; over MQTT in parts, so that no batch waits for more than one of them.
+A backup is not a batch: it has no number, the latest one counts, and nothing waits for it. HTTPS
+and files carry it in one piece; MQTT in parts, so that a batch waits for one part at most.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 PART, RECEIPT = "gardien/building-part/1", "gardien/building-receipt/1"
 LARGEST_RECEIPT = 2_000
 AT_ONCE = 16_000
-"""bytes of one part: a second and a half at 100 kbit/s"""
+"""bytes of one part; 1.5 s at 100 kbit/s"""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupMessage:
-    """One building file, sealed."""
+    """One encrypted backup."""
 
     gateway: str
     recipient: str
@@ -34,24 +34,32 @@ class BackupMessage:
     content: bytes
 
 
-def parts(one: BackupMessage) -> Iterator[bytes]:
-    """The messages that carry it: a line of JSON, and behind its end the bytes from `from` on."""
-    for start in range(0, len(one.content), AT_ONCE):
+def parts(message: BackupMessage) -> Iterator[bytes]:
+    """The MQTT messages of a backup: one line of JSON each, then the bytes from offset `from`."""
+    for start in range(0, len(message.content), AT_ONCE):
         head = {
-            "schema": PART, "gateway": one.gateway, "recipient": one.recipient, "made": one.made,
-            "revision": one.revision, "sha256": one.sha256, "size": len(one.content), "from": start,
-        }  # fmt: skip
+            "schema": PART,
+            "gateway": message.gateway,
+            "recipient": message.recipient,
+            "made": message.made,
+            "revision": message.revision,
+            "sha256": message.sha256,
+            "size": len(message.content),
+            "from": start,
+        }
         text = json.dumps(head, separators=(",", ":")).encode()
-        yield text + b"\n" + one.content[start : start + AT_ONCE]
+        yield text + b"\n" + message.content[start : start + AT_ONCE]
 
 
 def held(body: bytes, gateway: str, recipient: str) -> str | None:
-    """The sha256 that a platform says it holds of this gateway's; None: it says something else."""
+    """The sha256 of this gateway's backup that a platform says it holds; None: not such a
+    receipt.
+    """
     if len(body) > LARGEST_RECEIPT or RECEIPT.encode() not in body:
         return None
     try:
-        said = json_of(body, "it")
-        whose = (said["schema"], said["gateway"], said["recipient"])
-        return str(said["sha256"]) if whose == (RECEIPT, gateway, recipient) else None
+        receipt = json_of(body, "it")
+        whose = (receipt["schema"], receipt["gateway"], receipt["recipient"])
+        return str(receipt["sha256"]) if whose == (RECEIPT, gateway, recipient) else None
     except (ValueError, LookupError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""What a transport is: it hands batches over and brings receipts back, and decides nothing."""
+"""The interface of a transport: it sends batches and returns receipts, and decides nothing."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ log = logging.getLogger(__name__)
 
 
 def unwanted(sha256: str) -> None:
-    """Nobody has offered such a file."""
+    """Log a receipt for a backup that this gateway has not offered."""
     log.warning(
-        "a building file %s is said to be held, and was not offered", sha256[:8],
+        "the platform confirms the building file %s, which was not offered", sha256[:8],
         extra=fields(LogEvent.INPUT_UNUSABLE),
     )  # fmt: skip
 
 
 def unheard() -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 Turn = Callable[[], Awaitable[None]]
-"""returns when nothing more urgent is to be sent, or has had its time"""
+"""returns once nothing more urgent waits to be sent, or after a limited wait"""
 
 
 async def nobody(raw: bytes) -> None:
-    """Take a signed object where nobody is there who would."""
+    """Log and drop a signed object where no inbox is connected."""
     log.warning(
-        "a signed object of %d bytes came, and is not for this gateway", len(raw),
+        "a signed object of %d bytes arrived, but this gateway takes none", len(raw),
         extra=fields(LogEvent.INPUT_UNUSABLE),
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayFacts:
-    """What a transport is told of the gateway that connects."""
+    """What a transport needs to know of the gateway."""
 
     gateway: str
     """its id"""
     credential: Path | None = None
-    """key and certificates in one file (agent.enrolment.credential); it may not be there yet, and
-    is to be read anew at each opening"""
+    """key and certificates in one file (agent.enrolment.credential); read at each opening, since it
+    may not exist yet"""
     objects: Callable[[bytes], Awaitable[None]] = nobody
-    """takes one signed object, byte for byte as it came; when it returns, the object is dealt with
-    and need not come again. Raises NotRecorded where it must come again"""
+    """takes one signed object, byte for byte as received. When it returns, the object is settled.
+    Raises NotRecorded if the object must be sent again"""
     cursors: Cursors = field(default_factory=Cursors)
-    """how far signed objects were fetched, where the transport counts"""
+    """how far signed objects were fetched, for transports with a cursor"""
     audience: str = ""
-    """how signed objects address this state of the gateway"""
+    """the `aud` of signed objects for this state of the gateway"""
     kept: Callable[[str], None] = unwanted
-    """called with the sha256 of the building file that the far side says it holds"""
+    """called with the sha256 of the backup that the recipient says it holds"""
     complete: Callable[[], None] = unheard
-    """called whenever all signed objects that the far side has for us have been dealt with"""
+    """called whenever all signed objects that the recipient has for this gateway are settled"""
     uplink: str = ""
     """the name of the uplink, for the log"""
 
@@ -73,32 +73,32 @@ class Uplink(Protocol):
     """An open connection to one recipient; exists only while connected."""
 
     @classmethod
-    def open(cls, settings: Any, station: GatewayFacts) -> AbstractAsyncContextManager[Self]:
+    def open(cls, settings: Any, facts: GatewayFacts) -> AbstractAsyncContextManager[Self]:
         """Connect; close on leaving. Raises UplinkLost if it cannot."""
         ...
 
     @classmethod
-    def packing(cls, settings: Any, station: GatewayFacts) -> Pack | None:
-        """How a batch becomes the bytes that are sent and kept; None: it is sent as it is sealed.
+    def packing(cls, settings: Any, facts: GatewayFacts) -> Pack | None:
+        """The function that packs a batch into a file; None: batches are sent as sealed.
 
-        What it returns is called in the spool's thread, inside the transaction that seals.
+        The function runs in the spool's thread, inside the transaction that seals the batch.
         """
         ...
 
     most_bytes: int
-    """the largest payload that the far side takes; sealing keeps below it"""
+    """the largest payload that the recipient accepts; batches are sealed below it"""
 
     async def send(self, batch: SealedBatch) -> None:
-        """Hand one batch over; several may be under way.
+        """Send one batch; several calls may run at the same time.
 
-        Returning means that the transport took it, never that the recipient stored it: that is
-        only for a receipt to say. Raises NotStored (nobody took it: again later), UplinkLost
-        (reopen), BatchRejected (put it aside), TooLarge (in smaller ones).
+        A return means that the transport accepted the batch. Only a receipt says that the recipient
+        stored it. Raises NotStored (retry later), UplinkLost (reopen), BatchRejected (quarantine),
+        TooLarge (split).
         """
         ...
 
     def receipts(self) -> AsyncIterator[Receipt]:
-        """Receipts as they come, for whatever they name. Raises UplinkLost when the link is gone,
-        also when it is idle.
+        """Receipts as they arrive. Raises UplinkLost when the connection is lost, even while
+        idle.
         """
         ...

@@ -1,8 +1,8 @@
-"""What a schedule needs of a metered line, and how far it must be stretched to fit. Pure.
+"""Data budget: the bytes that a schedule needs on a metered line, and a schedule that fits. Pure.
 
-Bytes as the line counts them: both directions, TLS, TCP and IP headers and acknowledgements too.
-The constants were measured with `python -m bench.volume` (design note 025); what they give is an
-estimate, 10 % too low to 25 % too high.
+Bytes are those that the line bills: both directions, with TLS, TCP and IP headers and
+acknowledgements. The constants were measured with `python -m bench.volume` (decision 025). The
+result is an estimate, between 10 % too low and 25 % too high.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 DAY, MONTH = 86_400.0, 30.5
 SEGMENT, HEADERS = 1_400, 52
-"""bytes of payload in a TCP segment of a mobile line, and of its IP and TCP headers"""
+"""bytes of payload in a TCP segment on a mobile line, and of its IP and TCP headers"""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one transport needs, in bytes."""
+    """The data that one transport needs, in bytes."""
 
     batch: int
-    """of a batch without rows, compressed"""
+    """a batch without rows, compressed"""
     dwelling: float
-    """of the first row of a dwelling in a batch: its ids are random"""
+    """first row of a dwelling in a batch, whose ids are random"""
     device: float
-    """of the first row of each further device"""
+    """first row of each further device"""
     series: float
-    """of the first row of each further series of a device"""
+    """first row of each further series of a device"""
     row: float
-    """of each further row of an index"""
+    """each further row of an index"""
     momentary: float
-    """of each further row of a momentary value or a mean, whose digits are random"""
+    """each further row of an instant or a mean, whose digits are random"""
     exchange: int
-    """of sending a batch, beside its payload: topic or request, receipt, TLS and TCP"""
+    """sending a batch, without its payload: topic or request, receipt, TLS and TCP"""
     sign: int
-    """of a keep-alive, or a look for objects, with its answer"""
+    """a keep-alive, or a poll for objects, with its answer"""
     status: int
-    """of one report on the state of the gateway"""
+    """one status document"""
     opening: int
-    """of a new connection"""
+    """a new connection"""
 
 
 COSTS: Mapping[str, Costs] = {
@@ -58,30 +58,31 @@ COSTS: Mapping[str, Costs] = {
 }
 """measured with `python -m bench.volume`"""
 OPENINGS = 2
-"""connections a day that are made anew, since they broke"""
+"""connections a day that are lost and opened again"""
 KEPT_OPEN = 75.0
 """seconds after which an HTTPS server closes an idle connection (nginx: keepalive_timeout)"""
 STATUS_EVERY = 900.0
 LONGEST_UNASKED = 900.0
-"""seconds for which an HTTPS platform's answers to batches stand for looks for objects"""
+"""seconds for which answers of an HTTPS platform to batches replace polls for objects"""
 MARGIN = 0.85
-"""of what is allowed is planned for: lines break, and platforms ask again"""
+"""share of the budget that is planned for; the rest is for lost connections and repeated
+requests"""
 SEALS = (120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0, 86_400.0)
 KEEPALIVES = (60.0, 120.0, 300.0, 600.0, 1200.0)
 LOOKS = (1800.0, 3600.0)
-"""further intervals between two looks for objects, over HTTPS and by files"""
+"""further poll intervals of HTTPS and files, in seconds"""
 RARE_LOOKS = (7200.0, 14_400.0)
-"""the same, where nothing else fits: a withdrawal may take so long to arrive"""
+"""poll intervals if nothing else fits: a withdrawal may take so long to arrive"""
 
 
 def allowance(text: object) -> int:
-    """Bytes of `50MB/month`. Raises ValueError in words for people."""
+    """Bytes of `50MB/month`. Raises ValueError with a message for people."""
     if isinstance(text, int) and not isinstance(text, bool):
         return text
     number, _slash, per = text.partition("/") if isinstance(text, str) else ("", "", "")
     if per.strip() != "month":
         raise ValueError(
-            _("expected what the line may move, such as 50MB/month, found {text}", text=shown(text))
+            _("expected a data volume such as 50MB/month, found {text}", text=shown(text))
         )
     return size(number.strip())
 
@@ -92,31 +93,31 @@ Allowance = Annotated[int, BeforeValidator(allowance, json_schema_input_type=str
 
 @dataclass(frozen=True, slots=True)
 class ReadStream:
-    """What is read at one step."""
+    """The values that are read with one step."""
 
     step: int
     """seconds"""
     dwellings: int
-    """that have a value at this step"""
+    """dwellings with a value at this step"""
     devices: int
-    """of dwellings and others that have one"""
+    """devices with a value at this step, in dwellings and elsewhere"""
     values: int
-    """of all these devices together"""
+    """values of all these devices"""
     momentary: int = 0
-    """of these values, those that are no index"""
+    """of these values, instants and means"""
     takes: float = 0.0
-    """seconds that reading all of them once takes"""
+    """seconds to read all of them once"""
 
 
 @dataclass(frozen=True, slots=True)
 class UplinkLoad:
-    """What an uplink carries, and how."""
+    """The values that an uplink carries, and its intervals."""
 
     transport: str
     streams: tuple[ReadStream, ...]
     seal: float
     keepalive: float
-    """seconds between two signs of life, or two looks for what the platform has for us"""
+    """seconds between two keep-alives, or two polls for objects"""
 
 
 def rows_a_day(load: UplinkLoad) -> float:
@@ -125,9 +126,9 @@ def rows_a_day(load: UplinkLoad) -> float:
 
 
 def batches_a_day(load: UplinkLoad) -> float:
-    """Batches in a day: one an interval, where there is something in it.
+    """Batches in a day: one for each interval with values.
 
-    A round of reading makes one batch, and one more for each moment of sealing within it.
+    A round of reading makes one batch, and one more for each seal during the round.
     """
     rounds = _moments(frozenset(of.step for of in load.streams))
     crossed = sum(DAY / of.step * min(of.takes, of.step) / load.seal for of in load.streams)
@@ -136,7 +137,7 @@ def batches_a_day(load: UplinkLoad) -> float:
 
 @cache
 def _moments(steps: frozenset[int]) -> int:
-    """At how many moments of a day something is read."""
+    """The number of times in a day at which something is read."""
     return len({slot for step in steps for slot in range(0, int(DAY), step)})
 
 
@@ -152,7 +153,7 @@ def a_month(load: UplinkLoad) -> int:
 
 
 def _payload(of: ReadStream, batches: float, costs: Costs) -> float:
-    """Bytes a day of the rows of one step."""
+    """Bytes a day for the rows of one step."""
     times = min(batches, DAY / of.step)
     first = (
         of.dwellings * costs.dwelling
@@ -164,23 +165,25 @@ def _payload(of: ReadStream, batches: float, costs: Costs) -> float:
 
 
 def signs_a_day(load: UplinkLoad) -> float:
-    """Keep-alives, or looks for objects, in a day: a batch may stand for them."""
+    """Keep-alives or polls for objects in a day; a batch may replace one."""
     if not load.keepalive:
         return 0.0
     most = DAY / load.keepalive
     if load.transport == "files":
         return most
     between = DAY / max(1.0, batches_a_day(load))
-    if load.transport == "mqtt":  # sent where nothing else was sent for so long
+    if load.transport == "mqtt":  # sent only after a pause of that length
         return max(0.0, math.ceil(between / load.keepalive) - 1) * DAY / between
-    few = min(most, DAY / LONGEST_UNASKED)
-    if abs(between - load.keepalive) < 1:  # both fall due at once, and now one, now the other goes
-        return (most + few) / 2
-    return few if between < load.keepalive else most
+    fewest = min(most, DAY / LONGEST_UNASKED)
+    if (
+        abs(between - load.keepalive) < 1
+    ):  # both are due at the same time: half of the polls are needed
+        return (most + fewest) / 2
+    return fewest if between < load.keepalive else most
 
 
 def openings_a_day(load: UplinkLoad) -> float:
-    """Connections made anew in a day."""
+    """New connections in a day."""
     batches, signs = batches_a_day(load), signs_a_day(load)
     idle = DAY / max(1.0, batches, signs)
     if load.transport == "https" and idle > KEPT_OPEN:
@@ -189,33 +192,37 @@ def openings_a_day(load: UplinkLoad) -> float:
 
 
 def status_every(seal: float) -> float:
-    """Seconds between two reports of a gateway without news."""
+    """Seconds between two status documents without changes."""
     return max(STATUS_EVERY, 12 * seal)
 
 
 def stretched(
     load: UplinkLoad, budget: int, longest_keepalive: float = KEEPALIVES[-1]
 ) -> UplinkLoad | None:
-    """The liveliest schedule that fits into so many bytes a month; None if none does.
+    """The fastest schedule that fits into so many bytes a month; None if none does.
 
-    A longer keep-alive comes before a longer seal interval: it costs nobody a minute of delay.
+    The keep-alive is made longer before the seal interval, because that delays no reading.
     """
     return next(
-        (one for one in _ever_slower(load, longest_keepalive) if a_month(one) <= budget * MARGIN),
+        (
+            candidate
+            for candidate in _slower_schedules(load, longest_keepalive)
+            if a_month(candidate) <= budget * MARGIN
+        ),
         None,
     )
 
 
 def slowest(load: UplinkLoad, longest_keepalive: float = KEEPALIVES[-1]) -> UplinkLoad:
-    """The schedule that needs least, for a budget into which none fits."""
-    return min(_ever_slower(load, longest_keepalive), key=a_month)
+    """The schedule that needs the fewest bytes, for a budget that is too small for any."""
+    return min(_slower_schedules(load, longest_keepalive), key=a_month)
 
 
 def slowed(seal: float, used: int, budget: int, share: float) -> float:
-    """The seal interval when `used` of the budget is gone after `share` of the month, in [0, 1].
+    """The seal interval when `used` bytes are used after `share` of the month, in [0, 1].
 
-    What is left must last: ahead of the plan by a tenth, it goes more slowly by as much as it is
-    ahead; all gone, once a day.
+    If usage is more than a tenth ahead of the plan, the interval grows with its square. If the
+    budget is used up, batches are sealed once a day.
     """
     if used >= budget:
         return max(seal, SEALS[-1])
@@ -224,20 +231,27 @@ def slowed(seal: float, used: int, budget: int, share: float) -> float:
 
 
 def spare(size: int, used: int, budget: int, share: float) -> bool:
-    """Whether so many bytes that are not planned for may go, after `share` of the month.
+    """Whether `size` unplanned bytes may be sent after `share` of the month.
 
-    Not where what is planned would have to slow down for them; early in the month a tenth of it.
+    They may if the schedule need not slow down for them; early in the month, up to a tenth of the
+    budget.
     """
     whole = size * (1 + HEADERS / SEGMENT) + COSTS["files"].exchange
     return used + whole <= budget * min(1.0, share + 0.1)
 
 
-def _ever_slower(load: UplinkLoad, longest: float) -> Iterator[UplinkLoad]:
+def _slower_schedules(load: UplinkLoad, longest: float) -> Iterator[UplinkLoad]:
     seals = [load.seal, *(seal for seal in SEALS if seal > load.seal)]
     looks = load.transport != "mqtt"
-    usual = [one for one in KEEPALIVES if one <= longest] + list(LOOKS if looks else ())
+    usual = [candidate for candidate in KEEPALIVES if candidate <= longest] + list(
+        LOOKS if looks else ()
+    )
     for keepalives in (usual, RARE_LOOKS if looks else ()):
-        alive = [one for one in keepalives if one > load.keepalive] if load.keepalive else []
+        alive = (
+            [candidate for candidate in keepalives if candidate > load.keepalive]
+            if load.keepalive
+            else []
+        )
         if keepalives is usual:
             alive.insert(0, load.keepalive)
         for seal in seals:

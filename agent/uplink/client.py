@@ -1,4 +1,4 @@
-"""paho's client as we use it: one for one connection, that never reconnects by itself."""
+"""paho's MQTT client as gardien uses it: one client for each connection, without reconnecting."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 AT_ONCE = 10
-"""messages that the broker may send us before we have acknowledged one"""
+"""messages that the broker may send before we acknowledge one (Receive Maximum)"""
 CODE_AT, UNSPECIFIED = 2, 0x80
-"""where a PUBACK has its reason code, behind the packet id (MQTT 5.0, 3.4.2), and one for all"""
+"""offset of the reason code in a PUBACK (MQTT 5.0, 3.4.2); the code for an unspecified error"""
 
 
 class OurClient(BoundedClient):
-    """Tells of answers that MQTT has no name for, at which paho's thread would end."""
+    """Reports reason codes that MQTT does not define; with them paho's thread would end."""
 
     unnamed: Callable[[int, int], None] = staticmethod(lambda _mid, _code: None)
-    """called with packet id and code of one, before `on_publish` with an unspecified error"""
+    """called with packet id and undefined code, before `on_publish` gets an unspecified error"""
 
     def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
         packet = self._in_packet["packet"]
@@ -47,7 +47,7 @@ class OurClient(BoundedClient):
 
 
 def made(hello: Hello) -> OurClient:
-    """A client that says so, not connected yet."""
+    """A configured client, not connected yet."""
     five = hello.version == MQTTv5
     client = OurClient(
         CallbackAPIVersion.VERSION2,
@@ -70,21 +70,23 @@ def made(hello: Hello) -> OurClient:
 
 
 def dial(client: Client, hello: Hello) -> None:
-    """Connect; blocks for DNS, TCP and TLS. Raises OSError or UnicodeError."""
-    words: dict[str, Any] = {}
+    """Connect; blocks during DNS, TCP and TLS. Raises OSError or UnicodeError."""
+    options: dict[str, Any] = {}
     if hello.version == MQTTv5:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = LARGEST_MESSAGE
         properties.ReceiveMaximum = AT_ONCE
         if hello.session:
             properties.SessionExpiryInterval = hello.session
-        words = {"clean_start": not hello.session, "properties": properties}
-    client.connect(hello.host, hello.port, keepalive=hello.keepalive, **words)
+        options = {"clean_start": not hello.session, "properties": properties}
+    client.connect(hello.host, hello.port, keepalive=hello.keepalive, **options)
 
 
 class _Secure(ssl.SSLSocket):
-    """A TLS socket whose handshake does not last for ever (paho 2.1 waits for a keep-alive), and
-    that is closed when it fails (paho leaves it to chance).
+    """A TLS socket with a timeout for the handshake, closed if that fails.
+
+    paho 2.1 lets a handshake last for a keep-alive, and leaves a failed socket to the garbage
+    collector.
     """
 
     def do_handshake(self, block: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""Signed, then encrypted, by the `openssl cms` command that partners open it with (note 024).
+"""CMS: signs, then encrypts, with the command `openssl cms`, as do the partners (decision 024).
 
-Inside: SignedData, ECDSA P-256 with SHA-256, our certificates embedded. Outside, for each reader:
-AES-256-GCM, its key agreed by ECDH with SHA-256 or wrapped by RSA-OAEP. OpenSSL's own defaults are
-SHA-1 and RSA v1.5, hence the options.
+Inner layer: SignedData, ECDSA P-256 with SHA-256, with our certificates. Outer layer: AES-256-GCM,
+its key for each reader agreed by ECDH with SHA-256 or wrapped with RSA-OAEP. The options are needed
+because OpenSSL's defaults are SHA-1 and RSA v1.5.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OPENSSL = "openssl"
 SECONDS = 60.0
-"""for one call; a file takes hundredths of one"""
+"""timeout of one call; a file takes some hundredths of a second"""
 SIGN = "cms -sign -binary -nodetach -md sha256 -outform DER"
 GCM = "cms -encrypt -binary -stream -aes-256-gcm -outform DER"
 CBC = "cms -encrypt -binary -stream -aes-256-cbc -outform DER"
@@ -36,21 +36,21 @@ BY_RSA = "-keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256"
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who signs and who may open."""
+    """Who signs, and who can decrypt."""
 
     signer: Path
     """key and certificates in one file"""
     readers: tuple[Path, ...]
-    """a certificate each"""
+    """the certificates of those who can decrypt"""
     compat: bool = False
-    """AES-256-CBC for RSA readers: weaker, whoever opens it must verify before they believe it"""
+    """AES-256-CBC for RSA readers; weaker: only the signature shows that a file was altered"""
 
     def close(self, content: bytes) -> bytes:
-        """Sign and encrypt. Raises UplinkLost in words if it cannot be done now."""
+        """Sign and encrypt. Raises UplinkLost if openssl fails."""
         return self.encrypt(_run(self._signing(), content))
 
     def encrypt(self, content: bytes) -> bytes:
-        """Encrypt without a signature. Raises UplinkLost in words if it cannot be done now."""
+        """Encrypt without a signature. Raises UplinkLost if openssl fails."""
         return _run(self._encrypting(), content)
 
     def _signing(self) -> list[str]:
@@ -58,10 +58,10 @@ class Envelope:
         return [*SIGN.split(), "-signer", file, "-inkey", file, "-certfile", file]
 
     def _encrypting(self) -> list[str]:
-        words = (CBC if self.compat else GCM).split()
+        arguments = (CBC if self.compat else GCM).split()
         for reader in self.readers:
-            words += ["-recip", str(reader), *self._options(reader)]
-        return words
+            arguments += ["-recip", str(reader), *self._options(reader)]
+        return arguments
 
     def _options(self, reader: Path) -> Sequence[str]:
         match _key(reader):
@@ -70,17 +70,18 @@ class Envelope:
             case EllipticCurvePublicKey() if not self.compat:
                 return BY_EC.split()
         wanted = "RSA" if self.compat else "EC (P-256) or RSA"
-        raise UplinkLost(f"encrypt_for: the key in {reader} is of another kind than {wanted}")
+        raise UplinkLost(f"encrypt_for: the key in {reader} must be {wanted}")
 
 
-def decrypt(content: bytes, key: Path, *more: str) -> bytes:
-    """Open what was encrypted for the certificate of this private key. Raises UplinkLost."""
-    return _run([*DECRYPT.split(), "-inkey", str(key), *more], content)
+def decrypt(content: bytes, key: Path, *options: str) -> bytes:
+    """Decrypt with a private key. Raises UplinkLost."""
+    return _run([*DECRYPT.split(), "-inkey", str(key), *options], content)
 
 
 def verify(content: bytes, *by: str) -> tuple[bytes, x509.Certificate]:
-    """What was signed, and the certificate of who signed it; `by`: how `openssl cms` is to see
-    whether that is to be believed. Raises UplinkLost where the signature does not hold.
+    """The signed content and the signer's certificate. Raises UplinkLost if verification fails.
+
+    `by`: options of `openssl cms` that say which certificates are trusted.
     """
     with tempfile.NamedTemporaryFile(suffix=".pem") as signer:
         text = _run([*VERIFY.split(), *by, "-signer", signer.name], content)
@@ -93,17 +94,17 @@ def _key(reader: Path) -> object:
     except OSError as error:
         raise UplinkLost(f"encrypt_for: {reader} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UplinkLost(f"encrypt_for: there is no certificate in {reader} (PEM)") from error
+        raise UplinkLost(f"encrypt_for: {reader} contains no certificate (PEM)") from error
 
 
-def _run(words: Sequence[str], content: bytes) -> bytes:
+def _run(arguments: Sequence[str], content: bytes) -> bytes:
     try:
-        done = subprocess.run(  # noqa: S603 -- words of ours and paths of the configuration
-            [OPENSSL, *words], input=content, capture_output=True, timeout=SECONDS, check=False
+        done = subprocess.run(  # noqa: S603 -- our arguments, and paths of the configuration
+            [OPENSSL, *arguments], input=content, capture_output=True, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UplinkLost(f"the command openssl cannot be run: {error}") from error
     if done.returncode or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise UplinkLost(f"openssl {words[1].lstrip('-')} failed: {said[-1]}")
+        messages = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+        raise UplinkLost(f"openssl {arguments[1].lstrip('-')} failed: {messages[-1]}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""What a connection to a broker states about itself, and what the broker asks of it."""
+"""The options of an MQTT connection, and the limits that the broker states."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a connection states about itself."""
+    """The options of one connection."""
 
     host: str
     port: int
     client_id: str
     keepalive: int
-    """whole seconds; a dead link is noticed after twice as long"""
+    """whole seconds; a dead connection is noticed after twice as long"""
     status: str
     """topic of the will"""
     offline: bytes
-    """what the broker says there, retained, once we are gone"""
+    """payload of the will, published once the connection is lost"""
     retain: bool = True
-    """False: it takes no retained messages"""
+    """False: the broker accepts no retained messages"""
     session: int = 0
-    """seconds for which the broker keeps our subscriptions while we are away; 0: not at all"""
+    """seconds for which the broker keeps our subscriptions while we are disconnected; 0: none"""
     tls: ssl.SSLContext | None = None
     doubt: str = ""
-    """what is known to be wrong with our own certificate"""
+    """what is known to be wrong with our certificate; empty: nothing"""
     user: str = ""
     password: str | None = field(default=None, repr=False)
     version: int = MQTTv5
@@ -40,7 +40,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class BrokerLimits:
-    """What the broker asks of us in its CONNACK."""
+    """The limits in the broker's CONNACK."""
 
     receive_maximum: int = 65_535
     packet_size: int = 268_435_460
@@ -49,7 +49,7 @@ class BrokerLimits:
 
 
 def limits(properties: Properties | None) -> BrokerLimits:
-    """Those of a CONNACK (MQTT 5.0, 3.2.2.3)."""
+    """The limits in the properties of a CONNACK (MQTT 5.0, 3.2.2.3)."""
     return BrokerLimits(
         receive_maximum=getattr(properties, "ReceiveMaximum", BrokerLimits().receive_maximum),
         packet_size=getattr(properties, "MaximumPacketSize", BrokerLimits().packet_size),

@@ -1,7 +1,8 @@
-"""How far a platform's signed objects were fetched, over reconnections and restarts.
+"""How far each platform's signed objects were fetched; kept across restarts.
 
-By address, for another one counts otherwise, and by trust list: what one made us refuse the next
-may have us take. Not in a backup: after a restore all are fetched again (rule T9).
+A cursor holds for one address and one trust list: another platform has other cursors, and objects
+that one trust list made us refuse may be valid under the next. Backups do not contain cursors:
+after a restore all objects are fetched again (rule T9).
 """
 
 from __future__ import annotations
@@ -20,34 +21,37 @@ FILE = "cursors.json"
 
 
 class Cursors:
-    """One of each recipient; without a file: in memory. `trust`: the list that stands."""
+    """One cursor for each recipient; without a file, in memory only. `trust`: id of the trust
+    list.
+    """
 
     def __init__(self, file: Path | None = None, trust: Callable[[], str] = str) -> None:
-        self._file, self._trust, self._known = file, trust, _recall(file)
+        self._file, self._trust, self._cursors = file, trust, _load(file)
 
     @property
     def trust(self) -> str:
-        """What tells the trust list that stands from another."""
+        """An id of the trust list in force."""
         return self._trust()
 
     def of(self, recipient: str, url: str) -> str:
-        """The cursor of the last object that was dealt with; empty: none was."""
-        *where, cursor = self._known.get(recipient, ("", "", ""))
+        """The cursor of the last settled object; empty: none."""
+        *where, cursor = self._cursors.get(recipient, ("", "", ""))
         return cursor if where == [url, self._trust()] else ""
 
     def keep(self, recipient: str, url: str, cursor: str) -> None:
-        """Note it. Where the disk does not take it, objects come again, which does no harm."""
-        if self._known.get(recipient) == (kept := (url, self._trust(), cursor)):
+        """Store a cursor. If the disk fails, objects are fetched again, which does no harm."""
+        if self._cursors.get(recipient) == (entry := (url, self._trust(), cursor)):
             return
-        self._known[recipient] = kept
+        self._cursors[recipient] = entry
         if self._file is None:
             return
-        later.write(self._file, json.dumps(self._known).encode())
+        # written later and off the event loop: a lost cursor only repeats objects
+        later.write(self._file, json.dumps(self._cursors).encode())
 
 
-def _recall(file: Path | None) -> dict[str, tuple[str, str, str]]:
+def _load(file: Path | None) -> dict[str, tuple[str, str, str]]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file else {}
-        return {name: (str(url), str(trust), str(at)) for name, (url, trust, at) in found.items()}
+        stored = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        return {name: (str(url), str(trust), str(at)) for name, (url, trust, at) in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -1,4 +1,4 @@
-"""What is known about one uplink, across its connections: for `status` and for its alarms."""
+"""The state of one uplink across its connections, for `status` and alarms."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Delivery:
-    """Facts of one uplink since the start; moments in seconds since 1970 UTC, None: never."""
+    """The state of one uplink since the start. Times are seconds since 1970 UTC; None: never."""
 
     alarm_after: float = ALARM
-    """seconds without any receipt for what was sent: somebody must look"""
+    """seconds without a receipt for sent batches until an alarm is raised"""
     by_broker: bool = False
-    """the broker's word settles a batch: weaker, for what the broker loses is lost"""
+    """the broker's acknowledgement settles a batch; weaker: what the broker loses is lost"""
     connected_since: float | None = None
-    """None: not connected now"""
+    """None: not connected"""
     last_receipt: float | None = None
     receipt_seconds: float | None = None
     """smoothed, from sending to receipt"""
     sent: int = 0
-    """batches handed to the transport and taken"""
+    """batches that the transport accepted"""
     resent: int = 0
-    """of these, such as had been sent before"""
+    """of these, batches that had been sent before"""
     settled: int = 0
     rejected: int = 0
-    """in quarantine by the word of the recipient or of the transport"""
+    """batches put in quarantine by the recipient or the transport"""
     conflicts: int = 0
     lost: str = ""
-    """why it is not connected, or was not the last time it was not"""
+    """why the connection was lost, or could not be opened, the last time"""
     last_error: str = ""
-    """what went wrong last; empty again once a batch has gone through since"""
+    """the last error; empty again once a batch was accepted"""
     last_error_at: float | None = None
     complains: bool = False
-    """that is why something is not taken, and ends when something is"""
+    """`last_error` says why batches are not accepted; it ends when one is"""
     owed_since: float | None = None
-    """since when something is sent and no receipt has come for anything"""
+    """since when sent batches wait without any receipt"""
     nobody_since: float | None = None
-    """since when the broker says that nobody is subscribed"""
+    """since when the broker reports no subscriber"""
     heard: float = field(default_factory=monotonic)
-    """monotonic: when the recipient's last word came, else the start; an outage begins there"""
+    """monotonic: time of the last receipt, else of the start; an outage is counted from it"""
     turned: float = field(default_factory=monotonic)
-    """monotonic: when its sender was last seen at work, or an attempt to open it ended"""
+    """monotonic: when the sending loop last ran, or an attempt to open the uplink ended"""
     hurry: bool = False
-    """seal what waits at once, without waiting for the interval"""
+    """seal waiting rows at once, before the interval ends"""
     idle: bool = False
-    """no batch is under way, and no backlog waits"""
+    """no batch waits for a receipt, and no backlog waits"""
     complete: bool = False
-    """all signed objects that the platform has for us had been dealt with once since the start"""
+    """all signed objects of the platform were settled at least once since the start"""
     breaks: tuple[BatchId | None, int] = None, 0
-    """over which batch the connection broke off last, and how often since the last receipt"""
+    """the batch during which the connection was lost last, and how often since the last receipt"""
     heard_here: bool = False
-    """a receipt has come since the last opening, or since `good` was asked"""
+    """a receipt has arrived since the last opening, or since the last call of `good`"""
     uplink: str = ""
     recipient: str = ""
     """the name of the uplink and its recipient, for the log"""
@@ -71,35 +71,35 @@ class Delivery:
         return fields(event, uplink=self.uplink, recipient=self.recipient, batch=batch)
 
     def good(self) -> bool:
-        """Whether the connection just lost had delivered: the sign of health for `keep_open`, which
-        asks after every attempt.
+        """Whether the lost connection had delivered; `keep_open` calls this after each attempt.
 
-        True once only, or attempts that do not even open would count as healthy ones.
+        True only once, so that attempts that fail to open do not count as healthy.
         """
         self.turned = monotonic()
         heard, self.heard_here = self.heard_here, False
         return heard
 
     def all_came(self) -> None:
-        """Note that the platform has no signed object that was not dealt with."""
+        """Note that all signed objects of the platform are settled."""
         self.complete = True
 
     def complain(self, error: str, now: float) -> None:
-        """Note why something was not taken; logged once, as it may go on for days."""
+        """Note why a batch was not accepted; log each reason once, since it may last for days."""
         if self.last_error != error:
             log.warning(
-                "uplink %s: trying again for as long as it takes: %s", self.uplink, error,
+                "uplink %s: a batch was not accepted and is sent again until it is: %s",
+                self.uplink, error,
                 extra=self._fields(LogEvent.DELIVERY_DELAYED),
             )  # fmt: skip
         self.last_error, self.last_error_at, self.complains = error, now, True
 
     def _ended(self, ended: bool) -> None:
-        """An error that has ended is not shown any more."""
+        """Clear an error that has ended."""
         if ended:
             self.last_error, self.last_error_at, self.complains = "", None, False
 
     def refuse(self, id_: BatchId, error: str, now: float) -> None:
-        """Note that the transport can never send a batch."""
+        """Note that the transport rejected a batch."""
         self.rejected += 1
         self.last_error, self.last_error_at, self.complains = error, now, False
         log.error(
@@ -108,16 +108,16 @@ class Delivery:
         )  # fmt: skip
 
     def shrink(self, id_: BatchId, error: str, most: int | None, now: float) -> None:
-        """Note that a batch was too large, and how large the next ones are at most."""
+        """Note that a batch was too large, and the new limit in bytes."""
         self.last_error, self.last_error_at = error, now
         log.warning(
-            "batch %s/%d is sent anew in smaller ones, of at most %s B: %s",
+            "batch %s/%d is too large and is sent again in batches of at most %s B: %s",
             id_.epoch, id_.seq, most, error,
             extra=self._fields(LogEvent.BATCH_SPLIT, id_),
         )  # fmt: skip
 
     def count(self, now: float, *, resent: bool, owed: bool) -> None:
-        """Note that the transport took a batch; `owed`: its receipt has not come yet."""
+        """Note that the transport accepted a batch; `owed`: its receipt has not arrived yet."""
         self._ended(self.complains)
         self.sent += 1
         self.resent += resent
@@ -126,20 +126,20 @@ class Delivery:
             self.owed_since = now
 
     def broken(self, id_: BatchId) -> int:
-        """Note that the connection broke off over a batch; how often it did so in a row."""
+        """Note that the connection was lost during a batch; return how often in a row."""
         last, times = self.breaks
         self.breaks = id_, times + 1 if id_ == last else 1
         return self.breaks[1]
 
     def lives(self, receipt_seconds: float | None, owed: bool, now: float) -> None:
-        """Note a word of the recipient on what was sent; `owed`: more of it waits for one."""
+        """Note a receipt; `owed`: other sent batches still wait for one."""
         self.last_receipt, self.heard, self.heard_here = now, monotonic(), True
         self.breaks = None, 0
         self.receipt_seconds = receipt_seconds
         self.owed_since = now if owed else None
 
     def learn(self, settled: Settled, now: float) -> None:
-        """Note what a receipt has ended, and what it says that somebody must look at."""
+        """Note which batches a receipt settled or quarantined, and log its alarms."""
         for batch in settled.quarantined:
             log.error(
                 "batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq,
@@ -160,7 +160,9 @@ class Delivery:
         self.lost = why
 
     def alarm(self, now: float) -> str:
-        """What somebody must look at, in words; empty if nothing. `now` as the moments."""
+        """The alarm of this uplink for people; empty if there is none. `now`: seconds since
+        1970 UTC.
+        """
         if self.nobody_since is not None:
             return "the platform is not consuming: it is not subscribed at the broker"
         if self.owed_since is not None and now - self.owed_since >= self.alarm_after:

@@ -1,8 +1,8 @@
-"""The platform's word, behind a broker, that it has sent all signed objects it has for us.
+"""The end marker: a platform behind a broker has sent all signed objects for this gateway.
 
-A broker keeps only what came while we were away, and for so long; what a state before this one had
-taken already it does not send again. So a restored gateway says in its status that it wants all,
-and the platform sends them on the objects' topic, and this behind them (docs/platform.md).
+A broker keeps messages only for a limited time, and does not repeat what an earlier state of the
+gateway has acknowledged. So a restored gateway asks in its status for all objects. The platform
+sends them on the objects' topic, followed by this marker (docs/platform.md).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ LARGEST = 1_000
 
 
 def all_sent(payload: bytes, audience: str) -> bool | None:
-    """Whether it is that word, for this state of the gateway; None: it is something else."""
+    """Whether a message is the end marker for this state of the gateway; None: another message."""
     if len(payload) > LARGEST or SCHEMA.encode() not in payload:
         return None
     try:
-        found = json_of(payload, "it")
-        if found["schema"] != SCHEMA:
+        marker = json_of(payload, "it")
+        if marker["schema"] != SCHEMA:
             return None
-        return bool(audience) and found["audience"] == audience
+        return bool(audience) and marker["audience"] == audience
     except (ValueError, LookupError, TypeError):
         return None

@@ -1,8 +1,8 @@
-"""How a file gets to the far side whole, or not at all, over whatever breaks in between.
+"""Uploads a file so that the reader sees it complete or not at all.
 
-It grows under a name that the reader passes over (`.part`, with the first digits of its sha256),
-goes on after a break where it stopped, and takes its own name only when it has its whole length:
-SFTP can hide a full disk.
+The upload grows under a name that readers ignore (`.part`, with the first digits of its sha256). It
+resumes after a break, and gets its final name only once its length is right, because SFTP can hide
+a full disk.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ IN, OUT, OBJECTS = "in", "out", "out/objects"
 RECEIPT = ".receipt.json"
 PART = ".part"
 STATUS = ".status"
-"""behind the gateway and the recipient: how the gateway is"""
+"""suffix of the status document, after gateway and recipient"""
 BUILDING = ".building"
 DIGITS = 8
-"""of the sha256 in the name of a part"""
+"""hexadecimal digits of the sha256 in the name of a partial file"""
 
 
 class RemoteFile(NamedTuple):
-    """A file at the far side."""
+    """A file in the remote folder."""
 
     name: str
     size: int
@@ -34,39 +34,41 @@ class RemoteFile(NamedTuple):
 
 
 class RemoteFolder(Protocol):
-    """A place for files. Paths are relative to it; each call raises NotStored or UplinkLost."""
+    """A folder that the recipient reads. Paths are relative to it; calls raise NotStored or
+    UplinkLost.
+    """
 
     def used(self) -> int:
-        """Bytes on the wire since it was opened, in both directions."""
+        """Bytes sent and received since the connection was opened."""
         ...
 
     def entry(self, path: str) -> RemoteFile | None:
-        """What is there under a path; None if nothing is."""
+        """The file at a path, or None."""
         ...
 
     def entries(self, folder: str) -> list[RemoteFile]:
-        """Every file in a folder; none if there is no such folder."""
+        """All files in a folder; none if there is no such folder."""
         ...
 
     def read(self, path: str, most: int) -> bytes | None:
-        """At most so many bytes of a file, None if it is not there (any more)."""
+        """At most `most` bytes of a file, or None if there is no such file."""
         ...
 
     def append(self, path: str, offset: int, content: bytes) -> None:
-        """Write on from `offset`, which is the length of what is there; make the file at 0."""
+        """Write from `offset`, the present length of the file; at 0, create it."""
         ...
 
     def rename(self, path: str, to: str) -> None:
-        """Give a file another name, in the place of what had it."""
+        """Rename a file, replacing the file that has the name."""
         ...
 
     def remove(self, path: str) -> None:
-        """Remove a file; nothing if it is not there."""
+        """Remove a file if it exists."""
         ...
 
 
 def stem(id_: BatchId) -> str:
-    """What the far side keys by, whatever the extension (rule T12)."""
+    """File name without extension: the recipient's key for the batch (rule T12)."""
     return f"{id_.gateway}_{id_.recipient}_{id_.epoch}_{id_.seq}"
 
 
@@ -75,56 +77,57 @@ def name(batch: SealedBatch) -> str:
     return f"{stem(batch.id)}.{batch.form}"
 
 
-def carry(far: RemoteFolder, batch: SealedBatch) -> None:
-    """Bring a batch to the far side. Raises NotStored or UplinkLost; what was brought stays."""
+def carry(remote: RemoteFolder, batch: SealedBatch) -> None:
+    """Upload a batch. Raises NotStored or UplinkLost; a partial upload stays, to be resumed."""
     final = f"{IN}/{name(batch)}"
     if not batch.rows:
-        _clear(far, batch)  # a void takes the place of what it voids, which may still lie there
-    elif (there := far.entry(final)) and there.size == len(batch.payload):
+        _clear(remote, batch)  # the batch that this void replaces may still be there
+    elif (there := remote.entry(final)) and there.size == len(batch.payload):
         return
-    bring(far, final, batch.payload, batch.sha256)
+    bring(remote, final, batch.payload, batch.sha256)
 
 
-def bring(far: RemoteFolder, final: str, content: bytes, sha256: str) -> None:
-    """Bring a file to the far side, on from where it stopped, in the place of what had its name.
+def bring(remote: RemoteFolder, final: str, content: bytes, sha256: str) -> None:
+    """Upload a file, resume a partial upload, and replace the file that has the name.
 
-    Raises NotStored or UplinkLost; what was brought stays.
+    Raises NotStored or UplinkLost; a partial upload stays, to be resumed.
     """
     part = f"{final}.{sha256[:DIGITS]}{PART}"
-    begun = far.entry(part)
-    offset = begun.size if begun else 0
+    partial = remote.entry(part)
+    offset = partial.size if partial else 0
     if offset > len(content):
-        far.remove(part)
+        remote.remove(part)
         offset = 0
-    far.append(part, offset, content[offset:])
-    whole = far.entry(part)
+    remote.append(part, offset, content[offset:])
+    # ask the server again: SFTP can acknowledge a write that its full disk lost
+    whole = remote.entry(part)
     if whole is None or whole.size != len(content):
         kept = whole.size if whole else 0
         raise NotStored(
-            f"the far side kept {kept} of {len(content)} B of {final}: is its disk full?"
+            f"only {kept} of {len(content)} B of {final} were stored. The disk there may be full"
         )
-    far.rename(part, final)
+    remote.rename(part, final)
 
 
-def bring_building(far: RemoteFolder, one: BackupMessage) -> str:
-    """Bring a building file to the far side, alone under its name, which is returned."""
-    file = f"{one.gateway}_{one.recipient}{BUILDING}"
-    bring_alone(far, file, one.content, one.sha256)
+def bring_building(remote: RemoteFolder, message: BackupMessage) -> str:
+    """Upload a backup, remove partial uploads of older ones, and return its file name."""
+    file = f"{message.gateway}_{message.recipient}{BUILDING}"
+    bring_alone(remote, file, message.content, message.sha256)
     return file
 
 
-def bring_alone(far: RemoteFolder, file: str, content: bytes, sha256: str) -> None:
-    """Bring what takes the place of the last of its name. Raises NotStored or UplinkLost."""
+def bring_alone(remote: RemoteFolder, file: str, content: bytes, sha256: str) -> None:
+    """Upload a file that replaces its predecessor. Raises NotStored or UplinkLost."""
     ours = f"{file}.{sha256[:DIGITS]}{PART}"
-    for entry in far.entries(IN):
+    for entry in remote.entries(IN):
         if entry.name.startswith(f"{file}.") and entry.name != ours:
-            far.remove(f"{IN}/{entry.name}")  # part of an older one
-    bring(far, f"{IN}/{file}", content, sha256)
+            remote.remove(f"{IN}/{entry.name}")  # partial upload of an older one
+    bring(remote, f"{IN}/{file}", content, sha256)
 
 
-def _clear(far: RemoteFolder, batch: SealedBatch) -> None:
-    """Remove what else lies there under the same id, part or whole."""
+def _clear(remote: RemoteFolder, batch: SealedBatch) -> None:
+    """Remove other files of the same batch id, partial or complete."""
     ours = f"{name(batch)}.{batch.sha256[:DIGITS]}{PART}"
-    for entry in far.entries(IN):
+    for entry in remote.entries(IN):
         if entry.name.startswith(f"{stem(batch.id)}.") and entry.name != ours:
-            far.remove(f"{IN}/{entry.name}")
+            remote.remove(f"{IN}/{entry.name}")

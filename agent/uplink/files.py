@@ -1,7 +1,7 @@
-"""Files: batches go into `in/` at the far side, receipts and signed objects come from `out/`.
+"""The files transport: batches go into `in/`, receipts and signed objects come from `out/`.
 
-A folder or an SFTP server. Nothing but a receipt settles a batch; that a file lies there, or lies
-there no more, says nothing.
+The remote folder is local or on an SFTP server. Only a receipt settles a batch: a file that is
+there, or gone, proves nothing.
 """
 
 from __future__ import annotations
@@ -55,129 +55,132 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGEST_FILE = 10_000_000
-"""bytes: opening one takes twenty times as much memory"""
+"""bytes; opening a file takes twenty times as much memory"""
 LARGEST_OBJECT = 1_100_000
-"""bytes: a place map has 1 MiB at most, and what is cut off here is refused for its length there"""
+"""bytes; a place map has 1 MiB at most, and the inbox refuses what is cut off here for its
+length"""
 
 
 @dataclass(slots=True)
 class Awaited:
-    """A file whose receipt is looked for."""
+    """A sent file that has no final receipt yet."""
 
     id: BatchId
     seen: RemoteFile | None = None
-    """the last receipt that was read; looked at again once it is another one"""
+    """the last receipt file that was read; it is read again once it has changed"""
 
 
 class FilesUplink:
-    """An open way to one recipient's files (agent.uplink.base.Uplink)."""
+    """An open connection to one recipient's folder (agent.uplink.base.Uplink)."""
 
     Settings: type[BaseModel] = Settings
     most_bytes = SEAL_BYTES
 
     def __init__(
-        self, far: RemoteFolder, thread: OneThread, settings: Any, station: GatewayFacts
+        self, remote: RemoteFolder, thread: OneThread, settings: Any, facts: GatewayFacts
     ) -> None:
-        self._far, self._thread = far, thread
-        self._settings, self._station = settings, station
+        self._remote, self._thread = remote, thread
+        self._settings, self._facts = settings, facts
         self._awaited: dict[str, Awaited] = {}
-        """by file name: what has no receipt that says `stored`"""
+        """by file name, without a receipt that says `stored`"""
         self._objects: dict[str, RemoteFile] = {}
-        """signed objects that were handed on"""
-        self._odd: set[str] = set()
-        self._building: tuple[str, BackupMessage] | None = None
-        """the building file that lies there without a receipt, and its name"""
-        self._brought = self._looks = 0.0
-        """monotonic: when it was brought there, and when its receipt is looked for again"""
+        """signed objects that were passed on, by file name"""
+        self._reported: set[str] = set()
+        self._backup: tuple[str, BackupMessage] | None = None
+        """file name and content of the backup that waits for its receipt"""
+        self._uploaded_at = self._next_look = 0.0
+        """monotonic: when the backup was uploaded, and when its receipt is looked for next"""
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, station: GatewayFacts) -> AsyncIterator[Self]:
-        """Connect, and see that files can be made at all. Raises UplinkLost if not."""
-        packing = cls.packing(settings, station)
+    async def open(cls, settings: Any, facts: GatewayFacts) -> AsyncIterator[Self]:
+        """Connect, and test signing and encryption. Raises UplinkLost if one of them fails."""
+        packing = cls.packing(settings, facts)
         if packing.envelope is not None:
-            may_sign(station)
-            await asyncio.to_thread(packing.envelope.close, b"may it be done?")
+            # fail at the opening rather than at the first batch
+            may_sign(facts)
+            await asyncio.to_thread(packing.envelope.close, b"test")
         opening = partial(place, settings)
-        async with in_turns("files", opening, settings.timeout) as (far, thread):
-            yield cls(far, thread, settings, station)
+        async with in_turns("files", opening, settings.timeout) as (remote, thread):
+            yield cls(remote, thread, settings, facts)
 
     @classmethod
-    def packing(cls, settings: Any, station: GatewayFacts) -> Packing:
-        """Tables or JSON, compressed, signed and encrypted."""
+    def packing(cls, settings: Any, facts: GatewayFacts) -> Packing:
+        """Packs batches as CSV or JSON: compressed, signed and encrypted as configured."""
         if settings.container is Container.NONE:
             return Packing(None)
-        signer = station.credential or Path("/nonexistent")
+        signer = facts.credential or Path("/nonexistent")
         compat = settings.container is Container.COMPAT
         return Packing(Envelope(signer, settings.encrypt_for, compat))
 
     async def send(self, batch: SealedBatch) -> None:
-        """Bring one file there, after those before it. Raises NotStored, UplinkLost, or
-        TooLarge on what is larger than anybody should open.
+        """Upload the file of one batch, after earlier ones.
+
+        Raises NotStored, UplinkLost, or TooLarge if the file is larger than a reader should open.
         """
         if not batch.form:
             raise SealedOtherwise
         if len(batch.payload) > LARGEST_FILE:
-            raise TooLarge(f"{len(batch.payload)} B: at most {LARGEST_FILE} B are sent")
-        await self._thread.run(carry, self._far, batch)
-        if not batch.rows:  # a void ends the wait for what it voids
-            for file in [file for file, one in self._awaited.items() if one.id == batch.id]:
+            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {LARGEST_FILE} B")
+        await self._thread.run(carry, self._remote, batch)
+        if not batch.rows:  # a void ends the wait for the batch that it replaces
+            for file in [file for file, awaited in self._awaited.items() if awaited.id == batch.id]:
                 del self._awaited[file]
         self._awaited[name(batch)] = Awaited(batch.id)
 
     async def tell(self, status: Mapping[str, Any]) -> None:
-        """Leave word of how the gateway is, in the place of the last one. Raises UplinkLost."""
-        gateway, recipient = self._station.gateway, self._settings.recipient
+        """Upload the status document, replacing the last one. Raises UplinkLost."""
+        gateway, recipient = self._facts.gateway, self._settings.recipient
         text = condition(gateway, recipient, "online", status)
-        packing = self.packing(self._settings, self._station)
+        packing = self.packing(self._settings, self._facts)
         form, content = await asyncio.to_thread(packing.closed, text, "json")
         file = f"{gateway}_{recipient}{STATUS}.{form}"
         try:
-            await self._thread.run(bring_alone, self._far, file, content, digest(content))
+            await self._thread.run(bring_alone, self._remote, file, content, digest(content))
         except NotStored as error:
             self._complain(file, error)
 
-    async def offer(self, one: BackupMessage, turn: Turn) -> None:
-        """Bring the building file there; its receipt is looked for from then on.
+    async def offer(self, message: BackupMessage, turn: Turn) -> None:
+        """Upload the backup, and look for its receipt from then on.
 
         Raises NotStored or UplinkLost.
         """
         await turn()
-        self._building = await self._thread.run(bring_building, self._far, one), one
-        self._brought = self._looks = monotonic()
+        self._backup = await self._thread.run(bring_building, self._remote, message), message
+        self._uploaded_at = self._next_look = monotonic()
 
     def expect(self, batches: Iterable[SealedBatch]) -> None:
-        """Look for receipts of what is not sent any more, too: it was rejected once."""
+        """Also look for receipts of batches in quarantine, which are not sent again."""
         for batch in batches:
             self._awaited.setdefault(name(batch), Awaited(batch.id))
 
     def used(self) -> int:
-        """Bytes on the wire since it was opened, in both directions; a folder has none."""
-        return self._far.used()
+        """Bytes sent and received since the connection was opened; 0 for a local folder."""
+        return self._remote.used()
 
     async def receipts(self) -> AsyncIterator[Receipt]:
-        """Receipts for what was sent, looked for again and again; signed objects are handed on.
+        """Receipts for sent batches, polled; signed objects are passed on in between.
 
-        What is no receipt is logged once and looked at again when it has changed. Raises
+        An unusable receipt is logged once, and read again when its file has changed. Raises
         UplinkLost.
         """
         while True:
             for file in list(self._awaited):
                 if receipt := await self._look(file):
                     yield receipt
-            await self._look_for_building()
+            await self._look_for_backup_receipt()
             await self._fetch_objects()
             await asyncio.sleep(self._settings.poll)
 
     async def _look(self, file: str) -> Receipt | None:
         path = f"{OUT}/{file}{RECEIPT}"
         if (awaited := self._awaited.get(file)) is None:
-            return None  # a void has taken its place meanwhile
+            return None  # a void has replaced the batch meanwhile
         try:
-            entry = await self._thread.run(self._far.entry, path)
+            entry = await self._thread.run(self._remote.entry, path)
             if entry is None or entry == awaited.seen:
                 return None
-            body = await self._thread.run(self._far.read, path, receipts.LARGEST + 1)
+            body = await self._thread.run(self._remote.read, path, receipts.LARGEST + 1)
             receipt = parse(body or b"")
         except NotStored as error:
             self._complain(path, error)
@@ -191,70 +194,73 @@ class FilesUplink:
             self._awaited.pop(file, None)
         return receipt
 
-    async def _look_for_building(self) -> None:
+    async def _look_for_backup_receipt(self) -> None:
         now = monotonic()
-        if self._building is None or now < self._looks:
+        if self._backup is None or now < self._next_look:
             return
-        # ever more rarely: who does not know such files never answers, and each look costs
-        self._looks = now + (now - self._brought) / 4
-        file, one = self._building
+        # less and less often: a platform without support for backups never answers, and each look
+        # costs data
+        self._next_look = now + (now - self._uploaded_at) / 4
+        file, message = self._backup
         try:
             path = f"{OUT}/{file}{RECEIPT}"
-            body = await self._thread.run(self._far.read, path, LARGEST_RECEIPT)
+            body = await self._thread.run(self._remote.read, path, LARGEST_RECEIPT)
         except NotStored as error:
             self._complain(file, error)
             return
-        sha256 = held(body or b"", one.gateway, one.recipient)
-        if sha256 == one.sha256:
-            self._building = None
-            self._station.kept(sha256)
+        sha256 = held(body or b"", message.gateway, message.recipient)
+        if sha256 == message.sha256:
+            self._backup = None
+            self._facts.kept(sha256)
 
     async def _fetch_objects(self) -> None:
-        trust = self._station.cursors.trust
+        trust = self._facts.cursors.trust
         try:
-            found = sorted(await self._thread.run(self._far.entries, OBJECTS))
+            entries = sorted(await self._thread.run(self._remote.entries, OBJECTS))
         except NotStored as error:
             self._complain(OBJECTS, error)
             return
-        # each, also behind one that cannot be read: it may be a withdrawal
-        whole = all([await self._take(entry) for entry in found if entry.name[:1] != "."])
-        if trust != self._station.cursors.trust:  # what the list before made us refuse
+        # try each object, also after one that cannot be read: a later one may be a withdrawal
+        whole = all([await self._take(entry) for entry in entries if entry.name[:1] != "."])
+        if (
+            trust != self._facts.cursors.trust
+        ):  # read all again: the former trust list may have caused refusals
             self._objects.clear()
         elif whole:
-            self._station.complete()
+            self._facts.complete()
 
     async def _take(self, entry: RemoteFile) -> bool:
-        """Hand a signed object on, once; False where it cannot be read or recorded yet."""
+        """Pass on a signed object once; False if it cannot be read or recorded yet."""
         if self._objects.get(entry.name) == entry:
             return True
         path = f"{OBJECTS}/{entry.name}"
         try:
-            body = await self._thread.run(self._far.read, path, LARGEST_OBJECT)
+            body = await self._thread.run(self._remote.read, path, LARGEST_OBJECT)
         except NotStored as error:
             self._complain(path, error)
             return False
         if body:
             try:
-                await self._station.objects(body)
+                await self._facts.objects(body)
             except NotRecorded as error:
                 self._complain(path, error)
                 return False
             self._objects[entry.name] = entry
-        return body != b""  # that is being written; None: it is there no more
+        return body != b""  # empty: it is still being written; None: it was removed
 
     def _complain(self, path: str, error: Exception) -> None:
-        if path not in self._odd:
-            self._odd.add(path)
+        if path not in self._reported:
+            self._reported.add(path)
             recipient = self._settings.recipient
             log.warning(
-                "%s: %s cannot be used: %s", recipient, path, error,
+                "recipient %s: the file %s cannot be used: %s", recipient, path, error,
                 extra=fields(
-                    LogEvent.INPUT_UNUSABLE, uplink=self._station.uplink, recipient=recipient
+                    LogEvent.INPUT_UNUSABLE, uplink=self._facts.uplink, recipient=recipient
                 ),
             )  # fmt: skip
 
 
 def _ends(receipt: Receipt, id_: BatchId) -> bool:
-    """Whether no other word will follow: `stored` is the last one, after `rejected` it may come."""
+    """Whether the receipt is final: `stored` is; `rejected` may still be followed by `stored`."""
     of = (receipt.gateway, receipt.recipient, receipt.epoch)
     return of == id_[:3] and any(seq == id_.seq for seq, _ in receipt.stored)

@@ -1,4 +1,4 @@
-"""A folder as the far side: a mounted share, or a place that another program empties."""
+"""A local folder as the remote folder: a mounted share, or one that another program empties."""
 
 from __future__ import annotations
 
@@ -19,57 +19,57 @@ if TYPE_CHECKING:
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 ODD = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}
-"""what opening says of a link, a pipe that nobody reads, a folder, a device that is not there"""
+"""errors on opening a link, a pipe without a reader, a folder, or a missing device"""
 MOST_NAMES = 50_000
-"""files in one folder, as over SFTP"""
+"""files in one folder; the same limit as over SFTP"""
 
 
 class Folder:
-    """Files under one path (agent.uplink.file_transfer.Far)."""
+    """Files under one path (agent.uplink.file_transfer.RemoteFolder)."""
 
     def __init__(self, root: Path, folders: tuple[str, ...] = (IN, OUT)) -> None:
-        """Raises UplinkLost where it is not there with its folders: an empty mount point."""
+        """Raises UplinkLost if a folder is missing, as in an empty mount point."""
         self._root = root
         if not root.is_dir():
-            raise UplinkLost(f"there is no folder {root}: is it mounted?")
+            raise UplinkLost(f"the folder {root} does not exist. Is it mounted?")
         for folder in folders:
             if not (root / folder).is_dir():
                 raise UplinkLost(
-                    f"{root} has no folder `{folder}`: is it mounted? else make {root}/{IN} for"
-                    f" gardien to write into, and {root}/{OUT}"
+                    f"{root} has no folder `{folder}`. Is it mounted? If it is, create {root}/{IN},"
+                    f" where gardien writes, and {root}/{OUT}"
                 )
 
     def used(self) -> int:
-        """No wire, nothing on it."""
+        """0: no bytes go over a network."""
         return 0
 
     def entry(self, path: str) -> RemoteFile | None:
-        """What is there under a path."""
-        with self._said(path):
+        """The file at a path, or None."""
+        with self._translated(path):
             try:
                 facts = (self._root / path).lstat()
             except FileNotFoundError:
                 return None
             if not stat.S_ISREG(facts.st_mode):
-                return None  # a folder, a link, or a pipe, that would be waited on for ever
+                return None  # a folder, a link, or a pipe, which would block for ever
             return RemoteFile(path.rpartition("/")[2], facts.st_size, facts.st_mtime)
 
     def entries(self, folder: str) -> list[RemoteFile]:
-        """Every file in a folder. Raises NotStored where there are too many."""
-        with self._said(folder):
+        """All files in a folder. Raises NotStored if there are too many."""
+        with self._translated(folder):
             if not (self._root / folder).is_dir():
                 return []
-            with os.scandir(self._root / folder) as listed:
-                names = [one.name for one in islice(listed, MOST_NAMES + 1)]
+            with os.scandir(self._root / folder) as scan:
+                names = [item.name for item in islice(scan, MOST_NAMES + 1)]
             if len(names) > MOST_NAMES:
                 where = self._root / folder
-                raise NotStored(f"{where}: more than {MOST_NAMES} files: remove those that are old")
-            found = (self.entry(f"{folder}/{name}") for name in names)
-            return [entry for entry in found if entry]
+                raise NotStored(f"{where}: more than {MOST_NAMES} files. Remove the old ones")
+            entries = (self.entry(f"{folder}/{name}") for name in names)
+            return [entry for entry in entries if entry]
 
     def read(self, path: str, most: int) -> bytes | None:
-        """At most so many bytes of a file."""
-        with self._said(path):
+        """At most `most` bytes of a file, or None if there is no such file."""
+        with self._translated(path):
             try:
                 handle = self._opened(path, os.O_RDONLY)
             except FileNotFoundError:
@@ -78,10 +78,10 @@ class Folder:
                 return file.read(most)
 
     def append(self, path: str, offset: int, content: bytes) -> None:
-        """Write on, to the disk."""
+        """Write from `offset` on, and flush to the disk."""
         how = os.O_RDWR if offset else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with (
-            self._said(path),
+            self._translated(path),
             os.fdopen(self._opened(path, how), "r+b" if offset else "wb") as file,
         ):
             file.seek(offset)
@@ -90,22 +90,22 @@ class Folder:
             os.fsync(file.fileno())
 
     def _opened(self, path: str, how: int) -> int:
-        """A file; no link is followed, and no pipe or device waited for."""
-        careful = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        """Open a regular file without following a link or waiting for a pipe or device."""
+        safe_flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            handle = os.open(self._root / path, how | careful, 0o666)
+            handle = os.open(self._root / path, how | safe_flags, 0o666)
         except OSError as error:
             if error.errno in ODD:
-                raise NotStored(f"{self._root / path}: this is no file: remove it") from error
+                raise NotStored(f"{self._root / path} is not a regular file. Remove it") from error
             raise
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise NotStored(f"{self._root / path}: this is no file: remove it")
+            raise NotStored(f"{self._root / path} is not a regular file. Remove it")
         return handle
 
     def rename(self, path: str, to: str) -> None:
-        """Give a file another name."""
-        with self._said(to):
+        """Rename a file, replacing the file that has the name."""
+        with self._translated(to):
             (self._root / path).replace(self._root / to)
             folder = os.open((self._root / to).parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -115,17 +115,19 @@ class Folder:
 
     def remove(self, path: str) -> None:
         """Remove a file."""
-        with self._said(path):
+        with self._translated(path):
             (self._root / path).unlink(missing_ok=True)
 
     @contextmanager
-    def _said(self, path: str) -> Iterator[None]:
+    def _translated(self, path: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             where = self._root / path
             if error.errno in FULL:
-                raise NotStored(f"no room left for {where}: make some there") from error
+                raise NotStored(f"no space left for {where}. Free some space there") from error
             if error.errno in DENIED:
-                raise NotStored(f"{where}: not allowed: may gardien write there?") from error
-            raise UplinkLost(f"{where}: {error.strerror}: is {self._root} mounted?") from error
+                raise NotStored(
+                    f"{where}: permission denied. Give gardien the right to write there"
+                ) from error
+            raise UplinkLost(f"{where}: {error.strerror}. Is {self._root} mounted?") from error

@@ -1,7 +1,7 @@
-"""Send one spool's batches over one open uplink until it is lost.
+"""Sends the batches of one spool over one open uplink until the uplink is lost.
 
-Nothing here lets a batch go: what the transport took is waited for, sent again after a while and
-after every reopening, and only the recipient's receipt, which the spool judges, ends it.
+Only the recipient's receipt, which the spool evaluates, settles a batch. Until then the batch is
+sent again after a while and after every reopening.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 BREAKS = 4
-"""times that a connection breaks off over a batch, without any receipt, until it is too large"""
+"""losses of the connection during one batch, without any receipt, until it counts as too large"""
 SMALLEST_DOUBTED = 2_000
-"""bytes; what breaks off over less has other reasons"""
+"""bytes; the loss of a connection during a smaller batch has another reason"""
 
 
-async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it must not make itself
+async def forward(  # noqa: PLR0913, PLR0917 -- all it works with
     outbox: SendingSpool,
     uplink: Uplink,
     rhythm: pacing.Rhythm,
@@ -52,9 +52,9 @@ async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it 
     clock: Clock,
     rng: random.Random,
 ) -> None:
-    """Serve one open uplink, for ever. Raises UplinkLost; for `keep_open`."""
+    """Serve one open uplink until it is lost; for `keep_open`. Raises UplinkLost."""
     now = monotonic()
-    course = SendScheduler(
+    scheduler = SendScheduler(
         rhythm,
         now,
         now - delivery.heard,
@@ -64,7 +64,7 @@ async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it 
     )
     delivery.connected_since, delivery.heard_here = clock.now(), False
     try:
-        await _Forwarder(outbox, uplink, course, delivery, clock, rng).serve()
+        await _Forwarder(outbox, uplink, scheduler, delivery, clock, rng).serve()
     finally:
         delivery.connected_since = None
 
@@ -74,64 +74,68 @@ class _Forwarder:
         self,
         outbox: SendingSpool,
         uplink: Uplink,
-        course: SendScheduler,
+        scheduler: SendScheduler,
         delivery: Delivery,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._outbox = outbox
         self._uplink = uplink
-        self._course = course
-        self._rhythm = course.rhythm
+        self._scheduler = scheduler
+        self._rhythm = scheduler.rhythm
         self._delivery = delivery
         self._clock = clock
         self._rng = rng
         self._wake = asyncio.Event()
         self._sending: dict[asyncio.Task[None], BatchId] = {}
-        self._looked = 0.0
-        self._find_anew = False
+        self._counted_at = 0.0
+        self._refresh_due = False
 
     async def serve(self) -> None:
         """Send and listen until the uplink is lost."""
-        self._outbox.told = self._cut
+        self._outbox.on_void = self._cut
         try:
             await together(self._send(), self._listen())
         finally:
-            self._outbox.told = None
+            self._outbox.on_void = None
             await end(self._sending)
             for task in self._sending:
-                _ = task.cancelled() or task.exception()  # one loss is enough to be told of
+                _ = (
+                    task.cancelled() or task.exception()
+                )  # retrieve the exception: one loss is reported, not all
 
     def _cut(self, voided: Collection[BatchId]) -> None:
-        """Something was taken back: what is on its way of it stops, and the word of it leaves."""
+        """After a retraction: stop sending the voided batches, and seal the retraction at once."""
         for task, id_ in self._sending.items():
             if id_ in voided:
                 task.cancel()
-        self._find_anew = True
-        self._course.next_seal = monotonic()
+        self._refresh_due = True
+        self._scheduler.next_seal = monotonic()
         self._wake.set()
 
     async def _send(self) -> None:
         if expect := getattr(self._uplink, "expect", None):
             expect(await self._outbox.quarantined())
-        await self._find()
+        await self._refresh()
         while True:
+            # clear before looking: an event that arrives during the round must not be lost
             self._wake.clear()
             self._delivery.turned = monotonic()
             self._raise_losses()
             if self._delivery.hurry:
-                self._delivery.hurry, self._course.next_seal, self._looked = False, 0.0, 0.0
+                self._delivery.hurry, self._scheduler.next_seal, self._counted_at = False, 0.0, 0.0
+            # before sending: a withdrawn row must not leave once its withdrawal is recorded
             if self._outbox.behind:
                 await self._outbox.catch_up()
-            if self._find_anew:
-                self._find_anew = False
-                await self._find()
+            if self._refresh_due:
+                self._refresh_due = False
+                await self._refresh()
                 continue
-            if flight := self._course.due(monotonic()):
+            if flight := self._scheduler.due(monotonic()):
                 self._launch(flight)
                 continue
-            await self._look()
-            if lane := self._course.lane_to_seal(monotonic()):
+            await self._count_waiting()
+            if lane := self._scheduler.lane_to_seal(monotonic()):
                 await self._seal(lane)
                 continue
             await self._rest()
@@ -141,22 +145,22 @@ class _Forwarder:
             try:
                 settled = await self._outbox.settle(receipt)
             except SpoolFull as error:
-                self._complain(error)  # the receipt comes again for what is sent again
+                self._complain(error)  # the batch is sent again, and so is its receipt
                 continue
             await self._apply(settled)
             if settled.settled or settled.quarantined or settled.conflict:
-                # a copy, or what is not about us, is no sign of life
-                self._course.heard(receipt.slow_down)
+                # a repeated receipt, or one for another gateway, is no sign of life
+                self._scheduler.heard(receipt.slow_down)
                 self._note_life()
             self._wake.set()
 
-    async def _find(self) -> None:
-        had = tuple(self._course.flights)
-        self._course.found(await self._outbox.unreceipted(), had, monotonic())
+    async def _refresh(self) -> None:
+        previous = tuple(self._scheduler.flights)
+        self._scheduler.refresh(await self._outbox.unreceipted(), previous, monotonic())
 
     def _launch(self, flight: Flight) -> None:
         self._delivery.idle = False
-        self._course.sent(flight, monotonic())
+        self._scheduler.sent(flight, monotonic())
         task = asyncio.create_task(self._hand_over(flight))
         task.add_done_callback(lambda _: self._wake.set())
         self._sending[task] = flight.batch.id
@@ -171,69 +175,77 @@ class _Forwarder:
             try:
                 await self._refused(flight, error)
             except SpoolFull:
-                self._not_taken(flight, error)  # it is refused again when there is room
+                self._not_taken(
+                    flight, error
+                )  # it is refused again, and split, once there is space
         except UplinkLost:
             await self._broke(flight)
             raise
         else:
-            self._course.taken(flight, monotonic())
-            resent, owed = flight.before or flight.times > 1, id_ in self._course.flights
+            self._scheduler.taken(flight, monotonic())
+            resent, owed = flight.before or flight.times > 1, id_ in self._scheduler.flights
             delivery.count(self._clock.now(), resent=resent, owed=owed)
-            if delivery.by_broker and self._course.flights.get(id_) is flight:
-                await self._believe(flight.batch)
+            if delivery.by_broker and self._scheduler.flights.get(id_) is flight:
+                await self._settle_by_broker(flight.batch)
 
     def _not_taken(self, flight: Flight, error: AgentError) -> None:
-        """Nobody has the batch: the same again later."""
-        self._course.refused(flight, monotonic(), self._rng.random())
+        """Note that a batch was not accepted; it is sent again later."""
+        self._scheduler.refused(flight, monotonic(), self._rng.random())
         if isinstance(error, NotNow):
-            self._course.hold(monotonic(), error.seconds)
+            self._scheduler.hold(monotonic(), error.seconds)
         if isinstance(error, NobodyThere) and self._delivery.nobody_since is None:
             self._delivery.nobody_since = self._clock.now()
         self._complain(error)
 
     async def _refused(self, flight: Flight, error: BatchRejected) -> None:
-        """The far side refuses the bytes, or so many of them. Raises SpoolFull."""
+        """Split a batch that is too large; put one with refused content in quarantine. Raises
+        SpoolFull.
+        """
         batch, why, smaller = flight.batch, str(error), False
         if isinstance(error, TooLarge):
-            if batch.void is not None:  # nothing is shorter: size is not what it is about
+            if batch.void is not None:  # nothing is smaller than a void: the size is not the cause
                 await self._outbox.forget_limit()
                 self._not_taken(flight, error)
                 return
             smaller = await self._outbox.split(batch, why)
             if smaller:
-                self._find_anew = True  # its void is to be sent
-                self._course.answered()
+                self._refresh_due = True  # send its void
+                self._scheduler.answered()
         else:
             await self._outbox.quarantine(batch.id, why)
-        self._course.ended(batch.id, monotonic(), self._rng.random())
+        self._scheduler.ended(batch.id, monotonic(), self._rng.random())
         if smaller:
             self._delivery.shrink(batch.id, why, self._outbox.most_bytes(), self._clock.now())
         else:
             self._delivery.refuse(batch.id, why, self._clock.now())
 
     async def _broke(self, flight: Flight) -> None:
-        """The connection went while this batch was sent: a far side that takes none so large may
-        say nothing else (a broker of MQTT 3.1.1, a proxy that hangs up).
+        """Note that the connection was lost during this batch. Some recipients refuse a batch that
+        is too large in no other way (a broker with MQTT 3.1.1, a proxy).
         """
         batch, size = flight.batch, len(flight.batch.payload)
-        if batch.form or self._course.flights.get(batch.id) is not flight:
-            return  # a file goes on where it broke off; or its receipt has come
-        under_way = [len(f.batch.payload) for f in self._course.flights.values() if f.under_way]
+        # only a batch that was not settled meanwhile can be too large
+        if batch.form or self._scheduler.flights.get(batch.id) is not flight:
+            return  # an upload of a file is resumed; or the receipt has arrived
+        under_way = [len(f.batch.payload) for f in self._scheduler.flights.values() if f.under_way]
+        # if a larger batch was sent at the same time, suspect that one
         if size < max(SMALLEST_DOUBTED, *under_way):
             return
         if self._delivery.broken(batch.id) >= BREAKS:
-            why = f"the connection broke off {BREAKS} times while {size} B were sent"
+            why = f"the connection was lost {BREAKS} times while {size} B were sent"
             with suppress(SpoolFull):
                 await self._refused(flight, TooLarge(why))
 
-    async def _believe(self, batch: SealedBatch) -> None:
-        """Take the broker's word for the recipient's (rule T11), for what is still to be sent."""
+    async def _settle_by_broker(self, batch: SealedBatch) -> None:
+        """Settle a batch by the broker's acknowledgement (rule T11), unless it was voided
+        meanwhile.
+        """
         gateway, recipient, epoch, seq = batch.id
-        word = Receipt(gateway, recipient, epoch, ((seq, batch.sha256),), by_broker=True)
+        receipt = Receipt(gateway, recipient, epoch, ((seq, batch.sha256),), by_broker=True)
         try:
-            await self._apply(await self._outbox.settle(word))
+            await self._apply(await self._outbox.settle(receipt))
         except SpoolFull as error:
-            self._complain(error)  # it is sent again, and its next answer believed
+            self._complain(error)  # it is sent again, and settled by the next acknowledgement
         else:
             self._note_life()
 
@@ -241,15 +253,15 @@ class _Forwarder:
         self._delivery.complain(str(error), self._clock.now())
 
     def _note_life(self) -> None:
-        owed = any(flight.times for flight in self._course.flights.values())
-        self._delivery.lives(self._course.smoothed, owed, self._clock.now())
+        owed = any(flight.times for flight in self._scheduler.flights.values())
+        self._delivery.lives(self._scheduler.smoothed, owed, self._clock.now())
 
     async def _apply(self, settled: Settled) -> None:
         for batch in (*settled.settled, *settled.quarantined):
-            self._course.ended(batch, monotonic(), self._rng.random())
+            self._scheduler.ended(batch, monotonic(), self._rng.random())
         self._delivery.learn(settled, self._clock.now())
         if settled.conflict or settled.new_epoch or settled.again:
-            await self._find()
+            await self._refresh()
 
     def _raise_losses(self) -> None:
         for task in [task for task in self._sending if task.done()]:
@@ -257,12 +269,12 @@ class _Forwarder:
             if not task.cancelled():
                 task.result()
 
-    async def _look(self) -> None:
+    async def _count_waiting(self) -> None:
         now = monotonic()
-        if now - self._looked >= pacing.look_every(self._course.rhythm) / 2:
-            self._looked = now
+        if now - self._counted_at >= pacing.look_every(self._scheduler.rhythm) / 2:
+            self._counted_at = now
             live, backfill = await self._outbox.waiting(self._live_after())
-            self._course.waiting = {Lane.LIVE: live, Lane.BACKFILL: backfill}
+            self._scheduler.waiting = {Lane.LIVE: live, Lane.BACKFILL: backfill}
 
     async def _seal(self, lane: Lane) -> None:
         rhythm = self._fit()
@@ -270,27 +282,29 @@ class _Forwarder:
         try:
             batch = await self._outbox.seal(lane, self._live_after(), rhythm.most_rows, most)
         except SpoolFull as error:
-            batch = None  # what is receipted makes room
+            batch = None  # settled batches make space
             self._complain(error)
         now = monotonic()
         next_seal = now + pacing.until_seal(self._clock.now(), rhythm)
-        self._course.sealed(lane, batch, now, next_seal)
-        self._looked = 0.0 if batch else now  # what waits has just changed
+        self._scheduler.sealed(lane, batch, now, next_seal)
+        self._counted_at = 0.0 if batch else now  # the number of waiting rows has just changed
 
     def _fit(self) -> pacing.Rhythm:
-        """How much a batch may have now, which also says when one is full."""
+        """The limits of a batch now; they also decide when a batch is full."""
         learned = self._outbox.most_bytes()
         sizes = [self._rhythm.most_bytes, self._uplink.most_bytes]
         sizes += [] if learned is None else [learned]
-        self._course.rhythm = replace(self._rhythm, most_bytes=min(sizes))
-        return self._course.rhythm
+        self._scheduler.rhythm = replace(self._rhythm, most_bytes=min(sizes))
+        return self._scheduler.rhythm
 
     async def _rest(self) -> None:
-        """Until a receipt, an answer, or the next moment at which something may be due."""
-        self._delivery.idle = not self._course.flights and not self._course.waiting[Lane.BACKFILL]
+        """Wait for a receipt, an answer, or the next time at which something may be due."""
+        self._delivery.idle = (
+            not self._scheduler.flights and not self._scheduler.waiting[Lane.BACKFILL]
+        )
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._course.sleep(monotonic())):
+            async with asyncio.timeout(self._scheduler.sleep(monotonic())):
                 await self._wake.wait()
 
     def _live_after(self) -> int:
-        return pacing.live_after(self._clock.now(), self._course.rhythm)
+        return pacing.live_after(self._clock.now(), self._scheduler.rhythm)

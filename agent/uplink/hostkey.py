@@ -1,4 +1,4 @@
-"""The one key by which an SSH server proves itself, as it is written down. Pure."""
+"""Parses the host key of an SSH server in the configuration. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import binascii
 
 from agent.i18n import N_, _
 
-EXPECTED = N_('expected a public key such as "ssh-ed25519 AAAAC3Nza…", as `ssh-keyscan` shows it')
+EXPECTED = N_('expected a public key such as "ssh-ed25519 AAAAC3Nza…", as printed by `ssh-keyscan`')
 
 
 def host_key(written: str) -> tuple[str, bytes]:
-    """Type and bytes of a public key as a key file has it. Raises ValueError in words."""
-    words = written.split()
-    if len(words) < 2:  # noqa: PLR2004 -- type, key and perhaps a comment
+    """Type and bytes of a public key in OpenSSH format. Raises ValueError with a message for
+    people.
+    """
+    fields = written.split()
+    if len(fields) < 2:  # noqa: PLR2004 -- type, key and perhaps a comment
         raise ValueError(_(EXPECTED))
     try:
-        raw = base64.b64decode(words[1], validate=True)
+        raw = base64.b64decode(fields[1], validate=True)
     except binascii.Error:
         raise ValueError(_(EXPECTED)) from None
-    if not raw.startswith(len(words[0]).to_bytes(4, "big") + words[0].encode()):
+    if not raw.startswith(len(fields[0]).to_bytes(4, "big") + fields[0].encode()):
         raise ValueError(_(EXPECTED))
-    return words[0], raw
+    return fields[0], raw

@@ -1,7 +1,7 @@
-"""A platform asked over HTTP, one question after the other; synchronous.
+"""The HTTP client for one platform; synchronous, one request after the other.
 
-`requests` is told nothing by the environment, follows nothing, keeps no cookies, and sends no
-header that says nothing: by the minute headers are more than readings.
+`requests` is set up to ignore the environment, to follow no redirection, to keep no cookies and to
+send no superfluous header: at one batch a minute, headers cost more data than readings.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ LONGEST_CURSOR = 1_000
 """bytes"""
 CONNECT_SECONDS = 10.0
 OPENING, BENEATH = 6_000, 500
-"""bytes of TCP and TLS: of a connection made, and of one question with its answer"""
+"""bytes of TCP and TLS: of a new connection, and of one request with its answer"""
 GONE = 410
-"""the platform knows no such cursor: it was set up anew"""
+"""the platform does not know the cursor: it was set up again"""
 NO_ANSWER = (
     requests.RequestException, HTTPError, HTTPException, OSError, ValueError, ArithmeticError,
     LookupError, TypeError, AttributeError,
 )  # fmt: skip
-"""what the libraries raise where something is no answer: a chunk of a negative size, say"""
+"""what the libraries raise on a malformed answer, such as a chunk of negative size"""
 HEADERS = {"User-Agent": "gardien", "Accept-Encoding": SKIP_HEADER}
 
 
 class PlatformRequests:
-    """The platform by requests. Its calls raise UplinkLost."""
+    """Requests to one platform. All calls raise UplinkLost."""
 
     def __init__(self, session: requests.Session, settings: Any, own: str) -> None:
         self._session, self._settings, self._own = session, settings, own
         self.moved = OPENING
-        """bytes on the wire: what HTTP says, and an allowance for what lies beneath it"""
+        """bytes sent and received: of HTTP, with an estimate for TLS and TCP"""
         self.cursor = ""
-        """of the last object that was handed on"""
+        """of the last object that was passed on"""
         self.listed = False
-        """the platform has answered the last question for objects with a list"""
+        """the platform answered the last request for objects with a list"""
 
     def post(self, batch: SealedBatch) -> tuple[int, dict[str, str], bytes]:
         """Status, headers (names in lower case) and body of the answer to one batch."""
@@ -69,46 +69,49 @@ class PlatformRequests:
             "Content-Type": "application/zstd",
             "Idempotency-Key": ":".join(map(str, batch.id)),
         }
-        return self._asked("POST", "/batches", LARGEST, data=batch.payload, headers=headers)
+        return self._request("POST", "/batches", LARGEST, data=batch.payload, headers=headers)
 
     def tell(self, gateway: str, status: bytes) -> int:
-        """The platform's answer to how the gateway is."""
+        """Send the status document; return the HTTP status."""
         headers = {"Content-Type": "application/json"}
-        return self._asked("PUT", f"/status/{gateway}", LARGEST, data=status, headers=headers)[0]
+        return self._request("PUT", f"/status/{gateway}", LARGEST, data=status, headers=headers)[0]
 
-    def put(self, one: BackupMessage) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the answer to a building file."""
+    def put(self, message: BackupMessage) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the answer to a backup."""
         headers = {
             "Content-Type": "application/pkcs7-mime",
-            "Gardien-Recipient": one.recipient,
-            "Gardien-Made": one.made,
-            "Gardien-Revision": str(one.revision),
+            "Gardien-Recipient": message.recipient,
+            "Gardien-Made": message.made,
+            "Gardien-Revision": str(message.revision),
         }
-        path = f"/buildings/{one.gateway}"
-        return self._asked("PUT", path, LARGEST, data=one.content, headers=headers)
+        path = f"/buildings/{message.gateway}"
+        return self._request("PUT", path, LARGEST, data=message.content, headers=headers)
 
     def objects(self) -> list[tuple[str, bytes]]:
-        """Signed objects after the cursor, with a cursor each; none where none are offered."""
-        words = {"after": self.cursor} if self.cursor else {}
+        """Signed objects after the cursor, each with its cursor; empty if the platform has none."""
+        parameters = {"after": self.cursor} if self.cursor else {}
         self.listed = False
-        status, _, body = self._asked("GET", "/objects", LARGEST_PAGE, params=words)
+        status, _, body = self._request("GET", "/objects", LARGEST_PAGE, params=parameters)
         if status in {401, 403}:
             raise UplinkLost(f"{self._host} does not let this gateway in ({status})")
         if status == GONE:
-            self.cursor = ""  # from the first on at the next poll: at once, it might never end
+            self.cursor = ""  # restart at the next poll; an immediate restart could loop for ever
         if status != 200:  # noqa: PLR2004 -- OK
             return []
         try:
             if len(body) > LARGEST_PAGE:
-                raise ValueError(f"it has more than {LARGEST_PAGE} bytes")
-            found = json_of(body, "it")["objects"]
-            # half a character is left to whoever judges the object: the others must come through
+                raise ValueError(f"more than {LARGEST_PAGE} bytes")
+            listed = json_of(body, "it")["objects"]
+            # an object with an invalid character is passed on and refused by the inbox: it must not
+            # hold up the others
             page = [
-                (_cursor(one["cursor"]), str(one["object"]).encode("utf-8", "surrogatepass"))
-                for one in found
+                (_cursor(item["cursor"]), str(item["object"]).encode("utf-8", "surrogatepass"))
+                for item in listed
             ]
         except (ValueError, LookupError, TypeError) as error:
-            raise UplinkLost(f"{self._host}: /objects is no list of objects: {error!r}") from error
+            raise UplinkLost(
+                f"{self._host}: the answer of /objects is not a list of objects: {error!r}"
+            ) from error
         self.listed = True
         return page
 
@@ -116,7 +119,7 @@ class PlatformRequests:
     def _host(self) -> str:
         return urlsplit(self._settings.url).hostname or ""
 
-    def _asked(
+    def _request(
         self, method: str, path: str, most: int, **more: Any
     ) -> tuple[int, dict[str, str], bytes]:
         limits = min(CONNECT_SECONDS, self._settings.timeout), self._settings.timeout
@@ -131,16 +134,18 @@ class PlatformRequests:
             ) as answer:
                 body = self._read(answer, most)
                 self.moved += _moved(answer, body)
-                told = {name.lower(): value for name, value in answer.headers.items()}
-                return answer.status_code, told, body
+                answer_headers = {name.lower(): value for name, value in answer.headers.items()}
+                return answer.status_code, answer_headers, body
         except NO_ANSWER as error:
-            raise UplinkLost(self._words(error)) from error
+            raise UplinkLost(self._reason(error)) from error
 
     def _read(self, answer: requests.Response, most: int) -> bytes:
-        """The body, or so much of it that it is seen to be too long."""
+        """The body; at most `most` + 1 bytes, which show that it is too long."""
         if (coding := answer.headers.get("Content-Encoding", "identity")) != "identity":
-            # not asked for, and a thousand times as much may come out of it
-            raise UplinkLost(f"{self._host} answers in the content coding {coding!r}, unasked")
+            # we asked for none, and a compressed body may unpack to a thousand times its size
+            raise UplinkLost(
+                f"{self._host} uses the content coding {coding!r}, which was not requested"
+            )
         body = bytearray()
         for piece in answer.iter_content(PIECE):
             body += piece
@@ -148,21 +153,21 @@ class PlatformRequests:
                 break
         return bytes(body[: most + 1])
 
-    def _words(self, error: Exception) -> str:
+    def _reason(self, error: Exception) -> str:
         if isinstance(error, requests.exceptions.ProxyError):
-            return f"the proxy {self._settings.proxy} does not lead to {self._host}"
+            return f"the proxy {self._settings.proxy} cannot reach {self._host}"
         if isinstance(error, requests.Timeout):
             return f"{self._host}: no answer"
         for cause in _causes(error):
             if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
-                said = explain(cause, self._host, seconds())
-                return f"{said}; {self._own}" if self._own else said
-        return f"{self._host}: the connection broke off"
+                reason = explain(cause, self._host, seconds())
+                return f"{reason}; {self._own}" if self._own else reason
+        return f"{self._host}: the connection was lost"
 
 
-def _cursor(said: object) -> str:
-    """A cursor that can stand in an address. Raises ValueError."""
-    cursor = str(said)
+def _cursor(value: object) -> str:
+    """A cursor short enough for a URL. Raises ValueError."""
+    cursor = str(value)
     if len(cursor.encode()) > LONGEST_CURSOR:
         raise ValueError(f"a cursor has at most {LONGEST_CURSOR} bytes")
     return cursor
@@ -172,23 +177,23 @@ def _moved(answer: requests.Response, body: bytes) -> int:
     request = answer.request
     heads = [*request.headers.items(), *answer.headers.items()]
     sent = request.body if isinstance(request.body, bytes) else b""
-    said = [(name, str(value)) for name, value in heads if value != SKIP_HEADER]
-    lines = len(request.url or "") + sum(len(name) + len(value) + 4 for name, value in said)
+    fields = [(name, str(value)) for name, value in heads if value != SKIP_HEADER]
+    lines = len(request.url or "") + sum(len(name) + len(value) + 4 for name, value in fields)
     return lines + len(sent) + len(body) + BENEATH
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What an error came from; urllib3 keeps it in its arguments."""
+    """An error and its causes; urllib3 keeps some of them in `args`."""
     seen: list[BaseException] = [error]
-    for one in seen:
-        yield one
-        more = [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    for cause in seen:
+        yield cause
+        more = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
         seen += [m for m in more if isinstance(m, BaseException) and m not in seen]
 
 
 class _Session(requests.Session):
-    """Sees no redirection: of one that is not followed, too, requests would take its address apart
-    and read and decompress all of its body.
+    """Ignores redirections. Even for one that is not followed, requests parses the target and reads
+    and decompresses the whole body.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -196,14 +201,14 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Uses our TLS context for the platform, directly or through a proxy, over a watched line."""
+    """Uses our TLS context, directly or through a proxy, and registers the connection."""
 
-    def __init__(self, tls: ssl.SSLContext | None, line: Connection) -> None:
-        self._tls, self._pools = tls, _pools(line)
+    def __init__(self, tls: ssl.SSLContext | None, connection: Connection) -> None:
+        self._tls, self._pools = tls, _pools(connection)
         super().__init__(max_retries=0)
 
-    def init_poolmanager(self, *words: Any, **more: Any) -> None:
-        super().init_poolmanager(*words, ssl_context=self._tls, **more)
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._tls, **more)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
@@ -212,16 +217,18 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-def _pools(line: Connection) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's own, which tell the line which connection they wait on."""
+def _pools(connection: Connection) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's connection pools, which register the socket that the thread waits on."""
 
     class BoundedHTTPConnection(HTTPConnection):
         response_class = BoundedResponse
 
         def connect(self) -> None:
-            line.watch(lambda: self.sock)  # a proxy may keep us waiting
+            connection.watch(lambda: self.sock)  # the proxy may not answer
             super().connect()
-            line.watch(lambda: self.sock)  # and the question may be given up by now
+            connection.watch(
+                lambda: self.sock
+            )  # TLS has wrapped the socket; the request may have been cancelled
 
     class Plain(HTTPConnectionPool):
         ConnectionCls = BoundedHTTPConnection
@@ -234,16 +241,17 @@ def _pools(line: Connection) -> dict[str, type[HTTPConnectionPool]]:
 
 @contextmanager
 def asking(
-    settings: Any, tls: ssl.SSLContext | None, own: str, line: Connection
+    settings: Any, tls: ssl.SSLContext | None, own: str, connection: Connection
 ) -> Iterator[PlatformRequests]:
-    """A session of one platform; `own`: what is known to be wrong with our own certificate."""
+    """A session with one platform; `own`: what is known to be wrong with our certificate."""
     with _Session() as session:
+        # a proxy or netrc of the environment must not redirect readings or add credentials
         session.trust_env = False
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.verify = str(settings.ca) if settings.ca else True
         if settings.proxy:
             session.proxies = {"https": settings.proxy, "http": settings.proxy}
-        adapter = _Adapter(tls, line)
+        adapter = _Adapter(tls, connection)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.headers.clear()

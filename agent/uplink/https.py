@@ -1,7 +1,7 @@
-"""HTTPS: a batch is POSTed, and the answer to it is the receipt; signed objects are fetched.
+"""The HTTPS transport: batches are POSTed, the answer is the receipt; signed objects are polled.
 
-Only a 200 or 201 whose body is a receipt counts. A new session at each opening, so that a new
-certificate is taken up.
+Only a 200 or 201 whose body is a receipt settles a batch. Each opening makes a new session, so that
+a new certificate is used.
 """
 
 from __future__ import annotations
@@ -40,72 +40,74 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGEST_PAYLOAD = 60_000
-"""bytes, as for every other live transport"""
+"""bytes, as for MQTT"""
 TRIES = 3
-"""before a batch whose bytes the platform refuses is put aside"""
+"""refusals of its content until a batch is put in quarantine"""
 UNHEARD = {0, 404, 405, 501}
-"""answers of a platform that has no place for how we are; 0: none"""
+"""HTTP statuses of a platform that takes no status document; 0: no answer"""
 TOLD_AGAIN = 3_600.0
-"""seconds"""
+"""seconds until the status document is tried again"""
 LATEST = "gardien-objects"
-"""header of an answer to a batch: the cursor of the last signed object there is; none: empty"""
+"""header in the answer to a batch: cursor of the last signed object; empty if there is none"""
 LONGEST_UNASKED = 900.0
-"""seconds for which a platform's word that there is nothing new is believed"""
+"""seconds without a poll, however often the header says that there is nothing new"""
 
 
 class HttpsUplink:
-    """An open way to one recipient's platform (agent.uplink.base.Uplink)."""
+    """An open connection to one recipient's platform (agent.uplink.base.Uplink)."""
 
     Settings: type[BaseModel] = Settings
     most_bytes = LARGEST_PAYLOAD
 
     def __init__(
-        self, far: PlatformRequests, thread: OneThread, settings: Any, station: GatewayFacts
+        self, platform: PlatformRequests, thread: OneThread, settings: Any, facts: GatewayFacts
     ) -> None:
-        self._far, self._thread = far, thread
-        self._settings, self._station = settings, station
+        self._platform, self._thread = platform, thread
+        self._settings, self._facts = settings, facts
         self._inbox: asyncio.Queue[Receipt] = asyncio.Queue()
         self._refused: dict[BatchId, int] = {}
         self._too_large = sys.maxsize
-        """bytes: the smallest batch that was refused for its size, as often as it may be"""
+        """bytes: the smallest batch that was refused for its size `TRIES` times"""
         self._next_poll = self._asked = 0.0
-        self._credential = _version(station)
-        self._heard_from = 0.0
+        self._credential = _version(facts)
+        self._status_muted_until = 0.0
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, station: GatewayFacts) -> AsyncIterator[Self]:
-        """Connect, and fetch what signed objects there are. Raises UplinkLost if it cannot."""
+    async def open(cls, settings: Any, facts: GatewayFacts) -> AsyncIterator[Self]:
+        """Connect, and fetch the signed objects. Raises UplinkLost."""
         secure = settings.url.startswith("https:")
-        tls = context(settings.ca, station.credential) if secure else None
-        own = doubt(station.credential, station.gateway, seconds()) if secure else ""
-        opening = partial(asking, settings, tls, own)
-        async with in_turns("https", opening, settings.timeout) as (far, thread):
-            uplink = cls(far, thread, settings, station)
+        tls = context(settings.ca, facts.credential) if secure else None
+        certificate_doubt = doubt(facts.credential, facts.gateway, seconds()) if secure else ""
+        opening = partial(asking, settings, tls, certificate_doubt)
+        async with in_turns("https", opening, settings.timeout) as (platform, thread):
+            uplink = cls(platform, thread, settings, facts)
             try:
                 async with asyncio.timeout(within(settings.timeout)):
                     await uplink._fetch()
             except TimeoutError:
-                raise UplinkLost("its list of objects has no end: it goes on from here") from None
+                raise UplinkLost(
+                    "fetching signed objects took too long; it continues at the next connection"
+                ) from None
             yield uplink
 
     @classmethod
-    def packing(cls, settings: Any, station: GatewayFacts) -> None:
+    def packing(cls, settings: Any, facts: GatewayFacts) -> None:
         """Batches are sent as they are sealed."""
-        del settings, station
+        del settings, facts
 
     async def send(self, batch: SealedBatch) -> None:
-        """POST one batch; the receipt that answers it comes by `receipts`.
+        """POST one batch; `receipts` yields the receipt in the answer.
 
-        Raises NotStored (Later: not before …), UplinkLost, or BatchRejected once the platform has
-        refused these bytes several times.
+        Raises NotStored (NotNow: with a delay), UplinkLost, or BatchRejected once the platform has
+        refused the content `TRIES` times.
         """
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise TooLarge(f"{len(batch.payload)} B: at most {self.most_bytes} B are sent")
-        status, headers, body = await self._thread.run(self._far.post, batch)
-        self._heed(headers.get(LATEST))
+            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {self.most_bytes} B")
+        status, headers, body = await self._thread.run(self._platform.post, batch)
+        self._note_latest(headers.get(LATEST))
         try:
             judge(status, headers, seconds())
         except BatchRejected as error:
@@ -122,48 +124,48 @@ class HttpsUplink:
             raise NotStored(f"the platform answers {status} without a receipt: {error}") from error
 
     async def tell(self, status: Mapping[str, Any]) -> None:
-        """Say how the gateway is; for an hour no more to a platform that has no place for it, or
-        does not answer to it: batches must not suffer for that.
+        """Send the status document. After a failure, wait an hour: a platform that takes none, or
+        does not answer, must not delay batches.
         """
-        if monotonic() < self._heard_from:
+        if monotonic() < self._status_muted_until:
             return
-        body = condition(self._station.gateway, self._settings.recipient, "online", status)
+        body = condition(self._facts.gateway, self._settings.recipient, "online", status)
         try:
-            answer = await self._thread.run(self._far.tell, self._station.gateway, body)
+            answer = await self._thread.run(self._platform.tell, self._facts.gateway, body)
         except UplinkLost as error:
             recipient = self._settings.recipient
             log.info(
-                "%s: it is not told how we are: %s", recipient, error,
-                extra=fields(uplink=self._station.uplink, recipient=recipient),
+                "recipient %s: the status document could not be sent: %s", recipient, error,
+                extra=fields(uplink=self._facts.uplink, recipient=recipient),
             )  # fmt: skip
             answer = 0
         if answer in UNHEARD:
-            self._heard_from = monotonic() + TOLD_AGAIN
+            self._status_muted_until = monotonic() + TOLD_AGAIN
 
-    async def offer(self, one: BackupMessage, turn: Turn) -> None:
-        """Hand the building file over. Raises NotStored or UplinkLost."""
+    async def offer(self, message: BackupMessage, turn: Turn) -> None:
+        """Send the backup. Raises NotStored or UplinkLost."""
         await turn()
-        status, _, body = await self._thread.run(self._far.put, one)
+        status, _, body = await self._thread.run(self._platform.put, message)
         if status not in STORED:
-            raise NotStored(f"it answers {status}")
-        if sha256 := held(body, one.gateway, one.recipient):
-            self._station.kept(sha256)
+            raise NotStored(f"the platform answers {status}")
+        if sha256 := held(body, message.gateway, message.recipient):
+            self._facts.kept(sha256)
 
-    def _heed(self, latest: str | None) -> None:
-        """The platform says what there is: to be fetched at once, or not asked for again."""
+    def _note_latest(self, latest: str | None) -> None:
+        """Poll at once if the header shows a new object; else postpone the next poll."""
         now = monotonic()
-        if latest == self._station.cursors.of(self._settings.recipient, self._settings.url):
+        if latest == self._facts.cursors.of(self._settings.recipient, self._settings.url):
             until = self._asked + max(self._settings.poll, LONGEST_UNASKED)
             self._next_poll = min(now + self._settings.poll, until)
         elif latest is not None:
             self._next_poll = now
 
     def used(self) -> int:
-        """Bytes on the wire since it was opened, in both directions, as far as one can know."""
-        return self._far.moved
+        """Bytes sent and received since the connection was opened, as an estimate."""
+        return self._platform.moved
 
     async def receipts(self) -> AsyncIterator[Receipt]:
-        """The answers to what was sent; between them signed objects are fetched.
+        """Receipts in the answers to batches; signed objects are polled in between.
 
         Raises UplinkLost.
         """
@@ -177,46 +179,47 @@ class HttpsUplink:
             yield receipt
 
     async def _fetch(self) -> None:
-        """Hand on every signed object that is new since the last one.
+        """Pass on all signed objects after the cursor.
 
-        One that the disk does not take ends it: the next poll goes on from there.
+        An object that cannot be recorded ends the loop; the next poll resumes there.
         """
-        if _version(self._station) != self._credential:
-            raise UplinkLost("this gateway has a new certificate: connecting with it")
-        told, cursors = (self._settings.recipient, self._settings.url), self._station.cursors
-        self._far.cursor, trust = cursors.of(*told), cursors.trust
+        if _version(self._facts) != self._credential:
+            raise UplinkLost("this gateway has a new certificate and connects again with it")
+        source, cursors = (self._settings.recipient, self._settings.url), self._facts.cursors
+        self._platform.cursor, trust = cursors.of(*source), cursors.trust
         whole = True
-        while page := await self._thread.run(self._far.objects):
-            asked_after = self._far.cursor
+        while page := await self._thread.run(self._platform.objects):
+            asked_after = self._platform.cursor
             try:
                 for cursor, raw in page:
-                    await self._station.objects(raw)
-                    self._far.cursor = cursor
+                    await self._facts.objects(raw)
+                    self._platform.cursor = cursor
             except NotRecorded as error:
                 log.warning(
-                    "%s: a signed object is fetched again: %s", told[0], error,
+                    "recipient %s: a signed object could not be recorded and is fetched again: %s",
+                    source[0], error,
                     extra=fields(
-                        LogEvent.OBJECT_DELAYED, uplink=self._station.uplink, recipient=told[0]
+                        LogEvent.OBJECT_DELAYED, uplink=self._facts.uplink, recipient=source[0]
                     ),
                 )  # fmt: skip
                 whole = False
                 break
-            if trust != cursors.trust:  # what the list before made us refuse is judged anew
-                self._far.cursor, trust = "", cursors.trust
+            if trust != cursors.trust:  # the former list may have caused refusals: start again
+                self._platform.cursor, trust = "", cursors.trust
                 continue
-            cursors.keep(*told, self._far.cursor)  # once a page: flash wears out
-            if self._far.cursor == asked_after:
-                break  # it heeds no cursor, and would send these for ever
-        cursors.keep(*told, self._far.cursor)
-        if whole and self._far.listed:
-            self._station.complete()
+            cursors.keep(*source, self._platform.cursor)  # once a page, to spare the flash
+            if self._platform.cursor == asked_after:
+                break  # the platform ignores cursors, and would repeat this page for ever
+        cursors.keep(*source, self._platform.cursor)
+        if whole and self._platform.listed:
+            self._facts.complete()
         self._asked = monotonic()
         self._next_poll = self._asked + self._settings.poll
 
 
-def _version(station: GatewayFacts) -> int:
-    """What tells one certificate file from another; 0 where there is none."""
+def _version(facts: GatewayFacts) -> int:
+    """Modification time of the certificate file; 0 if there is none."""
     try:
-        return station.credential.stat().st_mtime_ns if station.credential else 0
+        return facts.credential.stat().st_mtime_ns if facts.credential else 0
     except OSError:
         return 0

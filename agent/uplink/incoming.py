@@ -1,9 +1,9 @@
-"""What a broker sends, checked while it arrives, before paho keeps any of it.
+"""Checks the bytes from a broker while they arrive, before paho stores any of them.
 
-paho takes a length at its word: a packet of 250 MB fills the memory, whatever maximum was announced
-(MQTT 3.1.1 cannot even announce one). It keeps every message of QoS 2 until the broker releases it,
-answers whatever it is asked, and needs a second and more for thousands of properties. So what the
-broker may not send to us ends the connection at the byte that shows it.
+paho trusts lengths: a packet of 250 MB fills the memory, whatever maximum we announced (in MQTT
+3.1.1 we cannot announce one). It keeps every QoS 2 message until the broker releases it, answers
+every request, and needs a second or more for thousands of properties. So the first byte that shows
+a packet that the broker must not send ends the connection.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 LARGEST_MESSAGE = 1_100_000
-"""bytes of one message that we accept: the largest signed object has 1 MiB"""
+"""bytes of one message; the largest signed object has 1 MiB"""
 LARGEST_OTHER = 16_384
 """bytes of any other packet, and of the properties of a message"""
 LONGEST_TOPIC = 1_000
-"""bytes; ours have 550 at most"""
+"""bytes; our topics have 550 at most"""
 CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 9, 13, 14
 SENT_TO_US = {CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP, DISCONNECT}
-"""types of packets that a broker sends to who subscribes and publishes at QoS 0 and 1"""
+"""packet types that a broker sends to a client that uses QoS 0 and 1 only"""
 ANSWERS = 1_000
-"""of ours that wait for a broker to read them; it may not send more than ten unacknowledged"""
+"""unread acknowledgements of ours; the broker may have ten unacknowledged messages"""
 
 
 class OutOfBounds(OSError):
-    """The broker sends what it may not; paho then ends the connection."""
+    """The broker sent a packet that it must not send; paho then ends the connection."""
 
 
 class Incoming:
-    """The bytes of one connection in their order (MQTT 5.0 and 3.1.1, 2.1)."""
+    """Parser of the bytes of one connection (MQTT 5.0 and 3.1.1, 2.1)."""
 
     def __init__(self, *, properties: bool) -> None:
-        """`properties`: whether messages have them: in MQTT 5."""
+        """`properties`: whether messages have properties, as in MQTT 5."""
         self._properties = properties
         self._packets = self._read()
-        self._wanted = next(self._packets)
-        """how many bytes come next: above 0 to be looked at, below 0 to be passed over"""
+        self._needed = next(self._packets)
+        """the next bytes: above 0, how many to parse; below 0, how many to skip"""
         self._seen = bytearray()
 
-    def feed(self, said: bytes) -> None:
-        """Look at what came next. Raises OutOfBounds."""
+    def feed(self, data: bytes) -> None:
+        """Check the next bytes. Raises OutOfBounds."""
         at = 0
-        while at < len(said):
-            taken = min(len(said) - at, abs(self._wanted) - len(self._seen))
-            if self._wanted < 0:
-                self._wanted += taken
+        while at < len(data):
+            taken = min(len(data) - at, abs(self._needed) - len(self._seen))
+            if self._needed < 0:
+                self._needed += taken
             else:
-                self._seen += said[at : at + taken]
+                self._seen += data[at : at + taken]
             at += taken
-            if len(self._seen) == self._wanted:
-                self._wanted = self._packets.send(bytes(self._seen))
+            if len(self._seen) == self._needed:
+                self._needed = self._packets.send(bytes(self._seen))
                 self._seen.clear()
 
     def _read(self) -> Generator[int, bytes]:
@@ -67,21 +67,21 @@ class Incoming:
             if first >> 4 != PUBLISH:
                 _other(first >> 4, size)
             elif size > LARGEST_MESSAGE:
-                raise OutOfBounds(f"a message of {size} bytes: at most {LARGEST_MESSAGE} are taken")
+                raise OutOfBounds(f"a message of {size} bytes; the limit is {LARGEST_MESSAGE}")
             else:
                 size -= yield from self._head(first >> 1 & 3)
             if size < 0:
-                raise OutOfBounds("a packet that is longer than it says")
+                raise OutOfBounds("a packet that is longer than its stated length")
             if size:
                 yield -size
 
     def _head(self, qos: int) -> Generator[int, bytes, int]:
-        """The bytes before a message's properties and payload, and those that count the former."""
+        """The number of bytes before the properties and payload of a message."""
         if qos > 1:
-            raise OutOfBounds(f"a message of QoS {qos}, which nobody asked for")
+            raise OutOfBounds(f"a message of QoS {qos}, which was not subscribed")
         topic = int.from_bytes((yield 2))
         if topic > LONGEST_TOPIC:
-            raise OutOfBounds(f"a topic of {topic} bytes: at most {LONGEST_TOPIC} are taken")
+            raise OutOfBounds(f"a topic of {topic} bytes; the limit is {LONGEST_TOPIC}")
         number = 2 if qos else 0
         if topic + number:
             yield -topic - number
@@ -89,19 +89,19 @@ class Incoming:
             return 2 + topic + number
         size, counted = yield from _number()
         if size > LARGEST_OTHER:
-            raise OutOfBounds(f"{size} bytes of properties: at most {LARGEST_OTHER} are taken")
+            raise OutOfBounds(f"{size} bytes of properties; the limit is {LARGEST_OTHER}")
         return 2 + topic + number + counted
 
 
 def _other(kind: int, size: int) -> None:
     if kind not in SENT_TO_US:
-        raise OutOfBounds(f"a packet of type {kind}, which no broker sends to us")
+        raise OutOfBounds(f"a packet of type {kind}, which is for brokers or QoS 2")
     if size > LARGEST_OTHER:
-        raise OutOfBounds(f"an answer of {size} bytes: at most {LARGEST_OTHER} are taken")
+        raise OutOfBounds(f"an answer of {size} bytes; the limit is {LARGEST_OTHER}")
 
 
 def _number() -> Generator[int, bytes, tuple[int, int]]:
-    """A number of variable length, and of how many bytes (MQTT 5.0, 1.5.5)."""
+    """A variable byte integer, and its length in bytes (MQTT 5.0, 1.5.5)."""
     value = 0
     for at in range(4):
         byte = (yield 1)[0]
@@ -112,27 +112,27 @@ def _number() -> Generator[int, bytes, tuple[int, int]]:
 
 
 class BoundedClient(Client):
-    """paho's client, which reads nothing that is out of bounds."""
+    """paho's client with the checks of `Incoming`."""
 
     complaint = ""
-    """about what the broker sent, once it has ended the connection"""
+    """what the broker sent, if that ended the connection"""
 
-    def __init__(self, *words: Any, **more: Any) -> None:
-        super().__init__(*words, **more)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._incoming = Incoming(properties=self._protocol == MQTTv5)
         self._answers = 0
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        said = super()._sock_recv(bufsize)
+        data = super()._sock_recv(bufsize)
         try:
-            self._incoming.feed(said)
+            self._incoming.feed(data)
         except OutOfBounds as error:
             self.complaint = str(error)
             raise
-        return said
+        return data
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """As paho's, but a packet that it cannot read ends the connection, not its thread."""
+        """As paho's, but a packet that it cannot parse ends the connection, not the thread."""
         try:
             return super().loop_read(max_packets)
         except Exception as error:  # noqa: BLE001 -- paho 2.1 raises whatever a packet makes it do
@@ -140,18 +140,18 @@ class BoundedClient(Client):
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
 
     def ack(self, mid: int, qos: int) -> MQTTErrorCode:
-        """As paho's, but a broker that does not read our answers is left."""
+        """As paho's, but disconnects from a broker that does not read our acknowledgements."""
         self._answers = self._answers + 1 if self.want_write() else 0
         if self._answers > ANSWERS:
-            self.complaint = f"more, and reads none of {ANSWERS} answers of ours"
+            self.complaint = f"messages without reading {ANSWERS} acknowledgements of ours"
             self.hang_up()
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         return super().ack(mid, qos)
 
     def hang_up(self) -> None:
-        """Cut the connection; its thread sees that at once."""
+        """Cut the connection; paho's thread notices at once."""
         wire = self.socket()
         if isinstance(wire, socket.socket):
-            with suppress(OSError):  # it is cut already
-                # not TLS's own, which takes the session from under paho's thread
+            with suppress(OSError):  # already cut
+                # not SSLSocket.shutdown, which removes the TLS session that paho's thread uses
                 socket.socket.shutdown(wire, socket.SHUT_RDWR)

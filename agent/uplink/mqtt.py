@@ -1,4 +1,4 @@
-"""MQTT: batches go up at QoS 1, receipts come down. What the broker says is never a receipt."""
+"""The MQTT transport: batches and receipts at QoS 1. The broker's acknowledgement is no receipt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agent.uplink.publish_codes import SealedOtherwise, judge
 from agent.uplink.settings.mqtt import Settings, address
 from agent.uplink.status import condition
 from agent.uplink.topics import Topics
-from agent.uplink.wire import HttpConnection, Message, connect
+from agent.uplink.wire import Message, MqttConnection, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGEST_PAYLOAD = 60_000
-"""bytes; every broker and cloud service we know takes as much"""
+"""bytes; every broker and cloud service that we know accepts this size"""
 FRAME = 16
 """bytes of a PUBLISH beside topic and payload, rounded up (MQTT 5.0, 3.3)"""
 TRIED_AGAIN_AFTER = 60.0
-"""seconds until an object that the disk did not take is tried again"""
+"""seconds until an object that could not be recorded is tried again"""
 MOST_UNRECORDED, UNRECORDED_BYTES = 100, 8_000_000
-"""objects that are kept for that; what was not acknowledged comes again at the next connection"""
+"""limits of objects kept for a retry; the broker repeats the others at the next connection"""
 
 
 class MqttUplink:
@@ -52,40 +52,40 @@ class MqttUplink:
     Settings: type[BaseModel] = Settings
 
     def __init__(
-        self, wire: HttpConnection, topics: Topics, settings: Any, station: GatewayFacts
+        self, connection: MqttConnection, topics: Topics, settings: Any, facts: GatewayFacts
     ) -> None:
-        self._wire = wire
+        self._connection = connection
         self._topics = topics
-        self._station = station
-        allowed = min(settings.limits.window, wire.limits.receive_maximum)
+        self._facts = facts
+        allowed = min(settings.limits.window, connection.limits.receive_maximum)
         self._window = asyncio.Semaphore(min(settings.window, allowed))
-        self._retain = settings.limits.retain and wire.limits.retain
+        self._retain = settings.limits.retain and connection.limits.retain
         self._by_broker = settings.receipt == "broker"
-        self._odd = 0
-        self._names: LogNames = {"uplink": station.uplink, "recipient": settings.recipient}
+        self._unusable = 0
+        self._names: LogNames = {"uplink": facts.uplink, "recipient": settings.recipient}
         self.tried_again_after = TRIED_AGAIN_AFTER
         self._unrecorded: list[Message] = []
-        """objects that the disk did not take, in their order; they are not acknowledged"""
+        """objects that could not be recorded, in order; they are not acknowledged"""
         self._unrecorded_bytes = 0
         self._retry: asyncio.TimerHandle | None = None
         self._past_window = False
-        """whether receipts are asked for at QoS 0"""
+        """receipts are subscribed at QoS 0, see `_postpone`"""
         longest = max(len(topics.up(lane)) for lane in Lane)
-        fits = wire.limits.packet_size - longest - FRAME
+        fits = connection.limits.packet_size - longest - FRAME
         self.most_bytes = min(LARGEST_PAYLOAD, settings.limits.payload, fits)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, station: GatewayFacts) -> AsyncIterator[Self]:
-        """Connect, listen for receipts, say how we are. Raises UplinkLost if it cannot."""
-        topics = Topics(station.gateway, settings.recipient)
-        async with connect(_hello(settings, topics, station)) as wire:
-            uplink = cls(wire, topics, settings, station)
-            await wire.subscribe(topics.receipts)
+    async def open(cls, settings: Any, facts: GatewayFacts) -> AsyncIterator[Self]:
+        """Connect, subscribe, and publish the status. Raises UplinkLost."""
+        topics = Topics(facts.gateway, settings.recipient)
+        async with connect(_hello(settings, topics, facts)) as connection:
+            uplink = cls(connection, topics, settings, facts)
+            await connection.subscribe(topics.receipts)
             if settings.objects:
-                await wire.subscribe(topics.objects)
+                await connection.subscribe(topics.objects)
             else:
-                station.complete()  # none are wanted from here
+                facts.complete()  # no objects are taken from this uplink
             await uplink.tell({})
             try:
                 yield uplink
@@ -94,116 +94,121 @@ class MqttUplink:
                     uplink._retry.cancel()
 
     @classmethod
-    def packing(cls, settings: Any, station: GatewayFacts) -> None:
+    def packing(cls, settings: Any, facts: GatewayFacts) -> None:
         """Batches are sent as they are sealed."""
-        del settings, station
+        del settings, facts
 
     async def send(self, batch: SealedBatch) -> None:
-        """Hand one batch to the broker: at most `window` at a time, first come first served.
+        """Publish one batch; at most `window` messages wait for the broker, in order of the calls.
 
-        Raises TooLarge if it is larger than the broker takes, NotStored (NobodyThere) or
+        Raises TooLarge if the broker does not accept the size, NotStored (NobodyThere), or
         UplinkLost.
         """
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise TooLarge(f"{len(batch.payload)} B: at most {self.most_bytes} B can be sent")
+            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {self.most_bytes} B")
         async with self._window:
-            code = await self._wire.publish(self._topics.up(batch.lane), batch.payload)
+            code = await self._connection.publish(self._topics.up(batch.lane), batch.payload)
         judge(code)
 
     async def receipts(self) -> AsyncIterator[Receipt]:
-        """Receipts as they come; what is none is logged and passed over. Raises UplinkLost.
+        """Receipts as they arrive; anything else there is logged and ignored. Raises UplinkLost.
 
-        Signed objects that come between them are handed on, and acknowledged once that is done.
+        Signed objects that arrive in between are passed on, and acknowledged once settled.
         """
-        async for message in self._wire.messages():
+        async for message in self._connection.messages():
             if message.topic == self._topics.objects:
                 if not await self._take(message):
                     continue
             elif sha256 := held(message.payload, *self._topics):
-                self._station.kept(sha256)
+                self._facts.kept(sha256)
             elif receipt := self._receipt(message.payload):
                 yield receipt
-            self._wire.acknowledge(message)
+            # after the inbox has stored the object: else a crash would lose it
+            self._connection.acknowledge(message)
 
     async def _take(self, message: Message) -> bool:
-        """Hand on a signed object, or the word that all have come; False: it is tried again."""
-        match all_sent(message.payload, self._station.audience):
+        """Pass on a signed object or the end marker; False: it is tried again later."""
+        match all_sent(message.payload, self._facts.audience):
             case None:
                 try:
-                    await self._station.objects(message.payload)
+                    await self._facts.objects(message.payload)
                 except NotRecorded as error:
-                    await self._keep(message, str(error))
+                    await self._postpone(message, str(error))
                     return False
             case True if self._unrecorded:
-                await self._keep(message, "not all that came before it was recorded")
+                await self._postpone(message, "objects that arrived before it are not recorded yet")
                 return False
             case True:
-                self._station.complete()
+                self._facts.complete()
         return True
 
-    async def _keep(self, message: Message, why: str) -> None:
-        """Try an object again after a while. Batches and receipts go on meanwhile."""
+    async def _postpone(self, message: Message, why: str) -> None:
+        """Try an object again after a while, without blocking batches and receipts."""
         if not self._unrecorded:
             log.warning(
-                "%s: a signed object is tried again later: %s", self._topics[1], why,
+                "recipient %s: a signed object could not be recorded and is tried again later: %s",
+                self._topics[1], why,
                 extra=fields(LogEvent.OBJECT_DELAYED, **self._names),
             )  # fmt: skip
             loop = asyncio.get_running_loop()
             self._retry = loop.call_later(self.tried_again_after, self._try_again)
-        self._unrecorded_bytes += len(message.payload)  # also of one left out: none overtakes it
+        self._unrecorded_bytes += len(
+            message.payload
+        )  # count dropped ones too: none overtakes them
         within = self._unrecorded_bytes <= UNRECORDED_BYTES
         if within and len(self._unrecorded) < MOST_UNRECORDED:
             self._unrecorded.append(message)
         if not self._past_window:
-            # the broker counts objects that are not acknowledged against its window: receipts at
-            # QoS 1 would wait behind them, and with them all batches. One that is lost so is
-            # answered again when the batch is sent again
+            # unacknowledged objects use up the broker's window: receipts at QoS 1 would wait behind
+            # them, and all batches with them. A receipt that is lost at QoS 0 is sent again when
+            # the batch is sent again
             self._past_window = True
-            await self._wire.subscribe(self._topics.receipts, qos=0)
+            await self._connection.subscribe(self._topics.receipts, qos=0)
 
     def _try_again(self) -> None:
-        self._wire.requeue(self._unrecorded)
+        self._connection.requeue(self._unrecorded)
         self._unrecorded, self._unrecorded_bytes = [], 0
 
     async def tell(self, status: Mapping[str, Any]) -> None:
-        """Say how the gateway is, to be kept until it says so anew. Raises UplinkLost."""
+        """Publish the status document, retained. Raises UplinkLost."""
         body = condition(*self._topics, "online", status)
         if len(body) <= self.most_bytes:
-            await self._wire.publish(self._topics.status, body, retain=self._retain)
+            await self._connection.publish(self._topics.status, body, retain=self._retain)
 
-    async def offer(self, one: BackupMessage, turn: Turn) -> None:
-        """Hand the building file over in parts, each when it is its `turn`.
+    async def offer(self, message: BackupMessage, turn: Turn) -> None:
+        """Publish the backup in parts; wait for `turn` before each.
 
         Raises NotStored or UplinkLost.
         """
-        for part in parts(one):
+        for part in parts(message):
             await turn()
             async with self._window:
-                code = await self._wire.publish(self._topics.building, part)
+                code = await self._connection.publish(self._topics.building, part)
             judge(code)
         if self._by_broker:
-            self._station.kept(one.sha256)
+            self._facts.kept(message.sha256)
 
     def used(self) -> int:
-        """Bytes on the wire since it was opened, in both directions."""
-        return self._wire.used()
+        """Bytes sent and received since the connection was opened."""
+        return self._connection.used()
 
     def _receipt(self, payload: bytes) -> Receipt | None:
         try:
             return parse(payload)
         except ValueError as error:
-            self._odd += 1
-            if self._odd == 1:
+            self._unusable += 1
+            if self._unusable == 1:
                 log.warning(
-                    "%s sent something that is no receipt: %s", self._topics[1], error,
+                    "recipient %s: a message on the receipts' topic is not a receipt: %s",
+                    self._topics[1], error,
                     extra=fields(LogEvent.INPUT_UNUSABLE, **self._names),
                 )  # fmt: skip
             return None
 
 
-def _hello(settings: Settings, topics: Topics, station: GatewayFacts) -> Hello:
+def _hello(settings: Settings, topics: Topics, facts: GatewayFacts) -> Hello:
     host, port = address(settings.url)
     secure = settings.url.startswith("mqtts:")
     limits = settings.limits
@@ -216,8 +221,8 @@ def _hello(settings: Settings, topics: Topics, station: GatewayFacts) -> Hello:
         offline=condition(*topics, "offline", {}),
         retain=limits.retain,
         session=limits.session if settings.objects else 0,
-        tls=context(settings.ca, station.credential) if secure else None,
-        doubt=doubt(station.credential, topics.gateway, seconds()) if secure else "",
+        tls=context(settings.ca, facts.credential) if secure else None,
+        doubt=doubt(facts.credential, topics.gateway, seconds()) if secure else "",
         user=settings.user or (topics.gateway if limits.named else ""),
         password=_revealed(settings.password),
         version=MQTTv311 if settings.version == "3.1.1" else MQTTv5,

@@ -1,7 +1,7 @@
-"""A delivered batch opened again, for the people who look into one: `gardien batch open`.
+"""Opens a delivered batch for people: `gardien batch open`.
 
-It takes what any transport carries: an MQTT or HTTPS payload, a file closed or open. Whoever signed
-must be the gateway that the file's name and the batch itself say.
+It accepts what any transport carries: an MQTT or HTTPS payload, a file with or without signature
+and encryption. The signer must be the gateway that the file name and the batch state.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ZSTD, GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
-"""how such bytes begin"""
+"""the first bytes of each format"""
 
 WRONG = (
     ValueError, LookupError, TypeError, ArithmeticError, EOFError, OSError, zlib.error,
     zstandard.ZstdError, csv.Error,
 )  # fmt: skip
-"""what reading something that is no batch raises"""
+"""what parsing a malformed batch raises"""
 
 
 @dataclass(frozen=True, slots=True)
 class OpeningKeys:
-    """What it takes to open a closed file."""
+    """What is needed to decrypt and verify a file."""
 
     key: Path
     certificate: Path
     ca: Path
-    """of the fleet's gateways"""
+    """the CA of the gateways"""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """What a file says, and who signed it."""
+    """The content of a file, and its signer."""
 
     rows: list[dict[str, str]]
-    """as the table has them, by column"""
+    """one dictionary for each row, by column of the table"""
     document: dict[str, Any] | None
-    """of a batch that is JSON; None: it is a table"""
+    """the batch as JSON; None: the file is a table"""
     signer: str | None
-    """None: nobody signed it"""
+    """id of the gateway that signed; None: not signed"""
 
     @property
     def batch(self) -> str:
-        """`gateway/recipient/epoch/seq`, as the batch itself says."""
+        """`gateway/recipient/epoch/seq`, as stated in the batch."""
         if self.document is not None:
             ids = ("gateway", "recipient", "epoch", "seq")
             return "/".join(str(self.document[name]) for name in ids)
@@ -67,7 +67,7 @@ class OpenedFile:
 
 
 def unsealed(path: Path, keys: OpeningKeys | None) -> OpenedFile:
-    """Open a file. Raises Refused, in words, on what does not open or is not whose it seems."""
+    """Open a file. Raises Refused if it cannot be opened, or if its gateway did not sign it."""
     try:
         body = path.read_bytes()
     except OSError as error:
@@ -75,30 +75,32 @@ def unsealed(path: Path, keys: OpeningKeys | None) -> OpenedFile:
     signer = None
     if not body.startswith((ZSTD, GZIP)):
         if keys is None:
-            raise Refused(f"{path} is encrypted: say --key, --cert and --ca")
+            raise Refused(f"{path} is encrypted. Add --key, --cert and --ca")
         body, signer = _verified(_decrypted(body, keys), keys)
     try:
-        found = _read(_inflated(body), signer)
-        gateway, recipient, epoch, seq = found.batch.split("/")
+        opened = _read(_inflated(body), signer)
+        gateway, recipient, epoch, seq = opened.batch.split("/")
     except WRONG as error:
-        raise Refused(f"{path} is no batch: {error}") from error
+        raise Refused(f"{path} is not a batch: {error}") from error
     if signer is not None and signer != gateway:
-        raise Refused(f"{path} says that it is of {gateway}, and {signer} signed it")
-    said = f"{gateway}_{recipient}_{epoch}_{seq}"
-    if path.name.endswith((".p7m", ".csv.gz", ".json.gz")) and not path.name.startswith(f"{said}."):
-        raise Refused(f"{path} is another batch than its name says: {said}")
-    return found
+        raise Refused(f"{path} states gateway {gateway}, but {signer} signed it")
+    expected_stem = f"{gateway}_{recipient}_{epoch}_{seq}"
+    if path.name.endswith((".p7m", ".csv.gz", ".json.gz")) and not path.name.startswith(
+        f"{expected_stem}."
+    ):
+        raise Refused(f"{path} contains another batch than its name states: {expected_stem}")
+    return opened
 
 
 def _inflated(body: bytes) -> bytes:
     if body.startswith(ZSTD):
-        # not `decompress`, which believes whatever size a file claims
+        # not `decompress`, which trusts the size that the file claims
         text = zstandard.ZstdDecompressor().stream_reader(body).read(LARGEST_TEXT + 1)
     else:
         with gzip.open(io.BytesIO(body)) as file:
             text = file.read(LARGEST_TEXT + 1)
     if len(text) > LARGEST_TEXT:
-        raise ValueError("it opens to more than any batch has")
+        raise ValueError("it unpacks to more than the limit of a batch")
     return text
 
 
@@ -109,7 +111,7 @@ def _read(text: bytes, signer: str | None) -> OpenedFile:
     document = json.loads(text, parse_float=str, parse_int=str)
     series = document.get("series") or []
     if not isinstance(series, list) or not all(isinstance(one, dict) for one in series):
-        raise ValueError("its series are none")
+        raise ValueError("`series` must be a list of objects")
     rows = _cells(table(document)) if series else []
     return OpenedFile(rows, document, signer)
 
@@ -117,7 +119,7 @@ def _read(text: bytes, signer: str | None) -> OpenedFile:
 def _cells(text: bytes) -> list[dict[str, str]]:
     rows = list(csv.DictReader(io.StringIO(text.decode(), newline=""), delimiter=";"))
     if any(None in (*row, *row.values()) for row in rows):
-        raise ValueError("a line has not as many cells as the first one")
+        raise ValueError("a line has another number of cells than the header")
     return rows
 
 
@@ -125,12 +127,14 @@ def _decrypted(body: bytes, keys: OpeningKeys) -> bytes:
     try:
         return decrypt(body, keys.key, "-recip", str(keys.certificate))
     except UplinkLost as error:
-        raise Refused(f"it does not open with that key, or was altered ({error})") from error
+        raise Refused(f"the file was altered, or is encrypted for another key ({error})") from error
 
 
 def _verified(body: bytes, keys: OpeningKeys) -> tuple[bytes, str]:
     try:
         content, signer = verify(body, "-CAfile", str(keys.ca), "-no_check_time")
     except UplinkLost as error:
-        raise Refused(f"its signature does not hold, or not by that CA ({error})") from error
+        raise Refused(
+            f"the signature is not valid, or not by a certificate of that CA ({error})"
+        ) from error
     return content, subject(signer)

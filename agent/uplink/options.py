@@ -1,4 +1,4 @@
-"""What the settings of every transport are made of."""
+"""Settings that all transports share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Recipient = Annotated[
     Field(
         pattern=f"^{DNS_NAME}$",
         max_length=253,
-        description="who receives the data; a DNS name in lower case, which consents name",
+        description="who receives the data: a DNS name in lower case, which consents state",
         examples=["energie.metropole.example"],
     ),
 ]

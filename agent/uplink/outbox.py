@@ -1,4 +1,4 @@
-"""The sending side of a spool, as its one thread offers it to the loop (forward.Outbox)."""
+"""The sending side of a spool, called from the event loop (agent.uplink.sending.SendingSpool)."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
 
-    Told = Callable[[Collection[BatchId]], None]
+    OnVoid = Callable[[Collection[BatchId]], None]
 
 
 class StoredBases(Protocol):
-    """What the registry says of rows that are stored (pipeline/bases.py)."""
+    """What the registry says about stored rows (agent/pipeline/basis_recheck.py)."""
 
     def revision(self) -> int:
-        """The number of its last change."""
+        """The number of the registry's last change."""
         ...
 
     def stands(self, series: Series, t: int) -> bool:
-        """Whether a row of a dwelling may still leave."""
+        """Whether a row of a dwelling may still be sent."""
         ...
 
     @property
     def mute(self) -> bool:
-        """Whether nobody can say now what may leave."""
+        """Whether it cannot be decided now which rows may be sent."""
         ...
 
     def taken_back(self, after: int) -> tuple[int, Sequence[Retraction]]:
-        """What the changes after one take back here, and the number of the last."""
+        """The retractions of all changes after change `after`, and the number of the last
+        change.
+        """
         ...
 
 
 class SpoolOutbox:
-    """Every call runs to its end in the spool's thread, also when the caller is cancelled."""
+    """Runs every call to its end in the spool's thread, even if the caller is cancelled."""
 
     def __init__(
         self,
@@ -55,209 +57,213 @@ class SpoolOutbox:
     ) -> None:
         self._spool, self._thread, self._clock = spool, thread, clock
         self.directory = directory
-        """what is needed to read the rows: told before any of them"""
+        """what the recipient needs to read the rows; sent before them"""
         self.ready: Callable[[], bool] = lambda: True
-        """whether anything may be sealed now"""
+        """whether batches may be sealed now"""
         self.retracted: Callable[[Collection[str]], None] = lambda _: None
-        """told of retractions that stand at the recipient and that this state does not know of"""
+        """called with retractions that the recipient holds and this state does not know"""
         self._bases = bases
         self._applied: int | None = None
-        self._one_at_a_time = asyncio.Lock()
-        self.told: Told | None = None
-        """called when something was taken back, with the batches that are voids since: whoever is
-        sending must cut those and ask for the others anew"""
+        self._catching_up = asyncio.Lock()
+        self.on_void: OnVoid | None = None
+        """called after a retraction, with the batches that became voids: the sender must stop
+        sending them, and read the unreceipted batches again"""
 
     @property
     def behind(self) -> bool:
-        """Whether a change of the registry waits: nothing may be sealed or sent until it is
-        applied.
+        """Whether a change of the registry is not applied yet; until then nothing may be sealed or
+        sent.
         """
         return self._bases is not None and self._applied != self._bases.revision()
 
     async def catch_up(self) -> None:
-        """Apply what the registry takes back; on the disk when it returns.
+        """Apply the retractions of the registry, durably.
 
-        Raises Refused where the spool has applied changes that the registry does not have.
+        Raises Refused if the spool has applied changes that the registry does not have.
         """
         if self._bases is None:
             return
-        async with self._one_at_a_time:
+        async with self._catching_up:
+            # the registry may change again during the await, so check again
             while self.behind:
                 applied = await self._thread.run(lambda: self._spool.applied)
                 revision, taken = self._bases.taken_back(applied)
                 if applied > revision:
                     raise Refused(
-                        f"the spool has applied change {applied}, and the registry ends at change"
-                        f" {revision}: put the newer registry.json back"
+                        f"the spool has applied change {applied}, but the registry ends at change"
+                        f" {revision}: nothing is sent. Put the newer registry.json back"
                     )
                 now = self._clock.now()
                 voided = await self._thread.run(self._spool.apply, revision, taken, now)
                 self._applied = revision
                 if taken:
-                    self._tell(voided)
+                    self._notify_void(voided)
 
     async def tend(self, expires: float) -> None:
-        """The spool's own upkeep, see Spool.tend; only while the time is known."""
+        """The spool's housekeeping (Spool.tend), only while the clock is trusted."""
         if self._clock.trust is ClockTrust.UNTRUSTED:
             return
         if voided := await self._thread.run(self._spool.tend, self._clock.now(), expires):
-            self._tell(voided)
+            self._notify_void(voided)
 
-    def _tell(self, voided: Collection[BatchId]) -> None:
-        if self.told is not None:
-            self.told(voided)
+    def _notify_void(self, voided: Collection[BatchId]) -> None:
+        if self.on_void is not None:
+            self.on_void(voided)
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
     ) -> SealedBatch | None:
-        """Make the next batch of a lane, durably; None if the lane is empty.
+        """Seal the next batch of a lane, durably; None if there is none.
 
-        Nothing is sealed while the time is unknown: whether a basis holds is a question of time.
+        Nothing is sealed while the clock is untrusted: the validity of a basis depends on the time.
         """
         now, trust = self._clock.now(), self._clock.trust
         if trust is ClockTrust.UNTRUSTED or not self.ready():
             return None
         await self.catch_up()
-        run, spool, word = self._thread.run, self._spool, trust.value
-        if first := await run(spool.retract, now, word):
+        run, spool, clock_trust = self._thread.run, self._spool, trust.value
+        # retractions first, then the directory that explains the rows, then repeated batches
+        if first := await run(spool.retract, now, clock_trust):
             return first
-        if first := await run(spool.announce, self.directory(), now, word):
+        if first := await run(spool.announce, self.directory(), now, clock_trust):
             return first
         if first := await run(spool.asked, lane):
             return first
-        order = (lane, now, word, live_after, most_rows, most_bytes, self._bases)
+        order = (lane, now, clock_trust, live_after, most_rows, most_bytes, self._bases)
         return await run(spool.seal, *order)
 
     async def knows(self, epoch: str) -> bool:
-        """Whether batches of this epoch are, or were, its own."""
+        """Whether this spool has, or had, batches of an epoch."""
         return await self._thread.run(self._spool.knows, epoch)
 
     async def unreceipted(self) -> list[SealedBatch]:
-        """All that was sealed and waits for its receipt, in the order of sealing."""
+        """All sealed batches without a receipt, in the order of sealing."""
         await self.catch_up()
         return await self._thread.run(self._spool.unreceipted)
 
     async def quarantined(self) -> list[SealedBatch]:
-        """What was rejected, and may still be called stored."""
+        """Batches in quarantine; a receipt may still settle them."""
         return await self._thread.run(self._spool.quarantined)
 
     async def settle(self, receipt: Receipt) -> Settled:
-        """Apply the recipient's word, durably."""
+        """Apply a receipt, durably."""
         settled = await self._thread.run(self._spool.settle, receipt, self._clock.now())
         if settled.retracted:
             self.retracted(settled.retracted)
         return settled
 
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
-        """Put a batch aside that the transport does not take; it is tried again after a while."""
+        """Put a batch that the transport rejects in quarantine; it is tried again after a while."""
         await self._thread.run(self._spool.refuse, id, reason, self._clock.now())
 
     async def split(self, batch: SealedBatch, reason: str) -> bool:
-        """Send the rows of a batch that is too large in smaller ones; False: it cannot be made
-        smaller, and is put aside.
-        """
+        """Split a batch that is too large; False: it cannot be split, and is in quarantine."""
         return await self._thread.run(self._spool.split, batch, reason, self._clock.now())
 
     async def forget_limit(self) -> None:
-        """Make batches as large as configured: size was not what a refusal was about."""
+        """Remove the learned size limit: a refusal had another reason."""
         await self._thread.run(self._spool.forget_limit)
 
     def most_bytes(self) -> int | None:
-        """How large a payload may be, after refusals for size; None: nothing was refused."""
+        """The size limit learned from refusals, in bytes; None: no limit."""
         return self._spool.most_bytes(self._clock.now())
 
     async def retry(self) -> int:
-        """Send all batches in quarantine once more, at once; how many."""
+        """Send all batches in quarantine again at once; return how many."""
         count = await self._thread.run(self._spool.retry)
-        self._tell(())
+        self._notify_void(())
         return count
 
     async def waiting(self, live_after: int) -> tuple[int, int]:
-        """Rows that wait unsealed: live, backfill."""
+        """Numbers of rows not sealed yet: live, backfill."""
         return await self._thread.run(self._spool.waiting, live_after)
 
 
 class Draining:
-    """The disk's spool and, beside it, the one that was kept in memory while the disk failed.
+    """The spool on the disk, together with the one kept in memory while the disk failed.
 
-    Of each lane what was kept in memory goes first. Nothing is moved from one to the other.
+    In each lane the rows in memory are sent first. No row moves from one spool to the other.
     """
 
     def __init__(self, disk: SpoolOutbox, memory: SpoolOutbox) -> None:
-        self._disk, self._both = disk, (memory, disk)
+        self._disk, self._outboxes = disk, (memory, disk)
 
     @property
     def behind(self) -> bool:
-        """Whether a change of the registry waits in either."""
-        return any(one.behind for one in self._both)
+        """Whether one of the spools has not applied a change of the registry yet."""
+        return any(outbox.behind for outbox in self._outboxes)
 
     @property
-    def told(self) -> Told | None:
+    def on_void(self) -> OnVoid | None:
         """As SpoolOutbox, of both."""
-        return self._disk.told
+        return self._disk.on_void
 
-    @told.setter
-    def told(self, told: Told | None) -> None:
-        for one in self._both:
-            one.told = told
+    @on_void.setter
+    def on_void(self, on_void: OnVoid | None) -> None:
+        for outbox in self._outboxes:
+            outbox.on_void = on_void
 
     async def catch_up(self) -> None:
         """As SpoolOutbox, in both."""
-        for one in self._both:
-            await one.catch_up()
+        for outbox in self._outboxes:
+            await outbox.catch_up()
 
     async def tend(self, expires: float) -> None:
         """As SpoolOutbox, of both."""
-        for one in self._both:
-            await one.tend(expires)
+        for outbox in self._outboxes:
+            await outbox.tend(expires)
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
     ) -> SealedBatch | None:
         """As SpoolOutbox."""
-        for one in self._both:
-            if sealed := await one.seal(lane, live_after, most_rows, most_bytes):
+        for outbox in self._outboxes:
+            if sealed := await outbox.seal(lane, live_after, most_rows, most_bytes):
                 return sealed
         return None
 
     async def unreceipted(self) -> list[SealedBatch]:
         """As SpoolOutbox, of both."""
-        return [batch for one in self._both for batch in await one.unreceipted()]
+        return [batch for outbox in self._outboxes for batch in await outbox.unreceipted()]
 
     async def quarantined(self) -> list[SealedBatch]:
         """As SpoolOutbox, of both."""
-        return [batch for one in self._both for batch in await one.quarantined()]
+        return [batch for outbox in self._outboxes for batch in await outbox.quarantined()]
 
     async def settle(self, receipt: Receipt) -> Settled:
-        """Apply the recipient's word where its epoch is."""
+        """Apply a receipt to the spool of its epoch."""
         return await (await self._of(receipt.epoch)).settle(receipt)
 
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
-        """As SpoolOutbox, where the epoch of the batch is."""
+        """As SpoolOutbox, on the spool of the batch's epoch."""
         await (await self._of(id.epoch)).quarantine(id, reason)
 
     async def split(self, batch: SealedBatch, reason: str) -> bool:
-        """As SpoolOutbox, where the epoch of the batch is."""
+        """As SpoolOutbox, on the spool of the batch's epoch."""
         return await (await self._of(batch.id.epoch)).split(batch, reason)
 
     async def forget_limit(self) -> None:
         """As SpoolOutbox, of both."""
-        for one in self._both:
-            await one.forget_limit()
+        for outbox in self._outboxes:
+            await outbox.forget_limit()
 
     def most_bytes(self) -> int | None:
         """As SpoolOutbox: the smaller of both."""
-        return min((most for one in self._both if (most := one.most_bytes())), default=None)
+        return min(
+            (most for outbox in self._outboxes if (most := outbox.most_bytes())), default=None
+        )
 
     async def retry(self) -> int:
         """As SpoolOutbox, of both."""
-        return sum([await one.retry() for one in self._both])
+        return sum([await outbox.retry() for outbox in self._outboxes])
 
     async def waiting(self, live_after: int) -> tuple[int, int]:
         """As SpoolOutbox, of both together."""
-        live, backfill = zip(*[await one.waiting(live_after) for one in self._both], strict=True)
+        live, backfill = zip(
+            *[await outbox.waiting(live_after) for outbox in self._outboxes], strict=True
+        )
         return sum(live), sum(backfill)
 
     async def _of(self, epoch: str) -> SpoolOutbox:
-        memory, disk = self._both
+        memory, disk = self._outboxes
         return memory if await memory.knows(epoch) else disk

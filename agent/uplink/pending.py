@@ -1,4 +1,4 @@
-"""The answers that a broker owes us, by packet id."""
+"""Requests that wait for the broker's answer, by packet id."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ ANSWER_SECONDS = 60.0
 
 
 class Pending:
-    """For one connection; lives on the event loop."""
+    """The pending requests of one connection; used on the event loop only."""
 
     def __init__(self, where: str) -> None:
-        """`where`: the broker, for people."""
+        """`where`: the broker's address for messages."""
         self._where = where
         self._open: dict[int, asyncio.Future[int]] = {}
         self._last = 0.0
 
     def got(self, mid: int, code: int) -> None:
-        """An answer came."""
+        """Settle a request with the reason code of its answer."""
         self._last = asyncio.get_running_loop().time()
         answer = self._open.get(mid)
         if answer and not answer.done():
             answer.set_result(code)
 
     def fail(self, why: str) -> None:
-        """None will come any more."""
+        """Fail all pending requests: the connection is lost."""
         for answer in self._open.values():
             if not answer.done():
                 answer.set_exception(UplinkLost(why))
 
     async def answer(self, mid: int) -> int:
-        """The reason code of the answer to a packet. Raises UplinkLost, also if none comes."""
+        """The reason code of the answer to a packet. Raises UplinkLost, also after a timeout."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[int] = loop.create_future()
         self._open[mid], asked = answer, loop.time()
         try:
             while not answer.done():
-                # counted from the last answer: on a slow line a full window takes minutes
+                # the timeout runs from the last answer: on a slow line a full window takes minutes
                 left = max(asked, self._last) + ANSWER_SECONDS - loop.time()
                 if left <= 0:
                     raise UplinkLost(f"{self._where}: no answer in {ANSWER_SECONDS:.0f} s")

@@ -1,4 +1,4 @@
-"""What brokers run by others allow, by name: from their documents, and not tried on them."""
+"""Limits of cloud brokers, by preset name; from their documentation, not tested on them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The limits of one kind of broker; what its CONNACK says comes on top."""
+    """The limits of one cloud broker, in addition to those in its CONNACK."""
 
     payload: int = 60_000
     """bytes of one message"""
     window: int = 100
-    """messages under way at most"""
+    """unacknowledged messages at most"""
     keepalive: tuple[int, int] = (1, 1200)
-    """seconds, from and to"""
+    """shortest and longest, in seconds"""
     topic: int = 65_535
     """bytes of one topic"""
     session: int = 7 * 24 * HOUR
-    """seconds for which the broker may keep our subscriptions while we are away"""
+    """seconds for which the broker keeps our subscriptions while we are disconnected"""
     retain: bool = True
-    """whether it takes retained messages: the status, and the will"""
+    """whether it accepts retained messages (status and will)"""
     named: bool = False
-    """whether it wants our id as the user's name, beside the certificate"""
+    """whether it requires our id as user name, in addition to the certificate"""
 
 
 PRESETS: Mapping[str, Preset] = {
     "aws": Preset(keepalive=(30, 1200), topic=256),
-    # 64 kB under way at most, and a message may have nearly as much
+    # 64 kB may be unacknowledged, and one message may have nearly as much
     "azure-event-grid": Preset(
         window=1, keepalive=(1, 1160), topic=256, session=8 * HOUR, retain=False, named=True
     ),

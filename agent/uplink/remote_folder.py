@@ -1,4 +1,4 @@
-"""The place for files that settings name: a folder, or an SFTP server."""
+"""Opens the remote folder of an uplink or export: a local folder, or one on an SFTP server."""
 
 from __future__ import annotations
 
@@ -23,45 +23,47 @@ PORT = 22
 
 
 class FolderSettings(Protocol):
-    """What settings say of a place for files."""
+    """The settings of a remote folder."""
 
     @property
     def url(self) -> str | None:
-        """An SFTP server."""
+        """URL of the SFTP server, or None."""
         ...
 
     @property
     def path(self) -> Path | None:
-        """Or a folder."""
+        """Local folder, or None."""
         ...
 
     @property
     def host_key(self) -> str:
-        """By what the server proves itself."""
+        """The server's public key."""
         ...
 
     @property
     def key(self) -> Secret | None:
-        """Ours for it."""
+        """Our private key for the server."""
         ...
 
     @property
     def timeout(self) -> float:
-        """Seconds for an answer."""
+        """Seconds to wait for an answer."""
         ...
 
 
 def place(
-    settings: FolderSettings, line: Connection, folders: tuple[str, ...] = (IN, OUT)
+    settings: FolderSettings, connection: Connection, folders: tuple[str, ...] = (IN, OUT)
 ) -> AbstractContextManager[RemoteFolder]:
-    """Open it; `folders` must be there. Entering raises UplinkLost, in words for people."""
+    """Open the remote folder; `folders` must exist in it. Entering raises UplinkLost."""
     if settings.path is not None:
         return _folder(settings.path, folders)
     parts = urlsplit(settings.url or "")
     assert settings.key is not None
     path = parts.path.rstrip("/") + "/" if parts.path else ""
-    sftp = import_module("agent.uplink.sftp")  # 12 MB that a folder does not need
-    address = sftp.Address(
+    sftp = import_module(
+        "agent.uplink.sftp"
+    )  # imported late: paramiko takes 12 MB that a local folder does not need
+    server = sftp.SftpServer(
         host=parts.hostname,
         port=parts.port or PORT,
         user=parts.username,
@@ -70,7 +72,7 @@ def place(
         key=settings.key,
         timeout=settings.timeout,
     )
-    return cast("AbstractContextManager[RemoteFolder]", sftp.connected(address, line, folders))
+    return cast("AbstractContextManager[RemoteFolder]", sftp.connected(server, connection, folders))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""One question after the other to a far side, from a thread of its own; each can be cut off.
+"""A thread that sends one request at a time to a server; each request can be cancelled.
 
-A server that answers a byte a minute, or never comes to an end, passes every time limit of a single
-read: so the whole of a question has a limit, and whoever gives one up hangs up on it. A question
-whose turn has not come is never asked.
+A server that sends one byte a minute passes every timeout of a single read. So each request has a
+total timeout, and cancelling a request closes its connection. A request that is cancelled while it
+waits for its turn is never sent.
 """
 
 from __future__ import annotations
@@ -23,75 +23,78 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 ANSWERS = 20
-"""a whole question may take so many times what one answer of the server may take …"""
+"""total timeout of a request, as a multiple of the timeout of one read …"""
 LONGEST = 480.0
-"""… and so many seconds at most: what was brought of a file stays, and goes on from there. With the
-longest wait between two attempts it is less than what the watchdog allows (agent.liveness)
+"""… and at most so many seconds; a partial upload stays, and is resumed. Together with the longest
+wait between two attempts this is less than the watchdog allows (agent.liveness)
 """
 
 
 def within(answer: float) -> float:
-    """Seconds that a whole question may take where one answer may take `answer`."""
+    """Total timeout of a request in seconds; `answer`: timeout of one read."""
     return min(LONGEST, ANSWERS * answer)
 
 
 class Connection:
-    """The connection that a thread waits on, to be shut from another one."""
+    """The connection that the thread waits on, so that another thread can shut it down."""
 
     def __init__(self) -> None:
         self._wire: Callable[[], object] = lambda: None
         self._given_up = False
 
     def begin(self) -> None:
-        """A question begins."""
+        """Start a request."""
         self._given_up = False
 
     def watch(self, wire: Callable[[], object]) -> None:
-        """From now on it is this one: TLS makes another object of a socket that was there."""
+        """Register the function that returns the current socket: TLS replaces the socket object."""
         self._wire = wire
+        # the request may have been cancelled before its socket existed
         if self._given_up:
             self.cut()
 
     def cut(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Cancel the request: shut the socket down."""
         self._given_up = True
         if isinstance(wire := self._wire(), socket.socket):
             with suppress(OSError):
-                # not TLS's own, which takes the session from under the thread
+                # not SSLSocket.shutdown, which removes the TLS session that the thread uses
                 socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
 
 class RequestWorker(OneThread):
-    """See the module."""
+    """A thread for one server; see the module."""
 
-    def __init__(self, name: str, line: Connection, answer: float) -> None:
-        """`answer`: seconds that the server may take for one."""
+    def __init__(self, name: str, connection: Connection, answer: float) -> None:
+        """`answer`: timeout of one read in seconds."""
         super().__init__(name)
-        self._line, self._within = line, within(answer)
+        self._connection, self._within = connection, within(answer)
         self._turn = asyncio.Lock()
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
-        """Ask. Raises UplinkLost where it comes to no end; a cancellation cuts it off."""
+        """Run a request. Raises UplinkLost after the total timeout; a cancellation ends the
+        request.
+        """
         async with self._turn:
-            self._line.begin()
+            self._connection.begin()
             try:
                 async with asyncio.timeout(self._within):
                     return await super().run(call, *args)
             except TimeoutError:
-                said = f"the far side comes to no end: given up after {self._within:.0f} s"
-                raise UplinkLost(said) from None
+                reason = f"the request was cancelled: it did not end within {self._within:.0f} s"
+                raise UplinkLost(reason) from None
 
     def _given_up(self) -> None:
-        self._line.cut()
+        self._connection.cut()
 
 
 @asynccontextmanager
 async def in_turns(
     name: str, open_it: Callable[[Connection], AbstractContextManager[S]], answer: float
 ) -> AsyncIterator[tuple[S, OneThread]]:
-    """Open a far side in a thread of its own and close it there."""
-    line = Connection()
+    """Open a connection in a thread of its own, and close it there."""
+    connection = Connection()
     async with in_own_thread(
-        name, lambda: open_it(line), RequestWorker(name, line, answer)
+        name, lambda: open_it(connection), RequestWorker(name, connection, answer)
     ) as both:
         yield both

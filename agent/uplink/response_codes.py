@@ -1,7 +1,7 @@
-"""What a platform's HTTP answer to a batch means for it. Pure (design note 024).
+"""What the HTTP status of an answer means for a batch. Pure (decision 024).
 
-Only refusals that are about the bytes put a batch aside; what is about rights, addresses or load
-may be put right, and until then the batch waits.
+Only a refusal of the content puts a batch in quarantine. After a refusal that concerns permissions,
+addresses or load, the batch waits until the cause is removed.
 """
 
 from __future__ import annotations
@@ -19,44 +19,45 @@ STORED = {200, 201}
 TOO_LARGE = 413
 ABOUT_THE_BYTES = {400, 415, 422}
 LONGEST = 3600.0
-"""seconds; nobody holds us back for longer with one answer"""
+"""seconds; the longest delay that one answer can ask for"""
 LONGEST_ADDRESS = 200
-"""characters of it that are told"""
-WORDS = {
-    401: "it does not know this gateway",
+"""characters of a redirection target that a message shows"""
+REASONS = {
+    401: "this gateway is not known there",
     403: "it does not let this gateway in",
-    404: "there is no such address: is `url` right?",
-    429: "it is too much at once",
-    503: "it is overloaded, or being worked on",
+    404: "the address does not exist. Check `url`",
+    429: "the request rate is too high",
+    503: "it is overloaded or under maintenance",
     507: "its disk is full",
 }
 
 
 def judge(status: int, headers: Mapping[str, str], now: float) -> None:
-    """Return on 200 and 201; whether it is a receipt is seen by its body. `now`: of the wall clock;
-    names of headers in lower case.
+    """Return on 200 and 201; the caller checks that the body is a receipt.
 
-    Raises BatchRejected if the platform refuses these bytes (TooLarge: so many of them), else
-    Later: not before so long.
+    `headers`: names in lower case; `now`: wall time. Raises BatchRejected if the platform refuses
+    the content, TooLarge if it refuses the size, else NotNow with the delay to wait.
     """
     if status in STORED:
         return
     who = "the platform"
     if "text/html" in headers.get("content-type", "").lower():
-        who = "a web page, perhaps of a proxy before the platform,"
+        who = "a web page, perhaps of a proxy in front of the platform,"
     if status == TOO_LARGE:
         raise TooLarge(f"{who} says that the batch is too large: {status}")
     if status in ABOUT_THE_BYTES:
         raise BatchRejected(f"{who} refuses the batch: {status}")
     if 300 <= status < 400:  # noqa: PLR2004 -- redirections
         where = headers.get("location", "another address")[:LONGEST_ADDRESS]
-        raise NotNow(f"the platform leads to {where}: nothing is sent there; write it as `url`")
-    words = WORDS.get(status, "it does not take the batch now")
-    raise NotNow(f"{who} answers {status}: {words}", retry_after(headers, now))
+        raise NotNow(
+            f"the platform redirects to {where}, where nothing is sent. Write the right `url`"
+        )
+    reason = REASONS.get(status, "the batch is not accepted now")
+    raise NotNow(f"{who} answers {status}: {reason}", retry_after(headers, now))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:
-    """Seconds that a platform asks to wait, 0 if it does not (RFC 9110, 10.2.3)."""
+    """Seconds to wait by the header Retry-After; 0 without it (RFC 9110, 10.2.3)."""
     written = headers.get("retry-after", "").strip()
     try:
         wait = (

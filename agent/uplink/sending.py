@@ -1,4 +1,4 @@
-"""What the sending loop asks of a spool."""
+"""The interface of a spool for the sending loop."""
 
 from __future__ import annotations
 
@@ -12,56 +12,54 @@ if TYPE_CHECKING:
 
 
 class SendingSpool(Protocol):
-    """The sending side of a spool, as its one thread offers it to the loop."""
+    """The sending side of a spool."""
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
     ) -> SealedBatch | None:
-        """Make the next batch of a lane, durably; None if the lane is empty."""
+        """Seal the next batch of a lane, durably; None if there is none."""
         ...
 
     async def unreceipted(self) -> list[SealedBatch]:
-        """All that was sealed and waits for its receipt, in the order of sealing."""
+        """All sealed batches without a receipt, in the order of sealing."""
         ...
 
     async def quarantined(self) -> list[SealedBatch]:
-        """What was rejected, and may still be called stored."""
+        """Batches in quarantine; a receipt may still settle them."""
         ...
 
     async def settle(self, receipt: Receipt) -> Settled:
-        """Apply the recipient's word, durably."""
+        """Apply a receipt, durably."""
         ...
 
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
-        """Put a batch aside that the transport does not take; it is tried again after a while."""
+        """Put a batch that the transport rejects in quarantine; it is tried again after a while."""
         ...
 
     async def split(self, batch: SealedBatch, reason: str) -> bool:
-        """Send the rows of a batch that is too large in smaller ones; False: it cannot be made
-        smaller, and is put aside.
-        """
+        """Split a batch that is too large; False: it cannot be split, and is in quarantine."""
         ...
 
     async def forget_limit(self) -> None:
-        """Make batches as large as configured: size was not what a refusal was about."""
+        """Remove the learned size limit: a refusal had another reason."""
         ...
 
     def most_bytes(self) -> int | None:
-        """How large a payload may be, after refusals for size; None: nothing was refused."""
+        """The size limit learned from refusals, in bytes; None: no limit."""
         ...
 
     async def waiting(self, live_after: int) -> tuple[int, int]:
-        """Rows that wait unsealed: live, backfill. Cheap."""
+        """Numbers of rows not sealed yet: live, backfill. Cheap."""
         ...
 
     @property
     def behind(self) -> bool:
-        """Whether what may leave has changed and the change is not applied yet."""
+        """Whether a change of the registry is not applied yet."""
         ...
 
     async def catch_up(self) -> None:
-        """Apply it."""
+        """Apply the changes of the registry, durably."""
         ...
 
-    told: Callable[[Collection[BatchId]], None] | None
-    """called when something was taken back, with the ids of what must not be sent any more"""
+    on_void: Callable[[Collection[BatchId]], None] | None
+    """called after a retraction, with the ids of batches that must not be sent any more"""

@@ -1,7 +1,7 @@
-"""SFTP as the far side, by paramiko: synchronous, for a thread of its own.
+"""The remote folder on an SFTP server, with paramiko; synchronous, for a thread of its own.
 
-Each write is answered before the next: a pipelined one loses the answer that the disk is full. The
-host proves itself by the one key that was written down, whatever name it has.
+Each write waits for its answer before the next is sent: pipelined writes lose the error that the
+disk is full. The server is recognized by its configured host key, not by its name.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from agent.uplink.request_worker import Connection
 
 PIECE = 32_768
-"""bytes of one write: what every server takes"""
+"""bytes of one write; every server accepts this size"""
 GARBLED = (paramiko.SFTPError, struct.error, ValueError, LookupError, TypeError)
-"""what paramiko raises on a packet that is none"""
+"""what paramiko raises on a malformed packet"""
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-"""what fails is raised here, and told once by whoever reacts"""
+"""a failure is raised here, and logged once by the code that reacts to it"""
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """Where the server is, who we are there, and by what it proves itself."""
+class SftpServer:
+    """Address of a server, our account there, and its host key."""
 
     host: str
     port: int
@@ -52,25 +52,25 @@ class Server:
     """type and key in base64, as in a public key file"""
     key: Secret
     timeout: float
-    """seconds for an answer"""
+    """seconds to wait for an answer"""
 
 
 class Sftp:
-    """Files of one server (agent.uplink.file_transfer.Far)."""
+    """Files on one server (agent.uplink.file_transfer.RemoteFolder)."""
 
-    def __init__(self, wire: BoundedSocket, channel: paramiko.Channel, address: Server) -> None:
-        """Raises what paramiko raises where the other end does not speak SFTP."""
-        self._wire, self._said_on = wire, Checked(channel)
-        self._client = paramiko.SFTPClient(cast("paramiko.Channel", self._said_on))
-        self._address = address
+    def __init__(self, wire: BoundedSocket, channel: paramiko.Channel, server: SftpServer) -> None:
+        """Raises what paramiko raises if the server does not speak SFTP."""
+        self._wire, self._channel = wire, Checked(channel)
+        self._client = paramiko.SFTPClient(cast("paramiko.Channel", self._channel))
+        self._server = server
 
     def used(self) -> int:
-        """Bytes on the wire since it was opened, in both directions."""
+        """Bytes sent and received since the connection was opened."""
         return used(self._wire)
 
     def entry(self, path: str) -> RemoteFile | None:
-        """What is there under a path."""
-        with self._said(path):
+        """The file at a path, or None."""
+        with self._translated(path):
             try:
                 facts = self._client.stat(self._at(path))
             except FileNotFoundError:
@@ -78,18 +78,20 @@ class Sftp:
             return RemoteFile(path.rpartition("/")[2], facts.st_size or 0, facts.st_mtime or 0)
 
     def entries(self, folder: str) -> list[RemoteFile]:
-        """Every file in a folder."""
-        with self._said(folder):
+        """All files in a folder."""
+        with self._translated(folder):
             try:
-                found = self._client.listdir_attr(self._at(folder))
+                listed = self._client.listdir_attr(self._at(folder))
             except FileNotFoundError:
                 return []
-            files = (one for one in found if stat.S_ISREG(one.st_mode or stat.S_IFREG))
-            return [RemoteFile(one.filename, one.st_size or 0, one.st_mtime or 0) for one in files]
+            files = (item for item in listed if stat.S_ISREG(item.st_mode or stat.S_IFREG))
+            return [
+                RemoteFile(item.filename, item.st_size or 0, item.st_mtime or 0) for item in files
+            ]
 
     def read(self, path: str, most: int) -> bytes | None:
-        """At most so many bytes of a file."""
-        with self._said(path):
+        """At most `most` bytes of a file, or None if there is no such file."""
+        with self._translated(path):
             try:
                 with self._client.open(self._at(path), "rb") as file:
                     return bytes(file.read(most))
@@ -97,115 +99,125 @@ class Sftp:
                 return None
 
     def append(self, path: str, offset: int, content: bytes) -> None:
-        """Write on, each piece answered for."""
-        with self._said(path), self._client.open(self._at(path), "r+b" if offset else "wb") as file:
+        """Write from `offset` on; wait for the answer to each piece."""
+        with (
+            self._translated(path),
+            self._client.open(self._at(path), "r+b" if offset else "wb") as file,
+        ):
             file.set_pipelined(False)
             file.seek(offset)
             for start in range(0, len(content), PIECE):
                 file.write(content[start : start + PIECE])
 
     def rename(self, path: str, to: str) -> None:
-        """Give a file another name, over the one that has it."""
-        with self._said(to):
+        """Rename a file, replacing the file that has the name."""
+        with self._translated(to):
             self._client.posix_rename(self._at(path), self._at(to))
 
     def remove(self, path: str) -> None:
         """Remove a file."""
-        with self._said(path), suppress(FileNotFoundError):
+        with self._translated(path), suppress(FileNotFoundError):
             self._client.remove(self._at(path))
 
-    def _gone(self) -> bool:
-        """Whether the connection is closed: for that paramiko has no number ."""
+    def _is_closed(self) -> bool:
+        """Whether the connection is closed; paramiko has no errno for this."""
         channel = self._client.get_channel()
         return channel is None or channel.closed or not channel.get_transport().is_active()
 
     def _at(self, path: str) -> str:
-        return f"{self._address.path}{path}"
+        return f"{self._server.path}{path}"
 
     @contextmanager
-    def _said(self, path: str) -> Iterator[None]:
-        host = self._address.host
-        self._wire.left, self._said_on.names = MOST, 0
+    def _translated(self, path: str) -> Iterator[None]:
+        host = self._server.host
+        self._wire.left, self._channel.names = MOST, 0
         try:
             yield
         except PermissionError as error:
-            raise NotStored(f"{host}: {path}: not allowed: may this user write there?") from error
+            raise NotStored(
+                f"{host}: {path}: permission denied. Give this user the right to write there"
+            ) from error
         except FileNotFoundError as error:
-            raise NotStored(f"{host}: {path}: there is no such folder") from error
+            raise NotStored(f"{host}: {path}: the folder does not exist") from error
         except (ConnectionError, TimeoutError, EOFError, paramiko.SSHException) as error:
-            said = ENDLESS if self._wire.endless else _words(error)
-            raise UplinkLost(f"{host}: {said}") from error
+            reason = ENDLESS if self._wire.endless else _reason(error)
+            raise UplinkLost(f"{host}: {reason}") from error
         except UnicodeDecodeError as error:
-            raise NotStored(f"{host}: {path}: a name there is no UTF-8: remove it") from error
+            raise NotStored(
+                f"{host}: {path}: a file name there is not UTF-8. Rename or remove that file"
+            ) from error
         except GARBLED as error:
-            raise UplinkLost(f"{host}: it does not speak SFTP as it should: {error}") from error
+            raise UplinkLost(f"{host}: the server violates the SFTP protocol: {error}") from error
         except OSError as error:
-            if error.errno or self._gone():
-                raise UplinkLost(f"{host}: {error.strerror or _words(error)}") from error
+            if error.errno or self._is_closed():
+                raise UplinkLost(f"{host}: {error.strerror or _reason(error)}") from error
             # "Failure" is all that SFTP 3 can say of a full disk (draft-ietf-secsh-filexfer-02, 7)
             raise NotStored(
-                f"{host}: {path}: the server says {_words(error)!r}: is its disk full, or a quota"
-                " reached?"
+                f"{host}: {path}: the server reports {_reason(error)!r}. Its disk may be full, or a"
+                " quota reached"
             ) from error
 
 
 @contextmanager
 def connected(
-    address: Server, line: Connection, folders: tuple[str, ...] = (IN, OUT)
+    server: SftpServer, connection: Connection, folders: tuple[str, ...] = (IN, OUT)
 ) -> Iterator[Sftp]:
-    """Connect, see that the host is the right one and has these folders, log in. Raises UplinkLost
-    in words.
+    """Connect, compare the host key, log in, and check that the folders exist.
+
+    Raises UplinkLost with a message for people.
     """
-    wire, transport = _reached(address, line)
+    wire, transport = _connect(server, connection)
     try:
         try:
-            _let_in(transport, address)
+            _log_in(transport, server)
             channel = transport.open_session()
             channel.invoke_subsystem("sftp")
-            far = Sftp(wire, channel, address)
+            remote = Sftp(wire, channel, server)
         except (OSError, EOFError, paramiko.SSHException, *GARBLED) as error:
-            raise UplinkLost(f"{address.host}: {_refused(error, address)}") from error
-        channel.settimeout(address.timeout)
-        _furnished(far, address, folders)
-        yield far
+            raise UplinkLost(f"{server.host}: {_login_reason(error, server)}") from error
+        channel.settimeout(server.timeout)
+        _check_folders(remote, server, folders)
+        yield remote
     finally:
         _close(transport)
 
 
-def _reached(address: Server, line: Connection) -> tuple[BoundedSocket, paramiko.Transport]:
+def _connect(
+    server: SftpServer, connection: Connection
+) -> tuple[BoundedSocket, paramiko.Transport]:
     try:
-        found = socket.create_connection((address.host, address.port), address.timeout)
+        connected_socket = socket.create_connection((server.host, server.port), server.timeout)
     except OSError as error:
-        where = f"{address.host}:{address.port}"
+        where = f"{server.host}:{server.port}"
         raise UplinkLost(f"cannot connect to {where}: {error.strerror or error}") from error
-    wire = BoundedSocket(fileno=found.detach())
-    line.watch(lambda: wire)
-    wire.settimeout(address.timeout)
+    wire = BoundedSocket(fileno=connected_socket.detach())
+    connection.watch(lambda: wire)
+    wire.settimeout(server.timeout)
     transport = paramiko.Transport(wire)
-    transport.banner_timeout = transport.auth_timeout = address.timeout
+    transport.banner_timeout = transport.auth_timeout = server.timeout
     return wire, transport
 
 
-def _let_in(transport: paramiko.Transport, address: Server) -> None:
-    kind, pinned = host_key(address.host_key)
+def _log_in(transport: paramiko.Transport, server: SftpServer) -> None:
+    kind, pinned = host_key(server.host_key)
     transport.get_security_options().key_types = _signatures(transport, kind)
-    transport.start_client(timeout=address.timeout)
-    shown = transport.get_remote_server_key()
-    if shown.asbytes() != pinned:
+    transport.start_client(timeout=server.timeout)
+    server_key = transport.get_remote_server_key()
+    if server_key.asbytes() != pinned:
         raise UplinkLost(
-            f"{address.host} shows another host key than the one written under `host_key`"
-            f" ({shown.get_name()} {_fingerprint(shown.asbytes())}): nothing is sent; ask its"
-            " operator whether it was changed"
+            f"{server.host} has another host key than `host_key` states"
+            f" ({server_key.get_name()} {_fingerprint(server_key.asbytes())}). Nothing is sent. Ask"
+            " its operator whether the key was changed"
         )
-    transport.auth_publickey(address.user, _own_key(address.key))
+    transport.auth_publickey(server.user, _own_key(server.key))
 
 
 def _signatures(transport: paramiko.Transport, kind: str) -> tuple[str, ...]:
-    """Only what the written key can answer with, or the server would show one of its others."""
+    """Algorithms of the configured host key; with others the server would present another key."""
     wanted = {"rsa-sha2-512", "rsa-sha2-256"} if kind == "ssh-rsa" else {kind}
     offered = tuple(k for k in transport.get_security_options().key_types if k in wanted)
     if not offered:
-        raise UplinkLost(f"host_key: a key of type {kind} is not spoken here")
+        raise UplinkLost(f"host_key: keys of type {kind} are not supported")
     return offered
 
 
@@ -226,28 +238,28 @@ def _parsed(text: str) -> paramiko.PKey:
     for kind in kinds:
         with suppress(paramiko.SSHException, ValueError, IndexError):
             return kind.from_private_key(io.StringIO(text + "\n"))
-    raise UplinkLost("key: that file is no SSH private key without a passphrase")
+    raise UplinkLost("key: the file is not an SSH private key, or it has a passphrase")
 
 
-def _furnished(far: Sftp, address: Server, folders: tuple[str, ...]) -> None:
+def _check_folders(remote: Sftp, server: SftpServer, folders: tuple[str, ...]) -> None:
     for folder in folders:
-        if far.entry(folder) is None:
+        if remote.entry(folder) is None:
             raise UplinkLost(
-                f"{address.host} has no folder {address.path}{folder}: its operator must make it"
+                f"{server.host} has no folder {server.path}{folder}. Ask its operator to create it"
             )
 
 
-def _refused(error: Exception, address: Server) -> str:
+def _login_reason(error: Exception, server: SftpServer) -> str:
     if isinstance(error, paramiko.BadAuthenticationType | paramiko.AuthenticationException):
-        return f"it does not let user {address.user!r} in by our key: has its operator put it in?"
+        return f"it refuses our key for user {server.user!r}. Ask its operator to add the key"
     if isinstance(error, IncompatiblePeer):
-        return f"it has no host key of the kind written under `host_key` ({error})"
-    return _words(error)
+        return f"it has no host key of the type that `host_key` states ({error})"
+    return _reason(error)
 
 
-def _words(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, EOFError):
-        return "the connection broke off"
+        return "the connection was lost"
     if isinstance(error, TimeoutError):
         return "no answer"
     return str(error) or type(error).__name__
@@ -258,7 +270,7 @@ def _fingerprint(raw: bytes) -> str:
 
 
 def _close(transport: paramiko.Transport) -> None:
-    """Never longer than a moment, also on a frozen line."""
+    """Close without waiting for the server."""
     wire = transport.sock
     with suppress(OSError):
         wire.shutdown(socket.SHUT_RDWR)

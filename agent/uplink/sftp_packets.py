@@ -1,9 +1,9 @@
-"""What an SFTP server says, looked at before paramiko believes it.
+"""Bounds for what an SFTP server sends, checked before paramiko parses it.
 
-paramiko takes counts and lengths at their word: twenty bytes with four billion names in them are a
-list that fills the memory, as many attributes are hours of work, and a packet of SSH may say that
-it has four gigabytes. No limit of time ends that, for nobody waits on the wire. So a packet must
-hold what it counts, and what comes in answer to one question has a bound.
+paramiko trusts counts and lengths: twenty bytes that claim four billion names fill the memory, as
+many attributes take hours, and an SSH packet may claim four gigabytes. A timeout does not help,
+since no read is waiting. So a packet must contain what it counts, and the bytes that answer one
+request are limited.
 """
 
 from __future__ import annotations
@@ -19,53 +19,51 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 LARGEST = 1_000_000
-"""bytes of one packet: servers say 32 kB, and OpenSSH's lists of names are 256 kB at most"""
+"""bytes of one packet; servers send 32 kB, and OpenSSH lists names in 256 kB at most"""
 MOST_NAMES = 50_000
-"""in answer to one question; paramiko needs 1 kB of memory for each"""
+"""names in the answers to one request; paramiko needs 1 kB of memory for each"""
 GREETING, MOST = 1_000_000, 32_000_000
-"""bytes of SSH until we are let in, and in answer to one question; the largest that we ask for has
-1.1 MB, and so many names 10 MB
+"""bytes of SSH before the login is accepted, and in answer to one request. The largest file that we
+read has 1.1 MB, and `MOST_NAMES` names take 10 MB
 """
-ENDLESS = "it says more than anybody asked"
+ENDLESS = "it sends more than was requested"
 
 
 class BoundedSocket(socket.socket):
-    """A connection on which so much comes for one question, and no more."""
+    """A socket that limits how many bytes it receives for one request."""
 
     left = GREETING
     endless = False
-    """more has come, for this question or one before"""
+    """the limit was exceeded, by this request or an earlier one"""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As any socket's. Raises SSHException, which paramiko hands on, on what nobody can have
-        asked for.
-        """
-        said = super().recv(size, flags)
-        self.left -= len(said)
+        """As `socket.recv`; raises SSHException, which paramiko passes on, beyond the limit."""
+        data = super().recv(size, flags)
+        self.left -= len(data)
         if self.left < 0:
             self.endless = True
             raise SSHException(ENDLESS)
-        return said
+        return data
 
 
 class Checked:
-    """A channel of SFTP on which each packet holds what it counts; else as the channel is."""
+    """An SFTP channel that refuses packets shorter than they claim."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._rest = b""
         self.names = 0
-        """counted since a question began"""
+        """names received since the request began"""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
 
     def recv(self, size: int) -> bytes:
-        """As the channel's, but raises EOFError at its end, and SFTPError on a packet that lies."""
+        """As `Channel.recv`; raises EOFError at the end, and SFTPError on a malformed packet."""
         if not self._rest:
             self._rest = self._packet()
-        said, self._rest = self._rest[:size], self._rest[size:]
-        return said
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
 
     def _packet(self) -> bytes:
         head = self._exactly(4)
@@ -78,19 +76,20 @@ class Checked:
         return head + body
 
     def _exactly(self, size: int) -> bytes:
-        found = bytearray()
-        while len(found) < size:
-            if not (said := self._channel.recv(size - len(found))):
+        buffer = bytearray()
+        while len(buffer) < size:
+            if not (data := self._channel.recv(size - len(buffer))):
                 raise EOFError
-            found += said
-        return bytes(found)
+            buffer += data
+        return bytes(buffer)
 
 
 def counted(packet: bytes) -> int:
-    """How many names there are in a packet without its length. Raises SFTPError where it ends
-    before what it counts (draft-ietf-secsh-filexfer-02, 5 and 7).
+    """The number of names in a packet (without its length field).
+
+    Raises SFTPError if the packet is shorter than it claims (draft-ietf-secsh-filexfer-02, 5, 7).
     """
-    kind, at = packet[:1], 5  # behind the number of the question
+    kind, at = packet[:1], 5  # after the type and the request id
     if kind == bytes((CMD_ATTRS,)):
         _attributes(packet, at)
     if kind != bytes((CMD_NAME,)):
@@ -129,5 +128,5 @@ def _number(packet: bytes, at: int) -> tuple[int, int]:
 
 def _within(packet: bytes, at: int) -> int:
     if at > len(packet):
-        raise SFTPError("a packet counts more than it has")
+        raise SFTPError("a packet is shorter than it claims")
     return at

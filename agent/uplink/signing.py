@@ -1,4 +1,4 @@
-"""Whether this gateway's certificate is one that files go by."""
+"""Checks that this gateway's certificate can sign files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from agent.uplink.base import GatewayFacts
 
 
-def may_sign(station: GatewayFacts) -> None:
-    """Raise UplinkLost, in words, unless this gateway has a certificate that files go by."""
-    if station.credential is None:
-        raise UplinkLost("this gateway has no certificate to sign files with")
+def may_sign(facts: GatewayFacts) -> None:
+    """Raise UplinkLost unless this gateway has a certificate that can sign files."""
+    if facts.credential is None:
+        raise UplinkLost(
+            "this gateway has no certificate, so it cannot sign files. Get one: gardien key enroll"
+        )
     try:
-        own = credential.load(station.credential.parent).certificate
+        own = credential.load(facts.credential.parent).certificate
     except Refused as error:
         raise UplinkLost(str(error)) from error
-    if said := doubt(station.credential, station.gateway, seconds()):
-        raise UplinkLost(said)
+    if problem := doubt(facts.credential, facts.gateway, seconds()):
+        raise UplinkLost(problem)
     if "files" not in uses(own):
         raise UplinkLost(
-            "the certificate is not for signing files: the CA must issue it with the extended key"
-            " usages clientAuth and emailProtection"
+            "the certificate cannot sign files. The CA must issue it with the extended key usages"
+            " clientAuth and emailProtection"
         )

@@ -1,4 +1,4 @@
-"""How the gateway is, as a document for one recipient (docs/status.schema.json)."""
+"""The status document for one recipient (docs/status.schema.json)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def condition(
     gateway: str, recipient: str, state: Literal["online", "offline"], more: Mapping[str, object]
 ) -> bytes:
-    """The document; `more`: its members beside whose it is and whether it is there."""
+    """The document as JSON; `more`: its members beside ids and state."""
     members = {"schema": "gardien/status/1", "gateway": gateway, "recipient": recipient}
     whole = {**members, "state": state, **more}
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()

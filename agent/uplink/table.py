@@ -1,7 +1,7 @@
-"""A batch as a table: CSV that a spreadsheet and a poor information system can read. Pure.
+"""A batch as CSV, for spreadsheets and simple information systems. Pure.
 
 UTF-8, `;`, one header row, LF; sorted by place, channel and slot; numbers with the meter's own
-digits. A cell that a spreadsheet would take for a formula has an apostrophe before it.
+digits. A cell that a spreadsheet would take for a formula begins with an apostrophe.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ COLUMNS = (
     "policy", "privacy", "clock", "audit",
     "step", "span", "again", "lane", "created",
 )  # fmt: skip
-"""of every file, in this order; what follows `audit` is needed for the unique key and for spans"""
+"""the columns of every file, in order; those after `audit` serve the unique key and spans"""
 SPARSE = ("flags", "method", "ver", "why", "n", "span")
-"""columns of which a series states, by index, only what there is"""
+"""columns that a series states sparsely, by row index"""
 OVER = {"INT", "AVG"}
-"""kinds that speak of (t − step, t]"""
+"""kinds whose value is for the interval (t − step, t]"""
 FORMULA = "=+-@\t\r'"
-"""a text that begins so gets an apostrophe, also one that has an apostrophe already"""
+"""a text that begins with one of these gets an apostrophe"""
 
 
 def table(document: dict[str, Any]) -> bytes:
-    """The rows of an opened batch; its numbers are texts or Decimals, never floats."""
+    """The rows of a batch as CSV; numbers in `document` are strings or Decimals, never floats."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -50,14 +50,14 @@ def table(document: dict[str, Any]) -> bytes:
 
 def _head(document: dict[str, Any]) -> dict[str, str]:
     ids = ("gateway", "recipient", "epoch", "seq")
-    words = ("policy", "privacy", "clock", "audit", "lane", "created")
+    names = ("policy", "privacy", "clock", "audit", "lane", "created")
     batch = "/".join(str(document[name]) for name in ids)
-    return {"batch": batch} | {word: _text(document.get(word)) for word in words}
+    return {"batch": batch} | {name: _text(document.get(name)) for name in names}
 
 
 def _rows(series: dict[str, Any]) -> Iterator[dict[str, str]]:
-    words = ("place", "channel", "kind", "unit", "meter", "occupancy", "basis")
-    shared = {word: _text(series.get(word)) for word in words}
+    names = ("place", "channel", "kind", "unit", "meter", "occupancy", "basis")
+    shared = {name: _text(series.get(name)) for name in names}
     known = channels().get(series["channel"])
     step = int(series["step"])
     start = int(dt.datetime.fromisoformat(series["t0"]).timestamp())
@@ -66,7 +66,7 @@ def _rows(series: dict[str, Any]) -> Iterator[dict[str, str]]:
         "step": str(step),
         "again": "1" if series.get("again") else "",
     }
-    sparse = {word: series[word] for word in SPARSE if word in series}
+    sparse = {name: series[name] for name in SPARSE if name in series}
     delays, over = series.get("d", {}), shared["kind"] in OVER
     columns = zip(series["t"], series["v"], series["q"], strict=True)
     for index, (t, value, quality) in enumerate(columns):
@@ -77,25 +77,25 @@ def _rows(series: dict[str, Any]) -> Iterator[dict[str, str]]:
         if value is not None:
             row["value"] = plain(value)
             row["read_at"] = _stamp(end + int(delays.get(at, 0)))
-        for word, said in sparse.items():
-            row[word] = _text(said.get(at))
+        for name, by_index in sparse.items():
+            row[name] = _text(by_index.get(at))
         yield row
 
 
 def plain(value: Decimal | str) -> str:
-    """A number without exponent, digit by digit. Raises ValueError on one of too many digits."""
+    """A number without exponent, with all digits. Raises ValueError if it has too many."""
     text = str(value)
     if "E" not in text.upper():
         return text
     number = Decimal(text)
     if abs(number.adjusted()) > LARGEST_EXPONENT:
-        raise ValueError(f"the number {text[:40]} has an exponent beyond {LARGEST_EXPONENT}")
+        raise ValueError(f"the exponent of {text[:40]} is larger than {LARGEST_EXPONENT}")
     return format(number, "f")
 
 
-def _text(word: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = "" if word is None else str(word)
+def _text(name: object) -> str:
+    """A cell that spreadsheets do not take for a formula."""
+    text = "" if name is None else str(name)
     return f"'{text}" if text.startswith(tuple(FORMULA)) else text
 
 

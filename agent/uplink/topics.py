@@ -1,4 +1,4 @@
-"""Where each thing goes at an MQTT broker (design note 006)."""
+"""The MQTT topics (decision 006)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ class Topics(NamedTuple):
     recipient: str
 
     def up(self, lane: Lane) -> str:
-        """Batches of one lane; two topics, so that a platform can drain the live one first."""
+        """Batches of one lane; two topics, so that a platform can read the live one first."""
         return f"gardien/{self.gateway}/{self.recipient}/up/{lane.value}"
 
     @property
     def building(self) -> str:
-        """The building file, in parts (agent.uplink.backup_message)."""
+        """The backup, in parts (agent.uplink.backup_message)."""
         return f"gardien/{self.gateway}/{self.recipient}/up/building"
 
     @property
     def receipts(self) -> str:
-        """The recipient's word on what it holds."""
+        """Receipts from the recipient."""
         return f"gardien/{self.gateway}/{self.recipient}/down/receipts"
 
     @property
     def objects(self) -> str:
-        """Signed objects for the gateway, one a message."""
+        """Signed objects for the gateway, one in each message."""
         return f"gardien/{self.gateway}/{self.recipient}/down/objects"
 
     @property
     def status(self) -> str:
-        """Retained: whether the gateway is connected; the broker itself says when it is not."""
+        """The status document, retained; the broker publishes the will there."""
         return f"gardien/{self.gateway}/{self.recipient}/status"

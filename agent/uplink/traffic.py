@@ -1,4 +1,4 @@
-"""How much a TCP connection has moved, by the kernel's own count: what a metered line is billed."""
+"""Bytes moved by a TCP connection, as the kernel counts them; this is what a metered line bills."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import socket
 import struct
 
 HEADERS = 52
-"""bytes of IPv4 and TCP with time stamps, of each segment"""
+"""bytes of the IPv4 and TCP headers of a segment, with timestamps"""
 RECEIVED, SEGMENTS, SENT = 128, 136, 200
-"""where `struct tcp_info` (linux/tcp.h, 4.19 and later) has bytes received, segments, bytes sent"""
+"""offsets in `struct tcp_info` (linux/tcp.h, 4.19 and later)"""
 SIZE = 208
 
 
 def used(wire: socket.socket) -> int:
-    """Bytes sent and received, what was sent twice among them, with the headers; 0: unknown."""
+    """Bytes sent and received, with retransmissions and headers; 0: unknown."""
     try:
-        told = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
+        info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
     except OSError:
         return 0
-    if len(told) < SIZE:
+    if len(info) < SIZE:
         return 0
-    (received,) = struct.unpack_from("=Q", told, RECEIVED)
-    out, came = struct.unpack_from("=II", told, SEGMENTS)
-    (sent,) = struct.unpack_from("=Q", told, SENT)
+    (received,) = struct.unpack_from("=Q", info, RECEIVED)
+    out, came = struct.unpack_from("=II", info, SEGMENTS)
+    (sent,) = struct.unpack_from("=Q", info, SENT)
     return int(received + sent + HEADERS * (out + came))

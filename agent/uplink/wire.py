@@ -1,11 +1,11 @@
-"""One paho client for one connection, seen from asyncio (design note 006).
+"""An MQTT connection for asyncio: one paho client for each connection (decision 006).
 
-Every rule here answers a measured fault of paho: it keeps unsent messages in memory and floods them
-out at its own reconnects (so it never reconnects, and each attempt has a client of its own); a
-callback that raises kills its thread without a word (so callbacks only hand over to the loop); a
-PUBACK may overtake the return of `publish` (so answers are matched on the loop, in order); without
-TCP_NODELAY small windows stall 40 ms a message; and it ignores the keep-alive a broker asks for.
-MQTT 5; a broker that does not speak it is spoken to in 3.1.1, where no answer has a reason.
+Each precaution here answers a measured fault of paho. It keeps unsent messages in memory and sends
+them all when it reconnects, so it never reconnects here. A callback that raises ends its thread
+silently, so callbacks only pass events to the event loop. A PUBACK may arrive before `publish`
+returns, so answers are matched on the loop, in order. Without TCP_NODELAY small windows wait 40 ms
+for each message. It ignores the keep-alive that a broker asks for.
+The version is MQTT 5; with brokers that do not speak it 3.1.1, whose PUBACK has no reason code.
 """
 
 from __future__ import annotations
@@ -43,33 +43,33 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 2.0
 INBOX, INBOX_BYTES = 256, 12_000_000
-"""messages held for a slow reader, and their bytes: ten of the largest, which a broker may send
-before we have acknowledged one
+"""messages that wait for a slow reader, and their bytes: ten of the largest messages, which a
+broker may send before we acknowledge one
 """
 UNSPOKEN = "Unsupported protocol version"
 STRANGER = {"Not authorized", "Bad user name or password"}
-"""what a broker says of who it does not know, as paho words the reason codes"""
+"""paho's texts of the reason codes for an unknown client"""
 REFUSED = 0x80
-"""and above: a refusal (MQTT 5.0, 2.4; 3.1.1, 3.9.3)"""
+"""reason codes from this one on are refusals (MQTT 5.0, 2.4; 3.1.1, 3.9.3)"""
 
 
 class Message(NamedTuple):
-    """One message as it came; to be acknowledged once it is dealt with."""
+    """One received message; it is acknowledged once it is settled."""
 
     topic: str
     payload: bytes
     mid: int
     qos: int
     again: bool = False
-    """it was taken before, and put back"""
+    """it was read before, and put back by `requeue`"""
 
 
 class _Unspoken(UplinkLost):
     """The broker does not speak this version of MQTT."""
 
 
-class HttpConnection:
-    """An open connection; `connect` makes it."""
+class MqttConnection:
+    """An open MQTT connection; made by `connect`."""
 
     def __init__(self, hello: Hello) -> None:
         self.limits = BrokerLimits()
@@ -77,7 +77,7 @@ class HttpConnection:
         self._loop = asyncio.get_running_loop()
         self._lost = ""
         self._complaint = ""
-        """of the socket, in paho's words, before it gave up"""
+        """paho's message about the socket before it was lost"""
         self._used = 0
         self._gone = asyncio.Event()
         self._abandoned = threading.Event()
@@ -87,31 +87,31 @@ class HttpConnection:
         self._inbox: deque[Message] = deque()
         self._counting = threading.Lock()
         self._held = self._held_bytes = 0
-        """messages that paho's thread handed over and nobody has taken yet: the loop may be busy"""
+        """messages from paho's thread that are not read yet: the loop may be busy"""
         self._news = asyncio.Event()
         self._client = self._paho()
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Publish at QoS 1; the reason code of the PUBACK. Raises UplinkLost."""
-        self._standing()
+        """Publish at QoS 1; return the reason code of the PUBACK. Raises UplinkLost."""
+        self._check_open()
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise UplinkLost(error_string(info.rc))
         return await self._pending.answer(info.mid)
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
-        """Subscribe. Raises UplinkLost, also when the broker does not allow it."""
-        self._standing()
+        """Subscribe. Raises UplinkLost, also if the broker refuses."""
+        self._check_open()
         rc, mid = self._client.subscribe(topic, qos=qos)
         if mid is None or rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise UplinkLost(error_string(rc))
         if (code := await self._pending.answer(mid)) >= REFUSED:
-            raise UplinkLost(f"the broker does not let us subscribe to {topic} (0x{code:02X})")
+            raise UplinkLost(f"the broker refuses the subscription to {topic} (0x{code:02X})")
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What comes, for ever. Raises UplinkLost when the link is gone, idle or not.
+        """Messages as they arrive. Raises UplinkLost when the connection is lost, even while idle.
 
-        The broker sends again what was not acknowledged, at the next connection of a session.
+        At the next connection of the session the broker repeats unacknowledged messages.
         """
         while True:
             while self._inbox:
@@ -119,28 +119,28 @@ class HttpConnection:
                 if not message.again:
                     self._count(-1, -len(message.payload))
                 yield message
-            self._standing()
+            self._check_open()
             self._news.clear()
             await self._news.wait()
 
     def requeue(self, messages: Sequence[Message]) -> None:
-        """Let messages that were not acknowledged come once more, before all that came later."""
+        """Put unacknowledged messages back, before all later ones."""
         self._inbox.extendleft(message._replace(again=True) for message in reversed(messages))
         self._news.set()
 
     def acknowledge(self, message: Message) -> None:
-        """Say that a message was dealt with."""
+        """Acknowledge a settled message."""
         self._client.ack(message.mid, message.qos)
 
     def used(self) -> int:
-        """Bytes on the wire in both directions since it was opened, with all headers."""
-        wire = self._client.socket()
-        if isinstance(wire, socket.socket):
-            self._used = used(wire) or self._used
+        """Bytes sent and received since the connection was opened, with all headers."""
+        tcp = self._client.socket()
+        if isinstance(tcp, socket.socket):
+            self._used = used(tcp) or self._used
         return self._used
 
     async def dial(self) -> None:
-        """Connect within 10 s. Raises UplinkLost, in words for people."""
+        """Connect within 10 s. Raises UplinkLost with a message for people."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.to_thread(self._dial)
@@ -149,37 +149,39 @@ class HttpConnection:
         except TimeoutError:
             raise UplinkLost(f"no answer from {self._where} in {CONNECT_SECONDS:.0f} s") from None
         except (OSError, UnicodeError) as error:
-            raise UplinkLost(self._doubted(self._undialled(error))) from error
+            raise UplinkLost(self._with_doubt(self._dial_reason(error))) from error
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
             raise _Unspoken(f"{self._where} does not speak MQTT 5")
         if code.is_failure:
-            hint = "; does it know this `user` and `password`?" if str(code) in STRANGER else ""
-            raise UplinkLost(self._doubted(f"{self._where} refuses the connection: {code}{hint}"))
+            hint = ". Check `user` and `password`" if str(code) in STRANGER else ""
+            raise UplinkLost(
+                self._with_doubt(f"{self._where} refuses the connection: {code}{hint}")
+            )
         self.limits = limits(properties)
 
     async def close(self) -> None:
-        """Say goodbye so that the broker states the will; never longer than some seconds."""
+        """Disconnect so that the broker publishes the will; takes a few seconds at most."""
         self._abandoned.set()
         try:
             if not self._lost and self._connack.done():
                 with suppress(TimeoutError, UplinkLost):
                     async with asyncio.timeout(CLOSE_SECONDS):
-                        await self._farewell()
+                        await self._disconnect()
                         await self._gone.wait()
         finally:
             self._client.hang_up()
-            self._lose("closed")
+            self._close_with("closed")
             await asyncio.to_thread(self._client.loop_stop)
-            # paho leaves two descriptors a connection to the garbage collector
+            # paho leaves two file descriptors of each connection to the garbage collector
             self._client._reset_sockets(sockpair_only=True)  # noqa: SLF001
 
-    async def _farewell(self) -> None:
+    async def _disconnect(self) -> None:
         hello = self._hello
         if hello.version == MQTTv5:
             reason = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
             self._client.disconnect(reasoncode=reason)
             return
-        # in 3.1.1 a goodbye forgets the will
+        # in 3.1.1 a broker drops the will at a DISCONNECT: publish it ourselves
         await self.publish(hello.status, hello.offline, retain=hello.retain)
         self._client.disconnect()
 
@@ -187,30 +189,33 @@ class HttpConnection:
     def _where(self) -> str:
         return f"{self._hello.host}:{self._hello.port}"
 
-    def _undialled(self, error: Exception) -> str:
+    def _dial_reason(self, error: Exception) -> str:
         cut = self._hello.tls is not None and isinstance(error, ConnectionResetError)
         if cut or isinstance(error, ssl.SSLError):
             return explain(error, self._where, seconds())
         return f"cannot connect to {self._where}: {error}"
 
-    def _doubted(self, why: str) -> str:
+    def _with_doubt(self, why: str) -> str:
         return f"{why}; {self._hello.doubt}" if self._hello.doubt else why
 
     def _paho(self) -> BoundedClient:
         paho = client.made(self._hello)
-        paho.on_log = self._overheard
-        paho.on_connect = lambda _c, _u, _f, code, props: self._tell(self._connected, code, props)
-        paho.on_disconnect = lambda _c, _u, flags, code, _p: self._tell(
-            self._part, code, flags.is_disconnect_packet_from_server
+        # each callback runs in paho's thread and must not raise: it would end the thread silently
+        paho.on_log = self._on_log
+        paho.on_connect = lambda _c, _u, _f, code, props: self._to_loop(
+            self._on_connack, code, props
         )
-        paho.on_publish = lambda _c, _u, mid, code, _p: self._tell(
+        paho.on_disconnect = lambda _c, _u, flags, code, _p: self._to_loop(
+            self._on_disconnect, code, flags.is_disconnect_packet_from_server
+        )
+        paho.on_publish = lambda _c, _u, mid, code, _p: self._to_loop(
             self._pending.got, mid, code.value
         )
-        paho.unnamed = lambda mid, code: self._tell(self._pending.got, mid, code)
-        paho.on_subscribe = lambda _c, _u, mid, codes, _p: self._tell(
+        paho.unnamed = lambda mid, code: self._to_loop(self._pending.got, mid, code)
+        paho.on_subscribe = lambda _c, _u, mid, codes, _p: self._to_loop(
             self._pending.got, mid, max(code.value for code in codes)
         )
-        paho.on_message = lambda _c, _u, message: self._arrived(_copied(message))
+        paho.on_message = lambda _c, _u, message: self._receive(_copied(message))
         return paho
 
     def _dial(self) -> None:
@@ -218,27 +223,30 @@ class HttpConnection:
         if self._abandoned.is_set():
             self._client.hang_up()
 
-    def _overheard(self, _client: Client, _userdata: object, level: int, said: str) -> None:
-        """In paho's thread: the only place where the reason of a lost socket is told."""
+    def _on_log(self, _client: Client, _userdata: object, level: int, text: str) -> None:
+        """In paho's thread: only the log states why a socket was lost."""
         if level == LogLevel.MQTT_LOG_ERR and not self._complaint:
-            self._complaint = said
+            self._complaint = text
 
-    def _tell(self, what: Callable[..., None], *facts: Any) -> None:
-        with suppress(RuntimeError):  # the loop has ended before paho's thread
+    def _to_loop(self, what: Callable[..., None], *facts: Any) -> None:
+        with suppress(RuntimeError):  # the event loop has ended before paho's thread
             self._loop.call_soon_threadsafe(what, *facts)
 
-    def _connected(self, code: ReasonCode, properties: Properties | None) -> None:
+    def _on_connack(self, code: ReasonCode, properties: Properties | None) -> None:
         if not self._connack.done():
             self._connack.set_result((code, properties))
 
-    def _arrived(self, message: Message) -> None:
-        """In paho's thread: one that may be lost is, where there is no room."""
+    def _receive(self, message: Message) -> None:
+        """In paho's thread: if the inbox is full, drop a QoS 0 message; at QoS 1 end the
+        connection.
+        """
         size = len(message.payload)
+        # limits memory: the broker may send faster than a busy event loop reads
         if self._held < INBOX and self._held_bytes + size <= INBOX_BYTES:
             self._count(1, size)
-            self._tell(self._heard, message)
+            self._to_loop(self._enqueue, message)
         elif message.qos and not self._client.complaint:
-            self._client.complaint = "more than it may before we have acknowledged anything"
+            self._client.complaint = "more messages than it may before we acknowledge one"
             self._client.hang_up()
 
     def _count(self, messages: int, size: int) -> None:
@@ -246,72 +254,76 @@ class HttpConnection:
             self._held += messages
             self._held_bytes += size
 
-    def _heard(self, message: Message) -> None:
+    def _enqueue(self, message: Message) -> None:
         self._inbox.append(message)
         self._news.set()
 
-    def _part(self, code: ReasonCode, told: bool) -> None:
-        early = self._hello.tls is not None and not self._connack.done() and not told
+    def _on_disconnect(self, code: ReasonCode, by_broker: bool) -> None:
+        early = self._hello.tls is not None and not self._connack.done() and not by_broker
         if self._client.complaint:
-            self._lose(f"the broker sends {self._client.complaint}")
+            self._close_with(f"the broker sent {self._client.complaint}")
         elif "SSL" in self._complaint:
-            self._lose(self._doubted(refusal(self._complaint, self._where)))
+            self._close_with(self._with_doubt(refusal(self._complaint, self._where)))
         elif early:
-            self._lose(self._doubted("it ends the connection; perhaps it refuses our certificate"))
+            self._close_with(
+                self._with_doubt(
+                    "the broker closed the connection; perhaps it refuses our certificate"
+                )
+            )
         else:
-            self._lose(_parting(code, told=told))
+            self._close_with(_disconnect_reason(code, by_broker=by_broker))
 
-    def _lose(self, why: str) -> None:
+    def _close_with(self, why: str) -> None:
         self._lost = self._lost or (why if self._where in why else f"{self._where}: {why}")
         self._pending.fail(self._lost)
         _fail(self._connack, self._lost)
         if not self._connack.cancelled():
-            self._connack.exception()  # nobody may be waiting for it any more
+            self._connack.exception()  # marks the exception as retrieved
         self._gone.set()
         self._news.set()
 
-    def _standing(self) -> None:
+    def _check_open(self) -> None:
         if self._lost:
             raise UplinkLost(self._lost)
 
 
 @asynccontextmanager
-async def connect(hello: Hello) -> AsyncIterator[HttpConnection]:
-    """Open a connection as the broker speaks, and that keeps alive as often as it asks.
+async def connect(hello: Hello) -> AsyncIterator[MqttConnection]:
+    """Open a connection in the version and with the keep-alive that the broker asks for.
 
     Raises UplinkLost.
     """
     async with AsyncExitStack() as stack:
         try:
-            wire = await stack.enter_async_context(_connection(hello))
+            connection = await stack.enter_async_context(_connection(hello))
         except _Unspoken:
             hello = replace(hello, version=MQTTv311)
-            wire = await stack.enter_async_context(_connection(hello))
-        if wire.limits.keepalive < hello.keepalive:
-            # paho 2.1 ignores the broker's word, and would be dropped: connect again as it wishes
+            connection = await stack.enter_async_context(_connection(hello))
+        if connection.limits.keepalive < hello.keepalive:
+            # paho 2.1 ignores the broker's keep-alive and would be cut off: connect again with it
             await stack.aclose()
-            hello = replace(hello, keepalive=wire.limits.keepalive)
-            wire = await stack.enter_async_context(_connection(hello))
-        yield wire
+            hello = replace(hello, keepalive=connection.limits.keepalive)
+            connection = await stack.enter_async_context(_connection(hello))
+        yield connection
 
 
 @asynccontextmanager
-async def _connection(hello: Hello) -> AsyncIterator[HttpConnection]:
-    wire = HttpConnection(hello)
+async def _connection(hello: Hello) -> AsyncIterator[MqttConnection]:
+    connection = MqttConnection(hello)
     try:
-        await wire.dial()
-        yield wire
+        await connection.dial()
+        yield connection
     finally:
-        await wire.close()
+        await connection.close()
 
 
-def _parting(code: ReasonCode, *, told: bool) -> str:
-    if told and code == "Normal disconnection":  # paho 2.1 loses the reason of a short packet
-        return "the broker ends the connection; perhaps somebody else connects by our name"
-    if told:
-        return f"the broker ends the connection: {code}"
+def _disconnect_reason(code: ReasonCode, *, by_broker: bool) -> str:
+    if by_broker and code == "Normal disconnection":  # paho 2.1 loses the reason of a short packet
+        return "the broker closed the connection; perhaps another client uses our client id"
+    if by_broker:
+        return f"the broker closed the connection: {code}"
     silent = code == "Keep alive timeout"
-    return "no sign of life from the broker" if silent else "the connection broke off"
+    return "the broker does not answer" if silent else "the connection was lost"
 
 
 def _fail(answer: asyncio.Future[Any], why: str) -> None:

@@ -1,1 +1,1 @@
-"""What the configuration says of each transport; it imports none of them."""
+"""The configuration of each transport; imports no transport."""

@@ -1,4 +1,4 @@
-"""How a file is closed, as the configuration says it."""
+"""The option `container:` of the files transport."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from agent.i18n import N_
 
 
 class Container(StrEnum):
-    """How far a file proves who wrote it, and hides what it says."""
+    """How a file is signed and encrypted."""
 
     CMS = "cms"
-    """signed, AES-256-GCM: altered bytes open to nothing"""
+    """signed, AES-256-GCM: an altered file cannot be decrypted"""
     COMPAT = "cms-compat"
     """signed, AES-256-CBC for RSA readers"""
     NONE = "none"
-    """neither"""
+    """neither signed nor encrypted"""
 
 
 WEAKER = {
-    Container.COMPAT: N_("weaker: an altered file is noticed by its signature only"),
-    Container.NONE: N_("weakest: files are neither encrypted nor signed, whoever has one reads it"),
+    Container.COMPAT: N_("weaker: only the signature shows that a file was altered"),
+    Container.NONE: N_(
+        "weakest: files are neither encrypted nor signed; anybody who has a file can read it"
+    ),
 }
-"""what is said of them wherever they show"""
+"""the warning that is shown beside the option"""

@@ -1,4 +1,4 @@
-"""One uplink by files, as the configuration has it."""
+"""The configuration of an uplink by files."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from agent.uplink.pacing import Rhythm
 from agent.uplink.settings.container import WEAKER, Container
 
 SEAL_ROWS, SEAL_BYTES = 50_000, 1_600_000
-"""of a batch before it is packed: some 5 MB of file at most"""
+"""limits of a batch before packing; its file has about 5 MB at most"""
 LONGEST_RECIPIENT = 150
-"""characters, or the file names would be longer than a file system takes"""
+"""characters; with more, file names would be too long for a file system"""
 CONSUMED = 4
-"""seal intervals without a receipt, after which somebody must look"""
+"""seal intervals without a receipt until an alarm is raised"""
 
 
 def address(url: str) -> str:
-    """The URL of an SFTP server. Raises ValueError in words for people."""
+    """The URL of an SFTP server, checked. Raises ValueError with a message for people."""
     parts = urlsplit(url)
     if parts.scheme != "sftp" or not parts.hostname or not parts.username:
         raise ValueError(_('expected a server such as "sftp://gateway-7@sftp.platform.example/"'))
     checked_host(parts.hostname)
     if parts.password is not None:
-        raise ValueError(_("no password in a URL: it would be logged; write `key`"))
+        raise ValueError(
+            _("a URL must not contain a password, because it would be logged. Write `key`")
+        )
     if parts.query or parts.fragment:
-        raise ValueError(_("nothing may follow the path"))
+        raise ValueError(_("the URL must end with the path"))
     return url
 
 
 def check_way(url: str | None, path: object, known: str, key: Secret | None) -> None:
-    """See that it is either an SFTP server with all that it needs, or a folder. Raises ValueError
-    in words for people.
+    """Check that the settings name either a complete SFTP server or a folder.
+
+    Raises ValueError with a message for people.
     """
     if (url is None) == (path is None):
         raise ValueError(_("write either `url` (an SFTP server) or `path` (a folder)"))
@@ -50,19 +53,19 @@ def check_way(url: str | None, path: object, known: str, key: Secret | None) -> 
 
 
 class Settings(BaseModel):
-    """One uplink by files, without its `transport:` word."""
+    """One uplink by files, without `transport:`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipient: Annotated[Recipient, Field(max_length=LONGEST_RECIPIENT)]
     url: Annotated[str, AfterValidator(address)] | None = Field(
         default=None,
-        description="the SFTP server, with our user and the folder that holds in/ and out/",
+        description="the SFTP server, with our user name and the folder that contains in/ and out/",
         examples=["sftp://gateway-7@sftp.platform.example/"],
     )
     path: FromTheRoot | None = Field(
         default=None,
-        description="or a folder of this machine (a mounted share) that holds in/ and out/",
+        description="or a folder on this machine, such as a mounted share, with in/ and out/",
         examples=["/mnt/exchange"],
     )
     host_key: str = Field(
@@ -73,33 +76,33 @@ class Settings(BaseModel):
     )
     key: Secret | None = Field(
         default=None,
-        description="our private key for it, without a passphrase: where it is kept",
+        description="where our private key for the server is stored; it must have no passphrase",
         examples=["credential:gardien_sftp-key"],
     )
     container: Container = Field(
         default=Container.CMS,
         description="cms: signed, and encrypted for those under `encrypt_for`; cms-compat: weaker,"
-        " for readers that know RSA and AES-CBC only; none: weakest, neither",
+        " for readers that support only RSA and AES-CBC; none: weakest, not signed or encrypted",
         examples=["cms"],
     )
     encrypt_for: tuple[FromTheRoot, ...] = Field(
         default=(),
         max_length=10,
-        description="the certificates (PEM) of those who may open the files",
+        description="the certificates (PEM) of those who can open the files",
         examples=[["/etc/gardien/platform.crt"]],
     )
     seal: Duration = Field(
         default=900.0,
         ge=0.02,
         le=86_400,
-        description="how often what is new is sent",
+        description="how often new readings are sent",
         examples=["15min"],
     )
     poll: Duration = Field(
         default=60.0,
         ge=0.02,
         le=86_400,
-        description="how often receipts and signed objects are looked for",
+        description="how often gardien looks for receipts and signed objects",
         examples=["60s"],
     )
 
@@ -107,7 +110,7 @@ class Settings(BaseModel):
         default=30.0,
         ge=0.1,
         le=600,
-        description="how long the server may take for an answer until it counts as lost",
+        description="how long to wait for an answer of the server until the connection is lost",
         examples=["30s"],
     )
 
@@ -117,21 +120,21 @@ class Settings(BaseModel):
         if (self.container is Container.NONE) == bool(self.encrypt_for):
             raise ValueError(
                 _(
-                    "`encrypt_for` names the certificates (PEM) of who may open the files: at least"
-                    " one, and none where `container: none` leaves them open"
+                    "`encrypt_for` needs at least one certificate (PEM), of those who can open the"
+                    " files. With `container: none` it must be empty"
                 )
             )
         return self
 
     @property
     def weaker(self) -> str:
-        """What is to be said of the container wherever it shows; empty for the one to have."""
-        said = WEAKER.get(self.container)
-        return _(said) if said else ""
+        """The warning about a weaker container; empty for `cms`."""
+        remark = WEAKER.get(self.container)
+        return _(remark) if remark else ""
 
     @property
     def rhythm(self) -> Rhythm:
-        """How often files go, and how large; a platform takes its time to fetch them."""
+        """The intervals and limits of files; a platform may fetch them late."""
         return Rhythm(
             seal=self.seal,
             most_rows=SEAL_ROWS,

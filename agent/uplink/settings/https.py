@@ -1,4 +1,4 @@
-"""One uplink over HTTPS, as the configuration has it."""
+"""The configuration of an uplink over HTTPS."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from agent.uplink.pacing import Rhythm
 
 
 def address(url: str) -> str:
-    """The platform's URL without a final slash. Raises ValueError in words for people."""
+    """The platform's URL without a final slash. Raises ValueError with a message for people."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(_('expected a platform such as "https://platform.example/gardien"'))
     checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
-        raise ValueError(_("no user or password in a URL: it would be logged"))
+        raise ValueError(
+            _("a URL must not contain a user or a password, because they would be logged")
+        )
     if parts.query or parts.fragment:
-        raise ValueError(_("nothing may follow the path: /batches and /objects are put behind it"))
+        raise ValueError(
+            _("the URL must end with the path: /batches and /objects are appended to it")
+        )
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError(_("http:// is in clear, and for this machine alone: write https://"))
+        raise ValueError(
+            _("http:// is not encrypted and is allowed only on this machine. Write https://")
+        )
     return url.rstrip("/")
 
 
@@ -39,50 +45,50 @@ def _proxy(url: str) -> str:
 
 
 class Settings(BaseModel):
-    """One uplink over HTTPS, without its `transport:` word."""
+    """One uplink over HTTPS, without `transport:`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipient: Recipient
     url: Annotated[str, AfterValidator(address)] = Field(
-        description="the platform; batches go to URL/batches, objects come from URL/objects",
+        description="the platform: batches go to URL/batches, objects come from URL/objects",
         examples=["https://platform.example/gardien"],
     )
     ca: FromTheRoot | None = Field(
         default=None,
-        description="the file with the certificate of the CA that vouches for the platform;"
-        " the system's CAs, if not said",
+        description="the certificate of the CA that issued the platform's certificate;"
+        " without it, the CAs of the system",
         examples=["/etc/gardien/platform-ca.pem"],
     )
     proxy: Annotated[str, AfterValidator(_proxy)] | None = Field(
         default=None,
-        description="the proxy to go through; what the environment says of one is not heeded",
+        description="the proxy to use; proxy settings of the environment are ignored",
         examples=["http://192.168.10.2:3128"],
     )
     seal: Duration = Field(
         default=60.0,
         ge=0.02,
         le=86_400,
-        description="how often what is new is sent",
+        description="how often new readings are sent",
         examples=["60s"],
     )
     poll: Duration = Field(
         default=60.0,
         ge=0.02,
         le=86_400,
-        description="how often signed objects are looked for",
+        description="how often gardien looks for signed objects",
         examples=["60s"],
     )
     timeout: Duration = Field(
         default=30.0,
         ge=0.1,
         le=600,
-        description="how long the platform may take for a whole answer until it counts as lost;"
-        " one that brings more than 5 kB a second may take longer",
+        description="how long to wait for a complete answer of the platform until the connection is"
+        " lost; an answer with more than 5 kB a second may take longer",
         examples=["30s"],
     )
 
     @property
     def rhythm(self) -> Rhythm:
-        """How often batches go, and how large."""
+        """The intervals and limits of batches."""
         return Rhythm(seal=self.seal)

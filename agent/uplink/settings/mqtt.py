@@ -1,4 +1,4 @@
-"""One uplink over MQTT, as the configuration has it."""
+"""The configuration of an uplink over MQTT."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ ID = 15
 
 
 def address(url: str) -> tuple[str, int]:
-    """Host and port of `mqtts://host:port`. Raises ValueError in words for people."""
+    """Host and port of `mqtts://host:port`. Raises ValueError with a message for people."""
     parts = urlsplit(url)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
         raise ValueError(_('expected a broker such as "mqtts://platform.example:8883"'))
     checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
-        raise ValueError(_("no user or password in a URL: it would be logged"))
+        raise ValueError(
+            _("a URL must not contain a user or a password, because they would be logged")
+        )
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(_("nothing may follow the port: topics are made from the ids"))
+        raise ValueError(_("the URL must end with the port: topics are made from the ids"))
     if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
-        raise ValueError(_("mqtt:// is in clear, and for this machine alone: write mqtts://"))
+        raise ValueError(
+            _("mqtt:// is not encrypted and is allowed only on this machine. Write mqtts://")
+        )
     usual = PORT if parts.scheme == "mqtt" else SECURE_PORT
     return parts.hostname, usual if parts.port is None else parts.port
 
@@ -42,73 +46,75 @@ def _is_address(url: str) -> str:
 
 
 class Settings(BaseModel):
-    """One uplink over MQTT, without its `transport:` word."""
+    """One uplink over MQTT, without `transport:`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipient: Recipient
     url: Annotated[str, AfterValidator(_is_address)] = Field(
-        description="the broker; mqtt:// without TLS on this machine only",
+        description="the broker: mqtts://, or on this machine mqtt:// without TLS",
         examples=["mqtts://platform.example:8883"],
     )
     ca: FromTheRoot | None = Field(
         default=None,
-        description="the file with the certificate of the CA that vouches for the broker;"
-        " the system's CAs, if not said",
+        description="the certificate of the CA that issued the broker's certificate;"
+        " without it, the CAs of the system",
         examples=["/etc/gardien/platform-ca.pem"],
     )
     user: str = Field(
         default="",
         max_length=255,
-        description="a user's name, where the broker wants one beside our certificate",
+        description="a user name, if the broker requires one in addition to our certificate",
         examples=["gardien"],
     )
     password: Secret | None = Field(
         default=None,
-        description="that user's password: where it is kept",
+        description="where that user's password is stored",
         examples=["credential:gardien_broker-password"],
     )
     preset: Literal["aws", "azure-event-grid", "hivemq", "emqx"] | None = Field(
-        default=None, description="whose limits to keep, beside those it tells", examples=["aws"]
+        default=None,
+        description="the cloud broker whose limits to keep, in addition to those that it states",
+        examples=["aws"],
     )
     version: Literal["5", "3.1.1"] = Field(
         default="5",
-        description="of MQTT; 5 falls back to 3.1.1 where the broker says that it must",
+        description="the version of MQTT; 5 falls back to 3.1.1 if the broker requires it",
         examples=["5"],
     )
     receipt: Literal["platform", "broker"] = Field(
         default="platform",
-        description="whose word settles a batch: the platform's; the broker's is weaker, for a"
-        " broker loses what it took",
+        description="who confirms a batch: the platform, or the broker, which is weaker because a"
+        " broker can lose what it accepted",
         examples=["platform"],
     )
     objects: bool = Field(
         default=True,
-        description="whether signed objects (consents, commands, requests) are taken from here;"
-        " the broker then keeps them while we are away",
+        description="whether signed objects (consents, orders, requests) are accepted from here;"
+        " the broker then keeps them while the gateway is disconnected",
         examples=[True],
     )
     seal: Duration = Field(
         default=60.0,
         ge=0.02,
         le=86_400,
-        description="how often what is new is sent",
+        description="how often new readings are sent",
         examples=["60s"],
     )
     window: int = Field(
-        default=8, ge=1, le=100, description="messages under way at most", examples=[8]
+        default=8, ge=1, le=100, description="how many messages may be unacknowledged", examples=[8]
     )
     keepalive: Duration = Field(
         default=30.0,
         ge=1,
         le=1200,
-        description="a dead connection is noticed after twice as long",
+        description="the keep-alive interval; a dead connection is noticed after twice as long",
         examples=["30s"],
     )
 
     @property
     def rhythm(self) -> Rhythm:
-        """How often batches go, and how large."""
+        """The intervals and limits of batches."""
         return Rhythm(seal=self.seal)
 
     @model_validator(mode="after")
@@ -117,7 +123,7 @@ class Settings(BaseModel):
         if not low <= self.keepalive <= high:
             raise ValueError(
                 _(
-                    "{preset} takes a `keepalive` of {low}s to {high}s",
+                    "{preset} requires a `keepalive` from {low}s to {high}s",
                     preset=self.preset,
                     low=low,
                     high=high,
@@ -126,8 +132,7 @@ class Settings(BaseModel):
         if len(Topics("G" * ID, self.recipient).up(Lane.BACKFILL)) > limits.topic:
             raise ValueError(
                 _(
-                    "{preset} takes topics of {topic} bytes: the recipient's name is too"
-                    " long for it",
+                    "{preset} allows topics of {topic} bytes: the recipient's name is too long",
                     preset=self.preset,
                     topic=limits.topic,
                 )
@@ -136,5 +141,5 @@ class Settings(BaseModel):
 
     @property
     def limits(self) -> Preset:
-        """What its broker allows."""
+        """The limits of the broker."""
         return PRESETS[self.preset] if self.preset else ANY

@@ -114,7 +114,7 @@ def test_a_platform_that_does_not_take_it_is_no_reason_to_lose_the_line(tmp_path
             side("https", tmp_path) as far,
             far.kind.open(far.settings, far.station) as uplink,
         ):
-            with pytest.raises(NotStored, match="it answers 403"):
+            with pytest.raises(NotStored, match="the platform answers 403"):
                 await uplink.offer(replace(keepsake(b"x"), gateway="GOTHER"), turn)
 
     asyncio.run(scenario())

@@ -144,7 +144,7 @@ class DeafOnce:
         self.quarantine, self.waiting = inner.quarantine, inner.waiting
         self.split, self.forget_limit = inner.split, inner.forget_limit
         self.most_bytes = inner.most_bytes
-        self.behind, self.catch_up, self.told = False, inner.catch_up, None
+        self.behind, self.catch_up, self.on_void = False, inner.catch_up, None
 
     async def settle(self, receipt: Receipt) -> Settled:
         assert receipt

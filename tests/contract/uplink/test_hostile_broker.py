@@ -67,9 +67,9 @@ def test_a_message_of_250_mb_costs_the_connection(version):
         (bytes([0xC0, 0]), "type 12"),
         (message(b"", topic=RECEIPTS, properties=b"\x26\0\1a\0\1b" * 9_000), "63000 bytes of prop"),
         # a property that there is not, a topic that is none, an answer cut short
-        (message(b"", topic=RECEIPTS, properties=b"\xff\1"), "cannot be read|broke off|Protocol"),
-        (bytes([0x90, 2, 0, 1]), "cannot be read|broke off|Protocol"),
-        (bytes([0x32, 2, 0, 9]), "cannot be read|broke off|Protocol"),
+        (message(b"", topic=RECEIPTS, properties=b"\xff\1"), "cannot be read|was lost|Protocol"),
+        (bytes([0x90, 2, 0, 1]), "cannot be read|was lost|Protocol"),
+        (bytes([0x32, 2, 0, 9]), "cannot be read|was lost|Protocol"),
     ],
 )
 def test_what_is_no_message_for_us_costs_the_connection_at_once(packet, words):
@@ -119,9 +119,9 @@ def test_large_messages_wait_in_bounded_memory_while_one_is_dealt_with():
                 before = forget()
                 listening = asyncio.create_task(anext(uplink.receipts()))
                 saying = asyncio.create_task(say(far._writer))
-                await so(lambda: uplink._wire._lost)
-                assert "more than it may before we have acknowledged" in uplink._wire._lost
-                held = sum(len(one.payload) for one in uplink._wire._inbox)
+                await so(lambda: uplink._connection._lost)
+                assert "more messages than it may before we acknowledge" in uplink._connection._lost
+                held = sum(len(one.payload) for one in uplink._connection._inbox)
                 assert held <= INBOX_BYTES
                 assert peak() - before < MOST
                 for task in (listening, saying):
@@ -170,13 +170,15 @@ def test_a_broker_that_reads_no_answer_is_left():
                 # little room on the way: it is full after some thousand answers
                 there = far._writer.get_extra_info("socket")
                 there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-                uplink._wire._client.socket().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+                uplink._connection._client.socket().setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDBUF, 1
+                )
                 listening = asyncio.create_task(anext(uplink.receipts()))
                 while not listening.done() and len(taken) < 100_000:
                     said = len(taken) + 100
                     far._writer.write(message(b"x", topic=OBJECTS) * 100)
                     await so(lambda said=said: len(taken) >= said or listening.done())
-                with pytest.raises(UplinkLost, match="reads none of 1000 answers"):
+                with pytest.raises(UplinkLost, match="without reading 1000 acknowledgements"):
                     await listening
 
     asyncio.run(scenario())

@@ -56,7 +56,7 @@ def test_a_registry_older_than_the_spool_is_refused_and_asked_no_more(tmp_path: 
             await SpoolOutbox(at.spool, at.thread, at.clock, bases=registry).catch_up()
             older = SpoolOutbox(at.spool, at.thread, at.clock, bases=Registry())
             async with asyncio.timeout(10):
-                with pytest.raises(Refused, match="put the newer registry"):
+                with pytest.raises(Refused, match="Put the newer registry"):
                     await older.catch_up()
 
     asyncio.run(scenario())

@@ -146,7 +146,7 @@ def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
     assert "2 values every 15min: 192 readings a day" in text
     assert "readings are dated once a time service keeps the clock" in text
     sample = EXAMPLE.read_text(encoding="utf-8")
-    without = sample[: sample.index("  common:")] + sample[sample.index("# The clock must") :]
+    without = sample[: sample.index("  common:")] + sample[sample.index("# Readings are dated") :]
     assert "common plant stays here" in summary(parse(without, "x"))
     fast = changed("every: 10min", "every: 5min", sample)
     assert "1 value of dwellings never leaves: steps under 10min" in summary(parse(fast, "x"))

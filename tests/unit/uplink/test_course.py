@@ -36,7 +36,7 @@ def fly(at: SendScheduler, now: float, *batches: SealedBatch) -> float:
 def test_what_stands_unreceipted_is_sent_again_in_order_at_opening():
     """Rule T16."""
     c = course()
-    c.found([batch(4), batch(5, Lane.BACKFILL), batch(7)], (), T)
+    c.refresh([batch(4), batch(5, Lane.BACKFILL), batch(7)], (), T)
     seen, now = [], T
     while flight := c.due(now):
         seen.append(flight.batch.id.seq)
@@ -143,7 +143,7 @@ def test_the_receipt_of_what_was_sent_twice_says_nothing_about_the_receipt_time(
 
 def test_after_a_refusal_one_batch_asks_and_the_others_wait():
     c = course()
-    c.found([batch(1), batch(2)], (), T)
+    c.refresh([batch(1), batch(2)], (), T)
     first = c.due(T)
     assert first is not None
     c.sent(first, T)
@@ -198,10 +198,10 @@ def test_slow_down_is_kept_from_the_last_batch_on_until_it_is_taken_back():
 
 def test_what_the_spool_no_longer_holds_is_not_sent_but_what_was_sealed_meanwhile_is():
     c = course()
-    c.found([batch(1), batch(2)], (), T)
+    c.refresh([batch(1), batch(2)], (), T)
     had = tuple(c.flights)
     seal(c, Lane.LIVE, batch(3), T)
-    c.found([batch(2)], had, T)
+    c.refresh([batch(2)], had, T)
     assert [id_.seq for id_ in c.flights] == [2, 3]
 
 

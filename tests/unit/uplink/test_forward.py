@@ -36,7 +36,7 @@ class Outbox:
         self.limit: int | None = None
         self.divisible = 0
         self.behind = False
-        self.told: Callable[[Collection[BatchId]], None] | None = None
+        self.on_void: Callable[[Collection[BatchId]], None] | None = None
 
     async def catch_up(self) -> None:
         self.behind = False
@@ -347,8 +347,8 @@ class Withdrawing(Outbox):
     async def catch_up(self) -> None:
         self.behind = False
         self.standing[self.void.id] = self.void
-        assert self.told is not None
-        self.told([self.void.id])
+        assert self.on_void is not None
+        self.on_void([self.void.id])
 
 
 def test_a_change_of_the_registry_is_applied_before_anything_is_sent():

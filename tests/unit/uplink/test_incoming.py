@@ -67,7 +67,7 @@ def test_what_a_broker_may_send_passes_however_it_is_cut(cuts):
         (message(b"", qos=3), "QoS 3", 2),
         (bytes([0x62, 2, 0, 1]), "type 6", 2),
         (bytes([0xC0, 0]), "type 12", 2),
-        (bytes([0x32, 3, 0, 1, 0x61, 0, 1, 0]), "longer than it says", 8),
+        (bytes([0x32, 3, 0, 1, 0x61, 0, 1, 0]), "longer than its stated length", 8),
     ],
 )
 def test_what_it_may_not_send_is_refused_at_the_byte_that_shows_it(packet, words, at):

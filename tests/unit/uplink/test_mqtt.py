@@ -34,13 +34,16 @@ def test_a_broker_is_found_by_its_url(url, found):
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("mqtt://192.168.10.5", "in clear, and for this machine alone: write mqtts://"),
-        ("mqtt://platform.example", "in clear"),
+        (
+            "mqtt://192.168.10.5",
+            "not encrypted and is allowed only on this machine. Write mqtts://",
+        ),
+        ("mqtt://platform.example", "not encrypted"),
         ("http://127.0.0.1", "mqtts://platform.example:8883"),
         ("127.0.0.1:1883", "mqtts://platform.example:8883"),
         ("mqtt://:1883", "mqtts://platform.example:8883"),
-        ("mqtt://me:secret@127.0.0.1", "no user or password"),
-        ("mqtt://127.0.0.1/topic", "nothing may follow"),
+        ("mqtt://me:secret@127.0.0.1", "must not contain a user or a password"),
+        ("mqtt://127.0.0.1/topic", "must end with the port"),
         ("mqtt://127.0.0.1:70000", "range"),
     ],
 )
@@ -70,7 +73,7 @@ def test_an_unknown_option_is_refused():
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ({"preset": "aws", "keepalive": "10s"}, "aws takes a `keepalive` of 30s to 1200s"),
+        ({"preset": "aws", "keepalive": "10s"}, "aws requires a `keepalive` from 30s to 1200s"),
         (
             {
                 "preset": "aws",

@@ -22,7 +22,7 @@ def test_a_refusal_that_may_pass_is_not_stored(code):
 
 
 def test_what_an_operator_can_put_right_is_said():
-    with pytest.raises(NotStored, match="no right to write"):
+    with pytest.raises(NotStored, match="may not publish"):
         judge(0x87)
     with pytest.raises(NotStored, match="disk is full"):
         judge(0x97)
