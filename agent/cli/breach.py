@@ -319,10 +319,10 @@ def _said(stamp: str) -> str:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    from agent.protection.stores import stores, words
+    from agent.protection.stores import page_texts, stores
 
     read_here(answer)
-    says, spoken = words(language()), language()
+    says, spoken = page_texts(language()), language()
     typer.echo(_("breach {id}: {what}", id=answer["id"], what=_what(answer)))
     typer.echo(wrapped(_("authority: {standing}", standing=_standing(answer))))
     if answer["closed"]:
@@ -332,7 +332,7 @@ def _show(answer: dict[str, Any]) -> None:
         typer.echo(wrapped("! " + _(MOVED, now=day(answer["noticed"]), before=before)))
     if not answer["mistake"]:
         _lacks(answer["missing"])
-    if named := [stores()[one].said[spoken]["name"] for one in answer["stores"]]:
+    if named := [stores()[one].descriptions[spoken]["name"] for one in answer["stores"]]:
         typer.echo(wrapped(_("data concerned: {names}", names=", ".join(named))))
     people = [one for one in answer["concerned"] if one["occupancy"]]
     dwellings = len({one["place"] for one in answer["concerned"]})
@@ -360,9 +360,9 @@ MOVED = N_("the deadline was moved: noticed {now}, before that {before} was said
 
 def _lacks(missing: list[str]) -> None:
     """What is still to be said or done."""
-    from agent.protection.stores import field_words
+    from agent.protection.stores import field_label
 
     if missing:
         typer.echo(_("still missing:"))
     for name in missing:
-        typer.echo(wrapped(f"! {field_words(name, language())}"))
+        typer.echo(wrapped(f"! {field_label(name, language())}"))

@@ -120,7 +120,7 @@ def breaches(state: Path) -> Iterator[Finding]:
     if not os.access(state, os.R_OK | os.X_OK):
         return  # `keys` says that the state is not for this account
     try:
-        standing = Breaches(state).standing()
+        standing = Breaches(state).compare_with_chain()
     except (OSError, Refused) as error:
         yield Finding("breaches", False, str(error))
         return

@@ -142,7 +142,7 @@ class RowAssignment:
         duties = {duty.id for duty in self.registry.duties_of(str(point.channel))}
         for one in wanted:
             if one.step == MONTH and one.basis in duties and one.occupancy is not None:
-                return one if self.registry.first_told(one.occupancy) > t else None
+                return one if self.registry.first_recorded_at(one.occupancy) > t else None
         return None
 
     def turns(self, start: int, end: int, point: Point | None = None) -> list[int]:

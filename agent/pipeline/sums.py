@@ -12,7 +12,7 @@ from agent.channels import channels
 from agent.model import Flag, MarkKey, Quality, Range, Reading, Series, SlotMark, ValueKind, Why
 from agent.pipeline.slots import ExpectedSeries
 from agent.pipeline.timetable import following, length, running_slot
-from agent.registry.aggregate import ID, formed, step_of, told, told_apart
+from agent.registry.aggregate import ID, formed, sent_alone, step_of, sum_of_slot
 from agent.registry.dates import DAY, MONTH, slot_before
 from agent.registry.explain import ConfiguredReading, UnassignedDevice, place_of
 from agent.registry.records import covers
@@ -240,10 +240,10 @@ class Sums:
             apart = {
                 place
                 for place in flows
-                if told_apart(facts, place, channel, since, slot, recipient)
+                if sent_alone(facts, place, channel, since, slot, recipient)
             }
             day = self._indexes.day(channel, slot)
-            found = told(group.members, flows, apart, day, asked.fewest)
+            found = sum_of_slot(group.members, flows, apart, day, asked.fewest)
         without = self.removed is not None and self.removed[0] <= start < self.removed[1]
         if without:
             found = None

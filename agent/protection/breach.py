@@ -132,12 +132,12 @@ class Breach:
         """Whether the authority must be told, and was not."""
         return not self.mistake and self.risk != "none" and self.notified is None
 
-    def said(self, part: str, language: str) -> str:
+    def text(self, part: str, language: str) -> str:
         """A text in a language, else in the other; empty: in none."""
         texts: Mapping[str, str] = getattr(self, part)
         return texts.get(language) or next(iter(texts.values()), "")
 
-    def stepped(
+    def with_step(
         self, at: float, who: str, what: str, detail: str = "", before: Breach | None = None
     ) -> Breach:
         """The same with one step more; `before`: how it was before that step."""
@@ -146,47 +146,51 @@ class Breach:
 
 
 def _changes(before: Breach, after: Breach) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for one in fields(Breach):
-        old, new = getattr(before, one.name), getattr(after, one.name)
-        if one.name == "steps" or old == new:
+    changes: dict[str, list[Any]] = {}
+    for member in fields(Breach):
+        old, new = getattr(before, member.name), getattr(after, member.name)
+        if member.name == "steps" or old == new:
             continue
-        if one.name in TEXTS:
+        if member.name in TEXTS:
             languages = [of for of in new if old.get(of) != new[of]]
-            found |= {f"{one.name}:{of}": [old.get(of), new[of]] for of in languages}
+            changes |= {f"{member.name}:{of}": [old.get(of), new[of]] for of in languages}
         elif isinstance(new, tuple):
-            found[one.name] = [[*old], [*new]]
+            changes[member.name] = [[*old], [*new]]
         else:
-            found[one.name] = [old, new]
-    return found
+            changes[member.name] = [old, new]
+    return changes
 
 
 def missing(breach: Breach, privacy: Privacy) -> list[str]:
     """What is still to be said or done, as names."""
-    found = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
+    lacking = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
     texts = [part for part in TEXTS if part != "delay"]
     late = breach.notified is not None and breach.notified > breach.deadline
     texts += ["delay"] if late else []
     # a page in a language that a text lacks has the text of the other one
-    found += [part for part in texts if not any(getattr(breach, part).values())]
-    found += [] if breach.began is not None else ["began"]
-    found += [] if breach.kinds else ["kinds"]
-    found += [] if breach.located else ["scope"]
+    lacking += [part for part in texts if not any(getattr(breach, part).values())]
+    lacking += [] if breach.began is not None else ["began"]
+    lacking += [] if breach.kinds else ["kinds"]
+    lacking += [] if breach.located else ["scope"]
     # what a recipient has is known; of a dwelling, or a key that opens nothing, it must be said
     if breach.located and not breach.scope and not breach.recipients:
-        found.append("stores")
-    found += [] if breach.risk else ["risk"]
+        lacking.append("stores")
+    lacking += [] if breach.risk else ["risk"]
     if breach.owed:
-        found.append("notified")
+        lacking.append("notified")
     if breach.risk == "high" and breach.told is None:
-        found.append("told")
-    return found
+        lacking.append("told")
+    return lacking
 
 
 def untranslated(breach: Breach, language: str) -> list[str]:
     """Which texts are written, and not in this language."""
     texts = [(part, getattr(breach, part)) for part in TEXTS]
-    return [f"{part}:{language}" for part, said in texts if said and not said.get(language)]
+    return [
+        f"{part}:{language}"
+        for part, translations in texts
+        if translations and not translations.get(language)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +229,8 @@ class Concern:
         self._until = now if breach.ended is None else breach.ended
         self._duties = registry.duties()
         self._consents: dict[str, list[Consent]] = {}
-        for one in registry.consents():
-            self._consents.setdefault(one.occupancy, []).append(one)
+        for consent in registry.consents():
+            self._consents.setdefault(consent.occupancy, []).append(consent)
         self._received: dict[tuple[str, str], set[str]] = {}
         for count in disclosed:
             key = (count.place, count.occupancy)
@@ -234,36 +238,38 @@ class Concern:
 
     def all(self) -> list[Concerned]:
         """Everybody concerned, by the labels of the dwellings."""
-        registry, found = self._registry, list[Concerned]()
+        registry, concerned = self._registry, list[Concerned]()
         labels = {one.id: one.label for one in registry.places()}
         named = self._breach.places
         of_homes = {one.place for one in registry.occupancies() if one.id in self._breach.homes}
         places = {*named, *of_homes} or registry.dwellings()
         for place in sorted(places, key=labels.__getitem__):
             people = [
-                self._of(place, home)
+                self._concerned(place, home)
                 for home in registry.occupancies_of(place)
                 if place in named or not of_homes or home.id in self._breach.homes
             ]
             touched = [one for one in people if one is not None]
             if place in of_homes - {*named}:
-                found += touched
-            elif not touched and (alone := self._of(place, None)) is not None:
-                found.append(alone)
+                concerned += touched
+            elif not touched and (unoccupied := self._concerned(place, None)) is not None:
+                concerned.append(unoccupied)
             else:
-                found += touched
-        return found
+                concerned += touched
+        return concerned
 
-    def _of(self, place: str, home: Occupancy | None) -> Concerned | None:
+    def _concerned(self, place: str, home: Occupancy | None) -> Concerned | None:
         """What of these people is concerned; None: nothing."""
         breach = self._breach
-        hit = tuple(one for one in breach.scope if self._in_store(stores()[one], place, home))
-        far = tuple(
+        hit_stores = tuple(
+            one for one in breach.scope if self._in_store(stores()[one], place, home)
+        )
+        receivers = tuple(
             one for one in breach.recipients if home and self._entitled(place, home, NEVER, (one,))
         )
         named = breach.places and not breach.scope and not breach.recipients
-        alone = home is not None and home.id in breach.homes
-        if hit or far or alone or (named and self._lived(home, self._began)):
+        named_alone = home is not None and home.id in breach.homes
+        if hit_stores or receivers or named_alone or (named and self._lived(home, self._began)):
             rights = [*self._duties, *self._consents.get(home.id, ())] if home else []
             channels = {
                 channel
@@ -271,7 +277,7 @@ class Concern:
                 if not breach.recipients or one.recipient in breach.recipients
                 for channel in one.channels
             }
-            return Concerned(place, home, hit, far, tuple(sorted(channels)))
+            return Concerned(place, home, hit_stores, receivers, tuple(sorted(channels)))
         return None
 
     def _in_store(self, store: Store, place: str, home: Occupancy | None) -> bool:
@@ -283,7 +289,7 @@ class Concern:
         if home is None:
             return False
         if store.concerns == "duty":
-            return any(self._meets(one, since, home) for one in self._duties)
+            return any(self._overlaps(one, since, home) for one in self._duties)
         return self._entitled(place, home, since, self._breach.recipients)
 
     def _lived(self, home: Occupancy | None, since: float) -> bool:
@@ -299,7 +305,7 @@ class Concern:
         """
         rights = [*self._duties, *self._consents.get(home.id, ())]
         if any(
-            self._meets(one, since, home)
+            self._overlaps(one, since, home)
             for one in rights
             if not recipients or one.recipient in recipients
         ):
@@ -309,10 +315,10 @@ class Concern:
         received = received | self._received.get((place, ""), set())
         return bool(received & set(recipients) if recipients else received)
 
-    def _meets(self, one: Consent | Duty, since: float, home: Occupancy) -> bool:
-        withdrawn = one.withdrawn if isinstance(one, Consent) else None
-        ends = [end for end in (one.until, withdrawn, home.until) if end is not None]
-        return max(one.since, home.since) <= self._until and min(ends, default=since + 1) > since
+    def _overlaps(self, right: Consent | Duty, since: float, home: Occupancy) -> bool:
+        withdrawn = right.withdrawn if isinstance(right, Consent) else None
+        ends = [end for end in (right.until, withdrawn, home.until) if end is not None]
+        return max(right.since, home.since) <= self._until and min(ends, default=since + 1) > since
 
 
 def whole_day(at: int) -> bool:
@@ -320,18 +326,18 @@ def whole_day(at: int) -> bool:
     return at % 60 == 59  # noqa: PLR2004 -- nobody types seconds
 
 
-def check_words(given: Mapping[str, Iterable[str]]) -> None:
+def check_names(given: Mapping[str, Iterable[str]]) -> None:
     """See that kinds, stores and keys are such. Raises Refused, with those that there are."""
     known = {"kind": KINDS, "store": (*stores(), ALL), "key": (*KEYS, ALL)}
     for option, names in known.items():
-        for one in given.get(option, ()):
-            if one not in names:
+        for name in given.get(option, ()):
+            if name not in names:
                 raise Refused(
                     _(
                         '--{option}: there is no "{one}"{near}; there are: {names}',
                         option=option,
-                        one=one,
-                        near=did_you_mean(one, names),
+                        one=name,
+                        near=did_you_mean(name, names),
                         names=", ".join(names),
                     )
                 )
@@ -356,23 +362,23 @@ class Breaches:
         """Each that was ever recorded, the first one first. Raises Refused."""
         return [_read(one) for one in self._written()]
 
-    def standing(self) -> dict[str, str]:
+    def compare_with_chain(self) -> dict[str, str]:
         """How each record compares with what the audit chain says that was written: `same`,
         `unknown` where the chain at hand does not have it, or how it differs, as in `UNLIKE`.
         Raises Refused.
         """
-        found: dict[str, str] = {}
-        noted = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
+        states: dict[str, str] = {}
+        entries = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
         for written in self._written():
             breach, hash_ = _read(written), _hash(written)
-            if (of := noted.pop(breach.id, None)) is None:
-                found[breach.id] = "unknown"
-            elif of.get("sha256") == hash_:
-                found[breach.id] = "same"
+            if (entry := entries.pop(breach.id, None)) is None:
+                states[breach.id] = "unknown"
+            elif entry.get("sha256") == hash_:
+                states[breach.id] = "same"
             else:
-                more = len(breach.steps) - int(of.get("steps", 0))
-                found[breach.id] = "older" if more < 0 else "unnoted" if more else "changed"
-        return found | dict.fromkeys(noted, "gone")
+                more = len(breach.steps) - int(entry.get("steps", 0))
+                states[breach.id] = "older" if more < 0 else "unnoted" if more else "changed"
+        return states | dict.fromkeys(entries, "gone")
 
     def _written(self) -> list[dict[str, Any]]:
         """Each as it lies in the file, and can be read. Raises Refused."""
@@ -380,9 +386,9 @@ class Breaches:
             written = json.loads(self._file.read_bytes())
             if written["schema"] != SCHEMA:
                 raise Refused(_("{file}: written by another version of gardien", file=self._file))
-            found: list[dict[str, Any]] = written["breaches"]
-            for one in found:
-                _read(one)
+            records: list[dict[str, Any]] = written["breaches"]
+            for record in records:
+                _read(record)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -396,23 +402,23 @@ class Breaches:
                     error=error,
                 )
             ) from error
-        return found
+        return records
 
     def get(self, id_: str) -> Breach:
         """One by its number. Raises Refused."""
-        found = {one.id: one for one in self.all()}
-        if id_ not in found:
-            known = ", ".join(found) or "none"
+        by_number = {one.id: one for one in self.all()}
+        if id_ not in by_number:
+            known = ", ".join(by_number) or "none"
             raise Refused(_('there is no breach "{id}"; there are: {known}', id=id_, known=known))
-        return found[id_]
+        return by_number[id_]
 
-    def number(self, year: int, others: Iterable[str] = ()) -> str:
+    def next_number(self, year: int, others: Iterable[str] = ()) -> str:
         """The next number of a year; `others`: that were given, too."""
         given = [one.partition("-") for one in (*others, *(one.id for one in self.all()))]
-        mine = [int(n) for of, _dash, n in given if of == str(year) and n.isdecimal()]
-        return f"{year}-{max(mine, default=0) + 1}"
+        numbers = [int(n) for of, _dash, n in given if of == str(year) and n.isdecimal()]
+        return f"{year}-{max(numbers, default=0) + 1}"
 
-    def keep(self, breach: Breach) -> None:
+    def save(self, breach: Breach) -> None:
         """Record one, in the place of what was recorded of it. Raises NotRecorded."""
         all_ = self._written()
         known = [one["id"] for one in all_]
@@ -432,6 +438,6 @@ def _hash(written: Mapping[str, Any]) -> str:
 def _read(written: dict[str, Any]) -> Breach:
     names = {one.name for one in fields(Breach)}
     lists = ("kinds", "stores", "keys", "recipients", "places", "homes")
-    found = {name: value for name, value in written.items() if name in names}
-    found |= {name: tuple(written[name]) for name in lists if name in written}
-    return Breach(**found | {"steps": tuple(Step(**one) for one in written["steps"])})
+    members = {name: value for name, value in written.items() if name in names}
+    members |= {name: tuple(written[name]) for name in lists if name in written}
+    return Breach(**members | {"steps": tuple(Step(**one) for one in written["steps"])})

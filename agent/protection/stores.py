@@ -40,10 +40,10 @@ KEYS = ("spool", "signing", "certificate", "recovery", "credentials")
 
 
 @cache
-def words(language: str) -> Mapping[str, Any]:
+def page_texts(language: str) -> Mapping[str, Any]:
     """What the pages say, by name."""
-    found: dict[str, dict[str, Any]] = _read("words.yaml")
-    return found[language]
+    texts: dict[str, dict[str, Any]] = _read("words.yaml")
+    return texts[language]
 
 
 def _read(name: str) -> Any:
@@ -51,14 +51,14 @@ def _read(name: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
-def field_words(name: str, language: str) -> str:
+def field_label(name: str, language: str) -> str:
     """What a part of a breach's record is called; `what:fr` is a text in a language."""
     part, _, text = name.partition(":")
-    says = words(language)
+    says = page_texts(language)
     return str(says["fields"][part]) + (str(says[f"in_{text}"]) if text else "")
 
 
-def spoken_here(language: str) -> None:
+def check_language(language: str) -> None:
     """See that pages are written in a language. Raises Refused."""
     if language not in LANGUAGES:
         names = ", ".join(LANGUAGES)
@@ -85,39 +85,39 @@ def periods(config: Config) -> Mapping[str, int]:
     }
 
 
-def spoken(seconds: float, language: str) -> str:
+def period_text(seconds: float, language: str) -> str:
     """A period as people say it, in the largest unit that needs no fraction: `60 jours`."""
-    for unit, one, several in UNITS[language]:
+    for unit, singular, plural in UNITS[language]:
         if seconds % unit == 0 and (seconds or unit == DAY):
             number = int(seconds // unit)
             alone = number == 1 or (number == 0 and language == "fr")
-            return f"{number} {one if alone else several}"
+            return f"{number} {singular if alone else plural}"
     return f"{seconds:g} s"
 
 
 def facts(config: Config, language: str) -> Mapping[str, str]:
     """What stands for `{…}` in the texts: periods, sizes and who keeps the backup."""
-    says = words(language)
-    found = {name: spoken(period, language) for name, period in periods(config).items()}
+    says = page_texts(language)
+    texts = {name: period_text(period, language) for name, period in periods(config).items()}
     mega = "Mo" if language == "fr" else "MB"
-    return found | {
+    return texts | {
         "audit_size": f"{audit.MOST_SEGMENTS * audit.SEGMENT // 2**20} {mega}",
         "memory": f"{memory.CAP // 2**20} {mega}",
         "outcomes": str(journal.KEPT),
         "consent": str(LONGEST_CONSENT),
         "fewest": str(config.privacy.fewest),
-        "keepers": ", ".join(keepers(config)) or says["keepers_none"],
-        "copies": says["copies" if keepers(config) else "copies_none"],
+        "keepers": ", ".join(backup_holders(config)) or says["keepers_none"],
+        "copies": says["copies" if backup_holders(config) else "copies_none"],
     }
 
 
-def keepers(config: Config) -> list[str]:
+def backup_holders(config: Config) -> list[str]:
     """Who keeps the backup: recipients, and a folder."""
     if config.backup is None:
         return []
     named = config.uplinks if config.backup.uplinks is None else config.backup.uplinks
-    found = [str(config.uplinks[name].settings.recipient) for name in named]
-    return [*found, *([str(config.backup.folder)] if config.backup.folder else [])]
+    holders = [str(config.uplinks[name].settings.recipient) for name in named]
+    return [*holders, *([str(config.backup.folder)] if config.backup.folder else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +136,19 @@ class Store:
     """whose data are in it: of dwellings with a `right`, with a `duty`, or `all`"""
     staff: bool
     """whether names of people who act on the gateway stand in it"""
-    said: Mapping[str, Mapping[str, str]]
+    descriptions: Mapping[str, Mapping[str, str]]
     """by language: name, what, why, whom, long, reason"""
 
     def texts(self, config: Config, language: str) -> Mapping[str, str]:
         """What is said of it, with its periods."""
         known = facts(config, language)
-        return {part: text.format(**known) for part, text in self.said[language].items()}
+        return {part: text.format(**known) for part, text in self.descriptions[language].items()}
 
     def place(self, language: str, taken: Collection[str] = ()) -> str:
         """Where it lies, and whether it is encrypted; `taken`: keys that somebody else has."""
         how = "sealed" if self.keys else "open"
         how = "unsealed" if set(self.keys) & set(taken) else how
-        return f"{self.files} ({words(language)[how]})"
+        return f"{self.files} ({page_texts(language)[how]})"
 
 
 @cache

@@ -52,25 +52,27 @@ class AccessLog:
 
     def __init__(self, path: Path, now: float) -> None:
         self._path = path
-        self._looks = _read(path)
-        kept = [look for look in self._looks if look.when >= stamp(now - YEARS)]
-        if len(kept) < len(self._looks):
+        self._entries = _read(path)
+        kept = [entry for entry in self._entries if entry.when >= stamp(now - YEARS)]
+        if len(kept) < len(self._entries):
             _replace(path, kept)
-            self._looks = kept
-        self._known = {look.key for look in kept}
+            self._entries = kept
+        self._known = {entry.key for entry in kept}
 
     def note(self, who: str, what: str, place: str, now: float) -> None:
         """Record a look; it is on the disk when this returns. Raises OSError."""
-        look = AccessEntry(stamp(now), who, what, place)
-        if look.key in self._known:
+        entry = AccessEntry(stamp(now), who, what, place)
+        if entry.key in self._known:
             return
-        DiskWriter.make(lambda: _append(self._path, look))
-        self._known.add(look.key)
-        self._looks.append(look)
+        DiskWriter.make(lambda: _append(self._path, entry))
+        self._known.add(entry.key)
+        self._entries.append(entry)
 
     def of(self, place: str | None = None) -> list[AccessEntry]:
         """All looks, or those that saw one place, the first one first."""
-        return [look for look in self._looks if place is None or look.place in (place, EVERYBODY)]
+        return [
+            entry for entry in self._entries if place is None or entry.place in (place, EVERYBODY)
+        ]
 
 
 def _read(path: Path) -> list[AccessEntry]:
@@ -79,31 +81,31 @@ def _read(path: Path) -> list[AccessEntry]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    found: list[AccessEntry] = []
+    entries: list[AccessEntry] = []
     for line in lines:
         try:
-            found.append(AccessEntry(**json.loads(line)))
+            entries.append(AccessEntry(**json.loads(line)))
         except (ValueError, TypeError):
             continue
-    return found
+    return entries
 
 
-def _append(path: Path, look: AccessEntry) -> None:
+def _append(path: Path, entry: AccessEntry) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, _line(look))
+        os.write(descriptor, _line(entry))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _replace(path: Path, looks: list[AccessEntry]) -> None:
+def _replace(path: Path, entries: list[AccessEntry]) -> None:
     new = path.with_suffix(".new")
     new.touch(0o600)
-    new.write_bytes(b"".join(_line(look) for look in looks))
+    new.write_bytes(b"".join(_line(entry) for entry in entries))
     new.replace(path)
 
 
-def _line(look: AccessEntry) -> bytes:
+def _line(entry: AccessEntry) -> bytes:
     # a line of its own, though the one before may have been torn
-    return b"\n" + json.dumps(asdict(look), ensure_ascii=False).encode() + b"\n"
+    return b"\n" + json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"

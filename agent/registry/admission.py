@@ -16,7 +16,7 @@ from agent.registry.conflicts import Conflicts
 from agent.registry.dates import sane
 from agent.registry.place import PLACES, shown
 from agent.registry.problems import Problems
-from agent.registry.records import Word
+from agent.registry.records import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,16 +38,16 @@ class Author:
     now: float
     revision: int
 
-    def word(self, where: str) -> Word:
+    def provenance(self, where: str) -> Provenance:
         """Sign one row; its line says more than the name of its file."""
-        return Word(self.who, int(self.now), where or self.source, self.revision)
+        return Provenance(self.who, int(self.now), where or self.source, self.revision)
 
     def since(self, given: int | None) -> int:
         """When a row's fact begins; now, if it does not say."""
         return int(self.now) if given is None else sane(given)
 
 
-def each(
+def admit_rows(
     rows: Sequence[R],
     admit: Callable[[R], Iterator[Document]],
     first: Callable[[R], bool] = lambda row: True,  # noqa: ARG005 -- all are
@@ -77,7 +77,7 @@ def each(
     return documents
 
 
-def standing(index: RegistryIndex) -> Conflicts:
+def current_claims(index: RegistryIndex) -> Conflicts:
     """All that is claimed already."""
     documents: list[Document] = [
         *index.installations, *index.occupancies, *index.consents, *index.aliases, *index.duties,
@@ -85,7 +85,7 @@ def standing(index: RegistryIndex) -> Conflicts:
     return Conflicts(index.places, documents)
 
 
-def claimed(claims: Conflicts, document: Document) -> Document:
+def claim(claims: Conflicts, document: Document) -> Document:
     """Let a document pass that no other stands against. Raises Refused, naming both."""
     against = claims.add(document)
     if against:
@@ -99,16 +99,16 @@ def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
     """
     place = index.labels.find(text)
     if place.id[0] != "D":
-        raise Refused(f"{said(place)} is a {PLACES[place.id[0]]}: only dwellings {what}")
+        raise Refused(f"{label_and_id(place)} is a {PLACES[place.id[0]]}: only dwellings {what}")
     return place
 
 
-def said(place: Place) -> str:
+def label_and_id(place: Place) -> str:
     """A place as people read it: its label first."""
     return f"{place.label} ({shown(place.id)})"
 
 
-def drawn() -> str:
+def new_id() -> str:
     """A new id of a document that people need not read aloud."""
     return secrets.token_hex(8)
 

@@ -10,7 +10,15 @@ from agent.clock import stamp
 from agent.errors import NotYet, Refused
 from agent.i18n import _
 from agent.registry import fields
-from agent.registry.admission import claimed, drawn, dwelling, each, in_order, said, standing
+from agent.registry.admission import (
+    admit_rows,
+    claim,
+    current_claims,
+    dwelling,
+    in_order,
+    label_and_id,
+    new_id,
+)
 from agent.registry.dates import day_of_the_year, sane
 from agent.registry.duplicates import consent_again, duty_again
 from agent.registry.marks import Unknowing, sentence
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
     from agent.registry.consent_policy import Policy
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewConsent, NewDuty, NewWithdrawal
-    from agent.registry.records import Document, Occupancy, Place, Word
+    from agent.registry.records import Document, Occupancy, Place, Provenance
 
 
 def admit_consents(
@@ -51,7 +59,7 @@ def admit_consents(
     withdrawal: it is added to `without_effect`. NotYet: nobody is known to live there yet, or a
     withdrawal that it names has not come.
     """
-    claims = standing(index)
+    claims = current_claims(index)
     known = {doc.id: doc for doc in index.consents}
 
     def admit(row: NewConsent) -> Iterator[Document]:
@@ -61,7 +69,7 @@ def admit_consents(
         home, since = _home(index, row, author)
         signed = min(int(author.now), since) if row.given is None else row.given
         consent = Consent(
-            id=row.id or drawn(),
+            id=row.id or new_id(),
             occupancy=home.id,
             place=home.place,
             recipient=fields.recipient(row.recipient),
@@ -70,7 +78,7 @@ def admit_consents(
             purpose=fields.text(row.purpose, "purpose", fields.LONGEST_WORD),
             since=since,
             until=fields.until(row.until, since, signed),
-            word=author.word(row.where),
+            word=author.provenance(row.where),
             given=row.given,
             method=row.method[: fields.LONGEST_LABEL],
             proof=row.proof[: fields.LONGEST_WORD],
@@ -94,13 +102,13 @@ def admit_consents(
         yield from _replaced(claims, known, row, consent)
         known[consent.id] = consent
         try:
-            yield claimed(claims, consent)
+            yield claim(claims, consent)
         except Refused as error:
             if row.id is not None or row.replaces is not None:
                 raise
             raise Refused(f"{error}; --replace ends that one where this one begins") from error
 
-    return in_order(each(rows, admit))
+    return in_order(admit_rows(rows, admit))
 
 
 def admit_withdrawals(
@@ -114,35 +122,40 @@ def admit_withdrawals(
     """
     known = {doc.id: doc for doc in index.consents}
 
-    def ended(row: NewWithdrawal, meant: list[Consent], word: Word) -> Iterator[Document]:
+    def ended(
+        row: NewWithdrawal, meant: list[Consent], provenance: Provenance
+    ) -> Iterator[Document]:
         channels = set(fields.channels(row.channels)) if row.channels else set()
-        for one in meant:
-            consent = known[one.id]
+        for named in meant:
+            consent = known[named.id]
             if consent.withdrawn is not None or (channels and not channels & set(consent.channels)):
                 continue
             left = tuple(name for name in consent.channels if channels and name not in channels)
             if left:
-                known[consent.id] = replace(consent, channels=left, word=word)
+                known[consent.id] = replace(consent, channels=left, word=provenance)
             else:
-                known[consent.id] = replace(consent, withdrawn=int(author.now), word=word)
+                known[consent.id] = replace(consent, withdrawn=int(author.now), word=provenance)
             yield known[consent.id]
 
     def admit(row: NewWithdrawal) -> Iterator[Document]:
-        word, unheard = author.word(row.where), row.id is not None and row.id not in known
+        provenance, unheard = (
+            author.provenance(row.where),
+            row.id is not None and row.id not in known,
+        )
         occupancy, recipient, meant = _withdrawn_by(index, known, row, author)
         again = unheard and row.id in index.withdrawn
         if again and not row.number:
             raise Refused(f"consent {row.id} was withdrawn already")
         if unheard and not again:
-            yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), word)
-        ends = list(ended(row, meant, word))
+            yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), provenance)
+        ends = list(ended(row, meant, provenance))
         partly = row.channels or row.purpose or (row.id and not unheard)
         if not ends and partly and not row.number:  # a signed one may be named by its number
             raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
-        yield from _marks(row, occupancy, recipient, ends, word) if marked else ()
+        yield from _marks(row, occupancy, recipient, ends, provenance) if marked else ()
 
-    return in_order(each(rows, admit))
+    return in_order(admit_rows(rows, admit))
 
 
 def _withdrawn_by(
@@ -169,8 +182,8 @@ def _withdrawn_by(
         place = dwelling(index, row.place, "consent")
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
-            words = _nobody(index, place, int(author.now))
-            raise Refused(_("{words}; name the consent's id", words=words))
+            reason = _nobody(index, place, int(author.now))
+            raise Refused(_("{words}; name the consent's id", words=reason))
         occupancy = home.id
     meant = [
         doc
@@ -195,11 +208,11 @@ def _marks(
     occupancy: str | None,
     recipient: str | None,
     ends: Sequence[Document],
-    word: Word,
+    provenance: Provenance,
 ) -> Iterator[ConsentMark]:
     cause = "refused" if row.refused else "withdrawn"
     for to in (_concerned(row, ends) or [recipient]) if occupancy else ():
-        yield ConsentMark(drawn(), occupancy or "", to, cause, word, row.number)
+        yield ConsentMark(new_id(), occupancy or "", to, cause, provenance, row.number)
 
 
 def _concerned(row: NewWithdrawal, ends: Sequence[Document]) -> list[str | None]:
@@ -217,7 +230,7 @@ def _theirs(known: Mapping[str, Consent], occupancy: str | None) -> list[Consent
 def admit_missing_marks(index: RegistryIndex, author: Author) -> list[Document]:
     """A mark for each withdrawal that an earlier version of gardien has recorded without one."""
     return [
-        ConsentMark(drawn(), occupancy, recipient, "withdrawn", author.word(""))
+        ConsentMark(new_id(), occupancy, recipient, "withdrawn", author.provenance(""))
         for occupancy, recipient in index.unmarked()
     ]
 
@@ -225,14 +238,14 @@ def admit_missing_marks(index: RegistryIndex, author: Author) -> list[Document]:
 def admit_restored(index: RegistryIndex, author: Author) -> list[Document]:
     """A mark for everybody: what they agreed to or withdrew since the backup may not be here."""
     return [
-        ConsentMark(drawn(), home.id, None, "restored", author.word(""))
+        ConsentMark(new_id(), home.id, None, "restored", author.provenance(""))
         for home in index.occupancies
     ]
 
 
 def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) -> list[Document]:
     """Documents for duties. They all name one recipient at a time: the building manager."""
-    claims = standing(index)
+    claims = current_claims(index)
     duties = list(index.duties)
 
     def admit(row: NewDuty) -> Iterator[Document]:
@@ -240,13 +253,13 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
         if row.until is not None and sane(row.until) <= since:
             raise Refused(f"until: {stamp(row.until)} is not after {stamp(since)}")
         duty = Duty(
-            id=row.id or drawn(),
+            id=row.id or new_id(),
             recipient=fields.recipient(row.recipient),
             reference=fields.text(row.reference, "reference", fields.LONGEST_WORD),
             channels=fields.registers(row.channels),
             since=since,
             until=row.until,
-            word=author.word(row.where),
+            word=author.provenance(row.where),
             billing=tuple(sorted({day_of_the_year(day) for day in row.billing})),
         )
         old = duty_again(index, row, duty)
@@ -261,9 +274,9 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
                     f"a building has one manager at a time"
                 )
         duties.append(duty)
-        yield claimed(claims, duty)
+        yield claim(claims, duty)
 
-    return each(rows, admit)
+    return admit_rows(rows, admit)
 
 
 def admit_end_of_duty(
@@ -283,7 +296,7 @@ def admit_end_of_duty(
         raise Refused(f'which duty is "{id_}"? there are: {known or "none"}')
     if at < meant[0].since:
         raise Refused(f"it begins only at {stamp(meant[0].since)}")
-    return [replace(meant[0], until=at, word=author.word(""))]
+    return [replace(meant[0], until=at, word=author.provenance(""))]
 
 
 def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
@@ -317,7 +330,7 @@ def _signed_by_them(
             " occupants signed it, write {lease} in a column `lease` (--lease {lease}); if they"
             " moved in earlier, bring the list of leases (gardien occupancy import LIST), or:"
             " gardien occupancy correct {label} --since DATE",
-            place=said(index.places[home.place]), label=index.places[home.place].label,
+            place=label_and_id(index.places[home.place]), label=index.places[home.place].label,
             signed=stamp(signed), since=stamp(home.since), lease=home.reference or shown(home.id),
         )
     )  # fmt: skip
@@ -374,7 +387,7 @@ def _of_lease(
             _(
                 "lease: {place}: lease {lease} does not include {since}: the consent is not"
                 " recorded; look which lease it is: gardien occupancy list {label}",
-                place=said(place), label=place.label, lease=lease,
+                place=label_and_id(place), label=place.label, lease=lease,
                 since=stamp(author.since(row.since)),
             )
         )  # fmt: skip
@@ -382,7 +395,7 @@ def _of_lease(
         _(
             'lease: {place} has no lease "{lease}" yet: the consent is not recorded; record the'
             " lease first: gardien occupancy import LIST",
-            place=said(place), lease=lease,
+            place=label_and_id(place), lease=lease,
         )
     )  # fmt: skip
 
@@ -401,15 +414,15 @@ def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy
             raise Refused(f"occupancy {shown(id_)} is not there at {stamp(since)}")
         return home
     place = dwelling(index, row.place, "consent")
-    found = index.occupancy_at(place.id, since)
-    if found is None:
+    occupancy = index.occupancy_at(place.id, since)
+    if occupancy is None:
         raise NotYet(
             _(
                 "{words}; who moved in comes first: gardien occupancy move-in",
                 words=_nobody(index, place, since),
             )
         )
-    return found
+    return occupancy
 
 
 def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
@@ -418,11 +431,14 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
     if state is OccupancyState.VACANT:
         left = stamp(since or 0)
         return _(
-            "{place} is vacant at {at}, since {left}", place=said(place), at=stamp(t), left=left
+            "{place} is vacant at {at}, since {left}",
+            place=label_and_id(place),
+            at=stamp(t),
+            left=left,
         )
     return _(
         "{place}: it is unknown whether somebody lives there at {at}",
-        place=said(place),
+        place=label_and_id(place),
         at=stamp(t),
     )
 
@@ -461,7 +477,7 @@ def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> Non
             _(
                 "lease: {place}: {many} occupancies are known there, and the list does not say"
                 " whose consent it is; write the reference of the lease in a column `lease`",
-                place=said(index.places[home.place]), many=len(lived),
+                place=label_and_id(index.places[home.place]), many=len(lived),
             )
         )  # fmt: skip
 
@@ -483,10 +499,10 @@ def _replaced(
         ends = max(old.since, consent.since)
         new = replace(old, until=ends, replaced=consent.id, word=consent.word)
         known[old.id] = new
-        yield claimed(claims, new)
+        yield claim(claims, new)
 
 
-def _overlap(one: Duty, other: Duty) -> bool:
-    return (other.until is None or one.since < other.until) and (
-        one.until is None or other.since < one.until
+def _overlap(first: Duty, second: Duty) -> bool:
+    return (second.until is None or first.since < second.until) and (
+        first.until is None or second.since < first.until
     )

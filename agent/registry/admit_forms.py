@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.i18n import _
-from agent.registry.admission import dwelling, each, said
+from agent.registry.admission import admit_rows, dwelling, label_and_id
 from agent.registry.admit_bases import admit_consents, admit_withdrawals
 from agent.registry.dates import months_later
 from agent.registry.forms import NUMBER, Box
@@ -43,14 +43,22 @@ def admit_forms(
                 _(
                     "{place}: nobody is known to live there, so nobody can be asked; record the"
                     " lease first: gardien occupancy import LIST",
-                    place=said(place),
+                    place=label_and_id(place),
                 )
             )
         marks = {mark.id for to in recipients for mark in index.marks(home.id, to)}
         after = tuple(mark.id for mark in index.marks(home.id) if mark.id in marks)
         asked = tuple(box.text() for box in boxes)
         made.append(
-            Form(mint(NUMBER), home.id, place.id, asked, after, int(author.now), author.word(""))
+            Form(
+                mint(NUMBER),
+                home.id,
+                place.id,
+                asked,
+                after,
+                int(author.now),
+                author.provenance(""),
+            )
         )
     return made
 
@@ -87,20 +95,20 @@ def admit_answers(
                 )  # fmt: skip
             yield from _proved(index, answered, row, author)
             return
-        for some in rounds:
-            if all(other.occupancy != form.occupancy for _row, other in some):
-                some.append((row, form))
+        for group in rounds:
+            if all(other.occupancy != form.occupancy for _row, other in group):
+                group.append((row, form))
                 break
         else:
             rounds.append([(row, form)])
         known[form.id] = replace(
-            form, answers=row.answers, signed=row.signed, word=author.word(row.where)
+            form, answers=row.answers, signed=row.signed, word=author.provenance(row.where)
         )
         yield known[form.id]
 
-    documents = each(rows, read)
-    for some in rounds:
-        made = _answered(index, some, author, policy, without_effect)
+    documents = admit_rows(rows, read)
+    for group in rounds:
+        made = _answered(index, group, author, policy, without_effect)
         documents += made
         index = index.and_with(made)
     return documents
@@ -111,29 +119,29 @@ def _proved(index: RegistryIndex, form: Form, row: NewAnswer, author: Author) ->
     if "sha256:" not in row.proof:
         return
     for to in sorted({Box.of(text).recipient for text in form.asked}):
-        for one in index.consents_of(form.occupancy, to):
-            lacks = "sha256:" not in one.proof
-            if lacks and (one.word.source, one.given) == (form.word.source, form.signed):
-                yield replace(one, proof=row.proof, word=author.word(row.where))
+        for consent in index.consents_of(form.occupancy, to):
+            lacks = "sha256:" not in consent.proof
+            if lacks and (consent.word.source, consent.given) == (form.word.source, form.signed):
+                yield replace(consent, proof=row.proof, word=author.provenance(row.where))
 
 
 def _answered(
     index: RegistryIndex,
-    found: Sequence[tuple[NewAnswer, Form]],
+    answered: Sequence[tuple[NewAnswer, Form]],
     author: Author,
     policy: Policy,
     without_effect: list[Refused],
 ) -> list[Document]:
     refusals = [
         NewWithdrawal(occupancy=form.occupancy, recipient=to, refused=True, where=row.where)
-        for row, form in found
+        for row, form in answered
         for to in sorted(_recipients(form, row, "no"))
     ]
     refused = admit_withdrawals(index, refusals, author, marked=True)
     after = index.and_with(refused)
     consents = [
         new
-        for row, form in found
+        for row, form in answered
         for new in _consents((index, after), row, form, without_effect, author)
     ]
     given = admit_consents(after, consents, author, policy, without_effect)
@@ -173,7 +181,7 @@ def _form(index: RegistryIndex, row: NewAnswer) -> Form:
 
 def _recipients(form: Form, row: NewAnswer, answer: str) -> set[str]:
     boxes = (Box.of(text) for text in form.asked)
-    return {box.recipient for box, said in zip(boxes, row.answers, strict=False) if said == answer}
+    return {box.recipient for box, tick in zip(boxes, row.answers, strict=False) if tick == answer}
 
 
 def _consents(
@@ -186,22 +194,22 @@ def _consents(
     """A consent for each box with a yes."""
     before, after = indexes
     home = next(one for one in before.occupancies if one.id == form.occupancy)
-    said = zip(map(Box.of, form.asked), row.answers, strict=False)
-    agreed = [box for box, answer in said if answer == "yes"]
+    ticks = zip(map(Box.of, form.asked), row.answers, strict=False)
+    agreed = [box for box, answer in ticks if answer == "yes"]
     if agreed and not covers(home, int(author.now)):
-        words = _("form {form}: who signed it does not live there any more", form=shown(form.id))
-        without_effect.append(Refused(f"{row.where}: {words}"))
+        reason = _("form {form}: who signed it does not live there any more", form=shown(form.id))
+        without_effect.append(Refused(f"{row.where}: {reason}"))
         return
     knows = {to: _knows(before, form, to) for to in {box.recipient for box in agreed}}
     for to, lacks in knows.items():
         if lacks:
-            words = _(
+            reason = _(
                 "form {form}, for {to}: since it was printed: {marks}; if they agree now, print a"
                 " new form: gardien consent forms {label}",
                 form=shown(form.id), to=to, label=before.places[form.place].label,
                 marks="; ".join(map(sentence, lacks)),
             )  # fmt: skip
-            without_effect.append(Unknowing(f"{row.where}: {words}", lacks))
+            without_effect.append(Unknowing(f"{row.where}: {reason}", lacks))
     for box in agreed:
         if knows[box.recipient]:
             continue

@@ -9,7 +9,14 @@ from agent.clock import stamp
 from agent.errors import Refused
 from agent.i18n import N_, _
 from agent.registry import fields
-from agent.registry.admission import claimed, dwelling, each, in_order, said, standing
+from agent.registry.admission import (
+    admit_rows,
+    claim,
+    current_claims,
+    dwelling,
+    in_order,
+    label_and_id,
+)
 from agent.registry.dates import sane
 from agent.registry.place import OCCUPANCY, mint, parse, shown
 from agent.registry.records import Occupancy
@@ -44,7 +51,7 @@ def admit_occupancies(
             raise Refused(f'event: "{row.event}" is none of {", ".join(events)}')
         yield from events[row.event](row)
 
-    return in_order(each(rows, admit, notices.ends_something))
+    return in_order(admit_rows(rows, admit, notices.ends_something))
 
 
 class _Notices:
@@ -52,11 +59,11 @@ class _Notices:
 
     def __init__(self, index: RegistryIndex, author: Author) -> None:
         self._index, self._author = index, author
-        self._claims: Conflicts = standing(index)
-        self._now = {home.id: home for home in index.occupancies}
-        self._of: dict[str, list[str]] = {}
+        self._claims: Conflicts = current_claims(index)
+        self._current = {home.id: home for home in index.occupancies}
+        self._of_place: dict[str, list[str]] = {}
         for home in index.occupancies:
-            self._of.setdefault(home.place, []).append(home.id)
+            self._of_place.setdefault(home.place, []).append(home.id)
         self._consents: dict[str, list[Consent]] = {}
         for consent in index.consents:
             if consent.withdrawn is None:
@@ -76,16 +83,16 @@ class _Notices:
         place = dwelling(self._index, row.place, "are lived in")
         since = self._author.since(row.since)
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
-        if id_ in self._now:
+        if id_ in self._current:
             raise Refused(f"occupancy {shown(id_)} is known already: correct it, or mint another")
         new = Occupancy(
-            id_, place.id, since, _after(row.until, since), self._author.word(row.where),
+            id_, place.id, since, _after(row.until, since), self._author.provenance(row.where),
             _reference(row),
         )  # fmt: skip
         old = self._claims.against(new)
         if isinstance(old, Occupancy):
             raise self._too_many(old, new)
-        yield self._stand(new)
+        yield self._accept(new)
 
     def move_out(self, row: NewOccupancy) -> Iterator[Document]:
         """Somebody moves out, or did, or did before what is recorded."""
@@ -97,7 +104,7 @@ class _Notices:
                     "{place} is occupied by {home}, {period}: that does not end on {at}; to change"
                     " these dates: gardien occupancy correct {label} --id {id}"
                 ),
-                **self._named(home),
+                **self._message_values(home),
                 at=stamp(at),
             )
         yield self._changed(home, row, home.since, at)
@@ -115,7 +122,7 @@ class _Notices:
                     "{place} is occupied by {home}, {period}: no move-out of theirs is recorded;"
                     " those before them are named with --id (gardien occupancy list)"
                 ),
-                **self._named(home),
+                **self._message_values(home),
             )
         since = home.since if row.since is None else sane(row.since)
         until = home.until if row.until is None else sane(row.until)
@@ -127,7 +134,7 @@ class _Notices:
 
     def _too_many(self, old: Occupancy, new: Occupancy) -> Refused:
         """What is wrong with people who move in where others live, and what to do."""
-        known = {**self._named(old), "who": _recorded(old)}
+        known = {**self._message_values(old), "who": _recorded(old)}
         if (old.since, old.until, old.reference) == (new.since, new.until, new.reference):
             return Refused(
                 N_("{place} is occupied by {home}, {period} ({who}): that is recorded already"),
@@ -155,14 +162,14 @@ class _Notices:
             since=stamp(new.since),
         )
 
-    def _named(self, home: Occupancy) -> dict[str, str]:
+    def _message_values(self, home: Occupancy) -> dict[str, str]:
         """People and their dwelling, as messages name them."""
         place = self._index.places[home.place]
         return {
-            "place": said(place),
+            "place": label_and_id(place),
             "label": place.label,
             "id": shown(home.id),
-            "home": _called(home),
+            "home": _id_and_reference(home),
             "period": _period(home),
         }
 
@@ -187,7 +194,7 @@ class _Notices:
         if home.reference is not None or begins <= home.since:
             return
         consents = self._consents.get(home.id, ())
-        signed = [one.said for one in consents if one.said < begins < one.until]
+        signed = [one.given_at for one in consents if one.given_at < begins < one.until]
         if signed:
             place = self._index.places[home.place]
             raise Refused(
@@ -198,7 +205,7 @@ class _Notices:
                     " {label} --at DATE; if it is the same people: gardien occupancy correct"
                     " {label} --since DATE"
                 ),
-                place=said(place), label=place.label, signed=stamp(min(signed)),
+                place=label_and_id(place), label=place.label, signed=stamp(min(signed)),
                 lease=str(row.reference), since=stamp(begins),
             )  # fmt: skip
 
@@ -207,7 +214,7 @@ class _Notices:
         reference = _reference(row)
         if reference is None:
             raise Refused(_("reference: a list of leases names each one"))
-        homes = [self._now[id_] for id_ in self._of.get(place.id, ())]
+        homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
         known = [home for home in homes if home.reference == reference]
         begins = self._author.since(row.since)
         nameless = [
@@ -217,49 +224,49 @@ class _Notices:
             and (home.until is None or begins < home.until)
             and (row.until is None or home.since < row.until)
         ]
-        found = known or nameless
-        return found[0] if len(found) == 1 else None
+        matches = known or nameless
+        return matches[0] if len(matches) == 1 else None
 
     def _by_id(self, row: NewOccupancy) -> Occupancy | None:
         if not row.id:
             return None
         id_ = parse(row.id, OCCUPANCY)
-        if id_ not in self._now:
+        if id_ not in self._current:
             raise Refused(N_("there is no occupancy {id} in this registry"), id=shown(id_))
-        home = self._now[id_]
+        home = self._current[id_]
         if row.place and self._index.labels.find(row.place).id != home.place:
             raise Refused(
                 N_("{place} is occupied by {home}, {period}, and not {other}"),
-                **self._named(home),
+                **self._message_values(home),
                 other=row.place,
             )
         return home
 
     def _there_before(self, text: str, at: int) -> Occupancy:
         place = dwelling(self._index, text, "are lived in")
-        for id_ in reversed(self._of.get(place.id, [])):
-            home = self._now[id_]
+        for id_ in reversed(self._of_place.get(place.id, [])):
+            home = self._current[id_]
             if home.since < at and (home.until is None or at <= home.until):
                 return home
-        homes = (self._now[id_] for id_ in self._of.get(place.id, []))
-        words = N_(
+        homes = (self._current[id_] for id_ in self._of_place.get(place.id, []))
+        message = N_(
             "{place}: nobody is known to live there before {at}; who is recorded there, and since"
             " when: gardien occupancy list {label}"
         )
         if not any(home.until is None or home.since < home.until for home in homes):
-            words = N_(
+            message = N_(
                 "{place}: nobody is known to live there before {at}, for nobody was ever recorded"
                 " there. Who was never recorded cannot move out: the dwelling stays unknown, and"
                 " nothing personal of it leaves, as of a vacant one. If it is empty there is"
                 " nothing to do; once somebody moves in: gardien occupancy move-in {label} --since"
                 " DATE"
             )
-        raise Refused(words, place=said(place), label=place.label, at=stamp(at))
+        raise Refused(message, place=label_and_id(place), label=place.label, at=stamp(at))
 
     def _last(self, text: str) -> Occupancy | None:
         """Who moved in last: of those it may be that they have not moved out."""
         place = dwelling(self._index, text, "are lived in")
-        homes = [self._now[id_] for id_ in self._of.get(place.id, ())]
+        homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
         lived = [home for home in homes if home.until is None or home.since < home.until]
         return max(lived, key=lambda home: home.since, default=None)
 
@@ -267,10 +274,12 @@ class _Notices:
         self, home: Occupancy, row: NewOccupancy, since: int, until: int | None
     ) -> Occupancy:
         reference = _reference(row) or home.reference
-        word = self._author.word(row.where)
-        return self._stand(replace(home, since=since, until=until, reference=reference, word=word))
+        provenance = self._author.provenance(row.where)
+        return self._accept(
+            replace(home, since=since, until=until, reference=reference, word=provenance)
+        )
 
-    def _stand(self, home: Occupancy) -> Occupancy:
+    def _accept(self, home: Occupancy) -> Occupancy:
         other = self._claims.against(home)
         if isinstance(other, Occupancy):
             raise Refused(
@@ -279,19 +288,19 @@ class _Notices:
                     " {then}; correct one of them first: gardien occupancy correct {label} --id"
                     " {id} --since DATE, or --until DATE"
                 ),
-                **self._named(other),
+                **self._message_values(other),
                 who=_recorded(other),
-                new=_called(home),
+                new=_id_and_reference(home),
                 then=_period(home),
             )
-        claimed(self._claims, home)
-        if home.id not in self._now:
-            self._of.setdefault(home.place, []).append(home.id)
-        self._now[home.id] = home
+        claim(self._claims, home)
+        if home.id not in self._current:
+            self._of_place.setdefault(home.place, []).append(home.id)
+        self._current[home.id] = home
         return home
 
 
-def _called(home: Occupancy) -> str:
+def _id_and_reference(home: Occupancy) -> str:
     return shown(home.id) + (f" ({home.reference})" if home.reference else "")
 
 

@@ -91,7 +91,7 @@ class Sum:
     value: Decimal
 
 
-def told_apart(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+def sent_alone(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     facts: SumFacts, place: str, channel: str, since: int, until: int, recipient: str
 ) -> bool:
     """Whether the recipient has, or may have had, rows of this dwelling alone at any instant of
@@ -102,8 +102,10 @@ def told_apart(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     for duty in facts.duties_of(channel):
         if duty.recipient == recipient and _meet(duty.since, duty.until, since, until):
             return True
-    for one in facts.ever_agreed(place, recipient):
-        if channel in one.channels and _meet(one.since, _ends(facts, one), since, until):
+    for consent in facts.ever_agreed(place, recipient):
+        if channel in consent.channels and _meet(
+            consent.since, _ends(facts, consent), since, until
+        ):
             return True
     return False
 
@@ -131,12 +133,12 @@ def formed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
             place
             for place in measured
             if facts.occupancy_at(place, since) is not None
-            and not told_apart(facts, place, channel, since, since, recipient)
+            and not sent_alone(facts, place, channel, since, since, recipient)
         ),
     )
 
 
-def told(
+def sum_of_slot(
     group: Collection[str],
     flows: Mapping[str, Decimal],
     apart: Collection[str],
@@ -166,7 +168,7 @@ def unnamed(facts: SumFacts, channel: str, t: int, recipient: str) -> int:
     """
     return sum(
         facts.occupancy_at(place, t) is not None
-        and not told_apart(facts, place, channel, t, t, recipient)
+        and not sent_alone(facts, place, channel, t, t, recipient)
         for place in facts.dwellings()
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Installation,
         Occupancy,
         Place,
-        Word,
+        Provenance,
     )
     from agent.registry.registry import Registry
 
@@ -42,13 +42,13 @@ def places(
     names: dict[str, list[str]] = {}
     for alias in registry.aliases():
         if alias.until is None:
-            names.setdefault(alias.place, []).append(f"{scheme(alias.scheme).said} {alias.value}")
-    found = zip(rows, homes, strict=True)
+            names.setdefault(alias.place, []).append(f"{scheme(alias.scheme).title} {alias.value}")
+    pairs = zip(rows, homes, strict=True)
     return {
         "revision": registry.revision,
         "places": [
             {**_place(place, home, names.get(place.id, [])), **_state(registry, place, now)}
-            for place, home in found
+            for place, home in pairs
         ],
     }
 
@@ -75,12 +75,12 @@ def _stated(
 
 def not_occupied(registry: Registry, now: float, place: str | None = None) -> list[Answer]:
     """Each dwelling, or this one (by id), that is vacant or unknown, by label."""
-    found = [
+    dwellings = [
         {"place": one.id, "label": one.label, **_state(registry, one, now)}
         for one in registry.places()
         if one.type == "dwelling" and place in (None, one.id)
     ]
-    return [one for one in found if one["occupancy_state"] != OccupancyState.OCCUPIED]
+    return [one for one in dwellings if one["occupancy_state"] != OccupancyState.OCCUPIED]
 
 
 def places_added(registry: Registry, added: Sequence[Place], now: float) -> Answer:
@@ -92,7 +92,7 @@ def places_added(registry: Registry, added: Sequence[Place], now: float) -> Answ
 def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     registry: Registry,
     added: Sequence[Place],
-    told: Collection[str],
+    given_ids: Collection[str],
     lots: Sequence[NewAlias],
     since: Mapping[str, int],
     now: float,
@@ -100,7 +100,7 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     """Show places as an import would record them; an id that nobody has `told` is minted then.
     `since`: by label, since when somebody lives there, or from when on.
     """
-    ids = {parse(one) for one in told}
+    ids = {parse(one) for one in given_ids}
     begins = {label_key(label): at for label, at in since.items()}
     answer = places(registry, added, [None] * len(added), 0)
     for place in answer["places"]:
@@ -122,12 +122,12 @@ def aliases(registry: Registry, rows: Sequence[Alias], now: float) -> Answer:
 
 
 def meters(
-    registry: Registry, rows: Sequence[Installation], now: float, said: Container[str] = ()
+    registry: Registry, rows: Sequence[Installation], now: float, serials: Container[str] = ()
 ) -> Answer:
     """Show installations; `said`: the serial numbers that devices say themselves."""
 
-    def meter(one: Installation) -> Answer:
-        return _meter(one, said)
+    def meter(installation: Installation) -> Answer:
+        return _meter(installation, serials)
 
     return _listed(registry, "meters", rows, now, meter)
 
@@ -141,12 +141,14 @@ def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
     """Show consents, each with who recorded it first: `who` is whoever said the last of it, such as
     who withdrew it. One ends with the occupancy of who gave it.
     """
-    first = registry.first_words({one.id for one in rows})
+    first = registry.first_provenance({one.id for one in rows})
     ends = {home.id: home.until for home in registry.occupancies() if home.until is not None}
 
-    def consent(one: Consent) -> Answer:
-        recorded = {"recorded": _word(first.get(one.id, one.word))}
-        return _consent(one) | recorded | _moved_out(one, ends.get(one.occupancy), now)
+    def consent(document: Consent) -> Answer:
+        recorded = {"recorded": _provenance(first.get(document.id, document.word))}
+        return (
+            _consent(document) | recorded | _moved_out(document, ends.get(document.occupancy), now)
+        )
 
     return _listed(registry, "consents", rows, now, consent)
 
@@ -160,8 +162,8 @@ def _moved_out(consent: Consent, left: int | None, now: float) -> Answer:
 
 def duties(registry: Registry, rows: Sequence[Duty], now: float) -> Answer:
     """Show duties, which are of all dwellings."""
-    found = [{**_duty(one), **_interval(one, now), **_word(one.word)} for one in rows]
-    return {"revision": registry.revision, "duties": found}
+    items = [{**_duty(one), **_interval(one, now), **_provenance(one.word)} for one in rows]
+    return {"revision": registry.revision, "duties": items}
 
 
 def _listed(
@@ -175,13 +177,19 @@ def _listed(
 
 
 def _whole(
-    one: Alias | Consent | Installation | Occupancy,
+    document: Alias | Consent | Installation | Occupancy,
     labels: Mapping[str, str],
     now: float,
     own: Answer,
 ) -> Answer:
-    place = {"place": one.place, "label": labels.get(one.place, "")}
-    return {"id": one.id, **place, **_interval(one, now), **own, **_word(one.word)}
+    place = {"place": document.place, "label": labels.get(document.place, "")}
+    return {
+        "id": document.id,
+        **place,
+        **_interval(document, now),
+        **own,
+        **_provenance(document.word),
+    }
 
 
 def _place(place: Place, home: Occupancy | None, names: Sequence[str]) -> Answer:
@@ -194,20 +202,20 @@ def _place(place: Place, home: Occupancy | None, names: Sequence[str]) -> Answer
         "occupancy": home.id if home else None,
         "occupied_since": stamp(home.since) if home else None,
         "reference": home.reference if home else None,
-        **_word(place.word),
+        **_provenance(place.word),
     }
 
 
 def _alias(alias: Alias) -> Answer:
     return {
         "scheme": alias.scheme,
-        "said": scheme(alias.scheme).said,
+        "said": scheme(alias.scheme).title,
         "value": alias.value,
         "note": alias.note,
     }
 
 
-def _meter(meter: Installation, said: Container[str]) -> Answer:
+def _meter(meter: Installation, serials: Container[str]) -> Answer:
     if meter.serial is None:
         state = "not yet said by the device"
     else:
@@ -221,7 +229,7 @@ def _meter(meter: Installation, said: Container[str]) -> Answer:
         "offset": format(meter.offset, "f"),
         "opened": _indexes(meter.opened),
         "closed": _indexes(meter.closed),
-        "proof": meter.proof(said),
+        "proof": meter.proof(serials),
     }
 
 
@@ -242,7 +250,7 @@ def _consent(consent: Consent) -> Answer:
         "scope": scope_of(consent.step),
         "step": consent.step,
         "purpose": consent.purpose,
-        "given": stamp(consent.said),
+        "given": stamp(consent.given_at),
         "method": consent.method,
         "proof": consent.proof,
         "withdrawn": None if withdrawn is None else stamp(withdrawn),
@@ -262,7 +270,7 @@ def marks(registry: Registry, rows: Sequence[ConsentMark]) -> Answer:
                 "occupancy": one.occupancy,
                 "recipient": one.recipient,
                 "cause": one.cause,
-                **_word(one.word),
+                **_provenance(one.word),
             }
             for one in rows
         ]
@@ -289,5 +297,5 @@ def _interval(document: Dated, now: float) -> Answer:
     }
 
 
-def _word(word: Word) -> Answer:
-    return {"who": word.who, "when": stamp(word.when), "source": word.source}
+def _provenance(provenance: Provenance) -> Answer:
+    return {"who": provenance.who, "when": stamp(provenance.when), "source": provenance.source}

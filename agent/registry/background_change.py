@@ -37,36 +37,36 @@ class RegistryDraft(Registry):
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._path, self._storage, self._documents, self._of = registry.state()
-        self._index = self._of
+        self._path, self._storage, self._documents, self._origin = registry.state()
+        self._index = self._origin
         self.mute, self.marked = registry.mute, registry.marked
-        self._whole = registry.written
-        self.unrecorded, self._notes, self._good = (), None, None
-        self._file = self._aside = RegistryFile(self._storage, f"draft{next(NUMBERS)}")
-        self._table = TinyDB(storage=lambda: self._aside).table(TABLE)
+        self._complete = registry.written
+        self.unrecorded, self._notes, self._last_good = (), None, None
+        self._file = self._staging = RegistryFile(self._storage, f"draft{next(NUMBERS)}")
+        self._table = TinyDB(storage=lambda: self._staging).table(TABLE)
 
-    def _not_taken(self, error: Exception, _: Sequence[Document]) -> None:
-        raise self._unwritten(error) from error
+    def _disk_failed(self, error: Exception, _: Sequence[Document]) -> None:
+        raise self._not_recorded(error) from error
 
-    def taken(self) -> bool:
+    def submit(self) -> bool:
         """Whether what was changed, if anything, holds now: not if others changed the registry."""
-        staged = self._aside.staged
+        staged = self._staging.staged
         if staged is None:
-            return self._registry.state()[-1] is self._of
-        taken = self._registry.take(staged, self.state(), self._of)
-        if not taken:
+            return self._registry.state()[-1] is self._origin
+        adopted = self._registry.adopt(staged, self.state(), self._origin)
+        if not adopted:
             with suppress(OSError):
                 DiskWriter.make(partial(staged.unlink, missing_ok=True))
-        return taken
+        return adopted
 
 
-async def beside(registry: Registry, change: Callable[[Registry], T]) -> T:
+async def change_in_background(registry: Registry, change: Callable[[Registry], T]) -> T:
     """Make a change. Raises Refused as it does, or where others kept changing the registry."""
     for _ in range(TRIES):
         draft = RegistryDraft(registry)
         try:
-            answer = await asyncio.to_thread(partial(_uncollected, change, draft))
-            if draft.taken():
+            answer = await asyncio.to_thread(partial(_without_garbage_collection, change, draft))
+            if draft.submit():
                 return answer
         except NotRecorded:  # what takes something away holds all the same
             return change(registry)
@@ -75,7 +75,7 @@ async def beside(registry: Registry, change: Callable[[Registry], T]) -> T:
     )
 
 
-def _uncollected(change: Callable[[Registry], T], draft: Registry) -> T:
+def _without_garbage_collection(change: Callable[[Registry], T], draft: Registry) -> T:
     """Without garbage collections, for each looks at all that a long list makes and holds everybody
     meanwhile; what it leaves behind goes with this thread.
     """

@@ -103,8 +103,8 @@ def place_import(  # noqa: PLR0913
     of it, show what would be recorded, and record nothing.
     """
     lines = sheet.read(text, name, PLACE_COLUMNS, ("label", "type"))
-    taken, left = lots.only(lines, types)
-    places, parts = lots.apart(taken)
+    taken, left = lots.of_types(lines, types)
+    places, parts = lots.split_lots(taken)
     rows = []
     for line in places:
         cells = line.cells
@@ -120,11 +120,13 @@ def place_import(  # noqa: PLR0913
     if preview:
         ids = {row.id for row in rows if row.id}
         begins = {row.label: row.since for row in rows if row.since is not None}
-        said = answers.places_foreseen(registry, added, ids, parts, begins, now)
+        answer = answers.places_foreseen(registry, added, ids, parts, begins, now)
     else:
-        said = answers.places_added(registry, added, now)
+        answer = answers.places_added(registry, added, now)
     new_lots, standing = len(parts) - known, len(rows) - len(added) + known
-    return said | _rest(text, name, PLACE_COLUMNS, standing) | {"lots": new_lots, "not_taken": left}
+    return (
+        answer | _rest(text, name, PLACE_COLUMNS, standing) | {"lots": new_lots, "not_taken": left}
+    )
 
 
 def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
@@ -187,7 +189,7 @@ def alias_import(  # noqa: PLR0913
         row = NewAlias(
             cells.get("place", ""), cells.get("scheme", ""), cells.get("value", ""), since, until,
             cells.get("note", ""), where=line.where,
-            fault=fault or parsers.eaten(cells.get("value", ""), "value"),
+            fault=fault or parsers.lost_digits(cells.get("value", ""), "value"),
         )  # fmt: skip
         rows.append(row)
     named = registry.name(rows, who, name, now, preview=preview)
@@ -219,9 +221,9 @@ def meter_import(  # noqa: PLR0913
     """
     lines = sheet.read(text, name, METER_COLUMNS, ("dwelling",))
     rows = [_meter(line, zone) for line in lines]
-    found = registry.install(rows, who, name, now, preview=preview)
-    rest = _rest(text, name, METER_COLUMNS, len(rows) - len(found))
-    return answers.meters(registry, found, now) | rest
+    installed = registry.install(rows, who, name, now, preview=preview)
+    rest = _rest(text, name, METER_COLUMNS, len(rows) - len(installed))
+    return answers.meters(registry, installed, now) | rest
 
 
 def meter_assign(  # noqa: PLR0913
@@ -253,8 +255,8 @@ def meter_assign(  # noqa: PLR0913
         parsers.indexes(index, [channel] if channel else known, "index"),
     )  # fmt: skip
     source = "gardien meter assign"
-    found = registry.install([row], who, source, now, preview=preview)
-    return answers.meters(registry, found, now)
+    installed = registry.install([row], who, source, now, preview=preview)
+    return answers.meters(registry, installed, now)
 
 
 def meter_exchange(  # noqa: PLR0913
@@ -287,8 +289,8 @@ def meter_exchange(  # noqa: PLR0913
         fields.multiplier(multiplier) if multiplier else None,
         fields.offset(offset) if offset else None,
     )  # fmt: skip
-    found = registry.exchange([row], who, "gardien meter exchange", now)
-    return answers.meters(registry, found, now)
+    changed = registry.exchange([row], who, "gardien meter exchange", now)
+    return answers.meters(registry, changed, now)
 
 
 def meter_remove(  # noqa: PLR0913
@@ -311,8 +313,8 @@ def meter_remove(  # noqa: PLR0913
         place, old, channel, at=parsers.when(at, zone, "at"), followed=False, never=never,
         closing=parsers.indexes(closing, quantities, "closing"),
     )  # fmt: skip
-    found = registry.exchange([row], who, "gardien meter remove", now)
-    return answers.meters(registry, found, now)
+    changed = registry.exchange([row], who, "gardien meter remove", now)
+    return answers.meters(registry, changed, now)
 
 
 def meter_list(
@@ -320,10 +322,10 @@ def meter_list(
     *,
     who: str,  # noqa: ARG001
     now: float,
-    said: Sequence[str] = (),
+    serials: Sequence[str] = (),
 ) -> Answer:
-    """List all installations; `said`: the serial numbers that devices say themselves."""
-    keys = {serial_key(serial) for serial in said}
+    """List all installations; `serials`: the numbers that devices report."""
+    keys = {serial_key(serial) for serial in serials}
     return answers.meters(registry, registry.installations(), now, keys)
 
 
@@ -335,7 +337,7 @@ def _rest(text: str, name: str, columns: Mapping[str, str], unchanged: int) -> A
 def _meter(line: sheet.SheetRow, zone: str | None) -> NewInstallation:
     cells = line.cells
     (since,), fault = parsers.dated(line, zone, "since")
-    fault = fault or parsers.eaten(cells.get("serial", ""), "serial")
+    fault = fault or parsers.lost_digits(cells.get("serial", ""), "serial")
     row = NewInstallation(
         place=cells.get("dwelling", ""),
         device=cells.get("device"),

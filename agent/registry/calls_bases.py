@@ -92,11 +92,11 @@ def give(  # noqa: PLR0913 -- as many options
         rows, who, source, now, under, preview=preview, without_effect=unknowing
     )
     new = sum(one.id not in before for one in recorded)
-    told = {
+    counts = {
         "unchanged": len(rows) - new - len(unknowing),
         "without_effect": [str(one) for one in unknowing],
     }
-    return answers.consents(registry, recorded, now) | unread | told
+    return answers.consents(registry, recorded, now) | unread | counts
 
 
 def withdraw(  # noqa: PLR0913

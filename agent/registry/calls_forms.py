@@ -112,7 +112,7 @@ def forms(  # noqa: PLR0913 -- as many options
         if registry.occupancy_at(place, int(now)) is None
     ]
     return {
-        "forms": [_told(registry, page.form) for page in of],
+        "forms": [_form_answer(registry, page.form) for page in of],
         "html": printed(of, look, language) if of else "",
         "list": answer_list(of, language) if of else "",
         "nobody_known": [] if places else sorted(one for one in unknown if one),
@@ -183,8 +183,8 @@ def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
         and covers(homes[one.occupancy], int(now))
     ]
     last: dict[tuple[str, str, str], Consent] = {}
-    for one in sorted(live, key=lambda one: one.until):
-        last[one.occupancy, one.recipient, one.purpose] = one
+    for consent in sorted(live, key=lambda one: one.until):
+        last[consent.occupancy, consent.recipient, consent.purpose] = consent
     return sorted(
         (one for one in last.values() if one.until <= now + days * DAY), key=lambda one: one.until
     )
@@ -194,13 +194,13 @@ def due(registry: Registry, *, who: str, now: float, days: float = SOON) -> Answ
     """Who has not answered, and which consents end within so many days."""
     waits = sorted(open_forms(registry, now), key=lambda form: registry.label(form.place) or "")
     return {
-        "forms": [_told(registry, form) for form in waits],
+        "forms": [_form_answer(registry, form) for form in waits],
         "printed": len(registry.forms()),
         **answers.consents(registry, ending(registry, now, int(days)), now),
     }
 
 
-def _told(registry: Registry, form: Form) -> Answer:
+def _form_answer(registry: Registry, form: Form) -> Answer:
     return {
         "form": shown(form.id),
         "label": registry.label(form.place),
@@ -268,7 +268,7 @@ def back(  # noqa: PLR0913 -- as many options
 
 def _without_end(ticks: tuple[str, ...]) -> tuple[str, ...]:
     """The answers up to the last one."""
-    last = max((n for n, said in enumerate(ticks, 1) if said), default=0)
+    last = max((n for n, tick in enumerate(ticks, 1) if tick), default=0)
     return ticks[:last]
 
 
@@ -278,8 +278,8 @@ def _proof(cells: Mapping[str, str], scans: Mapping[str, str], kept: str) -> str
         scan = scans.get(parse(cells.get("form", ""), NUMBER), "")
     except Refused:
         scan = ""
-    said = (cells.get("proof", ""), f"sha256:{scan}" if scan else "", kept)
-    return " ".join(one for one in said if one)
+    parts = (cells.get("proof", ""), f"sha256:{scan}" if scan else "", kept)
+    return " ".join(one for one in parts if one)
 
 
 def _lacks(rows: Sequence[NewAnswer], scans: Mapping[str, str]) -> list[str]:

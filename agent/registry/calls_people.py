@@ -106,9 +106,9 @@ def import_(  # noqa: PLR0913
             line.cells.get("reference"), where=line.where, fault=fault,
         )  # fmt: skip
         rows.append(row)
-    found = registry.occupy(rows, who, name, now, preview=preview)
+    changed = registry.occupy(rows, who, name, now, preview=preview)
     unread = {"not_read": sheet.unread(text, name, COLUMNS)}
-    return answers.occupancies(registry, found, now) | unread
+    return answers.occupancies(registry, changed, now) | unread
 
 
 def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001

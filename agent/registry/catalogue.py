@@ -58,12 +58,12 @@ def shows(channel: str, language: str, step: int = 0) -> str:
 
 def step(seconds: int, language: str) -> str:
     """How fine data of a step are, in words."""
-    words = {
+    texts = {
         "fr": ("un index par mois", "un index par jour", "toutes les {} minutes", "chaque seconde"),
         "en": ("one index a month", "one index a day", "every {} minutes", "every second"),
     }[language]
     if seconds > DAY:
-        return words[0]
+        return texts[0]
     if seconds == DAY:
-        return words[1]
-    return words[2].format(round(seconds / 60)) if seconds >= 60 else words[3]  # noqa: PLR2004
+        return texts[1]
+    return texts[2].format(round(seconds / 60)) if seconds >= 60 else texts[3]  # noqa: PLR2004

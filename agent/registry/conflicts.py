@@ -60,9 +60,9 @@ class Conflicts:
     def __init__(self, places: Mapping[str, Place], standing: Iterable[Document] = ()) -> None:
         self._places = places
         self._claims: dict[Thing, list[Claim]] = {}
-        self._of: dict[str, list[Claim]] = {}
+        self._by_document: dict[str, list[Claim]] = {}
         for document in standing:
-            self._stand(document, list(_claims(document)))
+            self._add_claims(document, list(_claims_of(document)))
 
     def add(self, document: Document) -> str | None:
         """Claim what the document claims, in place of its earlier version; else say, for people,
@@ -71,47 +71,47 @@ class Conflicts:
         against = self.against(document)
         if against is not None:
             return self.sentence(against)
-        for claim in self._of.pop(document.id, ()):
+        for claim in self._by_document.pop(document.id, ()):
             self._claims[claim.thing].remove(claim)
-        self._stand(document, list(_claims(document)))
+        self._add_claims(document, list(_claims_of(document)))
         return None
 
     def against(self, document: Document) -> Document | None:
         """Find a document that says otherwise."""
-        for claim in _claims(document):
+        for claim in _claims_of(document):
             for other in self._claims.get(claim.thing, ()):
                 if claim.meets(other):
                     return other.by
         return None
 
-    def _stand(self, document: Document, claims: list[Claim]) -> None:
-        self._of[document.id] = claims
+    def _add_claims(self, document: Document, claims: list[Claim]) -> None:
+        self._by_document[document.id] = claims
         for claim in claims:
             self._claims.setdefault(claim.thing, []).append(claim)
 
     def sentence(self, document: Document) -> str:
         """Add by whose word a document stands to what it states."""
-        return f"{self.statement(document)} ({_word(document)})"
+        return f"{self.statement(document)} ({_provenance(document)})"
 
     def statement(self, document: Document) -> str:
         """Say for people what a document states."""
         if isinstance(document, Installation):
             what = f" {document.channel}" if document.channel else ""
-            said = f"meter {document.meter} measures{what} {self._named(document.place)}"
+            text = f"meter {document.meter} measures{what} {self._named(document.place)}"
         elif isinstance(document, Occupancy):
             reference = f" ({document.reference})" if document.reference else ""
-            said = f"{self._named(document.place)} is occupied by {shown(document.id)}{reference}"
+            text = f"{self._named(document.place)} is occupied by {shown(document.id)}{reference}"
         elif isinstance(document, Consent):
             channels = ", ".join(document.channels)
-            said = (
+            text = (
                 f"{self._named(document.place)} lets {document.recipient} have {channels} for "
                 f'"{document.purpose}"'
             )
         elif isinstance(document, Alias):
-            name = scheme(document.scheme).said
-            said = f"{self._named(document.place)} is {name} {document.value}"
+            name = scheme(document.scheme).title
+            text = f"{self._named(document.place)} is {name} {document.value}"
         elif isinstance(document, Duty):
-            said = f"{document.recipient} is building manager by {document.reference}"
+            text = f"{document.recipient} is building manager by {document.reference}"
         elif isinstance(document, Withdrawal):
             return f"consent {document.id} was withdrawn"
         elif isinstance(document, ConsentMark):
@@ -119,19 +119,19 @@ class Conflicts:
         else:
             return f"{self._named(document.id)} is a place"
         until = "" if document.until is None else f" until {stamp(document.until)}"
-        return f"{said} from {stamp(document.since)}{until}"
+        return f"{text} from {stamp(document.since)}{until}"
 
     def _named(self, place: str) -> str:
         known = self._places.get(place)
         return f"{known.label} ({shown(place)})" if known else shown(place)
 
 
-def _word(document: Document) -> str:
-    word = document.word
-    return f"{word.who} on {stamp(word.when)[:10]}, {word.source}"
+def _provenance(document: Document) -> str:
+    provenance = document.word
+    return f"{provenance.who} on {stamp(provenance.when)[:10]}, {provenance.source}"
 
 
-def _claims(document: Document) -> Iterator[Claim]:
+def _claims_of(document: Document) -> Iterator[Claim]:
     if isinstance(document, Installation | Occupancy | Consent | Alias | Duty):
         until = document.until
         if until is not None and until <= document.since:

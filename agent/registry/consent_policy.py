@@ -126,20 +126,20 @@ def steps_wanted(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     a step if t is a slot of that step. Between two `turns` the answer for a register stays.
     """
     if place[:1] in ("C", "B"):
-        common = _shared(facts, policy, place, channel, every, t, recipient)
+        common = _common_or_building(facts, policy, place, channel, every, t, recipient)
         return common if isinstance(common, Why) else {every: common}
-    steps = _steps_obliged(facts, channel, t, recipient)
+    steps = _duty_steps(facts, channel, t, recipient)
     if home := facts.occupancy_at(place, _instant(channel.kind, t)):
         for consent in facts.consents_of(home.id, recipient):
             if channel.name in consent.channels:
                 steps.add(_step_of(consent, every, policy))
     answer: Basis | Why = Why.CONSENT
-    found: dict[int, Basis] = {}
+    bases: dict[int, Basis] = {}
     for step in sorted(steps or {every}):
         answer = may_leave(facts, policy, place, channel, step, t, recipient)
         if isinstance(answer, Basis):
-            found[step] = answer
-    return found or (answer if isinstance(answer, Why) else Why.CONSENT)
+            bases[step] = answer
+    return bases or (answer if isinstance(answer, Why) else Why.CONSENT)
 
 
 def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
@@ -163,7 +163,7 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     FEW: too few dwellings stand in a total.
     """
     if place[:1] in ("C", "B"):
-        return _shared(facts, policy, place, channel, step, t, recipient)
+        return _common_or_building(facts, policy, place, channel, step, t, recipient)
     if place[:1] != "D" or channel.en is None:
         return Why.CONSENT
     at = _instant(channel.kind, t)
@@ -171,14 +171,14 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     if home is None:
         return Why.VACANT if facts.lived_in_before(place, at) else Why.OCCUPANCY
     if step >= MONTH and channel.kind is ValueKind.REG:
-        for duty in _obliged(facts, channel, t, recipient):
+        for duty in _duties_at(facts, channel, t, recipient):
             return Basis(duty.id, home.id)
-    began = _began(channel.kind, step, t, policy)
-    if step >= policy.floor and began >= home.since:
+    start = _period_start(channel.kind, step, t, policy)
+    if step >= policy.floor and start >= home.since:
         for consent in facts.consents_of(home.id, recipient):
             if (
                 covers(consent, at)
-                and consent.since <= began
+                and consent.since <= start
                 and channel.name in consent.channels
                 and step >= consent.step
             ):
@@ -200,7 +200,7 @@ def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
     moved = [home for home in homes if home.since < (home.until or t + 1)]
     home = next((home for home in moved if home.since == t), None)
     home = home or next((home for home in moved if home.until == t), None)
-    for duty in _obliged(facts, channel, t, recipient):
+    for duty in _duties_at(facts, channel, t, recipient):
         if home is not None:
             return Basis(duty.id, home.id)
         if midnight_of(t, policy.zone) in duty.billing:
@@ -229,10 +229,10 @@ def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recip
     if series.place[:1] in ("C", "B"):
         common = _common(policy, series.kind, series.step, t)
         return series.basis == "common" and isinstance(common, Basis)
-    at, began = _instant(series.kind, t), _began(series.kind, series.step, t, policy)
+    at, start = _instant(series.kind, t), _period_start(series.kind, series.step, t, policy)
     homes = facts.occupancies_of(series.place)
     home = next((one for one in homes if one.id == series.occupancy), None)
-    if home is None or began < home.since:
+    if home is None or start < home.since:
         return False
     for duty in facts.duties_of(series.channel):
         if duty.id == series.basis and duty.recipient == recipient:
@@ -240,7 +240,7 @@ def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recip
     for consent in facts.consents_of(home.id, recipient):
         if consent.id == series.basis:
             named = series.channel in consent.channels and series.step >= consent.step
-            return named and covers(home, at) and covers(consent, at) and consent.since <= began
+            return named and covers(home, at) and covers(consent, at) and consent.since <= start
     return False
 
 
@@ -261,10 +261,10 @@ def steps_agreed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
         for consent in facts.ever_agreed(place, recipient)
         if channel.name in consent.channels
     }
-    return steps | _steps_obliged(facts, channel, t, recipient)
+    return steps | _duty_steps(facts, channel, t, recipient)
 
 
-def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+def _common_or_building(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     facts: GateFacts,
     policy: Policy,
     place: str,
@@ -279,7 +279,7 @@ def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     common = _common(policy, channel.kind, step, t)
     if isinstance(common, Why) or place[:1] != "B":
         return common
-    for at in {_began(channel.kind, step, t, policy), _instant(channel.kind, t)}:
+    for at in {_period_start(channel.kind, step, t, policy), _instant(channel.kind, t)}:
         if tells_of_few(facts, channel.name, at, recipient, policy.fewest):
             return Why.FEW
     return common
@@ -288,19 +288,19 @@ def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 def _common(policy: Policy, kind: str, step: int, t: int) -> Basis | Why:
     if policy.common is None or not policy.common.evidence:
         return Why.CONSENT
-    if _began(kind, step, t, policy) < policy.common.since:
+    if _period_start(kind, step, t, policy) < policy.common.since:
         return Why.CONSENT
     return Basis("common", None)
 
 
-def _obliged(facts: GateFacts, channel: Channel, t: int, recipient: str) -> list[Duty]:
+def _duties_at(facts: GateFacts, channel: Channel, t: int, recipient: str) -> list[Duty]:
     """The duties by which a recipient, the manager, is to have a channel at t."""
     duties = facts.duties_of(channel.name)
     return [one for one in duties if one.recipient == recipient and covers(one, t)]
 
 
-def _steps_obliged(facts: GateFacts, channel: Channel, t: int, recipient: str) -> set[int]:
-    obliged = channel.kind is ValueKind.REG and _obliged(facts, channel, t, recipient)
+def _duty_steps(facts: GateFacts, channel: Channel, t: int, recipient: str) -> set[int]:
+    obliged = channel.kind is ValueKind.REG and _duties_at(facts, channel, t, recipient)
     return {MONTH} if obliged else set()
 
 
@@ -309,7 +309,7 @@ def _instant(kind: str, t: int) -> int:
     return t - 1 if kind in (ValueKind.INT, ValueKind.AVG) else t
 
 
-def _began(kind: str, step: int, t: int, policy: Policy) -> int:
+def _period_start(kind: str, step: int, t: int, policy: Policy) -> int:
     """Where the time begins that a row of slot t speaks of."""
     return t if _instant(kind, t) == t else slot_before(t, step, policy.zone)
 

@@ -69,16 +69,16 @@ def _no_date(text: str) -> str:
     return f'"{text}" is no date; write 2026-07-12, 12/07/2026 or {EXAMPLE}'
 
 
-def said_here(words: str, zone: str) -> str:
+def in_local_time(text: str, zone: str) -> str:
     """The same words with every `2026-07-11T22:00:00Z` in them as it is read at the building:
     `2026-07-12` at its midnight, else `2026-07-12 09:30`.
     """
 
-    def here(found: re.Match[str]) -> str:
-        at = datetime.fromisoformat(found[0]).astimezone(ZoneInfo(zone))
+    def here(match: re.Match[str]) -> str:
+        at = datetime.fromisoformat(match[0]).astimezone(ZoneInfo(zone))
         return f"{at:%Y-%m-%d}" if at.time() == dt.time() else f"{at:%Y-%m-%d %H:%M}"
 
-    return STAMP.sub(here, words)
+    return STAMP.sub(here, text)
 
 
 def sane(at: int) -> int:
@@ -99,10 +99,10 @@ def months_later(at: int, months: int) -> int:
 def day_of_the_year(text: str) -> str:
     """Read a billing date, `06-30` or `30/06`, as `06-30`. Raises ValueError, for people."""
     written = text.strip()
-    if found := re.fullmatch(r"([0-9]{1,2})/([0-9]{1,2})", written):
-        day, month = int(found[1]), int(found[2])
-    elif found := re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", written):
-        month, day = int(found[1]), int(found[2])
+    if match := re.fullmatch(r"([0-9]{1,2})/([0-9]{1,2})", written):
+        day, month = int(match[1]), int(match[2])
+    elif match := re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", written):
+        month, day = int(match[1]), int(match[2])
     else:
         raise ValueError(f'"{text}" is no day of the year; write 06-30')
     # of a year that is no leap year: a bill of 29 February would come every fourth year

@@ -74,27 +74,27 @@ def flow(
     return Flow(total, len(chain) > 1, estimated)
 
 
-def succession(one: Installation, meters: Sequence[Installation]) -> list[Installation]:
+def succession(meter: Installation, meters: Sequence[Installation]) -> list[Installation]:
     """The meter that measures now, and in order those whose place it took or that took its place.
 
     `meters`: all that ever measured the place. Of two that measured at the same time neither is the
     other's successor: a dwelling's electricity meter stands beside its heat meter, though both are
     recorded for all their channels.
     """
-    chain = [one]
-    for other in sorted(meters, key=partial(_distance, one)):
+    chain = [meter]
+    for other in sorted(meters, key=partial(_distance, meter)):
         if not any(_together(other, member) for member in chain):
             chain.append(other)
     return sorted(chain, key=lambda member: member.since)
 
 
-def _distance(one: Installation, other: Installation) -> tuple[bool, bool]:
-    return other.device != one.device, other.channel != one.channel
+def _distance(first: Installation, second: Installation) -> tuple[bool, bool]:
+    return second.device != first.device, second.channel != first.channel
 
 
-def _together(one: Installation, other: Installation) -> bool:
-    ends = (one.until or FOREVER, other.until or FOREVER)
-    return one == other or (one.since < ends[1] and other.since < ends[0])
+def _together(first: Installation, second: Installation) -> bool:
+    ends = (first.until or FOREVER, second.until or FOREVER)
+    return first == second or (first.since < ends[1] and second.since < ends[0])
 
 
 def meters_between(

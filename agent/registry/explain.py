@@ -23,7 +23,7 @@ HELD = {
     Why.FEW: "it would tell of few dwellings that are not sent one by one",
 }
 UNNUMBERED = "it has not said its serial number yet: the running agent asks for it"
-UNTOLD = "the catalogue does not explain it to people"
+NOT_EXPLAINED = "the catalogue does not explain it to people"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,39 +76,39 @@ def explain(
     """
     known: dict[str, Consent | Duty] = {one.id: one for one in registry.consents()}
     known |= {one.id: one for one in registry.duties()}
-    found: list[Explanation] = []
-    for one in read:
-        place = one.place or place_of(registry, one, t)
+    explanations: list[Explanation] = []
+    for reading in read:
+        place = reading.place or place_of(registry, reading, t)
         for recipient in recipients:
-            found += _of(registry, policy, one, place, recipient, t, known)
-    return found
+            explanations += _of(registry, policy, reading, place, recipient, t, known)
+    return explanations
 
 
 def _of(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     registry: Registry,
     policy: Policy,
-    one: ConfiguredReading,
+    reading: ConfiguredReading,
     place: str | UnassignedDevice,
     recipient: str,
     t: int,
     known: dict[str, Consent | Duty],
 ) -> Iterator[Explanation]:
-    channel = channels()[one.channel]
+    channel = channels()[reading.channel]
     if isinstance(place, UnassignedDevice):
-        yield Explanation(None, one.device, one.channel, recipient, None, "", place.why)
+        yield Explanation(None, reading.device, reading.channel, recipient, None, "", place.why)
         return
-    if one.derived:
+    if reading.derived:
         channel = replace(channel, kind=channel.derived)
-    answer = steps_wanted(registry, policy, place, channel, one.every, t, recipient)
+    answer = steps_wanted(registry, policy, place, channel, reading.every, t, recipient)
     if isinstance(answer, Why):
         untold = place[0] == "D" and channel.en is None
-        why = UNTOLD if untold else _held(answer, place)
-        yield Explanation(place, one.device, one.channel, recipient, None, "", why)
+        why = NOT_EXPLAINED if untold else _held(answer, place)
+        yield Explanation(place, reading.device, reading.channel, recipient, None, "", why)
         return
     for step, basis in answer.items():
         why = _why(known.get(basis.id), policy)
         yield Explanation(
-            place, one.device, one.channel, recipient, step, basis.id, why, one.derived
+            place, reading.device, reading.channel, recipient, step, basis.id, why, reading.derived
         )
 
 
@@ -119,23 +119,27 @@ class UnassignedDevice:
     why: str
 
 
-def place_of(registry: Registry, one: ConfiguredReading, t: int) -> str | UnassignedDevice:
+def place_of(registry: Registry, reading: ConfiguredReading, t: int) -> str | UnassignedDevice:
     """Which place (by id) a device measures at t."""
-    found = registry.whose(one.device, one.serial, one.channel, t)
-    if not isinstance(found, Installation) and one.serial is None:
+    installation = registry.whose(reading.device, reading.serial, reading.channel, t)
+    if not isinstance(installation, Installation) and reading.serial is None:
         recorded = [
             meter
             for meter in registry.installations()
-            if meter.device == one.device
-            and meter.channel in (None, one.channel)
+            if meter.device == reading.device
+            and meter.channel in (None, reading.channel)
             and meter.since <= t
             and (meter.until is None or t < meter.until)
         ]
-        found = recorded[0] if recorded and recorded[0].serial else found
+        installation = recorded[0] if recorded and recorded[0].serial else installation
         by_number = any(meter.device is None for meter in registry.installations())
-        if found is Unknown.NO_INSTALLATION and one.numbered and by_number:
+        if installation is Unknown.NO_INSTALLATION and reading.numbered and by_number:
             return UnassignedDevice(UNNUMBERED)  # it may be any of those
-    return found.place if isinstance(found, Installation) else UnassignedDevice(found.value)
+    return (
+        installation.place
+        if isinstance(installation, Installation)
+        else UnassignedDevice(installation.value)
+    )
 
 
 def _held(why: Why, place: str) -> str:

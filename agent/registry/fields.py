@@ -59,16 +59,16 @@ def text(given: str, name: str, longest: int) -> str:
     return stripped
 
 
-def prefix(word: str) -> str:
+def prefix(written: str) -> str:
     """Find the first letter of an id for a type as people write it."""
-    if not word.strip():
+    if not written.strip():
         raise Refused("type: it is empty; of merged cells only the first line has what they say")
-    first = TYPES.get(word.strip().casefold())
+    first = TYPES.get(written.strip().casefold())
     if first is None:
         types = ", ".join(name for name in TYPES if len(name) > 1)
         raise Refused(
-            _('type: "{word}" is none of {types}', word=word, types=types)
-            + did_you_mean(word, TYPES)
+            _('type: "{word}" is none of {types}', word=written, types=types)
+            + did_you_mean(written, TYPES)
         )
     return first
 

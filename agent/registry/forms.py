@@ -84,8 +84,8 @@ class Box:
 
     def text(self) -> str:
         """As a form keeps it."""
-        said = [self.recipient, self.purpose, list(self.channels), self.step, self.months]
-        return json.dumps(said, ensure_ascii=False)
+        members = [self.recipient, self.purpose, list(self.channels), self.step, self.months]
+        return json.dumps(members, ensure_ascii=False)
 
     @classmethod
     def of(cls, text: str) -> Box:
@@ -99,7 +99,7 @@ class Question(NamedTuple):
 
     box: Box
     name: str
-    words: Mapping[str, str]
+    texts: Mapping[str, str]
     why: Mapping[str, str]
 
 
@@ -150,49 +150,49 @@ def template(path: Path | None, language: str) -> str:
     return text
 
 
-def printed(pages: Sequence[FormPage], look: FormLayout, language: str) -> str:
+def printed(pages: Sequence[FormPage], layout: FormLayout, language: str) -> str:
     """All pages as one HTML document, each on a sheet of its own."""
-    whole = look.templates[language]
+    whole = layout.templates[language]
     head, _body, rest = whole.partition("<body>")
     body, _end, tail = rest.rpartition("</body>")
     made = Template(body if _body and _end else whole)
-    sheets = [made.substitute(_filled(page, look, language)) for page in pages]
+    sheets = [made.substitute(_filled(page, layout, language)) for page in pages]
     between = '\n<div style="break-after:page"></div>\n'
     return f"{head}{_body}{between.join(sheets)}{_end}{tail}"
 
 
-def _filled(page: FormPage, look: FormLayout, language: str) -> dict[str, str]:
+def _filled(page: FormPage, layout: FormLayout, language: str) -> dict[str, str]:
     says, form = WORDS[language], page.form
-    known = {(one.box.recipient, one.box.purpose): one for one in look.asks}
+    known = {(one.box.recipient, one.box.purpose): one for one in layout.asks}
     boxes = [
         _box(number, Box.of(text), known, language) for number, text in enumerate(form.asked, 1)
     ]
-    told = [
+    remarks = [
         says[one.cause].format(
-            on=_day(one.word.when, look.zone),
-            to=_named(one.recipient, look.asks) if one.recipient else says["all"],
+            on=_day(one.word.when, layout.zone),
+            to=_named(one.recipient, layout.asks) if one.recipient else says["all"],
         )
         for one in page.known
     ]  # fmt: skip
     return {
         "number": shown(form.id), "dwelling": escape(page.label), "lease": escape(page.lease),
-        "building": escape(look.building), "printed": _day(form.printed, look.zone),
-        "controller": escape(look.controller), "dpo": escape(look.dpo or says["none"]),
-        "withdraw": escape(says["withdraw"].format(contact=look.contact)),
+        "building": escape(layout.building), "printed": _day(form.printed, layout.zone),
+        "controller": escape(layout.controller), "dpo": escape(layout.dpo or says["none"]),
+        "withdraw": escape(says["withdraw"].format(contact=layout.contact)),
         "boxes": "\n".join(boxes),
-        "known": "".join(f"<p>{escape(one)}</p>" for one in dict.fromkeys(told)),
+        "known": "".join(f"<p>{escape(one)}</p>" for one in dict.fromkeys(remarks)),
     }  # fmt: skip
 
 
 def _box(number: int, box: Box, known: Mapping[tuple[str, str], Question], language: str) -> str:
     says = WORDS[language]
     asking = known.get((box.recipient, box.purpose))
-    words = asking.words[language] if asking else box.purpose
+    text = asking.texts[language] if asking else box.purpose
     name = f"{asking.name} ({box.recipient})" if asking else box.recipient
     labels = _named_channels(box.channels, language)
     gives: dict[str, list[str]] = {}
-    for one in box.channels:
-        gives.setdefault(catalogue.shows(one, language, box.step), []).append(one)
+    for channel in box.channels:
+        gives.setdefault(catalogue.shows(channel, language, box.step), []).append(channel)
     shows = [
         _named_channels(of, language) + colon(language) + f" {what}" if len(gives) > 1 else what
         for what, of in gives.items()
@@ -202,9 +202,9 @@ def _box(number: int, box: Box, known: Mapping[tuple[str, str], Question], langu
         (says["to"], name), (says["what"], f"{labels}, {catalogue.step(box.step, language)}"),
         (says["shows"], joined(shows, language)),
     ]  # fmt: skip
-    lines = "".join(f"<br>{escape(what)}{colon(language)} {escape(said)}" for what, said in facts)
+    lines = "".join(f"<br>{escape(what)}{colon(language)} {escape(fact)}" for what, fact in facts)
     return (
-        f"<tr><td><b>{number}</b></td><td><b>{escape(words)}</b>{lines}<br>{escape(until)}</td>"
+        f"<tr><td><b>{number}</b></td><td><b>{escape(text)}</b>{lines}<br>{escape(until)}</td>"
         f"<td class=tick>{says['box']}</td></tr>"
     )
 

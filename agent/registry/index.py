@@ -32,7 +32,7 @@ from agent.registry.records import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from agent.registry.records import Dated, Document, Word
+    from agent.registry.records import Dated, Document, Provenance
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
@@ -74,7 +74,7 @@ class RegistryIndex:
         # the basis hardest to lose comes first (rule T13)
         stored = [doc for doc in now if isinstance(doc, Consent)]
         # of two that cover a row the coarser one: who withdraws the finer keeps what it covers
-        self.consents = sorted(map(_ends_in_time, stored), key=_hardest_to_lose)
+        self.consents = sorted(map(_capped, stored), key=_hardest_to_lose)
         self.duties = [doc for doc in now if isinstance(doc, Duty)]
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
@@ -205,16 +205,18 @@ class RegistryIndex:
         """See Registry.ever_agreed."""
         return self._ever_agreed.get((place, recipient), ())
 
-    def taken_back(self, consent: Consent, channels: Iterable[str]) -> tuple[int, Word] | None:
+    def taken_back(
+        self, consent: Consent, channels: Iterable[str]
+    ) -> tuple[int, Provenance] | None:
         """When and by whose word any of these channels of a consent was last withdrawn: alone, or
         with all of it.
         """
         meant = set(channels)
         alone = [doc for name, doc in self._narrowed.get(consent.id, {}).items() if name in meant]
-        found = [(doc.word.when, doc.word) for doc in alone]
+        withdrawals = [(doc.word.when, doc.word) for doc in alone]
         if consent.withdrawn is not None and meant & set(consent.channels):
-            found.append((consent.withdrawn, consent.word))
-        return max(found, key=itemgetter(0), default=None)
+            withdrawals.append((consent.withdrawn, consent.word))
+        return max(withdrawals, key=itemgetter(0), default=None)
 
     def dwellings(self) -> Sequence[str]:
         """Every dwelling, by id."""
@@ -233,7 +235,7 @@ def _hardest_to_lose(consent: Consent) -> tuple[int, int, str]:
     return (-consent.step, -consent.until, consent.id)
 
 
-def _ends_in_time(consent: Consent) -> Consent:
+def _capped(consent: Consent) -> Consent:
     """End a consent 36 months after its signature: earlier versions of gardien counted from the
     day on which it was recorded.
     """

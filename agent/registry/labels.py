@@ -46,10 +46,10 @@ class Labels:
         for alias in aliases:
             known = scheme(alias.scheme)
             if known.names is not Cardinality.SHARED and alias.place in places and _in_use(alias):
-                for words in (alias.value, known.said + alias.value, known.name + alias.value):
-                    found = self._by_alias.setdefault(_loose_key(words), [])
-                    if places[alias.place] not in found:
-                        found.append(places[alias.place])
+                for name in (alias.value, known.title + alias.value, known.name + alias.value):
+                    named = self._by_alias.setdefault(_loose_key(name), [])
+                    if places[alias.place] not in named:
+                        named.append(places[alias.place])
 
     def find(self, text: str) -> Place:
         """Find the place that is meant. Raises Refused on none or several, with candidates."""

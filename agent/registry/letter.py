@@ -101,13 +101,13 @@ class Erasure(NamedTuple):
     linked: bool
     """whether it has an uplink, by which it can be asked"""
 
-    def takes(self, one: DisclosedValues) -> bool:
+    def takes(self, received: DisclosedValues) -> bool:
         """Whether values that were received are among these, or may be."""
         return (
-            (self.recipient, self.place) == (one.recipient, one.place)
-            and self.channel in (None, one.channel)
-            and self.basis in (None, one.basis)
-            and (not one.occupancy or self.occupancy in (None, one.occupancy))
+            (self.recipient, self.place) == (received.recipient, received.place)
+            and self.channel in (None, received.channel)
+            and self.basis in (None, received.basis)
+            and (not received.occupancy or self.occupancy in (None, received.occupancy))
         )
 
 
@@ -192,7 +192,7 @@ class Person:
     home: Occupancy | None
     """None: the dwelling is vacant, or it is unknown whether somebody lives there"""
     meters: Sequence[Installation]
-    told: Sequence[Explanation]
+    explanations: Sequence[Explanation]
     consents: Sequence[Consent]
     duties: Sequence[Duty]
     disclosed: Sequence[DisclosedValues]
@@ -201,7 +201,7 @@ class Person:
     held: Sequence[HeldValue] = ()
     marks: Sequence[ConsentMark] = ()
     forms: Sequence[Form] = ()
-    said: Container[str] = ()
+    serials: Container[str] = ()
     """the serial numbers, in their comparable form, that devices say themselves"""
     stopped: Sequence[Consent] = ()
     """what was withdrawn just now"""
@@ -236,26 +236,30 @@ class Person:
         return any(one.kind == kind and one.recipient == recipient for one in self.gaps)
 
 
-def overlaps(one: Dated, home: Occupancy) -> bool:
+def overlaps(document: Dated, home: Occupancy) -> bool:
     """Whether a document holds at any time while these people live there, or as they leave."""
-    ends = one.until is None or one.until > home.since
-    return ends and (home.until is None or one.since <= home.until) and one.since != one.until
+    ends = document.until is None or document.until > home.since
+    return (
+        ends
+        and (home.until is None or document.since <= home.until)
+        and document.since != document.until
+    )
 
 
-def erasure_state(one: DisclosedValues, erasures: Iterable[Erasure]) -> str:
+def erasure_state(received: DisclosedValues, erasures: Iterable[Erasure]) -> str:
     """What became of values that were received: `asked` (to erase them, not confirmed yet),
     `cannot_ask` (there is no uplink), `confirmed`; with `_part` where only some of them may be
     meant; or `none`: nobody was asked to erase them.
     """
     whole, part = set(), set()
     for erasure in erasures:
-        if not erasure.takes(one):
+        if not erasure.takes(received):
             continue
         state = "asked" if erasure.linked else "cannot_ask"
         state = state if erasure.rows is None else "confirmed"
-        if erasure.reason == "withdrawn" and erasure.basis == one.basis:
+        if erasure.reason == "withdrawn" and erasure.basis == received.basis:
             whole.add(state)  # for ever, whenever they came
-        elif one.day <= stamp(erasure.asked)[:10]:
+        elif received.day <= stamp(erasure.asked)[:10]:
             part.add(f"{state}_part")
     return next((state for state in STATES if state in whole | part), "none")
 
@@ -272,8 +276,8 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         *map(_paragraph, person.responsible),
     ]
     if person.gaps:
-        told = (says[f"gap_{one.kind}"].format(**one._asdict()) for one in person.gaps)
-        parts += [_title(says["gaps"]), _paragraph(says["gaps_words"]), _list(told)]
+        gaps = (says[f"gap_{one.kind}"].format(**one._asdict()) for one in person.gaps)
+        parts += [_title(says["gaps"]), _paragraph(says["gaps_words"]), _list(gaps)]
     if person.stop:
         parts += [_title(says["stopped"]), _list(_stopped(person, language))]
     parts += [
@@ -310,13 +314,24 @@ def table(person: Person, zone: ZoneInfo) -> str:
         home = person.home
         rows.append(_fact(zone, "occupancy", home.id, "", "", "", home, home.reference or ""))
     for meter in person.meters:
-        proof = meter.proof(person.said)
+        proof = meter.proof(person.serials)
         rows.append(_fact(zone, "meter", meter.meter, "", meter.channel or "", "", meter, proof))
-    for one in person.consents:
-        ended = "" if one.withdrawn is None else f"; withdrawn {_iso(one.withdrawn, zone)}"
-        remark = f"{one.purpose}{ended}"
-        channels = " ".join(one.channels)
-        rows.append(_fact(zone, "consent", one.id, one.recipient, channels, one.step, one, remark))
+    for consent in person.consents:
+        ended = "" if consent.withdrawn is None else f"; withdrawn {_iso(consent.withdrawn, zone)}"
+        remark = f"{consent.purpose}{ended}"
+        channels = " ".join(consent.channels)
+        rows.append(
+            _fact(
+                zone,
+                "consent",
+                consent.id,
+                consent.recipient,
+                channels,
+                consent.step,
+                consent,
+                remark,
+            )
+        )
     rows += _facts_refused(person, zone)
     for duty in person.duties:
         channels = " ".join(duty.channels)
@@ -375,10 +390,19 @@ def _facts_received(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ..
         yield ("unknown", "", gap.recipient, "", "", "", "", harmless(remark))
 
 
-def _value(one: HeldValue, zone: ZoneInfo) -> tuple[object, ...]:
-    fact = "waits" if one.recipient else "register"
-    since, what = _iso(one.since, zone), (one.basis, one.recipient, one.channel, one.step)
-    return (fact, *what, since, _iso(one.t, zone), one.remark, one.value, one.unit, one.quality)
+def _value(value: HeldValue, zone: ZoneInfo) -> tuple[object, ...]:
+    fact = "waits" if value.recipient else "register"
+    since, what = _iso(value.since, zone), (value.basis, value.recipient, value.channel, value.step)
+    return (
+        fact,
+        *what,
+        since,
+        _iso(value.t, zone),
+        value.remark,
+        value.value,
+        value.unit,
+        value.quality,
+    )
 
 
 def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
@@ -412,12 +436,14 @@ def _stopped(person: Person, language: str) -> Iterable[str]:
     says = WORDS[language]
     if not person.stopped:
         yield says["stopped_nothing"]
-    for one in person.stopped:
-        how = "stopped_words" if one.recipient in person.linked else "stopped_no_uplink"
-        if person.lacks("unreadable", one.recipient):
+    for consent in person.stopped:
+        how = "stopped_words" if consent.recipient in person.linked else "stopped_no_uplink"
+        if person.lacks("unreadable", consent.recipient):
             how = "stopped_unreadable"
         yield says[how].format(
-            recipient=one.recipient, channels=_labels(one.channels, language), purpose=one.purpose
+            recipient=consent.recipient,
+            channels=_labels(consent.channels, language),
+            purpose=consent.purpose,
         )
     for duty in person.duties:
         if person.here and covers(duty, int(person.now)):
@@ -427,7 +453,7 @@ def _stopped(person: Person, language: str) -> Iterable[str]:
 
 def _measured(person: Person, language: str) -> Iterable[str]:
     says = WORDS[language]
-    channels = sorted({one.channel for one in person.told})
+    channels = sorted({one.channel for one in person.explanations})
     if channels:
         rows = [
             (catalogue.label(one, language), catalogue.shows(one, language)) for one in channels
@@ -445,17 +471,20 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     says, rows = WORDS[language], []
     bases: dict[str, Consent | Duty] = {one.id: one for one in person.consents}
     bases |= {one.id: one for one in person.duties}
-    for one in person.told:
-        if one.step is None:
+    for explanation in person.explanations:
+        if explanation.step is None:
             continue
-        label, step = catalogue.label(one.channel, language), catalogue.step(one.step, language)
-        basis = bases.get(one.basis)
+        label, step = (
+            catalogue.label(explanation.channel, language),
+            catalogue.step(explanation.step, language),
+        )
+        basis = bases.get(explanation.basis)
         dates = "" if basis is None else _span(basis, zone)
-        rows.append((one.recipient, label, step, one.why, dates))
-    for told in person.notices:
-        what = says["notice"].format(quantity=catalogue.label(told.channel, language))
-        why = says["notice_why"].format(reason=says[f"why_{told.why}"])
-        rows.append((told.recipient, what, _often(told.step, language), why, ""))
+        rows.append((explanation.recipient, label, step, explanation.why, dates))
+    for notice in person.notices:
+        what = says["notice"].format(quantity=catalogue.label(notice.channel, language))
+        why = says["notice_why"].format(reason=says[f"why_{notice.why}"])
+        rows.append((notice.recipient, what, _often(notice.step, language), why, ""))
     if rows:
         yield _table(rows, says["sent_columns"])
     if person.gaps and not rows:
@@ -475,17 +504,21 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
 def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """All that these people agreed to, with what became of it."""
     says, rows = WORDS[language], []
-    for one in person.consents:
-        until = person.ends(one.until)
-        linked = one.recipient in person.linked
-        if one.withdrawn is not None:
-            how = says["withdrawn"].format(day=_day(one.withdrawn, zone))
+    for consent in person.consents:
+        until = person.ends(consent.until)
+        linked = consent.recipient in person.linked
+        if consent.withdrawn is not None:
+            how = says["withdrawn"].format(day=_day(consent.withdrawn, zone))
         else:
-            how = says[_standing(one.since, until, person.now, linked=linked)]
+            how = says[_standing(consent.since, until, person.now, linked=linked)]
         rows.append(
             (
-                *(one.recipient, _labels(one.channels, language), _often(one.step, language)),
-                *(one.purpose, _day(one.said, zone), _day(one.since, zone)),
+                *(
+                    consent.recipient,
+                    _labels(consent.channels, language),
+                    _often(consent.step, language),
+                ),
+                *(consent.purpose, _day(consent.given_at, zone), _day(consent.since, zone)),
                 *("" if until is None else _day(until, zone), how),
             )
         )
@@ -528,14 +561,14 @@ def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """What the manager may have without their consent, while they live or lived there."""
     says = WORDS[language]
     rows = []
-    for one in person.duties:
-        linked = one.recipient in person.linked
-        how = says[_standing(one.since, person.ends(one.until), person.now, linked=linked)]
+    for duty in person.duties:
+        linked = duty.recipient in person.linked
+        how = says[_standing(duty.since, person.ends(duty.until), person.now, linked=linked)]
         rows.append(
             (
-                *(one.recipient, _labels(one.channels, language), one.reference),
-                *(", ".join(one.billing), _day(one.since, zone)),
-                *("" if one.until is None else _day(one.until, zone), how),
+                *(duty.recipient, _labels(duty.channels, language), duty.reference),
+                *(", ".join(duty.billing), _day(duty.since, zone)),
+                *("" if duty.until is None else _day(duty.until, zone), how),
             )
         )
     if rows:
@@ -556,11 +589,11 @@ def _standing(since: int, until: int | None, now: float, *, linked: bool) -> str
 def _held(person: Person, says: Mapping[str, str]) -> Iterable[str]:
     for recipient in sorted({one.recipient for one in person.held}):
         number = sum(one.recipient == recipient for one in person.held)
-        words = says["waiting" if recipient else "registers"]
-        yield _paragraph(words.format(number=number, recipient=recipient, **PERIODS))
+        text = says["waiting" if recipient else "registers"]
+        yield _paragraph(text.format(number=number, recipient=recipient, **PERIODS))
     if any(one.kind == "meter" for one in person.gaps):
         yield _paragraph(says["held_unknown"])
-    elif not person.told:
+    elif not person.explanations:
         yield _paragraph(says["held_nothing"])
     else:
         yield _paragraph(says["held_words_duty" if person.duties else "held_words"])
@@ -611,8 +644,8 @@ def _looks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[
     yield _title(says["looks"])
     yield _paragraph(says["looks_words"].format(**PERIODS))
     days: dict[tuple[str, str], list[str]] = {}
-    for one in person.looks:
-        days.setdefault((one.who, one.what), []).append(_day(one.at, zone))
+    for entry in person.looks:
+        days.setdefault((entry.who, entry.what), []).append(_day(entry.at, zone))
     rows = [
         (who, says.get(f"look_{what}", what), str(len(on)), on[0], on[-1])
         for (who, what), on in days.items()
@@ -623,15 +656,21 @@ def _looks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[
 def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """What recipients were asked to erase, and what they answered."""
     says, rows = WORDS[language], []
-    for one in person.erasures:
-        answer = says["answer_waits" if one.linked else "answer_never"]
-        if one.rows is not None:
-            answer = says["answer_rows" if one.rows else "answer_none"].format(rows=one.rows)
-        what = says["everything"] if one.channel is None else catalogue.label(one.channel, language)
-        until = "" if one.until is None else _day(one.until, zone)
-        period = f"{_day(one.since, zone)} → {until}"
-        reason = says.get(f"reason_{one.reason}", one.reason)
-        rows.append((_day(one.asked, zone), one.recipient, what, period, reason, answer))
+    for erasure in person.erasures:
+        answer = says["answer_waits" if erasure.linked else "answer_never"]
+        if erasure.rows is not None:
+            answer = says["answer_rows" if erasure.rows else "answer_none"].format(
+                rows=erasure.rows
+            )
+        what = (
+            says["everything"]
+            if erasure.channel is None
+            else catalogue.label(erasure.channel, language)
+        )
+        until = "" if erasure.until is None else _day(erasure.until, zone)
+        period = f"{_day(erasure.since, zone)} → {until}"
+        reason = says.get(f"reason_{erasure.reason}", erasure.reason)
+        rows.append((_day(erasure.asked, zone), erasure.recipient, what, period, reason, answer))
     if rows:
         yield _title(says["erasures"])
         yield _paragraph(says["erasures_words"])
@@ -649,8 +688,9 @@ def _labels(channels: Iterable[str], language: str) -> str:
     return ", ".join(catalogue.label(one, language) for one in channels)
 
 
-def _span(one: Consent | Duty, zone: ZoneInfo) -> str:
-    return f"{_day(one.since, zone)} → {'' if one.until is None else _day(one.until, zone)}".strip()
+def _span(basis: Consent | Duty, zone: ZoneInfo) -> str:
+    until = "" if basis.until is None else _day(basis.until, zone)
+    return f"{_day(basis.since, zone)} → {until}".strip()
 
 
 def _day(at: float, zone: ZoneInfo) -> str:

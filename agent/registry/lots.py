@@ -23,7 +23,9 @@ PARTS = {
 """types of lots that nobody lives in: each belongs to the dwelling whose label its row has"""
 
 
-def only(lines: Sequence[SheetRow], types: Sequence[str]) -> tuple[list[SheetRow], dict[str, int]]:
+def of_types(
+    lines: Sequence[SheetRow], types: Sequence[str]
+) -> tuple[list[SheetRow], dict[str, int]]:
     """The rows of these types, and how many there are of each other one; no types: all rows.
 
     `dwelling` and `appartement` are one type; so are other words for the same.
@@ -40,7 +42,7 @@ def only(lines: Sequence[SheetRow], types: Sequence[str]) -> tuple[list[SheetRow
     return taken, dict(left)
 
 
-def apart(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
+def split_lots(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
     """Rows that are places, and the lots of all rows as aliases of the place of their label."""
     places: list[SheetRow] = []
     parts: list[NewAlias] = []
@@ -53,9 +55,11 @@ def apart(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
         if lot or part:
             fault = "" if lot else f"lot: a {type_} is known by its lot number"
             label = line.cells.get("label", "")
-            word = type_ if part else ""
+            part_type = type_ if part else ""
             parts.append(
-                NewAlias(label, "fr.lot", lot, note=type_, part=word, where=line.where, fault=fault)
+                NewAlias(
+                    label, "fr.lot", lot, note=type_, part=part_type, where=line.where, fault=fault
+                )
             )
     return places, parts
 
@@ -73,10 +77,10 @@ def known(
     return sum((label_key(part.place), _plain(part.value)) in named for part in parts)
 
 
-def _plain(word: str) -> str:
-    return " ".join(word.split()).casefold()
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
-def _kind(word: str) -> str:
-    plain = _plain(word)
+def _kind(type_text: str) -> str:
+    plain = _plain(type_text)
     return TYPES.get(plain, plain)

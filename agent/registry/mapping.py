@@ -33,19 +33,21 @@ def mapping(registry: Registry, line: Iterable[Met], now: int) -> dict[str, Any]
 
     `line`: the devices that are read and are not of common plant.
     """
-    having = {one.place for one in registry.installations() if covers(one, now)}
+    mapped = {one.place for one in registry.installations() if covers(one, now)}
     without = [
-        one.id for one in registry.places() if one.type == "dwelling" and one.id not in having
+        one.id for one in registry.places() if one.type == "dwelling" and one.id not in mapped
     ]
-    nobodys = [one for one in line if not _placed(registry, one, now)]
+    unplaced = [one for one in line if not _placed(registry, one, now)]
     return {
-        "mapped": len(having),
+        "mapped": len(mapped),
         "places_without_meter": without[:MOST],
-        "meters_without_place": [one.serial or one.device for one in nobodys][:MOST],
-        "more": max(0, len(without) - MOST) + max(0, len(nobodys) - MOST),
+        "meters_without_place": [one.serial or one.device for one in unplaced][:MOST],
+        "more": max(0, len(without) - MOST) + max(0, len(unplaced) - MOST),
     }
 
 
-def _placed(registry: Registry, one: Met, now: int) -> bool:
-    found = (registry.whose(one.device, one.serial, channel, now) for channel in one.channels)
-    return any(not isinstance(whose, Unknown) for whose in found)
+def _placed(registry: Registry, device: Met, now: int) -> bool:
+    owners = (
+        registry.whose(device.device, device.serial, channel, now) for channel in device.channels
+    )
+    return any(not isinstance(whose, Unknown) for whose in owners)

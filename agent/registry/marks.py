@@ -33,8 +33,8 @@ class Marks(NamedTuple):
 class Unknowing(Refused):
     """A consent was given without knowing of these marks."""
 
-    def __init__(self, words: str, marks: Sequence[ConsentMark]) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, marks: Sequence[ConsentMark]) -> None:
+        super().__init__(message)
         self.marks = tuple(marks)
 
 

@@ -52,13 +52,13 @@ class Joined:
     """two meters for one thing, in words"""
 
 
-def join(listed: Sequence[Listed], found: Sequence[OnTheLine]) -> Joined:
+def join(listed: Sequence[Listed], on_line: Sequence[OnTheLine]) -> Joined:
     """Match by the serial number that a device says, else by its name where it says none."""
     by_serial: dict[str, list[OnTheLine]] = defaultdict(list)
-    for one in found:
-        if one.serial is not None:
-            by_serial[serial_key(one.serial)].append(one)
-    by_name = {one.device: one for one in found}
+    for answering in on_line:
+        if answering.serial is not None:
+            by_serial[serial_key(answering.serial)].append(answering)
+    by_name = {one.device: one for one in on_line}
     matched: list[tuple[Listed, OnTheLine]] = []
     silent: list[tuple[Listed, str]] = []
     for meter in listed:
@@ -69,7 +69,7 @@ def join(listed: Sequence[Listed], found: Sequence[OnTheLine]) -> Joined:
             matched.append((meter, device))
     used = {device.device for _, device in matched}
     used |= {meter.device for meter in listed if meter.device}
-    unlisted = [one for one in found if one.device not in used]
+    unlisted = [one for one in on_line if one.device not in used]
     return Joined(matched, silent, unlisted, [*_twins(by_serial), *_two_for_one(matched)])
 
 

@@ -28,7 +28,7 @@ A_DATE = re.compile(
     r"|août|sept|déc)\.?(?:-[0-9]{2})?|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{2}/[0-9]{2}/[0-9]{4}"
 )
 """what it makes of a name such as 3-1: 03-janv"""
-EATEN = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
+LONG_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
 """what a spreadsheet program makes of a long number: 4,51E+07"""
 
 
@@ -59,7 +59,7 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
 
     `known`: what it is known to measure; a number alone is of the only one.
     """
-    found: dict[str, Decimal] = {}
+    by_channel: dict[str, Decimal] = {}
     for written in given:
         channel, equals, number = written.rpartition("=")
         if not equals:
@@ -67,26 +67,26 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
                 which = f" it measures {', '.join(known)};" if known else ""
                 raise Refused(f"{name}: of which quantity?{which} write heat={number}")
             channel = known[0]
-        found[fields.channel(channel.strip())] = fields.index(number, name)
-    return found or None
+        by_channel[fields.channel(channel.strip())] = fields.index(number, name)
+    return by_channel or None
 
 
 def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | None], str]:
     """The moments in these columns of a row, and what is wrong with the row."""
-    found: list[int | None] = []
+    moments: list[int | None] = []
     faults = [line.fault] if line.fault else []
     for column in columns:
         try:
-            found.append(when(line.cells.get(column), zone, column))
+            moments.append(when(line.cells.get(column), zone, column))
         except Refused as error:
-            found.append(None)
+            moments.append(None)
             faults.append(str(error))
-    return found, "; ".join(faults)
+    return moments, "; ".join(faults)
 
 
-def eaten(cell: str, column: str) -> str:
+def lost_digits(cell: str, column: str) -> str:
     """What is wrong with a number's digits after a spreadsheet program took it for a quantity."""
-    if not EATEN.fullmatch(cell):
+    if not LONG_NUMBER.fullmatch(cell):
         return ""
     return (
         f'{column}: the spreadsheet program has made "{cell}" of a long number, and its last digits'

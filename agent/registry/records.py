@@ -27,7 +27,7 @@ Indexes = tuple[tuple[str, Decimal], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Provenance:
     """By whose word a document stands."""
 
     who: str
@@ -45,7 +45,7 @@ class Place:
     kind: ClassVar[str] = "place"
     id: str
     label: str
-    word: Word
+    word: Provenance
 
     @property
     def type(self) -> str:
@@ -64,7 +64,7 @@ class Alias:
     value: str
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     note: str = ""
     """what people said of it: of a lot, `cave` or `parking`"""
 
@@ -78,7 +78,7 @@ class Occupancy:
     place: str
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     reference: str | None = None
     """the manager's own, such as the number of a lease"""
 
@@ -109,7 +109,7 @@ class Installation:
     """None: all channels of the meter"""
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     multiplier: Decimal = Decimal(1)
     """of what the meter shows (current transformers); other than 1 only with a channel"""
     offset: Decimal = Decimal(0)
@@ -128,7 +128,7 @@ class Installation:
             return str(self.device)
         return f"{self.serial} ({self.device})" if self.device else self.serial
 
-    def proof(self, said: Container[str]) -> str:
+    def proof(self, serials: Container[str]) -> str:
         """How sure it is that this meter measures this place: `display` or `load`, as a person
         tried; `serial`: the number that people recorded is the one it says itself; `none`.
 
@@ -136,7 +136,7 @@ class Installation:
         """
         if self.verified != "none" or self.serial is None or self.pinned:
             return self.verified
-        return "serial" if serial_key(self.serial) in said else "none"
+        return "serial" if serial_key(self.serial) in serials else "none"
 
     def measured(self, shown: Decimal) -> Decimal:
         """What an index that the meter shows means for the place, exact."""
@@ -160,7 +160,7 @@ class Consent:
     purpose: str
     since: int
     until: int
-    word: Word
+    word: Provenance
     given: int | None = None
     """when the people said it; None: when it was recorded"""
     method: str = ""
@@ -173,7 +173,7 @@ class Consent:
     """by which consent it was replaced, from its `until` on"""
 
     @property
-    def said(self) -> int:
+    def given_at(self) -> int:
         """When the people gave it."""
         return self.word.when if self.given is None else self.given
 
@@ -185,7 +185,7 @@ class Withdrawal:
     kind: ClassVar[str] = "withdrawal"
     id: str
     """of the consent"""
-    word: Word
+    word: Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class ConsentMark:
     """None: all recipients"""
     cause: str
     """`withdrawn`, `refused` or `restored`"""
-    word: Word
+    word: Provenance
     number: str = ""
     """`jti` of the signed object that said so, by its issuer"""
 
@@ -221,7 +221,7 @@ class Form:
     after: tuple[str, ...]
     """the marks that the page told them of"""
     printed: int
-    word: Word
+    word: Provenance
     answers: tuple[str, ...] = ()
     """of each box `yes`, `no` or empty; none: it was not answered yet"""
     signed: int | None = None
@@ -243,7 +243,7 @@ class Duty:
     channels: tuple[str, ...]
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     billing: tuple[str, ...] = ()
     """days of the year, as `06-30`"""
 

@@ -48,8 +48,8 @@ from agent.registry.records import (
     Installation,
     Occupancy,
     Place,
+    Provenance,
     Withdrawal,
-    Word,
 )
 from agent.registry.retractions import effects
 from agent.registry.storage import AtomicStorage
@@ -112,12 +112,12 @@ class Registry:
         """nothing allows anything now: what was withdrawn while the disk failed may be forgotten"""
         self.marked = True
         """withdrawals are marked; the version before this one cannot read a mark"""
-        self._whole, self._begun = True, False
+        self._complete, self._notes_begun = True, False
         """whether the file says what stands here; whether the notes are of this boot"""
-        self._good: int | None = None
+        self._last_good: int | None = None
         """the last change that was written well, where later ones may be in the file"""
         self._load()
-        self._recall()
+        self._load_notes()
 
     @classmethod
     def open(cls, path: Path, notes: Path | None = None) -> Registry:
@@ -141,23 +141,23 @@ class Registry:
 
     def ids_after(self, after: int) -> dict[int, list[str]]:
         """The ids of the documents of each change after revision `after`, by its number."""
-        found: dict[int, list[str]] = {}
+        ids: dict[int, list[str]] = {}
         for document in self._documents:
             if document.word.revision > after:
-                found.setdefault(document.word.revision, []).append(document.id)
-        return found
+                ids.setdefault(document.word.revision, []).append(document.id)
+        return ids
 
-    def first_told(self, id_: str) -> int:
+    def first_recorded_at(self, id_: str) -> int:
         """When something was first said, whatever was said of it later (Unix second)."""
         return next(one.word.when for one in self._documents if one.id == id_)
 
-    def first_words(self, ids: Collection[str]) -> dict[str, Word]:
+    def first_provenance(self, ids: Collection[str]) -> dict[str, Provenance]:
         """By whose word each of these was first recorded, whatever was said of it later."""
-        wanted, found = frozenset(ids), dict[str, Word]()
-        for one in self._documents:
-            if one.id in wanted:
-                found.setdefault(one.id, one.word)
-        return found
+        wanted, first = frozenset(ids), dict[str, Provenance]()
+        for document in self._documents:
+            if document.id in wanted:
+                first.setdefault(document.id, document.word)
+        return first
 
     def recorded(self, who: str, source: str) -> bool:
         """Whether anything was ever recorded by their word, from just this source."""
@@ -276,14 +276,14 @@ class Registry:
         )
 
     def pin_all(
-        self, said: Mapping[str, str], who: str, source: str, now: float
+        self, serials: Mapping[str, str], who: str, source: str, now: float
     ) -> tuple[list[Installation], Mapping[str, str]]:
         """Bind the installations of many devices, in one change, each to the serial number it said.
 
         Also which are not bound, and why: that meter is installed elsewhere.
         """
         refused: dict[str, str] = {}
-        admit = partial(admit_pins, said=said, refused=refused)
+        admit = partial(admit_pins, serials=serials, refused=refused)
         return self._change(Installation, admit, (who, source, now)), refused
 
     def verify(
@@ -461,7 +461,7 @@ class Registry:
         """What it consists of now, for a draft of it."""
         return self._path, self._storage, list(self._documents), self._index
 
-    def take(self, staged: Path, state: State, of: RegistryIndex) -> bool:
+    def adopt(self, staged: Path, state: State, of: RegistryIndex) -> bool:
         """Let a change hold that was made beside, with its file already written; False, and
         nothing does, if this is no more what it was made `of`.
         """
@@ -470,8 +470,8 @@ class Registry:
         try:
             self._storage.settle(staged)
         except OSError as error:
-            self._not_taken(error, ())  # it may be in the file all the same
-            raise self._unwritten(error) from error
+            self._disk_failed(error, ())  # it may be in the file all the same
+            raise self._not_recorded(error) from error
         self._documents, self._index = state[2:]
         self._written()
         return True
@@ -495,24 +495,24 @@ class Registry:
         try:
             self._write(documents)
         except (OSError, NotRecorded) as error:
-            self._not_taken(error, documents)
+            self._disk_failed(error, documents)
         else:
-            self._hold([*self._documents, *documents])
+            self._apply([*self._documents, *documents])
 
-    def _not_taken(self, error: Exception, documents: Sequence[Document]) -> None:
+    def _disk_failed(self, error: Exception, documents: Sequence[Document]) -> None:
         ends = [one for one in documents if self._takes_away(one)]
-        if self._whole:
-            self._whole, self._good = False, self.revision
+        if self._complete:
+            self._complete, self._last_good = False, self.revision
         if ends:
-            self._hold([*self._documents, *ends])
+            self._apply([*self._documents, *ends])
             self.unrecorded += tuple(ends)
-        self._note()
+        self._write_notes()
         if len(ends) < len(documents):
-            raise self._unwritten(error) from error
+            raise self._not_recorded(error) from error
 
     def _write(self, documents: Sequence[Document] = ()) -> None:
         """Bring all that holds, and these, to the disk. Raises OSError."""
-        if self._whole:
+        if self._complete:
             self._table.insert_multiple(to_row(document) for document in documents)
             return
         rows = [to_row(document) for document in (*self._documents, *documents)]
@@ -521,10 +521,10 @@ class Registry:
 
     def _written(self) -> None:
         self._table = TinyDB(storage=lambda: self._file).table(TABLE)  # it counts its rows
-        self._whole = True
-        if self.unrecorded or self._good is not None:
-            self.unrecorded, self._good = (), None
-            self._note()
+        self._complete = True
+        if self.unrecorded or self._last_good is not None:
+            self.unrecorded, self._last_good = (), None
+            self._write_notes()
 
     @property
     def answers(self) -> tuple[int, bool]:
@@ -534,34 +534,34 @@ class Registry:
     @property
     def written(self) -> bool:
         """Whether the disk has all that holds."""
-        return self._whole
+        return self._complete
 
     def begin_notes(self, *, failing: bool) -> None:
         """Leave notes, by which a start in this boot knows that it has heard all; `failing`: the
         disk takes nothing now, and where there are none nothing is allowed until it does.
         """
-        self._begun = True
+        self._notes_begun = True
         if self._notes is None:
             return
         if failing:
             self.mute = self.mute or not self._notes.exists()
         else:
             self.mute = False
-        self._note()
+        self._write_notes()
 
-    def speak(self) -> None:
+    def unmute(self) -> None:
         """The disk is well: what it says counts again."""
         self.mute = False
-        self._note()
+        self._write_notes()
 
     def retry(self) -> bool:
         """Bring to the disk what it has not taken yet; whether all of it is there now."""
-        if not self._whole:
+        if not self._complete:
             with suppress(OSError, NotRecorded):
                 self._write()
-        return self._whole
+        return self._complete
 
-    def _hold(self, documents: list[Document]) -> None:
+    def _apply(self, documents: list[Document]) -> None:
         self._documents, self._index = documents, RegistryIndex(documents)
 
     def _takes_away(self, after: Document) -> bool:
@@ -578,7 +578,7 @@ class Registry:
             )
         return before is not None and _ends_sooner(before, after)
 
-    def _recall(self) -> None:
+    def _load_notes(self) -> None:
         """Let hold what was noted and did not come to the disk."""
         try:
             noted = json.loads(self._notes.read_bytes()) if self._notes else {}
@@ -595,25 +595,25 @@ class Registry:
             if good is None or one.word.revision <= good or row in rows
         ]
         if new or len(kept) < len(have):
-            self._good = good
-            self._hold([*kept, *new])
-            self.unrecorded, self._whole = tuple(map(from_row, rows)), False
+            self._last_good = good
+            self._apply([*kept, *new])
+            self.unrecorded, self._complete = tuple(map(from_row, rows)), False
             self.retry()
 
-    def _note(self) -> None:
+    def _write_notes(self) -> None:
         """Keep what the disk has not taken where kill -9 leaves it."""
         if self._notes is None:
             return
         try:
             made(self._notes.parent)
             new = self._notes.with_suffix(".new")
-            said = {
+            content = {
                 "documents": [to_row(one) for one in self.unrecorded],
-                "good": self._good,
+                "good": self._last_good,
                 # a boot that has begun with such a disk has no notes of its own
-                "mute": self.mute or not (self._begun or self._notes.exists()),
+                "mute": self.mute or not (self._notes_begun or self._notes.exists()),
             }
-            new.write_text(json.dumps(said), encoding="utf-8")
+            new.write_text(json.dumps(content), encoding="utf-8")
             new.replace(self._notes)
         except (OSError, Refused) as error:
             log.error(  # noqa: TRY400 -- no bug
@@ -621,7 +621,7 @@ class Registry:
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._notes.name),
             )  # fmt: skip
 
-    def _unwritten(self, error: Exception) -> NotRecorded:
+    def _not_recorded(self, error: Exception) -> NotRecorded:
         return NotRecorded(f"{self._path} could not be written ({error}): it was not recorded")
 
     def _load(self) -> None:

@@ -18,7 +18,7 @@ from agent.registry.records import Consent, Duty, Installation, Occupancy
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from agent.registry.records import Dated, Document, Word
+    from agent.registry.records import Dated, Document, Provenance
 
 FOR_EVER = 2**62
 
@@ -42,16 +42,16 @@ def effects(
     which a row may exist, where that lies ahead of the clock.
     """
     before: dict[tuple[str, str], Document] = {}
-    found: dict[int, list[Retraction]] = {}
+    by_revision: dict[int, list[Retraction]] = {}
     for document in documents:
         key = (document.kind, document.id)
         if document.word.revision > after:
-            taken = found.setdefault(document.word.revision, [])
+            taken = by_revision.setdefault(document.word.revision, [])
             if key in before:
                 dwellings = [id_ for kind, id_ in before if kind == "place" and id_[0] == "D"]
                 taken += taken_away(before[key], document, dwellings, closed)
         before[key] = document
-    return [(revision, tuple(taken)) for revision, taken in found.items()]
+    return [(revision, tuple(taken)) for revision, taken in by_revision.items()]
 
 
 def taken_away(
@@ -67,16 +67,16 @@ def taken_away(
     if isinstance(after, Consent) and isinstance(before, Consent):
         yield from _of_a_consent(before, after, closed)
     elif isinstance(after, Occupancy) and isinstance(before, Occupancy):
-        for lost in _less(before, after, closed):
+        for lost in _lost_parts(before, after, closed):
             yield _retraction(after.word, "moved", after.place, lost, occupancy=after.id)
     elif isinstance(after, Installation) and isinstance(before, Installation):
-        for lost in _less(before, after, closed) if before.serial else ():
+        for lost in _lost_parts(before, after, closed) if before.serial else ():
             reason = "exchanged" if after.since < lost.since else "corrected"
             yield _retraction(
                 after.word, reason, before.place, lost, channel=before.channel, meter=before.serial
             )
     elif isinstance(after, Duty) and isinstance(before, Duty):
-        for lost in _less(before, after, closed):
+        for lost in _lost_parts(before, after, closed):
             for place in dwellings:
                 yield _retraction(
                     after.word, "corrected", place, lost, recipient=after.recipient, basis=after.id
@@ -88,13 +88,19 @@ def _of_a_consent(before: Consent, after: Consent, closed: int) -> Iterator[Retr
     withdrawn: list[str | None] = [None]
     if after.withdrawn is None or before.withdrawn is not None:
         withdrawn = [name for name in before.channels if name not in after.channels]
-        for lost in _less(before, after, closed):
+        for lost in _lost_parts(before, after, closed):
             yield _retraction(after.word, "corrected", after.place, lost, **whose)
     for channel in withdrawn:
         lost = Lost(before.since, before.until, before.until)
-        one = _retraction(after.word, "withdrawn", after.place, lost, channel=channel, **whose)
+        retraction = _retraction(
+            after.word, "withdrawn", after.place, lost, channel=channel, **whose
+        )
         yield replace(
-            one, id=withdrawal_id(after, channel), until=None, ver=FOR_GOOD, former=one.id
+            retraction,
+            id=withdrawal_id(after, channel),
+            until=None,
+            ver=FOR_GOOD,
+            former=retraction.id,
         )
 
 
@@ -114,16 +120,18 @@ def lost_withdrawals(
     """Of the consents to a recipient that stand, those that it has seen withdrawn, by the `ids` of
     retractions; and of which channels, none meaning all.
     """
-    for one in consents:
-        if one.recipient != recipient or one.withdrawn is not None:
+    for consent in consents:
+        if consent.recipient != recipient or consent.withdrawn is not None:
             continue
-        if withdrawal_id(one) in ids:
-            yield one, ()
-        elif gone := tuple(name for name in one.channels if withdrawal_id(one, name) in ids):
-            yield one, gone
+        if withdrawal_id(consent) in ids:
+            yield consent, ()
+        elif gone := tuple(
+            name for name in consent.channels if withdrawal_id(consent, name) in ids
+        ):
+            yield consent, gone
 
 
-def _less(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
+def _lost_parts(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
     """The parts of `before`'s interval that `after`'s has no more, up to the second it was said in.
 
     Not beyond: a retraction stands for ever, and where the change is taken back later, what is read
@@ -136,15 +144,17 @@ def _less(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
         lost = [(before.since, until)]
     else:
         lost = [(before.since, min(until, after.since)), (max(before.since, ends), until)]
-    said = after.word.when
+    recorded_at = after.word.when
     for start, end in lost:
-        if start < min(end, max(said, closed)):
-            reach = min(end, int(max(said, closed)) + 1)
-            yield Lost(start, min(end, int(said) + 1) if start < said else reach, reach)
+        if start < min(end, max(recorded_at, closed)):
+            reach = min(end, int(max(recorded_at, closed)) + 1)
+            yield Lost(
+                start, min(end, int(recorded_at) + 1) if start < recorded_at else reach, reach
+            )
 
 
 def _retraction(  # noqa: PLR0913 -- its members
-    word: Word,
+    provenance: Provenance,
     reason: str,
     place: str,
     lost: Lost,
@@ -156,6 +166,8 @@ def _retraction(  # noqa: PLR0913 -- its members
     meter: str | None = None,
 ) -> Retraction:
     of = (place, channel, occupancy, basis, meter, lost.since)
-    named = (word.revision, recipient, *of, lost.until, word.when, reason)
+    named = (provenance.revision, recipient, *of, lost.until, provenance.when, reason)
     digest = hashlib.sha256(repr(named).encode()).hexdigest()[:16]
-    return Retraction(digest, recipient, *of, lost.reach, word.when, reason, asked=word.when)
+    return Retraction(
+        digest, recipient, *of, lost.reach, provenance.when, reason, asked=provenance.when
+    )

@@ -27,7 +27,7 @@ class Scheme:
     """One system of names."""
 
     name: str
-    said: str
+    title: str
     """what people call it"""
     names: Cardinality
     example: str
@@ -49,13 +49,13 @@ def _cups(value: str) -> bool:
 
 def _scheme(  # noqa: PLR0913, PLR0917 -- a row of the table below
     name: str,
-    said: str,
+    title: str,
     names: Cardinality,
     example: str,
     pattern: str,
     checks: Callable[[str], bool] | None = None,
 ) -> Scheme:
-    return Scheme(name, said, names, example, re.compile(pattern), checks)
+    return Scheme(name, title, names, example, re.compile(pattern), checks)
 
 
 # No check digits are invented where none is published; of GS1's not even that of the operators'
@@ -118,9 +118,9 @@ def scheme(name: str) -> Scheme:
         return Scheme(
             plain, plain, Cardinality.PARTS, "bldg/3/12", re.compile(r"[^\x00-\x1f\x7f]+")
         )
-    for one in SCHEMES.values():
-        if plain == one.said.casefold():
-            return one
+    for candidate in SCHEMES.values():
+        if plain == candidate.title.casefold():
+            return candidate
     known = [*SCHEMES, "bis:<system>"]
     near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
     raise Refused(f'scheme: there is no "{name}"{near}')
@@ -137,15 +137,15 @@ def value_of(scheme: Scheme, written: str) -> str:
     if len(value) > LONGEST_KEY or not scheme.pattern.fullmatch(value):
         raise Refused(_wrong(scheme, written, value))
     if scheme.checks and not scheme.checks(value):
-        raise Refused(f'{scheme.said}: the check characters of "{written}" do not match')
+        raise Refused(f'{scheme.title}: the check characters of "{written}" do not match')
     return value
 
 
 def _wrong(scheme: Scheme, written: str, value: str) -> str:
-    said = f'{scheme.said}: "{written}" does not look like {scheme.example}'
+    message = f'{scheme.title}: "{written}" does not look like {scheme.example}'
     zeros = value.replace("O", "0")
     if "O" in value and scheme.pattern.fullmatch(zeros):
-        return f"{said}: it has a letter O where a zero belongs"
+        return f"{message}: it has a letter O where a zero belongs"
     if value.isdigit() and (wanted := len(scheme.example)) != len(value):
-        return f"{said}: it has {len(value)} characters, not {wanted}"
-    return said
+        return f"{message}: it has {len(value)} characters, not {wanted}"
+    return message

@@ -70,8 +70,8 @@ def read(
     file without rows or with more than is read (`MOST_ROWS`, `MOST_COLUMNS`, `MOST_CELLS`); a row
     that is wrong comes back with its `fault`.
     """
-    at, first, rows = _headed(text, name, columns)
-    names = _names(first, f"{name}:{at}", columns, required)
+    at, first, rows = _find_headings(text, name, columns)
+    names = _column_names(first, f"{name}:{at}", columns, required)
     lines = [_line(f"{name}:{number}", row, names) for number, row in rows if any(row)]
     if not lines:
         raise Refused(f"{name}: there is no line below the headings")
@@ -80,13 +80,13 @@ def read(
 
 def headings(text: str, name: str, columns: Mapping[str, str]) -> tuple[int, list[str]]:
     """The line of the headings, and they themselves. Raises Refused."""
-    line, first, _ = _headed(text, name, columns)
+    line, first, _ = _find_headings(text, name, columns)
     return line, first
 
 
 def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
     """The headings whose columns are not read."""
-    _, first, _ = _headed(text, name, columns)
+    _, first, _ = _find_headings(text, name, columns)
     known = {plain(heading) for heading in columns}
     return [heading for heading in first if heading and plain(heading) not in known]
 
@@ -103,7 +103,7 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell[:1] in {"=", "+", "-", "@"} else cell
 
 
-def _headed(
+def _find_headings(
     text: str, name: str, columns: Mapping[str, str]
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     """The line of the headings, they themselves, and the rows below with their lines."""
@@ -113,13 +113,13 @@ def _headed(
     filled = [number for number, (_, row) in enumerate(rows) if any(row)]
     if not filled:
         raise Refused(f"{name}:1: the first line must be the headings; it is empty")
-    most, at = max((_like(rows[number][1], known), -number) for number in filled)
+    most, at = max((_count_headings(rows[number][1], known), -number) for number in filled)
     begins = -at if most >= SURE else filled[0]
     line, first = rows[begins]
     return line, first, chain(rows[begins + 1 :], all_rows)
 
 
-def _like(cells: Iterable[str], known: Container[str]) -> int:
+def _count_headings(cells: Iterable[str], known: Container[str]) -> int:
     """How many of these cells are headings."""
     return sum(plain(cell) in known for cell in cells)
 
@@ -135,8 +135,8 @@ def _separated(text: str, known: Container[str]) -> tuple[str, str]:
     first = [line[:LONGEST_HEAD] for line in islice(_lines(text), ABOVE)]
 
     def good(separator: str) -> tuple[int, int]:
-        found = (_like(line.split(separator), known) for line in first)
-        return max(found, default=0), first[0].count(separator) if first else 0
+        counts = (_count_headings(line.split(separator), known) for line in first)
+        return max(counts, default=0), first[0].count(separator) if first else 0
 
     return text, max(SEPARATORS, key=good)
 
@@ -181,13 +181,13 @@ def _too_much(columns: int, cells: int) -> str:
     return f"more than {MOST_ROWS:,} rows: import the table in parts"
 
 
-def _names(
+def _column_names(
     first: list[str], where: str, columns: Mapping[str, str], required: Sequence[str]
 ) -> list[str]:
     problems, names, meant = Problems(), [], set[str]()
     known = {plain(heading): ours for heading, ours in columns.items()}
-    said = {known.get(plain(heading)) for heading in first}
-    open_ones = [heading for heading, ours in columns.items() if ours not in said]
+    present = {known.get(plain(heading)) for heading in first}
+    open_ones = [heading for heading, ours in columns.items() if ours not in present]
     open_ones = [heading for heading in open_ones if heading not in EXACTLY]
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
@@ -199,12 +199,14 @@ def _names(
             problems.add(where, f'a second column says "{ours}": "{heading}"')
         names.append(ours)
     for missing in [each for each in required if each not in {*names, *meant}]:
-        problems.add(where, f'the column "{missing}" is missing; there are: {_seen(first)}')
+        problems.add(
+            where, f'the column "{missing}" is missing; there are: {_list_headings(first)}'
+        )
     problems.settle()
     return names
 
 
-def _seen(first: list[str]) -> str:
+def _list_headings(first: list[str]) -> str:
     """The headings that were found, as far as they fit into a line."""
     shown = [one if len(one) <= LONG else f"{one[:LONG]}…" for one in first if one]
     return ", ".join(shown[:MOST] + ["…"] * (len(shown) > MOST))

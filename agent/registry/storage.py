@@ -59,7 +59,7 @@ class AtomicStorage(Storage):
 
     def _write(self, data: Documents) -> None:
         reserve = Reserve(self._path.parent)
-        reserve.for_(lambda: self._put(self.stage(data, "new")))
+        reserve.for_(lambda: self._replace(self.stage(data, "new")))
         reserve.stand(self._room())
 
     def _room(self) -> int:
@@ -86,9 +86,9 @@ class AtomicStorage(Storage):
 
     def settle(self, new: Path) -> None:
         """Let staged documents take the place of those that stand. Raises OSError."""
-        DiskWriter.make(lambda: self._put(new))
+        DiskWriter.make(lambda: self._replace(new))
 
-    def _put(self, new: Path) -> None:
+    def _replace(self, new: Path) -> None:
         try:
             new.replace(self._path)
         except OSError:
@@ -121,8 +121,8 @@ def _encoded(data: Documents) -> Iterator[bytes]:
         yield f"{separator}{json.dumps(table)}:".encode()
         between = "{"
         for number, row in rows.items():
-            words = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-            yield f"{between}{json.dumps(number)}:{words}".encode()
+            text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+            yield f"{between}{json.dumps(number)}:{text}".encode()
             between = ","
         yield b"}" if rows else b"{}"
         separator = ","

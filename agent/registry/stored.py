@@ -16,8 +16,8 @@ from agent.registry.records import (
     Installation,
     Occupancy,
     Place,
+    Provenance,
     Withdrawal,
-    Word,
 )
 
 KINDS: dict[str, type[Document]] = {
@@ -48,7 +48,7 @@ def from_row(row: dict[str, Any]) -> Document:
     """Read a stored document. Raises KeyError, TypeError or ValueError on what is none."""
     members = dict(row)
     cls = KINDS[members.pop("kind")]
-    word = Word(**members.pop("word"))
+    provenance = Provenance(**members.pop("word"))
     for name in LISTS:
         if name in members:
             members[name] = tuple(members[name])
@@ -58,4 +58,4 @@ def from_row(row: dict[str, Any]) -> Document:
     for name in INDEXES:
         if name in members:
             members[name] = tuple((channel, Decimal(value)) for channel, value in members[name])
-    return cls(**members, word=word)
+    return cls(**members, word=provenance)

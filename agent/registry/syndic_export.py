@@ -24,7 +24,7 @@ from agent.registry.fields import LONGEST_LABEL
 from agent.registry.inputs import NewOccupancy
 from agent.registry.labels import label_key
 from agent.registry.place import shown
-from agent.registry.records import Occupancy, Word
+from agent.registry.records import Occupancy, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ MOST_DOUBTS = 500
 FOR_EVER = 2**62
 AUTHOR = "syndic export"
 """by whose word an export is recorded"""
-UNSAID = Word("", 0, "", 0)
+NOT_RECORDED_YET = Provenance("", 0, "", 0)
 """of what is not recorded yet"""
 
 
@@ -100,8 +100,8 @@ class ExportRow:
     @property
     def key(self) -> str:
         """What it states, wherever it stands."""
-        said = [self.states, label_key(self.dwelling), self.reference, self.since, self.until]
-        whole = json.dumps([*said, self.fault])
+        parts = [self.states, label_key(self.dwelling), self.reference, self.since, self.until]
+        whole = json.dumps([*parts, self.fault])
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
     @property
@@ -170,7 +170,7 @@ def parse(  # noqa: PLR0913 -- what the configuration says
     headings: Mapping[str, str],
     zone: str,
     *,
-    words: Mapping[str, str],
+    move_words: Mapping[str, str],
     last_day: bool = False,
     only: Mapping[str, Sequence[str]] | None = None,
 ) -> Export:
@@ -190,26 +190,28 @@ def parse(  # noqa: PLR0913 -- what the configuration says
                 line=line,
             )
         )
-    wanted = {heading: {sheet.plain(one) for one in said} for heading, said in (only or {}).items()}
+    wanted = {
+        heading: {sheet.plain(one) for one in values} for heading, values in (only or {}).items()
+    }
     ours = {heading: name for name, heading in headings.items()}
     ours |= {heading: f"{ONLY}{heading}" for heading in wanted}
     line, first = sheet.headings(text, name, ours)
     present = {sheet.plain(heading) for heading in first}
     columns = {one: word for one, word in ours.items() if sheet.plain(one) in present}
     moves = {*MOVES} <= {*columns.values()} or not {*LEASES} <= headings.keys()
-    for word in ("dwelling", *(MOVES if moves else LEASES)):
-        if word not in columns.values():
-            raise Refused(_lacking(name, line, headings[word]))
+    for column in ("dwelling", *(MOVES if moves else LEASES)):
+        if column not in columns.values():
+            raise Refused(_missing_column(name, line, headings[column]))
     for heading in wanted.keys() - columns.keys():
-        raise Refused(_lacking(name, line, heading))
+        raise Refused(_missing_column(name, line, heading))
     read = sheet.read(text, name, columns, ("dwelling",))
     taken = [one for one in read if one.fault or _is_wanted(one, wanted)]
-    reader = _RowReader(zone, {sheet.plain(word): to for word, to in words.items()}, last_day)
+    reader = _RowReader(zone, {sheet.plain(word): to for word, to in move_words.items()}, last_day)
     make = reader.move if moves else reader.lease
     return Export([make(one) for one in taken], len(read) - len(taken))
 
 
-def _lacking(name: str, line: int, heading: str) -> str:
+def _missing_column(name: str, line: int, heading: str) -> str:
     return _(
         '{name}:{line}: the column "{heading}" is missing, which `syndic` in the configuration'
         " names: nothing of it is taken",
@@ -227,7 +229,7 @@ def _is_wanted(line: sheet.SheetRow, wanted: Mapping[str, Container[str]]) -> bo
 @dataclass(frozen=True, slots=True)
 class _RowReader:
     zone: str
-    words: Mapping[str, str]
+    move_words: Mapping[str, str]
     last_day: bool
 
     def lease(self, line: sheet.SheetRow) -> ExportRow:
@@ -246,10 +248,10 @@ class _RowReader:
         cells = line.cells
         (date,), fault = parsers.dated(line, self.zone, "date")
         reference, fault = _reference(cells, fault)
-        said = cells.get("move", "")
-        states = self.words.get(sheet.plain(said))
+        written = cells.get("move", "")
+        states = self.move_words.get(sheet.plain(written))
         if states is None and not fault:
-            fault = f'move: "{said[:LONGEST_LABEL]}" is neither of the words for in and out'
+            fault = f'move: "{written[:LONGEST_LABEL]}" is neither of the words for in and out'
         if states == Lease.OUT:
             return ExportRow(
                 line.where, Lease.OUT, _name(cells), reference, None, self._end(date), fault
@@ -269,10 +271,10 @@ def _name(cells: Mapping[str, str]) -> str:
 
 
 def _reference(cells: Mapping[str, str], fault: str) -> tuple[str | None, str]:
-    found = " ".join(cells.get("reference", "").split())
-    if len(found) > LONGEST_LABEL or not found.isprintable():
-        return found[:LONGEST_LABEL], fault or "reference: too long, or not printable"
-    return found or None, fault
+    reference = " ".join(cells.get("reference", "").split())
+    if len(reference) > LONGEST_LABEL or not reference.isprintable():
+        return reference[:LONGEST_LABEL], fault or "reference: too long, or not printable"
+    return reference or None, fault
 
 
 def compare(
@@ -287,12 +289,12 @@ def compare(
     can be believed, all that would end wait.
     """
     distinct = list({row.key: row for row in rows}.values())
-    made = _Comparing(index, distinct, int(now), held or {}).made()
+    made = _Comparing(index, distinct, int(now), held or {}).compare()
     ends = [change for change in made.changes if change.ends]
     lived_in = sum(home.until is None or home.until > now for home in index.occupancies)
     if len(ends) > max(FEW_ENDS, lived_in // MOST_ENDS):
         many = {change.row.key: (Doubt.MANY, str(len(ends))) for change in ends}
-        return _Comparing(index, distinct, int(now), {**(held or {}), **many}).made()
+        return _Comparing(index, distinct, int(now), {**(held or {}), **many}).compare()
     return made
 
 
@@ -307,22 +309,22 @@ class _Comparing:
         held: Mapping[str, tuple[Doubt, str]],
     ) -> None:
         self._index, self._now, self._held = index, now, held
-        self._found = Comparison()
+        self._comparison = Comparison()
         self._rows: dict[str, list[ExportRow]] = {}
         self._places: dict[str, Place] = {}
-        self._of = {home.reference: home for home in index.occupancies if home.reference}
+        self._by_reference = {home.reference: home for home in index.occupancies if home.reference}
         self._homes: dict[str, dict[str, Occupancy]] = {}
         self._pending: dict[str, ClearChange] = {}
         """by the id of an occupancy that this comparison makes: what is to be recorded"""
         for row in rows:
-            self._sort(row)
+            self._find_dwelling(row)
 
-    def made(self) -> Comparison:
+    def compare(self) -> Comparison:
         """Compare dwelling by dwelling: ends before beginnings, each in the order of time."""
         for id_, rows in self._rows.items():
             place = self._places[id_]
             self._homes[id_] = {home.id: home for home in self._index.occupancies_of(id_)}
-            unsure = _unsure(rows, self._homes[id_].values())
+            unsure = _contradictions(rows, self._homes[id_].values())
             for row, why, other in unsure.values():
                 self._doubt(row, why, other, place=place)
             sure = [row for row in rows if row.key not in unsure]
@@ -330,18 +332,18 @@ class _Comparing:
                 if row.states is Lease.LEASE:
                     self._lease(row, place)
                 elif row.states is Lease.OUT:
-                    self._out(row, place)
+                    self._move_out(row, place)
                 else:
-                    self._in(row, place)
-        return self._found
+                    self._move_in(row, place)
+        return self._comparison
 
     def _order(self, row: ExportRow) -> tuple[int, int]:
-        known = row.states is Lease.LEASE and self._of.get(row.reference or "")
+        known = row.states is Lease.LEASE and self._by_reference.get(row.reference or "")
         if row.states is Lease.OUT:
             return (row.until or 0, 0)
         return (0, 0) if known else (row.since or 0, 1)
 
-    def _sort(self, row: ExportRow) -> None:
+    def _find_dwelling(self, row: ExportRow) -> None:
         """Find the dwelling that a row is about; what cannot be read, or found, waits."""
         if row.fault or not row.dwelling:
             self._doubt(row, Doubt.UNREADABLE, row.fault or "dwelling: it is empty")
@@ -359,37 +361,37 @@ class _Comparing:
     def _lease(self, row: ExportRow, place: Place) -> None:
         homes = list(self._homes[place.id].values())
         if row.reference is None:
-            self._leaseless(row, place, homes)
+            self._without_lease(row, place, homes)
             return
         mine = [home for home in homes if home.reference == row.reference]
         if lived := [home for home in mine if home.until is None or home.since < home.until]:
-            self._known(row, place, lived[-1])
+            self._known_lease(row, place, lived[-1])
         elif mine:
             self._doubt(row, Doubt.NEVER, place=place, homes=mine)
         elif row.since is None:
             self._doubt(row, Doubt.UNDATED, place=place)
         elif row.until is not None and row.until <= row.since:
             self._doubt(row, Doubt.DATES, place=place)
-        elif (other := self._of.get(row.reference)) and other.place != place.id:
+        elif (other := self._by_reference.get(row.reference)) and other.place != place.id:
             label = self._index.places[other.place].label
             self._doubt(row, Doubt.ELSEWHERE, label, place=place, homes=[other])
         else:
             self._begins(row, place, row.since, row.until)
 
-    def _leaseless(self, row: ExportRow, place: Place, homes: Sequence[Occupancy]) -> None:
+    def _without_lease(self, row: ExportRow, place: Place, homes: Sequence[Occupancy]) -> None:
         """A row without a lease states nothing where nobody is known to live, and no date."""
         there = [home for home in homes if home.until is None and home.since <= self._now]
         if there or row.since is not None or row.until is not None:
             self._doubt(row, Doubt.NO_LEASE, place=place, homes=there)
         else:
-            self._found.same += 1
+            self._comparison.same += 1
 
-    def _known(self, row: ExportRow, place: Place, home: Occupancy) -> None:
+    def _known_lease(self, row: ExportRow, place: Place, home: Occupancy) -> None:
         """A lease that is recorded: an end that appears is clear."""
         if row.since is not None and not _agrees(row.since, home.since):
             self._doubt(row, Doubt.DATES, place=place, homes=[home])
         elif _agrees(row.until, home.until) or (row.until is None and self._was_decided(home)):
-            self._found.same += 1
+            self._comparison.same += 1
         elif row.until is None:
             self._doubt(row, Doubt.END_GONE, place=place, homes=[home])
         elif home.until is None and row.until > home.since:
@@ -404,14 +406,14 @@ class _Comparing:
         homes = self._homes[home.place].values()
         return home.word.who != AUTHOR and any(one.since == home.until for one in homes)
 
-    def _out(self, row: ExportRow, place: Place) -> None:
+    def _move_out(self, row: ExportRow, place: Place) -> None:
         if (at := row.until) is None:
             self._doubt(row, Doubt.UNDATED, place=place)
             return
         homes = self._homes[place.id].values()
         ended = (home for home in homes if home.since < at and _agrees(at, home.until))
         if any(_may_be(home, row) for home in ended):
-            self._found.same += 1
+            self._comparison.same += 1
             return
         there = [one for one in homes if one.since < at and (one.until is None or at < one.until)]
         if not there:
@@ -421,7 +423,7 @@ class _Comparing:
         else:
             self._ends(row, place, there[0], at)
 
-    def _in(self, row: ExportRow, place: Place) -> None:
+    def _move_in(self, row: ExportRow, place: Place) -> None:
         if (at := row.since) is None:
             self._doubt(row, Doubt.UNDATED, place=place)
             return
@@ -429,23 +431,25 @@ class _Comparing:
         lived = [one for one in homes if one.until is None or one.since < one.until]
         same = [home for home in lived if _agrees(at, home.since) and _may_be(home, row)]
         if same and (row.reference is None or same[0].reference):
-            self._found.same += 1
+            self._comparison.same += 1
         else:
             self._begins(row, place, at, None)
 
     def _begins(self, row: ExportRow, place: Place, since: int, until: int | None) -> None:
         """People who are not recorded: clear where nobody is, or somebody without a lease."""
         homes = self._homes[place.id].values()
-        there = [home for home in homes if _meet(home, since, until)]
+        there = [home for home in homes if _overlaps(home, since, until)]
         if not there:
             notice = NewOccupancy(
                 "lease" if row.reference else "move_in", place.id, None, since, until,
                 row.reference, where=row.where,
             )  # fmt: skip
             change = ClearChange(row, notice, place)
-            new = Occupancy(f"new {row.key}", place.id, since, until, UNSAID, row.reference)
+            new = Occupancy(
+                f"new {row.key}", place.id, since, until, NOT_RECORDED_YET, row.reference
+            )
             self._pending[new.id] = change
-            self._stand(new, change)
+            self._apply(new, change)
             return
         home = there[0]
         if len(there) > 1 or home.reference is not None or row.reference is None:
@@ -460,9 +464,9 @@ class _Comparing:
             return
         now = replace(home, since=since, until=until or home.until, reference=row.reference)
         notice = NewOccupancy("lease", place.id, None, since, until, row.reference, where=row.where)
-        change = ClearChange(row, notice, place, self._takes(home, now))
+        change = ClearChange(row, notice, place, self._taken_back(home, now))
         change.ends = now.until != home.until
-        self._stand(now, change)
+        self._apply(now, change)
 
     def _ends(self, row: ExportRow, place: Place, home: Occupancy, at: int) -> None:
         now = replace(home, until=at)
@@ -471,24 +475,24 @@ class _Comparing:
             self._homes[place.id][home.id] = now
             return
         notice = NewOccupancy("move_out", place.id, home.id, None, at, where=row.where)
-        self._stand(now, ClearChange(row, notice, place, self._takes(home, now), ends=True))
+        self._apply(now, ClearChange(row, notice, place, self._taken_back(home, now), ends=True))
 
-    def _stand(self, home: Occupancy, change: ClearChange) -> None:
+    def _apply(self, home: Occupancy, change: ClearChange) -> None:
         if change.row.key in self._held:
             why, other = self._held[change.row.key]
             self._doubt(change.row, why, other, place=change.place)
             return
         self._homes[home.place][home.id] = home
-        self._found.changes.append(change)
+        self._comparison.changes.append(change)
 
-    def _takes(self, before: Occupancy, after: Occupancy) -> tuple[Occupancy, int] | None:
+    def _taken_back(self, before: Occupancy, after: Occupancy) -> tuple[Occupancy, int] | None:
         """From when on what was read as theirs is theirs no more."""
-        lost = []
+        lost_from = []
         if after.since > before.since:
-            lost.append(before.since)
+            lost_from.append(before.since)
         if after.until is not None and (before.until is None or after.until < before.until):
-            lost.append(max(after.until, before.since))
-        first = min(lost, default=self._now)
+            lost_from.append(max(after.until, before.since))
+        first = min(lost_from, default=self._now)
         return (before, first) if first < self._now else None
 
     def _doubt(
@@ -499,37 +503,37 @@ class _Comparing:
         place: Place | None = None,
         homes: Iterable[Occupancy] = (),
     ) -> None:
-        self._found.doubts.append(Doubtful(row, why, place, other, tuple(homes)))
+        self._comparison.doubts.append(Doubtful(row, why, place, other, tuple(homes)))
 
 
-def _unsure(
+def _contradictions(
     rows: Sequence[ExportRow], homes: Collection[Occupancy]
 ) -> dict[str, tuple[ExportRow, Doubt, str]]:
     """The leases of one dwelling that another row of the same export contradicts, by their keys;
     what is recorded just so is in no doubt.
     """
-    found: dict[str, tuple[ExportRow, Doubt, str]] = {}
+    doubts: dict[str, tuple[ExportRow, Doubt, str]] = {}
     of = {home.reference: home for home in homes if home.reference}
     leases = [row for row in rows if row.states is Lease.LEASE and row.reference]
     by_reference: dict[str, ExportRow] = {}
     for row in leases:
         other = by_reference.setdefault(str(row.reference), row)
         if other is not row:
-            found[row.key] = (row, Doubt.TWICE, other.where)
-            found[other.key] = (other, Doubt.TWICE, row.where)
-    new = [row for row in leases if not _is(of.get(row.reference or ""), row)]
-    dated = [row for row in new if row.since is not None and row.key not in found]
+            doubts[row.key] = (row, Doubt.TWICE, other.where)
+            doubts[other.key] = (other, Doubt.TWICE, row.where)
+    new = [row for row in leases if not _recorded_so(of.get(row.reference or ""), row)]
+    dated = [row for row in new if row.since is not None and row.key not in doubts]
     last: ExportRow | None = None
     for row in sorted(dated, key=lambda row: row.since or 0):
         if last is not None and (last.until is None or (row.since or 0) < last.until):
-            found.setdefault(last.key, (last, Doubt.TOGETHER, row.where))
-            found[row.key] = (row, Doubt.TOGETHER, last.where)
+            doubts.setdefault(last.key, (last, Doubt.TOGETHER, row.where))
+            doubts[row.key] = (row, Doubt.TOGETHER, last.where)
         if last is None or (last.until is not None and (row.until or FOR_EVER) > last.until):
             last = row
-    return found
+    return doubts
 
 
-def _is(home: Occupancy | None, row: ExportRow) -> bool:
+def _recorded_so(home: Occupancy | None, row: ExportRow) -> bool:
     """Whether an occupancy is recorded just as a row states it."""
     return home is not None and _agrees(row.since, home.since) and _agrees(row.until, home.until)
 
@@ -545,7 +549,7 @@ def _may_be(home: Occupancy, row: ExportRow) -> bool:
     return row.reference is None or home.reference in {None, row.reference}
 
 
-def _meet(home: Occupancy, since: int, until: int | None) -> bool:
+def _overlaps(home: Occupancy, since: int, until: int | None) -> bool:
     if home.until is not None and home.until <= max(since, home.since):
         return False
     return until is None or home.since < until
@@ -565,7 +569,7 @@ def accepted(index: RegistryIndex, row: ExportRow, now: float) -> list[NewOccupa
             return [NewOccupancy("lease", home.place, None, row.since, row.until, row.reference)]
         return [_correction(home, row)]
     if doubt.why in {Doubt.OVERLAP, Doubt.ELSEWHERE} and row.since is not None:
-        return list(_instead(doubt, row, row.since))
+        return list(_replacement(doubt, row, row.since))
     raise _remedy(doubt)
 
 
@@ -575,7 +579,7 @@ def _correction(home: Occupancy, row: ExportRow) -> NewOccupancy:
     return NewOccupancy("correct", home.place, home.id, row.since, row.until, None, stays)
 
 
-def _instead(doubt: Doubtful, row: ExportRow, since: int) -> Iterator[NewOccupancy]:
+def _replacement(doubt: Doubtful, row: ExportRow, since: int) -> Iterator[NewOccupancy]:
     """Those of the row move in; who is recorded there moves out then."""
     assert doubt.place is not None
     for home in doubt.homes if doubt.why is Doubt.OVERLAP else ():

@@ -81,7 +81,7 @@ class _PartReader:
         self._total, self._depth = total, 0
         self._text: list[str] | None = None
         self._length = 0
-        self._seen = 0
+        self._events = 0
 
     def begin(self, name: str, _: dict[str, str], /) -> None:
         """An element begins."""
@@ -107,12 +107,12 @@ class _PartReader:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = _no_entities
-        held, seen = 0, -1
+        held, events_before = 0, -1
         while chunk := part.read(CHUNK):
             self._total.unpacked(len(chunk))
             parser.Parse(chunk, False)
-            held = held + len(chunk) if seen == self._seen else 0
-            seen = self._seen
+            held = held + len(chunk) if events_before == self._events else 0
+            events_before = self._events
             if held > LONGEST_TAG:
                 raise TooMuch(f"a tag or comment in it is longer than {LONGEST_TAG:,} bytes")
             if len(parser.intern) > MOST_NAMES:
@@ -120,7 +120,7 @@ class _PartReader:
         parser.Parse(b"", True)
 
     def _begin(self, name: str, attributes: dict[str, str], /) -> None:
-        self._seen += 1
+        self._events += 1
         self._depth += 1
         self._total.elements += 1
         if self._depth > MOST_DEPTH:
@@ -134,7 +134,7 @@ class _PartReader:
         self.end(name.rpartition(" ")[2])
 
     def _characters(self, text: str) -> None:
-        self._seen += 1
+        self._events += 1
         if self._text is not None:
             self._length += len(text)
             if self._length > LONGEST_CELL:
@@ -195,22 +195,22 @@ class _Styles(_PartReader):
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
         self._formats: dict[str, str] = {}
-        self._within = False
+        self._in_cell_formats = False
         self._ids: list[str] = []
 
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
         if name == "numFmt":
             self._formats[attributes["numFmtId"]] = attributes["formatCode"][:LONGEST_FORMAT]
         elif name == "cellXfs":
-            self._within = True
-        elif name == "xf" and self._within:
+            self._in_cell_formats = True
+        elif name == "xf" and self._in_cell_formats:
             self._ids.append(attributes.get("numFmtId", "0"))
         if len(self._ids) + len(self._formats) > MOST_STYLES:
             raise TooMuch(f"it has more than {MOST_STYLES:,} forms of cells")
 
     def end(self, name: str) -> None:
         if name == "cellXfs":
-            self._within = False
+            self._in_cell_formats = False
 
     def formats(self) -> list[str]:
         """By the number that a cell gives for its form."""
@@ -225,21 +225,21 @@ class _Shared(_PartReader):
         super().__init__(total)
         self.texts: list[str] = []
         self._pieces: list[str] = []
-        self._sound = False
+        self._phonetic = False
         self._kept = 0
 
     def begin(self, name: str, _: dict[str, str], /) -> None:
         if name == "si":
             self._pieces = []
         elif name == "rPh":
-            self._sound = True
-        elif name == "t" and not self._sound:
+            self._phonetic = True
+        elif name == "t" and not self._phonetic:
             self.collect()
 
     def end(self, name: str) -> None:
         if name == "rPh":
-            self._sound = False
-        elif name == "t" and not self._sound:
+            self._phonetic = False
+        elif name == "t" and not self._phonetic:
             self._pieces.append(self.collected())
         elif name == "si":
             self._keep("".join(self._pieces))
@@ -255,7 +255,7 @@ class _Shared(_PartReader):
 
 
 @dataclass
-class _Look:
+class _NumberFormat:
     """How numbers of one form are shown."""
 
     code: str
@@ -273,18 +273,18 @@ class _Sheet(_PartReader):
         self,
         total: _Total,
         shared: list[str],
-        looks: list[str],
+        formats: list[str],
         epoch: dt.datetime,
-        give: Callable[[list[str]], object],
+        emit: Callable[[list[str]], object],
     ) -> None:
         super().__init__(total)
-        self._shared, self._epoch, self._give = shared, epoch, give
-        self._codes, self._looks = looks, dict[str, _Look]()
+        self._shared, self._epoch, self._emit = shared, epoch, emit
+        self._codes, self._formats_by_style = formats, dict[str, _NumberFormat]()
         self._rows = self._cells = self._kept = 0
         self._row = self._column = 0
         self._type = self._style = self._value = ""
         self._inline: list[str] = []
-        self._sound = False
+        self._phonetic = False
         self._values: dict[int, str] = {}
 
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
@@ -293,7 +293,7 @@ class _Sheet(_PartReader):
             self._column = coordinate_to_tuple(at[:LONGEST_NUMBER])[1] if at else self._column + 1
             self._type, self._style = attributes.get("t", "n"), attributes.get("s", "0")
             self._value, self._inline = "", []
-        elif name == "v" or (name == "t" and not self._sound):
+        elif name == "v" or (name == "t" and not self._phonetic):
             self.collect()
         elif name == "row":
             self._row = (
@@ -301,19 +301,19 @@ class _Sheet(_PartReader):
             )
             self._column, self._values = 0, {}
         elif name == "rPh":
-            self._sound = True
+            self._phonetic = True
 
     def end(self, name: str) -> None:
         if name == "v":
             self._value = self.collected()
-        elif name == "t" and not self._sound:
+        elif name == "t" and not self._phonetic:
             self._inline.append(self.collected())
         elif name == "c":
             self._cell_ends()
         elif name == "row":
             self._row_ends()
         elif name == "rPh":
-            self._sound = False
+            self._phonetic = False
 
     def _cell_ends(self) -> None:
         text = "".join(self._inline) if self._type == "inlineStr" else self._shown(self._value)
@@ -336,8 +336,8 @@ class _Sheet(_PartReader):
         if self._row > MOST_ROWS or self._rows >= MOST_ROWS:
             raise TooMuch(f"a row with a value stands beyond row {MOST_ROWS:,}")
         for _ in range(self._rows, self._row - 1):
-            self._give([])
-        self._give([self._values.get(at, "") for at in range(1, max(self._values) + 1)])
+            self._emit([])
+        self._emit([self._values.get(at, "") for at in range(1, max(self._values) + 1)])
         self._rows = max(self._rows + 1, self._row)
 
     def _shown(self, value: str) -> str:
@@ -349,39 +349,43 @@ class _Sheet(_PartReader):
             raise TooMuch(f"a number in it has more than {LONGEST_NUMBER} characters")
         if self._type == "b":
             return str(bool(int(value)))
-        return _number(value, self._look(), self._epoch)
+        return _number(value, self._number_format(), self._epoch)
 
-    def _look(self) -> _Look:
-        if self._style not in self._looks:
+    def _number_format(self) -> _NumberFormat:
+        if self._style not in self._formats_by_style:
             number = int(self._style[:LONGEST_NUMBER])
             code = self._codes[number] if number < len(self._codes) else "General"
-            self._looks[self._style] = _Look(code)
-        return self._looks[self._style]
+            self._formats_by_style[self._style] = _NumberFormat(code)
+        return self._formats_by_style[self._style]
 
 
-def _number(text: str, look: _Look, epoch: dt.datetime) -> str:
+def _number(text: str, number_format: _NumberFormat, epoch: dt.datetime) -> str:
     """A number as people see it: as a date, without the decimals that Excel puts behind it, and
     with the zeros in front that its format shows.
     """
     value = float(text) if set(text) & set(".eE") else int(text)
-    if look.date:
-        return _date(value, look, epoch)
+    if number_format.date:
+        return _date(value, number_format, epoch)
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         value = int(value)
-    if isinstance(value, int) and len(look.code) in ZEROS and not look.code.strip("0"):
-        return str(value).zfill(len(look.code))
+    if (
+        isinstance(value, int)
+        and len(number_format.code) in ZEROS
+        and not number_format.code.strip("0")
+    ):
+        return str(value).zfill(len(number_format.code))
     return str(value)
 
 
 EXACT = 2**53
-"""up to here a floating-point number is the whole number it looks like"""
+"""up to here a floating-point number is the whole number it formats like"""
 ZEROS = range(2, 21)
 """lengths of a number format that shows leading zeros: 00000000"""
 
 
-def _date(value: float, look: _Look, epoch: dt.datetime) -> str:
+def _date(value: float, number_format: _NumberFormat, epoch: dt.datetime) -> str:
     try:
-        moment = from_excel(value, epoch, timedelta=look.duration)
+        moment = from_excel(value, epoch, timedelta=number_format.duration)
     except (OverflowError, ValueError):
         return "#VALUE!"
     if isinstance(moment, dt.datetime) and moment.time() == dt.time():
@@ -389,7 +393,7 @@ def _date(value: float, look: _Look, epoch: dt.datetime) -> str:
     return moment.isoformat() if isinstance(moment, dt.date) else str(moment)
 
 
-def read(content: bytes, give: Callable[[list[str]], object]) -> None:
+def read(content: bytes, emit: Callable[[list[str]], object]) -> None:
     """Give each row of the first sheet that is shown, without the empty ones behind the last.
 
     Raises TooMuch, naming the bound; else, where the workbook is damaged, whatever the readers of
@@ -398,10 +402,10 @@ def read(content: bytes, give: Callable[[list[str]], object]) -> None:
     if content.count(b"PK\x01\x02") > MOST_PARTS:
         raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
     with zipfile.ZipFile(io.BytesIO(content)) as parts:
-        _read(parts, give)
+        _read(parts, emit)
 
 
-def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
+def _read(parts: zipfile.ZipFile, emit: Callable[[list[str]], object]) -> None:
     total = _Total()
 
     def follow(name: str, reader: _PartReader) -> None:
@@ -413,14 +417,14 @@ def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
 
     def relations(name: str) -> _Relations:
         folder, file = posixpath.split(name)
-        found = _Relations(total)
-        follow(posixpath.join(folder, "_rels", f"{file}.rels"), found)
-        return found
+        parsed = _Relations(total)
+        follow(posixpath.join(folder, "_rels", f"{file}.rels"), parsed)
+        return parsed
 
-    def beside(name: str, target: str) -> str:
+    def resolve(name: str, target: str) -> str:
         return posixpath.normpath(posixpath.join("/", posixpath.dirname(name), target))[1:]
 
-    at = beside("", relations("").first("officeDocument"))
+    at = resolve("", relations("").first("officeDocument"))
     book, belongs = _Book(total), relations(at)
     follow(at, book)
     sheets = [belongs.by_id[one] for one in book.shown if one in belongs.by_id]
@@ -428,5 +432,5 @@ def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
     styles, shared = _Styles(total), _Shared(total)
     for kind, reader in (("styles", styles), ("sharedStrings", shared)):
         if target := belongs.first(kind):
-            follow(beside(at, target), reader)
-    follow(beside(at, first), _Sheet(total, shared.texts, styles.formats(), book.epoch, give))
+            follow(resolve(at, target), reader)
+    follow(resolve(at, first), _Sheet(total, shared.texts, styles.formats(), book.epoch, emit))

@@ -54,11 +54,11 @@ def test_the_catalogue_names_each_quantity_with_its_purposes_and_each_store(gate
     assert f"accord « advice » : {US}, un index par jour" in text
     assert f"obligation « décret 2020-886 » : {MANAGER}" in text
     for store in stores().values():
-        assert store.said["fr"]["name"] in text
+        assert store.descriptions["fr"]["name"] in text
     english = page(gateway, "catalogue", "en")
     assert f'consent "advice": {US}, one index a day' in english
     for store in stores().values():
-        assert store.said["en"]["name"] in english
+        assert store.descriptions["en"]["name"] in english
 
 
 FORMS = (
