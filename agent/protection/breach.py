@@ -334,7 +334,7 @@ def check_names(given: Mapping[str, Iterable[str]]) -> None:
             if name not in names:
                 raise Refused(
                     _(
-                        '--{option}: there is no "{one}"{near}; there are: {names}',
+                        '--{option}: "{one}" is unknown{near}; known values: {names}',
                         option=option,
                         one=name,
                         near=did_you_mean(name, names),
@@ -344,10 +344,10 @@ def check_names(given: Mapping[str, Iterable[str]]) -> None:
 
 
 UNLIKE = {
-    "changed": N_("its content is another"),
-    "older": N_("it is an older one"),
+    "changed": N_("its content was changed"),
+    "older": N_("it is an older version"),
     "unnoted": N_("its last step is not in the audit chain"),
-    "gone": N_("it is not in the file any more"),
+    "gone": N_("it is missing from the file"),
 }
 """how a record can differ from the one that was written"""
 
@@ -385,7 +385,13 @@ class Breaches:
         try:
             written = json.loads(self._file.read_bytes())
             if written["schema"] != SCHEMA:
-                raise Refused(_("{file}: written by another version of gardien", file=self._file))
+                raise Refused(
+                    _(
+                        "{file}: another version of gardien wrote this file; this version"
+                        " cannot read it",
+                        file=self._file,
+                    )
+                )
             records: list[dict[str, Any]] = written["breaches"]
             for record in records:
                 _read(record)
@@ -396,8 +402,8 @@ class Breaches:
         except (ValueError, LookupError, TypeError) as error:
             raise Refused(
                 _(
-                    "{file} cannot be read ({error}): move it to another folder, keep it, and"
-                    " record the breach anew",
+                    "{file} cannot be read ({error}): move it to another folder, keep it"
+                    " there, and record the breach again",
                     file=self._file,
                     error=error,
                 )

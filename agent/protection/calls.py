@@ -66,7 +66,7 @@ async def breach_new(
     """Open the record of a breach. Raises Refused."""
     who, now = author(gateway, caller, named), gateway.clock.now()
     if not facts.get("what"):
-        raise Refused(_("say what happened, in a sentence"))
+        raise Refused(_("the description is missing: say in one sentence what happened"))
     await gateway.ask_disk()
     noticed = _time(gateway, facts, "noticed") or int(now) - whole_day(int(now))
     year = datetime.fromtimestamp(noticed, gateway.config.zone).year
@@ -93,7 +93,13 @@ async def breach_add(
     before = _open(gateway, id)
     after = _changed(gateway, before, facts)
     if after == before:
-        raise Refused(_("nothing of this is new: gardien privacy breach show {id}", id=id))
+        raise Refused(
+            _(
+                "all of this is recorded already; nothing was changed; to see the record:"
+                " gardien privacy breach show {id}",
+                id=id,
+            )
+        )
     _save(gateway, after.with_step(now, who, "add", before=before), standing)
     return await _shown(gateway, id)
 
@@ -162,8 +168,9 @@ async def breach_letters(
     if not breach.located:
         raise Refused(
             _(
-                "breach {id}: it is not said yet which data are concerned: gardien privacy breach"
-                " add {id} --store, --key, --recipient or --dwelling",
+                "breach {id}: the data concerned are not recorded yet, so no letter can be"
+                " written; add them: gardien privacy breach add {id} --store, --key,"
+                " --recipient or --dwelling",
                 id=id,
             )
         )
@@ -211,14 +218,14 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     breach = _open(gateway, id)
     lacks = [] if mistake else missing(breach, gateway.config.privacy)
     if mistake and not reason.strip():
-        raise Refused(_("--mistake: say --reason what the mistake is"))
+        raise Refused(_("--mistake: explain the mistake with --reason"))
     if "notified" in lacks and not without_notification:
         raise Refused(
             _(
-                "breach {id}: the authority was not told, and must be by {until} unless the risk is"
-                " none (add --notified or --risk none). To close it all the same:"
-                " --without-notification and --reason; what was recorded by mistake: --mistake and"
-                " --reason",
+                "breach {id}: the authority was not notified. It must be notified by"
+                " {until}, unless the risk is none: add --notified or --risk none. To close"
+                " the breach without a notification: --without-notification and --reason."
+                " If the breach was recorded by mistake: --mistake and --reason",
                 id=id,
                 until=_here(gateway, breach.deadline),
             )
@@ -227,8 +234,8 @@ async def breach_close(  # noqa: PLR0913 -- as many options
         names = ", ".join(field_label(one, terminal_language()) for one in lacks)
         raise Refused(
             _(
-                "breach {id}: something is missing ({names}): add it, or say --reason why it is"
-                " closed without",
+                "breach {id}: this is missing: {names}. Add it, or explain with --reason"
+                " why the breach is closed without it",
                 id=id,
                 names=names,
             )
@@ -244,7 +251,13 @@ def _open(gateway: Gateway, id_: str) -> Breach:
     """A record that is not closed. Raises Refused."""
     breach = Breaches(gateway.config.state).get(id_)
     if breach.closed is not None:
-        raise Refused(_("breach {id} is closed: open another one for what is new", id=id_))
+        raise Refused(
+            _(
+                "breach {id} is closed and cannot be changed; record new facts as another"
+                " breach: gardien privacy breach new",
+                id=id_,
+            )
+        )
     return breach
 
 
@@ -253,7 +266,13 @@ def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Brea
     known = {*TEXTS, *TIMES, *LISTS.values(), "dwelling", "risk", "reference", "language"}
     if strange := sorted(facts.keys() - known):
         names = ", ".join(sorted(known))
-        raise Refused(_('a breach has no "{name}"; it has: {names}', name=strange[0], names=names))
+        raise Refused(
+            _(
+                'a breach has no field "{name}"; its fields are: {names}',
+                name=strange[0],
+                names=names,
+            )
+        )
     facts = {**facts, "kind": [_english(one) for one in _list(facts, "kind")]}
     facts["risk"] = _english(facts.get("risk"))
     check_names({name: _list(facts, name) for name in ("kind", "store", "key")})
@@ -281,7 +300,7 @@ def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Brea
         if facts["risk"] not in RISKS:
             names = ", ".join(RISKS)
             raise Refused(
-                _('--risk: "{given}" is none of {names}', given=facts["risk"], names=names)
+                _('--risk: "{given}" is not one of {names}', given=facts["risk"], names=names)
             )
         changes["risk"] = facts["risk"]
     if facts.get("reference"):
@@ -298,7 +317,12 @@ def _dwelling(gateway: Gateway, text: str) -> str:
             return id_
     place = registry.place(text)
     if place.type != "dwelling":
-        raise Refused(_("{label} is no dwelling: it has no people", label=place.label))
+        raise Refused(
+            _(
+                "{label} is not a dwelling, so it has no occupants; name a dwelling",
+                label=place.label,
+            )
+        )
     return place.id
 
 
@@ -311,12 +335,17 @@ def _in_order(gateway: Gateway, breach: Breach) -> Breach:
             values = {"then": then, "late": _here(gateway, late), "first": first}
             values["early"] = _here(gateway, early)
             raise Refused(
-                _("--{then} {late} lies before --{first} {early}: one of them is wrong", **values)
+                _(
+                    "--{then} {late} is earlier than --{first} {early}: correct one of them",
+                    **values,
+                )
             )
     at = breach.notified
     if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
         until = _here(gateway, breach.deadline)
-        raise Refused(_("--notified: say the time, too: the deadline is {until}", until=until))
+        raise Refused(
+            _("--notified: give the time as well as the date: the deadline is {until}", until=until)
+        )
     return breach
 
 
@@ -335,7 +364,8 @@ def _known_recipients(gateway: Gateway, recipients: Sequence[str]) -> None:
             names = ", ".join(sorted(known)) or "none"
             raise Refused(
                 _(
-                    '--recipient: nothing goes or went to "{one}"; there are: {names}',
+                    '--recipient: "{one}" is not and was not a recipient; known recipients:'
+                    " {names}",
                     one=recipient,
                     names=names,
                 )
@@ -349,7 +379,7 @@ def _english(text: Any) -> Any:
 def _list(facts: Mapping[str, Any], name: str) -> list[str]:
     texts = facts.get(name, [])
     if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
-        raise Refused(_("--{name}: a list of texts is expected", name=name))
+        raise Refused(_("--{name}: this must be a list of texts", name=name))
     return texts
 
 
@@ -357,13 +387,15 @@ def _text(given: Any, option: str) -> str:
     if not isinstance(given, str) or len(given) > LONGEST_TEXT:
         raise Refused(
             _(
-                "{option}: a text of at most {most} characters is expected",
+                "{option}: this must be a text of at most {most} characters",
                 option=option,
                 most=LONGEST_TEXT,
             )
         )
     if not all(letter.isprintable() or letter == "\n" for letter in given):
-        raise Refused(_("{option}: a character in it cannot be printed", option=option))
+        raise Refused(
+            _("{option}: the text contains a character that cannot be printed", option=option)
+        )
     return given.strip()
 
 
@@ -376,7 +408,7 @@ def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
     if at is None:
         return None
     if at > gateway.clock.now() + AHEAD:
-        raise Refused(_("--{name}: {at} has not come yet", name=name, at=_here(gateway, at)))
+        raise Refused(_("--{name}: {at} is in the future", name=name, at=_here(gateway, at)))
     if name in WHOLE_DAYS and date_alone(str(text)):
         day = datetime.fromtimestamp(at, gateway.config.zone)
         return int((day + timedelta(days=1)).timestamp()) - 1

@@ -62,7 +62,7 @@ def check_language(language: str) -> None:
     """See that pages are written in a language. Raises Refused."""
     if language not in LANGUAGES:
         names = ", ".join(LANGUAGES)
-        raise Refused(_('language: "{given}" is none of {names}', given=language, names=names))
+        raise Refused(_('language: "{given}" is not one of {names}', given=language, names=names))
 
 
 def periods(config: Config) -> Mapping[str, int]:

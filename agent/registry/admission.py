@@ -99,7 +99,7 @@ def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
     """
     place = index.labels.find(text)
     if place.id[0] != "D":
-        raise Refused(f"{label_and_id(place)} is a {PLACES[place.id[0]]}: only dwellings {what}")
+        raise Refused(f"{label_and_id(place)} is a {PLACES[place.id[0]]}; only dwellings {what}")
     return place
 
 

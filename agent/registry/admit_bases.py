@@ -84,7 +84,7 @@ def admit_consents(
             proof=row.proof[: fields.LONGEST_WORD],
         )
         if consent.id in known:
-            raise Refused(f"consent {consent.id} is known already")
+            raise Refused(f"consent {consent.id} is recorded already")
         old = consent_again(index, row, consent)
         if old is not None and row.where:
             return
@@ -106,7 +106,7 @@ def admit_consents(
         except Refused as error:
             if row.id is not None or row.replaces is not None:
                 raise
-            raise Refused(f"{error}; --replace ends that one where this one begins") from error
+            raise Refused(f"{error}; to end that one where this one begins: --replace") from error
 
     return in_order(admit_rows(rows, admit))
 
@@ -179,11 +179,11 @@ def _withdrawn_by(
     elif row.occupancy is not None:
         occupancy = row.occupancy
     else:
-        place = dwelling(index, row.place, "consent")
+        place = dwelling(index, row.place, "have consents")
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             reason = _nobody(index, place, int(author.now))
-            raise Refused(_("{words}; name the consent's id", words=reason))
+            raise Refused(_("{words}; name the consent by its id", words=reason))
         occupancy = home.id
     meant = [
         doc
@@ -197,7 +197,7 @@ def _withdrawn_by(
 
 def _nothing_left(row: NewWithdrawal, theirs: Sequence[Consent]) -> str:
     return _(
-        "{what}: there is no such consent left to withdraw; their consents are for: {purposes}",
+        "{what}: no such consent is left to withdraw; the consents in force are for: {purposes}",
         what=row.id or row.place,
         purposes=", ".join(sorted({one.purpose for one in theirs})) or "-",
     )
@@ -267,7 +267,7 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
             raise Refused(f"{claims.sentence(old)}: that is recorded already")
         for other in duties:
             if other.id == duty.id:
-                raise Refused(f"duty {duty.id} is known already")
+                raise Refused(f"duty {duty.id} is recorded already")
             if other.recipient != duty.recipient and _overlap(duty, other):
                 raise Refused(
                     f"{claims.statement(duty)}, but {claims.sentence(other)}: "
@@ -293,9 +293,9 @@ def admit_end_of_duty(
     ]
     if len(meant) != 1:
         known = ", ".join(f'{doc.id} ("{doc.reference}")' for doc in meant or index.duties)
-        raise Refused(f'which duty is "{id_}"? there are: {known or "none"}')
+        raise Refused(f'"{id_}" does not name exactly one duty; the duties are: {known or "none"}')
     if at < meant[0].since:
-        raise Refused(f"it begins only at {stamp(meant[0].since)}")
+        raise Refused(f"the duty begins only at {stamp(meant[0].since)}")
     return [replace(meant[0], until=at, word=author.provenance(""))]
 
 
@@ -309,8 +309,8 @@ def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
     if late or row.given > author.now + fields.CLOCKS_DIFFER:
         raise Refused(
             _(
-                "given: {given} is in the future (it is {now} here): the consent is not recorded;"
-                " write the day on which it was signed",
+                "given: {given} is in the future (the gateway's time is {now}), so the"
+                " consent was not recorded; write the date of the signature",
                 given=stamp(row.given), now=stamp(author.now),
             )
         )  # fmt: skip
@@ -325,11 +325,12 @@ def _signed_by_them(
         return
     raise Refused(
         _(
-            "given: {place}: signed on {signed}, before this occupancy began on {since}: it may be"
-            " the consent of those who lived there before, so it is not recorded; if the new"
-            " occupants signed it, write {lease} in a column `lease` (--lease {lease}); if they"
-            " moved in earlier, bring the list of leases (gardien occupancy import LIST), or:"
-            " gardien occupancy correct {label} --since DATE",
+            "given: {place}: the consent was signed on {signed}, before this occupancy"
+            " began on {since}. It may be the consent of the previous occupants, so it was"
+            " not recorded. If the present occupants signed it, write {lease} in a column"
+            " `lease` (--lease {lease}). If they moved in earlier, import the list of"
+            " leases (gardien occupancy import LIST), or correct the date: gardien"
+            " occupancy correct {label} --since DATE",
             place=label_and_id(index.places[home.place]), label=index.places[home.place].label,
             signed=stamp(signed), since=stamp(home.since), lease=home.reference or shown(home.id),
         )
@@ -353,7 +354,7 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
     """Whether a row of a list states what people agreed to who have moved out since."""
     if not (row.where and row.lease and row.since is None and row.replaces is None):
         return False
-    place = dwelling(index, row.place, "consent")
+    place = dwelling(index, row.place, "have consents")
     return any(
         old.channels == fields.personal(row.channels)
         and (old.step, old.purpose) == (row.step, row.purpose)
@@ -374,7 +375,7 @@ def _of_lease(
     index: RegistryIndex, row: NewConsent, lease: str, author: Author
 ) -> tuple[Occupancy, int]:
     """Who has this lease; their consent counts from when they move in, if that is to come."""
-    place = dwelling(index, row.place, "consent")
+    place = dwelling(index, row.place, "have consents")
     named = _leases(index, place, lease)
     for home in named:
         since = author.since(row.since)
@@ -385,16 +386,16 @@ def _of_lease(
     if named:
         raise Refused(
             _(
-                "lease: {place}: lease {lease} does not include {since}: the consent is not"
-                " recorded; look which lease it is: gardien occupancy list {label}",
+                "lease: {place}: lease {lease} does not include {since}, so the consent was"
+                " not recorded; find the right lease: gardien occupancy list {label}",
                 place=label_and_id(place), label=place.label, lease=lease,
                 since=stamp(author.since(row.since)),
             )
         )  # fmt: skip
     raise Refused(
         _(
-            'lease: {place} has no lease "{lease}" yet: the consent is not recorded; record the'
-            " lease first: gardien occupancy import LIST",
+            'lease: {place} has no lease "{lease}" yet, so the consent was not recorded;'
+            " record the lease first: gardien occupancy import LIST",
             place=label_and_id(place), lease=lease,
         )
     )  # fmt: skip
@@ -407,18 +408,18 @@ def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy
         if home is None:
             if row.place:
                 index.labels.find(row.place)
-            raise NotYet(f"nobody has been recorded as occupancy {shown(id_)} yet")
+            raise NotYet(f"occupancy {shown(id_)} is not recorded yet")
         if row.place and index.labels.find(row.place).id != home.place:
-            raise Refused(f"occupancy {shown(id_)} is not of {row.place}")
+            raise Refused(f"occupancy {shown(id_)} is not in {row.place}")
         if not covers(home, since):
-            raise Refused(f"occupancy {shown(id_)} is not there at {stamp(since)}")
+            raise Refused(f"occupancy {shown(id_)} does not include {stamp(since)}")
         return home
-    place = dwelling(index, row.place, "consent")
+    place = dwelling(index, row.place, "have consents")
     occupancy = index.occupancy_at(place.id, since)
     if occupancy is None:
         raise NotYet(
             _(
-                "{words}; who moved in comes first: gardien occupancy move-in",
+                "{words}; record the move-in first: gardien occupancy move-in",
                 words=_nobody(index, place, since),
             )
         )
@@ -431,13 +432,13 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
     if state is OccupancyState.VACANT:
         left = stamp(since or 0)
         return _(
-            "{place} is vacant at {at}, since {left}",
+            "{place} is vacant at {at}; the last occupants left on {left}",
             place=label_and_id(place),
             at=stamp(t),
             left=left,
         )
     return _(
-        "{place}: it is unknown whether somebody lives there at {at}",
+        "{place}: at {at} it is unknown whether anybody lives there",
         place=label_and_id(place),
         at=stamp(t),
     )
@@ -450,14 +451,14 @@ def _knowing(
     where it may know one that has not come.
     """
     if consent.id in index.withdrawn:
-        raise Refused(f"consent {consent.id} was withdrawn before it came")
+        raise Refused(f"consent {consent.id} was withdrawn before it arrived")
     marks = index.marks_of(consent.occupancy, consent.recipient)
     unknown = marks_unknown(marks, row.after, row.withdrawals, author.who)
     if unknown:
         raise Unknowing(
             _(
-                "{consent}, but since then: {marks}; if they agree again now, record it with the"
-                " last mark (--after, or a column `after`)",
+                "{consent}, but since then: {marks}. If the occupants agree again now,"
+                " record the consent with the last mark (--after, or a column `after`)",
                 consent=claims.statement(consent), marks="; ".join(map(sentence, unknown)),
             ),
             unknown,
@@ -475,8 +476,8 @@ def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> Non
     if len(lived) > 1:
         raise Refused(
             _(
-                "lease: {place}: {many} occupancies are known there, and the list does not say"
-                " whose consent it is; write the reference of the lease in a column `lease`",
+                "lease: {place} has had {many} occupancies, and the list does not say which"
+                " of them consented; write the reference of the lease in a column `lease`",
                 place=label_and_id(index.places[home.place]), many=len(lived),
             )
         )  # fmt: skip
@@ -494,7 +495,7 @@ def _replaced(
     else:
         old = known.get(row.replaces)
         if old is None or old.occupancy != consent.occupancy:
-            raise Refused(f"there is no consent {row.replaces} of these people to replace")
+            raise Refused(f"these occupants have no consent {row.replaces} to replace")
     if old is not None and old.withdrawn is None and consent.since < old.until:
         ends = max(old.since, consent.since)
         new = replace(old, until=ends, replaced=consent.id, word=consent.word)

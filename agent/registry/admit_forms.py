@@ -36,13 +36,13 @@ def admit_forms(
     recipients = sorted({box.recipient for box in boxes})
     made: list[Document] = []
     for text in places:
-        place = dwelling(index, text, "consent")
+        place = dwelling(index, text, "have consents")
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             raise Refused(
                 _(
-                    "{place}: nobody is known to live there, so nobody can be asked; record the"
-                    " lease first: gardien occupancy import LIST",
+                    "{place}: no occupants are recorded, so no form can be printed; record"
+                    " the lease first: gardien occupancy import LIST",
                     place=label_and_id(place),
                 )
             )
@@ -87,8 +87,9 @@ def admit_answers(
             if (answered.answers, answered.signed) != (row.answers, row.signed):
                 raise Refused(
                     _(
-                        "form {form} was answered already (signed on {signed}); print a new one"
-                        " for another answer: gardien consent forms {label}",
+                        "form {form} has another answer already (signed on {signed}); to"
+                        " change the answer, print a new form: gardien consent forms"
+                        " {label}",
                         form=shown(form.id), signed=stamp(answered.signed),
                         label=index.places[form.place].label,
                     )
@@ -152,27 +153,38 @@ def _form(index: RegistryIndex, row: NewAnswer) -> Form:
     id_ = parse(row.form, NUMBER)
     form = index.forms.get(id_)
     if form is None:
-        raise Refused(_("form {form} was not printed here", form=shown(id_)))
+        raise Refused(
+            _("this gateway has not printed form {form}; check its number", form=shown(id_))
+        )
     if row.place and index.labels.find(row.place).id != form.place:
         raise Refused(
             _(
-                "form {form} is of {place}, and the row says {other}: look whether cells have"
-                " moved to another row",
+                "form {form} belongs to {place}, but the row says {other}: check whether"
+                " cells have moved to another row",
                 form=shown(id_), place=index.places[form.place].label, other=row.place,
             )
         )  # fmt: skip
     if len(row.answers) > len(form.asked) and any(row.answers[len(form.asked) :]):
-        raise Refused(_("form {form} has {many} boxes", form=shown(id_), many=len(form.asked)))
+        raise Refused(
+            _(
+                "form {form} has only {many} boxes, but the row has more answers",
+                form=shown(id_),
+                many=len(form.asked),
+            )
+        )
     if not any(row.answers):
         raise Refused(
-            _("form {form}: no box is answered; take the line out of the list", form=shown(id_))
+            _("form {form}: no box is answered; remove the row from the list", form=shown(id_))
         )
     if row.signed is None:
-        raise Refused(_("form {form}: write the day on which it was signed", form=shown(id_)))
+        raise Refused(
+            _("form {form}: the date of the signature is missing; write it", form=shown(id_))
+        )
     if row.signed < form.printed - DAY:
         raise Refused(
             _(
-                "form {form}: signed on {signed}, before it was printed on {printed}",
+                "form {form}: signed on {signed}, before it was printed on {printed}:"
+                " correct the date",
                 form=shown(id_), signed=stamp(row.signed), printed=stamp(form.printed),
             )
         )  # fmt: skip
@@ -197,15 +209,16 @@ def _consents(
     ticks = zip(map(Box.of, form.asked), row.answers, strict=False)
     agreed = [box for box, answer in ticks if answer == "yes"]
     if agreed and not covers(home, int(author.now)):
-        reason = _("form {form}: who signed it does not live there any more", form=shown(form.id))
+        reason = _("form {form}: the people who signed it have moved out", form=shown(form.id))
         without_effect.append(Refused(f"{row.where}: {reason}"))
         return
     knows = {to: _knows(before, form, to) for to in {box.recipient for box in agreed}}
     for to, lacks in knows.items():
         if lacks:
             reason = _(
-                "form {form}, for {to}: since it was printed: {marks}; if they agree now, print a"
-                " new form: gardien consent forms {label}",
+                "form {form}, for {to}: after it was printed: {marks}. The yes has no"
+                " effect. If the occupants agree now, print a new form: gardien consent"
+                " forms {label}",
                 form=shown(form.id), to=to, label=before.places[form.place].label,
                 marks="; ".join(map(sentence, lacks)),
             )  # fmt: skip

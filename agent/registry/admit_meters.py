@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PROOFS = ("display", "load")
 
 
-NO_CHANNEL = "multiplier, offset: of which quantity? name its channel"
+NO_CHANNEL = "multiplier, offset: name the channel to which they apply"
 
 
 def admit_installations(
@@ -102,8 +102,8 @@ def admit_exchanges(
         same = serial and old.serial and serial_key(serial) == serial_key(old.serial)
         if same and row.offset is None:
             raise Refused(
-                f"the new meter has the serial number of the old one, {old.serial}: where only what"
-                " that number counts for was exchanged, say what is added to its count, --offset"
+                f"the new meter has the serial number of the old one, {old.serial}; if only its"
+                " counting part was exchanged, give what is added to its index: --offset"
             )
         new = Installation(
             id=new_id(),
@@ -180,7 +180,7 @@ def admit_proof(
 ) -> list[Document]:
     """Renew installations, by id, with how a person made sure of them."""
     if how not in PROOFS:
-        raise Refused(f'"{how}" is none of {", ".join(PROOFS)}')
+        raise Refused(f'"{how}" is not one of {", ".join(PROOFS)}')
     known = {doc.id: doc for doc in index.installations}
     provenance = author.provenance("")
     return [replace(known[id_], verified=how, word=provenance) for id_ in meters]
@@ -193,14 +193,14 @@ def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Docu
         return claim(claims, new)
     if new.device and (old.place, old.channel, old.device) == (new.place, new.channel, None):
         raise Refused(
-            f"{claims.sentence(old)}: that is recorded already; "
-            "its serial number is enough, its device need not be named"
+            f"{claims.sentence(old)}: that is recorded already by its serial number; "
+            "leave out the name of the device"
         )
     label = shlex.quote(index.places[old.place].label)
     away = f"gardien meter remove {label} --old {shlex.quote(old.serial or str(old.device))}"
     raise Refused(
         f"{claims.statement(new)}, but {claims.sentence(old)}; "
-        f"where that is over or was wrong: {away} (--never: it never did)"
+        f"if that has ended or was wrong: {away} (--never: it never measured there)"
     )
 
 
@@ -230,11 +230,13 @@ def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
             )
         return meant[0]
     if not there:
-        raise Refused(f"{label_and_id(place)}: no meter is known there at {stamp(at)}")
+        raise Refused(f"{label_and_id(place)}: no meter is recorded there at {stamp(at)}")
     names = ", ".join(
         f"{doc.meter} ({doc.channel})" if doc.channel else doc.meter for doc in meant or there
     )
-    which = "which of them, --old?" if meant else f"none of them is {row.old or row.channel}:"
+    which = (
+        "name one of them with --old:" if meant else f"none of them is {row.old or row.channel}:"
+    )
     raise Refused(f"{label_and_id(place)}: {which} {names}")
 
 

@@ -48,7 +48,7 @@ def admit_occupancies(
 
     def admit(row: NewOccupancy) -> Iterator[Document]:
         if row.event not in events:
-            raise Refused(f'event: "{row.event}" is none of {", ".join(events)}')
+            raise Refused(f'event: "{row.event}" is not one of {", ".join(events)}')
         yield from events[row.event](row)
 
     return in_order(admit_rows(rows, admit, notices.ends_something))
@@ -80,11 +80,13 @@ class _Notices:
 
     def move_in(self, row: NewOccupancy) -> Iterator[Document]:
         """Somebody moves in."""
-        place = dwelling(self._index, row.place, "are lived in")
+        place = dwelling(self._index, row.place, "have occupants")
         since = self._author.since(row.since)
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
         if id_ in self._current:
-            raise Refused(f"occupancy {shown(id_)} is known already: correct it, or mint another")
+            raise Refused(
+                f"occupancy {shown(id_)} is recorded already; correct it, or use another id"
+            )
         new = Occupancy(
             id_, place.id, since, _after(row.until, since), self._author.provenance(row.where),
             _reference(row),
@@ -101,8 +103,9 @@ class _Notices:
         if at <= home.since or (home.until is not None and home.until < at):
             raise Refused(
                 N_(
-                    "{place} is occupied by {home}, {period}: that does not end on {at}; to change"
-                    " these dates: gardien occupancy correct {label} --id {id}"
+                    "{place} is occupied by {home}, {period}, so they cannot move out on"
+                    " {at}; to change these dates: gardien occupancy correct {label} --id"
+                    " {id}"
                 ),
                 **self._message_values(home),
                 at=stamp(at),
@@ -119,8 +122,8 @@ class _Notices:
         if row.stays and not row.id and home.until is None:
             raise Refused(
                 N_(
-                    "{place} is occupied by {home}, {period}: no move-out of theirs is recorded;"
-                    " those before them are named with --id (gardien occupancy list)"
+                    "{place} is occupied by {home}, {period}, and their move-out is not"
+                    " recorded; to name earlier occupants use --id (gardien occupancy list)"
                 ),
                 **self._message_values(home),
             )
@@ -143,10 +146,10 @@ class _Notices:
         if old.since > new.since:
             return Refused(
                 N_(
-                    "{place} is occupied by {home} from {begins} on ({who}), which is later than"
-                    " {since}; if they are the same people: gardien occupancy correct {label} --id"
-                    " {id} --since DATE; if others live there until then: gardien occupancy move-in"
-                    " {label} --since DATE --until {begins}"
+                    "{place} is occupied by {home} from {begins} on ({who}), which is later"
+                    " than {since}. If these are the same people: gardien occupancy correct"
+                    " {label} --id {id} --since DATE. If others live there until then:"
+                    " gardien occupancy move-in {label} --since DATE --until {begins}"
                 ),
                 **known,
                 begins=stamp(old.since),
@@ -154,9 +157,9 @@ class _Notices:
             )
         return Refused(
             N_(
-                "{place} is occupied by {home}, {period} ({who}), so nobody else moves in on"
-                " {since}; who leaves has moved out before: gardien occupancy move-out, or `until`"
-                " in a list of leases"
+                "{place} is occupied by {home}, {period} ({who}), so nobody else can move"
+                " in on {since}; record their move-out first: gardien occupancy move-out,"
+                " or `until` in a list of leases"
             ),
             **known,
             since=stamp(new.since),
@@ -199,21 +202,21 @@ class _Notices:
             place = self._index.places[home.place]
             raise Refused(
                 N_(
-                    "since: {place}: who lives there signed a consent on {signed}, before lease"
-                    " {lease} begins on {since}: it would count for that lease, so nothing is"
-                    " recorded; if others lived there until then: gardien occupancy move-out"
-                    " {label} --at DATE; if it is the same people: gardien occupancy correct"
-                    " {label} --since DATE"
+                    "since: {place}: the occupants signed a consent on {signed}, before"
+                    " lease {lease} begins on {since}. The consent would count for that"
+                    " lease, so nothing was recorded. If others lived there until then:"
+                    " gardien occupancy move-out {label} --at DATE. If these are the same"
+                    " people: gardien occupancy correct {label} --since DATE"
                 ),
                 place=label_and_id(place), label=place.label, signed=stamp(min(signed)),
                 lease=str(row.reference), since=stamp(begins),
             )  # fmt: skip
 
     def _adopts(self, row: NewOccupancy) -> Occupancy | None:
-        place = dwelling(self._index, row.place, "are lived in")
+        place = dwelling(self._index, row.place, "have occupants")
         reference = _reference(row)
         if reference is None:
-            raise Refused(_("reference: a list of leases names each one"))
+            raise Refused(_("reference: it is missing; a list of leases needs one for each lease"))
         homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
         known = [home for home in homes if home.reference == reference]
         begins = self._author.since(row.since)
@@ -232,40 +235,39 @@ class _Notices:
             return None
         id_ = parse(row.id, OCCUPANCY)
         if id_ not in self._current:
-            raise Refused(N_("there is no occupancy {id} in this registry"), id=shown(id_))
+            raise Refused(N_("this registry has no occupancy {id}"), id=shown(id_))
         home = self._current[id_]
         if row.place and self._index.labels.find(row.place).id != home.place:
             raise Refused(
-                N_("{place} is occupied by {home}, {period}, and not {other}"),
+                N_("occupancy {home} is in {place}, {period}, not in {other}"),
                 **self._message_values(home),
                 other=row.place,
             )
         return home
 
     def _there_before(self, text: str, at: int) -> Occupancy:
-        place = dwelling(self._index, text, "are lived in")
+        place = dwelling(self._index, text, "have occupants")
         for id_ in reversed(self._of_place.get(place.id, [])):
             home = self._current[id_]
             if home.since < at and (home.until is None or at <= home.until):
                 return home
         homes = (self._current[id_] for id_ in self._of_place.get(place.id, []))
         message = N_(
-            "{place}: nobody is known to live there before {at}; who is recorded there, and since"
-            " when: gardien occupancy list {label}"
+            "{place}: no occupants are recorded before {at}; to see who is recorded:"
+            " gardien occupancy list {label}"
         )
         if not any(home.until is None or home.since < home.until for home in homes):
             message = N_(
-                "{place}: nobody is known to live there before {at}, for nobody was ever recorded"
-                " there. Who was never recorded cannot move out: the dwelling stays unknown, and"
-                " nothing personal of it leaves, as of a vacant one. If it is empty there is"
-                " nothing to do; once somebody moves in: gardien occupancy move-in {label} --since"
-                " DATE"
+                "{place}: no occupants have ever been recorded, so nobody can move out. The"
+                " occupancy stays unknown, and no personal data leave the dwelling, as if"
+                " it were vacant. If the dwelling is empty, do nothing. When somebody moves"
+                " in: gardien occupancy move-in {label} --since DATE"
             )
         raise Refused(message, place=label_and_id(place), label=place.label, at=stamp(at))
 
     def _last(self, text: str) -> Occupancy | None:
         """Who moved in last: of those it may be that they have not moved out."""
-        place = dwelling(self._index, text, "are lived in")
+        place = dwelling(self._index, text, "have occupants")
         homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
         lived = [home for home in homes if home.until is None or home.since < home.until]
         return max(lived, key=lambda home: home.since, default=None)
@@ -284,9 +286,9 @@ class _Notices:
         if isinstance(other, Occupancy):
             raise Refused(
                 N_(
-                    "{place} is occupied by {home}, {period} ({who}), so {new} cannot live there"
-                    " {then}; correct one of them first: gardien occupancy correct {label} --id"
-                    " {id} --since DATE, or --until DATE"
+                    "{place} is occupied by {home}, {period} ({who}), so {new} cannot live"
+                    " there, {then}; correct one of the two first: gardien occupancy"
+                    " correct {label} --id {id} --since DATE, or --until DATE"
                 ),
                 **self._message_values(other),
                 who=_recorded(other),
@@ -324,7 +326,7 @@ def _after(until: int | None, since: int) -> int | None:
         return None
     if sane(until) <= since:
         raise Refused(
-            N_("it ends at {until}, before it begins at {since}"),
+            N_("it ends at {until}, which is not after its beginning at {since}"),
             until=stamp(until),
             since=stamp(since),
         )

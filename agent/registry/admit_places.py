@@ -42,11 +42,11 @@ def admit_places(
             return ""
         homes = [one for one in index.occupancies_of(known.id) if one.since != one.until]
         if not homes:
-            return _("; who moved in there is recorded by gardien occupancy import, or move-in")
+            return _("; to record its occupants: gardien occupancy import, or move-in")
         return _(
-            "; it is lived in since {since} by what is recorded; if that is wrong: gardien"
-            " occupancy correct {label} --id {id} --since DATE; if others moved in: gardien"
-            " occupancy move-out, then move-in; then leave `since` of this row empty",
+            "; its occupants are recorded since {since}. If that date is wrong: gardien"
+            " occupancy correct {label} --id {id} --since DATE. If others moved in: gardien"
+            " occupancy move-out, then move-in. Then leave `since` of this row empty",
             since=stamp(homes[-1].since),
             label=known.label,
             id=shown(homes[-1].id),
@@ -67,7 +67,7 @@ def admit_places(
             if key in known:
                 raise Refused(
                     _(
-                        '"{label}": there is already {known}{more}',
+                        '"{label}" exists already: {known}{more}',
                         label=label,
                         known=known[key],
                         more=who_moved_in(known_place),
@@ -128,7 +128,7 @@ def _place_of(index: RegistryIndex, row: NewAlias) -> Place:
         if not row.part:
             raise
         raise Refused(
-            f"{error}; a {row.part} is another name of a dwelling: write that dwelling's label here"
+            f"{error}; a {row.part} belongs to a dwelling: write that dwelling's label here"
         ) from error
 
 
@@ -147,6 +147,6 @@ def _ended(
     ]
     if len(meant) != 1:
         which = ", ".join(alias.value for alias in meant)
-        problem = f"which of {which}?" if meant else "it has none in force then"
+        problem = f"name one of them: {which}" if meant else "it has none in force then"
         raise Refused(f"{label_and_id(place)}, {known.title}: {problem}")
     return replace(meant[0], until=at, word=author.provenance(row.where))

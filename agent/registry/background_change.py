@@ -71,7 +71,7 @@ async def change_in_background(registry: Registry, change: Callable[[Registry], 
         except NotRecorded:  # what takes something away holds all the same
             return change(registry)
     raise Refused(
-        "the registry was changed by somebody else whenever this was checked: do it again"
+        "others changed the registry each time this was checked, so nothing was recorded: try again"
     )
 
 

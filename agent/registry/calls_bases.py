@@ -82,7 +82,7 @@ def give(  # noqa: PLR0913 -- as many options
         lines += sheet.read(text, name, COLUMNS, ("place",))
         unread = {"not_read": sheet.unread(text, name, COLUMNS)}
     if not lines:
-        raise Refused("whose consent? name places, or a file with a column `place` or `label`")
+        raise Refused("no place is named: name places, or a file with a column `place` or `label`")
     rows = [_consent(line, common, zone, "any" if replace else None) for line in lines]
     under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
     source = "gardien consent give"
@@ -112,7 +112,7 @@ def withdraw(  # noqa: PLR0913
 ) -> Answer:
     """Record what the people living in a place no longer agree to; nothing named: all of it."""
     if id is not None and all(one.id != id for one in registry.consents()):
-        raise Refused(_("no consent has the id {id}: gardien consent list", id=id))
+        raise Refused(_("no consent has the id {id}; to see all ids: gardien consent list", id=id))
     row = NewWithdrawal(id, place, recipient, purpose, tuple(channels))
     gone = registry.withdraw([row], who, "gardien consent withdraw", now)
     return answers.consents(registry, gone, now)

@@ -78,7 +78,7 @@ def correct(  # noqa: PLR0913
     """
     begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     if stays and until:
-        raise Refused("until: who has not moved out has no such date")
+        raise Refused("until: occupants who have not moved out have no end date; leave it out")
     row = NewOccupancy("correct", place, id, begins, ends, reference, stays)
     return _occupied(registry, row, who, now, "gardien occupancy correct")
 

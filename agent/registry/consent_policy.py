@@ -62,7 +62,7 @@ def policy(
 ) -> Policy:
     """Find a policy by its name. Raises Refused on an unknown one."""
     if name not in FLOORS:
-        raise Refused(f'"{name}" is no privacy policy{did_you_mean(name, FLOORS)}')
+        raise Refused(f'"{name}" is not a privacy policy{did_you_mean(name, FLOORS)}')
     return Policy(name, FLOORS[name], common, zone, fewest)
 
 

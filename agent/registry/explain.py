@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 HELD = {
     Why.CONSENT: "no consent, and no duty, covers it",
     **NOT_OCCUPIED,
-    Why.FEW: "it would tell of few dwellings that are not sent one by one",
+    Why.FEW: "it would cover too few of the dwellings that are not sent one by one",
 }
-UNNUMBERED = "it has not said its serial number yet: the running agent asks for it"
+UNNUMBERED = "its serial number is not known yet; the running agent asks for it"
 NOT_EXPLAINED = "the catalogue does not explain it to people"
 
 
@@ -145,7 +145,7 @@ def place_of(registry: Registry, reading: ConfiguredReading, t: int) -> str | Un
 def _held(why: Why, place: str) -> str:
     if place[0] == "D" or why is Why.FEW:
         return HELD[why]
-    return "no basis for common areas stands in the configuration"
+    return "the configuration gives no basis for common areas"
 
 
 def _why(basis: Consent | Duty | None, policy: Policy) -> str:

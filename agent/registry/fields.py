@@ -62,12 +62,12 @@ def text(given: str, name: str, longest: int) -> str:
 def prefix(written: str) -> str:
     """Find the first letter of an id for a type as people write it."""
     if not written.strip():
-        raise Refused("type: it is empty; of merged cells only the first line has what they say")
+        raise Refused("type: it is empty; of merged cells only the first row has the value")
     first = TYPES.get(written.strip().casefold())
     if first is None:
         types = ", ".join(name for name in TYPES if len(name) > 1)
         raise Refused(
-            _('type: "{word}" is none of {types}', word=written, types=types)
+            _('type: "{word}" is not one of {types}', word=written, types=types)
             + did_you_mean(written, TYPES)
         )
     return first
@@ -101,7 +101,7 @@ def registers(names: Sequence[str]) -> tuple[str, ...]:
     """Let names of channels pass that are cumulative indexes: a duty has no other."""
     for name in channels(names):
         if known_channels()[name].kind is not ValueKind.REG:
-            raise Refused(f"channels: {name} is no index, and a duty delivers indexes only")
+            raise Refused(f"channels: {name} is not an index, and a duty covers indexes only")
     return channels(names)
 
 
@@ -109,7 +109,7 @@ def recipient(name: str) -> str:
     """Let a DNS name pass, in lower case."""
     lower = name.strip().casefold()
     if not DNS_NAME.fullmatch(lower):
-        raise Refused(f'recipient: "{name}" is no DNS name such as energie.metropole.example')
+        raise Refused(f'recipient: "{name}" is not a DNS name such as energie.metropole.example')
     return lower
 
 
@@ -130,9 +130,9 @@ def until(until: int | None, since: int, signed: int) -> int:
     if latest <= since:
         raise Refused(
             _(
-                "given: a consent lasts {months} months at most, and the one signed on {signed}"
-                " ended on {latest}: it is not recorded; take it out of the list, or have a new"
-                " one signed",
+                "given: the consent was signed on {signed} and ended on {latest}, since a"
+                " consent lasts {months} months at most. It was not recorded; remove it"
+                " from the list, or have a new one signed",
                 months=LONGEST_CONSENT, signed=stamp(signed), latest=stamp(latest),
             )
         )  # fmt: skip
@@ -160,7 +160,7 @@ def multiplier(written: str) -> Decimal:
     """Read by what a meter's index is multiplied."""
     value = _decimal("".join(written.split()).replace(",", "."))
     if value is None or not Decimal("0.000001") <= value <= 1_000_000:  # noqa: PLR2004 -- sane
-        raise Refused(f'multiplier: "{written}" is no number such as 10 or 0.1')
+        raise Refused(f'multiplier: "{written}" is not a number such as 10 or 0.1')
     return value
 
 
@@ -168,7 +168,7 @@ def offset(written: str) -> Decimal:
     """Read what is added to a meter's index."""
     value = _decimal("".join(written.split()).replace(",", "."))
     if value is None or abs(value) >= MOST:
-        raise Refused(f'offset: "{written}" is no number such as -120.5')
+        raise Refused(f'offset: "{written}" is not a number such as -120.5')
     return value
 
 

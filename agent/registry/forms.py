@@ -132,18 +132,18 @@ def template(path: Path | None, language: str) -> str:
         text = (path or FILES[language]).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise Refused(
-            _("{path}: the template of the form cannot be read: {error}", path=path, error=error)
+            _("{path}: the form's template cannot be read: {error}", path=path, error=error)
         ) from error
     made = Template(text)
     if not made.is_valid():
-        raise Refused(_("{path}: write $$ where the form is to have a $", path=path))
+        raise Refused(_("{path}: a $ stands alone; write $$ for a $ in the form", path=path))
     lacks = [f"${name}" for name in NEEDED if name not in made.get_identifiers()]
     known = {*NEEDED, "building", "printed", "known", "lease"}
     strange = [f"${name}" for name in made.get_identifiers() if name not in known]
     if lacks or strange:
         raise Refused(
             _(
-                "{path}: the template lacks {lacks} and has {strange}, which means nothing here",
+                "{path}: the template lacks {lacks} and contains unknown names: {strange}",
                 path=path, lacks=" ".join(lacks) or "-", strange=" ".join(strange) or "-",
             )
         )  # fmt: skip
@@ -236,7 +236,9 @@ def answer(cell: str) -> str:
         return "no"
     if not cell.strip():
         return ""
-    raise Refused(_('"{cell}" is neither yes nor no; leave empty what was not answered', cell=cell))
+    raise Refused(
+        _('"{cell}" is neither yes nor no; leave the cell empty if there is no answer', cell=cell)
+    )
 
 
 def _named(recipient: str, asks: Sequence[Question]) -> str:

@@ -52,7 +52,7 @@ def mint(state: Path, gateway: str | None = None) -> Identity:
     """
     keys = state / KEYS
     if keys.exists():
-        raise Refused(f"{keys}: this gateway has its keys already")
+        raise Refused(f"{keys}: this gateway already has keys")
     signing = Ed25519PrivateKey.generate()
     names = {"gateway": gateway or place.mint(place.GATEWAY), "state": secrets.token_hex(16)}
     contents = {
@@ -67,7 +67,7 @@ def mint(state: Path, gateway: str | None = None) -> Identity:
     try:
         _write_together(keys, contents)
     except OSError as error:
-        raise Refused(f"{keys} cannot be made: {error.strerror}") from error
+        raise Refused(f"{keys} cannot be created: {error.strerror}") from error
     return Identity(names["gateway"], names["state"], contents[SPOOL], signing)
 
 
@@ -87,11 +87,11 @@ def load(state: Path) -> Identity:
     except PermissionError as error:
         raise NotForYou(f"{keys} is not for this account: run it with sudo") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Refused(f"{keys} is damaged ({error}): put back a copy of it") from error
+        raise Refused(f"{keys} is damaged ({error}): restore a copy of it") from error
     spool_key, before = spool_keys[:SPOOL_KEY_BYTES], spool_keys[SPOOL_KEY_BYTES:]
     whole = len(spool_key) == SPOOL_KEY_BYTES and len(before) in {0, SPOOL_KEY_BYTES}
     if not whole or not isinstance(signing, Ed25519PrivateKey):
-        raise Refused(f"{keys} is damaged (a key of the wrong kind): put back a copy of it")
+        raise Refused(f"{keys} is damaged (a key of the wrong kind): restore a copy of it")
     return Identity(
         gateway, state_id, spool_key, signing, before or None, written if before else None
     )

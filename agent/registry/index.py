@@ -45,11 +45,11 @@ SHORT_ENOUGH = LONGEST_CONSENT * 28 * DAY
 class Unknown(StrEnum):
     """Why nobody knows whose a reading is; the value is for people."""
 
-    NO_INSTALLATION = "no installation says whose meter this is: gardien meter assign"
+    NO_INSTALLATION = "no place is recorded for this meter; to record one: gardien meter assign"
     SERIAL_DIFFERS = "its serial number is not the one that was installed"
     OTHER_DEVICE = "its serial number is installed under the name of another device"
     NOT_PINNED = "its serial number has not been recorded yet"
-    SERIAL_UNSAID = "it has not said its serial number yet"
+    SERIAL_UNSAID = "its serial number is not known yet"
 
 
 class RegistryIndex:

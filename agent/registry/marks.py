@@ -47,11 +47,11 @@ def unknown(
     Raises NotYet where one of these has not come, or has no mark yet.
     """
     if marks.pending:
-        raise NotYet("a withdrawal has no mark yet: an upgrade is being judged")
+        raise NotYet("a withdrawal has no mark yet, because an upgrade is on trial")
     own = {mark.number: mark.id for mark in marks.drawn if mark.number and mark.word.who == issuer}
     for number in withdrawals:
         if number not in own:
-            raise NotYet(f"the withdrawal {number}, which it names, has not come yet")
+            raise NotYet(f"the withdrawal {number}, which it names, has not arrived yet")
     known = {own[number] for number in withdrawals}
     first = max((n for n, mark in enumerate(marks.drawn, 1) if mark.id in after), default=0)
     return [mark for mark in marks.drawn[first:] if mark.id not in known]

@@ -85,9 +85,9 @@ def _device_of(
         if named:
             return named[0]
         if says_so:
-            return f"{says_so[0].device} says this number, not {meter.device}"
+            return f"{says_so[0].device} reports this number, not {meter.device}"
     if meter.device is None:
-        return "no device says this number"
+        return "no device reports this number"
     return _named(meter, by_name.get(meter.device))
 
 
@@ -97,7 +97,7 @@ def _named(meter: Listed, device: OnTheLine | None) -> OnTheLine | str:
     if device.serial is None and device.why:
         return f"{meter.device} does not answer: {device.why}"
     if meter.serial is not None and device.serial is not None:
-        return f"{meter.device} says {device.serial}"
+        return f"{meter.device} reports {device.serial}"
     return device
 
 
@@ -105,7 +105,7 @@ def _twins(by_serial: Mapping[str, Sequence[OnTheLine]]) -> Iterable[str]:
     for devices in by_serial.values():
         if len(devices) > 1:
             names = " and ".join(one.device for one in devices)
-            yield f"{names} both say {devices[0].serial}"
+            yield f"{names} both report {devices[0].serial}"
 
 
 def _two_for_one(matched: Sequence[tuple[Listed, OnTheLine]]) -> Iterable[str]:

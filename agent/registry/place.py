@@ -66,11 +66,11 @@ def parse(text: str, prefixes: str = "DCB") -> str:
     """Read an id as a person wrote it: its 15 characters. Raises Refused with what is wrong."""
     squeezed = squeeze(text)
     if "U" in squeezed:
-        raise Refused(_('"{text}" is no id: ids have no letter U', text=text))
+        raise Refused(_('"{text}" is not an id: ids have no letter U', text=text))
     if len(squeezed) != LENGTH:
         raise Refused(
             _(
-                '"{text}" is no id: it has {squeezed} characters, an id has {length}',
+                '"{text}" is not an id: it has {squeezed} characters, and an id has {length}',
                 text=text,
                 squeezed=len(squeezed),
                 length=LENGTH,
@@ -78,12 +78,16 @@ def parse(text: str, prefixes: str = "DCB") -> str:
         )
     if not agrees(squeezed):
         raise Refused(
-            _('"{text}" is no id: its check characters do not match; compare it again', text=text)
+            _(
+                '"{text}" is not an id: its check characters do not match; compare it'
+                " with the original",
+                text=text,
+            )
         )
     if squeezed[0] not in prefixes:
         raise Refused(
             _(
-                '"{text}" names a {noun}, not a {nouns}',
+                '"{text}" is the id of a {noun}, not of a {nouns}',
                 text=text,
                 noun=_noun(squeezed[0]),
                 nouns=_nouns(prefixes),
@@ -107,7 +111,7 @@ def _remainder(text: str) -> int:
 def _noun(prefix: str) -> str:
     others = {OCCUPANCY: N_("occupancy"), GATEWAY: N_("gateway")}
     known = {**PLACES, **others}.get(prefix)
-    return _(known) if known else _('thing unknown ("{prefix}")', prefix=prefix)
+    return _(known) if known else _('unknown object ("{prefix}")', prefix=prefix)
 
 
 def _nouns(prefixes: str) -> str:

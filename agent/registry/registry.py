@@ -345,7 +345,12 @@ class Registry:
         the version before knows no forms.
         """
         if not self.marked:
-            raise Refused(_("an upgrade is being judged: print forms once it stands"))
+            raise Refused(
+                _(
+                    "an upgrade is on trial, so no forms can be printed; print them once it"
+                    " is confirmed"
+                )
+            )
         admit = partial(admit_forms, places=places, boxes=boxes)
         return self._change(Form, admit, (who, "gardien consent forms", now))
 
@@ -622,7 +627,9 @@ class Registry:
             )  # fmt: skip
 
     def _not_recorded(self, error: Exception) -> NotRecorded:
-        return NotRecorded(f"{self._path} could not be written ({error}): it was not recorded")
+        return NotRecorded(
+            f"{self._path} could not be written ({error}); the change was not recorded"
+        )
 
     def _load(self) -> None:
         stored = self._storage.read()
@@ -636,10 +643,10 @@ class Registry:
         except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise NotRecorded(
                 f"{self._path}: this is not a registry that this version can read "
-                f"({type(error).__name__}: {error}); it was left as it is"
+                f"({type(error).__name__}: {error}); it was left unchanged"
             ) from error
         except Refused as error:
-            raise NotRecorded(f"{self._path}: {error}; it was left as it is") from error
+            raise NotRecorded(f"{self._path}: {error}; it was left unchanged") from error
 
 
 def _ends_sooner(before: Document, after: Document) -> bool:

@@ -196,7 +196,7 @@ def _column_names(
                 meant |= {columns[one] for one in near}
                 problems.add(where, f'there is no column "{heading}"{did_you_mean(heading, near)}')
         elif ours in names and ours:
-            problems.add(where, f'a second column says "{ours}": "{heading}"')
+            problems.add(where, f'two columns mean "{ours}"; the second is "{heading}"')
         names.append(ours)
     for missing in [each for each in required if each not in {*names, *meant}]:
         problems.add(

@@ -46,7 +46,7 @@ class AtomicStorage(Storage):
         except (OSError, ValueError) as error:
             raise NotRecorded(
                 f"{self._path}: this is not a registry that can be read ({error}); "
-                f"it was left as it is: put back a copy of it"
+                f"it was left unchanged: restore a copy of it"
             ) from error
         return documents
 

@@ -184,8 +184,8 @@ def parse(  # noqa: PLR0913 -- what the configuration says
         line = text.count("\n") + 1
         raise Refused(
             _(
-                "{name}:{line}: the file ends within this line and may be half written: nothing of"
-                " it is taken",
+                "{name}:{line}: the file ends within this line and may be incomplete, so"
+                " nothing of it was recorded; export it again",
                 name=name,
                 line=line,
             )
@@ -213,8 +213,8 @@ def parse(  # noqa: PLR0913 -- what the configuration says
 
 def _missing_column(name: str, line: int, heading: str) -> str:
     return _(
-        '{name}:{line}: the column "{heading}" is missing, which `syndic` in the configuration'
-        " names: nothing of it is taken",
+        '{name}:{line}: the column "{heading}" is missing, so nothing of the file was'
+        " recorded; `syndic` in the configuration names this column",
         name=name,
         line=line,
         heading=heading,
@@ -586,8 +586,9 @@ def _replacement(doubt: Doubtful, row: ExportRow, since: int) -> Iterator[NewOcc
         if home.since >= since:
             raise Refused(
                 N_(
-                    "{place}: {home} is recorded there since {since}, and cannot have moved out at"
-                    " {at}: gardien occupancy correct {place} --id {home}"
+                    "{place}: {home} is recorded there since {since} and cannot have moved"
+                    " out at {at}; correct the dates: gardien occupancy correct {place}"
+                    " --id {home}"
                 ),
                 place=doubt.place.label,
                 home=shown(home.id),
@@ -605,21 +606,22 @@ def _remedy(doubt: Doubtful) -> Refused:
     if doubt.why in {Doubt.NO_DWELLING, Doubt.AMBIGUOUS}:
         return Refused(
             N_(
-                'say which dwelling "{name}" is, and the row is taken by itself: gardien place'
-                ' alias add DWELLING bis:syndic "{name}"'
+                'no single dwelling is known as "{name}"; name the dwelling, and the row is'
+                " then recorded by itself: gardien place alias add DWELLING bis:syndic"
+                ' "{name}"'
             ),
             name=name,
         )
     if doubt.why is Doubt.UNREADABLE:
         return Refused(
-            N_("{where}: {what}: correct it in the software, or dismiss it"),
+            N_("{where}: {what}: correct the row in the software, or dismiss it"),
             where=doubt.row.where,
             what=doubt.other,
         )
     return Refused(
         N_(
-            "{name}: the row does not say enough to record it: gardien occupancy move-in, move-out"
-            " or correct records what is right; then dismiss it"
+            "{name}: the row does not say enough to be recorded; record what is right"
+            " (gardien occupancy move-in, move-out or correct), then dismiss the row"
         ),
         name=name,
     )

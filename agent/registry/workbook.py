@@ -53,14 +53,14 @@ def text_of(content: bytes, name: str) -> str:
         return _workbook(content, name)
     if content.startswith(OLE):
         raise Refused(
-            f"{name}: an .xls of before 2007, or a workbook under a password: save it as .xlsx"
-            " without one"
+            f"{name}: an .xls file of before 2007, or a workbook with a password: save it as .xlsx"
+            " without a password"
         )
     if content.startswith(UTF_16):  # what Excel calls a Unicode text
         with suppress(UnicodeDecodeError):
             return content.decode("utf-16")
     if b"\0" in content:
-        raise Refused(f"{name}: this is no table; save it as .xlsx or as CSV")
+        raise Refused(f"{name}: this is not a table; save it as .xlsx or as CSV")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

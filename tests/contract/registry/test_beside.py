@@ -107,7 +107,7 @@ def test_what_others_record_meanwhile_is_checked_against(registry, tmp_path):
     async def run():
         await disturbed(registry, of(2), NewPlace("A-1", "common"))
 
-    with pytest.raises(Refused, match=r'p\.csv:3: "A-1": there is already'):
+    with pytest.raises(Refused, match=r'p\.csv:3: "A-1" exists already'):
         asyncio.run(run())
     assert [place.label for place in registry.places()] == ["A-1"]
     assert files(tmp_path) == ["registry.json"]
@@ -117,7 +117,7 @@ def test_who_is_overtaken_each_time_is_told(registry, tmp_path):
     async def run():
         await disturbed(registry, of(2), *(NewPlace(f"Z-{n}", "dwelling") for n in range(TRIES)))
 
-    with pytest.raises(Refused, match="do it again"):
+    with pytest.raises(Refused, match="try again"):
         asyncio.run(run())
     assert len(registry.places()) == TRIES
     assert files(tmp_path) == ["registry.json"]

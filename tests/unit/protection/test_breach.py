@@ -185,7 +185,7 @@ def test_people_who_are_named_alone_are_concerned_and_not_those_after_them(regis
 
 def test_a_record_is_the_same_after_it_was_kept(tmp_path):
     kept = Breaches(tmp_path)
-    one = WHOLE.stepped(NOW, "marie", "new").stepped(NOW + 5, "marie", "add", "risk what:fr")
+    one = WHOLE.with_step(NOW, "marie", "new").with_step(NOW + 5, "marie", "add", "risk what:fr")
     kept.save(one)
     kept.save(replace(WHOLE, id="2026-2"))
     again = Breaches(tmp_path)
