@@ -1,8 +1,8 @@
-"""Breaches of personal data: what is recorded of each, what is still missing, whose data are
+"""Breaches of personal data: what is recorded of each, what is still missing, and whose data are
 concerned (GDPR, articles 33 and 34).
 
-Kept in one file, which nothing takes out of: each step says what it changed. Times are seconds
-since 1970 UTC.
+All records are in one file. Nothing is ever deleted from it: each step states what it changed.
+Times are seconds since 1970 UTC.
 """
 
 from __future__ import annotations
@@ -34,50 +34,53 @@ if TYPE_CHECKING:
 FILE = "breaches.json"
 SCHEMA = "gardien/breaches/1"
 AUTHORITY_WITHIN = 72 * 3600
-"""seconds in which the authority must be told once the controller is aware (GDPR, article 33)"""
+"""seconds after the controller became aware within which the authority must be notified (GDPR,
+article 33)
+"""
 KINDS = ("confidentiality", "integrity", "availability")
 RISKS = ("none", "risk", "high")
-"""as the controller judges it: `none` need not be notified, of `high` people must be told"""
+"""the controller's judgement: `none` need not be notified; with `high` the people must be informed
+"""
 FRENCH = {
     "confidentialité": "confidentiality", "intégrité": "integrity",
     "disponibilité": "availability", "aucun": "none", "risque": "risk", "élevé": "high",
 }  # fmt: skip
-"""the same words, as a person may write them"""
+"""French names of these values, as a person may write them"""
 TEXTS = ("what", "consequences", "measures", "delay")
-"""what a person writes, in each language"""
+"""free texts, each in one or more languages"""
 LONGEST_TEXT = 4_000
 NEVER = float("-inf")
 ALL = "all"
-"""every store on the gateway; every key that lies there"""
+"""stands for every store on the gateway, or for every key on it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that was done about a breach."""
+    """One action on the record of a breach."""
 
     at: int
     who: str
     what: str
-    """`step_…` of the words"""
+    """name of the action; its text is `step_…` in words.yaml"""
     detail: str = ""
     changes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """what was recorded before and is since, by member; `what:fr` is a text in a language"""
+    """by member: its value before and after this step; `what:fr` is a text in one language"""
 
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """What is known of a breach."""
+    """The record of one breach, as far as it is known."""
 
     id: str
-    """the year, and its number in that year"""
+    """the year and a number within the year, such as `2026-3`"""
     noticed: int
-    """when the controller became aware"""
+    """when the controller became aware of it"""
     what: Mapping[str, str] = field(default_factory=dict)
-    """by language, as the next three"""
+    """text by language, as are the next three members"""
     consequences: Mapping[str, str] = field(default_factory=dict)
     measures: Mapping[str, str] = field(default_factory=dict)
     delay: Mapping[str, str] = field(default_factory=dict)
-    """why the authority was told late"""
+    """why the authority was notified late"""
     began: int | None = None
     ended: int | None = None
     kinds: tuple[str, ...] = ()
@@ -85,62 +88,62 @@ class Breach:
     keys: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
-    """dwellings that alone are concerned, by id; none: as the stores say"""
+    """dwellings to which the breach is limited, by id; empty: all that the stores hold"""
     homes: tuple[str, ...] = ()
-    """occupancies that alone are concerned, by id, as dwellings"""
+    """occupancies to which the breach is limited, by id; empty: as for `places`"""
     risk: str = ""
     notified: int | None = None
     reference: str = ""
-    """of the authority's receipt"""
+    """number of the authority's acknowledgement"""
     told: int | None = None
-    """when the people were told"""
+    """when the people concerned were informed"""
     closed: int | None = None
     reason: str = ""
-    """why it was closed though something was missing, or by mistake opened"""
+    """why the record was closed although something was missing, or opened by mistake"""
     mistake: bool = False
-    """closed as what was recorded by mistake"""
+    """whether it was recorded by mistake"""
     steps: tuple[Step, ...] = ()
 
     @property
     def deadline(self) -> int:
-        """Until when the authority must be told."""
+        """When the authority must have been notified."""
         return self.noticed + AUTHORITY_WITHIN
 
     @property
     def scope(self) -> tuple[str, ...]:
-        """The stores concerned: those named, and those that a key opens."""
+        """The stores concerned: those that are named, and those that a lost key opens."""
         named = {*self.stores, *(store for key in self.keys for store in opened_by(key))}
         return tuple(one for one in stores() if one in named)
 
     @property
     def located(self) -> bool:
-        """Whether it is said which data are concerned."""
+        """Whether the record says which data are concerned."""
         return bool(self.stores or self.keys or self.recipients or self.places or self.homes)
 
     @property
     def hash(self) -> str:
-        """What stands for the record as it is, in the audit chain."""
+        """Hash of the whole record, as noted in the audit chain."""
         return _hash(asdict(self))
 
     @property
     def noticed_before(self) -> tuple[int, ...]:
-        """When the controller became aware, as it was said before it was changed."""
+        """Earlier values of `noticed`, in the order in which they were replaced."""
         return tuple(one.changes["noticed"][0] for one in self.steps if "noticed" in one.changes)
 
     @property
     def owed(self) -> bool:
-        """Whether the authority must be told, and was not."""
+        """Whether the authority must still be notified."""
         return not self.mistake and self.risk != "none" and self.notified is None
 
     def text(self, part: str, language: str) -> str:
-        """A text in a language, else in the other; empty: in none."""
+        """A free text in this language, or else in another one; empty if it is in none."""
         texts: Mapping[str, str] = getattr(self, part)
         return texts.get(language) or next(iter(texts.values()), "")
 
     def with_step(
         self, at: float, who: str, what: str, detail: str = "", before: Breach | None = None
     ) -> Breach:
-        """The same with one step more; `before`: how it was before that step."""
+        """A copy with one more step; `before` is the record before that step."""
         changes = {} if before is None else _changes(before, self)
         return replace(self, steps=(*self.steps, Step(int(at), who, what, detail, changes)))
 
@@ -162,7 +165,7 @@ def _changes(before: Breach, after: Breach) -> dict[str, list[Any]]:
 
 
 def missing(breach: Breach, privacy: Privacy) -> list[str]:
-    """What is still to be said or done, as names."""
+    """Names of what must still be added or done before the record is complete."""
     lacking = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
     texts = [part for part in TEXTS if part != "delay"]
     late = breach.notified is not None and breach.notified > breach.deadline
@@ -184,7 +187,7 @@ def missing(breach: Breach, privacy: Privacy) -> list[str]:
 
 
 def untranslated(breach: Breach, language: str) -> list[str]:
-    """Which texts are written, and not in this language."""
+    """Names of the texts that exist, but not in this language."""
     texts = [(part, getattr(breach, part)) for part in TEXTS]
     return [
         f"{part}:{language}"
@@ -195,25 +198,25 @@ def untranslated(breach: Breach, language: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Concerned:
-    """A dwelling whose data are concerned, and who lived there then."""
+    """A dwelling whose data are concerned, with the people who lived there at the time."""
 
     place: str
     home: Occupancy | None
-    """None: nobody is known to have lived there then"""
+    """None: nobody is known to have lived there at the time"""
     stores: tuple[str, ...]
-    """which of the stores concerned have data of theirs"""
+    """the stores concerned that hold data of these people"""
     recipients: tuple[str, ...]
-    """which of the recipients concerned have, or had, a right to data of theirs"""
+    """the recipients concerned that have or had a right to data of these people"""
     channels: tuple[str, ...] = ()
-    """what they consented to, or a duty names: of what values may be among them"""
+    """channels that their consents or a duty name; other channels cannot be among the data"""
 
 
 class Concern:
-    """Finds whose data a breach concerns: of each dwelling all who lived there in the time that the
-    data of the stores go back to.
+    """Finds whose data a breach concerns: all people who lived in a dwelling in the time that the
+    data in the stores reach back to.
 
-    Rather one too many: what lay there then is not looked up, for the gateway may be stolen, or the
-    data destroyed.
+    It names too many people rather than too few. It does not read the stores, because the gateway
+    may have been stolen, or the data destroyed.
     """
 
     def __init__(
@@ -237,7 +240,7 @@ class Concern:
             self._received.setdefault(key, set()).add(count.recipient)
 
     def all(self) -> list[Concerned]:
-        """Everybody concerned, by the labels of the dwellings."""
+        """All people concerned, in the order of the labels of their dwellings."""
         registry, concerned = self._registry, list[Concerned]()
         labels = {one.id: one.label for one in registry.places()}
         named = self._breach.places
@@ -259,7 +262,7 @@ class Concern:
         return concerned
 
     def _concerned(self, place: str, home: Occupancy | None) -> Concerned | None:
-        """What of these people is concerned; None: nothing."""
+        """What data of these people are concerned; None: none."""
         breach = self._breach
         hit_stores = tuple(
             one for one in breach.scope if self._in_store(stores()[one], place, home)
@@ -300,8 +303,8 @@ class Concern:
     def _entitled(
         self, place: str, home: Occupancy, since: float, recipients: Collection[str]
     ) -> bool:
-        """Whether anybody, or one of these, had a right to data of these people since then, or has
-        received some.
+        """Whether any of these recipients (empty: any at all) had a right to data of these people
+        since then, or has received some.
         """
         rights = [*self._duties, *self._consents.get(home.id, ())]
         if any(
@@ -322,12 +325,14 @@ class Concern:
 
 
 def whole_day(at: int) -> bool:
-    """Whether a moment stands for a day that was said without a time, as its last second."""
+    """Whether a time stands for a whole day, given without a time; it is stored as the last second
+    of the day.
+    """
     return at % 60 == 59  # noqa: PLR2004 -- nobody types seconds
 
 
 def check_names(given: Mapping[str, Iterable[str]]) -> None:
-    """See that kinds, stores and keys are such. Raises Refused, with those that there are."""
+    """Check the names of kinds, stores and keys. Raises Refused, with the known names."""
     known = {"kind": KINDS, "store": (*stores(), ALL), "key": (*KEYS, ALL)}
     for option, names in known.items():
         for name in given.get(option, ()):
@@ -349,23 +354,22 @@ UNLIKE = {
     "unnoted": N_("its last step is not in the audit chain"),
     "gone": N_("it is missing from the file"),
 }
-"""how a record can differ from the one that was written"""
+"""how a record can differ from what the audit chain says was written"""
 
 
 class Breaches:
-    """The file in the state directory, which is held against the audit chain there."""
+    """The file of all breaches in the state directory, compared with the audit chain beside it."""
 
     def __init__(self, state: Path) -> None:
         self._file, self._chain = state / FILE, state / audit.FOLDER
 
     def all(self) -> list[Breach]:
-        """Each that was ever recorded, the first one first. Raises Refused."""
+        """All records, oldest first. Raises Refused if the file cannot be read."""
         return [_read(one) for one in self._written()]
 
     def compare_with_chain(self) -> dict[str, str]:
-        """How each record compares with what the audit chain says that was written: `same`,
-        `unknown` where the chain at hand does not have it, or how it differs, as in `UNLIKE`.
-        Raises Refused.
+        """How each record compares with the audit chain, by id: `same`, `unknown` if the chain at
+        hand does not mention it, or a key of `UNLIKE`. Raises Refused.
         """
         states: dict[str, str] = {}
         entries = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
@@ -381,7 +385,7 @@ class Breaches:
         return states | dict.fromkeys(entries, "gone")
 
     def _written(self) -> list[dict[str, Any]]:
-        """Each as it lies in the file, and can be read. Raises Refused."""
+        """All records as they are in the file; each can be parsed. Raises Refused."""
         try:
             written = json.loads(self._file.read_bytes())
             if written["schema"] != SCHEMA:
@@ -411,7 +415,7 @@ class Breaches:
         return records
 
     def get(self, id_: str) -> Breach:
-        """One by its number. Raises Refused."""
+        """One record by its id. Raises Refused if there is none."""
         by_number = {one.id: one for one in self.all()}
         if id_ not in by_number:
             known = ", ".join(by_number) or "none"
@@ -419,13 +423,13 @@ class Breaches:
         return by_number[id_]
 
     def next_number(self, year: int, others: Iterable[str] = ()) -> str:
-        """The next number of a year; `others`: that were given, too."""
+        """The next free id of a year; `others` are further ids that are taken."""
         given = [one.partition("-") for one in (*others, *(one.id for one in self.all()))]
         numbers = [int(n) for of, _dash, n in given if of == str(year) and n.isdecimal()]
         return f"{year}-{max(numbers, default=0) + 1}"
 
     def save(self, breach: Breach) -> None:
-        """Record one, in the place of what was recorded of it. Raises NotRecorded."""
+        """Write one record, in place of its earlier version if there is one. Raises NotRecorded."""
         all_ = self._written()
         known = [one["id"] for one in all_]
         if breach.id in known:

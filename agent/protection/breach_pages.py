@@ -1,4 +1,4 @@
-"""What is written about a breach: the notification to the authority, the letter to the people of a
+"""The pages about a breach: the notification to the authority, and the letter to the people of a
 dwelling. Pure.
 """
 
@@ -27,45 +27,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A breach, and whom it concerns."""
+    """A breach with everything that its pages state."""
 
     breach: Breach
     config: Config
     concerned: Sequence[Concerned]
     labels: Mapping[str, str]
-    """of places, by id"""
+    """labels of all places, by id"""
     values: int
-    """values of these people that the recipients concerned have received in that time"""
+    """how many values of these people the recipients concerned received in that time"""
     received: Mapping[tuple[str, str], int]
-    """the same of each recipient concerned and household"""
+    """the same number by recipient and occupancy"""
     knows: Mapping[tuple[str, str], RecipientKnowledge]
-    """what each recipient concerned was told of each household besides values"""
+    """what each recipient was told besides values, by recipient and occupancy"""
     waiting: int | None
-    """values that wait on the gateway now; None: that tells nothing of the breach"""
+    """how many values wait on the gateway now; None: this says nothing about the breach"""
     staff: int
-    """people who act on the gateway, and whose names stand in the stores concerned"""
+    """how many people who act on the gateway are named in the stores concerned"""
     unsure: Sequence[KnowledgeGap]
-    """what cannot be known of it"""
+    """what the gateway cannot know about the data concerned"""
     missing: Sequence[str]
-    """what is still to be said, as names"""
+    """names of what must still be added"""
 
     def at(self, moment: float) -> str:
-        """A moment at the building."""
+        """A time in the building's time zone, with minutes."""
         return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d %H:%M")
 
     def date_as_given(self, moment: int) -> str:
-        """A moment as it was said: a day alone where no time was."""
+        """A time as it was given: without minutes if only a day was given."""
         at = datetime.fromtimestamp(moment, self.config.zone)
         whole = whole_day(moment) or at.time() == time()
         return self.day(moment) if whole else self.at(moment)
 
     def day(self, moment: float) -> str:
-        """A day at the building."""
+        """A day in the building's time zone."""
         return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d")
 
 
 def notification(case: Case, language: str) -> Page:
-    """All that article 33(3) asks for, as far as it is known."""
+    """The notification with everything that article 33(3) requires, as far as it is known."""
     says, breach = page_texts(language), case.breach
     page = Page(language, says["breach_title"])
     page.paragraph(says["breach_to"])
@@ -122,7 +122,7 @@ def notification(case: Case, language: str) -> Page:
 
 
 def _far(case: Case, recipient: str, language: str) -> tuple[str, str, str]:
-    """Which data a recipient concerned has of these people."""
+    """One table row: which data of these people a recipient concerned has."""
     says, homes = (
         page_texts(language),
         [one for one in case.concerned if recipient in one.recipients],
@@ -139,7 +139,7 @@ def _far(case: Case, recipient: str, language: str) -> tuple[str, str, str]:
 
 
 def _facts(known: Sequence[RecipientKnowledge], recipient: str, language: str) -> str:
-    """What a recipient was told besides values, in words; or that it is not known here."""
+    """What a recipient was told besides values, as text; or that this is not known here."""
     facts = list(dict.fromkeys(fact for one in known for fact in one.facts))
     schemes = ", ".join(sorted({name for one in known for name in one.schemes}))
     labels = [WORDS[language][f"fact_{one}"].format(schemes=schemes) for one in facts]
@@ -211,7 +211,7 @@ def _people(case: Case, language: str) -> list[str]:
 
 
 def gap_text(gap: KnowledgeGap, language: str) -> str:
-    """Why what is counted is a minimum."""
+    """Why a count is only a minimum."""
     says = page_texts(language)
     why = says["gaps"][gap.kind].format(recipient=gap.recipient, detail=gap.detail)
     return str(says["breach_values_least"].format(reasons=why))
@@ -222,7 +222,7 @@ def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
 
 
 def step_text(case: Case, step: Step, language: str) -> str:
-    """What a step did, and what it changed, from what to what."""
+    """What a step did, with the old and new value of each change."""
     changes = [_change(case, name, both, language) for name, both in step.changes.items()]
     if step.what == "add" and not changes:  # an earlier version noted the names alone
         changes = [field_label(name, language) for name in step.detail.split()]
@@ -259,7 +259,7 @@ def _value(case: Case, name: str, value: Any, language: str) -> str:
 
 
 def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str]:
-    """Which data of these people are concerned, in plain words, alike things once."""
+    """Which data of these people are concerned, as sentences; each kind of data once."""
     says, reach = page_texts(language), periods(case.config)
     began = case.breach.noticed if case.breach.began is None else case.breach.began
     earliest: dict[str, float] = {}
@@ -285,7 +285,9 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
 
 
 def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
-    """What article 34(2) asks for, in plain words, for those who live or lived in a dwelling."""
+    """The letter that article 34(2) requires, in plain language, for the people who live or lived
+    in a dwelling.
+    """
     says, breach, home = page_texts(language), case.breach, of.home
     assert home is not None
     label = case.labels[of.place]

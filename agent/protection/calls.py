@@ -1,4 +1,4 @@
-"""Calls about breaches of personal data: recorded step by step, each with who did it."""
+"""Calls about breaches of personal data. Each step is recorded with the person who took it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from agent.registry_api import Call, Caller
 
 LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}
-"""members of a record by the options that add to them"""
+"""members of a record that hold lists, with the option that adds to each"""
 TIMES = ("noticed", "began", "ended", "notified", "told")
 WHOLE_DAYS = ("ended", "notified", "told")
-"""a date alone means that whole day"""
+"""members for which a date without a time means the end of that day"""
 AHEAD = 300
-"""seconds by which a person's clock may be ahead of the gateway's"""
+"""seconds by which a given time may be ahead of the gateway's clock"""
 
 
 async def breach_new(
@@ -86,10 +86,12 @@ async def breach_add(
     facts: dict[str, Any],
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Add facts to a record, or what was done. Raises Refused."""
+    """Add facts or actions to a record. Raises Refused if nothing is new or the record is
+    closed.
+    """
     who, now = author(gateway, caller, named), gateway.clock.now()
     await gateway.ask_disk()
-    standing = await _compare_with_chain(gateway)
+    states = await _compare_with_chain(gateway)
     before = _open(gateway, id)
     after = _changed(gateway, before, facts)
     if after == before:
@@ -100,24 +102,24 @@ async def breach_add(
                 id=id,
             )
         )
-    _save(gateway, after.with_step(now, who, "add", before=before), standing)
+    _save(gateway, after.with_step(now, who, "add", before=before), states)
     return await _shown(gateway, id)
 
 
 async def breach_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
-    """List all breaches that were recorded here."""
+    """List all breaches recorded on this gateway."""
     del caller
-    standing = await _compare_with_chain(gateway)
+    states = await _compare_with_chain(gateway)
     breaches = Breaches(gateway.config.state).all()
     return {
         "timezone": gateway.config.building.timezone,
-        "breaches": [_summary(gateway, one, standing) for one in breaches],
-        "gone": [id_ for id_, how in standing.items() if how == "gone"],
+        "breaches": [_summary(gateway, one, states) for one in breaches],
+        "gone": [id_ for id_, how in states.items() if how == "gone"],
     }
 
 
 async def breach_show(gateway: Gateway, caller: Caller, *, id: str) -> dict[str, Any]:  # noqa: A002
-    """Show a breach: until when what must be done, what is missing, who is concerned."""
+    """Show a breach: its deadline, what is missing and who is concerned."""
     del caller
     return await _shown(gateway, id)
 
@@ -136,13 +138,13 @@ async def breach_notification(
     breach = Breaches(gateway.config.state).get(id).with_step(now, who, "notification")
     case = await _case(gateway, breach)
     page = notification(case, language)
-    standing = await _save_step(gateway, id, now, who, "notification")
+    states = await _save_step(gateway, id, now, who, "notification")
     return {
         "id": id,
         "html": printed(page),
         "text": page.text,
         "missing": case.missing,
-        "record": standing.get(id, "unknown"),
+        "record": states.get(id, "unknown"),
     }
 
 
@@ -154,8 +156,8 @@ async def breach_letters(
     language: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Write the letter to the people of each dwelling concerned, in one language or in both; not
-    said: in those in which it is written what happened. Raises Refused.
+    """Write the letter to the people of each dwelling concerned. `language`: `fr`, `en` or both
+    with a comma; None: each language in which the record says what happened. Raises Refused.
     """
     who, now = author(gateway, caller, named), gateway.clock.now()
     breach = Breaches(gateway.config.state).get(id)
@@ -176,13 +178,13 @@ async def breach_letters(
         )
     # a large building has a thousand households: nothing waits for their letters
     letters = await asyncio.to_thread(_letters, case, now, languages)
-    standing = await _save_step(gateway, id, now, who, "letters", str(len(letters)))
+    states = await _save_step(gateway, id, now, who, "letters", str(len(letters)))
     return {
         "id": id,
         "letters": letters,
         "nobody": [case.labels[one.place] for one in case.concerned if one.home is None],
         "missing": case.missing,
-        "record": standing.get(id, "unknown"),
+        "record": states.get(id, "unknown"),
     }
 
 
@@ -209,12 +211,13 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     without_notification: bool = False,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Close a record; `reason`: why, where something is missing; `mistake`: it should not have been
-    opened; `without_notification`: the authority is not told. Raises Refused.
+    """Close a record. `reason` explains what is missing or the mistake; `mistake`: the record
+    should not have been opened; `without_notification`: the authority is not notified. Raises
+    Refused.
     """
     who, now = author(gateway, caller, named), gateway.clock.now()
     await gateway.ask_disk()
-    standing = await _compare_with_chain(gateway)
+    states = await _compare_with_chain(gateway)
     breach = _open(gateway, id)
     lacks = [] if mistake else missing(breach, gateway.config.privacy)
     if mistake and not reason.strip():
@@ -243,12 +246,12 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     why = _text(reason, "--reason")
     closed = replace(breach, closed=int(now), reason=why, mistake=mistake)
     step = "mistake" if mistake else "unnotified" if "notified" in lacks else "close"
-    _save(gateway, closed.with_step(now, who, step, why), standing)
+    _save(gateway, closed.with_step(now, who, step, why), states)
     return await _shown(gateway, id)
 
 
 def _open(gateway: Gateway, id_: str) -> Breach:
-    """A record that is not closed. Raises Refused."""
+    """A record that is still open. Raises Refused."""
     breach = Breaches(gateway.config.state).get(id_)
     if breach.closed is not None:
         raise Refused(
@@ -262,7 +265,7 @@ def _open(gateway: Gateway, id_: str) -> Breach:
 
 
 def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Breach:
-    """A record with these facts. Raises Refused."""
+    """The record with these facts added. Raises Refused."""
     known = {*TEXTS, *TIMES, *LISTS.values(), "dwelling", "risk", "reference", "language"}
     if strange := sorted(facts.keys() - known):
         names = ", ".join(sorted(known))
@@ -309,7 +312,7 @@ def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Brea
 
 
 def _dwelling(gateway: Gateway, text: str) -> str:
-    """The id of a dwelling, or of an occupancy (H…). Raises Refused."""
+    """The id of a dwelling, or of an occupancy (`H…`). Raises Refused."""
     registry = gateway.registry
     homes = {one.id for one in registry.occupancies()}
     with suppress(Refused):
@@ -327,7 +330,7 @@ def _dwelling(gateway: Gateway, text: str) -> str:
 
 
 def _in_order(gateway: Gateway, breach: Breach) -> Breach:
-    """Raises Refused where one time contradicts another."""
+    """Check that the times of a record do not contradict each other. Raises Refused."""
     pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
     for first, then in pairs:
         early, late = getattr(breach, first), getattr(breach, then)
@@ -350,7 +353,7 @@ def _in_order(gateway: Gateway, breach: Breach) -> Breach:
 
 
 def _here(gateway: Gateway, at: int) -> str:
-    """A moment as it is read at the building."""
+    """A time as text in the building's time zone."""
     return in_local_time(stamp(at), gateway.config.building.timezone)
 
 
@@ -400,8 +403,8 @@ def _text(given: Any, option: str) -> str:
 
 
 def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
-    """A moment that has come; of what ends with a day said without a time, its last second.
-    Raises Refused.
+    """A time that is not in the future, in seconds. For members of WHOLE_DAYS a date alone gives
+    the last second of that day. Raises Refused.
     """
     text = facts.get(name)
     at = parsers.when(text, gateway.config.building.timezone, f"--{name}")
@@ -418,31 +421,35 @@ def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
 async def _save_step(  # noqa: PLR0913, PLR0917 -- a step has as many parts
     gateway: Gateway, id_: str, now: float, who: str, what: str, detail: str = ""
 ) -> dict[str, str]:
-    """Record a step of a breach, of which others may have been recorded meanwhile; how records
-    stood before.
+    """Add a step to the newest version of a record. Returns how the records compared with the audit
+    chain before.
     """
     await gateway.ask_disk()
-    standing = await _compare_with_chain(gateway)
+    states = await _compare_with_chain(gateway)
     breach = Breaches(gateway.config.state).get(id_)
-    _save(gateway, breach.with_step(now, who, what, detail), standing)
-    return standing
+    _save(gateway, breach.with_step(now, who, what, detail), states)
+    return states
 
 
 async def _compare_with_chain(gateway: Gateway) -> dict[str, str]:
-    """How the records compare with the audit chain, of which there may be years."""
+    """How the records compare with the audit chain; in a thread, because the chain may hold
+    years.
+    """
     breaches = Breaches(gateway.config.state)
     states = await asyncio.to_thread(breaches.compare_with_chain)
     # a step may have been recorded between the reading of the one and of the other
     return breaches.compare_with_chain() if UNLIKE.keys() & {*states.values()} else states
 
 
-def _save(gateway: Gateway, breach: Breach, standing: Mapping[str, str] | None = None) -> None:
-    """Record it, then note in the audit chain which state it is in; between reading a record and
-    this nothing is awaited, or a step of somebody else were lost. What was not the record that was
-    written (`standing`) is a step of its own, for the chain confirms the next one.
-    Raises NotRecorded.
+def _save(gateway: Gateway, breach: Breach, states: Mapping[str, str] | None = None) -> None:
+    """Write a record, then note its state in the audit chain. If the record differed from what had
+    been written (`states`), that becomes a step of its own, because the chain confirms the record
+    from now on. Raises NotRecorded.
+
+    The caller must not await between reading the record and this call, or a step of somebody else
+    would be lost.
     """
-    how, last = (standing or {}).get(breach.id), breach.steps[-1]
+    how, last = (states or {}).get(breach.id), breach.steps[-1]
     if how in UNLIKE:
         unlike = Step(last.at, "gardien", "unlike", str(how))
         breach = replace(breach, steps=(*breach.steps[:-1], unlike, last))
@@ -490,7 +497,7 @@ async def _case(gateway: Gateway, breach: Breach) -> Case:
 async def _knows(
     gateway: Gateway, people: Sequence[Concerned]
 ) -> dict[tuple[str, str], RecipientKnowledge]:
-    """What each recipient concerned was told of each household besides values."""
+    """What each recipient concerned was told of each occupancy besides values."""
     knowledge, consents = {}, gateway.registry.consents()
     for recipient in {name for one in people for name in one.recipients}:
         items = await announced(gateway, recipient)
@@ -502,7 +509,9 @@ async def _knows(
 
 
 def _staff(gateway: Gateway, breach: Breach) -> int:
-    """How many people who act on the gateway are named here, where a store concerned has names."""
+    """How many people who act on the gateway are named on it; 0 if no store concerned holds such
+    names.
+    """
     if not any(stores()[one].staff for one in breach.scope):
         return 0
     registry = gateway.registry
@@ -524,8 +533,8 @@ def _matters(breach: Breach, recipient: str) -> bool:
 def _values(
     gateway: Gateway, breach: Breach, people: Sequence[Concerned], disclosures: Records
 ) -> dict[tuple[str, str], int]:
-    """How many values of these people the recipients concerned have received in the time that the
-    stores concerned go back to, by recipient and occupancy.
+    """How many values of these people the recipients concerned received in the time that the stores
+    concerned reach back to, by recipient and occupancy.
     """
     reach, began = periods(gateway.config), breach.noticed if breach.began is None else breach.began
     backs = [stores()[one].reach for one in breach.scope]
@@ -544,11 +553,11 @@ def _values(
     return counted
 
 
-def _summary(gateway: Gateway, breach: Breach, standing: Mapping[str, str]) -> dict[str, Any]:
+def _summary(gateway: Gateway, breach: Breach, states: Mapping[str, str]) -> dict[str, Any]:
     now = gateway.clock.now()
     return {
         "id": breach.id,
-        "record": standing.get(breach.id, "unknown"),
+        "record": states.get(breach.id, "unknown"),
         "what": breach.what,
         "noticed": stamp(breach.noticed),
         "deadline": stamp(breach.deadline),
@@ -622,4 +631,4 @@ CALLS: Mapping[str, Call] = {
     "privacy.breach.letters": breach_letters,
     "privacy.breach.close": breach_close,
 }
-"""calls by their names"""
+"""all calls by name"""

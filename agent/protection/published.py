@@ -1,7 +1,7 @@
 """Pages that the manager publishes or files: the catalogue of personal data, the register of
-processing activities, the facts for an impact assessment. Pure.
+processing activities, and the facts for an impact assessment. Pure.
 
-What the gateway cannot know stands there as something to complete, never as a guess.
+What the gateway cannot know is marked as something to complete. It is never guessed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 INTERNAL = ("registry", "evidence", "operation", "control", "breach")
-"""activities of the gateway itself, whoever receives readings"""
+"""activities of the gateway itself, whichever recipients there are"""
 HELD_BY = {
     "consent": ("spool", "quarantine", "kept"),
     "duty": ("spool", "quarantine", "kept", "registers"),
@@ -42,13 +42,15 @@ HELD_BY = {
     "control": ("orders",),
     "breach": ("breaches",),
 }
-"""the stores that an activity fills: their periods are its own"""
+"""the stores that each activity fills; their retention periods are the activity's"""
 SCOPES = ("monthly", "daily", "loadcurve")
 
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What is known here of the processing: as configured, as recorded, as read."""
+    """What the gateway knows of the processing: its configuration, its registry and what it
+    reads.
+    """
 
     config: Config
     registry: Registry
@@ -57,12 +59,12 @@ class Processing:
 
     @property
     def day(self) -> str:
-        """Today, at the building."""
+        """Today in the building's time zone."""
         return datetime.fromtimestamp(self.now, self.config.zone).strftime("%Y-%m-%d")
 
     @property
     def consents(self) -> list[Consent]:
-        """Those in force, and those that begin later, of people who still live there."""
+        """Consents in force or beginning later, of people who still live there."""
         gone = {
             one.id
             for one in self.registry.occupancies()
@@ -78,17 +80,19 @@ class Processing:
 
     @property
     def duties(self) -> list[Duty]:
-        """Those in force."""
+        """Duties in force."""
         return [one for one in self.registry.duties() if covers(one, self.now)]
 
     @property
     def read(self) -> list[str]:
-        """The quantities of dwellings that are read and explained, in the order of the table."""
+        """Channels of dwellings that are read and that the catalogue explains, in the catalogue's
+        order.
+        """
         read = {one.channel for one in self.reads if one.place is None}
         return [name for name, one in channels().items() if name in read and one.en is not None]
 
     def called(self, recipient: str) -> str:
-        """A recipient's DNS name, behind what people call it where the forms say so."""
+        """A recipient's DNS name, preceded by its name if the forms give one."""
         forms = self.config.privacy.forms
         names = {one.recipient: one.name for one in forms.asks} if forms else {}
         return f"{names[recipient]} ({recipient})" if recipient in names else recipient
@@ -100,7 +104,7 @@ class Processing:
 
 
 def contact(person: Contact | None, key: str, language: str) -> str:
-    """Who it is and how to reach them; or that it must be written into the configuration."""
+    """Name and address of a person; or a note that the configuration must name them."""
     says = page_texts(language)
     if person is None:
         return str(says["unnamed"].format(what=says[f"{key}_what"], key=key))
@@ -108,7 +112,7 @@ def contact(person: Contact | None, key: str, language: str) -> str:
 
 
 def responsible(config: Config, language: str) -> list[str]:
-    """The controller and the data protection officer, a line for each."""
+    """The controller and the data protection officer, one line each."""
     says, privacy = page_texts(language), config.privacy
     return [
         f"{says[key]}{colon(language)} {contact(one, key, language)}"
@@ -117,7 +121,7 @@ def responsible(config: Config, language: str) -> list[str]:
 
 
 def heading(processing: Processing, page: Page, language: str) -> None:
-    """Say whose page it is, and of when."""
+    """Write which building and day the page is about, and who is responsible."""
     says, privacy = page_texts(language), processing.config.privacy
     building = processing.config.building.name
     page.paragraph(
@@ -128,7 +132,7 @@ def heading(processing: Processing, page: Page, language: str) -> None:
 
 
 def catalogue_of(processing: Processing, language: str) -> dict[str, Any]:
-    """The catalogue as data: each quantity and each store, with the texts of a language."""
+    """The catalogue as data: each channel and each store, with its texts in one language."""
     privacy, read = processing.config.privacy, processing.read
     return {
         "building": processing.config.building.name,
@@ -157,7 +161,7 @@ def catalogue_of(processing: Processing, language: str) -> dict[str, Any]:
 
 
 def _uses(processing: Processing, channel: str, language: str) -> Iterator[str]:
-    """Why a quantity is sent, and to whom: each purpose once."""
+    """Why and to whom a channel is sent, each purpose once."""
     says, uses = page_texts(language), dict[str, None]()
     for consent in processing.consents:
         if channel in consent.channels:
@@ -181,7 +185,7 @@ def _uses(processing: Processing, channel: str, language: str) -> Iterator[str]:
 
 
 def _billing(duty: Duty, language: str) -> str:
-    """The billing days of a duty, in words; empty: it has none."""
+    """The billing days of a duty as text; empty if it has none."""
     return (
         str(page_texts(language)["billing"].format(days=", ".join(duty.billing)))
         if duty.billing
@@ -190,7 +194,7 @@ def _billing(duty: Duty, language: str) -> str:
 
 
 def catalogue_page(processing: Processing, language: str) -> Page:
-    """The catalogue, ready to publish."""
+    """The catalogue as a page, ready to publish."""
     says, known = page_texts(language), facts(processing.config, language)
     data, page = (
         catalogue_of(processing, language),
@@ -245,7 +249,7 @@ def safeguards(processing: Processing, language: str) -> list[str]:
 
 
 def _transport(settings: Any) -> Iterator[str]:
-    """How what is sent is protected, as names in the words."""
+    """How data are protected on the way to a recipient, as names of texts in words.yaml."""
     scheme = urlsplit(str(settings.url or "")).scheme
     if scheme in {"mqtts", "https"}:
         yield "tls"
@@ -258,14 +262,14 @@ def _transport(settings: Any) -> Iterator[str]:
 
 
 def _host(settings: Any) -> tuple[str, str]:
-    """Which sentence says where it goes, and the server or folder."""
+    """The name of the text that states the destination, and the server or folder."""
     if settings.url:
         return "transfer", str(urlsplit(str(settings.url)).hostname)
     return "transfer_folder", str(settings.path)
 
 
 def register(processing: Processing, language: str) -> list[dict[str, str]]:
-    """The register of processing activities: each with what article 30 asks for."""
+    """The register of processing activities: for each activity what article 30 requires."""
     privacy = processing.config.privacy
     shared = {
         "controller": contact(privacy.controller, "controller", language),
@@ -281,7 +285,7 @@ COLUMNS = (
     "activity", "controller", "dpo", "purpose", "basis", "people", "data", "recipients",
     "transfers", "periods", "safeguards",
 )  # fmt: skip
-"""of the register, in the order of `register_columns`"""
+"""keys of the register, in the order of its headings in `register_columns`"""
 
 
 def _activities(processing: Processing, language: str) -> Iterator[dict[str, str]]:
@@ -326,13 +330,13 @@ def _activities(processing: Processing, language: str) -> Iterator[dict[str, str
 
 
 def _retention(processing: Processing, held: Sequence[str], language: str) -> str:
-    """For how long each of these stores keeps something."""
+    """How long each of these stores keeps its data, as text."""
     texts = (stores()[one].texts(processing.config, language) for one in held)
     return " ".join(f"{text['name']}{colon(language)} {text['long']}." for text in texts)
 
 
 def _internal_activity(processing: Processing, activity: str, language: str) -> dict[str, str]:
-    """What the gateway does by itself."""
+    """The register's row for an activity of the gateway itself."""
     says = page_texts(language)
     named = says["activities"][activity]
     held = [stores()[one].texts(processing.config, language) for one in HELD_BY[activity]]
@@ -362,7 +366,7 @@ def _internal_activity(processing: Processing, activity: str, language: str) -> 
 
 
 def register_page(processing: Processing, language: str) -> Page:
-    """The register as a page: an activity after the other."""
+    """The register as a page, one activity after the other."""
     says = page_texts(language)
     page = Page(language, says["register_title"])
     heading(processing, page, language)
@@ -377,7 +381,7 @@ def register_page(processing: Processing, language: str) -> Page:
 
 
 def register_table(processing: Processing, language: str) -> str:
-    """The register as CSV, UTF-8 with semicolons: an activity a line, of which building and day."""
+    """The register as CSV (UTF-8, semicolons), one activity a line, with building and day."""
     says, out = page_texts(language), io.StringIO()
     out.write("\ufeff")  # or a spreadsheet program takes it for another encoding
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
@@ -426,7 +430,7 @@ def assessment(processing: Processing, language: str) -> dict[str, Any]:
 def _flow(
     processing: Processing, uplink: UplinkConfig, recipient: str, language: str
 ) -> Iterator[str]:
-    """What one recipient gets."""
+    """What one recipient receives, as sentences."""
     says, common = page_texts(language), processing.config.privacy.common
     purposes = sorted({one.purpose for one in processing.consents if one.recipient == recipient})
     if purposes:
@@ -442,7 +446,7 @@ def _flow(
 
 
 def assessment_page(processing: Processing, language: str) -> Page:
-    """The facts for an impact assessment, in the order of article 35(7)."""
+    """The facts for an impact assessment as a page, in the order of article 35(7)."""
     says, known, data = (
         page_texts(language),
         facts(processing.config, language),

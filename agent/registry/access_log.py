@@ -1,7 +1,9 @@
-"""Who has looked at what of a dwelling, here at the gateway: kept five years, without values.
+"""The access log: who looked at which data of a dwelling on this gateway. Entries are kept for five
+years, without values.
 
-The first look of a day by one account at one place by one command is a line; the others of that day
-add nothing, so that a program that asks every minute writes once a day. One owner: the state's.
+The log has one entry per day, account, place and command. Further looks on the same day add none,
+so a program that asks every minute writes once a day. Only the owner of the state directory writes
+it.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 YEARS = 5 * 366 * 86_400
-"""seconds for which they are kept"""
+"""seconds for which entries are kept"""
 EVERYBODY = "*"
-"""the place of a look at all dwellings together"""
+"""place of an entry about all dwellings together"""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessEntry:
-    """Somebody saw something."""
+    """One account looked at one place with one command."""
 
     when: str
     """RFC 3339, UTC: the first time on that day"""
@@ -34,7 +36,7 @@ class AccessEntry:
     what: str
     """the call: `read`, `status`, `privacy.person`"""
     place: str
-    """an id, or `*`"""
+    """a place id, or `*`"""
 
     @property
     def at(self) -> int:
@@ -43,12 +45,12 @@ class AccessEntry:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes two looks one."""
+        """Two looks with the same key share one entry."""
         return (self.when[:10], self.who, self.what, self.place)
 
 
 class AccessLog:
-    """The record, in memory and on the disk."""
+    """The access log, in memory and on the disk."""
 
     def __init__(self, path: Path, now: float) -> None:
         self._path = path
@@ -60,7 +62,7 @@ class AccessLog:
         self._known = {entry.key for entry in kept}
 
     def note(self, who: str, what: str, place: str, now: float) -> None:
-        """Record a look; it is on the disk when this returns. Raises OSError."""
+        """Record a look; its entry is on the disk when this returns. Raises OSError."""
         entry = AccessEntry(stamp(now), who, what, place)
         if entry.key in self._known:
             return
@@ -69,14 +71,14 @@ class AccessLog:
         self._entries.append(entry)
 
     def of(self, place: str | None = None) -> list[AccessEntry]:
-        """All looks, or those that saw one place, the first one first."""
+        """All entries, or those about one place, oldest first."""
         return [
             entry for entry in self._entries if place is None or entry.place in (place, EVERYBODY)
         ]
 
 
 def _read(path: Path) -> list[AccessEntry]:
-    """What stands there; a last line that a power cut tore is left out."""
+    """All entries in the file, without a last line that a power cut left incomplete."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

@@ -1,8 +1,9 @@
-"""One set of checks for whatever door a fact comes in by: all of it is admitted, or nothing.
+"""The checks that every input passes before it is recorded, whichever way it arrives. Either all
+rows are admitted or none.
 
-What all kinds of documents share; admit_*.py has what is asked of each. Pure but for the ids that
-are drawn: they take the state of the registry and rows, and return documents, or raise Refused that
-names every wrong row.
+Here is what all kinds of documents share; admit_*.py has the checks of each kind. Pure except for
+new ids: the functions take the state of the registry and rows, and return documents or raise
+Refused, which names every wrong row.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """By whose word, and when, the rows of one call come in."""
+    """Who records the rows of one call, from which source and when."""
 
     who: str
     source: str
@@ -39,11 +40,13 @@ class Author:
     revision: int
 
     def provenance(self, where: str) -> Provenance:
-        """Sign one row; its line says more than the name of its file."""
+        """The provenance of one row; its line in the file is more precise than the file's name."""
         return Provenance(self.who, int(self.now), where or self.source, self.revision)
 
     def since(self, given: int | None) -> int:
-        """When a row's fact begins; now, if it does not say."""
+        """When a row's fact begins; now if the row does not say. Raises ValueError on a wrong
+        year.
+        """
         return int(self.now) if given is None else sane(given)
 
 
@@ -52,9 +55,10 @@ def admit_rows(
     admit: Callable[[R], Iterator[Document]],
     first: Callable[[R], bool] = lambda row: True,  # noqa: ARG005 -- all are
 ) -> list[Document]:
-    """Admit all rows, or raise Refused with what is wrong with each, in their order.
+    """Admit all rows, or raise Refused with the fault of each wrong row, in the order of the rows.
 
-    Those that are `first` are admitted before the others, such as moves out before moves in.
+    Rows for which `first` is true are admitted before the others, for example ends before
+    beginnings.
     """
     wrong: list[tuple[int, str, Exception]] = []
     documents: list[Document] = []
@@ -78,7 +82,7 @@ def admit_rows(
 
 
 def current_claims(index: RegistryIndex) -> Conflicts:
-    """All that is claimed already."""
+    """The claims of all documents in force."""
     documents: list[Document] = [
         *index.installations, *index.occupancies, *index.consents, *index.aliases, *index.duties,
     ]  # fmt: skip
@@ -86,7 +90,9 @@ def current_claims(index: RegistryIndex) -> Conflicts:
 
 
 def claim(claims: Conflicts, document: Document) -> Document:
-    """Let a document pass that no other stands against. Raises Refused, naming both."""
+    """Add the claims of a document and return it. Raises Refused if another document contradicts
+    it, naming both.
+    """
     against = claims.add(document)
     if against:
         raise Refused(f"{claims.statement(document)}, but {against}")
@@ -94,8 +100,8 @@ def claim(claims: Conflicts, document: Document) -> Document:
 
 
 def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
-    """Find a dwelling. Raises Refused where there is none, or it is common; `what` is for them
-    only.
+    """Find a dwelling. Raises Refused if there is none, or if it is a common area; `what` then
+    completes "only dwellings …".
     """
     place = index.labels.find(text)
     if place.id[0] != "D":
@@ -104,12 +110,12 @@ def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
 
 
 def label_and_id(place: Place) -> str:
-    """A place as people read it: its label first."""
+    """A place as people read it: label first, then id."""
     return f"{place.label} ({shown(place.id)})"
 
 
 def new_id() -> str:
-    """A new id of a document that people need not read aloud."""
+    """A random id for a document; people need not read it."""
     return secrets.token_hex(8)
 
 

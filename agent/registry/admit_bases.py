@@ -1,4 +1,4 @@
-"""What is asked of consents, of their withdrawal, and of duties."""
+"""Checks of consents, withdrawals and duties."""
 
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ def admit_consents(
     policy: Policy,
     without_effect: list[Refused],
 ) -> list[Document]:
-    """Documents for consents: each hangs on who lives in the dwelling when it begins.
+    """Documents for consents. Each belongs to the occupancy at its beginning.
 
-    One is refused that does not know of a withdrawal (marks.py), that was signed in the future, or
-    before the occupancy began unless it names it. One that replaces another ends it where it begins
-    itself. A row of a list has none that says what stands already, or that knows not of a
-    withdrawal: it is added to `without_effect`. NotYet: nobody is known to live there yet, or a
-    withdrawal that it names has not come.
+    A consent is refused if it does not know of a withdrawal (marks.py), if it was signed in the
+    future, or if it was signed before the occupancy began and does not name it. A consent that
+    replaces another ends that one where it begins itself. A row of a list yields no document if its
+    content is recorded already. A row of a list that does not know of a withdrawal is added to
+    `without_effect`. Raises NotYet if no occupancy is recorded yet, or if a withdrawal that it
+    names has not arrived.
     """
     claims = current_claims(index)
     known = {doc.id: doc for doc in index.consents}
@@ -114,11 +115,12 @@ def admit_consents(
 def admit_withdrawals(
     index: RegistryIndex, rows: Sequence[NewWithdrawal], author: Author, *, marked: bool
 ) -> list[Document]:
-    """Documents for what no longer counts, from now on and for all time, with its mark.
+    """Documents for withdrawals, from now on and for all time, each with its mark.
 
-    A consent by its id, even one that was never heard of: with it goes whatever these people agreed
-    to for that recipient. Or what the people living in a place agreed to that the other words fit.
-    Only some channels or one purpose: the others stay. `marked`: draw marks.
+    A consent is named by its id, even if it has never arrived; then everything that these people
+    agreed to for that recipient ends as well. Or a place is named, with conditions that select
+    among the consents of its occupants. If only some channels or one purpose are named, the others
+    stay. `marked`: draw marks.
     """
     known = {doc.id: doc for doc in index.consents}
 
@@ -163,7 +165,7 @@ def _withdrawn_by(
 ) -> tuple[str | None, str | None, list[Consent]]:
     """Whose withdrawal it is, for which recipient (None: for all), and which consents it may end.
 
-    Of a consent that was never heard of it is known by the object alone.
+    If the consent never arrived, only the signed object says whose it is.
     """
     recipient = fields.recipient(row.recipient) if row.recipient else None
     if row.id is not None:
@@ -216,19 +218,19 @@ def _marks(
 
 
 def _concerned(row: NewWithdrawal, ends: Sequence[Document]) -> list[str | None]:
-    """The recipients of what ends, where only some of their consents are meant."""
+    """The recipients of the consents that end, if only some of the consents are meant."""
     if not (row.channels or row.purpose):
         return []
     return [*sorted({one.recipient for one in ends if isinstance(one, Consent)})]
 
 
 def _theirs(known: Mapping[str, Consent], occupancy: str | None) -> list[Consent]:
-    """What these people agreed to and have not withdrawn."""
+    """The consents of these people that are not withdrawn."""
     return [one for one in known.values() if one.occupancy == occupancy and one.withdrawn is None]
 
 
 def admit_missing_marks(index: RegistryIndex, author: Author) -> list[Document]:
-    """A mark for each withdrawal that an earlier version of gardien has recorded without one."""
+    """A mark for each withdrawal that an earlier version of gardien recorded without one."""
     return [
         ConsentMark(new_id(), occupancy, recipient, "withdrawn", author.provenance(""))
         for occupancy, recipient in index.unmarked()
@@ -236,7 +238,7 @@ def admit_missing_marks(index: RegistryIndex, author: Author) -> list[Document]:
 
 
 def admit_restored(index: RegistryIndex, author: Author) -> list[Document]:
-    """A mark for everybody: what they agreed to or withdrew since the backup may not be here."""
+    """A mark for every occupancy: consents and withdrawals since the backup may be missing."""
     return [
         ConsentMark(new_id(), home.id, None, "restored", author.provenance(""))
         for home in index.occupancies
@@ -244,7 +246,7 @@ def admit_restored(index: RegistryIndex, author: Author) -> list[Document]:
 
 
 def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) -> list[Document]:
-    """Documents for duties. They all name one recipient at a time: the building manager."""
+    """Documents for duties. At any time all of them name one recipient: the building manager."""
     claims = current_claims(index)
     duties = list(index.duties)
 
@@ -282,8 +284,8 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
 def admit_end_of_duty(
     index: RegistryIndex, id_: str, until: int | None, author: Author
 ) -> list[Document]:
-    """Renew a duty, named by its id or its reference, with its end; from its beginning on: it
-    never was one. Raises Refused.
+    """End a duty, named by its id or its reference. An end at its beginning means that it never
+    held. Raises Refused.
     """
     at = author.since(until)
     meant = [
@@ -300,8 +302,8 @@ def admit_end_of_duty(
 
 
 def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
-    """Refuse a signature of a later time than now: the consent would count as newer than every
-    withdrawal until then. A list has days: none after today.
+    """Refuse a signature in the future, because the consent would count as newer than every
+    withdrawal until then. A list has days only: none after today.
     """
     if row.given is None:
         return
@@ -319,7 +321,7 @@ def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
 def _signed_by_them(
     index: RegistryIndex, row: NewConsent, home: Occupancy, author: Author, policy: Policy
 ) -> None:
-    """Refuse what was signed before these people moved in, unless it names them."""
+    """Refuse a consent signed before these people moved in, unless it names their occupancy."""
     signed = author.now if row.given is None else row.given
     if row.occupancy or row.lease or _day(signed, policy) >= _day(home.since, policy):
         return
@@ -338,12 +340,12 @@ def _signed_by_them(
 
 
 def _day(at: float, policy: Policy) -> date:
-    """The building's day."""
+    """The day of a time in the building's time zone."""
     return datetime.fromtimestamp(at, policy.zone or UTC).date()
 
 
 def _home(index: RegistryIndex, row: NewConsent, author: Author) -> tuple[Occupancy, int]:
-    """Whose consent it is, and since when it counts."""
+    """The occupancy that consents, and from when on the consent counts."""
     if row.lease is not None and row.occupancy is None:
         return _of_lease(index, row, row.lease.strip(), author)
     since = author.since(row.since)
@@ -351,7 +353,7 @@ def _home(index: RegistryIndex, row: NewConsent, author: Author) -> tuple[Occupa
 
 
 def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author: Author) -> bool:
-    """Whether a row of a list states what people agreed to who have moved out since."""
+    """Whether a row of a list states a consent of people who have moved out since."""
     if not (row.where and row.lease and row.since is None and row.replaces is None):
         return False
     place = dwelling(index, row.place, "have consents")
@@ -366,7 +368,7 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
 
 
 def _leases(index: RegistryIndex, place: Place, lease: str) -> list[Occupancy]:
-    """The occupancies of this reference, or id."""
+    """The occupancies of a dwelling with this reference or id."""
     homes = index.occupancies_of(place.id)
     return [home for home in homes if home.reference == lease.strip() or home.id == squeeze(lease)]
 
@@ -374,7 +376,7 @@ def _leases(index: RegistryIndex, place: Place, lease: str) -> list[Occupancy]:
 def _of_lease(
     index: RegistryIndex, row: NewConsent, lease: str, author: Author
 ) -> tuple[Occupancy, int]:
-    """Who has this lease; their consent counts from when they move in, if that is to come."""
+    """The occupancy with this lease. Its consent counts from the move-in at the earliest."""
     place = dwelling(index, row.place, "have consents")
     named = _leases(index, place, lease)
     for home in named:
@@ -402,6 +404,9 @@ def _of_lease(
 
 
 def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy:
+    """The occupancy that consents, by id or by who lives there at `since`. Raises NotYet if none is
+    recorded, Refused if it does not fit.
+    """
     if row.occupancy is not None:
         id_ = parse(row.occupancy, OCCUPANCY)
         home = next((doc for doc in index.occupancies if doc.id == id_), None)
@@ -427,7 +432,7 @@ def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy
 
 
 def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
-    """Why nobody who lives there can have agreed, or withdrawn, at t."""
+    """Why no occupants can have agreed or withdrawn at t: the dwelling is vacant or unknown."""
     state, since = index.occupancy_state(place.id, t)
     if state is OccupancyState.VACANT:
         left = stamp(since or 0)
@@ -447,8 +452,8 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
 def _knowing(
     index: RegistryIndex, claims: Conflicts, row: NewConsent, consent: Consent, author: Author
 ) -> Consent:
-    """The consent, from the last mark on. Raises Unknowing where it does not know a mark, NotYet
-    where it may know one that has not come.
+    """The consent, beginning at the last mark at the earliest. Raises Unknowing if it does not know
+    a mark, NotYet if it may know one that has not arrived.
     """
     if consent.id in index.withdrawn:
         raise Refused(f"consent {consent.id} was withdrawn before it arrived")
@@ -469,7 +474,7 @@ def _knowing(
 
 
 def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> None:
-    """Refuse a row of a list that says not whose it is, where it may be of those before."""
+    """Refuse a row of a list that does not name its occupants, if it may be of earlier ones."""
     if row.occupancy or row.lease or not row.where:
         return
     lived = [one for one in index.occupancies_of(home.place) if one.until != one.since]

@@ -1,4 +1,4 @@
-"""What is asked of consent forms: that they are printed, and that they come back answered."""
+"""Checks of consent forms: when they are printed, and when their answers arrive."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DAY = 86_400
 def admit_forms(
     index: RegistryIndex, places: Sequence[str], boxes: Sequence[Box], author: Author
 ) -> list[Document]:
-    """A form for whoever lives in each place now. Raises Refused where nobody is known to."""
+    """A form for the people who live in each place now. Raises Refused if none are recorded."""
     recipients = sorted({box.recipient for box in boxes})
     made: list[Document] = []
     for text in places:
@@ -70,15 +70,17 @@ def admit_answers(
     policy: Policy,
     without_effect: list[Refused],
 ) -> list[Document]:
-    """What people ticked: refusals first, then consents that know of them.
+    """Documents for the answers on forms: refusals first, then consents that know of them.
 
-    A form that does not know of a later withdrawal gives nothing, and refuses all the same; it is
-    added to `without_effect`, and so is one of people who have moved out. A form that was answered
-    the same way before has no documents, but for a proof that comes later.
+    A form that does not know of a later withdrawal gives no consent, but its refusals count. It is
+    added to `without_effect`, as is a form of people who have moved out. A form with the same
+    answers as before yields no documents, except for a proof that arrives later.
     """
     known: dict[str, Form] = {}
     rounds: list[list[tuple[NewAnswer, Form]]] = []
-    """of several forms of the same people, one after the other: the later one knows of the first"""
+    """forms of the same people go into successive rounds, so that the later form knows of the
+    earlier
+    """
 
     def read(row: NewAnswer) -> Iterator[Document]:
         form = _form(index, row)
@@ -116,7 +118,7 @@ def admit_answers(
 
 
 def _proved(index: RegistryIndex, form: Form, row: NewAnswer, author: Author) -> Iterator[Document]:
-    """The consents of a form whose scan was not there when it was brought."""
+    """The consents of a form whose scan arrives after its answers."""
     if "sha256:" not in row.proof:
         return
     for to in sorted({Box.of(text).recipient for text in form.asked}):
@@ -203,7 +205,7 @@ def _consents(
     without_effect: list[Refused],
     author: Author,
 ) -> Iterator[NewConsent]:
-    """A consent for each box with a yes."""
+    """One consent for each box with a yes."""
     before, after = indexes
     home = next(one for one in before.occupancies if one.id == form.occupancy)
     ticks = zip(map(Box.of, form.asked), row.answers, strict=False)
@@ -245,5 +247,5 @@ def _consents(
 
 
 def _knows(index: RegistryIndex, form: Form, to: str) -> list[ConsentMark]:
-    """The marks that a form does not know; none: it counts."""
+    """The marks that a form does not know; empty: its consents count."""
     return unknown(index.marks_of(form.occupancy, to), form.after, (), "")

@@ -1,4 +1,4 @@
-"""What is asked of meters: put in, exchanged, taken away, made sure of."""
+"""Checks of meters: installed, exchanged, removed, verified."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ NO_CHANNEL = "multiplier, offset: name the channel to which they apply"
 def admit_installations(
     index: RegistryIndex, rows: Sequence[NewInstallation], author: Author
 ) -> list[Document]:
-    """Documents for meters; one that meets a standing one is refused with both named. A row of a
-    list that says what stands already has none.
+    """Documents for installations. A meter that contradicts a recorded one is refused, naming both.
+    A row of a list whose content is recorded already yields no document.
     """
     claims = current_claims(index)
 
@@ -78,10 +78,11 @@ def admit_installations(
 def admit_exchanges(
     index: RegistryIndex, rows: Sequence[NewExchange], author: Author
 ) -> list[Document]:
-    """Documents for meters that ended, each with the one that follows it, if one does.
+    """Documents for meters that were removed, each with its successor if there is one.
 
-    The new one measures what the old one did, from the same instant on. A meter that never
-    measured its place keeps an empty interval, and what it delivered as of there is taken back.
+    The new meter measures what the old one did, from the same instant on. A meter that never
+    measured its place keeps an empty interval, and the rows that it delivered for that place are
+    retracted.
     """
     claims = current_claims(index)
 
@@ -125,7 +126,7 @@ def admit_exchanges(
 
 
 def admit_pin(index: RegistryIndex, device: str, serial: str, author: Author) -> list[Document]:
-    """Renew the device's installations without a serial number, with the one it said."""
+    """Record the serial number that a device reports in its installations without one."""
     unnumbered = _without_serial(index, device, author)
     # asked whenever a device says who it is: what stands is costly to gather
     return (
@@ -141,8 +142,8 @@ def admit_pins(
     author: Author,
     refused: MutableMapping[str, str],
 ) -> list[Document]:
-    """The same of many devices, of which each `said` its serial number; why one of them cannot be
-    that meter is added to `refused`.
+    """Like `admit_pin` for many devices; `serials` has the number that each reports. If a device
+    cannot be that meter, the reason is added to `refused`.
     """
     every = [(device, _without_serial(index, device, author)) for device in serials]
     waiting = [(device, unnumbered) for device, unnumbered in every if unnumbered]
@@ -178,7 +179,7 @@ def _pinned(
 def admit_proof(
     index: RegistryIndex, meters: Sequence[str], how: str, author: Author
 ) -> list[Document]:
-    """Renew installations, by id, with how a person made sure of them."""
+    """Record how a person verified installations (by id)."""
     if how not in PROOFS:
         raise Refused(f'"{how}" is not one of {", ".join(PROOFS)}')
     known = {doc.id: doc for doc in index.installations}
@@ -187,7 +188,9 @@ def admit_proof(
 
 
 def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Document:
-    """As `claimed`, and what to do about the same meter elsewhere, or there since another day."""
+    """Like `claim`; if the same meter is recorded elsewhere or since another day, the message says
+    what to do.
+    """
     old = claims.against(new)
     if not isinstance(old, Installation) or old.word.revision == new.word.revision:
         return claim(claims, new)
@@ -219,7 +222,7 @@ def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexe
 
 
 def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
-    """The one meter that is meant. Raises Refused on none or several, with candidates."""
+    """The meter that is exchanged. Raises Refused if none or several fit, with the candidates."""
     place = index.labels.find(row.place)
     there = [doc for doc in index.meters_of(place.id) if covers(doc, at) or row.never]
     meant = [doc for doc in there if _meant(doc, row)]

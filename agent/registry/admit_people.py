@@ -1,4 +1,4 @@
-"""What is asked of notices about who lives where: moves, corrections, leases."""
+"""Checks of notices about who lives where: moves, corrections, leases."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 def admit_occupancies(
     index: RegistryIndex, rows: Sequence[NewOccupancy], author: Author
 ) -> list[Document]:
-    """Documents for what notices say; ends are admitted before beginnings, whatever their order.
+    """Documents for notices. Ends are admitted before beginnings, whatever their order in the list.
 
-    Two occupancies of one dwelling that overlap are refused with both named.
+    Two occupancies of one dwelling that overlap are refused, naming both.
     """
     notices = _Notices(index, author)
     events = {
@@ -55,7 +55,7 @@ def admit_occupancies(
 
 
 class _Notices:
-    """The rows of one call, each on top of those before it."""
+    """The notices of one call; each is checked against the result of those before it."""
 
     def __init__(self, index: RegistryIndex, author: Author) -> None:
         self._index, self._author = index, author
@@ -70,7 +70,7 @@ class _Notices:
                 self._consents.setdefault(consent.occupancy, []).append(consent)
 
     def ends_something(self, row: NewOccupancy) -> bool:
-        """Whether it is about people who are known already."""
+        """Whether a notice is about an occupancy that is recorded already."""
         if row.event == "lease":
             try:
                 return self._adopts(row) is not None
@@ -79,7 +79,7 @@ class _Notices:
         return row.event != "move_in"
 
     def move_in(self, row: NewOccupancy) -> Iterator[Document]:
-        """Somebody moves in."""
+        """Occupants move in."""
         place = dwelling(self._index, row.place, "have occupants")
         since = self._author.since(row.since)
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
@@ -97,7 +97,7 @@ class _Notices:
         yield self._accept(new)
 
     def move_out(self, row: NewOccupancy) -> Iterator[Document]:
-        """Somebody moves out, or did, or did before what is recorded."""
+        """Occupants move out, have moved out, or left earlier than recorded."""
         at = self._author.since(row.until)
         home = self._by_id(row) or self._there_before(row.place, at)
         if at <= home.since or (home.until is not None and home.until < at):
@@ -113,7 +113,7 @@ class _Notices:
         yield self._changed(home, row, home.since, at)
 
     def correct(self, row: NewOccupancy) -> Iterator[Document]:
-        """Somebody moved at other times than is recorded; both the same: nobody ever did."""
+        """Other dates than recorded; if both are the same, the occupancy never existed."""
         home = (
             self._by_id(row)
             or (self._last(row.place) if row.stays else None)
@@ -136,7 +136,7 @@ class _Notices:
         yield self._changed(home, row, since, until)
 
     def _too_many(self, old: Occupancy, new: Occupancy) -> Refused:
-        """What is wrong with people who move in where others live, and what to do."""
+        """The error for occupants who move in where others live, and what to do."""
         known = {**self._message_values(old), "who": _recorded(old)}
         if (old.since, old.until, old.reference) == (new.since, new.until, new.reference):
             return Refused(
@@ -166,7 +166,7 @@ class _Notices:
         )
 
     def _message_values(self, home: Occupancy) -> dict[str, str]:
-        """People and their dwelling, as messages name them."""
+        """An occupancy and its dwelling, as values for messages."""
         place = self._index.places[home.place]
         return {
             "place": label_and_id(place),
@@ -177,10 +177,10 @@ class _Notices:
         }
 
     def lease(self, row: NewOccupancy) -> Iterator[Document]:
-        """A lease as it stands: known by its reference, else a new one.
+        """A lease as the manager's list states it. It is found by its reference, or else it is new.
 
-        It takes the place of an occupancy without reference that it overlaps: somebody was known
-        to live there, and now it is known as of which lease.
+        It also takes over an occupancy without a reference that it overlaps: that occupancy is then
+        known to belong to this lease.
         """
         home = self._adopts(row)
         if home is None:
@@ -193,7 +193,7 @@ class _Notices:
             yield self._changed(home, row, since, until)
 
     def _signed_before(self, home: Occupancy, row: NewOccupancy, begins: int) -> None:
-        """Refuse to take those who signed a consent for those of a lease that begins later."""
+        """Refuse to merge people who signed a consent with a lease that begins later."""
         if home.reference is not None or begins <= home.since:
             return
         consents = self._consents.get(home.id, ())
@@ -213,6 +213,7 @@ class _Notices:
             )  # fmt: skip
 
     def _adopts(self, row: NewOccupancy) -> Occupancy | None:
+        """The recorded occupancy that a lease is about; None: the lease is new."""
         place = dwelling(self._index, row.place, "have occupants")
         reference = _reference(row)
         if reference is None:
@@ -266,7 +267,7 @@ class _Notices:
         raise Refused(message, place=label_and_id(place), label=place.label, at=stamp(at))
 
     def _last(self, text: str) -> Occupancy | None:
-        """Who moved in last: of those it may be that they have not moved out."""
+        """The latest occupancy: the only one that may turn out not to have ended."""
         place = dwelling(self._index, text, "have occupants")
         homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
         lived = [home for home in homes if home.until is None or home.since < home.until]
@@ -311,7 +312,7 @@ def _period(home: Occupancy) -> str:
 
 
 def _recorded(home: Occupancy) -> str:
-    """By whose word, and when."""
+    """Who recorded an occupancy, when, and from which source."""
     return f"{home.word.who}, {stamp(home.word.when)[:10]}, {home.word.source}"
 
 

@@ -1,4 +1,4 @@
-"""What is asked of places and of the names that other systems have for them."""
+"""Checks of places and of their aliases."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def admit_places(
 ) -> list[Document]:
     """Documents for places, and for each dwelling an occupancy that begins at `since`.
 
-    `lots`: other names of these places, or of known ones. A row of a list that says what stands
-    already has none.
+    `lots` are aliases of these or of recorded places. A row of a list whose content is recorded
+    already yields no document.
     """
     labels = {key: label_and_id(place) for key, place in index.labels.by_label.items()}
     ids = {place.id: label_and_id(place) for place in index.places.values()}
@@ -84,8 +84,8 @@ def admit_places(
 
 
 def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author) -> list[Document]:
-    """Documents for aliases, ends first; one that another place has, or a second one where there
-    may be but one, is refused with both named.
+    """Documents for aliases, ends first. An alias is refused if another place has it, or if the
+    place may have only one; the message names both.
     """
     claims = current_claims(index)
     names: dict[tuple[str, str, str], list[Alias]] = {}
