@@ -1,4 +1,4 @@
-"""Facts of the registry as plain data to be shown: labels beside ids, dates in RFC 3339."""
+"""Documents of the registry as plain data for display: labels beside ids, dates in RFC 3339."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Answer = dict[str, Any]
 def places(
     registry: Registry, rows: Sequence[Place], homes: Sequence[Occupancy | None], now: float
 ) -> Answer:
-    """Show places, each with one of its occupancies, how it is known now, and its aliases."""
+    """Places, each with one of its occupancies, its occupancy state now, and its aliases."""
     names: dict[str, list[str]] = {}
     for alias in registry.aliases():
         if alias.until is None:
@@ -54,7 +54,7 @@ def places(
 
 
 def _state(registry: Registry, place: Place, now: float) -> Answer:
-    """Whether a dwelling is occupied, vacant or unknown, and since when."""
+    """The occupancy state of a dwelling now, and since when."""
     if place.type != "dwelling":
         return _stated(None)
     state, since = registry.occupancy_state(place.id, int(now))
@@ -65,7 +65,7 @@ def _state(registry: Registry, place: Place, now: float) -> Answer:
 def _stated(
     state: OccupancyState | None, since: int | None = None, later: int | None = None
 ) -> Answer:
-    """How a dwelling is known, since when, and from when on it is recorded to be lived in."""
+    """Members for an occupancy state, its beginning, and the next recorded beginning."""
     return {
         "occupancy_state": None if state is None else str(state),
         "occupancy_state_since": None if since is None else stamp(since),
@@ -74,7 +74,7 @@ def _stated(
 
 
 def not_occupied(registry: Registry, now: float, place: str | None = None) -> list[Answer]:
-    """Each dwelling, or this one (by id), that is vacant or unknown, by label."""
+    """Each dwelling that is vacant or unknown, by label; or only this one (by id)."""
     dwellings = [
         {"place": one.id, "label": one.label, **_state(registry, one, now)}
         for one in registry.places()
@@ -84,7 +84,7 @@ def not_occupied(registry: Registry, now: float, place: str | None = None) -> li
 
 
 def places_added(registry: Registry, added: Sequence[Place], now: float) -> Answer:
-    """Show places just recorded, each with its first occupancy."""
+    """Places just recorded, each with its first occupancy."""
     homes = {home.place: home for home in registry.occupancies()}
     return places(registry, added, [homes.get(place.id) for place in added], now)
 
@@ -97,8 +97,8 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     since: Mapping[str, int],
     now: float,
 ) -> Answer:
-    """Show places as an import would record them; an id that nobody has `told` is minted then.
-    `since`: by label, since when somebody lives there, or from when on.
+    """Places as an import would record them. An id that is not in `given_ids` would be drawn.
+    `since`: by label, the beginning of the occupancy, past or future.
     """
     ids = {parse(one) for one in given_ids}
     begins = {label_key(label): at for label, at in since.items()}
@@ -117,14 +117,14 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
 
 
 def aliases(registry: Registry, rows: Sequence[Alias], now: float) -> Answer:
-    """Show other systems' names of places."""
+    """Aliases of places."""
     return _listed(registry, "aliases", rows, now, _alias)
 
 
 def meters(
     registry: Registry, rows: Sequence[Installation], now: float, serials: Container[str] = ()
 ) -> Answer:
-    """Show installations; `said`: the serial numbers that devices say themselves."""
+    """Installations; `serials`: the serial numbers that devices report, in comparable form."""
 
     def meter(installation: Installation) -> Answer:
         return _meter(installation, serials)
@@ -133,13 +133,13 @@ def meters(
 
 
 def occupancies(registry: Registry, rows: Sequence[Occupancy], now: float) -> Answer:
-    """Show occupancies."""
+    """Occupancies."""
     return _listed(registry, "occupancies", rows, now, _occupancy)
 
 
 def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
-    """Show consents, each with who recorded it first: `who` is whoever said the last of it, such as
-    who withdrew it. One ends with the occupancy of who gave it.
+    """Consents. `recorded` has who recorded each first; `who` is the author of its latest version,
+    such as a withdrawal. A consent ends with the occupancy that gave it.
     """
     first = registry.first_provenance({one.id for one in rows})
     ends = {home.id: home.until for home in registry.occupancies() if home.until is not None}
@@ -161,7 +161,7 @@ def _moved_out(consent: Consent, left: int | None, now: float) -> Answer:
 
 
 def duties(registry: Registry, rows: Sequence[Duty], now: float) -> Answer:
-    """Show duties, which are of all dwellings."""
+    """Duties, which apply to all dwellings."""
     items = [{**_duty(one), **_interval(one, now), **_provenance(one.word)} for one in rows]
     return {"revision": registry.revision, "duties": items}
 
@@ -260,7 +260,7 @@ def _consent(consent: Consent) -> Answer:
 
 
 def marks(registry: Registry, rows: Sequence[ConsentMark]) -> Answer:
-    """What people have withdrawn or refused."""
+    """Withdrawals and refusals, by their marks."""
     homes = {home.id: home.place for home in registry.occupancies()}
     return {
         "marks": [

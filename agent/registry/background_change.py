@@ -1,8 +1,9 @@
-"""A change that computes for seconds, as a list of 50,000 lines does, beside the loop that reads
-and commands: a thread checks and writes it, on a state that stands still, and it is taken at once.
+"""A change that takes seconds, such as a list of 50,000 rows, made while the event loop goes on
+reading and commanding. A thread checks and writes it on a copy of the registry, which is then
+adopted as a whole.
 
-There is one writer still: only the loop lets a change hold, and only if nothing else was changed
-meanwhile; else all of it is checked again.
+There is still only one writer: only the event loop adopts a change, and only if nothing else has
+changed meanwhile. Otherwise the whole change is checked again.
 """
 
 from __future__ import annotations
@@ -29,11 +30,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TRIES = 5
 NUMBERS = count(1)
-"""of drafts: one that is given up may still be written while the next one is"""
+"""of drafts: a cancelled draft may still be written while the next one is, so each has its own
+file
+"""
 
 
 class RegistryDraft(Registry):
-    """A copy of a registry that any thread may change: nothing of it holds before it is taken."""
+    """A copy of a registry that a thread may change. Nothing of it is in force before it is
+    submitted.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -49,7 +54,7 @@ class RegistryDraft(Registry):
         raise self._not_recorded(error) from error
 
     def submit(self) -> bool:
-        """Whether what was changed, if anything, holds now: not if others changed the registry."""
+        """Whether the change is in force now; False if the registry was changed meanwhile."""
         staged = self._staging.staged
         if staged is None:
             return self._registry.state()[-1] is self._origin
@@ -61,7 +66,9 @@ class RegistryDraft(Registry):
 
 
 async def change_in_background(registry: Registry, change: Callable[[Registry], T]) -> T:
-    """Make a change. Raises Refused as it does, or where others kept changing the registry."""
+    """Make a change in a thread. Raises Refused as the change does, or if others changed the
+    registry each time.
+    """
     for _ in range(TRIES):
         draft = RegistryDraft(registry)
         try:
@@ -76,8 +83,8 @@ async def change_in_background(registry: Registry, change: Callable[[Registry], 
 
 
 def _without_garbage_collection(change: Callable[[Registry], T], draft: Registry) -> T:
-    """Without garbage collections, for each looks at all that a long list makes and holds everybody
-    meanwhile; what it leaves behind goes with this thread.
+    """Run a change without garbage collections. A collection examines all objects that a long list
+    creates and stops every thread meanwhile. What is left over is freed with this thread.
     """
     collects = gc.isenabled()
     gc.disable()

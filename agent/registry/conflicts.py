@@ -1,7 +1,7 @@
-"""No two documents may say different things about the same thing at the same time.
+"""No two documents may state different things about the same thing at the same time.
 
-Every document claims something for an interval: a meter, a dwelling's inhabitants, a name, a
-purpose. A claim that meets a standing one is refused, and both sides are named.
+Each document claims something for an interval: a meter, the occupants of a dwelling, an alias, a
+purpose. A claim that overlaps another one is refused, naming both documents.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Thing = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing, claimed for [since, until) by the document of this id."""
+    """A claim on one thing for [since, until), made by a document."""
 
     thing: Thing
     since: int
@@ -55,7 +55,7 @@ class Claim:
 
 
 class Conflicts:
-    """All claims of the documents in force, and those of the ones about to be added."""
+    """The claims of all documents in force, and of those about to be added."""
 
     def __init__(self, places: Mapping[str, Place], standing: Iterable[Document] = ()) -> None:
         self._places = places
@@ -65,8 +65,8 @@ class Conflicts:
             self._add_claims(document, list(_claims_of(document)))
 
     def add(self, document: Document) -> str | None:
-        """Claim what the document claims, in place of its earlier version; else say, for people,
-        which other document stands against it.
+        """Add the claims of a document, in place of those of its earlier version. If another
+        document contradicts it, add nothing and return a sentence about that one.
         """
         against = self.against(document)
         if against is not None:
@@ -77,7 +77,7 @@ class Conflicts:
         return None
 
     def against(self, document: Document) -> Document | None:
-        """Find a document that says otherwise."""
+        """A document that contradicts this one; None: there is none."""
         for claim in _claims_of(document):
             for other in self._claims.get(claim.thing, ()):
                 if claim.meets(other):
@@ -90,11 +90,11 @@ class Conflicts:
             self._claims.setdefault(claim.thing, []).append(claim)
 
     def sentence(self, document: Document) -> str:
-        """Add by whose word a document stands to what it states."""
+        """What a document states and who recorded it."""
         return f"{self.statement(document)} ({_provenance(document)})"
 
     def statement(self, document: Document) -> str:
-        """Say for people what a document states."""
+        """What a document states, as text."""
         if isinstance(document, Installation):
             what = f" {document.channel}" if document.channel else ""
             text = f"meter {document.meter} measures{what} {self._named(document.place)}"

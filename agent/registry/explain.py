@@ -1,4 +1,4 @@
-"""What leaves of each place, for whom and why; what is held back, and why. Pure."""
+"""Which readings leave each place, to whom and why; and which are withheld, and why. Pure."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ NOT_EXPLAINED = "the catalogue does not explain it to people"
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredReading:
-    """What is read of a device, as configured."""
+    """One channel that is read of a device, as configured."""
 
     device: str
     serial: str | None
-    """what it says; None: nothing yet"""
+    """serial number that the device reports; None: not known yet"""
     channel: str
     every: int
     """seconds"""
     derived: bool
-    """what flows in each step, calculated from the index"""
+    """whether it is the quantity in each step, calculated from the index"""
     place: str | None
-    """common plant that the configuration names"""
+    """place of common plant, as configured"""
     numbered: bool = False
-    """it can say its serial number"""
+    """whether the device can report its serial number"""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One quantity of one place for one recipient."""
+    """What happens to one channel of one place for one recipient."""
 
     place: str | None
-    """None: nobody knows whose it is"""
+    """None: it is unknown whose meter it is"""
     device: str
     channel: str
     recipient: str
     step: int | None
-    """seconds at which it leaves; None: it is held"""
+    """seconds at which it leaves; None: it is withheld"""
     basis: str
-    """id of a consent or duty, `common`; empty: it is held"""
+    """id of a consent or duty, or `common`; empty: it is withheld"""
     why: str
-    """for people: the purpose, the reference, or what holds it"""
+    """text for people: the purpose, the reference, or why it is withheld"""
     derived: bool = False
-    """of what flows in each step, not of the index"""
+    """whether it is the quantity in each step, not the index"""
 
 
 def explain(
@@ -70,9 +70,9 @@ def explain(
     recipients: Sequence[str],
     t: int,
 ) -> list[Explanation]:
-    """Everything that is read, for each recipient, as it stands at t by what is known now.
+    """All channels that are read, for each recipient, as of t by what is recorded now.
 
-    A device that has not said its serial number yet is taken for the one that was recorded.
+    A device whose serial number is not known yet is taken for the one that is recorded.
     """
     known: dict[str, Consent | Duty] = {one.id: one for one in registry.consents()}
     known |= {one.id: one for one in registry.duties()}
@@ -114,13 +114,13 @@ def _of(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 
 @dataclass(frozen=True, slots=True)
 class UnassignedDevice:
-    """Nobody knows whose a device is."""
+    """It is unknown which place a device measures."""
 
     why: str
 
 
 def place_of(registry: Registry, reading: ConfiguredReading, t: int) -> str | UnassignedDevice:
-    """Which place (by id) a device measures at t."""
+    """The id of the place that a device measures at t, or why it is unknown."""
     installation = registry.whose(reading.device, reading.serial, reading.channel, t)
     if not isinstance(installation, Installation) and reading.serial is None:
         recorded = [
