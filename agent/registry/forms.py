@@ -1,8 +1,8 @@
-"""Consent forms: one page for each dwelling, with a box for each purpose, and the list in which the
-answers come back. Pure.
+"""Consent forms: one page for each dwelling with a box for each purpose, and the list for the
+answers. Pure.
 
-A page has a number, by which the answer is known to be of these people, and to know of what they
-had withdrawn when it was printed.
+The number of a page shows which occupants answer, and which withdrawals they knew of when it was
+printed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from agent.registry.records import ConsentMark, Form
 
 NUMBER = "F"
-"""what the number of a form begins with"""
+"""first letter of a form's number"""
 MOST_BOXES = 20
 NEEDED = ("number", "dwelling", "boxes", "controller", "dpo", "withdraw")
-"""what a template must have"""
+"""placeholders that a template must have"""
 FILES = {language: Path(__file__).with_name(f"form.{language}.html") for language in ("fr", "en")}
 WORDS = {
     "fr": {
@@ -73,7 +73,7 @@ LIST = {
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One thing that people are asked for."""
+    """One request for consent."""
 
     recipient: str
     purpose: str
@@ -83,19 +83,19 @@ class Box:
     months: int
 
     def text(self) -> str:
-        """As a form keeps it."""
+        """The box as a form stores it, in JSON."""
         members = [self.recipient, self.purpose, list(self.channels), self.step, self.months]
         return json.dumps(members, ensure_ascii=False)
 
     @classmethod
     def of(cls, text: str) -> Box:
-        """Read what a form keeps."""
+        """A box from its stored text."""
         recipient, purpose, channels, step, months = json.loads(text)
         return cls(recipient, purpose, tuple(channels), step, months)
 
 
 class Question(NamedTuple):
-    """A box in the words of people, as the configuration has it."""
+    """A box with its texts from the configuration."""
 
     box: Box
     name: str
@@ -117,7 +117,7 @@ class FormLayout(NamedTuple):
 
 
 class FormPage(NamedTuple):
-    """What one page is about."""
+    """One form with what its page shows."""
 
     form: Form
     label: str
@@ -127,7 +127,9 @@ class FormPage(NamedTuple):
 
 
 def template(path: Path | None, language: str) -> str:
-    """The template of a language, or somebody's own. Raises Refused on one that lacks something."""
+    """The template of a language, or the manager's own. Raises Refused if it lacks a placeholder or
+    has an unknown one.
+    """
     try:
         text = (path or FILES[language]).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
@@ -151,7 +153,7 @@ def template(path: Path | None, language: str) -> str:
 
 
 def printed(pages: Sequence[FormPage], layout: FormLayout, language: str) -> str:
-    """All pages as one HTML document, each on a sheet of its own."""
+    """All pages as one HTML document, each on its own sheet."""
     whole = layout.templates[language]
     head, _body, rest = whole.partition("<body>")
     body, _end, tail = rest.rpartition("</body>")
@@ -214,7 +216,7 @@ def _named_channels(of: Sequence[str], language: str) -> str:
 
 
 def answer_list(pages: Sequence[FormPage], language: str) -> str:
-    """The list in which answers are written: a line for each form, a column for each box."""
+    """The list for the answers, as CSV: a row for each form, a column for each box."""
     form, dwelling, lease, *rest = LIST[language]
     most = max((len(page.form.asked) for page in pages), default=0)
     text = io.StringIO()
@@ -228,7 +230,7 @@ def answer_list(pages: Sequence[FormPage], language: str) -> str:
 
 
 def answer(cell: str) -> str:
-    """What a cell of the list says of a box: `yes`, `no`, or empty. Raises Refused."""
+    """The answer in a cell of the list: `yes`, `no` or empty. Raises Refused."""
     plain = re.sub(r"[^a-z]", "", cell.casefold())
     if plain in {"oui", "o", "yes", "y", "x"}:
         return "yes"

@@ -1,5 +1,5 @@
-"""The documents in force, arranged for the questions that every reading asks. Pure; built anew
-at every change, which at 2,000 documents costs milliseconds.
+"""The documents in force, indexed for what every reading asks. Pure. Built anew at every change,
+which takes milliseconds for 2,000 documents.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ V = TypeVar("V")
 D = TypeVar("D", Alias, Installation, Occupancy)
 
 SHORT_ENOUGH = LONGEST_CONSENT * 28 * DAY
-"""seconds that are no more than so many months, wherever they begin"""
+"""seconds that are never more than so many months"""
 
 
 class Unknown(StrEnum):
-    """Why nobody knows whose a reading is; the value is for people."""
+    """Why it is unknown whose a reading is; the value is a text for people."""
 
     NO_INSTALLATION = "no place is recorded for this meter; to record one: gardien meter assign"
     SERIAL_DIFFERS = "its serial number is not the one that was installed"
@@ -53,7 +53,7 @@ class Unknown(StrEnum):
 
 
 class RegistryIndex:
-    """Answers from one state of the registry; never changes."""
+    """Answers from one state of the registry; it never changes."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self._documents = tuple(documents)
@@ -105,7 +105,7 @@ class RegistryIndex:
         self._turns = _edges([*self.installations, *self.occupancies, *self.consents, *self.duties])
 
     def _listed(self, documents: Iterable[D]) -> list[D]:
-        """In the order in which people look for them: by label and date."""
+        """Documents by label and date, the order in which people look for them."""
 
         def order(document: D) -> tuple[str, int]:
             place = self.places.get(document.place)
@@ -114,13 +114,13 @@ class RegistryIndex:
         return sorted(documents, key=order)
 
     def _ended(self, stored: Iterable[Consent]) -> Iterator[Consent]:
-        """Each consent that was withdrawn, and each narrowed one as it was narrowed last."""
+        """Each withdrawn consent, and each narrowed one in the version that narrowed it last."""
         yield from (doc for doc in stored if doc.withdrawn is not None)
         for gone in self._narrowed.values():
             yield from gone.values()
 
     def marks_of(self, occupancy: str, recipient: str) -> Marks:
-        """What these people have withdrawn from or refused to this recipient, in order."""
+        """The withdrawals from and refusals to this recipient, in order."""
         return Marks(self.marks(occupancy, recipient), (occupancy, recipient) in self._unmarked)
 
     def marks(self, occupancy: str, recipient: str | None = None) -> tuple[ConsentMark, ...]:
@@ -133,11 +133,11 @@ class RegistryIndex:
         return next((one for of in self._marks.values() for one in of if one.id == id_), None)
 
     def unmarked(self) -> Sequence[tuple[str, str]]:
-        """Occupancies and recipients of which a withdrawal has no mark yet."""
+        """Occupancies and recipients with a withdrawal that has no mark yet."""
         return sorted(self._unmarked)
 
     def and_with(self, documents: Iterable[Document]) -> RegistryIndex:
-        """The state after these documents."""
+        """The index after these further documents."""
         return RegistryIndex([*self._documents, *documents])
 
     def whose(
@@ -155,7 +155,7 @@ class RegistryIndex:
         return named if named.device is None else Unknown.OTHER_DEVICE
 
     def known_as(self, device: str) -> Sequence[Installation]:
-        """Every meter that was ever installed by the name of this device."""
+        """Every meter ever installed under the name of this device."""
         return self._by_device.get(device, ())
 
     def meters_of(self, place: str) -> Sequence[Installation]:
@@ -163,13 +163,13 @@ class RegistryIndex:
         return self._meters_of.get(place, ())
 
     def meters_called(self, device: str | None, serial: str | None) -> list[Installation]:
-        """Every installation of this device or of this serial number, each once."""
+        """Every installation with this device name or this serial number, each once."""
         named = self._by_device.get(device, ()) if device else ()
         numbered = self._by_serial.get(serial_key(serial), ()) if serial else ()
         return [*named, *(doc for doc in numbered if doc not in named)]
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
-        """Who lives there at t; None: nobody, or nobody knows."""
+        """The occupancy at t; None: vacant or unknown."""
         return next((doc for doc in self._by_place.get(place, ()) if covers(doc, t)), None)
 
     def occupancy_state(self, place: str, t: int) -> tuple[OccupancyState, int | None]:
@@ -188,7 +188,7 @@ class RegistryIndex:
         return min((one.since for one in later if one.until != one.since), default=None)
 
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
-        """Everybody who ever lived there, in order."""
+        """All occupancies of a place, in order of time."""
         return self._by_place.get(place, ())
 
     def lived_in_before(self, place: str, t: int) -> bool:
@@ -198,7 +198,9 @@ class RegistryIndex:
         )
 
     def consents_of(self, occupancy: str, recipient: str) -> Sequence[Consent]:
-        """List the consents of these people to this recipient, the one hardest to lose first."""
+        """Consents of an occupancy to a recipient that are not withdrawn, the one hardest to lose
+        first.
+        """
         return self._by_occupancy.get((occupancy, recipient), ())
 
     def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
@@ -208,8 +210,8 @@ class RegistryIndex:
     def taken_back(
         self, consent: Consent, channels: Iterable[str]
     ) -> tuple[int, Provenance] | None:
-        """When and by whose word any of these channels of a consent was last withdrawn: alone, or
-        with all of it.
+        """When any of these channels of a consent was last withdrawn, alone or with the whole
+        consent, and the provenance of that withdrawal; None: never.
         """
         meant = set(channels)
         alone = [doc for name, doc in self._narrowed.get(consent.id, {}).items() if name in meant]
@@ -223,7 +225,7 @@ class RegistryIndex:
         return self._dwellings
 
     def duties_of(self, channel: str) -> Sequence[Duty]:
-        """List the duties that name a channel, the one hardest to lose first."""
+        """Duties that name a channel, the one hardest to lose first."""
         return self._by_channel.get(channel, ())
 
     def turns(self, start: int, end: int) -> list[int]:
@@ -236,8 +238,8 @@ def _hardest_to_lose(consent: Consent) -> tuple[int, int, str]:
 
 
 def _capped(consent: Consent) -> Consent:
-    """End a consent 36 months after its signature: earlier versions of gardien counted from the
-    day on which it was recorded.
+    """A consent that ends at most 36 months after its signature: earlier versions of gardien
+    counted from the day on which it was recorded.
     """
     if consent.given is None or consent.until - consent.given <= SHORT_ENOUGH:
         return consent
@@ -256,7 +258,9 @@ def _matched(installed: Installation, serial: str | None) -> Installation | Unkn
 
 
 def _in_force(documents: Sequence[Installation], channel: str, t: int) -> Installation | None:
-    """The one that covers t; else the one that ends then, whose closing index this is."""
+    """The installation that covers t; else one that ends at t, because this is its closing
+    index.
+    """
     closing = None
     for document in documents:
         if document.channel in (None, channel):
@@ -275,8 +279,8 @@ def _groups(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
 
 
 def _edges(documents: Sequence[Dated]) -> list[int]:
-    """Where answers change: at each end, and the second after it, for what ends at t may be
-    answered by what was in force until t.
+    """Times at which answers change: each beginning and end, and the second after it, because at t
+    the document that ends then may still answer.
     """
     ends = {doc.since for doc in documents} | {doc.until for doc in documents if doc.until}
     return sorted(ends | {end + 1 for end in ends})

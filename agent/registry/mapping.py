@@ -1,7 +1,4 @@
-"""How the places of a building and its meters fit: the answer to a place map (rule I24).
-
-Pure.
-"""
+"""How places and meters of a building match: the answer to a place map (rule I24). Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 MOST = 100
-"""names in one list; of the others the number is told"""
+"""names in one list; further ones are only counted"""
 
 
 class Met(NamedTuple):
@@ -25,13 +22,13 @@ class Met(NamedTuple):
     device: str
     serial: str | None
     channels: Collection[str]
-    """the quantities that it measures"""
+    """channels that it measures"""
 
 
 def mapping(registry: Registry, line: Iterable[Met], now: int) -> dict[str, Any]:
     """How many places have a meter, which dwellings have none, and which meters have no place.
 
-    `line`: the devices that are read and are not of common plant.
+    `line`: the devices that are read and do not belong to common plant.
     """
     mapped = {one.place for one in registry.installations() if covers(one, now)}
     without = [

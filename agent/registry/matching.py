@@ -1,4 +1,4 @@
-"""The list of a building's meters beside what its lines say. Pure."""
+"""Compare the list of a building's meters with what its devices report. Pure."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ class Listed:
     """A meter of the list."""
 
     label: str
-    """of the place it is to measure"""
+    """label of the place that it is to measure"""
     serial: str | None
     device: str | None
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its serial number, or else its device name."""
         return self.serial or str(self.device)
 
 
 @dataclass(frozen=True, slots=True)
 class OnTheLine:
-    """A device that was asked who it is."""
+    """A device that was asked for its serial number."""
 
     device: str
     serial: str | None
-    """what it said; None: nothing"""
+    """the number that it reports; None: none"""
     channels: frozenset[str]
     why: str = ""
-    """why it said nothing, for people"""
+    """why it reports none, for people"""
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """How the two fit; each meter stands in one of the first three."""
+    """The result; each meter is in exactly one of the first three lists."""
 
     matched: list[tuple[Listed, OnTheLine]]
     silent: list[tuple[Listed, str]]
-    """on the list, and no device says so; with what is known of it"""
+    """on the list, but no device reports it; with the reason"""
     unlisted: list[OnTheLine]
-    """on the line, and the list does not have it"""
+    """on a line, but not on the list"""
     doubled: list[str]
-    """two meters for one thing, in words"""
+    """pairs of meters for the same thing, as sentences"""
 
 
 def join(listed: Sequence[Listed], on_line: Sequence[OnTheLine]) -> Joined:
-    """Match by the serial number that a device says, else by its name where it says none."""
+    """Match by the serial number that a device reports, or by its name if it reports none."""
     by_serial: dict[str, list[OnTheLine]] = defaultdict(list)
     for answering in on_line:
         if answering.serial is not None:
@@ -78,7 +78,7 @@ def _device_of(
     by_serial: Mapping[str, Sequence[OnTheLine]],
     by_name: Mapping[str, OnTheLine],
 ) -> OnTheLine | str:
-    """The device that is this meter, or what is known instead."""
+    """The device that is this meter, or why there is none."""
     if meter.serial is not None:
         says_so = by_serial.get(serial_key(meter.serial), ())
         named = [one for one in says_so if meter.device in (None, one.device)]

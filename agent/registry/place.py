@@ -25,13 +25,13 @@ _FORGIVEN = str.maketrans({"O": "0", "I": "1", "L": "1", **dict.fromkeys(" -_.\u
 
 
 def check_characters(body: str) -> str:
-    """Compute the two check characters for a body of 0-9 and A-Z (ISO 7064 MOD 1271-36)."""
+    """The two check characters for a body of 0-9 and A-Z (ISO 7064 MOD 1271-36)."""
     left = (1 - _remainder(body) * RADIX * RADIX) % MODULUS
     return ALPHABET[left // RADIX] + ALPHABET[left % RADIX]
 
 
 def agrees(squeezed: str) -> bool:
-    """Whether this is an id, of whatever kind: its last two characters check the rest."""
+    """Whether this is a valid id of any kind: its last two characters check the rest."""
     return (
         len(squeezed) == LENGTH
         and all(character in _VALUE for character in squeezed)
@@ -40,7 +40,7 @@ def agrees(squeezed: str) -> bool:
 
 
 def mint(prefix: str) -> str:
-    """Draw a new id, never given before and never to be given again: 60 random bits."""
+    """A new id of 60 random bits; in practice it is unique."""
     while True:
         # a byte has eight times as many values as there are symbols: each is as likely
         drawn = secrets.token_bytes(LENGTH - 3)
@@ -52,18 +52,20 @@ def mint(prefix: str) -> str:
 
 
 def squeeze(text: str) -> str:
-    """Forgive what may be forgiven: case, spaces, dashes, dots, O for 0, I and L for 1."""
+    """An id without differences that do not count: case, spaces, dashes, dots, O for 0, I and L for
+    1.
+    """
     return text.upper().translate(_FORGIVEN)
 
 
 def looks_like_id(text: str) -> bool:
-    """Whether a person meant this as a place id rather than as a label."""
+    """Whether a text is meant as a place id and not as a label."""
     squeezed = squeeze(text)
     return len(squeezed) == LENGTH and squeezed[0] in PLACES and squeezed.isalnum()
 
 
 def parse(text: str, prefixes: str = "DCB") -> str:
-    """Read an id as a person wrote it: its 15 characters. Raises Refused with what is wrong."""
+    """The 15 characters of an id as a person wrote it. Raises Refused with what is wrong."""
     squeezed = squeeze(text)
     if "U" in squeezed:
         raise Refused(_('"{text}" is not an id: ids have no letter U', text=text))
@@ -97,7 +99,7 @@ def parse(text: str, prefixes: str = "DCB") -> str:
 
 
 def shown(place: str) -> str:
-    """Write an id as people read it: 5-5-5."""
+    """An id as people read it, in groups of five."""
     return "-".join(place[start : start + 5] for start in range(0, len(place), 5))
 
 

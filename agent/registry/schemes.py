@@ -1,4 +1,4 @@
-"""The names that other systems have for places, and what each must look like (rule I6)."""
+"""Systems of aliases, and the form of their values (rule I6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Cardinality(Enum):
-    """How many places and values go together at any one time."""
+    """How many places and values may belong together at any one time."""
 
     ONE_TO_ONE = "one place has one value"
     PARTS = "one place may have several, such as the lots of a flat and its cellar"
@@ -24,11 +24,11 @@ class Cardinality(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """One system of names."""
+    """One system of aliases."""
 
     name: str
     title: str
-    """what people call it"""
+    """its name for people"""
     names: Cardinality
     example: str
     pattern: re.Pattern[str]
@@ -105,12 +105,12 @@ SCHEMES = {
     )
 }
 VENDOR = re.compile(r"bis:[a-z0-9][a-z0-9.-]{0,30}")
-"""the building system's own key: `bis:desigo`"""
+"""the building management system's own key: `bis:desigo`"""
 LONGEST_KEY = 200
 
 
 def scheme(name: str) -> Scheme:
-    """Find a scheme by its name, `fr.prm`, or as people call it, `PRM`. Raises Refused."""
+    """A scheme by its name, `fr.prm`, or its title, `PRM`. Raises Refused."""
     plain = name.strip().casefold()
     if plain in SCHEMES:
         return SCHEMES[plain]
@@ -127,7 +127,7 @@ def scheme(name: str) -> Scheme:
 
 
 def value_of(scheme: Scheme, written: str) -> str:
-    """Read a value as people write it: its one form. Raises Refused with what is wrong."""
+    """A value as people write it, in its canonical form. Raises Refused with what is wrong."""
     value = written.strip()
     if not scheme.name.startswith("bis:"):
         value = re.sub(r"[\s.]" if scheme.name == "fr.ban" else r"[\s._-]", "", value)

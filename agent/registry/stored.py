@@ -1,4 +1,4 @@
-"""Documents as rows of the registry's file, and back: JSON, numbers with their own digits."""
+"""Documents as rows of the registry's file, and back: JSON; decimal numbers keep their digits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LISTS = ("channels", "billing", "asked", "after", "answers")
 
 
 def to_row(document: Document) -> dict[str, Any]:
-    """Write a document as it is stored."""
+    """A document as it is stored."""
     row = {"kind": document.kind, **asdict(document)}
     if isinstance(document, Installation):
         for name in NUMBERS:
@@ -45,7 +45,7 @@ def _digits(value: Decimal) -> str:
 
 
 def from_row(row: dict[str, Any]) -> Document:
-    """Read a stored document. Raises KeyError, TypeError or ValueError on what is none."""
+    """A stored document. Raises KeyError, TypeError or ValueError if the row is not one."""
     members = dict(row)
     cls = KINDS[members.pop("kind")]
     provenance = Provenance(**members.pop("word"))

@@ -1,8 +1,8 @@
-"""The first sheet that is shown of a workbook (.xlsx), read as it is unpacked and within bounds.
+"""Read the first visible sheet of a workbook (.xlsx) while it is unpacked, within limits.
 
-A small file can unpack to a thousand times its size, and one cell at the far corner stands for
-billions of empty ones. So each bound is judged while a part is being unpacked, and nothing is kept
-of it but the values of the cells.
+A small file can unpack to a thousand times its size, and one cell in the far corner implies
+billions of empty ones. Each limit is therefore checked during unpacking, and only the values of
+cells are kept.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 1000
 LARGEST = 100_000_000
-"""bytes of the parts that are read, unpacked"""
+"""bytes of all parts that are read, unpacked"""
 MOST_ELEMENTS = 1_600_000
 MOST_DEPTH = 40
 MOST_NAMES = 500
-"""different names of elements and attributes: the reader keeps each"""
+"""different names of elements and attributes: the XML parser keeps each"""
 LONGEST_TAG = 1_000_000
-"""bytes of one tag or comment, which the reader must hold whole"""
+"""bytes of one tag or comment, which the XML parser must hold as a whole"""
 MOST_CELLS = 500_000
 """cells with a value"""
 MOST_CHARACTERS = 5_000_000
@@ -46,24 +46,24 @@ MOST_SHARED = 250_000
 """different texts that the cells share"""
 MOST_SHARED_CHARACTERS = 3_000_000
 LONGEST_CELL = 32_767
-"""characters: what Excel itself takes"""
+"""characters, as in Excel itself"""
 LONGEST_NUMBER = 64
-"""characters: Excel writes 24 at most"""
+"""characters; Excel writes at most 24"""
 LONGEST_FORMAT = 255
 MOST_STYLES = 70_000
-"""number formats and forms of cells: Excel takes 64,000"""
+"""number formats and cell formats; Excel allows 64,000"""
 CHUNK = 64 * 1024
 UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""others unpack without a bound; no spreadsheet program writes them"""
+"""other compression methods unpack without a limit; no spreadsheet program writes them"""
 
 
 class TooMuch(Refused):
-    """More than is read of a workbook; the message names the bound."""
+    """A workbook exceeds a limit; the message names the limit."""
 
 
 @dataclass
 class _Total:
-    """What all parts of one workbook have cost so far."""
+    """What all parts of a workbook have used so far."""
 
     bytes: int = 0
     elements: int = 0
@@ -75,7 +75,7 @@ class _Total:
 
 
 class _PartReader:
-    """Follows one part; a kind of part says what it keeps of it."""
+    """Parses one part of the workbook; subclasses say what they keep."""
 
     def __init__(self, total: _Total) -> None:
         self._total, self._depth = total, 0
@@ -90,17 +90,17 @@ class _PartReader:
         """An element ends."""
 
     def collect(self) -> None:
-        """Keep the text from here on."""
+        """Begin to keep text."""
         self._text, self._length = [], 0
 
     def collected(self) -> str:
-        """Give the text that was kept, and keep no more."""
+        """The text that was kept; keep no more."""
         text = "".join(self._text or ())
         self._text = None
         return text
 
     def follow(self, part: Any) -> None:
-        """Read a part to its end. Raises TooMuch, or expat's own error where it is damaged."""
+        """Parse a part to its end. Raises TooMuch, or expat's own error if it is damaged."""
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self._begin
@@ -153,7 +153,7 @@ class _Relation:
 
 
 class _Relations(_PartReader):
-    """What a part names as belonging to it, by id."""
+    """The parts to which a part refers, by id."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
@@ -167,12 +167,12 @@ class _Relations(_PartReader):
             self.by_id[attributes["Id"]] = _Relation(kind, attributes["Target"])
 
     def first(self, kind: str) -> str:
-        """The first part of a kind; empty: there is none."""
+        """The first part of a kind; empty if there is none."""
         return next((one.target for one in self.by_id.values() if one.kind == kind), "")
 
 
 class _Book(_PartReader):
-    """The ids of the sheets that are shown, in order, and the day from which dates are counted."""
+    """The ids of the visible sheets, in order, and the epoch of dates."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
@@ -190,7 +190,7 @@ class _Book(_PartReader):
 
 
 class _Styles(_PartReader):
-    """The number format of each form that cells have."""
+    """The number format of each cell format."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
@@ -213,13 +213,13 @@ class _Styles(_PartReader):
             self._in_cell_formats = False
 
     def formats(self) -> list[str]:
-        """By the number that a cell gives for its form."""
+        """Number formats by the index that a cell gives."""
         built_in = {str(number): code for number, code in BUILTIN_FORMATS.items()}
         return [self._formats.get(one) or built_in.get(one, "General") for one in self._ids]
 
 
 class _Shared(_PartReader):
-    """The texts that cells share; what is written above characters as their sound is left out."""
+    """The texts that cells share, without phonetic guides."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
@@ -256,7 +256,7 @@ class _Shared(_PartReader):
 
 @dataclass
 class _NumberFormat:
-    """How numbers of one form are shown."""
+    """How numbers of one format are shown."""
 
     code: str
     date: bool = field(init=False)
@@ -267,7 +267,7 @@ class _NumberFormat:
 
 
 class _Sheet(_PartReader):
-    """The rows of a sheet, as texts; each is given away as soon as it has ended."""
+    """The rows of a sheet as texts; each row is passed on when it ends."""
 
     def __init__(
         self,
@@ -330,7 +330,9 @@ class _Sheet(_PartReader):
         self._values[self._column] = text
 
     def _row_ends(self) -> None:
-        """Rows that were left out are empty lines: the number of a line is that of its row."""
+        """Pass on the row; rows that were left out become empty ones, so that line numbers
+        match.
+        """
         if not self._values:
             return
         if self._row > MOST_ROWS or self._rows >= MOST_ROWS:
@@ -360,8 +362,8 @@ class _Sheet(_PartReader):
 
 
 def _number(text: str, number_format: _NumberFormat, epoch: dt.datetime) -> str:
-    """A number as people see it: as a date, without the decimals that Excel puts behind it, and
-    with the zeros in front that its format shows.
+    """A number as people see it: as a date, without Excel's spurious decimals, or with the leading
+    zeros of its format.
     """
     value = float(text) if set(text) & set(".eE") else int(text)
     if number_format.date:
@@ -378,7 +380,7 @@ def _number(text: str, number_format: _NumberFormat, epoch: dt.datetime) -> str:
 
 
 EXACT = 2**53
-"""up to here a floating-point number is the whole number it formats like"""
+"""below this a floating-point number represents every whole number exactly"""
 ZEROS = range(2, 21)
 """lengths of a number format that shows leading zeros: 00000000"""
 
@@ -394,10 +396,10 @@ def _date(value: float, number_format: _NumberFormat, epoch: dt.datetime) -> str
 
 
 def read(content: bytes, emit: Callable[[list[str]], object]) -> None:
-    """Give each row of the first sheet that is shown, without the empty ones behind the last.
+    """Pass each row of the first visible sheet to `emit`, without empty rows at the end.
 
-    Raises TooMuch, naming the bound; else, where the workbook is damaged, whatever the readers of
-    its parts raise.
+    Raises TooMuch, which names the limit; if the workbook is damaged, whatever the parsers of its
+    parts raise.
     """
     if content.count(b"PK\x01\x02") > MOST_PARTS:
         raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
