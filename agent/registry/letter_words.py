@@ -1,4 +1,4 @@
-"""What the letter to the people of a dwelling says, in French and in English."""
+"""Texts of the letter to the people of a dwelling, in French and English."""
 
 from __future__ import annotations
 
@@ -355,4 +355,4 @@ WORDS = {
         "may complain to the data protection authority (in France: CNIL, www.cnil.fr).",
     },
 }
-"""by language and part; `|` parts the columns of a table"""
+"""texts by language and name; `|` separates the columns of a table"""

@@ -1,9 +1,9 @@
-"""What a change of the registry takes away from those who have it already. Pure.
+"""The retractions that follow from a change of the registry. Pure.
 
-Where a document's new version says less about the past than the one before, what was delivered by
-the earlier one is destroyed here and erased at the platform. What ends now or later takes nothing
-away: no row of that time exists yet. Where a wrong clock has closed later slots already, those of
-them that the change concerns go, too.
+If the new version of a document covers less of the past than the one before, the rows delivered by
+the earlier version are destroyed here and erased at the platform. An end now or in the future
+retracts nothing, because no rows of that time exist yet. If a wrong clock has closed later slots
+already, the rows of these slots are retracted as well.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ FOR_EVER = 2**62
 
 
 class Lost(NamedTuple):
-    """A part of an interval that is no more."""
+    """A part of an interval that the new version no longer covers."""
 
     since: int
     until: int | None
-    """as the change says by itself: the same id, whoever works it out"""
+    """as stated by the change alone, so that the retraction's id is the same whoever computes it"""
     reach: int | None
-    """as far as rows may exist"""
+    """the last time for which rows may exist"""
 
 
 def effects(
     documents: Iterable[Document], after: int, closed: int = 0
 ) -> list[tuple[int, tuple[Retraction, ...]]]:
-    """List every change after revision `after`, in order, with what it takes away, if anything.
+    """Every change after revision `after`, in order, with its retractions.
 
-    `documents`: all of them, in the order in which they were recorded. `closed`: the last slot of
-    which a row may exist, where that lies ahead of the clock.
+    `documents`: all of them, in the order in which they were recorded. `closed`: the last slot for
+    which rows may exist, if that is ahead of the clock.
     """
     before: dict[tuple[str, str], Document] = {}
     by_revision: dict[int, list[Retraction]] = {}
@@ -57,12 +57,12 @@ def effects(
 def taken_away(
     before: Document, after: Document, dwellings: Iterable[str] = (), closed: int = 0
 ) -> Iterator[Retraction]:
-    """What the later version of a document takes away of what the earlier one allowed.
+    """The retractions that follow from the later version of a document.
 
-    A withdrawn consent: all its rows, or those of the channels withdrawn. People who moved out
-    before today: whatever was delivered as theirs since, to whomever, in one range. A meter that
-    measured another dwelling, or none: what it delivered as this one's. A basis that ended before
-    today: what was delivered on it since.
+    A withdrawn consent: all its rows, or those of the withdrawn channels. Occupants who moved out
+    in the past: everything delivered as theirs since, to all recipients, in one range. A meter that
+    measured another dwelling, or none: what it delivered for this one. A basis that ended in the
+    past: what was delivered on it since.
     """
     if isinstance(after, Consent) and isinstance(before, Consent):
         yield from _of_a_consent(before, after, closed)
@@ -105,10 +105,10 @@ def _of_a_consent(before: Consent, after: Consent, closed: int) -> Iterator[Retr
 
 
 def withdrawal_id(consent: Consent, channel: str | None = None) -> str:
-    """The id of the retraction that a withdrawal leads to; None: of all channels.
+    """The id of the retraction for a withdrawal; `channel` None: of all channels.
 
-    It is known without the withdrawal, so that a gateway which has lost that learns of it from a
-    receipt (`lost_withdrawals`).
+    The id can be computed without the withdrawal, so that a gateway which has lost it learns of it
+    from a receipt (`lost_withdrawals`).
     """
     what = ("withdrawn", consent.recipient, consent.place, consent.occupancy, consent.id, channel)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
@@ -117,8 +117,8 @@ def withdrawal_id(consent: Consent, channel: str | None = None) -> str:
 def lost_withdrawals(
     consents: Iterable[Consent], recipient: str, ids: Collection[str]
 ) -> Iterator[tuple[Consent, tuple[str, ...]]]:
-    """Of the consents to a recipient that stand, those that it has seen withdrawn, by the `ids` of
-    retractions; and of which channels, none meaning all.
+    """Consents in force whose withdrawal the recipient has already received, by the `ids` of
+    retractions; each with the channels concerned, none meaning all.
     """
     for consent in consents:
         if consent.recipient != recipient or consent.withdrawn is not None:
@@ -132,11 +132,12 @@ def lost_withdrawals(
 
 
 def _lost_parts(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
-    """The parts of `before`'s interval that `after`'s has no more, up to the second it was said in.
+    """The parts of the interval of `before` that `after` no longer covers, up to the second in
+    which the change was recorded.
 
-    Not beyond: a retraction stands for ever, and where the change is taken back later, what is read
-    from then on must not fall under it. No row of that time exists yet; where the clock was wrong,
-    none after `closed`, and what is read for those slots later has a version above this one.
+    Not beyond: a retraction is permanent, and if the change is corrected later, rows read from then
+    on must not fall under it. No rows of that time exist yet; if the clock was wrong, none after
+    `closed`, and what is read for those slots later has a higher version.
     """
     until = FOR_EVER if before.until is None else before.until
     ends = FOR_EVER if after.until is None else after.until

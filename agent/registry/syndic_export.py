@@ -1,7 +1,8 @@
-"""What the syndic's software exports of leases and moves, compared with the registry. Pure.
+"""Compare the exports of the building manager's software (leases and moves) with the registry.
+Pure.
 
-A clear difference is a change to record; a doubtful one waits for a person. A row that is missing
-says nothing.
+A clear difference becomes a change to record; a doubtful one waits for a person. A missing row
+means nothing.
 """
 
 from __future__ import annotations
@@ -33,26 +34,26 @@ if TYPE_CHECKING:
     from agent.registry.records import Place
 
 LEASES, MOVES = ("reference", "since", "until"), ("move", "date")
-"""the columns of a list of leases, and of one of moves, beside `dwelling`"""
+"""columns of a list of leases, and of a list of moves, besides `dwelling`"""
 ONLY = "only "
-"""begins our name for a column that says which rows are read"""
+"""prefix of our name for a column that selects rows"""
 NO_END = re.compile(r"(?<![0-9])(2[1-9]|[3-9][0-9])[0-9]{2}(?![0-9])")
-"""a year by which software says that a lease has no end: 31/12/2999"""
+"""a year that means that a lease has no end: 31/12/2999"""
 FEW_ENDS = 3
-"""leases that may end in one export, however few there are …"""
+"""leases that may always end in one export, even in a small building"""
 MOST_ENDS = 4
-"""… and beyond these one of so many of those who live there"""
+"""beyond FEW_ENDS, at most one lease in this many may end in one export"""
 MOST_DOUBTS = 500
-"""rows of one export that may wait for a person: beyond, it is not the export of this building"""
+"""rows of one export that may wait for a person; with more it is not this building's export"""
 FOR_EVER = 2**62
 AUTHOR = "syndic export"
-"""by whose word an export is recorded"""
+"""author of what an export records"""
 NOT_RECORDED_YET = Provenance("", 0, "", 0)
-"""of what is not recorded yet"""
+"""provenance of what is not recorded yet"""
 
 
 class Lease(StrEnum):
-    """What a row states."""
+    """What a row states: a lease, a move in or a move out."""
 
     LEASE = "lease"
     IN = "move_in"
@@ -89,75 +90,75 @@ class ExportRow:
     """`baux.csv:17`"""
     states: Lease
     dwelling: str
-    """as the software calls it"""
+    """the dwelling's name in the software"""
     reference: str | None = None
     since: int | None = None
     until: int | None = None
-    """the date of a move out, too"""
+    """also the date of a move out"""
     fault: str = ""
-    """why it cannot be read"""
+    """why the row cannot be read"""
 
     @property
     def key(self) -> str:
-        """What it states, wherever it stands."""
+        """Hash of what the row states, wherever it is in the file."""
         parts = [self.states, label_key(self.dwelling), self.reference, self.since, self.until]
         whole = json.dumps([*parts, self.fault])
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
     @property
     def id(self) -> str:
-        """The beginning of its key, which people type."""
+        """The first characters of the key, for people to type."""
         return self.key[:8]
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """What it is about: a later export that says something else of it takes its place."""
+        """What the row is about: a later row with the same subject replaces it."""
         return (self.states, label_key(self.dwelling), self.reference or "")
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The row as plain data for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What was read of one file."""
+    """The content of one file."""
 
     rows: list[ExportRow]
     left: int = 0
-    """rows that are not to be read: of other buildings, of cellars"""
+    """rows that are not selected: of other buildings, of cellars"""
 
 
 @dataclass(slots=True)
 class ClearChange:
-    """A clear difference: what is to be recorded."""
+    """A clear difference, with the notice to record."""
 
     row: ExportRow
     notice: NewOccupancy
     place: Place
     takes: tuple[Occupancy, int] | None = None
-    """whose readings it takes back, from when on; None: nobody's"""
+    """the occupancy whose readings are retracted, and since when; None: none are"""
     ends: bool = False
-    """it ends who lived there"""
+    """whether it ends an occupancy"""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """A difference that a person decides."""
+    """A difference that a person must decide."""
 
     row: ExportRow
     why: Doubt
     place: Place | None = None
     """the dwelling, where it is known"""
     other: str = ""
-    """what stands against it, as the registry or the file has it"""
+    """what contradicts the row, in the registry or in the file"""
     homes: tuple[Occupancy, ...] = ()
-    """who is recorded there and concerned"""
+    """the recorded occupancies concerned"""
 
 
 @dataclass(slots=True)
 class Comparison:
-    """All that an export says otherwise than the registry."""
+    """All differences between an export and the registry."""
 
     changes: list[ClearChange] = field(default_factory=list)
     doubts: list[Doubtful] = field(default_factory=list)
@@ -174,11 +175,12 @@ def parse(  # noqa: PLR0913 -- what the configuration says
     last_day: bool = False,
     only: Mapping[str, Sequence[str]] | None = None,
 ) -> Export:
-    """Read an export. Raises Refused, with the line, on what is none or may be half of one.
+    """Read an export. Raises Refused, with the line, if the file is not an export or may be
+    incomplete.
 
-    `headings`: the software's, by our word for each; `words`: what stands in the column `move`, to
-    `move_in` or `move_out`; `only`: what must stand under further headings of a row that is read. A
-    row that cannot be read has its fault.
+    `headings`: the software's heading for each of our columns. `move_words`: values of the column
+    `move`, with `move_in` or `move_out`. `only`: further headings, with the values that a row must
+    have to be read. A row that cannot be read has its fault.
     """
     if not text.endswith(("\n", "\r")):
         line = text.count("\n") + 1
@@ -259,7 +261,7 @@ class _RowReader:
         return ExportRow(line.where, Lease.IN, _name(cells), reference, date, None, fault)
 
     def _end(self, at: int | None) -> int | None:
-        """The midnight after the last day, where the software says that day."""
+        """The midnight after the last day, if the software states the last day."""
         if at is None or not self.last_day:
             return at
         here = dt.datetime.fromtimestamp(at, ZoneInfo(self.zone))
@@ -285,8 +287,8 @@ def compare(
 ) -> Comparison:
     """What is to be recorded of these rows, and what waits for a person.
 
-    `held`: rows, by their keys, that wait though they are clear. Where more leases would end than
-    can be believed, all that would end wait.
+    `held`: clear rows, by key, that wait nevertheless. If more leases would end than is plausible,
+    all of these wait.
     """
     distinct = list({row.key: row for row in rows}.values())
     made = _Comparing(index, distinct, int(now), held or {}).compare()
@@ -299,7 +301,7 @@ def compare(
 
 
 class _Comparing:
-    """The rows of one comparison, each on top of those before it."""
+    """One comparison; each row is compared with the result of those before it."""
 
     def __init__(
         self,
@@ -315,12 +317,12 @@ class _Comparing:
         self._by_reference = {home.reference: home for home in index.occupancies if home.reference}
         self._homes: dict[str, dict[str, Occupancy]] = {}
         self._pending: dict[str, ClearChange] = {}
-        """by the id of an occupancy that this comparison makes: what is to be recorded"""
+        """changes by the id of an occupancy that this comparison creates"""
         for row in rows:
             self._find_dwelling(row)
 
     def compare(self) -> Comparison:
-        """Compare dwelling by dwelling: ends before beginnings, each in the order of time."""
+        """Compare one dwelling after the other: ends before beginnings, each in order of time."""
         for id_, rows in self._rows.items():
             place = self._places[id_]
             self._homes[id_] = {home.id: home for home in self._index.occupancies_of(id_)}
@@ -344,7 +346,9 @@ class _Comparing:
         return (0, 0) if known else (row.since or 0, 1)
 
     def _find_dwelling(self, row: ExportRow) -> None:
-        """Find the dwelling that a row is about; what cannot be read, or found, waits."""
+        """Find the dwelling of a row. A row that cannot be read, or whose dwelling is unknown,
+        waits.
+        """
         if row.fault or not row.dwelling:
             self._doubt(row, Doubt.UNREADABLE, row.fault or "dwelling: it is empty")
             return
@@ -379,7 +383,9 @@ class _Comparing:
             self._begins(row, place, row.since, row.until)
 
     def _without_lease(self, row: ExportRow, place: Place, homes: Sequence[Occupancy]) -> None:
-        """A row without a lease states nothing where nobody is known to live, and no date."""
+        """A row without a lease states nothing if it has no date and nobody is recorded to live
+        there.
+        """
         there = [home for home in homes if home.until is None and home.since <= self._now]
         if there or row.since is not None or row.until is not None:
             self._doubt(row, Doubt.NO_LEASE, place=place, homes=there)
@@ -387,7 +393,7 @@ class _Comparing:
             self._comparison.same += 1
 
     def _known_lease(self, row: ExportRow, place: Place, home: Occupancy) -> None:
-        """A lease that is recorded: an end that appears is clear."""
+        """Compare a recorded lease; only an end that appears is a clear difference."""
         if row.since is not None and not _agrees(row.since, home.since):
             self._doubt(row, Doubt.DATES, place=place, homes=[home])
         elif _agrees(row.until, home.until) or (row.until is None and self._was_decided(home)):
@@ -400,8 +406,8 @@ class _Comparing:
             self._doubt(row, Doubt.DATES, place=place, homes=[home])
 
     def _was_decided(self, home: Occupancy) -> bool:
-        """Whether a person has said that these people left when the next ones moved in: a row that
-        still has them there says nothing new.
+        """Whether a person has recorded that these people left when the next ones moved in. A row
+        that still lists them then states nothing new.
         """
         homes = self._homes[home.place].values()
         return home.word.who != AUTHOR and any(one.since == home.until for one in homes)
@@ -436,7 +442,7 @@ class _Comparing:
             self._begins(row, place, at, None)
 
     def _begins(self, row: ExportRow, place: Place, since: int, until: int | None) -> None:
-        """People who are not recorded: clear where nobody is, or somebody without a lease."""
+        """Record new occupants: clear if nobody is recorded there, or somebody without a lease."""
         homes = self._homes[place.id].values()
         there = [home for home in homes if _overlaps(home, since, until)]
         if not there:
@@ -486,7 +492,9 @@ class _Comparing:
         self._comparison.changes.append(change)
 
     def _taken_back(self, before: Occupancy, after: Occupancy) -> tuple[Occupancy, int] | None:
-        """From when on what was read as theirs is theirs no more."""
+        """The occupancy and the time from which on its readings are no longer its own; None: none
+        are.
+        """
         lost_from = []
         if after.since > before.since:
             lost_from.append(before.since)
@@ -509,8 +517,8 @@ class _Comparing:
 def _contradictions(
     rows: Sequence[ExportRow], homes: Collection[Occupancy]
 ) -> dict[str, tuple[ExportRow, Doubt, str]]:
-    """The leases of one dwelling that another row of the same export contradicts, by their keys;
-    what is recorded just so is in no doubt.
+    """The leases of one dwelling that contradict another row of the same export, by key. A row that
+    agrees with the registry is not in doubt.
     """
     doubts: dict[str, tuple[ExportRow, Doubt, str]] = {}
     of = {home.reference: home for home in homes if home.reference}
@@ -534,12 +542,12 @@ def _contradictions(
 
 
 def _recorded_so(home: Occupancy | None, row: ExportRow) -> bool:
-    """Whether an occupancy is recorded just as a row states it."""
+    """Whether an occupancy is recorded as a row states it."""
     return home is not None and _agrees(row.since, home.since) and _agrees(row.until, home.until)
 
 
 def _agrees(stated: int | None, recorded: int | None) -> bool:
-    """Whether a moment that is recorded lies in the day that an export states."""
+    """Whether a recorded time lies in the day that an export states."""
     if stated is None or recorded is None:
         return stated is recorded
     return 0 <= recorded - stated < DAY
@@ -556,8 +564,8 @@ def _overlaps(home: Occupancy, since: int, until: int | None) -> bool:
 
 
 def accepted(index: RegistryIndex, row: ExportRow, now: float) -> list[NewOccupancy]:
-    """What to record of a row that waited and that a person accepts: as it states. Raises Refused,
-    with what to do instead, where it does not say enough.
+    """The notices that record a waiting row which a person accepts. Raises Refused, with what to do
+    instead, if the row does not say enough.
     """
     made = compare(index, [row], now)
     if not made.doubts:
@@ -574,13 +582,13 @@ def accepted(index: RegistryIndex, row: ExportRow, now: float) -> list[NewOccupa
 
 
 def _correction(home: Occupancy, row: ExportRow) -> NewOccupancy:
-    """What makes an occupancy what a row states."""
+    """The correction that makes an occupancy agree with a row."""
     stays = row.states is Lease.LEASE and row.until is None and home.until is not None
     return NewOccupancy("correct", home.place, home.id, row.since, row.until, None, stays)
 
 
 def _replacement(doubt: Doubtful, row: ExportRow, since: int) -> Iterator[NewOccupancy]:
-    """Those of the row move in; who is recorded there moves out then."""
+    """The occupants of a row move in; those who are recorded there move out at that time."""
     assert doubt.place is not None
     for home in doubt.homes if doubt.why is Doubt.OVERLAP else ():
         if home.since >= since:
@@ -601,7 +609,7 @@ def _replacement(doubt: Doubtful, row: ExportRow, since: int) -> Iterator[NewOcc
 
 
 def _remedy(doubt: Doubtful) -> Refused:
-    """What to do about a row that cannot be accepted as it stands."""
+    """What to do about a row that cannot be accepted."""
     name = doubt.place.label if doubt.place else doubt.row.dwelling
     if doubt.why in {Doubt.NO_DWELLING, Doubt.AMBIGUOUS}:
         return Refused(
