@@ -170,12 +170,12 @@ def missing(breach: Breach, privacy: Privacy) -> list[str]:
     texts = [part for part in TEXTS if part != "delay"]
     late = breach.notified is not None and breach.notified > breach.deadline
     texts += ["delay"] if late else []
-    # a page in a language that a text lacks has the text of the other one
+    # one language is enough: a page in another one shows the text that exists
     lacking += [part for part in texts if not any(getattr(breach, part).values())]
     lacking += [] if breach.began is not None else ["began"]
     lacking += [] if breach.kinds else ["kinds"]
     lacking += [] if breach.located else ["scope"]
-    # what a recipient has is known; of a dwelling, or a key that opens nothing, it must be said
+    # a recipient's data are known; for a dwelling, or a key that opens no store, name the stores
     if breach.located and not breach.scope and not breach.recipients:
         lacking.append("stores")
     lacking += [] if breach.risk else ["risk"]
@@ -314,7 +314,7 @@ class Concern:
         ):
             return True
         received = self._received.get((place, home.id), set())
-        # an earlier version did not note whose it was
+        # an earlier version recorded receipts without the occupancy
         received = received | self._received.get((place, ""), set())
         return bool(received & set(recipients) if recipients else received)
 

@@ -71,7 +71,7 @@ def notification(case: Case, language: str) -> Page:
     page.paragraph(says["breach_to"])
     number = says["breach_number"].format(id=breach.id, building=case.config.building.name)
     page.paragraph(number)
-    # what the page itself is, and what is for other pages, it does not lack
+    # this page is the notification, and informing the people is not part of it
     lacks = [one for one in case.missing if one not in {"notified", "told"}]
     lacks += untranslated(breach, language)
     if lacks:
@@ -224,7 +224,9 @@ def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
 def step_text(case: Case, step: Step, language: str) -> str:
     """What a step did, with the old and new value of each change."""
     changes = [_change(case, name, both, language) for name, both in step.changes.items()]
-    if step.what == "add" and not changes:  # an earlier version noted the names alone
+    if (
+        step.what == "add" and not changes
+    ):  # an earlier version recorded only the names of the members
         changes = [field_label(name, language) for name in step.detail.split()]
     what = page_texts(language)[f"step_{step.what}"]
     return str(what).format(number=step.detail, fields=joined(changes, language))
@@ -234,7 +236,7 @@ def _change(case: Case, name: str, values: Sequence[Any], language: str) -> str:
     before, after = values
     says, called = page_texts(language), field_label(name, language)
     if isinstance(after, list):
-        # nothing is taken out of these
+        # entries are only ever added to lists
         shown_ = (_value(case, name, one, language) for one in after if one not in before)
         return f"{called}{colon(language)} {', '.join(shown_)}"
     new = _value(case, name, after, language)
@@ -310,7 +312,7 @@ def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
     page.paragraph(says["letter_when"].format(period=period))
     page.heading(says["letter_data"])
     page.bullets(_data(case, of, home, language))
-    if not breach.recipients:  # what another system knows is not known here
+    if not breach.recipients:  # what the recipient's system knows besides is unknown here
         page.paragraph(says["letter_names"])
     page.heading(says["letter_consequences"])
     page.paragraph(breach.text("consequences", language) or says["letter_unwritten"])

@@ -70,7 +70,7 @@ async def breach_new(
     await gateway.ask_disk()
     noticed = _time(gateway, facts, "noticed") or int(now) - whole_day(int(now))
     year = datetime.fromtimestamp(noticed, gateway.config.zone).year
-    # one that is gone from the file does not give its number to another
+    # the id of a record that is missing from the file must not be used again
     given = await _compare_with_chain(gateway)
     begun = Breach(Breaches(gateway.config.state).next_number(year, given), noticed)
     breach = _changed(gateway, begun, {**facts, "noticed": stamp(noticed)})
@@ -176,7 +176,7 @@ async def breach_letters(
                 id=id,
             )
         )
-    # a large building has a thousand households: nothing waits for their letters
+    # a thousand letters take seconds: written in a thread, they do not delay readings
     letters = await asyncio.to_thread(_letters, case, now, languages)
     states = await _save_step(gateway, id, now, who, "letters", str(len(letters)))
     return {
@@ -415,7 +415,8 @@ def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
     if name in WHOLE_DAYS and date_alone(str(text)):
         day = datetime.fromtimestamp(at, gateway.config.zone)
         return int((day + timedelta(days=1)).timestamp()) - 1
-    return at - whole_day(at)  # a program may write seconds
+    # second 59 marks a whole day, so a time with seconds must not have it
+    return at - whole_day(at)
 
 
 async def _save_step(  # noqa: PLR0913, PLR0917 -- a step has as many parts
@@ -437,7 +438,7 @@ async def _compare_with_chain(gateway: Gateway) -> dict[str, str]:
     """
     breaches = Breaches(gateway.config.state)
     states = await asyncio.to_thread(breaches.compare_with_chain)
-    # a step may have been recorded between the reading of the one and of the other
+    # a step may have been recorded between reading the file and the chain: compare again
     return breaches.compare_with_chain() if UNLIKE.keys() & {*states.values()} else states
 
 
@@ -522,7 +523,7 @@ def _staff(gateway: Gateway, breach: Breach) -> int:
     steps = [step.who for one in Breaches(gateway.config.state).all() for step in one.steps]
     looks = [one.who for one in gateway.looks.of()] if gateway.looks else []
     names = [*(one.word.who for one in facts), *steps, *looks]
-    # `marie (root)`: a name, and the account
+    # `marie (root)` is a name with the account: count the name once
     return len({name.partition(" (")[0] for name in names} - {"gardien"})
 
 

@@ -346,7 +346,7 @@ def _internal_activity(processing: Processing, activity: str, language: str) -> 
     recipients = backup_holders(processing.config) if activity == "operation" else []
     if activity == "registry" and processing.config.uplinks:
         recipients = [says["told"]]
-    if activity in {"evidence", "control", "breach"}:  # as the catalogue says
+    if activity in {"evidence", "control", "breach"}:  # the recipients that the stores' texts name
         recipients = [joined(dict.fromkeys(text["whom"] for text in held), language)]
     abroad = (
         recipients
@@ -373,7 +373,7 @@ def register_page(processing: Processing, language: str) -> Page:
     columns = says["register_columns"].split("|")
     for row in register(processing, language):
         cells = [(_capital(columns[n]), row[key]) for n, key in enumerate(COLUMNS)]
-        # who is responsible stands above, for all of them
+        # without the first three columns: the page has the responsible persons at its top
         page.entry(row["activity"], [cells[n] for n in range(3, len(COLUMNS) - 1)])
     page.heading(_capital(columns[-1]))
     page.bullets(safeguards(processing, language))
@@ -383,7 +383,7 @@ def register_page(processing: Processing, language: str) -> Page:
 def register_table(processing: Processing, language: str) -> str:
     """The register as CSV (UTF-8, semicolons), one activity a line, with building and day."""
     says, out = page_texts(language), io.StringIO()
-    out.write("\ufeff")  # or a spreadsheet program takes it for another encoding
+    out.write("\ufeff")  # byte order mark, or spreadsheet programs assume another encoding
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
     writer.writerow([*says["register_of"].split("|"), *says["register_columns"].split("|")])
     whose = [harmless(processing.config.building.name), processing.day]

@@ -87,7 +87,7 @@ def _read(path: Path) -> list[AccessEntry]:
     for line in lines:
         try:
             entries.append(AccessEntry(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError):  # empty, or cut short by a power cut
             continue
     return entries
 
@@ -109,5 +109,5 @@ def _replace(path: Path, entries: list[AccessEntry]) -> None:
 
 
 def _line(entry: AccessEntry) -> bytes:
-    # a line of its own, though the one before may have been torn
+    # begin with a line break: a power cut may have left the line before incomplete
     return b"\n" + json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"

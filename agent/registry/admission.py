@@ -71,7 +71,7 @@ def admit_rows(
         except (Refused, ValueError) as error:
             wrong.append((number, row.where, error))
     if len(wrong) == 1 and not wrong[0][1]:
-        # a single command's own words: whoever called may react to the kind of error
+        # a single command gets the error itself: its caller may react to the error's class
         only = wrong[0][2]
         raise only if isinstance(only, Refused) else Refused(str(only)) from only
     problems = Problems()

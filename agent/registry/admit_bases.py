@@ -140,10 +140,8 @@ def admit_withdrawals(
             yield known[consent.id]
 
     def admit(row: NewWithdrawal) -> Iterator[Document]:
-        provenance, unheard = (
-            author.provenance(row.where),
-            row.id is not None and row.id not in known,
-        )
+        provenance = author.provenance(row.where)
+        unheard = row.id is not None and row.id not in known
         occupancy, recipient, meant = _withdrawn_by(index, known, row, author)
         again = unheard and row.id in index.withdrawn
         if again and not row.number:
@@ -152,7 +150,7 @@ def admit_withdrawals(
             yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), provenance)
         ends = list(ended(row, meant, provenance))
         partly = row.channels or row.purpose or (row.id and not unheard)
-        if not ends and partly and not row.number:  # a signed one may be named by its number
+        if not ends and partly and not row.number:  # a signed withdrawal has effect by its number
             raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
         yield from _marks(row, occupancy, recipient, ends, provenance) if marked else ()
@@ -171,7 +169,7 @@ def _withdrawn_by(
     if row.id is not None:
         named = known.get(row.id)
         if named is None:
-            # it may be of any recipient where the object does not say
+            # if the object names no recipient, the consent may have been for any
             theirs = [doc for doc in known.values() if doc.occupancy == row.occupancy]
             meant = [one for one in theirs if recipient in (None, one.recipient)]
             return row.occupancy, recipient, meant
@@ -469,7 +467,7 @@ def _knowing(
             unknown,
         )  # fmt: skip
     last = max((mark.word.when for mark in marks.drawn), default=0)
-    # a mark of a clock that was ahead is of the past all the same
+    # a mark drawn while the clock was ahead still lies in the past
     return replace(consent, since=max(consent.since, int(min(last, author.now))))
 
 

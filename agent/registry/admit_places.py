@@ -113,7 +113,7 @@ def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author
             word=author.provenance(row.where),
             note=row.note.strip()[: fields.LONGEST_LABEL],
         )
-        # a list that is imported again says again what it said
+        # a list that is imported again repeats recorded aliases: they are no error
         known_as = names.get((alias.place, alias.scheme, alias.value), ())
         if not any(covers(one, alias.since) for one in known_as):
             yield claim(claims, alias)

@@ -156,6 +156,7 @@ def sum_of_slot(
     unknown = [place for place in in_it if place not in apart]
     if len(unknown) < fewest or len(in_it) < PART * len(group):
         return None
+    # if one dwelling had most of the day's quantity, the sum would reveal it
     over = {place: max(Decimal(0), day.get(place, Decimal(0))) for place in unknown}
     whole = _total(over.values())
     if whole and max(over.values()) > EXACT.multiply(SHARE, whole):

@@ -75,7 +75,7 @@ async def change_in_background(registry: Registry, change: Callable[[Registry], 
             answer = await asyncio.to_thread(partial(_without_garbage_collection, change, draft))
             if draft.submit():
                 return answer
-        except NotRecorded:  # what takes something away holds all the same
+        except NotRecorded:  # the registry puts in force what only restricts, even without the disk
             return change(registry)
     raise Refused(
         "others changed the registry each time this was checked, so nothing was recorded: try again"
@@ -86,12 +86,13 @@ def _without_garbage_collection(change: Callable[[Registry], T], draft: Registry
     """Run a change without garbage collections. A collection examines all objects that a long list
     creates and stops every thread meanwhile. What is left over is freed with this thread.
     """
+    # each collection visits all objects of the list and delays readings and commands
     collects = gc.isenabled()
     gc.disable()
     try:
         return change(draft)
     except Refused as error:
-        # or all that was read of the list goes where the error is told
+        # the traceback would keep all rows of the list in memory for as long as the error
         error.__traceback__ = error.__context__ = None
         raise
     finally:

@@ -154,7 +154,7 @@ def _without_effect(registry: Registry, form: Form) -> bool:
     ticked = zip(map(Box.of, form.asked), form.answers, strict=False)
     agreed = {box.recipient for box, tick in ticked if tick == "yes"}
     return any(
-        # not those that its own refusals drew
+        # without the marks that the form's own refusals drew
         mark.word.revision <= form.word.revision and mark.word.source != form.word.source
         for mark in _later_marks(registry, form, agreed)
     )

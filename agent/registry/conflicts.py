@@ -135,7 +135,7 @@ def _claims_of(document: Document) -> Iterator[Claim]:
     if isinstance(document, Installation | Occupancy | Consent | Alias | Duty):
         until = document.until
         if until is not None and until <= document.since:
-            return
+            return  # an empty interval means that this never was, so it claims nothing
         channels: Iterable[str | None] = (None,)
         if isinstance(document, Installation):
             channels = (document.channel,)
@@ -169,6 +169,6 @@ def _meter_things(document: Installation) -> Iterator[Thing]:
         yield ("device", document.device)
     if document.serial:
         yield ("serial", serial_key(document.serial))
-    # two meters that both deliver "heat" of one dwelling would be one series with two values
+    # two meters that both measure "heat" of one dwelling would give one series two values
     if document.channel:
         yield ("measures", document.place)

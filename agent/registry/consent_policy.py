@@ -228,7 +228,7 @@ def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recip
     The age of the row is not checked here: a dwelling's row is destroyed LONGEST_UNSENT after its
     slot.
     """
-    if series.basis == ID:  # who stands in the sum was judged when it was made; it names nobody
+    if series.basis == ID:  # its members were decided when it was made; it names nobody
         return series.place[:1] == "B"
     if series.place[:1] in ("C", "B"):
         common = _common(policy, series.kind, series.step, t)

@@ -107,7 +107,7 @@ def day_of_the_year(text: str) -> str:
         month, day = int(match[1]), int(match[2])
     else:
         raise ValueError(f'"{text}" is no day of the year; write 06-30')
-    # of a year that is no leap year: a bill of 29 February would come every fourth year
+    # 2001 is not a leap year: a bill on 29 February would come every fourth year only
     try:
         return dt.date(2001, month, day).strftime("%m-%d")
     except ValueError:

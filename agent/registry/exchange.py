@@ -63,7 +63,7 @@ def flow(
         begins = last.value if meter is chain[0] else dict(meter.opened).get(channel)
         ends = now.value if following is None else dict(meter.closed).get(channel)
         if meter is chain[0] and begins is None and ends is not None:
-            return None
+            return None  # the index at `last` is forgotten, so its part cannot be computed
         if begins is None or ends is None:
             estimated = True
         elif ends < begins:

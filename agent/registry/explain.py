@@ -134,7 +134,7 @@ def place_of(registry: Registry, reading: ConfiguredReading, t: int) -> str | Un
         installation = recorded[0] if recorded and recorded[0].serial else installation
         by_number = any(meter.device is None for meter in registry.installations())
         if installation is Unknown.NO_INSTALLATION and reading.numbered and by_number:
-            return UnassignedDevice(UNNUMBERED)  # it may be any of those
+            return UnassignedDevice(UNNUMBERED)  # it may be any of the meters recorded by number
     return (
         installation.place
         if isinstance(installation, Installation)

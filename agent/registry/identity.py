@@ -156,6 +156,7 @@ def _replace(file: Path, content: bytes) -> None:
         with file.open("r+b") as old:
             new.replace(file)
             sync_folder(file.parent)
+            # only after the new file is durable, or a power cut would lose both keys
             overwrite(old)
     except OSError as error:
         room = "; free some room on the disk" if error.errno in NO_ROOM else ""
@@ -174,7 +175,7 @@ def _write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
         folder.parent.mkdir(mode=0o700, parents=True)
         sync_folder(folder.parent.parent)
     new = folder.with_suffix(".new")
-    # what a mint that died has left; nobody has ever used it
+    # left by an earlier attempt that was killed; these keys were never used
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
     for name, content in contents.items():

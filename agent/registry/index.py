@@ -73,7 +73,7 @@ class RegistryIndex:
         self.occupancies = self._listed(doc for doc in now if isinstance(doc, Occupancy))
         # the basis hardest to lose comes first (rule T13)
         stored = [doc for doc in now if isinstance(doc, Consent)]
-        # of two that cover a row the coarser one: who withdraws the finer keeps what it covers
+        # of two consents that cover a row, the coarser: a withdrawal of the finer keeps the row
         self.consents = sorted(map(_capped, stored), key=_hardest_to_lose)
         self.duties = [doc for doc in now if isinstance(doc, Duty)]
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
@@ -97,7 +97,7 @@ class RegistryIndex:
         self._by_occupancy = _groups(
             ((doc.occupancy, doc.recipient), doc) for doc in self.consents if doc.withdrawn is None
         )
-        # as they were stored: until then rows may have left
+        # with their stored ends, not the capped ones: rows may have left until then
         stored.sort(key=_hardest_to_lose)
         self._ever_agreed = _groups(((doc.place, doc.recipient), doc) for doc in stored)
         self._dwellings = tuple(sorted(id_ for id_ in self.places if id_[0] == "D"))

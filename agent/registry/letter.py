@@ -260,7 +260,7 @@ def erasure_state(received: DisclosedValues, erasures: Iterable[Erasure]) -> str
         state = "asked" if erasure.linked else "cannot_ask"
         state = state if erasure.rows is None else "confirmed"
         if erasure.reason == "withdrawn" and erasure.basis == received.basis:
-            whole.add(state)  # for ever, whenever they came
+            whole.add(state)  # a withdrawal holds for ever, whenever the values arrive
         elif received.day <= stamp(erasure.asked)[:10]:
             part.add(f"{state}_part")
     return next((state for state in STATES if state in whole | part), "none")

@@ -42,11 +42,11 @@ def agrees(squeezed: str) -> bool:
 def mint(prefix: str) -> str:
     """A new id of 60 random bits; in practice it is unique."""
     while True:
-        # a byte has eight times as many values as there are symbols: each is as likely
+        # 256 is a multiple of the number of symbols, so all symbols are equally likely
         drawn = secrets.token_bytes(LENGTH - 3)
         body = prefix + "".join(SYMBOLS[byte % len(SYMBOLS)] for byte in drawn)
         check = check_characters(body)
-        # a reader would take these for 1 and 0; one draw in five
+        # ids never have the letters I, L, O and U, which people misread; one draw in five has one
         if not NEVER_MINTED & set(check):
             return body + check
 

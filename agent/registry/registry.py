@@ -113,9 +113,9 @@ class Registry:
         self.marked = True
         """whether withdrawals draw marks; the previous version cannot read marks"""
         self._complete, self._notes_begun = True, False
-        """whether the file says what stands here; whether the notes are of this boot"""
+        """whether the file has what is in force; whether the notes are of this boot"""
         self._last_good: int | None = None
-        """the last change that was written well, where later ones may be in the file"""
+        """last revision that was written without error, if later ones may be in the file"""
         self._load()
         self._load_notes()
 
@@ -169,7 +169,7 @@ class Registry:
         first = (one for one in self._documents if one.id == id_)
         return next((one.word.who for one in first if isinstance(one, Consent | Duty)), None)
 
-    # what is recorded
+    # documents in force
 
     def places(self) -> list[Place]:
         """All places, by label."""
@@ -393,7 +393,7 @@ class Registry:
             Duty, partial(admit_end_of_duty, id_=duty, until=until), (who, source, now)
         )
 
-    # what every reading asks
+    # questions that every reading asks
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
@@ -461,7 +461,7 @@ class Registry:
         """
         return self._index.turns(start, end)
 
-    # what takes long
+    # changes in the background
 
     def state(self) -> State:
         """What a draft of the registry starts from."""
@@ -476,7 +476,7 @@ class Registry:
         try:
             self._storage.settle(staged)
         except OSError as error:
-            self._disk_failed(error, ())  # it may be in the file all the same
+            self._disk_failed(error, ())  # the rename may have happened nevertheless
             raise self._not_recorded(error) from error
         self._documents, self._index = state[2:]
         self._written()
@@ -510,6 +510,7 @@ class Registry:
         """Put in force, without the disk, those documents that take something away. Raises
         NotRecorded if there are others.
         """
+        # a withdrawal must stop rows even if the disk fails; anything else can be tried again
         ends = [one for one in documents if self._takes_away(one)]
         if self._complete:
             self._complete, self._last_good = False, self.revision
@@ -525,12 +526,14 @@ class Registry:
         if self._complete:
             self._table.insert_multiple(to_row(document) for document in documents)
             return
+        # an earlier write failed, so the file may hold refused documents: replace all of it
         rows = [to_row(document) for document in (*self._documents, *documents)]
         self._file.write({TABLE: {str(n): row for n, row in enumerate(rows, 1)}})
         self._written()
 
     def _written(self) -> None:
-        self._table = TinyDB(storage=lambda: self._file).table(TABLE)  # it counts its rows
+        # a new table: TinyDB keeps the next row number in memory, and the file was replaced
+        self._table = TinyDB(storage=lambda: self._file).table(TABLE)
         self._complete = True
         if self.unrecorded or self._last_good is not None:
             self.unrecorded, self._last_good = (), None
@@ -601,7 +604,7 @@ class Registry:
         self.mute = bool(noted.get("mute"))
         have = [to_row(one) for one in self._documents]
         new = [from_row(row) for row in rows if row not in have]
-        # what came to the disk by a write that failed was refused
+        # drop documents that reached the disk in a failed write: their authors got an error
         kept = [
             one
             for one, row in zip(self._documents, have, strict=True)
@@ -623,7 +626,7 @@ class Registry:
             content = {
                 "documents": [to_row(one) for one in self.unrecorded],
                 "good": self._last_good,
-                # a boot that has begun with such a disk has no notes of its own
+                # without notes of this boot a withdrawal may have been lost: allow nothing
                 "mute": self.mute or not (self._notes_begun or self._notes.exists()),
             }
             new.write_text(json.dumps(content), encoding="utf-8")

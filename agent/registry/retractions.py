@@ -91,6 +91,7 @@ def _of_a_consent(before: Consent, after: Consent, closed: int) -> Iterator[Retr
         for lost in _lost_parts(before, after, closed):
             yield _retraction(after.word, "corrected", after.place, lost, **whose)
     for channel in withdrawn:
+        # a withdrawal takes back all rows of the consent, whatever their time
         lost = Lost(before.since, before.until, before.until)
         retraction = _retraction(
             after.word, "withdrawn", after.place, lost, channel=channel, **whose

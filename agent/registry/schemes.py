@@ -58,8 +58,8 @@ def _scheme(  # noqa: PLR0913, PLR0917 -- a row of the table below
     return Scheme(name, title, names, example, re.compile(pattern), checks)
 
 
-# No check digits are invented where none is published; of GS1's not even that of the operators'
-# own examples is right, so only its form is asked for.
+# Check digits are verified only if their rule is published. The GS1 examples of the operators
+# themselves have wrong check digits, so only the form of a GSRN is checked.
 SCHEMES = {
     scheme.name: scheme
     for scheme in (

@@ -115,6 +115,7 @@ def _find_headings(
     filled = [number for number, (_, row) in enumerate(rows) if any(row)]
     if not filled:
         raise Refused(f"{name}:1: the first line must be the headings; it is empty")
+    # the line with most headings; of several the first, because of the negative number
     most, at = max((_count_headings(rows[number][1], known), -number) for number in filled)
     begins = -at if most >= SURE else filled[0]
     line, first = rows[begins]

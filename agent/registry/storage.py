@@ -58,6 +58,7 @@ class AtomicStorage(Storage):
         DiskWriter.make(lambda: self._write(data))
 
     def _write(self, data: Documents) -> None:
+        # a full disk must still accept a withdrawal: it gets the space of the reserve
         reserve = Reserve(self._path.parent)
         reserve.for_(lambda: self._replace(self.stage(data, "new")))
         reserve.stand(self._room())

@@ -292,6 +292,7 @@ def compare(
     """
     distinct = list({row.key: row for row in rows}.values())
     made = _Comparing(index, distinct, int(now), held or {}).compare()
+    # a truncated or foreign export would end many leases and retract their readings
     ends = [change for change in made.changes if change.ends]
     lived_in = sum(home.until is None or home.until > now for home in index.occupancies)
     if len(ends) > max(FEW_ENDS, lived_in // MOST_ENDS):
@@ -465,7 +466,7 @@ class _Comparing:
             until is not None and home.until is not None and not _agrees(until, home.until)
         )
         if since > home.since or ends_otherwise:
-            # they lived there before it, or left at another time: it may be the lease of others
+            # somebody lived there before the lease, or left at another time: maybe other people
             self._doubt(row, Doubt.DATES, place=place, homes=there)
             return
         now = replace(home, since=since, until=until or home.until, reference=row.reference)
@@ -476,7 +477,7 @@ class _Comparing:
 
     def _ends(self, row: ExportRow, place: Place, home: Occupancy, at: int) -> None:
         now = replace(home, until=at)
-        if home.id in self._pending:  # they come and leave in one export
+        if home.id in self._pending:  # they move in and out in the same export
             self._pending[home.id].notice = replace(self._pending[home.id].notice, until=at)
             self._homes[place.id][home.id] = now
             return
@@ -573,7 +574,9 @@ def accepted(index: RegistryIndex, row: ExportRow, now: float) -> list[NewOccupa
     (doubt,) = made.doubts
     if doubt.why in {Doubt.DATES, Doubt.END_GONE} and len(doubt.homes) == 1:
         (home,) = doubt.homes
-        if row.states is Lease.LEASE and home.reference is None:  # it is the lease of these people
+        if (
+            row.states is Lease.LEASE and home.reference is None
+        ):  # the lease is that of these occupants
             return [NewOccupancy("lease", home.place, None, row.since, row.until, row.reference)]
         return [_correction(home, row)]
     if doubt.why in {Doubt.OVERLAP, Doubt.ELSEWHERE} and row.since is not None:

@@ -55,7 +55,7 @@ def text_of(content: bytes, name: str) -> str:
             f"{name}: an .xls file of before 2007, or a workbook with a password: save it as .xlsx"
             " without a password"
         )
-    if content.startswith(UTF_16):  # what Excel calls a Unicode text
+    if content.startswith(UTF_16):  # Excel's "Unicode text"
         with suppress(UnicodeDecodeError):
             return content.decode("utf-16")
     if b"\0" in content:

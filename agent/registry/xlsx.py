@@ -111,6 +111,7 @@ class _PartReader:
         while chunk := part.read(CHUNK):
             self._total.unpacked(len(chunk))
             parser.Parse(chunk, False)
+            # no event since the last chunk: expat is buffering one ever longer tag or comment
             held = held + len(chunk) if events_before == self._events else 0
             events_before = self._events
             if held > LONGEST_TAG:
@@ -401,6 +402,7 @@ def read(content: bytes, emit: Callable[[list[str]], object]) -> None:
     Raises TooMuch, which names the limit; if the workbook is damaged, whatever the parsers of its
     parts raise.
     """
+    # count the entries before zipfile makes an object for each of them
     if content.count(b"PK\x01\x02") > MOST_PARTS:
         raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
     with zipfile.ZipFile(io.BytesIO(content)) as parts:
