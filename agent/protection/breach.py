@@ -245,6 +245,7 @@ class Concern:
         labels = {one.id: one.label for one in registry.places()}
         named = self._breach.places
         of_homes = {one.place for one in registry.occupancies() if one.id in self._breach.homes}
+        # no limit was recorded: every dwelling may be concerned
         places = {*named, *of_homes} or registry.dwellings()
         for place in sorted(places, key=labels.__getitem__):
             people = [
@@ -375,11 +376,13 @@ class Breaches:
         entries = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
         for written in self._written():
             breach, hash_ = _read(written), _hash(written)
+            # what remains in `entries` is in the chain, but no longer in the file
             if (entry := entries.pop(breach.id, None)) is None:
                 states[breach.id] = "unknown"
             elif entry.get("sha256") == hash_:
                 states[breach.id] = "same"
             else:
+                # fewer steps than noted: an older copy of the file was put back
                 more = len(breach.steps) - int(entry.get("steps", 0))
                 states[breach.id] = "older" if more < 0 else "unnoted" if more else "changed"
         return states | dict.fromkeys(entries, "gone")
@@ -397,7 +400,7 @@ class Breaches:
                     )
                 )
             records: list[dict[str, Any]] = written["breaches"]
-            for record in records:
+            for record in records:  # check all now, so that saving never drops one
                 _read(record)
         except FileNotFoundError:
             return []
@@ -448,6 +451,7 @@ def _hash(written: Mapping[str, Any]) -> str:
 def _read(written: dict[str, Any]) -> Breach:
     names = {one.name for one in fields(Breach)}
     lists = ("kinds", "stores", "keys", "recipients", "places", "homes")
+    # a later version of gardien may have added members: ignore them
     members = {name: value for name, value in written.items() if name in names}
     members |= {name: tuple(written[name]) for name in lists if name in written}
     return Breach(**members | {"steps": tuple(Step(**one) for one in written["steps"])})

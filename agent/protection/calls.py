@@ -451,6 +451,7 @@ def _save(gateway: Gateway, breach: Breach, states: Mapping[str, str] | None = N
     would be lost.
     """
     how, last = (states or {}).get(breach.id), breach.steps[-1]
+    # record the difference itself, because the chain will confirm the changed record
     if how in UNLIKE:
         unlike = Step(last.at, "gardien", "unlike", str(how))
         breach = replace(breach, steps=(*breach.steps[:-1], unlike, last))
@@ -476,6 +477,7 @@ async def _case(gateway: Gateway, breach: Breach) -> Case:
         people = finder.all()
     received = _values(gateway, breach, people, disclosures)
     waiting = None
+    # after a restore the spool says nothing about what waited at the time of the breach
     if {"spool", "quarantine"} & {*breach.scope} and "restored" not in {
         one.kind for one in disclosures.gaps
     }:
@@ -545,6 +547,7 @@ def _values(
     mine = {(one.place, one.home.id) for one in people if one.home}
     counted: dict[tuple[str, str], int] = {}
     for count in disclosures.disclosed:
+        # an earlier version did not record the occupancy: count it for anybody in the dwelling
         whose = (count.place, count.occupancy) in mine or (
             not count.occupancy and count.place in dict(mine)
         )

@@ -88,6 +88,7 @@ def periods(config: Config) -> Mapping[str, int]:
 def period_text(seconds: float, language: str) -> str:
     """A period as people say it, in the largest unit that divides it: `60 jours`."""
     for unit, singular, plural in UNITS[language]:
+        # 0 is divisible by every unit: say "0 days"
         if seconds % unit == 0 and (seconds or unit == DAY):
             number = int(seconds // unit)
             alone = number == 1 or (number == 0 and language == "fr")
@@ -147,6 +148,7 @@ class Store:
     def place(self, language: str, taken: Collection[str] = ()) -> str:
         """Where it is and whether it is encrypted; `taken` are keys that somebody else has."""
         how = "sealed" if self.keys else "open"
+        # encryption does not protect from somebody who also has the key
         how = "unsealed" if set(self.keys) & set(taken) else how
         return f"{self.files} ({page_texts(language)[how]})"
 

@@ -65,9 +65,11 @@ def admit_consents(
 
     def admit(row: NewConsent) -> Iterator[Document]:
         _not_in_the_future(row, author, policy)
+        # otherwise an old list would give the consent of earlier occupants to the present ones
         if _stood_while_they_lived_there(index, row, author):
             return
         home, since = _home(index, row, author)
+        # without a date it counts as signed when it begins, but not in the future
         signed = min(int(author.now), since) if row.given is None else row.given
         consent = Consent(
             id=row.id or new_id(),
@@ -132,6 +134,7 @@ def admit_withdrawals(
             consent = known[named.id]
             if consent.withdrawn is not None or (channels and not channels & set(consent.channels)):
                 continue
+            # a consent to several channels is narrowed, not ended, if only some are withdrawn
             left = tuple(name for name in consent.channels if channels and name not in channels)
             if left:
                 known[consent.id] = replace(consent, channels=left, word=provenance)
@@ -268,6 +271,7 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
         for other in duties:
             if other.id == duty.id:
                 raise Refused(f"duty {duty.id} is recorded already")
+            # a duty needs no consent, so a second manager would receive data without any
             if other.recipient != duty.recipient and _overlap(duty, other):
                 raise Refused(
                     f"{claims.statement(duty)}, but {claims.sentence(other)}: "
@@ -475,6 +479,7 @@ def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> Non
     """Refuse a row of a list that does not name its occupants, if it may be of earlier ones."""
     if row.occupancy or row.lease or not row.where:
         return
+    # an undated list may be older than the last move
     lived = [one for one in index.occupancies_of(home.place) if one.until != one.since]
     if len(lived) > 1:
         raise Refused(
@@ -500,6 +505,7 @@ def _replaced(
         if old is None or old.occupancy != consent.occupancy:
             raise Refused(f"these occupants have no consent {row.replaces} to replace")
     if old is not None and old.withdrawn is None and consent.since < old.until:
+        # a replaced consent that was to begin later never holds
         ends = max(old.since, consent.since)
         new = replace(old, until=ends, replaced=consent.id, word=consent.word)
         known[old.id] = new

@@ -46,6 +46,7 @@ def admit_forms(
                     place=label_and_id(place),
                 )
             )
+        # the page mentions the marks of its own recipients only, in the order of all marks
         marks = {mark.id for to in recipients for mark in index.marks(home.id, to)}
         after = tuple(mark.id for mark in index.marks(home.id) if mark.id in marks)
         asked = tuple(box.text() for box in boxes)
@@ -98,6 +99,7 @@ def admit_answers(
                 )  # fmt: skip
             yield from _proved(index, answered, row, author)
             return
+        # into the first round that has no form of these people yet
         for group in rounds:
             if all(other.occupancy != form.occupancy for _row, other in group):
                 group.append((row, form))
@@ -141,6 +143,7 @@ def _answered(
         for to in sorted(_recipients(form, row, "no"))
     ]
     refused = admit_withdrawals(index, refusals, author, marked=True)
+    # consents name the marks that the refusals of the same form have just drawn
     after = index.and_with(refused)
     consents = [
         new
@@ -182,6 +185,7 @@ def _form(index: RegistryIndex, row: NewAnswer) -> Form:
         raise Refused(
             _("form {form}: the date of the signature is missing; write it", form=shown(id_))
         )
+    # a day's tolerance: a date without time is midnight, before the printing of that day
     if row.signed < form.printed - DAY:
         raise Refused(
             _(
@@ -214,6 +218,7 @@ def _consents(
         reason = _("form {form}: the people who signed it have moved out", form=shown(form.id))
         without_effect.append(Refused(f"{row.where}: {reason}"))
         return
+    # judged before the form's own refusals, which would make every yes beside a no unknowing
     knows = {to: _knows(before, form, to) for to in {box.recipient for box in agreed}}
     for to, lacks in knows.items():
         if lacks:

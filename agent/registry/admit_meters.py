@@ -89,6 +89,7 @@ def admit_exchanges(
     def admit(row: NewExchange) -> Iterator[Document]:
         at = author.since(row.at)
         old = _old(index, row, at)
+        # an empty interval states that the meter never measured this place
         at = old.since if row.never else at
         closed = _indexes(row.closing, old.channel)
         provenance = author.provenance(row.where)
@@ -100,6 +101,7 @@ def admit_exchanges(
             raise Refused("the new meter needs a serial number or the name of its device")
         if row.offset and old.channel is None:
             raise Refused(NO_CHANNEL)
+        # two meters with one number could not be told apart, unless the offset shows the exchange
         same = serial and old.serial and serial_key(serial) == serial_key(old.serial)
         if same and row.offset is None:
             raise Refused(

@@ -71,6 +71,7 @@ class _Notices:
 
     def ends_something(self, row: NewOccupancy) -> bool:
         """Whether a notice is about an occupancy that is recorded already."""
+        # a lease that is recorded may end, so it comes before leases that begin
         if row.event == "lease":
             try:
                 return self._adopts(row) is not None
@@ -194,6 +195,7 @@ class _Notices:
 
     def _signed_before(self, home: Occupancy, row: NewOccupancy, begins: int) -> None:
         """Refuse to merge people who signed a consent with a lease that begins later."""
+        # only an occupancy without a reference can be taken over by the wrong lease
         if home.reference is not None or begins <= home.since:
             return
         consents = self._consents.get(home.id, ())
@@ -248,6 +250,7 @@ class _Notices:
 
     def _there_before(self, text: str, at: int) -> Occupancy:
         place = dwelling(self._index, text, "have occupants")
+        # latest first: of two that meet at this instant, those who moved in last
         for id_ in reversed(self._of_place.get(place.id, [])):
             home = self._current[id_]
             if home.since < at and (home.until is None or at <= home.until):

@@ -54,6 +54,7 @@ def admit_places(
 
     def admit(row: NewPlace) -> Iterator[Document]:
         label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())
+        # a label that is a valid id could not be told from the place with that id
         if agrees(squeeze(label)):
             raise Refused(f'label: "{label}" is an id; a label is what people call the place')
         prefix = fields.prefix(row.type)

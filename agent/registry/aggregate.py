@@ -114,6 +114,7 @@ def sent_alone(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 def _ends(facts: SumFacts, consent: Consent) -> int:
     """The last instant at which a row can have left by a consent."""
     ends = [consent.until] if consent.withdrawn is None else [consent.until, consent.withdrawn]
+    # an end in the past that was recorded late: rows left until it was recorded
     ends = [max(min(ends), consent.word.when)]
     for home in facts.occupancies_of(consent.place):
         if home.id == consent.occupancy and home.until is not None:
@@ -161,6 +162,7 @@ def sum_of_slot(
     whole = _total(over.values())
     if whole and max(over.values()) > EXACT.multiply(SHARE, whole):
         return None
+    # in a fixed order, so that the same values always give the same digits
     return Sum(len(in_it), _total(flows[place] for place in sorted(in_it)))
 
 
@@ -190,6 +192,7 @@ def tells_of_few(facts: SumFacts, channel: str, t: int, recipient: str, fewest: 
     If no occupants are recorded in the others, it may cover the dwellings whose occupancy is
     unknown.
     """
+    # the building's power reveals its energy, so it is judged like the energy
     of = {channel, SEEN_BY.get(channel, channel)}
     if not of & STEPS.keys():
         return False

@@ -55,6 +55,7 @@ class RegistryDraft(Registry):
 
     def submit(self) -> bool:
         """Whether the change is in force now; False if the registry was changed meanwhile."""
+        # nothing was written: the answer is right only if the registry is still the same
         staged = self._staging.staged
         if staged is None:
             return self._registry.state()[-1] is self._origin

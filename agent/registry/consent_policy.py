@@ -133,6 +133,7 @@ def steps_wanted(  # noqa: PLR0913, PLR0917 -- the question has as many parts
         for consent in facts.consents_of(home.id, recipient):
             if channel.name in consent.channels:
                 steps.add(_step_of(consent, every, policy))
+    # without any step the question is still asked once, for the reason of the refusal
     answer: Basis | Why = Why.CONSENT
     bases: dict[int, Basis] = {}
     for step in sorted(steps or {every}):
@@ -172,10 +173,12 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     home = facts.occupancy_at(place, at)
     if home is None:
         return Why.VACANT if facts.lived_in_before(place, at) else Why.OCCUPANCY
+    # the duty comes first: a row on a consent would be retracted when that is withdrawn
     if step >= MONTH and channel.kind is ValueKind.REG:
         for duty in _duties_at(facts, channel, t, recipient):
             return Basis(duty.id, home.id)
     start = _period_start(channel.kind, step, t, policy)
+    # a quantity that began before the move-in is partly the previous occupants'
     if step >= policy.floor and start >= home.since:
         for consent in facts.consents_of(home.id, recipient):
             if (
@@ -200,6 +203,7 @@ def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
     if place[:1] != "D" or channel.kind is not ValueKind.REG or channel.en is None:
         return None
     homes = facts.occupancies_of(place)
+    # without occupancies that never were: their interval is empty
     moved = [home for home in homes if home.since < (home.until or t + 1)]
     home = next((home for home in moved if home.since == t), None)
     home = home or next((home for home in moved if home.until == t), None)
@@ -240,6 +244,7 @@ def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recip
         return False
     for duty in facts.duties_of(series.channel):
         if duty.id == series.basis and duty.recipient == recipient:
+            # the index at the move-out belongs to those who leave
             return covers(duty, t) and (covers(home, t) or home.until == t)
     for consent in facts.consents_of(home.id, recipient):
         if consent.id == series.basis:
@@ -283,6 +288,7 @@ def _common_or_building(  # noqa: PLR0913, PLR0917 -- the question has as many p
     common = _common(policy, channel.kind, step, t)
     if isinstance(common, Why) or place[:1] != "B":
         return common
+    # at both ends of the period: occupants may have moved in between
     for at in {_period_start(channel.kind, step, t, policy), _instant(channel.kind, t)}:
         if tells_of_few(facts, channel.name, at, recipient, policy.fewest):
             return Why.FEW
@@ -323,6 +329,7 @@ def _step_of(consent: Consent, every: int, policy: Policy) -> int:
     finest = max(consent.step, policy.floor, every)
     if finest > DAY:
         return MONTH
+    # the next multiple of `every`, then the next one that divides a day
     step = -(-finest // every) * every
     while DAY % step:
         step += every

@@ -156,6 +156,7 @@ def printed(pages: Sequence[FormPage], layout: FormLayout, language: str) -> str
     """All pages as one HTML document, each on its own sheet."""
     whole = layout.templates[language]
     head, _body, rest = whole.partition("<body>")
+    # a template without a body is repeated as a whole
     body, _end, tail = rest.rpartition("</body>")
     made = Template(body if _body and _end else whole)
     sheets = [made.substitute(_filled(page, layout, language)) for page in pages]

@@ -134,6 +134,7 @@ def bind(state: Path, machine: str) -> tuple[Identity, bool]:
     if not machine or before == here:
         return who, False
     moved = before is not None
+    # a copied state would use numbers twice, so what was signed for the other one must not count
     if moved:
         who = replace(who, state=secrets.token_hex(16))
     _replace(file, json.dumps({**names, "state": who.state, "machine": here}).encode())

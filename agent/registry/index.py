@@ -61,6 +61,7 @@ class RegistryIndex:
         latest: dict[tuple[str, str], Document] = {}
         for document in self._documents:
             before = latest.get((document.kind, document.id))
+            # remember which version withdrew each channel: its date decides about erasure
             if isinstance(document, Consent) and isinstance(before, Consent):
                 gone = set(before.channels) - set(document.channels)
                 self._narrowed.setdefault(document.id, {}).update(dict.fromkeys(gone, document))
@@ -144,6 +145,7 @@ class RegistryIndex:
         self, device: str, serial: str | None, channel: str, t: int
     ) -> Installation | Unknown:
         """See Registry.whose."""
+        # an installation that names the device decides alone: the number must then match
         mine = _in_force(self._by_device.get(device, ()), channel, t)
         if mine is not None:
             return _matched(mine, serial)
@@ -241,6 +243,7 @@ def _capped(consent: Consent) -> Consent:
     """A consent that ends at most 36 months after its signature: earlier versions of gardien
     counted from the day on which it was recorded.
     """
+    # most consents are short enough: month arithmetic for each would slow every change
     if consent.given is None or consent.until - consent.given <= SHORT_ENOUGH:
         return consent
     latest = max(consent.since, months_later(consent.given, LONGEST_CONSENT))

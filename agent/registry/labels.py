@@ -64,6 +64,7 @@ class Labels:
 
     def meant(self, text: str) -> list[Place]:
         """The places that may be meant: none, one or several."""
+        # exact matches first, so that a loose one can never take their place
         known = self._places.get(squeeze(text)) or self.by_label.get(label_key(text))
         if known:
             return [known]

@@ -261,6 +261,7 @@ def erasure_state(received: DisclosedValues, erasures: Iterable[Erasure]) -> str
         state = state if erasure.rows is None else "confirmed"
         if erasure.reason == "withdrawn" and erasure.basis == received.basis:
             whole.add(state)  # a withdrawal holds for ever, whenever the values arrive
+        # other retractions concern a period; the record has days only, so perhaps a part of them
         elif received.day <= stamp(erasure.asked)[:10]:
             part.add(f"{state}_part")
     return next((state for state in STATES if state in whole | part), "none")

@@ -48,6 +48,7 @@ def verdict(
     second = more[ranked[1]] if len(ranked) > 1 else Decimal(0)
     if first is None or not more[first] > 0:
         return MoveResult(agrees=False, moved=None, more=more)
+    # it must stand out from the neighbours, and from its own usual quantity
     if more[first] < max(TIMES * second, (TIMES - 1) * usual[first]):
         return MoveResult(agrees=False, moved=None, more=more)
     return MoveResult(agrees=first == mine, moved=first, more=more)

@@ -54,6 +54,7 @@ def unknown(
         if number not in own:
             raise NotYet(f"the withdrawal {number}, which it names, has not arrived yet")
     known = {own[number] for number in withdrawals}
+    # naming a mark covers all earlier ones: people saw the list up to that mark
     first = max((n for n, mark in enumerate(marks.drawn, 1) if mark.id in after), default=0)
     return [mark for mark in marks.drawn[first:] if mark.id not in known]
 

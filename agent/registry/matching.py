@@ -68,6 +68,7 @@ def join(listed: Sequence[Listed], on_line: Sequence[OnTheLine]) -> Joined:
         else:
             matched.append((meter, device))
     used = {device.device for _, device in matched}
+    # a device that the list names is not unlisted, even if its number differs
     used |= {meter.device for meter in listed if meter.device}
     unlisted = [one for one in on_line if one.device not in used]
     return Joined(matched, silent, unlisted, [*_twins(by_serial), *_two_for_one(matched)])

@@ -47,5 +47,6 @@ def did_you_mean(written: str, known: Iterable[str]) -> str:
 
 def nearest(written: str, known: Iterable[str]) -> list[str]:
     """At most three known names that are similar."""
+    # people write names in any case
     near = {name.casefold(): name for name in known}
     return [near[name] for name in get_close_matches(written.casefold(), list(near), n=3)]

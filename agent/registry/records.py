@@ -258,6 +258,7 @@ Dated = Alias | Occupancy | Installation | Consent | Duty
 
 def serial_key(serial: str) -> str:
     """A serial number in comparable form: spreadsheets drop leading zeros, people add spaces."""
+    # a number of zeros only keeps one
     return "".join(serial.upper().split()).translate(_SEPARATORS).lstrip("0") or "0"
 
 

@@ -70,6 +70,7 @@ def taken_away(
         for lost in _lost_parts(before, after, closed):
             yield _retraction(after.word, "moved", after.place, lost, occupancy=after.id)
     elif isinstance(after, Installation) and isinstance(before, Installation):
+        # no row has left for an installation without a serial number
         for lost in _lost_parts(before, after, closed) if before.serial else ():
             reason = "exchanged" if after.since < lost.since else "corrected"
             yield _retraction(
@@ -168,6 +169,7 @@ def _retraction(  # noqa: PLR0913 -- its members
     meter: str | None = None,
 ) -> Retraction:
     of = (place, channel, occupancy, basis, meter, lost.since)
+    # the id is a hash of what the change states, so that every gateway and restart agrees on it
     named = (provenance.revision, recipient, *of, lost.until, provenance.when, reason)
     digest = hashlib.sha256(repr(named).encode()).hexdigest()[:16]
     return Retraction(

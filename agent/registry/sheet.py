@@ -150,6 +150,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _short_lines(text: str) -> Iterator[str]:
+    # an unclosed quote would make the csv module join all further lines into one cell
     for line in _lines(text):
         if len(line) > LONGEST_LINE:
             raise csv.Error(f"a line of more than {LONGEST_LINE:,} characters")
@@ -162,12 +163,14 @@ def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[
     begins, cells = 1, 0
     try:
         for number, row in enumerate(reader, start=1):
+            # spreadsheets pad rows with empty cells, which would count towards the limits
             while row and not row[-1]:
                 row.pop()
             cells += len(row)
             if number > MOST_ROWS + 1 or len(row) > MOST_COLUMNS or cells > MOST_CELLS:
                 raise Refused(f"{name}:{begins}: {_too_much(len(row), cells)}")
             yield begins, [cell.translate(BLANKS).strip() for cell in row]
+            # the reader's count, because a quoted cell may have line breaks
             begins = reader.line_num + 1
     except csv.Error as error:
         what = f"from here on this is no table ({error})"

@@ -182,6 +182,7 @@ def parse(  # noqa: PLR0913 -- what the configuration says
     `move`, with `move_in` or `move_out`. `only`: further headings, with the values that a row must
     have to be read. A row that cannot be read has its fault.
     """
+    # the software may still be writing: half a row could state another date
     if not text.endswith(("\n", "\r")):
         line = text.count("\n") + 1
         raise Refused(
@@ -342,6 +343,7 @@ class _Comparing:
 
     def _order(self, row: ExportRow) -> tuple[int, int]:
         known = row.states is Lease.LEASE and self._by_reference.get(row.reference or "")
+        # of a move out and a move in on one day, the move out comes first
         if row.states is Lease.OUT:
             return (row.until or 0, 0)
         return (0, 0) if known else (row.since or 0, 1)
@@ -371,6 +373,7 @@ class _Comparing:
         mine = [home for home in homes if home.reference == row.reference]
         if lived := [home for home in mine if home.until is None or home.since < home.until]:
             self._known_lease(row, place, lived[-1])
+        # a person has recorded that this lease never was
         elif mine:
             self._doubt(row, Doubt.NEVER, place=place, homes=mine)
         elif row.since is None:
@@ -485,6 +488,7 @@ class _Comparing:
         self._apply(now, ClearChange(row, notice, place, self._taken_back(home, now), ends=True))
 
     def _apply(self, home: Occupancy, change: ClearChange) -> None:
+        # clear, but the registry refused it before, or too many leases would end
         if change.row.key in self._held:
             why, other = self._held[change.row.key]
             self._doubt(change.row, why, other, place=change.place)
@@ -551,6 +555,7 @@ def _agrees(stated: int | None, recorded: int | None) -> bool:
     """Whether a recorded time lies in the day that an export states."""
     if stated is None or recorded is None:
         return stated is recorded
+    # an export has dates only, while a person may have recorded the hour
     return 0 <= recorded - stated < DAY
 
 

@@ -58,6 +58,7 @@ def text_of(content: bytes, name: str) -> str:
     if content.startswith(UTF_16):  # Excel's "Unicode text"
         with suppress(UnicodeDecodeError):
             return content.decode("utf-16")
+    # Windows-1252 would decode almost any bytes, so binary files must be recognized before
     if b"\0" in content:
         raise Refused(f"{name}: this is not a table; save it as .xlsx or as CSV")
     try:

@@ -106,6 +106,7 @@ class _PartReader:
         parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
+        # entities can expand a few bytes to gigabytes
         parser.StartDoctypeDeclHandler = _no_entities
         held, events_before = 0, -1
         while chunk := part.read(CHUNK):
@@ -338,6 +339,7 @@ class _Sheet(_PartReader):
             return
         if self._row > MOST_ROWS or self._rows >= MOST_ROWS:
             raise TooMuch(f"a row with a value stands beyond row {MOST_ROWS:,}")
+        # Excel leaves out empty rows
         for _ in range(self._rows, self._row - 1):
             self._emit([])
         self._emit([self._values.get(at, "") for at in range(1, max(self._values) + 1)])
@@ -390,7 +392,7 @@ def _date(value: float, number_format: _NumberFormat, epoch: dt.datetime) -> str
     try:
         moment = from_excel(value, epoch, timedelta=number_format.duration)
     except (OverflowError, ValueError):
-        return "#VALUE!"
+        return "#VALUE!"  # as Excel shows it; sheet.py refuses the cell
     if isinstance(moment, dt.datetime) and moment.time() == dt.time():
         moment = moment.date()
     return moment.isoformat() if isinstance(moment, dt.date) else str(moment)
