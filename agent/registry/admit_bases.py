@@ -445,7 +445,7 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
             left=left,
         )
     return _(
-        "{place}: at {at} it is unknown whether anybody lives there",
+        "{place}: at {at} it is unknown whether somebody lives there",
         place=label_and_id(place),
         at=stamp(t),
     )

@@ -147,7 +147,10 @@ def test_what_was_said_before_stays_and_a_deadline_that_was_moved_shows(office):
     assert "! le délai a été déplacé" in said
     office.done("notification", id_, "--to", office.folder / "n.html", "--language", "en")
     text = text_of((office.folder / "n.html").read_text())
-    assert f"said before: {clock(first)}; the deadline then: {clock(first + 72 * HOUR)}" in text
+    assert (
+        f"recorded before: {clock(first)}; the deadline was then: {clock(first + 72 * HOUR)}"
+        in text
+    )
 
 
 def clock(moment):
@@ -189,7 +192,7 @@ def test_a_record_that_is_not_the_one_that_was_written_is_told(office, how):
     assert [one.what for one in Breaches(office.state).get(id_).steps][-2:] == [
         "unlike", "notification",
     ]  # fmt: skip
-    assert "not the one that was written any more" in office.done("show", id_)
+    assert "differed from what had been written" in office.done("show", id_)
 
 
 def test_a_record_of_another_gateway_cannot_be_compared_and_says_so(office):
@@ -208,7 +211,7 @@ def test_closing_without_the_notification_takes_a_word_of_its_own(office):
     said = office.done("close", id_, "--reason", "plus tard", "--without-notification")
     assert "! the notification to the supervisory authority" in said
     assert "NOT NOTIFIED" in office.done("list")
-    assert "without telling the authority: plus tard" in office.done("show", id_)
+    assert "without notifying the authority: plus tard" in office.done("show", id_)
 
 
 def test_what_was_recorded_by_mistake_is_closed_as_such(office):
