@@ -188,8 +188,8 @@ WORDS = {
         "lived_until": "You are known there as occupancy {id}{reference}, from {since} to {until}.",
         "vacant": "This dwelling has been vacant since {since}: the last occupants have moved "
         "out, and nobody has moved in since.",
-        "unknown": "The gateway does not know whether somebody lives in this dwelling: no occupants "
-        "are recorded. No personal data of it are sent.",
+        "unknown": "The gateway does not know whether somebody lives in this dwelling: no "
+        "occupants are recorded. No personal data of it are sent.",
         "gaps": "This letter is incomplete",
         "gaps_words": "The gateway cannot answer on the following points. The building manager "
         "must clear them up, with the recipients where necessary, before this letter is a full "
