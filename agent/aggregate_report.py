@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.pipeline.groups import Groups, file_of
 from agent.pipeline.sums import Sums
 from agent.pipeline.timetable import following, running_slot
-from agent.registry.aggregate import Group, formed, told_apart
+from agent.registry.aggregate import Group, formed, sent_alone
 from agent.registry.dates import MONTH
 from agent.registry.letter import AggregateEntry
 
@@ -49,7 +49,7 @@ def _one(house: Gateway, uplink: str, channel: str, t: int) -> AggregateEntry:
         group = Group(since, until, now.members)
     counts = sum(
         registry.occupancy_at(place, t) is not None
-        and not told_apart(registry, place, channel, group.since if fixed else t, t, recipient)
+        and not sent_alone(registry, place, channel, group.since if fixed else t, t, recipient)
         for place in group.members
     )
     words = FEW if counts < asked.fewest else SENT

@@ -236,7 +236,7 @@ async def _tend_storage(house: Gateway) -> None:
             continue
         tried = monotonic()
         if not await asyncio.to_thread(probed, house.config.state) and registry.retry():
-            registry.speak()
+            registry.unmute()
             house.storage.recovered(store)
             if volatile_book:
                 house.book_broken.set()

@@ -237,7 +237,7 @@ def facts_of(
         "consents": bool(mine & items.keys()),
     }
     facts = tuple(fact for fact, known in knows.items() if known)
-    schemes = tuple(sorted({scheme(str(one["scheme"])).said for one in names}))
+    schemes = tuple(sorted({scheme(str(one["scheme"])).title for one in names}))
     return [RecipientKnowledge(recipient, facts, schemes)] if facts else []
 
 

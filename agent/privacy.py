@@ -28,7 +28,7 @@ from agent.protection.published import (
     register_table,
     responsible,
 )
-from agent.protection.stores import spoken_here
+from agent.protection.stores import check_language
 from agent.registry import answers, parsers
 from agent.registry.access_log import EVERYBODY
 from agent.registry.explain import ConfiguredReading, explain
@@ -230,7 +230,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     `occupancy`: of those who lived there before, of whom values may still wait. `stop`: first
     withdraw all that they agreed to. Raises Refused.
     """
-    spoken_here(language)
+    check_language(language)
     who, now = author(house, asker, named), house.clock.now()
     registry = house.registry
     found = registry.place(place)
@@ -294,10 +294,10 @@ async def _person(  # noqa: PLR0913 -- what was asked
         home=home,
         vacant_since=registry.occupancy_state(place.id, t)[1] if home is None else None,
         meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
-        told=told,
+        explanations=told,
         consents=[
             # a withdrawal is a later version: who gave it did so when it was first recorded
-            one if one.given is not None else replace(one, given=registry.first_told(one.id))
+            one if one.given is not None else replace(one, given=registry.first_recorded_at(one.id))
             for one in registry.consents()
             if home and one.occupancy == home.id
         ],
@@ -312,7 +312,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
         ],
         keep_days=round(house.config.spool.keep / DAY),
         held=found.held,
-        said={serial_key(one.serial) for one in devices if one.serial},
+        serials={serial_key(one.serial) for one in devices if one.serial},
         stopped=stopped,
         now=now,
         here=here,
@@ -420,7 +420,7 @@ async def privacy_assessment(
 
 
 def _processing(house: Gateway, language: str) -> Processing:
-    spoken_here(language)
+    check_language(language)
     return Processing(house.config, house.registry, reads(house), int(house.clock.now()))
 
 

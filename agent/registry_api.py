@@ -14,8 +14,8 @@ from agent.errors import Refused
 from agent.i18n import N_, _
 from agent.model import ValueKind
 from agent.registry import calls, calls_bases, calls_forms, calls_people, catalogue, parsers
-from agent.registry.background_change import beside
-from agent.registry.dates import said_here
+from agent.registry.background_change import change_in_background
+from agent.registry.dates import in_local_time
 from agent.registry.fields import LONGEST_LABEL, text
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.records import covers, serial_key
@@ -174,11 +174,15 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         try:
             # a list may have 50,000 lines
             listed = bool(args.get("text"))
-            answer = await beside(house.registry, asked) if listed else asked(house.registry)
+            answer = (
+                await change_in_background(house.registry, asked)
+                if listed
+                else asked(house.registry)
+            )
         except Refused as error:
             raise dated_here(error, zone) from error
         if lost := answer.get("without_effect"):
-            answer["without_effect"] = [said_here(line, zone) for line in lost]
+            answer["without_effect"] = [in_local_time(line, zone) for line in lost]
         house.pin_all()
         await house.registry_changed()
         return answer
@@ -189,13 +193,13 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 def dated_here(error: Refused, zone: str) -> Refused:
     """The same refusal with its moments as they are at the building."""
     if not error.values:
-        return Refused(said_here(str(error), zone))
+        return Refused(in_local_time(str(error), zone))
     return Refused(
         error.message,
         **{
-            name: [said_here(part, zone) for part in value]
+            name: [in_local_time(part, zone) for part in value]
             if isinstance(value, list)
-            else said_here(value, zone)
+            else in_local_time(value, zone)
             for name, value in error.values.items()
         },
     )
@@ -288,7 +292,7 @@ async def meter_list(house: Gateway, asker: Caller) -> dict[str, Any]:
     """List all installations, with how sure each is."""
     said = [one.serial for line in house.lines.values() for one in line.devices.values()]
     listed = question(calls.meter_list)
-    return await listed(house, asker, said=[one for one in said if one])
+    return await listed(house, asker, serials=[one for one in said if one])
 
 
 def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:

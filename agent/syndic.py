@@ -24,8 +24,8 @@ from agent.log_fields import LogEvent, fields
 from agent.registry import answers
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
-from agent.registry.background_change import beside
-from agent.registry.dates import said_here
+from agent.registry.background_change import change_in_background
+from agent.registry.dates import in_local_time
 from agent.registry.syndic_export import (
     AUTHOR,
     MOST_DOUBTS,
@@ -168,7 +168,7 @@ def _parsed(content: bytes, name: str, settings: Syndic, zone: str) -> Export:
         name,
         settings.columns.headings,
         zone,
-        words=words,
+        move_words=words,
         last_day=settings.last_day,
         only=settings.only,
     )
@@ -206,14 +206,19 @@ async def _record(
             if made.changes:
                 await house.ask_disk()
                 notices = [change.notice for change in made.changes]
-                await beside(house.registry, lambda book: book.occupy(notices, AUTHOR, name, now))  # noqa: B023 -- awaited
+                await change_in_background(
+                    house.registry,
+                    lambda draft: draft.occupy(notices, AUTHOR, name, now),  # noqa: B023 -- awaited
+                )
                 await _recorded(house)
         except NotRecorded:
             raise
         except Refused as error:
             zone = house.config.building.timezone
             refused = await asyncio.to_thread(_refused, index, made.changes, now, str(error))
-            held |= {key: (why, said_here(words, zone)) for key, (why, words) in refused.items()}
+            held |= {
+                key: (why, in_local_time(words, zone)) for key, (why, words) in refused.items()
+            }
             continue
         return made, exports.propose(made.doubts, house.registry.revision, now)
     raise Refused(_("{name}: the registry refuses what it says, whatever is left out", name=name))

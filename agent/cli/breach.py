@@ -342,10 +342,10 @@ def _stated_day(stamp: str) -> str:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    from agent.protection.stores import stores, words
+    from agent.protection.stores import page_texts, stores
 
     read_here(answer)
-    texts, reader = words(language()), language()
+    texts, reader = page_texts(language()), language()
     typer.echo(_("breach {id}: {what}", id=answer["id"], what=_what(answer)))
     typer.echo(wrapped(_("authority: {standing}", standing=_authority_status(answer))))
     if answer["closed"]:
@@ -355,7 +355,7 @@ def _show(answer: dict[str, Any]) -> None:
         typer.echo(wrapped("! " + _(DEADLINE_MOVED, now=day(answer["noticed"]), before=before)))
     if not answer["mistake"]:
         _show_missing(answer["missing"])
-    if named := [stores()[entry].said[reader]["name"] for entry in answer["stores"]]:
+    if named := [stores()[entry].descriptions[reader]["name"] for entry in answer["stores"]]:
         typer.echo(wrapped(_("data concerned: {names}", names=", ".join(named))))
     people = [entry for entry in answer["concerned"] if entry["occupancy"]]
     dwellings = len({entry["place"] for entry in answer["concerned"]})
@@ -383,9 +383,9 @@ DEADLINE_MOVED = N_("the deadline was moved: noticed on {now}; recorded before: 
 
 def _show_missing(missing: list[str]) -> None:
     """Print what is still missing."""
-    from agent.protection.stores import field_words
+    from agent.protection.stores import field_label
 
     if missing:
         typer.echo(_("still missing:"))
     for name in missing:
-        typer.echo(wrapped(f"! {field_words(name, language())}"))
+        typer.echo(wrapped(f"! {field_label(name, language())}"))

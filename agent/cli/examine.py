@@ -125,7 +125,7 @@ def breaches(state: Path) -> Iterator[Finding]:
     if not os.access(state, os.R_OK | os.X_OK):
         return  # `keys` reports it
     try:
-        states = Breaches(state).standing()
+        states = Breaches(state).compare_with_chain()
     except (OSError, Refused) as error:
         yield Finding("breaches", False, str(error))
         return

@@ -148,7 +148,7 @@ class RowAssignment:
         duties = {duty.id for duty in self.registry.duties_of(str(point.channel))}
         for series in planned:
             if series.step == MONTH and series.basis in duties and series.occupancy is not None:
-                return series if self.registry.first_told(series.occupancy) > t else None
+                return series if self.registry.first_recorded_at(series.occupancy) > t else None
         return None
 
     def turns(self, start: int, end: int, point: Point | None = None) -> list[int]:

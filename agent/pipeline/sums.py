@@ -13,7 +13,7 @@ from agent.channels import channels
 from agent.model import Flag, MarkKey, Quality, Range, Reading, Series, SlotMark, ValueKind, Why
 from agent.pipeline.slots import ExpectedSeries
 from agent.pipeline.timetable import following, length, running_slot
-from agent.registry.aggregate import ID, formed, step_of, told, told_apart
+from agent.registry.aggregate import ID, formed, sent_alone, step_of, sum_of_slot
 from agent.registry.dates import DAY, MONTH, slot_before
 from agent.registry.explain import ConfiguredReading, UnassignedDevice, place_of
 from agent.registry.records import covers
@@ -257,10 +257,10 @@ class Sums:
             apart = {
                 place
                 for place in flows
-                if told_apart(facts, place, channel, since, slot, recipient)
+                if sent_alone(facts, place, channel, since, slot, recipient)
             }
             day = self._reading_cache.day(channel, slot)
-            total = told(group.members, flows, apart, day, config.fewest)
+            total = sum_of_slot(group.members, flows, apart, day, config.fewest)
         without = self.removed is not None and self.removed[0] <= start < self.removed[1]
         if without:
             total = None

@@ -1,3 +1,3 @@
-"""Data protection as documents: the catalogue of personal data, the register of processing, the
+"""Documents for data protection: the catalogue of personal data, the register of processing, the
 facts for an impact assessment, and breaches.
 """

@@ -1,8 +1,8 @@
-"""Breaches of personal data: what is recorded of each, what is still missing, whose data are
+"""Breaches of personal data: what is recorded of each, what is still missing, and whose data are
 concerned (GDPR, articles 33 and 34).
 
-Kept in one file, which nothing takes out of: each step says what it changed. Times are seconds
-since 1970 UTC.
+All records are in one file. Nothing is ever deleted from it: each step states what it changed.
+Times are seconds since 1970 UTC.
 """
 
 from __future__ import annotations
@@ -34,50 +34,53 @@ if TYPE_CHECKING:
 FILE = "breaches.json"
 SCHEMA = "gardien/breaches/1"
 AUTHORITY_WITHIN = 72 * 3600
-"""seconds in which the authority must be told once the controller is aware (GDPR, article 33)"""
+"""seconds after the controller became aware within which the authority must be notified (GDPR,
+article 33)
+"""
 KINDS = ("confidentiality", "integrity", "availability")
 RISKS = ("none", "risk", "high")
-"""as the controller judges it: `none` need not be notified, of `high` people must be told"""
+"""the controller's judgement: `none` need not be notified; with `high` the people must be informed
+"""
 FRENCH = {
     "confidentialité": "confidentiality", "intégrité": "integrity",
     "disponibilité": "availability", "aucun": "none", "risque": "risk", "élevé": "high",
 }  # fmt: skip
-"""the same words, as a person may write them"""
+"""French names of these values, as a person may write them"""
 TEXTS = ("what", "consequences", "measures", "delay")
-"""what a person writes, in each language"""
+"""free texts, each in one or more languages"""
 LONGEST_TEXT = 4_000
 NEVER = float("-inf")
 ALL = "all"
-"""every store on the gateway; every key that lies there"""
+"""stands for every store on the gateway, or for every key on it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that was done about a breach."""
+    """One action on the record of a breach."""
 
     at: int
     who: str
     what: str
-    """`step_…` of the words"""
+    """name of the action; its text is `step_…` in words.yaml"""
     detail: str = ""
     changes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """what was recorded before and is since, by member; `what:fr` is a text in a language"""
+    """by member: its value before and after this step; `what:fr` is a text in one language"""
 
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """What is known of a breach."""
+    """The record of one breach, as far as it is known."""
 
     id: str
-    """the year, and its number in that year"""
+    """the year and a number within the year, such as `2026-3`"""
     noticed: int
-    """when the controller became aware"""
+    """when the controller became aware of it"""
     what: Mapping[str, str] = field(default_factory=dict)
-    """by language, as the next three"""
+    """text by language, as are the next three members"""
     consequences: Mapping[str, str] = field(default_factory=dict)
     measures: Mapping[str, str] = field(default_factory=dict)
     delay: Mapping[str, str] = field(default_factory=dict)
-    """why the authority was told late"""
+    """why the authority was notified late"""
     began: int | None = None
     ended: int | None = None
     kinds: tuple[str, ...] = ()
@@ -85,131 +88,135 @@ class Breach:
     keys: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
-    """dwellings that alone are concerned, by id; none: as the stores say"""
+    """dwellings to which the breach is limited, by id; empty: all that the stores hold"""
     homes: tuple[str, ...] = ()
-    """occupancies that alone are concerned, by id, as dwellings"""
+    """occupancies to which the breach is limited, by id; empty: as for `places`"""
     risk: str = ""
     notified: int | None = None
     reference: str = ""
-    """of the authority's receipt"""
+    """number of the authority's acknowledgement"""
     told: int | None = None
-    """when the people were told"""
+    """when the people concerned were informed"""
     closed: int | None = None
     reason: str = ""
-    """why it was closed though something was missing, or by mistake opened"""
+    """why the record was closed although something was missing, or opened by mistake"""
     mistake: bool = False
-    """closed as what was recorded by mistake"""
+    """whether it was recorded by mistake"""
     steps: tuple[Step, ...] = ()
 
     @property
     def deadline(self) -> int:
-        """Until when the authority must be told."""
+        """When the authority must have been notified."""
         return self.noticed + AUTHORITY_WITHIN
 
     @property
     def scope(self) -> tuple[str, ...]:
-        """The stores concerned: those named, and those that a key opens."""
+        """The stores concerned: those that are named, and those that a lost key opens."""
         named = {*self.stores, *(store for key in self.keys for store in opened_by(key))}
         return tuple(one for one in stores() if one in named)
 
     @property
     def located(self) -> bool:
-        """Whether it is said which data are concerned."""
+        """Whether the record says which data are concerned."""
         return bool(self.stores or self.keys or self.recipients or self.places or self.homes)
 
     @property
     def hash(self) -> str:
-        """What stands for the record as it is, in the audit chain."""
+        """Hash of the whole record, as noted in the audit chain."""
         return _hash(asdict(self))
 
     @property
     def noticed_before(self) -> tuple[int, ...]:
-        """When the controller became aware, as it was said before it was changed."""
+        """Earlier values of `noticed`, in the order in which they were replaced."""
         return tuple(one.changes["noticed"][0] for one in self.steps if "noticed" in one.changes)
 
     @property
     def owed(self) -> bool:
-        """Whether the authority must be told, and was not."""
+        """Whether the authority must still be notified."""
         return not self.mistake and self.risk != "none" and self.notified is None
 
-    def said(self, part: str, language: str) -> str:
-        """A text in a language, else in the other; empty: in none."""
+    def text(self, part: str, language: str) -> str:
+        """A free text in this language, or else in another one; empty if it is in none."""
         texts: Mapping[str, str] = getattr(self, part)
         return texts.get(language) or next(iter(texts.values()), "")
 
-    def stepped(
+    def with_step(
         self, at: float, who: str, what: str, detail: str = "", before: Breach | None = None
     ) -> Breach:
-        """The same with one step more; `before`: how it was before that step."""
+        """A copy with one more step; `before` is the record before that step."""
         changes = {} if before is None else _changes(before, self)
         return replace(self, steps=(*self.steps, Step(int(at), who, what, detail, changes)))
 
 
 def _changes(before: Breach, after: Breach) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for one in fields(Breach):
-        old, new = getattr(before, one.name), getattr(after, one.name)
-        if one.name == "steps" or old == new:
+    changes: dict[str, list[Any]] = {}
+    for member in fields(Breach):
+        old, new = getattr(before, member.name), getattr(after, member.name)
+        if member.name == "steps" or old == new:
             continue
-        if one.name in TEXTS:
+        if member.name in TEXTS:
             languages = [of for of in new if old.get(of) != new[of]]
-            found |= {f"{one.name}:{of}": [old.get(of), new[of]] for of in languages}
+            changes |= {f"{member.name}:{of}": [old.get(of), new[of]] for of in languages}
         elif isinstance(new, tuple):
-            found[one.name] = [[*old], [*new]]
+            changes[member.name] = [[*old], [*new]]
         else:
-            found[one.name] = [old, new]
-    return found
+            changes[member.name] = [old, new]
+    return changes
 
 
 def missing(breach: Breach, privacy: Privacy) -> list[str]:
-    """What is still to be said or done, as names."""
-    found = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
+    """Names of what must still be added or done before the record is complete."""
+    lacking = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
     texts = [part for part in TEXTS if part != "delay"]
     late = breach.notified is not None and breach.notified > breach.deadline
     texts += ["delay"] if late else []
-    # a page in a language that a text lacks has the text of the other one
-    found += [part for part in texts if not any(getattr(breach, part).values())]
-    found += [] if breach.began is not None else ["began"]
-    found += [] if breach.kinds else ["kinds"]
-    found += [] if breach.located else ["scope"]
-    # what a recipient has is known; of a dwelling, or a key that opens nothing, it must be said
+    # one language is enough: a page in another one shows the text that exists
+    lacking += [part for part in texts if not any(getattr(breach, part).values())]
+    lacking += [] if breach.began is not None else ["began"]
+    lacking += [] if breach.kinds else ["kinds"]
+    lacking += [] if breach.located else ["scope"]
+    # a recipient's data are known; for a dwelling, or a key that opens no store, name the stores
     if breach.located and not breach.scope and not breach.recipients:
-        found.append("stores")
-    found += [] if breach.risk else ["risk"]
+        lacking.append("stores")
+    lacking += [] if breach.risk else ["risk"]
     if breach.owed:
-        found.append("notified")
+        lacking.append("notified")
     if breach.risk == "high" and breach.told is None:
-        found.append("told")
-    return found
+        lacking.append("told")
+    return lacking
 
 
 def untranslated(breach: Breach, language: str) -> list[str]:
-    """Which texts are written, and not in this language."""
+    """Names of the texts that exist, but not in this language."""
     texts = [(part, getattr(breach, part)) for part in TEXTS]
-    return [f"{part}:{language}" for part, said in texts if said and not said.get(language)]
+    return [
+        f"{part}:{language}"
+        for part, translations in texts
+        if translations and not translations.get(language)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Concerned:
-    """A dwelling whose data are concerned, and who lived there then."""
+    """A dwelling whose data are concerned, with the people who lived there at the time."""
 
     place: str
     home: Occupancy | None
-    """None: nobody is known to have lived there then"""
+    """None: nobody is known to have lived there at the time"""
     stores: tuple[str, ...]
-    """which of the stores concerned have data of theirs"""
+    """the stores concerned that hold data of these people"""
     recipients: tuple[str, ...]
-    """which of the recipients concerned have, or had, a right to data of theirs"""
+    """the recipients concerned that have or had a right to data of these people"""
     channels: tuple[str, ...] = ()
-    """what they consented to, or a duty names: of what values may be among them"""
+    """channels that their consents or a duty name; other channels cannot be among the data"""
 
 
 class Concern:
-    """Finds whose data a breach concerns: of each dwelling all who lived there in the time that the
-    data of the stores go back to.
+    """Finds whose data a breach concerns: all people who lived in a dwelling in the time that the
+    data in the stores reach back to.
 
-    Rather one too many: what lay there then is not looked up, for the gateway may be stolen, or the
-    data destroyed.
+    It names too many people rather than too few. It does not read the stores, because the gateway
+    may have been stolen, or the data destroyed.
     """
 
     def __init__(
@@ -225,45 +232,48 @@ class Concern:
         self._until = now if breach.ended is None else breach.ended
         self._duties = registry.duties()
         self._consents: dict[str, list[Consent]] = {}
-        for one in registry.consents():
-            self._consents.setdefault(one.occupancy, []).append(one)
+        for consent in registry.consents():
+            self._consents.setdefault(consent.occupancy, []).append(consent)
         self._received: dict[tuple[str, str], set[str]] = {}
         for count in disclosed:
             key = (count.place, count.occupancy)
             self._received.setdefault(key, set()).add(count.recipient)
 
     def all(self) -> list[Concerned]:
-        """Everybody concerned, by the labels of the dwellings."""
-        registry, found = self._registry, list[Concerned]()
+        """All people concerned, in the order of the labels of their dwellings."""
+        registry, concerned = self._registry, list[Concerned]()
         labels = {one.id: one.label for one in registry.places()}
         named = self._breach.places
         of_homes = {one.place for one in registry.occupancies() if one.id in self._breach.homes}
+        # no limit was recorded: every dwelling may be concerned
         places = {*named, *of_homes} or registry.dwellings()
         for place in sorted(places, key=labels.__getitem__):
             people = [
-                self._of(place, home)
+                self._concerned(place, home)
                 for home in registry.occupancies_of(place)
                 if place in named or not of_homes or home.id in self._breach.homes
             ]
             touched = [one for one in people if one is not None]
             if place in of_homes - {*named}:
-                found += touched
-            elif not touched and (alone := self._of(place, None)) is not None:
-                found.append(alone)
+                concerned += touched
+            elif not touched and (unoccupied := self._concerned(place, None)) is not None:
+                concerned.append(unoccupied)
             else:
-                found += touched
-        return found
+                concerned += touched
+        return concerned
 
-    def _of(self, place: str, home: Occupancy | None) -> Concerned | None:
-        """What of these people is concerned; None: nothing."""
+    def _concerned(self, place: str, home: Occupancy | None) -> Concerned | None:
+        """What data of these people are concerned; None: none."""
         breach = self._breach
-        hit = tuple(one for one in breach.scope if self._in_store(stores()[one], place, home))
-        far = tuple(
+        hit_stores = tuple(
+            one for one in breach.scope if self._in_store(stores()[one], place, home)
+        )
+        receivers = tuple(
             one for one in breach.recipients if home and self._entitled(place, home, NEVER, (one,))
         )
         named = breach.places and not breach.scope and not breach.recipients
-        alone = home is not None and home.id in breach.homes
-        if hit or far or alone or (named and self._lived(home, self._began)):
+        named_alone = home is not None and home.id in breach.homes
+        if hit_stores or receivers or named_alone or (named and self._lived(home, self._began)):
             rights = [*self._duties, *self._consents.get(home.id, ())] if home else []
             channels = {
                 channel
@@ -271,7 +281,7 @@ class Concern:
                 if not breach.recipients or one.recipient in breach.recipients
                 for channel in one.channels
             }
-            return Concerned(place, home, hit, far, tuple(sorted(channels)))
+            return Concerned(place, home, hit_stores, receivers, tuple(sorted(channels)))
         return None
 
     def _in_store(self, store: Store, place: str, home: Occupancy | None) -> bool:
@@ -283,7 +293,7 @@ class Concern:
         if home is None:
             return False
         if store.concerns == "duty":
-            return any(self._meets(one, since, home) for one in self._duties)
+            return any(self._overlaps(one, since, home) for one in self._duties)
         return self._entitled(place, home, since, self._breach.recipients)
 
     def _lived(self, home: Occupancy | None, since: float) -> bool:
@@ -294,95 +304,104 @@ class Concern:
     def _entitled(
         self, place: str, home: Occupancy, since: float, recipients: Collection[str]
     ) -> bool:
-        """Whether anybody, or one of these, had a right to data of these people since then, or has
-        received some.
+        """Whether any of these recipients (empty: any at all) had a right to data of these people
+        since then, or has received some.
         """
         rights = [*self._duties, *self._consents.get(home.id, ())]
         if any(
-            self._meets(one, since, home)
+            self._overlaps(one, since, home)
             for one in rights
             if not recipients or one.recipient in recipients
         ):
             return True
         received = self._received.get((place, home.id), set())
-        # an earlier version did not note whose it was
+        # an earlier version recorded receipts without the occupancy
         received = received | self._received.get((place, ""), set())
         return bool(received & set(recipients) if recipients else received)
 
-    def _meets(self, one: Consent | Duty, since: float, home: Occupancy) -> bool:
-        withdrawn = one.withdrawn if isinstance(one, Consent) else None
-        ends = [end for end in (one.until, withdrawn, home.until) if end is not None]
-        return max(one.since, home.since) <= self._until and min(ends, default=since + 1) > since
+    def _overlaps(self, right: Consent | Duty, since: float, home: Occupancy) -> bool:
+        withdrawn = right.withdrawn if isinstance(right, Consent) else None
+        ends = [end for end in (right.until, withdrawn, home.until) if end is not None]
+        return max(right.since, home.since) <= self._until and min(ends, default=since + 1) > since
 
 
 def whole_day(at: int) -> bool:
-    """Whether a moment stands for a day that was said without a time, as its last second."""
+    """Whether a time stands for a whole day, given without a time; it is stored as the last second
+    of the day.
+    """
     return at % 60 == 59  # noqa: PLR2004 -- nobody types seconds
 
 
-def check_words(given: Mapping[str, Iterable[str]]) -> None:
-    """See that kinds, stores and keys are such. Raises Refused, with those that there are."""
+def check_names(given: Mapping[str, Iterable[str]]) -> None:
+    """Check the names of kinds, stores and keys. Raises Refused, with the known names."""
     known = {"kind": KINDS, "store": (*stores(), ALL), "key": (*KEYS, ALL)}
     for option, names in known.items():
-        for one in given.get(option, ()):
-            if one not in names:
+        for name in given.get(option, ()):
+            if name not in names:
                 raise Refused(
                     _(
-                        '--{option}: there is no "{one}"{near}; there are: {names}',
+                        '--{option}: "{one}" is unknown{near}; known values: {names}',
                         option=option,
-                        one=one,
-                        near=did_you_mean(one, names),
+                        one=name,
+                        near=did_you_mean(name, names),
                         names=", ".join(names),
                     )
                 )
 
 
 UNLIKE = {
-    "changed": N_("its content is another"),
-    "older": N_("it is an older one"),
+    "changed": N_("its content was changed"),
+    "older": N_("it is an older version"),
     "unnoted": N_("its last step is not in the audit chain"),
-    "gone": N_("it is not in the file any more"),
+    "gone": N_("it is missing from the file"),
 }
-"""how a record can differ from the one that was written"""
+"""how a record can differ from what the audit chain says was written"""
 
 
 class Breaches:
-    """The file in the state directory, which is held against the audit chain there."""
+    """The file of all breaches in the state directory, compared with the audit chain beside it."""
 
     def __init__(self, state: Path) -> None:
         self._file, self._chain = state / FILE, state / audit.FOLDER
 
     def all(self) -> list[Breach]:
-        """Each that was ever recorded, the first one first. Raises Refused."""
+        """All records, oldest first. Raises Refused if the file cannot be read."""
         return [_read(one) for one in self._written()]
 
-    def standing(self) -> dict[str, str]:
-        """How each record compares with what the audit chain says that was written: `same`,
-        `unknown` where the chain at hand does not have it, or how it differs, as in `UNLIKE`.
-        Raises Refused.
+    def compare_with_chain(self) -> dict[str, str]:
+        """How each record compares with the audit chain, by id: `same`, `unknown` if the chain at
+        hand does not mention it, or a key of `UNLIKE`. Raises Refused.
         """
-        found: dict[str, str] = {}
-        noted = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
+        states: dict[str, str] = {}
+        entries = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
         for written in self._written():
             breach, hash_ = _read(written), _hash(written)
-            if (of := noted.pop(breach.id, None)) is None:
-                found[breach.id] = "unknown"
-            elif of.get("sha256") == hash_:
-                found[breach.id] = "same"
+            # what remains in `entries` is in the chain, but no longer in the file
+            if (entry := entries.pop(breach.id, None)) is None:
+                states[breach.id] = "unknown"
+            elif entry.get("sha256") == hash_:
+                states[breach.id] = "same"
             else:
-                more = len(breach.steps) - int(of.get("steps", 0))
-                found[breach.id] = "older" if more < 0 else "unnoted" if more else "changed"
-        return found | dict.fromkeys(noted, "gone")
+                # fewer steps than noted: an older copy of the file was put back
+                more = len(breach.steps) - int(entry.get("steps", 0))
+                states[breach.id] = "older" if more < 0 else "unnoted" if more else "changed"
+        return states | dict.fromkeys(entries, "gone")
 
     def _written(self) -> list[dict[str, Any]]:
-        """Each as it lies in the file, and can be read. Raises Refused."""
+        """All records as they are in the file; each can be parsed. Raises Refused."""
         try:
             written = json.loads(self._file.read_bytes())
             if written["schema"] != SCHEMA:
-                raise Refused(_("{file}: written by another version of gardien", file=self._file))
-            found: list[dict[str, Any]] = written["breaches"]
-            for one in found:
-                _read(one)
+                raise Refused(
+                    _(
+                        "{file}: another version of gardien wrote this file; this version"
+                        " cannot read it",
+                        file=self._file,
+                    )
+                )
+            records: list[dict[str, Any]] = written["breaches"]
+            for record in records:  # check all now, so that saving never drops one
+                _read(record)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -390,30 +409,30 @@ class Breaches:
         except (ValueError, LookupError, TypeError) as error:
             raise Refused(
                 _(
-                    "{file} cannot be read ({error}): move it to another folder, keep it, and"
-                    " record the breach anew",
+                    "{file} cannot be read ({error}): move it to another folder, keep it"
+                    " there, and record the breach again",
                     file=self._file,
                     error=error,
                 )
             ) from error
-        return found
+        return records
 
     def get(self, id_: str) -> Breach:
-        """One by its number. Raises Refused."""
-        found = {one.id: one for one in self.all()}
-        if id_ not in found:
-            known = ", ".join(found) or "none"
+        """One record by its id. Raises Refused if there is none."""
+        by_number = {one.id: one for one in self.all()}
+        if id_ not in by_number:
+            known = ", ".join(by_number) or "none"
             raise Refused(_('there is no breach "{id}"; there are: {known}', id=id_, known=known))
-        return found[id_]
+        return by_number[id_]
 
-    def number(self, year: int, others: Iterable[str] = ()) -> str:
-        """The next number of a year; `others`: that were given, too."""
+    def next_number(self, year: int, others: Iterable[str] = ()) -> str:
+        """The next free id of a year; `others` are further ids that are taken."""
         given = [one.partition("-") for one in (*others, *(one.id for one in self.all()))]
-        mine = [int(n) for of, _dash, n in given if of == str(year) and n.isdecimal()]
-        return f"{year}-{max(mine, default=0) + 1}"
+        numbers = [int(n) for of, _dash, n in given if of == str(year) and n.isdecimal()]
+        return f"{year}-{max(numbers, default=0) + 1}"
 
-    def keep(self, breach: Breach) -> None:
-        """Record one, in the place of what was recorded of it. Raises NotRecorded."""
+    def save(self, breach: Breach) -> None:
+        """Write one record, in place of its earlier version if there is one. Raises NotRecorded."""
         all_ = self._written()
         known = [one["id"] for one in all_]
         if breach.id in known:
@@ -432,6 +451,7 @@ def _hash(written: Mapping[str, Any]) -> str:
 def _read(written: dict[str, Any]) -> Breach:
     names = {one.name for one in fields(Breach)}
     lists = ("kinds", "stores", "keys", "recipients", "places", "homes")
-    found = {name: value for name, value in written.items() if name in names}
-    found |= {name: tuple(written[name]) for name in lists if name in written}
-    return Breach(**found | {"steps": tuple(Step(**one) for one in written["steps"])})
+    # a later version of gardien may have added members: ignore them
+    members = {name: value for name, value in written.items() if name in names}
+    members |= {name: tuple(written[name]) for name in lists if name in written}
+    return Breach(**members | {"steps": tuple(Step(**one) for one in written["steps"])})

@@ -1,4 +1,4 @@
-"""What is written about a breach: the notification to the authority, the letter to the people of a
+"""The pages about a breach: the notification to the authority, and the letter to the people of a
 dwelling. Pure.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.protection.breach import AUTHORITY_WITHIN, TEXTS, untranslated, whole_day
 from agent.protection.published import contact
-from agent.protection.stores import field_words, periods, stores, words
+from agent.protection.stores import field_label, page_texts, periods, stores
 from agent.registry import catalogue
 from agent.registry.letter_words import WORDS
 from agent.registry.page import Page, colon, joined
@@ -27,56 +27,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A breach, and whom it concerns."""
+    """A breach with everything that its pages state."""
 
     breach: Breach
     config: Config
     concerned: Sequence[Concerned]
     labels: Mapping[str, str]
-    """of places, by id"""
+    """labels of all places, by id"""
     values: int
-    """values of these people that the recipients concerned have received in that time"""
+    """how many values of these people the recipients concerned received in that time"""
     received: Mapping[tuple[str, str], int]
-    """the same of each recipient concerned and household"""
+    """the same number by recipient and occupancy"""
     knows: Mapping[tuple[str, str], RecipientKnowledge]
-    """what each recipient concerned was told of each household besides values"""
+    """what each recipient was told besides values, by recipient and occupancy"""
     waiting: int | None
-    """values that wait on the gateway now; None: that tells nothing of the breach"""
+    """how many values wait on the gateway now; None: this says nothing about the breach"""
     staff: int
-    """people who act on the gateway, and whose names stand in the stores concerned"""
+    """how many people who act on the gateway are named in the stores concerned"""
     unsure: Sequence[KnowledgeGap]
-    """what cannot be known of it"""
+    """what the gateway cannot know about the data concerned"""
     missing: Sequence[str]
-    """what is still to be said, as names"""
+    """names of what must still be added"""
 
     def at(self, moment: float) -> str:
-        """A moment at the building."""
+        """A time in the building's time zone, with minutes."""
         return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d %H:%M")
 
-    def said(self, moment: int) -> str:
-        """A moment as it was said: a day alone where no time was."""
+    def date_as_given(self, moment: int) -> str:
+        """A time as it was given: without minutes if only a day was given."""
         at = datetime.fromtimestamp(moment, self.config.zone)
         whole = whole_day(moment) or at.time() == time()
         return self.day(moment) if whole else self.at(moment)
 
     def day(self, moment: float) -> str:
-        """A day at the building."""
+        """A day in the building's time zone."""
         return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d")
 
 
 def notification(case: Case, language: str) -> Page:
-    """All that article 33(3) asks for, as far as it is known."""
-    says, breach = words(language), case.breach
+    """The notification with everything that article 33(3) requires, as far as it is known."""
+    says, breach = page_texts(language), case.breach
     page = Page(language, says["breach_title"])
     page.paragraph(says["breach_to"])
     number = says["breach_number"].format(id=breach.id, building=case.config.building.name)
     page.paragraph(number)
-    # what the page itself is, and what is for other pages, it does not lack
+    # this page is the notification, and informing the people is not part of it
     lacks = [one for one in case.missing if one not in {"notified", "told"}]
     lacks += untranslated(breach, language)
     if lacks:
         page.heading(says["breach_open"])
-        page.bullets([field_words(one, language) for one in lacks])
+        page.bullets([field_label(one, language) for one in lacks])
     page.heading(says["breach_who"])
     page.bullets(_who(case, language))
     page.heading(says["breach_when"])
@@ -85,7 +85,7 @@ def notification(case: Case, language: str) -> Page:
     if breach.kinds:
         kinds = ", ".join(says[f"kind_{one}"] for one in breach.kinds)
         page.paragraph(says["breach_kinds"].format(kinds=kinds))
-    page.paragraph(breach.said("what", language) or says["letter_unwritten"])
+    page.paragraph(breach.text("what", language) or says["letter_unwritten"])
     if breach.keys:
         keys = ", ".join(says[f"key_{one}"] for one in breach.keys)
         page.paragraph(says["breach_keys"].format(keys=keys))
@@ -105,25 +105,28 @@ def notification(case: Case, language: str) -> Page:
     page.heading(says["breach_people"])
     page.bullets(_people(case, language))
     page.heading(says["breach_consequences"])
-    page.paragraph(breach.said("consequences", language) or says["letter_unwritten"])
+    page.paragraph(breach.text("consequences", language) or says["letter_unwritten"])
     if breach.risk:
         risk = says[f"risk_level_{breach.risk}"]
         page.paragraph(says["breach_risk"].format(risk=risk))
     page.heading(says["breach_measures"])
-    page.paragraph(breach.said("measures", language) or says["letter_unwritten"])
+    page.paragraph(breach.text("measures", language) or says["letter_unwritten"])
     page.heading(says["breach_told"])
-    told = says["breach_told_not"]
+    notice = says["breach_told_not"]
     if breach.told is not None:
-        told = says["breach_told_on"].format(at=case.said(breach.told))
-    page.paragraph(told[:1].upper() + told[1:] + ".")
+        notice = says["breach_told_on"].format(at=case.date_as_given(breach.told))
+    page.paragraph(notice[:1].upper() + notice[1:] + ".")
     page.heading(says["breach_steps"])
     page.grid(_steps(case, language), says["breach_steps_columns"], dated=True)
     return page
 
 
 def _far(case: Case, recipient: str, language: str) -> tuple[str, str, str]:
-    """Which data a recipient concerned has of these people."""
-    says, homes = words(language), [one for one in case.concerned if recipient in one.recipients]
+    """One table row: which data of these people a recipient concerned has."""
+    says, homes = (
+        page_texts(language),
+        [one for one in case.concerned if recipient in one.recipients],
+    )
     channels = {name for one in homes for name in one.channels}
     values = sum(n for (of, _home), n in case.received.items() if of == recipient)
     parts = []
@@ -136,15 +139,15 @@ def _far(case: Case, recipient: str, language: str) -> tuple[str, str, str]:
 
 
 def _facts(known: Sequence[RecipientKnowledge], recipient: str, language: str) -> str:
-    """What a recipient was told besides values, in words; or that it is not known here."""
+    """What a recipient was told besides values, as text; or that this is not known here."""
     facts = list(dict.fromkeys(fact for one in known for fact in one.facts))
     schemes = ", ".join(sorted({name for one in known for name in one.schemes}))
-    said = [WORDS[language][f"fact_{one}"].format(schemes=schemes) for one in facts]
-    return ", ".join(said) or words(language)["far_unknown"].format(recipient=recipient)
+    labels = [WORDS[language][f"fact_{one}"].format(schemes=schemes) for one in facts]
+    return ", ".join(labels) or page_texts(language)["far_unknown"].format(recipient=recipient)
 
 
 def _who(case: Case, language: str) -> list[str]:
-    says, privacy = words(language), case.config.privacy
+    says, privacy = page_texts(language), case.config.privacy
     return [
         f"{says[key]}{colon(language)} {contact(one, key, language)}"
         for key, one in (("controller", privacy.controller), ("dpo", privacy.dpo))
@@ -152,15 +155,17 @@ def _who(case: Case, language: str) -> list[str]:
 
 
 def _when(case: Case, language: str) -> list[str]:
-    says, breach = words(language), case.breach
-    found = (
-        [] if breach.began is None else [says["breach_began"].format(at=case.said(breach.began))]
+    says, breach = page_texts(language), case.breach
+    lines = (
+        []
+        if breach.began is None
+        else [says["breach_began"].format(at=case.date_as_given(breach.began))]
     )
     ended = says["breach_going_on"]
     if breach.ended is not None:
-        ended = says["breach_ended"].format(at=case.said(breach.ended))
+        ended = says["breach_ended"].format(at=case.date_as_given(breach.ended))
     hours, deadline = AUTHORITY_WITHIN // 3600, case.at(breach.deadline)
-    found += [
+    lines += [
         ended,
         says["breach_noticed"].format(at=case.at(breach.noticed)),
         says["breach_deadline"].format(hours=hours, at=deadline),
@@ -168,70 +173,70 @@ def _when(case: Case, language: str) -> list[str]:
     if breach.noticed_before:
         was = ", ".join(case.at(one) for one in breach.noticed_before)
         first = case.at(breach.noticed_before[0] + AUTHORITY_WITHIN)
-        found.append(says["breach_moved"].format(was=was, first=first))
+        lines.append(says["breach_moved"].format(was=was, first=first))
     if breach.notified is not None:
         reference = breach.reference or "–"
-        at = case.said(breach.notified)
-        found.append(says["breach_notified"].format(at=at, reference=reference))
+        at = case.date_as_given(breach.notified)
+        lines.append(says["breach_notified"].format(at=at, reference=reference))
         if breach.notified > breach.deadline:
-            delay = breach.said("delay", language) or says["letter_unwritten"]
-            found.append(says["breach_late"].format(delay=delay))
-    return found
+            delay = breach.text("delay", language) or says["letter_unwritten"]
+            lines.append(says["breach_late"].format(delay=delay))
+    return lines
 
 
 def _people(case: Case, language: str) -> list[str]:
-    says = words(language)
+    says = page_texts(language)
     homes = [one for one in case.concerned if one.home is not None]
     dwellings = {one.place for one in case.concerned}
-    found = [says["breach_counts"].format(dwellings=len(dwellings), occupancies=len(homes))]
+    lines = [says["breach_counts"].format(dwellings=len(dwellings), occupancies=len(homes))]
     scope = {*case.breach.scope}
     if case.breach.recipients or scope & {"kept", "disclosed", "disclosed_before"}:
-        found.append(says["breach_values"].format(values=case.values))
+        lines.append(says["breach_values"].format(values=case.values))
     if scope & {"spool", "quarantine"}:
         how = "breach_waiting" if case.waiting is not None else "breach_waiting_unknown"
-        found.append(says[how].format(values=case.waiting))
+        lines.append(says[how].format(values=case.waiting))
     if uncounted := [
-        stores()[one].said[language]["name"]
+        stores()[one].descriptions[language]["name"]
         for one in case.breach.scope
         if one not in {"spool", "quarantine", "kept"}
         and stores()[one].data in {"values", "indexes"}
     ]:
-        found.append(says["breach_uncounted"].format(names=", ".join(uncounted)))
+        lines.append(says["breach_uncounted"].format(names=", ".join(uncounted)))
     if case.staff:
-        found.append(says["breach_staff"].format(number=case.staff))
-    found += [gap_words(one, language) for one in case.unsure]
+        lines.append(says["breach_staff"].format(number=case.staff))
+    lines += [gap_text(one, language) for one in case.unsure]
     if nobody := [case.labels[one.place] for one in case.concerned if one.home is None]:
-        found.append(says["breach_nobody"].format(labels=", ".join(nobody)))
-    return found
+        lines.append(says["breach_nobody"].format(labels=", ".join(nobody)))
+    return lines
 
 
-def gap_words(gap: KnowledgeGap, language: str) -> str:
-    """Why what is counted is a minimum."""
-    says = words(language)
+def gap_text(gap: KnowledgeGap, language: str) -> str:
+    """Why a count is only a minimum."""
+    says = page_texts(language)
     why = says["gaps"][gap.kind].format(recipient=gap.recipient, detail=gap.detail)
     return str(says["breach_values_least"].format(reasons=why))
 
 
 def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
-    return [
-        (case.at(one.at), one.who, step_words(case, one, language)) for one in case.breach.steps
-    ]
+    return [(case.at(one.at), one.who, step_text(case, one, language)) for one in case.breach.steps]
 
 
-def step_words(case: Case, step: Step, language: str) -> str:
-    """What a step did, and what it changed, from what to what."""
-    said = [_change(case, name, both, language) for name, both in step.changes.items()]
-    if step.what == "add" and not said:  # an earlier version noted the names alone
-        said = [field_words(name, language) for name in step.detail.split()]
-    what = words(language)[f"step_{step.what}"]
-    return str(what).format(number=step.detail, fields=joined(said, language))
+def step_text(case: Case, step: Step, language: str) -> str:
+    """What a step did, with the old and new value of each change."""
+    changes = [_change(case, name, both, language) for name, both in step.changes.items()]
+    if (
+        step.what == "add" and not changes
+    ):  # an earlier version recorded only the names of the members
+        changes = [field_label(name, language) for name in step.detail.split()]
+    what = page_texts(language)[f"step_{step.what}"]
+    return str(what).format(number=step.detail, fields=joined(changes, language))
 
 
 def _change(case: Case, name: str, values: Sequence[Any], language: str) -> str:
     before, after = values
-    says, called = words(language), field_words(name, language)
+    says, called = page_texts(language), field_label(name, language)
     if isinstance(after, list):
-        # nothing is taken out of these
+        # entries are only ever added to lists
         shown_ = (_value(case, name, one, language) for one in after if one not in before)
         return f"{called}{colon(language)} {', '.join(shown_)}"
     new = _value(case, name, after, language)
@@ -244,20 +249,20 @@ def _change(case: Case, name: str, values: Sequence[Any], language: str) -> str:
 
 
 def _value(case: Case, name: str, value: Any, language: str) -> str:
-    says = words(language)
+    says = page_texts(language)
     if isinstance(value, int):
-        return case.said(value)
+        return case.date_as_given(value)
     if name == "homes":
         return shown(value)
     if name == "stores":
-        return stores()[value].said[language]["name"] if value in stores() else str(value)
+        return stores()[value].descriptions[language]["name"] if value in stores() else str(value)
     named = {"kinds": "kind", "keys": "key", "risk": "risk_level"}.get(name)
     return str(says[f"{named}_{value}"] if named else case.labels.get(value, value))
 
 
 def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str]:
-    """Which data of these people are concerned, in plain words, alike things once."""
-    says, reach = words(language), periods(case.config)
+    """Which data of these people are concerned, as sentences; each kind of data once."""
+    says, reach = page_texts(language), periods(case.config)
     began = case.breach.noticed if case.breach.began is None else case.breach.began
     earliest: dict[str, float] = {}
     for store in (stores()[one] for one in of.stores):
@@ -266,7 +271,7 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
         earliest[store.data] = min(since, earliest.get(store.data, since))
     labels = ", ".join(catalogue.label(one, language) for one in of.channels)
     channels = f" ({labels})" if labels else ""
-    found = [
+    sentences = [
         says[f"letter_{data}"].format(since=case.day(since), channels=channels)
         for data, since in earliest.items()
     ]
@@ -274,16 +279,18 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
         values = case.received.get((recipient, home.id), 0)
         known = case.knows.get((recipient, home.id))
         facts = _facts([known] if known else [], recipient, language)
-        found += [
+        sentences += [
             says["letter_received"].format(channels=channels, recipient=recipient, values=values),
             says["letter_known"].format(recipient=recipient, facts=facts),
         ]
-    return found or [says["letter_unnamed"]]
+    return sentences or [says["letter_unnamed"]]
 
 
 def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
-    """What article 34(2) asks for, in plain words, for those who live or lived in a dwelling."""
-    says, breach, home = words(language), case.breach, of.home
+    """The letter that article 34(2) requires, in plain language, for the people who live or lived
+    in a dwelling.
+    """
+    says, breach, home = page_texts(language), case.breach, of.home
     assert home is not None
     label = case.labels[of.place]
     page = Page(language, says["letter_title"].format(label=label))
@@ -297,20 +304,20 @@ def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
         page.paragraph(says["letter_here"].format(**whose))
     page.paragraph(says["letter_intro"])
     page.heading(says["letter_what"])
-    page.paragraph(breach.said("what", language) or says["letter_unwritten"])
-    since = says["letter_unwritten"] if breach.began is None else case.said(breach.began)
-    until = None if breach.ended is None else case.said(breach.ended)
+    page.paragraph(breach.text("what", language) or says["letter_unwritten"])
+    since = says["letter_unwritten"] if breach.began is None else case.date_as_given(breach.began)
+    until = None if breach.ended is None else case.date_as_given(breach.ended)
     how = "since" if until is None else "on" if until == since else "from_to"
     period = says[f"letter_{how}"].format(since=since, until=until)
     page.paragraph(says["letter_when"].format(period=period))
     page.heading(says["letter_data"])
     page.bullets(_data(case, of, home, language))
-    if not breach.recipients:  # what another system knows is not known here
+    if not breach.recipients:  # what the recipient's system knows besides is unknown here
         page.paragraph(says["letter_names"])
     page.heading(says["letter_consequences"])
-    page.paragraph(breach.said("consequences", language) or says["letter_unwritten"])
+    page.paragraph(breach.text("consequences", language) or says["letter_unwritten"])
     page.heading(says["letter_measures"])
-    page.paragraph(breach.said("measures", language) or says["letter_unwritten"])
+    page.paragraph(breach.text("measures", language) or says["letter_unwritten"])
     page.heading(says["letter_you"])
     page.paragraph(says["letter_you_words"])
     page.heading(says["letter_contact"])

@@ -1,4 +1,4 @@
-"""Calls about breaches of personal data: recorded step by step, each with who did it."""
+"""Calls about breaches of personal data. Each step is recorded with the person who took it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.clock import stamp
 from agent.disclosure import announced, facts_of, lying, records
 from agent.errors import Refused
 from agent.i18n import _
-from agent.i18n import language as spoken
+from agent.i18n import language as terminal_language
 from agent.protection.breach import (
     ALL,
     FRENCH,
@@ -24,15 +24,15 @@ from agent.protection.breach import (
     Breaches,
     Concern,
     Step,
-    check_words,
+    check_names,
     missing,
     whole_day,
 )
-from agent.protection.breach_pages import Case, gap_words, letter, notification, step_words
-from agent.protection.stores import KEYS, field_words, periods, spoken_here, stores
+from agent.protection.breach_pages import Case, gap_text, letter, notification, step_text
+from agent.protection.stores import KEYS, check_language, field_label, periods, stores
 from agent.registry import parsers
 from agent.registry.catalogue import LANGUAGES
-from agent.registry.dates import DAY, date_alone, said_here
+from agent.registry.dates import DAY, date_alone, in_local_time
 from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown
 from agent.registry_api import author
@@ -48,134 +48,143 @@ if TYPE_CHECKING:
     from agent.registry_api import Call, Caller
 
 LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}
-"""members of a record by the options that add to them"""
+"""members of a record that hold lists, with the option that adds to each"""
 TIMES = ("noticed", "began", "ended", "notified", "told")
 WHOLE_DAYS = ("ended", "notified", "told")
-"""a date alone means that whole day"""
+"""members for which a date without a time means the end of that day"""
 AHEAD = 300
-"""seconds by which a person's clock may be ahead of the gateway's"""
+"""seconds by which a given time may be ahead of the gateway's clock"""
 
 
 async def breach_new(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     facts: dict[str, Any],
     named: str | None = None,
 ) -> dict[str, Any]:
     """Open the record of a breach. Raises Refused."""
-    who, now = author(house, asker, named), house.clock.now()
+    who, now = author(gateway, caller, named), gateway.clock.now()
     if not facts.get("what"):
-        raise Refused(_("say what happened, in a sentence"))
-    await house.ask_disk()
-    noticed = _time(house, facts, "noticed") or int(now) - whole_day(int(now))
-    year = datetime.fromtimestamp(noticed, house.config.zone).year
-    # one that is gone from the file does not give its number to another
-    given = await _standing(house)
-    begun = Breach(Breaches(house.config.state).number(year, given), noticed)
-    found = _changed(house, begun, {**facts, "noticed": stamp(noticed)})
-    _keep(house, found.stepped(now, who, "new"))
-    return await _shown(house, found.id)
+        raise Refused(_("the description is missing: say in one sentence what happened"))
+    await gateway.ask_disk()
+    noticed = _time(gateway, facts, "noticed") or int(now) - whole_day(int(now))
+    year = datetime.fromtimestamp(noticed, gateway.config.zone).year
+    # the id of a record that is missing from the file must not be used again
+    given = await _compare_with_chain(gateway)
+    begun = Breach(Breaches(gateway.config.state).next_number(year, given), noticed)
+    breach = _changed(gateway, begun, {**facts, "noticed": stamp(noticed)})
+    _save(gateway, breach.with_step(now, who, "new"))
+    return await _shown(gateway, breach.id)
 
 
 async def breach_add(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     id: str,  # noqa: A002 -- the word people write
     facts: dict[str, Any],
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Add facts to a record, or what was done. Raises Refused."""
-    who, now = author(house, asker, named), house.clock.now()
-    await house.ask_disk()
-    standing = await _standing(house)
-    before = _open(house, id)
-    after = _changed(house, before, facts)
+    """Add facts or actions to a record. Raises Refused if nothing is new or the record is
+    closed.
+    """
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    await gateway.ask_disk()
+    states = await _compare_with_chain(gateway)
+    before = _open(gateway, id)
+    after = _changed(gateway, before, facts)
     if after == before:
-        raise Refused(_("nothing of this is new: gardien privacy breach show {id}", id=id))
-    _keep(house, after.stepped(now, who, "add", before=before), standing)
-    return await _shown(house, id)
+        raise Refused(
+            _(
+                "all of this is recorded already; nothing was changed; to see the record:"
+                " gardien privacy breach show {id}",
+                id=id,
+            )
+        )
+    _save(gateway, after.with_step(now, who, "add", before=before), states)
+    return await _shown(gateway, id)
 
 
-async def breach_list(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """List all breaches that were recorded here."""
-    del asker
-    standing = await _standing(house)
-    found = Breaches(house.config.state).all()
+async def breach_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """List all breaches recorded on this gateway."""
+    del caller
+    states = await _compare_with_chain(gateway)
+    breaches = Breaches(gateway.config.state).all()
     return {
-        "timezone": house.config.building.timezone,
-        "breaches": [_row(house, one, standing) for one in found],
-        "gone": [id_ for id_, how in standing.items() if how == "gone"],
+        "timezone": gateway.config.building.timezone,
+        "breaches": [_summary(gateway, one, states) for one in breaches],
+        "gone": [id_ for id_, how in states.items() if how == "gone"],
     }
 
 
-async def breach_show(house: Gateway, asker: Caller, *, id: str) -> dict[str, Any]:  # noqa: A002
-    """Show a breach: until when what must be done, what is missing, who is concerned."""
-    del asker
-    return await _shown(house, id)
+async def breach_show(gateway: Gateway, caller: Caller, *, id: str) -> dict[str, Any]:  # noqa: A002
+    """Show a breach: its deadline, what is missing and who is concerned."""
+    del caller
+    return await _shown(gateway, id)
 
 
 async def breach_notification(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     id: str,  # noqa: A002
     language: str = "fr",
     named: str | None = None,
 ) -> dict[str, Any]:
     """Write the notification to the supervisory authority. Raises Refused."""
-    spoken_here(language)
-    who, now = author(house, asker, named), house.clock.now()
-    breach = Breaches(house.config.state).get(id).stepped(now, who, "notification")
-    case = await _case(house, breach)
+    check_language(language)
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    breach = Breaches(gateway.config.state).get(id).with_step(now, who, "notification")
+    case = await _case(gateway, breach)
     page = notification(case, language)
-    standing = await _stepped(house, id, now, who, "notification")
+    states = await _save_step(gateway, id, now, who, "notification")
     return {
         "id": id,
         "html": printed(page),
         "text": page.text,
         "missing": case.missing,
-        "record": standing.get(id, "unknown"),
+        "record": states.get(id, "unknown"),
     }
 
 
 async def breach_letters(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     id: str,  # noqa: A002
     language: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Write the letter to the people of each dwelling concerned, in one language or in both; not
-    said: in those in which it is written what happened. Raises Refused.
+    """Write the letter to the people of each dwelling concerned. `language`: `fr`, `en` or both
+    with a comma; None: each language in which the record says what happened. Raises Refused.
     """
-    who, now = author(house, asker, named), house.clock.now()
-    breach = Breaches(house.config.state).get(id)
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    breach = Breaches(gateway.config.state).get(id)
     languages = (
         language.split(",") if language else [one for one in LANGUAGES if one in breach.what]
     )
-    for one in languages:
-        spoken_here(one)
-    case = await _case(house, breach)
+    for code in languages:
+        check_language(code)
+    case = await _case(gateway, breach)
     if not breach.located:
         raise Refused(
             _(
-                "breach {id}: it is not said yet which data are concerned: gardien privacy breach"
-                " add {id} --store, --key, --recipient or --dwelling",
+                "breach {id}: the data concerned are not recorded yet, so no letter can be"
+                " written; add them: gardien privacy breach add {id} --store, --key,"
+                " --recipient or --dwelling",
                 id=id,
             )
         )
-    # a large building has a thousand households: nothing waits for their letters
+    # a thousand letters take seconds: written in a thread, they do not delay readings
     letters = await asyncio.to_thread(_letters, case, now, languages)
-    standing = await _stepped(house, id, now, who, "letters", str(len(letters)))
+    states = await _save_step(gateway, id, now, who, "letters", str(len(letters)))
     return {
         "id": id,
         "letters": letters,
         "nobody": [case.labels[one.place] for one in case.concerned if one.home is None],
         "missing": case.missing,
-        "record": standing.get(id, "unknown"),
+        "record": states.get(id, "unknown"),
     }
 
 
@@ -193,8 +202,8 @@ def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str,
 
 
 async def breach_close(  # noqa: PLR0913 -- as many options
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     id: str,  # noqa: A002
     reason: str = "",
@@ -202,33 +211,34 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     without_notification: bool = False,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Close a record; `reason`: why, where something is missing; `mistake`: it should not have been
-    opened; `without_notification`: the authority is not told. Raises Refused.
+    """Close a record. `reason` explains what is missing or the mistake; `mistake`: the record
+    should not have been opened; `without_notification`: the authority is not notified. Raises
+    Refused.
     """
-    who, now = author(house, asker, named), house.clock.now()
-    await house.ask_disk()
-    standing = await _standing(house)
-    breach = _open(house, id)
-    lacks = [] if mistake else missing(breach, house.config.privacy)
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    await gateway.ask_disk()
+    states = await _compare_with_chain(gateway)
+    breach = _open(gateway, id)
+    lacks = [] if mistake else missing(breach, gateway.config.privacy)
     if mistake and not reason.strip():
-        raise Refused(_("--mistake: say --reason what the mistake is"))
+        raise Refused(_("--mistake: explain the mistake with --reason"))
     if "notified" in lacks and not without_notification:
         raise Refused(
             _(
-                "breach {id}: the authority was not told, and must be by {until} unless the risk is"
-                " none (add --notified or --risk none). To close it all the same:"
-                " --without-notification and --reason; what was recorded by mistake: --mistake and"
-                " --reason",
+                "breach {id}: the authority was not notified. It must be notified by"
+                " {until}, unless the risk is none: add --notified or --risk none. To close"
+                " the breach without a notification: --without-notification and --reason."
+                " If the breach was recorded by mistake: --mistake and --reason",
                 id=id,
-                until=_here(house, breach.deadline),
+                until=_here(gateway, breach.deadline),
             )
         )
     if lacks and not reason.strip():
-        names = ", ".join(field_words(one, spoken()) for one in lacks)
+        names = ", ".join(field_label(one, terminal_language()) for one in lacks)
         raise Refused(
             _(
-                "breach {id}: something is missing ({names}): add it, or say --reason why it is"
-                " closed without",
+                "breach {id}: this is missing: {names}. Add it, or explain with --reason"
+                " why the breach is closed without it",
                 id=id,
                 names=names,
             )
@@ -236,186 +246,217 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     why = _text(reason, "--reason")
     closed = replace(breach, closed=int(now), reason=why, mistake=mistake)
     step = "mistake" if mistake else "unnotified" if "notified" in lacks else "close"
-    _keep(house, closed.stepped(now, who, step, why), standing)
-    return await _shown(house, id)
+    _save(gateway, closed.with_step(now, who, step, why), states)
+    return await _shown(gateway, id)
 
 
-def _open(house: Gateway, id_: str) -> Breach:
-    """A record that is not closed. Raises Refused."""
-    breach = Breaches(house.config.state).get(id_)
+def _open(gateway: Gateway, id_: str) -> Breach:
+    """A record that is still open. Raises Refused."""
+    breach = Breaches(gateway.config.state).get(id_)
     if breach.closed is not None:
-        raise Refused(_("breach {id} is closed: open another one for what is new", id=id_))
+        raise Refused(
+            _(
+                "breach {id} is closed and cannot be changed; record new facts as another"
+                " breach: gardien privacy breach new",
+                id=id_,
+            )
+        )
     return breach
 
 
-def _changed(house: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Breach:
-    """A record with these facts. Raises Refused."""
+def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Breach:
+    """The record with these facts added. Raises Refused."""
     known = {*TEXTS, *TIMES, *LISTS.values(), "dwelling", "risk", "reference", "language"}
     if strange := sorted(facts.keys() - known):
         names = ", ".join(sorted(known))
-        raise Refused(_('a breach has no "{name}"; it has: {names}', name=strange[0], names=names))
+        raise Refused(
+            _(
+                'a breach has no field "{name}"; its fields are: {names}',
+                name=strange[0],
+                names=names,
+            )
+        )
     facts = {**facts, "kind": [_english(one) for one in _list(facts, "kind")]}
     facts["risk"] = _english(facts.get("risk"))
-    check_words({name: _list(facts, name) for name in ("kind", "store", "key")})
+    check_names({name: _list(facts, name) for name in ("kind", "store", "key")})
     language = facts.get("language", LANGUAGES[0])
-    spoken_here(language)
-    found: dict[str, Any] = {
+    check_language(language)
+    changes: dict[str, Any] = {
         name: {**getattr(breach, name), language: _text(facts[name], f"--{name}")}
         for name in TEXTS
         if facts.get(name)
     }
     for name in TIMES:
-        if (at := _time(house, facts, name)) is not None:
-            found[name] = at
+        if (at := _time(gateway, facts, name)) is not None:
+            changes[name] = at
     every = {"stores": tuple(stores()), "keys": tuple(one for one in KEYS if one != "recovery")}
     for name, option in LISTS.items():
         given = _list(facts, option)
         given = list(every[name]) if name in every and ALL in given else given
-        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *given)))
-    ids = [_dwelling(house, one) for one in _list(facts, "dwelling")]
+        changes[name] = tuple(dict.fromkeys((*getattr(breach, name), *given)))
+    ids = [_dwelling(gateway, one) for one in _list(facts, "dwelling")]
     for name, kind in (("places", "D"), ("homes", "H")):
         named = (one for one in ids if one.startswith(kind))
-        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *named)))
-    _known_recipients(house, _list(facts, "recipient"))
+        changes[name] = tuple(dict.fromkeys((*getattr(breach, name), *named)))
+    _known_recipients(gateway, _list(facts, "recipient"))
     if facts.get("risk"):
         if facts["risk"] not in RISKS:
             names = ", ".join(RISKS)
             raise Refused(
-                _('--risk: "{given}" is none of {names}', given=facts["risk"], names=names)
+                _('--risk: "{given}" is not one of {names}', given=facts["risk"], names=names)
             )
-        found["risk"] = facts["risk"]
+        changes["risk"] = facts["risk"]
     if facts.get("reference"):
-        found["reference"] = _text(facts["reference"], "--reference")
-    return _in_order(house, replace(breach, **found))
+        changes["reference"] = _text(facts["reference"], "--reference")
+    return _in_order(gateway, replace(breach, **changes))
 
 
-def _dwelling(house: Gateway, text: str) -> str:
-    """The id of a dwelling, or of an occupancy (H…). Raises Refused."""
-    registry = house.registry
+def _dwelling(gateway: Gateway, text: str) -> str:
+    """The id of a dwelling, or of an occupancy (`H…`). Raises Refused."""
+    registry = gateway.registry
     homes = {one.id for one in registry.occupancies()}
     with suppress(Refused):
         if (id_ := parse(text, OCCUPANCY)) in homes:
             return id_
     place = registry.place(text)
     if place.type != "dwelling":
-        raise Refused(_("{label} is no dwelling: it has no people", label=place.label))
+        raise Refused(
+            _(
+                "{label} is not a dwelling, so it has no occupants; name a dwelling",
+                label=place.label,
+            )
+        )
     return place.id
 
 
-def _in_order(house: Gateway, breach: Breach) -> Breach:
-    """Raises Refused where one time contradicts another."""
+def _in_order(gateway: Gateway, breach: Breach) -> Breach:
+    """Check that the times of a record do not contradict each other. Raises Refused."""
     pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
     for first, then in pairs:
         early, late = getattr(breach, first), getattr(breach, then)
         if early is not None and late is not None and early > late:
-            words = {"then": then, "late": _here(house, late), "first": first}
-            words["early"] = _here(house, early)
+            values = {"then": then, "late": _here(gateway, late), "first": first}
+            values["early"] = _here(gateway, early)
             raise Refused(
-                _("--{then} {late} lies before --{first} {early}: one of them is wrong", **words)
+                _(
+                    "--{then} {late} is earlier than --{first} {early}: correct one of them",
+                    **values,
+                )
             )
     at = breach.notified
     if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
-        until = _here(house, breach.deadline)
-        raise Refused(_("--notified: say the time, too: the deadline is {until}", until=until))
+        until = _here(gateway, breach.deadline)
+        raise Refused(
+            _("--notified: give the time as well as the date: the deadline is {until}", until=until)
+        )
     return breach
 
 
-def _here(house: Gateway, at: int) -> str:
-    """A moment as it is read at the building."""
-    return said_here(stamp(at), house.config.building.timezone)
+def _here(gateway: Gateway, at: int) -> str:
+    """A time as text in the building's time zone."""
+    return in_local_time(stamp(at), gateway.config.building.timezone)
 
 
-def _known_recipients(house: Gateway, recipients: Sequence[str]) -> None:
-    registry = house.registry
-    known = {str(one.settings.recipient) for one in house.config.uplinks.values()}
+def _known_recipients(gateway: Gateway, recipients: Sequence[str]) -> None:
+    registry = gateway.registry
+    known = {str(one.settings.recipient) for one in gateway.config.uplinks.values()}
     known |= {one.recipient for one in registry.consents()}
     known |= {one.recipient for one in registry.duties()}
-    for one in recipients:
-        if one not in known:
+    for recipient in recipients:
+        if recipient not in known:
             names = ", ".join(sorted(known)) or "none"
             raise Refused(
                 _(
-                    '--recipient: nothing goes or went to "{one}"; there are: {names}',
-                    one=one,
+                    '--recipient: "{one}" is not and was not a recipient; known recipients:'
+                    " {names}",
+                    one=recipient,
                     names=names,
                 )
             )
 
 
-def _english(word: Any) -> Any:
-    return FRENCH.get(word.lower(), word) if isinstance(word, str) else word
+def _english(text: Any) -> Any:
+    return FRENCH.get(text.lower(), text) if isinstance(text, str) else text
 
 
 def _list(facts: Mapping[str, Any], name: str) -> list[str]:
-    found = facts.get(name, [])
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise Refused(_("--{name}: a list of texts is expected", name=name))
-    return found
+    texts = facts.get(name, [])
+    if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
+        raise Refused(_("--{name}: this must be a list of texts", name=name))
+    return texts
 
 
 def _text(given: Any, option: str) -> str:
     if not isinstance(given, str) or len(given) > LONGEST_TEXT:
         raise Refused(
             _(
-                "{option}: a text of at most {most} characters is expected",
+                "{option}: this must be a text of at most {most} characters",
                 option=option,
                 most=LONGEST_TEXT,
             )
         )
     if not all(letter.isprintable() or letter == "\n" for letter in given):
-        raise Refused(_("{option}: a character in it cannot be printed", option=option))
+        raise Refused(
+            _("{option}: the text contains a character that cannot be printed", option=option)
+        )
     return given.strip()
 
 
-def _time(house: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
-    """A moment that has come; of what ends with a day said without a time, its last second.
-    Raises Refused.
+def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
+    """A time that is not in the future, in seconds. For members of WHOLE_DAYS a date alone gives
+    the last second of that day. Raises Refused.
     """
     text = facts.get(name)
-    at = parsers.when(text, house.config.building.timezone, f"--{name}")
+    at = parsers.when(text, gateway.config.building.timezone, f"--{name}")
     if at is None:
         return None
-    if at > house.clock.now() + AHEAD:
-        raise Refused(_("--{name}: {at} has not come yet", name=name, at=_here(house, at)))
+    if at > gateway.clock.now() + AHEAD:
+        raise Refused(_("--{name}: {at} is in the future", name=name, at=_here(gateway, at)))
     if name in WHOLE_DAYS and date_alone(str(text)):
-        day = datetime.fromtimestamp(at, house.config.zone)
+        day = datetime.fromtimestamp(at, gateway.config.zone)
         return int((day + timedelta(days=1)).timestamp()) - 1
-    return at - whole_day(at)  # a program may write seconds
+    # second 59 marks a whole day, so a time with seconds must not have it
+    return at - whole_day(at)
 
 
-async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts
-    house: Gateway, id_: str, now: float, who: str, what: str, detail: str = ""
+async def _save_step(  # noqa: PLR0913, PLR0917 -- a step has as many parts
+    gateway: Gateway, id_: str, now: float, who: str, what: str, detail: str = ""
 ) -> dict[str, str]:
-    """Record a step of a breach, of which others may have been recorded meanwhile; how records
-    stood before.
+    """Add a step to the newest version of a record. Returns how the records compared with the audit
+    chain before.
     """
-    await house.ask_disk()
-    standing = await _standing(house)
-    breach = Breaches(house.config.state).get(id_)
-    _keep(house, breach.stepped(now, who, what, detail), standing)
-    return standing
+    await gateway.ask_disk()
+    states = await _compare_with_chain(gateway)
+    breach = Breaches(gateway.config.state).get(id_)
+    _save(gateway, breach.with_step(now, who, what, detail), states)
+    return states
 
 
-async def _standing(house: Gateway) -> dict[str, str]:
-    """How the records compare with the audit chain, of which there may be years."""
-    breaches = Breaches(house.config.state)
-    found = await asyncio.to_thread(breaches.standing)
-    # a step may have been recorded between the reading of the one and of the other
-    return breaches.standing() if UNLIKE.keys() & {*found.values()} else found
-
-
-def _keep(house: Gateway, breach: Breach, standing: Mapping[str, str] | None = None) -> None:
-    """Record it, then note in the audit chain which state it is in; between reading a record and
-    this nothing is awaited, or a step of somebody else were lost. What was not the record that was
-    written (`standing`) is a step of its own, for the chain confirms the next one.
-    Raises NotRecorded.
+async def _compare_with_chain(gateway: Gateway) -> dict[str, str]:
+    """How the records compare with the audit chain; in a thread, because the chain may hold
+    years.
     """
-    how, last = (standing or {}).get(breach.id), breach.steps[-1]
+    breaches = Breaches(gateway.config.state)
+    states = await asyncio.to_thread(breaches.compare_with_chain)
+    # a step may have been recorded between reading the file and the chain: compare again
+    return breaches.compare_with_chain() if UNLIKE.keys() & {*states.values()} else states
+
+
+def _save(gateway: Gateway, breach: Breach, states: Mapping[str, str] | None = None) -> None:
+    """Write a record, then note its state in the audit chain. If the record differed from what had
+    been written (`states`), that becomes a step of its own, because the chain confirms the record
+    from now on. Raises NotRecorded.
+
+    The caller must not await between reading the record and this call, or a step of somebody else
+    would be lost.
+    """
+    how, last = (states or {}).get(breach.id), breach.steps[-1]
+    # record the difference itself, because the chain will confirm the changed record
     if how in UNLIKE:
         unlike = Step(last.at, "gardien", "unlike", str(how))
         breach = replace(breach, steps=(*breach.steps[:-1], unlike, last))
-    Breaches(house.config.state).keep(breach)
-    house.audit(
+    Breaches(gateway.config.state).save(breach)
+    gateway.audit(
         "breach",
         {
             "breach": breach.id,
@@ -427,61 +468,64 @@ def _keep(house: Gateway, breach: Breach, standing: Mapping[str, str] | None = N
     )
 
 
-async def _case(house: Gateway, breach: Breach) -> Case:
-    found = await records(house)
-    now = int(house.clock.now())
+async def _case(gateway: Gateway, breach: Breach) -> Case:
+    disclosures = await records(gateway)
+    now = int(gateway.clock.now())
     people: list[Concerned] = []
     if breach.located:
-        finder = Concern(breach, house.registry, house.config, found.disclosed, now)
+        finder = Concern(breach, gateway.registry, gateway.config, disclosures.disclosed, now)
         people = finder.all()
-    received = _values(house, breach, people, found)
+    received = _values(gateway, breach, people, disclosures)
     waiting = None
+    # after a restore the spool says nothing about what waited at the time of the breach
     if {"spool", "quarantine"} & {*breach.scope} and "restored" not in {
-        one.kind for one in found.gaps
+        one.kind for one in disclosures.gaps
     }:
-        waiting = (await lying(house)).get("spool")
+        waiting = (await lying(gateway)).get("spool")
     return Case(
         breach,
-        house.config,
+        gateway.config,
         people,
-        {one.id: one.label for one in house.registry.places()},
+        {one.id: one.label for one in gateway.registry.places()},
         sum(received.values()),
         received,
-        await _knows(house, people),
+        await _knows(gateway, people),
         waiting,
-        _staff(house, breach),
-        [one for one in found.gaps if _matters(breach, one.recipient)],
-        missing(breach, house.config.privacy),
+        _staff(gateway, breach),
+        [one for one in disclosures.gaps if _matters(breach, one.recipient)],
+        missing(breach, gateway.config.privacy),
     )
 
 
 async def _knows(
-    house: Gateway, people: Sequence[Concerned]
+    gateway: Gateway, people: Sequence[Concerned]
 ) -> dict[tuple[str, str], RecipientKnowledge]:
-    """What each recipient concerned was told of each household besides values."""
-    found, consents = {}, house.registry.consents()
+    """What each recipient concerned was told of each occupancy besides values."""
+    knowledge, consents = {}, gateway.registry.consents()
     for recipient in {name for one in people for name in one.recipients}:
-        items = await announced(house, recipient)
-        for one in people:
-            if one.home and recipient in one.recipients:
-                for known in facts_of(items, recipient, one.place, one.home, consents):
-                    found[recipient, one.home.id] = known
-    return found
+        items = await announced(gateway, recipient)
+        for concerned in people:
+            if concerned.home and recipient in concerned.recipients:
+                for known in facts_of(items, recipient, concerned.place, concerned.home, consents):
+                    knowledge[recipient, concerned.home.id] = known
+    return knowledge
 
 
-def _staff(house: Gateway, breach: Breach) -> int:
-    """How many people who act on the gateway are named here, where a store concerned has names."""
+def _staff(gateway: Gateway, breach: Breach) -> int:
+    """How many people who act on the gateway are named on it; 0 if no store concerned holds such
+    names.
+    """
     if not any(stores()[one].staff for one in breach.scope):
         return 0
-    registry = house.registry
+    registry = gateway.registry
     facts: list[Dated | Place] = [
         *registry.places(), *registry.installations(), *registry.occupancies(),
         *registry.consents(), *registry.duties(),
     ]  # fmt: skip
-    steps = [step.who for one in Breaches(house.config.state).all() for step in one.steps]
-    looks = [one.who for one in house.looks.of()] if house.looks else []
+    steps = [step.who for one in Breaches(gateway.config.state).all() for step in one.steps]
+    looks = [one.who for one in gateway.looks.of()] if gateway.looks else []
     names = [*(one.word.who for one in facts), *steps, *looks]
-    # `marie (root)`: a name, and the account
+    # `marie (root)` is a name with the account: count the name once
     return len({name.partition(" (")[0] for name in names} - {"gardien"})
 
 
@@ -490,33 +534,34 @@ def _matters(breach: Breach, recipient: str) -> bool:
 
 
 def _values(
-    house: Gateway, breach: Breach, people: Sequence[Concerned], found: Records
+    gateway: Gateway, breach: Breach, people: Sequence[Concerned], disclosures: Records
 ) -> dict[tuple[str, str], int]:
-    """How many values of these people the recipients concerned have received in the time that the
-    stores concerned go back to, by recipient and occupancy.
+    """How many values of these people the recipients concerned received in the time that the stores
+    concerned reach back to, by recipient and occupancy.
     """
-    reach, began = periods(house.config), breach.noticed if breach.began is None else breach.began
+    reach, began = periods(gateway.config), breach.noticed if breach.began is None else breach.began
     backs = [stores()[one].reach for one in breach.scope]
     since = min((began - reach[one] for one in backs if one), default=began)
     day = "" if breach.recipients or None in backs else stamp(since)[:10]
-    until = stamp(house.clock.now() if breach.ended is None else breach.ended)[:10]
+    until = stamp(gateway.clock.now() if breach.ended is None else breach.ended)[:10]
     mine = {(one.place, one.home.id) for one in people if one.home}
     counted: dict[tuple[str, str], int] = {}
-    for one in found.disclosed:
-        whose = (one.place, one.occupancy) in mine or (
-            not one.occupancy and one.place in dict(mine)
+    for count in disclosures.disclosed:
+        # an earlier version did not record the occupancy: count it for anybody in the dwelling
+        whose = (count.place, count.occupancy) in mine or (
+            not count.occupancy and count.place in dict(mine)
         )
-        if whose and day <= one.day <= until and _matters(breach, one.recipient):
-            key = (one.recipient, one.occupancy)
-            counted[key] = counted.get(key, 0) + one.values
+        if whose and day <= count.day <= until and _matters(breach, count.recipient):
+            key = (count.recipient, count.occupancy)
+            counted[key] = counted.get(key, 0) + count.values
     return counted
 
 
-def _row(house: Gateway, breach: Breach, standing: Mapping[str, str]) -> dict[str, Any]:
-    now = house.clock.now()
+def _summary(gateway: Gateway, breach: Breach, states: Mapping[str, str]) -> dict[str, Any]:
+    now = gateway.clock.now()
     return {
         "id": breach.id,
-        "record": standing.get(breach.id, "unknown"),
+        "record": states.get(breach.id, "unknown"),
         "what": breach.what,
         "noticed": stamp(breach.noticed),
         "deadline": stamp(breach.deadline),
@@ -527,15 +572,15 @@ def _row(house: Gateway, breach: Breach, standing: Mapping[str, str]) -> dict[st
         "closed": None if breach.closed is None else stamp(breach.closed),
         "mistake": breach.mistake,
         "owed": breach.owed,
-        "missing": missing(breach, house.config.privacy),
+        "missing": missing(breach, gateway.config.privacy),
     }
 
 
-async def _shown(house: Gateway, id_: str) -> dict[str, Any]:
-    breach = Breaches(house.config.state).get(id_)
-    case = await _case(house, breach)
-    return _row(house, breach, await _standing(house)) | {
-        "timezone": house.config.building.timezone,
+async def _shown(gateway: Gateway, id_: str) -> dict[str, Any]:
+    breach = Breaches(gateway.config.state).get(id_)
+    case = await _case(gateway, breach)
+    return _summary(gateway, breach, await _compare_with_chain(gateway)) | {
+        "timezone": gateway.config.building.timezone,
         "noticed_before": [stamp(one) for one in breach.noticed_before],
         "consequences": breach.consequences,
         "measures": breach.measures,
@@ -551,7 +596,7 @@ async def _shown(house: Gateway, id_: str) -> dict[str, Any]:
         "waiting": case.waiting,
         "staff": case.staff,
         "unsure": [
-            one._asdict() | {"said": {of: gap_words(one, of) for of in LANGUAGES}}
+            one._asdict() | {"said": {of: gap_text(one, of) for of in LANGUAGES}}
             for one in case.unsure
         ],
         "concerned": [
@@ -574,7 +619,7 @@ async def _shown(house: Gateway, id_: str) -> dict[str, Any]:
                 "what": one.what,
                 "detail": one.detail,
                 "changes": one.changes,
-                "said": {of: step_words(case, one, of) for of in LANGUAGES},
+                "said": {of: step_text(case, one, of) for of in LANGUAGES},
             }
             for one in breach.steps
         ],
@@ -590,4 +635,4 @@ CALLS: Mapping[str, Call] = {
     "privacy.breach.letters": breach_letters,
     "privacy.breach.close": breach_close,
 }
-"""calls by their names"""
+"""all calls by name"""

@@ -1,7 +1,7 @@
 """Pages that the manager publishes or files: the catalogue of personal data, the register of
-processing activities, the facts for an impact assessment. Pure.
+processing activities, and the facts for an impact assessment. Pure.
 
-What the gateway cannot know stands there as something to complete, never as a guess.
+What the gateway cannot know is marked as something to complete. It is never guessed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.channels import channels
-from agent.protection.stores import facts, keepers, periods, spoken, stores, words
+from agent.protection.stores import backup_holders, facts, page_texts, period_text, periods, stores
 from agent.registry import catalogue
 from agent.registry.page import Page, colon, joined
 from agent.registry.parsers import scope_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 INTERNAL = ("registry", "evidence", "operation", "control", "breach")
-"""activities of the gateway itself, whoever receives readings"""
+"""activities of the gateway itself, whichever recipients there are"""
 HELD_BY = {
     "consent": ("spool", "quarantine", "kept"),
     "duty": ("spool", "quarantine", "kept", "registers"),
@@ -42,13 +42,15 @@ HELD_BY = {
     "control": ("orders",),
     "breach": ("breaches",),
 }
-"""the stores that an activity fills: their periods are its own"""
+"""the stores that each activity fills; their retention periods are the activity's"""
 SCOPES = ("monthly", "daily", "loadcurve")
 
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What is known here of the processing: as configured, as recorded, as read."""
+    """What the gateway knows of the processing: its configuration, its registry and what it
+    reads.
+    """
 
     config: Config
     registry: Registry
@@ -57,12 +59,12 @@ class Processing:
 
     @property
     def day(self) -> str:
-        """Today, at the building."""
+        """Today in the building's time zone."""
         return datetime.fromtimestamp(self.now, self.config.zone).strftime("%Y-%m-%d")
 
     @property
     def consents(self) -> list[Consent]:
-        """Those in force, and those that begin later, of people who still live there."""
+        """Consents in force or beginning later, of people who still live there."""
         gone = {
             one.id
             for one in self.registry.occupancies()
@@ -78,17 +80,19 @@ class Processing:
 
     @property
     def duties(self) -> list[Duty]:
-        """Those in force."""
+        """Duties in force."""
         return [one for one in self.registry.duties() if covers(one, self.now)]
 
     @property
     def read(self) -> list[str]:
-        """The quantities of dwellings that are read and explained, in the order of the table."""
-        found = {one.channel for one in self.reads if one.place is None}
-        return [name for name, one in channels().items() if name in found and one.en is not None]
+        """Channels of dwellings that are read and that the catalogue explains, in the catalogue's
+        order.
+        """
+        read = {one.channel for one in self.reads if one.place is None}
+        return [name for name, one in channels().items() if name in read and one.en is not None]
 
     def called(self, recipient: str) -> str:
-        """A recipient's DNS name, behind what people call it where the forms say so."""
+        """A recipient's DNS name, preceded by its name if the forms give one."""
         forms = self.config.privacy.forms
         names = {one.recipient: one.name for one in forms.asks} if forms else {}
         return f"{names[recipient]} ({recipient})" if recipient in names else recipient
@@ -99,37 +103,39 @@ class Processing:
             yield name, uplink, str(uplink.settings.recipient)
 
 
-def contact(one: Contact | None, key: str, language: str) -> str:
-    """Who it is and how to reach them; or that it must be written into the configuration."""
-    says = words(language)
-    if one is None:
+def contact(person: Contact | None, key: str, language: str) -> str:
+    """Name and address of a person; or a note that the configuration must name them."""
+    says = page_texts(language)
+    if person is None:
         return str(says["unnamed"].format(what=says[f"{key}_what"], key=key))
-    return ", ".join(filter(None, (one.name, one.address, one.contact)))
+    return ", ".join(filter(None, (person.name, person.address, person.contact)))
 
 
 def responsible(config: Config, language: str) -> list[str]:
-    """The controller and the data protection officer, a line for each."""
-    says, privacy = words(language), config.privacy
+    """The controller and the data protection officer, one line each."""
+    says, privacy = page_texts(language), config.privacy
     return [
         f"{says[key]}{colon(language)} {contact(one, key, language)}"
         for key, one in (("controller", privacy.controller), ("dpo", privacy.dpo))
     ]
 
 
-def heading(of: Processing, page: Page, language: str) -> None:
-    """Say whose page it is, and of when."""
-    says, privacy = words(language), of.config.privacy
-    building = of.config.building.name
-    page.paragraph(says["written"].format(building=building, day=of.day, policy=privacy.policy))
-    for line in responsible(of.config, language):
+def heading(processing: Processing, page: Page, language: str) -> None:
+    """Write which building and day the page is about, and who is responsible."""
+    says, privacy = page_texts(language), processing.config.privacy
+    building = processing.config.building.name
+    page.paragraph(
+        says["written"].format(building=building, day=processing.day, policy=privacy.policy)
+    )
+    for line in responsible(processing.config, language):
         page.paragraph(line)
 
 
-def catalogue_of(of: Processing, language: str) -> dict[str, Any]:
-    """The catalogue as data: each quantity and each store, with the texts of a language."""
-    privacy, read = of.config.privacy, of.read
+def catalogue_of(processing: Processing, language: str) -> dict[str, Any]:
+    """The catalogue as data: each channel and each store, with its texts in one language."""
+    privacy, read = processing.config.privacy, processing.read
     return {
-        "building": of.config.building.name,
+        "building": processing.config.building.name,
         "policy": privacy.policy,
         "controller": privacy.controller and privacy.controller.model_dump(),
         "dpo": privacy.dpo and privacy.dpo.model_dump(),
@@ -140,56 +146,61 @@ def catalogue_of(of: Processing, language: str) -> dict[str, Any]:
                 "unit": channel.unit,
                 "shows": catalogue.shows(name, language),
                 "read_here": name in read,
-                "uses": list(_uses(of, name, language)),
+                "uses": list(_uses(processing, name, language)),
             }
             for name, channel in channels().items()
             if channel.en is not None
         ],
         "stores": [
             {"store": one.id, "files": one.files, "sealed": bool(one.keys)}
-            | dict(one.texts(of.config, language))
+            | dict(one.texts(processing.config, language))
             for one in stores().values()
         ],
-        "periods": dict(periods(of.config)),
+        "periods": dict(periods(processing.config)),
     }
 
 
-def _uses(of: Processing, channel: str, language: str) -> Iterator[str]:
-    """Why a quantity is sent, and to whom: each purpose once."""
-    says, found = words(language), dict[str, None]()
-    for one in of.consents:
-        if channel in one.channels:
-            step = catalogue.step(one.step, language)
-            said = says["use_consent"].format(
-                purpose=one.purpose, recipient=of.called(one.recipient), step=step
+def _uses(processing: Processing, channel: str, language: str) -> Iterator[str]:
+    """Why and to whom a channel is sent, each purpose once."""
+    says, uses = page_texts(language), dict[str, None]()
+    for consent in processing.consents:
+        if channel in consent.channels:
+            step = catalogue.step(consent.step, language)
+            use = says["use_consent"].format(
+                purpose=consent.purpose, recipient=processing.called(consent.recipient), step=step
             )
-            found[said] = None
-    for duty in of.duties:
+            uses[use] = None
+    for duty in processing.duties:
         if channel in duty.channels:
-            said = says["use_duty"].format(
+            use = says["use_duty"].format(
                 reference=duty.reference,
-                recipient=of.called(duty.recipient),
+                recipient=processing.called(duty.recipient),
                 billing=_billing(duty, language),
             )
-            found[said] = None
-    for _, uplink, recipient in of.uplinks():
+            uses[use] = None
+    for _, uplink, recipient in processing.uplinks():
         if channel in uplink.sums:
-            found[says["use_sum"].format(recipient=of.called(recipient))] = None
-    yield from found
+            uses[says["use_sum"].format(recipient=processing.called(recipient))] = None
+    yield from uses
 
 
 def _billing(duty: Duty, language: str) -> str:
-    """The billing days of a duty, in words; empty: it has none."""
+    """The billing days of a duty as text; empty if it has none."""
     return (
-        str(words(language)["billing"].format(days=", ".join(duty.billing))) if duty.billing else ""
+        str(page_texts(language)["billing"].format(days=", ".join(duty.billing)))
+        if duty.billing
+        else ""
     )
 
 
-def catalogue_page(of: Processing, language: str) -> Page:
-    """The catalogue, ready to publish."""
-    says, known = words(language), facts(of.config, language)
-    data, page = catalogue_of(of, language), Page(language, words(language)["catalogue_title"])
-    heading(of, page, language)
+def catalogue_page(processing: Processing, language: str) -> Page:
+    """The catalogue as a page, ready to publish."""
+    says, known = page_texts(language), facts(processing.config, language)
+    data, page = (
+        catalogue_of(processing, language),
+        Page(language, page_texts(language)["catalogue_title"]),
+    )
+    heading(processing, page, language)
     page.paragraph(says["catalogue_intro"])
     page.paragraph(says["catalogue_rule"].format(**known))
     page.heading(says["channels"])
@@ -204,13 +215,13 @@ def catalogue_page(of: Processing, language: str) -> Page:
         page.paragraph(says["channel_reason"])
     else:
         page.paragraph(says["channels_none"])
-    if names := sorted({of.called(recipient) for _, _, recipient in of.uplinks()}):
+    if names := sorted({processing.called(recipient) for _, _, recipient in processing.uplinks()}):
         page.paragraph(says["channel_far"].format(names=", ".join(names)))
     others = [one["label"] for one in data["channels"] if not one["read_here"]]
     page.paragraph(says["channels_others"].format(names=joined(others, language)))
     page.heading(says["stores"])
     for store in stores().values():
-        text = store.texts(of.config, language)
+        text = store.texts(processing.config, language)
         parts = ("what", "why", "whom", "long", "reason")
         columns = says["store_columns"].split("|")
         cells = [*(text[part] for part in parts), store.place(language)]
@@ -224,21 +235,21 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def safeguards(of: Processing, language: str) -> list[str]:
+def safeguards(processing: Processing, language: str) -> list[str]:
     """The security measures, as built and as configured."""
-    says, config = words(language), of.config
-    found = [says["safe_rest"]]
-    for name, uplink, recipient in of.uplinks():
+    says, config = page_texts(language), processing.config
+    measures = [says["safe_rest"]]
+    for name, uplink, recipient in processing.uplinks():
         how = joined((says[f"safe_{one}"] for one in _transport(uplink.settings)), language)
-        found.append(says["safe_transport"].format(uplink=name, recipient=recipient, how=how))
-    found += [says["safe_access"], says["safe_audit"], says["safe_signed"]]
-    found.append(says["safe_backup" if config.backup else "safe_backup_none"])
-    found.append(says["safe_updates" if config.updates else "safe_updates_people"])
-    return found
+        measures.append(says["safe_transport"].format(uplink=name, recipient=recipient, how=how))
+    measures += [says["safe_access"], says["safe_audit"], says["safe_signed"]]
+    measures.append(says["safe_backup" if config.backup else "safe_backup_none"])
+    measures.append(says["safe_updates" if config.updates else "safe_updates_people"])
+    return measures
 
 
 def _transport(settings: Any) -> Iterator[str]:
-    """How what is sent is protected, as names in the words."""
+    """How data are protected on the way to a recipient, as names of texts in words.yaml."""
     scheme = urlsplit(str(settings.url or "")).scheme
     if scheme in {"mqtts", "https"}:
         yield "tls"
@@ -251,168 +262,180 @@ def _transport(settings: Any) -> Iterator[str]:
 
 
 def _host(settings: Any) -> tuple[str, str]:
-    """Which sentence says where it goes, and the server or folder."""
+    """The name of the text that states the destination, and the server or folder."""
     if settings.url:
         return "transfer", str(urlsplit(str(settings.url)).hostname)
     return "transfer_folder", str(settings.path)
 
 
-def register(of: Processing, language: str) -> list[dict[str, str]]:
-    """The register of processing activities: each with what article 30 asks for."""
-    privacy = of.config.privacy
+def register(processing: Processing, language: str) -> list[dict[str, str]]:
+    """The register of processing activities: for each activity what article 30 requires."""
+    privacy = processing.config.privacy
     shared = {
         "controller": contact(privacy.controller, "controller", language),
         "dpo": contact(privacy.dpo, "dpo", language),
-        "safeguards": joined((one.rstrip(".") for one in safeguards(of, language)), language),
+        "safeguards": joined(
+            (one.rstrip(".") for one in safeguards(processing, language)), language
+        ),
     }
-    return [shared | row for row in _activities(of, language)]
+    return [shared | row for row in _activities(processing, language)]
 
 
 COLUMNS = (
     "activity", "controller", "dpo", "purpose", "basis", "people", "data", "recipients",
     "transfers", "periods", "safeguards",
 )  # fmt: skip
-"""of the register, in the order of `register_columns`"""
+"""keys of the register, in the order of its headings in `register_columns`"""
 
 
-def _activities(of: Processing, language: str) -> Iterator[dict[str, str]]:
-    says = words(language)
-    known, named = facts(of.config, language), says["activities"]
-    where = {recipient: _host(uplink.settings) for _, uplink, recipient in of.uplinks()}
+def _activities(processing: Processing, language: str) -> Iterator[dict[str, str]]:
+    says = page_texts(language)
+    known, named = facts(processing.config, language), says["activities"]
+    where = {recipient: _host(uplink.settings) for _, uplink, recipient in processing.uplinks()}
 
     def sent(
         activity: str, recipient: str, channels_: Sequence[str], **more: str
     ) -> dict[str, str]:
         labels = ", ".join(catalogue.label(one, language) for one in channels_)
         how, host = where.get(recipient, ("transfer_unlinked", ""))
-        long = _long(of, HELD_BY[activity], language)
+        long = _retention(processing, HELD_BY[activity], language)
         return {
             "activity": named[activity]["name"].format(**more),
             "purpose": named[activity]["purpose"].format(**known, **more),
             "basis": says[f"basis_{more.get('basis', activity)}"].format(**more),
             "people": says["people"],
             "data": named[activity]["data"].format(channels=labels, **more),
-            "recipients": of.called(recipient),
+            "recipients": processing.called(recipient),
             "transfers": says[how].format(host=host),
             "periods": f"{long} {_capital(says['far_period'])}.",
         }
 
     grouped: dict[tuple[str, str], list[Consent]] = {}
-    for one in of.consents:
-        grouped.setdefault((one.recipient, one.purpose), []).append(one)
+    for consent in processing.consents:
+        grouped.setdefault((consent.recipient, consent.purpose), []).append(consent)
     for (recipient, purpose), given in sorted(grouped.items()):
         names = sorted({name for one in given for name in one.channels})
         steps = sorted({one.step for one in given}, reverse=True)
         fine = ", ".join(catalogue.step(step, language) for step in steps)
         yield sent("consent", recipient, names, purpose=purpose, step=fine)
-    for duty in of.duties:
+    for duty in processing.duties:
         billing = _billing(duty, language)
         yield sent("duty", duty.recipient, duty.channels, reference=duty.reference, billing=billing)
-    for _, uplink, recipient in of.uplinks():
+    for _, uplink, recipient in processing.uplinks():
         if uplink.sums:
             yield sent("sums", recipient, uplink.sums, basis="interest")
     for activity in INTERNAL:
-        if activity != "control" or of.config.controls:
-            yield _inside(of, activity, language)
+        if activity != "control" or processing.config.controls:
+            yield _internal_activity(processing, activity, language)
 
 
-def _long(of: Processing, held: Sequence[str], language: str) -> str:
-    """For how long each of these stores keeps something."""
-    texts = (stores()[one].texts(of.config, language) for one in held)
+def _retention(processing: Processing, held: Sequence[str], language: str) -> str:
+    """How long each of these stores keeps its data, as text."""
+    texts = (stores()[one].texts(processing.config, language) for one in held)
     return " ".join(f"{text['name']}{colon(language)} {text['long']}." for text in texts)
 
 
-def _inside(of: Processing, activity: str, language: str) -> dict[str, str]:
-    """What the gateway does by itself."""
-    says = words(language)
+def _internal_activity(processing: Processing, activity: str, language: str) -> dict[str, str]:
+    """The register's row for an activity of the gateway itself."""
+    says = page_texts(language)
     named = says["activities"][activity]
-    held = [stores()[one].texts(of.config, language) for one in HELD_BY[activity]]
+    held = [stores()[one].texts(processing.config, language) for one in HELD_BY[activity]]
     staff = any(stores()[one].staff for one in HELD_BY[activity])
     people = [says["people"], *([says["people_staff"]] if staff else [])]
     basis = {"evidence": "law", "breach": "law", "control": "control"}.get(activity, "interest")
-    told = keepers(of.config) if activity == "operation" else []
-    if activity == "registry" and of.config.uplinks:
-        told = [says["told"]]
-    if activity in {"evidence", "control", "breach"}:  # as the catalogue says
-        told = [joined(dict.fromkeys(text["whom"] for text in held), language)]
-    abroad = told and activity != "breach" and (activity == "operation" or of.config.uplinks)
+    recipients = backup_holders(processing.config) if activity == "operation" else []
+    if activity == "registry" and processing.config.uplinks:
+        recipients = [says["told"]]
+    if activity in {"evidence", "control", "breach"}:  # the recipients that the stores' texts name
+        recipients = [joined(dict.fromkeys(text["whom"] for text in held), language)]
+    abroad = (
+        recipients
+        and activity != "breach"
+        and (activity == "operation" or processing.config.uplinks)
+    )
     return {
         "activity": named["name"],
         "purpose": named["purpose"],
         "basis": says[f"basis_{basis}"],
         "people": ", ".join(people),
         "data": joined((text["what"] for text in held), language),
-        "recipients": ", ".join(told) or says["nobody"],
+        "recipients": ", ".join(recipients) or says["nobody"],
         "transfers": says["transfer_told" if abroad else "transfer_none"],
-        "periods": _long(of, HELD_BY[activity], language),
+        "periods": _retention(processing, HELD_BY[activity], language),
     }
 
 
-def register_page(of: Processing, language: str) -> Page:
-    """The register as a page: an activity after the other."""
-    says = words(language)
+def register_page(processing: Processing, language: str) -> Page:
+    """The register as a page, one activity after the other."""
+    says = page_texts(language)
     page = Page(language, says["register_title"])
-    heading(of, page, language)
+    heading(processing, page, language)
     columns = says["register_columns"].split("|")
-    for row in register(of, language):
+    for row in register(processing, language):
         cells = [(_capital(columns[n]), row[key]) for n, key in enumerate(COLUMNS)]
-        # who is responsible stands above, for all of them
+        # without the first three columns: the page has the responsible persons at its top
         page.entry(row["activity"], [cells[n] for n in range(3, len(COLUMNS) - 1)])
     page.heading(_capital(columns[-1]))
-    page.bullets(safeguards(of, language))
+    page.bullets(safeguards(processing, language))
     return page
 
 
-def register_table(of: Processing, language: str) -> str:
-    """The register as CSV, UTF-8 with semicolons: an activity a line, of which building and day."""
-    says, out = words(language), io.StringIO()
-    out.write("\ufeff")  # or a spreadsheet program takes it for another encoding
+def register_table(processing: Processing, language: str) -> str:
+    """The register as CSV (UTF-8, semicolons), one activity a line, with building and day."""
+    says, out = page_texts(language), io.StringIO()
+    out.write("\ufeff")  # byte order mark, or spreadsheet programs assume another encoding
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
     writer.writerow([*says["register_of"].split("|"), *says["register_columns"].split("|")])
-    whose = [harmless(of.config.building.name), of.day]
-    rows = register(of, language)
+    whose = [harmless(processing.config.building.name), processing.day]
+    rows = register(processing, language)
     writer.writerows([*whose, *(harmless(row[key]) for key in COLUMNS)] for row in rows)
     return out.getvalue()
 
 
-def assessment(of: Processing, language: str) -> dict[str, Any]:
+def assessment(processing: Processing, language: str) -> dict[str, Any]:
     """The facts for an impact assessment, as data."""
-    registry, now, config = of.registry, of.now, of.config
+    registry, now, config = processing.registry, processing.now, processing.config
     dwellings = registry.dwellings()
-    fine = [one.every for one in of.reads if one.place is None and one.channel in of.read]
-    scopes = [scope_of(one.step) for one in of.consents if covers(one, now)]
+    fine = [
+        one.every
+        for one in processing.reads
+        if one.place is None and one.channel in processing.read
+    ]
+    scopes = [scope_of(one.step) for one in processing.consents if covers(one, now)]
     marks = {mark.id for one in registry.occupancies() for mark in registry.marks(one.id)
              if mark.cause != "restored"}  # fmt: skip
     return {
         "dwellings": len(dwellings),
         "occupied": sum(registry.occupancy_at(one, now) is not None for one in dwellings),
         "meters": sum(covers(one, now) and one.place[0] == "D" for one in registry.installations()),
-        "channels": of.read,
+        "channels": processing.read,
         "finest": min(fine, default=None),
         "floor": periods(config)["floor"],
         "consents": {one: scopes.count(one) for one in SCOPES},
         "withdrawals": len(marks),
-        "duties": [one.reference for one in of.duties],
-        "recipients": sorted({recipient for _, _, recipient in of.uplinks()}),
+        "duties": [one.reference for one in processing.duties],
+        "recipients": sorted({recipient for _, _, recipient in processing.uplinks()}),
         "fewest": config.privacy.fewest,
         "controls": list(config.controls),
         "flows": [
             {"recipient": recipient, "how": list(_transport(uplink.settings)), "what": what}
-            for _, uplink, recipient in of.uplinks()
-            for what in [list(_flow(of, uplink, recipient, language))]
+            for _, uplink, recipient in processing.uplinks()
+            for what in [list(_flow(processing, uplink, recipient, language))]
         ],
-        "safeguards": safeguards(of, language),
-        "to_complete": [words(language)[f"ask_{n}"] for n in range(1, 7)],
+        "safeguards": safeguards(processing, language),
+        "to_complete": [page_texts(language)[f"ask_{n}"] for n in range(1, 7)],
     }
 
 
-def _flow(of: Processing, uplink: UplinkConfig, recipient: str, language: str) -> Iterator[str]:
-    """What one recipient gets."""
-    says, common = words(language), of.config.privacy.common
-    purposes = sorted({one.purpose for one in of.consents if one.recipient == recipient})
+def _flow(
+    processing: Processing, uplink: UplinkConfig, recipient: str, language: str
+) -> Iterator[str]:
+    """What one recipient receives, as sentences."""
+    says, common = page_texts(language), processing.config.privacy.common
+    purposes = sorted({one.purpose for one in processing.consents if one.recipient == recipient})
     if purposes:
         yield says["flow_consents"].format(purposes=", ".join(purposes))
-    for duty in of.duties:
+    for duty in processing.duties:
         if duty.recipient == recipient:
             yield says["flow_duty"].format(reference=duty.reference)
     if uplink.sums:
@@ -422,11 +445,15 @@ def _flow(of: Processing, uplink: UplinkConfig, recipient: str, language: str) -
         yield says["flow_common"].format(basis=common.basis)
 
 
-def assessment_page(of: Processing, language: str) -> Page:
-    """The facts for an impact assessment, in the order of article 35(7)."""
-    says, known, data = words(language), facts(of.config, language), assessment(of, language)
+def assessment_page(processing: Processing, language: str) -> Page:
+    """The facts for an impact assessment as a page, in the order of article 35(7)."""
+    says, known, data = (
+        page_texts(language),
+        facts(processing.config, language),
+        assessment(processing, language),
+    )
     page = Page(language, says["assessment_title"])
-    heading(of, page, language)
+    heading(processing, page, language)
     page.paragraph(says["assessment_intro"])
     page.heading(says["described"])
     labels = ", ".join(catalogue.label(one, language) for one in data["channels"])
@@ -435,7 +462,7 @@ def assessment_page(of: Processing, language: str) -> Page:
         (says["fact_occupied"], str(data["occupied"])),
         (says["fact_meters"], str(data["meters"])),
         (says["fact_channels"], labels or "–"),
-        (says["fact_finest"], spoken(data["finest"], language) if data["finest"] else "–"),
+        (says["fact_finest"], period_text(data["finest"], language) if data["finest"] else "–"),
         (says["fact_floor"], known["floor"]),
         *(
             (says["fact_consents"].format(scope=says[f"scope_{one}"]), str(number))
@@ -464,7 +491,7 @@ def assessment_page(of: Processing, language: str) -> Page:
     page.heading(says["exercised"])
     page.paragraph(says["exercise"])
     page.heading(says["retention"])
-    texts = (one.texts(of.config, language) for one in stores().values())
+    texts = (one.texts(processing.config, language) for one in stores().values())
     page.grid([(t["name"], t["long"], t["reason"]) for t in texts], says["retention_columns"])
     page.heading(says["safeguards"])
     page.bullets(data["safeguards"])

@@ -1,5 +1,5 @@
-"""What the gateway keeps of people, store by store, and for how long: texts from `stores.yaml`,
-periods from the code that enforces them and from the running configuration. Pure.
+"""The stores of personal data on the gateway, and how long each keeps them. The texts are in
+`stores.yaml`; the periods come from the code that enforces them and from the configuration. Pure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.config import Config
 
 YEAR = 366 * DAY
-"""as the code counts years for which something is kept"""
+"""seconds; the code counts a year of retention as 366 days"""
 UNITS = {
     "fr": ((YEAR, "an", "ans"), (DAY, "jour", "jours"), (3600, "heure", "heures"),
            (60, "minute", "minutes"), (1, "seconde", "secondes")),
@@ -36,14 +36,14 @@ UNITS = {
            (60, "minute", "minutes"), (1, "second", "seconds")),
 }  # fmt: skip
 KEYS = ("spool", "signing", "certificate", "recovery", "credentials")
-"""keys and passwords that can be taken"""
+"""keys and passwords that can be stolen"""
 
 
 @cache
-def words(language: str) -> Mapping[str, Any]:
-    """What the pages say, by name."""
-    found: dict[str, dict[str, Any]] = _read("words.yaml")
-    return found[language]
+def page_texts(language: str) -> Mapping[str, Any]:
+    """The texts of the pages in one language, by name (words.yaml)."""
+    texts: dict[str, dict[str, Any]] = _read("words.yaml")
+    return texts[language]
 
 
 def _read(name: str) -> Any:
@@ -51,22 +51,22 @@ def _read(name: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
-def field_words(name: str, language: str) -> str:
-    """What a part of a breach's record is called; `what:fr` is a text in a language."""
+def field_label(name: str, language: str) -> str:
+    """What a member of a breach's record is called; `what:fr` is a text in one language."""
     part, _, text = name.partition(":")
-    says = words(language)
+    says = page_texts(language)
     return str(says["fields"][part]) + (str(says[f"in_{text}"]) if text else "")
 
 
-def spoken_here(language: str) -> None:
-    """See that pages are written in a language. Raises Refused."""
+def check_language(language: str) -> None:
+    """Check that there are pages in a language. Raises Refused."""
     if language not in LANGUAGES:
         names = ", ".join(LANGUAGES)
-        raise Refused(_('language: "{given}" is none of {names}', given=language, names=names))
+        raise Refused(_('language: "{given}" is not one of {names}', given=language, names=names))
 
 
 def periods(config: Config) -> Mapping[str, int]:
-    """For how long something is kept, in seconds, as the code has it and as it is configured."""
+    """Retention periods in seconds, by name."""
     kept = round(config.spool.keep)
     return {
         "unsent": LONGEST_UNSENT,
@@ -85,75 +85,77 @@ def periods(config: Config) -> Mapping[str, int]:
     }
 
 
-def spoken(seconds: float, language: str) -> str:
-    """A period as people say it, in the largest unit that needs no fraction: `60 jours`."""
-    for unit, one, several in UNITS[language]:
+def period_text(seconds: float, language: str) -> str:
+    """A period as people say it, in the largest unit that divides it: `60 jours`."""
+    for unit, singular, plural in UNITS[language]:
+        # 0 is divisible by every unit: say "0 days"
         if seconds % unit == 0 and (seconds or unit == DAY):
             number = int(seconds // unit)
             alone = number == 1 or (number == 0 and language == "fr")
-            return f"{number} {one if alone else several}"
+            return f"{number} {singular if alone else plural}"
     return f"{seconds:g} s"
 
 
 def facts(config: Config, language: str) -> Mapping[str, str]:
-    """What stands for `{…}` in the texts: periods, sizes and who keeps the backup."""
-    says = words(language)
-    found = {name: spoken(period, language) for name, period in periods(config).items()}
+    """Values for the placeholders `{…}` in the texts: periods, sizes, holders of the backup."""
+    says = page_texts(language)
+    texts = {name: period_text(period, language) for name, period in periods(config).items()}
     mega = "Mo" if language == "fr" else "MB"
-    return found | {
+    return texts | {
         "audit_size": f"{audit.MOST_SEGMENTS * audit.SEGMENT // 2**20} {mega}",
         "memory": f"{memory.CAP // 2**20} {mega}",
         "outcomes": str(journal.KEPT),
         "consent": str(LONGEST_CONSENT),
         "fewest": str(config.privacy.fewest),
-        "keepers": ", ".join(keepers(config)) or says["keepers_none"],
-        "copies": says["copies" if keepers(config) else "copies_none"],
+        "keepers": ", ".join(backup_holders(config)) or says["keepers_none"],
+        "copies": says["copies" if backup_holders(config) else "copies_none"],
     }
 
 
-def keepers(config: Config) -> list[str]:
-    """Who keeps the backup: recipients, and a folder."""
+def backup_holders(config: Config) -> list[str]:
+    """Who keeps the backup: recipients and a folder."""
     if config.backup is None:
         return []
     named = config.uplinks if config.backup.uplinks is None else config.backup.uplinks
-    found = [str(config.uplinks[name].settings.recipient) for name in named]
-    return [*found, *([str(config.backup.folder)] if config.backup.folder else [])]
+    holders = [str(config.uplinks[name].settings.recipient) for name in named]
+    return [*holders, *([str(config.backup.folder)] if config.backup.folder else [])]
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """One place where something about people is kept."""
+    """One place on the gateway where personal data are kept."""
 
     id: str
     files: str
     data: str
-    """what a letter to people calls it, as `letter_…` of the words"""
+    """kind of data; a letter describes it with the text `letter_…`"""
     keys: tuple[str, ...]
-    """that open it; none: it lies in clear"""
+    """keys that open the store; empty: it is not encrypted"""
     reach: str | None
-    """how far back its data go, as a name in `periods`; None: for ever"""
+    """how far back its data reach, as a name in `periods`; None: without limit"""
     concerns: str
-    """whose data are in it: of dwellings with a `right`, with a `duty`, or `all`"""
+    """whose data it holds: of dwellings with a `right` or a `duty`, or of `all`"""
     staff: bool
-    """whether names of people who act on the gateway stand in it"""
-    said: Mapping[str, Mapping[str, str]]
-    """by language: name, what, why, whom, long, reason"""
+    """whether it holds names of people who act on the gateway"""
+    descriptions: Mapping[str, Mapping[str, str]]
+    """texts by language: name, what, why, whom, long, reason"""
 
     def texts(self, config: Config, language: str) -> Mapping[str, str]:
-        """What is said of it, with its periods."""
+        """Its texts in one language, with the periods filled in."""
         known = facts(config, language)
-        return {part: text.format(**known) for part, text in self.said[language].items()}
+        return {part: text.format(**known) for part, text in self.descriptions[language].items()}
 
     def place(self, language: str, taken: Collection[str] = ()) -> str:
-        """Where it lies, and whether it is encrypted; `taken`: keys that somebody else has."""
+        """Where it is and whether it is encrypted; `taken` are keys that somebody else has."""
         how = "sealed" if self.keys else "open"
+        # encryption does not protect from somebody who also has the key
         how = "unsealed" if set(self.keys) & set(taken) else how
-        return f"{self.files} ({words(language)[how]})"
+        return f"{self.files} ({page_texts(language)[how]})"
 
 
 @cache
 def stores() -> Mapping[str, Store]:
-    """All of them, by id."""
+    """All stores, by id."""
     return {
         id_: Store(
             id_, one["files"], one["data"], tuple(one["keys"]), one["reach"], one["concerns"],
@@ -165,5 +167,5 @@ def stores() -> Mapping[str, Store]:
 
 
 def opened_by(key: str) -> tuple[str, ...]:
-    """The stores that a key opens; not what was set aside, which most gateways have nothing of."""
+    """Ids of the stores that a key opens, without `set_aside`, which is empty on most gateways."""
     return tuple(one.id for one in stores().values() if key in one.keys and one.id != "set_aside")

@@ -1,1 +1,1 @@
-"""Whose a reading is, since when, and by whose word."""
+"""The registry: to whom a reading belongs, since when, and who recorded it."""

@@ -1,7 +1,9 @@
-"""Who has looked at what of a dwelling, here at the gateway: kept five years, without values.
+"""The access log: who looked at which data of a dwelling on this gateway. Entries are kept for five
+years, without values.
 
-The first look of a day by one account at one place by one command is a line; the others of that day
-add nothing, so that a program that asks every minute writes once a day. One owner: the state's.
+The log has one entry per day, account, place and command. Further looks on the same day add none,
+so a program that asks every minute writes once a day. Only the owner of the state directory writes
+it.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 YEARS = 5 * 366 * 86_400
-"""seconds for which they are kept"""
+"""seconds for which entries are kept"""
 EVERYBODY = "*"
-"""the place of a look at all dwellings together"""
+"""place of an entry about all dwellings together"""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessEntry:
-    """Somebody saw something."""
+    """One account looked at one place with one command."""
 
     when: str
     """RFC 3339, UTC: the first time on that day"""
@@ -34,7 +36,7 @@ class AccessEntry:
     what: str
     """the call: `read`, `status`, `privacy.person`"""
     place: str
-    """an id, or `*`"""
+    """a place id, or `*`"""
 
     @property
     def at(self) -> int:
@@ -43,67 +45,69 @@ class AccessEntry:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes two looks one."""
+        """Two looks with the same key share one entry."""
         return (self.when[:10], self.who, self.what, self.place)
 
 
 class AccessLog:
-    """The record, in memory and on the disk."""
+    """The access log, in memory and on the disk."""
 
     def __init__(self, path: Path, now: float) -> None:
         self._path = path
-        self._looks = _read(path)
-        kept = [look for look in self._looks if look.when >= stamp(now - YEARS)]
-        if len(kept) < len(self._looks):
+        self._entries = _read(path)
+        kept = [entry for entry in self._entries if entry.when >= stamp(now - YEARS)]
+        if len(kept) < len(self._entries):
             _replace(path, kept)
-            self._looks = kept
-        self._known = {look.key for look in kept}
+            self._entries = kept
+        self._known = {entry.key for entry in kept}
 
     def note(self, who: str, what: str, place: str, now: float) -> None:
-        """Record a look; it is on the disk when this returns. Raises OSError."""
-        look = AccessEntry(stamp(now), who, what, place)
-        if look.key in self._known:
+        """Record a look; its entry is on the disk when this returns. Raises OSError."""
+        entry = AccessEntry(stamp(now), who, what, place)
+        if entry.key in self._known:
             return
-        DiskWriter.make(lambda: _append(self._path, look))
-        self._known.add(look.key)
-        self._looks.append(look)
+        DiskWriter.make(lambda: _append(self._path, entry))
+        self._known.add(entry.key)
+        self._entries.append(entry)
 
     def of(self, place: str | None = None) -> list[AccessEntry]:
-        """All looks, or those that saw one place, the first one first."""
-        return [look for look in self._looks if place is None or look.place in (place, EVERYBODY)]
+        """All entries, or those about one place, oldest first."""
+        return [
+            entry for entry in self._entries if place is None or entry.place in (place, EVERYBODY)
+        ]
 
 
 def _read(path: Path) -> list[AccessEntry]:
-    """What stands there; a last line that a power cut tore is left out."""
+    """All entries in the file, without a last line that a power cut left incomplete."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    found: list[AccessEntry] = []
+    entries: list[AccessEntry] = []
     for line in lines:
         try:
-            found.append(AccessEntry(**json.loads(line)))
-        except (ValueError, TypeError):
+            entries.append(AccessEntry(**json.loads(line)))
+        except (ValueError, TypeError):  # empty, or cut short by a power cut
             continue
-    return found
+    return entries
 
 
-def _append(path: Path, look: AccessEntry) -> None:
+def _append(path: Path, entry: AccessEntry) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, _line(look))
+        os.write(descriptor, _line(entry))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _replace(path: Path, looks: list[AccessEntry]) -> None:
+def _replace(path: Path, entries: list[AccessEntry]) -> None:
     new = path.with_suffix(".new")
     new.touch(0o600)
-    new.write_bytes(b"".join(_line(look) for look in looks))
+    new.write_bytes(b"".join(_line(entry) for entry in entries))
     new.replace(path)
 
 
-def _line(look: AccessEntry) -> bytes:
-    # a line of its own, though the one before may have been torn
-    return b"\n" + json.dumps(asdict(look), ensure_ascii=False).encode() + b"\n"
+def _line(entry: AccessEntry) -> bytes:
+    # begin with a line break: a power cut may have left the line before incomplete
+    return b"\n" + json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"

@@ -1,8 +1,9 @@
-"""One set of checks for whatever door a fact comes in by: all of it is admitted, or nothing.
+"""The checks that every input passes before it is recorded, whichever way it arrives. Either all
+rows are admitted or none.
 
-What all kinds of documents share; admit_*.py has what is asked of each. Pure but for the ids that
-are drawn: they take the state of the registry and rows, and return documents, or raise Refused that
-names every wrong row.
+Here is what all kinds of documents share; admit_*.py has the checks of each kind. Pure except for
+new ids: the functions take the state of the registry and rows, and return documents or raise
+Refused, which names every wrong row.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from agent.registry.conflicts import Conflicts
 from agent.registry.dates import sane
 from agent.registry.place import PLACES, shown
 from agent.registry.problems import Problems
-from agent.registry.records import Word
+from agent.registry.records import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,30 +32,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """By whose word, and when, the rows of one call come in."""
+    """Who records the rows of one call, from which source and when."""
 
     who: str
     source: str
     now: float
     revision: int
 
-    def word(self, where: str) -> Word:
-        """Sign one row; its line says more than the name of its file."""
-        return Word(self.who, int(self.now), where or self.source, self.revision)
+    def provenance(self, where: str) -> Provenance:
+        """The provenance of one row; its line in the file is more precise than the file's name."""
+        return Provenance(self.who, int(self.now), where or self.source, self.revision)
 
     def since(self, given: int | None) -> int:
-        """When a row's fact begins; now, if it does not say."""
+        """When a row's fact begins; now if the row does not say. Raises ValueError on a wrong
+        year.
+        """
         return int(self.now) if given is None else sane(given)
 
 
-def each(
+def admit_rows(
     rows: Sequence[R],
     admit: Callable[[R], Iterator[Document]],
     first: Callable[[R], bool] = lambda row: True,  # noqa: ARG005 -- all are
 ) -> list[Document]:
-    """Admit all rows, or raise Refused with what is wrong with each, in their order.
+    """Admit all rows, or raise Refused with the fault of each wrong row, in the order of the rows.
 
-    Those that are `first` are admitted before the others, such as moves out before moves in.
+    Rows for which `first` is true are admitted before the others, for example ends before
+    beginnings.
     """
     wrong: list[tuple[int, str, Exception]] = []
     documents: list[Document] = []
@@ -67,7 +71,7 @@ def each(
         except (Refused, ValueError) as error:
             wrong.append((number, row.where, error))
     if len(wrong) == 1 and not wrong[0][1]:
-        # a single command's own words: whoever called may react to the kind of error
+        # a single command gets the error itself: its caller may react to the error's class
         only = wrong[0][2]
         raise only if isinstance(only, Refused) else Refused(str(only)) from only
     problems = Problems()
@@ -77,16 +81,18 @@ def each(
     return documents
 
 
-def standing(index: RegistryIndex) -> Conflicts:
-    """All that is claimed already."""
+def current_claims(index: RegistryIndex) -> Conflicts:
+    """The claims of all documents in force."""
     documents: list[Document] = [
         *index.installations, *index.occupancies, *index.consents, *index.aliases, *index.duties,
     ]  # fmt: skip
     return Conflicts(index.places, documents)
 
 
-def claimed(claims: Conflicts, document: Document) -> Document:
-    """Let a document pass that no other stands against. Raises Refused, naming both."""
+def claim(claims: Conflicts, document: Document) -> Document:
+    """Add the claims of a document and return it. Raises Refused if another document contradicts
+    it, naming both.
+    """
     against = claims.add(document)
     if against:
         raise Refused(f"{claims.statement(document)}, but {against}")
@@ -94,22 +100,22 @@ def claimed(claims: Conflicts, document: Document) -> Document:
 
 
 def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
-    """Find a dwelling. Raises Refused where there is none, or it is common; `what` is for them
-    only.
+    """Find a dwelling. Raises Refused if there is none, or if it is a common area; `what` then
+    completes "only dwellings …".
     """
     place = index.labels.find(text)
     if place.id[0] != "D":
-        raise Refused(f"{said(place)} is a {PLACES[place.id[0]]}: only dwellings {what}")
+        raise Refused(f"{label_and_id(place)} is a {PLACES[place.id[0]]}; only dwellings {what}")
     return place
 
 
-def said(place: Place) -> str:
-    """A place as people read it: its label first."""
+def label_and_id(place: Place) -> str:
+    """A place as people read it: label first, then id."""
     return f"{place.label} ({shown(place.id)})"
 
 
-def drawn() -> str:
-    """A new id of a document that people need not read aloud."""
+def new_id() -> str:
+    """A random id for a document; people need not read it."""
     return secrets.token_hex(8)
 
 

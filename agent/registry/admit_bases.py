@@ -1,4 +1,4 @@
-"""What is asked of consents, of their withdrawal, and of duties."""
+"""Checks of consents, withdrawals and duties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from agent.clock import stamp
 from agent.errors import NotYet, Refused
 from agent.i18n import _
 from agent.registry import fields
-from agent.registry.admission import claimed, drawn, dwelling, each, in_order, said, standing
+from agent.registry.admission import (
+    admit_rows,
+    claim,
+    current_claims,
+    dwelling,
+    in_order,
+    label_and_id,
+    new_id,
+)
 from agent.registry.dates import day_of_the_year, sane
 from agent.registry.duplicates import consent_again, duty_again
 from agent.registry.marks import Unknowing, sentence
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
     from agent.registry.consent_policy import Policy
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewConsent, NewDuty, NewWithdrawal
-    from agent.registry.records import Document, Occupancy, Place, Word
+    from agent.registry.records import Document, Occupancy, Place, Provenance
 
 
 def admit_consents(
@@ -43,25 +51,28 @@ def admit_consents(
     policy: Policy,
     without_effect: list[Refused],
 ) -> list[Document]:
-    """Documents for consents: each hangs on who lives in the dwelling when it begins.
+    """Documents for consents. Each belongs to the occupancy at its beginning.
 
-    One is refused that does not know of a withdrawal (marks.py), that was signed in the future, or
-    before the occupancy began unless it names it. One that replaces another ends it where it begins
-    itself. A row of a list has none that says what stands already, or that knows not of a
-    withdrawal: it is added to `without_effect`. NotYet: nobody is known to live there yet, or a
-    withdrawal that it names has not come.
+    A consent is refused if it does not know of a withdrawal (marks.py), if it was signed in the
+    future, or if it was signed before the occupancy began and does not name it. A consent that
+    replaces another ends that one where it begins itself. A row of a list yields no document if its
+    content is recorded already. A row of a list that does not know of a withdrawal is added to
+    `without_effect`. Raises NotYet if no occupancy is recorded yet, or if a withdrawal that it
+    names has not arrived.
     """
-    claims = standing(index)
+    claims = current_claims(index)
     known = {doc.id: doc for doc in index.consents}
 
     def admit(row: NewConsent) -> Iterator[Document]:
         _not_in_the_future(row, author, policy)
+        # otherwise an old list would give the consent of earlier occupants to the present ones
         if _stood_while_they_lived_there(index, row, author):
             return
         home, since = _home(index, row, author)
+        # without a date it counts as signed when it begins, but not in the future
         signed = min(int(author.now), since) if row.given is None else row.given
         consent = Consent(
-            id=row.id or drawn(),
+            id=row.id or new_id(),
             occupancy=home.id,
             place=home.place,
             recipient=fields.recipient(row.recipient),
@@ -70,13 +81,13 @@ def admit_consents(
             purpose=fields.text(row.purpose, "purpose", fields.LONGEST_WORD),
             since=since,
             until=fields.until(row.until, since, signed),
-            word=author.word(row.where),
+            word=author.provenance(row.where),
             given=row.given,
             method=row.method[: fields.LONGEST_LABEL],
             proof=row.proof[: fields.LONGEST_WORD],
         )
         if consent.id in known:
-            raise Refused(f"consent {consent.id} is known already")
+            raise Refused(f"consent {consent.id} is recorded already")
         old = consent_again(index, row, consent)
         if old is not None and row.where:
             return
@@ -94,55 +105,60 @@ def admit_consents(
         yield from _replaced(claims, known, row, consent)
         known[consent.id] = consent
         try:
-            yield claimed(claims, consent)
+            yield claim(claims, consent)
         except Refused as error:
             if row.id is not None or row.replaces is not None:
                 raise
-            raise Refused(f"{error}; --replace ends that one where this one begins") from error
+            raise Refused(f"{error}; to end that one where this one begins: --replace") from error
 
-    return in_order(each(rows, admit))
+    return in_order(admit_rows(rows, admit))
 
 
 def admit_withdrawals(
     index: RegistryIndex, rows: Sequence[NewWithdrawal], author: Author, *, marked: bool
 ) -> list[Document]:
-    """Documents for what no longer counts, from now on and for all time, with its mark.
+    """Documents for withdrawals, from now on and for all time, each with its mark.
 
-    A consent by its id, even one that was never heard of: with it goes whatever these people agreed
-    to for that recipient. Or what the people living in a place agreed to that the other words fit.
-    Only some channels or one purpose: the others stay. `marked`: draw marks.
+    A consent is named by its id, even if it has never arrived; then everything that these people
+    agreed to for that recipient ends as well. Or a place is named, with conditions that select
+    among the consents of its occupants. If only some channels or one purpose are named, the others
+    stay. `marked`: draw marks.
     """
     known = {doc.id: doc for doc in index.consents}
 
-    def ended(row: NewWithdrawal, meant: list[Consent], word: Word) -> Iterator[Document]:
+    def ended(
+        row: NewWithdrawal, meant: list[Consent], provenance: Provenance
+    ) -> Iterator[Document]:
         channels = set(fields.channels(row.channels)) if row.channels else set()
-        for one in meant:
-            consent = known[one.id]
+        for named in meant:
+            consent = known[named.id]
             if consent.withdrawn is not None or (channels and not channels & set(consent.channels)):
                 continue
+            # a consent to several channels is narrowed, not ended, if only some are withdrawn
             left = tuple(name for name in consent.channels if channels and name not in channels)
             if left:
-                known[consent.id] = replace(consent, channels=left, word=word)
+                known[consent.id] = replace(consent, channels=left, word=provenance)
             else:
-                known[consent.id] = replace(consent, withdrawn=int(author.now), word=word)
+                known[consent.id] = replace(consent, withdrawn=int(author.now), word=provenance)
             yield known[consent.id]
 
     def admit(row: NewWithdrawal) -> Iterator[Document]:
-        word, unheard = author.word(row.where), row.id is not None and row.id not in known
+        provenance = author.provenance(row.where)
+        unheard = row.id is not None and row.id not in known
         occupancy, recipient, meant = _withdrawn_by(index, known, row, author)
         again = unheard and row.id in index.withdrawn
         if again and not row.number:
             raise Refused(f"consent {row.id} was withdrawn already")
         if unheard and not again:
-            yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), word)
-        ends = list(ended(row, meant, word))
+            yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), provenance)
+        ends = list(ended(row, meant, provenance))
         partly = row.channels or row.purpose or (row.id and not unheard)
-        if not ends and partly and not row.number:  # a signed one may be named by its number
+        if not ends and partly and not row.number:  # a signed withdrawal has effect by its number
             raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
-        yield from _marks(row, occupancy, recipient, ends, word) if marked else ()
+        yield from _marks(row, occupancy, recipient, ends, provenance) if marked else ()
 
-    return in_order(each(rows, admit))
+    return in_order(admit_rows(rows, admit))
 
 
 def _withdrawn_by(
@@ -150,13 +166,13 @@ def _withdrawn_by(
 ) -> tuple[str | None, str | None, list[Consent]]:
     """Whose withdrawal it is, for which recipient (None: for all), and which consents it may end.
 
-    Of a consent that was never heard of it is known by the object alone.
+    If the consent never arrived, only the signed object says whose it is.
     """
     recipient = fields.recipient(row.recipient) if row.recipient else None
     if row.id is not None:
         named = known.get(row.id)
         if named is None:
-            # it may be of any recipient where the object does not say
+            # if the object names no recipient, the consent may have been for any
             theirs = [doc for doc in known.values() if doc.occupancy == row.occupancy]
             meant = [one for one in theirs if recipient in (None, one.recipient)]
             return row.occupancy, recipient, meant
@@ -166,11 +182,11 @@ def _withdrawn_by(
     elif row.occupancy is not None:
         occupancy = row.occupancy
     else:
-        place = dwelling(index, row.place, "consent")
+        place = dwelling(index, row.place, "have consents")
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
-            words = _nobody(index, place, int(author.now))
-            raise Refused(_("{words}; name the consent's id", words=words))
+            reason = _nobody(index, place, int(author.now))
+            raise Refused(_("{words}; name the consent by its id", words=reason))
         occupancy = home.id
     meant = [
         doc
@@ -184,7 +200,7 @@ def _withdrawn_by(
 
 def _nothing_left(row: NewWithdrawal, theirs: Sequence[Consent]) -> str:
     return _(
-        "{what}: there is no such consent left to withdraw; their consents are for: {purposes}",
+        "{what}: no such consent is left to withdraw; the consents in force are for: {purposes}",
         what=row.id or row.place,
         purposes=", ".join(sorted({one.purpose for one in theirs})) or "-",
     )
@@ -195,44 +211,44 @@ def _marks(
     occupancy: str | None,
     recipient: str | None,
     ends: Sequence[Document],
-    word: Word,
+    provenance: Provenance,
 ) -> Iterator[ConsentMark]:
     cause = "refused" if row.refused else "withdrawn"
     for to in (_concerned(row, ends) or [recipient]) if occupancy else ():
-        yield ConsentMark(drawn(), occupancy or "", to, cause, word, row.number)
+        yield ConsentMark(new_id(), occupancy or "", to, cause, provenance, row.number)
 
 
 def _concerned(row: NewWithdrawal, ends: Sequence[Document]) -> list[str | None]:
-    """The recipients of what ends, where only some of their consents are meant."""
+    """The recipients of the consents that end, if only some of the consents are meant."""
     if not (row.channels or row.purpose):
         return []
     return [*sorted({one.recipient for one in ends if isinstance(one, Consent)})]
 
 
 def _theirs(known: Mapping[str, Consent], occupancy: str | None) -> list[Consent]:
-    """What these people agreed to and have not withdrawn."""
+    """The consents of these people that are not withdrawn."""
     return [one for one in known.values() if one.occupancy == occupancy and one.withdrawn is None]
 
 
 def admit_missing_marks(index: RegistryIndex, author: Author) -> list[Document]:
-    """A mark for each withdrawal that an earlier version of gardien has recorded without one."""
+    """A mark for each withdrawal that an earlier version of gardien recorded without one."""
     return [
-        ConsentMark(drawn(), occupancy, recipient, "withdrawn", author.word(""))
+        ConsentMark(new_id(), occupancy, recipient, "withdrawn", author.provenance(""))
         for occupancy, recipient in index.unmarked()
     ]
 
 
 def admit_restored(index: RegistryIndex, author: Author) -> list[Document]:
-    """A mark for everybody: what they agreed to or withdrew since the backup may not be here."""
+    """A mark for every occupancy: consents and withdrawals since the backup may be missing."""
     return [
-        ConsentMark(drawn(), home.id, None, "restored", author.word(""))
+        ConsentMark(new_id(), home.id, None, "restored", author.provenance(""))
         for home in index.occupancies
     ]
 
 
 def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) -> list[Document]:
-    """Documents for duties. They all name one recipient at a time: the building manager."""
-    claims = standing(index)
+    """Documents for duties. At any time all of them name one recipient: the building manager."""
+    claims = current_claims(index)
     duties = list(index.duties)
 
     def admit(row: NewDuty) -> Iterator[Document]:
@@ -240,13 +256,13 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
         if row.until is not None and sane(row.until) <= since:
             raise Refused(f"until: {stamp(row.until)} is not after {stamp(since)}")
         duty = Duty(
-            id=row.id or drawn(),
+            id=row.id or new_id(),
             recipient=fields.recipient(row.recipient),
             reference=fields.text(row.reference, "reference", fields.LONGEST_WORD),
             channels=fields.registers(row.channels),
             since=since,
             until=row.until,
-            word=author.word(row.where),
+            word=author.provenance(row.where),
             billing=tuple(sorted({day_of_the_year(day) for day in row.billing})),
         )
         old = duty_again(index, row, duty)
@@ -254,23 +270,24 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
             raise Refused(f"{claims.sentence(old)}: that is recorded already")
         for other in duties:
             if other.id == duty.id:
-                raise Refused(f"duty {duty.id} is known already")
+                raise Refused(f"duty {duty.id} is recorded already")
+            # a duty needs no consent, so a second manager would receive data without any
             if other.recipient != duty.recipient and _overlap(duty, other):
                 raise Refused(
                     f"{claims.statement(duty)}, but {claims.sentence(other)}: "
                     f"a building has one manager at a time"
                 )
         duties.append(duty)
-        yield claimed(claims, duty)
+        yield claim(claims, duty)
 
-    return each(rows, admit)
+    return admit_rows(rows, admit)
 
 
 def admit_end_of_duty(
     index: RegistryIndex, id_: str, until: int | None, author: Author
 ) -> list[Document]:
-    """Renew a duty, named by its id or its reference, with its end; from its beginning on: it
-    never was one. Raises Refused.
+    """End a duty, named by its id or its reference. An end at its beginning means that it never
+    held. Raises Refused.
     """
     at = author.since(until)
     meant = [
@@ -280,15 +297,15 @@ def admit_end_of_duty(
     ]
     if len(meant) != 1:
         known = ", ".join(f'{doc.id} ("{doc.reference}")' for doc in meant or index.duties)
-        raise Refused(f'which duty is "{id_}"? there are: {known or "none"}')
+        raise Refused(f'"{id_}" does not name exactly one duty; the duties are: {known or "none"}')
     if at < meant[0].since:
-        raise Refused(f"it begins only at {stamp(meant[0].since)}")
-    return [replace(meant[0], until=at, word=author.word(""))]
+        raise Refused(f"the duty begins only at {stamp(meant[0].since)}")
+    return [replace(meant[0], until=at, word=author.provenance(""))]
 
 
 def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
-    """Refuse a signature of a later time than now: the consent would count as newer than every
-    withdrawal until then. A list has days: none after today.
+    """Refuse a signature in the future, because the consent would count as newer than every
+    withdrawal until then. A list has days only: none after today.
     """
     if row.given is None:
         return
@@ -296,8 +313,8 @@ def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
     if late or row.given > author.now + fields.CLOCKS_DIFFER:
         raise Refused(
             _(
-                "given: {given} is in the future (it is {now} here): the consent is not recorded;"
-                " write the day on which it was signed",
+                "given: {given} is in the future (the gateway's time is {now}), so the"
+                " consent was not recorded; write the date of the signature",
                 given=stamp(row.given), now=stamp(author.now),
             )
         )  # fmt: skip
@@ -306,30 +323,31 @@ def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
 def _signed_by_them(
     index: RegistryIndex, row: NewConsent, home: Occupancy, author: Author, policy: Policy
 ) -> None:
-    """Refuse what was signed before these people moved in, unless it names them."""
+    """Refuse a consent signed before these people moved in, unless it names their occupancy."""
     signed = author.now if row.given is None else row.given
     if row.occupancy or row.lease or _day(signed, policy) >= _day(home.since, policy):
         return
     raise Refused(
         _(
-            "given: {place}: signed on {signed}, before this occupancy began on {since}: it may be"
-            " the consent of those who lived there before, so it is not recorded; if the new"
-            " occupants signed it, write {lease} in a column `lease` (--lease {lease}); if they"
-            " moved in earlier, bring the list of leases (gardien occupancy import LIST), or:"
-            " gardien occupancy correct {label} --since DATE",
-            place=said(index.places[home.place]), label=index.places[home.place].label,
+            "given: {place}: the consent was signed on {signed}, before this occupancy"
+            " began on {since}. It may be the consent of the previous occupants, so it was"
+            " not recorded. If the present occupants signed it, write {lease} in a column"
+            " `lease` (--lease {lease}). If they moved in earlier, import the list of"
+            " leases (gardien occupancy import LIST), or correct the date: gardien"
+            " occupancy correct {label} --since DATE",
+            place=label_and_id(index.places[home.place]), label=index.places[home.place].label,
             signed=stamp(signed), since=stamp(home.since), lease=home.reference or shown(home.id),
         )
     )  # fmt: skip
 
 
 def _day(at: float, policy: Policy) -> date:
-    """The building's day."""
+    """The day of a time in the building's time zone."""
     return datetime.fromtimestamp(at, policy.zone or UTC).date()
 
 
 def _home(index: RegistryIndex, row: NewConsent, author: Author) -> tuple[Occupancy, int]:
-    """Whose consent it is, and since when it counts."""
+    """The occupancy that consents, and from when on the consent counts."""
     if row.lease is not None and row.occupancy is None:
         return _of_lease(index, row, row.lease.strip(), author)
     since = author.since(row.since)
@@ -337,10 +355,10 @@ def _home(index: RegistryIndex, row: NewConsent, author: Author) -> tuple[Occupa
 
 
 def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author: Author) -> bool:
-    """Whether a row of a list states what people agreed to who have moved out since."""
+    """Whether a row of a list states a consent of people who have moved out since."""
     if not (row.where and row.lease and row.since is None and row.replaces is None):
         return False
-    place = dwelling(index, row.place, "consent")
+    place = dwelling(index, row.place, "have consents")
     return any(
         old.channels == fields.personal(row.channels)
         and (old.step, old.purpose) == (row.step, row.purpose)
@@ -352,7 +370,7 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
 
 
 def _leases(index: RegistryIndex, place: Place, lease: str) -> list[Occupancy]:
-    """The occupancies of this reference, or id."""
+    """The occupancies of a dwelling with this reference or id."""
     homes = index.occupancies_of(place.id)
     return [home for home in homes if home.reference == lease.strip() or home.id == squeeze(lease)]
 
@@ -360,8 +378,8 @@ def _leases(index: RegistryIndex, place: Place, lease: str) -> list[Occupancy]:
 def _of_lease(
     index: RegistryIndex, row: NewConsent, lease: str, author: Author
 ) -> tuple[Occupancy, int]:
-    """Who has this lease; their consent counts from when they move in, if that is to come."""
-    place = dwelling(index, row.place, "consent")
+    """The occupancy with this lease. Its consent counts from the move-in at the earliest."""
+    place = dwelling(index, row.place, "have consents")
     named = _leases(index, place, lease)
     for home in named:
         since = author.since(row.since)
@@ -372,57 +390,63 @@ def _of_lease(
     if named:
         raise Refused(
             _(
-                "lease: {place}: lease {lease} does not include {since}: the consent is not"
-                " recorded; look which lease it is: gardien occupancy list {label}",
-                place=said(place), label=place.label, lease=lease,
+                "lease: {place}: lease {lease} does not include {since}, so the consent was"
+                " not recorded; find the right lease: gardien occupancy list {label}",
+                place=label_and_id(place), label=place.label, lease=lease,
                 since=stamp(author.since(row.since)),
             )
         )  # fmt: skip
     raise Refused(
         _(
-            'lease: {place} has no lease "{lease}" yet: the consent is not recorded; record the'
-            " lease first: gardien occupancy import LIST",
-            place=said(place), lease=lease,
+            'lease: {place} has no lease "{lease}" yet, so the consent was not recorded;'
+            " record the lease first: gardien occupancy import LIST",
+            place=label_and_id(place), lease=lease,
         )
     )  # fmt: skip
 
 
 def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy:
+    """The occupancy that consents, by id or by who lives there at `since`. Raises NotYet if none is
+    recorded, Refused if it does not fit.
+    """
     if row.occupancy is not None:
         id_ = parse(row.occupancy, OCCUPANCY)
         home = next((doc for doc in index.occupancies if doc.id == id_), None)
         if home is None:
             if row.place:
                 index.labels.find(row.place)
-            raise NotYet(f"nobody has been recorded as occupancy {shown(id_)} yet")
+            raise NotYet(f"occupancy {shown(id_)} is not recorded yet")
         if row.place and index.labels.find(row.place).id != home.place:
-            raise Refused(f"occupancy {shown(id_)} is not of {row.place}")
+            raise Refused(f"occupancy {shown(id_)} is not in {row.place}")
         if not covers(home, since):
-            raise Refused(f"occupancy {shown(id_)} is not there at {stamp(since)}")
+            raise Refused(f"occupancy {shown(id_)} does not include {stamp(since)}")
         return home
-    place = dwelling(index, row.place, "consent")
-    found = index.occupancy_at(place.id, since)
-    if found is None:
+    place = dwelling(index, row.place, "have consents")
+    occupancy = index.occupancy_at(place.id, since)
+    if occupancy is None:
         raise NotYet(
             _(
-                "{words}; who moved in comes first: gardien occupancy move-in",
+                "{words}; record the move-in first: gardien occupancy move-in",
                 words=_nobody(index, place, since),
             )
         )
-    return found
+    return occupancy
 
 
 def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
-    """Why nobody who lives there can have agreed, or withdrawn, at t."""
+    """Why no occupants can have agreed or withdrawn at t: the dwelling is vacant or unknown."""
     state, since = index.occupancy_state(place.id, t)
     if state is OccupancyState.VACANT:
         left = stamp(since or 0)
         return _(
-            "{place} is vacant at {at}, since {left}", place=said(place), at=stamp(t), left=left
+            "{place} is vacant at {at}; the last occupants left on {left}",
+            place=label_and_id(place),
+            at=stamp(t),
+            left=left,
         )
     return _(
-        "{place}: it is unknown whether somebody lives there at {at}",
-        place=said(place),
+        "{place}: at {at} it is unknown whether somebody lives there",
+        place=label_and_id(place),
         at=stamp(t),
     )
 
@@ -430,38 +454,39 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
 def _knowing(
     index: RegistryIndex, claims: Conflicts, row: NewConsent, consent: Consent, author: Author
 ) -> Consent:
-    """The consent, from the last mark on. Raises Unknowing where it does not know a mark, NotYet
-    where it may know one that has not come.
+    """The consent, beginning at the last mark at the earliest. Raises Unknowing if it does not know
+    a mark, NotYet if it may know one that has not arrived.
     """
     if consent.id in index.withdrawn:
-        raise Refused(f"consent {consent.id} was withdrawn before it came")
+        raise Refused(f"consent {consent.id} was withdrawn before it arrived")
     marks = index.marks_of(consent.occupancy, consent.recipient)
     unknown = marks_unknown(marks, row.after, row.withdrawals, author.who)
     if unknown:
         raise Unknowing(
             _(
-                "{consent}, but since then: {marks}; if they agree again now, record it with the"
-                " last mark (--after, or a column `after`)",
+                "{consent}, but since then: {marks}. If the occupants agree again now,"
+                " record the consent with the last mark (--after, or a column `after`)",
                 consent=claims.statement(consent), marks="; ".join(map(sentence, unknown)),
             ),
             unknown,
         )  # fmt: skip
     last = max((mark.word.when for mark in marks.drawn), default=0)
-    # a mark of a clock that was ahead is of the past all the same
+    # a mark drawn while the clock was ahead still lies in the past
     return replace(consent, since=max(consent.since, int(min(last, author.now))))
 
 
 def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> None:
-    """Refuse a row of a list that says not whose it is, where it may be of those before."""
+    """Refuse a row of a list that does not name its occupants, if it may be of earlier ones."""
     if row.occupancy or row.lease or not row.where:
         return
+    # an undated list may be older than the last move
     lived = [one for one in index.occupancies_of(home.place) if one.until != one.since]
     if len(lived) > 1:
         raise Refused(
             _(
-                "lease: {place}: {many} occupancies are known there, and the list does not say"
-                " whose consent it is; write the reference of the lease in a column `lease`",
-                place=said(index.places[home.place]), many=len(lived),
+                "lease: {place} has had {many} occupancies, and the list does not say which"
+                " of them consented; write the reference of the lease in a column `lease`",
+                place=label_and_id(index.places[home.place]), many=len(lived),
             )
         )  # fmt: skip
 
@@ -478,15 +503,16 @@ def _replaced(
     else:
         old = known.get(row.replaces)
         if old is None or old.occupancy != consent.occupancy:
-            raise Refused(f"there is no consent {row.replaces} of these people to replace")
+            raise Refused(f"these occupants have no consent {row.replaces} to replace")
     if old is not None and old.withdrawn is None and consent.since < old.until:
+        # a replaced consent that was to begin later never holds
         ends = max(old.since, consent.since)
         new = replace(old, until=ends, replaced=consent.id, word=consent.word)
         known[old.id] = new
-        yield claimed(claims, new)
+        yield claim(claims, new)
 
 
-def _overlap(one: Duty, other: Duty) -> bool:
-    return (other.until is None or one.since < other.until) and (
-        one.until is None or other.since < one.until
+def _overlap(first: Duty, second: Duty) -> bool:
+    return (second.until is None or first.since < second.until) and (
+        first.until is None or second.since < first.until
     )

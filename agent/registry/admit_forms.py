@@ -1,4 +1,4 @@
-"""What is asked of consent forms: that they are printed, and that they come back answered."""
+"""Checks of consent forms: when they are printed, and when their answers arrive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.i18n import _
-from agent.registry.admission import dwelling, each, said
+from agent.registry.admission import admit_rows, dwelling, label_and_id
 from agent.registry.admit_bases import admit_consents, admit_withdrawals
 from agent.registry.dates import months_later
 from agent.registry.forms import NUMBER, Box
@@ -32,25 +32,34 @@ DAY = 86_400
 def admit_forms(
     index: RegistryIndex, places: Sequence[str], boxes: Sequence[Box], author: Author
 ) -> list[Document]:
-    """A form for whoever lives in each place now. Raises Refused where nobody is known to."""
+    """A form for the people who live in each place now. Raises Refused if none are recorded."""
     recipients = sorted({box.recipient for box in boxes})
     made: list[Document] = []
     for text in places:
-        place = dwelling(index, text, "consent")
+        place = dwelling(index, text, "have consents")
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             raise Refused(
                 _(
-                    "{place}: nobody is known to live there, so nobody can be asked; record the"
-                    " lease first: gardien occupancy import LIST",
-                    place=said(place),
+                    "{place}: no occupants are recorded, so no form can be printed; record"
+                    " the lease first: gardien occupancy import LIST",
+                    place=label_and_id(place),
                 )
             )
+        # the page mentions the marks of its own recipients only, in the order of all marks
         marks = {mark.id for to in recipients for mark in index.marks(home.id, to)}
         after = tuple(mark.id for mark in index.marks(home.id) if mark.id in marks)
         asked = tuple(box.text() for box in boxes)
         made.append(
-            Form(mint(NUMBER), home.id, place.id, asked, after, int(author.now), author.word(""))
+            Form(
+                mint(NUMBER),
+                home.id,
+                place.id,
+                asked,
+                after,
+                int(author.now),
+                author.provenance(""),
+            )
         )
     return made
 
@@ -62,15 +71,17 @@ def admit_answers(
     policy: Policy,
     without_effect: list[Refused],
 ) -> list[Document]:
-    """What people ticked: refusals first, then consents that know of them.
+    """Documents for the answers on forms: refusals first, then consents that know of them.
 
-    A form that does not know of a later withdrawal gives nothing, and refuses all the same; it is
-    added to `without_effect`, and so is one of people who have moved out. A form that was answered
-    the same way before has no documents, but for a proof that comes later.
+    A form that does not know of a later withdrawal gives no consent, but its refusals count. It is
+    added to `without_effect`, as is a form of people who have moved out. A form with the same
+    answers as before yields no documents, except for a proof that arrives later.
     """
     known: dict[str, Form] = {}
     rounds: list[list[tuple[NewAnswer, Form]]] = []
-    """of several forms of the same people, one after the other: the later one knows of the first"""
+    """forms of the same people go into successive rounds, so that the later form knows of the
+    earlier
+    """
 
     def read(row: NewAnswer) -> Iterator[Document]:
         form = _form(index, row)
@@ -79,61 +90,64 @@ def admit_answers(
             if (answered.answers, answered.signed) != (row.answers, row.signed):
                 raise Refused(
                     _(
-                        "form {form} was answered already (signed on {signed}); print a new one"
-                        " for another answer: gardien consent forms {label}",
+                        "form {form} has another answer already (signed on {signed}); to"
+                        " change the answer, print a new form: gardien consent forms"
+                        " {label}",
                         form=shown(form.id), signed=stamp(answered.signed),
                         label=index.places[form.place].label,
                     )
                 )  # fmt: skip
             yield from _proved(index, answered, row, author)
             return
-        for some in rounds:
-            if all(other.occupancy != form.occupancy for _row, other in some):
-                some.append((row, form))
+        # into the first round that has no form of these people yet
+        for group in rounds:
+            if all(other.occupancy != form.occupancy for _row, other in group):
+                group.append((row, form))
                 break
         else:
             rounds.append([(row, form)])
         known[form.id] = replace(
-            form, answers=row.answers, signed=row.signed, word=author.word(row.where)
+            form, answers=row.answers, signed=row.signed, word=author.provenance(row.where)
         )
         yield known[form.id]
 
-    documents = each(rows, read)
-    for some in rounds:
-        made = _answered(index, some, author, policy, without_effect)
+    documents = admit_rows(rows, read)
+    for group in rounds:
+        made = _answered(index, group, author, policy, without_effect)
         documents += made
         index = index.and_with(made)
     return documents
 
 
 def _proved(index: RegistryIndex, form: Form, row: NewAnswer, author: Author) -> Iterator[Document]:
-    """The consents of a form whose scan was not there when it was brought."""
+    """The consents of a form whose scan arrives after its answers."""
     if "sha256:" not in row.proof:
         return
     for to in sorted({Box.of(text).recipient for text in form.asked}):
-        for one in index.consents_of(form.occupancy, to):
-            lacks = "sha256:" not in one.proof
-            if lacks and (one.word.source, one.given) == (form.word.source, form.signed):
-                yield replace(one, proof=row.proof, word=author.word(row.where))
+        for consent in index.consents_of(form.occupancy, to):
+            lacks = "sha256:" not in consent.proof
+            if lacks and (consent.word.source, consent.given) == (form.word.source, form.signed):
+                yield replace(consent, proof=row.proof, word=author.provenance(row.where))
 
 
 def _answered(
     index: RegistryIndex,
-    found: Sequence[tuple[NewAnswer, Form]],
+    answered: Sequence[tuple[NewAnswer, Form]],
     author: Author,
     policy: Policy,
     without_effect: list[Refused],
 ) -> list[Document]:
     refusals = [
         NewWithdrawal(occupancy=form.occupancy, recipient=to, refused=True, where=row.where)
-        for row, form in found
+        for row, form in answered
         for to in sorted(_recipients(form, row, "no"))
     ]
     refused = admit_withdrawals(index, refusals, author, marked=True)
+    # consents name the marks that the refusals of the same form have just drawn
     after = index.and_with(refused)
     consents = [
         new
-        for row, form in found
+        for row, form in answered
         for new in _consents((index, after), row, form, without_effect, author)
     ]
     given = admit_consents(after, consents, author, policy, without_effect)
@@ -144,27 +158,39 @@ def _form(index: RegistryIndex, row: NewAnswer) -> Form:
     id_ = parse(row.form, NUMBER)
     form = index.forms.get(id_)
     if form is None:
-        raise Refused(_("form {form} was not printed here", form=shown(id_)))
+        raise Refused(
+            _("this gateway has not printed form {form}; check its number", form=shown(id_))
+        )
     if row.place and index.labels.find(row.place).id != form.place:
         raise Refused(
             _(
-                "form {form} is of {place}, and the row says {other}: look whether cells have"
-                " moved to another row",
+                "form {form} belongs to {place}, but the row says {other}: check whether"
+                " cells have moved to another row",
                 form=shown(id_), place=index.places[form.place].label, other=row.place,
             )
         )  # fmt: skip
     if len(row.answers) > len(form.asked) and any(row.answers[len(form.asked) :]):
-        raise Refused(_("form {form} has {many} boxes", form=shown(id_), many=len(form.asked)))
+        raise Refused(
+            _(
+                "form {form} has only {many} boxes, but the row has more answers",
+                form=shown(id_),
+                many=len(form.asked),
+            )
+        )
     if not any(row.answers):
         raise Refused(
-            _("form {form}: no box is answered; take the line out of the list", form=shown(id_))
+            _("form {form}: no box is answered; remove the row from the list", form=shown(id_))
         )
     if row.signed is None:
-        raise Refused(_("form {form}: write the day on which it was signed", form=shown(id_)))
+        raise Refused(
+            _("form {form}: the date of the signature is missing; write it", form=shown(id_))
+        )
+    # a day's tolerance: a date without time is midnight, before the printing of that day
     if row.signed < form.printed - DAY:
         raise Refused(
             _(
-                "form {form}: signed on {signed}, before it was printed on {printed}",
+                "form {form}: signed on {signed}, before it was printed on {printed}:"
+                " correct the date",
                 form=shown(id_), signed=stamp(row.signed), printed=stamp(form.printed),
             )
         )  # fmt: skip
@@ -173,7 +199,7 @@ def _form(index: RegistryIndex, row: NewAnswer) -> Form:
 
 def _recipients(form: Form, row: NewAnswer, answer: str) -> set[str]:
     boxes = (Box.of(text) for text in form.asked)
-    return {box.recipient for box, said in zip(boxes, row.answers, strict=False) if said == answer}
+    return {box.recipient for box, tick in zip(boxes, row.answers, strict=False) if tick == answer}
 
 
 def _consents(
@@ -183,25 +209,27 @@ def _consents(
     without_effect: list[Refused],
     author: Author,
 ) -> Iterator[NewConsent]:
-    """A consent for each box with a yes."""
+    """One consent for each box with a yes."""
     before, after = indexes
     home = next(one for one in before.occupancies if one.id == form.occupancy)
-    said = zip(map(Box.of, form.asked), row.answers, strict=False)
-    agreed = [box for box, answer in said if answer == "yes"]
+    ticks = zip(map(Box.of, form.asked), row.answers, strict=False)
+    agreed = [box for box, answer in ticks if answer == "yes"]
     if agreed and not covers(home, int(author.now)):
-        words = _("form {form}: who signed it does not live there any more", form=shown(form.id))
-        without_effect.append(Refused(f"{row.where}: {words}"))
+        reason = _("form {form}: the people who signed it have moved out", form=shown(form.id))
+        without_effect.append(Refused(f"{row.where}: {reason}"))
         return
+    # judged before the form's own refusals, which would make every yes beside a no unknowing
     knows = {to: _knows(before, form, to) for to in {box.recipient for box in agreed}}
     for to, lacks in knows.items():
         if lacks:
-            words = _(
-                "form {form}, for {to}: since it was printed: {marks}; if they agree now, print a"
-                " new form: gardien consent forms {label}",
+            reason = _(
+                "form {form}, for {to}: after it was printed: {marks}. The yes has no"
+                " effect. If the occupants agree now, print a new form: gardien consent"
+                " forms {label}",
                 form=shown(form.id), to=to, label=before.places[form.place].label,
                 marks="; ".join(map(sentence, lacks)),
             )  # fmt: skip
-            without_effect.append(Unknowing(f"{row.where}: {words}", lacks))
+            without_effect.append(Unknowing(f"{row.where}: {reason}", lacks))
     for box in agreed:
         if knows[box.recipient]:
             continue
@@ -224,5 +252,5 @@ def _consents(
 
 
 def _knows(index: RegistryIndex, form: Form, to: str) -> list[ConsentMark]:
-    """The marks that a form does not know; none: it counts."""
+    """The marks that a form does not know; empty: its consents count."""
     return unknown(index.marks_of(form.occupancy, to), form.after, (), "")

@@ -1,4 +1,4 @@
-"""What is asked of meters: put in, exchanged, taken away, made sure of."""
+"""Checks of meters: installed, exchanged, removed, verified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.registry import fields
-from agent.registry.admission import claimed, drawn, each, in_order, said, standing
+from agent.registry.admission import (
+    admit_rows,
+    claim,
+    current_claims,
+    in_order,
+    label_and_id,
+    new_id,
+)
 from agent.registry.duplicates import meter_again
 from agent.registry.records import Installation, covers, serial_key
 
@@ -21,21 +28,21 @@ if TYPE_CHECKING:
     from agent.registry.conflicts import Conflicts
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewExchange, NewInstallation
-    from agent.registry.records import Document, Indexes, Word
+    from agent.registry.records import Document, Indexes, Provenance
 
 PROOFS = ("display", "load")
 
 
-NO_CHANNEL = "multiplier, offset: of which quantity? name its channel"
+NO_CHANNEL = "multiplier, offset: name the channel to which they apply"
 
 
 def admit_installations(
     index: RegistryIndex, rows: Sequence[NewInstallation], author: Author
 ) -> list[Document]:
-    """Documents for meters; one that meets a standing one is refused with both named. A row of a
-    list that says what stands already has none.
+    """Documents for installations. A meter that contradicts a recorded one is refused, naming both.
+    A row of a list whose content is recorded already yields no document.
     """
-    claims = standing(index)
+    claims = current_claims(index)
 
     def admit(row: NewInstallation) -> Iterator[Document]:
         device, serial = _names(row.device, row.serial)
@@ -46,7 +53,7 @@ def admit_installations(
         if channel is None and (multiplier != 1 or offset != 0):
             raise Refused(NO_CHANNEL)
         installation = Installation(
-            id=drawn(),
+            id=new_id(),
             place=index.labels.find(row.place).id,
             device=device,
             serial=serial,
@@ -54,7 +61,7 @@ def admit_installations(
             channel=channel,
             since=author.since(row.since),
             until=None,
-            word=author.word(row.where),
+            word=author.provenance(row.where),
             multiplier=multiplier,
             offset=offset,
             opened=_indexes(row.index, channel),
@@ -65,26 +72,28 @@ def admit_installations(
         elif not row.where:
             raise Refused(f"{claims.sentence(known)}: that is recorded already")
 
-    return each(rows, admit)
+    return admit_rows(rows, admit)
 
 
 def admit_exchanges(
     index: RegistryIndex, rows: Sequence[NewExchange], author: Author
 ) -> list[Document]:
-    """Documents for meters that ended, each with the one that follows it, if one does.
+    """Documents for meters that were removed, each with its successor if there is one.
 
-    The new one measures what the old one did, from the same instant on. A meter that never
-    measured its place keeps an empty interval, and what it delivered as of there is taken back.
+    The new meter measures what the old one did, from the same instant on. A meter that never
+    measured its place keeps an empty interval, and the rows that it delivered for that place are
+    retracted.
     """
-    claims = standing(index)
+    claims = current_claims(index)
 
     def admit(row: NewExchange) -> Iterator[Document]:
         at = author.since(row.at)
         old = _old(index, row, at)
+        # an empty interval states that the meter never measured this place
         at = old.since if row.never else at
         closed = _indexes(row.closing, old.channel)
-        word = author.word(row.where)
-        yield claimed(claims, replace(old, until=at, closed=closed, word=word))
+        provenance = author.provenance(row.where)
+        yield claim(claims, replace(old, until=at, closed=closed, word=provenance))
         if not row.followed:
             return
         device, serial = _names(row.device or old.device, row.serial)
@@ -92,14 +101,15 @@ def admit_exchanges(
             raise Refused("the new meter needs a serial number or the name of its device")
         if row.offset and old.channel is None:
             raise Refused(NO_CHANNEL)
+        # two meters with one number could not be told apart, unless the offset shows the exchange
         same = serial and old.serial and serial_key(serial) == serial_key(old.serial)
         if same and row.offset is None:
             raise Refused(
-                f"the new meter has the serial number of the old one, {old.serial}: where only what"
-                " that number counts for was exchanged, say what is added to its count, --offset"
+                f"the new meter has the serial number of the old one, {old.serial}; if only its"
+                " counting part was exchanged, give what is added to its index: --offset"
             )
         new = Installation(
-            id=drawn(),
+            id=new_id(),
             place=old.place,
             device=device,
             serial=serial,
@@ -107,81 +117,93 @@ def admit_exchanges(
             channel=old.channel,
             since=at,
             until=None,
-            word=word,
+            word=provenance,
             multiplier=old.multiplier if row.multiplier is None else row.multiplier,
             offset=row.offset or Decimal(0),
             opened=_indexes(row.opening, old.channel),
         )
-        yield claimed(claims, new)
+        yield claim(claims, new)
 
-    return in_order(each(rows, admit))
+    return in_order(admit_rows(rows, admit))
 
 
 def admit_pin(index: RegistryIndex, device: str, serial: str, author: Author) -> list[Document]:
-    """Renew the device's installations without a serial number, with the one it said."""
-    loose = _loose(index, device, author)
-    # asked whenever a device says who it is: what stands is costly to gather
-    return _pinned(standing(index), loose, serial, author.word("")) if loose else []
+    """Record the serial number that a device reports in its installations without one."""
+    unnumbered = _without_serial(index, device, author)
+    # called whenever a device reports its number: gather the claims only if needed, it is costly
+    if not unnumbered:
+        return []
+    return _pinned(current_claims(index), unnumbered, serial, author.provenance(""))
 
 
 def admit_pins(
-    index: RegistryIndex, said: Mapping[str, str], author: Author, refused: MutableMapping[str, str]
+    index: RegistryIndex,
+    serials: Mapping[str, str],
+    author: Author,
+    refused: MutableMapping[str, str],
 ) -> list[Document]:
-    """The same of many devices, of which each `said` its serial number; why one of them cannot be
-    that meter is added to `refused`.
+    """Like `admit_pin` for many devices; `serials` has the number that each reports. If a device
+    cannot be that meter, the reason is added to `refused`.
     """
-    every = [(device, _loose(index, device, author)) for device in said]
-    waiting = [(device, loose) for device, loose in every if loose]
+    every = [(device, _without_serial(index, device, author)) for device in serials]
+    waiting = [(device, unnumbered) for device, unnumbered in every if unnumbered]
     if not waiting:
         return []
-    claims = standing(index)
-    found: list[Document] = []
-    for device, loose in waiting:
+    claims = current_claims(index)
+    documents: list[Document] = []
+    for device, unnumbered in waiting:
         try:
-            found += _pinned(claims, loose, said[device], author.word(f"{device} said so"))
+            documents += _pinned(
+                claims, unnumbered, serials[device], author.provenance(f"{device} said so")
+            )
         except Refused as error:
             refused[device] = str(error)
-    return found
+    return documents
 
 
-def _loose(index: RegistryIndex, device: str, author: Author) -> list[Installation]:
+def _without_serial(index: RegistryIndex, device: str, author: Author) -> list[Installation]:
     known = index.known_as(device)
     return [doc for doc in known if doc.serial is None and covers(doc, int(author.now))]
 
 
 def _pinned(
-    claims: Conflicts, loose: Sequence[Installation], serial: str, word: Word
+    claims: Conflicts, unnumbered: Sequence[Installation], serial: str, provenance: Provenance
 ) -> list[Document]:
     number = fields.text(serial, "serial", fields.LONGEST_LABEL)
-    return [claimed(claims, replace(doc, serial=number, pinned=True, word=word)) for doc in loose]
+    return [
+        claim(claims, replace(doc, serial=number, pinned=True, word=provenance))
+        for doc in unnumbered
+    ]
 
 
 def admit_proof(
     index: RegistryIndex, meters: Sequence[str], how: str, author: Author
 ) -> list[Document]:
-    """Renew installations, by id, with how a person made sure of them."""
+    """Record how a person verified installations (by id)."""
     if how not in PROOFS:
-        raise Refused(f'"{how}" is none of {", ".join(PROOFS)}')
+        raise Refused(f'"{how}" is not one of {", ".join(PROOFS)}')
     known = {doc.id: doc for doc in index.installations}
-    word = author.word("")
-    return [replace(known[id_], verified=how, word=word) for id_ in meters]
+    provenance = author.provenance("")
+    return [replace(known[id_], verified=how, word=provenance) for id_ in meters]
 
 
 def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Document:
-    """As `claimed`, and what to do about the same meter elsewhere, or there since another day."""
+    """Like `claim`; if the same meter is recorded elsewhere or since another day, the message says
+    what to do.
+    """
     old = claims.against(new)
     if not isinstance(old, Installation) or old.word.revision == new.word.revision:
-        return claimed(claims, new)
+        return claim(claims, new)
     if new.device and (old.place, old.channel, old.device) == (new.place, new.channel, None):
         raise Refused(
-            f"{claims.sentence(old)}: that is recorded already; "
-            "its serial number is enough, its device need not be named"
+            f"{claims.sentence(old)}: that is recorded already by its serial number; "
+            "leave out the name of the device"
         )
     label = shlex.quote(index.places[old.place].label)
     away = f"gardien meter remove {label} --old {shlex.quote(old.serial or str(old.device))}"
     raise Refused(
         f"{claims.statement(new)}, but {claims.sentence(old)}; "
-        f"where that is over or was wrong: {away} (--never: it never did)"
+        f"if that has ended or was wrong: {away} (--never: it never measured there)"
     )
 
 
@@ -200,21 +222,25 @@ def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexe
 
 
 def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
-    """The one meter that is meant. Raises Refused on none or several, with candidates."""
+    """The meter that is exchanged. Raises Refused if none or several fit, with the candidates."""
     place = index.labels.find(row.place)
     there = [doc for doc in index.meters_of(place.id) if covers(doc, at) or row.never]
     meant = [doc for doc in there if _meant(doc, row)]
     if len(meant) == 1:
         if meant[0].since == at and not row.never:
-            raise Refused(f"meter {meant[0].meter} measures {said(place)} only since {stamp(at)}")
+            raise Refused(
+                f"meter {meant[0].meter} measures {label_and_id(place)} only since {stamp(at)}"
+            )
         return meant[0]
     if not there:
-        raise Refused(f"{said(place)}: no meter is known there at {stamp(at)}")
+        raise Refused(f"{label_and_id(place)}: no meter is recorded there at {stamp(at)}")
     names = ", ".join(
         f"{doc.meter} ({doc.channel})" if doc.channel else doc.meter for doc in meant or there
     )
-    which = "which of them, --old?" if meant else f"none of them is {row.old or row.channel}:"
-    raise Refused(f"{said(place)}: {which} {names}")
+    which = (
+        "name one of them with --old:" if meant else f"none of them is {row.old or row.channel}:"
+    )
+    raise Refused(f"{label_and_id(place)}: {which} {names}")
 
 
 def _meant(document: Installation, row: NewExchange) -> bool:

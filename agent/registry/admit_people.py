@@ -1,4 +1,4 @@
-"""What is asked of notices about who lives where: moves, corrections, leases."""
+"""Checks of notices about who lives where: moves, corrections, leases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from agent.clock import stamp
 from agent.errors import Refused
 from agent.i18n import N_, _
 from agent.registry import fields
-from agent.registry.admission import claimed, dwelling, each, in_order, said, standing
+from agent.registry.admission import (
+    admit_rows,
+    claim,
+    current_claims,
+    dwelling,
+    in_order,
+    label_and_id,
+)
 from agent.registry.dates import sane
 from agent.registry.place import OCCUPANCY, mint, parse, shown
 from agent.registry.records import Occupancy
@@ -27,9 +34,9 @@ if TYPE_CHECKING:
 def admit_occupancies(
     index: RegistryIndex, rows: Sequence[NewOccupancy], author: Author
 ) -> list[Document]:
-    """Documents for what notices say; ends are admitted before beginnings, whatever their order.
+    """Documents for notices. Ends are admitted before beginnings, whatever their order in the list.
 
-    Two occupancies of one dwelling that overlap are refused with both named.
+    Two occupancies of one dwelling that overlap are refused, naming both.
     """
     notices = _Notices(index, author)
     events = {
@@ -41,29 +48,30 @@ def admit_occupancies(
 
     def admit(row: NewOccupancy) -> Iterator[Document]:
         if row.event not in events:
-            raise Refused(f'event: "{row.event}" is none of {", ".join(events)}')
+            raise Refused(f'event: "{row.event}" is not one of {", ".join(events)}')
         yield from events[row.event](row)
 
-    return in_order(each(rows, admit, notices.ends_something))
+    return in_order(admit_rows(rows, admit, notices.ends_something))
 
 
 class _Notices:
-    """The rows of one call, each on top of those before it."""
+    """The notices of one call; each is checked against the result of those before it."""
 
     def __init__(self, index: RegistryIndex, author: Author) -> None:
         self._index, self._author = index, author
-        self._claims: Conflicts = standing(index)
-        self._now = {home.id: home for home in index.occupancies}
-        self._of: dict[str, list[str]] = {}
+        self._claims: Conflicts = current_claims(index)
+        self._current = {home.id: home for home in index.occupancies}
+        self._of_place: dict[str, list[str]] = {}
         for home in index.occupancies:
-            self._of.setdefault(home.place, []).append(home.id)
+            self._of_place.setdefault(home.place, []).append(home.id)
         self._consents: dict[str, list[Consent]] = {}
         for consent in index.consents:
             if consent.withdrawn is None:
                 self._consents.setdefault(consent.occupancy, []).append(consent)
 
     def ends_something(self, row: NewOccupancy) -> bool:
-        """Whether it is about people who are known already."""
+        """Whether a notice is about an occupancy that is recorded already."""
+        # a lease that is recorded may end, so it comes before leases that begin
         if row.event == "lease":
             try:
                 return self._adopts(row) is not None
@@ -72,38 +80,41 @@ class _Notices:
         return row.event != "move_in"
 
     def move_in(self, row: NewOccupancy) -> Iterator[Document]:
-        """Somebody moves in."""
-        place = dwelling(self._index, row.place, "are lived in")
+        """Occupants move in."""
+        place = dwelling(self._index, row.place, "have occupants")
         since = self._author.since(row.since)
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
-        if id_ in self._now:
-            raise Refused(f"occupancy {shown(id_)} is known already: correct it, or mint another")
+        if id_ in self._current:
+            raise Refused(
+                f"occupancy {shown(id_)} is recorded already; correct it, or use another id"
+            )
         new = Occupancy(
-            id_, place.id, since, _after(row.until, since), self._author.word(row.where),
+            id_, place.id, since, _after(row.until, since), self._author.provenance(row.where),
             _reference(row),
         )  # fmt: skip
         old = self._claims.against(new)
         if isinstance(old, Occupancy):
             raise self._too_many(old, new)
-        yield self._stand(new)
+        yield self._accept(new)
 
     def move_out(self, row: NewOccupancy) -> Iterator[Document]:
-        """Somebody moves out, or did, or did before what is recorded."""
+        """Occupants move out, have moved out, or left earlier than recorded."""
         at = self._author.since(row.until)
         home = self._by_id(row) or self._there_before(row.place, at)
         if at <= home.since or (home.until is not None and home.until < at):
             raise Refused(
                 N_(
-                    "{place} is occupied by {home}, {period}: that does not end on {at}; to change"
-                    " these dates: gardien occupancy correct {label} --id {id}"
+                    "{place} is occupied by {home}, {period}, so they cannot move out on"
+                    " {at}; to change these dates: gardien occupancy correct {label} --id"
+                    " {id}"
                 ),
-                **self._named(home),
+                **self._message_values(home),
                 at=stamp(at),
             )
         yield self._changed(home, row, home.since, at)
 
     def correct(self, row: NewOccupancy) -> Iterator[Document]:
-        """Somebody moved at other times than is recorded; both the same: nobody ever did."""
+        """Other dates than recorded; if both are the same, the occupancy never existed."""
         home = (
             self._by_id(row)
             or (self._last(row.place) if row.stays else None)
@@ -112,10 +123,10 @@ class _Notices:
         if row.stays and not row.id and home.until is None:
             raise Refused(
                 N_(
-                    "{place} is occupied by {home}, {period}: no move-out of theirs is recorded;"
-                    " those before them are named with --id (gardien occupancy list)"
+                    "{place} is occupied by {home}, {period}, and their move-out is not"
+                    " recorded; to name earlier occupants use --id (gardien occupancy list)"
                 ),
-                **self._named(home),
+                **self._message_values(home),
             )
         since = home.since if row.since is None else sane(row.since)
         until = home.until if row.until is None else sane(row.until)
@@ -126,8 +137,8 @@ class _Notices:
         yield self._changed(home, row, since, until)
 
     def _too_many(self, old: Occupancy, new: Occupancy) -> Refused:
-        """What is wrong with people who move in where others live, and what to do."""
-        known = {**self._named(old), "who": _recorded(old)}
+        """The error for occupants who move in where others live, and what to do."""
+        known = {**self._message_values(old), "who": _recorded(old)}
         if (old.since, old.until, old.reference) == (new.since, new.until, new.reference):
             return Refused(
                 N_("{place} is occupied by {home}, {period} ({who}): that is recorded already"),
@@ -136,10 +147,10 @@ class _Notices:
         if old.since > new.since:
             return Refused(
                 N_(
-                    "{place} is occupied by {home} from {begins} on ({who}), which is later than"
-                    " {since}; if they are the same people: gardien occupancy correct {label} --id"
-                    " {id} --since DATE; if others live there until then: gardien occupancy move-in"
-                    " {label} --since DATE --until {begins}"
+                    "{place} is occupied by {home} from {begins} on ({who}), which is later"
+                    " than {since}. If these are the same people: gardien occupancy correct"
+                    " {label} --id {id} --since DATE. If others live there until then:"
+                    " gardien occupancy move-in {label} --since DATE --until {begins}"
                 ),
                 **known,
                 begins=stamp(old.since),
@@ -147,30 +158,30 @@ class _Notices:
             )
         return Refused(
             N_(
-                "{place} is occupied by {home}, {period} ({who}), so nobody else moves in on"
-                " {since}; who leaves has moved out before: gardien occupancy move-out, or `until`"
-                " in a list of leases"
+                "{place} is occupied by {home}, {period} ({who}), so nobody else can move"
+                " in on {since}; record their move-out first: gardien occupancy move-out,"
+                " or `until` in a list of leases"
             ),
             **known,
             since=stamp(new.since),
         )
 
-    def _named(self, home: Occupancy) -> dict[str, str]:
-        """People and their dwelling, as messages name them."""
+    def _message_values(self, home: Occupancy) -> dict[str, str]:
+        """An occupancy and its dwelling, as values for messages."""
         place = self._index.places[home.place]
         return {
-            "place": said(place),
+            "place": label_and_id(place),
             "label": place.label,
             "id": shown(home.id),
-            "home": _called(home),
+            "home": _id_and_reference(home),
             "period": _period(home),
         }
 
     def lease(self, row: NewOccupancy) -> Iterator[Document]:
-        """A lease as it stands: known by its reference, else a new one.
+        """A lease as the manager's list states it. It is found by its reference, or else it is new.
 
-        It takes the place of an occupancy without reference that it overlaps: somebody was known
-        to live there, and now it is known as of which lease.
+        It also takes over an occupancy without a reference that it overlaps: that occupancy is then
+        known to belong to this lease.
         """
         home = self._adopts(row)
         if home is None:
@@ -183,31 +194,33 @@ class _Notices:
             yield self._changed(home, row, since, until)
 
     def _signed_before(self, home: Occupancy, row: NewOccupancy, begins: int) -> None:
-        """Refuse to take those who signed a consent for those of a lease that begins later."""
+        """Refuse to merge people who signed a consent with a lease that begins later."""
+        # only an occupancy without a reference can be taken over by the wrong lease
         if home.reference is not None or begins <= home.since:
             return
         consents = self._consents.get(home.id, ())
-        signed = [one.said for one in consents if one.said < begins < one.until]
+        signed = [one.given_at for one in consents if one.given_at < begins < one.until]
         if signed:
             place = self._index.places[home.place]
             raise Refused(
                 N_(
-                    "since: {place}: who lives there signed a consent on {signed}, before lease"
-                    " {lease} begins on {since}: it would count for that lease, so nothing is"
-                    " recorded; if others lived there until then: gardien occupancy move-out"
-                    " {label} --at DATE; if it is the same people: gardien occupancy correct"
-                    " {label} --since DATE"
+                    "since: {place}: the occupants signed a consent on {signed}, before"
+                    " lease {lease} begins on {since}. The consent would count for that"
+                    " lease, so nothing was recorded. If others lived there until then:"
+                    " gardien occupancy move-out {label} --at DATE. If these are the same"
+                    " people: gardien occupancy correct {label} --since DATE"
                 ),
-                place=said(place), label=place.label, signed=stamp(min(signed)),
+                place=label_and_id(place), label=place.label, signed=stamp(min(signed)),
                 lease=str(row.reference), since=stamp(begins),
             )  # fmt: skip
 
     def _adopts(self, row: NewOccupancy) -> Occupancy | None:
-        place = dwelling(self._index, row.place, "are lived in")
+        """The recorded occupancy that a lease is about; None: the lease is new."""
+        place = dwelling(self._index, row.place, "have occupants")
         reference = _reference(row)
         if reference is None:
-            raise Refused(_("reference: a list of leases names each one"))
-        homes = [self._now[id_] for id_ in self._of.get(place.id, ())]
+            raise Refused(_("reference: it is missing; a list of leases needs one for each lease"))
+        homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
         known = [home for home in homes if home.reference == reference]
         begins = self._author.since(row.since)
         nameless = [
@@ -217,49 +230,49 @@ class _Notices:
             and (home.until is None or begins < home.until)
             and (row.until is None or home.since < row.until)
         ]
-        found = known or nameless
-        return found[0] if len(found) == 1 else None
+        matches = known or nameless
+        return matches[0] if len(matches) == 1 else None
 
     def _by_id(self, row: NewOccupancy) -> Occupancy | None:
         if not row.id:
             return None
         id_ = parse(row.id, OCCUPANCY)
-        if id_ not in self._now:
-            raise Refused(N_("there is no occupancy {id} in this registry"), id=shown(id_))
-        home = self._now[id_]
+        if id_ not in self._current:
+            raise Refused(N_("this registry has no occupancy {id}"), id=shown(id_))
+        home = self._current[id_]
         if row.place and self._index.labels.find(row.place).id != home.place:
             raise Refused(
-                N_("{place} is occupied by {home}, {period}, and not {other}"),
-                **self._named(home),
+                N_("occupancy {home} is in {place}, {period}, not in {other}"),
+                **self._message_values(home),
                 other=row.place,
             )
         return home
 
     def _there_before(self, text: str, at: int) -> Occupancy:
-        place = dwelling(self._index, text, "are lived in")
-        for id_ in reversed(self._of.get(place.id, [])):
-            home = self._now[id_]
+        place = dwelling(self._index, text, "have occupants")
+        # latest first: of two that meet at this instant, those who moved in last
+        for id_ in reversed(self._of_place.get(place.id, [])):
+            home = self._current[id_]
             if home.since < at and (home.until is None or at <= home.until):
                 return home
-        homes = (self._now[id_] for id_ in self._of.get(place.id, []))
-        words = N_(
-            "{place}: nobody is known to live there before {at}; who is recorded there, and since"
-            " when: gardien occupancy list {label}"
+        homes = (self._current[id_] for id_ in self._of_place.get(place.id, []))
+        message = N_(
+            "{place}: no occupants are recorded before {at}; to see who is recorded:"
+            " gardien occupancy list {label}"
         )
         if not any(home.until is None or home.since < home.until for home in homes):
-            words = N_(
-                "{place}: nobody is known to live there before {at}, for nobody was ever recorded"
-                " there. Who was never recorded cannot move out: the dwelling stays unknown, and"
-                " nothing personal of it leaves, as of a vacant one. If it is empty there is"
-                " nothing to do; once somebody moves in: gardien occupancy move-in {label} --since"
-                " DATE"
+            message = N_(
+                "{place}: no occupants have ever been recorded, so nobody can move out. The"
+                " occupancy stays unknown, and no personal data leave the dwelling, as if"
+                " it were vacant. If the dwelling is empty, do nothing. When somebody moves"
+                " in: gardien occupancy move-in {label} --since DATE"
             )
-        raise Refused(words, place=said(place), label=place.label, at=stamp(at))
+        raise Refused(message, place=label_and_id(place), label=place.label, at=stamp(at))
 
     def _last(self, text: str) -> Occupancy | None:
-        """Who moved in last: of those it may be that they have not moved out."""
-        place = dwelling(self._index, text, "are lived in")
-        homes = [self._now[id_] for id_ in self._of.get(place.id, ())]
+        """The latest occupancy: the only one that may turn out not to have ended."""
+        place = dwelling(self._index, text, "have occupants")
+        homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
         lived = [home for home in homes if home.until is None or home.since < home.until]
         return max(lived, key=lambda home: home.since, default=None)
 
@@ -267,31 +280,33 @@ class _Notices:
         self, home: Occupancy, row: NewOccupancy, since: int, until: int | None
     ) -> Occupancy:
         reference = _reference(row) or home.reference
-        word = self._author.word(row.where)
-        return self._stand(replace(home, since=since, until=until, reference=reference, word=word))
+        provenance = self._author.provenance(row.where)
+        return self._accept(
+            replace(home, since=since, until=until, reference=reference, word=provenance)
+        )
 
-    def _stand(self, home: Occupancy) -> Occupancy:
+    def _accept(self, home: Occupancy) -> Occupancy:
         other = self._claims.against(home)
         if isinstance(other, Occupancy):
             raise Refused(
                 N_(
-                    "{place} is occupied by {home}, {period} ({who}), so {new} cannot live there"
-                    " {then}; correct one of them first: gardien occupancy correct {label} --id"
-                    " {id} --since DATE, or --until DATE"
+                    "{place} is occupied by {home}, {period} ({who}), so {new} cannot live"
+                    " there, {then}; correct one of the two first: gardien occupancy"
+                    " correct {label} --id {id} --since DATE, or --until DATE"
                 ),
-                **self._named(other),
+                **self._message_values(other),
                 who=_recorded(other),
-                new=_called(home),
+                new=_id_and_reference(home),
                 then=_period(home),
             )
-        claimed(self._claims, home)
-        if home.id not in self._now:
-            self._of.setdefault(home.place, []).append(home.id)
-        self._now[home.id] = home
+        claim(self._claims, home)
+        if home.id not in self._current:
+            self._of_place.setdefault(home.place, []).append(home.id)
+        self._current[home.id] = home
         return home
 
 
-def _called(home: Occupancy) -> str:
+def _id_and_reference(home: Occupancy) -> str:
     return shown(home.id) + (f" ({home.reference})" if home.reference else "")
 
 
@@ -300,7 +315,7 @@ def _period(home: Occupancy) -> str:
 
 
 def _recorded(home: Occupancy) -> str:
-    """By whose word, and when."""
+    """Who recorded an occupancy, when, and from which source."""
     return f"{home.word.who}, {stamp(home.word.when)[:10]}, {home.word.source}"
 
 
@@ -315,7 +330,7 @@ def _after(until: int | None, since: int) -> int | None:
         return None
     if sane(until) <= since:
         raise Refused(
-            N_("it ends at {until}, before it begins at {since}"),
+            N_("it ends at {until}, which is not after its beginning at {since}"),
             until=stamp(until),
             since=stamp(since),
         )

@@ -1,4 +1,4 @@
-"""What is asked of places and of the names that other systems have for them."""
+"""Checks of places and of their aliases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.clock import stamp
 from agent.errors import Refused
 from agent.i18n import _
 from agent.registry import fields
-from agent.registry.admission import claimed, drawn, each, said, standing
+from agent.registry.admission import admit_rows, claim, current_claims, label_and_id, new_id
 from agent.registry.duplicates import place_again
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
@@ -31,22 +31,22 @@ def admit_places(
 ) -> list[Document]:
     """Documents for places, and for each dwelling an occupancy that begins at `since`.
 
-    `lots`: other names of these places, or of known ones. A row of a list that says what stands
-    already has none.
+    `lots` are aliases of these or of recorded places. A row of a list whose content is recorded
+    already yields no document.
     """
-    labels = {key: said(place) for key, place in index.labels.by_label.items()}
-    ids = {place.id: said(place) for place in index.places.values()}
+    labels = {key: label_and_id(place) for key, place in index.labels.by_label.items()}
+    ids = {place.id: label_and_id(place) for place in index.places.values()}
 
     def who_moved_in(known: Place | None) -> str:
         if known is None or known.type != "dwelling":
             return ""
         homes = [one for one in index.occupancies_of(known.id) if one.since != one.until]
         if not homes:
-            return _("; who moved in there is recorded by gardien occupancy import, or move-in")
+            return _("; to record its occupants: gardien occupancy import, or move-in")
         return _(
-            "; it is lived in since {since} by what is recorded; if that is wrong: gardien"
-            " occupancy correct {label} --id {id} --since DATE; if others moved in: gardien"
-            " occupancy move-out, then move-in; then leave `since` of this row empty",
+            "; its occupants are recorded since {since}. If that date is wrong: gardien"
+            " occupancy correct {label} --id {id} --since DATE. If others moved in: gardien"
+            " occupancy move-out, then move-in. Then leave `since` of this row empty",
             since=stamp(homes[-1].since),
             label=known.label,
             id=shown(homes[-1].id),
@@ -54,69 +54,72 @@ def admit_places(
 
     def admit(row: NewPlace) -> Iterator[Document]:
         label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())
+        # a label that is a valid id could not be told from the place with that id
         if agrees(squeeze(label)):
             raise Refused(f'label: "{label}" is an id; a label is what people call the place')
         prefix = fields.prefix(row.type)
         place = parse(row.id, prefix) if row.id else mint(prefix)
-        new = Place(place, label, author.word(row.where))
+        new = Place(place, label, author.provenance(row.where))
         known_place = index.labels.by_label.get(label_key(label))
         if place_again(index, row, known_place, new):
             return
-        words = f'"{label}" of {row.where or "this call"}'
+        origin = f'"{label}" of {row.where or "this call"}'
         for known, key in ((labels, label_key(label)), (ids, place)):
             if key in known:
                 raise Refused(
                     _(
-                        '"{label}": there is already {known}{more}',
+                        '"{label}" exists already: {known}{more}',
                         label=label,
                         known=known[key],
                         more=who_moved_in(known_place),
                     )
                 )
-        labels[label_key(label)] = ids[place] = words
+        labels[label_key(label)] = ids[place] = origin
         yield new
         if prefix == "D" and row.occupied:
             since = author.since(row.since)
-            yield Occupancy(mint(OCCUPANCY), place, since, None, author.word(row.where))
+            yield Occupancy(mint(OCCUPANCY), place, since, None, author.provenance(row.where))
 
-    places = each(rows, admit)
+    places = admit_rows(rows, admit)
     return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
 
 
 def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author) -> list[Document]:
-    """Documents for aliases, ends first; one that another place has, or a second one where there
-    may be but one, is refused with both named.
+    """Documents for aliases, ends first. An alias is refused if another place has it, or if the
+    place may have only one; the message names both.
     """
-    claims = standing(index)
+    claims = current_claims(index)
     names: dict[tuple[str, str, str], list[Alias]] = {}
-    for one in index.aliases:
-        names.setdefault((one.place, one.scheme, one.value), []).append(one)
+    for known_alias in index.aliases:
+        names.setdefault((known_alias.place, known_alias.scheme, known_alias.value), []).append(
+            known_alias
+        )
 
     def admit(row: NewAlias) -> Iterator[Document]:
         place = _place_of(index, row)
         known = scheme(row.scheme)
         if row.ends:
-            yield claimed(claims, _ended(index, place, known, row, author))
+            yield claim(claims, _ended(index, place, known, row, author))
             return
         since = author.since(row.since)
         if row.until is not None and row.until <= since:
             raise Refused("until: it is not after since")
         alias = Alias(
-            id=drawn(),
+            id=new_id(),
             place=place.id,
             scheme=known.name,
             value=value_of(known, row.value),
             since=since,
             until=row.until,
-            word=author.word(row.where),
+            word=author.provenance(row.where),
             note=row.note.strip()[: fields.LONGEST_LABEL],
         )
-        # a list that is imported again says again what it said
+        # a list that is imported again repeats recorded aliases: they are no error
         known_as = names.get((alias.place, alias.scheme, alias.value), ())
         if not any(covers(one, alias.since) for one in known_as):
-            yield claimed(claims, alias)
+            yield claim(claims, alias)
 
-    return each(rows, admit, lambda row: row.ends)
+    return admit_rows(rows, admit, lambda row: row.ends)
 
 
 def _place_of(index: RegistryIndex, row: NewAlias) -> Place:
@@ -126,7 +129,7 @@ def _place_of(index: RegistryIndex, row: NewAlias) -> Place:
         if not row.part:
             raise
         raise Refused(
-            f"{error}; a {row.part} is another name of a dwelling: write that dwelling's label here"
+            f"{error}; a {row.part} belongs to a dwelling: write that dwelling's label here"
         ) from error
 
 
@@ -145,6 +148,6 @@ def _ended(
     ]
     if len(meant) != 1:
         which = ", ".join(alias.value for alias in meant)
-        words = f"which of {which}?" if meant else "it has none in force then"
-        raise Refused(f"{said(place)}, {known.said}: {words}")
-    return replace(meant[0], until=at, word=author.word(row.where))
+        problem = f"name one of them: {which}" if meant else "it has none in force then"
+        raise Refused(f"{label_and_id(place)}, {known.title}: {problem}")
+    return replace(meant[0], until=at, word=author.provenance(row.where))

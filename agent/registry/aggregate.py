@@ -1,8 +1,8 @@
-"""The sum over the dwellings that a recipient is not sent one by one (rules S3, S5). Pure.
+"""Sums over the dwellings that a recipient is not sent one by one (rules S3, S5). Pure.
 
-Who stands in it is fixed for a calendar month; a sum that few stand in is not told. So of a
-dwelling that agreed to nothing only sums of at least `fewest` can be reckoned from all that one
-recipient has of a slot (design note 029).
+The members of a sum are fixed for a calendar month, and a sum over few dwellings is not sent. So
+for a dwelling that consented to nothing, a recipient can only compute sums over at least `fewest`
+dwellings from all that it receives of a slot (design note 029).
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ STEPS = {
     "cw": DAY,
     "dhw": DAY,
 }
-"""seconds of the slots of each quantity that adds up over dwellings, at the finest"""
+"""finest step in seconds of each channel that can be summed over dwellings"""
 SEEN_BY = {"elec.power": "elec.imp", "elec.apparent": "elec.imp", "elec.current": "elec.imp"}
-"""quantities of a whole building that tell what another one adds up to"""
+"""channels of a whole building that reveal what another channel adds up to"""
 ID = "rest"
-"""the basis of such a sum"""
+"""id of the basis of such a sum"""
 FEWEST, FLOOR = 11, 10
-"""dwellings that a sum has at least, unless the configuration says otherwise; and at the least"""
+"""dwellings that a sum needs: the default, and the least that may be configured"""
 PART = Decimal("0.8")
-"""of the group that must be in a sum"""
+"""share of the group that must be in a sum"""
 SHARE = Decimal("0.5")
-"""of what was not told one by one over a day that may be one dwelling's, at the most"""
+"""greatest share that one dwelling may have of the day's quantity of those not sent alone"""
 
 
 class SumFacts(Protocol):
-    """What is asked of the registry."""
+    """What a sum needs to know from the registry."""
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives in the place at t."""
@@ -54,11 +54,11 @@ class SumFacts(Protocol):
         ...
 
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
-        """Everybody who ever lived there, in order."""
+        """All occupancies of the place, in order of time."""
         ...
 
     def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
-        """Every consent of whoever lived there to this recipient, withdrawn ones too."""
+        """Every consent of the place's occupants to this recipient, including withdrawn ones."""
         ...
 
     def duties_of(self, channel: str) -> Sequence[Duty]:
@@ -72,45 +72,49 @@ class SumFacts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The dwellings whose sum one recipient gets of one channel, over [since, until)."""
+    """The dwellings in a recipient's sum of one channel, over [since, until)."""
 
     since: int
     until: int
     members: frozenset[str]
 
     def has(self, start: int, end: int) -> bool:
-        """Whether a quantity over (start, end] is its."""
+        """Whether a quantity over (start, end] falls into the group's time."""
         return self.since <= start and end <= self.until
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What a slot may tell."""
+    """The sum of one slot and the number of dwellings in it."""
 
     n: int
     value: Decimal
 
 
-def told_apart(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+def sent_alone(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     facts: SumFacts, place: str, channel: str, since: int, until: int, recipient: str
 ) -> bool:
     """Whether the recipient has, or may have had, rows of this dwelling alone at any instant of
-    [since, until]: by a consent, though it was withdrawn later, or by a duty.
+    [since, until], by a consent (even a withdrawn one) or by a duty.
 
-    A consent ends with its occupancy, and either not before that was told: until then rows left.
+    A consent ends with its occupancy. An end counts only from when it was recorded, because rows
+    left until then.
     """
     for duty in facts.duties_of(channel):
         if duty.recipient == recipient and _meet(duty.since, duty.until, since, until):
             return True
-    for one in facts.ever_agreed(place, recipient):
-        if channel in one.channels and _meet(one.since, _ends(facts, one), since, until):
+    for consent in facts.ever_agreed(place, recipient):
+        if channel in consent.channels and _meet(
+            consent.since, _ends(facts, consent), since, until
+        ):
             return True
     return False
 
 
 def _ends(facts: SumFacts, consent: Consent) -> int:
-    """When the last row can have left by a consent."""
+    """The last instant at which a row can have left by a consent."""
     ends = [consent.until] if consent.withdrawn is None else [consent.until, consent.withdrawn]
+    # an end in the past that was recorded late: rows left until it was recorded
     ends = [max(min(ends), consent.word.when)]
     for home in facts.occupancies_of(consent.place):
         if home.id == consent.occupancy and home.until is not None:
@@ -121,8 +125,8 @@ def _ends(facts: SumFacts, consent: Consent) -> int:
 def formed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     facts: SumFacts, measured: Iterable[str], channel: str, since: int, until: int, recipient: str
 ) -> Group:
-    """The group of the month that begins at `since`: who lives in a dwelling that is measured,
-    and is not sent alone.
+    """The group of the month that begins at `since`: dwellings that are measured, occupied, and not
+    sent alone.
     """
     return Group(
         since,
@@ -131,48 +135,50 @@ def formed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
             place
             for place in measured
             if facts.occupancy_at(place, since) is not None
-            and not told_apart(facts, place, channel, since, since, recipient)
+            and not sent_alone(facts, place, channel, since, since, recipient)
         ),
     )
 
 
-def told(
+def sum_of_slot(
     group: Collection[str],
     flows: Mapping[str, Decimal],
     apart: Collection[str],
     day: Mapping[str, Decimal],
     fewest: int,
 ) -> Sum | None:
-    """The sum of a slot; None: it would be of few.
+    """The sum of a slot; None if too few dwellings would be in it.
 
-    `flows`: what is known of the slot by dwelling, without any estimate. `apart`: members of whom
-    the recipient has had rows of their own since the group began: they stay in the sum, and no
-    longer count. `day`: what flowed in the day until then, of those in the sum.
+    `flows`: quantity of the slot by dwelling, without estimates. `apart`: members of which the
+    recipient has had rows of their own since the group began; they stay in the sum but do not count
+    towards `fewest`. `day`: quantity by dwelling over the day up to the slot.
     """
     in_it = [place for place in group if place in flows]
     unknown = [place for place in in_it if place not in apart]
     if len(unknown) < fewest or len(in_it) < PART * len(group):
         return None
+    # if one dwelling had most of the day's quantity, the sum would reveal it
     over = {place: max(Decimal(0), day.get(place, Decimal(0))) for place in unknown}
     whole = _total(over.values())
     if whole and max(over.values()) > EXACT.multiply(SHARE, whole):
         return None
+    # in a fixed order, so that the same values always give the same digits
     return Sum(len(in_it), _total(flows[place] for place in sorted(in_it)))
 
 
 def unnamed(facts: SumFacts, channel: str, t: int, recipient: str) -> int:
-    """How many dwellings that are lived in at t are not sent alone: those that a total of the
-    whole building tells of.
+    """How many dwellings occupied at t are not sent alone: a total of the whole building tells
+    about them.
     """
     return sum(
         facts.occupancy_at(place, t) is not None
-        and not told_apart(facts, place, channel, t, t, recipient)
+        and not sent_alone(facts, place, channel, t, t, recipient)
         for place in facts.dwellings()
     )
 
 
 def _unknown(facts: SumFacts, t: int) -> int:
-    """How many dwellings there are of which nobody has said whether somebody lives there."""
+    """How many dwellings there are whose occupancy has never been recorded."""
     return sum(
         facts.occupancy_at(place, t) is None and not facts.lived_in_before(place, t)
         for place in facts.dwellings()
@@ -180,10 +186,13 @@ def _unknown(facts: SumFacts, t: int) -> int:
 
 
 def tells_of_few(facts: SumFacts, channel: str, t: int, recipient: str, fewest: int) -> bool:
-    """Whether a total of the whole building, less what is sent one by one, would be of few.
+    """Whether a total of the whole building, less what is sent one by one, would cover too few
+    dwellings.
 
-    Where nobody is known to live in the others, it may tell of those of which that is unknown.
+    If no occupants are recorded in the others, it may cover the dwellings whose occupancy is
+    unknown.
     """
+    # the building's power reveals its energy, so it is judged like the energy
     of = {channel, SEEN_BY.get(channel, channel)}
     if not of & STEPS.keys():
         return False
@@ -192,8 +201,8 @@ def tells_of_few(facts: SumFacts, channel: str, t: int, recipient: str, fewest: 
 
 
 def step_of(channel: str, reads: Iterable[int], *, finest: int | None = None) -> int:
-    """The step at which a sum is made of what is read at these steps: the channel's own, or the
-    next coarser one that every meter's readings fit; a day fits them all.
+    """The step of a sum over readings at these steps, in seconds: the channel's own step, or the
+    next coarser one that is a multiple of all of them; a day fits all.
     """
     least, reads = STEPS[channel] if finest is None else finest, set(reads)
     whole = (s for s in range(least, DAY, least) if DAY % s == 0)

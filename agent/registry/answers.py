@@ -1,4 +1,4 @@
-"""Facts of the registry as plain data to be shown: labels beside ids, dates in RFC 3339."""
+"""Documents of the registry as plain data for display: labels beside ids, dates in RFC 3339."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Installation,
         Occupancy,
         Place,
-        Word,
+        Provenance,
     )
     from agent.registry.registry import Registry
 
@@ -38,23 +38,23 @@ Answer = dict[str, Any]
 def places(
     registry: Registry, rows: Sequence[Place], homes: Sequence[Occupancy | None], now: float
 ) -> Answer:
-    """Show places, each with one of its occupancies, how it is known now, and its aliases."""
+    """Places, each with one of its occupancies, its occupancy state now, and its aliases."""
     names: dict[str, list[str]] = {}
     for alias in registry.aliases():
         if alias.until is None:
-            names.setdefault(alias.place, []).append(f"{scheme(alias.scheme).said} {alias.value}")
-    found = zip(rows, homes, strict=True)
+            names.setdefault(alias.place, []).append(f"{scheme(alias.scheme).title} {alias.value}")
+    pairs = zip(rows, homes, strict=True)
     return {
         "revision": registry.revision,
         "places": [
             {**_place(place, home, names.get(place.id, [])), **_state(registry, place, now)}
-            for place, home in found
+            for place, home in pairs
         ],
     }
 
 
 def _state(registry: Registry, place: Place, now: float) -> Answer:
-    """Whether a dwelling is occupied, vacant or unknown, and since when."""
+    """The occupancy state of a dwelling now, and since when."""
     if place.type != "dwelling":
         return _stated(None)
     state, since = registry.occupancy_state(place.id, int(now))
@@ -65,7 +65,7 @@ def _state(registry: Registry, place: Place, now: float) -> Answer:
 def _stated(
     state: OccupancyState | None, since: int | None = None, later: int | None = None
 ) -> Answer:
-    """How a dwelling is known, since when, and from when on it is recorded to be lived in."""
+    """Members for an occupancy state, its beginning, and the next recorded beginning."""
     return {
         "occupancy_state": None if state is None else str(state),
         "occupancy_state_since": None if since is None else stamp(since),
@@ -74,17 +74,17 @@ def _stated(
 
 
 def not_occupied(registry: Registry, now: float, place: str | None = None) -> list[Answer]:
-    """Each dwelling, or this one (by id), that is vacant or unknown, by label."""
-    found = [
+    """Each dwelling that is vacant or unknown, by label; or only this one (by id)."""
+    dwellings = [
         {"place": one.id, "label": one.label, **_state(registry, one, now)}
         for one in registry.places()
         if one.type == "dwelling" and place in (None, one.id)
     ]
-    return [one for one in found if one["occupancy_state"] != OccupancyState.OCCUPIED]
+    return [one for one in dwellings if one["occupancy_state"] != OccupancyState.OCCUPIED]
 
 
 def places_added(registry: Registry, added: Sequence[Place], now: float) -> Answer:
-    """Show places just recorded, each with its first occupancy."""
+    """Places just recorded, each with its first occupancy."""
     homes = {home.place: home for home in registry.occupancies()}
     return places(registry, added, [homes.get(place.id) for place in added], now)
 
@@ -92,15 +92,15 @@ def places_added(registry: Registry, added: Sequence[Place], now: float) -> Answ
 def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     registry: Registry,
     added: Sequence[Place],
-    told: Collection[str],
+    given_ids: Collection[str],
     lots: Sequence[NewAlias],
     since: Mapping[str, int],
     now: float,
 ) -> Answer:
-    """Show places as an import would record them; an id that nobody has `told` is minted then.
-    `since`: by label, since when somebody lives there, or from when on.
+    """Places as an import would record them. An id that is not in `given_ids` would be drawn.
+    `since`: by label, the beginning of the occupancy, past or future.
     """
-    ids = {parse(one) for one in told}
+    ids = {parse(one) for one in given_ids}
     begins = {label_key(label): at for label, at in since.items()}
     answer = places(registry, added, [None] * len(added), 0)
     for place in answer["places"]:
@@ -117,36 +117,38 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
 
 
 def aliases(registry: Registry, rows: Sequence[Alias], now: float) -> Answer:
-    """Show other systems' names of places."""
+    """Aliases of places."""
     return _listed(registry, "aliases", rows, now, _alias)
 
 
 def meters(
-    registry: Registry, rows: Sequence[Installation], now: float, said: Container[str] = ()
+    registry: Registry, rows: Sequence[Installation], now: float, serials: Container[str] = ()
 ) -> Answer:
-    """Show installations; `said`: the serial numbers that devices say themselves."""
+    """Installations; `serials`: the serial numbers that devices report, in comparable form."""
 
-    def meter(one: Installation) -> Answer:
-        return _meter(one, said)
+    def meter(installation: Installation) -> Answer:
+        return _meter(installation, serials)
 
     return _listed(registry, "meters", rows, now, meter)
 
 
 def occupancies(registry: Registry, rows: Sequence[Occupancy], now: float) -> Answer:
-    """Show occupancies."""
+    """Occupancies."""
     return _listed(registry, "occupancies", rows, now, _occupancy)
 
 
 def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
-    """Show consents, each with who recorded it first: `who` is whoever said the last of it, such as
-    who withdrew it. One ends with the occupancy of who gave it.
+    """Consents. `recorded` has who recorded each first; `who` is the author of its latest version,
+    such as a withdrawal. A consent ends with the occupancy that gave it.
     """
-    first = registry.first_words({one.id for one in rows})
+    first = registry.first_provenance({one.id for one in rows})
     ends = {home.id: home.until for home in registry.occupancies() if home.until is not None}
 
-    def consent(one: Consent) -> Answer:
-        recorded = {"recorded": _word(first.get(one.id, one.word))}
-        return _consent(one) | recorded | _moved_out(one, ends.get(one.occupancy), now)
+    def consent(document: Consent) -> Answer:
+        recorded = {"recorded": _provenance(first.get(document.id, document.word))}
+        return (
+            _consent(document) | recorded | _moved_out(document, ends.get(document.occupancy), now)
+        )
 
     return _listed(registry, "consents", rows, now, consent)
 
@@ -159,9 +161,9 @@ def _moved_out(consent: Consent, left: int | None, now: float) -> Answer:
 
 
 def duties(registry: Registry, rows: Sequence[Duty], now: float) -> Answer:
-    """Show duties, which are of all dwellings."""
-    found = [{**_duty(one), **_interval(one, now), **_word(one.word)} for one in rows]
-    return {"revision": registry.revision, "duties": found}
+    """Duties, which apply to all dwellings."""
+    items = [{**_duty(one), **_interval(one, now), **_provenance(one.word)} for one in rows]
+    return {"revision": registry.revision, "duties": items}
 
 
 def _listed(
@@ -175,13 +177,19 @@ def _listed(
 
 
 def _whole(
-    one: Alias | Consent | Installation | Occupancy,
+    document: Alias | Consent | Installation | Occupancy,
     labels: Mapping[str, str],
     now: float,
     own: Answer,
 ) -> Answer:
-    place = {"place": one.place, "label": labels.get(one.place, "")}
-    return {"id": one.id, **place, **_interval(one, now), **own, **_word(one.word)}
+    place = {"place": document.place, "label": labels.get(document.place, "")}
+    return {
+        "id": document.id,
+        **place,
+        **_interval(document, now),
+        **own,
+        **_provenance(document.word),
+    }
 
 
 def _place(place: Place, home: Occupancy | None, names: Sequence[str]) -> Answer:
@@ -194,20 +202,20 @@ def _place(place: Place, home: Occupancy | None, names: Sequence[str]) -> Answer
         "occupancy": home.id if home else None,
         "occupied_since": stamp(home.since) if home else None,
         "reference": home.reference if home else None,
-        **_word(place.word),
+        **_provenance(place.word),
     }
 
 
 def _alias(alias: Alias) -> Answer:
     return {
         "scheme": alias.scheme,
-        "said": scheme(alias.scheme).said,
+        "said": scheme(alias.scheme).title,
         "value": alias.value,
         "note": alias.note,
     }
 
 
-def _meter(meter: Installation, said: Container[str]) -> Answer:
+def _meter(meter: Installation, serials: Container[str]) -> Answer:
     if meter.serial is None:
         state = "not yet said by the device"
     else:
@@ -221,7 +229,7 @@ def _meter(meter: Installation, said: Container[str]) -> Answer:
         "offset": format(meter.offset, "f"),
         "opened": _indexes(meter.opened),
         "closed": _indexes(meter.closed),
-        "proof": meter.proof(said),
+        "proof": meter.proof(serials),
     }
 
 
@@ -242,7 +250,7 @@ def _consent(consent: Consent) -> Answer:
         "scope": scope_of(consent.step),
         "step": consent.step,
         "purpose": consent.purpose,
-        "given": stamp(consent.said),
+        "given": stamp(consent.given_at),
         "method": consent.method,
         "proof": consent.proof,
         "withdrawn": None if withdrawn is None else stamp(withdrawn),
@@ -252,7 +260,7 @@ def _consent(consent: Consent) -> Answer:
 
 
 def marks(registry: Registry, rows: Sequence[ConsentMark]) -> Answer:
-    """What people have withdrawn or refused."""
+    """Withdrawals and refusals, by their marks."""
     homes = {home.id: home.place for home in registry.occupancies()}
     return {
         "marks": [
@@ -262,7 +270,7 @@ def marks(registry: Registry, rows: Sequence[ConsentMark]) -> Answer:
                 "occupancy": one.occupancy,
                 "recipient": one.recipient,
                 "cause": one.cause,
-                **_word(one.word),
+                **_provenance(one.word),
             }
             for one in rows
         ]
@@ -289,5 +297,5 @@ def _interval(document: Dated, now: float) -> Answer:
     }
 
 
-def _word(word: Word) -> Answer:
-    return {"who": word.who, "when": stamp(word.when), "source": word.source}
+def _provenance(provenance: Provenance) -> Answer:
+    return {"who": provenance.who, "when": stamp(provenance.when), "source": provenance.source}

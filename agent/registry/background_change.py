@@ -1,8 +1,9 @@
-"""A change that computes for seconds, as a list of 50,000 lines does, beside the loop that reads
-and commands: a thread checks and writes it, on a state that stands still, and it is taken at once.
+"""A change that takes seconds, such as a list of 50,000 rows, made while the event loop goes on
+reading and commanding. A thread checks and writes it on a copy of the registry, which is then
+adopted as a whole.
 
-There is one writer still: only the loop lets a change hold, and only if nothing else was changed
-meanwhile; else all of it is checked again.
+There is still only one writer: only the event loop adopts a change, and only if nothing else has
+changed meanwhile. Otherwise the whole change is checked again.
 """
 
 from __future__ import annotations
@@ -29,62 +30,70 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TRIES = 5
 NUMBERS = count(1)
-"""of drafts: one that is given up may still be written while the next one is"""
+"""of drafts: a cancelled draft may still be written while the next one is, so each has its own
+file
+"""
 
 
 class RegistryDraft(Registry):
-    """A copy of a registry that any thread may change: nothing of it holds before it is taken."""
+    """A copy of a registry that a thread may change. Nothing of it is in force before it is
+    submitted.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._path, self._storage, self._documents, self._of = registry.state()
-        self._index = self._of
+        self._path, self._storage, self._documents, self._origin = registry.state()
+        self._index = self._origin
         self.mute, self.marked = registry.mute, registry.marked
-        self._whole = registry.written
-        self.unrecorded, self._notes, self._good = (), None, None
-        self._file = self._aside = RegistryFile(self._storage, f"draft{next(NUMBERS)}")
-        self._table = TinyDB(storage=lambda: self._aside).table(TABLE)
+        self._complete = registry.written
+        self.unrecorded, self._notes, self._last_good = (), None, None
+        self._file = self._staging = RegistryFile(self._storage, f"draft{next(NUMBERS)}")
+        self._table = TinyDB(storage=lambda: self._staging).table(TABLE)
 
-    def _not_taken(self, error: Exception, _: Sequence[Document]) -> None:
-        raise self._unwritten(error) from error
+    def _disk_failed(self, error: Exception, _: Sequence[Document]) -> None:
+        raise self._not_recorded(error) from error
 
-    def taken(self) -> bool:
-        """Whether what was changed, if anything, holds now: not if others changed the registry."""
-        staged = self._aside.staged
+    def submit(self) -> bool:
+        """Whether the change is in force now; False if the registry was changed meanwhile."""
+        # nothing was written: the answer is right only if the registry is still the same
+        staged = self._staging.staged
         if staged is None:
-            return self._registry.state()[-1] is self._of
-        taken = self._registry.take(staged, self.state(), self._of)
-        if not taken:
+            return self._registry.state()[-1] is self._origin
+        adopted = self._registry.adopt(staged, self.state(), self._origin)
+        if not adopted:
             with suppress(OSError):
                 DiskWriter.make(partial(staged.unlink, missing_ok=True))
-        return taken
+        return adopted
 
 
-async def beside(registry: Registry, change: Callable[[Registry], T]) -> T:
-    """Make a change. Raises Refused as it does, or where others kept changing the registry."""
+async def change_in_background(registry: Registry, change: Callable[[Registry], T]) -> T:
+    """Make a change in a thread. Raises Refused as the change does, or if others changed the
+    registry each time.
+    """
     for _ in range(TRIES):
         draft = RegistryDraft(registry)
         try:
-            answer = await asyncio.to_thread(partial(_uncollected, change, draft))
-            if draft.taken():
+            answer = await asyncio.to_thread(partial(_without_garbage_collection, change, draft))
+            if draft.submit():
                 return answer
-        except NotRecorded:  # what takes something away holds all the same
+        except NotRecorded:  # the registry puts in force what only restricts, even without the disk
             return change(registry)
     raise Refused(
-        "the registry was changed by somebody else whenever this was checked: do it again"
+        "others changed the registry each time this was checked, so nothing was recorded: try again"
     )
 
 
-def _uncollected(change: Callable[[Registry], T], draft: Registry) -> T:
-    """Without garbage collections, for each looks at all that a long list makes and holds everybody
-    meanwhile; what it leaves behind goes with this thread.
+def _without_garbage_collection(change: Callable[[Registry], T], draft: Registry) -> T:
+    """Run a change without garbage collections. A collection examines all objects that a long list
+    creates and stops every thread meanwhile. What is left over is freed with this thread.
     """
+    # each collection visits all objects of the list and delays readings and commands
     collects = gc.isenabled()
     gc.disable()
     try:
         return change(draft)
     except Refused as error:
-        # or all that was read of the list goes where the error is told
+        # the traceback would keep all rows of the list in memory for as long as the error
         error.__traceback__ = error.__context__ = None
         raise
     finally:

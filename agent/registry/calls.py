@@ -1,8 +1,8 @@
-"""What the commands ask of the registry, in plain words; answers are plain data, to be shown.
+"""Calls of the commands about places and meters. Arguments are plain text, answers plain data for
+display; calls_people.py, calls_bases.py and calls_forms.py have the other topics.
 
-Every call takes the registry, who asks, and the time. What the CLI reads from a file comes as its
-text and its name. Raises Refused, for people, and then nothing was changed. Here: places and
-meters; calls_people.py and calls_bases.py have the others.
+Every call takes the registry, who asks, and the time. A file that the CLI reads comes as its text
+and name. Raises Refused with a message for people; then nothing was changed.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def place_new(  # noqa: PLR0913 -- as many options
     since: str | None = None,
     zone: str | None = None,
 ) -> Answer:
-    """Record one place, with an id minted here or, as `id`, elsewhere; without `since` it is
-    unknown whether somebody lives there.
+    """Record one place. `id`: minted elsewhere; None: minted here. Without `since` it is unknown
+    whether anybody lives there.
     """
     begins = parsers.when(since, zone)
     row = NewPlace(label, type, id, begins, occupied=begins is not None)
@@ -75,7 +75,9 @@ def place_new(  # noqa: PLR0913 -- as many options
 
 
 def place_check(registry: Registry, *, who: str, now: float, text: str) -> Answer:  # noqa: ARG001 -- all calls are made alike
-    """Say what an id or a label names; an id may be right and yet not of this building."""
+    """Tell which place an id or a label names. An id may be valid and yet not belong to this
+    building.
+    """
     if agrees(squeeze(text)):
         id_ = parse(text)
         label = registry.label(id_)
@@ -95,16 +97,17 @@ def place_import(  # noqa: PLR0913
     zone: str | None = None,
     preview: bool = False,
 ) -> Answer:
-    """Record the places of a table `label;type`, optionally `id`, `since` and `lot`: all or none.
+    """Record the places of a table `label;type`, optionally with `id`, `since` and `lot`: all rows
+    or none.
 
-    A row whose type is a cellar or a parking space is no place: its lot is another name of the
-    dwelling of that label. `types`: only rows of these types are taken, the others are counted.
-    Of a dwelling without `since` it is unknown whether somebody lives there. `preview`: check all
-    of it, show what would be recorded, and record nothing.
+    A row for a cellar or a parking space is not a place: its lot becomes an alias of the dwelling
+    with that label. `types`: record only rows of these types and count the others. Without `since`
+    it is unknown whether anybody lives in a dwelling. `preview`: check everything and show what
+    would be recorded, but record nothing.
     """
     lines = sheet.read(text, name, PLACE_COLUMNS, ("label", "type"))
-    taken, left = lots.only(lines, types)
-    places, parts = lots.apart(taken)
+    taken, left = lots.of_types(lines, types)
+    places, parts = lots.split_lots(taken)
     rows = []
     for line in places:
         cells = line.cells
@@ -120,15 +123,17 @@ def place_import(  # noqa: PLR0913
     if preview:
         ids = {row.id for row in rows if row.id}
         begins = {row.label: row.since for row in rows if row.since is not None}
-        said = answers.places_foreseen(registry, added, ids, parts, begins, now)
+        answer = answers.places_foreseen(registry, added, ids, parts, begins, now)
     else:
-        said = answers.places_added(registry, added, now)
+        answer = answers.places_added(registry, added, now)
     new_lots, standing = len(parts) - known, len(rows) - len(added) + known
-    return said | _rest(text, name, PLACE_COLUMNS, standing) | {"lots": new_lots, "not_taken": left}
+    return (
+        answer | _rest(text, name, PLACE_COLUMNS, standing) | {"lots": new_lots, "not_taken": left}
+    )
 
 
 def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
-    """List all places with who lives there now, or that nobody does, or that it is unknown."""
+    """List all places with their occupants now, or that they are vacant or unknown."""
     homes = [registry.occupancy_at(place.id, int(now)) for place in registry.places()]
     return answers.places(registry, registry.places(), homes, now)
 
@@ -145,7 +150,7 @@ def alias_add(  # noqa: PLR0913
     until: str | None = None,
     zone: str | None = None,
 ) -> Answer:
-    """Record another system's name of a place."""
+    """Record an alias of a place."""
     begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     row = NewAlias(place, scheme, value, begins, ends)
     named = registry.name([row], who, "gardien place alias add", now)
@@ -163,7 +168,7 @@ def alias_end(  # noqa: PLR0913
     at: str | None = None,
     zone: str | None = None,
 ) -> Answer:
-    """Record that another system's name of a place holds no more."""
+    """Record that an alias of a place has ended."""
     row = NewAlias(place, scheme, value or "", until=parsers.when(at, zone, "at"), ends=True)
     named = registry.name([row], who, "gardien place alias end", now)
     return answers.aliases(registry, named, now)
@@ -179,7 +184,7 @@ def alias_import(  # noqa: PLR0913
     zone: str | None = None,
     preview: bool = False,
 ) -> Answer:
-    """Record the aliases of a table `place;scheme;value`: all or none."""
+    """Record the aliases of a table `place;scheme;value`: all rows or none."""
     rows = []
     for line in sheet.read(text, name, ALIAS_COLUMNS, ("place", "scheme", "value")):
         cells = line.cells
@@ -187,7 +192,7 @@ def alias_import(  # noqa: PLR0913
         row = NewAlias(
             cells.get("place", ""), cells.get("scheme", ""), cells.get("value", ""), since, until,
             cells.get("note", ""), where=line.where,
-            fault=fault or parsers.eaten(cells.get("value", ""), "value"),
+            fault=fault or parsers.lost_digits(cells.get("value", ""), "value"),
         )  # fmt: skip
         rows.append(row)
     named = registry.name(rows, who, name, now, preview=preview)
@@ -196,7 +201,7 @@ def alias_import(  # noqa: PLR0913
 
 
 def alias_list(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
-    """List all aliases, or those of one place, ended ones too."""
+    """List all aliases, or those of one place, including ended ones."""
     id_ = registry.place(place).id if place else None
     rows = [one for one in registry.aliases() if id_ in (None, one.place)]
     return answers.aliases(registry, rows, now)
@@ -212,16 +217,16 @@ def meter_import(  # noqa: PLR0913
     zone: str | None = None,
     preview: bool = False,
 ) -> Answer:
-    """Record the meters of a table `serial;dwelling`, `device;dwelling` or with both: all or none.
+    """Record the meters of a table `serial;dwelling`, `device;dwelling` or both: all rows or none.
 
-    Optional columns are `channel`, `since`, `multiplier`, `offset` and `index`, which need a
-    channel. `preview` as for places.
+    Optional columns are `channel`, `since`, and, only with a channel, `multiplier`, `offset` and
+    `index`. `preview`: as in `place_import`.
     """
     lines = sheet.read(text, name, METER_COLUMNS, ("dwelling",))
     rows = [_meter(line, zone) for line in lines]
-    found = registry.install(rows, who, name, now, preview=preview)
-    rest = _rest(text, name, METER_COLUMNS, len(rows) - len(found))
-    return answers.meters(registry, found, now) | rest
+    installed = registry.install(rows, who, name, now, preview=preview)
+    rest = _rest(text, name, METER_COLUMNS, len(rows) - len(installed))
+    return answers.meters(registry, installed, now) | rest
 
 
 def meter_assign(  # noqa: PLR0913
@@ -241,10 +246,10 @@ def meter_assign(  # noqa: PLR0913
     zone: str | None = None,
     preview: bool = False,
 ) -> Answer:
-    """Record whose one device is; `serial` is what people read on the meter.
+    """Record which place a device measures. `serial` is what people read on the meter.
 
-    Without it the installation waits for the serial number that the device says first. `index`:
-    what it showed at `since`, of its `known` quantities.
+    Without it the installation takes the first serial number that the device reports. `index`: what
+    the meter showed at `since`; `known`: the channels that it measures.
     """
     row = NewInstallation(
         dwelling, device, serial, channel, parsers.when(since, zone),
@@ -253,8 +258,8 @@ def meter_assign(  # noqa: PLR0913
         parsers.indexes(index, [channel] if channel else known, "index"),
     )  # fmt: skip
     source = "gardien meter assign"
-    found = registry.install([row], who, source, now, preview=preview)
-    return answers.meters(registry, found, now)
+    installed = registry.install([row], who, source, now, preview=preview)
+    return answers.meters(registry, installed, now)
 
 
 def meter_exchange(  # noqa: PLR0913
@@ -275,9 +280,9 @@ def meter_exchange(  # noqa: PLR0913
     known: Sequence[str] = (),
     zone: str | None = None,
 ) -> Answer:
-    """Record that another meter took the place of one; the indexes are of its `known` quantities.
+    """Record that another meter took the place of one. `known`: the channels that it measures.
 
-    Without a closing index the old meter's last good reading stands for it, as an estimate.
+    Without a closing index the old meter's last good reading is used, as an estimate.
     """
     quantities = [channel] if channel else known
     row = NewExchange(
@@ -287,8 +292,8 @@ def meter_exchange(  # noqa: PLR0913
         fields.multiplier(multiplier) if multiplier else None,
         fields.offset(offset) if offset else None,
     )  # fmt: skip
-    found = registry.exchange([row], who, "gardien meter exchange", now)
-    return answers.meters(registry, found, now)
+    changed = registry.exchange([row], who, "gardien meter exchange", now)
+    return answers.meters(registry, changed, now)
 
 
 def meter_remove(  # noqa: PLR0913
@@ -305,14 +310,14 @@ def meter_remove(  # noqa: PLR0913
     known: Sequence[str] = (),
     zone: str | None = None,
 ) -> Answer:
-    """Record that a meter measures a place no more; `never`: that it never did."""
+    """Record that a meter no longer measures a place; `never`: that it never did."""
     quantities = [channel] if channel else known
     row = NewExchange(
         place, old, channel, at=parsers.when(at, zone, "at"), followed=False, never=never,
         closing=parsers.indexes(closing, quantities, "closing"),
     )  # fmt: skip
-    found = registry.exchange([row], who, "gardien meter remove", now)
-    return answers.meters(registry, found, now)
+    changed = registry.exchange([row], who, "gardien meter remove", now)
+    return answers.meters(registry, changed, now)
 
 
 def meter_list(
@@ -320,22 +325,22 @@ def meter_list(
     *,
     who: str,  # noqa: ARG001
     now: float,
-    said: Sequence[str] = (),
+    serials: Sequence[str] = (),
 ) -> Answer:
-    """List all installations; `said`: the serial numbers that devices say themselves."""
-    keys = {serial_key(serial) for serial in said}
+    """List all installations; `serials`: the serial numbers that devices report."""
+    keys = {serial_key(serial) for serial in serials}
     return answers.meters(registry, registry.installations(), now, keys)
 
 
 def _rest(text: str, name: str, columns: Mapping[str, str], unchanged: int) -> Answer:
-    """What of a list was not read, and how much of it was known and stands as it was."""
+    """The headings of a list that are not read, and how many of its rows changed nothing."""
     return {"not_read": sheet.unread(text, name, columns), "unchanged": unchanged}
 
 
 def _meter(line: sheet.SheetRow, zone: str | None) -> NewInstallation:
     cells = line.cells
     (since,), fault = parsers.dated(line, zone, "since")
-    fault = fault or parsers.eaten(cells.get("serial", ""), "serial")
+    fault = fault or parsers.lost_digits(cells.get("serial", ""), "serial")
     row = NewInstallation(
         place=cells.get("dwelling", ""),
         device=cells.get("device"),

@@ -1,7 +1,4 @@
-"""What the commands ask of the registry about by what right rows leave: consents and duties.
-
-As in calls.py: plain words in, plain data out; Refused, and then nothing was changed.
-"""
+"""Calls of the commands about legal bases: consents and duties. As in calls.py."""
 
 from __future__ import annotations
 
@@ -64,11 +61,12 @@ def give(  # noqa: PLR0913 -- as many options
     policy: str = "FR-1",
     preview: bool = False,
 ) -> Answer:
-    """Record consents of the people of each place, of `places` and of a table: all or none.
+    """Record consents of the occupants of each place, named in `places` or in a table: all rows or
+    none.
 
-    A cell of the table says more than the words given here for all. `replace`: a consent to the
-    same for the same purpose that stands ends where the new one begins. `policy` by its name.
-    `given`: when it was signed; `lease`: by the people of which lease; `after`: marks of the
+    A cell of the table overrides the argument of the same name. `replace`: a consent in force for
+    the same purpose ends where the new one begins. `policy`: its name. `given`: date of the
+    signature. `lease`: the reference of the lease of those who signed. `after`: marks of the
     withdrawals that they knew of.
     """
     common = {
@@ -82,7 +80,7 @@ def give(  # noqa: PLR0913 -- as many options
         lines += sheet.read(text, name, COLUMNS, ("place",))
         unread = {"not_read": sheet.unread(text, name, COLUMNS)}
     if not lines:
-        raise Refused("whose consent? name places, or a file with a column `place` or `label`")
+        raise Refused("no place is named: name places, or a file with a column `place` or `label`")
     rows = [_consent(line, common, zone, "any" if replace else None) for line in lines]
     under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
     source = "gardien consent give"
@@ -92,11 +90,11 @@ def give(  # noqa: PLR0913 -- as many options
         rows, who, source, now, under, preview=preview, without_effect=unknowing
     )
     new = sum(one.id not in before for one in recorded)
-    told = {
+    counts = {
         "unchanged": len(rows) - new - len(unknowing),
         "without_effect": [str(one) for one in unknowing],
     }
-    return answers.consents(registry, recorded, now) | unread | told
+    return answers.consents(registry, recorded, now) | unread | counts
 
 
 def withdraw(  # noqa: PLR0913
@@ -110,9 +108,9 @@ def withdraw(  # noqa: PLR0913
     purpose: str | None = None,
     channels: Sequence[str] = (),
 ) -> Answer:
-    """Record what the people living in a place no longer agree to; nothing named: all of it."""
+    """Record what the occupants of a place withdraw; without conditions, everything."""
     if id is not None and all(one.id != id for one in registry.consents()):
-        raise Refused(_("no consent has the id {id}: gardien consent list", id=id))
+        raise Refused(_("no consent has the id {id}; to see all ids: gardien consent list", id=id))
     row = NewWithdrawal(id, place, recipient, purpose, tuple(channels))
     gone = registry.withdraw([row], who, "gardien consent withdraw", now)
     return answers.consents(registry, gone, now)
@@ -126,8 +124,8 @@ def marks(
     places: Sequence[str],
     recipient: str | None = None,
 ) -> Answer:
-    """What the people living in dwellings have withdrawn or refused, the last one last: a consent
-    counts only if it was given knowing of that.
+    """List the withdrawals and refusals of the occupants of dwellings, latest last. A later consent
+    counts only if it knows of them.
     """
     asked = [registry.place(place) for place in places]
     homes = [registry.occupancy_at(place.id, int(now)) for place in asked]
@@ -137,7 +135,7 @@ def marks(
 
 
 def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
-    """List all consents, or those of one dwelling, those in force and those that are not."""
+    """List all consents, or those of one dwelling, whether in force or not."""
     id_ = registry.place(place).id if place else None
     rows = [one for one in registry.consents() if id_ in (None, one.place)]
     return answers.consents(registry, rows, now)
@@ -156,7 +154,7 @@ def duty_add(  # noqa: PLR0913
     billing: Sequence[str] = (),
     zone: str | None = None,
 ) -> Answer:
-    """Record what the building manager must or may have of all dwellings."""
+    """Record what the building manager must or may receive of all dwellings."""
     begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     row = NewDuty(recipient, reference, tuple(channels), begins, ends, tuple(billing))
     added = registry.oblige([row], who, "gardien duty add", now)

@@ -1,7 +1,5 @@
-"""What the commands ask of the registry about consent forms: which stand open, what ends when, and
-what came back.
-
-As in calls.py: plain words in, plain data out; Refused, and then nothing was changed.
+"""Calls of the commands about consent forms: which are open, which consents end soon, and what came
+back. As in calls.py.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 NO_SCANS: Mapping[str, str] = {}
 SOON = 60
-"""days before its end from which on a consent is told to be renewed"""
+"""days before its end from which on a consent is listed for renewal"""
 COLUMNS = {
     **dict.fromkeys(("form", "formulaire", "n° de formulaire"), "form"),
     **dict.fromkeys(("dwelling", "place", "label", "logement", "appartement"), "place"),
@@ -43,8 +41,8 @@ COLUMNS = {
 
 
 def is_list(text: str) -> bool:
-    """Whether a table is a list of answers to forms: its headings have their numbers and a box, or
-    a row begins with the number of a form.
+    """Whether a table is a list of answers to forms: its headings have the form's number and a box,
+    or a row begins with the number of a form.
     """
     heads = {sheet.plain(one) for one, name in COLUMNS.items() if name == "form"}
     for line in text.removeprefix("\ufeff").splitlines()[: sheet.ABOVE]:
@@ -64,7 +62,7 @@ def _is_number(cell: str) -> bool:
 
 
 def pages(registry: Registry, forms: Sequence[Form]) -> list[FormPage]:
-    """What stands on each form."""
+    """What each form shows."""
     homes = {home.id: home for home in registry.occupancies()}
     return [
         FormPage(
@@ -89,9 +87,9 @@ def forms(  # noqa: PLR0913 -- as many options
     look: FormLayout,
     language: str,
 ) -> Answer:
-    """Print a form for each of these places, or for each dwelling where somebody lives and no form
-    waits. `again`: those that wait for an answer, with their numbers, or with new ones where people
-    have withdrawn since; `due`: where a consent ends within so many days (0: not).
+    """Print a form for each of these places, or for each occupied dwelling without an open form.
+    `again`: print the open forms anew, with new numbers if people have withdrawn since; `due`:
+    print for dwellings where a consent ends within this many days (0: not).
     """
     waits = {form.occupancy: form for form in open_forms(registry, now)}
     if again:
@@ -112,7 +110,7 @@ def forms(  # noqa: PLR0913 -- as many options
         if registry.occupancy_at(place, int(now)) is None
     ]
     return {
-        "forms": [_told(registry, page.form) for page in of],
+        "forms": [_form_answer(registry, page.form) for page in of],
         "html": printed(of, look, language) if of else "",
         "list": answer_list(of, language) if of else "",
         "nobody_known": [] if places else sorted(one for one in unknown if one),
@@ -120,8 +118,8 @@ def forms(  # noqa: PLR0913 -- as many options
 
 
 def _not_asked(registry: Registry, now: float, waits: set[str], due: int) -> list[str]:
-    """Dwellings where somebody lives who has never had a form; and, with `due`, where it is time to
-    ask again.
+    """Occupied dwellings that have never had a form; with `due`, those where a consent ends
+    soon.
     """
     asked = {form.occupancy for form in registry.forms()}
     ends = {one.occupancy for one in ending(registry, now, due)} if due else set()
@@ -136,14 +134,12 @@ def _not_asked(registry: Registry, now: float, waits: set[str], due: int) -> lis
 
 
 def _unknowing(registry: Registry, form: Form) -> bool:
-    """Whether people have withdrawn since a form was printed: its yes would have no effect."""
+    """Whether people have withdrawn since a form was printed; then a yes on it has no effect."""
     return bool(_later_marks(registry, form, {Box.of(text).recipient for text in form.asked}))
 
 
 def open_forms(registry: Registry, now: float) -> list[Form]:
-    """The latest form of each who lives here, where it is not answered, or a yes on it had no
-    effect.
-    """
+    """The latest form of each occupancy, if it is not answered or a yes on it had no effect."""
     latest = {form.occupancy: form for form in registry.forms()}
     here = {home.id for home in registry.occupancies() if covers(home, int(now))}
     return [
@@ -154,18 +150,18 @@ def open_forms(registry: Registry, now: float) -> list[Form]:
 
 
 def _without_effect(registry: Registry, form: Form) -> bool:
-    """Whether an answer came too late: they had withdrawn since the form was printed."""
+    """Whether an answer arrived too late: people had withdrawn after the form was printed."""
     ticked = zip(map(Box.of, form.asked), form.answers, strict=False)
     agreed = {box.recipient for box, tick in ticked if tick == "yes"}
     return any(
-        # not those that its own refusals drew
+        # without the marks that the form's own refusals drew
         mark.word.revision <= form.word.revision and mark.word.source != form.word.source
         for mark in _later_marks(registry, form, agreed)
     )
 
 
 def _later_marks(registry: Registry, form: Form, recipients: Collection[str]) -> list[ConsentMark]:
-    """What the people of a form have said no to since it was printed."""
+    """Marks drawn after a form was printed."""
     marks = (registry.marks_of(form.occupancy, to) for to in recipients)
     return [
         mark for of in marks for mark in unknown(of._replace(pending=False), form.after, (), "")
@@ -173,7 +169,7 @@ def _later_marks(registry: Registry, form: Form, recipients: Collection[str]) ->
 
 
 def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
-    """Consents in force that end within so many days, and no later one goes on with."""
+    """Consents in force that end within this many days and are not continued by a later one."""
     homes = {home.id: home for home in registry.occupancies()}
     live = [
         one
@@ -183,24 +179,24 @@ def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
         and covers(homes[one.occupancy], int(now))
     ]
     last: dict[tuple[str, str, str], Consent] = {}
-    for one in sorted(live, key=lambda one: one.until):
-        last[one.occupancy, one.recipient, one.purpose] = one
+    for consent in sorted(live, key=lambda one: one.until):
+        last[consent.occupancy, consent.recipient, consent.purpose] = consent
     return sorted(
         (one for one in last.values() if one.until <= now + days * DAY), key=lambda one: one.until
     )
 
 
 def due(registry: Registry, *, who: str, now: float, days: float = SOON) -> Answer:  # noqa: ARG001
-    """Who has not answered, and which consents end within so many days."""
+    """List the forms without an answer and the consents that end within this many days."""
     waits = sorted(open_forms(registry, now), key=lambda form: registry.label(form.place) or "")
     return {
-        "forms": [_told(registry, form) for form in waits],
+        "forms": [_form_answer(registry, form) for form in waits],
         "printed": len(registry.forms()),
         **answers.consents(registry, ending(registry, now, int(days)), now),
     }
 
 
-def _told(registry: Registry, form: Form) -> Answer:
+def _form_answer(registry: Registry, form: Form) -> Answer:
     return {
         "form": shown(form.id),
         "label": registry.label(form.place),
@@ -226,8 +222,8 @@ def back(  # noqa: PLR0913 -- as many options
     policy: str = "FR-1",
     preview: bool = False,
 ) -> Answer:
-    """Record the answers of a list: all or none. `scans`: the SHA-256 of the scanned page by the
-    number of its form; `kept`: where the signed pages lie.
+    """Record the answers of a list: all rows or none. `scans`: SHA-256 of the scanned page by the
+    number of its form; `kept`: where the signed pages are kept.
     """
     rows = []
     for line in sheet.read(text, name, COLUMNS, ("form", "signed")):
@@ -267,23 +263,23 @@ def back(  # noqa: PLR0913 -- as many options
 
 
 def _without_end(ticks: tuple[str, ...]) -> tuple[str, ...]:
-    """The answers up to the last one."""
-    last = max((n for n, said in enumerate(ticks, 1) if said), default=0)
+    """The answers without empty ones at the end."""
+    last = max((n for n, tick in enumerate(ticks, 1) if tick), default=0)
     return ticks[:last]
 
 
 def _proof(cells: Mapping[str, str], scans: Mapping[str, str], kept: str) -> str:
-    """What proves the answer: the hash of its scan, and where the page lies."""
+    """The proof of an answer: the hash of its scan, and where the page is kept."""
     try:
         scan = scans.get(parse(cells.get("form", ""), NUMBER), "")
     except Refused:
         scan = ""
-    said = (cells.get("proof", ""), f"sha256:{scan}" if scan else "", kept)
-    return " ".join(one for one in said if one)
+    parts = (cells.get("proof", ""), f"sha256:{scan}" if scan else "", kept)
+    return " ".join(one for one in parts if one)
 
 
 def _lacks(rows: Sequence[NewAnswer], scans: Mapping[str, str]) -> list[str]:
-    """Forms without a scan, among some that have one."""
+    """Forms without a scan, in a list where others have one."""
     lacks = []
     for row in rows:
         try:

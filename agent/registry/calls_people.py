@@ -1,7 +1,4 @@
-"""What the commands ask of the registry about who lives where.
-
-As in calls.py: plain words in, plain data out; Refused, and then nothing was changed.
-"""
+"""Calls of the commands about who lives where. As in calls.py."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ def move_in(  # noqa: PLR0913 -- as many options
     id: str | None = None,  # noqa: A002 -- the word people write
     zone: str | None = None,
 ) -> Answer:
-    """Record that somebody moves into a dwelling; `reference` is the manager's own."""
+    """Record that occupants move into a dwelling; `reference` is the manager's own."""
     begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     row = NewOccupancy("move_in", place, id, begins, ends, reference)
     return _occupied(registry, row, who, now, "gardien occupancy move-in")
@@ -54,7 +51,7 @@ def move_out(  # noqa: PLR0913
     id: str | None = None,  # noqa: A002
     zone: str | None = None,
 ) -> Answer:
-    """Record that who lives in a dwelling moves out, or did."""
+    """Record that the occupants of a dwelling move out, or moved out."""
     row = NewOccupancy("move_out", place, id, None, parsers.when(at, zone, "at"))
     return _occupied(registry, row, who, now, "gardien occupancy move-out")
 
@@ -72,13 +69,13 @@ def correct(  # noqa: PLR0913
     stays: bool = False,
     zone: str | None = None,
 ) -> Answer:
-    """Record that somebody lived there at other times than was said; both ends the same: never.
+    """Record other dates of an occupancy than before; if both are the same, it never existed.
 
-    `stays`: they have not moved out at all.
+    `stays`: the occupants have not moved out.
     """
     begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     if stays and until:
-        raise Refused("until: who has not moved out has no such date")
+        raise Refused("until: occupants who have not moved out have no end date; leave it out")
     row = NewOccupancy("correct", place, id, begins, ends, reference, stays)
     return _occupied(registry, row, who, now, "gardien occupancy correct")
 
@@ -95,8 +92,8 @@ def import_(  # noqa: PLR0913
 ) -> Answer:
     """Record the manager's list of leases, `dwelling;reference;since;until`: all rows or none.
 
-    A lease that is known already is brought up to date; who was known to live there without a
-    reference becomes the lease that overlaps; rows that change nothing are left alone.
+    A recorded lease is updated. An occupancy without a reference becomes the lease that overlaps
+    it. Rows that change nothing are ignored.
     """
     rows = []
     for line in sheet.read(text, name, COLUMNS, ("dwelling", "reference")):
@@ -106,14 +103,14 @@ def import_(  # noqa: PLR0913
             line.cells.get("reference"), where=line.where, fault=fault,
         )  # fmt: skip
         rows.append(row)
-    found = registry.occupy(rows, who, name, now, preview=preview)
+    changed = registry.occupy(rows, who, name, now, preview=preview)
     unread = {"not_read": sheet.unread(text, name, COLUMNS)}
-    return answers.occupancies(registry, found, now) | unread
+    return answers.occupancies(registry, changed, now) | unread
 
 
 def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
-    """List all occupancies, or those of one dwelling, ended ones too; and which dwellings are
-    vacant now, or unknown.
+    """List all occupancies, or those of one dwelling, including ended ones; and which dwellings are
+    vacant or unknown now.
     """
     id_ = registry.place(place).id if place else None
     rows = [one for one in registry.occupancies() if id_ in (None, one.place)]

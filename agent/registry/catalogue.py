@@ -1,4 +1,4 @@
-"""What people are told of the data about their dwelling: French and English."""
+"""What people are told about the data of their dwelling, in French and English."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWS = {
         "en": "it shows whether people are there, and how many",
     },
 }
-"""what finer readings give away, by what is measured"""
+"""what fine readings reveal, by what is measured"""
 COARSE = {
     "fr": (
         "un index par mois montre la consommation du mois, et un mois d'absence",
@@ -36,7 +36,7 @@ COARSE = {
         "one index a day shows how much was used each day, and days of absence",
     ),
 }
-"""what an index a month, and one a day, give away"""
+"""what an index per month, and one per day, reveal"""
 OF = {
     "cw": "water", "dhw": "water", "gas": "heat", "heat": "heat", "cool": "heat", "hca": "heat",
     "temp": "heat", "rh": "air", "co2": "air",
@@ -44,26 +44,26 @@ OF = {
 
 
 def label(channel: str, language: str) -> str:
-    """What a channel is called in this language; its own name where the catalogue lacks it."""
+    """The name of a channel in this language; the channel's id if the catalogue lacks it."""
     known = channels()[channel]
     return (known.fr if language == "fr" else known.en) or channel
 
 
 def shows(channel: str, language: str, step: int = 0) -> str:
-    """What readings of a channel give away about those who live there, at a step in seconds."""
+    """What readings of a channel reveal about the occupants; `step` in seconds."""
     if step >= DAY:
         return COARSE[language][step == DAY]
     return SHOWS[OF.get(channel, "elec")][language]
 
 
 def step(seconds: int, language: str) -> str:
-    """How fine data of a step are, in words."""
-    words = {
+    """The granularity of data at a step in seconds, as text."""
+    texts = {
         "fr": ("un index par mois", "un index par jour", "toutes les {} minutes", "chaque seconde"),
         "en": ("one index a month", "one index a day", "every {} minutes", "every second"),
     }[language]
     if seconds > DAY:
-        return words[0]
+        return texts[0]
     if seconds == DAY:
-        return words[1]
-    return words[2].format(round(seconds / 60)) if seconds >= 60 else words[3]  # noqa: PLR2004
+        return texts[1]
+    return texts[2].format(round(seconds / 60)) if seconds >= 60 else texts[3]  # noqa: PLR2004

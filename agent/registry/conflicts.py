@@ -1,7 +1,7 @@
-"""No two documents may say different things about the same thing at the same time.
+"""No two documents may state different things about the same thing at the same time.
 
-Every document claims something for an interval: a meter, a dwelling's inhabitants, a name, a
-purpose. A claim that meets a standing one is refused, and both sides are named.
+Each document claims something for an interval: a meter, the occupants of a dwelling, an alias, a
+purpose. A claim that overlaps another one is refused, naming both documents.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Thing = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing, claimed for [since, until) by the document of this id."""
+    """A claim on one thing for [since, until), made by a document."""
 
     thing: Thing
     since: int
@@ -55,63 +55,63 @@ class Claim:
 
 
 class Conflicts:
-    """All claims of the documents in force, and those of the ones about to be added."""
+    """The claims of all documents in force, and of those about to be added."""
 
     def __init__(self, places: Mapping[str, Place], standing: Iterable[Document] = ()) -> None:
         self._places = places
         self._claims: dict[Thing, list[Claim]] = {}
-        self._of: dict[str, list[Claim]] = {}
+        self._by_document: dict[str, list[Claim]] = {}
         for document in standing:
-            self._stand(document, list(_claims(document)))
+            self._add_claims(document, list(_claims_of(document)))
 
     def add(self, document: Document) -> str | None:
-        """Claim what the document claims, in place of its earlier version; else say, for people,
-        which other document stands against it.
+        """Add the claims of a document, in place of those of its earlier version. If another
+        document contradicts it, add nothing and return a sentence about that one.
         """
         against = self.against(document)
         if against is not None:
             return self.sentence(against)
-        for claim in self._of.pop(document.id, ()):
+        for claim in self._by_document.pop(document.id, ()):
             self._claims[claim.thing].remove(claim)
-        self._stand(document, list(_claims(document)))
+        self._add_claims(document, list(_claims_of(document)))
         return None
 
     def against(self, document: Document) -> Document | None:
-        """Find a document that says otherwise."""
-        for claim in _claims(document):
+        """A document that contradicts this one; None: there is none."""
+        for claim in _claims_of(document):
             for other in self._claims.get(claim.thing, ()):
                 if claim.meets(other):
                     return other.by
         return None
 
-    def _stand(self, document: Document, claims: list[Claim]) -> None:
-        self._of[document.id] = claims
+    def _add_claims(self, document: Document, claims: list[Claim]) -> None:
+        self._by_document[document.id] = claims
         for claim in claims:
             self._claims.setdefault(claim.thing, []).append(claim)
 
     def sentence(self, document: Document) -> str:
-        """Add by whose word a document stands to what it states."""
-        return f"{self.statement(document)} ({_word(document)})"
+        """What a document states and who recorded it."""
+        return f"{self.statement(document)} ({_provenance(document)})"
 
     def statement(self, document: Document) -> str:
-        """Say for people what a document states."""
+        """What a document states, as text."""
         if isinstance(document, Installation):
             what = f" {document.channel}" if document.channel else ""
-            said = f"meter {document.meter} measures{what} {self._named(document.place)}"
+            text = f"meter {document.meter} measures{what} {self._named(document.place)}"
         elif isinstance(document, Occupancy):
             reference = f" ({document.reference})" if document.reference else ""
-            said = f"{self._named(document.place)} is occupied by {shown(document.id)}{reference}"
+            text = f"{self._named(document.place)} is occupied by {shown(document.id)}{reference}"
         elif isinstance(document, Consent):
             channels = ", ".join(document.channels)
-            said = (
+            text = (
                 f"{self._named(document.place)} lets {document.recipient} have {channels} for "
                 f'"{document.purpose}"'
             )
         elif isinstance(document, Alias):
-            name = scheme(document.scheme).said
-            said = f"{self._named(document.place)} is {name} {document.value}"
+            name = scheme(document.scheme).title
+            text = f"{self._named(document.place)} is {name} {document.value}"
         elif isinstance(document, Duty):
-            said = f"{document.recipient} is building manager by {document.reference}"
+            text = f"{document.recipient} is building manager by {document.reference}"
         elif isinstance(document, Withdrawal):
             return f"consent {document.id} was withdrawn"
         elif isinstance(document, ConsentMark):
@@ -119,23 +119,23 @@ class Conflicts:
         else:
             return f"{self._named(document.id)} is a place"
         until = "" if document.until is None else f" until {stamp(document.until)}"
-        return f"{said} from {stamp(document.since)}{until}"
+        return f"{text} from {stamp(document.since)}{until}"
 
     def _named(self, place: str) -> str:
         known = self._places.get(place)
         return f"{known.label} ({shown(place)})" if known else shown(place)
 
 
-def _word(document: Document) -> str:
-    word = document.word
-    return f"{word.who} on {stamp(word.when)[:10]}, {word.source}"
+def _provenance(document: Document) -> str:
+    provenance = document.word
+    return f"{provenance.who} on {stamp(provenance.when)[:10]}, {provenance.source}"
 
 
-def _claims(document: Document) -> Iterator[Claim]:
+def _claims_of(document: Document) -> Iterator[Claim]:
     if isinstance(document, Installation | Occupancy | Consent | Alias | Duty):
         until = document.until
         if until is not None and until <= document.since:
-            return
+            return  # an empty interval means that this never was, so it claims nothing
         channels: Iterable[str | None] = (None,)
         if isinstance(document, Installation):
             channels = (document.channel,)
@@ -169,6 +169,6 @@ def _meter_things(document: Installation) -> Iterator[Thing]:
         yield ("device", document.device)
     if document.serial:
         yield ("serial", serial_key(document.serial))
-    # two meters that both deliver "heat" of one dwelling would be one series with two values
+    # two meters that both measure "heat" of one dwelling would give one series two values
     if document.channel:
         yield ("measures", document.place)

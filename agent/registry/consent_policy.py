@@ -1,7 +1,7 @@
-"""May this reading leave, for this recipient, and at which step? Default: no (rule P1). Pure.
+"""Whether a reading may leave for a recipient, and at which step. Default: no (rule P1). Pure.
 
-Three questions are asked here, of one set of rules: `steps_wanted` before rows are made,
-`may_leave` when one is spooled, `still_covers` when it is sealed.
+Three questions are answered by one set of rules: `steps_wanted` before rows are made, `may_leave`
+when a row is spooled, `still_covers` when it is sealed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 FLOORS = {"FR-1": 600, "DEMO-1": 1}
 """seconds: no row of a dwelling at a finer step ever leaves; DEMO-1 is for loopback only"""
 LONGEST_UNSENT = 60 * DAY
-"""seconds after its slot at which a dwelling's row that nobody received is destroyed"""
+"""seconds after its slot at which a dwelling's undelivered row is destroyed"""
 NOT_OCCUPIED = {
     Why.VACANT: "the dwelling is vacant",
     Why.OCCUPANCY: "it is unknown whether somebody lives there",
 }
-"""why nothing leaves of a dwelling that nobody is known to live in: vacant, or unknown"""
+"""why nothing leaves of a dwelling without recorded occupants"""
 LONGEST_KEPT = 62 * DAY
-"""seconds for which the registers of 00:00 are kept for a duty (`register_kept`)"""
+"""seconds for which midnight readings are kept for a duty (`register_kept`)"""
 
 
 @dataclass(frozen=True, slots=True)
 class CommonBasis:
-    """Why readings of common areas may leave, and since when (a vote, a contract)."""
+    """Why readings of common areas may leave (a vote, a contract), and since when."""
 
     evidence: str
     since: int
@@ -45,24 +45,24 @@ class CommonBasis:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A named set of limits, with the building's own basis for common areas."""
+    """A named set of limits, with the building's basis for common areas."""
 
     name: str
     floor: int
     """seconds: the finest step of a dwelling's row"""
     common: CommonBasis | None = None
     zone: ZoneInfo | None = None
-    """at whose midnights days and months begin; None: UTC"""
+    """time zone whose midnights begin days and months; None: UTC"""
     fewest: int = FEWEST
-    """dwellings of which a sum tells at least"""
+    """dwellings that a sum must cover at least"""
 
 
 def policy(
     name: str, common: CommonBasis | None = None, zone: ZoneInfo | None = None, fewest: int = FEWEST
 ) -> Policy:
-    """Find a policy by its name. Raises Refused on an unknown one."""
+    """A policy by its name. Raises Refused if it is unknown."""
     if name not in FLOORS:
-        raise Refused(f'"{name}" is no privacy policy{did_you_mean(name, FLOORS)}')
+        raise Refused(f'"{name}" is not a privacy policy{did_you_mean(name, FLOORS)}')
     return Policy(name, FLOORS[name], common, zone, fewest)
 
 
@@ -76,14 +76,14 @@ class Basis:
 
 
 class GateFacts(Protocol):
-    """What the gate asks of the registry."""
+    """What the policy needs to know from the registry."""
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives in the place at t."""
         ...
 
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
-        """Everybody who ever lived there, in order."""
+        """All occupancies of the place, in order of time."""
         ...
 
     def lived_in_before(self, place: str, t: int) -> bool:
@@ -91,17 +91,17 @@ class GateFacts(Protocol):
         ...
 
     def consents_of(self, occupancy: str, recipient: str) -> Sequence[Consent]:
-        """List the consents of these people to this recipient that were not withdrawn, the one
-        hardest to lose first.
+        """Consents of an occupancy to a recipient that are not withdrawn, the one hardest to lose
+        first.
         """
         ...
 
     def duties_of(self, channel: str) -> Sequence[Duty]:
-        """List the duties that name a channel, the one hardest to lose first."""
+        """Duties that name a channel, the one hardest to lose first."""
         ...
 
     def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
-        """Every consent of whoever lived there to this recipient, withdrawn ones too."""
+        """Every consent of the place's occupants to this recipient, including withdrawn ones."""
         ...
 
     def dwellings(self) -> Sequence[str]:
@@ -118,28 +118,29 @@ def steps_wanted(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     t: int,
     recipient: str,
 ) -> Mapping[int, Basis] | Why:
-    """At which steps rows are to be made of what is read every `every` seconds, each with its
-    basis; or why none are.
+    """The steps at which rows are made of what is read every `every` seconds, each with its basis;
+    or why none are made.
 
-    Each consent wants its own step, or the next coarser one that is a multiple of `every` and of
-    which a day has a whole number; a duty wants MONTH, for the manager. A row of slot t is made at
-    a step if t is a slot of that step. Between two `turns` the answer for a register stays.
+    Each consent needs its own step, or the next coarser one that is a multiple of `every` and
+    divides a day; a duty needs MONTH, for the manager. A row of slot t is made at a step if t is a
+    slot of that step. Between two `turns` the answer for a register does not change.
     """
     if place[:1] in ("C", "B"):
-        common = _shared(facts, policy, place, channel, every, t, recipient)
+        common = _common_or_building(facts, policy, place, channel, every, t, recipient)
         return common if isinstance(common, Why) else {every: common}
-    steps = _steps_obliged(facts, channel, t, recipient)
+    steps = _duty_steps(facts, channel, t, recipient)
     if home := facts.occupancy_at(place, _instant(channel.kind, t)):
         for consent in facts.consents_of(home.id, recipient):
             if channel.name in consent.channels:
                 steps.add(_step_of(consent, every, policy))
+    # without any step the question is still asked once, for the reason of the refusal
     answer: Basis | Why = Why.CONSENT
-    found: dict[int, Basis] = {}
+    bases: dict[int, Basis] = {}
     for step in sorted(steps or {every}):
         answer = may_leave(facts, policy, place, channel, step, t, recipient)
         if isinstance(answer, Basis):
-            found[step] = answer
-    return found or (answer if isinstance(answer, Why) else Why.CONSENT)
+            bases[step] = answer
+    return bases or (answer if isinstance(answer, Why) else Why.CONSENT)
 
 
 def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
@@ -151,34 +152,38 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     t: int,
     recipient: str,
 ) -> Basis | Why:
-    """Why a reading of slot `t` (seconds UTC) at `step` seconds may leave, or why not.
+    """The basis on which a reading of slot `t` (seconds UTC) at `step` seconds may leave, or why it
+    may not.
 
-    A common area's or a building's row leaves on the policy's common basis, a total of the whole
-    building only while it does not tell of few dwellings. A dwelling's, of a channel of the
-    catalogue, leaves only while somebody lives there: to the building manager the
-    monthly index as a duty says; to anybody with a consent that covers recipient, channel, step
-    and t, and was not withdrawn. A quantity over a period must lie in both for all of it. Of
-    several bases the one hardest to lose is named: a duty, then the coarsest consent.
-    OCCUPANCY: it is unknown whether somebody lives there; VACANT: nobody does; CONSENT: no basis;
-    FEW: too few dwellings stand in a total.
+    A row of a common area or the building leaves on the policy's common basis; a total of the whole
+    building only while it does not cover too few dwellings. A row of a dwelling leaves only if the
+    catalogue explains its channel and somebody lives there: the monthly index to the building
+    manager by a duty; anything else by a consent that covers recipient, channel, step and t and is
+    not withdrawn. A quantity over a period must lie in the occupancy and the consent for the whole
+    period. Of several bases the one hardest to lose is named: a duty, then the coarsest consent.
+
+    OCCUPANCY: it is unknown whether anybody lives there; VACANT: nobody does; CONSENT: no basis;
+    FEW: too few dwellings in a total.
     """
     if place[:1] in ("C", "B"):
-        return _shared(facts, policy, place, channel, step, t, recipient)
+        return _common_or_building(facts, policy, place, channel, step, t, recipient)
     if place[:1] != "D" or channel.en is None:
         return Why.CONSENT
     at = _instant(channel.kind, t)
     home = facts.occupancy_at(place, at)
     if home is None:
         return Why.VACANT if facts.lived_in_before(place, at) else Why.OCCUPANCY
+    # the duty comes first: a row on a consent would be retracted when that is withdrawn
     if step >= MONTH and channel.kind is ValueKind.REG:
-        for duty in _obliged(facts, channel, t, recipient):
+        for duty in _duties_at(facts, channel, t, recipient):
             return Basis(duty.id, home.id)
-    began = _began(channel.kind, step, t, policy)
-    if step >= policy.floor and began >= home.since:
+    start = _period_start(channel.kind, step, t, policy)
+    # a quantity that began before the move-in is partly the previous occupants'
+    if step >= policy.floor and start >= home.since:
         for consent in facts.consents_of(home.id, recipient):
             if (
                 covers(consent, at)
-                and consent.since <= began
+                and consent.since <= start
                 and channel.name in consent.channels
                 and step >= consent.step
             ):
@@ -189,18 +194,20 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
     facts: GateFacts, policy: Policy, place: str, channel: Channel, t: int, recipient: str
 ) -> Basis | None:
-    """By which duty the index of the midnight `t` leaves: somebody moved, or a bill is due.
+    """The duty by which the index of the midnight `t` leaves, because occupants changed or a bill
+    is due; None: it does not leave.
 
-    It is a row at step DAY that no plan announces. Who moves in is named, else who moved out; on a
-    billing date a vacant dwelling has none.
+    It is a row at step DAY that no plan announces. It belongs to those who move in, or else to
+    those who moved out; on a billing date a vacant dwelling has none.
     """
     if place[:1] != "D" or channel.kind is not ValueKind.REG or channel.en is None:
         return None
     homes = facts.occupancies_of(place)
+    # without occupancies that never were: their interval is empty
     moved = [home for home in homes if home.since < (home.until or t + 1)]
     home = next((home for home in moved if home.since == t), None)
     home = home or next((home for home in moved if home.until == t), None)
-    for duty in _obliged(facts, channel, t, recipient):
+    for duty in _duties_at(facts, channel, t, recipient):
         if home is not None:
             return Basis(duty.id, home.id)
         if midnight_of(t, policy.zone) in duty.billing:
@@ -210,9 +217,9 @@ def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
 
 
 def register_kept(facts: GateFacts, place: str, channel: Channel, t: int) -> bool:
-    """Whether the register of the midnight `t` is kept for 62 days, should a late notice need it.
+    """Whether the index of the midnight `t` is kept for 62 days, in case a late notice needs it.
 
-    It leaves for nothing but `boundary_index` and the month ends of people told of later.
+    It leaves only through `boundary_index` and as a month's end of occupants who are recorded late.
     """
     if place[:1] != "D" or channel.kind is not ValueKind.REG:
         return False
@@ -220,27 +227,29 @@ def register_kept(facts: GateFacts, place: str, channel: Channel, t: int) -> boo
 
 
 def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recipient: str) -> bool:
-    """Whether the basis that a row was spooled with covers it now: asked when it is sealed.
+    """Whether the basis with which a row was spooled covers it now, when it is sealed.
 
-    Not whether it is too old: a dwelling's row is destroyed LONGEST_UNSENT after its slot.
+    The age of the row is not checked here: a dwelling's row is destroyed LONGEST_UNSENT after its
+    slot.
     """
-    if series.basis == ID:  # who stands in the sum was judged when it was made; it names nobody
+    if series.basis == ID:  # its members were decided when it was made; it names nobody
         return series.place[:1] == "B"
     if series.place[:1] in ("C", "B"):
         common = _common(policy, series.kind, series.step, t)
         return series.basis == "common" and isinstance(common, Basis)
-    at, began = _instant(series.kind, t), _began(series.kind, series.step, t, policy)
+    at, start = _instant(series.kind, t), _period_start(series.kind, series.step, t, policy)
     homes = facts.occupancies_of(series.place)
     home = next((one for one in homes if one.id == series.occupancy), None)
-    if home is None or began < home.since:
+    if home is None or start < home.since:
         return False
     for duty in facts.duties_of(series.channel):
         if duty.id == series.basis and duty.recipient == recipient:
+            # the index at the move-out belongs to those who leave
             return covers(duty, t) and (covers(home, t) or home.until == t)
     for consent in facts.consents_of(home.id, recipient):
         if consent.id == series.basis:
             named = series.channel in consent.channels and series.step >= consent.step
-            return named and covers(home, at) and covers(consent, at) and consent.since <= began
+            return named and covers(home, at) and covers(consent, at) and consent.since <= start
     return False
 
 
@@ -253,18 +262,18 @@ def steps_agreed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     t: int,
     recipient: str,
 ) -> set[int]:
-    """The steps at which the recipient was ever to have rows of a dwelling by a consent, though it
-    has ended since, or has them by a duty.
+    """The steps at which the recipient was ever to receive rows of a dwelling, by a consent (even
+    an ended one) or by a duty.
     """
     steps = {
         _step_of(consent, every, policy)
         for consent in facts.ever_agreed(place, recipient)
         if channel.name in consent.channels
     }
-    return steps | _steps_obliged(facts, channel, t, recipient)
+    return steps | _duty_steps(facts, channel, t, recipient)
 
 
-def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+def _common_or_building(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     facts: GateFacts,
     policy: Policy,
     place: str,
@@ -273,13 +282,14 @@ def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     t: int,
     recipient: str,
 ) -> Basis | Why:
-    """A common area or the building: the common basis. A total of the whole building also tells of
-    each dwelling in it, less what is sent one by one.
+    """The common basis, for a common area or the building. A total of the whole building also tells
+    about each dwelling in it, less what is sent one by one, so it is refused if it covers too few.
     """
     common = _common(policy, channel.kind, step, t)
     if isinstance(common, Why) or place[:1] != "B":
         return common
-    for at in {_began(channel.kind, step, t, policy), _instant(channel.kind, t)}:
+    # at both ends of the period: occupants may have moved in between
+    for at in {_period_start(channel.kind, step, t, policy), _instant(channel.kind, t)}:
         if tells_of_few(facts, channel.name, at, recipient, policy.fewest):
             return Why.FEW
     return common
@@ -288,37 +298,38 @@ def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 def _common(policy: Policy, kind: str, step: int, t: int) -> Basis | Why:
     if policy.common is None or not policy.common.evidence:
         return Why.CONSENT
-    if _began(kind, step, t, policy) < policy.common.since:
+    if _period_start(kind, step, t, policy) < policy.common.since:
         return Why.CONSENT
     return Basis("common", None)
 
 
-def _obliged(facts: GateFacts, channel: Channel, t: int, recipient: str) -> list[Duty]:
-    """The duties by which a recipient, the manager, is to have a channel at t."""
+def _duties_at(facts: GateFacts, channel: Channel, t: int, recipient: str) -> list[Duty]:
+    """The duties by which a recipient receives a channel at t."""
     duties = facts.duties_of(channel.name)
     return [one for one in duties if one.recipient == recipient and covers(one, t)]
 
 
-def _steps_obliged(facts: GateFacts, channel: Channel, t: int, recipient: str) -> set[int]:
-    obliged = channel.kind is ValueKind.REG and _obliged(facts, channel, t, recipient)
+def _duty_steps(facts: GateFacts, channel: Channel, t: int, recipient: str) -> set[int]:
+    obliged = channel.kind is ValueKind.REG and _duties_at(facts, channel, t, recipient)
     return {MONTH} if obliged else set()
 
 
 def _instant(kind: str, t: int) -> int:
-    """A moment inside what a row of slot t speaks of: INT and AVG cover (t − step, t]."""
+    """A time within what a row of slot t covers: INT and AVG cover (t − step, t]."""
     return t - 1 if kind in (ValueKind.INT, ValueKind.AVG) else t
 
 
-def _began(kind: str, step: int, t: int, policy: Policy) -> int:
-    """Where the time begins that a row of slot t speaks of."""
+def _period_start(kind: str, step: int, t: int, policy: Policy) -> int:
+    """When the time begins that a row of slot t covers."""
     return t if _instant(kind, t) == t else slot_before(t, step, policy.zone)
 
 
 def _step_of(consent: Consent, every: int, policy: Policy) -> int:
-    """The step at which this consent's rows are made of what is read every `every` seconds."""
+    """The step of this consent's rows, made of what is read every `every` seconds."""
     finest = max(consent.step, policy.floor, every)
     if finest > DAY:
         return MONTH
+    # the next multiple of `every`, then the next one that divides a day
     step = -(-finest // every) * every
     while DAY % step:
         step += every

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 MONTH = 30 * DAY
-"""the step of monthly rows by convention: their slots are the midnights of each 1st"""
+"""the step of monthly rows by convention; their slots are the midnights of each 1st"""
 EXAMPLE = "2026-07-12T00:00+02:00"
 FIRST, LAST = 946_684_800, 4_102_444_800
-"""2000 and 2100: a year outside is a slip of the hand"""
+"""2000 and 2100: a year outside this range is a typing error"""
 CIVIL = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 FRENCH = re.compile(r"([0-9]{1,2})[/.]([0-9]{1,2})[/.]([0-9]{4})")
 
 
 def moment(text: str, zone: str | None = None) -> int:
-    """Read `2026-07-12T00:00+02:00`, or `2026-07-12` or `12/07/2026` as that midnight in the
-    building's zone. Raises ValueError, for people, on anything else.
+    """Read `2026-07-12T00:00+02:00`, or `2026-07-12` or `12/07/2026` as midnight in the building's
+    time zone. Raises ValueError with a message for people.
     """
     written = text.strip()
     if day := CIVIL.fullmatch(written):
@@ -45,7 +45,7 @@ def moment(text: str, zone: str | None = None) -> int:
 
 
 def date_alone(text: str) -> bool:
-    """Whether a day is written without a time."""
+    """Whether a text is a date without a time."""
     return bool(CIVIL.fullmatch(text.strip()) or FRENCH.fullmatch(text.strip()))
 
 
@@ -69,27 +69,27 @@ def _no_date(text: str) -> str:
     return f'"{text}" is no date; write 2026-07-12, 12/07/2026 or {EXAMPLE}'
 
 
-def said_here(words: str, zone: str) -> str:
-    """The same words with every `2026-07-11T22:00:00Z` in them as it is read at the building:
-    `2026-07-12` at its midnight, else `2026-07-12 09:30`.
+def in_local_time(text: str, zone: str) -> str:
+    """The text with every `2026-07-11T22:00:00Z` in it as local time: `2026-07-12` at midnight,
+    else `2026-07-12 09:30`.
     """
 
-    def here(found: re.Match[str]) -> str:
-        at = datetime.fromisoformat(found[0]).astimezone(ZoneInfo(zone))
+    def here(match: re.Match[str]) -> str:
+        at = datetime.fromisoformat(match[0]).astimezone(ZoneInfo(zone))
         return f"{at:%Y-%m-%d}" if at.time() == dt.time() else f"{at:%Y-%m-%d %H:%M}"
 
-    return STAMP.sub(here, words)
+    return STAMP.sub(here, text)
 
 
 def sane(at: int) -> int:
-    """Let a moment between 2000 and 2100 pass. Raises ValueError, for people, on another."""
+    """Check that a time is between 2000 and 2100. Raises ValueError with a message for people."""
     if not FIRST <= at < LAST:
         raise ValueError("the year is not between 2000 and 2100")
     return at
 
 
 def months_later(at: int, months: int) -> int:
-    """Add months to a moment, UTC; a day that the month lacks is its last."""
+    """Add months to a time, in UTC; a day that the month lacks becomes its last day."""
     start = datetime.fromtimestamp(at, UTC)
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
     day = min(start.day, calendar.monthrange(year, month + 1)[1])
@@ -97,15 +97,17 @@ def months_later(at: int, months: int) -> int:
 
 
 def day_of_the_year(text: str) -> str:
-    """Read a billing date, `06-30` or `30/06`, as `06-30`. Raises ValueError, for people."""
+    """Read a billing date, `06-30` or `30/06`, as `06-30`. Raises ValueError with a message for
+    people.
+    """
     written = text.strip()
-    if found := re.fullmatch(r"([0-9]{1,2})/([0-9]{1,2})", written):
-        day, month = int(found[1]), int(found[2])
-    elif found := re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", written):
-        month, day = int(found[1]), int(found[2])
+    if match := re.fullmatch(r"([0-9]{1,2})/([0-9]{1,2})", written):
+        day, month = int(match[1]), int(match[2])
+    elif match := re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", written):
+        month, day = int(match[1]), int(match[2])
     else:
         raise ValueError(f'"{text}" is no day of the year; write 06-30')
-    # of a year that is no leap year: a bill of 29 February would come every fourth year
+    # 2001 is not a leap year: a bill on 29 February would come every fourth year only
     try:
         return dt.date(2001, month, day).strftime("%m-%d")
     except ValueError:
@@ -113,13 +115,15 @@ def day_of_the_year(text: str) -> str:
 
 
 def midnight_of(t: int, zone: tzinfo | None) -> str | None:
-    """The day of the year, as `06-30`, that begins at t; None: none begins then."""
+    """The day of the year, as `06-30`, that begins at t; None: t is not a midnight."""
     here = datetime.fromtimestamp(t, zone or UTC)
     return here.strftime("%m-%d") if here.time() == dt.time() else None
 
 
 def slot_before(t: int, step: int, zone: tzinfo | None) -> int:
-    """Where the period that ends at slot t began; days and months are the building's."""
+    """When the period began that ends at slot t; days and months follow the building's time
+    zone.
+    """
     if step < DAY or zone is None:
         return t - step
     here = datetime.fromtimestamp(t - 1, zone)

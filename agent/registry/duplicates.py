@@ -1,7 +1,7 @@
-"""What a list says again: a row that an earlier one of the same list has brought. Pure.
+"""Rows whose content is recorded already. Pure.
 
-Lists are brought whole whenever something in them has changed, so a row that says what stands
-changes nothing and is no error. What a row leaves open it does not contradict.
+People import a whole list whenever something in it has changed. A row that repeats what is recorded
+changes nothing and is not an error. An empty cell contradicts nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def place_again(index: RegistryIndex, row: NewPlace, known: Place | None, new: Place) -> bool:
-    """Whether the place of that label is the one that the row states."""
+    """Whether a row states the recorded place with this label."""
     if not row.where or known is None or known.type != new.type:
         return False
     if row.id and known.id != new.id:
@@ -31,8 +31,9 @@ def place_again(index: RegistryIndex, row: NewPlace, known: Place | None, new: P
 def meter_again(
     index: RegistryIndex, row: NewInstallation, new: Installation
 ) -> Installation | None:
-    """Find the installation that the row states. Raises Refused on a meter of a list that was
-    taken away from there: the list is older than that, or does not say since when it is back.
+    """The recorded installation that a row states. Raises Refused if a row of a list has a meter
+    that was removed from there: the list is out of date, or lacks the date since which the meter is
+    back.
     """
     there = [
         old
@@ -53,7 +54,7 @@ def meter_again(
 
 
 def consent_again(index: RegistryIndex, row: NewConsent, new: Consent) -> Consent | None:
-    """Find the consent that the row states; one that replaces another states a new one."""
+    """The recorded consent that a row states; None if the row replaces another one."""
     if row.id is not None or row.replaces is not None:
         return None
     for old in index.consents_of(new.occupancy, new.recipient):
@@ -65,7 +66,7 @@ def consent_again(index: RegistryIndex, row: NewConsent, new: Consent) -> Consen
 
 
 def duty_again(index: RegistryIndex, row: NewDuty, new: Duty) -> Duty | None:
-    """Find the duty that the row states."""
+    """The recorded duty that a row states."""
     for old in index.duties:
         same = (old.recipient, old.reference, old.channels, old.billing) == (
             new.recipient, new.reference, new.channels, new.billing,
@@ -77,7 +78,7 @@ def duty_again(index: RegistryIndex, row: NewDuty, new: Duty) -> Duty | None:
 
 
 def _same_meter(old: Installation, new: Installation) -> bool:
-    """Whether each name that the new one has is the old one's."""
+    """Whether each name of the new installation is also the old one's."""
     if new.device and new.device != old.device:
         return False
     if new.serial:

@@ -1,7 +1,7 @@
-"""What flowed at a place between two indexes, though another meter was put in between. Pure.
+"""The quantity at a place between two indexes, across an exchange of meters. Pure.
 
-(closing − last) + … + (now − opening): rule M7. Where nobody read the closing index the old
-meter's last good reading stands for it, and the sum is an estimate.
+(closing − last) + … + (now − opening): rule M7. If nobody read the closing index, the old meter's
+last good reading is used, and the sum is an estimate.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ FOREVER = 1 << 62
 
 
 class ShownIndex(NamedTuple):
-    """What a meter showed at an instant, in its own digits, before any multiplier."""
+    """What a meter showed at an instant, as it shows it, before any multiplier."""
 
     t: int
     value: Decimal
 
 
 class Forgotten(NamedTuple):
-    """What a meter showed at an instant was known before a restart, and is not any more."""
+    """An index at this instant was known before a restart, and is lost."""
 
     t: int
     value: None = None
 
 
 class Flow(NamedTuple):
-    """What flowed at the place."""
+    """The quantity at a place between two readings."""
 
     quantity: Decimal
     exchanged: bool
     """whether more than one meter measured it (flag EXCH)"""
     estimated: bool
-    """whether a closing or opening index had to be guessed (quality E)"""
+    """whether a closing or opening index was missing (quality E)"""
 
 
 def flow(
     meters: Sequence[Installation], channel: str, last: ShownIndex | Forgotten, now: ShownIndex
 ) -> Flow | None:
-    """What flowed between two good readings of a place; None where no meter measured for a while,
-    an index fell, or one that counts is forgotten.
+    """The quantity between two good readings of a place; None if no meter measured for some time,
+    an index fell, or an index that counts is lost.
 
-    `meters`: all that ever measured the place, in order. Of a meter whose closing index nobody
-    read nothing is counted after `last`, of one whose opening index nobody read nothing at all.
+    `meters`: all that ever measured the place, in order. Without a closing index nothing is counted
+    after the meter's `last` reading; without an opening index nothing is counted for that meter.
     """
     chain = meters_between(meters, channel, last.t, now.t)
     if not chain or chain[0].since > last.t:
@@ -63,7 +63,7 @@ def flow(
         begins = last.value if meter is chain[0] else dict(meter.opened).get(channel)
         ends = now.value if following is None else dict(meter.closed).get(channel)
         if meter is chain[0] and begins is None and ends is not None:
-            return None
+            return None  # the index at `last` is forgotten, so its part cannot be computed
         if begins is None or ends is None:
             estimated = True
         elif ends < begins:
@@ -74,34 +74,34 @@ def flow(
     return Flow(total, len(chain) > 1, estimated)
 
 
-def succession(one: Installation, meters: Sequence[Installation]) -> list[Installation]:
-    """The meter that measures now, and in order those whose place it took or that took its place.
+def succession(meter: Installation, meters: Sequence[Installation]) -> list[Installation]:
+    """A meter with its predecessors and successors, in order of time.
 
-    `meters`: all that ever measured the place. Of two that measured at the same time neither is the
-    other's successor: a dwelling's electricity meter stands beside its heat meter, though both are
-    recorded for all their channels.
+    `meters`: all that ever measured the place. Two meters that measured at the same time do not
+    succeed each other: a dwelling's electricity meter and heat meter, for example, even if both are
+    recorded for all channels.
     """
-    chain = [one]
-    for other in sorted(meters, key=partial(_distance, one)):
+    chain = [meter]
+    for other in sorted(meters, key=partial(_distance, meter)):
         if not any(_together(other, member) for member in chain):
             chain.append(other)
     return sorted(chain, key=lambda member: member.since)
 
 
-def _distance(one: Installation, other: Installation) -> tuple[bool, bool]:
-    return other.device != one.device, other.channel != one.channel
+def _distance(first: Installation, second: Installation) -> tuple[bool, bool]:
+    return second.device != first.device, second.channel != first.channel
 
 
-def _together(one: Installation, other: Installation) -> bool:
-    ends = (one.until or FOREVER, other.until or FOREVER)
-    return one == other or (one.since < ends[1] and other.since < ends[0])
+def _together(first: Installation, second: Installation) -> bool:
+    ends = (first.until or FOREVER, second.until or FOREVER)
+    return first == second or (first.since < ends[1] and second.since < ends[0])
 
 
 def meters_between(
     meters: Sequence[Installation], channel: str, start: int, end: int
 ) -> list[Installation]:
-    """Those that measured something of it after `start` and up to `end`; of a meter put in at the
-    very instant `end`, its opening index.
+    """Meters that measured the channel after `start` and up to `end`; a meter installed exactly at
+    `end` counts with its opening index.
     """
     return [
         one

@@ -1,4 +1,4 @@
-"""What leaves of each place, for whom and why; what is held back, and why. Pure."""
+"""Which readings leave each place, to whom and why; and which are withheld, and why. Pure."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
 HELD = {
     Why.CONSENT: "no consent, and no duty, covers it",
     **NOT_OCCUPIED,
-    Why.FEW: "it would tell of few dwellings that are not sent one by one",
+    Why.FEW: "it would cover too few of the dwellings that are not sent one by one",
 }
-UNNUMBERED = "it has not said its serial number yet: the running agent asks for it"
-UNTOLD = "the catalogue does not explain it to people"
+UNNUMBERED = "its serial number is not known yet; the running agent asks for it"
+NOT_EXPLAINED = "the catalogue does not explain it to people"
 
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredReading:
-    """What is read of a device, as configured."""
+    """One channel that is read of a device, as configured."""
 
     device: str
     serial: str | None
-    """what it says; None: nothing yet"""
+    """serial number that the device reports; None: not known yet"""
     channel: str
     every: int
     """seconds"""
     derived: bool
-    """what flows in each step, calculated from the index"""
+    """whether it is the quantity in each step, calculated from the index"""
     place: str | None
-    """common plant that the configuration names"""
+    """place of common plant, as configured"""
     numbered: bool = False
-    """it can say its serial number"""
+    """whether the device can report its serial number"""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One quantity of one place for one recipient."""
+    """What happens to one channel of one place for one recipient."""
 
     place: str | None
-    """None: nobody knows whose it is"""
+    """None: it is unknown whose meter it is"""
     device: str
     channel: str
     recipient: str
     step: int | None
-    """seconds at which it leaves; None: it is held"""
+    """seconds at which it leaves; None: it is withheld"""
     basis: str
-    """id of a consent or duty, `common`; empty: it is held"""
+    """id of a consent or duty, or `common`; empty: it is withheld"""
     why: str
-    """for people: the purpose, the reference, or what holds it"""
+    """text for people: the purpose, the reference, or why it is withheld"""
     derived: bool = False
-    """of what flows in each step, not of the index"""
+    """whether it is the quantity in each step, not the index"""
 
 
 def explain(
@@ -70,78 +70,82 @@ def explain(
     recipients: Sequence[str],
     t: int,
 ) -> list[Explanation]:
-    """Everything that is read, for each recipient, as it stands at t by what is known now.
+    """All channels that are read, for each recipient, as of t by what is recorded now.
 
-    A device that has not said its serial number yet is taken for the one that was recorded.
+    A device whose serial number is not known yet is taken for the one that is recorded.
     """
     known: dict[str, Consent | Duty] = {one.id: one for one in registry.consents()}
     known |= {one.id: one for one in registry.duties()}
-    found: list[Explanation] = []
-    for one in read:
-        place = one.place or place_of(registry, one, t)
+    explanations: list[Explanation] = []
+    for reading in read:
+        place = reading.place or place_of(registry, reading, t)
         for recipient in recipients:
-            found += _of(registry, policy, one, place, recipient, t, known)
-    return found
+            explanations += _of(registry, policy, reading, place, recipient, t, known)
+    return explanations
 
 
 def _of(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     registry: Registry,
     policy: Policy,
-    one: ConfiguredReading,
+    reading: ConfiguredReading,
     place: str | UnassignedDevice,
     recipient: str,
     t: int,
     known: dict[str, Consent | Duty],
 ) -> Iterator[Explanation]:
-    channel = channels()[one.channel]
+    channel = channels()[reading.channel]
     if isinstance(place, UnassignedDevice):
-        yield Explanation(None, one.device, one.channel, recipient, None, "", place.why)
+        yield Explanation(None, reading.device, reading.channel, recipient, None, "", place.why)
         return
-    if one.derived:
+    if reading.derived:
         channel = replace(channel, kind=channel.derived)
-    answer = steps_wanted(registry, policy, place, channel, one.every, t, recipient)
+    answer = steps_wanted(registry, policy, place, channel, reading.every, t, recipient)
     if isinstance(answer, Why):
         untold = place[0] == "D" and channel.en is None
-        why = UNTOLD if untold else _held(answer, place)
-        yield Explanation(place, one.device, one.channel, recipient, None, "", why)
+        why = NOT_EXPLAINED if untold else _held(answer, place)
+        yield Explanation(place, reading.device, reading.channel, recipient, None, "", why)
         return
     for step, basis in answer.items():
         why = _why(known.get(basis.id), policy)
         yield Explanation(
-            place, one.device, one.channel, recipient, step, basis.id, why, one.derived
+            place, reading.device, reading.channel, recipient, step, basis.id, why, reading.derived
         )
 
 
 @dataclass(frozen=True, slots=True)
 class UnassignedDevice:
-    """Nobody knows whose a device is."""
+    """It is unknown which place a device measures."""
 
     why: str
 
 
-def place_of(registry: Registry, one: ConfiguredReading, t: int) -> str | UnassignedDevice:
-    """Which place (by id) a device measures at t."""
-    found = registry.whose(one.device, one.serial, one.channel, t)
-    if not isinstance(found, Installation) and one.serial is None:
+def place_of(registry: Registry, reading: ConfiguredReading, t: int) -> str | UnassignedDevice:
+    """The id of the place that a device measures at t, or why it is unknown."""
+    installation = registry.whose(reading.device, reading.serial, reading.channel, t)
+    if not isinstance(installation, Installation) and reading.serial is None:
         recorded = [
             meter
             for meter in registry.installations()
-            if meter.device == one.device
-            and meter.channel in (None, one.channel)
+            if meter.device == reading.device
+            and meter.channel in (None, reading.channel)
             and meter.since <= t
             and (meter.until is None or t < meter.until)
         ]
-        found = recorded[0] if recorded and recorded[0].serial else found
+        installation = recorded[0] if recorded and recorded[0].serial else installation
         by_number = any(meter.device is None for meter in registry.installations())
-        if found is Unknown.NO_INSTALLATION and one.numbered and by_number:
-            return UnassignedDevice(UNNUMBERED)  # it may be any of those
-    return found.place if isinstance(found, Installation) else UnassignedDevice(found.value)
+        if installation is Unknown.NO_INSTALLATION and reading.numbered and by_number:
+            return UnassignedDevice(UNNUMBERED)  # it may be any of the meters recorded by number
+    return (
+        installation.place
+        if isinstance(installation, Installation)
+        else UnassignedDevice(installation.value)
+    )
 
 
 def _held(why: Why, place: str) -> str:
     if place[0] == "D" or why is Why.FEW:
         return HELD[why]
-    return "no basis for common areas stands in the configuration"
+    return "the configuration gives no basis for common areas"
 
 
 def _why(basis: Consent | Duty | None, policy: Policy) -> str:

@@ -1,6 +1,7 @@
-"""What each field of a row must be, in words for the person who wrote it.
+"""Checks of the single fields of a row.
 
-Each function returns the field in its one form, or raises Refused or ValueError.
+Each function returns the field in its canonical form, or raises Refused or ValueError with a
+message for the person who wrote it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 LONGEST_LABEL = 80
 LONGEST_WORD = 200
 MOST = Decimal(10) ** 15
-"""no meter shows as much"""
+"""no meter shows this much"""
 LONGEST_CONSENT = 36
 """months from the signature (rule P5)"""
 CLOCKS_DIFFER = 300
-"""seconds by which a date of signature may be ahead of the gateway's clock"""
+"""seconds by which the time of a signature may be ahead of the gateway's clock"""
 DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}")
 TYPES = {
     "dwelling": "D",
@@ -50,7 +51,7 @@ TYPES = {
 
 
 def text(given: str, name: str, longest: int) -> str:
-    """Let any printable text pass that is not empty."""
+    """A text that is printable, not empty and not too long."""
     stripped = given.strip()
     if not stripped:
         raise Refused(f"{name}: it is empty")
@@ -59,22 +60,22 @@ def text(given: str, name: str, longest: int) -> str:
     return stripped
 
 
-def prefix(word: str) -> str:
-    """Find the first letter of an id for a type as people write it."""
-    if not word.strip():
-        raise Refused("type: it is empty; of merged cells only the first line has what they say")
-    first = TYPES.get(word.strip().casefold())
+def prefix(written: str) -> str:
+    """The first letter of an id for a type of place as people write it."""
+    if not written.strip():
+        raise Refused("type: it is empty; of merged cells only the first row has the value")
+    first = TYPES.get(written.strip().casefold())
     if first is None:
         types = ", ".join(name for name in TYPES if len(name) > 1)
         raise Refused(
-            _('type: "{word}" is none of {types}', word=word, types=types)
-            + did_you_mean(word, TYPES)
+            _('type: "{word}" is not one of {types}', word=written, types=types)
+            + did_you_mean(written, TYPES)
         )
     return first
 
 
 def channel(name: str) -> str:
-    """Let the name of a channel pass that exists."""
+    """The name of an existing channel."""
     if name not in known_channels():
         raise Refused(
             f'channel: there is no channel "{name}"{did_you_mean(name, known_channels())}'
@@ -83,14 +84,14 @@ def channel(name: str) -> str:
 
 
 def channels(names: Sequence[str]) -> tuple[str, ...]:
-    """Let names of channels pass, each once."""
+    """Names of existing channels, sorted, each once; at least one."""
     if not names:
         raise Refused("channels: name each of them, one by one")
     return tuple(sorted({channel(name) for name in names}))
 
 
 def personal(names: Sequence[str]) -> tuple[str, ...]:
-    """Let names of channels pass that the catalogue explains: nothing else of a dwelling leaves."""
+    """Channels that the catalogue explains: no other channel of a dwelling ever leaves."""
     for name in channels(names):
         if known_channels()[name].en is None:
             raise Refused(f"channels: {name} of a dwelling never leaves: no consent is needed")
@@ -98,23 +99,23 @@ def personal(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def registers(names: Sequence[str]) -> tuple[str, ...]:
-    """Let names of channels pass that are cumulative indexes: a duty has no other."""
+    """Channels that are cumulative indexes: a duty covers nothing else."""
     for name in channels(names):
         if known_channels()[name].kind is not ValueKind.REG:
-            raise Refused(f"channels: {name} is no index, and a duty delivers indexes only")
+            raise Refused(f"channels: {name} is not an index, and a duty covers indexes only")
     return channels(names)
 
 
 def recipient(name: str) -> str:
-    """Let a DNS name pass, in lower case."""
+    """A DNS name, in lower case."""
     lower = name.strip().casefold()
     if not DNS_NAME.fullmatch(lower):
-        raise Refused(f'recipient: "{name}" is no DNS name such as energie.metropole.example')
+        raise Refused(f'recipient: "{name}" is not a DNS name such as energie.metropole.example')
     return lower
 
 
 def step(step: int, policy: Policy) -> int:
-    """Let a step in seconds pass that the policy allows: parts of a day, DAY, or MONTH."""
+    """A step in seconds that the policy allows: a part of a day, DAY or MONTH."""
     if step > DAY and step != MONTH:
         raise Refused(f"step: {step} s is neither a day, nor part of one, nor a month")
     if step < policy.floor:
@@ -125,14 +126,16 @@ def step(step: int, policy: Policy) -> int:
 
 
 def until(until: int | None, since: int, signed: int) -> int:
-    """End a consent that begins at `since` and was signed at `signed`; None: as late as it may."""
+    """The end of a consent that begins at `since` and was signed at `signed`; None: the latest
+    possible end.
+    """
     latest = months_later(signed, LONGEST_CONSENT)
     if latest <= since:
         raise Refused(
             _(
-                "given: a consent lasts {months} months at most, and the one signed on {signed}"
-                " ended on {latest}: it is not recorded; take it out of the list, or have a new"
-                " one signed",
+                "given: the consent was signed on {signed} and ended on {latest}, since a"
+                " consent lasts {months} months at most. It was not recorded; remove it"
+                " from the list, or have a new one signed",
                 months=LONGEST_CONSENT, signed=stamp(signed), latest=stamp(latest),
             )
         )  # fmt: skip
@@ -147,7 +150,7 @@ def until(until: int | None, since: int, signed: int) -> int:
 
 
 def index(written: str, name: str) -> Decimal:
-    """Read what a meter shows, with a decimal point or comma."""
+    """What a meter shows, with a decimal point or comma."""
     plain = "".join(written.split()).replace(",", ".")
     value = _decimal(plain)
     if value is None or not 0 <= value < MOST:
@@ -157,18 +160,18 @@ def index(written: str, name: str) -> Decimal:
 
 
 def multiplier(written: str) -> Decimal:
-    """Read by what a meter's index is multiplied."""
+    """The factor of a meter's index."""
     value = _decimal("".join(written.split()).replace(",", "."))
     if value is None or not Decimal("0.000001") <= value <= 1_000_000:  # noqa: PLR2004 -- sane
-        raise Refused(f'multiplier: "{written}" is no number such as 10 or 0.1')
+        raise Refused(f'multiplier: "{written}" is not a number such as 10 or 0.1')
     return value
 
 
 def offset(written: str) -> Decimal:
-    """Read what is added to a meter's index."""
+    """What is added to a meter's index."""
     value = _decimal("".join(written.split()).replace(",", "."))
     if value is None or abs(value) >= MOST:
-        raise Refused(f'offset: "{written}" is no number such as -120.5')
+        raise Refused(f'offset: "{written}" is not a number such as -120.5')
     return value
 
 

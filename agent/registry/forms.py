@@ -1,8 +1,8 @@
-"""Consent forms: one page for each dwelling, with a box for each purpose, and the list in which the
-answers come back. Pure.
+"""Consent forms: one page for each dwelling with a box for each purpose, and the list for the
+answers. Pure.
 
-A page has a number, by which the answer is known to be of these people, and to know of what they
-had withdrawn when it was printed.
+The number of a page shows which occupants answer, and which withdrawals they knew of when it was
+printed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from agent.registry.records import ConsentMark, Form
 
 NUMBER = "F"
-"""what the number of a form begins with"""
+"""first letter of a form's number"""
 MOST_BOXES = 20
 NEEDED = ("number", "dwelling", "boxes", "controller", "dpo", "withdraw")
-"""what a template must have"""
+"""placeholders that a template must have"""
 FILES = {language: Path(__file__).with_name(f"form.{language}.html") for language in ("fr", "en")}
 WORDS = {
     "fr": {
@@ -73,7 +73,7 @@ LIST = {
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One thing that people are asked for."""
+    """One request for consent."""
 
     recipient: str
     purpose: str
@@ -83,23 +83,23 @@ class Box:
     months: int
 
     def text(self) -> str:
-        """As a form keeps it."""
-        said = [self.recipient, self.purpose, list(self.channels), self.step, self.months]
-        return json.dumps(said, ensure_ascii=False)
+        """The box as a form stores it, in JSON."""
+        members = [self.recipient, self.purpose, list(self.channels), self.step, self.months]
+        return json.dumps(members, ensure_ascii=False)
 
     @classmethod
     def of(cls, text: str) -> Box:
-        """Read what a form keeps."""
+        """A box from its stored text."""
         recipient, purpose, channels, step, months = json.loads(text)
         return cls(recipient, purpose, tuple(channels), step, months)
 
 
 class Question(NamedTuple):
-    """A box in the words of people, as the configuration has it."""
+    """A box with its texts from the configuration."""
 
     box: Box
     name: str
-    words: Mapping[str, str]
+    texts: Mapping[str, str]
     why: Mapping[str, str]
 
 
@@ -117,7 +117,7 @@ class FormLayout(NamedTuple):
 
 
 class FormPage(NamedTuple):
-    """What one page is about."""
+    """One form with what its page shows."""
 
     form: Form
     label: str
@@ -127,72 +127,75 @@ class FormPage(NamedTuple):
 
 
 def template(path: Path | None, language: str) -> str:
-    """The template of a language, or somebody's own. Raises Refused on one that lacks something."""
+    """The template of a language, or the manager's own. Raises Refused if it lacks a placeholder or
+    has an unknown one.
+    """
     try:
         text = (path or FILES[language]).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise Refused(
-            _("{path}: the template of the form cannot be read: {error}", path=path, error=error)
+            _("{path}: the form's template cannot be read: {error}", path=path, error=error)
         ) from error
     made = Template(text)
     if not made.is_valid():
-        raise Refused(_("{path}: write $$ where the form is to have a $", path=path))
+        raise Refused(_("{path}: a $ stands alone; write $$ for a $ in the form", path=path))
     lacks = [f"${name}" for name in NEEDED if name not in made.get_identifiers()]
     known = {*NEEDED, "building", "printed", "known", "lease"}
     strange = [f"${name}" for name in made.get_identifiers() if name not in known]
     if lacks or strange:
         raise Refused(
             _(
-                "{path}: the template lacks {lacks} and has {strange}, which means nothing here",
+                "{path}: the template lacks {lacks} and contains unknown names: {strange}",
                 path=path, lacks=" ".join(lacks) or "-", strange=" ".join(strange) or "-",
             )
         )  # fmt: skip
     return text
 
 
-def printed(pages: Sequence[FormPage], look: FormLayout, language: str) -> str:
-    """All pages as one HTML document, each on a sheet of its own."""
-    whole = look.templates[language]
+def printed(pages: Sequence[FormPage], layout: FormLayout, language: str) -> str:
+    """All pages as one HTML document, each on its own sheet."""
+    whole = layout.templates[language]
     head, _body, rest = whole.partition("<body>")
+    # a template without a body is repeated as a whole
     body, _end, tail = rest.rpartition("</body>")
     made = Template(body if _body and _end else whole)
-    sheets = [made.substitute(_filled(page, look, language)) for page in pages]
+    sheets = [made.substitute(_filled(page, layout, language)) for page in pages]
     between = '\n<div style="break-after:page"></div>\n'
     return f"{head}{_body}{between.join(sheets)}{_end}{tail}"
 
 
-def _filled(page: FormPage, look: FormLayout, language: str) -> dict[str, str]:
+def _filled(page: FormPage, layout: FormLayout, language: str) -> dict[str, str]:
     says, form = WORDS[language], page.form
-    known = {(one.box.recipient, one.box.purpose): one for one in look.asks}
+    known = {(one.box.recipient, one.box.purpose): one for one in layout.asks}
     boxes = [
         _box(number, Box.of(text), known, language) for number, text in enumerate(form.asked, 1)
     ]
-    told = [
+    remarks = [
         says[one.cause].format(
-            on=_day(one.word.when, look.zone),
-            to=_named(one.recipient, look.asks) if one.recipient else says["all"],
+            on=_day(one.word.when, layout.zone),
+            to=_named(one.recipient, layout.asks) if one.recipient else says["all"],
         )
         for one in page.known
     ]  # fmt: skip
     return {
         "number": shown(form.id), "dwelling": escape(page.label), "lease": escape(page.lease),
-        "building": escape(look.building), "printed": _day(form.printed, look.zone),
-        "controller": escape(look.controller), "dpo": escape(look.dpo or says["none"]),
-        "withdraw": escape(says["withdraw"].format(contact=look.contact)),
+        "building": escape(layout.building), "printed": _day(form.printed, layout.zone),
+        "controller": escape(layout.controller), "dpo": escape(layout.dpo or says["none"]),
+        "withdraw": escape(says["withdraw"].format(contact=layout.contact)),
         "boxes": "\n".join(boxes),
-        "known": "".join(f"<p>{escape(one)}</p>" for one in dict.fromkeys(told)),
+        "known": "".join(f"<p>{escape(one)}</p>" for one in dict.fromkeys(remarks)),
     }  # fmt: skip
 
 
 def _box(number: int, box: Box, known: Mapping[tuple[str, str], Question], language: str) -> str:
     says = WORDS[language]
     asking = known.get((box.recipient, box.purpose))
-    words = asking.words[language] if asking else box.purpose
+    text = asking.texts[language] if asking else box.purpose
     name = f"{asking.name} ({box.recipient})" if asking else box.recipient
     labels = _named_channels(box.channels, language)
     gives: dict[str, list[str]] = {}
-    for one in box.channels:
-        gives.setdefault(catalogue.shows(one, language, box.step), []).append(one)
+    for channel in box.channels:
+        gives.setdefault(catalogue.shows(channel, language, box.step), []).append(channel)
     shows = [
         _named_channels(of, language) + colon(language) + f" {what}" if len(gives) > 1 else what
         for what, of in gives.items()
@@ -202,9 +205,9 @@ def _box(number: int, box: Box, known: Mapping[tuple[str, str], Question], langu
         (says["to"], name), (says["what"], f"{labels}, {catalogue.step(box.step, language)}"),
         (says["shows"], joined(shows, language)),
     ]  # fmt: skip
-    lines = "".join(f"<br>{escape(what)}{colon(language)} {escape(said)}" for what, said in facts)
+    lines = "".join(f"<br>{escape(what)}{colon(language)} {escape(fact)}" for what, fact in facts)
     return (
-        f"<tr><td><b>{number}</b></td><td><b>{escape(words)}</b>{lines}<br>{escape(until)}</td>"
+        f"<tr><td><b>{number}</b></td><td><b>{escape(text)}</b>{lines}<br>{escape(until)}</td>"
         f"<td class=tick>{says['box']}</td></tr>"
     )
 
@@ -214,7 +217,7 @@ def _named_channels(of: Sequence[str], language: str) -> str:
 
 
 def answer_list(pages: Sequence[FormPage], language: str) -> str:
-    """The list in which answers are written: a line for each form, a column for each box."""
+    """The list for the answers, as CSV: a row for each form, a column for each box."""
     form, dwelling, lease, *rest = LIST[language]
     most = max((len(page.form.asked) for page in pages), default=0)
     text = io.StringIO()
@@ -228,7 +231,7 @@ def answer_list(pages: Sequence[FormPage], language: str) -> str:
 
 
 def answer(cell: str) -> str:
-    """What a cell of the list says of a box: `yes`, `no`, or empty. Raises Refused."""
+    """The answer in a cell of the list: `yes`, `no` or empty. Raises Refused."""
     plain = re.sub(r"[^a-z]", "", cell.casefold())
     if plain in {"oui", "o", "yes", "y", "x"}:
         return "yes"
@@ -236,7 +239,9 @@ def answer(cell: str) -> str:
         return "no"
     if not cell.strip():
         return ""
-    raise Refused(_('"{cell}" is neither yes nor no; leave empty what was not answered', cell=cell))
+    raise Refused(
+        _('"{cell}" is neither yes nor no; leave the cell empty if there is no answer', cell=cell)
+    )
 
 
 def _named(recipient: str, asks: Sequence[Question]) -> str:

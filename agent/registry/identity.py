@@ -1,4 +1,6 @@
-"""Who this gateway is: its id, its state id and its keys, made once, all together or not at all."""
+"""The identity of this gateway: its id, its state id and its keys. All are created together or not
+at all.
+"""
 
 from __future__ import annotations
 
@@ -29,30 +31,30 @@ SPOOL_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes this gateway this one."""
+    """Ids and keys of this gateway."""
 
     gateway: str
-    """`G…`, for ever, whatever becomes of the machine"""
+    """`G…`; it never changes, even when the machine is replaced"""
     state: str
-    """of this state directory: a restored one gets another"""
+    """id of this state directory; a restored one gets a new id"""
     spool_key: bytes = field(repr=False)
-    """AES-256: what waits on the disk is under it"""
+    """AES-256 key of what waits on the disk"""
     signing_key: Ed25519PrivateKey = field(repr=False)
     spool_key_before: bytes | None = field(default=None, repr=False)
-    """while the spool key is being rotated: what has not been sealed anew yet is under this one"""
+    """the previous spool key during a rotation: what is not yet sealed again is under it"""
     rotating_since: float | None = None
-    """Unix seconds; None: it is not being rotated"""
+    """Unix seconds; None: no rotation is under way"""
 
 
 def mint(state: Path, gateway: str | None = None) -> Identity:
-    """Make the identity under `<state>/keys`, for the owner's eyes only, durably.
+    """Create the identity under `<state>/keys`, durably and readable by its owner only.
 
-    `gateway`: the id of the gateway that it takes the place of; None: a new one is drawn.
-    Raises Refused where there is one already: a second one would orphan what waits in the spool.
+    `gateway`: the id of the gateway that this one replaces; None: draw a new id. Raises Refused if
+    there is an identity already, because a second one would make the spool unreadable.
     """
     keys = state / KEYS
     if keys.exists():
-        raise Refused(f"{keys}: this gateway has its keys already")
+        raise Refused(f"{keys}: this gateway already has keys")
     signing = Ed25519PrivateKey.generate()
     names = {"gateway": gateway or place.mint(place.GATEWAY), "state": secrets.token_hex(16)}
     contents = {
@@ -67,13 +69,13 @@ def mint(state: Path, gateway: str | None = None) -> Identity:
     try:
         _write_together(keys, contents)
     except OSError as error:
-        raise Refused(f"{keys} cannot be made: {error.strerror}") from error
+        raise Refused(f"{keys} cannot be created: {error.strerror}") from error
     return Identity(names["gateway"], names["state"], contents[SPOOL], signing)
 
 
 def load(state: Path) -> Identity:
-    """Read the identity. Raises Refused where there is none, or where it is damaged or open to
-    others; NotForYou.
+    """Read the identity. Raises Refused if there is none, or if it is damaged or readable by
+    others; NotForYou if this account may not read it.
     """
     keys = state / KEYS
     if not keys.is_dir():
@@ -87,21 +89,22 @@ def load(state: Path) -> Identity:
     except PermissionError as error:
         raise NotForYou(f"{keys} is not for this account: run it with sudo") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Refused(f"{keys} is damaged ({error}): put back a copy of it") from error
+        raise Refused(f"{keys} is damaged ({error}): restore a copy of it") from error
     spool_key, before = spool_keys[:SPOOL_KEY_BYTES], spool_keys[SPOOL_KEY_BYTES:]
     whole = len(spool_key) == SPOOL_KEY_BYTES and len(before) in {0, SPOOL_KEY_BYTES}
     if not whole or not isinstance(signing, Ed25519PrivateKey):
-        raise Refused(f"{keys} is damaged (a key of the wrong kind): put back a copy of it")
+        raise Refused(f"{keys} is damaged (a key of the wrong kind): restore a copy of it")
     return Identity(
         gateway, state_id, spool_key, signing, before or None, written if before else None
     )
 
 
 def begin_rotation(state: Path, who: Identity) -> Identity:
-    """Draw a new spool key; the one before lies behind it, in the same file, until `end_rotation`.
+    """Draw a new spool key. Until `end_rotation` the previous key follows it in the same file.
 
-    One file, so that neither is ever there without the other: a kill leaves the rotation begun or
-    not begun. Blocking. Raises Refused where one is under way, or the disk does not take it.
+    Both keys are in one file so that neither can exist without the other: after kill -9 the
+    rotation has begun or not. Blocking. Raises Refused if a rotation is under way, or if the disk
+    fails.
     """
     if who.spool_key_before is not None:
         raise Refused("the spool key is being rotated already")
@@ -112,17 +115,17 @@ def begin_rotation(state: Path, who: Identity) -> Identity:
 
 
 def end_rotation(state: Path, who: Identity) -> Identity:
-    """Destroy the spool key before: nothing is under it any more. Blocking. Raises Refused."""
+    """Destroy the previous spool key; nothing is under it any more. Blocking. Raises Refused."""
     _replace(state / KEYS / SPOOL, who.spool_key)
     return replace(who, spool_key_before=None, rotating_since=None)
 
 
 def bind(state: Path, machine: str) -> tuple[Identity, bool]:
-    """Read the identity on this machine; whether its state id had to be drawn anew.
+    """Read the identity on this machine; also whether its state id was drawn anew.
 
-    A state that is found on another machine than it was made on is another state: what was signed
-    for the earlier one counts no more. `machine`: the machine-id, empty where there is none. Only
-    the owner of the state may call this. Raises Refused as `load` does.
+    A state directory on another machine than before is another state: what was signed for the
+    earlier one no longer counts. `machine`: the machine-id, or empty. Only the owner of the state
+    may call this. Raises Refused as `load` does.
     """
     who, file = load(state), state / KEYS / NAMES
     names = json.loads(file.read_bytes())
@@ -131,6 +134,7 @@ def bind(state: Path, machine: str) -> tuple[Identity, bool]:
     if not machine or before == here:
         return who, False
     moved = before is not None
+    # a copied state would use numbers twice, so what was signed for the other one must not count
     if moved:
         who = replace(who, state=secrets.token_hex(16))
     _replace(file, json.dumps({**names, "state": who.state, "machine": here}).encode())
@@ -138,12 +142,14 @@ def bind(state: Path, machine: str) -> tuple[Identity, bool]:
 
 
 def _machine(machine: str, gateway: str) -> str:
-    """The machine-id is not for others to know (machine-id(5)): only whether it is the same."""
+    """A hash of the machine-id, which must be kept confidential (machine-id(5)): it shows only
+    whether it is the same machine.
+    """
     return hashlib.sha256(f"{gateway} {machine}".encode()).hexdigest()
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Put another content in the place of a file's, which is overwritten: it may be a key."""
+    """Replace the content of a file and overwrite the old one, because it may be a key."""
     new = file.with_suffix(".new")
     try:
         clear(new)
@@ -151,6 +157,7 @@ def _replace(file: Path, content: bytes) -> None:
         with file.open("r+b") as old:
             new.replace(file)
             sync_folder(file.parent)
+            # only after the new file is durable, or a power cut would lose both keys
             overwrite(old)
     except OSError as error:
         room = "; free some room on the disk" if error.errno in NO_ROOM else ""
@@ -164,12 +171,12 @@ def _private(path: Path) -> bytes:
 
 
 def _write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Make a folder with these files in it, all of them or none, whatever dies."""
+    """Create a folder with these files, all of them or none, even if the process is killed."""
     if not folder.parent.exists():
         folder.parent.mkdir(mode=0o700, parents=True)
         sync_folder(folder.parent.parent)
     new = folder.with_suffix(".new")
-    # what a mint that died has left; nobody has ever used it
+    # left by an earlier attempt that was killed; these keys were never used
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
     for name, content in contents.items():

@@ -1,5 +1,5 @@
-"""The documents in force, arranged for the questions that every reading asks. Pure; built anew
-at every change, which at 2,000 documents costs milliseconds.
+"""The documents in force, indexed for what every reading asks. Pure. Built anew at every change,
+which takes milliseconds for 2,000 documents.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from agent.registry.records import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from agent.registry.records import Dated, Document, Word
+    from agent.registry.records import Dated, Document, Provenance
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
 D = TypeVar("D", Alias, Installation, Occupancy)
 
 SHORT_ENOUGH = LONGEST_CONSENT * 28 * DAY
-"""seconds that are no more than so many months, wherever they begin"""
+"""seconds that are never more than so many months"""
 
 
 class Unknown(StrEnum):
-    """Why nobody knows whose a reading is; the value is for people."""
+    """Why it is unknown whose a reading is; the value is a text for people."""
 
-    NO_INSTALLATION = "no installation says whose meter this is: gardien meter assign"
+    NO_INSTALLATION = "no place is recorded for this meter; to record one: gardien meter assign"
     SERIAL_DIFFERS = "its serial number is not the one that was installed"
     OTHER_DEVICE = "its serial number is installed under the name of another device"
     NOT_PINNED = "its serial number has not been recorded yet"
-    SERIAL_UNSAID = "it has not said its serial number yet"
+    SERIAL_UNSAID = "its serial number is not known yet"
 
 
 class RegistryIndex:
-    """Answers from one state of the registry; never changes."""
+    """Answers from one state of the registry; it never changes."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self._documents = tuple(documents)
@@ -61,6 +61,7 @@ class RegistryIndex:
         latest: dict[tuple[str, str], Document] = {}
         for document in self._documents:
             before = latest.get((document.kind, document.id))
+            # remember which version withdrew each channel: its date decides about erasure
             if isinstance(document, Consent) and isinstance(before, Consent):
                 gone = set(before.channels) - set(document.channels)
                 self._narrowed.setdefault(document.id, {}).update(dict.fromkeys(gone, document))
@@ -73,8 +74,8 @@ class RegistryIndex:
         self.occupancies = self._listed(doc for doc in now if isinstance(doc, Occupancy))
         # the basis hardest to lose comes first (rule T13)
         stored = [doc for doc in now if isinstance(doc, Consent)]
-        # of two that cover a row the coarser one: who withdraws the finer keeps what it covers
-        self.consents = sorted(map(_ends_in_time, stored), key=_hardest_to_lose)
+        # of two consents that cover a row, the coarser: a withdrawal of the finer keeps the row
+        self.consents = sorted(map(_capped, stored), key=_hardest_to_lose)
         self.duties = [doc for doc in now if isinstance(doc, Duty)]
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
@@ -97,7 +98,7 @@ class RegistryIndex:
         self._by_occupancy = _groups(
             ((doc.occupancy, doc.recipient), doc) for doc in self.consents if doc.withdrawn is None
         )
-        # as they were stored: until then rows may have left
+        # with their stored ends, not the capped ones: rows may have left until then
         stored.sort(key=_hardest_to_lose)
         self._ever_agreed = _groups(((doc.place, doc.recipient), doc) for doc in stored)
         self._dwellings = tuple(sorted(id_ for id_ in self.places if id_[0] == "D"))
@@ -105,7 +106,7 @@ class RegistryIndex:
         self._turns = _edges([*self.installations, *self.occupancies, *self.consents, *self.duties])
 
     def _listed(self, documents: Iterable[D]) -> list[D]:
-        """In the order in which people look for them: by label and date."""
+        """Documents by label and date, the order in which people look for them."""
 
         def order(document: D) -> tuple[str, int]:
             place = self.places.get(document.place)
@@ -114,13 +115,13 @@ class RegistryIndex:
         return sorted(documents, key=order)
 
     def _ended(self, stored: Iterable[Consent]) -> Iterator[Consent]:
-        """Each consent that was withdrawn, and each narrowed one as it was narrowed last."""
+        """Each withdrawn consent, and each narrowed one in the version that narrowed it last."""
         yield from (doc for doc in stored if doc.withdrawn is not None)
         for gone in self._narrowed.values():
             yield from gone.values()
 
     def marks_of(self, occupancy: str, recipient: str) -> Marks:
-        """What these people have withdrawn from or refused to this recipient, in order."""
+        """The withdrawals from and refusals to this recipient, in order."""
         return Marks(self.marks(occupancy, recipient), (occupancy, recipient) in self._unmarked)
 
     def marks(self, occupancy: str, recipient: str | None = None) -> tuple[ConsentMark, ...]:
@@ -133,17 +134,18 @@ class RegistryIndex:
         return next((one for of in self._marks.values() for one in of if one.id == id_), None)
 
     def unmarked(self) -> Sequence[tuple[str, str]]:
-        """Occupancies and recipients of which a withdrawal has no mark yet."""
+        """Occupancies and recipients with a withdrawal that has no mark yet."""
         return sorted(self._unmarked)
 
     def and_with(self, documents: Iterable[Document]) -> RegistryIndex:
-        """The state after these documents."""
+        """The index after these further documents."""
         return RegistryIndex([*self._documents, *documents])
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
     ) -> Installation | Unknown:
         """See Registry.whose."""
+        # an installation that names the device decides alone: the number must then match
         mine = _in_force(self._by_device.get(device, ()), channel, t)
         if mine is not None:
             return _matched(mine, serial)
@@ -155,7 +157,7 @@ class RegistryIndex:
         return named if named.device is None else Unknown.OTHER_DEVICE
 
     def known_as(self, device: str) -> Sequence[Installation]:
-        """Every meter that was ever installed by the name of this device."""
+        """Every meter ever installed under the name of this device."""
         return self._by_device.get(device, ())
 
     def meters_of(self, place: str) -> Sequence[Installation]:
@@ -163,13 +165,13 @@ class RegistryIndex:
         return self._meters_of.get(place, ())
 
     def meters_called(self, device: str | None, serial: str | None) -> list[Installation]:
-        """Every installation of this device or of this serial number, each once."""
+        """Every installation with this device name or this serial number, each once."""
         named = self._by_device.get(device, ()) if device else ()
         numbered = self._by_serial.get(serial_key(serial), ()) if serial else ()
         return [*named, *(doc for doc in numbered if doc not in named)]
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
-        """Who lives there at t; None: nobody, or nobody knows."""
+        """The occupancy at t; None: vacant or unknown."""
         return next((doc for doc in self._by_place.get(place, ()) if covers(doc, t)), None)
 
     def occupancy_state(self, place: str, t: int) -> tuple[OccupancyState, int | None]:
@@ -188,7 +190,7 @@ class RegistryIndex:
         return min((one.since for one in later if one.until != one.since), default=None)
 
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
-        """Everybody who ever lived there, in order."""
+        """All occupancies of a place, in order of time."""
         return self._by_place.get(place, ())
 
     def lived_in_before(self, place: str, t: int) -> bool:
@@ -198,30 +200,34 @@ class RegistryIndex:
         )
 
     def consents_of(self, occupancy: str, recipient: str) -> Sequence[Consent]:
-        """List the consents of these people to this recipient, the one hardest to lose first."""
+        """Consents of an occupancy to a recipient that are not withdrawn, the one hardest to lose
+        first.
+        """
         return self._by_occupancy.get((occupancy, recipient), ())
 
     def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
         """See Registry.ever_agreed."""
         return self._ever_agreed.get((place, recipient), ())
 
-    def taken_back(self, consent: Consent, channels: Iterable[str]) -> tuple[int, Word] | None:
-        """When and by whose word any of these channels of a consent was last withdrawn: alone, or
-        with all of it.
+    def taken_back(
+        self, consent: Consent, channels: Iterable[str]
+    ) -> tuple[int, Provenance] | None:
+        """When any of these channels of a consent was last withdrawn, alone or with the whole
+        consent, and the provenance of that withdrawal; None: never.
         """
         meant = set(channels)
         alone = [doc for name, doc in self._narrowed.get(consent.id, {}).items() if name in meant]
-        found = [(doc.word.when, doc.word) for doc in alone]
+        withdrawals = [(doc.word.when, doc.word) for doc in alone]
         if consent.withdrawn is not None and meant & set(consent.channels):
-            found.append((consent.withdrawn, consent.word))
-        return max(found, key=itemgetter(0), default=None)
+            withdrawals.append((consent.withdrawn, consent.word))
+        return max(withdrawals, key=itemgetter(0), default=None)
 
     def dwellings(self) -> Sequence[str]:
         """Every dwelling, by id."""
         return self._dwellings
 
     def duties_of(self, channel: str) -> Sequence[Duty]:
-        """List the duties that name a channel, the one hardest to lose first."""
+        """Duties that name a channel, the one hardest to lose first."""
         return self._by_channel.get(channel, ())
 
     def turns(self, start: int, end: int) -> list[int]:
@@ -233,10 +239,11 @@ def _hardest_to_lose(consent: Consent) -> tuple[int, int, str]:
     return (-consent.step, -consent.until, consent.id)
 
 
-def _ends_in_time(consent: Consent) -> Consent:
-    """End a consent 36 months after its signature: earlier versions of gardien counted from the
-    day on which it was recorded.
+def _capped(consent: Consent) -> Consent:
+    """A consent that ends at most 36 months after its signature: earlier versions of gardien
+    counted from the day on which it was recorded.
     """
+    # most consents are short enough: month arithmetic for each would slow every change
     if consent.given is None or consent.until - consent.given <= SHORT_ENOUGH:
         return consent
     latest = max(consent.since, months_later(consent.given, LONGEST_CONSENT))
@@ -254,7 +261,9 @@ def _matched(installed: Installation, serial: str | None) -> Installation | Unkn
 
 
 def _in_force(documents: Sequence[Installation], channel: str, t: int) -> Installation | None:
-    """The one that covers t; else the one that ends then, whose closing index this is."""
+    """The installation that covers t; else one that ends at t, because this is its closing
+    index.
+    """
     closing = None
     for document in documents:
         if document.channel in (None, channel):
@@ -273,8 +282,8 @@ def _groups(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
 
 
 def _edges(documents: Sequence[Dated]) -> list[int]:
-    """Where answers change: at each end, and the second after it, for what ends at t may be
-    answered by what was in force until t.
+    """Times at which answers change: each beginning and end, and the second after it, because at t
+    the document that ends then may still answer.
     """
     ends = {doc.since for doc in documents} | {doc.until for doc in documents if doc.until}
     return sorted(ends | {end + 1 for end in ends})

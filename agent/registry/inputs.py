@@ -1,4 +1,4 @@
-"""What people ask the registry to record: one row each, as they wrote it, with its line."""
+"""What people ask the registry to record: one input per row, as written, with its line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Input:
     """What every row has."""
 
     where: str = ""
-    """`places.csv:17`; empty: a command's own words"""
+    """`places.csv:17`; empty: a single command"""
     fault: str = ""
-    """what the reader of the file found wrong with this row, for people"""
+    """what is wrong with the row, as found while reading the file"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class NewPlace(Input):
     type: str
     """dwelling, common or building, as people write it"""
     id: str | None = None
-    """already minted elsewhere; None: mint one"""
+    """minted elsewhere; None: mint one"""
     since: int | None = None
-    """when its present occupancy began; None: now"""
+    """beginning of its present occupancy; None: now"""
     occupied: bool = True
-    """whether somebody is taken to live there, if it is a dwelling"""
+    """whether somebody is assumed to live there, if it is a dwelling"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewAlias(Input):
-    """Another system's name of a place."""
+    """An alias of a place."""
 
     place: str
     """id or label"""
@@ -49,32 +49,33 @@ class NewAlias(Input):
     until: int | None = None
     note: str = ""
     ends: bool = False
-    """it holds until `until`, now if that is None, and no longer"""
+    """the alias ends at `until`, or now if that is None"""
     part: str = ""
-    """what it is, of a lot that nobody lives in: a cellar, a parking space"""
+    """type of a lot in which nobody lives: a cellar, a parking space"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewOccupancy(Input):
-    """Who lives in a dwelling from when to when: what one notice says."""
+    """One notice about who lives in a dwelling from when to when."""
 
     event: str
-    """`move_in`, `move_out` (at `until`), `correct` (each end that is given), or `lease`: a row of
-    the manager's own list, which states a lease as it stands, begun or ended before or not"""
+    """`move_in`, `move_out` (at `until`), `correct` (each date that is given), or `lease`: a row of
+    the manager's list, which states a whole lease, past, present or future
+    """
     place: str = ""
-    """id or label; may be empty where `id` is known"""
+    """id or label; may be empty if `id` is given"""
     id: str | None = None
     """`H…`, minted elsewhere; None: mint one, or find it"""
     since: int | None = None
     until: int | None = None
     reference: str | None = None
     stays: bool = False
-    """of a correction: nobody has moved out, whatever was recorded"""
+    """of a correction: the occupants have not moved out"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewInstallation(Input):
-    """A meter in a place."""
+    """A meter that measures a place."""
 
     place: str
     """id or label"""
@@ -85,108 +86,108 @@ class NewInstallation(Input):
     multiplier: Decimal | None = None
     offset: Decimal | None = None
     index: Mapping[str, Decimal] | None = None
-    """what it showed at `since`, by channel"""
+    """what the meter showed at `since`, by channel"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewExchange(Input):
-    """Another meter took the place of one, or none did."""
+    """A meter was replaced or removed."""
 
     place: str
     old: str | None = None
-    """serial number or device; None: the only meter there"""
+    """serial number or device name; None: the only meter there"""
     channel: str | None = None
-    """which of several meters there"""
+    """selects among several meters there"""
     device: str | None = None
-    """of the new meter; None: the old one's"""
+    """of the new meter; None: the same device name"""
     serial: str | None = None
-    """of the new meter; None: what its device says first"""
+    """of the new meter; None: the first number that its device reports"""
     at: int | None = None
     closing: Mapping[str, Decimal] | None = None
-    """what the old meter showed last, by channel; None: nobody knows"""
+    """last index of the old meter by channel; None: not known"""
     opening: Mapping[str, Decimal] | None = None
     multiplier: Decimal | None = None
     """None: the old meter's"""
     offset: Decimal | None = None
-    """None: nothing is added to what the new meter shows"""
+    """None: nothing is added to the new meter's index"""
     followed: bool = True
-    """whether there is a new meter; False: the old one was taken away"""
+    """whether there is a new meter; False: the old one was removed"""
     never: bool = False
-    """it never measured this place: the assignment was wrong from its beginning"""
+    """the meter never measured this place: the assignment was wrong from the beginning"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewConsent(Input):
-    """What the people of one dwelling agreed to."""
+    """A consent of the occupants of one dwelling."""
 
     place: str
-    """id or label; may be empty where `occupancy` is known"""
+    """id or label; may be empty if `occupancy` is given"""
     recipient: str
     """DNS name"""
     channels: tuple[str, ...]
     step: int
-    """seconds: the finest step agreed to"""
+    """finest step in seconds"""
     purpose: str
     """exactly one"""
     since: int | None = None
     """None: now"""
     until: int | None = None
-    """None: 36 months after the signature, which is the most"""
+    """None: 36 months after the signature, the longest possible time"""
     occupancy: str | None = None
-    """`H…`; None: who lives there at `since`"""
+    """`H…`; None: the occupancy at `since`"""
     id: str | None = None
-    """of the signed object; None: draw one"""
+    """id of the signed object; None: draw one"""
     given: int | None = None
-    """when the people said so; None: now"""
+    """when it was signed; None: now"""
     method: str = ""
     proof: str = ""
     lease: str | None = None
-    """the reference of the lease, or `H…`, of who signed; None: who lives there at `since`"""
+    """reference of the lease, or `H…`, of those who signed; None: the occupancy at `since`"""
     after: tuple[str, ...] = ()
-    """the last withdrawal that was known when it was given, by its mark"""
+    """mark of the last withdrawal that the occupants knew of"""
     withdrawals: tuple[str, ...] = ()
-    """numbers of the issuer's own that were known, too"""
+    """numbers of the issuer's own withdrawals that were known as well"""
     replaces: str | None = None
-    """id of the consent that ends where this one begins; `any`: whichever stands against it"""
+    """id of the consent that ends where this one begins; `any`: whichever conflicts with it"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewWithdrawal(Input):
-    """What the people of one dwelling no longer agree to."""
+    """A withdrawal or refusal of the occupants of one dwelling."""
 
     id: str | None = None
-    """one consent; None: all that the other words fit"""
+    """one consent; None: all that the other members select"""
     place: str = ""
     recipient: str | None = None
     purpose: str | None = None
     channels: tuple[str, ...] = ()
-    """only these; none named: all"""
+    """only these; empty: all"""
     occupancy: str | None = None
-    """`H…`, of a signed object"""
+    """`H…`, as in a signed object"""
     number: str = ""
-    """of the signed object"""
+    """number of the signed object"""
     refused: bool = False
-    """they were asked, and said no"""
+    """a request was refused"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewAnswer(Input):
-    """A consent form that came back."""
+    """A consent form with its answers."""
 
     form: str
     """its number"""
     answers: tuple[str, ...]
-    """of each box `yes`, `no` or empty"""
+    """for each box `yes`, `no` or empty"""
     signed: int | None
     method: str = ""
     proof: str = ""
     place: str = ""
-    """whose it is by the row; empty: the row does not say"""
+    """dwelling according to the row; empty: not given"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewDuty(Input):
-    """What the building manager must or may have of all dwellings."""
+    """What the building manager must or may receive of all dwellings."""
 
     recipient: str
     reference: str
@@ -196,4 +197,4 @@ class NewDuty(Input):
     billing: tuple[str, ...] = ()
     """days of the year, as people write them"""
     id: str | None = None
-    """of the signed object; None: draw one"""
+    """id of the signed object; None: draw one"""

@@ -1,4 +1,4 @@
-"""Finding a place by what people and other systems call it."""
+"""Find a place by its label, id or alias."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 HINTS = 50
-"""suggestions made until something changes"""
+"""suggestions that are made before the registry changes again; each takes milliseconds"""
 
 
 def label_key(label: str) -> str:
-    """Two labels with one key are one label: case and the amount of space do not count."""
+    """Labels with the same key are the same label: case and spacing do not count."""
     return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
@@ -30,9 +30,9 @@ def _loose_key(label: str) -> str:
 
 
 class Labels:
-    """The places of a building by id, label, label without its punctuation, and alias.
+    """The places of a building by id, label, label without punctuation, and alias.
 
-    A name that all places of a building share finds none of them.
+    An alias that all places of a building share finds none of them.
     """
 
     def __init__(self, places: Mapping[str, Place], aliases: Iterable[Alias] = ()) -> None:
@@ -46,13 +46,13 @@ class Labels:
         for alias in aliases:
             known = scheme(alias.scheme)
             if known.names is not Cardinality.SHARED and alias.place in places and _in_use(alias):
-                for words in (alias.value, known.said + alias.value, known.name + alias.value):
-                    found = self._by_alias.setdefault(_loose_key(words), [])
-                    if places[alias.place] not in found:
-                        found.append(places[alias.place])
+                for name in (alias.value, known.title + alias.value, known.name + alias.value):
+                    named = self._by_alias.setdefault(_loose_key(name), [])
+                    if places[alias.place] not in named:
+                        named.append(places[alias.place])
 
     def find(self, text: str) -> Place:
-        """Find the place that is meant. Raises Refused on none or several, with candidates."""
+        """The place that is meant. Raises Refused if none or several fit, with the candidates."""
         near = self.meant(text)
         if len(near) == 1:
             return near[0]
@@ -64,6 +64,7 @@ class Labels:
 
     def meant(self, text: str) -> list[Place]:
         """The places that may be meant: none, one or several."""
+        # exact matches first, so that a loose one can never take their place
         known = self._places.get(squeeze(text)) or self.by_label.get(label_key(text))
         if known:
             return [known]
@@ -71,8 +72,8 @@ class Labels:
         return named if named and len(loose) != 1 and len(named) == 1 else loose or named or []
 
     def _hint(self, text: str) -> str:
-        """What may have been meant; of a file whose every line is wrong, for those that are shown:
-        to look for what is near takes milliseconds.
+        """Suggestions for a label; limited to HINTS, since every line of a file may be wrong and a
+        search for similar labels takes milliseconds.
         """
         self._hints_left -= 1
         labels = [place.label for place in self._places.values()]
@@ -80,7 +81,7 @@ class Labels:
 
 
 def _in_use(alias: Alias) -> bool:
-    """An alias that ended names nothing today, though it did in its time."""
+    """Whether an alias has not ended; an ended alias finds nothing."""
     return alias.until is None
 
 

@@ -1,7 +1,8 @@
-"""One letter to the people of a dwelling: what is known of it, who gets it and why. Pure.
+"""The letter to the people of a dwelling: what the gateway knows of it, who receives it and why.
+Pure.
 
-It answers articles 13 to 15 and 20 of the GDPR as far as this gateway can: it knows no names. The
-letter has no readings; the table has those that are still here.
+It answers articles 13 to 15 and 20 of the GDPR as far as the gateway can; it knows no names. The
+letter has no readings. The table has those that are still on the gateway.
 """
 
 from __future__ import annotations
@@ -50,24 +51,24 @@ COLUMNS = (
     *("value", "unit", "quality"),
 )
 UNSURE = ("meter", "unreadable", "leftover", "clock")
-"""kinds of gaps with which more may leave than is known"""
+"""kinds of gaps because of which more may leave than is known"""
 STATES = (
     *("none", "asked", "cannot_ask", "confirmed"),
     *("asked_part", "cannot_ask_part", "confirmed_part"),
 )
-"""of the erasure of values that were received"""
+"""states of the erasure of received values; of several that apply the first counts"""
 CSV_WORDS = {state: WORDS["en"][f"erasure_{state}"] for state in STATES}
 PERIODS = {
     "unsent": LONGEST_UNSENT // DAY,
     "registers": LONGEST_KEPT // DAY,
     "years": YEARS // (366 * DAY),
 }
-"""days and years for which something is kept, as the letter says them"""
+"""retention in days and years, as the letter states it"""
 
 
 @dataclass(frozen=True, slots=True)
 class DisclosedValues:
-    """So many values were received by somebody on one day."""
+    """How many values one recipient received on one day."""
 
     day: str
     recipient: str
@@ -76,18 +77,18 @@ class DisclosedValues:
     basis: str
     values: int
     occupancy: str = ""
-    """whose they were; empty: an earlier version counted them, and did not note it"""
+    """whose they were; empty: an earlier version did not record it"""
     erasure: str = ""
-    """what became of them since; see `erasure_state`"""
+    """state of their erasure; see `erasure_state`"""
 
 
 class Erasure(NamedTuple):
-    """Values that were taken back from a recipient, who is asked to erase them."""
+    """A retraction: values that a recipient must erase."""
 
     recipient: str
     place: str
     channel: str | None
-    """None: whatever it is, as the next two"""
+    """None: any, as for the next two members"""
     basis: str | None
     occupancy: str | None
     since: int
@@ -95,24 +96,24 @@ class Erasure(NamedTuple):
     reason: str
     """as in `Retraction`"""
     asked: int
-    """since when, Unix second"""
+    """since when it is demanded, Unix second"""
     rows: int | None
-    """how many the recipient says that it has erased; None: it has not confirmed it"""
+    """how many rows the recipient reports as erased; None: not confirmed"""
     linked: bool
-    """whether it has an uplink, by which it can be asked"""
+    """whether the recipient has an uplink through which it is asked"""
 
-    def takes(self, one: DisclosedValues) -> bool:
-        """Whether values that were received are among these, or may be."""
+    def takes(self, received: DisclosedValues) -> bool:
+        """Whether these received values are, or may be, among those to erase."""
         return (
-            (self.recipient, self.place) == (one.recipient, one.place)
-            and self.channel in (None, one.channel)
-            and self.basis in (None, one.basis)
-            and (not one.occupancy or self.occupancy in (None, one.occupancy))
+            (self.recipient, self.place) == (received.recipient, received.place)
+            and self.channel in (None, received.channel)
+            and self.basis in (None, received.basis)
+            and (not received.occupancy or self.occupancy in (None, received.occupancy))
         )
 
 
 class WithheldNotice(NamedTuple):
-    """A recipient is told that a quantity is withheld, without any value (`withheld: true`)."""
+    """A recipient is informed that a channel is withheld, without any value (`withheld: true`)."""
 
     recipient: str
     place: str
@@ -127,34 +128,34 @@ class RecipientKnowledge(NamedTuple):
 
     recipient: str
     facts: tuple[str, ...]
-    """`fact_…` of letter_words"""
+    """names of texts `fact_…` in letter_words.py"""
     schemes: tuple[str, ...]
-    """of its other references"""
+    """schemes of the dwelling's aliases"""
 
 
 class KnowledgeGap(NamedTuple):
-    """Something that the gateway cannot know of the people of a dwelling."""
+    """Something that the gateway cannot know about the people of a dwelling."""
 
     kind: str
-    """`gap_…` of letter_words"""
+    """name of a text `gap_…` in letter_words.py"""
     recipient: str = ""
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldValue:
-    """One value that is still here."""
+    """One value that is still on the gateway."""
 
     recipient: str
-    """whom it waits for; empty: nobody yet, it is kept for a duty"""
+    """for whom it waits; empty: it is kept for a duty"""
     basis: str
     channel: str
     step: int
     since: int | None
-    """where the quantity is one of a period: when that began"""
+    """of a quantity over a period: its beginning"""
     t: int
     value: str
-    """its own digits; empty: missing"""
+    """with its own digits; empty: missing"""
     unit: str
     quality: str
     remark: str
@@ -162,7 +163,7 @@ class HeldValue:
 
 @dataclass(frozen=True, slots=True)
 class AggregateEntry:
-    """A sum over dwellings for one recipient, and who stands in it."""
+    """A sum over dwellings for one recipient, with its members."""
 
     recipient: str
     channel: str
@@ -172,96 +173,102 @@ class AggregateEntry:
     """when it is sent, or why it is not"""
     since: int | None = None
     until: int | None = None
-    """for which time its group is fixed"""
+    """end of the time for which its group is fixed"""
     members: tuple[str, ...] = ()
     """dwellings, by id"""
     counts: int = 0
-    """those of them that the recipient is not sent one by one"""
+    """how many of its members the recipient is not sent one by one"""
     last: int | None = None
-    """the last slot that was closed since the start"""
+    """the last slot closed since the start"""
     n: int | None = None
-    """how many were in it; None: it was not sent"""
+    """how many dwellings were in that slot's sum; None: it was not sent"""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """All that the gateway knows of one dwelling and those who live there."""
+    """Everything that the gateway knows about one dwelling and its people."""
 
     building: str
     place: Place
     home: Occupancy | None
-    """None: the dwelling is vacant, or it is unknown whether somebody lives there"""
+    """None: the dwelling is vacant or its occupancy unknown"""
     meters: Sequence[Installation]
-    told: Sequence[Explanation]
+    explanations: Sequence[Explanation]
     consents: Sequence[Consent]
     duties: Sequence[Duty]
     disclosed: Sequence[DisclosedValues]
     keep_days: int
-    """for which copies of what was received are kept"""
+    """days for which copies of received values are kept"""
     held: Sequence[HeldValue] = ()
     marks: Sequence[ConsentMark] = ()
     forms: Sequence[Form] = ()
-    said: Container[str] = ()
-    """the serial numbers, in their comparable form, that devices say themselves"""
+    serials: Container[str] = ()
+    """serial numbers that devices report, in comparable form"""
     stopped: Sequence[Consent] = ()
-    """what was withdrawn just now"""
+    """consents that were withdrawn just now"""
     summed: Sequence[AggregateEntry] = ()
-    """sums over dwellings in which this one stands"""
+    """sums over dwellings that include this one"""
     now: float = 0
     here: bool = True
-    """they live there now, or nobody does"""
+    """whether they live there now, or nobody does"""
     stop: bool = False
-    """they asked that all that they agreed to be withdrawn"""
+    """whether they asked to withdraw all their consents"""
     linked: frozenset[str] = frozenset()
     """recipients with an uplink"""
     vacant_since: int | None = None
-    """where `home` is None: None, it is unknown"""
+    """if `home` is None: since when it is vacant; None: its occupancy is unknown"""
     notices: Sequence[WithheldNotice] = ()
     known: Sequence[RecipientKnowledge] = ()
     erasures: Sequence[Erasure] = ()
     gaps: Sequence[KnowledgeGap] = ()
-    """what cannot be known"""
+    """what the gateway cannot know"""
     looks: Sequence[AccessEntry] = ()
-    """who looked at their data here"""
+    """who looked at their data on this gateway"""
     responsible: Sequence[str] = ()
-    """the controller and the data protection officer, a line for each"""
+    """the controller and the data protection officer, one line each"""
 
     def ends(self, until: int | None) -> int | None:
-        """Until when something holds for these people that ends at `until`."""
+        """When something that ends at `until` ends for these people: at their move-out at the
+        latest.
+        """
         gone = None if self.home is None else self.home.until
         return min((one for one in (until, gone) if one is not None), default=None)
 
     def lacks(self, kind: str, recipient: str = "") -> bool:
-        """Whether something of a kind cannot be known."""
+        """Whether there is a gap of this kind."""
         return any(one.kind == kind and one.recipient == recipient for one in self.gaps)
 
 
-def overlaps(one: Dated, home: Occupancy) -> bool:
-    """Whether a document holds at any time while these people live there, or as they leave."""
-    ends = one.until is None or one.until > home.since
-    return ends and (home.until is None or one.since <= home.until) and one.since != one.until
+def overlaps(document: Dated, home: Occupancy) -> bool:
+    """Whether a document holds at any time of an occupancy, including its last instant."""
+    ends = document.until is None or document.until > home.since
+    return (
+        ends
+        and (home.until is None or document.since <= home.until)
+        and document.since != document.until
+    )
 
 
-def erasure_state(one: DisclosedValues, erasures: Iterable[Erasure]) -> str:
-    """What became of values that were received: `asked` (to erase them, not confirmed yet),
-    `cannot_ask` (there is no uplink), `confirmed`; with `_part` where only some of them may be
-    meant; or `none`: nobody was asked to erase them.
+def erasure_state(received: DisclosedValues, erasures: Iterable[Erasure]) -> str:
+    """State of the erasure of received values: `asked` (not confirmed yet), `cannot_ask` (no
+    uplink), `confirmed`; with `_part` if only some of them may be concerned; or `none`.
     """
     whole, part = set(), set()
     for erasure in erasures:
-        if not erasure.takes(one):
+        if not erasure.takes(received):
             continue
         state = "asked" if erasure.linked else "cannot_ask"
         state = state if erasure.rows is None else "confirmed"
-        if erasure.reason == "withdrawn" and erasure.basis == one.basis:
-            whole.add(state)  # for ever, whenever they came
-        elif one.day <= stamp(erasure.asked)[:10]:
+        if erasure.reason == "withdrawn" and erasure.basis == received.basis:
+            whole.add(state)  # a withdrawal holds for ever, whenever the values arrive
+        # other retractions concern a period; the record has days only, so perhaps a part of them
+        elif received.day <= stamp(erasure.asked)[:10]:
             part.add(f"{state}_part")
     return next((state for state in STATES if state in whole | part), "none")
 
 
 def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
-    """The letter as one HTML page that needs nothing else."""
+    """The letter as one self-contained HTML page."""
     says = WORDS[language]
     title = f"{says['title']} {person.place.label}"
     parts = [
@@ -272,8 +279,8 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         *map(_paragraph, person.responsible),
     ]
     if person.gaps:
-        told = (says[f"gap_{one.kind}"].format(**one._asdict()) for one in person.gaps)
-        parts += [_title(says["gaps"]), _paragraph(says["gaps_words"]), _list(told)]
+        gaps = (says[f"gap_{one.kind}"].format(**one._asdict()) for one in person.gaps)
+        parts += [_title(says["gaps"]), _paragraph(says["gaps_words"]), _list(gaps)]
     if person.stop:
         parts += [_title(says["stopped"]), _list(_stopped(person, language))]
     parts += [
@@ -300,8 +307,8 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
 
 
 def table(person: Person, zone: ZoneInfo) -> str:
-    """The same facts as CSV, with semicolons, times as they are at the building, with their offset:
-    one fact a line; beneath them each value that is still here, with its digits.
+    """The same facts as CSV with semicolons, one fact per line; below them each value that is still
+    on the gateway. Times are local, with their offset.
     """
     rows: list[tuple[object, ...]] = [
         ("responsible", *[""] * 6, harmless(line)) for line in person.responsible
@@ -310,13 +317,24 @@ def table(person: Person, zone: ZoneInfo) -> str:
         home = person.home
         rows.append(_fact(zone, "occupancy", home.id, "", "", "", home, home.reference or ""))
     for meter in person.meters:
-        proof = meter.proof(person.said)
+        proof = meter.proof(person.serials)
         rows.append(_fact(zone, "meter", meter.meter, "", meter.channel or "", "", meter, proof))
-    for one in person.consents:
-        ended = "" if one.withdrawn is None else f"; withdrawn {_iso(one.withdrawn, zone)}"
-        remark = f"{one.purpose}{ended}"
-        channels = " ".join(one.channels)
-        rows.append(_fact(zone, "consent", one.id, one.recipient, channels, one.step, one, remark))
+    for consent in person.consents:
+        ended = "" if consent.withdrawn is None else f"; withdrawn {_iso(consent.withdrawn, zone)}"
+        remark = f"{consent.purpose}{ended}"
+        channels = " ".join(consent.channels)
+        rows.append(
+            _fact(
+                zone,
+                "consent",
+                consent.id,
+                consent.recipient,
+                channels,
+                consent.step,
+                consent,
+                remark,
+            )
+        )
     rows += _facts_refused(person, zone)
     for duty in person.duties:
         channels = " ".join(duty.channels)
@@ -347,7 +365,7 @@ def table(person: Person, zone: ZoneInfo) -> str:
 
 
 def _facts_refused(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ...]]:
-    """What they withdrew and refused, and the forms by which they were asked."""
+    """Rows of withdrawals and refusals, and of the forms."""
     for mark in person.marks:
         recipient, on = mark.recipient or "", _iso(mark.word.when, zone)
         yield ("mark", mark.id, recipient, "", "", on, "", mark.cause)
@@ -357,7 +375,7 @@ def _facts_refused(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ...
 
 
 def _facts_received(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ...]]:
-    """What was received, what of it was taken back, and what cannot be known."""
+    """Rows of what was received, what of it was retracted, and what cannot be known."""
     for day in person.disclosed:
         what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
         yield (*what, f"{day.values} values; {CSV_WORDS[erasure_state(day, person.erasures)]}")
@@ -375,10 +393,19 @@ def _facts_received(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ..
         yield ("unknown", "", gap.recipient, "", "", "", "", harmless(remark))
 
 
-def _value(one: HeldValue, zone: ZoneInfo) -> tuple[object, ...]:
-    fact = "waits" if one.recipient else "register"
-    since, what = _iso(one.since, zone), (one.basis, one.recipient, one.channel, one.step)
-    return (fact, *what, since, _iso(one.t, zone), one.remark, one.value, one.unit, one.quality)
+def _value(value: HeldValue, zone: ZoneInfo) -> tuple[object, ...]:
+    fact = "waits" if value.recipient else "register"
+    since, what = _iso(value.since, zone), (value.basis, value.recipient, value.channel, value.step)
+    return (
+        fact,
+        *what,
+        since,
+        _iso(value.t, zone),
+        value.remark,
+        value.value,
+        value.unit,
+        value.quality,
+    )
 
 
 def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
@@ -412,12 +439,14 @@ def _stopped(person: Person, language: str) -> Iterable[str]:
     says = WORDS[language]
     if not person.stopped:
         yield says["stopped_nothing"]
-    for one in person.stopped:
-        how = "stopped_words" if one.recipient in person.linked else "stopped_no_uplink"
-        if person.lacks("unreadable", one.recipient):
+    for consent in person.stopped:
+        how = "stopped_words" if consent.recipient in person.linked else "stopped_no_uplink"
+        if person.lacks("unreadable", consent.recipient):
             how = "stopped_unreadable"
         yield says[how].format(
-            recipient=one.recipient, channels=_labels(one.channels, language), purpose=one.purpose
+            recipient=consent.recipient,
+            channels=_labels(consent.channels, language),
+            purpose=consent.purpose,
         )
     for duty in person.duties:
         if person.here and covers(duty, int(person.now)):
@@ -427,7 +456,7 @@ def _stopped(person: Person, language: str) -> Iterable[str]:
 
 def _measured(person: Person, language: str) -> Iterable[str]:
     says = WORDS[language]
-    channels = sorted({one.channel for one in person.told})
+    channels = sorted({one.channel for one in person.explanations})
     if channels:
         rows = [
             (catalogue.label(one, language), catalogue.shows(one, language)) for one in channels
@@ -445,17 +474,20 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     says, rows = WORDS[language], []
     bases: dict[str, Consent | Duty] = {one.id: one for one in person.consents}
     bases |= {one.id: one for one in person.duties}
-    for one in person.told:
-        if one.step is None:
+    for explanation in person.explanations:
+        if explanation.step is None:
             continue
-        label, step = catalogue.label(one.channel, language), catalogue.step(one.step, language)
-        basis = bases.get(one.basis)
+        label, step = (
+            catalogue.label(explanation.channel, language),
+            catalogue.step(explanation.step, language),
+        )
+        basis = bases.get(explanation.basis)
         dates = "" if basis is None else _span(basis, zone)
-        rows.append((one.recipient, label, step, one.why, dates))
-    for told in person.notices:
-        what = says["notice"].format(quantity=catalogue.label(told.channel, language))
-        why = says["notice_why"].format(reason=says[f"why_{told.why}"])
-        rows.append((told.recipient, what, _often(told.step, language), why, ""))
+        rows.append((explanation.recipient, label, step, explanation.why, dates))
+    for notice in person.notices:
+        what = says["notice"].format(quantity=catalogue.label(notice.channel, language))
+        why = says["notice_why"].format(reason=says[f"why_{notice.why}"])
+        rows.append((notice.recipient, what, _often(notice.step, language), why, ""))
     if rows:
         yield _table(rows, says["sent_columns"])
     if person.gaps and not rows:
@@ -473,19 +505,23 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
 
 
 def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """All that these people agreed to, with what became of it."""
+    """All consents of these people and their state."""
     says, rows = WORDS[language], []
-    for one in person.consents:
-        until = person.ends(one.until)
-        linked = one.recipient in person.linked
-        if one.withdrawn is not None:
-            how = says["withdrawn"].format(day=_day(one.withdrawn, zone))
+    for consent in person.consents:
+        until = person.ends(consent.until)
+        linked = consent.recipient in person.linked
+        if consent.withdrawn is not None:
+            how = says["withdrawn"].format(day=_day(consent.withdrawn, zone))
         else:
-            how = says[_standing(one.since, until, person.now, linked=linked)]
+            how = says[_standing(consent.since, until, person.now, linked=linked)]
         rows.append(
             (
-                *(one.recipient, _labels(one.channels, language), _often(one.step, language)),
-                *(one.purpose, _day(one.said, zone), _day(one.since, zone)),
+                *(
+                    consent.recipient,
+                    _labels(consent.channels, language),
+                    _often(consent.step, language),
+                ),
+                *(consent.purpose, _day(consent.given_at, zone), _day(consent.since, zone)),
                 *("" if until is None else _day(until, zone), how),
             )
         )
@@ -495,7 +531,7 @@ def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
 
 
 def _marks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[str]:
-    """What these people withdrew and refused, and the forms by which they were asked."""
+    """Withdrawals and refusals of these people, and the forms printed for them."""
     if person.marks:
         yield _title(says["marks"])
         yield _paragraph(says["marks_words"])
@@ -525,17 +561,17 @@ def _marks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[
 
 
 def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """What the manager may have without their consent, while they live or lived there."""
+    """What the manager may receive without their consent during their occupancy."""
     says = WORDS[language]
     rows = []
-    for one in person.duties:
-        linked = one.recipient in person.linked
-        how = says[_standing(one.since, person.ends(one.until), person.now, linked=linked)]
+    for duty in person.duties:
+        linked = duty.recipient in person.linked
+        how = says[_standing(duty.since, person.ends(duty.until), person.now, linked=linked)]
         rows.append(
             (
-                *(one.recipient, _labels(one.channels, language), one.reference),
-                *(", ".join(one.billing), _day(one.since, zone)),
-                *("" if one.until is None else _day(one.until, zone), how),
+                *(duty.recipient, _labels(duty.channels, language), duty.reference),
+                *(", ".join(duty.billing), _day(duty.since, zone)),
+                *("" if duty.until is None else _day(duty.until, zone), how),
             )
         )
     if rows:
@@ -545,7 +581,7 @@ def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
 
 
 def _standing(since: int, until: int | None, now: float, *, linked: bool) -> str:
-    """How a consent or a duty stands now, as a name in letter_words."""
+    """State of a consent or a duty now, as a name in letter_words.py."""
     if now < since:
         return "begins_later"
     if until is not None and until <= now:
@@ -556,18 +592,18 @@ def _standing(since: int, until: int | None, now: float, *, linked: bool) -> str
 def _held(person: Person, says: Mapping[str, str]) -> Iterable[str]:
     for recipient in sorted({one.recipient for one in person.held}):
         number = sum(one.recipient == recipient for one in person.held)
-        words = says["waiting" if recipient else "registers"]
-        yield _paragraph(words.format(number=number, recipient=recipient, **PERIODS))
+        text = says["waiting" if recipient else "registers"]
+        yield _paragraph(text.format(number=number, recipient=recipient, **PERIODS))
     if any(one.kind == "meter" for one in person.gaps):
         yield _paragraph(says["held_unknown"])
-    elif not person.told:
+    elif not person.explanations:
         yield _paragraph(says["held_nothing"])
     else:
         yield _paragraph(says["held_words_duty" if person.duties else "held_words"])
 
 
 def _in_sums(person: Person, zone: ZoneInfo, language: str) -> list[str]:
-    """In which sums the dwelling stands: of it alone they tell nothing."""
+    """The sums that include the dwelling; they reveal nothing about it alone."""
     says = WORDS[language]
     if not person.summed:
         return []
@@ -605,14 +641,14 @@ def _received(person: Person, language: str) -> Iterable[str]:
 
 
 def _looks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[str]:
-    """Who looked at their data here: by person and command, on how many days."""
+    """Who looked at their data here: on how many days, by person and command."""
     if person.home is None:
         return
     yield _title(says["looks"])
     yield _paragraph(says["looks_words"].format(**PERIODS))
     days: dict[tuple[str, str], list[str]] = {}
-    for one in person.looks:
-        days.setdefault((one.who, one.what), []).append(_day(one.at, zone))
+    for entry in person.looks:
+        days.setdefault((entry.who, entry.what), []).append(_day(entry.at, zone))
     rows = [
         (who, says.get(f"look_{what}", what), str(len(on)), on[0], on[-1])
         for (who, what), on in days.items()
@@ -621,17 +657,23 @@ def _looks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[
 
 
 def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """What recipients were asked to erase, and what they answered."""
+    """What recipients were asked to erase, and their answers."""
     says, rows = WORDS[language], []
-    for one in person.erasures:
-        answer = says["answer_waits" if one.linked else "answer_never"]
-        if one.rows is not None:
-            answer = says["answer_rows" if one.rows else "answer_none"].format(rows=one.rows)
-        what = says["everything"] if one.channel is None else catalogue.label(one.channel, language)
-        until = "" if one.until is None else _day(one.until, zone)
-        period = f"{_day(one.since, zone)} → {until}"
-        reason = says.get(f"reason_{one.reason}", one.reason)
-        rows.append((_day(one.asked, zone), one.recipient, what, period, reason, answer))
+    for erasure in person.erasures:
+        answer = says["answer_waits" if erasure.linked else "answer_never"]
+        if erasure.rows is not None:
+            answer = says["answer_rows" if erasure.rows else "answer_none"].format(
+                rows=erasure.rows
+            )
+        what = (
+            says["everything"]
+            if erasure.channel is None
+            else catalogue.label(erasure.channel, language)
+        )
+        until = "" if erasure.until is None else _day(erasure.until, zone)
+        period = f"{_day(erasure.since, zone)} → {until}"
+        reason = says.get(f"reason_{erasure.reason}", erasure.reason)
+        rows.append((_day(erasure.asked, zone), erasure.recipient, what, period, reason, answer))
     if rows:
         yield _title(says["erasures"])
         yield _paragraph(says["erasures_words"])
@@ -639,7 +681,7 @@ def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
 
 
 def _often(step: int, language: str) -> str:
-    """How often, of something that need not be an index."""
+    """How often a value is sent; it need not be an index."""
     if step < DAY:
         return catalogue.step(step, language)
     return WORDS[language]["every_month" if step > DAY else "every_day"]
@@ -649,8 +691,9 @@ def _labels(channels: Iterable[str], language: str) -> str:
     return ", ".join(catalogue.label(one, language) for one in channels)
 
 
-def _span(one: Consent | Duty, zone: ZoneInfo) -> str:
-    return f"{_day(one.since, zone)} → {'' if one.until is None else _day(one.until, zone)}".strip()
+def _span(basis: Consent | Duty, zone: ZoneInfo) -> str:
+    until = "" if basis.until is None else _day(basis.until, zone)
+    return f"{_day(basis.since, zone)} → {until}".strip()
 
 
 def _day(at: float, zone: ZoneInfo) -> str:

@@ -1,4 +1,4 @@
-"""What the letter to the people of a dwelling says, in French and in English."""
+"""Texts of the letter to the people of a dwelling, in French and English."""
 
 from __future__ import annotations
 
@@ -182,22 +182,22 @@ WORDS = {
     },
     "en": {
         "title": "The data of your dwelling",
-        "intro": "This letter says what the building's gateway knows of the dwelling {place}, to "
-        "whom it sends it and why. It knows nobody's name.",
+        "intro": "This letter says what the building's gateway knows about the dwelling {place}, "
+        "to whom it sends this and why. The gateway knows no names.",
         "lived": "You are known there as occupancy {id}{reference}, since {since}.",
         "lived_until": "You are known there as occupancy {id}{reference}, from {since} to {until}.",
-        "vacant": "This dwelling is vacant since {since}: those who lived there last have moved "
+        "vacant": "This dwelling has been vacant since {since}: the last occupants have moved "
         "out, and nobody has moved in since.",
-        "unknown": "It is unknown here whether somebody lives in this dwelling: nobody has said "
-        "so. Nothing personal of it is sent.",
+        "unknown": "The gateway does not know whether somebody lives in this dwelling: no "
+        "occupants are recorded. No personal data of it are sent.",
         "gaps": "This letter is incomplete",
         "gaps_words": "The gateway cannot answer on the following points. The building manager "
         "must clear them up, with the recipients where necessary, before this letter is a full "
         "answer to a request for access (GDPR, article 15).",
-        "gap_meter": "Meter {detail}: no device has said this serial number yet (the gateway's "
+        "gap_meter": "Meter {detail}: no device has reported this serial number yet (the gateway's "
         "agent is stopped, or the meter has not answered, is not read here, or has "
         "another number). The gateway cannot say what this meter measures in your "
-        "home, nor what is sent of it.",
+        "home, nor what of it is sent.",
         "gap_no_uplink": "{recipient}: no uplink to this recipient is configured, and the gateway "
         "has no record of it. It cannot say whether this recipient received data before, and "
         "cannot ask it to erase any.",
@@ -242,7 +242,7 @@ WORDS = {
         "nothing": "No value measured in your dwelling leaves the building today.",
         "nothing_new": "Nothing new is sent, but values that were measured already may still be: "
         'see "What stays here".',
-        "nothing_alone": "Nothing is sent of your dwelling by itself.",
+        "nothing_alone": "Nothing is sent about your dwelling alone.",
         "nothing_known": 'The gateway does not know everything (see "This letter is incomplete"): '
         "it cannot say that nothing leaves the building.",
         "nothing_else_known": 'The gateway does not know everything (see "This letter is '
@@ -263,8 +263,8 @@ WORDS = {
         "fact_consents": "your consents",
         "sums": "What counts in a sum",
         "sums_words": "Your dwelling counts in a sum over several dwellings, from which nobody can "
-        "tell what is yours. It is sent only where enough dwellings stand in it that are not sent "
-        "one by one. Who stands in it changes on the 1st of a month only.",
+        "tell what is yours. It is sent only if enough of its dwellings are not sent one by one. "
+        "Its dwellings change only on the 1st of a month.",
         "sums_columns": "to whom|what|how often|dwellings|until",
         "sum_never": "not sent: too few dwellings",
         "consents": "Your consents",
@@ -315,8 +315,8 @@ WORDS = {
         "erasure_cannot_ask_part": "erasure of a part still to be asked for: no uplink is "
         "configured",
         "erasures": "Erasure at the recipients",
-        "erasures_words": "Where values are taken back, the recipient is asked to erase what it "
-        "has received or may have received. It is done once the recipient confirms it.",
+        "erasures_words": "When values are retracted, the recipient is asked to erase what it has "
+        "received or may have received. The erasure is done when the recipient confirms it.",
         "erasures_columns": "decided on|to whom|what|period|why|answer",
         "everything": "everything",
         "reason_withdrawn": "consent withdrawn",
@@ -344,8 +344,8 @@ WORDS = {
         "index of midnight is kept for {registers} days. The record of what was sent, without "
         "values, is kept for {years} years.",
         "rights": "Your rights",
-        "rights_words": "You may withdraw your consent at any time and without a reason, at the "
-        "building manager's: it takes effect at once. You may ask the controller, and "
+        "rights_words": "You may withdraw your consent at any time and without a reason: tell the "
+        "building manager. It takes effect at once. You may ask the controller, and "
         "those who received data, for access to your data, for correction, erasure and "
         "restriction of processing (GDPR, articles 15 to 18). You may receive those "
         "that are processed by your consent in a format that software reads, and have "
@@ -355,4 +355,4 @@ WORDS = {
         "may complain to the data protection authority (in France: CNIL, www.cnil.fr).",
     },
 }
-"""by language and part; `|` parts the columns of a table"""
+"""texts by language and name; `|` separates the columns of a table"""

@@ -1,4 +1,6 @@
-"""Which meter a load moves: read before, after a while as it was, after a while with it. Pure."""
+"""Which meter a switched load moves, from three readings: before, after a while without the load,
+after a while with it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +11,34 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIMES = 2
-"""by how much a meter must have moved more than any other, for neighbours switch things on, too;
-and it must have counted at least twice what it would have, or it was the fridge
+"""a meter must have moved this many times as much as any other, because neighbours use appliances,
+too; and it must have counted this many times its usual quantity, or it may have been a fridge
 """
 
 
 class IndexReading(NamedTuple):
-    """What one meter's index showed, and when, in seconds."""
+    """A meter's index and when it was read, in seconds."""
 
     at: float
     value: Decimal
 
 
 class MoveResult(NamedTuple):
-    """Which meter moved."""
+    """Which meter moved, and whether it is the expected one."""
 
     agrees: bool
     moved: str | None
-    """the device that moved most, if one stands out"""
+    """the device that moved most, if it stands out"""
     more: Mapping[str, Decimal]
-    """by device: what it counted more in the second span, in its unit"""
+    """by device: how much more it counted in the second span, in its unit"""
 
 
 def verdict(
     mine: str, spans: Mapping[str, tuple[IndexReading, IndexReading, IndexReading]]
 ) -> MoveResult:
-    """Whether the meter that is said to be the dwelling's counted what the load drew.
+    """Whether the dwelling's recorded meter counted what the load used.
 
-    `spans`: of each device the three readings; only those that answered all three times.
+    `spans`: by device the three readings; only devices that answered all three times.
     """
     usual = {device: _usual(*seen) for device, seen in spans.items()}
     more = {name: loaded.value - still.value - usual[name] for name, (_, still, loaded) in
@@ -46,12 +48,13 @@ def verdict(
     second = more[ranked[1]] if len(ranked) > 1 else Decimal(0)
     if first is None or not more[first] > 0:
         return MoveResult(agrees=False, moved=None, more=more)
+    # it must stand out from the neighbours, and from its own usual quantity
     if more[first] < max(TIMES * second, (TIMES - 1) * usual[first]):
         return MoveResult(agrees=False, moved=None, more=more)
     return MoveResult(agrees=first == mine, moved=first, more=more)
 
 
 def _usual(before: IndexReading, still: IndexReading, loaded: IndexReading) -> Decimal:
-    """What the first span would make one expect of the second."""
+    """The quantity expected in the second span from that of the first."""
     first, second = Decimal(still.at - before.at), Decimal(loaded.at - still.at)
     return (still.value - before.value) * second / first if first > 0 else loaded.value

@@ -1,4 +1,4 @@
-"""Lots of one dwelling (flat, cellar, parking space), as a manager's list has them. Pure."""
+"""Lots of dwellings (flat, cellar, parking space), as in the manager's list. Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ PARTS = {
     "cave", "cellier", "cellar", "storage", "parking", "parking space", "stationnement", "garage",
     "box", "place de parking", "emplacement", "jardin", "garden", "grenier", "attic",
 }  # fmt: skip
-"""types of lots that nobody lives in: each belongs to the dwelling whose label its row has"""
+"""types of lots in which nobody lives; each belongs to the dwelling with the label of its row"""
 
 
-def only(lines: Sequence[SheetRow], types: Sequence[str]) -> tuple[list[SheetRow], dict[str, int]]:
-    """The rows of these types, and how many there are of each other one; no types: all rows.
+def of_types(
+    lines: Sequence[SheetRow], types: Sequence[str]
+) -> tuple[list[SheetRow], dict[str, int]]:
+    """The rows of these types, and the number of rows of each other type; no types: all rows.
 
-    `dwelling` and `appartement` are one type; so are other words for the same.
+    `dwelling` and `appartement` are the same type, as are other synonyms.
     """
     wanted = {_kind(word) for word in types}
     taken: list[SheetRow] = []
@@ -40,8 +42,10 @@ def only(lines: Sequence[SheetRow], types: Sequence[str]) -> tuple[list[SheetRow
     return taken, dict(left)
 
 
-def apart(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
-    """Rows that are places, and the lots of all rows as aliases of the place of their label."""
+def split_lots(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
+    """The rows that are places, and the lots of all rows as aliases of the place with their
+    label.
+    """
     places: list[SheetRow] = []
     parts: list[NewAlias] = []
     for line in lines:
@@ -53,9 +57,11 @@ def apart(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
         if lot or part:
             fault = "" if lot else f"lot: a {type_} is known by its lot number"
             label = line.cells.get("label", "")
-            word = type_ if part else ""
+            part_type = type_ if part else ""
             parts.append(
-                NewAlias(label, "fr.lot", lot, note=type_, part=word, where=line.where, fault=fault)
+                NewAlias(
+                    label, "fr.lot", lot, note=type_, part=part_type, where=line.where, fault=fault
+                )
             )
     return places, parts
 
@@ -63,7 +69,7 @@ def apart(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
 def known(
     places: Iterable[Place], aliases: Iterable[Alias], parts: Iterable[NewAlias], now: float
 ) -> int:
-    """How many of these lots are recorded already, each of its dwelling."""
+    """How many of these lots are recorded for their dwelling already."""
     labels = {place.id: label_key(place.label) for place in places}
     named = {
         (labels[alias.place], _plain(alias.value))
@@ -73,10 +79,10 @@ def known(
     return sum((label_key(part.place), _plain(part.value)) in named for part in parts)
 
 
-def _plain(word: str) -> str:
-    return " ".join(word.split()).casefold()
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
-def _kind(word: str) -> str:
-    plain = _plain(word)
+def _kind(type_text: str) -> str:
+    plain = _plain(type_text)
     return TYPES.get(plain, plain)

@@ -1,7 +1,4 @@
-"""How the places of a building and its meters fit: the answer to a place map (rule I24).
-
-Pure.
-"""
+"""How places and meters of a building match: the answer to a place map (rule I24). Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 MOST = 100
-"""names in one list; of the others the number is told"""
+"""names in one list; further ones are only counted"""
 
 
 class Met(NamedTuple):
@@ -25,27 +22,29 @@ class Met(NamedTuple):
     device: str
     serial: str | None
     channels: Collection[str]
-    """the quantities that it measures"""
+    """channels that it measures"""
 
 
 def mapping(registry: Registry, line: Iterable[Met], now: int) -> dict[str, Any]:
     """How many places have a meter, which dwellings have none, and which meters have no place.
 
-    `line`: the devices that are read and are not of common plant.
+    `line`: the devices that are read and do not belong to common plant.
     """
-    having = {one.place for one in registry.installations() if covers(one, now)}
+    mapped = {one.place for one in registry.installations() if covers(one, now)}
     without = [
-        one.id for one in registry.places() if one.type == "dwelling" and one.id not in having
+        one.id for one in registry.places() if one.type == "dwelling" and one.id not in mapped
     ]
-    nobodys = [one for one in line if not _placed(registry, one, now)]
+    unplaced = [one for one in line if not _placed(registry, one, now)]
     return {
-        "mapped": len(having),
+        "mapped": len(mapped),
         "places_without_meter": without[:MOST],
-        "meters_without_place": [one.serial or one.device for one in nobodys][:MOST],
-        "more": max(0, len(without) - MOST) + max(0, len(nobodys) - MOST),
+        "meters_without_place": [one.serial or one.device for one in unplaced][:MOST],
+        "more": max(0, len(without) - MOST) + max(0, len(unplaced) - MOST),
     }
 
 
-def _placed(registry: Registry, one: Met, now: int) -> bool:
-    found = (registry.whose(one.device, one.serial, channel, now) for channel in one.channels)
-    return any(not isinstance(whose, Unknown) for whose in found)
+def _placed(registry: Registry, device: Met, now: int) -> bool:
+    owners = (
+        registry.whose(device.device, device.serial, channel, now) for channel in device.channels
+    )
+    return any(not isinstance(whose, Unknown) for whose in owners)

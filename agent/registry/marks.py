@@ -1,9 +1,10 @@
-"""A withdrawal stands until someone knowingly consents again: marks, and no dates, decide. Pure.
+"""A withdrawal holds until the people knowingly consent again. Marks decide this, not dates. Pure.
 
-Each withdrawal and refusal draws a mark for the people of an occupancy and a recipient, or for all
-recipients; a restore draws one for everybody. A consent counts only if it knows every mark that
-there is: it names one, which covers those before it, and its issuer's own withdrawals by their
-numbers. Clocks may be wrong, and papers, lists and objects may come in any order, late or twice.
+Each withdrawal and refusal draws a mark for an occupancy and a recipient, or for all recipients; a
+restore draws one for every occupancy. A consent counts only if it knows all marks: it names the
+last one it knows, which covers the earlier ones, and its issuer's own withdrawals by their numbers.
+Dates cannot decide, because clocks may be wrong, and paper, lists and objects may arrive in any
+order, late or twice.
 """
 
 from __future__ import annotations
@@ -21,44 +22,45 @@ if TYPE_CHECKING:
 
 
 class Marks(NamedTuple):
-    """What the people of an occupancy have said to a recipient, or to all, in the order in which
-    it was recorded.
+    """The withdrawals and refusals of an occupancy that concern a recipient, in the order in which
+    they were recorded.
     """
 
     drawn: tuple[ConsentMark, ...]
     pending: bool
-    """a withdrawal has no mark yet, for the version before this one could not read it"""
+    """a withdrawal has no mark yet, because the previous version could not read marks"""
 
 
 class Unknowing(Refused):
-    """A consent was given without knowing of these marks."""
+    """A consent does not know these marks."""
 
-    def __init__(self, words: str, marks: Sequence[ConsentMark]) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, marks: Sequence[ConsentMark]) -> None:
+        super().__init__(message)
         self.marks = tuple(marks)
 
 
 def unknown(
     marks: Marks, after: Collection[str], withdrawals: Collection[str], issuer: str
 ) -> list[ConsentMark]:
-    """The marks that a consent does not know; none: it counts.
+    """The marks that a consent does not know; empty: it counts.
 
-    `after`: it knows those up to the last of these; `withdrawals`: numbers of its issuer's own.
-    Raises NotYet where one of these has not come, or has no mark yet.
+    `after`: it knows all marks up to the last of these. `withdrawals`: numbers of its issuer's own.
+    Raises NotYet if one of these has not arrived, or has no mark yet.
     """
     if marks.pending:
-        raise NotYet("a withdrawal has no mark yet: an upgrade is being judged")
+        raise NotYet("a withdrawal has no mark yet, because an upgrade is on trial")
     own = {mark.number: mark.id for mark in marks.drawn if mark.number and mark.word.who == issuer}
     for number in withdrawals:
         if number not in own:
-            raise NotYet(f"the withdrawal {number}, which it names, has not come yet")
+            raise NotYet(f"the withdrawal {number}, which it names, has not arrived yet")
     known = {own[number] for number in withdrawals}
+    # naming a mark covers all earlier ones: people saw the list up to that mark
     first = max((n for n, mark in enumerate(marks.drawn, 1) if mark.id in after), default=0)
     return [mark for mark in marks.drawn[first:] if mark.id not in known]
 
 
 def sentence(mark: ConsentMark) -> str:
-    """What people have said, when and to whom, and the mark of it."""
+    """What was withdrawn or refused, when, to whom and by whom, with the mark."""
     facts = {
         "to": mark.recipient or _("all recipients"), "on": stamp(mark.word.when),
         "who": mark.word.who, "mark": mark.id,

@@ -1,4 +1,4 @@
-"""The list of a building's meters beside what its lines say. Pure."""
+"""Compare the list of a building's meters with what its devices report. Pure."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ class Listed:
     """A meter of the list."""
 
     label: str
-    """of the place it is to measure"""
+    """label of the place that it is to measure"""
     serial: str | None
     device: str | None
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its serial number, or else its device name."""
         return self.serial or str(self.device)
 
 
 @dataclass(frozen=True, slots=True)
 class OnTheLine:
-    """A device that was asked who it is."""
+    """A device that was asked for its serial number."""
 
     device: str
     serial: str | None
-    """what it said; None: nothing"""
+    """the number that it reports; None: none"""
     channels: frozenset[str]
     why: str = ""
-    """why it said nothing, for people"""
+    """why it reports none, for people"""
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """How the two fit; each meter stands in one of the first three."""
+    """The result; each meter is in exactly one of the first three lists."""
 
     matched: list[tuple[Listed, OnTheLine]]
     silent: list[tuple[Listed, str]]
-    """on the list, and no device says so; with what is known of it"""
+    """on the list, but no device reports it; with the reason"""
     unlisted: list[OnTheLine]
-    """on the line, and the list does not have it"""
+    """on a line, but not on the list"""
     doubled: list[str]
-    """two meters for one thing, in words"""
+    """pairs of meters for the same thing, as sentences"""
 
 
-def join(listed: Sequence[Listed], found: Sequence[OnTheLine]) -> Joined:
-    """Match by the serial number that a device says, else by its name where it says none."""
+def join(listed: Sequence[Listed], on_line: Sequence[OnTheLine]) -> Joined:
+    """Match by the serial number that a device reports, or by its name if it reports none."""
     by_serial: dict[str, list[OnTheLine]] = defaultdict(list)
-    for one in found:
-        if one.serial is not None:
-            by_serial[serial_key(one.serial)].append(one)
-    by_name = {one.device: one for one in found}
+    for answering in on_line:
+        if answering.serial is not None:
+            by_serial[serial_key(answering.serial)].append(answering)
+    by_name = {one.device: one for one in on_line}
     matched: list[tuple[Listed, OnTheLine]] = []
     silent: list[tuple[Listed, str]] = []
     for meter in listed:
@@ -68,8 +68,9 @@ def join(listed: Sequence[Listed], found: Sequence[OnTheLine]) -> Joined:
         else:
             matched.append((meter, device))
     used = {device.device for _, device in matched}
+    # a device that the list names is not unlisted, even if its number differs
     used |= {meter.device for meter in listed if meter.device}
-    unlisted = [one for one in found if one.device not in used]
+    unlisted = [one for one in on_line if one.device not in used]
     return Joined(matched, silent, unlisted, [*_twins(by_serial), *_two_for_one(matched)])
 
 
@@ -78,16 +79,16 @@ def _device_of(
     by_serial: Mapping[str, Sequence[OnTheLine]],
     by_name: Mapping[str, OnTheLine],
 ) -> OnTheLine | str:
-    """The device that is this meter, or what is known instead."""
+    """The device that is this meter, or why there is none."""
     if meter.serial is not None:
         says_so = by_serial.get(serial_key(meter.serial), ())
         named = [one for one in says_so if meter.device in (None, one.device)]
         if named:
             return named[0]
         if says_so:
-            return f"{says_so[0].device} says this number, not {meter.device}"
+            return f"{says_so[0].device} reports this number, not {meter.device}"
     if meter.device is None:
-        return "no device says this number"
+        return "no device reports this number"
     return _named(meter, by_name.get(meter.device))
 
 
@@ -97,7 +98,7 @@ def _named(meter: Listed, device: OnTheLine | None) -> OnTheLine | str:
     if device.serial is None and device.why:
         return f"{meter.device} does not answer: {device.why}"
     if meter.serial is not None and device.serial is not None:
-        return f"{meter.device} says {device.serial}"
+        return f"{meter.device} reports {device.serial}"
     return device
 
 
@@ -105,7 +106,7 @@ def _twins(by_serial: Mapping[str, Sequence[OnTheLine]]) -> Iterable[str]:
     for devices in by_serial.values():
         if len(devices) > 1:
             names = " and ".join(one.device for one in devices)
-            yield f"{names} both say {devices[0].serial}"
+            yield f"{names} both report {devices[0].serial}"
 
 
 def _two_for_one(matched: Sequence[tuple[Listed, OnTheLine]]) -> Iterable[str]:

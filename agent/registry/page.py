@@ -1,4 +1,4 @@
-"""A page for people: as HTML that needs nothing else, or as text in 80 columns. Pure."""
+"""A page for people, as self-contained HTML or as text in 80 columns. Pure."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ SHEETS = (
     "@page{size:A4;margin:15mm}@media print{body{font-size:10pt;margin:0;max-width:none}"
     "h1{font-size:1.5em;margin-top:0}p,ul{margin:.6em 0}}"
 )
-"""for what is printed on several sheets"""
+"""additional style for pages that are printed"""
 WIDTH = 80
 
 
 DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{14}(?=[^\s<>&;.-])")
-"""after which a cell may go on in the next line, for else a table is wider than the page"""
+"""positions after which a cell may be broken; without them a table can be wider than the page"""
 COMMAND = re.compile("`([^`]+)`")
-"""what somebody types, or reads in a file"""
+"""something that people type, or read in a file"""
 
 
 def marked(text: str) -> str:
-    """A text as HTML, with what stands in `…` as code."""
+    """A text as HTML; parts in `…` become code."""
     return COMMAND.sub(r"<code>\1</code>", escape(text))
 
 
 def heading(text: str) -> str:
-    """The title of a part, as HTML."""
+    """A heading, as HTML."""
     return f"<h2>{escape(text)}</h2>"
 
 
@@ -50,25 +50,25 @@ def paragraph(text: str) -> str:
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """A list, as HTML."""
+    """A bulleted list, as HTML."""
     return "<ul>" + "".join(f"<li>{marked(line)}</li>" for line in lines) + "</ul>"
 
 
 def grid(rows: Iterable[Sequence[str]], columns: str) -> str:
-    """A table, as HTML; `|` parts its columns."""
+    """A table, as HTML; `|` separates its columns."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns.split("|"))
     lines = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows]
     return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "</table>"
 
 
 def _cell(text: str) -> str:
-    """One cell: a date stays whole, the name of a host may go on in the next line."""
+    """One cell: a date is never broken, a long name may be."""
     day = ' class="day"' if DAY.fullmatch(text) else ""
     return f"<td{day}>" + WHOLE.sub(r"\g<0><wbr>", marked(text)) + "</td>"
 
 
 def document(language: str, title: str, body: str, style: str = STYLE) -> str:
-    """The whole file around a page."""
+    """The HTML file around a page."""
     return (
         f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
         f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n{body}\n"
@@ -77,12 +77,12 @@ def document(language: str, title: str, body: str, style: str = STYLE) -> str:
 
 
 def colon(language: str) -> str:
-    """As a language writes it behind a word."""
+    """A colon with the spacing of the language."""
     return " :" if language == "fr" else ":"
 
 
 def joined(parts: Iterable[str], language: str) -> str:
-    """Several things in one cell, which may have commas in them."""
+    """Several items in one cell; separated by semicolons, because items may contain commas."""
     return (" ; " if language == "fr" else "; ").join(parts)
 
 
@@ -101,17 +101,17 @@ class Page:
         self._text += ["", text, "-" * min(len(text), WIDTH)]
 
     def paragraph(self, text: str) -> None:
-        """Lines that a person typed stay lines."""
+        """Add a paragraph; line breaks are kept."""
         self._html.append("<p>" + marked(text).replace("\n", "<br>") + "</p>")
         self._text += [_filled(line) for line in text.splitlines()]
 
     def bullets(self, lines: Sequence[str]) -> None:
-        """Some sentences of one kind."""
+        """Add a bulleted list."""
         self._html.append(bullets(lines))
         self._text += [_filled(line, "- ") for line in lines]
 
     def grid(self, rows: Sequence[Sequence[str]], columns: str, *, dated: bool = False) -> None:
-        """A table; in text one entry for each row. `dated`: each row begins with a date."""
+        """Add a table; in text an entry for each row. `dated`: each row begins with a date."""
         self._html.append(
             f'<div class="dated">{grid(rows, columns)}</div>' if dated else grid(rows, columns)
         )
@@ -127,7 +127,7 @@ class Page:
             ]
 
     def entry(self, name: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Something with what is said of it, line by line."""
+        """Add an item with its properties, one per line."""
         lines = "".join(f"<tr><td>{escape(k)}</td><td>{marked(v)}</td></tr>" for k, v in rows)
         self._html.append(f'<h3>{escape(name)}</h3><table class="entry">{lines}</table>')
         self._text.append(_filled(name, "* "))
@@ -135,17 +135,17 @@ class Page:
 
     @property
     def text(self) -> str:
-        """For a terminal."""
+        """The page as text."""
         return "\n".join(self._text) + "\n"
 
     @property
     def body(self) -> str:
-        """Its HTML without the file around it."""
+        """The page's HTML without the file around it."""
         return "\n".join(self._html)
 
 
 def printed(*pages: Page) -> str:
-    """One HTML file; each page begins a sheet."""
+    """One HTML file; each page begins a new sheet."""
     first = pages[0]
     body = "\n".join(f'<div lang="{page._language}">{page.body}</div>' for page in pages)  # noqa: SLF001 -- its own
     return document(first._language, first.title, body, STYLE + SHEETS)  # noqa: SLF001

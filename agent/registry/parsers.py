@@ -1,4 +1,6 @@
-"""What people write in options and cells: dates, steps, scopes, indexes. All raise Refused."""
+"""Read what people write in options and cells: dates, steps, scopes, indexes. All functions raise
+Refused.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from agent.registry.sheet import SheetRow
 
 SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 1800}
-"""a consent's scope by its finest step, in seconds; a load curve of 10 min must be named so"""
+"""finest step in seconds of each scope; a load curve of 10 min needs an explicit step"""
 FRENCH_SCOPES = {
     "mensuel": "monthly", "mensuelle": "monthly", "journalier": "daily", "journalière": "daily",
     "quotidien": "daily", "courbe de charge": "loadcurve", "cdc": "loadcurve",
@@ -27,13 +29,13 @@ A_DATE = re.compile(
     r"[0-9]{1,2}-(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|janv|févr|mars|avr|mai|juin|juil"
     r"|août|sept|déc)\.?(?:-[0-9]{2})?|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{2}/[0-9]{2}/[0-9]{4}"
 )
-"""what it makes of a name such as 3-1: 03-janv"""
-EATEN = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
+"""what a spreadsheet program makes of a name such as 3-1: 03-janv"""
+LONG_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
 """what a spreadsheet program makes of a long number: 4,51E+07"""
 
 
 def when(text: str | None, zone: str | None, name: str = "") -> int | None:
-    """A moment, or a day as its midnight in the building's zone; None where nothing is written."""
+    """A time, or a date as midnight in the building's time zone; None if nothing is written."""
     try:
         return None if not text else moment(text, zone)
     except ValueError as error:
@@ -41,9 +43,8 @@ def when(text: str | None, zone: str | None, name: str = "") -> int | None:
 
 
 def step(scope: str | None, text: str | None) -> int:
-    """How fine a consent is, in seconds: `daily`, or `10min`; both must say the same.
-
-    Nothing said: a load curve of 30 min.
+    """The finest step of a consent in seconds, from `daily` or `10min`; if both are given they must
+    agree. Neither given: a load curve of 30 min.
     """
     named = None if not scope else SCOPES[_scope(scope)]
     if not text:
@@ -55,11 +56,11 @@ def step(scope: str | None, text: str | None) -> int:
 
 
 def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, Decimal] | None:
-    """What a meter showed: `8412,5`, or `heat=8412.5` for each of its quantities.
+    """What a meter showed: `8412,5`, or `heat=8412.5` for each channel.
 
-    `known`: what it is known to measure; a number alone is of the only one.
+    `known`: the channels that it measures; a number alone is for the only one.
     """
-    found: dict[str, Decimal] = {}
+    by_channel: dict[str, Decimal] = {}
     for written in given:
         channel, equals, number = written.rpartition("=")
         if not equals:
@@ -67,26 +68,26 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
                 which = f" it measures {', '.join(known)};" if known else ""
                 raise Refused(f"{name}: of which quantity?{which} write heat={number}")
             channel = known[0]
-        found[fields.channel(channel.strip())] = fields.index(number, name)
-    return found or None
+        by_channel[fields.channel(channel.strip())] = fields.index(number, name)
+    return by_channel or None
 
 
 def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | None], str]:
-    """The moments in these columns of a row, and what is wrong with the row."""
-    found: list[int | None] = []
+    """The times in these columns of a row, and what is wrong with the row."""
+    moments: list[int | None] = []
     faults = [line.fault] if line.fault else []
     for column in columns:
         try:
-            found.append(when(line.cells.get(column), zone, column))
+            moments.append(when(line.cells.get(column), zone, column))
         except Refused as error:
-            found.append(None)
+            moments.append(None)
             faults.append(str(error))
-    return found, "; ".join(faults)
+    return moments, "; ".join(faults)
 
 
-def eaten(cell: str, column: str) -> str:
-    """What is wrong with a number's digits after a spreadsheet program took it for a quantity."""
-    if not EATEN.fullmatch(cell):
+def lost_digits(cell: str, column: str) -> str:
+    """The fault of a number whose digits a spreadsheet program dropped; empty: none."""
+    if not LONG_NUMBER.fullmatch(cell):
         return ""
     return (
         f'{column}: the spreadsheet program has made "{cell}" of a long number, and its last digits'
@@ -95,7 +96,9 @@ def eaten(cell: str, column: str) -> str:
 
 
 def made_a_date(cell: str, column: str) -> str:
-    """What is wrong with a name such as 3-1 after a spreadsheet program took it for a date."""
+    """The fault of a name such as 3-1 that a spreadsheet program turned into a date; empty:
+    none.
+    """
     if not A_DATE.fullmatch(cell.casefold()):
         return ""
     return (
@@ -105,7 +108,7 @@ def made_a_date(cell: str, column: str) -> str:
 
 
 def listed(cell: str) -> tuple[str, ...]:
-    """Several words in one cell: `heat, cw` or `heat cw`."""
+    """Several values in one cell: `heat, cw` or `heat cw`."""
     return tuple(word for word in re.split(r"[\s,/+]+", cell) if word)
 
 

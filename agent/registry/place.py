@@ -25,13 +25,13 @@ _FORGIVEN = str.maketrans({"O": "0", "I": "1", "L": "1", **dict.fromkeys(" -_.\u
 
 
 def check_characters(body: str) -> str:
-    """Compute the two check characters for a body of 0-9 and A-Z (ISO 7064 MOD 1271-36)."""
+    """The two check characters for a body of 0-9 and A-Z (ISO 7064 MOD 1271-36)."""
     left = (1 - _remainder(body) * RADIX * RADIX) % MODULUS
     return ALPHABET[left // RADIX] + ALPHABET[left % RADIX]
 
 
 def agrees(squeezed: str) -> bool:
-    """Whether this is an id, of whatever kind: its last two characters check the rest."""
+    """Whether this is a valid id of any kind: its last two characters check the rest."""
     return (
         len(squeezed) == LENGTH
         and all(character in _VALUE for character in squeezed)
@@ -40,37 +40,39 @@ def agrees(squeezed: str) -> bool:
 
 
 def mint(prefix: str) -> str:
-    """Draw a new id, never given before and never to be given again: 60 random bits."""
+    """A new id of 60 random bits; in practice it is unique."""
     while True:
-        # a byte has eight times as many values as there are symbols: each is as likely
+        # 256 is a multiple of the number of symbols, so all symbols are equally likely
         drawn = secrets.token_bytes(LENGTH - 3)
         body = prefix + "".join(SYMBOLS[byte % len(SYMBOLS)] for byte in drawn)
         check = check_characters(body)
-        # a reader would take these for 1 and 0; one draw in five
+        # ids never have the letters I, L, O and U, which people misread; one draw in five has one
         if not NEVER_MINTED & set(check):
             return body + check
 
 
 def squeeze(text: str) -> str:
-    """Forgive what may be forgiven: case, spaces, dashes, dots, O for 0, I and L for 1."""
+    """An id without differences that do not count: case, spaces, dashes, dots, O for 0, I and L for
+    1.
+    """
     return text.upper().translate(_FORGIVEN)
 
 
 def looks_like_id(text: str) -> bool:
-    """Whether a person meant this as a place id rather than as a label."""
+    """Whether a text is meant as a place id and not as a label."""
     squeezed = squeeze(text)
     return len(squeezed) == LENGTH and squeezed[0] in PLACES and squeezed.isalnum()
 
 
 def parse(text: str, prefixes: str = "DCB") -> str:
-    """Read an id as a person wrote it: its 15 characters. Raises Refused with what is wrong."""
+    """The 15 characters of an id as a person wrote it. Raises Refused with what is wrong."""
     squeezed = squeeze(text)
     if "U" in squeezed:
-        raise Refused(_('"{text}" is no id: ids have no letter U', text=text))
+        raise Refused(_('"{text}" is not an id: ids have no letter U', text=text))
     if len(squeezed) != LENGTH:
         raise Refused(
             _(
-                '"{text}" is no id: it has {squeezed} characters, an id has {length}',
+                '"{text}" is not an id: it has {squeezed} characters, and an id has {length}',
                 text=text,
                 squeezed=len(squeezed),
                 length=LENGTH,
@@ -78,12 +80,16 @@ def parse(text: str, prefixes: str = "DCB") -> str:
         )
     if not agrees(squeezed):
         raise Refused(
-            _('"{text}" is no id: its check characters do not match; compare it again', text=text)
+            _(
+                '"{text}" is not an id: its check characters do not match; compare it'
+                " with the original",
+                text=text,
+            )
         )
     if squeezed[0] not in prefixes:
         raise Refused(
             _(
-                '"{text}" names a {noun}, not a {nouns}',
+                '"{text}" is the id of a {noun}, not of a {nouns}',
                 text=text,
                 noun=_noun(squeezed[0]),
                 nouns=_nouns(prefixes),
@@ -93,7 +99,7 @@ def parse(text: str, prefixes: str = "DCB") -> str:
 
 
 def shown(place: str) -> str:
-    """Write an id as people read it: 5-5-5."""
+    """An id as people read it, in groups of five."""
     return "-".join(place[start : start + 5] for start in range(0, len(place), 5))
 
 
@@ -107,7 +113,7 @@ def _remainder(text: str) -> int:
 def _noun(prefix: str) -> str:
     others = {OCCUPANCY: N_("occupancy"), GATEWAY: N_("gateway")}
     known = {**PLACES, **others}.get(prefix)
-    return _(known) if known else _('thing unknown ("{prefix}")', prefix=prefix)
+    return _(known) if known else _('unknown object ("{prefix}")', prefix=prefix)
 
 
 def _nouns(prefixes: str) -> str:

@@ -1,9 +1,9 @@
-"""What the registry keeps: small facts with dates and an author.
+"""The types of facts in the registry: small documents with dates and provenance.
 
-A document is never changed: a later one with the same id takes its place, and the earlier one
-stays as what was known then. Intervals are half-open, [since, until), in seconds since 1970 UTC;
-`until` None: open; an empty one: this never was. Members that came with a later version of gardien
-have a default, so that older files still load.
+A document never changes. A later one with the same id takes its place, and the earlier one remains
+as what was known at the time. Intervals are half-open, [since, until), in seconds since 1970 UTC;
+`until` None means open, and an empty interval means that this never was. Members added by later
+versions of gardien have a default, so that older files can be read.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
 EXACT = Context(prec=80)
-"""a meter's 20 digits times a multiplier's nine, nothing rounded"""
+"""enough digits for a meter's 20 times a multiplier's 9, without rounding"""
 
 
 Indexes = tuple[tuple[str, Decimal], ...]
-"""by channel, in its unit, as the meter showed them"""
+"""(channel, value) as the meter showed it, in the channel's unit"""
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """By whose word a document stands."""
+class Provenance:
+    """Who recorded a document, when and from which source."""
 
     who: str
     when: int
     source: str
     """the command, or file and line"""
     revision: int
-    """number of the change to the registry that brought it"""
+    """number of the change to the registry that added it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a reading is about; its label is what people call it."""
+    """A place with its label."""
 
     kind: ClassVar[str] = "place"
     id: str
     label: str
-    word: Word
+    word: Provenance
 
     @property
     def type(self) -> str:
@@ -55,7 +55,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Another system's name of a place (schemes.py says which there are)."""
+    """Another system's name for a place (the systems are in schemes.py)."""
 
     kind: ClassVar[str] = "alias"
     id: str
@@ -64,39 +64,39 @@ class Alias:
     value: str
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     note: str = ""
-    """what people said of it: of a lot, `cave` or `parking`"""
+    """a remark: of a lot, `cave` or `parking`"""
 
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """Somebody lives in a dwelling; nobody's name is known here."""
+    """Somebody lives in a dwelling; the registry has no names of people."""
 
     kind: ClassVar[str] = "occupancy"
     id: str
     place: str
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     reference: str | None = None
-    """the manager's own, such as the number of a lease"""
+    """the manager's own reference, such as the number of a lease"""
 
 
 class OccupancyState(StrEnum):
-    """How a dwelling is known at a time."""
+    """What is known of a dwelling's occupancy at a time."""
 
     OCCUPIED = "occupied"
     """somebody lives there"""
     VACANT = "vacant"
-    """those who lived there have moved out, and nobody has moved in since"""
+    """the last occupants have moved out, and nobody has moved in since"""
     UNKNOWN = "unknown"
-    """nobody has said whether somebody lives there"""
+    """no occupants have ever been recorded"""
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Which meter measures which place; it names a device, a serial number, or both."""
+    """Which meter measures which place. It names a device, a serial number, or both."""
 
     kind: ClassVar[str] = "installation"
     id: str
@@ -104,42 +104,43 @@ class Installation:
     device: str | None
     serial: str | None
     pinned: bool
-    """the serial number is the one that the device first said, not one that people recorded"""
+    """the serial number is the first that the device reported, not one that people recorded"""
     channel: str | None
     """None: all channels of the meter"""
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     multiplier: Decimal = Decimal(1)
-    """of what the meter shows (current transformers); other than 1 only with a channel"""
+    """factor of the meter's index (current transformers); other than 1 only with a channel"""
     offset: Decimal = Decimal(0)
     """added after multiplying, in the channel's unit"""
     opened: Indexes = ()
     """what the meter showed at `since`"""
     closed: Indexes = ()
-    """what it showed at `until`; nothing: nobody knows"""
+    """what it showed at `until`; empty: not known"""
     verified: str = "none"
-    """`display` or `load`: how a person made sure of it (`proof` knows about `serial`)"""
+    """`display` or `load`: how a person verified it; else `none` (see `proof`)"""
 
     @property
     def meter(self) -> str:
-        """What people call it: its serial number if known."""
+        """The meter's name for people: its serial number if known."""
         if self.serial is None:
             return str(self.device)
         return f"{self.serial} ({self.device})" if self.device else self.serial
 
-    def proof(self, said: Container[str]) -> str:
-        """How sure it is that this meter measures this place: `display` or `load`, as a person
-        tried; `serial`: the number that people recorded is the one it says itself; `none`.
+    def proof(self, serials: Container[str]) -> str:
+        """How well it is known that this meter measures this place: `display` or `load`, as a
+        person verified it; `serial`: the number that people recorded is the one that a device
+        reports; `none`.
 
-        `said`: the serial numbers, in their comparable form, that devices say.
+        `serials`: the serial numbers that devices report, in comparable form.
         """
         if self.verified != "none" or self.serial is None or self.pinned:
             return self.verified
-        return "serial" if serial_key(self.serial) in said else "none"
+        return "serial" if serial_key(self.serial) in serials else "none"
 
     def measured(self, shown: Decimal) -> Decimal:
-        """What an index that the meter shows means for the place, exact."""
+        """The place's index for an index that the meter shows, exact."""
         if self.multiplier == 1 and not self.offset:
             return shown
         return EXACT.add(EXACT.multiply(shown, self.multiplier), self.offset)
@@ -147,7 +148,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What the people of one occupancy let one recipient have, for one purpose."""
+    """What one occupancy lets one recipient have, for one purpose."""
 
     kind: ClassVar[str] = "consent"
     id: str
@@ -156,82 +157,81 @@ class Consent:
     recipient: str
     channels: tuple[str, ...]
     step: int
-    """seconds; nothing finer"""
+    """seconds; no finer step is allowed"""
     purpose: str
     since: int
     until: int
-    word: Word
+    word: Provenance
     given: int | None = None
-    """when the people said it; None: when it was recorded"""
+    """when it was signed; None: when it was recorded"""
     method: str = ""
     """`paper`, `web`, `app`, `oral-recorded`"""
     proof: str = ""
-    """the collector's reference of what was signed"""
+    """the collector's reference of the signed document"""
     withdrawn: int | None = None
-    """since when it counts no more, for whatever time"""
+    """since when it no longer counts, for any time"""
     replaced: str | None = None
-    """by which consent it was replaced, from its `until` on"""
+    """id of the consent that replaces it from its `until` on"""
 
     @property
-    def said(self) -> int:
-        """When the people gave it."""
+    def given_at(self) -> int:
+        """When it was signed, or else recorded."""
         return self.word.when if self.given is None else self.given
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A consent was withdrawn before it was ever heard of: it will not be taken."""
+    """A consent was withdrawn before it arrived; it will not be recorded."""
 
     kind: ClassVar[str] = "withdrawal"
     id: str
-    """of the consent"""
-    word: Word
+    """id of the consent"""
+    word: Provenance
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentMark:
-    """The people of an occupancy have withdrawn or refused, or this state was restored: a consent
-    counts from here on only if it was given knowing of that (marks.py).
+    """An occupancy withdrew or refused, or this state was restored. From here on a consent counts
+    only if it knows this mark (marks.py).
     """
 
     kind: ClassVar[str] = "mark"
     id: str
-    """random: who names it has heard of it"""
+    """random: only those who were told of the mark can name it"""
     occupancy: str
     recipient: str | None
     """None: all recipients"""
     cause: str
     """`withdrawn`, `refused` or `restored`"""
-    word: Word
+    word: Provenance
     number: str = ""
-    """`jti` of the signed object that said so, by its issuer"""
+    """`jti` of the signed object, by its issuer"""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A consent form that was printed for the people of an occupancy, and their answer."""
+    """A consent form that was printed for an occupancy, with its answers."""
 
     kind: ClassVar[str] = "form"
     id: str
-    """`F…`, as it is printed"""
+    """`F…`, as printed"""
     occupancy: str
     place: str
     asked: tuple[str, ...]
-    """each box, as JSON: recipient, purpose, channels, step, months (see forms.py)"""
+    """each box as JSON: recipient, purpose, channels, step, months (see forms.py)"""
     after: tuple[str, ...]
-    """the marks that the page told them of"""
+    """marks that the page mentions"""
     printed: int
-    word: Word
+    word: Provenance
     answers: tuple[str, ...] = ()
-    """of each box `yes`, `no` or empty; none: it was not answered yet"""
+    """for each box `yes`, `no` or empty; no answers: not answered yet"""
     signed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What the law or a contract lets the building manager have of all dwellings.
-
-    The index at the end of each month, and at 00:00 of a change of occupant or a billing date.
+    """What a law or a contract entitles the building manager to receive of all dwellings: the index
+    at the end of each month, and at 00:00 of a change of occupants or a billing date.
     """
 
     kind: ClassVar[str] = "duty"
@@ -243,7 +243,7 @@ class Duty:
     channels: tuple[str, ...]
     since: int
     until: int | None
-    word: Word
+    word: Provenance
     billing: tuple[str, ...] = ()
     """days of the year, as `06-30`"""
 
@@ -253,11 +253,12 @@ Document = (
 )
 
 Dated = Alias | Occupancy | Installation | Consent | Duty
-"""what holds for an interval"""
+"""documents with an interval"""
 
 
 def serial_key(serial: str) -> str:
-    """Make serial numbers comparable: a spreadsheet drops leading zeros, people add spaces."""
+    """A serial number in comparable form: spreadsheets drop leading zeros, people add spaces."""
+    # a number of zeros only keeps one
     return "".join(serial.upper().split()).translate(_SEPARATORS).lstrip("0") or "0"
 
 
@@ -265,5 +266,5 @@ _SEPARATORS = str.maketrans(dict.fromkeys("-_."))
 
 
 def covers(document: Dated, t: int) -> bool:
-    """Whether t lies in the document's interval."""
+    """Whether t is in the document's interval."""
     return document.since <= t and (document.until is None or t < document.until)

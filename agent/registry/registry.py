@@ -1,7 +1,7 @@
 """The registry: an append-only list of documents in one file, and answers from memory.
 
-One owner, one thread. Every change is one atomic write of all its documents, and is in every
-answer when the call returns.
+It has one owner and is used from one thread. Every change writes all its documents at once, and
+every answer reflects it when the call returns.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ from agent.registry.records import (
     Installation,
     Occupancy,
     Place,
+    Provenance,
     Withdrawal,
-    Word,
 )
 from agent.registry.retractions import effects
 from agent.registry.storage import AtomicStorage
@@ -89,11 +89,11 @@ TABLE = "documents"
 
 
 class Registry:
-    """Who, whose and since when, with the author of every fact.
+    """Places, meters, occupancies, consents and duties, each with its provenance.
 
-    What changes it takes rows, who says so, by what door, and when: all rows are recorded or none.
-    It raises Refused that names every wrong row and what stands against it. `preview`: the answer
-    is what would be recorded, and nothing is; ids that are to be drawn will be others.
+    A change takes rows, who records them, the source and the time. All rows are recorded or none.
+    It raises Refused, which names every wrong row and what contradicts it. `preview`: return what
+    would be recorded, but record nothing; ids that are drawn will be different.
     """
 
     _documents: list[Document]
@@ -107,81 +107,82 @@ class Registry:
         self._storage = storage
         self._table = TinyDB(storage=lambda: self._file).table(TABLE)
         self.unrecorded: tuple[Document, ...] = ()
-        """what is in force, and not on the disk yet: see `_record`"""
+        """documents in force that the disk has not accepted yet: see `_record`"""
         self.mute = False
-        """nothing allows anything now: what was withdrawn while the disk failed may be forgotten"""
+        """nothing is allowed now, because a withdrawal made while the disk failed may be lost"""
         self.marked = True
-        """withdrawals are marked; the version before this one cannot read a mark"""
-        self._whole, self._begun = True, False
-        """whether the file says what stands here; whether the notes are of this boot"""
-        self._good: int | None = None
-        """the last change that was written well, where later ones may be in the file"""
+        """whether withdrawals draw marks; the previous version cannot read marks"""
+        self._complete, self._notes_begun = True, False
+        """whether the file has what is in force; whether the notes are of this boot"""
+        self._last_good: int | None = None
+        """last revision that was written without error, if later ones may be in the file"""
         self._load()
-        self._recall()
+        self._load_notes()
 
     @classmethod
     def open(cls, path: Path, notes: Path | None = None) -> Registry:
-        """Read the registry; one that is not there yet is empty, and is made by the first change.
+        """Read the registry. If there is no file, the registry is empty and the first change
+        creates the file.
 
-        `notes`: a file that survives kill -9, for what the disk does not take. Raises Refused on a
-        file that is no registry, which is left as it is.
+        `notes`: a file that survives kill -9, for what the disk does not accept. Raises Refused if
+        the file is not a registry, and leaves it unchanged.
         """
         return cls(path, notes=notes)
 
     @property
     def revision(self) -> int:
-        """Number of the last change; 0 before the first. Each change's documents carry its own."""
+        """Number of the last change; 0 before the first. A change's documents carry its number."""
         return self._documents[-1].word.revision if self._documents else 0
 
     def effects(self, after: int, closed: int = 0) -> Sequence[tuple[int, tuple[Retraction, ...]]]:
-        """List every change after revision `after`, in order, with what it takes away of what
-        was delivered or waits; most take nothing. The same whenever it is asked.
+        """Every change after revision `after`, in order, with the retractions it causes; most cause
+        none. The result is the same whenever it is asked.
         """
         return effects(self._documents, after, closed)
 
     def ids_after(self, after: int) -> dict[int, list[str]]:
-        """The ids of the documents of each change after revision `after`, by its number."""
-        found: dict[int, list[str]] = {}
+        """Ids of the documents of each change after revision `after`, by revision."""
+        ids: dict[int, list[str]] = {}
         for document in self._documents:
             if document.word.revision > after:
-                found.setdefault(document.word.revision, []).append(document.id)
-        return found
+                ids.setdefault(document.word.revision, []).append(document.id)
+        return ids
 
-    def first_told(self, id_: str) -> int:
-        """When something was first said, whatever was said of it later (Unix second)."""
+    def first_recorded_at(self, id_: str) -> int:
+        """When the first version of a document was recorded (Unix second)."""
         return next(one.word.when for one in self._documents if one.id == id_)
 
-    def first_words(self, ids: Collection[str]) -> dict[str, Word]:
-        """By whose word each of these was first recorded, whatever was said of it later."""
-        wanted, found = frozenset(ids), dict[str, Word]()
-        for one in self._documents:
-            if one.id in wanted:
-                found.setdefault(one.id, one.word)
-        return found
+    def first_provenance(self, ids: Collection[str]) -> dict[str, Provenance]:
+        """Provenance of the first version of each of these documents."""
+        wanted, first = frozenset(ids), dict[str, Provenance]()
+        for document in self._documents:
+            if document.id in wanted:
+                first.setdefault(document.id, document.word)
+        return first
 
     def recorded(self, who: str, source: str) -> bool:
-        """Whether anything was ever recorded by their word, from just this source."""
+        """Whether this author ever recorded anything from exactly this source."""
         return any((one.word.who, one.word.source) == (who, source) for one in self._documents)
 
     def author(self, id_: str) -> str | None:
-        """By whose word a consent or a duty was first recorded; None: there is none of that id."""
+        """Who first recorded a consent or a duty; None: there is none with that id."""
         first = (one for one in self._documents if one.id == id_)
         return next((one.word.who for one in first if isinstance(one, Consent | Duty)), None)
 
-    # what is recorded
+    # documents in force
 
     def places(self) -> list[Place]:
         """All places, by label."""
         return sorted(self._index.places.values(), key=lambda place: place.label)
 
     def place(self, text: str) -> Place:
-        """Find a place by id, label or alias, forgivingly. Raises Refused on none or several,
-        with candidates.
+        """A place by id, label or alias, tolerant of spelling. Raises Refused if none or several
+        fit, with the candidates.
         """
         return self._index.labels.find(text)
 
     def label(self, place: str) -> str | None:
-        """What people call a place (by its exact id); None: it is not recorded here."""
+        """The label of a place (by its exact id); None: it is not recorded here."""
         known = self._index.places.get(place)
         return known.label if known else None
 
@@ -198,7 +199,7 @@ class Registry:
         return list(self._index.occupancies)
 
     def consents(self) -> list[Consent]:
-        """All consents, withdrawn ones too, the one hardest to lose first."""
+        """All consents, including withdrawn ones, the one hardest to lose first."""
         return list(self._index.consents)
 
     def duties(self) -> list[Duty]:
@@ -217,8 +218,8 @@ class Registry:
         lots: Sequence[NewAlias] = (),
         preview: bool = False,
     ) -> list[Place]:
-        """Record places, an occupancy from `since` for each dwelling, and lots that belong to them
-        or to known ones.
+        """Record places, an occupancy from `since` for each dwelling, and lots of these or of
+        recorded dwellings.
         """
         return self._change(
             Place, partial(admit_places, rows=rows, lots=lots), (who, source, now), preview
@@ -227,7 +228,7 @@ class Registry:
     def name(
         self, rows: Sequence[NewAlias], who: str, source: str, now: float, *, preview: bool = False
     ) -> list[Alias]:
-        """Record other systems' names of places."""
+        """Record aliases of places."""
         return self._change(Alias, partial(admit_aliases, rows=rows), (who, source, now), preview)
 
     def occupy(
@@ -239,7 +240,7 @@ class Registry:
         *,
         preview: bool = False,
     ) -> list[Occupancy]:
-        """Record who moves in and out, and corrections of it."""
+        """Record moves, leases and corrections."""
         return self._change(
             Occupancy, partial(admit_occupancies, rows=rows), (who, source, now), preview
         )
@@ -261,35 +262,35 @@ class Registry:
     def exchange(
         self, rows: Sequence[NewExchange], who: str, source: str, now: float
     ) -> list[Installation]:
-        """Record which meter another one has followed: both are in the answer."""
+        """Record exchanges of meters; the result has the old and the new meters."""
         return self._change(Installation, partial(admit_exchanges, rows=rows), (who, source, now))
 
     def pin(
         self, device: str, serial: str, who: str, source: str, now: float
     ) -> list[Installation]:
-        """Bind the device's installations that have no serial number to the one it said first.
+        """Record the serial number that a device reports in its installations without one.
 
-        Nothing is written where there is none. Raises Refused if that meter is installed elsewhere.
+        Nothing is written if there are none. Raises Refused if that meter is installed elsewhere.
         """
         return self._change(
             Installation, partial(admit_pin, device=device, serial=serial), (who, source, now)
         )
 
     def pin_all(
-        self, said: Mapping[str, str], who: str, source: str, now: float
+        self, serials: Mapping[str, str], who: str, source: str, now: float
     ) -> tuple[list[Installation], Mapping[str, str]]:
-        """Bind the installations of many devices, in one change, each to the serial number it said.
+        """Like `pin` for many devices in one change; `serials` by device.
 
-        Also which are not bound, and why: that meter is installed elsewhere.
+        Also returns which devices were refused and why: their meter is installed elsewhere.
         """
         refused: dict[str, str] = {}
-        admit = partial(admit_pins, said=said, refused=refused)
+        admit = partial(admit_pins, serials=serials, refused=refused)
         return self._change(Installation, admit, (who, source, now)), refused
 
     def verify(
         self, meters: Sequence[str], how: str, who: str, source: str, now: float
     ) -> list[Installation]:
-        """Record that a person made sure of installations (by id): by `display` or by `load`."""
+        """Record that a person verified installations (by id), by `display` or by `load`."""
         return self._change(
             Installation, partial(admit_proof, meters=meters, how=how), (who, source, now)
         )
@@ -305,11 +306,11 @@ class Registry:
         preview: bool = False,
         without_effect: list[Refused] | None = None,
     ) -> list[Consent]:
-        """Record what the people of dwellings agreed to, within the policy.
+        """Record consents within the policy.
 
-        Of a single row NotYet is raised where it may become possible once somebody lives there, or
-        a withdrawal has come; Unknowing where it knows not of a withdrawal. Rows of a list that
-        know not of one have no effect, and are added to `without_effect`.
+        For a single row NotYet is raised if it may become possible once an occupancy is recorded or
+        a withdrawal has arrived; Unknowing if it does not know a withdrawal. Rows of a list that do
+        not know one have no effect and are added to `without_effect`.
         """
         unknowing: list[Refused] = [] if without_effect is None else without_effect
         admit = partial(admit_consents, rows=rows, policy=policy, without_effect=unknowing)
@@ -318,16 +319,18 @@ class Registry:
     def withdraw(
         self, rows: Sequence[NewWithdrawal], who: str, source: str, now: float
     ) -> list[Consent]:
-        """Record what people no longer agree to, or refused; the answer is what of it was known."""
+        """Record withdrawals and refusals; the result has the recorded consents that they end or
+        narrow.
+        """
         admit = partial(admit_withdrawals, rows=rows, marked=self.marked)
         return self._change(Consent, admit, (who, source, now))
 
     def marks_of(self, occupancy: str, recipient: str) -> Marks:
-        """What people have withdrawn from or refused to a recipient, in order (marks.py)."""
+        """The withdrawals from and refusals to a recipient, in order (marks.py)."""
         return self._index.marks_of(occupancy, recipient)
 
     def marks(self, occupancy: str, recipient: str | None = None) -> Sequence[ConsentMark]:
-        """All marks of an occupancy, or those that count for one recipient, in order."""
+        """All marks of an occupancy, or those that concern one recipient, in order."""
         return self._index.marks(occupancy, recipient)
 
     def mark(self, id_: str) -> ConsentMark | None:
@@ -335,17 +338,22 @@ class Registry:
         return self._index.mark(id_)
 
     def forms(self) -> list[Form]:
-        """All consent forms that were printed, the first one first."""
+        """All printed consent forms, oldest first."""
         return sorted(self._index.forms.values(), key=lambda form: (form.printed, form.id))
 
     def print_forms(
         self, places: Sequence[str], boxes: Sequence[Box], who: str, now: float
     ) -> list[Form]:
-        """Draw a form for whoever lives in each place. Raises Refused while an upgrade is judged:
-        the version before knows no forms.
+        """Record a form for the occupants of each place. Raises Refused while an upgrade is on
+        trial, because the previous version cannot read forms.
         """
         if not self.marked:
-            raise Refused(_("an upgrade is being judged: print forms once it stands"))
+            raise Refused(
+                _(
+                    "an upgrade is on trial, so no forms can be printed; print them once it"
+                    " is confirmed"
+                )
+            )
         admit = partial(admit_forms, places=places, boxes=boxes)
         return self._change(Form, admit, (who, "gardien consent forms", now))
 
@@ -360,14 +368,14 @@ class Registry:
         without_effect: list[Refused],
         preview: bool = False,
     ) -> list[Consent]:
-        """Record what people ticked on forms; the answer is what of it gives or ends consents. What
-        has no effect is added to `without_effect`.
+        """Record the answers on forms; the result has the consents that they give or end. What has
+        no effect is added to `without_effect`.
         """
         admit = partial(admit_answers, rows=rows, policy=policy, without_effect=without_effect)
         return self._change(Consent, admit, (who, source, now), preview)
 
     def draw_marks(self, now: float, *, restored: bool = False) -> None:
-        """Draw the marks of withdrawals that have none yet; `restored`: one for everybody, too."""
+        """Draw the missing marks of withdrawals; `restored`: also one for every occupancy."""
         admit = admit_restored if restored else admit_missing_marks
         self._change(ConsentMark, admit, ("gardien", "restore" if restored else "upgrade", now))
 
@@ -385,18 +393,17 @@ class Registry:
             Duty, partial(admit_end_of_duty, id_=duty, until=until), (who, source, now)
         )
 
-    # what every reading asks
+    # questions that every reading asks
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
     ) -> Installation | Unknown:
-        """Which installation a value of the instant t (Unix seconds) belongs to, or why none.
+        """The installation to which a value at t (Unix seconds) belongs, or why there is none.
 
-        `serial` is what the device itself says; None: it says none. Where the device has an
-        installation of its own name, that one alone decides; a serial number that differs from it
-        is Unknown, whatever else is installed (rule G4). At the instant of its end
-        a meter that no other follows still answers: its closing index. For a quantity over
-        (t − step, t] ask for t − 1.
+        `serial` is the number that the device reports; None: none. If installations name the
+        device, they alone decide; another serial number than recorded gives Unknown, whatever else
+        is installed (rule G4). At the instant of its end a meter without a successor still answers,
+        with its closing index. For a quantity over (t − step, t] pass t − 1.
         """
         return self._index.whose(device, serial, channel, t)
 
@@ -405,22 +412,21 @@ class Registry:
         return self._index.meters_of(place)
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
-        """Who lives in a place (by id) at t; None: nobody, or nobody knows."""
+        """The occupancy of a place (by id) at t; None: vacant or unknown."""
         return self._index.occupancy_at(place, t)
 
     def occupancy_state(self, place: str, t: int) -> tuple[OccupancyState, int | None]:
-        """Whether a dwelling (by id) is occupied, vacant or unknown at t, and since when: somebody
-        moved in, or the last ones moved out. Before anybody is known to have lived there it is
-        unknown.
+        """Whether a dwelling (by id) is occupied, vacant or unknown at t, and since when. It is
+        unknown before its first recorded occupancy.
         """
         return self._index.occupancy_state(place, t)
 
     def lived_in_from(self, place: str, t: int) -> int | None:
-        """From when on a dwelling (by id) is recorded to be lived in that begins after t."""
+        """When the next occupancy of a dwelling (by id) after t begins; None: none is recorded."""
         return self._index.lived_in_from(place, t)
 
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
-        """Everybody who ever lived in a place (by id), in order."""
+        """All occupancies of a place (by id), in order of time."""
         return self._index.occupancies_of(place)
 
     def lived_in_before(self, place: str, t: int) -> bool:
@@ -428,13 +434,13 @@ class Registry:
         return self._index.lived_in_before(place, t)
 
     def consents_of(self, occupancy: str, recipient: str) -> Sequence[Consent]:
-        """List the consents of an occupancy to a recipient that were not withdrawn, the one hardest
-        to lose first.
+        """Consents of an occupancy to a recipient that are not withdrawn, the one hardest to lose
+        first.
         """
         return () if self.mute else self._index.consents_of(occupancy, recipient)
 
     def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
-        """Every consent of whoever lived in a place (by id) to this recipient, withdrawn ones too,
+        """Every consent of a place's occupants (by id) to this recipient, including withdrawn ones,
         the one hardest to lose first.
         """
         return () if self.mute else self._index.ever_agreed(place, recipient)
@@ -444,34 +450,34 @@ class Registry:
         return self._index.dwellings()
 
     def duties_of(self, channel: str) -> Sequence[Duty]:
-        """List the duties that name a channel, the one hardest to lose first."""
+        """Duties that name a channel, the one hardest to lose first."""
         return () if self.mute else self._index.duties_of(channel)
 
     def turns(self, start: int, end: int) -> list[int]:
-        """Instants in (start, end], sorted, at which an answer may change: every since and until,
-        and the second after each.
+        """Times in (start, end], sorted, at which an answer may change: every since and until, and
+        the second after each.
 
-        A policy's own `common.since` is not among them.
+        The policy's own `common.since` is not among them.
         """
         return self._index.turns(start, end)
 
-    # what takes long
+    # changes in the background
 
     def state(self) -> State:
-        """What it consists of now, for a draft of it."""
+        """What a draft of the registry starts from."""
         return self._path, self._storage, list(self._documents), self._index
 
-    def take(self, staged: Path, state: State, of: RegistryIndex) -> bool:
-        """Let a change hold that was made beside, with its file already written; False, and
-        nothing does, if this is no more what it was made `of`.
+    def adopt(self, staged: Path, state: State, of: RegistryIndex) -> bool:
+        """Adopt a change whose file is already written. False, without effect, if the registry is
+        no longer the one (`of`) that the change started from.
         """
         if of is not self._index:
             return False
         try:
             self._storage.settle(staged)
         except OSError as error:
-            self._not_taken(error, ())  # it may be in the file all the same
-            raise self._unwritten(error) from error
+            self._disk_failed(error, ())  # the rename may have happened nevertheless
+            raise self._not_recorded(error) from error
         self._documents, self._index = state[2:]
         self._written()
         return True
@@ -485,87 +491,97 @@ class Registry:
         return [document for document in documents if isinstance(document, cls)]
 
     def _record(self, documents: list[Document]) -> None:
-        """Bring documents to the disk, and let them hold.
+        """Write documents to the disk and put them in force.
 
-        What takes something away holds also where the disk does not take it: at once, and after
-        kill -9; `unrecorded` says so. All else then does not: raises NotRecorded.
+        What takes something away is in force even if the disk does not accept it: at once, and
+        after kill -9; `unrecorded` lists it. Everything else is then not in force: raises
+        NotRecorded.
         """
         if not documents:
             return
         try:
             self._write(documents)
         except (OSError, NotRecorded) as error:
-            self._not_taken(error, documents)
+            self._disk_failed(error, documents)
         else:
-            self._hold([*self._documents, *documents])
+            self._apply([*self._documents, *documents])
 
-    def _not_taken(self, error: Exception, documents: Sequence[Document]) -> None:
+    def _disk_failed(self, error: Exception, documents: Sequence[Document]) -> None:
+        """Put in force, without the disk, those documents that take something away. Raises
+        NotRecorded if there are others.
+        """
+        # a withdrawal must stop rows even if the disk fails; anything else can be tried again
         ends = [one for one in documents if self._takes_away(one)]
-        if self._whole:
-            self._whole, self._good = False, self.revision
+        if self._complete:
+            self._complete, self._last_good = False, self.revision
         if ends:
-            self._hold([*self._documents, *ends])
+            self._apply([*self._documents, *ends])
             self.unrecorded += tuple(ends)
-        self._note()
+        self._write_notes()
         if len(ends) < len(documents):
-            raise self._unwritten(error) from error
+            raise self._not_recorded(error) from error
 
     def _write(self, documents: Sequence[Document] = ()) -> None:
-        """Bring all that holds, and these, to the disk. Raises OSError."""
-        if self._whole:
+        """Write all documents in force, and these, to the disk. Raises OSError."""
+        if self._complete:
             self._table.insert_multiple(to_row(document) for document in documents)
             return
+        # an earlier write failed, so the file may hold refused documents: replace all of it
         rows = [to_row(document) for document in (*self._documents, *documents)]
         self._file.write({TABLE: {str(n): row for n, row in enumerate(rows, 1)}})
         self._written()
 
     def _written(self) -> None:
-        self._table = TinyDB(storage=lambda: self._file).table(TABLE)  # it counts its rows
-        self._whole = True
-        if self.unrecorded or self._good is not None:
-            self.unrecorded, self._good = (), None
-            self._note()
+        # a new table: TinyDB keeps the next row number in memory, and the file was replaced
+        self._table = TinyDB(storage=lambda: self._file).table(TABLE)
+        self._complete = True
+        if self.unrecorded or self._last_good is not None:
+            self.unrecorded, self._last_good = (), None
+            self._write_notes()
 
     @property
     def answers(self) -> tuple[int, bool]:
-        """What tells the answers of now from those of another time."""
+        """Identifies the state that the answers reflect: (revision, mute)."""
         return self.revision, self.mute
 
     @property
     def written(self) -> bool:
-        """Whether the disk has all that holds."""
-        return self._whole
+        """Whether the disk has all documents in force."""
+        return self._complete
 
     def begin_notes(self, *, failing: bool) -> None:
-        """Leave notes, by which a start in this boot knows that it has heard all; `failing`: the
-        disk takes nothing now, and where there are none nothing is allowed until it does.
+        """Begin the notes of this boot, by which a later start knows that it has lost nothing.
+        `failing`: the disk accepts nothing now; if there are no notes then, nothing is allowed
+        until it does.
         """
-        self._begun = True
+        self._notes_begun = True
         if self._notes is None:
             return
         if failing:
             self.mute = self.mute or not self._notes.exists()
         else:
             self.mute = False
-        self._note()
+        self._write_notes()
 
-    def speak(self) -> None:
-        """The disk is well: what it says counts again."""
+    def unmute(self) -> None:
+        """The disk works again, so the registry may allow again."""
         self.mute = False
-        self._note()
+        self._write_notes()
 
     def retry(self) -> bool:
-        """Bring to the disk what it has not taken yet; whether all of it is there now."""
-        if not self._whole:
+        """Write what the disk has not accepted yet; whether it has everything now."""
+        if not self._complete:
             with suppress(OSError, NotRecorded):
                 self._write()
-        return self._whole
+        return self._complete
 
-    def _hold(self, documents: list[Document]) -> None:
+    def _apply(self, documents: list[Document]) -> None:
         self._documents, self._index = documents, RegistryIndex(documents)
 
     def _takes_away(self, after: Document) -> bool:
-        """Whether nothing may leave by it that might not leave without it."""
+        """Whether a document only restricts: nothing may leave by it that could not leave without
+        it.
+        """
         if isinstance(after, Withdrawal | ConsentMark):
             return True
         if not isinstance(after, (Consent, Occupancy, Duty)):
@@ -578,8 +594,8 @@ class Registry:
             )
         return before is not None and _ends_sooner(before, after)
 
-    def _recall(self) -> None:
-        """Let hold what was noted and did not come to the disk."""
+    def _load_notes(self) -> None:
+        """Put in force what was noted and did not reach the disk."""
         try:
             noted = json.loads(self._notes.read_bytes()) if self._notes else {}
             rows, good = list(noted["documents"]), noted["good"]
@@ -588,32 +604,32 @@ class Registry:
         self.mute = bool(noted.get("mute"))
         have = [to_row(one) for one in self._documents]
         new = [from_row(row) for row in rows if row not in have]
-        # what came to the disk by a write that failed was refused
+        # drop documents that reached the disk in a failed write: their authors got an error
         kept = [
             one
             for one, row in zip(self._documents, have, strict=True)
             if good is None or one.word.revision <= good or row in rows
         ]
         if new or len(kept) < len(have):
-            self._good = good
-            self._hold([*kept, *new])
-            self.unrecorded, self._whole = tuple(map(from_row, rows)), False
+            self._last_good = good
+            self._apply([*kept, *new])
+            self.unrecorded, self._complete = tuple(map(from_row, rows)), False
             self.retry()
 
-    def _note(self) -> None:
-        """Keep what the disk has not taken where kill -9 leaves it."""
+    def _write_notes(self) -> None:
+        """Note what the disk has not accepted in a file that survives kill -9."""
         if self._notes is None:
             return
         try:
             made(self._notes.parent)
             new = self._notes.with_suffix(".new")
-            said = {
+            content = {
                 "documents": [to_row(one) for one in self.unrecorded],
-                "good": self._good,
-                # a boot that has begun with such a disk has no notes of its own
-                "mute": self.mute or not (self._begun or self._notes.exists()),
+                "good": self._last_good,
+                # without notes of this boot a withdrawal may have been lost: allow nothing
+                "mute": self.mute or not (self._notes_begun or self._notes.exists()),
             }
-            new.write_text(json.dumps(said), encoding="utf-8")
+            new.write_text(json.dumps(content), encoding="utf-8")
             new.replace(self._notes)
         except (OSError, Refused) as error:
             log.error(  # noqa: TRY400 -- no bug
@@ -621,8 +637,10 @@ class Registry:
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._notes.name),
             )  # fmt: skip
 
-    def _unwritten(self, error: Exception) -> NotRecorded:
-        return NotRecorded(f"{self._path} could not be written ({error}): it was not recorded")
+    def _not_recorded(self, error: Exception) -> NotRecorded:
+        return NotRecorded(
+            f"{self._path} could not be written ({error}); the change was not recorded"
+        )
 
     def _load(self) -> None:
         stored = self._storage.read()
@@ -636,14 +654,14 @@ class Registry:
         except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise NotRecorded(
                 f"{self._path}: this is not a registry that this version can read "
-                f"({type(error).__name__}: {error}); it was left as it is"
+                f"({type(error).__name__}: {error}); it was left unchanged"
             ) from error
         except Refused as error:
-            raise NotRecorded(f"{self._path}: {error}; it was left as it is") from error
+            raise NotRecorded(f"{self._path}: {error}; it was left unchanged") from error
 
 
 def _ends_sooner(before: Document, after: Document) -> bool:
-    """Whether the later version is the earlier one with an earlier end, of an occupancy or duty."""
+    """Whether an occupancy or duty differs from its earlier version only by an earlier end."""
     if not isinstance(before, (Occupancy, Duty)) or not isinstance(after, (Occupancy, Duty)):
         return False
     if after != replace(before, until=after.until, word=after.word) or after.until is None:

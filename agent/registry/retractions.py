@@ -1,9 +1,9 @@
-"""What a change of the registry takes away from those who have it already. Pure.
+"""The retractions that follow from a change of the registry. Pure.
 
-Where a document's new version says less about the past than the one before, what was delivered by
-the earlier one is destroyed here and erased at the platform. What ends now or later takes nothing
-away: no row of that time exists yet. Where a wrong clock has closed later slots already, those of
-them that the change concerns go, too.
+If the new version of a document covers less of the past than the one before, the rows delivered by
+the earlier version are destroyed here and erased at the platform. An end now or in the future
+retracts nothing, because no rows of that time exist yet. If a wrong clock has closed later slots
+already, the rows of these slots are retracted as well.
 """
 
 from __future__ import annotations
@@ -18,65 +18,66 @@ from agent.registry.records import Consent, Duty, Installation, Occupancy
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from agent.registry.records import Dated, Document, Word
+    from agent.registry.records import Dated, Document, Provenance
 
 FOR_EVER = 2**62
 
 
 class Lost(NamedTuple):
-    """A part of an interval that is no more."""
+    """A part of an interval that the new version no longer covers."""
 
     since: int
     until: int | None
-    """as the change says by itself: the same id, whoever works it out"""
+    """as stated by the change alone, so that the retraction's id is the same whoever computes it"""
     reach: int | None
-    """as far as rows may exist"""
+    """the last time for which rows may exist"""
 
 
 def effects(
     documents: Iterable[Document], after: int, closed: int = 0
 ) -> list[tuple[int, tuple[Retraction, ...]]]:
-    """List every change after revision `after`, in order, with what it takes away, if anything.
+    """Every change after revision `after`, in order, with its retractions.
 
-    `documents`: all of them, in the order in which they were recorded. `closed`: the last slot of
-    which a row may exist, where that lies ahead of the clock.
+    `documents`: all of them, in the order in which they were recorded. `closed`: the last slot for
+    which rows may exist, if that is ahead of the clock.
     """
     before: dict[tuple[str, str], Document] = {}
-    found: dict[int, list[Retraction]] = {}
+    by_revision: dict[int, list[Retraction]] = {}
     for document in documents:
         key = (document.kind, document.id)
         if document.word.revision > after:
-            taken = found.setdefault(document.word.revision, [])
+            taken = by_revision.setdefault(document.word.revision, [])
             if key in before:
                 dwellings = [id_ for kind, id_ in before if kind == "place" and id_[0] == "D"]
                 taken += taken_away(before[key], document, dwellings, closed)
         before[key] = document
-    return [(revision, tuple(taken)) for revision, taken in found.items()]
+    return [(revision, tuple(taken)) for revision, taken in by_revision.items()]
 
 
 def taken_away(
     before: Document, after: Document, dwellings: Iterable[str] = (), closed: int = 0
 ) -> Iterator[Retraction]:
-    """What the later version of a document takes away of what the earlier one allowed.
+    """The retractions that follow from the later version of a document.
 
-    A withdrawn consent: all its rows, or those of the channels withdrawn. People who moved out
-    before today: whatever was delivered as theirs since, to whomever, in one range. A meter that
-    measured another dwelling, or none: what it delivered as this one's. A basis that ended before
-    today: what was delivered on it since.
+    A withdrawn consent: all its rows, or those of the withdrawn channels. Occupants who moved out
+    in the past: everything delivered as theirs since, to all recipients, in one range. A meter that
+    measured another dwelling, or none: what it delivered for this one. A basis that ended in the
+    past: what was delivered on it since.
     """
     if isinstance(after, Consent) and isinstance(before, Consent):
         yield from _of_a_consent(before, after, closed)
     elif isinstance(after, Occupancy) and isinstance(before, Occupancy):
-        for lost in _less(before, after, closed):
+        for lost in _lost_parts(before, after, closed):
             yield _retraction(after.word, "moved", after.place, lost, occupancy=after.id)
     elif isinstance(after, Installation) and isinstance(before, Installation):
-        for lost in _less(before, after, closed) if before.serial else ():
+        # no row has left for an installation without a serial number
+        for lost in _lost_parts(before, after, closed) if before.serial else ():
             reason = "exchanged" if after.since < lost.since else "corrected"
             yield _retraction(
                 after.word, reason, before.place, lost, channel=before.channel, meter=before.serial
             )
     elif isinstance(after, Duty) and isinstance(before, Duty):
-        for lost in _less(before, after, closed):
+        for lost in _lost_parts(before, after, closed):
             for place in dwellings:
                 yield _retraction(
                     after.word, "corrected", place, lost, recipient=after.recipient, basis=after.id
@@ -88,21 +89,28 @@ def _of_a_consent(before: Consent, after: Consent, closed: int) -> Iterator[Retr
     withdrawn: list[str | None] = [None]
     if after.withdrawn is None or before.withdrawn is not None:
         withdrawn = [name for name in before.channels if name not in after.channels]
-        for lost in _less(before, after, closed):
+        for lost in _lost_parts(before, after, closed):
             yield _retraction(after.word, "corrected", after.place, lost, **whose)
     for channel in withdrawn:
+        # a withdrawal takes back all rows of the consent, whatever their time
         lost = Lost(before.since, before.until, before.until)
-        one = _retraction(after.word, "withdrawn", after.place, lost, channel=channel, **whose)
+        retraction = _retraction(
+            after.word, "withdrawn", after.place, lost, channel=channel, **whose
+        )
         yield replace(
-            one, id=withdrawal_id(after, channel), until=None, ver=FOR_GOOD, former=one.id
+            retraction,
+            id=withdrawal_id(after, channel),
+            until=None,
+            ver=FOR_GOOD,
+            former=retraction.id,
         )
 
 
 def withdrawal_id(consent: Consent, channel: str | None = None) -> str:
-    """The id of the retraction that a withdrawal leads to; None: of all channels.
+    """The id of the retraction for a withdrawal; `channel` None: of all channels.
 
-    It is known without the withdrawal, so that a gateway which has lost that learns of it from a
-    receipt (`lost_withdrawals`).
+    The id can be computed without the withdrawal, so that a gateway which has lost it learns of it
+    from a receipt (`lost_withdrawals`).
     """
     what = ("withdrawn", consent.recipient, consent.place, consent.occupancy, consent.id, channel)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
@@ -111,24 +119,27 @@ def withdrawal_id(consent: Consent, channel: str | None = None) -> str:
 def lost_withdrawals(
     consents: Iterable[Consent], recipient: str, ids: Collection[str]
 ) -> Iterator[tuple[Consent, tuple[str, ...]]]:
-    """Of the consents to a recipient that stand, those that it has seen withdrawn, by the `ids` of
-    retractions; and of which channels, none meaning all.
+    """Consents in force whose withdrawal the recipient has already received, by the `ids` of
+    retractions; each with the channels concerned, none meaning all.
     """
-    for one in consents:
-        if one.recipient != recipient or one.withdrawn is not None:
+    for consent in consents:
+        if consent.recipient != recipient or consent.withdrawn is not None:
             continue
-        if withdrawal_id(one) in ids:
-            yield one, ()
-        elif gone := tuple(name for name in one.channels if withdrawal_id(one, name) in ids):
-            yield one, gone
+        if withdrawal_id(consent) in ids:
+            yield consent, ()
+        elif gone := tuple(
+            name for name in consent.channels if withdrawal_id(consent, name) in ids
+        ):
+            yield consent, gone
 
 
-def _less(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
-    """The parts of `before`'s interval that `after`'s has no more, up to the second it was said in.
+def _lost_parts(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
+    """The parts of the interval of `before` that `after` no longer covers, up to the second in
+    which the change was recorded.
 
-    Not beyond: a retraction stands for ever, and where the change is taken back later, what is read
-    from then on must not fall under it. No row of that time exists yet; where the clock was wrong,
-    none after `closed`, and what is read for those slots later has a version above this one.
+    Not beyond: a retraction is permanent, and if the change is corrected later, rows read from then
+    on must not fall under it. No rows of that time exist yet; if the clock was wrong, none after
+    `closed`, and what is read for those slots later has a higher version.
     """
     until = FOR_EVER if before.until is None else before.until
     ends = FOR_EVER if after.until is None else after.until
@@ -136,15 +147,17 @@ def _less(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
         lost = [(before.since, until)]
     else:
         lost = [(before.since, min(until, after.since)), (max(before.since, ends), until)]
-    said = after.word.when
+    recorded_at = after.word.when
     for start, end in lost:
-        if start < min(end, max(said, closed)):
-            reach = min(end, int(max(said, closed)) + 1)
-            yield Lost(start, min(end, int(said) + 1) if start < said else reach, reach)
+        if start < min(end, max(recorded_at, closed)):
+            reach = min(end, int(max(recorded_at, closed)) + 1)
+            yield Lost(
+                start, min(end, int(recorded_at) + 1) if start < recorded_at else reach, reach
+            )
 
 
 def _retraction(  # noqa: PLR0913 -- its members
-    word: Word,
+    provenance: Provenance,
     reason: str,
     place: str,
     lost: Lost,
@@ -156,6 +169,9 @@ def _retraction(  # noqa: PLR0913 -- its members
     meter: str | None = None,
 ) -> Retraction:
     of = (place, channel, occupancy, basis, meter, lost.since)
-    named = (word.revision, recipient, *of, lost.until, word.when, reason)
+    # the id is a hash of what the change states, so that every gateway and restart agrees on it
+    named = (provenance.revision, recipient, *of, lost.until, provenance.when, reason)
     digest = hashlib.sha256(repr(named).encode()).hexdigest()[:16]
-    return Retraction(digest, recipient, *of, lost.reach, word.when, reason, asked=word.when)
+    return Retraction(
+        digest, recipient, *of, lost.reach, provenance.when, reason, asked=provenance.when
+    )

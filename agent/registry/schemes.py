@@ -1,4 +1,4 @@
-"""The names that other systems have for places, and what each must look like (rule I6)."""
+"""Systems of aliases, and the form of their values (rule I6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Cardinality(Enum):
-    """How many places and values go together at any one time."""
+    """How many places and values may belong together at any one time."""
 
     ONE_TO_ONE = "one place has one value"
     PARTS = "one place may have several, such as the lots of a flat and its cellar"
@@ -24,11 +24,11 @@ class Cardinality(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """One system of names."""
+    """One system of aliases."""
 
     name: str
-    said: str
-    """what people call it"""
+    title: str
+    """its name for people"""
     names: Cardinality
     example: str
     pattern: re.Pattern[str]
@@ -49,17 +49,17 @@ def _cups(value: str) -> bool:
 
 def _scheme(  # noqa: PLR0913, PLR0917 -- a row of the table below
     name: str,
-    said: str,
+    title: str,
     names: Cardinality,
     example: str,
     pattern: str,
     checks: Callable[[str], bool] | None = None,
 ) -> Scheme:
-    return Scheme(name, said, names, example, re.compile(pattern), checks)
+    return Scheme(name, title, names, example, re.compile(pattern), checks)
 
 
-# No check digits are invented where none is published; of GS1's not even that of the operators'
-# own examples is right, so only its form is asked for.
+# Check digits are verified only if their rule is published. The GS1 examples of the operators
+# themselves have wrong check digits, so only the form of a GSRN is checked.
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
@@ -105,12 +105,12 @@ SCHEMES = {
     )
 }
 VENDOR = re.compile(r"bis:[a-z0-9][a-z0-9.-]{0,30}")
-"""the building system's own key: `bis:desigo`"""
+"""the building management system's own key: `bis:desigo`"""
 LONGEST_KEY = 200
 
 
 def scheme(name: str) -> Scheme:
-    """Find a scheme by its name, `fr.prm`, or as people call it, `PRM`. Raises Refused."""
+    """A scheme by its name, `fr.prm`, or its title, `PRM`. Raises Refused."""
     plain = name.strip().casefold()
     if plain in SCHEMES:
         return SCHEMES[plain]
@@ -118,16 +118,16 @@ def scheme(name: str) -> Scheme:
         return Scheme(
             plain, plain, Cardinality.PARTS, "bldg/3/12", re.compile(r"[^\x00-\x1f\x7f]+")
         )
-    for one in SCHEMES.values():
-        if plain == one.said.casefold():
-            return one
+    for candidate in SCHEMES.values():
+        if plain == candidate.title.casefold():
+            return candidate
     known = [*SCHEMES, "bis:<system>"]
     near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
     raise Refused(f'scheme: there is no "{name}"{near}')
 
 
 def value_of(scheme: Scheme, written: str) -> str:
-    """Read a value as people write it: its one form. Raises Refused with what is wrong."""
+    """A value as people write it, in its canonical form. Raises Refused with what is wrong."""
     value = written.strip()
     if not scheme.name.startswith("bis:"):
         value = re.sub(r"[\s.]" if scheme.name == "fr.ban" else r"[\s._-]", "", value)
@@ -137,15 +137,15 @@ def value_of(scheme: Scheme, written: str) -> str:
     if len(value) > LONGEST_KEY or not scheme.pattern.fullmatch(value):
         raise Refused(_wrong(scheme, written, value))
     if scheme.checks and not scheme.checks(value):
-        raise Refused(f'{scheme.said}: the check characters of "{written}" do not match')
+        raise Refused(f'{scheme.title}: the check characters of "{written}" do not match')
     return value
 
 
 def _wrong(scheme: Scheme, written: str, value: str) -> str:
-    said = f'{scheme.said}: "{written}" does not look like {scheme.example}'
+    message = f'{scheme.title}: "{written}" does not look like {scheme.example}'
     zeros = value.replace("O", "0")
     if "O" in value and scheme.pattern.fullmatch(zeros):
-        return f"{said}: it has a letter O where a zero belongs"
+        return f"{message}: it has a letter O where a zero belongs"
     if value.isdigit() and (wanted := len(scheme.example)) != len(value):
-        return f"{said}: it has {len(value)} characters, not {wanted}"
-    return said
+        return f"{message}: it has {len(value)} characters, not {wanted}"
+    return message

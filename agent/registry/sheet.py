@@ -1,7 +1,7 @@
-"""Tables that people keep in a spreadsheet, with a line number in every complaint.
+"""Read tables from a spreadsheet program; every message has the line number.
 
-Headings may be French or English, with or without accents. Columns that are none of ours, such as
-names and telephones, are not read: `unread` says which.
+Headings may be French or English, with or without accents. Unknown columns, such as names and
+telephone numbers, are not read; `unread` lists them.
 """
 
 from __future__ import annotations
@@ -21,37 +21,39 @@ if TYPE_CHECKING:
 
 SEPARATORS = ";,\t"
 STRANGE = "?"
-"""the name of a column that is not read"""
+"""name of a column that is not read"""
 ABOVE = 20
-"""lines among which the headings are looked for: a title may stand above them"""
+"""lines in which the headings are searched: a title may precede them"""
 LONGEST_HEAD = 20_000
-"""characters of a line in which headings are looked for"""
+"""characters of a line that are searched for headings"""
 LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 LONGEST_LINE = 1_000_000
 SURE = 2
-"""headings that one of them must have to be taken for the headings, though it is not the first"""
+"""headings that a line other than the first must have to be taken for the line of headings"""
 MOST, LONG = 6, 24
-"""headings, and characters of each, that are shown of a line in which one is missing"""
+"""number of headings, and characters of each, that a message shows"""
 EXACTLY = frozenset({"lease", "bail"})
-"""headings that columns of others resemble (Mail, Bailleur, Base): they are not guessed at"""
+"""headings that unrelated columns resemble (Mail, Bailleur, Base), so no similar one is
+suggested
+"""
 BLANKS = str.maketrans("\u00a0\u202f", "  ")
 WRONG = re.compile(
     r"#(REF|N/A|NAME|VALUE|DIV/0|NUM|NULL|NOM|VALEUR|NOMBRE|NUL)[!?]?|Err:5[0-9]{2}", re.ASCII
 )
-"""what stands in a cell whose formula went wrong"""
+"""what a cell shows if its formula failed"""
 NO_END = "unexpected end of data"
-"""the csv module's words for a quote without its other half"""
+"""message of the csv module for an unterminated quote"""
 
 
 MOST_ROWS = 60_000
 MOST_COLUMNS = 256
 MOST_CELLS = 1_500_000
-"""of all rows, without the empty ones at the end of each"""
+"""of all rows, without empty cells at the end of each"""
 
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """One row, by the names of its columns; empty cells are absent."""
+    """One row by our column names; empty cells are absent."""
 
     where: str
     """`places.csv:17`"""
@@ -63,15 +65,15 @@ class SheetRow:
 def read(
     text: str, name: str, columns: Mapping[str, str], required: Sequence[str]
 ) -> list[SheetRow]:
-    """Rows of a table separated by semicolons, commas or tabs.
+    """The rows of a table separated by semicolons, commas or tabs.
 
-    `columns` maps each heading a person may write, in lower case, to our name for it; `required`
-    are names of ours. Raises Refused on a heading that is misspelt, double or missing, and on a
-    file without rows or with more than is read (`MOST_ROWS`, `MOST_COLUMNS`, `MOST_CELLS`); a row
-    that is wrong comes back with its `fault`.
+    `columns` maps each heading that people may write, in lower case, to our name; `required` has
+    our names. Raises Refused if a heading is misspelt, duplicate or missing, and if the file has no
+    rows or exceeds MOST_ROWS, MOST_COLUMNS or MOST_CELLS. A faulty row is returned with its
+    `fault`.
     """
-    at, first, rows = _headed(text, name, columns)
-    names = _names(first, f"{name}:{at}", columns, required)
+    at, first, rows = _find_headings(text, name, columns)
+    names = _column_names(first, f"{name}:{at}", columns, required)
     lines = [_line(f"{name}:{number}", row, names) for number, row in rows if any(row)]
     if not lines:
         raise Refused(f"{name}: there is no line below the headings")
@@ -79,20 +81,20 @@ def read(
 
 
 def headings(text: str, name: str, columns: Mapping[str, str]) -> tuple[int, list[str]]:
-    """The line of the headings, and they themselves. Raises Refused."""
-    line, first, _ = _headed(text, name, columns)
+    """The line number of the headings, and the headings. Raises Refused."""
+    line, first, _ = _find_headings(text, name, columns)
     return line, first
 
 
 def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
-    """The headings whose columns are not read."""
-    _, first, _ = _headed(text, name, columns)
+    """Headings whose columns are not read."""
+    _, first, _ = _find_headings(text, name, columns)
     known = {plain(heading) for heading in columns}
     return [heading for heading in first if heading and plain(heading) not in known]
 
 
 def plain(heading: str) -> str:
-    """A heading as it is compared: `N° de Série` is `n de serie`."""
+    """A heading in comparable form: `N° de Série` is `n de serie`."""
     bare = unicodedata.normalize("NFD", heading.casefold().replace("°", " "))
     letters = "".join(c if c.isalnum() else " " for c in bare if not unicodedata.combining(c))
     return " ".join(letters.split())
@@ -103,30 +105,31 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell[:1] in {"=", "+", "-", "@"} else cell
 
 
-def _headed(
+def _find_headings(
     text: str, name: str, columns: Mapping[str, str]
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
-    """The line of the headings, they themselves, and the rows below with their lines."""
+    """The line number of the headings, the headings, and the rows below with their lines."""
     known = {plain(heading) for heading in columns}
     all_rows = _numbered(*_separated(text.removeprefix("\ufeff"), known), name)
     rows = list(islice(all_rows, ABOVE))
     filled = [number for number, (_, row) in enumerate(rows) if any(row)]
     if not filled:
         raise Refused(f"{name}:1: the first line must be the headings; it is empty")
-    most, at = max((_like(rows[number][1], known), -number) for number in filled)
+    # the line with most headings; of several the first, because of the negative number
+    most, at = max((_count_headings(rows[number][1], known), -number) for number in filled)
     begins = -at if most >= SURE else filled[0]
     line, first = rows[begins]
     return line, first, chain(rows[begins + 1 :], all_rows)
 
 
-def _like(cells: Iterable[str], known: Container[str]) -> int:
-    """How many of these cells are headings."""
+def _count_headings(cells: Iterable[str], known: Container[str]) -> int:
+    """How many of these cells are known headings."""
     return sum(plain(cell) in known for cell in cells)
 
 
 def _separated(text: str, known: Container[str]) -> tuple[str, str]:
-    """The text and what separates its cells: what Excel's own `sep=;` says, or else what gives the
-    most headings in one line; where there are none, what the first line has most of.
+    """The text and its separator: the one that Excel's own `sep=;` names, else the one that gives
+    the most headings in one line, else the most frequent one in the first line.
     """
     head, end, below = text.partition("\n")
     if head.strip().casefold() in {f"sep={one}" for one in SEPARATORS}:
@@ -135,18 +138,19 @@ def _separated(text: str, known: Container[str]) -> tuple[str, str]:
     first = [line[:LONGEST_HEAD] for line in islice(_lines(text), ABOVE)]
 
     def good(separator: str) -> tuple[int, int]:
-        found = (_like(line.split(separator), known) for line in first)
-        return max(found, default=0), first[0].count(separator) if first else 0
+        counts = (_count_headings(line.split(separator), known) for line in first)
+        return max(counts, default=0), first[0].count(separator) if first else 0
 
     return text, max(SEPARATORS, key=good)
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Each line with what ends it; a copy of one at a time."""
+    """Each line with its line break; only one is copied at a time."""
     return (line[0] for line in LINE.finditer(text))
 
 
 def _short_lines(text: str) -> Iterator[str]:
+    # an unclosed quote would make the csv module join all further lines into one cell
     for line in _lines(text):
         if len(line) > LONGEST_LINE:
             raise csv.Error(f"a line of more than {LONGEST_LINE:,} characters")
@@ -154,17 +158,19 @@ def _short_lines(text: str) -> Iterator[str]:
 
 
 def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line on which each begins: a quoted cell may span several."""
+    """Rows with the line on which each begins: a quoted cell may span several lines."""
     reader = csv.reader(_short_lines(text), delimiter=separator, strict=True)
     begins, cells = 1, 0
     try:
         for number, row in enumerate(reader, start=1):
+            # spreadsheets pad rows with empty cells, which would count towards the limits
             while row and not row[-1]:
                 row.pop()
             cells += len(row)
             if number > MOST_ROWS + 1 or len(row) > MOST_COLUMNS or cells > MOST_CELLS:
                 raise Refused(f"{name}:{begins}: {_too_much(len(row), cells)}")
             yield begins, [cell.translate(BLANKS).strip() for cell in row]
+            # the reader's count, because a quoted cell may have line breaks
             begins = reader.line_num + 1
     except csv.Error as error:
         what = f"from here on this is no table ({error})"
@@ -181,13 +187,13 @@ def _too_much(columns: int, cells: int) -> str:
     return f"more than {MOST_ROWS:,} rows: import the table in parts"
 
 
-def _names(
+def _column_names(
     first: list[str], where: str, columns: Mapping[str, str], required: Sequence[str]
 ) -> list[str]:
     problems, names, meant = Problems(), [], set[str]()
     known = {plain(heading): ours for heading, ours in columns.items()}
-    said = {known.get(plain(heading)) for heading in first}
-    open_ones = [heading for heading, ours in columns.items() if ours not in said]
+    present = {known.get(plain(heading)) for heading in first}
+    open_ones = [heading for heading, ours in columns.items() if ours not in present]
     open_ones = [heading for heading in open_ones if heading not in EXACTLY]
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
@@ -196,16 +202,18 @@ def _names(
                 meant |= {columns[one] for one in near}
                 problems.add(where, f'there is no column "{heading}"{did_you_mean(heading, near)}')
         elif ours in names and ours:
-            problems.add(where, f'a second column says "{ours}": "{heading}"')
+            problems.add(where, f'two columns mean "{ours}"; the second is "{heading}"')
         names.append(ours)
     for missing in [each for each in required if each not in {*names, *meant}]:
-        problems.add(where, f'the column "{missing}" is missing; there are: {_seen(first)}')
+        problems.add(
+            where, f'the column "{missing}" is missing; there are: {_list_headings(first)}'
+        )
     problems.settle()
     return names
 
 
-def _seen(first: list[str]) -> str:
-    """The headings that were found, as far as they fit into a line."""
+def _list_headings(first: list[str]) -> str:
+    """The headings, shortened to fit into a message."""
     shown = [one if len(one) <= LONG else f"{one[:LONG]}…" for one in first if one]
     return ", ".join(shown[:MOST] + ["…"] * (len(shown) > MOST))
 

@@ -1,8 +1,8 @@
-"""Where the registry's documents lie: one file, always whole, whatever dies.
+"""The file with the registry's documents. It is always complete, even after kill -9.
 
-TinyDB's own storage overwrites in place, and a kill between its write and its truncation leaves a
-file nobody can read (12 of 100 kills, measured). Here a new file is written beside the old one,
-made durable, and renamed over it.
+TinyDB's own storage overwrites the file in place; a kill between its write and its truncation
+leaves an unreadable file (12 of 100 kills, measured). This storage writes a new file beside the old
+one, makes it durable, and renames it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Documents = dict[str, dict[str, Any]]
 
 
 class AtomicStorage(Storage):
-    """A TinyDB storage whose `write` has happened, durably and as a whole, when it returns.
+    """A TinyDB storage whose `write` is durable and complete when it returns.
 
-    `fsync` makes the bytes or the names behind a descriptor durable.
+    `fsync` makes the bytes or names behind a descriptor durable.
     """
 
     def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
@@ -35,9 +35,9 @@ class AtomicStorage(Storage):
         self._fsync = fsync
 
     def read(self) -> Documents | None:
-        """Read all documents; None where there is no file.
+        """All documents; None if there is no file.
 
-        Raises NotRecorded if it is not readable: nothing can be recorded beside what stands then.
+        Raises NotRecorded if the file cannot be read, because then nothing may be recorded over it.
         """
         try:
             documents: Documents = json.loads(self._path.read_bytes())
@@ -46,30 +46,31 @@ class AtomicStorage(Storage):
         except (OSError, ValueError) as error:
             raise NotRecorded(
                 f"{self._path}: this is not a registry that can be read ({error}); "
-                f"it was left as it is: put back a copy of it"
+                f"it was left unchanged: restore a copy of it"
             ) from error
         return documents
 
     def write(self, data: Documents) -> None:
-        """Replace all documents, on a full disk in the room of the reserve.
+        """Replace all documents; on a full disk in the space of the reserve.
 
-        Raises OSError when the disk does not take them.
+        Raises OSError if the disk does not accept them.
         """
         DiskWriter.make(lambda: self._write(data))
 
     def _write(self, data: Documents) -> None:
+        # a full disk must still accept a withdrawal: it gets the space of the reserve
         reserve = Reserve(self._path.parent)
-        reserve.for_(lambda: self._put(self.stage(data, "new")))
+        reserve.for_(lambda: self._replace(self.stage(data, "new")))
         reserve.stand(self._room())
 
     def _room(self) -> int:
-        """Bytes that the documents may need once more, whatever is added to them."""
+        """Bytes to reserve for writing the documents once more with additions."""
         return max(Reserve.SIZE, self._path.stat().st_size + Reserve.SIZE // 2)
 
     def stage(self, data: Documents, name: str) -> Path:
-        """Write all documents beside those that stand, durably. Raises OSError.
+        """Write all documents beside the current ones, durably. Raises OSError.
 
-        Any thread may: nobody reads them before they are settled.
+        May be called in any thread: nobody reads them before `settle`.
         """
         new = self._path.with_suffix(f".{name}")
         DiskWriter.must_answer()
@@ -85,10 +86,10 @@ class AtomicStorage(Storage):
         return new
 
     def settle(self, new: Path) -> None:
-        """Let staged documents take the place of those that stand. Raises OSError."""
-        DiskWriter.make(lambda: self._put(new))
+        """Replace the current documents with staged ones. Raises OSError."""
+        DiskWriter.make(lambda: self._replace(new))
 
-    def _put(self, new: Path) -> None:
+    def _replace(self, new: Path) -> None:
         try:
             new.replace(self._path)
         except OSError:
@@ -99,30 +100,34 @@ class AtomicStorage(Storage):
 
 
 class RegistryFile(Storage):
-    """A TinyDB storage that reads what stands, and writes beside it; its last write counts."""
+    """A TinyDB storage that reads the current documents and stages what it writes; the last write
+    counts.
+    """
 
     def __init__(self, storage: AtomicStorage, name: str) -> None:
         self._storage, self._name = storage, name
         self.staged: Path | None = None
 
     def read(self) -> Documents | None:
-        """Read what was staged, else what stands. Raises Refused if it is not readable."""
+        """The staged documents, or else the current ones. Raises Refused if they cannot be read."""
         return self._storage.read() if self.staged is None else AtomicStorage(self.staged).read()
 
     def write(self, data: Documents) -> None:
-        """Stage all documents. Raises OSError when the disk does not take them."""
+        """Stage all documents. Raises OSError if the disk does not accept them."""
         self.staged = self._storage.stage(data, self._name)
 
 
 def _encoded(data: Documents) -> Iterator[bytes]:
-    """One document after the other: encoded at once, those of a long list hold every thread."""
+    """The documents as JSON, one at a time: encoding a long list at once would block every
+    thread.
+    """
     separator = "{"
     for table, rows in data.items():
         yield f"{separator}{json.dumps(table)}:".encode()
         between = "{"
         for number, row in rows.items():
-            words = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-            yield f"{between}{json.dumps(number)}:{words}".encode()
+            text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+            yield f"{between}{json.dumps(number)}:{text}".encode()
             between = ","
         yield b"}" if rows else b"{}"
         separator = ","
@@ -130,7 +135,7 @@ def _encoded(data: Documents) -> Iterator[bytes]:
 
 
 def sync_folder(folder: Path, fsync: Callable[[int], None] = os.fsync) -> None:
-    """Make the names in a folder durable: a rename is in the folder's data, not in the file's."""
+    """Make the names in a folder durable: a rename changes the folder, not the file."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Documents as rows of the registry's file, and back: JSON, numbers with their own digits."""
+"""Documents as rows of the registry's file, and back: JSON; decimal numbers keep their digits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from agent.registry.records import (
     Installation,
     Occupancy,
     Place,
+    Provenance,
     Withdrawal,
-    Word,
 )
 
 KINDS: dict[str, type[Document]] = {
@@ -30,7 +30,7 @@ LISTS = ("channels", "billing", "asked", "after", "answers")
 
 
 def to_row(document: Document) -> dict[str, Any]:
-    """Write a document as it is stored."""
+    """A document as it is stored."""
     row = {"kind": document.kind, **asdict(document)}
     if isinstance(document, Installation):
         for name in NUMBERS:
@@ -45,10 +45,10 @@ def _digits(value: Decimal) -> str:
 
 
 def from_row(row: dict[str, Any]) -> Document:
-    """Read a stored document. Raises KeyError, TypeError or ValueError on what is none."""
+    """A stored document. Raises KeyError, TypeError or ValueError if the row is not one."""
     members = dict(row)
     cls = KINDS[members.pop("kind")]
-    word = Word(**members.pop("word"))
+    provenance = Provenance(**members.pop("word"))
     for name in LISTS:
         if name in members:
             members[name] = tuple(members[name])
@@ -58,4 +58,4 @@ def from_row(row: dict[str, Any]) -> Document:
     for name in INDEXES:
         if name in members:
             members[name] = tuple((channel, Decimal(value)) for channel, value in members[name])
-    return cls(**members, word=word)
+    return cls(**members, word=provenance)

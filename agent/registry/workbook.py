@@ -1,4 +1,4 @@
-"""A file as people keep it, as the text of a table: UTF-8, Windows-1252, or a workbook (.xlsx)."""
+"""A file from a spreadsheet program as CSV text: UTF-8, Windows-1252, or a workbook (.xlsx)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
 """its first part is not compressed (OpenDocument 1.2, part 3, 3.3)"""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 LARGEST = 10_000_000
-"""bytes of a file: 50,000 dwellings with a dozen columns fill half of it"""
+"""bytes of a file: 50,000 dwellings with a dozen columns need half of this"""
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -34,15 +34,14 @@ DAMAGED = (
     StopIteration,
     ExpatError,
 )
-"""what is raised on a workbook whose bytes were turned"""
+"""exceptions that a damaged workbook can cause"""
 
 
 def text_of(content: bytes, name: str) -> str:
-    """The table in a file's bytes. Raises Refused, for people, where there is none.
+    """The table in a file's bytes, as CSV. Raises Refused with a message for people.
 
-    A text that is not UTF-8 is taken for Windows-1252, which is what Excel writes in France; of a
-    workbook the first sheet that is shown is read, its numbers without the decimals that Excel puts
-    behind them.
+    A text that is not UTF-8 is read as Windows-1252, which Excel writes in France. Of a workbook
+    the first visible sheet is read, its numbers without Excel's spurious decimals.
     """
     if len(content) > LARGEST:
         raise Refused(
@@ -53,14 +52,15 @@ def text_of(content: bytes, name: str) -> str:
         return _workbook(content, name)
     if content.startswith(OLE):
         raise Refused(
-            f"{name}: an .xls of before 2007, or a workbook under a password: save it as .xlsx"
-            " without one"
+            f"{name}: an .xls file of before 2007, or a workbook with a password: save it as .xlsx"
+            " without a password"
         )
-    if content.startswith(UTF_16):  # what Excel calls a Unicode text
+    if content.startswith(UTF_16):  # Excel's "Unicode text"
         with suppress(UnicodeDecodeError):
             return content.decode("utf-16")
+    # Windows-1252 would decode almost any bytes, so binary files must be recognized before
     if b"\0" in content:
-        raise Refused(f"{name}: this is no table; save it as .xlsx or as CSV")
+        raise Refused(f"{name}: this is not a table; save it as .xlsx or as CSV")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

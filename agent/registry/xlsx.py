@@ -1,8 +1,8 @@
-"""The first sheet that is shown of a workbook (.xlsx), read as it is unpacked and within bounds.
+"""Read the first visible sheet of a workbook (.xlsx) while it is unpacked, within limits.
 
-A small file can unpack to a thousand times its size, and one cell at the far corner stands for
-billions of empty ones. So each bound is judged while a part is being unpacked, and nothing is kept
-of it but the values of the cells.
+A small file can unpack to a thousand times its size, and one cell in the far corner implies
+billions of empty ones. Each limit is therefore checked during unpacking, and only the values of
+cells are kept.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 1000
 LARGEST = 100_000_000
-"""bytes of the parts that are read, unpacked"""
+"""bytes of all parts that are read, unpacked"""
 MOST_ELEMENTS = 1_600_000
 MOST_DEPTH = 40
 MOST_NAMES = 500
-"""different names of elements and attributes: the reader keeps each"""
+"""different names of elements and attributes: the XML parser keeps each"""
 LONGEST_TAG = 1_000_000
-"""bytes of one tag or comment, which the reader must hold whole"""
+"""bytes of one tag or comment, which the XML parser must hold as a whole"""
 MOST_CELLS = 500_000
 """cells with a value"""
 MOST_CHARACTERS = 5_000_000
@@ -46,24 +46,24 @@ MOST_SHARED = 250_000
 """different texts that the cells share"""
 MOST_SHARED_CHARACTERS = 3_000_000
 LONGEST_CELL = 32_767
-"""characters: what Excel itself takes"""
+"""characters, as in Excel itself"""
 LONGEST_NUMBER = 64
-"""characters: Excel writes 24 at most"""
+"""characters; Excel writes at most 24"""
 LONGEST_FORMAT = 255
 MOST_STYLES = 70_000
-"""number formats and forms of cells: Excel takes 64,000"""
+"""number formats and cell formats; Excel allows 64,000"""
 CHUNK = 64 * 1024
 UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""others unpack without a bound; no spreadsheet program writes them"""
+"""other compression methods unpack without a limit; no spreadsheet program writes them"""
 
 
 class TooMuch(Refused):
-    """More than is read of a workbook; the message names the bound."""
+    """A workbook exceeds a limit; the message names the limit."""
 
 
 @dataclass
 class _Total:
-    """What all parts of one workbook have cost so far."""
+    """What all parts of a workbook have used so far."""
 
     bytes: int = 0
     elements: int = 0
@@ -75,13 +75,13 @@ class _Total:
 
 
 class _PartReader:
-    """Follows one part; a kind of part says what it keeps of it."""
+    """Parses one part of the workbook; subclasses say what they keep."""
 
     def __init__(self, total: _Total) -> None:
         self._total, self._depth = total, 0
         self._text: list[str] | None = None
         self._length = 0
-        self._seen = 0
+        self._events = 0
 
     def begin(self, name: str, _: dict[str, str], /) -> None:
         """An element begins."""
@@ -90,29 +90,31 @@ class _PartReader:
         """An element ends."""
 
     def collect(self) -> None:
-        """Keep the text from here on."""
+        """Begin to keep text."""
         self._text, self._length = [], 0
 
     def collected(self) -> str:
-        """Give the text that was kept, and keep no more."""
+        """The text that was kept; keep no more."""
         text = "".join(self._text or ())
         self._text = None
         return text
 
     def follow(self, part: Any) -> None:
-        """Read a part to its end. Raises TooMuch, or expat's own error where it is damaged."""
+        """Parse a part to its end. Raises TooMuch, or expat's own error if it is damaged."""
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
+        # entities can expand a few bytes to gigabytes
         parser.StartDoctypeDeclHandler = _no_entities
-        held, seen = 0, -1
+        held, events_before = 0, -1
         while chunk := part.read(CHUNK):
             self._total.unpacked(len(chunk))
             parser.Parse(chunk, False)
-            held = held + len(chunk) if seen == self._seen else 0
-            seen = self._seen
+            # no event since the last chunk: expat is buffering one ever longer tag or comment
+            held = held + len(chunk) if events_before == self._events else 0
+            events_before = self._events
             if held > LONGEST_TAG:
                 raise TooMuch(f"a tag or comment in it is longer than {LONGEST_TAG:,} bytes")
             if len(parser.intern) > MOST_NAMES:
@@ -120,7 +122,7 @@ class _PartReader:
         parser.Parse(b"", True)
 
     def _begin(self, name: str, attributes: dict[str, str], /) -> None:
-        self._seen += 1
+        self._events += 1
         self._depth += 1
         self._total.elements += 1
         if self._depth > MOST_DEPTH:
@@ -134,7 +136,7 @@ class _PartReader:
         self.end(name.rpartition(" ")[2])
 
     def _characters(self, text: str) -> None:
-        self._seen += 1
+        self._events += 1
         if self._text is not None:
             self._length += len(text)
             if self._length > LONGEST_CELL:
@@ -153,7 +155,7 @@ class _Relation:
 
 
 class _Relations(_PartReader):
-    """What a part names as belonging to it, by id."""
+    """The parts to which a part refers, by id."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
@@ -167,12 +169,12 @@ class _Relations(_PartReader):
             self.by_id[attributes["Id"]] = _Relation(kind, attributes["Target"])
 
     def first(self, kind: str) -> str:
-        """The first part of a kind; empty: there is none."""
+        """The first part of a kind; empty if there is none."""
         return next((one.target for one in self.by_id.values() if one.kind == kind), "")
 
 
 class _Book(_PartReader):
-    """The ids of the sheets that are shown, in order, and the day from which dates are counted."""
+    """The ids of the visible sheets, in order, and the epoch of dates."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
@@ -190,56 +192,56 @@ class _Book(_PartReader):
 
 
 class _Styles(_PartReader):
-    """The number format of each form that cells have."""
+    """The number format of each cell format."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
         self._formats: dict[str, str] = {}
-        self._within = False
+        self._in_cell_formats = False
         self._ids: list[str] = []
 
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
         if name == "numFmt":
             self._formats[attributes["numFmtId"]] = attributes["formatCode"][:LONGEST_FORMAT]
         elif name == "cellXfs":
-            self._within = True
-        elif name == "xf" and self._within:
+            self._in_cell_formats = True
+        elif name == "xf" and self._in_cell_formats:
             self._ids.append(attributes.get("numFmtId", "0"))
         if len(self._ids) + len(self._formats) > MOST_STYLES:
             raise TooMuch(f"it has more than {MOST_STYLES:,} forms of cells")
 
     def end(self, name: str) -> None:
         if name == "cellXfs":
-            self._within = False
+            self._in_cell_formats = False
 
     def formats(self) -> list[str]:
-        """By the number that a cell gives for its form."""
+        """Number formats by the index that a cell gives."""
         built_in = {str(number): code for number, code in BUILTIN_FORMATS.items()}
         return [self._formats.get(one) or built_in.get(one, "General") for one in self._ids]
 
 
 class _Shared(_PartReader):
-    """The texts that cells share; what is written above characters as their sound is left out."""
+    """The texts that cells share, without phonetic guides."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
         self.texts: list[str] = []
         self._pieces: list[str] = []
-        self._sound = False
+        self._phonetic = False
         self._kept = 0
 
     def begin(self, name: str, _: dict[str, str], /) -> None:
         if name == "si":
             self._pieces = []
         elif name == "rPh":
-            self._sound = True
-        elif name == "t" and not self._sound:
+            self._phonetic = True
+        elif name == "t" and not self._phonetic:
             self.collect()
 
     def end(self, name: str) -> None:
         if name == "rPh":
-            self._sound = False
-        elif name == "t" and not self._sound:
+            self._phonetic = False
+        elif name == "t" and not self._phonetic:
             self._pieces.append(self.collected())
         elif name == "si":
             self._keep("".join(self._pieces))
@@ -255,8 +257,8 @@ class _Shared(_PartReader):
 
 
 @dataclass
-class _Look:
-    """How numbers of one form are shown."""
+class _NumberFormat:
+    """How numbers of one format are shown."""
 
     code: str
     date: bool = field(init=False)
@@ -267,24 +269,24 @@ class _Look:
 
 
 class _Sheet(_PartReader):
-    """The rows of a sheet, as texts; each is given away as soon as it has ended."""
+    """The rows of a sheet as texts; each row is passed on when it ends."""
 
     def __init__(
         self,
         total: _Total,
         shared: list[str],
-        looks: list[str],
+        formats: list[str],
         epoch: dt.datetime,
-        give: Callable[[list[str]], object],
+        emit: Callable[[list[str]], object],
     ) -> None:
         super().__init__(total)
-        self._shared, self._epoch, self._give = shared, epoch, give
-        self._codes, self._looks = looks, dict[str, _Look]()
+        self._shared, self._epoch, self._emit = shared, epoch, emit
+        self._codes, self._formats_by_style = formats, dict[str, _NumberFormat]()
         self._rows = self._cells = self._kept = 0
         self._row = self._column = 0
         self._type = self._style = self._value = ""
         self._inline: list[str] = []
-        self._sound = False
+        self._phonetic = False
         self._values: dict[int, str] = {}
 
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
@@ -293,7 +295,7 @@ class _Sheet(_PartReader):
             self._column = coordinate_to_tuple(at[:LONGEST_NUMBER])[1] if at else self._column + 1
             self._type, self._style = attributes.get("t", "n"), attributes.get("s", "0")
             self._value, self._inline = "", []
-        elif name == "v" or (name == "t" and not self._sound):
+        elif name == "v" or (name == "t" and not self._phonetic):
             self.collect()
         elif name == "row":
             self._row = (
@@ -301,19 +303,19 @@ class _Sheet(_PartReader):
             )
             self._column, self._values = 0, {}
         elif name == "rPh":
-            self._sound = True
+            self._phonetic = True
 
     def end(self, name: str) -> None:
         if name == "v":
             self._value = self.collected()
-        elif name == "t" and not self._sound:
+        elif name == "t" and not self._phonetic:
             self._inline.append(self.collected())
         elif name == "c":
             self._cell_ends()
         elif name == "row":
             self._row_ends()
         elif name == "rPh":
-            self._sound = False
+            self._phonetic = False
 
     def _cell_ends(self) -> None:
         text = "".join(self._inline) if self._type == "inlineStr" else self._shown(self._value)
@@ -330,14 +332,17 @@ class _Sheet(_PartReader):
         self._values[self._column] = text
 
     def _row_ends(self) -> None:
-        """Rows that were left out are empty lines: the number of a line is that of its row."""
+        """Pass on the row; rows that were left out become empty ones, so that line numbers
+        match.
+        """
         if not self._values:
             return
         if self._row > MOST_ROWS or self._rows >= MOST_ROWS:
             raise TooMuch(f"a row with a value stands beyond row {MOST_ROWS:,}")
+        # Excel leaves out empty rows
         for _ in range(self._rows, self._row - 1):
-            self._give([])
-        self._give([self._values.get(at, "") for at in range(1, max(self._values) + 1)])
+            self._emit([])
+        self._emit([self._values.get(at, "") for at in range(1, max(self._values) + 1)])
         self._rows = max(self._rows + 1, self._row)
 
     def _shown(self, value: str) -> str:
@@ -349,59 +354,64 @@ class _Sheet(_PartReader):
             raise TooMuch(f"a number in it has more than {LONGEST_NUMBER} characters")
         if self._type == "b":
             return str(bool(int(value)))
-        return _number(value, self._look(), self._epoch)
+        return _number(value, self._number_format(), self._epoch)
 
-    def _look(self) -> _Look:
-        if self._style not in self._looks:
+    def _number_format(self) -> _NumberFormat:
+        if self._style not in self._formats_by_style:
             number = int(self._style[:LONGEST_NUMBER])
             code = self._codes[number] if number < len(self._codes) else "General"
-            self._looks[self._style] = _Look(code)
-        return self._looks[self._style]
+            self._formats_by_style[self._style] = _NumberFormat(code)
+        return self._formats_by_style[self._style]
 
 
-def _number(text: str, look: _Look, epoch: dt.datetime) -> str:
-    """A number as people see it: as a date, without the decimals that Excel puts behind it, and
-    with the zeros in front that its format shows.
+def _number(text: str, number_format: _NumberFormat, epoch: dt.datetime) -> str:
+    """A number as people see it: as a date, without Excel's spurious decimals, or with the leading
+    zeros of its format.
     """
     value = float(text) if set(text) & set(".eE") else int(text)
-    if look.date:
-        return _date(value, look, epoch)
+    if number_format.date:
+        return _date(value, number_format, epoch)
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         value = int(value)
-    if isinstance(value, int) and len(look.code) in ZEROS and not look.code.strip("0"):
-        return str(value).zfill(len(look.code))
+    if (
+        isinstance(value, int)
+        and len(number_format.code) in ZEROS
+        and not number_format.code.strip("0")
+    ):
+        return str(value).zfill(len(number_format.code))
     return str(value)
 
 
 EXACT = 2**53
-"""up to here a floating-point number is the whole number it looks like"""
+"""below this a floating-point number represents every whole number exactly"""
 ZEROS = range(2, 21)
 """lengths of a number format that shows leading zeros: 00000000"""
 
 
-def _date(value: float, look: _Look, epoch: dt.datetime) -> str:
+def _date(value: float, number_format: _NumberFormat, epoch: dt.datetime) -> str:
     try:
-        moment = from_excel(value, epoch, timedelta=look.duration)
+        moment = from_excel(value, epoch, timedelta=number_format.duration)
     except (OverflowError, ValueError):
-        return "#VALUE!"
+        return "#VALUE!"  # as Excel shows it; sheet.py refuses the cell
     if isinstance(moment, dt.datetime) and moment.time() == dt.time():
         moment = moment.date()
     return moment.isoformat() if isinstance(moment, dt.date) else str(moment)
 
 
-def read(content: bytes, give: Callable[[list[str]], object]) -> None:
-    """Give each row of the first sheet that is shown, without the empty ones behind the last.
+def read(content: bytes, emit: Callable[[list[str]], object]) -> None:
+    """Pass each row of the first visible sheet to `emit`, without empty rows at the end.
 
-    Raises TooMuch, naming the bound; else, where the workbook is damaged, whatever the readers of
-    its parts raise.
+    Raises TooMuch, which names the limit; if the workbook is damaged, whatever the parsers of its
+    parts raise.
     """
+    # count the entries before zipfile makes an object for each of them
     if content.count(b"PK\x01\x02") > MOST_PARTS:
         raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
     with zipfile.ZipFile(io.BytesIO(content)) as parts:
-        _read(parts, give)
+        _read(parts, emit)
 
 
-def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
+def _read(parts: zipfile.ZipFile, emit: Callable[[list[str]], object]) -> None:
     total = _Total()
 
     def follow(name: str, reader: _PartReader) -> None:
@@ -413,14 +423,14 @@ def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
 
     def relations(name: str) -> _Relations:
         folder, file = posixpath.split(name)
-        found = _Relations(total)
-        follow(posixpath.join(folder, "_rels", f"{file}.rels"), found)
-        return found
+        parsed = _Relations(total)
+        follow(posixpath.join(folder, "_rels", f"{file}.rels"), parsed)
+        return parsed
 
-    def beside(name: str, target: str) -> str:
+    def resolve(name: str, target: str) -> str:
         return posixpath.normpath(posixpath.join("/", posixpath.dirname(name), target))[1:]
 
-    at = beside("", relations("").first("officeDocument"))
+    at = resolve("", relations("").first("officeDocument"))
     book, belongs = _Book(total), relations(at)
     follow(at, book)
     sheets = [belongs.by_id[one] for one in book.shown if one in belongs.by_id]
@@ -428,5 +438,5 @@ def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
     styles, shared = _Styles(total), _Shared(total)
     for kind, reader in (("styles", styles), ("sharedStrings", shared)):
         if target := belongs.first(kind):
-            follow(beside(at, target), reader)
-    follow(beside(at, first), _Sheet(total, shared.texts, styles.formats(), book.epoch, give))
+            follow(resolve(at, target), reader)
+    follow(resolve(at, first), _Sheet(total, shared.texts, styles.formats(), book.epoch, emit))

@@ -147,7 +147,10 @@ def test_what_was_said_before_stays_and_a_deadline_that_was_moved_shows(office):
     assert "! le délai a été déplacé" in said
     office.done("notification", id_, "--to", office.folder / "n.html", "--language", "en")
     text = text_of((office.folder / "n.html").read_text())
-    assert f"said before: {clock(first)}; the deadline then: {clock(first + 72 * HOUR)}" in text
+    assert (
+        f"recorded before: {clock(first)}; the deadline was then: {clock(first + 72 * HOUR)}"
+        in text
+    )
 
 
 def clock(moment):
@@ -189,7 +192,7 @@ def test_a_record_that_is_not_the_one_that_was_written_is_told(office, how):
     assert [one.what for one in Breaches(office.state).get(id_).steps][-2:] == [
         "unlike", "notification",
     ]  # fmt: skip
-    assert "not the one that was written any more" in office.done("show", id_)
+    assert "differed from what had been written" in office.done("show", id_)
 
 
 def test_a_record_of_another_gateway_cannot_be_compared_and_says_so(office):
@@ -208,12 +211,12 @@ def test_closing_without_the_notification_takes_a_word_of_its_own(office):
     said = office.done("close", id_, "--reason", "plus tard", "--without-notification")
     assert "! the notification to the supervisory authority" in said
     assert "NOT NOTIFIED" in office.done("list")
-    assert "without telling the authority: plus tard" in office.done("show", id_)
+    assert "without notifying the authority: plus tard" in office.done("show", id_)
 
 
 def test_what_was_recorded_by_mistake_is_closed_as_such(office):
     id_ = begin(office, "--risk", "high")
-    assert "what the mistake is" in office.refused("close", id_, "--mistake")
+    assert "explain the mistake" in office.refused("close", id_, "--mistake")
     office.done("close", id_, "--mistake", "--reason", "un exercice")
     assert "mistake" in office.done("list")
     assert "notified" not in office.shown()["missing"]
@@ -342,7 +345,7 @@ def test_a_date_alone_does_not_say_whether_the_deadline_of_that_day_was_kept(off
     noticed = office.now - 72 * HOUR
     office.done("new", "Un vol.", "--noticed", at(noticed))
     said = office.refused("add", office.number(), "--notified", day(office.now))
-    assert "say the time, too" in said
+    assert "give the time as well" in said
 
 
 def test_a_theft_concerns_all_that_lies_on_the_gateway_and_who_acts_there(office):
@@ -396,29 +399,35 @@ def test_what_a_person_types_is_text_on_the_pages_and_never_html(office):
 
 def test_a_record_that_names_no_data_has_no_letters(office):
     id_ = begin(office)
-    assert "which data are concerned" in office.refused("letters", id_, "--to", office.folder)
+    assert "the data concerned are not recorded yet" in office.refused(
+        "letters", id_, "--to", office.folder
+    )
     assert office.shown(id_)["concerned"] == []
 
 
 @pytest.mark.parametrize(
     ("words", "english", "french"),
     [
-        (["--store", "spol"], 'there is no "spol"; did you mean "spool"', "il n'y a pas de"),
-        (["--key", "house"], 'there is no "house"; there are: spool', "il n'y a pas de"),
-        (["--kind", "theft"], "there are: confidentiality", "il y a : confidentiality"),
-        (["--noticed", "2099-01-01"], "2099-01-01 has not come yet", "n'est pas encore venu"),
+        (["--store", "spol"], '"spol" is unknown; did you mean "spool"', "est inconnu"),
+        (["--key", "house"], '"house" is unknown; known values: spool', "est inconnu"),
+        (["--kind", "theft"], "known values: confidentiality", "valeurs connues : confidentiality"),
+        (["--noticed", "2099-01-01"], "2099-01-01 is in the future", "est dans le futur"),
         (["--noticed", "yesterday"], '"yesterday" is no date', ""),
         (
             ["--noticed", "2026-01-05", "--began", "2026-01-06"],
-            "--noticed 2026-01-05 lies before --began 2026-01-06",
+            "--noticed 2026-01-05 is earlier than --began 2026-01-06",
             "est avant",
         ),
-        (["--recipient", "nobody.example"], "nothing goes or went to", "rien n'est ni n'a été"),
+        (
+            ["--recipient", "nobody.example"],
+            "is not and was not a recipient",
+            "n'est pas et n'a pas été",
+        ),
         (["--dwelling", "Z-9"], "Z-9", ""),
-        (["--risk", "some"], "is none of none, risk, high", "n'est aucun de"),
+        (["--risk", "some"], "is not one of none, risk, high", "n'est aucun de"),
         (["--measures", "x" * 4001], "at most 4000 characters", "4000 caractères"),
         (["--measures", "a\x1b[1m"], "cannot be printed", "non imprimable"),
-        (["--language", "de"], "is none of fr, en", "n'est aucun de fr, en"),
+        (["--language", "de"], "is not one of fr, en", "n'est aucun de fr, en"),
     ],
 )
 def test_bad_input_is_told_and_records_nothing(office, words, english, french):
@@ -459,7 +468,7 @@ def test_two_people_who_act_at_once_lose_no_step(office):
 
 def test_nothing_new_is_no_step(office):
     id_ = begin(office, "--risk", "risk")
-    assert "nothing of this is new" in office.refused("add", id_, "--risk", "risk")
+    assert "all of this is recorded already" in office.refused("add", id_, "--risk", "risk")
     assert len(office.shown(id_)["steps"]) == 1
 
 

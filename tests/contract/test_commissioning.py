@@ -115,8 +115,8 @@ def test_a_list_and_the_lines_are_joined(config, building):
         ("A-4", "m-3"),
     ]
     assert [(each["label"], each["why"][:20]) for each in joined["silent"]] == [
-        ("A-2", "m-2 says this number, not m-1"[:20]),
-        ("A-3", "no device says this number"[:20]),
+        ("A-2", "m-2 reports this number, not m-1"[:20]),
+        ("A-3", "no device reports this number"[:20]),
         ("A-5", "m-9 does not answer: "[:20]),
     ]
     assert [each["device"] for each in joined["unlisted"]] == ["m-2"]

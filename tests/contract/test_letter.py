@@ -581,5 +581,5 @@ def test_a_meter_that_no_configured_device_is_leaves_the_letter_incomplete(gatew
     gateway.inside(list_)
     letter, answer = gateway.answer()
     assert kinds(answer) == [("meter", "")]
-    assert "Meter 99: no device has said this serial number yet" in letter
+    assert "Meter 99: no device has reported this serial number yet" in letter
     assert gateway.command("explain", "A-1").exit_code == 1

@@ -95,8 +95,12 @@ def test_what_is_held_back_and_the_letter_say_why(site):
     whys = {one["label"]: one["why"] for one in rows}
     assert (whys["A-2"], whys["A-3"]) == (VACANT, UNKNOWN)
     for label, french, english in (
-        ("A-2", "Ce logement est vacant depuis le", "This dwelling is vacant since"),
-        ("A-3", "On ne sait pas ici si quelqu&#x27;un habite", "It is unknown here whether"),
+        ("A-2", "Ce logement est vacant depuis le", "This dwelling has been vacant since"),
+        (
+            "A-3",
+            "On ne sait pas ici si quelqu&#x27;un habite",
+            "The gateway does not know whether somebody",
+        ),
     ):
         for language, words in (("fr", french), ("en", english)):
             here = ("--to", str(site.config.parent))
@@ -116,7 +120,7 @@ def test_a_consent_of_nobody_is_refused_with_the_state(site):
                 await CALLS["consent.give"](house, NOBODY, named="me", places=[label], **words)
             return str(error.value)
 
-    assert f"since {site.left}" in asyncio.run(refused("A-2"))
+    assert f"occupants left on {site.left}" in asyncio.run(refused("A-2"))
     assert "is vacant" in asyncio.run(refused("A-2"))
     assert UNKNOWN in asyncio.run(refused("A-3"))
     site("occupancy", "move-in", "A-3")

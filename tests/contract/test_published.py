@@ -54,11 +54,11 @@ def test_the_catalogue_names_each_quantity_with_its_purposes_and_each_store(gate
     assert f"accord « advice » : {US}, un index par jour" in text
     assert f"obligation « décret 2020-886 » : {MANAGER}" in text
     for store in stores().values():
-        assert store.said["fr"]["name"] in text
+        assert store.descriptions["fr"]["name"] in text
     english = page(gateway, "catalogue", "en")
     assert f'consent "advice": {US}, one index a day' in english
     for store in stores().values():
-        assert store.said["en"]["name"] in english
+        assert store.descriptions["en"]["name"] in english
 
 
 FORMS = (
@@ -174,7 +174,7 @@ def test_the_register_has_what_article_30_asks_for_of_each_activity(gateway):
     by_activity = {row["activity"]: row["recipients"] for row in found}
     for activity in ("Evidence", "Breaches of personal data"):
         for store in HELD_BY[{"Evidence": "evidence"}.get(activity, "breach")]:
-            assert stores()[store].said["en"]["whom"] in by_activity[activity]
+            assert stores()[store].descriptions["en"]["whom"] in by_activity[activity]
     assert by_activity["Registry of dwellings, meters and occupancies"].startswith("the recipients")
     assert by_activity["Operation and backup"] == "none; the data stay in the gateway"
     assert "NOT ENCRYPTED" in sent["security measures"]
@@ -225,7 +225,7 @@ def test_the_facts_for_an_assessment_are_of_the_building(gateway):
 def test_bad_input_is_told(gateway, what):
     said = gateway.command(what, "--language", "de")
     assert said.exit_code == 1
-    assert 'language: "de" is none of fr, en' in str(said.exception)
+    assert 'language: "de" is not one of fr, en' in str(said.exception)
     said = gateway.command(what, "--to", gateway.folder / "page.pdf", language="fr")
     assert said.exit_code == 1
     assert "page.pdf doit se terminer par l'un de .html" in str(said.exception)

@@ -10,7 +10,7 @@ import pytest
 from agent.atomic_write import Reserve
 from agent.errors import Refused
 from agent.registry import calls
-from agent.registry.background_change import TRIES, beside
+from agent.registry.background_change import TRIES, change_in_background
 from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 
@@ -54,12 +54,12 @@ async def held(work):
 
 @pytest.mark.parametrize("more", [{"rows": ["B;dweling"]}, {"preview": True}, {}])
 def test_the_loop_turns_while_a_long_list_is_checked_and_written(registry, more):
-    whole, longest = asyncio.run(held(beside(registry, of(10_000, **more))))
+    whole, longest = asyncio.run(held(change_in_background(registry, of(10_000, **more))))
     assert longest < whole / 2
 
 
 def test_what_was_made_beside_holds_and_is_on_the_disk(registry, tmp_path):
-    asyncio.run(beside(registry, of(3)))
+    asyncio.run(change_in_background(registry, of(3)))
     assert [place.label for place in registry.places()] == ["A-0", "A-1", "A-2"]
     assert everything(Registry.open(tmp_path / "registry.json")) == everything(registry)
     registry.add_places([NewPlace("Z", "dwelling")], *OTHERS)
@@ -72,7 +72,7 @@ def test_what_is_refused_or_only_looked_at_leaves_nothing(registry, tmp_path, mo
     registry.add_places([NewPlace("Z", "dwelling")], *OTHERS)
     before = everything(registry)
     with nullcontext() if "preview" in more else pytest.raises(Refused, match=r"p\.csv:5:"):
-        asyncio.run(beside(registry, of(3, **more)))
+        asyncio.run(change_in_background(registry, of(3, **more)))
     assert everything(registry) == before
     assert files(tmp_path) == ["registry.json"]
 
@@ -90,7 +90,7 @@ def disturbed(registry, change, *theirs):
             asyncio.run_coroutine_threadsafe(record(), loop).result()
         return answer
 
-    return beside(registry, made)
+    return change_in_background(registry, made)
 
 
 def test_what_others_record_meanwhile_is_not_lost(registry, tmp_path):
@@ -107,7 +107,7 @@ def test_what_others_record_meanwhile_is_checked_against(registry, tmp_path):
     async def run():
         await disturbed(registry, of(2), NewPlace("A-1", "common"))
 
-    with pytest.raises(Refused, match=r'p\.csv:3: "A-1": there is already'):
+    with pytest.raises(Refused, match=r'p\.csv:3: "A-1" exists already'):
         asyncio.run(run())
     assert [place.label for place in registry.places()] == ["A-1"]
     assert files(tmp_path) == ["registry.json"]
@@ -117,7 +117,7 @@ def test_who_is_overtaken_each_time_is_told(registry, tmp_path):
     async def run():
         await disturbed(registry, of(2), *(NewPlace(f"Z-{n}", "dwelling") for n in range(TRIES)))
 
-    with pytest.raises(Refused, match="do it again"):
+    with pytest.raises(Refused, match="try again"):
         asyncio.run(run())
     assert len(registry.places()) == TRIES
     assert files(tmp_path) == ["registry.json"]

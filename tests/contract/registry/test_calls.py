@@ -43,7 +43,7 @@ def test_a_wrong_line_17_is_told_and_nothing_is_recorded(registry):
     with pytest.raises(Refused) as refused:
         calls.place_import(registry, **BY, text=text, name="places.csv")
     said = str(refused.value)
-    assert said.startswith('places.csv:17: type: "dweling" is none of dwelling, logement, ')
+    assert said.startswith('places.csv:17: type: "dweling" is not one of dwelling, logement, ')
     assert said.endswith('; did you mean "dwelling"?')
     assert said.count("\n") == 0
     assert len(calls.place_list(registry, **BY)["places"]) == 3
@@ -136,11 +136,11 @@ def test_several_places_and_a_file_consent_in_one_go(registry):
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({}, "whose consent"),
+        ({}, "no place is named"),
         ({"places": ["A-3-12"], "step": "30"}, "step: "),
         ({"places": ["A-3-12"], "step": "1.5s"}, "whole number of seconds"),
         ({"places": ["A-3-12"], "step": "1s"}, "policy FR-1"),
-        ({"places": ["A-3-12"], "policy": "none"}, "no privacy policy"),
+        ({"places": ["A-3-12"], "policy": "none"}, "not a privacy policy"),
         ({"places": ["A-3-12"], "until": "2026-12-01"}, "no time zone"),
         ({"text": "place\nA-9\n", "name": "h.csv"}, 'h.csv:2: there is no place "A-9"'),
     ],
@@ -157,7 +157,7 @@ def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
     (home,) = calls.place_import(registry, **BY, text=lots, name="l.csv", preview=True)["places"]
     assert (home["id"], home["shown"], home["aliases"]) == (None, "new", ["lot 12", "lot 112"])
     cellar = "lot;label;type\n112;Cave 9;cave\n"
-    with pytest.raises(Refused, match=r"l\.csv:2: .*a cave is another name of a dwelling: write"):
+    with pytest.raises(Refused, match=r"l\.csv:2: .*a cave belongs to a dwelling: write"):
         calls.place_import(registry, **BY, text=cellar, name="l.csv")
     text = "Libellé;type;Nom\nA-9-1;appartement;Dupont\nCave 9;parties communes;\n"
     would = calls.place_import(registry, **BY, text=text, name="p.csv", preview=True)
@@ -167,7 +167,7 @@ def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
     done = calls.place_import(registry, **BY, text=text, name="p.csv")
     assert registry.revision == before + 1
     assert [place["type"] for place in done["places"]] == ["dwelling", "common"]
-    with pytest.raises(Refused, match="there is already"):
+    with pytest.raises(Refused, match="exists already"):
         calls.place_import(registry, **BY, text="label;type\nA-9-1;C\n", name="p.csv", preview=True)
     meters = "N° de série;Logement;Pose\n4,51E+07;A-9-1;\n"
     with pytest.raises(Refused, match=r'm\.csv:2: serial: .*"4,51E\+07"'):

@@ -118,10 +118,10 @@ def test_of_many_wrong_rows_twenty_are_told(registry):
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        (NewPlace("a-3-12", "D"), r"already A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
-        (NewPlace("B", "D", HOME), r"already A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
-        (NewPlace("B", "dweling"), '"dweling" is none of dwelling, .*; did you mean "dwelling"'),
-        (NewPlace("B", "common", HOME), "names a dwelling, not a common"),
+        (NewPlace("a-3-12", "D"), r"already: A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
+        (NewPlace("B", "D", HOME), r"already: A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
+        (NewPlace("B", "dweling"), '"dweling" is not one of dwelling, .*; did you mean "dwelling"'),
+        (NewPlace("B", "common", HOME), "is the id of a dwelling, not of a common"),
         (NewPlace("B", "D", "D84G7ZWYRD6Z1GV"), "check characters"),
         (NewPlace(" ", "D"), "label: it is empty"),
         (NewPlace("a\x00b", "D"), "cannot be printed"),
@@ -139,7 +139,7 @@ def test_a_wrong_place_is_refused(registry, row, why):
 @pytest.mark.parametrize("second", [NewPlace("b", "D"), NewPlace("C", "D", "DRDV1EWZEPEEXY9")])
 def test_two_rows_of_one_file_may_not_name_one_place(registry, second):
     first = NewPlace("B", "D", "DRDV1EWZEPEEXY9", where="p.csv:2")
-    with pytest.raises(Refused, match=r'there is already "B" of p\.csv:2'):
+    with pytest.raises(Refused, match=r'exists already: "B" of p\.csv:2'):
         registry.add_places([first, second], *BY)
 
 
@@ -163,10 +163,10 @@ def test_only_a_dwelling_gets_an_occupancy_and_it_begins_when_said(registry):
     [
         (consent(step=599), "finer than the 600 s that policy FR-1 allows"),
         (consent("Hall"), 'no place "Hall"'),
-        (consent(since=1_700_000_000), "it is unknown whether somebody lives there at 2023-11-14"),
+        (consent(since=1_700_000_000), "at 2023-11-14T22:13:20Z it is unknown whether"),
         (consent(until=int(NOW) + 37 * 31 * 86400), "36 months at most"),
         (consent(until=int(NOW)), "is not between"),
-        (NewConsent("A-3-12", "a example", ("heat",), 1800, "x"), "no DNS name"),
+        (NewConsent("A-3-12", "a example", ("heat",), 1800, "x"), "not a DNS name"),
         (NewConsent("A-3-12", "a.example", (), 1800, "x"), "channels: name each"),
         (NewConsent("A-3-12", "a.example", ("het",), 1800, "x"), 'did you mean "heat"'),
         (NewConsent("A-3-12", "a.example", ("heat",), 1800, ""), "purpose: it is empty"),
@@ -184,7 +184,7 @@ def test_a_consent_lasts_36_months_and_the_demo_may_go_finer(registry):
 
 def test_a_common_area_does_not_consent(registry):
     registry.add_places([NewPlace("Hall", "C")], *BY)
-    with pytest.raises(Refused, match="only dwellings consent"):
+    with pytest.raises(Refused, match="only dwellings have consents"):
         registry.consent([consent("Hall")], *BY, FR)
 
 

@@ -239,13 +239,13 @@ MISTAKES = {
     "a wrong check character": (
         changed("{name: Les Alpins}", "{name: Les Alpins, place: B6ASQ-Z1Y2K-SAA3Z}"),
         (
-            '1:37: building.place: "B6ASQ-Z1Y2K-SAA3Z" is no id:'
-            " its check characters do not match; compare it again"
+            '1:37: building.place: "B6ASQ-Z1Y2K-SAA3Z" is not an id:'
+            " its check characters do not match; compare it with the original"
         ),
     ),
     "a common area as the building": (
         changed("{name: Les Alpins}", "{name: Les Alpins, place: CZS2Y-FSTBQ-Q5WDC}"),
-        '1:37: building.place: "CZS2Y-FSTBQ-Q5WDC" names a common, not a building',
+        '1:37: building.place: "CZS2Y-FSTBQ-Q5WDC" is the id of a common, not of a building',
     ),
     "a time zone that is not there": (
         changed("{name: Les Alpins}", "{name: Les Alpins, timezone: Europe/Pari}"),
@@ -261,8 +261,8 @@ MISTAKES = {
     "a dwelling's label among the devices": (
         changed(METER, "profile: eastron-sdm120, place: A-3-12}"),
         (
-            '5:70: devices.sdm-12.place: "A-3-12" is no id: it has 4 characters, an id has 15;'
-            " whose a dwelling's meter is does not stand here: gardien meter import, or assign"
+            '5:70: devices.sdm-12.place: "A-3-12" is not an id: it has 4 characters, and an id has'
+            " 15; whose a dwelling's meter is does not stand here: gardien meter import, or assign"
         ),
     ),
     "two devices on one address": (

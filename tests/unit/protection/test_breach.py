@@ -185,14 +185,14 @@ def test_people_who_are_named_alone_are_concerned_and_not_those_after_them(regis
 
 def test_a_record_is_the_same_after_it_was_kept(tmp_path):
     kept = Breaches(tmp_path)
-    one = WHOLE.stepped(NOW, "marie", "new").stepped(NOW + 5, "marie", "add", "risk what:fr")
-    kept.keep(one)
-    kept.keep(replace(WHOLE, id="2026-2"))
+    one = WHOLE.with_step(NOW, "marie", "new").with_step(NOW + 5, "marie", "add", "risk what:fr")
+    kept.save(one)
+    kept.save(replace(WHOLE, id="2026-2"))
     again = Breaches(tmp_path)
     assert again.get("2026-1") == one
     assert again.get("2026-1").hash == one.hash != WHOLE.hash
     assert [found.id for found in again.all()] == ["2026-1", "2026-2"]
-    assert (again.number(2026), again.number(2027)) == ("2026-3", "2027-1")
+    assert (again.next_number(2026), again.next_number(2027)) == ("2026-3", "2027-1")
     assert (tmp_path / "breaches.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -200,7 +200,7 @@ def test_a_record_is_the_same_after_it_was_kept(tmp_path):
 def test_a_file_that_cannot_be_read_is_told_and_never_written_over(tmp_path, content):
     file = tmp_path / "breaches.json"
     file.write_bytes(content.encode("latin-1"))
-    for act in (Breaches(tmp_path).all, lambda: Breaches(tmp_path).keep(WHOLE)):
+    for act in (Breaches(tmp_path).all, lambda: Breaches(tmp_path).save(WHOLE)):
         with pytest.raises(Refused, match=r"breaches\.json cannot be read"):
             act()
     assert file.read_bytes() == content.encode("latin-1")
@@ -210,13 +210,13 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path):
     text = json.dumps({"schema": "gardien/breaches/2", "breaches": []})
     (tmp_path / "breaches.json").write_text(text)
     with pytest.raises(Refused, match="another version"):
-        Breaches(tmp_path).keep(WHOLE)
+        Breaches(tmp_path).save(WHOLE)
 
 
 def test_what_the_disk_does_not_take_is_not_recorded(tmp_path):
     (tmp_path / "breaches.new").mkdir()
     with pytest.raises(NotRecorded):
-        Breaches(tmp_path).keep(WHOLE)
+        Breaches(tmp_path).save(WHOLE)
     assert Breaches(tmp_path).all() == []
 
 

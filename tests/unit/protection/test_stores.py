@@ -10,7 +10,15 @@ import pytest
 from agent.buffer import disclosures, memory, upkeep
 from agent.config import parse
 from agent.control import journal
-from agent.protection.stores import LANGUAGES, facts, opened_by, periods, spoken, stores, words
+from agent.protection.stores import (
+    LANGUAGES,
+    facts,
+    opened_by,
+    page_texts,
+    period_text,
+    periods,
+    stores,
+)
 from agent.registry import access_log
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.trust import audit, replay, store
@@ -34,7 +42,7 @@ def names(text):
 @pytest.mark.parametrize("store", stores())
 def test_no_period_is_typed_into_the_texts(store, language):
     """The one number of days that stands there is what the CNIL advises for logs."""
-    said = dict(stores()[store].said[language])
+    said = dict(stores()[store].descriptions[language])
     assert not TYPED.search(said.pop("long"))
     if store != "log":
         assert not TYPED.search(" ".join(said.values()))
@@ -42,14 +50,14 @@ def test_no_period_is_typed_into_the_texts(store, language):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_period_is_typed_into_the_pages(language):
-    typed = [text for text in words(language).values() if TYPED.search(str(text))]
+    typed = [text for text in page_texts(language).values() if TYPED.search(str(text))]
     assert typed == []
 
 
 @pytest.mark.parametrize("store", stores())
 def test_both_languages_say_the_same_of_a_store_and_name_the_same_periods(store):
     """Rule U18."""
-    french, english = (stores()[store].said[language] for language in LANGUAGES)
+    french, english = (stores()[store].descriptions[language] for language in LANGUAGES)
     assert french.keys() == english.keys() == {"name", "what", "why", "whom", "long", "reason"}
     assert {part: names(text) for part, text in french.items()} == {
         part: names(text) for part, text in english.items()
@@ -57,7 +65,7 @@ def test_both_languages_say_the_same_of_a_store_and_name_the_same_periods(store)
 
 
 def test_both_languages_have_the_same_words_with_the_same_values():
-    french, english = (words(language) for language in LANGUAGES)
+    french, english = (page_texts(language) for language in LANGUAGES)
     assert french.keys() == english.keys()
     for name, text in french.items():
         if isinstance(text, str):
@@ -84,8 +92,8 @@ def test_the_catalogue_says_the_periods_that_the_code_keeps_to():
     for name, seconds in told.items():
         for language in LANGUAGES:
             long = stores()[name].texts(config, language)["long"]
-            assert spoken(seconds, language) in long, name
-    assert spoken(replay.KEPT_AFTER, "en") in stores()["objects"].texts(config, "en")["long"]
+            assert period_text(seconds, language) in long, name
+    assert period_text(replay.KEPT_AFTER, "en") in stores()["objects"].texts(config, "en")["long"]
     assert f"{memory.CAP // 2**20} Mo" in stores()["memory"].texts(config, "fr")["what"]
     assert "64 MB" in stores()["audit"].texts(config, "en")["long"]
 
@@ -111,7 +119,7 @@ def test_how_long_a_delivered_batch_is_kept_is_as_configured():
     ],
 )
 def test_a_period_is_spoken_in_the_largest_unit_without_a_fraction(seconds, french, english):
-    assert (spoken(seconds, "fr"), spoken(seconds, "en")) == (french, english)
+    assert (period_text(seconds, "fr"), period_text(seconds, "en")) == (french, english)
 
 
 def test_who_keeps_the_backup_is_as_configured():
@@ -128,7 +136,7 @@ def test_each_store_reaches_back_as_far_as_a_period_that_there_is():
     for kept in stores().values():
         assert kept.reach is None or kept.reach in known, kept.id
         assert kept.concerns in {"right", "duty", "all"}, kept.id
-        assert f"letter_{kept.data}" in words("fr"), kept.id
+        assert f"letter_{kept.data}" in page_texts("fr"), kept.id
 
 
 def test_a_key_concerns_what_it_opens():

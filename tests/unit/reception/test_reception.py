@@ -469,7 +469,7 @@ def test_a_place_map_is_shown_before_it_is_taken_and_nothing_changes(here):
     assert here.accept(raw)["outcome"] == "1 places are new, 2 names are known"
     assert here.reception.preview(raw)["again"]
     taken = here.signed("place-map+jws", csv=f"{MAP_HEAD}{mint('D')};D;;A-1;;;;\n", ver=3)
-    with pytest.raises(Forged, match="there is already"):
+    with pytest.raises(Forged, match="exists already"):
         here.reception.preview(taken)
     with pytest.raises(Refused, match="what a place map brings"):
         here.reception.preview(here.signed("duty+jwt"))

@@ -3,7 +3,7 @@
 from agent.channels import channels
 from agent.registry.consent_policy import CommonBasis, policy
 from agent.registry.index import RegistryIndex
-from agent.registry.records import Consent, Installation, Occupancy, Place, Word
+from agent.registry.records import Consent, Installation, Occupancy, Place, Provenance
 
 NOW = 1_790_000_000
 HOME, NEIGHBOUR = "D84G7ZWYRD6Z1GQ", "DRDV1EWZEPEEXY9"
@@ -12,7 +12,7 @@ PEOPLE, LATER_PEOPLE = "H1", "H2"
 US = "energie.metropole.example"
 HEAT = channels()["heat"]
 FR = policy("FR-1", CommonBasis("AG du 12 mai 2026, résolution 14", NOW))
-WORD = Word("alice", NOW, "a test", 1)
+WORD = Provenance("alice", NOW, "a test", 1)
 
 
 def lived(place=HOME, since=NOW, until=None, id_=PEOPLE):

@@ -1,6 +1,6 @@
 import pytest
 
-from agent.registry.dates import moment, months_later, said_here
+from agent.registry.dates import in_local_time, moment, months_later
 
 MIDNIGHT = 1_783_807_200
 """2026-07-12 00:00 in Paris"""
@@ -44,4 +44,4 @@ def test_36_months_later_is_the_same_day_or_the_months_last():
 
 def test_moments_in_a_refusal_are_read_at_the_building():
     words = "lived in from 2026-07-11T22:00:00Z until 2026-07-12T07:30:00Z"
-    assert said_here(words, "Europe/Paris") == "lived in from 2026-07-12 until 2026-07-12 09:30"
+    assert in_local_time(words, "Europe/Paris") == "lived in from 2026-07-12 until 2026-07-12 09:30"

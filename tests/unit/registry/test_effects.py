@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Series, ValueKind
-from agent.registry.records import Duty, Word
+from agent.registry.records import Duty, Provenance
 from agent.registry.retractions import effects, taken_away
 from tests.unit.registry.building import (
     HOME,
@@ -23,7 +23,7 @@ from tests.unit.registry.building import (
 )
 
 TOLD = NOW + 5000
-LATER = Word("bob", TOLD, "a later test", 2)
+LATER = Provenance("bob", TOLD, "a later test", 2)
 
 
 def after(document, **changes):

@@ -7,12 +7,12 @@ import pytest
 from agent.errors import Refused
 from agent.registry.index import RegistryIndex
 from agent.registry.parsers import when
-from agent.registry.records import Alias, Occupancy, Place, Word
+from agent.registry.records import Alias, Occupancy, Place, Provenance
 from agent.registry.syndic_export import AUTHOR, Doubt, accepted, compare, parse
 
 ZONE = "Europe/Paris"
 NOW = when("2026-11-27", ZONE)
-WORD = Word("marie", NOW, "baux.csv:2", 1)
+WORD = Provenance("marie", NOW, "baux.csv:2", 1)
 HEADINGS = {"dwelling": "Lot", "reference": "N° bail", "since": "Entrée", "until": "Sortie"}
 MOVES = {"dwelling": "Lot", "move": "Mouvement", "date": "Le", "reference": "N° bail"}
 WORDS = {"Entrée": "move_in", "Sortie": "move_out"}
@@ -33,12 +33,12 @@ def home(reference, since, until=None, place=PLACES[0], id_="H1"):
 
 def leases(*rows, **more):
     text = "\n".join(["Lot;N° bail;Entrée;Sortie", *rows, ""])
-    return parse(text, "baux.csv", HEADINGS, ZONE, words=WORDS, **more).rows
+    return parse(text, "baux.csv", HEADINGS, ZONE, move_words=WORDS, **more).rows
 
 
 def moves(*rows, **more):
     text = "\n".join(["Lot;Mouvement;Le;N° bail", *rows, ""])
-    return parse(text, "mvt.csv", MOVES, ZONE, words=WORDS, **more).rows
+    return parse(text, "mvt.csv", MOVES, ZONE, move_words=WORDS, **more).rows
 
 
 def against(rows, *homes, held=None):
@@ -214,10 +214,10 @@ def test_the_last_day_is_a_day_of_theirs_where_the_software_says_that():
 
 def test_only_rows_of_this_building_are_read():
     text = "Lot;N° bail;Entrée;Sortie;Immeuble\nA-1;B-1;2026-11-01;;457\nA-1;B-7;2026-11-01;;458\n"
-    export = parse(text, "b.csv", HEADINGS, ZONE, words=WORDS, only={"immeuble": ["457"]})
+    export = parse(text, "b.csv", HEADINGS, ZONE, move_words=WORDS, only={"immeuble": ["457"]})
     assert ([row.reference for row in export.rows], export.left) == (["B-1"], 1)
     with pytest.raises(Refused, match=r'b\.csv:1: the column "Nature" is missing'):
-        parse(text, "b.csv", HEADINGS, ZONE, words=WORDS, only={"Nature": ["x"]})
+        parse(text, "b.csv", HEADINGS, ZONE, move_words=WORDS, only={"Nature": ["x"]})
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_only_rows_of_this_building_are_read():
 )
 def test_what_is_no_whole_export_is_refused_with_its_line(text, said):
     with pytest.raises(Refused, match=said.replace("(", r"\(")):
-        parse(text, "b.csv", HEADINGS, ZONE, words=WORDS)
+        parse(text, "b.csv", HEADINGS, ZONE, move_words=WORDS)
 
 
 def notices(row, *homes):

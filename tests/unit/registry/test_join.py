@@ -27,9 +27,13 @@ def test_a_device_that_says_no_number_matches_by_its_name():
 @pytest.mark.parametrize(
     ("meter", "found", "why"),
     [
-        (listed("A-1", "45"), [], "no device says this number"),
-        (listed("A-1", "45", "m"), [device("m", "46")], "m says 46"),
-        (listed("A-1", "45", "m"), [device("n", "45"), device("m")], "n says this number, not m"),
+        (listed("A-1", "45"), [], "no device reports this number"),
+        (listed("A-1", "45", "m"), [device("m", "46")], "m reports 46"),
+        (
+            listed("A-1", "45", "m"),
+            [device("n", "45"), device("m")],
+            "n reports this number, not m",
+        ),
         (listed("A-1", "45", "m"), [device("m", why="silent")], "m does not answer: silent"),
         (listed("A-1", None, "x"), [device("m", "45")], "no device x is configured"),
     ],
@@ -48,4 +52,4 @@ def test_a_device_that_is_not_on_the_list_is_told():
 def test_two_for_one_are_told():
     found = [device("m", "45"), device("n", "46"), device("o", "46"), device("w", "47", "", {"cw"})]
     joined = join([listed("A-1", "45"), listed("A-1", "46"), listed("A-1", "47")], found)
-    assert joined.doubled == ["n and o both say 46", "A-1: 45 and 46 both measure heat"]
+    assert joined.doubled == ["n and o both report 46", "A-1: 45 and 46 both measure heat"]

@@ -72,7 +72,7 @@ def test_what_is_no_id_is_refused_with_the_reason(text, why):
 
 
 def test_an_id_of_another_kind_is_refused():
-    with pytest.raises(Refused, match="names a common, not a dwelling"):
+    with pytest.raises(Refused, match="is the id of a common, not of a dwelling"):
         place.parse("CZS2YFSTBQQ5WDC", "D")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.channels import channels
 from agent.model import ValueKind, Why
-from agent.registry.aggregate import Sum, formed, step_of, told, told_apart
+from agent.registry.aggregate import Sum, formed, sent_alone, step_of, sum_of_slot
 from agent.registry.consent_policy import Basis, may_leave
 from agent.registry.dates import DAY
 from tests.unit.registry.building import (
@@ -44,7 +44,7 @@ def consent(n, **more):
 
 
 def test_the_sum_is_of_all_that_is_known_of_the_slot():
-    assert told(HOMES, EACH, (), EACH, 11) == Sum(12, Decimal("15.00"))
+    assert sum_of_slot(HOMES, EACH, (), EACH, 11) == Sum(12, Decimal("15.00"))
 
 
 @pytest.mark.parametrize(
@@ -63,28 +63,28 @@ def test_it_is_told_from_k_on_and_from_four_fifths_of_the_group(missing, apart, 
     """Rule S5."""
     members = HOMES + [f"X{more}" for more in range(group - 12)]
     known = {place: EACH[place] for place in HOMES[missing:]}
-    found = told(members, known, HOMES[12 - apart :], known, 11)
+    found = sum_of_slot(members, known, HOMES[12 - apart :], known, 11)
     assert (found.n if found else None) == n
 
 
 def test_no_dwelling_is_more_than_half_of_what_is_not_known_one_by_one():
     """Rule S6."""
     day = EACH | {HOMES[0]: Decimal("13.75")}
-    assert told(HOMES, EACH, (), day, 11) is not None
-    assert told(HOMES, EACH, (), EACH | {HOMES[0]: Decimal("13.76")}, 11) is None
+    assert sum_of_slot(HOMES, EACH, (), day, 11) is not None
+    assert sum_of_slot(HOMES, EACH, (), EACH | {HOMES[0]: Decimal("13.76")}, 11) is None
     # who is sent alone is taken off before the shares are judged
-    assert told(HOMES, EACH, HOMES[11:], day, 11) is None
+    assert sum_of_slot(HOMES, EACH, HOMES[11:], day, 11) is None
 
 
 def test_where_nothing_flows_nothing_is_what_is_told():
     none = dict.fromkeys(HOMES, Decimal(0))
-    assert told(HOMES, none, (), none, 11) == Sum(12, Decimal(0))
+    assert sum_of_slot(HOMES, none, (), none, 11) == Sum(12, Decimal(0))
 
 
 @given(st.sets(st.sampled_from(HOMES)), st.sets(st.sampled_from(HOMES)), st.integers(2, 11))
 def test_less_what_is_sent_one_by_one_it_is_never_of_fewer_than_k(known, apart, fewest):
     flows = {place: EACH[place] for place in known}
-    if (found := told(HOMES, flows, apart, flows, fewest)) is not None:
+    if (found := sum_of_slot(HOMES, flows, apart, flows, fewest)) is not None:
         assert found.n == len(known)
         assert len(known - apart) >= fewest
 
@@ -101,19 +101,19 @@ def test_a_group_is_of_those_who_live_there_and_are_not_sent_alone():
 
 def test_who_was_sent_alone_at_any_instant_is_apart_though_it_was_withdrawn():
     known = building(consent(1, since=NOW + 50))
-    assert not told_apart(known, HOMES[1], "heat", NOW, NOW + 49, US)
-    assert told_apart(known, HOMES[1], "heat", NOW, NOW + 50, US)
+    assert not sent_alone(known, HOMES[1], "heat", NOW, NOW + 49, US)
+    assert sent_alone(known, HOMES[1], "heat", NOW, NOW + 50, US)
     gone = building(replace(consent(1, since=NOW + 50), withdrawn=NOW + 60))
-    assert told_apart(gone, HOMES[1], "heat", NOW, NOW + 9000, US)
-    assert not told_apart(gone, HOMES[1], "heat", NOW + 60, NOW + 9000, US)
+    assert sent_alone(gone, HOMES[1], "heat", NOW, NOW + 9000, US)
+    assert not sent_alone(gone, HOMES[1], "heat", NOW + 60, NOW + 9000, US)
 
 
 def test_who_moved_out_sets_nobody_apart_from_then_on_but_not_before_it_was_told():
     left = replace(lived(HOMES[1], until=NOW + 100, id_="H1"), word=replace(WORD, when=NOW + 300))
     came = lived(HOMES[1], since=NOW + 100, id_="H1b")
     known = facts(left, came, consent(1))
-    assert told_apart(known, HOMES[1], "heat", NOW + 200, NOW + 250, US)  # rows left until then
-    assert not told_apart(known, HOMES[1], "heat", NOW + 300, NOW + 900, US)
+    assert sent_alone(known, HOMES[1], "heat", NOW + 200, NOW + 250, US)  # rows left until then
+    assert not sent_alone(known, HOMES[1], "heat", NOW + 300, NOW + 900, US)
 
 
 def total(known, t=NOW + 100, channel=HEAT, place=WHOLE):

@@ -48,7 +48,7 @@ def test_a_cell_under_no_heading_is_the_rows_fault():
         ("label\nA", 'places.csv:1: the column "type" is missing; there are: label$'),
         ("A-1;D\nA-2;D", 'places.csv:1: the column "label" is missing; there are: A-1, D\n'),
         ("label;" + "a;" * 9 + "\nA", 'the column "type" is missing; there are: label(, a){5}, …$'),
-        ("label;type;Type\nA;D;D", 'a second column says "type"'),
+        ("label;type;Type\nA;D;D", 'two columns mean "type"'),
         ('label;type\nA;D\n"B;D', 'places.csv:3: a " that opens in this row is never closed'),
     ],
 )

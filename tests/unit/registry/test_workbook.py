@@ -60,7 +60,7 @@ def test_a_unicode_text_of_excel_is_read():
 
 
 def test_a_workbook_under_a_password_is_told_from_what_is_no_table():
-    with pytest.raises(Refused, match="under a password"):
+    with pytest.raises(Refused, match="with a password"):
         text_of(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "p.xlsx")
 
 
