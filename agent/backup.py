@@ -85,7 +85,7 @@ async def backup(
 def _content(house: Gateway, files: dict[str, str]) -> dict[str, Any]:
     if house.identity is None:
         raise Refused("this gateway has no identity yet: there is nothing to back up")
-    book = house.reception_open().book
+    book = house.reception_open().trust_store
     return {
         "schema": SCHEMA,
         "gateway": house.identity.gateway,
@@ -183,7 +183,7 @@ def _stands_for(house: Gateway, files: dict[str, str], sealing: tuple[str, bool]
     """What changes when the file would say something else, or be sealed otherwise; a registry by
     its last change.
     """
-    book = house.reception_open().book
+    book = house.reception_open().trust_store
     trust = book.trust.sha256 if book.trust else None
     waiting = [sha256 for sha256, _, _ in book.waiting()]
     # each revocation has a version of its own, so what was taken back need not be named here

@@ -63,10 +63,10 @@ def verify(
 def _here(state: Path, batch: str | None) -> dict[str, Any]:
     from agent.errors import Refused
     from agent.local import ask_daemon
-    from agent.trust.audit import FOLDER, told
+    from agent.trust.audit import FOLDER, verification_report
 
     try:
-        return told(state / FOLDER, batch)
+        return verification_report(state / FOLDER, batch)
     except PermissionError:
         answer = ask_daemon(state, "audit.verify", {"hash": batch}, lambda _: None)
     if answer is None:
@@ -76,10 +76,10 @@ def _here(state: Path, batch: str | None) -> dict[str, Any]:
 
 def _of(place: Path, batch: str | None) -> dict[str, Any]:
     from agent.errors import Refused
-    from agent.trust.audit import told
+    from agent.trust.audit import verification_report
 
     try:
-        return told(place, batch)
+        return verification_report(place, batch)
     except OSError as error:
         raise Refused(f"{place}: {error.strerror}") from error
 

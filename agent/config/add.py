@@ -143,8 +143,8 @@ def written(name: str, entry: Mapping[str, Any], indent: str) -> str:
 
 
 def _flow(entry: Mapping[str, Any]) -> str:
-    words = ", ".join(f"{key}: {_scalar(value)}" for key, value in entry.items())
-    return f"{{{words}}}"
+    options = ", ".join(f"{key}: {_scalar(value)}" for key, value in entry.items())
+    return f"{{{options}}}"
 
 
 def _scalar(value: Any) -> str:

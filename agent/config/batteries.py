@@ -51,6 +51,6 @@ def _station(device: DeviceConfig, links: Mapping[str, LinkConfig]) -> str:
 
 def _most(devices: Sequence[DeviceConfig]) -> int | None:
     """What people wrote at one input of a collector counts for all, before what profiles say."""
-    said = [one.reads_a_day for one in devices if one.reads_a_day]
-    made = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]
-    return min(said or made, default=None)
+    configured = [one.reads_a_day for one in devices if one.reads_a_day]
+    from_profiles = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]
+    return min(configured or from_profiles, default=None)

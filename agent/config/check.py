@@ -31,12 +31,12 @@ def check(path: Path) -> tuple[int, str]:
         )
         return 1, "\n".join([str(error), *_remedy(error), count])
     account = daemon_account(path, config.state)
-    said = unreadable(files, config, account) if account else []
+    problems = unreadable(files, config, account) if account else []
     recipients = {one.settings.recipient for one in config.uplinks.values()}
     with acting_as(account):  # root opens nothing that this account may have put there
-        said += [f"{path}: {_left(*one)}" for one in leftovers(config.state, recipients)]
-    if said:
-        return 1, "\n".join([*said, _("nothing was changed")])
+        problems += [f"{path}: {_left(*one)}" for one in leftovers(config.state, recipients)]
+    if problems:
+        return 1, "\n".join([*problems, _("nothing was changed")])
     return 0, f"{_('{path} is fine', path=path)}\n\n{summary(config)}"
 
 

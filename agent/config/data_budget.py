@@ -152,7 +152,7 @@ def datacheck(draft: ConfigDraft) -> None:
             draft.report.value(("uplinks", name, "data"), _too_little(uplink.data, asked))
 
 
-def said(uplink: UplinkConfig, config: Config) -> list[str]:
+def report(uplink: UplinkConfig, config: Config) -> list[str]:
     """What `check` says of the data that an uplink needs, and of what was stretched for it."""
     asked = load(uplink, config)
     need = _("about {a_month} a month on the wire", a_month=_size(a_month(asked)))
@@ -166,10 +166,10 @@ def said(uplink: UplinkConfig, config: Config) -> list[str]:
         slower.append(_("a batch every {seal}", seal=written(plan.seal)))
     if plan.keepalive != asked.keepalive:
         slower.append(_("a sign of life every {keepalive}", keepalive=written(plan.keepalive)))
-    words = _(" and ").join(slower)
+    changes = _(" and ").join(slower)
     return [
         _("{need}: over {allowed}, so slowed down to", need=need, allowed=allowed),
-        f"{words}: {_size(a_month(plan))}",
+        f"{changes}: {_size(a_month(plan))}",
     ]
 
 

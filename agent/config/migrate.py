@@ -59,5 +59,5 @@ def migrate(path: Path) -> tuple[int, Path | None]:
 
 def _form(files: Files) -> int:
     data = read(files.text(), files.include).data
-    found = data.get("format", 0) if isinstance(data, dict) else 0
-    return found if isinstance(found, int) else 0
+    form = data.get("format", 0) if isinstance(data, dict) else 0
+    return form if isinstance(form, int) else 0

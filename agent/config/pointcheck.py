@@ -74,9 +74,9 @@ def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
         )
         draft.report.value(path, what)
         return False
-    said = draft.entry("devices", name)
-    lacks = not device.profile and not said.get("points") and draft.spoken(device.link)
-    if lacks and said.keys() <= set(options(DeviceOptions)):
+    entry = draft.entry("devices", name)
+    lacks = not device.profile and not entry.get("points") and draft.spoken(device.link)
+    if lacks and entry.keys() <= set(options(DeviceOptions)):
         what = _("nothing says what to read: name its `profile`, or its values under `points`")
         draft.report.key(("devices", name), what)
     return True
@@ -166,12 +166,12 @@ def _quantity(draft: ConfigDraft, path: Path, merged: PointOptions) -> None:
 
 
 def _only_of_an_index(merged: PointOptions) -> str:
-    words = {
+    options = {
         "rating": merged.rating,
         "rolls_at": merged.rolls_at,
         "intervals": merged.intervals or None,
     }
-    return next((word for word, said in words.items() if said is not None), "")
+    return next((word for word, said in options.items() if said is not None), "")
 
 
 def _once(

@@ -88,7 +88,7 @@ def _made(report: ProblemReport, tree: Tree, path: Path) -> Profile:
 
 def whole(path: Path) -> Profile:
     """Read a profile's file. Raises ConfigError with all that is wrong with it."""
-    found = examined(path)
-    if isinstance(found, Profile):
-        return found
-    raise ConfigError("\n".join(str(problem) for problem in found))
+    result = examined(path)
+    if isinstance(result, Profile):
+        return result
+    raise ConfigError("\n".join(str(problem) for problem in result))

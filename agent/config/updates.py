@@ -25,11 +25,13 @@ def held(controls: Mapping[str, Mapping[str, Any]], now: dt.datetime) -> str:
 
     `controls`: the answer to `control.list`.
     """
-    for name, one in controls.items():
-        if one["state"] != FREE:
-            until = f" {_('until {time}', time=one['until'])}" if one.get("until") else ""
-            return _("{control} is {state}{until}", control=name, state=one["state"], until=until)
-        for event in one.get("next", ()):
+    for name, control in controls.items():
+        if control["state"] != FREE:
+            until = f" {_('until {time}', time=control['until'])}" if control.get("until") else ""
+            return _(
+                "{control} is {state}{until}", control=name, state=control["state"], until=until
+            )
+        for event in control.get("next", ()):
             begin = dt.datetime.fromisoformat(event["begin"])
             if begin - now < BEFORE_A_HOLD:
                 return _("{control} is commanded from {time}", control=name, time=event["begin"])

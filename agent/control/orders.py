@@ -61,7 +61,7 @@ class Orders:
         While the disk fails, an order or a grant is refused (E_STORAGE); what gives back or takes
         back counts at once, and NotRecorded says that it must come again.
         """
-        said = verified.said
+        said = verified.model
         ends = isinstance(said, claims.Revocation) or (
             isinstance(said, claims.Command) and said.gives_back
         )
@@ -90,7 +90,7 @@ class Orders:
         return before
 
     async def _take(self, verified: Verified) -> dict[str, Any]:
-        said = verified.said
+        said = verified.model
         if isinstance(said, claims.GrantClaims):
             return await self._grant(verified, said)
         if isinstance(said, claims.Revocation):
@@ -140,7 +140,7 @@ class Orders:
         if said.ver <= last:
             words = f"version {last} of {verified.owner} came before, this is {said.ver}"
             raise Forged(ObjectCode.VERSION, words)
-        some = revocations.said_by(verified, said)
+        some = revocations.revoked_by(verified, said)
         for one in some:
             self._may_take_back(one)
         answer = {

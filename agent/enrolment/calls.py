@@ -45,19 +45,19 @@ def show(state: Path, gateway: str, now: float) -> dict[str, Any]:
 
 def about(own: Credential, gateway: str, now: float) -> dict[str, Any]:
     """What is to be known of a certificate, for people and programs."""
-    one = own.certificate
+    certificate = own.certificate
     return {
-        "subject": judge.subject(one),
-        "issuer": one.issuer.rfc4514_string(),
-        "serial": f"{one.serial_number:x}",
-        "sha256": one.fingerprint(SHA256()).hex(),
-        "not_before": stamp(judge.begins(one)),
-        "not_after": stamp(judge.ends(one)),
-        "days_left": judge.days_left(one, now),
-        "uses": sorted(judge.uses(one)),
+        "subject": judge.subject(certificate),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": f"{certificate.serial_number:x}",
+        "sha256": certificate.fingerprint(SHA256()).hex(),
+        "not_before": stamp(judge.begins(certificate)),
+        "not_after": stamp(judge.ends(certificate)),
+        "days_left": judge.days_left(certificate, now),
+        "uses": sorted(judge.uses(certificate)),
         "chain": len(own.chain),
-        "validity": judge.validity(one, now),
-        "alarm": judge.unfit(one, gateway) or judge.alarm(one, now),
+        "validity": judge.validity(certificate, now),
+        "alarm": judge.unfit(certificate, gateway) or judge.alarm(certificate, now),
     }
 
 
@@ -70,12 +70,12 @@ def csr(state: Path, gateway: str) -> dict[str, Any]:
 
 def install(state: Path, gateway: str, now: float, text: str) -> dict[str, Any]:
     """Take a certificate (PEM, those of its issuers may follow) that a CA made of our request."""
-    found = credential.certificates(text.encode())
+    offered = credential.certificates(text.encode())
     with _alone:
         keys = [key for key in (credential.standing_key(state), _present(state)) if key]
         for key in keys:
-            if own := next((one for one in found if credential.same_key(one, key)), None):
-                return take(state, gateway, now, Credential(key, credential.in_order(own, found)))
+            if own := next((one for one in offered if credential.same_key(one, key)), None):
+                return take(state, gateway, now, Credential(key, credential.in_order(own, offered)))
     if not keys:
         raise Refused("this gateway has asked for no certificate yet: `gardien key csr`")
     raise Refused(
@@ -89,11 +89,11 @@ def take(state: Path, gateway: str, now: float, own: Credential) -> dict[str, An
 
     One that is not valid yet is kept: the clock may be wrong, and it will not be issued twice.
     """
-    said = judge.unfit(own.certificate, gateway)
-    if not said and now > judge.ends(own.certificate):
-        said = judge.untimely(own.certificate, now)
-    if said:
-        raise Refused(said)
+    problem = judge.unfit(own.certificate, gateway)
+    if not problem and now > judge.ends(own.certificate):
+        problem = judge.untimely(own.certificate, now)
+    if problem:
+        raise Refused(problem)
     credential.keep(state, own)
     return show(state, gateway, now)
 

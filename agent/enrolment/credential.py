@@ -112,10 +112,10 @@ def before(state: Path) -> Credential | None:
     have, or there were none.
     """
     try:
-        found, own = _read(state / BEFORE), load(state)
+        previous, own = _read(state / BEFORE), load(state)
     except Refused:
         return None
-    return None if found.chain[0] == own.chain[0] else found
+    return None if previous.chain[0] == own.chain[0] else previous
 
 
 def has_worked(state: Path) -> None:
@@ -127,11 +127,11 @@ def go_back(state: Path) -> bool:
     """Put those before in the place of those of now, which are not accepted. The new key waits for
     a certificate again, unless a later one does. False: there are none before.
     """
-    if (found := before(state)) is None:
+    if (previous := before(state)) is None:
         return False
     if not (state / WAITING).exists():
         write_key(state / WAITING, _pem(load(state).key))
-    write_key(path(state), _text(found))
+    write_key(path(state), _text(previous))
     has_worked(state)
     return True
 
@@ -189,18 +189,23 @@ def certificates(text: bytes) -> Sequence[x509.Certificate]:
     """
     try:
         if b"-----BEGIN" in text:
-            found = x509.load_pem_x509_certificates(text)
+            parsed = x509.load_pem_x509_certificates(text)
         else:
-            found = [x509.load_der_x509_certificate(text)]
-        for one in found:  # they are taken apart only when asked for
-            _ = one.subject, one.issuer, one.not_valid_before_utc, one.not_valid_after_utc
-            _ = one.extensions, one.public_key()
+            parsed = [x509.load_der_x509_certificate(text)]
+        for certificate in parsed:  # they are taken apart only when asked for
+            _ = (
+                certificate.subject,
+                certificate.issuer,
+                certificate.not_valid_before_utc,
+                certificate.not_valid_after_utc,
+            )
+            _ = certificate.extensions, certificate.public_key()
     except UNREADABLE as error:
         raise Refused(
             "the file holds no certificate that can be read: what a CA gives back for a request"
             " begins with -----BEGIN CERTIFICATE-----"
         ) from error
-    return found
+    return parsed
 
 
 def _text(credential: Credential) -> bytes:

@@ -43,7 +43,7 @@ NO_CERTIFICATES = (
     UnsupportedGeneralNameType,
 )  # fmt: skip
 """what reading an answer raises that holds none"""
-WORDS = {
+EXPLANATIONS = {
     400: "it does not take the request",
     401: "it does not let us in: the token is wrong, used already, or over; ask for a new one",
     403: "it does not let us in: is this gateway known there?",
@@ -112,15 +112,15 @@ class Est:
             try:
                 line.request(method, f"{self._path}/{what}", body, headers)
                 answer = line.getresponse()
-                said = answer.read(LARGEST + 1), answer.headers.get("Retry-After", "")
-                return answer.status, *said
+                content = answer.read(LARGEST + 1), answer.headers.get("Retry-After", "")
+                return answer.status, *content
             finally:
                 line.close()
         except UplinkLost as error:
             raise Refused(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
-            words = tls.explain(error, self._where, seconds())
-            raise Refused(f"enrolment: {words}") from error
+            explanation = tls.explain(error, self._where, seconds())
+            raise Refused(f"enrolment: {explanation}") from error
 
     @property
     def _where(self) -> str:
@@ -129,15 +129,17 @@ class Est:
     def _good(self, status: int, body: bytes) -> bytes:
         if status == OK and len(body) <= LARGEST:
             return body
-        said = body[:200].decode("utf-8", "replace").strip()
-        words = WORDS.get(status, f"it answers {status}")
-        more = f" ({said})" if said.isprintable() and said and "<" not in said else ""
-        raise Refused(f"enrolment: {self._where}: {words}{more}")
+        detail = body[:200].decode("utf-8", "replace").strip()
+        explanation = EXPLANATIONS.get(status, f"it answers {status}")
+        more = f" ({detail})" if detail.isprintable() and detail and "<" not in detail else ""
+        raise Refused(f"enrolment: {self._where}: {explanation}{more}")
 
 
 def _certificates(body: bytes) -> list[x509.Certificate]:
     try:
-        found = load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
-        return [one for raw in found for one in certificates(raw.public_bytes(Encoding.DER))]
+        bundle = load_der_pkcs7_certificates(
+            base64.b64decode(b"".join(body.split()), validate=True)
+        )
+        return [one for raw in bundle for one in certificates(raw.public_bytes(Encoding.DER))]
     except NO_CERTIFICATES as error:
         raise Refused(f"enrolment: the answer holds no certificates: {error}") from error

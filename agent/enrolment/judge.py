@@ -88,8 +88,8 @@ def days_left(certificate: x509.Certificate, now: float) -> int:
 
 def alarm(certificate: x509.Certificate, now: float) -> str:
     """What somebody must be told of its end; empty while there is time."""
-    if said := untimely(certificate, now):
-        return said
+    if problem := untimely(certificate, now):
+        return problem
     left = days_left(certificate, now)
     if left < ALARMS[-1]:
         return f"the certificate ends at {stamp(ends(certificate))}: deliveries stop then"

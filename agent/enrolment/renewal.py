@@ -49,9 +49,9 @@ async def keep_valid(
     Transports read the file anew at each opening. A key whose certificate is waited for beside the
     present one was asked for by a person (`gardien key rotate`), and is gone on with.
     """
-    told, next_try = "", 0.0
+    reported, next_try = "", 0.0
     while True:
-        told = _tell(state, gateway, clock.now(), told)
+        reported = _tell(state, gateway, clock.now(), reported)
         await asyncio.to_thread(_forget_before, state, clock)
         server = settings()
         ready = server is not None and clock.trust is not ClockTrust.UNTRUSTED
@@ -70,11 +70,11 @@ def _wants(state: Path, gateway: str, now: float) -> bool:
 
 
 def _forget_before(state: Path, clock: Clock) -> None:
-    installed, found = credential.installed(state), credential.before(state)
-    if found is None or clock.trust is ClockTrust.UNTRUSTED:
+    installed, previous = credential.installed(state), credential.before(state)
+    if previous is None or clock.trust is ClockTrust.UNTRUSTED:
         return
     age = clock.now() - installed / 1e9
-    over = age > LONGEST_UNPROVED or clock.now() > judge.ends(found.certificate)
+    over = age > LONGEST_UNPROVED or clock.now() > judge.ends(previous.certificate)
     if over and calls.has_worked(state, installed):
         log.warning(
             "the key of the certificate before is destroyed",
@@ -104,12 +104,12 @@ def _renew(state: Path, gateway: str, now: float, settings: Enrolment) -> float:
     return AGAIN
 
 
-def _tell(state: Path, gateway: str, now: float, told: str) -> str:
+def _tell(state: Path, gateway: str, now: float, reported: str) -> str:
     try:
         own = credential.load(state).certificate
     except Refused:
         return ""
-    said = judge.unfit(own, gateway) or judge.alarm(own, now)
-    if said and said != told:
-        log.error("%s", said, extra=fields(LogEvent.CERTIFICATE_PROBLEM))
-    return said
+    problem = judge.unfit(own, gateway) or judge.alarm(own, now)
+    if problem and problem != reported:
+        log.error("%s", problem, extra=fields(LogEvent.CERTIFICATE_PROBLEM))
+    return problem

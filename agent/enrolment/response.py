@@ -33,8 +33,8 @@ class BoundedResponse(HTTPResponse):
     Reading raises TimeoutError, or OSError on one that is too long.
     """
 
-    def __init__(self, sock: socket.socket, *words: Any, **more: Any) -> None:
-        super().__init__(sock, *words, **more)
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
         self._wire = _Wire(sock)
         self.fp.close()
         self.fp = io.BufferedReader(self._wire)
@@ -62,8 +62,8 @@ class _Wire(io.RawIOBase):
         try:
             size = self._read(buffer)
         except TimeoutError as error:
-            words = f"its answer has no end after {self._within:g} s: is the connection slow?"
-            raise TimeoutError(words) from error
+            message = f"its answer has no end after {self._within:g} s: is the connection slow?"
+            raise TimeoutError(message) from error
         self.left -= size or 0
         if self.left < 0:
             raise OSError("its answer is longer than anything that was asked for")

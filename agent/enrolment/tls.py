@@ -69,8 +69,8 @@ def doubt(credential: Path | None, gateway: str, now: float) -> str:
         certificate = load(credential.parent).certificate
     except Refused as error:
         return str(error)
-    if said := unfit(certificate, gateway):
-        raise UplinkLost(said)  # whatever the far side says, it would be in another's name
+    if problem := unfit(certificate, gateway):
+        raise UplinkLost(problem)  # whatever the far side says, it would be in another's name
     return untimely(certificate, now)
 
 
@@ -84,13 +84,15 @@ def explain(error: BaseException, host: str, now: float) -> str:
     return f"{host}: {_reason(error)}{perhaps}"
 
 
-def refusal(said: str, host: str) -> str:
+def refusal(reason: str, host: str) -> str:
     """What a host's alert means, from OpenSSL's words for it; empty if it is none we know."""
-    name = said.upper().replace(" ", "_")
-    for alert, words in ALERTS.items():
+    name = reason.upper().replace(" ", "_")
+    for alert, explanation in ALERTS.items():
         if alert in name:
-            return f"{host} refuses us: {words}" if "ALERT" in name else f"{host}: {words}"
-    return f"{host}: TLS failed: {said}"
+            return (
+                f"{host} refuses us: {explanation}" if "ALERT" in name else f"{host}: {explanation}"
+            )
+    return f"{host}: TLS failed: {reason}"
 
 
 def _unproved(error: ssl.SSLCertVerificationError, host: str, now: float) -> str:
@@ -109,5 +111,5 @@ def _unproved(error: ssl.SSLCertVerificationError, host: str, now: float) -> str
 
 
 def _reason(error: BaseException) -> str:
-    words = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    return str(words or error)
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason or error)

@@ -1,7 +1,7 @@
 """One signed object at a time: judged, done once, written down (rules O1, O8).
 
 What it says of dwellings goes to the registry, of time to the clock, of who may sign to the book;
-orders and grants go to whoever took a seat for their kind. A refusal is one exception, `Forged`.
+orders and grants go to whoever took a handler for their kind. A refusal is one exception, `Forged`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Seat = Callable[[Verified], Awaitable[dict[str, Any]]]
+Handler = Callable[[Verified], Awaitable[dict[str, Any]]]
 """takes a verified object, does what it says once, and answers what became of it; it keeps its own
 account of numbers used (authority/replay.py). Raises Forged or Refused"""
 
@@ -75,8 +75,8 @@ class Inbox:
 
     def __init__(  # noqa: PLR0913, PLR0917 -- each a part of its own
         self,
-        book: TrustStore,
-        papers: RegistryAdapter,
+        trust_store: TrustStore,
+        registry_adapter: RegistryAdapter,
         clock: Clock,
         audience: Audience,
         audit: Callable[[str, Mapping[str, Any]], None],
@@ -84,13 +84,13 @@ class Inbox:
         pinned: frozenset[str] = frozenset(),
         witness: Member | None = None,
     ) -> None:
-        self.book, self.papers, self.clock = book, papers, clock
+        self.trust_store, self.registry_adapter, self.clock = trust_store, registry_adapter, clock
         self.audience, self.audit = audience, audit
         self.least, self.pinned, self.witness = least, pinned, witness
-        self.told = ObjectStatus(book, papers.registry.mark)
+        self.object_status = ObjectStatus(trust_store, registry_adapter.registry.mark)
         self.failing: Callable[[], str] = str
         """why the disk takes nothing now, in words; empty: it does"""
-        self.seats: dict[str, Seat] = {}
+        self.handlers: dict[str, Handler] = {}
         """by typ: who else takes objects"""
         self._one_at_a_time = asyncio.Lock()
         self._refused_at: list[float] = []
@@ -98,7 +98,7 @@ class Inbox:
 
     def known(self) -> VerificationContext:
         """Against what an object is judged now."""
-        standing = self.book.trust
+        standing = self.trust_store.trust
         members: dict[str, Member] = dict(standing.members) if standing else {}
         if self.witness is not None:
             members[self.witness.key.kid] = self.witness
@@ -107,7 +107,7 @@ class Inbox:
             audience=self.audience,
             now=self.clock.now(),
             clock=self.clock.trust,
-            revoked=self.book.revoked | self.book.taken.keys(members),
+            revoked=self.trust_store.revoked | self.trust_store.taken.keys(members),
             expires=standing.expires if standing else None,
         )
 
@@ -123,7 +123,7 @@ class Inbox:
         except Forged as error:
             self._refused(raw, via, error)
             raise
-        if self.book.volatile:
+        if self.trust_store.volatile:
             raise NotRecorded(f"{answer['outcome']}: in force, and not recorded yet")
         self._tell(raw, via, answer)
         return answer
@@ -134,9 +134,9 @@ class Inbox:
         Raises Forged, NotRecorded; Damaged and what else says that the store itself is broken.
         """
         sha256 = hashlib.sha256(raw.strip()).hexdigest()
-        self.book.must_be_open()
+        self.trust_store.must_be_open()
         try:
-            before = set_aside.holds(self.book.db, sha256)
+            before = set_aside.holds(self.trust_store.db, sha256)
             if before and via != BY_HAND:
                 raise Forged(ObjectCode.INTERNAL, "it was set aside when it came first")
             if raw.lstrip()[:1] == b"{":
@@ -145,7 +145,7 @@ class Inbox:
                 async with self._one_at_a_time:
                     answer = await self._take(raw, via)
             if before:
-                with self.book.transaction() as db:
+                with self.trust_store.transaction() as db:
                     set_aside.drop(db, sha256)
         except (Forged, NotRecorded, Damaged):
             raise
@@ -170,7 +170,7 @@ class Inbox:
     def _set_aside(self, raw: bytes, via: str, error: Exception, sha256: str) -> None:
         """Keep what could not be evaluated, so that it is not tried again. Raises NotRecorded."""
         what = f"{type(error).__name__}: {error}"
-        with self.book.transaction() as db:
+        with self.trust_store.transaction() as db:
             set_aside.keep(db, sha256, (via, raw), what, self.clock.now())
 
     async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
@@ -180,27 +180,27 @@ class Inbox:
             if error.code is ObjectCode.CLOCK and _for_the_registry(raw):
                 return self._wait_for_the_clock(raw, via)
             raise
-        if (why := self.failing()) and _allows(verified.said):
+        if (why := self.failing()) and _allows(verified.model):
             raise Forged(ObjectCode.STORAGE, why)
-        if verified.typ in self.seats and verified.typ != REVOKES:
-            answer = await self.seats[verified.typ](verified)
+        if verified.typ in self.handlers and verified.typ != REVOKES:
+            answer = await self.handlers[verified.typ](verified)
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
-        first = replay.first(self.book.db, verified)
+        first = replay.first(self.trust_store.db, verified)
         if first is not None:
-            since = self.papers.since(verified, self.clock.now())
+            since = self.registry_adapter.since(verified, self.clock.now())
             return first | {"again": True} | ({"outcome": since} if since else {})
         return await self._do(verified, via)
 
     async def _do(self, verified: Verified, via: str) -> dict[str, Any]:
-        said = verified.said
-        match said:
+        model = verified.model
+        match model:
             case claims.Revocation():
-                return await self._revoke(verified, said)
+                return await self._revoke(verified, model)
             case claims.Time():
-                outcome = self.clock.told(said.iat)
+                outcome = self.clock.told(model.iat)
             case (
                 claims.ConsentClaims()
-                | claims.OccupancySaid()
+                | claims.OccupancyClaims()
                 | claims.DutyClaims()
                 | claims.PlaceMap()
             ):
@@ -212,47 +212,47 @@ class Inbox:
     def preview(self, raw: bytes) -> dict[str, Any]:
         """What a place map would change here, if it came now; nothing is changed. Raises Forged."""
         verified = verify(raw, self.known())
-        if not isinstance(verified.said, claims.PlaceMap):
+        if not isinstance(verified.model, claims.PlaceMap):
             raise Refused(f"a preview shows what a place map brings; this is {verified.typ}")
         answer = {"typ": verified.typ, "jti": verified.jti, "iss": verified.owner}
-        if replay.first(self.book.db, verified) is not None:
+        if replay.first(self.trust_store.db, verified) is not None:
             return answer | {"again": True, "places": [], "names": [], "unchanged": 0}
-        self.book.must_be_newer(verified, verified.said.ver)
+        self.trust_store.must_be_newer(verified, verified.model.ver)
         try:
-            return answer | self.papers.preview(verified, self.clock.now())
+            return answer | self.registry_adapter.preview(verified, self.clock.now())
         except NotRecorded:
             raise
         except Refused as error:
-            raise contradiction(error, verified, self.papers.policy) from error
+            raise contradiction(error, verified, self.registry_adapter.policy) from error
 
     def _record(self, verified: Verified, via: str) -> dict[str, Any]:
         """Put it into the registry; what hangs on something unknown yet waits for it."""
         now = self.clock.now()
-        if isinstance(verified.said, claims.PlaceMap):
-            self.book.must_be_newer(verified, verified.said.ver)
+        if isinstance(verified.model, claims.PlaceMap):
+            self.trust_store.must_be_newer(verified, verified.model.ver)
         try:
-            if self.papers.known(verified):
-                outcome = self.papers.since(verified, now) or "recorded before"
+            if self.registry_adapter.known(verified):
+                outcome = self.registry_adapter.since(verified, now) or "recorded before"
             else:
-                outcome = self.papers.record(verified, now)
+                outcome = self.registry_adapter.record(verified, now)
         except NotYet as error:
             named = (verified.typ, verified.jti)
             came = (via, verified.raw)
-            if self.book.wait(verified.sha256, named, came, str(error), now):
+            if self.trust_store.wait(verified.sha256, named, came, str(error), now):
                 self.audit("object.waits", _ids(verified, via))
             return _answer(verified, f"waits: {error}")
         except NotRecorded:
             raise
         except Refused as error:
-            raise contradiction(error, verified, self.papers.policy) from error
+            raise contradiction(error, verified, self.registry_adapter.policy) from error
         return self._settle(verified, via, outcome)
 
     def _settle(self, verified: Verified, via: str, outcome: str) -> dict[str, Any]:
         answer = _answer(verified, outcome)
-        with self.book.transaction() as db:
+        with self.trust_store.transaction() as db:
             replay.keep(db, verified, answer)
-            if isinstance(verified.said, claims.PlaceMap):
-                self.book.note_version(verified, verified.said.ver)
+            if isinstance(verified.model, claims.PlaceMap):
+                self.trust_store.note_version(verified, verified.model.ver)
             db.execute("DELETE FROM waiting WHERE sha256 = ?", (verified.sha256,))
             if self.clock.trust is ClockTrust.TRUSTED and self.clock.now() - self._pruned > HOUR:
                 replay.prune(db, self.clock.now())
@@ -260,25 +260,27 @@ class Inbox:
         self.audit("object.accepted", _ids(verified, via))
         return answer
 
-    async def _revoke(self, verified: Verified, said: claims.Revocation) -> dict[str, Any]:
-        """Keys count no more from now on; grants and objects are for the seat that holds them.
+    async def _revoke(self, verified: Verified, revocation: claims.Revocation) -> dict[str, Any]:
+        """Keys count no more from now on; grants and objects are for the handler that holds them.
 
         What is not known yet is kept with its signer, and hits only what that one could end.
         """
-        self.book.must_be_newer(verified, said.ver)
-        kids = [one.kid for one in said.rev if one.kid is not None]
+        self.trust_store.must_be_newer(verified, revocation.ver)
+        kids = [one.kid for one in revocation.rev if one.kid is not None]
         members = self.known().members
         for kid in kids:
             _may_revoke(verified, kid, members)
-        self.book.taken.add(revocations.said_by(verified, said))  # also where it cannot be kept
-        seat = self.seats.get(REVOKES)
+        self.trust_store.taken.add(
+            revocations.revoked_by(verified, revocation)
+        )  # also where it cannot be kept
+        handler = self.handlers.get(REVOKES)
         answer = _answer(verified, "revoked")
-        if seat is not None:
-            answer |= await seat(verified)
+        if handler is not None:
+            answer |= await handler(verified)
         now = int(self.clock.now())
-        with self.book.transaction() as db:
-            self.book.note_version(verified, said.ver)
-            self.book.take_back(revocations.said_by(verified, said))
+        with self.trust_store.transaction() as db:
+            self.trust_store.note_version(verified, revocation.ver)
+            self.trust_store.take_back(revocations.revoked_by(verified, revocation))
             for kid in members.keys() & kids:
                 db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (kid, now))
             replay.keep(db, verified, answer)
@@ -289,14 +291,14 @@ class Inbox:
         """See whether a list could stand, but for a person's comparing its roots. Raises Forged."""
         now = self.clock.now()
         trusted = self.clock.trust is not ClockTrust.UNTRUSTED
-        trust_list.admit(new, self.book.trust, self.least, now if trusted else None)
+        trust_list.admit(new, self.trust_store.trust, self.least, now if trusted else None)
         if trusted and new.made > now + AHEAD:
             raise Forged(
                 ObjectCode.NOT_YET, f"it was made on {stamp(new.made)}, and it is {stamp(now)}"
             )
-        if self.book.trust is None and not trust_list.pinned(new, self.pinned):
-            words = "its roots are not those that the configuration names"
-            raise Forged(ObjectCode.KID, words, words)
+        if self.trust_store.trust is None and not trust_list.pinned(new, self.pinned):
+            reason = "its roots are not those that the configuration names"
+            raise Forged(ObjectCode.KID, reason, reason)
 
     def renew_trust(self, raw: bytes, confirmed: str | None = None) -> dict[str, Any]:
         """Let a trust list take the place of the one that stands.
@@ -304,18 +306,18 @@ class Inbox:
         The first one only where a person here has compared its roots: `confirmed` is its sha256.
         Raises Forged.
         """
-        new, standing = trust_list.read(raw), self.book.trust
+        new, standing = trust_list.read(raw), self.trust_store.trust
         answer = {"typ": trust_list.TYP, "ver": new.ver, "outcome": "the trust list stands"}
         if standing is not None and new.sha256 == standing.sha256:
             return answer | {"again": True}
         self.consider(new)
         if standing is None and confirmed != new.sha256:
-            words = (
+            reason = (
                 "there is no trust list here yet, and the first is accepted by a person at the"
                 " gateway only: gardien trust accept FILE"
             )
-            raise Forged(ObjectCode.KID, words, words)
-        self.book.install(new, self.clock.now())
+            raise Forged(ObjectCode.KID, reason, reason)
+        self.trust_store.install(new, self.clock.now())
         self.clock.at_least(new.made)
         self.audit(
             "trust", {"ver": new.ver, "sha256": new.sha256, "roots": sorted(new.roots),
@@ -331,36 +333,36 @@ class Inbox:
         """Try once more what waits; how much waits no longer."""
         if self.clock.trust is ClockTrust.UNTRUSTED:
             return 0
-        waiting = self.book.waiting()
+        waiting = self.trust_store.waiting()
         try:
-            for typ, jti in self.book.give_up(self.clock.now()):
+            for typ, jti in self.trust_store.give_up(self.clock.now()):
                 log.warning(
                     "%s %s has waited for 60 days and is forgotten", typ, jti,
                     extra=fields(LogEvent.OBJECT_EXPIRED),
                 )  # fmt: skip
                 self.audit("object.forgotten", {"typ": typ, "jti": jti})
-            waiting = self.book.waiting()
+            waiting = self.trust_store.waiting()
             for sha256, via, raw in waiting:
                 try:
                     self._tell(raw, via, await self._evaluate(raw, via))
                 except Forged as error:
                     if error.code is ObjectCode.STORAGE:  # it waits on
                         continue
-                    with self.book.transaction():
-                        self.book.no_longer(sha256)
+                    with self.trust_store.transaction():
+                        self.trust_store.no_longer(sha256)
                     self._refused(raw, via, error)
         except NotRecorded as error:
             log.warning(
                 "signed objects that wait are tried again later: %s", error,
                 extra=fields(LogEvent.OBJECT_DELAYED),
             )  # fmt: skip
-        return len(waiting) - len(self.book.waiting())
+        return len(waiting) - len(self.trust_store.waiting())
 
     def _wait_for_the_clock(self, raw: bytes, via: str) -> dict[str, Any]:
         """Keep a rightly signed fact until it can be dated."""
         compact, why = take_apart(raw), "the clock cannot be relied on yet"
         named = (compact.typ, str(compact.claims["jti"]))
-        self.book.wait(compact.sha256, named, (via, raw), why, self.clock.now())
+        self.trust_store.wait(compact.sha256, named, (via, raw), why, self.clock.now())
         return {"typ": named[0], "jti": named[1], "outcome": f"waits: {why}"}
 
     def _refused(self, raw: bytes, via: str, error: Forged) -> None:
@@ -408,15 +410,15 @@ class Inbox:
     ) -> None:
         sha256 = hashlib.sha256(raw.strip()).hexdigest()
         try:
-            one = take_apart(raw)
+            jws = take_apart(raw)
         except Exception:  # noqa: BLE001 -- it is told also of what our own code cannot take apart
             owner, what = "", ("", "", sha256)
         else:
-            member = self.known().members.get(one.kid) if verified else None
+            member = self.known().members.get(jws.kid) if verified else None
             owner = member.name if member else ""
-            what = (one.typ[:40], str(one.claims.get("jti", ""))[:64], one.sha256)
+            what = (jws.typ[:40], str(jws.claims.get("jti", ""))[:64], jws.sha256)
         try:
-            self.told.add(self.clock.now(), (via, owner), what, how, words)
+            self.object_status.add(self.clock.now(), (via, owner), what, how, words)
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
                 "what became of an object is not told: %s", error,
@@ -425,14 +427,14 @@ class Inbox:
 
     def status(self) -> dict[str, Any]:
         """How it stands with trust, for people."""
-        standing = self.book.trust
+        standing = self.trust_store.trust
         return {
             "audience": self.audience.exact,
             "version": standing.ver if standing else None,
             "expires": stamp(standing.expires) if standing else None,
             "alarm": self._alarm(standing),
-            "waiting": len(self.book.waiting()),
-            "set_aside": set_aside.recent(self.book.db, self.clock.now()),
+            "waiting": len(self.trust_store.waiting()),
+            "set_aside": set_aside.recent(self.trust_store.db, self.clock.now()),
         }
 
     def _alarm(self, standing: TrustList | None) -> str:
@@ -454,10 +456,10 @@ def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> 
     ):
         return
     if member.role == ROOT:
-        words = "a root key is changed by a trust list only"
-        raise Forged(ObjectCode.KID, words, words)
-    words = f"{verified.owner} cannot take a key from {member.name}"
-    raise Forged(ObjectCode.KID, words, NOT_THEIRS)
+        reason = "a root key is changed by a trust list only"
+        raise Forged(ObjectCode.KID, reason, reason)
+    reason = f"{verified.owner} cannot take a key from {member.name}"
+    raise Forged(ObjectCode.KID, reason, NOT_THEIRS)
 
 
 def _not_stored(error: Exception) -> bool:
@@ -493,21 +495,21 @@ def _ids(verified: Verified, via: str) -> dict[str, Any]:
 
 def _conflicts(raw: bytes, error: Forged) -> str:
     """The lines of a rightly signed place map that contradict what is recorded, for its sender."""
-    if error.code is not ObjectCode.REGISTRY or (one := take_apart(raw)).typ != MAP:
+    if error.code is not ObjectCode.REGISTRY or (jws := take_apart(raw)).typ != MAP:
         return ""
-    where = re.escape(str(one.claims["jti"]))
+    where = re.escape(str(jws.claims["jti"]))
     lines = re.findall(rf"(?<!\S){where}:([0-9]+): ", str(error))
     return f" {','.join(lines)}" if lines else ""
 
 
-def _allows(said: object) -> bool:
+def _allows(model: object) -> bool:
     """Whether something may leave, or be kept, by it that might not without it."""
-    match said:
+    match model:
         case claims.ConsentClaims(status=status) | claims.DutyClaims(status=status):
             return status == "given"
-        case claims.OccupancySaid(event=event):
+        case claims.OccupancyClaims(event=event):
             return event != "move_out"
-    return isinstance(said, claims.PlaceMap)
+    return isinstance(model, claims.PlaceMap)
 
 
 def _for_the_registry(raw: bytes) -> bool:

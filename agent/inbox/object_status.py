@@ -34,8 +34,8 @@ LATEST = 500
 
 
 @dataclass(frozen=True, slots=True)
-class One:
-    """One answer."""
+class StatusEntry:
+    """StatusEntry answer."""
 
     n: int
     at: int
@@ -58,7 +58,7 @@ class One:
         code, _, about = self.code.partition(" ")
         marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
         named = filter(None, map(mark, marks.split(",")))
-        said = {
+        members = {
             "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
             "state": self.state, "code": code, "words": self.words, "at": stamp(self.at),
             "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
@@ -68,7 +68,7 @@ class One:
                 if one.recipient in (None, recipient)
             ],
         }  # fmt: skip
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in members.items() if value}
 
 
 def _by(mark: ConsentMark) -> str:
@@ -77,15 +77,15 @@ def _by(mark: ConsentMark) -> str:
 
 
 class ObjectStatus:
-    """The latest answers, in the book. `mark`: gives one by its id."""
+    """The latest answers, in the store. `mark`: gives one by its id."""
 
-    def __init__(self, book: TrustStore, mark: Marked) -> None:
-        self._book, self._mark = book, mark
+    def __init__(self, store: TrustStore, mark: Marked) -> None:
+        self._store, self._mark = store, mark
         # in a table of their own: an earlier version reads every column of `told`
-        rows = book.db.execute(
+        rows = store.db.execute(
             "SELECT told.*, coalesce(words, '') FROM told LEFT JOIN told_words USING (n) ORDER BY n"
         )
-        self._latest = deque((One(*row) for row in rows), maxlen=LATEST)
+        self._latest = deque((StatusEntry(*row) for row in rows), maxlen=LATEST)
         self._unkept = 0
 
     def add(
@@ -102,8 +102,8 @@ class ObjectStatus:
         `REJECTED` with its code behind a blank; `words`: the sentence beside the code.
         """
         state, _, code = how.partition(" ")
-        told = (one for one in reversed(self._latest) if one.sha256 == what[2])
-        if any((one.via, one.state, one.code) == (came[0], state, code) for one in told):
+        earlier = (one for one in reversed(self._latest) if one.sha256 == what[2])
+        if any((one.via, one.state, one.code) == (came[0], state, code) for one in earlier):
             return
         values = (int(at), *came, *what, state, code)
         try:
@@ -115,10 +115,10 @@ class ObjectStatus:
             )  # fmt: skip
             self._unkept -= 1
             n = self._unkept
-        self._latest.append(One(n, *values, words))
+        self._latest.append(StatusEntry(n, *values, words))
 
     def _keep(self, values: tuple[object, ...], words: str) -> int:
-        with self._book.transaction() as db:
+        with self._store.transaction() as db:
             n = db.execute(
                 "INSERT INTO told (at, via, owner, typ, jti, sha256, state, code)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values,

@@ -37,7 +37,7 @@ class NewMap:
 def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
     """Read a map; `known`: ids of the places there are. Raises Refused naming the wrong line."""
     lines = csv.reader(io.StringIO(text), delimiter=";", strict=True)
-    found, met = NewMap(), set(known)
+    place_map, met = NewMap(), set(known)
     try:
         heading = next(lines, [])
         if heading != COLUMNS:
@@ -46,13 +46,13 @@ def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
             if number > MOST_LINES + 1:
                 raise Refused(f"{name}:{number}: a place map has {MOST_LINES:,} lines at most")
             if cells:
-                _line(cells, f"{name}:{number}", found, met)
+                _line(cells, f"{name}:{number}", place_map, met)
     except csv.Error as error:
         raise Refused(f"{name}:{lines.line_num}: {error}") from None
-    return found
+    return place_map
 
 
-def _line(cells: list[str], where: str, found: NewMap, met: set[str]) -> None:
+def _line(cells: list[str], where: str, place_map: NewMap, met: set[str]) -> None:
     if len(cells) != len(COLUMNS):
         raise Refused(f"{where}: {len(cells)} cells, there must be {len(COLUMNS)}")
     id_, type_, _, label, scheme, value, since, until = cells
@@ -64,10 +64,12 @@ def _line(cells: list[str], where: str, found: NewMap, met: set[str]) -> None:
     if type_ not in {place[0], PLACES[place[0]]}:
         raise Refused(f"{where}: {id_} is a {PLACES[place[0]]}, not a {type_}")
     if place not in met:
-        found.places.append(NewPlace(label, PLACES[place[0]], place, occupied=False, where=where))
+        place_map.places.append(
+            NewPlace(label, PLACES[place[0]], place, occupied=False, where=where)
+        )
         met.add(place)
     if scheme:
-        found.names.append(NewAlias(place, scheme, value, begins, ends, where=where))
+        place_map.names.append(NewAlias(place, scheme, value, begins, ends, where=where))
 
 
 def _moment(text: str) -> int | None:

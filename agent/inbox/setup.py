@@ -179,21 +179,21 @@ def open_notes(state: Path, clock: Clock, identity: Identity | None, *, moved: b
 
 
 @contextmanager
-def open_reception(  # noqa: PLR0913, PLR0917 -- each a part of its own
+def open_inbox(  # noqa: PLR0913, PLR0917 -- each a part of its own
     state: Path,
     identity: Identity,
     building: str | None,
     trust: TrustSettings,
-    papers: RegistryAdapter,
+    registry_adapter: RegistryAdapter,
     clock: Clock,
     notes: AuditNotes,
 ) -> Iterator[Inbox]:
     """Open the book of authority."""
     key = Key.of(identity.signing_key.public_key())
-    with TrustStore.open(state / FILE, volatile(state)) as book:
+    with TrustStore.open(state / FILE, volatile(state)) as trust_store:
         yield Inbox(
-            book,
-            papers,
+            trust_store,
+            registry_adapter,
             clock,
             Audience(identity.gateway, identity.state, building),
             notes,

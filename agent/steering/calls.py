@@ -117,7 +117,7 @@ async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
     """What would become of an order now, target by target; nothing is kept. Raises Refused, and
     Forged where its number was used by another.
     """
-    said = verified.said
+    said = verified.model
     if not isinstance(said, claims.Command) or said.gives_back:
         raise Refused("only an order can be tried so: a grant or a release changes no equipment")
     before = await steering.writer.call(steering.keeper.journal.first, verified)

@@ -26,8 +26,8 @@ EVERY = 1800.0
 
 def take(db: sqlite3.Connection, owner: str, now: float) -> None:
     """Count one request of an issuer. Raises Forged E_OFTEN where it has none left; not counted."""
-    found = db.execute("SELECT left, at FROM allowance WHERE owner = ?", (owner,)).fetchone()
-    left, at = found or (BURST, now)
+    allowance = db.execute("SELECT left, at FROM allowance WHERE owner = ?", (owner,)).fetchone()
+    left, at = allowance or (BURST, now)
     # a clock that was set back gives nothing, and takes nothing
     left = min(BURST, left + max(0.0, now - at) / EVERY)
     if left < 1:

@@ -136,8 +136,8 @@ class Chain:
                 if of_type:
                     self._latest[type_] = of_type[-1]
                     break
-        found = self._latest.get(type_)
-        return found.body if found else None
+        record = self._latest.get(type_)
+        return record.body if record else None
 
     def append(self, type_: str, body: Mapping[str, Any]) -> str:
         """Write a record durably; its hash. Raises OSError where the disk does not take it.
@@ -209,8 +209,8 @@ class Chain:
         for file in reversed(segments(self._folder)):
             for record in _records(file, None):
                 if record.n > self._receipted and record.hash == digest:
-                    words = {"n": record.n, "hash": digest}
-                    atomic_write.write(self._folder / RECEIPTED, canonical(words))
+                    mark = {"n": record.n, "hash": digest}
+                    atomic_write.write(self._folder / RECEIPTED, canonical(mark))
                     self._receipted = record.n
                     return
             if int(file.stem) <= self._receipted:
@@ -292,12 +292,12 @@ class ChainVerdict:
     """those of the wanted ones that are in the chain"""
 
 
-def told(place: Path, wanted: str | None) -> dict[str, Any]:
+def verification_report(place: Path, wanted: str | None) -> dict[str, Any]:
     """What `verify` finds, as plain data. Raises Refused where the wanted hash is not there."""
-    found = verify(place, [wanted] if wanted else ())
-    if wanted is not None and wanted not in found.hashes:
+    verdict = verify(place, [wanted] if wanted else ())
+    if wanted is not None and wanted not in verdict.hashes:
         raise Refused(NOT_IN_CHAIN, hash=wanted)
-    return {name: one for name, one in asdict(found).items() if name != "hashes"}
+    return {name: one for name, one in asdict(verdict).items() if name != "hashes"}
 
 
 def verify(place: Path, wanted: Collection[str] = ()) -> ChainVerdict:
@@ -331,12 +331,12 @@ def newest(place: Path, most: int, wanted: Callable[[AuditRecord], bool]) -> lis
 
     Raises Broken, OSError.
     """
-    found: list[AuditRecord] = []
+    records: list[AuditRecord] = []
     for file in reversed(segments(place)):
-        found = [one for one in _records(file, None) if wanted(one)][-most:] + found
-        if len(found) >= most:
+        records = [one for one in _records(file, None) if wanted(one)][-most:] + records
+        if len(records) >= most:
             break
-    return found[-most:]
+    return records[-most:]
 
 
 def _records(path: Path, previous: AuditRecord | None) -> Iterator[AuditRecord]:

@@ -29,10 +29,10 @@ def moment(text: str) -> int:
 
 def seconds(text: str) -> int:
     """Seconds of an ISO 8601 duration such as `PT30M` or `P1D`. Raises ValueError."""
-    found = DURATION.fullmatch(text)
-    if not found or text.endswith(("P", "T")):
+    match = DURATION.fullmatch(text)
+    if not match or text.endswith(("P", "T")):
         raise ValueError("expected a duration such as PT30M, PT1H30M or P1D")
-    return sum(int(part or 0) * unit for part, unit in zip(found.groups(), UNITS, strict=True))
+    return sum(int(part or 0) * unit for part, unit in zip(match.groups(), UNITS, strict=True))
 
 
 def _a_moment(text: str) -> str:

@@ -143,7 +143,7 @@ class Revoked(ClaimsModel):
     reason: Text | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _exactly_one(self) -> Self:
         if (self.jti is None) == (self.kid is None):
             raise ValueError("either jti or kid")
         return self
@@ -215,7 +215,7 @@ class ConsentClaims(ObjectClaims):
         return self
 
 
-class OccupancySaid(ObjectClaims):
+class OccupancyClaims(ObjectClaims):
     """Somebody moves in or out, or a date is corrected; nobody is named."""
 
     place: Place

@@ -44,8 +44,8 @@ def take_apart(raw: bytes) -> Jws:
     if len(raw) > LARGEST and header["typ"] != MAP:
         raise Forged(ObjectCode.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
-        words = f"its signature does not have {SIGNATURE_BYTES} bytes"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"its signature does not have {SIGNATURE_BYTES} bytes"
+        raise Forged(ObjectCode.SIG, reason, reason)
     claims = object_of(decoded(parts[1], "payload"), "payload")
     sha256 = hashlib.sha256(text.encode("ascii")).hexdigest()
     return Jws(text, header["typ"], header["kid"], claims, sha256)
@@ -64,6 +64,6 @@ def header_of(part: str) -> dict[str, str]:
     if not all(isinstance(word, str) for word in header.values()):
         raise Forged(ObjectCode.FORM, "what its header says is not text")
     if header["alg"] not in ALGORITHMS:
-        words = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys counts"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys counts"
+        raise Forged(ObjectCode.SIG, reason, reason)
     return header

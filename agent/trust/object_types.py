@@ -49,7 +49,7 @@ class Dated(Enum):
 class ObjectKind:
     """One kind of object."""
 
-    says: type[ObjectClaims]
+    model: type[ObjectClaims]
     roles: frozenset[str]
     addressed: Addressed
     dated: Dated
@@ -73,7 +73,7 @@ KINDS: dict[str, ObjectKind] = {
         Addressed.ANY,
         Dated.RECORD,
     ),
-    "occupancy+jwt": ObjectKind(claims.OccupancySaid, REGISTERING, Addressed.ANY, Dated.RECORD),
+    "occupancy+jwt": ObjectKind(claims.OccupancyClaims, REGISTERING, Addressed.ANY, Dated.RECORD),
     "duty+jwt": ObjectKind(claims.DutyClaims, REGISTERING, Addressed.ANY, Dated.RECORD),
     MAP: ObjectKind(claims.PlaceMap, REGISTERING, Addressed.ANY, Dated.RECORD),
     "time+jwt": ObjectKind(claims.Time, frozenset({"registry", ROOT}), Addressed.ANY, Dated.RECORD),
@@ -102,20 +102,20 @@ def kind_of(typ: str) -> ObjectKind:
     return KINDS[typ]
 
 
-def roles_for(kind: ObjectKind, said: ObjectClaims) -> frozenset[str]:
+def roles_for(kind: ObjectKind, model: ObjectClaims) -> frozenset[str]:
     """Who may issue this one: giving back is for any role that could have authorized."""
-    if isinstance(said, claims.Command) and said.gives_back:
+    if isinstance(model, claims.Command) and model.gives_back:
         return kind.roles | GRANTING
     return kind.roles
 
 
-def needs_no_clock(said: ObjectClaims) -> bool:
+def needs_no_clock(model: ObjectClaims) -> bool:
     """Whether it is taken whatever the clock says: it takes back, or it is about the clock."""
-    match said:
+    match model:
         case claims.Command():
-            return said.gives_back
+            return model.gives_back
         case claims.ConsentClaims():
-            return said.status != "given"
+            return model.status != "given"
         case claims.Revocation() | claims.Time():
             return True
         case _:

@@ -34,27 +34,27 @@ def first(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] | None:
 
     Raises Forged E_REPLAY where their number was used by others, or may have been.
     """
-    found = db.execute(
+    seen = db.execute(
         "SELECT sha256, outcome FROM seen WHERE iss = ? AND jti = ?",
         (verified.owner, verified.jti),
     ).fetchone()
-    if found is None:
+    if seen is None:
         _not_too_old(db, verified)
         return None
-    if found[0] != verified.sha256:
+    if seen[0] != verified.sha256:
         raise Forged(
             ObjectCode.REPLAY, f"{verified.owner} has used the number {verified.jti} before"
         )
-    outcome: dict[str, Any] = json.loads(found[1])
+    outcome: dict[str, Any] = json.loads(seen[1])
     return outcome
 
 
 def _not_too_old(db: sqlite3.Connection, verified: Verified) -> None:
     pruned = db.execute("SELECT exp FROM seen_pruned").fetchone()
     if pruned is not None and verified.exp is not None and verified.exp <= pruned[0]:
-        words = "it is older than the numbers that this gateway remembers"
+        reason = "it is older than the numbers that this gateway remembers"
         raise Forged(
-            ObjectCode.REPLAY, f"{verified.jti} is older than what is remembered here", words
+            ObjectCode.REPLAY, f"{verified.jti} is older than what is remembered here", reason
         )
 
 

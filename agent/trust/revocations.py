@@ -43,14 +43,14 @@ class TakenBack:
     at: float
 
 
-def said_by(verified: Verified, said: Revocation) -> list[TakenBack]:
+def revoked_by(verified: Verified, revocation: Revocation) -> list[TakenBack]:
     """What a revocation takes back."""
     return [
         TakenBack(
             one.kid or one.jti or "", one.kid is not None, verified.owner, verified.role,
-            float(said.iat if one.at is None else one.at),
+            float(revocation.iat if one.at is None else one.at),
         )
-        for one in said.rev
+        for one in revocation.rev
     ]  # fmt: skip
 
 
@@ -79,8 +79,8 @@ class Revocations:
 
     def add(self, some: Iterable[TakenBack]) -> None:
         """Know of these from now on."""
-        for one in some:
-            self._of.setdefault((one.what, one.key), []).append(one)
+        for revoked in some:
+            self._of.setdefault((revoked.what, revoked.key), []).append(revoked)
 
     def all(self) -> list[TakenBack]:
         """Each of them."""

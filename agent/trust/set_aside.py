@@ -33,8 +33,8 @@ LONGEST_ERROR = 300
 
 def holds(db: sqlite3.Connection, sha256: str) -> bool:
     """Whether an object was set aside, by the hash of its bytes."""
-    found = db.execute("SELECT 1 FROM set_aside WHERE sha256 = ?", (sha256,)).fetchone()
-    return found is not None
+    row = db.execute("SELECT 1 FROM set_aside WHERE sha256 = ?", (sha256,)).fetchone()
+    return row is not None
 
 
 def keep(

@@ -92,8 +92,10 @@ def _forget_copy(copy: Path) -> None:
 class TrustStore:
     """The open file; used by one thread, but for what waits for the disk (`Disk`)."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, beside: Path | None = None) -> None:
-        self.db, self._path, self._beside = db, path, beside
+    def __init__(
+        self, db: sqlite3.Connection, path: Path, memory_folder: Path | None = None
+    ) -> None:
+        self.db, self._path, self._memory_folder = db, path, memory_folder
         self._reserve = Reserve(path.parent)
         self.volatile = False
         """it is a copy in memory, for the disk fails: what it takes is gone with the next boot"""
@@ -103,38 +105,38 @@ class TrustStore:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, beside: Path | None = None) -> Iterator[TrustStore]:
-        """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
+    def open(cls, path: Path, memory_folder: Path | None = None) -> Iterator[TrustStore]:
+        """Open the store; a damaged one is set aside, and nobody's word counts until a trust list
         is accepted again.
 
-        `beside`: a folder in memory, for a copy where the disk takes nothing now. Raises
+        `memory_folder`: a folder in memory, for a copy where the disk takes nothing now. Raises
         NotRecorded where it does not even give it.
         """
-        opening = partial(cls._opened, path, beside)
+        opening = partial(cls._opened, path, memory_folder)
         try:
-            book = DiskWriter.make(opening)
-            if beside is not None:
-                cls._take_over(book, beside / path.name)
+            store = DiskWriter.make(opening)
+            if memory_folder is not None:
+                cls._take_over(store, memory_folder / path.name)
         except (OSError, sqlite3.DatabaseError, Forged, NotRecorded) as error:
             if (
                 isinstance(error, OSError | NotRecorded)
                 or getattr(error, "sqlite_errorcode", 0) in NOT_NOW
             ):
-                book = cls._copied(path, beside, error)
+                store = cls._copied(path, memory_folder, error)
             else:
                 log.error(  # noqa: TRY400 -- no bug
                     "%s was damaged and is set aside: %s", path, error,
                     extra=fields(LogEvent.STORE_DAMAGED, store=path.name),
                 )  # fmt: skip
                 DiskWriter.make(partial(_set_damaged_aside, path))
-                book = DiskWriter.make(opening)
+                store = DiskWriter.make(opening)
         try:
-            yield book
+            yield store
         finally:
-            book.db.close()
+            store.db.close()
 
     @classmethod
-    def _take_over(cls, book: TrustStore, copy: Path) -> None:
+    def _take_over(cls, store: TrustStore, copy: Path) -> None:
         """Keep what was taken back while the disk failed, and forget the copy: all else was not
         acknowledged, and comes again.
         """
@@ -145,44 +147,44 @@ class TrustStore:
                 held = cls._of(copy)
                 with closing(held.db):
                     revoked, taken_back = sorted(held.revoked), held.taken.all()
-            book.remember(revoked, (), taken_back, seconds())
+            store.remember(revoked, (), taken_back, seconds())
         _forget_copy(copy)
 
     @classmethod
-    def _copied(cls, path: Path, beside: Path | None, why: Exception) -> TrustStore:
+    def _copied(cls, path: Path, memory_folder: Path | None, why: Exception) -> TrustStore:
         """Open the copy that this boot has, or make one. Raises NotRecorded."""
-        if beside is None:
+        if memory_folder is None:
             raise _not_now(path, why) from why
-        copy = beside / path.name
+        copy = memory_folder / path.name
         try:
-            made(beside)
+            made(memory_folder)
             if not copy.exists():
                 # the log first: without it the copy would silently lack the last commits
                 for suffix in ("-wal", ""):
                     file = path.with_name(path.name + suffix)
                     if file.exists():
                         shutil.copyfile(file, copy.with_name(copy.name + suffix))
-            book = cls._of(copy)
+            store = cls._of(copy)
         except (OSError, sqlite3.DatabaseError, Refused) as error:
             raise _not_now(path, error) from error
-        book.volatile = True
-        return book
+        store.volatile = True
+        return store
 
     @classmethod
-    def _opened(cls, path: Path, beside: Path | None) -> TrustStore:
+    def _opened(cls, path: Path, memory_folder: Path | None) -> TrustStore:
         """Open the file on the disk, where that is full in the room of the reserve."""
         reserve = Reserve(path.parent)
         try:
-            book = cls._of(path, beside)
+            store = cls._of(path, memory_folder)
         except (OSError, sqlite3.DatabaseError) as error:
             if not (_no_room(error) and reserve.give()):
                 raise
-            book = cls._of(path, beside)
+            store = cls._of(path, memory_folder)
         reserve.stand()
-        return book
+        return store
 
     @classmethod
-    def _of(cls, path: Path, beside: Path | None = None) -> TrustStore:
+    def _of(cls, path: Path, memory_folder: Path | None = None) -> TrustStore:
         path.touch(mode=0o600)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
@@ -191,7 +193,7 @@ class TrustStore:
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("its pages do not fit together")
             db.executescript(SCHEMA)
-            return cls(db, path, beside)
+            return cls(db, path, memory_folder)
         except BaseException:
             db.close()
             raise
@@ -199,7 +201,7 @@ class TrustStore:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it; if
-        it is full, the reserve is free for the next attempt then. If it does not answer, the book
+        it is full, the reserve is free for the next attempt then. If it does not answer, the store
         goes on as a copy in memory: nobody may use a file that a thread waits for.
         """
         self.must_be_open()
@@ -234,7 +236,7 @@ class TrustStore:
         self.db.close()
         DiskWriter.begin(stuck.close)  # behind what it is used for
         self.volatile, self._shut = True, True
-        self.db = self._copied(self._path, self._beside, why).db
+        self.db = self._copied(self._path, self._memory_folder, why).db
         self._shut = False
 
     def must_be_open(self) -> None:
@@ -243,16 +245,16 @@ class TrustStore:
             raise NotRecorded(f"{FILE} cannot be read now: {SILENT}")
 
     def _trust(self) -> TrustList | None:
-        found = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()
-        if found is None:
+        row = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()
+        if row is None:
             return None
-        standing = trust_list.read(bytes(found[0]))
+        standing = trust_list.read(bytes(row[0]))
         if len(standing.signed_by(standing.roots)) < standing.threshold:
             raise Forged(ObjectCode.SIG, "the stored trust list is not as its roots have signed it")
         return standing
 
     def install(self, new: TrustList, now: float) -> None:
-        """Let a list that was admitted take the place of the one before, which is kept beside."""
+        """Store an admitted trust list as the current one; the two before it are kept."""
         with self.transaction() as db:
             db.execute("INSERT INTO trust VALUES (?, ?, ?)", (new.ver, int(now), new.raw))
             db.execute(
@@ -275,12 +277,12 @@ class TrustStore:
 
     def must_be_newer(self, verified: Verified, ver: int) -> None:
         """See that an issuer has sent no such version before. Raises Forged."""
-        found = self.db.execute(
+        latest = self.db.execute(
             "SELECT ver FROM version WHERE iss = ? AND typ = ?", (verified.owner, verified.typ)
         ).fetchone()
-        if found and ver <= found[0]:
-            words = f"version {found[0]} of {verified.owner} came before, this is {ver}"
-            raise Forged(ObjectCode.VERSION, words)
+        if latest and ver <= latest[0]:
+            reason = f"version {latest[0]} of {verified.owner} came before, this is {ver}"
+            raise Forged(ObjectCode.VERSION, reason)
 
     def note_version(self, verified: Verified, ver: int) -> None:
         """Never take an older one again. Inside the caller's transaction."""
@@ -318,8 +320,10 @@ class TrustStore:
         rows = self.db.execute("SELECT sha256 FROM waiting").fetchall()
         new = (sha256,) not in rows
         if new and len(rows) >= MOST_WAITING:
-            words = f"{len(rows)} objects wait at this gateway already for facts not known yet"
-            raise Forged(ObjectCode.REGISTRY, f"{why}; and {len(rows)} objects wait already", words)
+            reason = f"{len(rows)} objects wait at this gateway already for facts not known yet"
+            raise Forged(
+                ObjectCode.REGISTRY, f"{why}; and {len(rows)} objects wait already", reason
+            )
         with self.transaction() as db:
             db.execute(
                 "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -333,7 +337,7 @@ class TrustStore:
         rows = self.db.execute("SELECT sha256, via, raw FROM waiting ORDER BY at, jti")
         return [(sha256, via, bytes(raw)) for sha256, via, raw in rows]
 
-    def told(self) -> list[dict[str, str]]:
+    def waiting_list(self) -> list[dict[str, str]]:
         """What waits, and for what, for people."""
         rows = self.db.execute("SELECT typ, jti, at, via, why FROM waiting ORDER BY at, jti")
         return [

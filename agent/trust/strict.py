@@ -51,10 +51,10 @@ def decoded(part: str, what: str) -> bytes:
     """The bytes of one base64url part, in its one canonical form. Raises Forged."""
     if not BASE64URL.fullmatch(part) or len(part) % 4 == 1:
         raise Forged(ObjectCode.FORM, f"its {what} is not base64url")
-    found = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if encoded(found) != part:
+    content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if encoded(content) != part:
         raise Forged(ObjectCode.FORM, f"its {what} is not base64url in canonical form")
-    return found
+    return content
 
 
 def encoded(content: bytes) -> str:
@@ -65,16 +65,16 @@ def encoded(content: bytes) -> str:
 def object_of(content: bytes | str, what: str) -> dict[str, Any]:
     """One JSON object, numbers with a fraction as Decimal. Raises Forged."""
     try:
-        found = json_of(content, what)
+        value = json_of(content, what)
         # half a surrogate pair passes json, and nobody can write it down again
-        json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
         raise Forged(ObjectCode.FORM, f"its {what} is not JSON") from None
     except ValueError as error:
         raise Forged(ObjectCode.FORM, f"its {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise Forged(ObjectCode.FORM, f"its {what} is not a JSON object")
-    return found
+    return value
 
 
 def json_of(
@@ -111,9 +111,9 @@ def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> Non
     Raises Excessive.
     """
     depth = 0
-    for found in MARK.finditer(text):
-        first = text[found.start()]
-        size = found.end() - found.start()
+    for match in MARK.finditer(text):
+        first = text[match.start()]
+        size = match.end() - match.start()
         if (marks := marks - 1) < 0:
             raise Excessive("it has more members and entries than anything of ours")
         if first == '"':
@@ -130,20 +130,20 @@ def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> Non
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = Counter(name for name, _ in pairs)
         raise Excessive(f"{json.dumps(max(names, key=lambda n: names[n]))[:60]} stands in it twice")
-    return found
+    return members
 
 
 def _fraction(token: str) -> Decimal:
     exponent = EXPONENT.search(token)
     if exponent is not None and abs(int(exponent[1])) > LARGEST_EXPONENT:
-        words = f"the number {token[:40]} has an exponent beyond {LARGEST_EXPONENT}"
-        raise Excessive(words)
+        reason = f"the number {token[:40]} has an exponent beyond {LARGEST_EXPONENT}"
+        raise Excessive(reason)
     return Decimal(token)
 
 
-def _never(word: str) -> Any:
-    raise ValueError(word)
+def _never(constant: str) -> Any:
+    raise ValueError(constant)

@@ -32,7 +32,7 @@ ALARM = 30 * 86_400.0
 """seconds before its end from which a list is said to expire soon"""
 
 
-class ScopeSaid(ClaimsModel):
+class ScopeClaims(ClaimsModel):
     """What one key may speak of; a list that is absent confines nothing."""
 
     buildings: Annotated[list[Word], Field(max_length=1000)] | None = None
@@ -40,19 +40,19 @@ class ScopeSaid(ClaimsModel):
     kinds: Annotated[list[str], Field(max_length=50)] | None = None
 
 
-class MemberSaid(ClaimsModel):
+class MemberClaims(ClaimsModel):
     """One key of the list."""
 
     kid: str
     jwk: dict[str, Any]
     role: Role
     name: Name
-    scope: ScopeSaid = Field(default_factory=ScopeSaid)
+    scope: ScopeClaims = Field(default_factory=ScopeClaims)
     nbf: Seconds
     exp: Seconds
 
 
-class ListSaid(ClaimsModel):
+class TrustListClaims(ClaimsModel):
     """What the list says."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
@@ -61,7 +61,7 @@ class ListSaid(ClaimsModel):
     exp: Seconds
     roots: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=20)]
     threshold: Annotated[int, Field(ge=1, le=20)]
-    keys: Annotated[list[MemberSaid], Field(max_length=200)]
+    keys: Annotated[list[MemberClaims], Field(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +99,24 @@ def read(raw: bytes) -> TrustList:
     signatures = tuple(_signature(outer["payload"], one) for one in _list(outer["signatures"]))
     try:
         payload = object_of(decoded(outer["payload"], "payload"), "payload")
-        said = ListSaid.model_validate(payload)
+        content = TrustListClaims.model_validate(payload)
     except ValidationError as error:
         raise Forged(ObjectCode.FORM, f"as a trust list it is wrong: {fault_of(error)}") from None
-    roots = _roots(said)
-    if said.threshold > len(roots):
-        raise Forged(ObjectCode.FORM, f"{len(roots)} roots cannot make {said.threshold} signatures")
-    if said.exp <= said.iat:
+    roots = _roots(content)
+    if content.threshold > len(roots):
+        raise Forged(
+            ObjectCode.FORM, f"{len(roots)} roots cannot make {content.threshold} signatures"
+        )
+    if content.exp <= content.iat:
         raise Forged(ObjectCode.FORM, "it ends before it begins")
     return TrustList(
-        ver=said.ver,
-        name=said.iss,
-        made=said.iat,
-        expires=said.exp,
+        ver=content.ver,
+        name=content.iss,
+        made=content.iat,
+        expires=content.exp,
         roots={kid: member.key for kid, member in roots.items()},
-        threshold=said.threshold,
-        members=roots | _members(said, roots),
+        threshold=content.threshold,
+        members=roots | _members(content, roots),
         signatures=signatures,
         sha256=hashlib.sha256(raw.rstrip(b"\r\n")).hexdigest(),
         raw=raw,
@@ -127,12 +129,12 @@ def _list(signatures: object) -> list[Any]:
     return signatures
 
 
-def _signature(payload: str, one: object) -> tuple[str, str]:
-    if not isinstance(one, dict) or one.keys() != {"protected", "signature"}:
+def _signature(payload: str, entry: object) -> tuple[str, str]:
+    if not isinstance(entry, dict) or entry.keys() != {"protected", "signature"}:
         raise Forged(
             ObjectCode.FORM, "a signature has `protected` and `signature`, and nothing else"
         )
-    protected, signature = str(one["protected"]), str(one["signature"])
+    protected, signature = str(entry["protected"]), str(entry["signature"])
     header = header_of(protected)
     if header["typ"] != TYP:
         raise Forged(ObjectCode.TYP, f"it was signed as {header['typ'][:40]!r}, not as {TYP}")
@@ -140,34 +142,34 @@ def _signature(payload: str, one: object) -> tuple[str, str]:
     return header["kid"], f"{protected}.{payload}.{signature}"
 
 
-def _roots(said: ListSaid) -> dict[str, Member]:
-    found: dict[str, Member] = {}
-    for number, jwk in enumerate(said.roots, start=1):
+def _roots(content: TrustListClaims) -> dict[str, Member]:
+    roots: dict[str, Member] = {}
+    for number, jwk in enumerate(content.roots, start=1):
         key = Key.read(jwk)
-        if key.kid in found:
+        if key.kid in roots:
             raise Forged(ObjectCode.FORM, f"the root key {key.kid} stands in it twice")
         name = jwk.get("name", f"root {number}")
         if not isinstance(name, str) or not name.isprintable():
             raise Forged(ObjectCode.FORM, "the name of a root key is no name")
-        found[key.kid] = Member(key, name, ROOT)
-    return found
+        roots[key.kid] = Member(key, name, ROOT)
+    return roots
 
 
-def _members(said: ListSaid, roots: Mapping[str, Member]) -> dict[str, Member]:
-    found: dict[str, Member] = {}
-    for one in said.keys:
-        key = Key.read(one.jwk)
-        if key.kid != one.kid:
-            raise Forged(ObjectCode.FORM, f"{one.kid[:43]} is not the thumbprint of its key")
-        if key.kid in found or key.kid in roots:
+def _members(content: TrustListClaims, roots: Mapping[str, Member]) -> dict[str, Member]:
+    members: dict[str, Member] = {}
+    for entry in content.keys:
+        key = Key.read(entry.jwk)
+        if key.kid != entry.kid:
+            raise Forged(ObjectCode.FORM, f"{entry.kid[:43]} is not the thumbprint of its key")
+        if key.kid in members or key.kid in roots:
             raise Forged(ObjectCode.FORM, f"the key {key.kid} stands in it twice")
-        scope = Scope(*(_set(words) for words in one.scope.model_dump().values()))
-        found[key.kid] = Member(key, one.name, one.role, scope, one.nbf, one.exp)
-    return found
+        scope = Scope(*(_set(words) for words in entry.scope.model_dump().values()))
+        members[key.kid] = Member(key, entry.name, entry.role, scope, entry.nbf, entry.exp)
+    return members
 
 
-def _set(words: list[str] | None) -> frozenset[str] | None:
-    return None if words is None else frozenset(words)
+def _set(names: list[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
 
 
 def admit(new: TrustList, current: TrustList | None, least: int, now: float | None) -> None:
@@ -177,8 +179,8 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
     cannot be relied on. A change of roots needs both the old ones and the new. Raises Forged.
     """
     if new.threshold < least:
-        words = f"it wants {new.threshold} signatures only; `trust.threshold` is {least}"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"it wants {new.threshold} signatures only; `trust.threshold` is {least}"
+        raise Forged(ObjectCode.SIG, reason, reason)
     if current is not None:
         if new.ver <= current.ver:
             raise Forged(
@@ -193,8 +195,8 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
 def _enough(new: TrustList, roots: Mapping[str, Key], threshold: int, whose: str) -> None:
     count = len(new.signed_by(roots))
     if count < threshold:
-        words = f"{count} of {whose} have signed it, {threshold} must"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"{count} of {whose} have signed it, {threshold} must"
+        raise Forged(ObjectCode.SIG, reason, reason)
 
 
 def pinned(new: TrustList, roots: Collection[str]) -> bool:
@@ -204,10 +206,10 @@ def pinned(new: TrustList, roots: Collection[str]) -> bool:
 
 def keys_of(text: bytes) -> dict[str, Key]:
     """The keys of a JWK set, by kid. Raises Forged."""
-    found = object_of(text_of(text, LARGEST), "text").get("keys")
-    if not isinstance(found, list) or not found:
+    jwks = object_of(text_of(text, LARGEST), "text").get("keys")
+    if not isinstance(jwks, list) or not jwks:
         raise Forged(ObjectCode.FORM, 'a file of keys says {"keys": […]}')
-    keys = [Key.read(jwk) for jwk in found]
+    keys = [Key.read(jwk) for jwk in jwks]
     return {key.kid: key for key in keys}
 
 

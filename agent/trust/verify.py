@@ -55,8 +55,8 @@ class Verified:
     """what the key may speak of; `scope.covers` is for who knows the controls"""
     claims: Mapping[str, Any]
     """as JSON says them, checked against their model; numbers with a fraction are Decimal"""
-    said: ObjectClaims
-    """the same, as the model of its kind (agent.trust.claims)"""
+    model: ObjectClaims
+    """the same claims, as the model of their type (agent/trust/claims.py)"""
     jti: str
     iat: int
     exp: int | None
@@ -105,16 +105,16 @@ class VerificationContext:
     """when the trust list expires; None: never"""
 
 
-def verify(raw: bytes, known: VerificationContext) -> Verified:
+def verify(raw: bytes, context: VerificationContext) -> Verified:
     """What an object says, once its author, its audience and its time are right. Raises Forged."""
     compact = take_apart(raw)
     kind = kind_of(compact.typ)
-    member = _signer(compact, known)
-    said = _said(compact, kind)
-    _may_say(member, kind, said, compact.typ, known.audience)
-    _may_revoke(member, said, known.members)
-    _meant_for_us(kind, said, known.audience)
-    _in_time(kind, said, member, known)
+    member = _signer(compact, context)
+    model = _parsed(compact, kind)
+    _may_say(member, kind, model, compact.typ, context.audience)
+    _may_revoke(member, model, context.members)
+    _meant_for_us(kind, model, context.audience)
+    _in_time(kind, model, member, context)
     return Verified(
         typ=compact.typ,
         kid=member.key.kid,
@@ -122,119 +122,121 @@ def verify(raw: bytes, known: VerificationContext) -> Verified:
         owner=member.name,
         scope=member.scope,
         claims=compact.claims,
-        said=said,
-        jti=said.jti,
-        iat=said.iat,
-        exp=said.exp,
+        model=model,
+        jti=model.jti,
+        iat=model.iat,
+        exp=model.exp,
         sha256=compact.sha256,
         raw=raw,
     )
 
 
-def _signer(compact: Jws, known: VerificationContext) -> Member:
-    member = known.members.get(compact.kid)
+def _signer(compact: Jws, context: VerificationContext) -> Member:
+    member = context.members.get(compact.kid)
     if member is None:
         unknown = f"nobody in the trust list has the key {compact.kid[:43]!r}"
         raise Forged(ObjectCode.KID, unknown, unknown)
     if not member.key.signed(compact.text):
         raise Forged(ObjectCode.SIG, f"the key of {member.name} has not signed these bytes")
-    if compact.kid in known.revoked:
-        words = f"the key {compact.kid} of {member.name} was revoked"
-        raise Forged(ObjectCode.KID, words, f"the key {compact.kid} was revoked")
+    if compact.kid in context.revoked:
+        reason = f"the key {compact.kid} of {member.name} was revoked"
+        raise Forged(ObjectCode.KID, reason, f"the key {compact.kid} was revoked")
     return member
 
 
-def _said(compact: Jws, kind: ObjectKind) -> ObjectClaims:
+def _parsed(compact: Jws, kind: ObjectKind) -> ObjectClaims:
     try:
-        return kind.says.model_validate(compact.claims)
+        return kind.model.model_validate(compact.claims)
     except ValidationError as error:
         raise Forged(ObjectCode.FORM, f"as {compact.typ} it is wrong: {fault_of(error)}") from None
 
 
-def _may_say(member: Member, kind: ObjectKind, said: ObjectClaims, typ: str, us: Audience) -> None:
+def _may_say(member: Member, kind: ObjectKind, model: ObjectClaims, typ: str, us: Audience) -> None:
     whose = f"the key of {member.name} ({member.role})"
-    if said.iss != member.name:
-        words = f"{whose} speaks for {said.iss[:40]!r}"
+    if model.iss != member.name:
+        reason = f"{whose} speaks for {model.iss[:40]!r}"
         raise Forged(
-            ObjectCode.KID, words, "`iss` is not the name that the trust list gives this key"
+            ObjectCode.KID, reason, "`iss` is not the name that the trust list gives this key"
         )
-    if member.role not in roles_for(kind, said):
-        words = f"a key of the role {member.role} may not issue {typ}"
-        raise Forged(ObjectCode.KID, f"{whose} may not issue {typ}", words)
-    if isinstance(said, claims.GrantClaims):
+    if member.role not in roles_for(kind, model):
+        reason = f"a key of the role {member.role} may not issue {typ}"
+        raise Forged(ObjectCode.KID, f"{whose} may not issue {typ}", reason)
+    if isinstance(model, claims.GrantClaims):
         speaks_as = "residents_council" if member.role == WITNESS else member.role
-        if said.role != speaks_as:
-            words = f"a key of the role {member.role} cannot grant as {said.role}"
-            raise Forged(ObjectCode.KID, f"{whose} cannot grant as {said.role}", words)
+        if model.role != speaks_as:
+            reason = f"a key of the role {member.role} cannot grant as {model.role}"
+            raise Forged(ObjectCode.KID, f"{whose} cannot grant as {model.role}", reason)
     if not member.scope.allows(typ, us.names):
-        words = f"its `scope` in the trust list does not let this key sign {typ} for this building"
-        raise Forged(ObjectCode.KID, f"{whose} is not for {typ} in this building", words)
+        reason = f"its `scope` in the trust list does not let this key sign {typ} for this building"
+        raise Forged(ObjectCode.KID, f"{whose} is not for {typ} in this building", reason)
 
 
-def _may_revoke(member: Member, said: ObjectClaims, members: Mapping[str, Member]) -> None:
+def _may_revoke(member: Member, model: ObjectClaims, members: Mapping[str, Member]) -> None:
     """A key is revoked by its owner, by another one of its role, or by root (rule O14)."""
-    if not isinstance(said, claims.Revocation) or member.role == ROOT:
+    if not isinstance(model, claims.Revocation) or member.role == ROOT:
         return
-    for one in said.rev:
-        other = members.get(one.kid or "")
+    for entry in model.rev:
+        other = members.get(entry.kid or "")
         if other is None or other.name == member.name:
             continue
         if other.role != member.role or other.role == OCCUPANT:
-            words = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
-            raise Forged(ObjectCode.KID, words, NOT_THEIRS)
+            reason = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
+            raise Forged(ObjectCode.KID, reason, NOT_THEIRS)
 
 
-def _meant_for_us(kind: ObjectKind, said: ObjectClaims, us: Audience) -> None:
-    if said.aud is None and kind.addressed is Addressed.ANY:
+def _meant_for_us(kind: ObjectKind, model: ObjectClaims, us: Audience) -> None:
+    if model.aud is None and kind.addressed is Addressed.ANY:
         return
-    if said.aud == us.exact or (kind.addressed is not Addressed.STATE and said.aud in us.names):
+    if model.aud == us.exact or (kind.addressed is not Addressed.STATE and model.aud in us.names):
         return
-    earlier = str(said.aud).startswith(f"{us.gateway}.")
-    whom = "an earlier state of this gateway" if earlier else repr(str(said.aud)[:60])
+    earlier = str(model.aud).startswith(f"{us.gateway}.")
+    whom = "an earlier state of this gateway" if earlier else repr(str(model.aud)[:60])
     raise Forged(ObjectCode.AUD, f"it is meant for {whom}; this is {us.exact}")
 
 
 def _in_time(
-    kind: ObjectKind, said: ObjectClaims, member: Member, known: VerificationContext
+    kind: ObjectKind, model: ObjectClaims, member: Member, context: VerificationContext
 ) -> None:
-    _bounded(kind, said)
-    if needs_no_clock(said):
+    _bounded(kind, model)
+    if needs_no_clock(model):
         return
-    if known.clock is ClockTrust.UNTRUSTED:
+    if context.clock is ClockTrust.UNTRUSTED:
         raise Forged(
             ObjectCode.CLOCK, "the clock of this gateway cannot be relied on: send it again"
         )
-    now, slack = known.now, TOLERANCE[known.clock]
-    if kind.widens and known.expires is not None and now > known.expires:
-        expired = stamp(known.expires)
+    now, slack = context.now, TOLERANCE[context.clock]
+    if kind.widens and context.expires is not None and now > context.expires:
+        expired = stamp(context.expires)
         raise Forged(
             ObjectCode.EXPIRED, f"the trust list expired on {expired}: nothing new is allowed"
         )
     if not member.since - slack <= now <= member.until + slack:
         since, until = stamp(member.since), stamp(member.until)
-        words = f"the trust list lets this key sign from {since} to {until} only"
+        reason = f"the trust list lets this key sign from {since} to {until} only"
         raise Forged(
-            ObjectCode.KID, f"the key of {member.name} counts from {since} to {until} only", words
+            ObjectCode.KID, f"the key of {member.name} counts from {since} to {until} only", reason
         )
-    if said.iat > now + slack:
+    if model.iat > now + slack:
         raise Forged(
-            ObjectCode.NOT_YET, f"it was made on {stamp(said.iat)}, and it is {stamp(now)}"
+            ObjectCode.NOT_YET, f"it was made on {stamp(model.iat)}, and it is {stamp(now)}"
         )
-    if kind.dated is Dated.ACCEPTANCE and said.nbf is not None and said.nbf > now + slack:
+    if kind.dated is Dated.ACCEPTANCE and model.nbf is not None and model.nbf > now + slack:
         raise Forged(
-            ObjectCode.NOT_YET, f"it counts from {stamp(said.nbf)}, and it is {stamp(now)}"
+            ObjectCode.NOT_YET, f"it counts from {stamp(model.nbf)}, and it is {stamp(now)}"
         )
-    if kind.dated is not Dated.RECORD and said.exp is not None and said.exp < now - slack:
-        raise Forged(ObjectCode.EXPIRED, f"it expired on {stamp(said.exp)}, and it is {stamp(now)}")
+    if kind.dated is not Dated.RECORD and model.exp is not None and model.exp < now - slack:
+        raise Forged(
+            ObjectCode.EXPIRED, f"it expired on {stamp(model.exp)}, and it is {stamp(now)}"
+        )
 
 
-def _bounded(kind: ObjectKind, said: ObjectClaims) -> None:
-    if said.exp is None:
+def _bounded(kind: ObjectKind, model: ObjectClaims) -> None:
+    if model.exp is None:
         return
-    begin = said.iat if said.nbf is None or kind.dated is Dated.ACCEPTANCE else said.nbf
-    if said.exp <= begin or (said.nbf is not None and said.exp <= said.nbf):
+    begin = model.iat if model.nbf is None or kind.dated is Dated.ACCEPTANCE else model.nbf
+    if model.exp <= begin or (model.nbf is not None and model.exp <= model.nbf):
         raise Forged(ObjectCode.FORM, "it ends before it begins")
-    if kind.dated is Dated.ACCEPTANCE and said.exp - said.iat > LONGEST_ACCEPTANCE:
+    if kind.dated is Dated.ACCEPTANCE and model.exp - model.iat > LONGEST_ACCEPTANCE:
         raise Forged(ObjectCode.FORM, "it may be accepted for 48 hours at most after it was made")
-    if kind.dated is Dated.STANDING and said.exp - begin > LONGEST_STANDING:
+    if kind.dated is Dated.STANDING and model.exp - begin > LONGEST_STANDING:
         raise Forged(ObjectCode.FORM, "it stands for 24 months at most")

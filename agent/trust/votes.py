@@ -55,11 +55,11 @@ def keep(db: sqlite3.Connection, code: str, vote: Vote, now: float) -> None:
 
 def find(db: sqlite3.Connection, code: str, now: float) -> Vote | None:
     """The vote of a code; None: there is none, it was used, or it is over."""
-    found = db.execute(
+    row = db.execute(
         "SELECT account, until, claims FROM vote WHERE code = ? AND until >= ?",
         (_hash(code), int(now)),
     ).fetchone()
-    return Vote(found[0], found[1], json.loads(found[2])) if found else None
+    return Vote(row[0], row[1], json.loads(row[2])) if row else None
 
 
 def drop(db: sqlite3.Connection, code: str) -> None:

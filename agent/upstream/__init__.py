@@ -1,1 +1,1 @@
-"""The house towards its recipients: by what right it speaks, what it says, what it obeys."""
+"""The gateway and its recipients: certificate, delivery, status, and the requests it carries out."""

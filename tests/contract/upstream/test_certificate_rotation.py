@@ -96,7 +96,7 @@ def test_the_key_before_is_kept_until_the_new_one_works_and_used_again_where_it_
             await put(house, 5)
             await settled(house)
             said = (await status(house, NOBODY))["events"]
-            assert any("the one before is in use again" in one["text"] for one in said)
+            assert any("the previous one is in use again" in one["text"] for one in said)
             assert (await keys.show(house, NOBODY))["waits"], "the new key, for another certificate"
 
     asyncio.run(scenario())

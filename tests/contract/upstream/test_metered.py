@@ -85,7 +85,7 @@ def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
             assert deliver.slowed(house, outlet, 60.0) == DAY
 
             async def reopened() -> bool:
-                return "data are going too fast" in outlet.delivery.lost
+                return "data are used up too fast" in outlet.delivery.lost
 
             await until(reopened)
             answer = await calls.status(house, calls.NOBODY)

@@ -186,8 +186,8 @@ def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
                 "Platform": {"centre": "done", "other": "E_KID", "hand": "E_KID"},
             }.items():
                 who = Signer.new(name)
-                house.reception_open().book.db.execute("DELETE FROM trust")
-                house.reception_open().book.trust = None
+                house.reception_open().trust_store.db.execute("DELETE FROM trust")
+                house.reception_open().trust_store.trust = None
                 aud = believe(house, who)
                 for via, expected in ways.items():
                     ask = signed("request+jwt", aud, who, act="directory")
@@ -215,7 +215,7 @@ def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_p
             with pytest.raises(Forged, match="one every 30 minutes") as caught:
                 await house.accept(late, "centre")
             assert caught.value.code == "E_OFTEN"
-            book = house.reception_open().book
+            book = house.reception_open().trust_store
             with book.transaction() as db:
                 db.execute("UPDATE allowance SET at = at - ?", (EVERY,))
             assert (await house.accept(late, "centre"))["outcome"]
