@@ -36,7 +36,7 @@ from agent.registry.registry import Registry
 from agent.registry_api import in_person
 from agent.trust import trust_list
 from agent.trust.audit import Chain
-from agent.trust.jws import take_apart
+from agent.trust.jws import parse_jws
 from agent.trust.object_types import REVOKES
 from agent.trust.revocations import TakenBack
 from agent.trust.store import FILE, TrustStore
@@ -207,7 +207,7 @@ def _replace(file: Path, sealed: bytes) -> None:
 
 def _wait_on(book: TrustStore, via: str, raw: bytes) -> None:
     """Keep an object that waited; whether it may count is judged when its turn comes."""
-    one = take_apart(raw)
+    one = parse_jws(raw)
     named = (one.typ, str(one.claims["jti"]))
     book.wait(one.sha256, named, (via, raw), "it waited before the restore", seconds())
 
@@ -297,7 +297,7 @@ def _read(plain: bytes) -> dict[str, Any]:
         if not isinstance(files, dict) or not all(map(_beside, files)):
             raise ValueError("its configuration is not one")
         for one in found.get("waiting", ()):
-            take_apart(base64.b64decode(one["object"])), str(one["via"])
+            parse_jws(base64.b64decode(one["object"])), str(one["via"])
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
         raise Refused(f"this is no building file: {error}") from error
     return dict(found)

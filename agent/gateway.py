@@ -375,7 +375,11 @@ class Gateway:
         """Write down what the registry has recorded; take what has waited for it."""
         if self.notes is not None:
             self.notes.registry_changed(self.registry)
-        if self.reception is not None and await self.reception.again() and self.notes is not None:
+        if (
+            self.reception is not None
+            and await self.reception.retry_waiting()
+            and self.notes is not None
+        ):
             self.notes.registry_changed(self.registry)
 
     def mapped(self) -> dict[str, Any]:

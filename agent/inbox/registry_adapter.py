@@ -1,6 +1,6 @@
-"""Signed facts about dwellings go through the registry's own checks, like every other door's.
+"""Record signed facts in the registry, through the same checks as all other facts.
 
-`who` is the owner of the key, and the source the object itself.
+The author of a fact is the owner of the key, and its source is the object.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
 
 
 COLLECTOR = "consent_collector"
-"""a role that withdraws what it has collected; a building manager also what others have"""
+"""role that may withdraw only consents it has collected; a building manager may withdraw any"""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryAdapter:
-    """Puts signed facts into the registry."""
+    """Records signed facts in the registry."""
 
     registry: Registry
     policy: Policy
     most_places: int = MOST_PLACES
     most_names: int = MOST_NAMES
-    """that there may be here once a map is recorded"""
+    """limits for the registry after a map is recorded"""
 
     def record(self, verified: Verified, now: float) -> str:
-        """Record what an object says; in a word what was done, for people.
+        """Record the fact of an object; returns what was done, for people.
 
-        Raises Refused where it contradicts what stands, NotYet where it may fit later, NotRecorded
-        where the disk does not take it; what takes something away is in force all the same.
+        Raises Refused if it contradicts recorded facts, NotYet if it may fit later, NotRecorded if
+        the disk fails. A withdrawal is in force even then.
         """
         outcome = self._record(verified, now)
-        self._on_the_disk(outcome)
+        self._must_be_on_disk(outcome)
         return outcome
 
-    def _on_the_disk(self, outcome: str) -> None:
+    def _must_be_on_disk(self, outcome: str) -> None:
         if not self.registry.retry():
-            raise NotRecorded(f"{outcome}: in force, and not recorded yet: the disk fails")
+            raise NotRecorded(f"{outcome}: in force, but not recorded yet, because the disk fails")
 
     def _record(self, verified: Verified, now: float) -> str:
         model, who, source = verified.model, verified.owner, f"{verified.typ} {verified.jti}"
@@ -70,15 +70,16 @@ class RegistryAdapter:
             case claims.PlaceMap():
                 return self._map(model, (who, source, now))
             case _:
-                raise Forged(ObjectCode.TYP, f"{verified.typ} is nothing for the registry")
+                raise Forged(ObjectCode.TYP, f"{verified.typ} is not a fact for the registry")
 
     def known(self, verified: Verified) -> bool:
-        """Whether the registry has it already: a kill came between it and the note of it, or the
-        note is gone with a state that was restored. Nothing is done twice that may have been
-        corrected since. Raises NotRecorded where the disk does not have it yet.
+        """Whether the registry has the fact already, although its `jti` is not stored.
+
+        That happens if a kill comes between both writes, or after a restore. Recording it again
+        might undo a later correction. Raises NotRecorded if it is not on the disk yet.
         """
         if self.registry.recorded(verified.owner, f"{verified.typ} {verified.jti}"):
-            self._on_the_disk("recorded before")
+            self._must_be_on_disk("recorded before")
             return True
         model = verified.model
         if isinstance(model, claims.ConsentClaims | claims.DutyClaims) and model.status == "given":
@@ -91,9 +92,9 @@ class RegistryAdapter:
         return False
 
     def since(self, verified: Verified, now: float) -> str:
-        """What has become, since it was recorded, of what an object said; empty: it stands.
+        """What has changed since the fact of an object was recorded; empty: it is still valid.
 
-        Raises Forged E_REVOKED where it was a consent that was withdrawn (rule D5).
+        Raises Forged E_REVOKED if it is a consent that was withdrawn since (rule D5).
         """
         model = verified.model
         if isinstance(model, claims.ConsentClaims) and model.status == "given":
@@ -102,8 +103,8 @@ class RegistryAdapter:
             if consent is not None and consent.withdrawn is not None:
                 reason = f"the consent {model.jti} was withdrawn on {stamp(consent.withdrawn)}"
                 remedy = (
-                    "If the people agree again, sign a new consent with a new `jti` and the last of"
-                    " `marks` in `after`."
+                    "If the occupants agree again, sign a new consent with a new `jti` and the last"
+                    " of `marks` in `after`."
                 )
                 marks = self.registry.marks(consent.occupancy, consent.recipient)
                 ids = [one.id for one in marks]
@@ -121,9 +122,7 @@ class RegistryAdapter:
         return f"ended on {stamp(ends[0])}" if ends and ends[0] and ends[0] <= now else ""
 
     def _id(self, number: str, issuer: str) -> str:
-        """Under what id an issuer's consent or duty stands here, or will: the number itself belongs
-        to whoever used it first.
-        """
+        """The id of an issuer's consent or duty here (agent/trust/object_id.py)."""
         if self.registry.author(number) in {None, issuer}:
             return number
         return of_issuer(number, issuer)
@@ -150,13 +149,15 @@ class RegistryAdapter:
         )
         withdrawn = self.registry.withdraw([row], *by)
         return (
-            "withdrawn" if withdrawn or theirs else "withdrawn before it came: it will not be taken"
+            "withdrawn"
+            if withdrawn or theirs
+            else "withdrawn before it arrived: it will not be accepted"
         )
 
     def _refusal(self, refusal: claims.ConsentClaims, by: tuple[str, str, float]) -> str:
         home = next((one for one in self.registry.occupancies() if one.id == refusal.sub), None)
         if home is not None and home.place != refusal.place:
-            reason = "`place` differs from the place of the occupancy that `sub` names"
+            reason = "`place` is not the place of the occupancy that `sub` names"
             raise Forged(ObjectCode.REGISTRY, f"{refusal.jti}: {reason}", reason)
         assert refusal.recipients is not None
         row = NewWithdrawal(
@@ -171,7 +172,7 @@ class RegistryAdapter:
         assert consent.given_at is not None
         if consent.given_at > by[2] + fields.CLOCKS_DIFFER:
             given, now = stamp(consent.given_at), stamp(by[2])
-            reason = f"given_at is {given}, and it is {now} here: write when it was signed"
+            reason = f"`given_at` is {given}, but it is {now} here: give the time of the signature"
             raise Forged(ObjectCode.NOT_YET, reason)
         assert consent.data is not None
         assert consent.recipients is not None
@@ -228,15 +229,15 @@ class RegistryAdapter:
         return "duty recorded"
 
     def preview(self, verified: Verified, now: float) -> dict[str, Any]:
-        """What a place map would bring, and record nothing.
+        """What a place map would change; nothing is recorded.
 
-        Raises Refused where it contradicts what stands.
+        Raises Refused if it contradicts recorded facts.
         """
         model = verified.model
         assert isinstance(model, claims.PlaceMap)
         place_map = self._read(model)
         by = (verified.owner, f"{verified.typ} {verified.jti}", now)
-        self._bring(place_map, by, preview=True)
+        self._add(place_map, by, preview=True)
         known = {(one.place, one.scheme, one.value) for one in self.registry.aliases()}
         named = [one for one in place_map.names if (one.place, one.scheme, one.value) not in known]
         return {
@@ -251,11 +252,11 @@ class RegistryAdapter:
 
     def _map(self, model: claims.PlaceMap, by: tuple[str, str, float]) -> str:
         place_map = self._read(model)
-        self._bring(place_map, by)
+        self._add(place_map, by)
         return f"{len(place_map.places)} places are new, {len(place_map.names)} names are known"
 
     def _read(self, model: claims.PlaceMap) -> NewMap:
-        """What a map says. Raises Refused where there would be too much here after it."""
+        """Read a map. Raises Refused if the registry would exceed its limits with it."""
         places = {place.id for place in self.registry.places()}
         place_map = read_map(model.csv, model.jti, places)
         for what, many, most in (
@@ -267,15 +268,13 @@ class RegistryAdapter:
             ),
         ):
             if many > most:
-                reason = f"with this map there would be {many:,} {what} here; {most:,} are allowed"
+                reason = f"with this map there would be {many:,} {what}; {most:,} are allowed"
                 raise Forged(
-                    ObjectCode.REGISTRY, reason, reason, "Leave out what is not of this building."
+                    ObjectCode.REGISTRY, reason, reason, "Leave out places of other buildings."
                 )
         return place_map
 
-    def _bring(
-        self, place_map: NewMap, by: tuple[str, str, float], *, preview: bool = False
-    ) -> None:
+    def _add(self, place_map: NewMap, by: tuple[str, str, float], *, preview: bool = False) -> None:
         if place_map.places:
             self.registry.add_places(place_map.places, *by, lots=place_map.names, preview=preview)
         elif place_map.names:
@@ -283,7 +282,7 @@ class RegistryAdapter:
 
 
 def _of_others(withdrawal: claims.ConsentClaims, consent: Consent) -> Forged:
-    """A withdrawal names other people than the consent that it would end: which claims differ."""
+    """The error for a withdrawal whose claims do not match the consent that it names."""
     differs = [
         f"`{claim}`"
         for claim, here, theirs in (
@@ -305,11 +304,11 @@ def _at(text: str | None) -> int | None:
 
 
 AS_CLAIMS = {"until:": "`exp`:", "step:": "`data.step`:", "given:": "`given_at`:"}
-"""what the columns of a list are called in an object"""
+"""columns of a list, and the claims with the same meaning"""
 CONTRADICTS = {
     "consent+jwt": "it contradicts what is recorded at the gateway: `place` is not known, the"
-    " occupancy is another place's or is not there at `nbf`, this consent is known or was withdrawn"
-    " already, or another one stands for the same recipient and purpose",
+    " occupancy is of another place or does not exist at `nbf`, this consent is recorded or was"
+    " withdrawn already, or another one is in force for the same recipient and purpose",
     "occupancy+jwt": "it contradicts what is recorded at the gateway: `place` is not a dwelling"
     " known there, somebody else lives there at that time, or `occ` is known already (move_in) or"
     " not known (move_out, correct)",
@@ -321,7 +320,7 @@ CONTRADICTS = {
 
 
 def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
-    """What the registry said against it, with a code, and what its sender may be told of that."""
+    """Convert a refusal of the registry into Forged, with a reason that the sender may see."""
     if isinstance(error, Forged):
         return error
     if isinstance(error, Unknowing):
@@ -335,7 +334,7 @@ def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
 
 
 def own_fault(verified: Verified, policy: Policy) -> str:
-    """What is wrong with an object whatever is recorded here; empty: nothing is."""
+    """A fault of an object that does not depend on recorded facts; empty: none."""
     model = verified.model
     try:
         match model:

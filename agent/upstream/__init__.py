@@ -1,1 +1,1 @@
-"""The gateway and its recipients: certificate, delivery, status, and the requests it carries out."""
+"""What passes between the gateway and its recipients besides batches: status, keys, requests."""

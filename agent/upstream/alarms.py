@@ -104,8 +104,7 @@ def _storage(answer: Mapping[str, Any]) -> Iterator[Alarm]:
         yield Alarm(
             "storage",
             f"all controls are released, because {why}; no order is carried out until the disk"
-            " works."
-            " Replace the disk or card: docs/replace.md",
+            " works. Replace the disk or card: docs/replace.md",
         )
         return
     for name, fault in faults.items():
@@ -153,16 +152,14 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Alarm]:
             yield Alarm(
                 "restored",
                 f"uplink {name} has not delivered all signed objects yet; sending starts once it"
-                " has, or"
-                f" after {wait} more of connection",
+                f" has, or after {wait} more of connection",
                 name,
             )
         elif uplink["unproved"]:
             yield Alarm(
                 "restored-unproved",
                 f"uplink {name}: its platform has not confirmed that all signed objects arrived"
-                " after"
-                " the restore. Compare the withdrawals with the platform, then run:"
+                " after the restore. Compare the withdrawals with the platform, then run:"
                 " gardien object all-came",
                 name,
             )

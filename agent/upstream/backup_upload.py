@@ -107,7 +107,7 @@ def kept(gateway: Gateway, recipient: Recipient, sha256: str) -> None:
             return
     except NotRecorded as error:
         log.warning(
-            "the confirmation of %s for the backup is kept in memory only: %s", recipient_name, error,
+            "the confirmation of %s for the backup is in memory only: %s", recipient_name, error,
             extra=fields(LogEvent.RECORD_NOT_WRITTEN, **recipient.names),
         )  # fmt: skip
         return

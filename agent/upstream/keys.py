@@ -131,7 +131,6 @@ def _server(gateway: Gateway) -> Enrolment:
     if gateway.config.enrolment is None:
         raise Refused(
             "no EST server is configured. Write `enrolment: {url: https://…}`, or have a CA sign"
-            " the"
-            " request of `gardien key csr` and run: gardien key install"
+            " the request of `gardien key csr` and run: gardien key install"
         )
     return gateway.config.enrolment

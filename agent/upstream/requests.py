@@ -63,8 +63,7 @@ def must_be_its_own(gateway: Gateway, verified: Verified) -> None:
     if not (unnamed and (verified.via == recipient.name or len(recipients) == 1)):
         reason = (
             f"only {recipient_name} may request what is sent to {recipient_name}: over its own"
-            " uplink,"
-            " or with a key that the trust list has under that name"
+            " uplink, or with a key that the trust list has under that name"
         )
         raise Forged(ObjectCode.KID, f"{verified.owner}: {reason}", reason)
 

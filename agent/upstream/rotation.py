@@ -41,8 +41,7 @@ COMPONENT = "key rotation"
 FAILED = "an unexpected error stopped it; for details: gardien status"
 MEMORY = (
     "readings for {} are in memory, because the disk failed, and are not delivered yet. Rotate"
-    " the key"
-    " once they are delivered; see: gardien status"
+    " the key once they are delivered; see: gardien status"
 )
 SHELVES = {"shelf.db": "shelf", "registers.db": "registers"}
 """other files under the spool key, each with the component that has it open"""

@@ -67,8 +67,8 @@ def test_a_waiting_object_that_is_refused_on_a_full_disk_waits_on(small_disk):
     (small_disk / Reserve.FILE).unlink()
     hog(small_disk)
     with pytest.raises(NotRecorded), book.transaction():
-        book.no_longer(sha256)
-    assert asyncio.run(here.reception.again()) == 0
+        book.stop_waiting(sha256)
+    assert asyncio.run(here.reception.retry_waiting()) == 0
     (small_disk / "hog").unlink()
-    assert asyncio.run(here.reception.again()) == 1
+    assert asyncio.run(here.reception.retry_waiting()) == 1
     here.close()

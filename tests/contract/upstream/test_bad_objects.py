@@ -172,7 +172,7 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
                 await far.send(house, "1.jws", raw)
                 ((code, words),) = await far.refusals(1)
                 assert code == "E_INTERNAL"
-                assert "error in the gateway's own software" in words
+                assert "error in its own software" in words
                 events = {
                     one["code"]: one["text"] for one in (await status(house, NOBODY))["events"]
                 }

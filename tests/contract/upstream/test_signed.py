@@ -234,6 +234,6 @@ def test_batches_of_an_unknown_epoch_are_refused_by_a_code_of_their_own(tmp_path
             with pytest.raises(Forged, match="5f1c00000000") as caught:
                 await house.accept(signed("request+jwt", believe(house), **ask), "centre")
             assert caught.value.code == "E_EPOCH"
-            assert "that were sent to you" in caught.value.sentence
+            assert "this gateway sent to you" in caught.value.sentence
 
     asyncio.run(scenario())

@@ -228,7 +228,7 @@ def test_a_consent_that_was_signed_in_the_future_defeats_no_withdrawal(here):
     here.wall += 60
     here.accept(withdrawn(here, place, occ, jti))
     late = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 60 + 301)
-    with pytest.raises(Forged, match=r"given_at is .*, and it is .* here") as caught:
+    with pytest.raises(Forged, match=r"`given_at` is .*, but it is .* here") as caught:
         here.accept(late)
     assert caught.value.code is ObjectCode.NOT_YET
     assert all(one.withdrawn for one in here.registry.consents())
@@ -244,9 +244,9 @@ def test_a_consent_that_came_before_the_time_is_judged_once_the_time_is_known(tm
     place, occ = here.place(), mint("H")
     here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
     raw = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 36 * 365 * DAY)
-    assert here.accept(raw)["outcome"] == "waits: the clock cannot be relied on yet"
+    assert here.accept(raw)["outcome"] == "waits: the clock is not trusted yet"
     here.kept = True
-    asyncio.run(here.reception.again())
+    asyncio.run(here.reception.retry_waiting())
     assert here.registry.occupancies()
     assert here.registry.consents() == []
     assert here.reception.status()["waiting"] == 0
@@ -373,9 +373,9 @@ def test_a_consent_before_its_occupancy_waits_visibly_and_then_counts(here):
     (told,) = here.reception.trust_store.waiting_list()
     assert told["typ"] == "consent+jwt"
     assert len(here.records("object.waits")) == 1
-    assert asyncio.run(here.reception.again()) == 0
+    assert asyncio.run(here.reception.retry_waiting()) == 0
     here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
-    assert asyncio.run(here.reception.again()) == 1
+    assert asyncio.run(here.reception.retry_waiting()) == 1
     assert here.registry.consents()[0].occupancy == occ
     assert here.reception.trust_store.waiting_list() == []
 
@@ -389,7 +389,7 @@ def test_what_waits_survives_a_restart_and_is_forgotten_after_60_days(tmp_path):
     again = Here(tmp_path)
     assert again.reception.status()["waiting"] == 1
     again.wall += 61 * DAY
-    asyncio.run(again.reception.again())
+    asyncio.run(again.reception.retry_waiting())
     assert again.reception.status()["waiting"] == 0
     assert again.records("object.forgotten")
     again.close()
@@ -471,7 +471,7 @@ def test_a_place_map_is_shown_before_it_is_taken_and_nothing_changes(here):
     taken = here.signed("place-map+jws", csv=f"{MAP_HEAD}{mint('D')};D;;A-1;;;;\n", ver=3)
     with pytest.raises(Forged, match="there is already"):
         here.reception.preview(taken)
-    with pytest.raises(Refused, match="what a place map brings"):
+    with pytest.raises(Refused, match="only a place map has a preview"):
         here.reception.preview(here.signed("duty+jwt"))
 
 
@@ -490,7 +490,7 @@ def test_a_place_map_has_a_cap_and_what_is_large_is_soon_taken_again(here):
         here.accept(here.signed("place-map+jws", csv=blank, ver=3))
     more = MAP_HEAD + "".join(f"{mint('D')};D;;{number};;;;\n" for number in range(9))
     here.reception.registry_adapter = replace(here.reception.registry_adapter, most_places=9)
-    with pytest.raises(Forged, match="10 places here; 9 are allowed") as refusal:
+    with pytest.raises(Forged, match="10 places; 9 are allowed") as refusal:
         here.accept(here.signed("place-map+jws", csv=more, ver=3))
     assert "not of this building" in refusal.value.sentence
     assert len(here.registry.places()) == 1
@@ -546,12 +546,12 @@ def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path)
     here = Here(tmp_path, kept=False)
     place, occ = here.place(), mint("H")
     raw = here.signed("occupancy+jwt", place=place, occ=occ)
-    assert here.accept(raw)["outcome"] == "waits: the clock cannot be relied on yet"
+    assert here.accept(raw)["outcome"] == "waits: the clock is not trusted yet"
     assert refused(here, here.signed("request+jwt")) is ObjectCode.CLOCK
     forged = Signer.new("x").sign("occupancy+jwt", {})
     assert refused(here, forged) is ObjectCode.KID
     here.kept = True
-    assert asyncio.run(here.reception.again()) == 1
+    assert asyncio.run(here.reception.retry_waiting()) == 1
     assert here.registry.occupancies()[0].id == occ
     here.close()
 

@@ -185,7 +185,7 @@ def test_one_that_waits_and_cannot_be_evaluated_stops_no_other(here):
 
     here.accept(here.signed("occupancy+jwt", place=place, occ=second))
     here.reception.registry_adapter = Failing()
-    assert asyncio.run(here.reception.again()) == 2
+    assert asyncio.run(here.reception.retry_waiting()) == 2
     # they were made in one second, and so have no order
     assert sorted(told(here)[-2:]) == [("ACCEPTED", None), ("REJECTED", "E_INTERNAL")]
     assert here.reception.trust_store.waiting() == []
@@ -210,7 +210,7 @@ def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
     raw = here.signed(ASKED)
     refused(here, raw)
     here.wall += 61 * 86_400
-    asyncio.run(here.reception.again())
+    asyncio.run(here.reception.retry_waiting())
     db = here.reception.trust_store.db
     assert db.execute("SELECT error, raw FROM set_aside").fetchall() == [("", b"")]
     assert set_aside.listed(db) == []
@@ -231,7 +231,7 @@ def test_what_a_seat_refuses_is_told_too(here):
     assert refused(here, here.signed(ASKED)) is ObjectCode.REQUEST
     (one,) = here.reception.object_status.to(SENDER, "").values()
     assert one["code"] == "E_REQUEST"
-    assert one["words"].startswith("What it asks for cannot be done at this gateway. ")
+    assert one["words"].startswith("The request cannot be carried out at this gateway. ")
 
 
 @pytest.mark.parametrize("code", ObjectCode)

@@ -35,7 +35,7 @@ def test_a_collector_hears_that_its_consent_waits_and_then_counts(here):
     move = here.signed("occupancy+jwt", "building_manager", place=dwelling, occ=occ)
     here.accept(move, "hand")
     assert told(here, "regie", NAMES["building_manager"]) == [("occupancy+jwt", "ACCEPTED", None)]
-    asyncio.run(here.reception.again())
+    asyncio.run(here.reception.retry_waiting())
     assert told(here, "accueil-mqtt") == [*said, ("consent+jwt", "ACCEPTED", None)]
     assert told(here, "elsewhere", "another.example") == []
 
