@@ -84,7 +84,8 @@ def set_(
         after = checked(changed)
     except ConfigError as error:
         raise Refused(
-            f"{_('{home} was not changed, for it would not be right:', home=home)}\n{error}"
+            _("{home} was not changed, because the result would be invalid:", home=home)
+            + f"\n{error}"
         ) from error
     lines = list(differences(_plain(before.written), _plain(after.written)))
     if lines:

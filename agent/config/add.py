@@ -46,7 +46,8 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
             checked(longer)
         except ConfigError as error:
             raise Refused(
-                f"{_('{home} was not changed, for it would not be right:', home=home)}\n{error}"
+                _("{home} was not changed, because the result would be invalid:", home=home)
+                + f"\n{error}"
             ) from error
         longer.write(home)
     return list(added), home
@@ -121,7 +122,8 @@ def _behind(devices: Node | None, row: int, name: str) -> tuple[int, int]:
     if not isinstance(devices, MappingNode) or devices.flow_style or not devices.value:
         raise Refused(
             _(
-                "{name}:{row}: devices are not written one a line: paste them yourself",
+                "{name}:{row}: the devices are not on lines of their own, so none can be added:"
+                " add them by hand",
                 name=name,
                 row=row,
             )

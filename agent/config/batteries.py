@@ -1,4 +1,4 @@
-"""What the batteries of meters bear: readings a day, of all that hangs on one of them."""
+"""How many readings a day the batteries of meters allow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = 86_400
 def batteries(
     devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
 ) -> Iterator[tuple[Sequence[str], int]]:
-    """The devices by name that live on a battery, each with how many readings a day it bears.
+    """The devices by name that live on a battery, each with the readings a day that it allows.
 
     The inputs of one collector are one device, and have one battery.
     """
@@ -43,7 +43,7 @@ def spacings(
 
 def _station(device: DeviceConfig, links: Mapping[str, LinkConfig]) -> str:
     link = links.get(device.link)
-    with suppress(ValueError):  # an address that is none: pointcheck has told
+    with suppress(ValueError):  # an invalid address: pointcheck reports it
         if link and issubclass(kind := driver(link.driver), Stations):
             return kind.station(device.address)
     return device.address

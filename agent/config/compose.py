@@ -1,4 +1,4 @@
-"""From plain data to sections: each built on its own, so that one mistake does not hide another."""
+"""Build the sections from plain data, each on its own, so that one mistake hides no other."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ConfigDraft:
         return entry
 
     def spoken(self, link: str) -> str:
-        """Say what is spoken on a line, also where the rest of it is wrong; empty: who knows."""
+        """The protocol of a line, even if its other options are wrong; empty: unknown."""
         entries = self.written.get("links")
         entry = entries.get(link) if isinstance(entries, dict) else None
         driver_name = entry.get("driver") if isinstance(entry, dict) else None
@@ -111,7 +111,7 @@ def compose(written: Mapping[str, Any], report: ProblemReport, shelf: Profiles) 
     rest = {key: value for key, value in written.items() if key not in SECTIONS}
     for key in [key for key, value in rest.items() if _misplaced(value)]:
         section = _misplaced(rest.pop(key))
-        what = _("stands too far left: indent it below `{section}:`", section=section)
+        what = _("it is not indented enough: indent it below `{section}:`", section=section)
         report.key((key,), what)
     draft.top = report.build(Top, rest, (), beside=SECTIONS)
     if "building" in written:
@@ -178,7 +178,7 @@ def _entries(draft: ConfigDraft, section: str) -> Iterator[tuple[str, dict[str, 
     if outdented := _outdented(entries):
         name, strays = outdented
         what = _(
-            "what belongs to it stands too far left: indent {names} below it",
+            "its options are not indented enough: indent {names} below it",
             names=", ".join(strays),
         )
         draft.report.key((section, name), what)

@@ -1,4 +1,4 @@
-"""One configuration, right as a whole: what the agent is assembled from."""
+"""A checked configuration, from which the agent is assembled."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _alone(draft: ConfigDraft, path: Path, control: Control, taken: dict[Spot, P
         if other == mine or (mine[-2:] == other[-2:] == DOG):
             continue
         what = _(
-            "{other} in {line} writes to the same place: one place has one control",
+            "{other} in {line} writes to the same place; only one control may write to a place",
             other=shown(".".join(other[1:])),
             line=draft.report.line(other),
         )
@@ -119,12 +119,15 @@ def _commanded(draft: ConfigDraft, path: Path, control: Control) -> None:
     array = family(link.driver) == "bacnet"
     if control.restore == "relinquish" and not array:
         what = _(
-            "{driver} has no priorities to relinquish: take preimage, or a value",
+            "{driver} has no priorities to relinquish: write preimage, or a value",
             driver=link.driver,
         )
         draft.report.value((*path, "restore"), what)
     if array and control.restore != "relinquish":
-        draft.report.value((*path, "restore"), _("on BACnet our priority is emptied: relinquish"))
+        draft.report.value(
+            (*path, "restore"),
+            _("on BACnet a control is released by emptying its priority: write relinquish"),
+        )
 
 
 def _same_line(draft: ConfigDraft, path: Path, control: Control) -> None:
@@ -141,8 +144,8 @@ def _same_line(draft: ConfigDraft, path: Path, control: Control) -> None:
 def _guards(draft: ConfigDraft, path: Path, control: Control) -> None:
     if not control.guards and control.modality.action != "limit":
         what = _(
-            "`guards` is missing: what must hold while it is commanded, such as"
-            " `guards: [{point: stairs/temp, min: 18.0}]`"
+            "`guards` is missing: name points that must stay within bounds during a command,"
+            " such as `guards: [{point: stairs/temp, min: 18.0}]`"
         )
         draft.report.key(path, what)
     for n, guard in enumerate(control.guards):
@@ -153,7 +156,7 @@ def _guards(draft: ConfigDraft, path: Path, control: Control) -> None:
         every = int(options.every or draft.devices[split(guard.point)[0]].every)
         if every > SLOWEST_GUARD:
             what = _(
-                "is read every {every} only: a guard is seen every 15min at least",
+                "is read only every {every}; a guard must be read at least every 15min",
                 every=written(every),
             )
             draft.report.value(where, f"{shown(guard.point)} {what}")
@@ -167,7 +170,7 @@ def _seen(draft: ConfigDraft, path: Path, reference: str) -> None:
     every = int(options.every or draft.devices[split(reference)[0]].every)
     if every > SLOWEST_SWITCH:
         what = _(
-            "is read every {every} only: an off switch is seen every minute at least",
+            "is read only every {every}; an off switch must be read at least every minute",
             every=written(every),
         )
         draft.report.value(path, f"{shown(reference)} {what}")

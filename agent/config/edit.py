@@ -1,4 +1,4 @@
-"""One value put into the configuration's text: comments, order and style stay as they are.
+"""Change one value in the configuration's text; comments, order and style stay as they are.
 
 Only the value's own characters change, or a word more is written. What comes out is read again: it
 must say what the old text said, with that one value changed and no other.
@@ -58,7 +58,7 @@ def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
         if after == _with(before, keys, meant):
             return changed, spot.home
     what = _(
-        "{keys} cannot be changed without changing more than that: edit {home}",
+        "{keys} cannot be changed without changing other options: edit {home} by hand",
         keys=dotted(keys),
         home=spot.home,
     )
@@ -130,7 +130,9 @@ def _replaced(text: str, spot: EditPosition, written: str, keys: Path) -> str:
     node = spot.node
     block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style
     if node is None or block or (isinstance(node, ScalarNode) and node.style in {"|", ">"}):
-        raise Refused(_("{keys} stands on several lines: edit the file", keys=dotted(keys)))
+        raise Refused(
+            _("{keys} is written on several lines: edit the file by hand", keys=dotted(keys))
+        )
     if _empty(node) and spot.key is not None:  # its marks stand where the next word begins
         end = text.find(":", spot.key.end_mark.index) + 1
         return f"{text[:end]} {written}{text[end:]}"

@@ -1,4 +1,4 @@
-"""What pydantic found, in words for the person who wrote the file."""
+"""Explain pydantic's errors to the person who wrote the file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def explain(
     value = wrong["input"]
     if isinstance(value, str) and QUOTED.fullmatch(value):
         what = _(
-            'the marks around {found} are letters here: put those of the keyboard, "…", or none',
+            'YAML reads the quotation marks around {found} as letters: use straight ones, "…",'
+            " or none",
             found=shown(value)[1:-1],
         )
         return keys, False, what

@@ -1,4 +1,4 @@
-"""From a file to a configuration, or to everything that is wrong with it."""
+"""Load a configuration from a file, or report everything that is wrong with it."""
 
 from __future__ import annotations
 

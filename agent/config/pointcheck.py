@@ -46,8 +46,8 @@ def _no_dwelling(draft: ConfigDraft, name: str, device: DeviceConfig) -> None:
     if device.place and device.place.startswith("D"):
         command = f"gardien meter assign {name} {place.shown(device.place)}"
         what = _(
-            "a dwelling is not named here, for whose a meter is changes: delete this"
-            " line and run `{command}`",
+            "a dwelling must not be named here, because occupants change: delete this line"
+            " and run: {command}",
             command=command,
         )
         draft.report.value(("devices", name, "place"), what)
@@ -77,7 +77,7 @@ def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
     entry = draft.entry("devices", name)
     lacks = not device.profile and not entry.get("points") and draft.spoken(device.link)
     if lacks and entry.keys() <= set(options(DeviceOptions)):
-        what = _("nothing says what to read: name its `profile`, or its values under `points`")
+        what = _("no value is configured: name a `profile`, or list values under `points`")
         draft.report.key(("devices", name), what)
     return True
 
@@ -192,7 +192,7 @@ def _once(
         other = measured.setdefault((device.place or name, channel, every), path)
         if other != path:
             what = _(
-                "{channel} of this place is read every {step} already by {other} in {line}",
+                "{other} in {line} already reads {channel} of this place every {step}",
                 channel=channel,
                 step=written(every),
                 other=".".join(other),

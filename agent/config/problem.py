@@ -78,7 +78,7 @@ def misspelt(text: str, name: str) -> bool:
 
 def no_blank(key: str, value: str) -> str:
     """Say that what stands there is one word, and meant to be two."""
-    return _("a blank is missing after the `:`: write `{key}: {value}`", key=key, value=value)
+    return _("a space is missing after the `:`: write `{key}: {value}`", key=key, value=value)
 
 
 def or_list(known: Iterable[str]) -> str:

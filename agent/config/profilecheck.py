@@ -32,8 +32,8 @@ ADDRESS = "1"
 ANY = "any"
 """model of a profile for all meters of a kind: what they have, each says itself"""
 UNTESTED = N_(
-    "`test` is missing, or its `reads`: cells that a device serves, and what"
-    " they are read as; without it nobody knows whether the profile is right"
+    "`test` is missing, or its `reads`: registers of a device and the values that"
+    " must be read from them; without it the profile is unproved"
 )
 
 
@@ -64,7 +64,7 @@ class _Check:
             if quantity not in self.made.points:
                 self.report.value(("defaults",), _no_point(quantity, self.made.points))
         if not self.made.defaults and self.made.model != ANY:
-            what = _("nothing is read from a device that names the profile alone: name a point")
+            what = _("no point is read by default: name at least one")
             self.report.value(("defaults",), what)
         if all(sound.values()):
             self._rehearse(offers)
@@ -104,7 +104,7 @@ class _Check:
             return
         if not issubclass(self.speaks, Rehearses):
             what = _(
-                "nothing of {driver} can be tried without a device: delete the test",
+                "{driver} cannot be tested without a device: delete the test",
                 driver=self.made.driver,
             )
             self.report.value(("test",), what)

@@ -81,7 +81,7 @@ def _made(report: ProblemReport, tree: Tree, path: Path) -> Profile:
     if made is None:
         raise Enough
     if path.name.removesuffix(SUFFIX) in profiles():
-        report.value((), _("gardien has a profile of this name: give the file another one"))
+        report.value((), _("gardien has a profile with this name: rename the file"))
     profilecheck(report, made)
     return made
 

@@ -1,4 +1,4 @@
-"""Whether the daemon's account can read what its configuration needs. Only root can ask for it."""
+"""Check whether the daemon's account can read all files that it needs. Needs root."""
 
 from __future__ import annotations
 

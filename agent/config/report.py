@@ -1,4 +1,4 @@
-"""Everything that is wrong with one file, gathered while it is read on."""
+"""The problems of one file, collected while reading continues."""
 
 from __future__ import annotations
 

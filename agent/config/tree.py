@@ -129,7 +129,7 @@ class _Builder:
         if any(node is outer for outer in within):
             raise YamlUnreadable(
                 self._place(node),
-                _("this is an alias of something that contains it: write out what is meant"),
+                _("this alias contains itself: write out its content"),
             )
         if self.nodes > MOST_NODES:
             raise YamlUnreadable(
@@ -174,9 +174,7 @@ class _Builder:
         name = SURROGATE.sub("?", cast("str", key.value))
         if name in mapping:
             first = self.tree.keys[*path, name].line
-            what = _(
-                "given twice: first in line {first}, and again here; keep one of them", first=first
-            )
+            what = _("this key occurs twice, first in line {first}: keep one of them", first=first)
             self._complain((*path, name), key, what)
             return None
         return name
@@ -196,7 +194,9 @@ class _Builder:
         name = cast("str", node.value)
         if self.file:
             self._complain(
-                path, node, _("{file} is included itself: it includes no others", file=self.file)
+                path,
+                node,
+                _("{file} is an included file, and must not include others", file=self.file),
             )
             return None
         try:
@@ -223,13 +223,15 @@ class _Builder:
         tag = str(node.tag)
         if not isinstance(node, ScalarNode) or tag not in SCALARS:
             self._complain(
-                path, node, _("the tag {tag} means nothing here: delete it", tag=shown(tag))
+                path, node, _("the tag {tag} is not supported: delete it", tag=shown(tag))
             )
             return None
         text = cast("str", node.value)
         if SURROGATE.search(text):
             self._complain(
-                path, node, _("half a character stands here: write the character itself")
+                path,
+                node,
+                _("this is half a character (a lone surrogate): write the whole character"),
             )
             return harmless(text)
         match tag.removeprefix(CORE):

@@ -1,4 +1,4 @@
-"""Whether an upgrade may happen now: ring, window, and what is commanded. Pure."""
+"""Whether an upgrade may happen now, by ring, window and holds. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def early(
 ) -> str:
     """Why no upgrade may happen by itself at this time; empty if it may."""
     if updates is None:
-        return _("the configuration has no `updates`: only people bring this gateway up to date")
+        return _("the configuration has no `updates`, so this gateway is only upgraded by hand")
     if not hours.within([hours.window(updates.window)], None, now.astimezone(zone)):
         return _("outside of {window}", window=updates.window)
     days = dt.timedelta(days=AFTER[updates.ring])

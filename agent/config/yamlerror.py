@@ -1,4 +1,4 @@
-"""Why a text is not YAML, in words for whoever typed it."""
+"""Explain YAML errors to the person who wrote the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_READER_EXPECTED = (
 MOST_DEPTH = 20
 MOST_SIGNS = 80_000
 """words, dashes, colons and brackets of one file; a building of 1,000 devices has some 20,000"""
-TOO_DEEP = N_("nested deeper than anything in a configuration")
+TOO_DEEP = N_("nested too deeply for a configuration")
 
 NOT_IN_LINE = N_(
     "this line does not line up with the lines before it: lines that belong"
@@ -106,9 +106,7 @@ def stumbled(text: str) -> YamlUnreadable:
             place = _place(token.end_mark)
     except (YAMLError, *NO_READER_EXPECTED):
         pass
-    return YamlUnreadable(
-        place, _("after this comes something that cannot be read: write it otherwise")
-    )
+    return YamlUnreadable(place, _("what follows cannot be read as YAML: write it differently"))
 
 
 def in_own_words(error: YAMLError, text: str) -> YamlUnreadable:
@@ -136,7 +134,7 @@ def _of_the_line(problem: str, place: SourcePosition, text: str) -> str:
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     before, there = line[: place.column - 1], line[place.column - 1 :]
     if line.startswith("```"):
-        return _("a line of backquotes is no part of the file: delete it")
+        return _("a line of backquotes is not part of the file: delete it")
     if "expected ':'" in problem and (pair := BLANK.fullmatch(line)):
         return no_blank(pair[1], pair[2].rstrip())
     if "expected <block end>" in problem and there.startswith("- "):
@@ -164,7 +162,7 @@ def _odd_blank(text: str, until: int) -> YamlUnreadable | None:
         if odd and line.strip():
             place = SourcePosition(number, indent.index(odd) + 1)
             if odd == "\t":
-                what = _("indented with a tab: put spaces, two for each step inward")
+                what = _("this line is indented with a tab: use two spaces for each level")
                 return YamlUnreadable(place, what)
             what = _(
                 "indented with U+{code:04X}, which is no space: put spaces, two for each"
@@ -184,7 +182,7 @@ def _tab(text: str, place: SourcePosition) -> YamlUnreadable | None:
     if "\t" not in blanks or value.endswith(("'", '"', "}", "]", ",")):
         return None
     position = SourcePosition(place.line, len(value) + blanks.index("\t") + 1)
-    return YamlUnreadable(position, _("a tab stands here: put a space in its place"))
+    return YamlUnreadable(position, _("there is a tab here: replace it with a space"))
 
 
 def _forbidden_character(text: str, position: int) -> YamlUnreadable:

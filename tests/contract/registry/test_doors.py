@@ -411,7 +411,7 @@ def test_a_consent_withdrawn_before_it_came_is_never_taken(registry):
     (home,) = registry.occupancies_of(HOME)
     registry.withdraw([NewWithdrawal("c-9")], "collector", "object", NOW)
     again = reopened(registry)
-    with pytest.raises(Refused, match="withdrawn before it came"):
+    with pytest.raises(Refused, match="withdrawn before it arrived"):
         again.consent([signed(home.id, id="c-9")], "collector", "object", NOW, FR)
 
 

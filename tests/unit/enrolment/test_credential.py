@@ -157,13 +157,13 @@ def test_clock_trouble_is_told_as_what_it_is(tmp_path: Path):
     found = CA().issue(G, credential.waiting_key(tmp_path).public_key())
     said = judge.untimely(found, 12.0)
     assert said.startswith("the certificate is not valid before 20")
-    assert "this gateway believes it is 1970" in said
+    assert "the clock of this gateway says 1970" in said
     assert "ended at" in judge.untimely(found, NOW + 91 * 86_400)
     assert judge.untimely(found, NOW) == ""
 
 
 @pytest.mark.parametrize(
-    ("left", "said"), [(20, ""), (13.5, "ends in 13 days"), (2.5, "deliveries stop")]
+    ("left", "said"), [(20, ""), (13.5, "expires in 13 days"), (2.5, "deliveries stop")]
 )
 def test_the_end_is_told_two_weeks_and_three_days_before(tmp_path: Path, left: float, said: str):
     """Rule K4."""
@@ -181,7 +181,7 @@ def test_validity_is_said_in_words(tmp_path: Path):
 
 @given(st.binary(max_size=400) | st.binary(max_size=200).map(framed))
 def test_no_file_that_is_no_certificate_does_more_than_be_refused(content: bytes):
-    with pytest.raises(Refused, match="no certificate"):
+    with pytest.raises(Refused, match="no readable certificate"):
         credential.certificates(content)
 
 

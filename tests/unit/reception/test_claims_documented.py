@@ -91,12 +91,12 @@ def test_the_examples_of_grants_orders_and_revocations_say_what_the_page_says():
     assert grant.limits.windows
     assert grant.limits.season
     order, cancel = taken("dr-command+jwt")
-    made = order_of(order, order.said, "boiler-offset", NOW)
+    made = order_of(order, order.model, "boiler-offset", NOW)
     assert (str(made.value), made.unit, made.duration) == ("-1.5", "K", 5400.0)
-    assert cancel.said.gives_back
-    assert cancel.said.cmd.ref == order.jti
+    assert cancel.model.gives_back
+    assert cancel.model.cmd.ref == order.jti
     (revocation,) = taken("dr-revoke+jwt")
-    assert revocation.said.rev[0].jti == grant.jti
+    assert revocation.model.rev[0].jti == grant.jti
 
 
 def named(cells: str) -> set[str]:

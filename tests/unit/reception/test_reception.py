@@ -304,7 +304,7 @@ def test_a_withdrawal_ends_the_consent_of_the_people_it_names_only(here, other):
 def test_a_withdrawal_that_comes_before_its_consent_refuses_it(here):
     place, occ = home(here)
     jti = new_jti(NOW)
-    assert "before it came" in here.accept(withdrawn(here, place, occ, jti))["outcome"]
+    assert "before it arrived" in here.accept(withdrawn(here, place, occ, jti))["outcome"]
     given = here.signed("consent+jwt", place=place, sub=occ, jti=jti)
     assert refused(here, given) is ObjectCode.REGISTRY
 
@@ -358,7 +358,7 @@ def test_a_collector_withdraws_its_own_number_before_it_came_though_another_has_
     theirs, mine = home(here, "A-1"), home(here, "B-1")
     here.accept(here.signed("consent+jwt", "building_manager", iss=manager.name, place=theirs[0],
                             sub=theirs[1], jti=jti))  # fmt: skip
-    assert "before it came" in here.accept(withdrawn(here, *mine, jti))["outcome"]
+    assert "before it arrived" in here.accept(withdrawn(here, *mine, jti))["outcome"]
     assert here.registry.consents()[0].withdrawn is None
     late = here.signed("consent+jwt", place=mine[0], sub=mine[1], jti=jti)
     assert refused(here, late) is ObjectCode.REGISTRY
@@ -492,7 +492,7 @@ def test_a_place_map_has_a_cap_and_what_is_large_is_soon_taken_again(here):
     here.reception.registry_adapter = replace(here.reception.registry_adapter, most_places=9)
     with pytest.raises(Forged, match="10 places; 9 are allowed") as refusal:
         here.accept(here.signed("place-map+jws", csv=more, ver=3))
-    assert "not of this building" in refusal.value.sentence
+    assert "places of other buildings" in refusal.value.sentence
     assert len(here.registry.places()) == 1
 
 
