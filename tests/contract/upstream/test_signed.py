@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.gateway import Gateway
-from agent.trust.allowance import BURST, EVERY
+from agent.trust.allowance import BURST, INTERVAL
 from agent.trust.error_codes import Forged
 from agent.trust.key import Key
 from agent.trust.sign import Signer, new_jti, trust_list
@@ -217,7 +217,7 @@ def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_p
             assert caught.value.code == "E_OFTEN"
             book = house.reception_open().trust_store
             with book.transaction() as db:
-                db.execute("UPDATE allowance SET at = at - ?", (EVERY,))
+                db.execute("UPDATE allowance SET at = at - ?", (INTERVAL,))
             assert (await house.accept(late, "centre"))["outcome"]
             with pytest.raises(Forged):
                 await house.accept(signed("request+jwt", aud, act="directory"), "centre")

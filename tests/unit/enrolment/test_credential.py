@@ -158,7 +158,7 @@ def test_clock_trouble_is_told_as_what_it_is(tmp_path: Path):
     said = judge.untimely(found, 12.0)
     assert said.startswith("the certificate is not valid before 20")
     assert "the clock of this gateway says 1970" in said
-    assert "ended at" in judge.untimely(found, NOW + 91 * 86_400)
+    assert "expired at" in judge.untimely(found, NOW + 91 * 86_400)
     assert judge.untimely(found, NOW) == ""
 
 
