@@ -21,7 +21,7 @@ from agent.errors import Refused
 from agent.export_log import Exports
 from agent.gateway import Gateway, open_steering, policy_of
 from agent.inbox.registry_adapter import RegistryAdapter
-from agent.inbox.setup import machine_id, open_notes, open_reception
+from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.lines import lines_of
 from agent.log_fields import LogEvent, fields
 from agent.post_restore_gate import PostRestoreGate
@@ -170,7 +170,7 @@ async def _until_told(told: asyncio.Event, holds: Callable[[], bool], state: Pat
 
 
 def _trusted(house: Gateway) -> str:
-    trust = house.reception.book.trust if house.reception else None
+    trust = house.reception.trust_store.trust if house.reception else None
     return trust.sha256 if trust else ""
 
 
@@ -231,7 +231,7 @@ async def _tend_storage(house: Gateway) -> None:
         waits = registry.mute or not registry.written
         if waits and store not in house.storage.faults:
             house.storage.failed(store, _failure(house.storage) or "it was not written")
-        volatile_book = house.reception is not None and house.reception.book.volatile
+        volatile_book = house.reception is not None and house.reception.trust_store.volatile
         if not (waits or volatile_book) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()
@@ -262,7 +262,7 @@ def _open_book(house: Gateway, who: Identity, stack: ExitStack) -> None:
     papers = RegistryAdapter(house.registry, policy_of(config))
     opening = (config.state, who, config.building.place, config.trust, papers, house.clock, notes)
     stack.close()
-    house.reception = stack.enter_context(open_reception(*opening))
+    house.reception = stack.enter_context(open_inbox(*opening))
     house.reception.failing = partial(_failure, house.storage)
     house.book_broken.clear()
 

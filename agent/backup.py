@@ -36,7 +36,7 @@ from agent.registry.registry import Registry
 from agent.registry_api import in_person
 from agent.trust import trust_list
 from agent.trust.audit import Chain
-from agent.trust.jws import take_apart
+from agent.trust.jws import parse_jws
 from agent.trust.object_types import REVOKES
 from agent.trust.revocations import TakenBack
 from agent.trust.store import FILE, TrustStore
@@ -85,7 +85,7 @@ async def backup(
 def _content(house: Gateway, files: dict[str, str]) -> dict[str, Any]:
     if house.identity is None:
         raise Refused("this gateway has no identity yet: there is nothing to back up")
-    book = house.reception_open().book
+    book = house.reception_open().trust_store
     return {
         "schema": SCHEMA,
         "gateway": house.identity.gateway,
@@ -183,7 +183,7 @@ def _stands_for(house: Gateway, files: dict[str, str], sealing: tuple[str, bool]
     """What changes when the file would say something else, or be sealed otherwise; a registry by
     its last change.
     """
-    book = house.reception_open().book
+    book = house.reception_open().trust_store
     trust = book.trust.sha256 if book.trust else None
     waiting = [sha256 for sha256, _, _ in book.waiting()]
     # each revocation has a version of its own, so what was taken back need not be named here
@@ -207,7 +207,7 @@ def _replace(file: Path, sealed: bytes) -> None:
 
 def _wait_on(book: TrustStore, via: str, raw: bytes) -> None:
     """Keep an object that waited; whether it may count is judged when its turn comes."""
-    one = take_apart(raw)
+    one = parse_jws(raw)
     named = (one.typ, str(one.claims["jti"]))
     book.wait(one.sha256, named, (via, raw), "it waited before the restore", seconds())
 
@@ -297,7 +297,7 @@ def _read(plain: bytes) -> dict[str, Any]:
         if not isinstance(files, dict) or not all(map(_beside, files)):
             raise ValueError("its configuration is not one")
         for one in found.get("waiting", ()):
-            take_apart(base64.b64decode(one["object"])), str(one["via"])
+            parse_jws(base64.b64decode(one["object"])), str(one["via"])
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
         raise Refused(f"this is no building file: {error}") from error
     return dict(found)

@@ -40,7 +40,7 @@ from agent.roles import INSTALLER, NAMES, Right, holders
 from agent.steering import calls as control_calls
 from agent.upstream import backup_upload, keys, uplinks
 from agent.upstream.alarms import events
-from agent.upstream.gateway_status import itself, moved
+from agent.upstream.gateway_status import moved, own_status
 from agent.version import version
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _status(house: Gateway) -> dict[str, Any]:
         "backup_said": house.backup_said,
         "syndic": syndic.standing(house),
         "faults": [_fault(house, one) for one in house.jobs.faults.all()],
-        **itself(house),
+        **own_status(house),
         "controls": control_calls.held(house.steering) if house.steering else {},
         "holds": house.steering.holds() if house.steering else [],
     }
@@ -321,7 +321,7 @@ async def _uplink(house: Gateway, outlet: Recipient) -> dict[str, Any]:
         "weaker": getattr(outlet.settings, "weaker", ""),
         "receipt": "broker" if outlet.delivery.by_broker else "platform",
         "data": moved(house, outlet),
-        "building": backup_upload.told(house, outlet),
+        "building": backup_upload.upload_state(house, outlet),
         "shed_rows": outlet.intake.shed_rows + backlog.lately_shed,
         "bears_days": left(house.config, backlog.rows + backlog.batch_rows),
         "kept": outlet.kept,

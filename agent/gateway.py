@@ -326,7 +326,7 @@ class Gateway:
         """
         reception = self.reception_open()
         if self.steering is not None:
-            reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.orders.take))
+            reception.handlers.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.orders.take))
         await self.ask_disk()
         answer = await reception.accept(raw, via)
         # of what a person brings only an order says that the centre lives
@@ -363,7 +363,7 @@ class Gateway:
         """The journal is not open: orders are not taken, and must come again."""
         self.steering = None
         if self.reception is not None:
-            self.reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
+            self.reception.handlers.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
 
     def reception_open(self) -> Inbox:
         """What takes signed objects. Raises Refused where nobody could address us yet."""
@@ -375,7 +375,11 @@ class Gateway:
         """Write down what the registry has recorded; take what has waited for it."""
         if self.notes is not None:
             self.notes.registry_changed(self.registry)
-        if self.reception is not None and await self.reception.again() and self.notes is not None:
+        if (
+            self.reception is not None
+            and await self.reception.retry_waiting()
+            and self.notes is not None
+        ):
             self.notes.registry_changed(self.registry)
 
     def mapped(self) -> dict[str, Any]:
@@ -514,7 +518,7 @@ def open_steering(house: Gateway) -> AbstractAsyncContextManager[Steering]:
         house.config, house.clock, house.link_of, house.latest, house.audit, home=house.home,
         ask=house.read_guards,
         witness=own,
-        taken=house.reception.book.taken.all() if house.reception else (),
+        taken=house.reception.trust_store.taken.all() if house.reception else (),
         storage=house.storage,
     )  # fmt: skip
 

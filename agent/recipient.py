@@ -384,6 +384,6 @@ def outcomes(house: Gateway, outlet: Recipient) -> dict[str, Item]:
     recipient = outlet.settings.recipient
     found = house.steering.outcomes(recipient) if house.steering else {}
     if house.reception is not None:
-        told = house.reception.told
+        told = house.reception.object_status
         found |= told.to(outlet.name, recipient, house.mapped)
     return found

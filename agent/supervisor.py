@@ -35,7 +35,7 @@ from agent.storage import SPOOL
 from agent.tasks import said, together
 from agent.upstream import rotation
 from agent.upstream.deliver import LONGEST_WAIT, deliver
-from agent.upstream.handlers import take_seats
+from agent.upstream.handlers import register_handlers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -72,7 +72,7 @@ async def running(house: Gateway, config_path: Path) -> AsyncIterator[Running]:
     house.reopen, house.close = here.reopen, here.close
     asyncio.get_running_loop().set_exception_handler(here.unexpected)
     try:
-        take_seats(house)
+        register_handlers(house)
         forget_closed(house)
         for line in house.lines.values():
             here.serve_line(line)
@@ -388,7 +388,7 @@ class Running:
         while True:
             if broken.is_set() and self.house.open_book is not None:
                 self.house.open_book()
-                take_seats(self.house)
+                register_handlers(self.house)
             try:
                 await self.house.registry_changed()
             except Exception as error:

@@ -47,7 +47,7 @@ def standing(house: Gateway) -> dict[str, Any] | None:
 async def trust_show(house: Gateway, asker: Caller) -> dict[str, Any]:
     """The list that stands."""
     del asker
-    standing = house.reception_open().book.trust
+    standing = house.reception_open().trust_store.trust
     told = _told(standing, house) if standing else {}
     return {"list": told, **house.reception_open().status()}
 
@@ -55,7 +55,7 @@ async def trust_show(house: Gateway, asker: Caller) -> dict[str, Any]:
 async def trust_look(house: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
     """What a list says and who signed it, before anybody believes it. Raises Forged."""
     del asker
-    new, standing = trust_list.read(text.encode()), house.reception_open().book.trust
+    new, standing = trust_list.read(text.encode()), house.reception_open().trust_store.trust
     if standing is None or standing.sha256 != new.sha256:
         house.reception_open().consider(new)
     return {
@@ -72,7 +72,7 @@ async def trust_accept(
     """Let a list stand; the first where a person has compared its roots: its sha256."""
     who = author(house, asker, named)
     reception = house.reception_open()
-    first = reception.book.trust is None
+    first = reception.trust_store.trust is None
     try:
         answer = reception.renew_trust(text.encode(), sha256)
     except Refused as error:
@@ -117,8 +117,8 @@ def _counts(answer: Mapping[str, Any]) -> bool:
 async def object_list(house: Gateway, asker: Caller) -> dict[str, Any]:
     """What waits, and for what; and what could not be evaluated."""
     del asker
-    book = house.reception_open().book
-    return {"waiting": book.told(), "set_aside": set_aside.listed(book.db)}
+    book = house.reception_open().trust_store
+    return {"waiting": book.waiting_list(), "set_aside": set_aside.listed(book.db)}
 
 
 async def object_all_came(
@@ -147,7 +147,7 @@ async def audit_verify(
 ) -> dict[str, Any]:
     """Follow the chain from record to record; it must have the record of `hash`. Raises Refused."""
     del asker
-    answer: dict[str, Any] = await _read(house, audit.told, hash)
+    answer: dict[str, Any] = await _read(house, audit.verification_report, hash)
     return answer
 
 

@@ -46,7 +46,7 @@ async def record(house: Gateway, asker: Caller, *, grant: dict[str, Any]) -> dic
     }  # fmt: skip
     _signed(house, said)  # before anybody signs a paper: what is wrong is said now
     code, vote = votes.draw(), Vote(account, int(now) + CONFIRMED_WITHIN, said)
-    with house.reception_open().book.transaction() as db:
+    with house.reception_open().trust_store.transaction() as db:
         votes.keep(db, code, vote, now)
     house.audit("vote.recorded", {"jti": said["jti"], "sha256": evidence["sha256"], "by": account})
     return {"code": code, **_told(vote)}
@@ -67,7 +67,7 @@ async def confirm(house: Gateway, asker: Caller, *, code: str) -> dict[str, Any]
         raise Refused("nothing may be adjusted here: see `controls` in the configuration")
     answer = await house.accept(_signed(house, vote.claims), BY_HAND)
     # the code last: a kill before it, and the same bytes are taken again with the first answer
-    with house.reception_open().book.transaction() as db:
+    with house.reception_open().trust_store.transaction() as db:
         votes.drop(db, code)
     house.audit("vote.confirmed", {"jti": vote.claims["jti"], "by": account})
     return answer
@@ -97,7 +97,7 @@ def _person(house: Gateway, asker: Caller) -> str:
 
 
 def _found(house: Gateway, code: str) -> Vote:
-    vote = votes.find(house.reception_open().book.db, code, house.clock.now())
+    vote = votes.find(house.reception_open().trust_store.db, code, house.clock.now())
     if vote is None:
         raise Refused("no vote waits for this code: it is wrong, was used, or its time is over")
     return vote
@@ -108,9 +108,9 @@ def _signed(house: Gateway, said: Mapping[str, Any]) -> bytes:
     assert house.identity is not None
     raw = Signer(house.identity.gateway, house.identity.signing_key).sign("dr-grant+jwt", said)
     verified = verify(raw, house.reception_open().known())
-    assert isinstance(verified.said, claims.GrantClaims)
+    assert isinstance(verified.model, claims.GrantClaims)
     try:
-        grant_of(verified, verified.said)
+        grant_of(verified, verified.model)
     except ValueError as error:
         raise Refused(str(error)) from error
     return raw

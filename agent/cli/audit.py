@@ -69,10 +69,10 @@ def verify(
 def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
     from agent.errors import Refused
     from agent.local import ask_daemon
-    from agent.trust.audit import FOLDER, told
+    from agent.trust.audit import FOLDER, verification_report
 
     try:
-        return told(state / FOLDER, batch)
+        return verification_report(state / FOLDER, batch)
     except PermissionError:
         answer = ask_daemon(state, "audit.verify", {"hash": batch}, lambda _: None)
     if answer is None:
@@ -82,10 +82,10 @@ def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
 
 def _verify_copy(path: Path, batch: str | None) -> dict[str, Any]:
     from agent.errors import Refused
-    from agent.trust.audit import told
+    from agent.trust.audit import verification_report
 
     try:
-        return told(path, batch)
+        return verification_report(path, batch)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
 

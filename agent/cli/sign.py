@@ -137,7 +137,7 @@ def show(
     import json
 
     from agent.trust import trust_list
-    from agent.trust.jws import take_apart
+    from agent.trust.jws import parse_jws
 
     raw = signing.bytes_of(file)
     if raw.lstrip()[:1] == b"{":
@@ -147,7 +147,7 @@ def show(
             "signed by": [kid for kid, _ in trust_list.read(raw).signatures],
         }
     else:
-        compact = take_apart(raw)
+        compact = parse_jws(raw)
         head, payload = {"typ": compact.typ, "signed by": [compact.kid]}, compact.claims
     typer.echo(json.dumps(head | {"says": payload}, indent=2, ensure_ascii=False, default=str))
 

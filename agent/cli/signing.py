@@ -40,7 +40,7 @@ def sign(
     claims = {"iss": by.name, "jti": new_jti(), "iat": now(), **present(stated)}
     claims |= dict.fromkeys(nulls)
     try:
-        KINDS[typ].says.model_validate(claims)
+        KINDS[typ].model.model_validate(claims)
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"

@@ -122,7 +122,8 @@ def _behind(devices: Node | None, row: int, name: str) -> tuple[int, int]:
     if not isinstance(devices, MappingNode) or devices.flow_style or not devices.value:
         raise Refused(
             _(
-                "{name}:{row}: devices are not written one a line: paste them yourself",
+                "{name}:{row}: the devices are not on lines of their own, so none can be added:"
+                " add them by hand",
                 name=name,
                 row=row,
             )
@@ -144,8 +145,8 @@ def written(name: str, entry: Mapping[str, Any], indent: str) -> str:
 
 
 def _flow(entry: Mapping[str, Any]) -> str:
-    words = ", ".join(f"{key}: {_scalar(value)}" for key, value in entry.items())
-    return f"{{{words}}}"
+    options = ", ".join(f"{key}: {_scalar(value)}" for key, value in entry.items())
+    return f"{{{options}}}"
 
 
 def _scalar(value: Any) -> str:

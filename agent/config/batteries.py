@@ -1,4 +1,4 @@
-"""What the batteries of meters bear: readings a day, of all that hangs on one of them."""
+"""How many readings a day the batteries of meters allow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = 86_400
 def batteries(
     devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
 ) -> Iterator[tuple[Sequence[str], int]]:
-    """The devices by name that live on a battery, each with how many readings a day it bears.
+    """The devices by name that live on a battery, each with the readings a day that it allows.
 
     The inputs of one collector are one device, and have one battery.
     """
@@ -43,7 +43,7 @@ def spacings(
 
 def _station(device: DeviceConfig, links: Mapping[str, LinkConfig]) -> str:
     link = links.get(device.link)
-    with suppress(ValueError):  # an address that is none: pointcheck has told
+    with suppress(ValueError):  # an invalid address: pointcheck reports it
         if link and issubclass(kind := driver(link.driver), Stations):
             return kind.station(device.address)
     return device.address
@@ -51,6 +51,6 @@ def _station(device: DeviceConfig, links: Mapping[str, LinkConfig]) -> str:
 
 def _most(devices: Sequence[DeviceConfig]) -> int | None:
     """What people wrote at one input of a collector counts for all, before what profiles say."""
-    said = [one.reads_a_day for one in devices if one.reads_a_day]
-    made = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]
-    return min(said or made, default=None)
+    configured = [one.reads_a_day for one in devices if one.reads_a_day]
+    from_profiles = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]
+    return min(configured or from_profiles, default=None)

@@ -1,4 +1,4 @@
-"""`gardien check`: the whole answer, short of opening a connection."""
+"""`gardien check`: its complete answer, without opening a connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(path: Path) -> tuple[int, str]:
-    """Return exit status and text: 0 and what the configuration comes to, or 1 and its problems."""
+    """Return exit status and text: 0 and a summary of the configuration, or 1 and its problems."""
     files = Files(path)
     try:
         config = checked(files, strict=True, whole=True)
@@ -31,29 +31,29 @@ def check(path: Path) -> tuple[int, str]:
         )
         return 1, "\n".join([str(error), *_remedy(error), count])
     account = daemon_account(path, config.state)
-    said = unreadable(files, config, account) if account else []
+    problems = unreadable(files, config, account) if account else []
     recipients = {one.settings.recipient for one in config.uplinks.values()}
-    with acting_as(account):  # root opens nothing that this account may have put there
-        said += [f"{path}: {_left(*one)}" for one in leftovers(config.state, recipients)]
-    if said:
-        return 1, "\n".join([*said, _("nothing was changed")])
+    with acting_as(account):  # root must not open files that this account may have planted
+        problems += [f"{path}: {_left(*one)}" for one in leftovers(config.state, recipients)]
+    if problems:
+        return 1, "\n".join([*problems, _("nothing was changed")])
     return 0, f"{_('{path} is fine', path=path)}\n\n{summary(config)}"
 
 
 def _remedy(error: ConfigError) -> list[str]:
-    """What to do where the file itself is not had."""
+    """What to do if the file cannot be read."""
     if isinstance(error.__cause__, FileNotFoundError):
-        return [_("begin with a copy of config.example.yaml, or name yours: --config FILE")]
+        return [_("start with a copy of config.example.yaml, or name your file: --config FILE")]
     if isinstance(error.__cause__, PermissionError):
-        return [_("it is not for this account: sudo gardien check")]
+        return [_("this account may not read it: sudo gardien check")]
     return []
 
 
 def _left(recipient: str, waits: int) -> str:
     return _(
-        "uplinks: {number} values still wait for {recipient}, which no uplink names any more: put"
-        " it back until they are delivered (gardien uplink close NAME --drain), or give them up"
-        " (gardien uplink close {recipient} --drop)",
+        "uplinks: {number} values are still stored for {recipient}, which has no uplink"
+        " any more. Put the uplink back until they are delivered (gardien uplink close"
+        " NAME --drain), or destroy them (gardien uplink close {recipient} --drop)",
         number=waits,
         recipient=recipient,
     )

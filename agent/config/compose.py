@@ -1,4 +1,4 @@
-"""From plain data to sections: each built on its own, so that one mistake does not hide another."""
+"""Build the sections from plain data, each on its own, so that one mistake hides no other."""
 
 from __future__ import annotations
 
@@ -91,11 +91,13 @@ class ConfigDraft:
         return entry
 
     def spoken(self, link: str) -> str:
-        """Say what is spoken on a line, also where the rest of it is wrong; empty: who knows."""
+        """The protocol of a line, even if its other options are wrong; empty: unknown."""
         entries = self.written.get("links")
         entry = entries.get(link) if isinstance(entries, dict) else None
-        word = entry.get("driver") if isinstance(entry, dict) else None
-        return family(word) if isinstance(word, str) and word in DRIVERS else ""
+        driver_name = entry.get("driver") if isinstance(entry, dict) else None
+        return (
+            family(driver_name) if isinstance(driver_name, str) and driver_name in DRIVERS else ""
+        )
 
     def names(self, section: str) -> list[str]:
         """Name what was written in a section, also what is wrong in itself."""
@@ -109,7 +111,7 @@ def compose(written: Mapping[str, Any], report: ProblemReport, shelf: Profiles) 
     rest = {key: value for key, value in written.items() if key not in SECTIONS}
     for key in [key for key, value in rest.items() if _misplaced(value)]:
         section = _misplaced(rest.pop(key))
-        what = _("stands too far left: indent it below `{section}:`", section=section)
+        what = _("it is not indented enough: indent it below `{section}:`", section=section)
         report.key((key,), what)
     draft.top = report.build(Top, rest, (), beside=SECTIONS)
     if "building" in written:
@@ -157,10 +159,10 @@ def _with_profile(draft: ConfigDraft, device: DeviceConfig) -> DeviceConfig:
         name = known[bool(device.points)]
     if name is None or name not in draft.shelf.names():
         return device
-    found = draft.shelf.take(name)
-    if isinstance(found, Profile):
-        return device.model_copy(update={"profile": name, "made": found})
-    for problem in found:
+    profile = draft.shelf.take(name)
+    if isinstance(profile, Profile):
+        return device.model_copy(update={"profile": name, "made": profile})
+    for problem in profile:
         draft.report.add(problem)
     return device
 
@@ -176,7 +178,7 @@ def _entries(draft: ConfigDraft, section: str) -> Iterator[tuple[str, dict[str, 
     if outdented := _outdented(entries):
         name, strays = outdented
         what = _(
-            "what belongs to it stands too far left: indent {names} below it",
+            "its options are not indented enough: indent {names} below it",
             names=", ".join(strays),
         )
         draft.report.key((section, name), what)
@@ -199,21 +201,21 @@ def _outdented(entries: Mapping[str, Any]) -> tuple[str, list[str]] | None:
 
 def _misplaced(value: object) -> str | None:
     """The section below which a mapping at the top should stand, by the options it has."""
-    words = value if isinstance(value, dict) else {}
+    entry = value if isinstance(value, dict) else {}
     signs = {"driver": "links", "transport": "uplinks", "link": "devices", "guards": "controls"}
-    return next((section for word, section in signs.items() if word in words), None)
+    return next((section for word, section in signs.items() if word in entry), None)
 
 
 def _link(report: ProblemReport, entry: dict[str, Any], path: Path) -> LinkConfig | None:
     model = driver_settings(entry.get("driver"))
-    found = _with_settings(report, entry, path, LinkOptions, model)
-    return LinkConfig(**found) if found else None
+    fields = _with_settings(report, entry, path, LinkOptions, model)
+    return LinkConfig(**fields) if fields else None
 
 
 def _uplink(report: ProblemReport, entry: dict[str, Any], path: Path) -> UplinkConfig | None:
     model = transport_settings(entry.get("transport"))
-    found = _with_settings(report, entry, path, UplinkOptions, model)
-    return UplinkConfig(**found) if found else None
+    fields = _with_settings(report, entry, path, UplinkOptions, model)
+    return UplinkConfig(**fields) if fields else None
 
 
 def _with_settings(
@@ -224,14 +226,18 @@ def _with_settings(
     model: type[BaseModel] | None,
 ) -> dict[str, Any] | None:
     """Build both halves of an entry: our options, and those of the driver or transport named."""
-    words, theirs = options(ours), options(model)
-    unknown = [key for key in entry if key not in words and key not in theirs]
+    own_options, theirs = options(ours), options(model)
+    unknown = [key for key in entry if key not in own_options and key not in theirs]
     if model is None:
         # whose options these are is not known: only a misspelt `driver` or `transport` can be told
-        unknown = [key for key in unknown if did_you_mean(key, words) and not entry.keys() & words]
+        unknown = [
+            key
+            for key in unknown
+            if did_you_mean(key, own_options) and not entry.keys() & own_options
+        ]
     for key in unknown:
-        report.key((*path, key), no_such_option(key, [*words, *theirs]))
-    own = report.build(ours, _only(entry, words), path, unknown=unknown)
+        report.key((*path, key), no_such_option(key, [*own_options, *theirs]))
+    own = report.build(ours, _only(entry, own_options), path, unknown=unknown)
     settings = model and report.build(model, _only(entry, theirs), path, unknown=unknown)
     return dict(own) | {"settings": settings} if own and settings else None
 

@@ -1,4 +1,4 @@
-"""One configuration, right as a whole: what the agent is assembled from."""
+"""A checked configuration, from which the agent is assembled."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ class Config(Section):
 
     def _points_of(self, name: str) -> tuple[Point, ...]:
         device = self.devices[name]
-        found = []
-        for one, options in points.wanted(device).items():
-            found.append(points.point(name, device, one, options))
+        made = []
+        for point_name, options in points.wanted(device).items():
+            made.append(points.point(name, device, point_name, options))
             if options.intervals:
-                found.append(points.derived(found[-1]))
+                made.append(points.derived(made[-1]))
             if options.mean:
-                found.append(points.mean(found[-1], options.mean))
-        return tuple(found)
+                made.append(points.mean(made[-1], options.mean))
+        return tuple(made)

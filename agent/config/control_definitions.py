@@ -77,27 +77,27 @@ def _fitted(config: Config, name: str) -> ConfiguredControl:
 
 def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:
     """The points that tell the operator, by what they tell."""
-    found = {word: place(config, point) for word, point in control.shown if point}
+    targets = {word: place(config, point) for word, point in control.shown if point}
     if control.device_watchdog.heartbeat:
-        found["heartbeat"] = place(config, control.device_watchdog.heartbeat)
-    return found
+        targets["heartbeat"] = place(config, control.device_watchdog.heartbeat)
+    return targets
 
 
 def _watchdog(config: Config, control: Control) -> WatchdogTarget | None:
     """The device's own watchdog, where the control or the device's profile names its register."""
-    said = control.device_watchdog
-    if said.of_profile:
+    options = control.device_watchdog
+    if options.of_profile:
         own = config.watchdog(split(control.point)[0])
         assert own is not None, "the check refuses a profile without one"
         return WatchdogTarget(
             _place(config, own.point), own.timeout, own.pause, _place(config, own.fallback)
         )
-    if said.point is None or said.timeout is None:
+    if options.point is None or options.timeout is None:
         return None
-    at = place(config, said.point)
+    at = place(config, options.point)
     known = config.watchdog(at.device)
     fallback = None
     if known is not None and known.point.name == at.point:
         held, unit = known.fallback, known.fallback.unit
         fallback = replace(at, point=held.name, at=held.at, unit=unit, scale=str(held.scale))
-    return WatchdogTarget(at, Decimal(str(said.timeout)), said.timeout / 2, fallback)
+    return WatchdogTarget(at, Decimal(str(options.timeout)), options.timeout / 2, fallback)

@@ -43,12 +43,12 @@ def controlcheck(draft: ConfigDraft) -> None:
         if control.device_watchdog.of_profile:
             draft.controls[name] = _watched(draft, path, control)
         _guards(draft, path, control)
-        for where, reference in _told(control):
+        for where, reference in _other_written_points(control):
             _writable(draft, (*path, *where), reference)
         if control.device_watchdog.point:
             _same_line(draft, path, control)
         if control.measure:
-            _found(draft, (*path, "measure"), control.measure)
+            _point_options(draft, (*path, "measure"), control.measure)
         if control.inhibit:
             _seen(draft, (*path, "inhibit"), control.inhibit)
 
@@ -57,7 +57,7 @@ def _alone(draft: ConfigDraft, path: Path, control: Control, taken: dict[Spot, P
     """What one writes nobody else does, whatever it is called there; controls of one device may
     share its watchdog.
     """
-    for where, reference in ((("point",), control.point), *_told(control)):
+    for where, reference in ((("point",), control.point), *_other_written_points(control)):
         spot = _spot(draft, reference)
         mine: Path = (*path, *where)
         if spot is None:
@@ -66,7 +66,7 @@ def _alone(draft: ConfigDraft, path: Path, control: Control, taken: dict[Spot, P
         if other == mine or (mine[-2:] == other[-2:] == DOG):
             continue
         what = _(
-            "{other} in {line} writes to the same place: one place has one control",
+            "{other} in {line} writes to the same place; only one control may write to a place",
             other=shown(".".join(other[1:])),
             line=draft.report.line(other),
         )
@@ -77,10 +77,10 @@ def _spot(draft: ConfigDraft, reference: str) -> Spot | None:
     """Where on which line a point is, whatever its name and its type; None: told elsewhere."""
     name, point = split(reference)
     device = draft.devices.get(name)
-    said = wanted(device).get(point) if device else None
-    if device is None or said is None or not said.at:
+    options = wanted(device).get(point) if device else None
+    if device is None or options is None or not options.at:
         return None
-    at = "/".join(said.at.partition(" ")[0].split("/")[:2])
+    at = "/".join(options.at.partition(" ")[0].split("/")[:2])
     return device.link, device.address, at
 
 
@@ -94,19 +94,19 @@ def _watched(draft: ConfigDraft, path: Path, control: Control) -> Control:
             what = _("the profile of {device} names no watchdog", device=shown(name))
             draft.report.value((*path, "device_watchdog"), what)
         return control
-    said = control.device_watchdog.model_copy(update={"timeout": float(dog.timeout)})
-    return control.model_copy(update={"device_watchdog": said})
+    options = control.device_watchdog.model_copy(update={"timeout": float(dog.timeout)})
+    return control.model_copy(update={"device_watchdog": options})
 
 
-def _told(control: Control) -> Iterator[tuple[Path, str]]:
+def _other_written_points(control: Control) -> Iterator[tuple[Path, str]]:
     """Every further point that is written."""
     if control.device_watchdog.point:
         yield DOG, control.device_watchdog.point
     if control.device_watchdog.heartbeat:
         yield ("device_watchdog", "heartbeat"), control.device_watchdog.heartbeat
-    for word, reference in control.shown:
+    for purpose, reference in control.shown:
         if reference:
-            yield ("shown", word), reference
+            yield ("shown", purpose), reference
 
 
 def _commanded(draft: ConfigDraft, path: Path, control: Control) -> None:
@@ -119,12 +119,15 @@ def _commanded(draft: ConfigDraft, path: Path, control: Control) -> None:
     array = family(link.driver) == "bacnet"
     if control.restore == "relinquish" and not array:
         what = _(
-            "{driver} has no priorities to relinquish: take preimage, or a value",
+            "{driver} has no priorities to relinquish: write preimage, or a value",
             driver=link.driver,
         )
         draft.report.value((*path, "restore"), what)
     if array and control.restore != "relinquish":
-        draft.report.value((*path, "restore"), _("on BACnet our priority is emptied: relinquish"))
+        draft.report.value(
+            (*path, "restore"),
+            _("on BACnet a control is released by emptying its priority: write relinquish"),
+        )
 
 
 def _same_line(draft: ConfigDraft, path: Path, control: Control) -> None:
@@ -141,19 +144,19 @@ def _same_line(draft: ConfigDraft, path: Path, control: Control) -> None:
 def _guards(draft: ConfigDraft, path: Path, control: Control) -> None:
     if not control.guards and control.modality.action != "limit":
         what = _(
-            "`guards` is missing: what must hold while it is commanded, such as"
-            " `guards: [{point: stairs/temp, min: 18.0}]`"
+            "`guards` is missing: name points that must stay within bounds during a command,"
+            " such as `guards: [{point: stairs/temp, min: 18.0}]`"
         )
         draft.report.key(path, what)
     for n, guard in enumerate(control.guards):
         where = (*path, "guards", str(n), "point")
-        found = _found(draft, where, guard.point)
-        if found is None:
+        options = _point_options(draft, where, guard.point)
+        if options is None:
             continue
-        every = int(found.every or draft.devices[split(guard.point)[0]].every)
+        every = int(options.every or draft.devices[split(guard.point)[0]].every)
         if every > SLOWEST_GUARD:
             what = _(
-                "is read every {every} only: a guard is seen every 15min at least",
+                "is read only every {every}; a guard must be read at least every 15min",
                 every=written(every),
             )
             draft.report.value(where, f"{shown(guard.point)} {what}")
@@ -161,13 +164,13 @@ def _guards(draft: ConfigDraft, path: Path, control: Control) -> None:
 
 def _seen(draft: ConfigDraft, path: Path, reference: str) -> None:
     """The operator's own off switch."""
-    found = _found(draft, path, reference)
-    if found is None:
+    options = _point_options(draft, path, reference)
+    if options is None:
         return
-    every = int(found.every or draft.devices[split(reference)[0]].every)
+    every = int(options.every or draft.devices[split(reference)[0]].every)
     if every > SLOWEST_SWITCH:
         what = _(
-            "is read every {every} only: an off switch is seen every minute at least",
+            "is read only every {every}; an off switch must be read at least every minute",
             every=written(every),
         )
         draft.report.value(path, f"{shown(reference)} {what}")
@@ -175,11 +178,11 @@ def _seen(draft: ConfigDraft, path: Path, reference: str) -> None:
 
 def _writable(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | None:
     """Give the point if it may be written; say what is wrong if not."""
-    found = _found(draft, path, reference)
-    if found is None:
+    options = _point_options(draft, path, reference)
+    if options is None:
         return None
     device = split(reference)[0]
-    if not found.writable:
+    if not options.writable:
         what = _(
             "{reference} may not be written: it needs `writable: true` under `devices`",
             reference=shown(reference),
@@ -190,10 +193,10 @@ def _writable(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | 
     if link and not issubclass(driver(link.driver), Writes):
         draft.report.value(path, _("{driver} cannot be written to", driver=link.driver))
         return None
-    return found
+    return options
 
 
-def _found(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | None:
+def _point_options(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | None:
     device, name = split(reference)
     if device not in draft.devices:
         if device not in draft.names("devices"):
@@ -209,8 +212,8 @@ def _found(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | Non
             _("{device} has no point {name}{near}", device=device, name=shown(name), near=near),
         )
         return None
-    found = points[name]
-    channel = channels().get(found.channel or "")
-    if channel and found.unit and factor(found.unit, channel.unit) is None:
+    options = points[name]
+    channel = channels().get(options.channel or "")
+    if channel and options.unit and factor(options.unit, channel.unit) is None:
         return None  # told by pointcheck
-    return found
+    return options

@@ -51,7 +51,10 @@ def _sums_have_a_place(draft: ConfigDraft) -> None:
         return
     for name, uplink in draft.uplinks.items():
         if uplink.sums:
-            what = _("a sum over dwellings is of the building: write its id as `building.place`")
+            what = _(
+                "a sum over dwellings belongs to the building, so it needs an id: write it as"
+                " `building.place`"
+            )
             draft.report.value(("uplinks", name, "sums"), what)
 
 

@@ -1,4 +1,4 @@
-"""What an uplink's schedule needs of a metered line, and what a budget makes of its settings."""
+"""The data that an uplink's schedule needs, and settings stretched to fit a data budget."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def datacheck(draft: ConfigDraft) -> None:
             draft.report.value(("uplinks", name, "data"), _too_little(uplink.data, asked))
 
 
-def said(uplink: UplinkConfig, config: Config) -> list[str]:
-    """What `check` says of the data that an uplink needs, and of what was stretched for it."""
+def report(uplink: UplinkConfig, config: Config) -> list[str]:
+    """Lines for `check`: the data that an uplink needs, and the intervals stretched for it."""
     asked = load(uplink, config)
     need = _("about {a_month} a month on the wire", a_month=_size(a_month(asked)))
     if uplink.data is None or (plan := planned(uplink, config)) is None:
@@ -165,19 +165,19 @@ def said(uplink: UplinkConfig, config: Config) -> list[str]:
     if plan.seal != asked.seal:
         slower.append(_("a batch every {seal}", seal=written(plan.seal)))
     if plan.keepalive != asked.keepalive:
-        slower.append(_("a sign of life every {keepalive}", keepalive=written(plan.keepalive)))
-    words = _(" and ").join(slower)
+        slower.append(_("a keep-alive every {keepalive}", keepalive=written(plan.keepalive)))
+    changes = _(" and ").join(slower)
     return [
-        _("{need}: over {allowed}, so slowed down to", need=need, allowed=allowed),
-        f"{words}: {_size(a_month(plan))}",
+        _("{need}, more than {allowed}; reduced to", need=need, allowed=allowed),
+        f"{changes}: {_size(a_month(plan))}",
     ]
 
 
 def _too_little(allowed: int, asked: UplinkLoad) -> str:
     return _(
-        "{allowed} a month do not carry this schedule, which needs {a_month} as"
-        " it is written, however slowly it is sent: read less often (`every:`),"
-        " or allow more",
+        "this schedule needs {a_month} a month as it is written, and does not fit into"
+        " {allowed} even with the longest intervals: read less often (`every:`), or"
+        " allow more",
         allowed=written_size(allowed),
         a_month=_size(a_month(asked)),
     )

@@ -1,4 +1,4 @@
-"""One value put into the configuration's text: comments, order and style stay as they are.
+"""Change one value in the configuration's text; comments, order and style stay as they are.
 
 Only the value's own characters change, or a word more is written. What comes out is read again: it
 must say what the old text said, with that one value changed and no other.
@@ -49,8 +49,8 @@ def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
     """
     spot = _spot(files, keys)
     text, before = files.text(spot.home), read(files.text(), files.include).data
-    for words, meant in _candidates(value):
-        changed = files.with_text(spot.home, _written(text, spot, words, keys))
+    for candidate, meant in _candidates(value):
+        changed = files.with_text(spot.home, _written(text, spot, candidate, keys))
         try:
             after = read(changed.text(), changed.include).data
         except YamlUnreadable:
@@ -58,7 +58,7 @@ def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
         if after == _with(before, keys, meant):
             return changed, spot.home
     what = _(
-        "{keys} cannot be changed without changing more than that: edit {home}",
+        "{keys} cannot be changed without changing other options: edit {home} by hand",
         keys=dotted(keys),
         home=spot.home,
     )
@@ -83,9 +83,9 @@ def _spot(files: Files, keys: Path) -> EditPosition:
         if isinstance(node, ScalarNode) and node.tag == INCLUDE:
             home = files.beside(node.value)
             node = composed(files.text(home))
-        if (found := _entry(node, name)) is None:
+        if (child := _entry(node, name)) is None:
             return EditPosition(home, key, node, keys[number:])
-        key, node = found
+        key, node = child
     return EditPosition(home, key, node, ())
 
 
@@ -94,8 +94,8 @@ def _entry(node: Node | None, name: str) -> tuple[Node, Node] | None:
     if isinstance(node, SequenceNode):
         items = {str(number): (item, item) for number, item in enumerate(node.value, start=1)}
         return items.get(name)
-    found = node.value if isinstance(node, MappingNode) else ()
-    return next(((key, value) for key, value in found if key.value == name), None)
+    pairs = node.value if isinstance(node, MappingNode) else ()
+    return next(((key, value) for key, value in pairs if key.value == name), None)
 
 
 def _with(data: Any, keys: Path, value: Any) -> Any:
@@ -110,13 +110,13 @@ def _with(data: Any, keys: Path, value: Any) -> Any:
     return changed
 
 
-def _written(text: str, spot: EditPosition, words: str, keys: Path) -> str:
+def _written(text: str, spot: EditPosition, written: str, keys: Path) -> str:
     for key in reversed(spot.missing[1:]):
-        words = f"{{{key}: {words}}}"
+        written = f"{{{key}: {written}}}"
     node = spot.node
     if not spot.missing:
-        return _replaced(text, spot, words, keys)
-    entry = f"{spot.missing[0]}: {words}"
+        return _replaced(text, spot, written, keys)
+    entry = f"{spot.missing[0]}: {written}"
     if node is None:
         return f"{text}{_line_end(text)}{entry}\n"
     if isinstance(node, MappingNode):
@@ -126,15 +126,17 @@ def _written(text: str, spot: EditPosition, words: str, keys: Path) -> str:
     raise Refused(_("{keys} has no options of its own", keys=dotted(keys[: -len(spot.missing)])))
 
 
-def _replaced(text: str, spot: EditPosition, words: str, keys: Path) -> str:
+def _replaced(text: str, spot: EditPosition, written: str, keys: Path) -> str:
     node = spot.node
     block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style
     if node is None or block or (isinstance(node, ScalarNode) and node.style in {"|", ">"}):
-        raise Refused(_("{keys} stands on several lines: edit the file", keys=dotted(keys)))
+        raise Refused(
+            _("{keys} is written on several lines: edit the file by hand", keys=dotted(keys))
+        )
     if _empty(node) and spot.key is not None:  # its marks stand where the next word begins
         end = text.find(":", spot.key.end_mark.index) + 1
-        return f"{text[:end]} {words}{text[end:]}"
-    return f"{text[: node.start_mark.index]}{words}{text[node.end_mark.index :]}"
+        return f"{text[:end]} {written}{text[end:]}"
+    return f"{text[: node.start_mark.index]}{written}{text[node.end_mark.index :]}"
 
 
 def _empty(node: Node) -> bool:

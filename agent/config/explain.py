@@ -1,4 +1,4 @@
-"""What pydantic found, in words for the person who wrote the file."""
+"""Explain pydantic's errors to the person who wrote the file."""
 
 from __future__ import annotations
 
@@ -70,28 +70,29 @@ def explain(
         return keys, True, no_such_option(keys[-1], known)
     if kind == "missing":
         return keys[:-1], True, _missing(keys[-1], _field(model, keys))
-    found = wrong["input"]
-    if isinstance(found, str) and QUOTED.fullmatch(found):
+    value = wrong["input"]
+    if isinstance(value, str) and QUOTED.fullmatch(value):
         what = _(
-            'the marks around {found} are letters here: put those of the keyboard, "…", or none',
-            found=shown(found)[1:-1],
+            'YAML reads the quotation marks around {found} as letters: use straight ones, "…",'
+            " or none",
+            found=shown(value)[1:-1],
         )
         return keys, False, what
     return keys, False, _wrong(kind, wrong, _field(model, keys))
 
 
-def no_mapping(found: object) -> str:
+def no_mapping(value: object) -> str:
     """Say that one value stands where options should."""
     return _(
         "expected {expected}, found {found}{quotes}",
         expected=_(EXPECTED["dict"]),
-        found=shown(found),
-        quotes=_no_blank_in(found),
+        found=shown(value),
+        quotes=_no_blank_in(value),
     )
 
 
-def _no_blank_in(found: object) -> str:
-    pair = NO_BLANK.fullmatch(found) if isinstance(found, str) else None
+def _no_blank_in(value: object) -> str:
+    pair = NO_BLANK.fullmatch(value) if isinstance(value, str) else None
     return f"; {no_blank(pair[1], pair[2])}" if pair and "://" not in pair[0] else ""
 
 
@@ -118,8 +119,8 @@ def _missing(key: str, field: FieldInfo | None) -> str:
 
 def _aside(description: str) -> str:
     """A sentence as it reads in brackets."""
-    said = _(description).rstrip(".")
-    return said[:1].lower() + said[1:] if said[1:2].islower() else said
+    sentence = _(description).rstrip(".")
+    return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence
 
 
 def _such_as(key: str, field: FieldInfo | None) -> str:
@@ -131,16 +132,16 @@ def _such_as(key: str, field: FieldInfo | None) -> str:
 
 
 def _wrong(kind: str, wrong: Mapping[str, Any], field: FieldInfo | None) -> str:
-    context, found = wrong.get("ctx", {}), shown(wrong["input"])
+    context, value = wrong.get("ctx", {}), shown(wrong["input"])
     if kind == "value_error":
         return str(context["error"])
     if kind in {"literal_error", "enum"}:
         return _literal(wrong["input"], context["expected"])
     if kind in LIMITS:
-        words, limit = LIMITS[kind]
+        comparison, limit = LIMITS[kind]
         return _(
             "expected {words} {limit}{but}",
-            words=_(words),
+            words=_(comparison),
             limit=_in_unit(context[limit], field),
             but=_but(wrong["input"], field),
         )
@@ -150,16 +151,16 @@ def _wrong(kind: str, wrong: Mapping[str, Any], field: FieldInfo | None) -> str:
             if field and field.examples
             else _("something else")
         )
-        return _("expected {example}, found {found}", example=example, found=found)
+        return _("expected {example}, found {found}", example=example, found=value)
     if expected := EXPECTED.get(kind.split("_", maxsplit=1)[0]):
         return _(
             "expected {expected}, found {found}{quotes}",
             expected=_(expected),
-            found=found,
+            found=value,
             quotes=_remedy(kind, wrong),
         )
-    said = f"{wrong['msg'][:1].lower()}{wrong['msg'][1:]}"
-    return _("{said}; found {found}", said=said, found=found)
+    message = f"{wrong['msg'][:1].lower()}{wrong['msg'][1:]}"
+    return _("{said}; found {found}", said=message, found=value)
 
 
 def _remedy(kind: str, wrong: Mapping[str, Any]) -> str:
@@ -181,21 +182,21 @@ def _needs_quotes(kind: str, wrong: Mapping[str, Any]) -> bool:
     return kind == "string_type" and not isinstance(wrong["input"], (dict, list, bool, type(None)))
 
 
-def _literal(found: object, expected: str) -> str:
+def _literal(value: object, expected: str) -> str:
     """`expected` is pydantic's `'a', 'b' or 'c'`."""
     known = re.findall("'([^']*)'", expected)
-    near = did_you_mean(str(found), known)
+    near = did_you_mean(str(value), known)
     return _(
-        "expected {known}, found {found}{near}", known=or_list(known), found=shown(found), near=near
+        "expected {known}, found {found}{near}", known=or_list(known), found=shown(value), near=near
     )
 
 
-def _but(found: object, field: FieldInfo | None) -> str:
-    if isinstance(found, str):  # pydantic 2.14 gives what was written, 2.10 what it was read as
-        return _(", found {found}", found=harmless(found))
+def _but(value: object, field: FieldInfo | None) -> str:
+    if isinstance(value, str):  # pydantic 2.14 gives what was written, 2.10 what it was read as
+        return _(", found {found}", found=harmless(value))
     return (
-        _(", found {found}", found=_in_unit(float(found), field))
-        if isinstance(found, (int, float))
+        _(", found {found}", found=_in_unit(float(value), field))
+        if isinstance(value, (int, float))
         else ""
     )
 
@@ -215,8 +216,8 @@ def _field(model: Model, keys: Path) -> FieldInfo | None:
 
 
 def _fields(model: Model | None) -> Mapping[str, FieldInfo]:
-    found: Mapping[str, FieldInfo] = getattr(model, "__pydantic_fields__", {})
-    return found
+    fields: Mapping[str, FieldInfo] = getattr(model, "__pydantic_fields__", {})
+    return fields
 
 
 def _model_at(model: Model | None, keys: Path) -> Model | None:

@@ -35,7 +35,7 @@ class Files:
             if len(self._texts) >= MOST_FILES:
                 raise ConfigError(
                     _(
-                        "{path}: more files than {most} are included",
+                        "{path}: more than {most} files are included; merge some of them",
                         path=path,
                         most=MOST_FILES,
                     )
@@ -61,7 +61,7 @@ class Files:
                 now = ()
             if now != self._read[path]:
                 raise ConfigError(
-                    _("{path}: it was changed while it was read: do it again", path=path)
+                    _("{path}: the file changed while it was read: try again", path=path)
                 )
 
     def beside(self, name: str) -> Path:
@@ -69,7 +69,7 @@ class Files:
         if not name or name in {".", ".."} or PurePath(name).name != name:
             raise Refused(
                 _(
-                    "a file beside this one is included, such as devices.yaml, found {name}",
+                    "expected a file in the same folder, such as devices.yaml, found {name}",
                     name=shown(name),
                 )
             )
@@ -123,7 +123,7 @@ def _read(path: Path) -> tuple[str, os.stat_result]:
         written, was = atomic_write.read(path, LARGEST + 1)
     except (atomic_write.NoFile, IsADirectoryError) as error:
         raise ConfigError(
-            _("{path}: this is a folder, a pipe or a device: name a file", path=path)
+            _("{path}: not a regular file but a folder, a pipe or a device: name a file", path=path)
         ) from error
     except OSError as error:
         raise ConfigError(
@@ -132,7 +132,7 @@ def _read(path: Path) -> tuple[str, os.stat_result]:
     if len(written) > LARGEST:
         raise ConfigError(
             _(
-                "{path}: larger than {most:,} bytes: this is no configuration",
+                "{path}: larger than {most:,} bytes, too large for a configuration",
                 path=path,
                 most=LARGEST,
             )
@@ -156,7 +156,7 @@ def _not_utf8(written: bytes, start: int) -> tuple[SourcePosition, str]:
     if written[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         what = _("this file is in UTF-16: save it as UTF-8")
     elif b"\0" in written:
-        what = _("this is no text file")
+        what = _("this is not a text file")
     return SourcePosition(before.count(b"\n") + 1, column), what
 
 

@@ -1,4 +1,4 @@
-"""What a schedule writes to the card, and how long a card bears it: an estimate, said as one."""
+"""Estimate what a schedule writes to the flash card, and how long a card lasts."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def wear(config: Config) -> list[str]:
         if years > LONG
         else _("some {number:.2g} years", number=max(years, 0.1))
     )
-    spares = _("a `flush` over {flush} spares it", flush=written(config.spool.flush))
+    spares = _("a `flush` over {flush} makes it last longer", flush=written(config.spool.flush))
     return [
         _("some {size} a day, in {commits:,} commits", size=_size(a_day), commits=commits),
         _(
-            "a card of {card} GB for {rewrites:,} rewrites bears it {lasts}",
+            "a card of {card} GB for {rewrites:,} rewrites lasts {lasts}",
             card=CARD // 10**9,
             rewrites=REWRITES,
             lasts=lasts,

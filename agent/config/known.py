@@ -23,36 +23,36 @@ TRANSPORTS = {
 """the name written under `transport:`, and where its settings model is"""
 
 
-def driver_word(word: str) -> str:
+def driver_word(name: str) -> str:
     """Return the name of a driver there is. Raises ValueError with the nearest one."""
-    if word not in DRIVERS:
-        raise ValueError(_unknown(N_("driver"), word, DRIVERS))
-    return word
+    if name not in DRIVERS:
+        raise ValueError(_unknown(N_("driver"), name, DRIVERS))
+    return name
 
 
-def transport_word(word: str) -> str:
+def transport_word(name: str) -> str:
     """Return the name of a transport there is. Raises ValueError with the nearest one."""
-    if word not in TRANSPORTS:
-        raise ValueError(_unknown(N_("transport"), word, TRANSPORTS))
-    return word
+    if name not in TRANSPORTS:
+        raise ValueError(_unknown(N_("transport"), name, TRANSPORTS))
+    return name
 
 
-def driver_settings(word: object) -> type[BaseModel] | None:
+def driver_settings(name: object) -> type[BaseModel] | None:
     """Return a driver's settings model; None if it is not the name of one."""
-    if not isinstance(word, str) or word not in DRIVERS:
+    if not isinstance(name, str) or name not in DRIVERS:
         return None
-    return cast("type[BaseModel]", driver(word).Settings)
+    return cast("type[BaseModel]", driver(name).Settings)
 
 
-def transport_settings(word: object) -> type[BaseModel] | None:
+def transport_settings(name: object) -> type[BaseModel] | None:
     """Return a transport's settings model; None if it is not the name of one."""
-    if not isinstance(word, str) or word not in TRANSPORTS:
+    if not isinstance(name, str) or name not in TRANSPORTS:
         return None
-    module, _, attribute = TRANSPORTS[word].partition(":")
+    module, _, attribute = TRANSPORTS[name].partition(":")
     return cast("type[BaseModel]", getattr(import_module(module), attribute))
 
 
-def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
-    near = did_you_mean(word, names) or _("; there is {names}", names=or_list(names))
-    return _("no {kind} {word}{near}", kind=_(kind), word=shown(word), near=near)
+    near = did_you_mean(name, names) or _("; there is {names}", names=or_list(names))
+    return _("no {kind} {word}{near}", kind=_(kind), word=shown(name), near=near)

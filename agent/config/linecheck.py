@@ -1,4 +1,4 @@
-"""Whether lines and batteries can bear the schedule: found before it is found out."""
+"""Check whether lines and batteries allow the schedule."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def _battery(draft: ConfigDraft, together: Sequence[str], most: int) -> None:
         step for step in _steps(draft) if len(devices) * DAY <= most * step or step == DAY
     )
     what = _(
-        "{number} readings a day empty the battery of this meter, which is made for"
-        " {most}: write `every: {slower}`, or `reads_a_day:` as its maker says",
+        "{number} readings a day empty the battery of this meter, which is designed for"
+        " {most}: write `every: {slower}`, or `reads_a_day:` if its manufacturer allows"
+        " more",
         number=number,
         most=most,
         slower=written(slower),

@@ -1,4 +1,4 @@
-"""From a file to a configuration, or to everything that is wrong with it."""
+"""Load a configuration from a file, or report everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def checked(files: Files, *, strict: bool = False, whole: bool = False) -> Confi
     """Check what `load` checks, of texts that may not be in their files yet."""
     text = files.text()  # first: it says in words that the folder is not for this account
     shelf = Profiles(files.path.parent / FOLDER)
-    found = parse(text, str(files.path), files.include, shelf, strict=strict)
+    config = parse(text, str(files.path), files.include, shelf, strict=strict)
     if whole:
         files.must_be_whole()
-    return found
+    return config
 
 
 def parse(
@@ -55,10 +55,10 @@ def parse(
     strict: bool = False,
 ) -> Config:
     """Check a text as `load` does; `name` stands for the file in messages."""
-    found = examine(text, name, include, shelf, strict=strict)
-    if isinstance(found, Config):
-        return found
-    raise ConfigError("\n".join(str(problem) for problem in found))
+    result = examine(text, name, include, shelf, strict=strict)
+    if isinstance(result, Config):
+        return result
+    raise ConfigError("\n".join(str(problem) for problem in result))
 
 
 def examine(

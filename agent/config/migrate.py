@@ -1,4 +1,4 @@
-"""The form of the file, numbered; an older one is brought up to date without losing a comment.
+"""Upgrade a configuration file to the present format number without losing comments.
 
 A newer one is refused in words: after a step back to an older gardien nobody guesses what it meant.
 """
@@ -47,7 +47,7 @@ def migrate(path: Path) -> tuple[int, Path | None]:
         checked(files)
     except ConfigError as error:
         raise Refused(
-            f"{_('{path} was not changed, for something else is wrong:', path=path)}\n{error}"
+            f"{_('{path} was not changed, because of other errors in it:', path=path)}\n{error}"
         ) from error
     if had >= FORMAT:
         return had, None
@@ -59,5 +59,5 @@ def migrate(path: Path) -> tuple[int, Path | None]:
 
 def _form(files: Files) -> int:
     data = read(files.text(), files.include).data
-    found = data.get("format", 0) if isinstance(data, dict) else 0
-    return found if isinstance(found, int) else 0
+    form = data.get("format", 0) if isinstance(data, dict) else 0
+    return form if isinstance(form, int) else 0

@@ -45,7 +45,10 @@ def _place(text: str) -> str:
     except ValueError as error:
         if len(text) > SHORT:
             raise
-        hint = _("whose a dwelling's meter is does not stand here: gardien meter import, or assign")
+        hint = _(
+            "meters of dwellings are assigned in the registry, not here: gardien meter"
+            " import, or gardien meter assign"
+        )
         raise ValueError(f"{error}; {hint}") from error
 
 
@@ -85,7 +88,7 @@ def _zone_meant(name: str) -> str:
     if near:
         return _('; did you mean "{other}"?', other=min(near)[1])
     return _(
-        ': not every city names one. That of France is "Europe/Paris"; all are listed by:'
+        '; not every city has one. For France write "Europe/Paris"; for a list:'
         " timedatectl list-timezones"
     )
 
@@ -100,14 +103,14 @@ def _fitting(seconds: float) -> tuple[int, int]:
 def _every(seconds: float) -> int:
     """Cut a day into equal slots, so that every slot has the same time each day."""
     if seconds < 1:
-        raise ValueError(_("at least 1s: that is the finest step there is"))
+        raise ValueError(_("must be at least 1s, the shortest step"))
     if seconds > DAY:
-        raise ValueError(_("at most 1d: every device is read once a day or more often"))
+        raise ValueError(_("must be at most 1d: a device is read at least once a day"))
     if seconds != int(seconds) or DAY % int(seconds):
         below, above = _fitting(seconds)
         raise ValueError(
             _(
-                "a day cannot be cut into equal parts of {seconds}: take {below} or {above}",
+                "a day cannot be divided into equal steps of {seconds}: write {below} or {above}",
                 seconds=written(seconds),
                 below=written(below),
                 above=written(above),
@@ -145,8 +148,8 @@ def _format(number: int) -> int:
     if number > FORMAT:
         raise ValueError(
             _(
-                "written for a newer gardien (form {number}, this one knows {format}):"
-                " upgrade it, or take back the file that it kept",
+                "this file is for a newer gardien (format {number}; this one reads {format}):"
+                " upgrade gardien, or restore the file that it kept",
                 number=number,
                 format=FORMAT,
             )

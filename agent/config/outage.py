@@ -1,4 +1,4 @@
-"""How long the spools bear an outage at this schedule: an estimate, said as one."""
+"""Estimate how long an outage the spools can take at this schedule."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def outage(config: Config) -> list[str]:
     if lasts is None or not config.uplinks:
         return []
     if lasts >= YEAR:
-        return [_("bears an outage of over a year before anything is given up")]
+        return [_("an outage of over a year loses no readings")]
     if lasts >= WANTED:
-        return [_("bears an outage of some {days} days", days=lasts)]
+        return [_("an outage of about {days} days loses no readings", days=lasts)]
     return [
         _(
-            "! bears an outage of some {days} days only, not of {wanted}:",
+            "! an outage of more than about {days} days loses readings; recommended: {wanted}",
             days=lasts,
             wanted=WANTED,
         ),

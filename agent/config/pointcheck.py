@@ -46,8 +46,8 @@ def _no_dwelling(draft: ConfigDraft, name: str, device: DeviceConfig) -> None:
     if device.place and device.place.startswith("D"):
         command = f"gardien meter assign {name} {place.shown(device.place)}"
         what = _(
-            "a dwelling is not named here, for whose a meter is changes: delete this"
-            " line and run `{command}`",
+            "a dwelling must not be named here, because occupants change: delete this line"
+            " and run: {command}",
             command=command,
         )
         draft.report.value(("devices", name, "place"), what)
@@ -74,10 +74,10 @@ def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
         )
         draft.report.value(path, what)
         return False
-    said = draft.entry("devices", name)
-    lacks = not device.profile and not said.get("points") and draft.spoken(device.link)
-    if lacks and said.keys() <= set(options(DeviceOptions)):
-        what = _("nothing says what to read: name its `profile`, or its values under `points`")
+    entry = draft.entry("devices", name)
+    lacks = not device.profile and not entry.get("points") and draft.spoken(device.link)
+    if lacks and entry.keys() <= set(options(DeviceOptions)):
+        what = _("no value is configured: name a `profile`, or list values under `points`")
         draft.report.key(("devices", name), what)
     return True
 
@@ -166,12 +166,12 @@ def _quantity(draft: ConfigDraft, path: Path, merged: PointOptions) -> None:
 
 
 def _only_of_an_index(merged: PointOptions) -> str:
-    words = {
+    options = {
         "rating": merged.rating,
         "rolls_at": merged.rolls_at,
         "intervals": merged.intervals or None,
     }
-    return next((word for word, said in words.items() if said is not None), "")
+    return next((word for word, said in options.items() if said is not None), "")
 
 
 def _once(
@@ -192,7 +192,7 @@ def _once(
         other = measured.setdefault((device.place or name, channel, every), path)
         if other != path:
             what = _(
-                "{channel} of this place is read every {step} already by {other} in {line}",
+                "{other} in {line} already reads {channel} of this place every {step}",
                 channel=channel,
                 step=written(every),
                 other=".".join(other),

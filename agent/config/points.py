@@ -30,7 +30,7 @@ def _merged(name: str, device: DeviceConfig, known: Profile | None) -> PointOpti
     if known is None or name not in known.points:
         return written
     offer = known.points[name]
-    said = {
+    from_profile = {
         "at": offer.at,
         "channel": channel_of_quantity().get(name),
         "unit": offer.unit,
@@ -39,7 +39,7 @@ def _merged(name: str, device: DeviceConfig, known: Profile | None) -> PointOpti
         "rolls_at": offer.rolls_at,
     }
     over = {key: value for key, value in dict(written).items() if value is not None}
-    return PointOptions.model_construct(**(dict(written) | said | over))
+    return PointOptions.model_construct(**(dict(written) | from_profile | over))
 
 
 def point(device_name: str, device: DeviceConfig, name: str, options: PointOptions) -> Point:
@@ -81,11 +81,11 @@ def watchdog(device_name: str, device: DeviceConfig) -> DeviceWatchdog | None:
     known = device.made
     if known is None or known.watchdog is None:
         return None
-    told, fallback = (
+    watchdog_point, fallback = (
         replace(point(device_name, device, name, _merged(name, device, known)), writable=True)
         for name in (known.watchdog.point, known.watchdog.fallback)
     )
-    return DeviceWatchdog(told, Decimal(known.watchdog.timeout), fallback)
+    return DeviceWatchdog(watchdog_point, Decimal(known.watchdog.timeout), fallback)
 
 
 def serial_point(device_name: str, device: DeviceConfig) -> Point | None:

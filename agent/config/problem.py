@@ -54,20 +54,20 @@ def dotted(path: Path) -> str:
     return ".".join(shown(key)[1:-1] if key else '""' for key in path)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(text: str, known: Iterable[str]) -> str:
     """Return `; did you mean "…"?` where one of the known words is near, else nothing."""
     names = {name.lower(): name for name in islice(known, 1000)}
-    near = get_close_matches(word.lower()[:64], names, n=1, cutoff=0.6)
+    near = get_close_matches(text.lower()[:64], names, n=1, cutoff=0.6)
     return _('; did you mean "{other}"?', other=names[near[0]]) if near else ""
 
 
-def misspelt(word: str, name: str) -> bool:
+def misspelt(text: str, name: str) -> bool:
     """Whether a word is a name, with at most one letter wrong, missing, too many or exchanged."""
-    if word == name:
+    if text == name:
         return True
-    pairs = enumerate(zip(word, name, strict=False))
-    same = next((n for n, (one, other) in pairs if one != other), min(len(word), len(name)))
-    rest, meant = word[same:], name[same:]
+    pairs = enumerate(zip(text, name, strict=False))
+    same = next((n for n, (one, other) in pairs if one != other), min(len(text), len(name)))
+    rest, meant = text[same:], name[same:]
     return (
         rest[1:] == meant[1:]
         or rest[1:] == meant
@@ -78,12 +78,12 @@ def misspelt(word: str, name: str) -> bool:
 
 def no_blank(key: str, value: str) -> str:
     """Say that what stands there is one word, and meant to be two."""
-    return _("a blank is missing after the `:`: write `{key}: {value}`", key=key, value=value)
+    return _("a space is missing after the `:`: write `{key}: {value}`", key=key, value=value)
 
 
 def or_list(known: Iterable[str]) -> str:
     """Write `"a", "b" or "c"`."""
-    words = [f'"{word}"' for word in known]
-    if len(words) < 2:  # noqa: PLR2004 -- nothing to choose from
-        return words[0] if words else _("none")
-    return _("{names} or {last}", names=", ".join(words[:-1]), last=words[-1])
+    quoted = [f'"{word}"' for word in known]
+    if len(quoted) < 2:  # noqa: PLR2004 -- nothing to choose from
+        return quoted[0] if quoted else _("none")
+    return _("{names} or {last}", names=", ".join(quoted[:-1]), last=quoted[-1])

@@ -32,8 +32,8 @@ ADDRESS = "1"
 ANY = "any"
 """model of a profile for all meters of a kind: what they have, each says itself"""
 UNTESTED = N_(
-    "`test` is missing, or its `reads`: cells that a device serves, and what"
-    " they are read as; without it nobody knows whether the profile is right"
+    "`test` is missing, or its `reads`: registers of a device and the values that"
+    " must be read from them; without it the profile is unproved"
 )
 
 
@@ -64,7 +64,7 @@ class _Check:
             if quantity not in self.made.points:
                 self.report.value(("defaults",), _no_point(quantity, self.made.points))
         if not self.made.defaults and self.made.model != ANY:
-            what = _("nothing is read from a device that names the profile alone: name a point")
+            what = _("no point is read by default: name at least one")
             self.report.value(("defaults",), what)
         if all(sound.values()):
             self._rehearse(offers)
@@ -74,15 +74,15 @@ class _Check:
         path = ("serial",) if offer is self.made.serial else ("points", name)
         if not NAME.fullmatch(name):
             self.report.key(path, _(ILL_NAMED))
-        word = channel_of_quantity().get(name)
+        channel = channel_of_quantity().get(name)
         if offer.unit not in units():
             self.report.value((*path, "unit"), no_unit(offer.unit))
-        elif word and factor(offer.unit, unit := channels()[word].unit) is None:
+        elif channel and factor(offer.unit, unit := channels()[channel].unit) is None:
             what = _(
                 "{unit} cannot be converted to {other}, the unit of {name}",
                 unit=offer.unit,
                 other=unit,
-                name=word,
+                name=channel,
             )
             self.report.value((*path, "unit"), what)
         try:
@@ -104,7 +104,7 @@ class _Check:
             return
         if not issubclass(self.speaks, Rehearses):
             what = _(
-                "nothing of {driver} can be tried without a device: delete the test",
+                "{driver} cannot be tested without a device: delete the test",
                 driver=self.made.driver,
             )
             self.report.value(("test",), what)
@@ -121,18 +121,18 @@ class _Check:
             self._hold_against(sample, offers[sample.point.name], reads[sample.point.name])
 
     def _hold_against(self, sample: Sample, offer: Offer, expected: object) -> None:
-        path, found = ("test", "reads", sample.point.name), sample.value
-        if isinstance(found, Decimal):
-            found *= offer.scale
+        path, value = ("test", "reads", sample.point.name), sample.value
+        if isinstance(value, Decimal):
+            value *= offer.scale
         if sample.why:
             self.report.value(path, _("these cells are not read: {detail}", detail=sample.detail))
-        elif found != _exact(expected):
-            said = format(found, "f") if isinstance(found, Decimal) else shown(found)
+        elif value != _exact(expected):
+            shown_value = format(value, "f") if isinstance(value, Decimal) else shown(value)
             self.report.value(
                 path,
                 _(
                     "these cells are read as {said}, not as {expected}",
-                    said=said,
+                    said=shown_value,
                     expected=shown(expected),
                 ),
             )

@@ -81,14 +81,14 @@ def _made(report: ProblemReport, tree: Tree, path: Path) -> Profile:
     if made is None:
         raise Enough
     if path.name.removesuffix(SUFFIX) in profiles():
-        report.value((), _("gardien has a profile of this name: give the file another one"))
+        report.value((), _("gardien has a profile with this name: rename the file"))
     profilecheck(report, made)
     return made
 
 
 def whole(path: Path) -> Profile:
     """Read a profile's file. Raises ConfigError with all that is wrong with it."""
-    found = examined(path)
-    if isinstance(found, Profile):
-        return found
-    raise ConfigError("\n".join(str(problem) for problem in found))
+    result = examined(path)
+    if isinstance(result, Profile):
+        return result
+    raise ConfigError("\n".join(str(problem) for problem in result))

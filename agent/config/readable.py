@@ -1,4 +1,4 @@
-"""Whether the daemon's account can read what its configuration needs. Only root can ask for it."""
+"""Check whether the daemon's account can read all files that it needs. Needs root."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list
     """Say what the account cannot read, a line each, with the command that helps."""
     group = _group(account)
     home = files.path.absolute().parent
-    said = [
+    problems = [
         _line(needed, closed, home, account.pw_name, group)
         for needed in _needed(files, config)
         if needed.path.exists() and (closed := _closed(needed.path, account)) is not None
     ]
     if lacking := _lacking_in_state(config.state, account):
-        said.append(
+        problems.append(
             _(
                 "{path}: the agent runs as {account}, which cannot read and write this: sudo chown"
                 " -R {account}:{group} {state}",
@@ -71,7 +71,7 @@ def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list
                 state=quote(str(config.state)),
             )
         )
-    return said
+    return problems
 
 
 def _group(account: pwd.struct_passwd) -> str:
@@ -108,11 +108,11 @@ def _named(settings: object, where: str) -> Iterator[Needed]:
     """The certificates and secrets that a section names."""
     for option in ("ca", "encrypt_for", "password", "key", "token"):
         value = getattr(settings, option, None)
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Path):
-                yield Needed(one, f"{where}.{option}")
-            elif isinstance(one, Secret) and one.kind == "file":
-                yield Needed(Path(one.name), f"{where}.{option}", secret=True)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Path):
+                yield Needed(item, f"{where}.{option}")
+            elif isinstance(item, Secret) and item.kind == "file":
+                yield Needed(Path(item.name), f"{where}.{option}", secret=True)
 
 
 def _closed(path: Path, account: pwd.struct_passwd) -> Path | None:

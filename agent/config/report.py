@@ -1,4 +1,4 @@
-"""Everything that is wrong with one file, gathered while it is read on."""
+"""The problems of one file, collected while reading continues."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class ProblemReport:
                 {} if data is None else data, context=FROM_A_FILE
             )
         except ValidationError as error:
-            found = error.errors(include_url=False)[:MOST]
-            for wrong in found:
-                if not _misspelt(wrong, found, unknown) and not _follows(wrong, found):
+            errors = error.errors(include_url=False)[:MOST]
+            for wrong in errors:
+                if not _misspelt(wrong, errors, unknown) and not _follows(wrong, errors):
                     self._explain(model, wrong, path, beside)
             return None
         return made
@@ -102,17 +102,17 @@ class ProblemReport:
             raise Enough
 
 
-def _follows(wrong: ErrorDetails, found: list[ErrorDetails]) -> bool:
+def _follows(wrong: ErrorDetails, errors: list[ErrorDetails]) -> bool:
     """Whether a list is too short only because an entry of it is wrong, which is told already."""
     loc = wrong["loc"]
     return wrong["type"] == "too_short" and any(
-        len(one["loc"]) > len(loc) and one["loc"][: len(loc)] == loc for one in found
+        len(one["loc"]) > len(loc) and one["loc"][: len(loc)] == loc for one in errors
     )
 
 
-def _misspelt(wrong: ErrorDetails, found: list[ErrorDetails], unknown: Iterable[str]) -> bool:
+def _misspelt(wrong: ErrorDetails, errors: list[ErrorDetails], unknown: Iterable[str]) -> bool:
     """Whether a missing option stands there under a wrong name, which is told already."""
     name = wrong["loc"][-1] if wrong["loc"] else ""
-    beside = [str(other["loc"][-1]) for other in found if other["type"] in UNKNOWN]
+    beside = [str(other["loc"][-1]) for other in errors if other["type"] in UNKNOWN]
     near = (did_you_mean(stranger, [str(name)]) for stranger in [*unknown, *beside])
     return wrong["type"] == "missing" and any(near)

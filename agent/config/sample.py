@@ -38,7 +38,7 @@ class SampleValue(NamedTuple):
     remedy: str
 
 
-def _words(text: str) -> str:
+def _single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -53,7 +53,7 @@ SAMPLE_VALUES = (
     SampleValue(
         ("building", "name"),
         NAME,
-        _words,
+        _single_spaced,
         N_("this is the sample's building: write the name of yours"),
     ),
     SampleValue(
@@ -89,7 +89,7 @@ SAMPLE_VALUES = (
     SampleValue(
         ("privacy", "common", "basis"),
         BASIS,
-        _words,
+        _single_spaced,
         N_(
             "this is the sample's legal basis: write the vote or contract of your building, or"
             " delete `common`"

@@ -86,13 +86,13 @@ def _model(defs: Json, model: type[BaseModel]) -> Json:
     return made
 
 
-def _as_written(said: Json) -> Json:
+def _as_written(option: Json) -> Json:
     """Write a default as the file would, and leave out what no editor shows."""
-    default = said.get("default")
-    unit = str(said.get("examples", [""])[0]).lstrip("0123456789.")
+    default = option.get("default")
+    unit = str(option.get("examples", [""])[0]).lstrip("0123456789.")
     if isinstance(default, int | float) and unit in {*SECONDS, *BYTES}:
-        said["default"] = written(default) if unit in SECONDS else written_size(int(default))
-    return {key: value for key, value in said.items() if key != "title" and (key, value) != NONE}
+        option["default"] = written(default) if unit in SECONDS else written_size(int(default))
+    return {key: value for key, value in option.items() if key != "title" and (key, value) != NONE}
 
 
 def _named(description: str, variants: list[Json]) -> Json:
@@ -105,14 +105,14 @@ def _named(description: str, variants: list[Json]) -> Json:
 
 
 def _variant(
-    defs: Json, ours: type[BaseModel], key: str, word: str, theirs: type[BaseModel] | None
+    defs: Json, ours: type[BaseModel], key: str, name: str, theirs: type[BaseModel] | None
 ) -> Json:
     """One line or uplink: our options and those of the driver or transport in one mapping."""
     parts = [_model(defs, model) for model in (ours, theirs) if model]
     properties = _merged(part.get("properties", {}) for part in parts)
-    properties[key] |= {"const": word}
+    properties[key] |= {"const": name}
     return {
-        "title": word,
+        "title": name,
         "type": "object",
         "additionalProperties": False,
         "properties": properties,

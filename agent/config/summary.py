@@ -1,4 +1,4 @@
-"""What a configuration comes to, on one screen, for the person who wrote it."""
+"""A summary of a configuration on one screen, for the person who wrote it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _backup(config: Config) -> str:
     """Who keeps the building file."""
     options = config.backup
     if options is None:
-        return _("none: who replaces this gateway must be told everything anew")
+        return _("none: if this gateway is replaced, all records must be entered again")
     named = config.uplinks if options.uplinks is None else options.uplinks
     keepers = [*named, *([str(options.folder)] if options.folder else [])]
     if not keepers:
@@ -91,18 +91,18 @@ def _round(config: Config, link: str) -> str:
 
 def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
     if not config.uplinks:
-        yield _("uplinks"), _("none: nothing is kept and nothing leaves")
+        yield _("uplinks"), _("none: nothing is stored or sent")
     for title, (name, uplink) in _titled(_("uplinks"), config.uplinks.items()):
         settings = uplink.settings
-        words = _(
+        text = _(
             "{recipient} over {transport}, a batch every {seal}",
             recipient=settings.recipient,
             transport=uplink.transport,
             seal=written(settings.seal),
         )
-        yield title, f"{name}: {words}"
+        yield title, f"{name}: {text}"
         if getattr(settings, "receipt", "platform") == "broker":
-            yield "", _("on the broker's word alone, which is weaker: what it loses is lost")
+            yield "", _("receipts come from the broker only: batches that it loses are lost")
         if weaker := getattr(settings, "weaker", ""):
             yield "", weaker
         if uplink.sums:
@@ -114,20 +114,20 @@ def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
                     channels=", ".join(uplink.sums),
                 ),
             )
-        for line in data_budget.said(uplink, config):
+        for line in data_budget.report(uplink, config):
             yield "", line
 
 
 def _controls(config: Config) -> Iterator[tuple[str, str]]:
     for title, (name, control) in _titled(_("controls"), config.controls.items()):
-        said, unit = control.modality, config.point(control.point).unit
+        limits, unit = control.modality, config.point(control.point).unit
         bounds = (
             _("a choice")
-            if said.choices
-            else _("{least} to {most} {unit}", least=said.min, most=said.max, unit=unit)
+            if limits.choices
+            else _("{least} to {most} {unit}", least=limits.min, most=limits.max, unit=unit)
         )
-        at_most = _("{time} at most", time=written(said.max_duration))
-        yield title, f"{name}: {said.action} {bounds}, {at_most}"
+        at_most = _("{time} at most", time=written(limits.max_duration))
+        yield title, f"{name}: {limits.action} {bounds}, {at_most}"
         if control.device_watchdog.accepted:
             device = control.point.partition("/")[0]
             accepted = N_("! {device} keeps our value when this gateway is gone for good: accepted")
@@ -139,17 +139,17 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
     yield _("privacy"), _("{policy}; dwellings by consent only", policy=config.privacy.policy)
     floor = FLOORS[config.privacy.policy]
     if fine := sum(point.every < floor for point in _of_dwellings(config)):
-        words = n_(
+        text = n_(
             "{number:,} value of dwellings never leaves: steps under {floor}",
             "{number:,} values of dwellings never leave: steps under {floor}",
             fine,
             floor=written(floor),
         )
-        yield "", words
+        yield "", text
     if common:
         yield "", _("common plant from {day}: {basis}", day=common.from_, basis=common.basis)
     elif any(device.place for device in config.devices.values()):
-        yield "", _("common plant stays here until `privacy.common` says by what right it leaves")
+        yield "", _("common plant is not sent until `privacy.common` names the legal basis")
     yield _("clock"), _(CLOCKS[config.clock.source])
     yield _("kept in"), str(config.state)
     spool = config.spool
@@ -178,7 +178,7 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
         waits = n_("{number} day after it appears", "{number} days after it appears", days)
         yield _("updates"), _("each version {waits}, {window}", waits=waits, window=of.window)
     else:
-        yield _("updates"), _("by people only: sudo gardien-upgrade")
+        yield _("updates"), _("by hand only: sudo gardien-upgrade")
 
 
 def _of_dwellings(config: Config) -> Iterator[Point]:

@@ -19,13 +19,13 @@ def sums_asked(config: Config, uplink: str) -> ConfiguredSums:
     """The sums over dwellings that a recipient is to have: of what the building has no meter of its
     own for.
     """
-    points = [one for group in config.points().values() for one in group if not one.derived]
-    own = [one for one in points if one.place is not None and one.place[0] == "B"]
-    whole = {one.channel for one in own}
+    points = [point for group in config.points().values() for point in group if not point.derived]
+    own = [point for point in points if point.place is not None and point.place[0] == "B"]
+    whole = {point.channel for point in own}
     read: dict[str, list[Point]] = {}
-    for one in points:
-        if one.place is None and one.channel in config.uplinks[uplink].sums:
-            read.setdefault(str(one.channel), []).append(one)
+    for point in points:
+        if point.place is None and point.channel in config.uplinks[uplink].sums:
+            read.setdefault(str(point.channel), []).append(point)
     place, demo = config.building.place, config.privacy.policy == DEMO
     return ConfiguredSums(
         place or "",
@@ -34,5 +34,5 @@ def sums_asked(config: Config, uplink: str) -> ConfiguredSums:
         config.zone,
         1 if demo else None,
         config.uplinks[uplink].withheld,
-        tuple(one for one in own if one.channel in STEPS),
+        tuple(point for point in own if point.channel in STEPS),
     )

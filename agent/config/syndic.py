@@ -57,8 +57,8 @@ class SyndicColumns(Section):
     @property
     def headings(self) -> dict[str, str]:
         """The headings by our word for each."""
-        said = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: heading for name, heading in said.items() if heading}
+        headings = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: heading for name, heading in headings.items() if heading}
 
 
 class Syndic(Section):

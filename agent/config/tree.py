@@ -63,8 +63,8 @@ class Tree:
     def place(self, path: Path) -> SourcePosition:
         """Find where a value stands, or else what it would stand in."""
         for end in range(len(path), -1, -1):
-            if found := self.values.get(path[:end]):
-                return found
+            if position := self.values.get(path[:end]):
+                return position
         return SourcePosition(1, 1)
 
     def key_place(self, path: Path) -> SourcePosition:
@@ -129,7 +129,7 @@ class _Builder:
         if any(node is outer for outer in within):
             raise YamlUnreadable(
                 self._place(node),
-                _("this is an alias of something that contains it: write out what is meant"),
+                _("this alias contains itself: write out its content"),
             )
         if self.nodes > MOST_NODES:
             raise YamlUnreadable(
@@ -140,43 +140,41 @@ class _Builder:
             raise YamlUnreadable(self._place(node), _(TOO_DEEP))
 
     def _mapping(self, node: MappingNode, path: Path, inner: tuple[Node, ...]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key, value in node.value:
             if key.tag == CORE + "merge":
                 merged |= self._merged(value, path, inner)
                 continue
-            if (name := self._key(key, path, found)) is None:
+            if (name := self._key(key, path, mapping)) is None:
                 continue
-            if node.flow_style and found and self._cut_off(name, value, path, found):
+            if node.flow_style and mapping and self._cut_off(name, value, path, mapping):
                 continue
             self.tree.keys[*path, name] = self._place(key)
-            found[name] = self.build(value, (*path, name), inner)
-        return merged | found
+            mapping[name] = self.build(value, (*path, name), inner)
+        return merged | mapping
 
-    def _cut_off(self, name: str, value: Node, path: Path, found: dict[str, Any]) -> bool:
+    def _cut_off(self, name: str, value: Node, path: Path, mapping: dict[str, Any]) -> bool:
         """Whether a key is the other half of a number with a comma, which is told and mended."""
-        last = next(reversed(found))
-        whole = isinstance(found[last], int) and not isinstance(found[last], bool)
+        last = next(reversed(mapping))
+        whole = isinstance(mapping[last], int) and not isinstance(mapping[last], bool)
         if not whole or value.value or not CUT_OFF.fullmatch(name):
             return False
-        meant = f"{found[last]}.{name}"
+        meant = f"{mapping[last]}.{name}"
         what = _("inside braces a comma begins the next option: write {number}", number=meant)
         self.tree.wrong.append(((*path, last), self.tree.values[*path, last], what))
-        found[last] = _number(meant)
+        mapping[last] = _number(meant)
         return True
 
-    def _key(self, key: Node, path: Path, found: dict[str, Any]) -> str | None:
+    def _key(self, key: Node, path: Path, mapping: dict[str, Any]) -> str | None:
         if not isinstance(key, ScalarNode):
             what = _("a key is one word; if `{{ … }}` stands here, a template was not filled in")
             self._complain(path, key, what)
             return None
         name = SURROGATE.sub("?", cast("str", key.value))
-        if name in found:
+        if name in mapping:
             first = self.tree.keys[*path, name].line
-            what = _(
-                "given twice: first in line {first}, and again here; keep one of them", first=first
-            )
+            what = _("this key occurs twice, first in line {first}: keep one of them", first=first)
             self._complain((*path, name), key, what)
             return None
         return name
@@ -196,7 +194,9 @@ class _Builder:
         name = cast("str", node.value)
         if self.file:
             self._complain(
-                path, node, _("{file} is included itself: it includes no others", file=self.file)
+                path,
+                node,
+                _("{file} is an included file, and must not include others", file=self.file),
             )
             return None
         try:
@@ -212,8 +212,8 @@ class _Builder:
             )
         self.file = name
         try:
-            found = composed(text)
-            return None if found is None else self.build(found, path, inner)
+            root = composed(text)
+            return None if root is None else self.build(root, path, inner)
         except YamlUnreadable as error:
             raise YamlUnreadable(error.place._replace(file=name), error.what) from error
         finally:
@@ -223,13 +223,15 @@ class _Builder:
         tag = str(node.tag)
         if not isinstance(node, ScalarNode) or tag not in SCALARS:
             self._complain(
-                path, node, _("the tag {tag} means nothing here: delete it", tag=shown(tag))
+                path, node, _("the tag {tag} is not supported: delete it", tag=shown(tag))
             )
             return None
         text = cast("str", node.value)
         if SURROGATE.search(text):
             self._complain(
-                path, node, _("half a character stands here: write the character itself")
+                path,
+                node,
+                _("this is half a character (a lone surrogate): write the whole character"),
             )
             return harmless(text)
         match tag.removeprefix(CORE):

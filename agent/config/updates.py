@@ -1,4 +1,4 @@
-"""Whether an upgrade may happen now: ring, window, and what is commanded. Pure."""
+"""Whether an upgrade may happen now, by ring, window and holds. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ def held(controls: Mapping[str, Mapping[str, Any]], now: dt.datetime) -> str:
 
     `controls`: the answer to `control.list`.
     """
-    for name, one in controls.items():
-        if one["state"] != FREE:
-            until = f" {_('until {time}', time=one['until'])}" if one.get("until") else ""
-            return _("{control} is {state}{until}", control=name, state=one["state"], until=until)
-        for event in one.get("next", ()):
+    for name, control in controls.items():
+        if control["state"] != FREE:
+            until = f" {_('until {time}', time=control['until'])}" if control.get("until") else ""
+            return _(
+                "{control} is {state}{until}", control=name, state=control["state"], until=until
+            )
+        for event in control.get("next", ()):
             begin = dt.datetime.fromisoformat(event["begin"])
             if begin - now < BEFORE_A_HOLD:
                 return _("{control} is commanded from {time}", control=name, time=event["begin"])
@@ -41,7 +43,7 @@ def early(
 ) -> str:
     """Why no upgrade may happen by itself at this time; empty if it may."""
     if updates is None:
-        return _("the configuration has no `updates`: only people bring this gateway up to date")
+        return _("the configuration has no `updates`, so this gateway is only upgraded by hand")
     if not hours.within([hours.window(updates.window)], None, now.astimezone(zone)):
         return _("outside of {window}", window=updates.window)
     days = dt.timedelta(days=AFTER[updates.ring])

@@ -1,4 +1,4 @@
-"""Why a text is not YAML, in words for whoever typed it."""
+"""Explain YAML errors to the person who wrote the file."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ NO_READER_EXPECTED = (
 MOST_DEPTH = 20
 MOST_SIGNS = 80_000
 """words, dashes, colons and brackets of one file; a building of 1,000 devices has some 20,000"""
-TOO_DEEP = N_("nested deeper than anything in a configuration")
+TOO_DEEP = N_("nested too deeply for a configuration")
 
 NOT_IN_LINE = N_(
     "this line does not line up with the lines before it: lines that belong"
     " together begin in the same column"
 )
-WORDS = {
+EXPLANATIONS = {
     r"mapping values are not allowed": (
         N_(
             "a `key:` cannot stand here: this line is indented deeper than the line"
@@ -106,9 +106,7 @@ def stumbled(text: str) -> YamlUnreadable:
             place = _place(token.end_mark)
     except (YAMLError, *NO_READER_EXPECTED):
         pass
-    return YamlUnreadable(
-        place, _("after this comes something that cannot be read: write it otherwise")
-    )
+    return YamlUnreadable(place, _("what follows cannot be read as YAML: write it differently"))
 
 
 def in_own_words(error: YAMLError, text: str) -> YamlUnreadable:
@@ -116,45 +114,45 @@ def in_own_words(error: YAMLError, text: str) -> YamlUnreadable:
     if (position := getattr(error, "position", None)) is not None:
         return _forbidden_character(text, position)
     place = _place(getattr(error, "problem_mark", None) or getattr(error, "context_mark", None))
-    found = str(getattr(error, "problem", None) or getattr(error, "context", None) or "")
+    problem = str(getattr(error, "problem", None) or getattr(error, "context", None) or "")
     if odd := _odd_blank(text, place.line):
         return odd
     if tab := _tab(text, place):
         return tab
-    if "quoted scalar" in str(getattr(error, "context", "")) and "end of stream" in found:
+    if "quoted scalar" in str(getattr(error, "context", "")) and "end of stream" in problem:
         opened = _place(error.context_mark)  # type: ignore[attr-defined] # every marked error's
         return YamlUnreadable(opened, _("the quote that opens here is never closed"))
-    if "expected ':'" in found:
+    if "expected ':'" in problem:
         # it looks for the `:` until the next line that has one: the key is what lacks it
         place = _place(getattr(error, "context_mark", None))
-    return YamlUnreadable(place, _of_the_line(found, place, text) or _words(found))
+    return YamlUnreadable(place, _of_the_line(problem, place, text) or _explanation(problem))
 
 
-def _of_the_line(found: str, place: SourcePosition, text: str) -> str:
+def _of_the_line(problem: str, place: SourcePosition, text: str) -> str:
     """What the line itself tells better than the reader does; empty: nothing."""
     lines = LINE_END.split(text)
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     before, there = line[: place.column - 1], line[place.column - 1 :]
     if line.startswith("```"):
-        return _("a line of backquotes is no part of the file: delete it")
-    if "expected ':'" in found and (pair := BLANK.fullmatch(line)):
+        return _("a line of backquotes is not part of the file: delete it")
+    if "expected ':'" in problem and (pair := BLANK.fullmatch(line)):
         return no_blank(pair[1], pair[2].rstrip())
-    if "expected <block end>" in found and there.startswith("- "):
+    if "expected <block end>" in problem and there.startswith("- "):
         return _("a `- ` cannot stand here: the lines before it begin with a `key:`")
-    if "expected <block end>" in found and before.strip():
+    if "expected <block end>" in problem and before.strip():
         return _(BEHIND_A_QUOTE)
     return ""
 
 
-def _words(found: str) -> str:
-    for pattern, words in WORDS.items():
-        if re.search(pattern, found):
-            return _(words)
-    if match := re.search(r"character '(.+)' that cannot start", found):
+def _explanation(problem: str) -> str:
+    for pattern, explanation in EXPLANATIONS.items():
+        if re.search(pattern, problem):
+            return _(explanation)
+    if match := re.search(r"character '(.+)' that cannot start", problem):
         return _("a value cannot begin with `{sign}`: put it in quotes", sign=match[1])
-    if match := re.search(r"undefined alias '?([^']+)", found):
+    if match := re.search(r"undefined alias '?([^']+)", problem):
         return _("no `&{name}` stands before this `*{name}`", name=match[1])
-    return _("this is not YAML: {found}", found=shown(found)[1:-1])
+    return _("this is not YAML: {found}", found=shown(problem)[1:-1])
 
 
 def _odd_blank(text: str, until: int) -> YamlUnreadable | None:
@@ -164,7 +162,7 @@ def _odd_blank(text: str, until: int) -> YamlUnreadable | None:
         if odd and line.strip():
             place = SourcePosition(number, indent.index(odd) + 1)
             if odd == "\t":
-                what = _("indented with a tab: put spaces, two for each step inward")
+                what = _("this line is indented with a tab: use two spaces for each level")
                 return YamlUnreadable(place, what)
             what = _(
                 "indented with U+{code:04X}, which is no space: put spaces, two for each"
@@ -183,8 +181,8 @@ def _tab(text: str, place: SourcePosition) -> YamlUnreadable | None:
     blanks = line[len(value) : place.column]
     if "\t" not in blanks or value.endswith(("'", '"', "}", "]", ",")):
         return None
-    found = SourcePosition(place.line, len(value) + blanks.index("\t") + 1)
-    return YamlUnreadable(found, _("a tab stands here: put a space in its place"))
+    position = SourcePosition(place.line, len(value) + blanks.index("\t") + 1)
+    return YamlUnreadable(position, _("there is a tab here: replace it with a space"))
 
 
 def _forbidden_character(text: str, position: int) -> YamlUnreadable:

@@ -569,7 +569,7 @@ class Journal:
         for verified in refused:
             with self._db.transaction():
                 self._db.by(partial(replay.undo, verified=verified))
-                if isinstance(verified.said, claims.GrantClaims):
+                if isinstance(verified.model, claims.GrantClaims):
                     self._db.write("DELETE FROM granted WHERE jti=?", verified.jti)
                     self.grants.pop(verified.jti, None)
 

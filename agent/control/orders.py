@@ -61,7 +61,7 @@ class Orders:
         While the disk fails, an order or a grant is refused (E_STORAGE). A release, a cancellation
         or a revocation counts at once; NotRecorded then says that it must be sent again.
         """
-        content = verified.said
+        content = verified.model
         ends = isinstance(content, claims.Revocation) or (
             isinstance(content, claims.Command) and content.gives_back
         )
@@ -95,7 +95,7 @@ class Orders:
         return before
 
     async def _take(self, verified: Verified) -> dict[str, Any]:
-        content = verified.said
+        content = verified.model
         if isinstance(content, claims.GrantClaims):
             return await self._grant(verified, content)
         if isinstance(content, claims.Revocation):
@@ -148,7 +148,7 @@ class Orders:
                 f"{verified.owner} has issued version {last} already, this one is {content.ver}"
             )
             raise Forged(ObjectCode.VERSION, reason)
-        revoked = revocations.said_by(verified, content)
+        revoked = revocations.revoked_by(verified, content)
         for revocation in revoked:
             self._check_may_revoke(revocation)
         answer = {

@@ -1,1 +1,1 @@
-"""The gateway's key and certificate: made here, proved to the platform, renewed in time."""
+"""The gateway's key and certificate: create, enrol, prove and renew them."""

@@ -1,4 +1,4 @@
-"""What a person asks about the gateway's key and certificate. Synchronous; each raises Refused."""
+"""Calls about the gateway's key and certificate. They are synchronous and raise Refused."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from agent.enrolment.est import ApprovalPending, Est
     from agent.enrolment.settings import Enrolment
 
-_alone = Lock()
-"""the renewal works in a thread of its own"""
+_lock = Lock()
+"""the automatic renewal runs in another thread"""
 
 
 def show(state: Path, gateway: str, now: float) -> dict[str, Any]:
-    """The certificate and how long it holds; `certificate` is None where there is none."""
+    """The certificate and its validity; `certificate` is None if there is none."""
     waits = credential.standing_key(state) is not None
     answer: dict[str, Any] = {"gateway": gateway, "waits": waits, "certificate": None}
     if not credential.path(state).exists():
@@ -44,63 +44,68 @@ def show(state: Path, gateway: str, now: float) -> dict[str, Any]:
 
 
 def about(own: Credential, gateway: str, now: float) -> dict[str, Any]:
-    """What is to be known of a certificate, for people and programs."""
-    one = own.certificate
+    """Details of a certificate, for people and programs."""
+    certificate = own.certificate
     return {
-        "subject": judge.subject(one),
-        "issuer": one.issuer.rfc4514_string(),
-        "serial": f"{one.serial_number:x}",
-        "sha256": one.fingerprint(SHA256()).hex(),
-        "not_before": stamp(judge.begins(one)),
-        "not_after": stamp(judge.ends(one)),
-        "days_left": judge.days_left(one, now),
-        "uses": sorted(judge.uses(one)),
+        "subject": judge.subject(certificate),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": f"{certificate.serial_number:x}",
+        "sha256": certificate.fingerprint(SHA256()).hex(),
+        "not_before": stamp(judge.begins(certificate)),
+        "not_after": stamp(judge.ends(certificate)),
+        "days_left": judge.days_left(certificate, now),
+        "uses": sorted(judge.uses(certificate)),
         "chain": len(own.chain),
-        "validity": judge.validity(one, now),
-        "alarm": judge.unfit(one, gateway) or judge.alarm(one, now),
+        "validity": judge.validity(certificate, now),
+        "alarm": judge.unfit(certificate, gateway) or judge.alarm(certificate, now),
     }
 
 
 def csr(state: Path, gateway: str) -> dict[str, Any]:
-    """The request for a certificate, of a key that is kept until its certificate comes."""
-    with _alone:
-        wanted = request(credential.waiting_key(state), gateway)
-    return {"gateway": gateway, "csr": wanted.public_bytes(Encoding.PEM).decode()}
+    """A certificate signing request; its key is kept until the certificate arrives."""
+    with _lock:
+        signing_request = request(credential.waiting_key(state), gateway)
+    return {"gateway": gateway, "csr": signing_request.public_bytes(Encoding.PEM).decode()}
 
 
 def install(state: Path, gateway: str, now: float, text: str) -> dict[str, Any]:
-    """Take a certificate (PEM, those of its issuers may follow) that a CA made of our request."""
-    found = credential.certificates(text.encode())
-    with _alone:
-        keys = [key for key in (credential.standing_key(state), _present(state)) if key]
+    """Install a certificate (PEM, its issuers' may follow) that a CA issued for our request."""
+    offered = credential.certificates(text.encode())
+    with _lock:
+        keys = [key for key in (credential.standing_key(state), _present_key(state)) if key]
         for key in keys:
-            if own := next((one for one in found if credential.same_key(one, key)), None):
-                return take(state, gateway, now, Credential(key, credential.in_order(own, found)))
+            if own := next((one for one in offered if credential.same_key(one, key)), None):
+                return take(state, gateway, now, Credential(key, credential.in_order(own, offered)))
     if not keys:
-        raise Refused("this gateway has asked for no certificate yet: `gardien key csr`")
+        raise Refused(
+            "this gateway has not requested a certificate yet. Make a request: gardien key csr"
+        )
     raise Refused(
-        "the certificate belongs to another key: it must be made from the request that"
-        " `gardien key csr` shows, on this gateway"
+        "the certificate belongs to another key. Have the CA sign the request of this gateway:"
+        " gardien key csr"
     )
 
 
 def take(state: Path, gateway: str, now: float, own: Credential) -> dict[str, Any]:
-    """Keep a certificate that is this gateway's and not over.
+    """Store a certificate that is for this gateway and has not expired.
 
-    One that is not valid yet is kept: the clock may be wrong, and it will not be issued twice.
+    One that is not valid yet is stored as well: the clock may be wrong, and the CA will not issue
+    it twice.
     """
-    said = judge.unfit(own.certificate, gateway)
-    if not said and now > judge.ends(own.certificate):
-        said = judge.untimely(own.certificate, now)
-    if said:
-        raise Refused(said)
+    problem = judge.unfit(own.certificate, gateway)
+    if not problem and now > judge.ends(own.certificate):
+        problem = judge.untimely(own.certificate, now)
+    if problem:
+        raise Refused(problem)
     credential.keep(state, own)
     return show(state, gateway, now)
 
 
 def has_worked(state: Path, installed: int) -> bool:
-    """Destroy the key before the certificate of that number; False: there is another by now."""
-    with _alone:
+    """Destroy the previous key if certificate `installed` is still in use; returns
+    whether it is.
+    """
+    with _lock:
         if credential.installed(state) != installed:
             return False
         credential.has_worked(state)
@@ -108,30 +113,31 @@ def has_worked(state: Path, installed: int) -> bool:
 
 
 def go_back(state: Path, installed: int) -> bool:
-    """Put the certificate before in the place of the one of that number, which is refused; False:
-    there is none, or another by now.
+    """Replace certificate `installed`, which is refused, with the previous one.
+
+    Returns False if there is no previous one, or if another certificate is in use by now.
     """
-    with _alone:
+    with _lock:
         return credential.installed(state) == installed and credential.go_back(state)
 
 
 def enroll(
     state: Path, gateway: str, now: float, settings: Enrolment, token: str
 ) -> dict[str, Any]:
-    """The first certificate, by a one-time token; `wait`: ask again after so many seconds."""
+    """Enrol for the first certificate with a one-time token; `wait`: seconds until the next try."""
     from agent.enrolment.est import Est  # noqa: PLC0415 -- http.client is 3 MB that few gateways need
 
-    with _alone:
+    with _lock:
         server, key = Est(settings), credential.waiting_key(state)
         issued = server.enroll(request(key, gateway), gateway, token)
         return _taken(state, gateway, now, key, issued, server)
 
 
 def renew(state: Path, gateway: str, now: float, settings: Enrolment) -> dict[str, Any]:
-    """The next certificate, with a new key, by the present one; `wait` as above."""
+    """Renew the certificate with a new key; the present one authenticates. `wait`: as above."""
     from agent.enrolment.est import Est  # noqa: PLC0415
 
-    with _alone:
+    with _lock:
         credential.load(state)
         key, server = credential.waiting_key(state), Est(settings, credential.path(state))
         issued = server.reenroll(request(key, gateway))
@@ -152,10 +158,12 @@ def _taken(  # noqa: PLR0913, PLR0917 -- one step of two calls
         return {"gateway": gateway, "wait": issued.seconds}
     own = next((one for one in issued if credential.same_key(one, key)), None)
     if own is None:
-        raise Refused("enrolment: the certificate that came is for another key than ours")
+        raise Refused(
+            "enrolment: the server issued a certificate for another key: ask its operator"
+        )
     chain = credential.in_order(own, [*issued, *server.cacerts()])
     return take(state, gateway, now, Credential(key, chain))
 
 
-def _present(state: Path) -> EllipticCurvePrivateKey | None:
+def _present_key(state: Path) -> EllipticCurvePrivateKey | None:
     return credential.load(state).key if credential.path(state).exists() else None

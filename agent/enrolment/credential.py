@@ -1,8 +1,8 @@
 """The gateway's private key and its certificates in one file, for TLS and for signing files.
 
-One file, so that nobody ever sees a key beside the certificate of another; it is replaced by one
-rename. A new key lies in a file of its own until its certificate has come (design note 025); the
-one before lies in another until the new one has worked (design note 031).
+In one file, key and certificate always match; it is replaced by one rename. A new key is kept in a
+file of its own until its certificate arrives (design note 025). The previous key is kept in a third
+file until the new one has worked (design note 031).
 """
 
 from __future__ import annotations
@@ -43,36 +43,37 @@ UNREADABLE = (
     x509.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
 )
-"""what the library raises at one that is damaged or of a kind it does not know"""
+"""what the library raises for a damaged or unknown certificate"""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key with the certificate that speaks for it, and those that lead from there to a CA."""
+    """A key, its certificate, and the intermediate certificates up to a CA."""
 
     key: EllipticCurvePrivateKey = field(repr=False)
     chain: tuple[x509.Certificate, ...]
-    """our own first"""
+    """the gateway's own certificate first"""
 
     @property
     def certificate(self) -> x509.Certificate:
-        """Our own."""
+        """The gateway's own certificate."""
         return self.chain[0]
 
 
 def path(state: Path) -> Path:
-    """Where key and certificates of a state directory lie: what TLS and `openssl` are given."""
+    """The file with key and certificates of a state directory, for TLS and `openssl`."""
     return state / FILE
 
 
 def installed(state: Path) -> int:
-    """Another number for each certificate that was installed; 0: there is none."""
+    """A number that changes with each installed certificate; 0: there is none."""
     return path(state).stat().st_mtime_ns if path(state).exists() else 0
 
 
 def load(state: Path) -> Credential:
-    """Read key and certificates. Raises Refused where there are none, or where they are damaged,
-    open to others, or do not belong together.
+    """Read key and certificates.
+
+    Raises Refused if they are missing, damaged, readable by others, or do not match.
     """
     return _read(path(state))
 
@@ -84,23 +85,23 @@ def _read(file: Path) -> Credential:
         chain = certificates(text)
     except FileNotFoundError:
         raise Refused(
-            "this gateway has no certificate yet: `gardien key enroll`, or `gardien key csr` and"
-            " `gardien key install`"
+            "this gateway has no certificate yet. Get one: gardien key enroll, or gardien key csr"
+            " and gardien key install"
         ) from None
     except PermissionError as error:
-        raise NotForYou(f"{file} is not for this account: run it with sudo") from error
+        raise NotForYou(f"this account may not read {file}: run the command with sudo") from error
     except (OSError, ValueError, TypeError) as error:
-        raise Refused(f"{file} is damaged ({error}): enrol anew") from error
+        raise Refused(f"{file} is damaged ({error}): enrol again") from error
     if not isinstance(key, EllipticCurvePrivateKey) or not same_key(chain[0], key):
-        raise Refused(f"{file}: the key is not that of the certificate: enrol anew")
+        raise Refused(f"{file}: key and certificate do not match: enrol again")
     return Credential(key, tuple(chain))
 
 
 def keep(state: Path, credential: Credential) -> None:
-    """Make these the gateway's key and certificates, durably and in one step; those before are kept
-    until these have worked.
+    """Install key and certificates durably and atomically; the previous ones are kept until these
+    have worked.
     """
-    if before(state) is None:  # else that one worked last
+    if before(state) is None:  # an existing one is the last that worked
         with suppress(Refused):
             write_key(state / BEFORE, _text(load(state)))
     write_key(path(state), _text(credential))
@@ -108,38 +109,40 @@ def keep(state: Path, credential: Credential) -> None:
 
 
 def before(state: Path) -> Credential | None:
-    """Key and certificates that worked before those of now, which have not yet; None: those of now
-    have, or there were none.
+    """The previous key and certificates, while the present ones have not worked yet; None: the
+    present ones have worked, or there were none before.
     """
     try:
-        found, own = _read(state / BEFORE), load(state)
+        previous, own = _read(state / BEFORE), load(state)
     except Refused:
         return None
-    return None if found.chain[0] == own.chain[0] else found
+    return None if previous.chain[0] == own.chain[0] else previous
 
 
 def has_worked(state: Path) -> None:
-    """Those of now are accepted: destroy the ones before."""
+    """Destroy the previous key and certificates, since the present ones have worked."""
     destroy(state / BEFORE)
 
 
 def go_back(state: Path) -> bool:
-    """Put those before in the place of those of now, which are not accepted. The new key waits for
-    a certificate again, unless a later one does. False: there are none before.
+    """Return to the previous key and certificates, since the present ones are not accepted.
+
+    The new key waits for another certificate, unless a later key does. Returns False if there are
+    no previous ones.
     """
-    if (found := before(state)) is None:
+    if (previous := before(state)) is None:
         return False
     if not (state / WAITING).exists():
         write_key(state / WAITING, _pem(load(state).key))
-    write_key(path(state), _text(found))
+    write_key(path(state), _text(previous))
     has_worked(state)
     return True
 
 
 def waiting_key(state: Path) -> EllipticCurvePrivateKey:
-    """The key whose certificate is waited for; a new one where none is.
+    """The key that waits for a certificate; a new one if none waits.
 
-    It stays the same until its certificate is kept, so that what comes late still belongs to it.
+    It is reused until its certificate is installed, so that a late certificate still matches.
     """
     key = standing_key(state)
     if key is None or (path(state).exists() and same_key(load(state).certificate, key)):
@@ -149,7 +152,7 @@ def waiting_key(state: Path) -> EllipticCurvePrivateKey:
 
 
 def standing_key(state: Path) -> EllipticCurvePrivateKey | None:
-    """The key whose certificate is waited for; None where none is waited for."""
+    """The key that waits for a certificate; None: no key waits."""
     try:
         key = serialization.load_pem_private_key(private(state / WAITING), password=None)
     except FileNotFoundError:
@@ -160,7 +163,7 @@ def standing_key(state: Path) -> EllipticCurvePrivateKey | None:
 
 
 def same_key(certificate: x509.Certificate, key: EllipticCurvePrivateKey) -> bool:
-    """Whether a certificate speaks for a key."""
+    """Whether a certificate belongs to a key."""
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     return certificate.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
 
@@ -168,7 +171,7 @@ def same_key(certificate: x509.Certificate, key: EllipticCurvePrivateKey) -> boo
 def in_order(
     own: x509.Certificate, others: Iterable[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    """Our certificate and those that lead from it to a CA, which itself is not sent along."""
+    """The gateway's certificate and the intermediate ones, without the root."""
     by_subject = {one.subject: one for one in others}
     chain = [own]
     while (issuer := by_subject.pop(chain[-1].issuer, None)) and issuer.subject != issuer.issuer:
@@ -177,30 +180,36 @@ def in_order(
 
 
 def private(file: Path) -> bytes:
-    """The bytes of a file that nobody else may read. Raises Refused where others may."""
+    """Read a private file. Raises Refused if others may read it."""
     if file.stat().st_mode & 0o077:
-        raise Refused(f"{file} may be read by others: chmod 600 it, and ask who has read it")
+        raise Refused(
+            f"other accounts may read {file}, so its key may be known to others. Protect it: chmod"
+            f" 600 {file}"
+        )
     return read_key(file)
 
 
 def certificates(text: bytes) -> Sequence[x509.Certificate]:
-    """Every certificate in a PEM or DER file, readable in all its parts. Raises Refused where there
-    is none.
-    """
+    """All certificates in a PEM or DER file. Raises Refused if there is none or one is damaged."""
     try:
         if b"-----BEGIN" in text:
-            found = x509.load_pem_x509_certificates(text)
+            parsed = x509.load_pem_x509_certificates(text)
         else:
-            found = [x509.load_der_x509_certificate(text)]
-        for one in found:  # they are taken apart only when asked for
-            _ = one.subject, one.issuer, one.not_valid_before_utc, one.not_valid_after_utc
-            _ = one.extensions, one.public_key()
+            parsed = [x509.load_der_x509_certificate(text)]
+        for certificate in parsed:  # the library parses them only on access
+            _ = (
+                certificate.subject,
+                certificate.issuer,
+                certificate.not_valid_before_utc,
+                certificate.not_valid_after_utc,
+            )
+            _ = certificate.extensions, certificate.public_key()
     except UNREADABLE as error:
         raise Refused(
-            "the file holds no certificate that can be read: what a CA gives back for a request"
-            " begins with -----BEGIN CERTIFICATE-----"
+            "the file has no readable certificate. A certificate from a CA begins with"
+            " -----BEGIN CERTIFICATE-----"
         ) from error
-    return found
+    return parsed
 
 
 def _text(credential: Credential) -> bytes:

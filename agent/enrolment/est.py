@@ -1,6 +1,6 @@
 """Certificates from a server: Enrollment over Secure Transport (RFC 7030). Blocking.
 
-The server proves itself by TLS before it is told anything; there is no way to switch that off.
+The server is authenticated by TLS before anything is sent to it; this cannot be switched off.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ if TYPE_CHECKING:
     from agent.enrolment.settings import Enrolment
 
 WITHIN = 30.0
-"""seconds for one answer altogether"""
+"""seconds for one complete answer"""
 LARGEST = 1_000_000
 """bytes of one answer"""
 DIGITS = 9
-"""of a Retry-After that is believed"""
+"""digits of a Retry-After that is accepted"""
 OK, ACCEPTED = 200, 202
 RETRY = (60, 86_400)
-"""seconds: the least and the most that we let ourselves be put off"""
+"""seconds: limits of the time until the next try"""
 NO_CERTIFICATES = (
     ValueError, Refused, UnsupportedAlgorithm, InvalidVersion, DuplicateExtension,
     UnsupportedGeneralNameType,
 )  # fmt: skip
-"""what reading an answer raises that holds none"""
-WORDS = {
-    400: "it does not take the request",
-    401: "it does not let us in: the token is wrong, used already, or over; ask for a new one",
-    403: "it does not let us in: is this gateway known there?",
-    404: "there is no EST at this address: is the url right?",
+"""errors when an answer has no certificates"""
+EXPLANATIONS = {
+    400: "it does not accept the request",
+    401: "it refuses the token, which is wrong, used or expired: ask for a new one",
+    403: "it refuses this gateway: is it registered there?",
+    404: "there is no EST server at this address: is `url` right?",
 }
 
 
 class ApprovalPending(NamedTuple):
-    """The request waits for somebody's approval."""
+    """The request waits for approval by the CA."""
 
     seconds: int
-    """after which to ask again"""
+    """seconds until the next try"""
 
 
 class Est:
-    """One EST server; `credential`: our present key and certificates, to prove who asks."""
+    """One EST server; `credential`: the present key and certificates, for authentication."""
 
     def __init__(
         self, settings: Enrolment, credential: Path | None = None, within: float = WITHIN
@@ -78,14 +78,14 @@ class Est:
     def enroll(
         self, request: x509.CertificateSigningRequest, user: str, token: str
     ) -> list[x509.Certificate] | ApprovalPending:
-        """The certificate for a request, the first by a one-time token. Raises Refused."""
+        """Get the first certificate with a one-time token. Raises Refused."""
         basic = base64.b64encode(f"{user}:{token}".encode()).decode()
         return self._post("simpleenroll", request, {"Authorization": f"Basic {basic}"})
 
     def reenroll(
         self, request: x509.CertificateSigningRequest
     ) -> list[x509.Certificate] | ApprovalPending:
-        """The next certificate, by the present one. Raises Refused."""
+        """Get the next certificate; the present one authenticates. Raises Refused."""
         return self._post("simplereenroll", request, {})
 
     def _post(
@@ -112,15 +112,15 @@ class Est:
             try:
                 line.request(method, f"{self._path}/{what}", body, headers)
                 answer = line.getresponse()
-                said = answer.read(LARGEST + 1), answer.headers.get("Retry-After", "")
-                return answer.status, *said
+                content = answer.read(LARGEST + 1), answer.headers.get("Retry-After", "")
+                return answer.status, *content
             finally:
                 line.close()
         except UplinkLost as error:
             raise Refused(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
-            words = tls.explain(error, self._where, seconds())
-            raise Refused(f"enrolment: {words}") from error
+            explanation = tls.explain(error, self._where, seconds())
+            raise Refused(f"enrolment: {explanation}") from error
 
     @property
     def _where(self) -> str:
@@ -129,15 +129,17 @@ class Est:
     def _good(self, status: int, body: bytes) -> bytes:
         if status == OK and len(body) <= LARGEST:
             return body
-        said = body[:200].decode("utf-8", "replace").strip()
-        words = WORDS.get(status, f"it answers {status}")
-        more = f" ({said})" if said.isprintable() and said and "<" not in said else ""
-        raise Refused(f"enrolment: {self._where}: {words}{more}")
+        detail = body[:200].decode("utf-8", "replace").strip()
+        explanation = EXPLANATIONS.get(status, f"it answers {status}")
+        more = f" ({detail})" if detail.isprintable() and detail and "<" not in detail else ""
+        raise Refused(f"enrolment: {self._where}: {explanation}{more}")
 
 
 def _certificates(body: bytes) -> list[x509.Certificate]:
     try:
-        found = load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
-        return [one for raw in found for one in certificates(raw.public_bytes(Encoding.DER))]
+        bundle = load_der_pkcs7_certificates(
+            base64.b64decode(b"".join(body.split()), validate=True)
+        )
+        return [one for raw in bundle for one in certificates(raw.public_bytes(Encoding.DER))]
     except NO_CERTIFICATES as error:
-        raise Refused(f"enrolment: the answer holds no certificates: {error}") from error
+        raise Refused(f"enrolment: the answer has no readable certificates: {error}") from error

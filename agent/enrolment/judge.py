@@ -1,4 +1,4 @@
-"""Whether a certificate is this gateway's and good for what it is used for. Pure."""
+"""Checks of a certificate: owner, uses and validity. Pure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 ALARMS = (14, 3)
-"""days before the end at which somebody is told, ever more loudly"""
+"""days before the end at which a warning and an alarm are raised"""
 
 
 def subject(certificate: x509.Certificate) -> str:
-    """Whose it is: its common name; empty where it has none."""
+    """The common name of the owner; empty: it has none."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else ""
 
 
 def uses(certificate: x509.Certificate) -> frozenset[str]:
-    """What it may be used for, of `tls` and `files`; without a word on it, for both."""
+    """Permitted uses out of `tls` and `files`; without the extension, both."""
     known = {
         ExtendedKeyUsageOID.CLIENT_AUTH: {"tls"},
         ExtendedKeyUsageOID.EMAIL_PROTECTION: {"files"},
@@ -39,67 +39,69 @@ def uses(certificate: x509.Certificate) -> frozenset[str]:
 
 
 def unfit(certificate: x509.Certificate, gateway: str) -> str:
-    """Why it can never speak for this gateway, in words; empty if it can."""
+    """Why this gateway can never use the certificate; empty: it can."""
     if (whose := subject(certificate)) != gateway:
         return (
-            f'the certificate is for "{whose}", and this gateway is {gateway}:'
-            " ask for one by the request of this gateway (`gardien key csr`)"
+            f'the certificate is for "{whose}", but this gateway is {gateway}.'
+            " Have the request of this gateway signed: gardien key csr"
         )
     if "tls" not in uses(certificate):
         return (
-            "the certificate is not for TLS clients: the CA must issue it with the extended key"
+            "the certificate is not for TLS clients. Have the CA issue it with the extended key"
             " usages clientAuth and emailProtection"
         )
     return ""
 
 
 def untimely(certificate: x509.Certificate, now: float) -> str:
-    """Why it does not hold at this moment, in words; empty if it does. `now`: of the wall clock."""
+    """Why the certificate is not valid at `now` (wall clock); empty: it is valid."""
     begin, end = begins(certificate), ends(certificate)
     if now < begin:
         return (
-            f"the certificate is not valid before {stamp(begin)}, and this gateway believes it is"
-            f" {_moment(now)}{CLOCK if now < BUILT else ''}"
+            f"the certificate is not valid before {stamp(begin)}, and the clock of this gateway"
+            f" says {_moment(now)}{CLOCK if now < BUILT else ''}"
         )
     if now > end:
         return (
-            f"the certificate ended at {stamp(end)}, and this gateway believes it is {_moment(now)}"
+            f"the certificate expired at {stamp(end)}; the clock of this gateway says"
+            f" {_moment(now)}"
         )
     return ""
 
 
-CLOCK = ": its clock has lost the time (flat battery?); see `gardien doctor`"
+CLOCK = ": the clock has lost the time (empty battery?); see: gardien doctor"
 
 
 def begins(certificate: x509.Certificate) -> float:
-    """From when it holds: seconds since 1970."""
+    """Start of its validity in seconds since 1970."""
     return certificate.not_valid_before_utc.timestamp()
 
 
 def ends(certificate: x509.Certificate) -> float:
-    """Until when it holds: seconds since 1970."""
+    """End of its validity in seconds since 1970."""
     return certificate.not_valid_after_utc.timestamp()
 
 
 def days_left(certificate: x509.Certificate, now: float) -> int:
-    """Whole days until its end; negative once it is over."""
+    """Whole days until it expires; negative after that."""
     return int((ends(certificate) - now) // DAY)
 
 
 def alarm(certificate: x509.Certificate, now: float) -> str:
-    """What somebody must be told of its end; empty while there is time."""
-    if said := untimely(certificate, now):
-        return said
+    """A warning about its expiry; empty: none is needed yet."""
+    if problem := untimely(certificate, now):
+        return problem
     left = days_left(certificate, now)
     if left < ALARMS[-1]:
-        return f"the certificate ends at {stamp(ends(certificate))}: deliveries stop then"
+        end = stamp(ends(certificate))
+        return f"the certificate expires at {end}, and deliveries stop then: renew it"
     if left < ALARMS[0]:
-        return f"the certificate ends in {left} days and has not been renewed"
+        return f"the certificate expires in {left} days and has not been renewed"
     return ""
 
 
 def validity(certificate: x509.Certificate, now: float) -> str:
-    """How long it holds, in words: `valid until 2027-02-22, 80 days left`."""
+    """Its validity for people: `valid until 2027-02-22, 80 days left`."""
     return untimely(certificate, now) or (
         f"valid until {_day(certificate.not_valid_after_utc)},"
         f" {_spell(certificate.not_valid_after_utc - datetime.fromtimestamp(now, UTC))} left"
@@ -117,6 +119,6 @@ def _spell(span: timedelta) -> str:
 
 
 def _moment(now: float) -> str:
-    # a clock without a battery begins in 1970, and its days say nothing
+    # a clock without a battery starts in 1970, so only the year is meaningful
     day = datetime.fromtimestamp(now, UTC)
     return str(day.year) if now < BUILT else _day(day)

@@ -1,4 +1,4 @@
-"""What this gateway asks a CA to certify: its key, under its id, for TLS and for signing files."""
+"""The certificate signing request of this gateway, for TLS and for signing files."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SIGNS = x509.KeyUsage(
 
 
 def request(key: EllipticCurvePrivateKey, gateway: str) -> x509.CertificateSigningRequest:
-    """A certificate request (PKCS #10) by which the holder of `key` asks to be `gateway`."""
+    """A signing request (PKCS #10) for the common name `gateway`, signed with `key`."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, gateway)])
-    wanted = x509.CertificateSigningRequestBuilder().subject_name(name)
-    wanted = wanted.add_extension(USES, critical=False).add_extension(SIGNS, critical=True)
-    return wanted.sign(key, SHA256())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    builder = builder.add_extension(USES, critical=False).add_extension(SIGNS, critical=True)
+    return builder.sign(key, SHA256())

@@ -1,8 +1,8 @@
-"""The answer of an HTTP server, bounded while it arrives: in bytes, and in seconds altogether.
+"""An HTTP answer with limits of total bytes and total seconds, enforced while it arrives.
 
-A time limit of a socket is one for a single read: a server that sends a byte a second passes it for
-ever. And http.client and urllib3 read the lines between chunks, and those behind the last one, as
-long as they are: 30 s of one line took 13 GB of memory.
+The timeout of a socket limits a single read only: a server that sends a byte a second never exceeds
+it. And http.client and urllib3 do not limit the lines between and after chunks: one line of 30 s
+took 13 GB of memory.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 LARGEST_HEAD = 131_072
 """bytes of status line and headers"""
 LARGEST = 20_000_000
-"""bytes behind them on the wire; the longest body that is taken has 4 MB, and chunks cost more"""
+"""bytes after the headers; the longest accepted body has 4 MB, and chunks add to it"""
 SLOWEST = 5_000
-"""bytes per second: an answer that comes faster than that may take longer than the limit"""
+"""bytes per second: an answer that arrives faster may take longer than the timeout"""
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-"""of headers that are none it would log a traceback at each answer"""
+"""it would log a traceback for each answer with malformed headers"""
 
 
 class BoundedResponse(HTTPResponse):
-    """An answer that must be whole within the socket's timeout; `response_class` of connections.
+    """An answer that must be complete within the socket's timeout; `response_class` of connections.
 
-    Reading raises TimeoutError, or OSError on one that is too long.
+    Reading raises TimeoutError, or OSError if the answer is too long.
     """
 
-    def __init__(self, sock: socket.socket, *words: Any, **more: Any) -> None:
-        super().__init__(sock, *words, **more)
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
         self._wire = _Wire(sock)
         self.fp.close()
         self.fp = io.BufferedReader(self._wire)
@@ -46,12 +46,14 @@ class BoundedResponse(HTTPResponse):
 
 
 class _Wire(io.RawIOBase):
-    """What can still be read of one answer."""
+    """The socket of one answer, with the bytes and seconds that are left."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.left = LARGEST_HEAD
         self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open for as long
+        self._file = sock.makefile(
+            "rb", buffering=0
+        )  # keeps the socket open until the answer is read
         self._within = sock.gettimeout()
         self._end = monotonic() + (self._within or 0)
 
@@ -62,11 +64,11 @@ class _Wire(io.RawIOBase):
         try:
             size = self._read(buffer)
         except TimeoutError as error:
-            words = f"its answer has no end after {self._within:g} s: is the connection slow?"
-            raise TimeoutError(words) from error
+            message = f"its answer is incomplete after {self._within:g} s: is the connection slow?"
+            raise TimeoutError(message) from error
         self.left -= size or 0
         if self.left < 0:
-            raise OSError("its answer is longer than anything that was asked for")
+            raise OSError("its answer is too long")
         self._end += (size or 0) / SLOWEST
         return size
 
@@ -79,7 +81,7 @@ class _Wire(io.RawIOBase):
         try:
             return self._file.readinto(buffer)
         finally:
-            self._sock.settimeout(self._within)  # the next question is sent on it
+            self._sock.settimeout(self._within)  # the next request on this connection needs it
 
     def close(self) -> None:
         self._file.close()

@@ -1,4 +1,4 @@
-"""What the configuration says about where certificates come from."""
+"""Settings of the EST server that issues the gateway's certificates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _https(url: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError(_("no user or password in a URL: it would be logged"))
     if parts.query or parts.fragment:
-        raise ValueError(_("nothing may follow the path of an EST server"))
+        raise ValueError(_("a URL of an EST server ends with its path: remove the rest"))
     return url
 
 
@@ -35,16 +35,15 @@ EXAMPLE = f"https://pki.example{WELL_KNOWN}"
 
 
 class Enrolment(BaseModel):
-    """Where this gateway's certificate comes from, and is renewed by itself (EST, RFC 7030)."""
+    """The EST server (RFC 7030) that issues this gateway's certificate and renews it."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True
     )
 
     url: Annotated[str, AfterValidator(_https)] = Field(examples=[EXAMPLE])
-    """the EST server; without a path, /.well-known/est"""
+    """the URL of the EST server; default path: /.well-known/est"""
     ca: FromTheRoot | None = Field(None, examples=["/etc/gardien/platform-ca.pem"])
-    """the file with the certificate of the CA that vouches for the EST server; the system's CAs, if
-    not said"""
+    """the file with the CA certificate for verifying the EST server; default: the system's CAs"""
     token: Secret | None = Field(None, examples=["credential:gardien_token"])
-    """the one-time word for the first enrolment: where it is kept; asked for, if not said"""
+    """where the one-time token for the first enrolment is kept; default: the command asks for it"""

@@ -1,6 +1,6 @@
-"""TLS to the platform: who it must prove to be, who we prove to be, and what went wrong in words.
+"""TLS to the platform: verification on both sides, and explanations of its errors.
 
-There is no way to switch the verification off.
+Verification cannot be switched off.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 NOT_YET, EXPIRED = 9, 10
 """X509_V_ERR_CERT_NOT_YET_VALID, …_HAS_EXPIRED (openssl/x509_vfy.h)"""
 UNKNOWN_CA = {18, 19, 20, 21}
-NO_CERTIFICATE = "it wants a certificate of this gateway: `gardien key enroll`"
+NO_CERTIFICATE = "it requires a certificate of this gateway. Get one: gardien key enroll"
 ALERTS: Mapping[str, str] = {
     "CERTIFICATE_REQUIRED": NO_CERTIFICATE,
-    "CERTIFICATE_EXPIRED": "our certificate has expired, by its clock",
+    "CERTIFICATE_EXPIRED": "our certificate has expired according to its clock",
     "CERTIFICATE_REVOKED": "our certificate was revoked",
     "CERTIFICATE_UNKNOWN": "it does not accept our certificate",
     "BAD_CERTIFICATE": "it does not accept our certificate",
     "UNSUPPORTED_CERTIFICATE": "our certificate is not for this use",
-    "UNKNOWN_CA": "it does not know who issued our certificate",
+    "UNKNOWN_CA": "it does not know the issuer of our certificate",
     "ACCESS_DENIED": "it does not let this gateway in",
-    "HANDSHAKE_FAILURE": "it wants another kind of TLS, or a certificate of this gateway",
-    "PROTOCOL_VERSION": "it wants another version of TLS",
+    "HANDSHAKE_FAILURE": "it requires another kind of TLS, or a certificate of this gateway",
+    "PROTOCOL_VERSION": "it requires another version of TLS",
     "WRONG_VERSION_NUMBER": "it does not speak TLS on this port",
 }
-"""what the far side says in a TLS alert (RFC 8446, 6.2), by its name in OpenSSL's words"""
+"""meaning of the server's TLS alerts (RFC 8446, 6.2), by OpenSSL's name of the alert"""
 
 
 def context(ca: Path | None, credential: Path | None) -> ssl.SSLContext:
-    """How to meet the far side: its CA (the system's where None), our key and certificates.
+    """A TLS context with the server's CA (None: the system's), our key and certificates.
 
-    `credential` may be missing: then we prove nothing, and it is for the far side to mind. Raises
-    UplinkLost where a file cannot be used.
+    The file `credential` may be missing; then the server decides whether it accepts us. Raises
+    UplinkLost if a file cannot be used.
     """
     try:
         made = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         raise UplinkLost(f"ca: {ca} cannot be used: {_reason(error)}") from error
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    # what Python 3.13 does by itself: a CA is one only if it says so in a critical extension
+    # as Python 3.13 does by default: a CA certificate must have the critical CA extension
     made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     if credential is not None and credential.exists():
         try:
@@ -59,9 +59,9 @@ def context(ca: Path | None, credential: Path | None) -> ssl.SSLContext:
 
 
 def doubt(credential: Path | None, gateway: str, now: float) -> str:
-    """What is known to be wrong with our own certificate, in words; empty if nothing is.
+    """What is wrong with our own certificate; empty: nothing.
 
-    Raises UplinkLost where it is not this gateway's at all.
+    Raises UplinkLost if it is not for this gateway.
     """
     if credential is None:
         return ""
@@ -69,45 +69,49 @@ def doubt(credential: Path | None, gateway: str, now: float) -> str:
         certificate = load(credential.parent).certificate
     except Refused as error:
         return str(error)
-    if said := unfit(certificate, gateway):
-        raise UplinkLost(said)  # whatever the far side says, it would be in another's name
+    if problem := unfit(certificate, gateway):
+        raise UplinkLost(
+            problem
+        )  # even if the server accepted it, we would send under another name
     return untimely(certificate, now)
 
 
 def explain(error: BaseException, host: str, now: float) -> str:
-    """Why TLS with a host failed, in words; `now`: of the wall clock."""
+    """Why TLS with a host failed; `now`: wall clock."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{host} does not prove who it is: {_unproved(error, host, now)}"
+        return f"{host} could not be authenticated: {_unproved(error, host, now)}"
     if isinstance(error, ssl.SSLError):
         return refusal(str(error.reason or error), host)
     perhaps = "; does it speak TLS on this port?" if isinstance(error, ConnectionResetError) else ""
     return f"{host}: {_reason(error)}{perhaps}"
 
 
-def refusal(said: str, host: str) -> str:
-    """What a host's alert means, from OpenSSL's words for it; empty if it is none we know."""
-    name = said.upper().replace(" ", "_")
-    for alert, words in ALERTS.items():
+def refusal(reason: str, host: str) -> str:
+    """The meaning of a host's alert, from OpenSSL's text for it."""
+    name = reason.upper().replace(" ", "_")
+    for alert, explanation in ALERTS.items():
         if alert in name:
-            return f"{host} refuses us: {words}" if "ALERT" in name else f"{host}: {words}"
-    return f"{host}: TLS failed: {said}"
+            return (
+                f"{host} refuses us: {explanation}" if "ALERT" in name else f"{host}: {explanation}"
+            )
+    return f"{host}: TLS failed: {reason}"
 
 
 def _unproved(error: ssl.SSLCertVerificationError, host: str, now: float) -> str:
     if error.verify_code in UNKNOWN_CA:
-        return "its certificate was issued by nobody we trust: is `ca:` the right file?"
+        return "its certificate was issued by an unknown CA: is `ca:` the right file?"
     if error.verify_code == NOT_YET or (error.verify_code == EXPIRED and now < BUILT):
         return (
-            "its certificate is not valid yet, and this gateway believes it is"
-            f" {stamp(now)[:10]}: is the clock right? `gardien doctor` says"
+            "its certificate is not valid yet, and the clock of this gateway says"
+            f" {stamp(now)[:10]}: is that right? See: gardien doctor"
         )
     if error.verify_code == EXPIRED:
-        return f"its certificate has expired; this gateway believes it is {stamp(now)[:10]}"
+        return f"its certificate has expired; the clock of this gateway says {stamp(now)[:10]}"
     if "ostname mismatch" in error.verify_message or "IP address mismatch" in error.verify_message:
-        return f"its certificate is for another name than {host}: is the url right?"
+        return f"its certificate is for another name than {host}: is `url` right?"
     return error.verify_message
 
 
 def _reason(error: BaseException) -> str:
-    words = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    return str(words or error)
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason or error)

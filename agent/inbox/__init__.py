@@ -1,1 +1,1 @@
-"""Where signed objects arrive, by whatever way: judged, done once, and written down."""
+"""The inbox of signed objects from all transports: verify, carry out once, record."""

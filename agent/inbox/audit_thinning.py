@@ -1,7 +1,7 @@
-"""Which refusals are written into the audit chain one by one, and which are only counted. Pure.
+"""Which refusals enter the audit chain as records, and which are only counted. Pure.
 
-Anybody can send rubbish, and a key-holder orders that are refused: what they cause must not push
-out of the chain what was decided.
+Anybody can send invalid objects, and an owner of a key can send orders that are refused. Their
+records must not displace decisions from the chain.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ONE_BY_ONE = 5
-"""refusals of one sender, with one code, that are written by themselves within an hour"""
+SINGLE_RECORDS = 5
+"""refusals of one sender with one code that get records of their own in an hour"""
 HOUR = 3600.0
 BURST = 200
-"""entries that may be written at once"""
+"""records that may be written in a row"""
 AT_START = 20
-"""of them after a start: who can make the agent start again gets no more"""
+"""of them after a start, so that forcing restarts gains nothing"""
 A_DAY = 48
-"""entries that may be written a day in the long run: 20 MB in five years"""
+"""records a day in the long run: 20 MB in five years"""
 DAY = 86_400.0
 MOST_SENDERS = 100
-"""senders and codes that are counted apart"""
+"""pairs of sender and code that are counted separately"""
 OTHERS = ("object.refused", "", "")
 
 Key = tuple[str, str, str]
-"""type of the entry, sender, code"""
+"""type of the record, sender, code"""
 
 
 @dataclass(slots=True)
@@ -38,26 +38,26 @@ class _Counted:
 
 
 class Repeated:
-    """Counts what is not written, by sender and code."""
+    """Counts refusals without a record of their own, by sender and code."""
 
     def __init__(self, now: float) -> None:
         self._left, self._at = float(AT_START), now
         self._of: dict[Key, _Counted] = {}
 
     def writes(self, type_: str, body: Mapping[str, Any], now: float) -> bool:
-        """Whether a refusal is written by itself now; else it is counted."""
+        """Whether a refusal gets its own record now; otherwise it is counted."""
         key = (type_, str(body.get("kid") or body.get("via", "")), str(body["code"]))
         if key not in self._of and len(self._of) >= MOST_SENDERS:
             key = OTHERS
         counted = self._of.setdefault(key, _Counted(now))
-        if counted.written < ONE_BY_ONE and not counted.more and self._allowed(now):
+        if counted.written < SINGLE_RECORDS and not counted.more and self._allowed(now):
             counted.written += 1
             return True
         counted.more += int(body.get("count", 1))
         return False
 
     def due(self, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What was counted for an hour: the type and body of the one entry that tells of it."""
+        """Type and body of a summary record for each count that is an hour old."""
         for key, counted in list(self._of.items()):
             if now - counted.since < HOUR:
                 continue

@@ -1,9 +1,9 @@
-"""What became of objects, for who sent them: accepted, waiting, or refused with a code.
+"""The status of signed objects for their senders: accepted, waiting, or refused with a code.
 
-Told to the uplink that brought an object, and of an accepted one also to the recipient in whose
-name its key stands. Beside a code stands a sentence that names nothing the sender must not know
-(`Forged.sentence`). Of a place map its sender learns what became of it: the lines that contradict,
-or how places and meters now fit.
+It goes to the uplink that brought the object; of an accepted object also to the recipient that owns
+the key. With a code goes a sentence that reveals nothing the sender must not know
+(`Forged.sentence`). The status of a place map has the lines that contradict, or a report on how
+places and meters now match.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ if TYPE_CHECKING:
 HERE = "the building"
 log = logging.getLogger(__name__)
 LATEST = 500
-"""answers that are kept for recipients who have not heard them yet"""
+"""entries that are kept for recipients who have not received them yet"""
 
 
 @dataclass(frozen=True, slots=True)
-class One:
-    """One answer."""
+class StatusEntry:
+    """The status of one object."""
 
     n: int
     at: int
     via: str
     owner: str
-    """whose key signed it; empty where that is not sure"""
+    """owner of the key that signed it; empty: not verified"""
     typ: str
     jti: str
     sha256: str
     state: str
     code: str
-    """of a refusal; behind a blank, of a place map the lines that contradict: `E_REGISTRY 3,17`;
-    of a consent the marks that it does not know
+    """of a refusal; after a space, the contradicting lines of a place map (`E_REGISTRY 3,17`) or
+    the marks that a consent does not take into account
     """
-    words: str = ""
-    """of a refusal: what is wrong and what to do"""
+    sentence: str = ""
+    """of a refusal: the reason and what to do"""
 
     def item(self, recipient: str, mark: Marked) -> dict[str, Any]:
-        """As a recipient is told it: of marks those that count for it."""
+        """The entry for a recipient, with only those marks that concern it."""
         code, _, about = self.code.partition(" ")
         marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
         named = filter(None, map(mark, marks.split(",")))
-        said = {
+        members = {
             "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
-            "state": self.state, "code": code, "words": self.words, "at": stamp(self.at),
+            "state": self.state, "code": code, "words": self.sentence, "at": stamp(self.at),
             "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
             "marks": [
                 {"mark": one.id, "cause": one.cause, "at": stamp(one.word.when), "by": _by(one)}
@@ -68,25 +68,25 @@ class One:
                 if one.recipient in (None, recipient)
             ],
         }  # fmt: skip
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in members.items() if value}
 
 
 def _by(mark: ConsentMark) -> str:
-    """Who has said it: an issuer, or somebody in the building, whom nobody else needs to know."""
+    """The author of a withdrawal: an issuer, or HERE for people in the building."""
     return mark.word.who if mark.number else HERE
 
 
 class ObjectStatus:
-    """The latest answers, in the book. `mark`: gives one by its id."""
+    """The latest entries, in the trust store. `mark` returns a consent mark by its id."""
 
-    def __init__(self, book: TrustStore, mark: Marked) -> None:
-        self._book, self._mark = book, mark
-        # in a table of their own: an earlier version reads every column of `told`
-        rows = book.db.execute(
+    def __init__(self, store: TrustStore, mark: Marked) -> None:
+        self._store, self._mark = store, mark
+        # sentences have their own table, because an earlier version reads every column of `told`
+        rows = store.db.execute(
             "SELECT told.*, coalesce(words, '') FROM told LEFT JOIN told_words USING (n) ORDER BY n"
         )
-        self._latest = deque((One(*row) for row in rows), maxlen=LATEST)
-        self._unkept = 0
+        self._latest = deque((StatusEntry(*row) for row in rows), maxlen=LATEST)
+        self._unstored = 0
 
     def add(
         self,
@@ -94,37 +94,37 @@ class ObjectStatus:
         came: tuple[str, str],
         what: tuple[str, str, str],
         how: str,
-        words: str = "",
+        sentence: str = "",
     ) -> None:
-        """Keep one, unless it is what was last said of these bytes.
+        """Store an entry, unless these bytes have the same status already.
 
-        `came`: by what way, signed by whom; `what`: typ, jti, sha256; `how`: a state, or
-        `REJECTED` with its code behind a blank; `words`: the sentence beside the code.
+        `came`: way and signer; `what`: typ, jti, sha256; `how`: a state, or `REJECTED`, a space
+        and the code; `sentence`: the sentence for the code.
         """
         state, _, code = how.partition(" ")
-        told = (one for one in reversed(self._latest) if one.sha256 == what[2])
-        if any((one.via, one.state, one.code) == (came[0], state, code) for one in told):
+        earlier = (one for one in reversed(self._latest) if one.sha256 == what[2])
+        if any((one.via, one.state, one.code) == (came[0], state, code) for one in earlier):
             return
         values = (int(at), *came, *what, state, code)
         try:
-            n = self._keep(values, words)
-        except NotRecorded as error:  # its sender is told all the same, until the next start
+            n = self._insert(values, sentence)
+        except NotRecorded as error:  # the sender still gets it, until the next start
             log.warning(
-                "what became of an object is in memory only: %s", error,
+                "the status of an object is in memory only: %s", error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN),
             )  # fmt: skip
-            self._unkept -= 1
-            n = self._unkept
-        self._latest.append(One(n, *values, words))
+            self._unstored -= 1
+            n = self._unstored
+        self._latest.append(StatusEntry(n, *values, sentence))
 
-    def _keep(self, values: tuple[object, ...], words: str) -> int:
-        with self._book.transaction() as db:
+    def _insert(self, values: tuple[object, ...], sentence: str) -> int:
+        with self._store.transaction() as db:
             n = db.execute(
                 "INSERT INTO told (at, via, owner, typ, jti, sha256, state, code)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values,
             ).lastrowid  # fmt: skip
-            if words:
-                db.execute("INSERT OR REPLACE INTO told_words VALUES (?, ?)", (n, words))
+            if sentence:
+                db.execute("INSERT OR REPLACE INTO told_words VALUES (?, ?)", (n, sentence))
             db.execute("DELETE FROM told WHERE n <= ?", ((n or 0) - LATEST,))
             db.execute("DELETE FROM told_words WHERE n <= ?", ((n or 0) - LATEST,))
         return n or 0
@@ -132,10 +132,10 @@ class ObjectStatus:
     def to(
         self, uplink: str, recipient: str, report: Callable[[], dict[str, Any]] = dict
     ) -> dict[str, dict[str, Any]]:
-        """What one recipient is told, by the key of each item in its directory.
+        """Entries for one recipient, by their keys in its directory.
 
-        `report`: how places and meters fit, as it stands; it is told with the latest place map that
-        was taken, to who brought or signed it.
+        `report` returns how places and meters match now. It is added to the latest accepted place
+        map, for its sender or signer.
         """
         mine = [one for one in self._latest if one.via == uplink or one.owner == recipient]
         items = {f"outcomes/o{one.n}-{one.at}": one.item(recipient, self._mark) for one in mine}

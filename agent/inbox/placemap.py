@@ -1,7 +1,7 @@
 """The CSV of a place map: `place_id;type;parent;label;scheme;value;valid_from;valid_to`.
 
-One line a name of a place; a place that has no other name has one line without scheme. What it says
-again is nothing new. Who lives there is not its business: occupancies come for themselves.
+Each line gives one alias of a place; a place without aliases has one line without scheme. Known
+facts may be repeated. Occupancies are not part of it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MOST_LINES = 25_000
-"""of one map, which has 1 MiB at most"""
+"""lines of one map, which has 1 MiB at most"""
 MOST_PLACES, MOST_NAMES = 60_000, 120_000
-"""that there may be here once a map is recorded"""
+"""limits for the registry after a map is recorded"""
 COLUMNS = ["place_id", "type", "parent", "label", "scheme", "value", "valid_from", "valid_to"]
 
 
 @dataclass
 class NewMap:
-    """What a map says, as rows for the registry."""
+    """The rows of a map, for the registry."""
 
     places: list[NewPlace] = field(default_factory=list)
     names: list[NewAlias] = field(default_factory=list)
 
 
 def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
-    """Read a map; `known`: ids of the places there are. Raises Refused naming the wrong line."""
+    """Read a map; `known`: ids of recorded places. Raises Refused with the wrong line."""
     lines = csv.reader(io.StringIO(text), delimiter=";", strict=True)
-    found, met = NewMap(), set(known)
+    place_map, seen = NewMap(), set(known)
     try:
         heading = next(lines, [])
         if heading != COLUMNS:
@@ -46,15 +46,15 @@ def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
             if number > MOST_LINES + 1:
                 raise Refused(f"{name}:{number}: a place map has {MOST_LINES:,} lines at most")
             if cells:
-                _line(cells, f"{name}:{number}", found, met)
+                _line(cells, f"{name}:{number}", place_map, seen)
     except csv.Error as error:
         raise Refused(f"{name}:{lines.line_num}: {error}") from None
-    return found
+    return place_map
 
 
-def _line(cells: list[str], where: str, found: NewMap, met: set[str]) -> None:
+def _line(cells: list[str], where: str, place_map: NewMap, seen: set[str]) -> None:
     if len(cells) != len(COLUMNS):
-        raise Refused(f"{where}: {len(cells)} cells, there must be {len(COLUMNS)}")
+        raise Refused(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}")
     id_, type_, _, label, scheme, value, since, until = cells
     try:
         place = parse(id_)
@@ -63,11 +63,13 @@ def _line(cells: list[str], where: str, found: NewMap, met: set[str]) -> None:
         raise Refused(f"{where}: {error}") from None
     if type_ not in {place[0], PLACES[place[0]]}:
         raise Refused(f"{where}: {id_} is a {PLACES[place[0]]}, not a {type_}")
-    if place not in met:
-        found.places.append(NewPlace(label, PLACES[place[0]], place, occupied=False, where=where))
-        met.add(place)
+    if place not in seen:
+        place_map.places.append(
+            NewPlace(label, PLACES[place[0]], place, occupied=False, where=where)
+        )
+        seen.add(place)
     if scheme:
-        found.names.append(NewAlias(place, scheme, value, begins, ends, where=where))
+        place_map.names.append(NewAlias(place, scheme, value, begins, ends, where=where))
 
 
 def _moment(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The chain and the reception of one state directory, opened together."""
+"""Open the audit chain and the inbox of one state directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MACHINE = Path("/etc/machine-id")
 
 
 def machine_id() -> str:
-    """What systemd calls this machine; empty where it has no name."""
+    """Systemd's id of this machine; empty: it has none."""
     try:
         return MACHINE.read_text(encoding="ascii").strip()
     except OSError:
@@ -50,63 +50,64 @@ BY_PEOPLE_HERE = frozenset(
 )
 
 
-MOST_ASKED = 10_000
-"""decisions that wait for a disk that stands still"""
+MOST_PENDING = 10_000
+"""records that wait while the disk does not answer"""
 
 
-def _by_others(type_: str) -> bool:
-    """Whether what is written was caused by who sends signed objects."""
+def _by_senders(type_: str) -> bool:
+    """Whether senders of signed objects have caused a record."""
     return type_.startswith(("object.", "control.")) and type_ not in BY_PEOPLE_HERE
 
 
 class AuditNotes:
-    """Writes decisions into the chain; a disk that does not take them stops nothing.
+    """Writes decisions to the audit chain; a failing disk does not stop the caller.
 
-    Of what others cause, repeated refusals are counted (agent/inbox/audit_thinning.py), and nothing
-    is written while the chain has no room for it (`Chain.takes_of_others`).
+    Repeated refusals are counted (agent/inbox/audit_thinning.py). Records that senders cause are
+    dropped while the chain has no room for them (`Chain.has_room_for_senders`).
     """
 
     def __init__(self, chain: Chain, steady: Callable[[], float]) -> None:
         self.chain, self._steady = chain, steady
-        self._one_at_a_time = RLock()
-        self._asked: deque[tuple[str, Mapping[str, Any]]] = deque()
+        self._lock = RLock()
+        self._pending: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._repeated = Repeated(steady())
         self.lost = 0
-        """decisions that could not be written down"""
+        """records that could not be written"""
         self.held_back = 0
-        """what others caused, and the chain had no room for"""
+        """records of senders for which the chain had no room"""
 
     def __call__(self, type_: str, body: Mapping[str, Any]) -> None:
-        """Write one down; from any thread.
+        """Write a record, from any thread.
 
-        Nobody waits for another thread, whose disk may stand still: that one writes this, too.
+        A thread does not wait while another one writes, since the disk may not answer: the record
+        is queued, and the other thread writes it.
         """
-        if len(self._asked) >= MOST_ASKED:
+        if len(self._pending) >= MOST_PENDING:
             self.lost += 1
             return
-        self._asked.append((type_, body))
-        while self._asked and self._one_at_a_time.acquire(blocking=False):
+        self._pending.append((type_, body))
+        while self._pending and self._lock.acquire(blocking=False):
             try:
-                while self._asked:
-                    self._note(*self._asked.popleft())
+                while self._pending:
+                    self._note(*self._pending.popleft())
             finally:
-                self._one_at_a_time.release()
+                self._lock.release()
 
     def _note(self, type_: str, body: Mapping[str, Any]) -> None:
         now = self._steady()
         for of, counted in self._repeated.due(now):
             self._write(of, counted)
-        # what was accepted before has grants: its refusal is a decision of its own
-        alone = type_ not in REFUSALS or "grants" in body
-        if alone or self._repeated.writes(type_, body, now):
+        # an order with grants was accepted before, so its refusal must not be merged with others
+        single = type_ not in REFUSALS or "grants" in body
+        if single or self._repeated.writes(type_, body, now):
             self._write(type_, body)
 
     def _write(self, type_: str, body: Mapping[str, Any]) -> None:
-        if _by_others(type_) and not self.chain.takes_of_others:
+        if _by_senders(type_) and not self.chain.has_room_for_senders:
             if not self.held_back:
                 log.error(
-                    "the audit chain is three quarters full: what senders of signed objects cause"
-                    " is not written until its oldest records may go",
+                    "the audit chain is three quarters full: records caused by senders of signed"
+                    " objects are not written until its oldest records may be deleted",
                     extra=fields(LogEvent.AUDIT_CHAIN_FULL),
                 )
             self.held_back += 1
@@ -116,40 +117,41 @@ class AuditNotes:
         except OSError as error:
             self.lost += 1
             log.error(  # noqa: TRY400 -- no bug
-                "%s could not be written into the audit chain: %s", type_, error,
+                "%s could not be written to the audit chain: %s", type_, error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=FOLDER),
             )  # fmt: skip
         if self.chain.thinned:
             thinned, self.chain.thinned = self.chain.thinned, 0
             log.warning(
-                "the audit chain is full: its %d oldest records are gone", thinned,
+                "the audit chain is full: its %d oldest records were deleted", thinned,
                 extra=fields(LogEvent.AUDIT_CHAIN_FULL),
             )  # fmt: skip
             self("audit.thinned", {"records": thinned})
 
     def receipted(self, digest: str | None) -> None:
-        """A recipient has receipted a batch with this hash; None: with none."""
-        if digest is None or not self._one_at_a_time.acquire(blocking=False):
-            return  # it is told again
+        """Note that a recipient has receipted a batch with this hash; None: without a hash."""
+        if digest is None or not self._lock.acquire(blocking=False):
+            return  # a later receipt has a later hash
         try:
             self.chain.receipted(digest)
         except (NotRecorded, Broken, OSError) as error:
             log.warning(
-                "what was receipted of the audit chain is noted later: %s", error,
+                "the receipted hash of the audit chain is stored later: %s", error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=FOLDER),
             )  # fmt: skip
         finally:
-            self._one_at_a_time.release()
+            self._lock.release()
 
     def registry_changed(self, registry: Registry) -> None:
-        """Write down what the registry has recorded since this was last asked, and how many
-        refusals were counted. Where another thread writes just now, it is done the next time.
+        """Write records of the registry's latest changes and of counted refusals.
+
+        If another thread writes at the moment, the next call does it.
         """
-        if self._one_at_a_time.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 self._registry_changed(registry)
             finally:
-                self._one_at_a_time.release()
+                self._lock.release()
 
     def _registry_changed(self, registry: Registry) -> None:
         for type_, counted in self._repeated.due(self._steady()):
@@ -164,7 +166,7 @@ class AuditNotes:
 
 
 def open_notes(state: Path, clock: Clock, identity: Identity | None, *, moved: bool) -> AuditNotes:
-    """Open the chain, and write down who we are if that is not what it says."""
+    """Open the audit chain, and record the gateway's ids and key if they have changed."""
     notes = AuditNotes(Chain(state, clock.now), clock.steady)
     if notes.chain.torn:
         notes("audit.torn", {"bytes": notes.chain.torn})
@@ -179,21 +181,21 @@ def open_notes(state: Path, clock: Clock, identity: Identity | None, *, moved: b
 
 
 @contextmanager
-def open_reception(  # noqa: PLR0913, PLR0917 -- each a part of its own
+def open_inbox(  # noqa: PLR0913, PLR0917 -- each a part of its own
     state: Path,
     identity: Identity,
     building: str | None,
     trust: TrustSettings,
-    papers: RegistryAdapter,
+    registry_adapter: RegistryAdapter,
     clock: Clock,
     notes: AuditNotes,
 ) -> Iterator[Inbox]:
-    """Open the book of authority."""
+    """Open the trust store and the inbox."""
     key = Key.of(identity.signing_key.public_key())
-    with TrustStore.open(state / FILE, volatile(state)) as book:
+    with TrustStore.open(state / FILE, volatile(state)) as trust_store:
         yield Inbox(
-            book,
-            papers,
+            trust_store,
+            registry_adapter,
             clock,
             Audience(identity.gateway, identity.state, building),
             notes,

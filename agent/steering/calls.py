@@ -140,7 +140,7 @@ async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
 
     Raises Refused if the object is not an order, Forged if another object has used its id.
     """
-    command = verified.said
+    command = verified.model
     if not isinstance(command, claims.Command) or command.gives_back:
         raise Refused("dry-run takes an order only: a grant or a release commands no equipment")
     before = await steering.writer.call(steering.controller.journal.first, verified)

@@ -1,4 +1,5 @@
-"""Whose word counts: the trust list, signed objects, and the chain of what was decided.
+"""The trust list, verification of signed objects, and the audit chain.
 
-`verify` is the one way in: bytes from whatever transport become a `Verified`, or raise `Forged`.
+Every object enters through `verify`: bytes from any transport become a `Verified`, or `Forged` is
+raised.
 """

@@ -1,6 +1,6 @@
-"""How many requests each issuer may still make. Kept on the disk: a restart gives nobody new ones.
+"""The rate limit of requests, by issuer. It is stored on disk, so a restart does not reset it.
 
-The functions work on a connection of whoever acts, inside that one's transaction.
+The functions work on the caller's connection, inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ CREATE TABLE IF NOT EXISTS allowance (
 ) WITHOUT ROWID;
 """
 BURST = 20
-"""requests that an issuer may make at once"""
-EVERY = 1800.0
-"""seconds after which it may make one more"""
+"""requests that an issuer may make in a row"""
+INTERVAL = 1800.0
+"""seconds after which an issuer may make one more request"""
 
 
 def take(db: sqlite3.Connection, owner: str, now: float) -> None:
-    """Count one request of an issuer. Raises Forged E_OFTEN where it has none left; not counted."""
-    found = db.execute("SELECT left, at FROM allowance WHERE owner = ?", (owner,)).fetchone()
-    left, at = found or (BURST, now)
-    # a clock that was set back gives nothing, and takes nothing
-    left = min(BURST, left + max(0.0, now - at) / EVERY)
+    """Count one request of an issuer. Raises Forged E_OFTEN if it has none left; then
+    none counts.
+    """
+    allowance = db.execute("SELECT left, at FROM allowance WHERE owner = ?", (owner,)).fetchone()
+    left, at = allowance or (BURST, now)
+    # a clock that is set back must neither add nor remove requests
+    left = min(BURST, left + max(0.0, now - at) / INTERVAL)
     if left < 1:
-        again = stamp(now + (1 - left) * EVERY)
+        again = stamp(now + (1 - left) * INTERVAL)
         raise Forged(
             ObjectCode.OFTEN,
-            f"{owner} has made {BURST} requests, and may make one every {EVERY / 60:.0f} minutes:"
-            f" the next from {again} on",
+            f"{owner} has made {BURST} requests and may now make one every {INTERVAL / 60:.0f}"
+            f" minutes: the next from {again}",
         )
     db.execute("INSERT OR REPLACE INTO allowance VALUES (?, ?, ?)", (owner, left - 1, now))

@@ -1,10 +1,12 @@
-"""The chain of what was decided here: append-only, each record bound to all before it.
+"""The audit chain: an append-only record of all decisions, each bound to all records before it.
 
-One line a record, RFC 8785, `{n, t, boot, type, body, prev}`; its hash is SHA-256(prev ‖ line), and
-the last one stands in every batch, so that nobody can take a record out afterwards without the
-platform's noticing. Bodies hold ids and who acted, never readings or who lives there. Files of
-256 KiB in a folder, named by their first record. The oldest goes once its records are five years
-old or the folder is full, and a recipient has receipted a batch with the hash of a later record.
+One line is one record in RFC 8785 form, `{n, t, boot, type, body, prev}`. Its hash is
+SHA-256(prev ‖ line). Every batch has the latest hash, so a platform notices if a record is removed
+later. Bodies hold ids and accounts, but no readings and no names of occupants.
+
+A folder holds files of 256 KiB, named by their first record. The oldest file is deleted once its
+records are five years old or the folder is full, but only after a recipient has receipted a batch
+with the hash of a later record.
 """
 
 from __future__ import annotations
@@ -36,25 +38,27 @@ log = logging.getLogger(__name__)
 
 FOLDER = "audit"
 BEGIN = "0" * 64
-"""what the first record has for the hash before it"""
+"""`prev` of the first record"""
 SEGMENT = 256 * 1024
-"""bytes of one file: what a start reads"""
+"""bytes of one file: a start reads one file"""
 MOST_SEGMENTS = 256
 OTHERS_SEGMENTS = 192
-"""files from which on what others cause pushes out nothing that is younger than a year"""
+"""number of files from which senders' records may only displace files older than a year"""
 KEPT_FOR = 5 * 366 * 86_400
 """seconds for which a record is kept"""
 YEAR = 366 * 86_400
 RECEIPTED = "receipted.json"
-"""the last record of which a recipient is known to have the hash"""
+"""file with the last record whose hash a recipient has receipted"""
 LONGEST_LINE = 64 * 1024
-NOT_IN_CHAIN = N_("no record at hand has the hash {hash}: the chain is another, or was cut")
+NOT_IN_CHAIN = N_(
+    "no record here has the hash {hash}: this is another chain, or records were removed"
+)
 NAME = re.compile(r"\d{12}\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """One thing that was decided."""
+    """One decision."""
 
     n: int
     t: str
@@ -64,11 +68,11 @@ class AuditRecord:
 
 
 class Broken(Refused):
-    """The chain does not hold: the message says from which record on."""
+    """The chain is broken; the message names the first wrong record."""
 
 
 class Chain:
-    """The chain of one state directory, open for appending; its owner alone may have it open."""
+    """The chain of one state directory, open for appending by one process only."""
 
     def __init__(
         self,
@@ -82,12 +86,14 @@ class Chain:
         self._n, self.last = 0, BEGIN
         self._latest: dict[str, AuditRecord] = {}
         self.torn = 0
-        """bytes of an unfinished last line that were left by a kill or a power cut"""
+        """bytes of an unfinished last line, left by a kill or a power cut"""
         self.thinned = 0
-        """records that went though no recipient had receipted a later hash: there was no room"""
+        """records deleted for space before a recipient had receipted a later hash"""
         self._receipted = 0
         self._unsure = False
-        """a write failed: its record may be in the file, and then later ones follow from it"""
+        """a write failed: its record may still be in the file, so it is read again before the next
+        one
+        """
         self._open()
 
     def _open(self) -> None:
@@ -96,7 +102,7 @@ class Chain:
         files = segments(self._folder)
         if not files:
             return
-        self.torn = _mend(files[-1], self._fsync)
+        self.torn = _cut_torn_line(files[-1], self._fsync)
         try:
             for record in _records(files[-1], None):
                 self._n, self.last = record.n, record.hash
@@ -105,44 +111,44 @@ class Chain:
             self._begin_anew(error)
             return
         if not self._n:
-            # a kill between the making of a file and its first line
+            # a kill came between the creation of a file and its first line
             files[-1].unlink()
             self._open()
 
     def _begin_anew(self, error: Broken) -> None:
-        """A chain that the disk has damaged is kept aside for who looks into it; a new one begins
-        with the words of what was found.
+        """Move a chain that the disk has damaged to another folder for inspection, and begin a new
+        chain with a record of that.
         """
-        aside = self._folder.with_name(f"{FOLDER}.damaged-{stamp(self._now())}")
-        self._folder.rename(aside)
+        damaged = self._folder.with_name(f"{FOLDER}.damaged-{stamp(self._now())}")
+        self._folder.rename(damaged)
         self._folder.mkdir(mode=0o700)
         self._n, self.last, self._latest, self._receipted = 0, BEGIN, {}, 0
         log.error(
-            "%s: the audit chain was set aside as %s", error, aside,
+            "%s: the audit chain was moved to %s and a new one begun", error, damaged,
             extra=fields(LogEvent.STORE_DAMAGED, store=FOLDER),
         )  # fmt: skip
-        self.append("audit.begun", {"aside": aside.name})
+        self.append("audit.begun", {"aside": damaged.name})
 
     @property
     def length(self) -> int:
-        """How many records there have been."""
+        """Number of the last record."""
         return self._n
 
     def latest(self, type_: str) -> dict[str, Any] | None:
-        """The body of the last record of a type; None: there is none at hand."""
+        """The body of the last record of a type; None: there is none here."""
         if type_ not in self._latest:
             for file in reversed(segments(self._folder)[:-1]):
                 of_type = [one for one in _records(file, None) if one.type == type_]
                 if of_type:
                     self._latest[type_] = of_type[-1]
                     break
-        found = self._latest.get(type_)
-        return found.body if found else None
+        record = self._latest.get(type_)
+        return record.body if record else None
 
     def append(self, type_: str, body: Mapping[str, Any]) -> str:
-        """Write a record durably; its hash. Raises OSError where the disk does not take it.
+        """Write a record durably and return its hash. Raises OSError if the disk fails.
 
-        A number with a fraction is written as text.
+        A number with a fraction is written as text, since RFC 8785 is used for integers only.
         """
         if self._unsure:
             DiskWriter.make(self._open)
@@ -158,12 +164,12 @@ class Chain:
         line = canonical(record)
         if len(line) >= LONGEST_LINE:
             raise ValueError(f"a record of {len(line)} bytes")
-        self._bring(line + b"\n")
+        self._write_durably(line + b"\n")
         self._n, self.last = self._n + 1, _hash(self.last, line)
         self._latest[type_] = AuditRecord(self._n, record["t"], type_, record["body"], self.last)
         return self.last
 
-    def _bring(self, line: bytes) -> None:
+    def _write_durably(self, line: bytes) -> None:
         try:
             DiskWriter.make(lambda: Reserve(self._folder.parent).for_(lambda: self._write(line)))
         except OSError as error:
@@ -171,8 +177,8 @@ class Chain:
             raise
 
     def observe(self, type_: str, body: dict[str, Any]) -> bool:
-        """Record what is found at a start, where it differs from what was found last; whether it
-        does.
+        """Record an observation at start if it differs from the last one; returns whether
+        it does.
         """
         differs = self.latest(type_) != body
         if differs:
@@ -184,42 +190,45 @@ class Chain:
         path = files[-1] if files else None
         if path is None or path.stat().st_size + len(line) > self._segment:
             path = self._folder / f"{self._n + 1:012}.jsonl"
-            self._forget(files)
-        whole = path.stat().st_size if path.exists() else 0
+            self._delete_old(files)
+        size = path.stat().st_size if path.exists() else 0
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             try:
                 written = os.write(handle, line)
                 if written != len(line):
-                    raise OSError(28, "no room for a whole record")
+                    raise OSError(28, "no space for a complete record")
                 self._fsync(handle)
             except OSError:
-                # the next record must not be glued to half of this one
-                os.truncate(handle, whole)
+                # a later record must not follow half of this one on the same line
+                os.truncate(handle, size)
                 raise
         finally:
             os.close(handle)
-        if not whole:
+        if not size:
             _sync_folder(self._folder, self._fsync)
 
     def receipted(self, digest: str) -> None:
-        """Know that a recipient has receipted a batch with this hash: what was written up to there
-        can be held against it, and may go when its time has come. Raises NotRecorded.
+        """Note that a recipient has receipted a batch with this hash.
+
+        Records up to that one are now provable outside, and may be deleted when they are old
+        enough. Raises NotRecorded.
         """
         for file in reversed(segments(self._folder)):
             for record in _records(file, None):
                 if record.n > self._receipted and record.hash == digest:
-                    words = {"n": record.n, "hash": digest}
-                    atomic_write.write(self._folder / RECEIPTED, canonical(words))
+                    mark = {"n": record.n, "hash": digest}
+                    atomic_write.write(self._folder / RECEIPTED, canonical(mark))
                     self._receipted = record.n
                     return
             if int(file.stem) <= self._receipted:
                 return
 
     @property
-    def takes_of_others(self) -> bool:
-        """Whether what others cause may be written: it must push out nothing that is younger than
-        a year, or of which no recipient has a later hash.
+    def has_room_for_senders(self) -> bool:
+        """Whether records that senders of signed objects cause may be written.
+
+        They must not displace records younger than a year, or records that no recipient can prove.
         """
         files = segments(self._folder)
         if len(files) < OTHERS_SEGMENTS:
@@ -227,13 +236,13 @@ class Chain:
         return self._may_go(files) and self._age(files[0]) > YEAR
 
     def _may_go(self, files: list[Path]) -> bool:
-        """Whether the oldest file ends before the last record that is receipted."""
+        """Whether all records of the oldest file are receipted."""
         return len(files) > 1 and int(files[1].stem) <= self._receipted
 
     def _age(self, path: Path) -> float:
         return self._now() - path.stat().st_mtime
 
-    def _forget(self, files: list[Path]) -> None:
+    def _delete_old(self, files: list[Path]) -> None:
         while len(files) > 1:
             full, may_go = len(files) >= MOST_SEGMENTS, self._may_go(files)
             if not full and not (may_go and self._age(files[0]) > KEPT_FOR):
@@ -244,14 +253,14 @@ class Chain:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The files of a chain, in their order."""
+    """The files of a chain, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
 
 
 def _receipted(folder: Path) -> int:
-    """The number of the last record that is receipted; 0 where nothing is known of it."""
+    """The number of the last receipted record; 0: unknown."""
     try:
         return int(json.loads((folder / RECEIPTED).read_bytes())["n"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -259,15 +268,13 @@ def _receipted(folder: Path) -> int:
 
 
 def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:
-    """What the records of a type at hand say, the oldest first; whether they follow from one
-    another is for `verify`.
-    """
+    """The bodies of all records of a type, oldest first. They are not verified: see `verify`."""
     mark = f'"type":"{type_}"'.encode()
     for file in segments(folder):
         try:
             lines = file.read_bytes().splitlines()
         except FileNotFoundError:
-            continue  # its time came meanwhile
+            continue  # deleted meanwhile because of its age
         for line in lines:
             if mark in line:
                 with suppress(ValueError, LookupError, TypeError):
@@ -278,48 +285,48 @@ def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class ChainVerdict:
-    """What a verification found."""
+    """Result of a verification."""
 
     first: int
     last: int
     begun: str | None
-    """when the first record at hand was made"""
+    """time of the first record here"""
     hash: str
-    """of the last record: what the batches sent since then say"""
+    """of the last record, as in the batches sent since"""
     torn: int
     """bytes of an unfinished last line"""
     hashes: frozenset[str] = frozenset()
-    """those of the wanted ones that are in the chain"""
+    """which of the wanted hashes are in the chain"""
 
 
-def told(place: Path, wanted: str | None) -> dict[str, Any]:
-    """What `verify` finds, as plain data. Raises Refused where the wanted hash is not there."""
-    found = verify(place, [wanted] if wanted else ())
-    if wanted is not None and wanted not in found.hashes:
+def verification_report(place: Path, wanted: str | None) -> dict[str, Any]:
+    """The result of `verify` as plain data. Raises Refused if the wanted hash is missing."""
+    verdict = verify(place, [wanted] if wanted else ())
+    if wanted is not None and wanted not in verdict.hashes:
         raise Refused(NOT_IN_CHAIN, hash=wanted)
-    return {name: one for name, one in asdict(found).items() if name != "hashes"}
+    return {name: one for name, one in asdict(verdict).items() if name != "hashes"}
 
 
 def verify(place: Path, wanted: Collection[str] = ()) -> ChainVerdict:
-    """Follow a chain from its first record at hand to its last: a file, or the folder of several.
+    """Verify a chain from its first record here to its last; `place`: a file or a folder.
 
-    Keeps no record in memory. Raises Broken, naming the first record that does not follow from the
-    ones before it; OSError where the files cannot be read.
+    Memory use does not grow with the chain. Raises Broken, which names the first wrong record, and
+    OSError if a file cannot be read.
     """
     files = [place] if place.is_file() else segments(place)
     if not files:
-        raise Refused(f"{place}: no audit chain lies there")
-    asked, hashes = frozenset(wanted), set()
+        raise Refused(f"{place}: there is no audit chain")
+    expected, hashes = frozenset(wanted), set()
     first: AuditRecord | None = None
     previous: AuditRecord | None = None
     torn = 0
     for file in files:
         torn = _torn(file)
         if torn and file != files[-1]:
-            raise Broken(f"{file}: its last line is not whole, and others follow")
+            raise Broken(f"{file}: its last line is incomplete, although another file follows")
         for record in _records(file, previous):
             first, previous = first or record, record
-            if record.hash in asked:
+            if record.hash in expected:
                 hashes.add(record.hash)
     if first is None or previous is None:
         return ChainVerdict(0, 0, None, BEGIN, torn)
@@ -327,31 +334,30 @@ def verify(place: Path, wanted: Collection[str] = ()) -> ChainVerdict:
 
 
 def newest(place: Path, most: int, wanted: Callable[[AuditRecord], bool]) -> list[AuditRecord]:
-    """The last records of a chain that are wanted, `most` of them, the newest one last.
-
-    Raises Broken, OSError.
-    """
-    found: list[AuditRecord] = []
+    """The last `most` records for which `wanted` is true, newest last. Raises Broken, OSError."""
+    records: list[AuditRecord] = []
     for file in reversed(segments(place)):
-        found = [one for one in _records(file, None) if wanted(one)][-most:] + found
-        if len(found) >= most:
+        records = [one for one in _records(file, None) if wanted(one)][-most:] + records
+        if len(records) >= most:
             break
-    return found[-most:]
+    return records[-most:]
 
 
 def _records(path: Path, previous: AuditRecord | None) -> Iterator[AuditRecord]:
-    """Each whole record of a file, seen to follow from the one before. Raises Broken."""
+    """Each complete record of a file, verified against the record before. Raises Broken."""
     content = path.read_bytes()
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
         record = _record(line, f"{path}:{number}")
         if number == 1 and NAME.fullmatch(path.name) and record["n"] != int(path.stem):
-            raise Broken(f"{path}:1: record {int(path.stem)} is gone, the first is {record['n']}")
+            raise Broken(
+                f"{path}:1: record {int(path.stem)} is missing, the first one is {record['n']}"
+            )
         if previous is None:
             _begins(record, f"{path}:{number}")
         elif record["prev"] != previous.hash or record["n"] != previous.n + 1:
             raise Broken(
                 f"{path}:{number}: record {record['n']} does not follow from {previous.n}:"
-                " one of them was changed, or some between them were taken out"
+                " one of them was changed, or records between them were removed"
             )
         previous = AuditRecord(
             record["n"], record["t"], record["type"], record["body"], _hash(record["prev"], line)
@@ -364,11 +370,11 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         record = json.loads(line)
         datetime.fromisoformat(record["t"])
         bytes.fromhex(record["prev"])
-        whole = record.keys() == {"n", "t", "boot", "type", "body", "prev"}
-        if not whole or not isinstance(record["n"], int) or canonical(record) != line:
-            raise ValueError("it is not as it was written")
+        complete = record.keys() == {"n", "t", "boot", "type", "body", "prev"}
+        if not complete or not isinstance(record["n"], int) or canonical(record) != line:
+            raise ValueError("its bytes have changed")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Broken(f"{where}: this is no record of the chain: {error}") from None
+        raise Broken(f"{where}: not a record of the chain: {error}") from None
     return dict(record)
 
 
@@ -396,8 +402,8 @@ def _torn(path: Path) -> int:
     return len(content) - (content.rfind(b"\n") + 1)
 
 
-def _mend(path: Path, fsync: Callable[[int], None]) -> int:
-    """Cut off an unfinished last line: nobody was told that it was written."""
+def _cut_torn_line(path: Path, fsync: Callable[[int], None]) -> int:
+    """Cut off an unfinished last line; its write was never confirmed. Returns its bytes."""
     torn = _torn(path)
     if torn:
         with path.open("r+b") as file:

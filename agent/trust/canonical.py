@@ -1,4 +1,4 @@
-"""JSON in the one form that can be hashed (RFC 8785), for what we write: no fractions."""
+"""Canonical JSON for hashing (RFC 8785), limited to what gardien writes: no fractions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 LARGEST = 2**53 - 1
-"""the largest integer that every reader of JSON reads alike"""
+"""the largest integer that all JSON readers represent exactly"""
 
 
 def canonical(value: Any) -> bytes:
-    """Members in the order of their UTF-16 code units, no space. Raises ValueError on a fraction,
-    on an integer beyond 2⁵³ and on half a character.
+    """Encode with members sorted by UTF-16 code units and without spaces.
+
+    Raises ValueError on a fraction, an integer beyond 2⁵³ or a lone surrogate.
     """
     return _text(value).encode("utf-8")
 
@@ -31,5 +32,5 @@ def _text(value: Any) -> str:
 
 def _units(name: object) -> bytes:
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is no name of a member")  # noqa: TRY004 -- one kind of fault
+        raise ValueError(f"{name!r} is not a member name")  # noqa: TRY004 -- one kind of fault
     return name.encode("utf-16-be")

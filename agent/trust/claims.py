@@ -1,6 +1,6 @@
-"""What each kind of object says (rules O3, O4): one model a kind, strict and whole.
+"""The claims of each type of object (rules O3, O4): one strict model for each type.
 
-An unknown claim is refused: it might be a limit that this version does not know.
+An unknown claim is refused, since it might be a limit that this version does not know.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GIVES_BACK = frozenset({"release", "cancel"})
 
 
 class ObjectClaims(ClaimsModel):
-    """What every object says: who, which one, and when it was made."""
+    """Claims of every object: issuer, id and times."""
 
     iss: Name
     jti: Jti
@@ -54,7 +54,7 @@ class ObjectClaims(ClaimsModel):
 
 
 class Cmd(ClaimsModel):
-    """What is to be done, to what, when and for how long."""
+    """The action of an order, its target, start and duration."""
 
     act: Act
     tgt: Annotated[list[Word], Field(min_length=1, max_length=100)]
@@ -68,7 +68,7 @@ class Cmd(ClaimsModel):
 
 
 class Command(ObjectClaims):
-    """An order within grants; `exp` is the last moment of its acceptance."""
+    """An order within grants; `exp` is the last moment at which it may be accepted."""
 
     aud: Word
     exp: Seconds
@@ -82,19 +82,19 @@ class Command(ObjectClaims):
 
     @property
     def gives_back(self) -> bool:
-        """Whether it can only end what is commanded: always taken (rule H9)."""
+        """Whether it only releases equipment; such an order is always accepted (rule H9)."""
         return self.cmd.act in GIVES_BACK
 
 
 class GrantScope(ClaimsModel):
-    """What a grant is about: controls by name, or `kind:heating`; and which actions."""
+    """The scope of a grant: controls by name or as `kind:heating`, and actions."""
 
     assets: Annotated[list[Word], Field(min_length=1, max_length=200)]
     acts: Annotated[list[Act], Field(min_length=1)]
 
 
 class Lim(ClaimsModel):
-    """How far, how long, how often; what is absent is left to the modality."""
+    """Limits of a grant: range, duration, frequency. An absent limit is that of the modality."""
 
     min: Number | None = None
     max: Number | None = None
@@ -110,7 +110,7 @@ class Lim(ClaimsModel):
 
 
 class ConsentEvidence(ClaimsModel):
-    """On what it stands, outside of here."""
+    """The document on which a grant is based."""
 
     kind: Literal["vote", "contract", "form"]
     ref: Text
@@ -121,10 +121,10 @@ class ConsentEvidence(ClaimsModel):
 
 
 class GrantClaims(ObjectClaims):
-    """Standing word of a role-holder; `nbf` and `exp` are the time for which it stands."""
+    """A standing authorization by the holder of a role; it is valid from `nbf` to `exp`."""
 
     sub: Name
-    """who may command by it"""
+    """who may issue orders under it"""
     aud: Word
     exp: Seconds
     role: Role
@@ -135,7 +135,7 @@ class GrantClaims(ObjectClaims):
 
 
 class Revoked(ClaimsModel):
-    """One grant, object or key that counts no more."""
+    """One revoked grant, object or key."""
 
     jti: Jti | None = None
     kid: Kid | None = None
@@ -143,28 +143,28 @@ class Revoked(ClaimsModel):
     reason: Text | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _exactly_one(self) -> Self:
         if (self.jti is None) == (self.kid is None):
             raise ValueError("either jti or kid")
         return self
 
 
 class Revocation(ObjectClaims):
-    """Takes back, at once and for ever; `ver` grows with each of one issuer."""
+    """A revocation: immediate and permanent. `ver` increases with each one of an issuer."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
     rev: Annotated[list[Revoked], Field(min_length=1, max_length=100)]
 
 
 class ConsentData(ClaimsModel):
-    """Which quantities, no finer than which step."""
+    """The channels and the finest step of a consent."""
 
     channels: Annotated[list[Word], Field(min_length=1, max_length=50)]
     step: Duration | Literal["P1M"]
 
 
 class NoticeClaims(ClaimsModel):
-    """What the people were told, in which words."""
+    """The notice that the occupants received."""
 
     version: Word
     sha256: Sha256
@@ -172,21 +172,21 @@ class NoticeClaims(ClaimsModel):
 
 
 class Proof(ClaimsModel):
-    """Where the signed paper lies; it is kept by who collected it, not here."""
+    """Reference to the signed paper, which its collector keeps."""
 
     ref: Text
     sha256: Sha256
 
 
 class ConsentClaims(ObjectClaims):
-    """What the people of one occupancy agreed to, for one purpose; or that they withdrew it."""
+    """A consent of the occupants for one purpose, or its refusal or withdrawal."""
 
     sub: Occupancy
     place: Place
     status: Literal["given", "refused", "withdrawn"]
     controller: Name | None = None
     recipients: Annotated[list[Recipient], Field(min_length=1, max_length=1)] | None = None
-    """one: what goes to another is another consent, and is withdrawn by itself"""
+    """exactly one: each recipient has its own consent, which is withdrawn separately"""
     purpose: Text | None = None
     data: ConsentData | None = None
     basis: Literal["consent"] = "consent"
@@ -198,9 +198,9 @@ class ConsentClaims(ObjectClaims):
     withdrawn_at: Seconds | None = None
     withdrawn_via: Text | None = None
     after: Word | None = None
-    """given: the last withdrawal or refusal that the people knew of, by its mark"""
+    """given: the mark of the last withdrawal or refusal that the occupants knew of"""
     withdrawals: Annotated[list[Jti], Field(max_length=20)] | None = None
-    """given: the issuer's own that they knew of, too"""
+    """given: ids of the issuer's own withdrawals that they also knew of"""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -215,8 +215,8 @@ class ConsentClaims(ObjectClaims):
         return self
 
 
-class OccupancySaid(ObjectClaims):
-    """Somebody moves in or out, or a date is corrected; nobody is named."""
+class OccupancyClaims(ObjectClaims):
+    """The start or end of an occupancy, or a corrected date; it names no person."""
 
     place: Place
     occ: Occupancy
@@ -228,21 +228,21 @@ class OccupancySaid(ObjectClaims):
 
 
 class DutyClaims(ObjectClaims):
-    """A legal or contractual duty of the building manager to hand indexes to one recipient."""
+    """A legal or contractual duty of the building manager to send indexes to one recipient."""
 
     recipient: Recipient
     channels: Annotated[list[Word], Field(min_length=1, max_length=50)]
     reference: Text
     status: Literal["given", "ended"] = "given"
     prev: Jti | None = None
-    """of one that ended: the duty that was given"""
+    """ended: the duty that ends"""
     billing: Annotated[list[Day], Field(max_length=12)] | None = None
     from_: Annotated[Moment | None, Field(alias="from")] = None
     to: Moment | None = None
 
 
 class PlaceMap(ObjectClaims):
-    """Which place is called what elsewhere: the CSV of rule I24 as one text."""
+    """Names of places in other systems: the CSV of rule I24 as one text."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
     building: Building | None = None
@@ -250,11 +250,11 @@ class PlaceMap(ObjectClaims):
 
 
 class Time(ObjectClaims):
-    """It is `iat` now, says the platform."""
+    """A statement of the current time, which is `iat`."""
 
 
 class Request(ObjectClaims):
-    """The platform asks for something again, or now."""
+    """A request to resend batches, send the directory or read now."""
 
     aud: Word
     exp: Seconds
@@ -267,7 +267,7 @@ class Request(ObjectClaims):
 
 
 class UplinkMove(ObjectClaims):
-    """A recipient has a new address."""
+    """A new address of a recipient."""
 
     aud: Word
     exp: Seconds

@@ -1,4 +1,4 @@
-"""Why a signed object was refused: one code for programs, and words for people."""
+"""Why a signed object is refused: a code for programs, a sentence for people."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ if TYPE_CHECKING:
 
 
 class ObjectCode(StrEnum):
-    """Codes of rule H13, as far as the object itself is concerned, and five more."""
+    """The codes of rule H13 that concern the object itself, and five more."""
 
     FORM = "E_FORM"
-    """it is no object of ours: its bytes, its header or its claims are not what they must be"""
+    """the bytes, the header or the claims are invalid"""
     SIG = "E_SIG"
-    """nobody we know has signed these bytes"""
+    """no known key has signed these bytes"""
     KID = "E_KID"
-    """the key is unknown, out of its time or revoked, or may not say this"""
+    """the key is unknown, expired or revoked, or may not sign this"""
     AUD = "E_AUD"
-    """it is meant for another gateway, another building or an earlier state"""
+    """it is addressed to another gateway, another building or an earlier state"""
     TYP = "E_TYP"
-    """no such kind of object is taken here"""
+    """this gateway accepts no objects of this type"""
     REPLAY = "E_REPLAY"
-    """its number was used before, by other bytes or too long ago to know"""
+    """its id was used before for other bytes, or the object is too old to know"""
     EXPIRED = "E_EXPIRED"
     NOT_YET = "E_NOTYET"
     CLOCK = "E_CLOCK"
-    """the clock cannot be relied on, and it matters for this one: it may come again"""
+    """the clock is not trusted and the object depends on it; it may be sent again"""
     REVOKED = "E_REVOKED"
-    """its author, or somebody with the right to, has taken it back before"""
+    """its author, or somebody else with the right, has revoked it before"""
     VERSION = "E_VERSION"
-    """an older version than the one that stands: nothing rolls back"""
+    """its version is not newer than the current one; versions never go back"""
     AFTER = "E_AFTER"
-    """a consent that does not know of a withdrawal, a refusal or a restore"""
+    """a consent given without knowledge of a withdrawal, a refusal or a restore"""
     REGISTRY = "E_REGISTRY"
-    """rightly signed, but what it says contradicts what is recorded here"""
+    """validly signed, but it contradicts recorded facts"""
     REQUEST = "E_REQUEST"
-    """rightly signed, but what it asks for cannot be done here"""
+    """validly signed, but the request cannot be carried out here"""
     STORAGE = "E_STORAGE"
-    """the gateway's disk fails, and nothing that allows something is taken: it may come again"""
+    """the disk fails, so nothing that grants a right is accepted; it may be sent again"""
     EPOCH = "E_EPOCH"
-    """a request for batches of an epoch, or with numbers, that there never were here"""
+    """a request for batches that this gateway never sealed"""
     OFTEN = "E_OFTEN"
-    """its issuer has asked for too much lately: it may come again later"""
+    """its issuer has made too many requests; it may be sent again later"""
     INTERNAL = "E_INTERNAL"
-    """our own code failed to evaluate it; it is set aside and not tried again"""
+    """an error in gardien prevented its evaluation; it is kept and not tried again"""
 
 
 LONGEST_SENTENCE = 400
-"""characters that a sender is told beside a code"""
+"""characters of the sentence that a sender gets with a code"""
 ABOUT_ITSELF = frozenset(
     {
         ObjectCode.FORM,
@@ -65,61 +65,54 @@ ABOUT_ITSELF = frozenset(
         ObjectCode.OFTEN,
     }
 )
-"""their details name what the object itself says and this gateway, and so may be told its sender;
-others may name people or facts that the sender must not know
+"""codes whose detail names only the object's own claims and this gateway, so the sender may see it;
+details of other codes may name people or facts that the sender must not know
 """
-WRONG = {
-    ObjectCode.SIG: "The signature does not belong to these bytes and the key that `kid` names",
+SAFE_REASONS = {
+    ObjectCode.SIG: "The signature does not match these bytes and the key that `kid` names",
     ObjectCode.KID: "The key that `kid` names may not sign this object here",
     ObjectCode.REPLAY: "The issuer has used this `jti` for another object before",
-    ObjectCode.REVOKED: "It was revoked before it came",
-    ObjectCode.AFTER: "The people have withdrawn or refused since, or the gateway was restored",
-    ObjectCode.REGISTRY: "It contradicts what is recorded at the gateway",
-    ObjectCode.REQUEST: "What it asks for cannot be done at this gateway",
-    ObjectCode.STORAGE: "The gateway's disk fails, so that nothing that allows something can be"
-    " recorded",
-    ObjectCode.INTERNAL: "An error in the gateway's own software: it could not evaluate this"
-    " object, has set it aside and will not try it again",
+    ObjectCode.REVOKED: "It was revoked before it arrived",
+    ObjectCode.AFTER: "The occupants have withdrawn or refused since, or the gateway was restored",
+    ObjectCode.REGISTRY: "It contradicts facts recorded at the gateway",
+    ObjectCode.REQUEST: "The request cannot be carried out at this gateway",
+    ObjectCode.STORAGE: "The gateway's disk fails, so nothing that grants a right can be recorded",
+    ObjectCode.INTERNAL: "The gateway could not evaluate this object because of an error in its own"
+    " software; it keeps the object and will not try it again",
 }
-"""what is told of the other codes where nothing more exact was given"""
+"""what the sender is told for the other codes, unless the error has its own sentence"""
 REMEDIES = {
     ObjectCode.FORM: "Correct it and sign it again with a new `jti`.",
     ObjectCode.SIG: "Send the bytes exactly as they were signed, or sign them again.",
     ObjectCode.KID: "Compare `kid`, `iss` and the role of the key with the gateway's trust list.",
-    ObjectCode.AUD: "Take `aud` from the member `audience` of the gateway's status and sign it"
-    " again; a"
-    " grant may name the building, and a fact about a dwelling needs none.",
+    ObjectCode.AUD: "Copy `audience` of the gateway's status into `aud` and sign it again. A grant"
+    " may name the building instead; a fact about a dwelling needs no `aud`.",
     ObjectCode.TYP: "Check `typ` in the header.",
     ObjectCode.REPLAY: "Sign it again with a new `jti`.",
-    ObjectCode.EXPIRED: "Sign it again with later times; an expired trust list must be renewed"
-    " first.",
+    ObjectCode.EXPIRED: "Sign it again with later times. Renew an expired trust list first.",
     ObjectCode.NOT_YET: "Check the clock of the computer that signs, or send it again later.",
     ObjectCode.CLOCK: "Send the same object again later.",
-    ObjectCode.REVOKED: "Whoever may grant it must sign a new one.",
+    ObjectCode.REVOKED: "Have a new one signed by somebody who may grant it.",
     ObjectCode.VERSION: "Sign it again with a higher `ver`.",
-    ObjectCode.AFTER: "`marks` names each. Ask them; if they agree now, sign a new consent with the"
-    " last"
-    " of these marks in `after`, and a new `jti`.",
-    ObjectCode.REGISTRY: "Compare it with the latest directory, or ask whoever looks after the"
-    " gateway:"
-    " its log names both sides.",
-    ObjectCode.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",
+    ObjectCode.AFTER: "`marks` lists them. Ask the occupants. If they agree now, sign a new consent"
+    " with the last of these marks in `after` and a new `jti`.",
+    ObjectCode.REGISTRY: "Compare it with the latest directory, or ask the operator of the gateway,"
+    " whose log names both facts.",
+    ObjectCode.REQUEST: "Correct the request and sign it again with a new `jti`.",
     ObjectCode.STORAGE: "Send the same object again later.",
-    ObjectCode.EPOCH: "Take `epoch` and the numbers from batches of this gateway that were sent to"
-    " you.",
+    ObjectCode.EPOCH: "Copy `epoch` and the numbers from batches that this gateway sent to you.",
     ObjectCode.OFTEN: "Send the same object again later.",
-    ObjectCode.INTERNAL: "Do not send it again; report its sha256 to whoever looks after the"
-    " gateway.",
+    ObjectCode.INTERNAL: "Do not send it again. Report its sha256 to the operator of the gateway.",
 }
 
 
 class Forged(Refused):
-    """A signed object is not what it must be; nothing was done. `code` says why, for programs.
+    """A signed object is refused, and nothing was done. `code`: the reason, for programs.
 
-    `detail` is for people at the gateway. `wrong`: what its sender is told instead, which must not
-    name people or facts that the sender may not know; without it, what is safe by the code.
-    `remedy`: what the sender can do, where the code's own remedy does not fit. `marks`: what a
-    consent does not know, by id.
+    `detail`: the reason for people at the gateway. `wrong`: the reason for the sender, which must
+    not name people or facts that the sender may not know; default: a safe one for the code.
+    `remedy`: what the sender can do; default: the remedy for the code. `marks`: ids of withdrawals
+    that a consent does not take into account.
     """
 
     def __init__(
@@ -134,14 +127,14 @@ class Forged(Refused):
         super().__init__(f"{code}: {detail}")
         self.code, self.marks = code, tuple(marks)
         self.detail = detail
-        self._wrong = wrong or (detail if code in ABOUT_ITSELF else WRONG[code])
+        self._wrong = wrong or (detail if code in ABOUT_ITSELF else SAFE_REASONS[code])
         self._remedy = remedy or REMEDIES[code]
 
     @property
     def sentence(self) -> str:
-        """What is wrong and what to do, for whoever sent the object; one bounded line."""
+        """Reason and remedy for the sender of the object, on one line of limited length."""
         plain = "".join(c if c.isprintable() else " " for c in self._wrong)
         wrong = plain[: LONGEST_SENTENCE - len(self._remedy) - 2].rstrip(". ")
-        if wrong.partition(" ")[0].isalpha():  # no id and no name of a claim
+        if wrong.partition(" ")[0].isalpha():  # do not capitalize an id or the name of a claim
             wrong = f"{wrong[:1].upper()}{wrong[1:]}"
         return f"{wrong}. {self._remedy}"

@@ -1,4 +1,4 @@
-"""A compact JWS taken apart, strictly: header and claims, and nothing believed yet."""
+"""Strict parsing of a compact JWS into header and claims. Nothing is verified here."""
 
 from __future__ import annotations
 
@@ -22,37 +22,35 @@ SIGNATURE_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class Jws:
-    """What an object says of itself."""
+    """A parsed, unverified object."""
 
     text: str
     typ: str
     kid: str
     claims: dict[str, Any]
     sha256: str
-    """of its text, in hex: the same object whatever line end a transport has put after it"""
+    """of its text, in hex; a line end that a transport appended does not change it"""
 
 
-def take_apart(raw: bytes) -> Jws:
-    """Read an object's parts. Raises Forged on whatever is not exactly one."""
+def parse_jws(raw: bytes) -> Jws:
+    """Parse an object. Raises Forged unless the bytes are exactly one object."""
     text = text_of(raw, LARGEST_MAP)
     parts = text.split(".")
     if len(parts) != PARTS:
-        raise Forged(
-            ObjectCode.FORM, "it is not a signed object (three parts with dots between them)"
-        )
+        raise Forged(ObjectCode.FORM, "it is not a signed object (three parts separated by dots)")
     header = header_of(parts[0])
     if len(raw) > LARGEST and header["typ"] != MAP:
         raise Forged(ObjectCode.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
-        words = f"its signature does not have {SIGNATURE_BYTES} bytes"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"its signature does not have {SIGNATURE_BYTES} bytes"
+        raise Forged(ObjectCode.SIG, reason, reason)
     claims = object_of(decoded(parts[1], "payload"), "payload")
     sha256 = hashlib.sha256(text.encode("ascii")).hexdigest()
     return Jws(text, header["typ"], header["kid"], claims, sha256)
 
 
 def header_of(part: str) -> dict[str, str]:
-    """Read a protected header: exactly alg, kid and typ. Raises Forged."""
+    """Parse a protected header, which has exactly alg, kid and typ. Raises Forged."""
     header = object_of(decoded(part, "header"), "header")
     if strange := header.keys() - HEADER:
         what = ", ".join(sorted(strange))[:60]
@@ -62,8 +60,8 @@ def header_of(part: str) -> dict[str, str]:
     if missing := HEADER - header.keys():
         raise Forged(ObjectCode.FORM, f"its header lacks {', '.join(sorted(missing))}")
     if not all(isinstance(word, str) for word in header.values()):
-        raise Forged(ObjectCode.FORM, "what its header says is not text")
+        raise Forged(ObjectCode.FORM, "a member of its header is not text")
     if header["alg"] not in ALGORITHMS:
-        words = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys counts"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys is accepted"
+        raise Forged(ObjectCode.SIG, reason, reason)
     return header

@@ -1,4 +1,4 @@
-"""Ed25519 keys as people hand them over (JWK, RFC 8037), and what one says of a signature."""
+"""Ed25519 public keys in JWK form (RFC 8037), and verification of their signatures."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ALGORITHMS = ("EdDSA", "Ed25519")
-"""two names of one thing: RFC 8037, and RFC 9864, which renames it"""
+"""two names of one algorithm: RFC 8037, and RFC 9864, which renamed it"""
 PUBLIC_BYTES = 32
 
 
 class _Registry(jws.JWSRegistry):
-    """Sizes are judged before: a list of places is larger than the library expects."""
+    """Allow larger payloads: sizes are checked before, and place maps exceed the default."""
 
     max_payload_length = 4 * 1024 * 1024
 
@@ -43,12 +43,13 @@ class Key:
 
     @classmethod
     def read(cls, jwk: object) -> Self:
-        """Read a public key, members that mean nothing here left out. Raises Forged."""
+        """Read a public key; unused members are dropped. Raises Forged."""
         if not isinstance(jwk, dict) or (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519"):
             raise Forged(ObjectCode.FORM, "a key is a JWK of kty OKP and crv Ed25519")
         if "d" in jwk:
             raise Forged(
-                ObjectCode.FORM, "this is a private key: it never leaves its owner's hands"
+                ObjectCode.FORM,
+                "this is a private key, which must never leave its owner; send the public key",
             )
         if len(decoded(str(jwk.get("x")), "key")) != PUBLIC_BYTES:
             raise Forged(ObjectCode.FORM, f"an Ed25519 key has {PUBLIC_BYTES} bytes")
@@ -61,14 +62,14 @@ class Key:
 
     @classmethod
     def of(cls, public: Ed25519PublicKey) -> Self:
-        """Take a key of the cryptography library."""
+        """Convert a key of the cryptography library."""
         x = base64.urlsafe_b64encode(public.public_bytes_raw()).rstrip(b"=").decode("ascii")
         return cls.read({"kty": "OKP", "crv": "Ed25519", "x": x})
 
     def signed(self, compact: str) -> bool:
-        """Whether this key has signed a compact object, which was parsed strictly before."""
+        """Whether this key has signed a compact object, which `parse_jws` has checked before."""
         with warnings.catch_warnings():
-            # newer versions of the library warn of the older name of the algorithm
+            # newer versions of the library warn about the older name of the algorithm
             warnings.filterwarnings("ignore", message=".*EdDSA")
             try:
                 jws.deserialize_compact(compact, self.known, registry=REGISTRY)

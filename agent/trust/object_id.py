@@ -1,7 +1,7 @@
-"""The identity of an object is its issuer and its number (`jti`).
+"""Ids of objects: an object is identified by its issuer and its `jti`.
 
-What is kept under a number alone, as older versions do, keeps it: the first issuer to use a number
-has it here. Another issuer's object of the same number is kept under the number and its issuer.
+Older versions stored objects under `jti` alone, and those keep their id. So the first issuer of a
+`jti` has that id here; objects of other issuers with the same `jti` get an id with an issuer part.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 
 SIGN = "~"
-"""stands in no number (agent/trust/claim_types.py)"""
+"""never part of a `jti` (agent/trust/claim_types.py)"""
 
 
 def of_issuer(number: str, issuer: str) -> str:
-    """The id of an object whose number another issuer has here."""
+    """The id of an object whose `jti` another issuer has used here before."""
     return f"{number}{SIGN}{hashlib.sha256(issuer.encode()).hexdigest()[:12]}"
 
 
 def number_of(id_: str) -> str:
-    """The number that an object's issuer gave it, of the id it has here."""
+    """The `jti` from an id."""
     return id_.partition(SIGN)[0]

@@ -1,4 +1,4 @@
-"""The table of objects: who may issue which, to whom it must be addressed, and how it is dated."""
+"""The types of signed objects: who may issue them, their audience, and their validity."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ if TYPE_CHECKING:
 
 REVOKES = "dr-revoke+jwt"
 ROOT, WITNESS = "root", "witness"
-"""roles that no trust list gives: a root key, and our own key as witness of an assembly's vote"""
+"""roles that no trust list assigns: a root key, and this gateway's key as witness of a vote"""
 OCCUPANT = "occupant"
-"""speaks for the own dwelling only, and so never for another occupant"""
+"""acts for its own dwelling only, so never for another occupant"""
 COMMANDING = frozenset({"grid_operator", "building_manager", "boiler_operator"})
 GRANTING = frozenset({"building_manager", "boiler_operator", "residents_council", "occupant"})
 REGISTERING = frozenset({"building_manager", "registry"})
 
 
 class Addressed(Enum):
-    """What its `aud` must name."""
+    """What `aud` must name."""
 
     STATE = auto()
-    """this gateway in its present state: a lost or restored state invalidates what was before"""
+    """this gateway in its present state: losing or restoring the state invalidates older objects"""
     BUILDING = auto()
     """this gateway or its building"""
     ANY = auto()
-    """may be absent: what it says names its place by itself"""
+    """may be absent, since the claims name the place themselves"""
 
 
 class Dated(Enum):
-    """What its `nbf` and `exp` bound."""
+    """What `nbf` and `exp` limit."""
 
     ACCEPTANCE = auto()
-    """it may be taken between them only"""
+    """the time in which it may be accepted"""
     STANDING = auto()
-    """what it says stands between them; one that is over is not taken"""
+    """the time in which it is valid; an expired one is not accepted"""
     RECORD = auto()
-    """what it says concerns the time between them, whenever that is"""
+    """the time that it describes, past or future"""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectKind:
-    """One kind of object."""
+    """One type of object."""
 
-    says: type[ObjectClaims]
+    model: type[ObjectClaims]
     roles: frozenset[str]
     addressed: Addressed
     dated: Dated
     widens: bool = False
-    """refused once the trust list has expired: what it allows could not be there without it"""
+    """grants a right, and is therefore refused once the trust list has expired"""
 
 
 KINDS: dict[str, ObjectKind] = {
@@ -73,7 +73,7 @@ KINDS: dict[str, ObjectKind] = {
         Addressed.ANY,
         Dated.RECORD,
     ),
-    "occupancy+jwt": ObjectKind(claims.OccupancySaid, REGISTERING, Addressed.ANY, Dated.RECORD),
+    "occupancy+jwt": ObjectKind(claims.OccupancyClaims, REGISTERING, Addressed.ANY, Dated.RECORD),
     "duty+jwt": ObjectKind(claims.DutyClaims, REGISTERING, Addressed.ANY, Dated.RECORD),
     MAP: ObjectKind(claims.PlaceMap, REGISTERING, Addressed.ANY, Dated.RECORD),
     "time+jwt": ObjectKind(claims.Time, frozenset({"registry", ROOT}), Addressed.ANY, Dated.RECORD),
@@ -87,35 +87,35 @@ KINDS: dict[str, ObjectKind] = {
         claims.UplinkMove, frozenset({"registry"}), Addressed.STATE, Dated.ACCEPTANCE, widens=True
     ),
 }
-"""by typ; `trust-list+jws` has signatures of several and is read by `trust.py`"""
+"""by typ; `trust-list+jws` has several signatures and is read by `trust_list.py`"""
 
 LONGEST_ACCEPTANCE = 48 * 3600
-"""seconds from `iat` to `exp` of what is bounded in its acceptance"""
+"""seconds from `iat` to `exp` of objects with `Dated.ACCEPTANCE`"""
 LONGEST_STANDING = 24 * 31 * 86_400
-"""seconds from its begin to `exp` of a grant: 24 months"""
+"""seconds from the start to `exp` of a grant: 24 months"""
 
 
 def kind_of(typ: str) -> ObjectKind:
-    """Look a kind up. Raises Forged."""
+    """The type with this name. Raises Forged."""
     if typ not in KINDS:
-        raise Forged(ObjectCode.TYP, f"no object of kind {typ[:40]!r} is taken here")
+        raise Forged(ObjectCode.TYP, f"this gateway accepts no objects of type {typ[:40]!r}")
     return KINDS[typ]
 
 
-def roles_for(kind: ObjectKind, said: ObjectClaims) -> frozenset[str]:
-    """Who may issue this one: giving back is for any role that could have authorized."""
-    if isinstance(said, claims.Command) and said.gives_back:
+def roles_for(kind: ObjectKind, model: ObjectClaims) -> frozenset[str]:
+    """Roles that may issue an object. Any role that could grant may also release."""
+    if isinstance(model, claims.Command) and model.gives_back:
         return kind.roles | GRANTING
     return kind.roles
 
 
-def needs_no_clock(said: ObjectClaims) -> bool:
-    """Whether it is taken whatever the clock says: it takes back, or it is about the clock."""
-    match said:
+def needs_no_clock(model: ObjectClaims) -> bool:
+    """Whether it is accepted with an untrusted clock: it ends a right, or it sets the clock."""
+    match model:
         case claims.Command():
-            return said.gives_back
+            return model.gives_back
         case claims.ConsentClaims():
-            return said.status != "given"
+            return model.status != "given"
         case claims.Revocation() | claims.Time():
             return True
         case _:

@@ -1,8 +1,8 @@
-"""An object counts once: its number is kept until it can no longer be taken for another's.
+"""Replay protection: an object takes effect once, and its `jti` is stored.
 
-The functions work on a connection of whoever acts on the object, inside that one's transaction, so
-that what was done and that it was done are on disk together. The same bytes again get the first
-outcome again; the same number on other bytes is a replay (rules O8, O9).
+The same bytes again get the first outcome; the same `jti` on other bytes is a replay (rules O8,
+O9). The functions work inside the caller's transaction, so that the effect of an object and its
+`jti` reach the disk together.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ CREATE INDEX IF NOT EXISTS seen_exp ON seen (exp);
 CREATE TABLE IF NOT EXISTS seen_pruned (one INTEGER PRIMARY KEY CHECK (one = 1), exp INTEGER);
 """
 KEPT_AFTER = 86_400
-"""seconds after its `exp` for which a number is kept"""
+"""seconds after `exp` for which a `jti` is stored"""
 
 
 def first(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] | None:
-    """What became of exactly these bytes when they came first; None: they are new.
+    """The first outcome of exactly these bytes; None: they are new.
 
-    Raises Forged E_REPLAY where their number was used by others, or may have been.
+    Raises Forged E_REPLAY if their `jti` was used for other bytes, or may have been.
     """
-    found = db.execute(
+    seen = db.execute(
         "SELECT sha256, outcome FROM seen WHERE iss = ? AND jti = ?",
         (verified.owner, verified.jti),
     ).fetchone()
-    if found is None:
+    if seen is None:
         _not_too_old(db, verified)
         return None
-    if found[0] != verified.sha256:
-        raise Forged(
-            ObjectCode.REPLAY, f"{verified.owner} has used the number {verified.jti} before"
-        )
-    outcome: dict[str, Any] = json.loads(found[1])
+    if seen[0] != verified.sha256:
+        raise Forged(ObjectCode.REPLAY, f"{verified.owner} has used the jti {verified.jti} before")
+    outcome: dict[str, Any] = json.loads(seen[1])
     return outcome
 
 
 def _not_too_old(db: sqlite3.Connection, verified: Verified) -> None:
     pruned = db.execute("SELECT exp FROM seen_pruned").fetchone()
     if pruned is not None and verified.exp is not None and verified.exp <= pruned[0]:
-        words = "it is older than the numbers that this gateway remembers"
+        reason = "it is older than the `jti` values that this gateway remembers"
         raise Forged(
-            ObjectCode.REPLAY, f"{verified.jti} is older than what is remembered here", words
+            ObjectCode.REPLAY,
+            f"{verified.jti} is older than the jti values remembered here",
+            reason,
         )
 
 
 def keep(db: sqlite3.Connection, verified: Verified, outcome: dict[str, Any]) -> None:
-    """Note that an object was taken, and what became of it.
+    """Store the `jti` and outcome of an accepted object.
 
-    Raises sqlite3.IntegrityError where another has taken it meanwhile.
+    Raises sqlite3.IntegrityError if the `jti` was stored meanwhile.
     """
     db.execute(
         "INSERT INTO seen (iss, jti, sha256, exp, outcome) VALUES (?, ?, ?, ?, ?)",
@@ -70,7 +70,7 @@ def keep(db: sqlite3.Connection, verified: Verified, outcome: dict[str, Any]) ->
 
 
 def undo(db: sqlite3.Connection, verified: Verified) -> None:
-    """Forget that exactly these bytes were taken."""
+    """Remove the entry of exactly these bytes."""
     db.execute(
         "DELETE FROM seen WHERE iss = ? AND jti = ? AND sha256 = ?",
         (verified.owner, verified.jti, verified.sha256),
@@ -78,10 +78,10 @@ def undo(db: sqlite3.Connection, verified: Verified) -> None:
 
 
 def prune(db: sqlite3.Connection, now: float) -> int:
-    """Forget numbers that nobody can use any more; only to be called while the clock is trusted.
+    """Delete expired entries; returns how many. Call it only while the clock is trusted.
 
-    The highest `exp` forgotten stays known: nothing that ended by then is ever new again. What has
-    no `exp` is kept for ever.
+    The highest deleted `exp` is stored, and objects that expired by then are refused as replays.
+    Entries without `exp` are kept for ever.
     """
     before = int(now) - KEPT_AFTER
     highest = db.execute("SELECT max(exp) FROM seen WHERE exp < ?", (before,)).fetchone()[0]

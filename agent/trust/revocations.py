@@ -1,10 +1,10 @@
-"""What was taken back, and by whom: a revocation ends what its signer may end (rule O14).
+"""Revocations and their signers: a revocation ends only what its signer may end (rule O14).
 
-It may come before what it takes back, and is kept with its signer then: it hits only what that one
-could have ended had it come after. Whoever may sign anything could otherwise forbid a grant, or a
-key, of somebody else's before it comes.
+A revocation may arrive before the object that it revokes. It is then stored with its signer, and
+applies only if that signer may revoke the object. Otherwise anybody with a key could block another
+party's grant or key in advance.
 
-What touches a database works on the connection of whoever acts, inside that one's transaction.
+Functions with a connection work inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -32,32 +32,33 @@ CREATE TABLE IF NOT EXISTS taken_back (
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """One grant or key that somebody took back."""
+    """One revoked grant or key, with the signer of the revocation."""
 
     what: str
-    """the number of a grant, or a kid"""
+    """the `jti` of a grant, or a kid"""
     key: bool
     owner: str
-    """of the key that signed this"""
+    """owner of the key that signed the revocation"""
     role: str
     at: float
 
 
-def said_by(verified: Verified, said: Revocation) -> list[TakenBack]:
-    """What a revocation takes back."""
+def revoked_by(verified: Verified, revocation: Revocation) -> list[TakenBack]:
+    """The grants and keys that a revocation names."""
     return [
         TakenBack(
             one.kid or one.jti or "", one.kid is not None, verified.owner, verified.role,
-            float(said.iat if one.at is None else one.at),
+            float(revocation.iat if one.at is None else one.at),
         )
-        for one in said.rev
+        for one in revocation.rev
     ]  # fmt: skip
 
 
 def may_end(owner: str, role: str, whose: str, of: str) -> bool:
-    """Whether somebody may take back what `whose` said in the role `of`: by who said it, by another
-    key of that role (an occupant speaks for nobody else), or by a root; a root's key is changed by
-    a trust list only.
+    """Whether `owner` in `role` may revoke what `whose` signed in the role `of`.
+
+    Allowed are the signer itself, another key of the same role (except occupants, who act only for
+    themselves) and a root key. A root key is changed by a trust list only.
     """
     if of == ROOT:
         return False
@@ -65,7 +66,7 @@ def may_end(owner: str, role: str, whose: str, of: str) -> bool:
 
 
 class Revocations:
-    """All that was taken back here, in memory."""
+    """All revocations, in memory."""
 
     def __init__(self, some: Iterable[TakenBack] = ()) -> None:
         self._of: dict[tuple[str, bool], list[TakenBack]] = {}
@@ -73,31 +74,31 @@ class Revocations:
 
     @classmethod
     def read(cls, db: sqlite3.Connection) -> Self:
-        """As it was kept."""
+        """Read the stored revocations."""
         rows = db.execute("SELECT what, key, owner, role, at FROM taken_back").fetchall()
         return cls(TakenBack(what, bool(key), *rest) for what, key, *rest in rows)
 
     def add(self, some: Iterable[TakenBack]) -> None:
-        """Know of these from now on."""
-        for one in some:
-            self._of.setdefault((one.what, one.key), []).append(one)
+        """Add revocations."""
+        for revoked in some:
+            self._of.setdefault((revoked.what, revoked.key), []).append(revoked)
 
     def all(self) -> list[TakenBack]:
-        """Each of them."""
+        """All revocations."""
         return [one for some in self._of.values() for one in some]
 
     def names(self) -> frozenset[str]:
-        """The numbers and kids that somebody has named."""
+        """The ids and kids that any revocation names, whether it applies or not."""
         return frozenset(what for what, _ in self._of)
 
     def when(self, what: str, whose: str, of: str, *, key: bool = False) -> float | None:
-        """Since when what `whose` said in the role `of` counts no more; None: it stands."""
+        """Time since which an object of `whose` in the role `of` is revoked; None: it is valid."""
         some = self._of.get((what, key), ())
         hits = [one.at for one in some if may_end(one.owner, one.role, whose, of)]
         return min(hits, default=None)
 
     def keys(self, members: Mapping[str, Member]) -> frozenset[str]:
-        """Which keys of these people count no more, by kid."""
+        """Kids of these members' keys that are revoked."""
         named = (kid for kid, key in self._of if key and kid in members)
         return frozenset(
             kid
@@ -107,5 +108,5 @@ class Revocations:
 
 
 def keep(db: sqlite3.Connection, some: Iterable[TakenBack]) -> None:
-    """Keep these for ever; what is kept already stays as it is."""
+    """Store revocations for ever; stored ones are not changed."""
     db.executemany("INSERT OR IGNORE INTO taken_back VALUES (?, ?, ?, ?, ?)", map(astuple, some))

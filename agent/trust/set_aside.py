@@ -1,8 +1,8 @@
-"""Signed objects that our own code failed to evaluate: kept, and not tried again by themselves.
+"""Signed objects that an error in gardien kept from being evaluated. They are not tried again.
 
-Bounded in number and in bytes: of the oldest first the bytes go, then their hash. After 60 days
-nothing but the hash is left, since an object may be about people. A person can bring one again by
-hand, once the fault is mended. The functions work inside the caller's transaction.
+Their number and bytes are limited: the oldest lose first their bytes, then their hash. After 60
+days only the hash is kept, since an object may concern people. A person can submit one again once
+the error is corrected. The functions work inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ CREATE TABLE IF NOT EXISTS set_aside (
 );
 """
 MOST = 1000
-"""objects known by their hash"""
+"""objects of which the hash is kept"""
 MOST_WHOLE = 20
-"""objects of which the bytes are kept, too"""
+"""objects of which the bytes are kept as well"""
 MOST_BYTES = 2 * 1024 * 1024
-"""of all that are kept whole"""
+"""of all kept objects together"""
 RECENT = 7 * 86_400
-"""seconds for which `status` tells of one"""
+"""seconds for which `status` reports one"""
 LONGEST_ERROR = 300
 
 
 def holds(db: sqlite3.Connection, sha256: str) -> bool:
-    """Whether an object was set aside, by the hash of its bytes."""
-    found = db.execute("SELECT 1 FROM set_aside WHERE sha256 = ?", (sha256,)).fetchone()
-    return found is not None
+    """Whether an object with this hash was set aside."""
+    row = db.execute("SELECT 1 FROM set_aside WHERE sha256 = ?", (sha256,)).fetchone()
+    return row is not None
 
 
 def keep(
     db: sqlite3.Connection, sha256: str, came: tuple[str, bytes], error: str, at: float
 ) -> None:
-    """Set an object aside. `came`: by what way, and its bytes."""
+    """Set an object aside. `came`: its way here and its bytes."""
     db.execute(
         "INSERT OR REPLACE INTO set_aside (sha256, at, via, error, raw) VALUES (?, ?, ?, ?, ?)",
         (sha256, int(at), came[0], error[:LONGEST_ERROR], came[1]),
@@ -56,24 +56,24 @@ def keep(
 
 
 def forget(db: sqlite3.Connection, before: int) -> None:
-    """Keep nothing but the hash of what was set aside before a moment."""
+    """Delete all but the hash of objects that were set aside before a time."""
     db.execute("UPDATE set_aside SET raw = x'', error = '' WHERE at < ? AND error != ''", (before,))
 
 
 def drop(db: sqlite3.Connection, sha256: str) -> None:
-    """Forget an object, since it was taken now."""
+    """Delete an object that has been accepted now."""
     db.execute("DELETE FROM set_aside WHERE sha256 = ?", (sha256,))
 
 
 def recent(db: sqlite3.Connection, now: float) -> int:
-    """How many were set aside in the last days."""
+    """Number of objects set aside in the last seven days."""
     since = int(now) - RECENT
     count: int = db.execute("SELECT count(*) FROM set_aside WHERE at > ?", (since,)).fetchone()[0]
     return count
 
 
 def listed(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Each of them, newest first, for people."""
+    """All of them, newest first, for people."""
     rows = db.execute(
         "SELECT sha256, at, via, error FROM set_aside WHERE error != '' ORDER BY n DESC"
     )

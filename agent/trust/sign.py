@@ -1,4 +1,4 @@
-"""Making keys and signed objects: for tests, pilots, small sites, and this gateway's own word."""
+"""Make keys and signed objects: for tests, pilots, small sites, and this gateway as witness."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ALGORITHM = "EdDSA"
-"""of the two names the one that every library knows"""
+"""of the two names, the one that all libraries know"""
 PRIVATE_BYTES = 32
 
 
@@ -36,14 +36,14 @@ class Signer:
 
     @classmethod
     def new(cls, name: str) -> Self:
-        """Draw a new key."""
+        """Generate a new key."""
         return cls(name, Ed25519PrivateKey.generate())
 
     @classmethod
     def read(cls, jwk: Mapping[str, Any]) -> Self:
         """Read a private JWK with a member `name`. Raises Forged."""
         if (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519") or "d" not in jwk:
-            raise Forged(ObjectCode.FORM, "this is no private key made by `gardien sign key`")
+            raise Forged(ObjectCode.FORM, "this is not a private key made by `gardien sign key`")
         d = decoded(str(jwk["d"]), "key")
         if len(d) != PRIVATE_BYTES:
             raise Forged(ObjectCode.FORM, f"an Ed25519 key has {PRIVATE_BYTES} bytes")
@@ -60,19 +60,19 @@ class Signer:
         return self.key.kid
 
     def public_jwk(self) -> dict[str, str]:
-        """What others may have."""
+        """The public JWK, for others."""
         return {**self.key.jwk, "kid": self.kid, "name": self.name}
 
     def private_jwk(self) -> dict[str, str]:
-        """What nobody else may have."""
+        """The private JWK, which its owner must keep secret."""
         return {**self.public_jwk(), "d": encoded(self.private.private_bytes_raw())}
 
     def sign(self, typ: str, claims: Mapping[str, Any]) -> bytes:
-        """A compact object with exactly these claims."""
+        """Sign exactly these claims; returns a compact object."""
         return self.sign_text(typ, json.dumps(claims, ensure_ascii=False, default=_number))
 
     def sign_text(self, typ: str, payload: str) -> bytes:
-        """A compact object with this payload, byte for byte."""
+        """Sign this payload, byte for byte; returns a compact object."""
         known = OKPKey.import_key({k: v for k, v in self.private_jwk().items() if k != "name"})
         header = {"alg": ALGORITHM, "kid": self.kid, "typ": typ}
         with warnings.catch_warnings():
@@ -82,7 +82,7 @@ class Signer:
 
 
 def _number(value: object) -> int | float:
-    """Write a Decimal as JSON does; what a float cannot hold exactly is refused."""
+    """Convert a Decimal for JSON. Raises ValueError if a float cannot hold it exactly."""
     if isinstance(value, Decimal):
         if value == value.to_integral_value():
             return int(value)
@@ -92,7 +92,7 @@ def _number(value: object) -> int | float:
 
 
 def new_jti(now: float | None = None) -> str:
-    """Draw a UUID of version 7: the time in its first 48 bits, chance in the others."""
+    """A new UUID of version 7: time in its first 48 bits, random bits in the rest."""
     at = int((seconds() if now is None else now) * 1000)
     drawn = secrets.randbits(80)
     value = at << 80 | 0x7 << 76 | (drawn >> 64 & 0xFFF) << 64 | 0b10 << 62 | drawn & (2**62 - 1)
@@ -101,13 +101,13 @@ def new_jti(now: float | None = None) -> str:
 
 
 def trust_list(payload: str, roots: Sequence[Signer]) -> bytes:
-    """A trust list with this payload, byte for byte, signed by these roots."""
+    """Sign a trust list with this payload, byte for byte, by these roots."""
     whole: dict[str, Any] = {"payload": encoded(payload.encode()), "signatures": []}
     return _with_signatures(whole, roots)
 
 
 def cosigned(raw: bytes, roots: Sequence[Signer]) -> bytes:
-    """The same list with further signatures. Raises Forged."""
+    """Add signatures of more roots to a list. Raises Forged."""
     read(raw)
     return _with_signatures(json.loads(raw), roots)
 

@@ -1,4 +1,4 @@
-"""One who may sign: a key, whose it is, in which role, for what and for how long."""
+"""A key that may sign: its owner, role, scope and validity."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a key may speak of. None: whatever its role may; empty: nothing."""
+    """Limits of a key. None: all that its role allows; empty: nothing."""
 
     buildings: frozenset[str] | None = None
     """ids of buildings or gateways"""
     assets: frozenset[str] | None = None
     """controls by name, or `kind:heating`"""
     kinds: frozenset[str] | None = None
-    """of objects, by typ"""
+    """types of objects, by typ"""
 
     def allows(self, typ: str, here: frozenset[str]) -> bool:
-        """Whether it may speak of such things in this building."""
+        """Whether the key may sign objects of this type for this building."""
         return (self.buildings is None or bool(self.buildings & here)) and (
             self.kinds is None or typ in self.kinds
         )
 
     def covers(self, control: str, equipment: str = "") -> bool:
-        """Whether it may speak of a control of this name or equipment."""
+        """Whether the key may sign objects about a control with this name or equipment."""
         return self.assets is None or control in self.assets or f"kind:{equipment}" in self.assets
 
 
@@ -38,7 +38,7 @@ EVERYTHING = Scope()
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One key that counts."""
+    """One key of the trust list."""
 
     key: Key
     name: str

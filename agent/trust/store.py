@@ -1,6 +1,6 @@
-"""What authority remembers: the trust list, keys that count no more, numbers used, what waits.
+"""The trust store: the trust list, revoked keys, used ids, and objects that wait.
 
-One SQLite file in the state directory. A commit that returned is on the disk.
+It is one SQLite file in the state directory. A commit that has returned is on the disk.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS told_words (n INTEGER PRIMARY KEY, words TEXT NOT NUL
 """
 MOST_WAITING = 1000
 WAITS_FOR = 60 * 86_400
-"""seconds for which an object waits for what it hangs on"""
+"""seconds for which an object waits for facts that it depends on"""
 
 
 NOT_NOW = {
@@ -63,7 +63,7 @@ NOT_NOW = {
     sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
     sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
 }  # fmt: skip
-"""errors of a full or busy disk, that say nothing of what is in the file"""
+"""errors of a full or busy disk, which do not mean that the file is damaged"""
 
 
 def _no_room(error: Exception) -> bool:
@@ -71,9 +71,9 @@ def _no_room(error: Exception) -> bool:
     return code in NOT_NOW if code else isinstance(error, OSError) and error.errno in NO_ROOM
 
 
-def _not_now(path: Path, error: Exception) -> NotRecorded:
+def _unavailable(path: Path, error: Exception) -> NotRecorded:
     return NotRecorded(
-        f"{path} cannot be opened now ({error}): is the disk full or read-only? Look with: df -h"
+        f"{path} cannot be opened now ({error}): is the disk full or read-only? Check with: df -h"
     )
 
 
@@ -84,59 +84,62 @@ def _set_damaged_aside(path: Path) -> None:
             file.rename(path.with_name(f"{path.name}.damaged{suffix}"))
 
 
-def _forget_copy(copy: Path) -> None:
+def _delete_copy(copy: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         copy.with_name(copy.name + suffix).unlink(missing_ok=True)
 
 
 class TrustStore:
-    """The open file; used by one thread, but for what waits for the disk (`Disk`)."""
+    """The open trust store. One thread uses it; only the disk writer runs in another."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, beside: Path | None = None) -> None:
-        self.db, self._path, self._beside = db, path, beside
+    def __init__(
+        self, db: sqlite3.Connection, path: Path, memory_folder: Path | None = None
+    ) -> None:
+        self.db, self._path, self._memory_folder = db, path, memory_folder
         self._reserve = Reserve(path.parent)
         self.volatile = False
-        """it is a copy in memory, for the disk fails: what it takes is gone with the next boot"""
+        """it is a copy in memory, because the disk fails; new entries are lost at the next boot"""
         self._shut = False
         self.taken = revocations.Revocations.read(db)
         self.trust = self._trust()
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, beside: Path | None = None) -> Iterator[TrustStore]:
-        """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
-        is accepted again.
+    def open(cls, path: Path, memory_folder: Path | None = None) -> Iterator[TrustStore]:
+        """Open the store. A damaged file is renamed, and then no object is accepted until a trust
+        list is accepted again.
 
-        `beside`: a folder in memory, for a copy where the disk takes nothing now. Raises
-        NotRecorded where it does not even give it.
+        `memory_folder`: a folder in memory for a copy, used if the disk cannot be written. Raises
+        NotRecorded if the file cannot even be read.
         """
-        opening = partial(cls._opened, path, beside)
+        opening = partial(cls._opened, path, memory_folder)
         try:
-            book = DiskWriter.make(opening)
-            if beside is not None:
-                cls._take_over(book, beside / path.name)
+            store = DiskWriter.make(opening)
+            if memory_folder is not None:
+                cls._take_over(store, memory_folder / path.name)
         except (OSError, sqlite3.DatabaseError, Forged, NotRecorded) as error:
             if (
                 isinstance(error, OSError | NotRecorded)
                 or getattr(error, "sqlite_errorcode", 0) in NOT_NOW
             ):
-                book = cls._copied(path, beside, error)
+                store = cls._copied(path, memory_folder, error)
             else:
                 log.error(  # noqa: TRY400 -- no bug
-                    "%s was damaged and is set aside: %s", path, error,
+                    "%s is damaged and was renamed to *.damaged: %s", path, error,
                     extra=fields(LogEvent.STORE_DAMAGED, store=path.name),
                 )  # fmt: skip
                 DiskWriter.make(partial(_set_damaged_aside, path))
-                book = DiskWriter.make(opening)
+                store = DiskWriter.make(opening)
         try:
-            yield book
+            yield store
         finally:
-            book.db.close()
+            store.db.close()
 
     @classmethod
-    def _take_over(cls, book: TrustStore, copy: Path) -> None:
-        """Keep what was taken back while the disk failed, and forget the copy: all else was not
-        acknowledged, and comes again.
+    def _take_over(cls, store: TrustStore, copy: Path) -> None:
+        """Move revocations from the copy in memory to the disk, and delete the copy.
+
+        Nothing else needs to be moved: it was not acknowledged, so its senders send it again.
         """
         if copy.exists():
             revoked: list[str] = []
@@ -145,68 +148,69 @@ class TrustStore:
                 held = cls._of(copy)
                 with closing(held.db):
                     revoked, taken_back = sorted(held.revoked), held.taken.all()
-            book.remember(revoked, (), taken_back, seconds())
-        _forget_copy(copy)
+            store.remember(revoked, (), taken_back, seconds())
+        _delete_copy(copy)
 
     @classmethod
-    def _copied(cls, path: Path, beside: Path | None, why: Exception) -> TrustStore:
-        """Open the copy that this boot has, or make one. Raises NotRecorded."""
-        if beside is None:
-            raise _not_now(path, why) from why
-        copy = beside / path.name
+    def _copied(cls, path: Path, memory_folder: Path | None, why: Exception) -> TrustStore:
+        """Open the copy of this boot, or make one. Raises NotRecorded."""
+        if memory_folder is None:
+            raise _unavailable(path, why) from why
+        copy = memory_folder / path.name
         try:
-            made(beside)
+            made(memory_folder)
             if not copy.exists():
-                # the log first: without it the copy would silently lack the last commits
+                # the WAL first: without it the copy would silently lack the last commits
                 for suffix in ("-wal", ""):
                     file = path.with_name(path.name + suffix)
                     if file.exists():
                         shutil.copyfile(file, copy.with_name(copy.name + suffix))
-            book = cls._of(copy)
+            store = cls._of(copy)
         except (OSError, sqlite3.DatabaseError, Refused) as error:
-            raise _not_now(path, error) from error
-        book.volatile = True
-        return book
+            raise _unavailable(path, error) from error
+        store.volatile = True
+        return store
 
     @classmethod
-    def _opened(cls, path: Path, beside: Path | None) -> TrustStore:
-        """Open the file on the disk, where that is full in the room of the reserve."""
+    def _opened(cls, path: Path, memory_folder: Path | None) -> TrustStore:
+        """Open the file on the disk; if the disk is full, use the space of the reserve."""
         reserve = Reserve(path.parent)
         try:
-            book = cls._of(path, beside)
+            store = cls._of(path, memory_folder)
         except (OSError, sqlite3.DatabaseError) as error:
             if not (_no_room(error) and reserve.give()):
                 raise
-            book = cls._of(path, beside)
+            store = cls._of(path, memory_folder)
         reserve.stand()
-        return book
+        return store
 
     @classmethod
-    def _of(cls, path: Path, beside: Path | None = None) -> TrustStore:
+    def _of(cls, path: Path, memory_folder: Path | None = None) -> TrustStore:
         path.touch(mode=0o600)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 db.execute(f"PRAGMA {pragma}").fetchall()
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("its pages do not fit together")
+                raise sqlite3.DatabaseError("its pages are inconsistent")
             db.executescript(SCHEMA)
-            return cls(db, path, beside)
+            return cls(db, path, memory_folder)
         except BaseException:
             db.close()
             raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it; if
-        it is full, the reserve is free for the next attempt then. If it does not answer, the book
-        goes on as a copy in memory: nobody may use a file that a thread waits for.
+        """Commit the whole block to the disk, or nothing. Raises NotRecorded if the disk fails.
+
+        If the disk is full, the reserve is freed for the next attempt. If it does not answer, the
+        store goes on as a copy in memory, since a thread still waits for the file.
         """
         self.must_be_open()
         try:
-            self._make("BEGIN IMMEDIATE")
+            self._execute("BEGIN IMMEDIATE")
             yield self.db
-            self._make("COMMIT")
+            self._execute("COMMIT")
         except BaseException as error:
             if not self._shut and self.db.in_transaction:
                 self.db.execute("ROLLBACK")
@@ -216,8 +220,8 @@ class TrustStore:
                 raise NotRecorded(f"{FILE} cannot be written ({error})") from error
             raise
 
-    def _make(self, statement: str) -> None:
-        """Have a statement made that waits for the disk. Raises NotRecorded, sqlite3.Error."""
+    def _execute(self, statement: str) -> None:
+        """Execute a statement that waits for the disk. Raises NotRecorded, sqlite3.Error."""
         db = self.db
         if self.volatile:
             db.execute(statement)
@@ -226,33 +230,35 @@ class TrustStore:
             DiskWriter.make(lambda: db.execute(statement))
         except OSError as error:
             if isinstance(error, Late):
-                self._go_on_in_memory(error)
+                self._continue_in_memory(error)
             raise NotRecorded(f"{FILE} cannot be written ({error.strerror})") from error
 
-    def _go_on_in_memory(self, why: Late) -> None:
+    def _continue_in_memory(self, why: Late) -> None:
         stuck, self.db = self.db, sqlite3.connect(":memory:")
         self.db.close()
-        DiskWriter.begin(stuck.close)  # behind what it is used for
+        DiskWriter.begin(stuck.close)  # runs once the stuck call has returned
         self.volatile, self._shut = True, True
-        self.db = self._copied(self._path, self._beside, why).db
+        self.db = self._copied(self._path, self._memory_folder, why).db
         self._shut = False
 
     def must_be_open(self) -> None:
-        """Raises NotRecorded where neither the disk nor the memory gives it now."""
+        """Raise NotRecorded if the store is neither on the disk nor in memory now."""
         if self._shut:
             raise NotRecorded(f"{FILE} cannot be read now: {SILENT}")
 
     def _trust(self) -> TrustList | None:
-        found = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()
-        if found is None:
+        row = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()
+        if row is None:
             return None
-        standing = trust_list.read(bytes(found[0]))
-        if len(standing.signed_by(standing.roots)) < standing.threshold:
-            raise Forged(ObjectCode.SIG, "the stored trust list is not as its roots have signed it")
-        return standing
+        current = trust_list.read(bytes(row[0]))
+        if len(current.signed_by(current.roots)) < current.threshold:
+            raise Forged(
+                ObjectCode.SIG, "the stored trust list does not have the signatures of its roots"
+            )
+        return current
 
     def install(self, new: TrustList, now: float) -> None:
-        """Let a list that was admitted take the place of the one before, which is kept beside."""
+        """Store an admitted trust list as the current one; the two before it are kept."""
         with self.transaction() as db:
             db.execute("INSERT INTO trust VALUES (?, ?, ?)", (new.ver, int(now), new.raw))
             db.execute(
@@ -263,33 +269,36 @@ class TrustStore:
 
     @property
     def revoked(self) -> frozenset[str]:
-        """Keys that count no more, by kid; not those that were revoked before they were known."""
+        """Kids of revoked keys, without those revoked before they were known."""
         return frozenset(kid for (kid,) in self.db.execute("SELECT kid FROM revoked"))
 
     def take_back(self, some: Sequence[TakenBack]) -> None:
-        """Keep what was taken back, with its signers. Inside the caller's transaction; it counts
-        from now on also where that fails.
+        """Store revocations with their signers, inside the caller's transaction.
+
+        They take effect at once, even if the transaction fails.
         """
         revocations.keep(self.db, some)
         self.taken.add(some)
 
     def must_be_newer(self, verified: Verified, ver: int) -> None:
-        """See that an issuer has sent no such version before. Raises Forged."""
-        found = self.db.execute(
+        """Check that an issuer has not sent this version or a later one. Raises Forged."""
+        latest = self.db.execute(
             "SELECT ver FROM version WHERE iss = ? AND typ = ?", (verified.owner, verified.typ)
         ).fetchone()
-        if found and ver <= found[0]:
-            words = f"version {found[0]} of {verified.owner} came before, this is {ver}"
-            raise Forged(ObjectCode.VERSION, words)
+        if latest and ver <= latest[0]:
+            reason = (
+                f"{verified.owner} has sent version {latest[0]} before, and this is version {ver}"
+            )
+            raise Forged(ObjectCode.VERSION, reason)
 
     def note_version(self, verified: Verified, ver: int) -> None:
-        """Never take an older one again. Inside the caller's transaction."""
+        """Store a version as the latest of its issuer, inside the caller's transaction."""
         self.db.execute(
             "INSERT OR REPLACE INTO version VALUES (?, ?, ?)", (verified.owner, verified.typ, ver)
         )
 
     def versions(self) -> list[list[Any]]:
-        """The highest version of each issuer and kind."""
+        """Issuer, typ and highest version of each pair."""
         return [list(row) for row in self.db.execute("SELECT iss, typ, ver FROM version")]
 
     def remember(
@@ -299,7 +308,7 @@ class TrustStore:
         some: Sequence[TakenBack],
         now: float,
     ) -> None:
-        """Take over what the gateway before had to remember."""
+        """Store the revocations and versions of a replaced gateway."""
         with self.transaction() as db:
             self.take_back(some)
             for kid in revoked:
@@ -310,16 +319,18 @@ class TrustStore:
     def wait(
         self, sha256: str, named: tuple[str, str], came: tuple[str, bytes], why: str, now: float
     ) -> bool:
-        """Keep an object until what it hangs on is known; whether it did not wait before.
+        """Store an object until the facts that it needs are known; returns whether it is new.
 
-        `named`: its typ and jti; `came`: by what way, and its bytes. Raises Forged where too many
-        wait.
+        `named`: its typ and jti; `came`: its way here and its bytes. Raises Forged if too many
+        objects wait.
         """
         rows = self.db.execute("SELECT sha256 FROM waiting").fetchall()
         new = (sha256,) not in rows
         if new and len(rows) >= MOST_WAITING:
-            words = f"{len(rows)} objects wait at this gateway already for facts not known yet"
-            raise Forged(ObjectCode.REGISTRY, f"{why}; and {len(rows)} objects wait already", words)
+            reason = (
+                f"{len(rows)} objects already wait at this gateway for facts that are not known yet"
+            )
+            raise Forged(ObjectCode.REGISTRY, f"{why}; {len(rows)} objects wait already", reason)
         with self.transaction() as db:
             db.execute(
                 "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -329,25 +340,26 @@ class TrustStore:
         return new
 
     def waiting(self) -> list[tuple[str, str, bytes]]:
-        """What waits, oldest first: sha256, by what way it came, and its bytes."""
+        """Waiting objects, oldest first: sha256, way here and bytes."""
         rows = self.db.execute("SELECT sha256, via, raw FROM waiting ORDER BY at, jti")
         return [(sha256, via, bytes(raw)) for sha256, via, raw in rows]
 
-    def told(self) -> list[dict[str, str]]:
-        """What waits, and for what, for people."""
+    def waiting_list(self) -> list[dict[str, str]]:
+        """Waiting objects and what they wait for, for people."""
         rows = self.db.execute("SELECT typ, jti, at, via, why FROM waiting ORDER BY at, jti")
         return [
             {"typ": typ, "jti": jti, "since": stamp(at), "via": via, "why": why}
             for typ, jti, at, via, why in rows
         ]
 
-    def no_longer(self, sha256: str) -> None:
-        """Let an object wait no longer."""
+    def stop_waiting(self, sha256: str) -> None:
+        """Delete a waiting object."""
         self.db.execute("DELETE FROM waiting WHERE sha256 = ?", (sha256,))
 
     def give_up(self, now: float) -> list[tuple[str, str]]:
-        """Forget what has waited too long: typ and jti of each; and what was set aside so long ago,
-        but for its hash.
+        """Delete objects that have waited too long; returns typ and jti of each.
+
+        Of objects set aside that long ago only the hash is kept.
         """
         before = int(now) - WAITS_FOR
         with self.transaction() as db:

@@ -1,11 +1,10 @@
-"""JSON and base64url read within bounds, and so that two readers never see two things in the same
-bytes.
+"""Strict and bounded parsing of JSON and base64url: the same bytes mean the same to all readers.
 
-Size, depth, members, digits and strings are bounded before anything is parsed: for signed objects,
-receipts, lists and calls alike.
+Size, depth, members, digits and strings are limited before parsing, for signed objects, receipts,
+lists and calls alike.
 
-Duplicate keys, NaN, half characters, padding and stray bits are refused here, because the library
-that checks signatures takes the last of two keys and forgives the rest (docs/decisions/020).
+Duplicate keys, NaN, lone surrogates, padding and stray bits are refused here, because the library
+that verifies signatures takes the last of two keys and tolerates the rest (docs/decisions/020).
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from agent.trust.error_codes import Forged, ObjectCode
 
 BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 DEEPEST = 12
-"""levels of brackets: the deepest of our objects has five"""
+"""levels of brackets; gardien's deepest object has five"""
 MOST_MARKS = 250_000
-"""strings, brackets, commas and colons: each costs a hundred bytes of memory and more"""
+"""strings, brackets, commas and colons; each needs at least a hundred bytes of memory"""
 LONGEST_NUMBER = 60
-"""characters of one number: the largest that any claim allows has 44"""
+"""characters of one number; the longest that a claim allows has 44"""
 LARGEST_EXPONENT = 99
-"""of a number such as 1e-30. Decimal raises InvalidOperation, which is no ValueError, on one of
-twenty digits, and arithmetic with one of nine digits fills the memory
+"""of a number such as 1e-30. With an exponent of twenty digits Decimal raises InvalidOperation,
+which is not a ValueError; arithmetic with one of nine digits exhausts the memory
 """
 MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},:]|[-+.0-9eE]{21,}', re.DOTALL)
-"""a string (one without an end goes to the end), a mark of the structure, or a long number"""
+"""a string (an unterminated one extends to the end), a structural character, or a long number"""
 EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)$")
 
 
 def text_of(raw: bytes, most: int) -> str:
-    """The text of an object, a line end after it forgiven. Raises Forged."""
+    """The text of an object without a trailing line end. Raises Forged."""
     if len(raw) > most:
         raise Forged(
-            ObjectCode.FORM, f"{len(raw)} bytes: an object of this kind has {most} at most"
+            ObjectCode.FORM, f"it has {len(raw)} bytes; an object of this type may have {most}"
         )
     try:
         return raw.rstrip(b"\r\n").decode("utf-8")
@@ -48,52 +47,51 @@ def text_of(raw: bytes, most: int) -> str:
 
 
 def decoded(part: str, what: str) -> bytes:
-    """The bytes of one base64url part, in its one canonical form. Raises Forged."""
+    """Decode base64url, accepting only its canonical form. Raises Forged."""
     if not BASE64URL.fullmatch(part) or len(part) % 4 == 1:
         raise Forged(ObjectCode.FORM, f"its {what} is not base64url")
-    found = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if encoded(found) != part:
+    content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if encoded(content) != part:
         raise Forged(ObjectCode.FORM, f"its {what} is not base64url in canonical form")
-    return found
+    return content
 
 
 def encoded(content: bytes) -> str:
-    """Write bytes as base64url without padding."""
+    """Encode bytes as base64url without padding."""
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
 
 
 def object_of(content: bytes | str, what: str) -> dict[str, Any]:
-    """One JSON object, numbers with a fraction as Decimal. Raises Forged."""
+    """Parse one JSON object; numbers with a fraction become Decimal. Raises Forged."""
     try:
-        found = json_of(content, what)
-        # half a surrogate pair passes json, and nobody can write it down again
-        json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")
+        value = json_of(content, what)
+        # json accepts a lone surrogate, which cannot be encoded or stored later
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
         raise Forged(ObjectCode.FORM, f"its {what} is not JSON") from None
     except ValueError as error:
         raise Forged(ObjectCode.FORM, f"its {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise Forged(ObjectCode.FORM, f"its {what} is not a JSON object")
-    return found
+    return value
 
 
 def json_of(
     content: bytes | str, what: str, *, marks: int = MOST_MARKS, longest: int | None = None
 ) -> Any:
-    """What JSON says, numbers with a fraction as Decimal; whoever calls has bounded its bytes.
+    """Parse JSON; numbers with a fraction become Decimal. The caller limits the number of bytes.
 
-    `marks`: how many strings, brackets, commas and colons it has at most; `longest`: characters of
-    one string.
-    Raises ValueError, in words that begin with `what`.
+    `marks`: limit of strings, brackets, commas and colons; `longest`: limit of characters in one
+    string. Raises ValueError with a text that begins with `what`.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
         bound(text, marks, longest)
         return json.loads(
             text,
-            object_pairs_hook=_once,
+            object_pairs_hook=_unique,
             parse_float=_fraction,
-            parse_constant=_never,
+            parse_constant=_refuse,
         )
     except Excessive as error:
         raise ValueError(f"{what}: {error}") from None
@@ -102,48 +100,48 @@ def json_of(
 
 
 class Excessive(ValueError):
-    """JSON that is out of bounds, in words."""
+    """JSON exceeds a limit; the text says which."""
 
 
 def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> None:
-    """See that JSON is within bounds, as `json_of` does; what is none is left to the parser.
+    """Check that JSON is within the limits of `json_of`. Its syntax is left to the parser.
 
     Raises Excessive.
     """
     depth = 0
-    for found in MARK.finditer(text):
-        first = text[found.start()]
-        size = found.end() - found.start()
+    for match in MARK.finditer(text):
+        first = text[match.start()]
+        size = match.end() - match.start()
         if (marks := marks - 1) < 0:
-            raise Excessive("it has more members and entries than anything of ours")
+            raise Excessive("it has more members and entries than gardien accepts")
         if first == '"':
             if longest is not None and size - 2 > longest:
-                raise Excessive(f"a string of {size - 2} characters: it may have {longest}")
+                raise Excessive(f"a string has {size - 2} characters, and may have {longest}")
             continue
         if size > 1:
             if size > LONGEST_NUMBER and first in "-0123456789":
-                raise Excessive(f"a number of {size} characters: it may have {LONGEST_NUMBER}")
+                raise Excessive(f"a number has {size} characters, and may have {LONGEST_NUMBER}")
             continue
         depth += (first in "[{") - (first in "]}")
         if depth > DEEPEST:
-            raise Excessive("it is nested deeper than anything of ours")
+            raise Excessive("it is nested deeper than gardien accepts")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = Counter(name for name, _ in pairs)
-        raise Excessive(f"{json.dumps(max(names, key=lambda n: names[n]))[:60]} stands in it twice")
-    return found
+        raise Excessive(f"{json.dumps(max(names, key=lambda n: names[n]))[:60]} occurs twice")
+    return members
 
 
 def _fraction(token: str) -> Decimal:
     exponent = EXPONENT.search(token)
     if exponent is not None and abs(int(exponent[1])) > LARGEST_EXPONENT:
-        words = f"the number {token[:40]} has an exponent beyond {LARGEST_EXPONENT}"
-        raise Excessive(words)
+        reason = f"the number {token[:40]} has an exponent beyond {LARGEST_EXPONENT}"
+        raise Excessive(reason)
     return Decimal(token)
 
 
-def _never(word: str) -> Any:
-    raise ValueError(word)
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)

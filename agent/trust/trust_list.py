@@ -1,8 +1,8 @@
-"""The trust list: who may sign what, by the word of several root keys (rule O10). Pure.
+"""The trust list: who may sign what, signed by several root keys (rule O10). Pure.
 
-JWS in general JSON form, one signature a root. Each is checked as a compact object of its own, and
-distinct keys are counted: the library takes the same key twice for two, and one bad signature for
-a bad list (docs/decisions/020).
+It is a JWS in general JSON form with one signature for each root. Each signature is verified as a
+compact object of its own, and distinct keys are counted. The library would count the same key
+twice, and refuse a list with one bad signature (docs/decisions/020).
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
 
 TYP = "trust-list+jws"
 ALARM = 30 * 86_400.0
-"""seconds before its end from which a list is said to expire soon"""
+"""seconds before its expiry from which an alarm is raised"""
 
 
-class ScopeSaid(ClaimsModel):
-    """What one key may speak of; a list that is absent confines nothing."""
+class ScopeClaims(ClaimsModel):
+    """Limits of one key; an absent list limits nothing."""
 
     buildings: Annotated[list[Word], Field(max_length=1000)] | None = None
     assets: Annotated[list[Word], Field(max_length=1000)] | None = None
     kinds: Annotated[list[str], Field(max_length=50)] | None = None
 
 
-class MemberSaid(ClaimsModel):
+class MemberClaims(ClaimsModel):
     """One key of the list."""
 
     kid: str
     jwk: dict[str, Any]
     role: Role
     name: Name
-    scope: ScopeSaid = Field(default_factory=ScopeSaid)
+    scope: ScopeClaims = Field(default_factory=ScopeClaims)
     nbf: Seconds
     exp: Seconds
 
 
-class ListSaid(ClaimsModel):
-    """What the list says."""
+class TrustListClaims(ClaimsModel):
+    """The claims of a trust list."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
     iss: Name
@@ -61,12 +61,12 @@ class ListSaid(ClaimsModel):
     exp: Seconds
     roots: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=20)]
     threshold: Annotated[int, Field(ge=1, le=20)]
-    keys: Annotated[list[MemberSaid], Field(max_length=200)]
+    keys: Annotated[list[MemberClaims], Field(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
 class TrustList:
-    """One version of the list, its signatures not judged yet, save by `signed_by`."""
+    """One version of the list. Its signatures are verified only by `signed_by`."""
 
     ver: int
     name: str
@@ -76,21 +76,21 @@ class TrustList:
     """by kid"""
     threshold: int
     members: Mapping[str, Member]
-    """by kid, the roots among them"""
+    """by kid, including the roots"""
     signatures: tuple[tuple[str, str], ...]
     """kid and compact form of each"""
     sha256: str
     raw: bytes
 
     def signed_by(self, roots: Mapping[str, Key]) -> frozenset[str]:
-        """Which of these keys have signed it, each counted once."""
+        """Kids of those keys that have signed it, each once."""
         return frozenset(
             kid for kid, text in self.signatures if kid in roots and roots[kid].signed(text)
         )
 
 
 def read(raw: bytes) -> TrustList:
-    """Read a list, strictly; who signed it is another question. Raises Forged."""
+    """Parse a list strictly, without verifying its signatures. Raises Forged."""
     outer = object_of(text_of(raw, LARGEST), "text")
     if outer.keys() != {"payload", "signatures"} or not isinstance(outer["payload"], str):
         raise Forged(
@@ -99,22 +99,25 @@ def read(raw: bytes) -> TrustList:
     signatures = tuple(_signature(outer["payload"], one) for one in _list(outer["signatures"]))
     try:
         payload = object_of(decoded(outer["payload"], "payload"), "payload")
-        said = ListSaid.model_validate(payload)
+        content = TrustListClaims.model_validate(payload)
     except ValidationError as error:
-        raise Forged(ObjectCode.FORM, f"as a trust list it is wrong: {fault_of(error)}") from None
-    roots = _roots(said)
-    if said.threshold > len(roots):
-        raise Forged(ObjectCode.FORM, f"{len(roots)} roots cannot make {said.threshold} signatures")
-    if said.exp <= said.iat:
+        raise Forged(ObjectCode.FORM, f"it is not a valid trust list: {fault_of(error)}") from None
+    roots = _roots(content)
+    if content.threshold > len(roots):
+        raise Forged(
+            ObjectCode.FORM,
+            f"{content.threshold} signatures are required, but it names only {len(roots)} roots",
+        )
+    if content.exp <= content.iat:
         raise Forged(ObjectCode.FORM, "it ends before it begins")
     return TrustList(
-        ver=said.ver,
-        name=said.iss,
-        made=said.iat,
-        expires=said.exp,
+        ver=content.ver,
+        name=content.iss,
+        made=content.iat,
+        expires=content.exp,
         roots={kid: member.key for kid, member in roots.items()},
-        threshold=said.threshold,
-        members=roots | _members(said, roots),
+        threshold=content.threshold,
+        members=roots | _members(content, roots),
         signatures=signatures,
         sha256=hashlib.sha256(raw.rstrip(b"\r\n")).hexdigest(),
         raw=raw,
@@ -123,16 +126,16 @@ def read(raw: bytes) -> TrustList:
 
 def _list(signatures: object) -> list[Any]:
     if not isinstance(signatures, list) or not signatures:
-        raise Forged(ObjectCode.SIG, "nobody has signed it", "nobody has signed it")
+        raise Forged(ObjectCode.SIG, "it has no signature", "it has no signature")
     return signatures
 
 
-def _signature(payload: str, one: object) -> tuple[str, str]:
-    if not isinstance(one, dict) or one.keys() != {"protected", "signature"}:
+def _signature(payload: str, entry: object) -> tuple[str, str]:
+    if not isinstance(entry, dict) or entry.keys() != {"protected", "signature"}:
         raise Forged(
             ObjectCode.FORM, "a signature has `protected` and `signature`, and nothing else"
         )
-    protected, signature = str(one["protected"]), str(one["signature"])
+    protected, signature = str(entry["protected"]), str(entry["signature"])
     header = header_of(protected)
     if header["typ"] != TYP:
         raise Forged(ObjectCode.TYP, f"it was signed as {header['typ'][:40]!r}, not as {TYP}")
@@ -140,78 +143,81 @@ def _signature(payload: str, one: object) -> tuple[str, str]:
     return header["kid"], f"{protected}.{payload}.{signature}"
 
 
-def _roots(said: ListSaid) -> dict[str, Member]:
-    found: dict[str, Member] = {}
-    for number, jwk in enumerate(said.roots, start=1):
+def _roots(content: TrustListClaims) -> dict[str, Member]:
+    roots: dict[str, Member] = {}
+    for number, jwk in enumerate(content.roots, start=1):
         key = Key.read(jwk)
-        if key.kid in found:
-            raise Forged(ObjectCode.FORM, f"the root key {key.kid} stands in it twice")
+        if key.kid in roots:
+            raise Forged(ObjectCode.FORM, f"it names the root key {key.kid} twice")
         name = jwk.get("name", f"root {number}")
         if not isinstance(name, str) or not name.isprintable():
-            raise Forged(ObjectCode.FORM, "the name of a root key is no name")
-        found[key.kid] = Member(key, name, ROOT)
-    return found
+            raise Forged(ObjectCode.FORM, "the name of a root key is not printable text")
+        roots[key.kid] = Member(key, name, ROOT)
+    return roots
 
 
-def _members(said: ListSaid, roots: Mapping[str, Member]) -> dict[str, Member]:
-    found: dict[str, Member] = {}
-    for one in said.keys:
-        key = Key.read(one.jwk)
-        if key.kid != one.kid:
-            raise Forged(ObjectCode.FORM, f"{one.kid[:43]} is not the thumbprint of its key")
-        if key.kid in found or key.kid in roots:
-            raise Forged(ObjectCode.FORM, f"the key {key.kid} stands in it twice")
-        scope = Scope(*(_set(words) for words in one.scope.model_dump().values()))
-        found[key.kid] = Member(key, one.name, one.role, scope, one.nbf, one.exp)
-    return found
+def _members(content: TrustListClaims, roots: Mapping[str, Member]) -> dict[str, Member]:
+    members: dict[str, Member] = {}
+    for entry in content.keys:
+        key = Key.read(entry.jwk)
+        if key.kid != entry.kid:
+            raise Forged(ObjectCode.FORM, f"{entry.kid[:43]} is not the thumbprint of its key")
+        if key.kid in members or key.kid in roots:
+            raise Forged(ObjectCode.FORM, f"it names the key {key.kid} twice")
+        scope = Scope(*(_set(words) for words in entry.scope.model_dump().values()))
+        members[key.kid] = Member(key, entry.name, entry.role, scope, entry.nbf, entry.exp)
+    return members
 
 
-def _set(words: list[str] | None) -> frozenset[str] | None:
-    return None if words is None else frozenset(words)
+def _set(names: list[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
 
 
 def admit(new: TrustList, current: TrustList | None, least: int, now: float | None) -> None:
-    """See whether a list may take the place of the current one, by its signatures and version.
+    """Check signatures and version of a list that is to replace the current one. Raises Forged.
 
-    `least`: the smallest threshold that the configuration allows; `now`: None where the clock
-    cannot be relied on. A change of roots needs both the old ones and the new. Raises Forged.
+    `least`: the lowest threshold that the configuration allows; `now`: None if the clock is not
+    trusted. A change of roots needs signatures of both the old and the new roots.
     """
     if new.threshold < least:
-        words = f"it wants {new.threshold} signatures only; `trust.threshold` is {least}"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"it requires only {new.threshold} signatures; `trust.threshold` is {least}"
+        raise Forged(ObjectCode.SIG, reason, reason)
     if current is not None:
         if new.ver <= current.ver:
             raise Forged(
-                ObjectCode.VERSION, f"it is version {new.ver}; version {current.ver} stands"
+                ObjectCode.VERSION,
+                f"it is version {new.ver}, and version {current.ver} is in force",
             )
-        _enough(new, current.roots, current.threshold, "the roots that stand")
-    _enough(new, new.roots, new.threshold, "its own roots")
+        _require_signatures(new, current.roots, current.threshold, "the current roots")
+    _require_signatures(new, new.roots, new.threshold, "its own roots")
     if now is not None and new.expires < now:
         raise Forged(ObjectCode.EXPIRED, f"it expired on {stamp(new.expires)}")
 
 
-def _enough(new: TrustList, roots: Mapping[str, Key], threshold: int, whose: str) -> None:
+def _require_signatures(
+    new: TrustList, roots: Mapping[str, Key], threshold: int, whose: str
+) -> None:
     count = len(new.signed_by(roots))
     if count < threshold:
-        words = f"{count} of {whose} have signed it, {threshold} must"
-        raise Forged(ObjectCode.SIG, words, words)
+        reason = f"{count} of {whose} have signed it; {threshold} must sign"
+        raise Forged(ObjectCode.SIG, reason, reason)
 
 
 def pinned(new: TrustList, roots: Collection[str]) -> bool:
-    """Whether a first list has no other roots than the configuration knows, if it knows any."""
+    """Whether a first list names only roots of the configuration, if that names any."""
     return not roots or set(new.roots) <= set(roots)
 
 
 def keys_of(text: bytes) -> dict[str, Key]:
     """The keys of a JWK set, by kid. Raises Forged."""
-    found = object_of(text_of(text, LARGEST), "text").get("keys")
-    if not isinstance(found, list) or not found:
-        raise Forged(ObjectCode.FORM, 'a file of keys says {"keys": […]}')
-    keys = [Key.read(jwk) for jwk in found]
+    jwks = object_of(text_of(text, LARGEST), "text").get("keys")
+    if not isinstance(jwks, list) or not jwks:
+        raise Forged(ObjectCode.FORM, 'a file of keys must have the form {"keys": […]}')
+    keys = [Key.read(jwk) for jwk in jwks]
     return {key.kid: key for key in keys}
 
 
 def payload_of(raw: bytes) -> dict[str, Any]:
-    """What a list says, as it says it. Raises Forged."""
+    """The payload of a list, unverified. Raises Forged."""
     outer = object_of(text_of(raw, LARGEST), "text")
     return json.loads(decoded(str(outer.get("payload")), "payload"))  # type: ignore[no-any-return]

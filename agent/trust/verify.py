@@ -1,7 +1,7 @@
-"""Bytes of unknown origin become words of a known key-holder, or are refused. Pure.
+"""Verify a signed object, or refuse it with a code. Pure.
 
-In this order: bytes, header, key, signature, claims, author, audience, time. Whether it was taken
-before is for `replay.py`, in the transaction that takes it.
+The checks run in this order: bytes, header, key, signature, claims, author, audience, time. Replay
+is checked by `replay.py`, in the transaction that accepts the object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agent.clock import ClockTrust, stamp
 from agent.trust import claims
 from agent.trust.claim_types import fault_of
 from agent.trust.error_codes import Forged, ObjectCode
-from agent.trust.jws import take_apart
+from agent.trust.jws import parse_jws
 from agent.trust.object_types import (
     LONGEST_ACCEPTANCE,
     LONGEST_STANDING,
@@ -44,19 +44,19 @@ NOT_THEIRS = "a key is revoked by its owner, by another key of its role, or by a
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """An object whose author is known, and which was made for this gateway and this time."""
+    """A verified object: its author is known, and gateway and time are right."""
 
     typ: str
     kid: str
     role: str
     owner: str
-    """of the key, by the trust list; `iss` says the same"""
+    """owner of the key by the trust list, equal to `iss`"""
     scope: Scope
-    """what the key may speak of; `scope.covers` is for who knows the controls"""
+    """limits of the key; the caller checks `scope.covers`, since it knows the controls"""
     claims: Mapping[str, Any]
     """as JSON says them, checked against their model; numbers with a fraction are Decimal"""
-    said: ObjectClaims
-    """the same, as the model of its kind (agent.trust.claims)"""
+    model: ObjectClaims
+    """the same claims, as the model of their type (agent/trust/claims.py)"""
     jti: str
     iat: int
     exp: int | None
@@ -64,12 +64,12 @@ class Verified:
     """of its text"""
     raw: bytes
     via: str = ""
-    """by what way it came: the name of an uplink, or `hand`"""
+    """its way here: the name of an uplink, or `hand`"""
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who we are, for those who address us."""
+    """The names by which objects address this gateway."""
 
     gateway: str
     """`G…`"""
@@ -80,18 +80,18 @@ class Audience:
 
     @property
     def exact(self) -> str:
-        """How to address this gateway in its present state: `<gateway id>.<state id>`."""
+        """The address of this gateway in its present state: `<gateway id>.<state id>`."""
         return f"{self.gateway}.{self.state}"
 
     @property
     def names(self) -> frozenset[str]:
-        """Whatever may be called by."""
+        """All names that may be used."""
         return frozenset({self.gateway, self.exact} | ({self.building} if self.building else set()))
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationContext:
-    """Against what an object is judged."""
+    """What an object is verified against."""
 
     members: Mapping[str, Member]
     """who may sign, by kid"""
@@ -100,21 +100,21 @@ class VerificationContext:
     """wall time"""
     clock: ClockTrust
     revoked: Collection[str] = ()
-    """kids that count no more"""
+    """kids of revoked keys"""
     expires: float | None = None
     """when the trust list expires; None: never"""
 
 
-def verify(raw: bytes, known: VerificationContext) -> Verified:
-    """What an object says, once its author, its audience and its time are right. Raises Forged."""
-    compact = take_apart(raw)
+def verify(raw: bytes, context: VerificationContext) -> Verified:
+    """Verify an object's author, audience and time. Raises Forged with the code of the fault."""
+    compact = parse_jws(raw)
     kind = kind_of(compact.typ)
-    member = _signer(compact, known)
-    said = _said(compact, kind)
-    _may_say(member, kind, said, compact.typ, known.audience)
-    _may_revoke(member, said, known.members)
-    _meant_for_us(kind, said, known.audience)
-    _in_time(kind, said, member, known)
+    member = _signer(compact, context)
+    model = _parsed(compact, kind)
+    _may_sign(member, kind, model, compact.typ, context.audience)
+    _may_revoke(member, model, context.members)
+    _addressed_to_us(kind, model, context.audience)
+    _in_time(kind, model, member, context)
     return Verified(
         typ=compact.typ,
         kid=member.key.kid,
@@ -122,119 +122,128 @@ def verify(raw: bytes, known: VerificationContext) -> Verified:
         owner=member.name,
         scope=member.scope,
         claims=compact.claims,
-        said=said,
-        jti=said.jti,
-        iat=said.iat,
-        exp=said.exp,
+        model=model,
+        jti=model.jti,
+        iat=model.iat,
+        exp=model.exp,
         sha256=compact.sha256,
         raw=raw,
     )
 
 
-def _signer(compact: Jws, known: VerificationContext) -> Member:
-    member = known.members.get(compact.kid)
+def _signer(compact: Jws, context: VerificationContext) -> Member:
+    member = context.members.get(compact.kid)
     if member is None:
         unknown = f"nobody in the trust list has the key {compact.kid[:43]!r}"
         raise Forged(ObjectCode.KID, unknown, unknown)
     if not member.key.signed(compact.text):
         raise Forged(ObjectCode.SIG, f"the key of {member.name} has not signed these bytes")
-    if compact.kid in known.revoked:
-        words = f"the key {compact.kid} of {member.name} was revoked"
-        raise Forged(ObjectCode.KID, words, f"the key {compact.kid} was revoked")
+    if compact.kid in context.revoked:
+        reason = f"the key {compact.kid} of {member.name} was revoked"
+        raise Forged(ObjectCode.KID, reason, f"the key {compact.kid} was revoked")
     return member
 
 
-def _said(compact: Jws, kind: ObjectKind) -> ObjectClaims:
+def _parsed(compact: Jws, kind: ObjectKind) -> ObjectClaims:
     try:
-        return kind.says.model_validate(compact.claims)
+        return kind.model.model_validate(compact.claims)
     except ValidationError as error:
-        raise Forged(ObjectCode.FORM, f"as {compact.typ} it is wrong: {fault_of(error)}") from None
-
-
-def _may_say(member: Member, kind: ObjectKind, said: ObjectClaims, typ: str, us: Audience) -> None:
-    whose = f"the key of {member.name} ({member.role})"
-    if said.iss != member.name:
-        words = f"{whose} speaks for {said.iss[:40]!r}"
         raise Forged(
-            ObjectCode.KID, words, "`iss` is not the name that the trust list gives this key"
+            ObjectCode.FORM, f"it is not a valid {compact.typ}: {fault_of(error)}"
+        ) from None
+
+
+def _may_sign(
+    member: Member, kind: ObjectKind, model: ObjectClaims, typ: str, us: Audience
+) -> None:
+    whose = f"the key of {member.name} ({member.role})"
+    if model.iss != member.name:
+        reason = f"{whose} has signed in the name of {model.iss[:40]!r}"
+        raise Forged(
+            ObjectCode.KID, reason, "`iss` is not the name that the trust list gives this key"
         )
-    if member.role not in roles_for(kind, said):
-        words = f"a key of the role {member.role} may not issue {typ}"
-        raise Forged(ObjectCode.KID, f"{whose} may not issue {typ}", words)
-    if isinstance(said, claims.GrantClaims):
+    if member.role not in roles_for(kind, model):
+        reason = f"a key of the role {member.role} may not issue {typ}"
+        raise Forged(ObjectCode.KID, f"{whose} may not issue {typ}", reason)
+    if isinstance(model, claims.GrantClaims):
         speaks_as = "residents_council" if member.role == WITNESS else member.role
-        if said.role != speaks_as:
-            words = f"a key of the role {member.role} cannot grant as {said.role}"
-            raise Forged(ObjectCode.KID, f"{whose} cannot grant as {said.role}", words)
+        if model.role != speaks_as:
+            reason = f"a key of the role {member.role} cannot grant as {model.role}"
+            raise Forged(ObjectCode.KID, f"{whose} cannot grant as {model.role}", reason)
     if not member.scope.allows(typ, us.names):
-        words = f"its `scope` in the trust list does not let this key sign {typ} for this building"
-        raise Forged(ObjectCode.KID, f"{whose} is not for {typ} in this building", words)
+        reason = f"its `scope` in the trust list does not let this key sign {typ} for this building"
+        raise Forged(ObjectCode.KID, f"{whose} is not for {typ} in this building", reason)
 
 
-def _may_revoke(member: Member, said: ObjectClaims, members: Mapping[str, Member]) -> None:
-    """A key is revoked by its owner, by another one of its role, or by root (rule O14)."""
-    if not isinstance(said, claims.Revocation) or member.role == ROOT:
+def _may_revoke(member: Member, model: ObjectClaims, members: Mapping[str, Member]) -> None:
+    """Check that a signer may revoke these keys: its own, of its role, or as root (rule O14)."""
+    if not isinstance(model, claims.Revocation) or member.role == ROOT:
         return
-    for one in said.rev:
-        other = members.get(one.kid or "")
+    for entry in model.rev:
+        other = members.get(entry.kid or "")
         if other is None or other.name == member.name:
             continue
         if other.role != member.role or other.role == OCCUPANT:
-            words = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
-            raise Forged(ObjectCode.KID, words, NOT_THEIRS)
+            reason = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
+            raise Forged(ObjectCode.KID, reason, NOT_THEIRS)
 
 
-def _meant_for_us(kind: ObjectKind, said: ObjectClaims, us: Audience) -> None:
-    if said.aud is None and kind.addressed is Addressed.ANY:
+def _addressed_to_us(kind: ObjectKind, model: ObjectClaims, us: Audience) -> None:
+    if model.aud is None and kind.addressed is Addressed.ANY:
         return
-    if said.aud == us.exact or (kind.addressed is not Addressed.STATE and said.aud in us.names):
+    if model.aud == us.exact or (kind.addressed is not Addressed.STATE and model.aud in us.names):
         return
-    earlier = str(said.aud).startswith(f"{us.gateway}.")
-    whom = "an earlier state of this gateway" if earlier else repr(str(said.aud)[:60])
-    raise Forged(ObjectCode.AUD, f"it is meant for {whom}; this is {us.exact}")
+    earlier = str(model.aud).startswith(f"{us.gateway}.")
+    whom = "an earlier state of this gateway" if earlier else repr(str(model.aud)[:60])
+    raise Forged(ObjectCode.AUD, f"it is addressed to {whom}; this is {us.exact}")
 
 
 def _in_time(
-    kind: ObjectKind, said: ObjectClaims, member: Member, known: VerificationContext
+    kind: ObjectKind, model: ObjectClaims, member: Member, context: VerificationContext
 ) -> None:
-    _bounded(kind, said)
-    if needs_no_clock(said):
+    _limited(kind, model)
+    if needs_no_clock(model):
         return
-    if known.clock is ClockTrust.UNTRUSTED:
+    if context.clock is ClockTrust.UNTRUSTED:
         raise Forged(
-            ObjectCode.CLOCK, "the clock of this gateway cannot be relied on: send it again"
+            ObjectCode.CLOCK,
+            "the clock of this gateway is not trusted at the moment: send it again",
         )
-    now, slack = known.now, TOLERANCE[known.clock]
-    if kind.widens and known.expires is not None and now > known.expires:
-        expired = stamp(known.expires)
+    now, slack = context.now, TOLERANCE[context.clock]
+    if kind.widens and context.expires is not None and now > context.expires:
+        expired = stamp(context.expires)
         raise Forged(
-            ObjectCode.EXPIRED, f"the trust list expired on {expired}: nothing new is allowed"
+            ObjectCode.EXPIRED, f"the trust list expired on {expired}, so no new right is accepted"
         )
     if not member.since - slack <= now <= member.until + slack:
         since, until = stamp(member.since), stamp(member.until)
-        words = f"the trust list lets this key sign from {since} to {until} only"
+        reason = f"the trust list lets this key sign from {since} to {until} only"
         raise Forged(
-            ObjectCode.KID, f"the key of {member.name} counts from {since} to {until} only", words
+            ObjectCode.KID,
+            f"the key of {member.name} is valid from {since} to {until} only",
+            reason,
         )
-    if said.iat > now + slack:
+    if model.iat > now + slack:
         raise Forged(
-            ObjectCode.NOT_YET, f"it was made on {stamp(said.iat)}, and it is {stamp(now)}"
+            ObjectCode.NOT_YET, f"it was made on {stamp(model.iat)}, and it is {stamp(now)}"
         )
-    if kind.dated is Dated.ACCEPTANCE and said.nbf is not None and said.nbf > now + slack:
+    if kind.dated is Dated.ACCEPTANCE and model.nbf is not None and model.nbf > now + slack:
         raise Forged(
-            ObjectCode.NOT_YET, f"it counts from {stamp(said.nbf)}, and it is {stamp(now)}"
+            ObjectCode.NOT_YET, f"it is valid from {stamp(model.nbf)}, and it is {stamp(now)}"
         )
-    if kind.dated is not Dated.RECORD and said.exp is not None and said.exp < now - slack:
-        raise Forged(ObjectCode.EXPIRED, f"it expired on {stamp(said.exp)}, and it is {stamp(now)}")
+    if kind.dated is not Dated.RECORD and model.exp is not None and model.exp < now - slack:
+        raise Forged(
+            ObjectCode.EXPIRED, f"it expired on {stamp(model.exp)}, and it is {stamp(now)}"
+        )
 
 
-def _bounded(kind: ObjectKind, said: ObjectClaims) -> None:
-    if said.exp is None:
+def _limited(kind: ObjectKind, model: ObjectClaims) -> None:
+    if model.exp is None:
         return
-    begin = said.iat if said.nbf is None or kind.dated is Dated.ACCEPTANCE else said.nbf
-    if said.exp <= begin or (said.nbf is not None and said.exp <= said.nbf):
+    begin = model.iat if model.nbf is None or kind.dated is Dated.ACCEPTANCE else model.nbf
+    if model.exp <= begin or (model.nbf is not None and model.exp <= model.nbf):
         raise Forged(ObjectCode.FORM, "it ends before it begins")
-    if kind.dated is Dated.ACCEPTANCE and said.exp - said.iat > LONGEST_ACCEPTANCE:
-        raise Forged(ObjectCode.FORM, "it may be accepted for 48 hours at most after it was made")
-    if kind.dated is Dated.STANDING and said.exp - begin > LONGEST_STANDING:
-        raise Forged(ObjectCode.FORM, "it stands for 24 months at most")
+    if kind.dated is Dated.ACCEPTANCE and model.exp - model.iat > LONGEST_ACCEPTANCE:
+        raise Forged(ObjectCode.FORM, "`exp` is more than 48 hours after `iat`")
+    if kind.dated is Dated.STANDING and model.exp - begin > LONGEST_STANDING:
+        raise Forged(ObjectCode.FORM, "it is valid for more than 24 months")

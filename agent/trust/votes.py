@@ -1,7 +1,7 @@
-"""Votes of an assembly that were recorded, and wait for somebody else's word (rule O19).
+"""Recorded votes of an assembly that wait for confirmation by a second person (rule O19).
 
-The manager's account records; a code on paper goes to the president of the council, who confirms it
-from another account. Of the code only its SHA-256 is kept; it has 50 bits, drawn anew each time.
+The manager's account records a vote. A code on paper goes to the president of the council, who
+confirms it from another account. The code has 50 random bits; only its SHA-256 is stored.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CREATE TABLE IF NOT EXISTS vote (
 CONFIRMED_WITHIN = 30 * 86_400
 """seconds for which a code can be used"""
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""nothing in it that a person reads wrongly; what looks alike is read as one"""
+"""without characters that people confuse: O, I and L are read as 0, 1 and 1"""
 ALIKE = str.maketrans("OIL", "011", "- ")
 LENGTH = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What was recorded, by which account, and until when it can be confirmed."""
+    """A recorded vote: the account, the claims, and until when it can be confirmed."""
 
     account: str
     until: int
@@ -39,13 +39,13 @@ class Vote:
 
 
 def draw() -> str:
-    """Draw a code, as it stands on paper."""
+    """A new random code, as printed on paper."""
     drawn = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
     return f"{drawn[:5]}-{drawn[5:]}"
 
 
 def keep(db: sqlite3.Connection, code: str, vote: Vote, now: float) -> None:
-    """Keep a vote until it is confirmed; those that nobody confirmed in time are forgotten."""
+    """Store a vote until it is confirmed, and delete votes whose time is over."""
     db.execute("DELETE FROM vote WHERE until < ?", (int(now),))
     text = json.dumps(vote.claims, ensure_ascii=False)
     db.execute(
@@ -54,16 +54,16 @@ def keep(db: sqlite3.Connection, code: str, vote: Vote, now: float) -> None:
 
 
 def find(db: sqlite3.Connection, code: str, now: float) -> Vote | None:
-    """The vote of a code; None: there is none, it was used, or it is over."""
-    found = db.execute(
+    """The vote of a code; None: the code is unknown, used or expired."""
+    row = db.execute(
         "SELECT account, until, claims FROM vote WHERE code = ? AND until >= ?",
         (_hash(code), int(now)),
     ).fetchone()
-    return Vote(found[0], found[1], json.loads(found[2])) if found else None
+    return Vote(row[0], row[1], json.loads(row[2])) if row else None
 
 
 def drop(db: sqlite3.Connection, code: str) -> None:
-    """A code works once."""
+    """Delete a vote, since a code works once."""
     db.execute("DELETE FROM vote WHERE code = ?", (_hash(code),))
 
 

@@ -1,1 +1,1 @@
-"""The house towards its recipients: by what right it speaks, what it says, what it obeys."""
+"""What passes between the gateway and its recipients besides batches: status, keys, requests."""

@@ -1,4 +1,4 @@
-"""What somebody must look at, out of the answer to `status`. Pure."""
+"""The alarms of a gateway, derived from the answer to `status`. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Alarm(NamedTuple):
-    """One thing that is not as it should be."""
+    """One condition that needs attention."""
 
     code: str
     """for programs"""
@@ -21,27 +21,25 @@ class Alarm(NamedTuple):
     uplink: str | None = None
     """the uplink it concerns; None: all"""
     here: str = ""
-    """the same for people at the gateway, with names of devices, which nobody else is told; empty:
-    `text`
-    """
+    """the text for people at the gateway, who may see names of devices; empty: `text`"""
 
 
 def events(answer: Mapping[str, Any]) -> list[Alarm]:
-    """Everything that somebody must look at, the building's own matters first."""
-    found = [*_gateway(answer)]
+    """All alarms, those of the gateway itself first."""
+    alarms = [*_gateway(answer)]
     for name, link in answer["links"].items():
-        found += _link(name, link)
+        alarms += _link(name, link)
     for name, control in answer.get("controls", {}).items():
         if control["alarm"]:
-            found.append(Alarm("control", f"control {name}: {control['alarm']}"))
+            alarms.append(Alarm("control", f"control {name}: {control['alarm']}"))
     for name, uplink in answer["uplinks"].items():
-        found += _uplink(name, uplink)
-    return found
+        alarms += _uplink(name, uplink)
+    return alarms
 
 
 def _gateway(answer: Mapping[str, Any]) -> Iterator[Alarm]:
     if why := answer["clock_said"]:
-        yield Alarm("clock", f"readings wait to be dated: {why}")
+        yield Alarm("clock", f"readings are kept undated: {why}")
     if why := answer.get("disk_said"):
         yield Alarm("disk", why)
     authority = answer.get("authority") or {}
@@ -49,115 +47,120 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Alarm]:
         yield Alarm("trust", authority["alarm"])
     if authority.get("unwritten"):
         unwritten = _count(authority["unwritten"], "decision")
-        yield Alarm("audit", f"{unwritten} could not be written into the audit chain")
+        yield Alarm("audit", f"{unwritten} could not be written to the audit chain")
     if number := authority.get("set_aside"):
         objects = _count(number, "signed object")
         yield Alarm(
             "object",
-            f"{objects} could not be evaluated because of an error in gardien, and is set aside:"
-            " `gardien object list` names it"
+            f"{objects} could not be evaluated because of an error in gardien, and is kept: list it"
+            " with `gardien object list`"
             if number == 1
-            else f"{objects} could not be evaluated because of an error in gardien, and are set"
-            " aside: `gardien object list` names them",
+            else f"{objects} could not be evaluated because of an error in gardien, and are"
+            " kept: list them with `gardien object list`",
         )
     yield from _faults(answer.get("faults", ()))
     yield from _storage(answer)
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
-        yield Alarm("backup", f"the building file is not up to date: {why}")
+        yield Alarm("backup", f"the backup is not up to date: {why}")
     yield from _syndic(answer.get("syndic"))
     certificate = answer.get("certificate")
     if certificate and certificate["alarm"]:
         yield Alarm("certificate", certificate["alarm"])
 
 
-def _faults(found: Sequence[Mapping[str, Any]]) -> Iterator[Alarm]:
-    """Components that do not work; their words may name devices, and are not for recipients."""
-    for component in dict.fromkeys(fault["component"] for fault in found):
-        faults = [fault for fault in found if fault["component"] == component]
+def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Alarm]:
+    """One alarm for each failed component.
+
+    The error text stays here: it may name devices, and recipients must not learn those.
+    """
+    for component in dict.fromkeys(fault["component"] for fault in reported):
+        faults = [fault for fault in reported if fault["component"] == component]
         kinds = ", ".join(sorted({fault["error"] for fault in faults}))
         yield Alarm(
             "fault",
-            f"{component}: an unexpected error ({kinds}); what it stopped is tried again by itself",
+            f"{component} stopped after an unexpected error ({kinds}); it is restarted"
+            " automatically",
             faults[0]["uplink"],
         )
 
 
 def _storage(answer: Mapping[str, Any]) -> Iterator[Alarm]:
-    """Which stores cannot be written, and what that means."""
-    found = answer.get("storage")
-    if found is None:
+    """Stores that cannot be written, and the consequences."""
+    storage = answer.get("storage")
+    if storage is None:
         return
-    faults = dict(found["faults"])
+    faults = dict(storage["faults"])
     in_memory = [name for name, one in answer["uplinks"].items() if one.get("kept")]
     reasons = [faults.pop(f"{SPOOL}{name}", {}).get("reason", "") for name in in_memory]
     if in_memory:
         why = next(filter(None, reasons), "the disk fails")
         yield Alarm(
             "storage",
-            "what is read now waits in memory, and what is not delivered is lost when the power"
-            f" goes: {why}. Replace the disk or card: docs/replace.md",
+            f"new readings are kept in memory only, because {why}; undelivered ones are lost in a"
+            " power cut. Replace the disk or card: docs/replace.md",
         )
-    if why := found["controls"]:
+    if why := storage["controls"]:
         yield Alarm(
             "storage",
-            f"controls: released, because {why}; no order is carried out until it can be written."
-            " Replace the disk or card: docs/replace.md",
+            f"all controls are released, because {why}; no order is carried out until the disk"
+            " works. Replace the disk or card: docs/replace.md",
         )
         return
     for name, fault in faults.items():
         yield Alarm(
             "storage",
             f"{name} cannot be written since {fault['since']}: {fault['reason']}."
-            " If it stays so, replace the disk or card: docs/replace.md",
+            " If this persists, replace the disk or card: docs/replace.md",
             name.removeprefix(SPOOL) if name.startswith(SPOOL) else None,
         )
 
 
-def _syndic(found: Mapping[str, Any] | None) -> Iterator[Alarm]:
-    """Of the exports of the syndic's software; what they say is nobody else's."""
-    if found is None:
+def _syndic(syndic: Mapping[str, Any] | None) -> Iterator[Alarm]:
+    """Exports of the building manager's software; their content is shown at the gateway only."""
+    if syndic is None:
         return
-    if why := found["unreachable"]:
-        text = "the exports of the syndic's software are not taken"
+    if why := syndic["unreachable"]:
+        text = "the exports of the syndic's software cannot be fetched"
         yield Alarm("syndic", text, here=f"{text}: {why}")
-    if why := found["refused"]:
-        text = "the last export of the syndic's software was refused, and nothing of it taken"
+    if why := syndic["refused"]:
+        text = "the last export of the syndic's software was refused; none of it was recorded"
         yield Alarm("syndic", text, here=f"{text}: {why}")
-    if number := found["waiting"]:
-        rows = "1 row waits" if number == 1 else f"{number} rows wait"
+    if number := syndic["waiting"]:
+        rows = "1 row needs" if number == 1 else f"{number} rows need"
         yield Alarm(
             "syndic",
-            f"syndic export: {rows} for a person to decide: gardien occupancy proposed",
+            f"syndic export: {rows} a decision: gardien occupancy proposed",
         )
-    if since := found["overdue_since"]:
-        yield Alarm("syndic", f"there is no new export of the syndic's software since {since}")
+    if since := syndic["overdue_since"]:
+        yield Alarm("syndic", f"no new export of the syndic's software has arrived since {since}")
 
 
-def _restored(found: Mapping[str, Any] | None) -> Iterator[Alarm]:
-    """Of a restored state that may not have heard yet what was withdrawn since."""
-    if found is None:
+def _restored(restored: Mapping[str, Any] | None) -> Iterator[Alarm]:
+    """A restored state that may not know yet of later withdrawals."""
+    if restored is None:
         return
-    if found["listens"]:
-        since = f" since {found['made']}" if found["made"] else ""
+    if restored["listens"]:
+        since = f" since {restored['made']}" if restored["made"] else ""
         yield Alarm(
             "restored",
-            f"nothing is sent after the restore before all that was said{since} has come",
+            f"after the restore nothing is sent until all signed objects{since} have arrived",
         )
-    for name, one in found["uplinks"].items():
-        if found["listens"] and one["waits"]:
-            wait = _count(-(-one["waits"] // 60), "minute")
+    for name, uplink in restored["uplinks"].items():
+        if restored["listens"] and uplink["waits"]:
+            wait = _count(-(-uplink["waits"] // 60), "minute")
             yield Alarm(
                 "restored",
-                f"uplink {name} has not brought all signed objects that can be known of: all, or"
-                f" {wait} more of connection, is waited for",
+                f"uplink {name} has not delivered all signed objects yet; sending starts once it"
+                f" has, or after {wait} more of connection",
                 name,
             )
-        elif one["unproved"]:
+        elif uplink["unproved"]:
             yield Alarm(
                 "restored-unproved",
-                f"uplink {name}: its platform never said that all signed objects have come since"
-                " the restore: compare what was withdrawn; `gardien object all-came` ends this",
+                f"uplink {name}: its platform has not confirmed that all signed objects arrived"
+                " after the restore. Compare the withdrawals with the platform, then run:"
+                " gardien object all-came",
                 name,
             )
 
@@ -168,51 +171,54 @@ def _link(name: str, link: Mapping[str, Any]) -> Iterator[Alarm]:
     elif link["silent"]:
         yield Alarm("device-silent", f"line {name}: {_count(link['silent'], 'device')} silent")
     for proposal in link["proposals"]:
-        text = f"line {name}: a meter is silent and an unknown one answers"
+        text = f"line {name}: a meter is silent and an unknown meter answers"
         yield Alarm("exchange", text, here=f"line {name}: {proposal}")
-    for one in link["disturbers"]:
-        yield Alarm("line-disturbed", f"line {name}: a device breaks the line", here=_breaks(one))
-    if (found := link["disturbed"])["devices"]:
+    for disturber in link["disturbers"]:
+        yield Alarm(
+            "line-disturbed", f"line {name}: a device disturbs the line", here=_breaks(disturber)
+        )
+    if (disturbed := link["disturbed"])["devices"]:
         yield Alarm(
             "line-disturbed",
             f"line {name} is disturbed as a whole",
-            here=f"line {name} is disturbed: errors with {found['devices']} of"
-            f" {_count(found['of'], 'device')}: check termination, shield and power of the line",
+            here=f"line {name} is disturbed: errors with {disturbed['devices']} of"
+            f" {_count(disturbed['of'], 'device')}. Check termination, shield and power supply",
         )
     if worry := link["health"].get("worry"):
         yield Alarm("line-worry", f"line {name}: {worry}")
 
 
-def _breaks(one: Mapping[str, Any]) -> str:
-    """Who breaks a line, how often, how, and what to do."""
-    who = one["device"] or f"the device at address {one['address']}, which is not configured,"
-    times = {0: "not", 1: "once"}.get(one["today"], f"{one['today']} times")
-    asked = "; until it is well it is asked last, and less often" if one["device"] else ""
+def _breaks(disturber: Mapping[str, Any]) -> str:
+    """Which device disturbs a line, how often, how, and what to do."""
+    address, today = disturber["address"], disturber["today"]
+    who = disturber["device"] or f"the device at address {address}, which is not configured,"
+    times = {0: "not", 1: "once"}.get(today, f"{today} times")
+    rest = "; until it recovers it is read last and less often" if disturber["device"] else ""
     return (
-        f"{who} breaks the line: {times} today. It {one['how']}. Check its wiring, termination and"
-        f" address, or take it off the line{asked}"
+        f"{who} disturbs the line: {times} today. It {disturber['how']}. Check its wiring,"
+        f" termination and address, or disconnect it{rest}"
     )
 
 
 def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Alarm]:
     delivery, backlog = uplink["delivery"], uplink["backlog"]
-    said: list[tuple[str, str]] = []
+    alarms: list[tuple[str, str]] = []
     if not delivery["connected_since"]:
-        said.append(("uplink-down", f"uplink {name} is not connected{_why(delivery)}"))
+        alarms.append(("uplink-down", f"uplink {name} is not connected{_why(delivery)}"))
     if delivery["alarm"]:
-        said.append(("not-consuming", f"uplink {name}: {delivery['alarm']}"))
+        alarms.append(("not-consuming", f"uplink {name}: {delivery['alarm']}"))
     if backlog["quarantined"]:
-        said.append(("quarantine", f"uplink {name}: {_refused(name, backlog)}"))
+        alarms.append(("quarantine", f"uplink {name}: {_refused(name, backlog)}"))
     if uplink["shed_rows"]:
         dropped = _count(uplink["shed_rows"], "value")
-        said.append(("shed", f"uplink {name}: {dropped} dropped for space"))
+        alarms.append(("shed", f"uplink {name}: {dropped} deleted because the spool is full"))
     file = uplink.get("building")
     if file and file["late"]:
-        made = f"the building file of {file['made'][:10]}"
-        said.append(("backup", f"uplink {name}: its platform has not said that it holds {made}"))
+        made = f"the backup of {file['made'][:10]}"
+        alarms.append(("backup", f"uplink {name}: its platform has not confirmed {made}"))
     if over := uplink.get("data", {}).get("said"):
-        said.append(("data", f"uplink {name}: {over}"))
-    for code, text in said:
+        alarms.append(("data", f"uplink {name}: {over}"))
+    for code, text in alarms:
         yield Alarm(code, text, name)
 
 
@@ -225,8 +231,8 @@ def _refused(name: str, backlog: Mapping[str, Any]) -> str:
     if why := backlog["quarantined_why"]:
         text += f": {why}"
     return (
-        f"{text}; what they hold is kept, and tried again by itself after a day at the latest;"
-        f" `gardien uplink retry {name}` tries it at once"
+        f"{text}; their rows are kept and sent again within a day. To send them now:"
+        f" gardien uplink retry {name}"
     )
 
 
@@ -234,5 +240,5 @@ def _why(delivery: Mapping[str, Any]) -> str:
     return f": {why}" if (why := delivery.get("lost")) else ""
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,8 +1,8 @@
-"""The building file is offered to each platform after every change, when nothing else wants to go.
+"""Upload the backup (the building file) to each platform after every change.
 
-A platform that holds the latest one is left alone; one that does not answer is tried ever more
-rarely, for it may not know what to do with it. A line paid by the megabyte has it once a day at
-most, and only within what the month has left.
+Batches go first. A platform that holds the latest backup is not contacted again; one that does not
+answer is retried at growing intervals, since it may not support backups. A metered line carries it
+once a day at most, and only within the rest of the month's budget.
 """
 
 from __future__ import annotations
@@ -29,97 +29,101 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK = 5.0
-"""seconds between two looks whether it has changed"""
+"""seconds between two checks for a new backup"""
 PATIENCE = 60.0
-"""seconds that each part waits for batches under way: a backlog of days does not keep it here"""
+"""seconds that each part waits for batches: a backlog of days must not keep the backup here"""
 DAY = 86_400
-TURN = 0.2
+POLL = 0.2
+"""seconds"""
 
 
-def wanted(house: Gateway, name: str) -> bool:
-    """Whether an uplink is to be offered the building file."""
-    options, restored = house.config.backup, house.restored
+def wanted(gateway: Gateway, name: str) -> bool:
+    """Whether an uplink gets the backup."""
+    options, restored = gateway.config.backup, gateway.restored
     if restored is not None and restored.listens:
-        return False  # it has not heard yet what the one that a platform may hold already knows
+        # a restored state lacks later withdrawals: its backup would replace a more complete one
+        return False
     return options is not None and (options.uplinks is None or name in options.uplinks)
 
 
-def affords(house: Gateway, outlet: Recipient, file: BuildingFile) -> bool:
-    """Whether a metered line may carry it now."""
-    allowed = house.config.uplinks[outlet.name].data
+def affordable(gateway: Gateway, recipient: Recipient, file: BuildingFile) -> bool:
+    """Whether the data budget allows the backup on this line now."""
+    allowed = gateway.config.uplinks[recipient.name].data
     if allowed is None or file.latest is None:
         return True
-    now, recipient = house.clock.now(), str(outlet.settings.recipient)
-    last = file.taken_at(recipient)
+    now, recipient_name = gateway.clock.now(), str(recipient.settings.recipient)
+    last = file.taken_at(recipient_name)
     if last is not None and 0 <= now - last < DAY:
         return False
-    used = house.traffic.of(recipient, now).used
-    return spare(file.latest.size, used, allowed, house.traffic.share(now))
+    used = gateway.traffic.of(recipient_name, now).used
+    return spare(file.latest.size, used, allowed, gateway.traffic.share(now))
 
 
-async def offer(house: Gateway, outlet: Recipient, uplink: Uplink) -> None:
-    """Offer it over one open uplink, for ever. Raises UplinkLost."""
-    hand: Callable[..., Awaitable[None]] | None = getattr(uplink, "offer", None)
-    recipient = str(outlet.settings.recipient)
-    turn = partial(_turn, outlet.delivery)
+async def offer(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
+    """Upload each new backup over one open uplink, for ever. Raises UplinkLost."""
+    upload: Callable[..., Awaitable[None]] | None = getattr(uplink, "offer", None)
+    recipient_name = str(recipient.settings.recipient)
+    batches_first = partial(_wait_for_batches, recipient.delivery)
     while True:
         await asyncio.sleep(LOOK)
-        file = house.building
-        if hand is None or file is None or not wanted(house, outlet.name):
+        file = gateway.building
+        if upload is None or file is None or not wanted(gateway, recipient.name):
             continue
-        if not file.due(recipient, monotonic()) or not affords(house, outlet, file):
+        if not file.due(recipient_name, monotonic()) or not affordable(gateway, recipient, file):
             continue
-        file.tried(recipient, monotonic())
+        file.tried(recipient_name, monotonic())
         try:
-            await hand(_keepsake(house, recipient, file), turn)
+            await upload(_message(gateway, recipient_name, file), batches_first)
         except (NotStored, OSError) as error:
             log.info(
-                "the building file was not taken by %s: %s", recipient, error,
-                extra=fields(LogEvent.BACKUP_NOT_TAKEN, **outlet.names),
+                "%s did not store the backup: %s", recipient_name, error,
+                extra=fields(LogEvent.BACKUP_NOT_TAKEN, **recipient.names),
             )  # fmt: skip
 
 
-def _keepsake(house: Gateway, recipient: str, file: BuildingFile) -> BackupMessage:
-    """Raises OSError where it cannot be read."""
-    assert house.identity is not None
+def _message(gateway: Gateway, recipient: str, file: BuildingFile) -> BackupMessage:
+    """The latest backup as a message. Raises OSError if it cannot be read."""
+    assert gateway.identity is not None
     assert file.latest is not None
     latest = file.latest
-    gateway, made = house.identity.gateway, stamp(latest.made)
-    return BackupMessage(gateway, recipient, made, latest.revision, latest.sha256, file.content())
+    gateway_id, made = gateway.identity.gateway, stamp(latest.made)
+    return BackupMessage(
+        gateway_id, recipient, made, latest.revision, latest.sha256, file.content()
+    )
 
 
-async def _turn(delivery: Delivery) -> None:
-    """Let batches go first."""
+async def _wait_for_batches(delivery: Delivery) -> None:
+    """Wait until no batch is under way, for PATIENCE seconds at most."""
     until = monotonic() + PATIENCE
     while not delivery.idle and monotonic() < until:
-        await asyncio.sleep(TURN)
+        await asyncio.sleep(POLL)
 
 
-def kept(house: Gateway, outlet: Recipient, sha256: str) -> None:
-    """Note that a platform says that it holds the file of this hash."""
-    recipient, file = str(outlet.settings.recipient), house.building
+def kept(gateway: Gateway, recipient: Recipient, sha256: str) -> None:
+    """Record that a platform has confirmed the backup with this hash."""
+    recipient_name, file = str(recipient.settings.recipient), gateway.building
     try:
-        if file is None or not file.took(recipient, sha256, house.clock.now()):
+        if file is None or not file.took(recipient_name, sha256, gateway.clock.now()):
             return
     except NotRecorded as error:
         log.warning(
-            "that %s holds the building file is forgotten at a restart: %s", recipient, error,
-            extra=fields(LogEvent.RECORD_NOT_WRITTEN, **outlet.names),
+            "the confirmation of %s for the backup is in memory only: %s", recipient_name, error,
+            extra=fields(LogEvent.RECORD_NOT_WRITTEN, **recipient.names),
         )  # fmt: skip
         return
     assert file.latest is not None
-    house.audit("backup.kept", {"recipient": recipient, "revision": file.latest.revision})
+    gateway.audit("backup.kept", {"recipient": recipient_name, "revision": file.latest.revision})
 
 
-def told(house: Gateway, outlet: Recipient) -> dict[str, Any] | None:
-    """How it stands with one platform; None: it is not to have it."""
-    file = house.building
-    if file is None or file.latest is None or not wanted(house, outlet.name):
+def upload_state(gateway: Gateway, recipient: Recipient) -> dict[str, Any] | None:
+    """State of the backup at one platform; None: it gets none."""
+    file = gateway.building
+    if file is None or file.latest is None or not wanted(gateway, recipient.name):
         return None
-    recipient, latest = str(outlet.settings.recipient), file.latest
+    recipient_name, latest = str(recipient.settings.recipient), file.latest
     return {
         "made": stamp(latest.made),
         "revision": latest.revision,
-        "held": file.held_by(recipient),
-        "late": not file.held_by(recipient) and house.clock.now() - latest.made > DAY,
+        "held": file.held_by(recipient_name),
+        "late": not file.held_by(recipient_name) and gateway.clock.now() - latest.made > DAY,
     }

@@ -1,6 +1,6 @@
-"""Whether a new certificate works: once each uplink has had a receipt over a connection with it.
+"""Prove a new certificate: it works once each uplink has received a receipt over it.
 
-Until then the one before is kept, and is used again where a platform refuses the new one.
+Until then the previous certificate is kept, and used again if a platform refuses the new one.
 """
 
 from __future__ import annotations
@@ -24,70 +24,71 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK = 1.0
-"""seconds between two looks for a new certificate, or for a receipt"""
+"""seconds between two checks for a new certificate or a receipt"""
 REFUSALS = 2
-"""attempts in a row that a platform refuses before the certificate before is used again: some hang
-up without a word
+"""refusals in a row before the previous certificate is used again: some platforms hang up without
+a reason
 """
 REFUSED = ("refuses us", "refuses our certificate", "does not let this gateway in")
-"""what transports say where it may be the certificate"""
+"""texts of transports where the certificate may be the cause"""
 WENT_BACK = (
-    "a platform refuses the new certificate, and the one before is in use again: once the platform"
-    " knows the new key (`gardien key csr`), `gardien key install` or `gardien key renew`"
+    "a platform refuses the new certificate, so the previous one is in use again. Have the new key"
+    " certified (gardien key csr), then run: gardien key install, or gardien key renew"
 )
 
 
 class Proving:
-    """What one uplink shows of the present certificate."""
+    """Evidence from one uplink that the present certificate works."""
 
-    def __init__(self, house: Gateway, outlet: Recipient) -> None:
-        self._house, self._outlet = house, outlet
-        self._state = house.config.state
+    def __init__(self, gateway: Gateway, recipient: Recipient) -> None:
+        self._gateway, self._recipient = gateway, recipient
+        self._state = gateway.config.state
         self._shown = self._settled = self._refusals = 0
 
     def opening(self) -> None:
-        """Note what the next connection shows."""
+        """Note which certificate the next connection uses."""
         if (shown := credential.installed(self._state)) != self._shown:
             self._shown, self._refusals = shown, 0
-        self._settled = self._outlet.delivery.settled
+        self._settled = self._recipient.delivery.settled
 
-    async def lost(self, words: str) -> None:
-        """Use the certificate before again where the far side keeps refusing a new one."""
-        refused = any(one in words for one in REFUSED)
+    async def lost(self, reason: str) -> None:
+        """Return to the previous certificate if the platform keeps refusing the new one."""
+        refused = any(one in reason for one in REFUSED)
         self._refusals = self._refusals + 1 if refused else 0
-        found = credential.before(self._state) if self._refusals >= REFUSALS else None
-        if found is None or judge.ends(found.certificate) < self._house.clock.now():
+        previous = credential.before(self._state) if self._refusals >= REFUSALS else None
+        if previous is None or judge.ends(previous.certificate) < self._gateway.clock.now():
             return
         self._refusals, sha256 = 0, _sha256(self._state)
         if await asyncio.to_thread(calls.go_back, self._state, self._shown):
-            self._house.certificate_said = WENT_BACK
-            self._house.audit("certificate.back", {"sha256": sha256})
+            self._gateway.certificate_said = WENT_BACK
+            self._gateway.audit("certificate.back", {"sha256": sha256})
             log.error(
-                "uplink %s refuses the new certificate (%s): back to the one before",
-                self._outlet.name, words,
-                extra=fields(LogEvent.CERTIFICATE_PROBLEM, **self._outlet.names),
+                "uplink %s refuses the new certificate (%s): the previous one is used again",
+                self._recipient.name, reason,
+                extra=fields(LogEvent.CERTIFICATE_PROBLEM, **self._recipient.names),
             )  # fmt: skip
 
     async def watch(self) -> None:
-        """Tell when the certificate has worked here; for ever. Raises UplinkLost where the
-        connection shows another one than it would now.
+        """Record when the certificate has worked on this uplink; runs for ever.
+
+        Raises UplinkLost when a newer certificate is installed than the connection uses.
         """
-        house = self._house
+        gateway = self._gateway
         while True:
             await sleep(LOOK)
             if not (self._state / credential.BEFORE).exists():
                 continue
             if (own := credential.installed(self._state)) != self._shown:
-                raise UplinkLost("there is a new certificate: it is shown from here on")
-            if self._outlet.delivery.settled == self._settled:
+                raise UplinkLost("a new certificate is installed: reconnecting with it")
+            if self._recipient.delivery.settled == self._settled:
                 continue
-            house.proved[self._outlet.name] = own
-            everywhere = all(house.proved.get(name) == own for name in house.config.uplinks)
+            gateway.proved[self._recipient.name] = own
+            everywhere = all(gateway.proved.get(name) == own for name in gateway.config.uplinks)
             if everywhere and await asyncio.to_thread(calls.has_worked, self._state, own):
-                house.certificate_said = ""
-                house.audit("certificate.worked", {"sha256": _sha256(self._state)})
+                gateway.certificate_said = ""
+                gateway.audit("certificate.worked", {"sha256": _sha256(self._state)})
                 log.warning(
-                    "the new certificate has worked: the key before is destroyed",
+                    "the new certificate works: the previous key is destroyed",
                     extra=fields(LogEvent.CERTIFICATE_RENEWED),
                 )
 

@@ -1,4 +1,4 @@
-"""One recipient served for as long as the agent runs: its uplink kept open, what goes over it."""
+"""Serve one recipient for as long as the agent runs: keep its uplink open and use it."""
 
 from __future__ import annotations
 
@@ -31,128 +31,132 @@ if TYPE_CHECKING:
     from agent.uplink.base import Uplink
 
 LONGEST_WAIT = 300.0
-"""seconds between two attempts at an uplink: a fleet must not come back all at once"""
+"""seconds between two attempts at an uplink: a fleet must not reconnect all at once"""
 LOOK = 60.0
-"""seconds between two looks for news to tell"""
+"""seconds between two checks whether the status has changed"""
 URGENT = 2.0
-"""seconds between two looks for outcomes"""
+"""seconds between two checks for outcomes of orders"""
 COUNT = 10.0
-"""seconds between two looks at how much the line has moved"""
+"""seconds between two readings of the data counter"""
 
 
-async def deliver(house: Gateway, outlet: Recipient) -> None:
-    """Send what the spool holds, tell how we are, count what it costs; for ever."""
-    outlet.delivery.turned = monotonic()
-    gateway = house.identity.gateway if house.identity else ""
-    objects = partial(house.carried, via=outlet.name)
-    delivery = outlet.delivery
-    station = GatewayFacts(
-        gateway,
-        credential.path(house.config.state),
+async def deliver(gateway: Gateway, recipient: Recipient) -> None:
+    """Send batches, status and backups, and count the data used; runs for ever."""
+    recipient.delivery.turned = monotonic()
+    gateway_id = gateway.identity.gateway if gateway.identity else ""
+    objects = partial(gateway.carried, via=recipient.name)
+    delivery = recipient.delivery
+    facts = GatewayFacts(
+        gateway_id,
+        credential.path(gateway.config.state),
         objects,
-        house.cursors,
-        house.reception.audience.exact if house.reception else "",
-        partial(kept, house, outlet),
+        gateway.cursors,
+        gateway.reception.audience.exact if gateway.reception else "",
+        partial(kept, gateway, recipient),
         delivery.all_came,
-        outlet.name,
+        recipient.name,
     )
-    chosen, settings = transport(outlet.transport), affordable(house.config, outlet.name)
-    for spool, thread in outlet.spools:
-        await thread.run(spool.packs, chosen.packing(settings, station))
+    chosen, settings = transport(recipient.transport), affordable(gateway.config, recipient.name)
+    for spool, thread in recipient.spools:
+        await thread.run(spool.packs, chosen.packing(settings, facts))
     rhythm = settings.rhythm
     delivery.alarm_after = rhythm.alarm
     delivery.by_broker = getattr(settings, "receipt", "") == "broker"
 
-    route, proving = Route(house, outlet, settings), Proving(house, outlet)
+    route, proving = Route(gateway, recipient, settings), Proving(gateway, recipient)
 
     async def serve(uplink: Uplink) -> None:
-        seal = slowed(house, outlet, rhythm.seal)
-        now = replace(rhythm, seal=seal, phase=pacing.phase(gateway, seal))
-        going = forward(outlet.outbox, uplink, now, delivery, house.clock, random.Random())
-        besides: dict[str, Callable[[], Awaitable[None]]] = {
-            "traffic": partial(_count, house, outlet, uplink),
-            "status": partial(_report, house, outlet, uplink, seal),
-            "building file": partial(offer, house, outlet, uplink),
-            "outcomes": partial(_urge, house, outlet),
+        seal = slowed(gateway, recipient, rhythm.seal)
+        now = replace(rhythm, seal=seal, phase=pacing.phase(gateway_id, seal))
+        sending = forward(recipient.outbox, uplink, now, delivery, gateway.clock, random.Random())
+        jobs: dict[str, Callable[[], Awaitable[None]]] = {
+            "traffic": partial(_count, gateway, recipient, uplink),
+            "status": partial(_report, gateway, recipient, uplink, seal),
+            "building file": partial(offer, gateway, recipient, uplink),
+            "outcomes": partial(_hurry_outcomes, gateway, recipient),
             "move": route.watch,
             "certificate": proving.watch,
         }
-        await together(going, *(beside(what, run) for what, run in besides.items()))
+        await together(sending, *(beside(what, run) for what, run in jobs.items()))
 
     def beside(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-        return house.jobs.alone(f"{what} {outlet.name}", run, UplinkLost, uplink=outlet.name)
+        return gateway.jobs.alone(
+            f"{what} {recipient.name}", run, UplinkLost, uplink=recipient.name
+        )
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[Uplink]:
         proving.opening()
         try:
-            async with chosen.open(route.settings(), station) as uplink:
+            async with chosen.open(route.settings(), facts) as uplink:
                 yield uplink
         except UplinkLost as error:
             await proving.lost(str(error))
             raise
 
     logged = ConnectionFields(
-        fields(LogEvent.UPLINK_LOST, **outlet.names),
-        fields(LogEvent.UPLINK_RESTORED, **outlet.names),
+        fields(LogEvent.UPLINK_LOST, **recipient.names),
+        fields(LogEvent.UPLINK_RESTORED, **recipient.names),
     )
-    name, health = f"uplink {outlet.name}", (delivery.good, delivery.lose)
+    name, health = f"uplink {recipient.name}", (delivery.good, delivery.lose)
     await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, *health, logged=logged)
 
 
-def slowed(house: Gateway, outlet: Recipient, seal: float) -> float:
-    """The seal interval for now: longer where the line's month is ahead of its budget."""
-    allowed = house.config.uplinks[outlet.name].data
+def slowed(gateway: Gateway, recipient: Recipient, seal: float) -> float:
+    """The seal interval in seconds, longer while this month's data run ahead of the budget."""
+    allowed = gateway.config.uplinks[recipient.name].data
     if allowed is None:
         return seal
-    now = house.clock.now()
-    used = house.traffic.of(outlet.settings.recipient, now).used
-    return budget.slowed(seal, used, allowed, house.traffic.share(now))
+    now = gateway.clock.now()
+    used = gateway.traffic.of(recipient.settings.recipient, now).used
+    return budget.slowed(seal, used, allowed, gateway.traffic.share(now))
 
 
-async def _count(house: Gateway, outlet: Recipient, uplink: Uplink) -> None:
-    """Count what the line moves.
+async def _count(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
+    """Count the bytes that the line carries.
 
-    Returns, to be opened anew, when it has got so far ahead of its budget that it must slow down.
+    Raises UplinkLost, so that the uplink reopens more slowly, when the budget is far exceeded.
     """
     moved: Callable[[], int] = getattr(uplink, "used", lambda: 0)
-    before, recipient = 0, outlet.settings.recipient
-    pace = slowed(house, outlet, outlet.settings.seal)
+    before, recipient_name = 0, recipient.settings.recipient
+    pace = slowed(gateway, recipient, recipient.settings.seal)
     try:
         while True:
             await asyncio.sleep(COUNT)
             before, added = (total := moved()), total - before
-            house.traffic.count(recipient, added, house.clock.now())
-            if slowed(house, outlet, outlet.settings.seal) > 2 * pace:
-                raise UplinkLost("this month's data are going too fast: more slowly from here on")
+            gateway.traffic.count(recipient_name, added, gateway.clock.now())
+            if slowed(gateway, recipient, recipient.settings.seal) > 2 * pace:
+                raise UplinkLost(
+                    "this month's data are used up too fast: reopening with longer intervals"
+                )
     finally:
-        house.traffic.count(recipient, moved() - before, house.clock.now())
+        gateway.traffic.count(recipient_name, moved() - before, gateway.clock.now())
 
 
-async def _urge(house: Gateway, outlet: Recipient) -> None:
-    """What became of orders goes at once, however slowly readings go over a metered line."""
+async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
+    """Have outcomes of orders sent at once, however slowly readings go over a metered line."""
     known: frozenset[str] = frozenset()
     while True:
-        fresh = frozenset(outcomes(house, outlet))
+        fresh = frozenset(outcomes(gateway, recipient))
         if fresh - known:
-            outlet.delivery.hurry = True
+            recipient.delivery.hurry = True
         known = fresh
         await asyncio.sleep(URGENT)
 
 
-async def _untold(_: dict[str, Any]) -> None:
-    """Where the transport has no place for it."""
+async def _no_status(_: dict[str, Any]) -> None:
+    """For transports that carry no status."""
 
 
-async def _report(house: Gateway, outlet: Recipient, uplink: Uplink, seal: float) -> None:
-    """Tell the recipient how the gateway is: at once, when something has changed, and regularly."""
-    tell: Callable[[dict[str, Any]], Awaitable[None]] = getattr(uplink, "tell", _untold)
-    said: dict[str, Any] = {}
-    told = monotonic() - budget.status_every(seal)
+async def _report(gateway: Gateway, recipient: Recipient, uplink: Uplink, seal: float) -> None:
+    """Send the status document: at once after a change, else at regular intervals."""
+    send_status: Callable[[dict[str, Any]], Awaitable[None]] = getattr(uplink, "tell", _no_status)
+    sent: dict[str, Any] = {}
+    sent_at = monotonic() - budget.status_every(seal)
     while True:
-        fresh = document(await house.describe(), outlet.name) if house.describe else {}
-        due = monotonic() - told >= budget.status_every(seal)
-        if due or news(said, fresh):
-            await tell(fresh)
-            said, told = fresh, monotonic()
+        fresh = document(await gateway.describe(), recipient.name) if gateway.describe else {}
+        due = monotonic() - sent_at >= budget.status_every(seal)
+        if due or news(sent, fresh):
+            await send_status(fresh)
+            sent, sent_at = fresh, monotonic()
         await asyncio.sleep(LOOK)

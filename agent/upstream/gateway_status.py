@@ -1,4 +1,4 @@
-"""What the gateway says of itself, beside lines, devices and uplinks."""
+"""The parts of the status that concern the gateway itself, not lines, devices or uplinks."""
 
 from __future__ import annotations
 
@@ -13,72 +13,70 @@ if TYPE_CHECKING:
     from agent.gateway import Gateway, Recipient
 
 AHEAD = 1.1
-"""times its share of the month before somebody is told"""
+"""ratio of used data to the month's share from which a warning is shown"""
 
 
 LEAST_FREE = 4_000_000
-"""bytes: a disk with less is full, whatever is reserved"""
+"""bytes: a disk with less free space counts as full, whatever the reserve"""
 
 
-def itself(house: Gateway) -> dict[str, Any]:
+def own_status(gateway: Gateway) -> dict[str, Any]:
     """Configuration, disk, certificate and the rotation of the spool key."""
     return {
-        "configuration": house.config.fingerprint,
-        "disk": disk(house),
-        "disk_said": full(house),
-        "certificate": certificate(house),
-        "rotation": rotation.standing(house),
+        "configuration": gateway.config.fingerprint,
+        "disk": disk(gateway),
+        "disk_said": full(gateway),
+        "certificate": certificate(gateway),
+        "rotation": rotation.standing(gateway),
     }
 
 
-def disk(house: Gateway) -> dict[str, int]:
-    """Bytes where the state lies."""
-    found = shutil.disk_usage(house.config.state)
-    return {"free": found.free, "total": found.total}
+def disk(gateway: Gateway) -> dict[str, int]:
+    """Free and total bytes of the file system with the state directory."""
+    usage = shutil.disk_usage(gateway.config.state)
+    return {"free": usage.free, "total": usage.total}
 
 
-def full(house: Gateway) -> str:
-    """What is given up because the disk is full, and what to do; empty: it is not."""
-    state, reserve = house.config.state, house.config.spool.reserve
+def full(gateway: Gateway) -> str:
+    """What a full disk costs and what to do; empty: the disk is not full."""
+    state, reserve = gateway.config.state, gateway.config.spool.reserve
     lacking = max(reserve, LEAST_FREE) - shutil.disk_usage(state).free
     if lacking <= 0:
         return ""
-    full = any(one.spool.disk_full for one in house.outlets.values())
-    given_up = (
-        "the oldest readings that wait are given up for new ones"
+    full = any(one.spool.disk_full for one in gateway.outlets.values())
+    effect = (
+        "the oldest unsent readings are deleted to make room for new ones"
         if full
-        else (
-            "nothing is given up yet, but readings that must wait find no more room than they have"
-        )
+        else ("nothing is deleted yet, but the spools can no longer grow")
     )
     return (
-        f"the disk {state} is full: {given_up}, those of now are still sent;"
-        f" free at least {-(-lacking // 10**7) * 10} MB"
+        f"the disk of {state} is full: {effect}; current readings are still sent."
+        f" Free at least {-(-lacking // 10**7) * 10} MB"
     )
 
 
-def certificate(house: Gateway) -> dict[str, Any] | None:
-    """The certificate and how long it holds; None where there is none."""
-    state = house.config.state
-    if house.identity is None or not credential.path(state).exists():
+def certificate(gateway: Gateway) -> dict[str, Any] | None:
+    """The certificate and its validity; None: no certificate is installed."""
+    state = gateway.config.state
+    if gateway.identity is None or not credential.path(state).exists():
         return None
     try:
         own = credential.load(state)
     except Refused as error:
         return {"not_after": None, "days_left": 0, "validity": str(error), "alarm": str(error)}
-    found = calls.about(own, house.identity.gateway, house.clock.now())
-    return found | {"alarm": found["alarm"] or house.certificate_said}
+    summary = calls.about(own, gateway.identity.gateway, gateway.clock.now())
+    return summary | {"alarm": summary["alarm"] or gateway.certificate_said}
 
 
-def moved(house: Gateway, outlet: Recipient) -> dict[str, Any]:
-    """What a recipient's line has moved this month, in bytes, of what it may."""
-    now = house.clock.now()
-    counter = house.traffic.of(outlet.settings.recipient, now)
-    options = house.config.uplinks.get(outlet.name)
+def moved(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
+    """Data used by a recipient's line this month, and its budget, in bytes."""
+    now = gateway.clock.now()
+    counter = gateway.traffic.of(recipient.settings.recipient, now)
+    options = gateway.config.uplinks.get(recipient.name)
     allowed = options.data if options else None
-    said = ""
+    warning = ""
     if allowed and counter.used >= allowed:
-        said = "this month's data are used up: only the most urgent goes now"
-    elif allowed and counter.used > AHEAD * allowed * max(house.traffic.share(now), 0.1):
-        said = "this month's data go faster than planned: what is sent goes more slowly"
-    return {"month": counter.month, "used": counter.used, "budget": allowed, "said": said}
+        warning = "this month's data budget is used up: only urgent data are sent"
+    elif allowed and counter.used > AHEAD * allowed * max(gateway.traffic.share(now), 0.1):
+        warning = "this month's data are used faster than planned: batches are sent less often"
+    return {"month": counter.month, "used": counter.used, "budget": allowed, "said": warning}

@@ -1,4 +1,4 @@
-"""Where signed requests and moves are taken: once each, whichever way they came."""
+"""Handlers for signed requests and uplink moves: each object takes effect once."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 KINDS: dict[str, Act] = {"request+jwt": requests.obey, "uplink-move+jws": route.move}
 
 
-def take_seats(house: Gateway) -> None:
-    """Take what the platform asks of uplinks, where signed objects are received at all."""
-    if house.reception is not None:
+def register_handlers(gateway: Gateway) -> None:
+    """Register the handlers, if the gateway accepts signed objects."""
+    if gateway.reception is not None:
         for typ, act in KINDS.items():
-            house.reception.seats[typ] = partial(_once, house, house.reception, act)
+            gateway.reception.handlers[typ] = partial(_once, gateway, gateway.reception, act)
 
 
-async def _once(house: Gateway, reception: Inbox, act: Act, verified: Verified) -> dict[str, Any]:
-    """Do what a verified object says; the same bytes again get the first answer.
+async def _once(gateway: Gateway, reception: Inbox, act: Act, verified: Verified) -> dict[str, Any]:
+    """Carry out a verified object; the same bytes again get the first answer.
 
-    Raises Forged E_KID where its issuer is not the recipient that it is about, E_OFTEN where the
-    issuer has made too many.
+    Raises Forged E_KID if its issuer is not the recipient concerned, E_OFTEN if the issuer has made
+    too many requests.
     """
-    book = reception.book
-    if first := replay.first(book.db, verified):
+    store = reception.trust_store
+    if first := replay.first(store.db, verified):
         return first | {"again": True}
-    requests.must_be_its_own(house, verified)
-    with book.transaction() as db:
-        allowance.take(db, verified.owner, house.clock.now())
+    requests.must_be_its_own(gateway, verified)
+    with store.transaction() as db:
+        allowance.take(db, verified.owner, gateway.clock.now())
     answer = {"typ": verified.typ, "jti": verified.jti}
-    answer["outcome"] = await act(house, verified.said)
-    with book.transaction() as db:
+    answer["outcome"] = await act(gateway, verified.model)
+    with store.transaction() as db:
         replay.keep(db, verified, answer)
-    house.audit("object.accepted", answer | {"kid": verified.kid, "sha256": verified.sha256})
+    gateway.audit("object.accepted", answer | {"kid": verified.kid, "sha256": verified.sha256})
     return answer

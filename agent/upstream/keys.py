@@ -1,4 +1,4 @@
-"""Calls about the gateway's certificate, as every door makes them."""
+"""Calls about the gateway's certificate and the rotation of its keys."""
 
 from __future__ import annotations
 
@@ -17,85 +17,87 @@ if TYPE_CHECKING:
 
 
 class Requester(Protocol):
-    """Whoever asks."""
+    """The account that makes a call."""
 
     @property
     def who(self) -> str:
-        """By name."""
+        """Its name."""
         ...
 
     @property
     def progress(self) -> rotation.Tell:
-        """Hears how far the work is."""
+        """Receives progress reports."""
         ...
 
 
 KINDS = SPOOL, CERTIFICATE = "spool", "certificate"
 
 
-async def show(house: Gateway, asker: object) -> dict[str, Any]:
-    """The certificate and how long it holds; how far a rotation of the spool key is."""
+async def show(gateway: Gateway, asker: object) -> dict[str, Any]:
+    """The certificate, its validity, and the progress of a spool key rotation."""
     del asker
-    found = calls.show(house.config.state, _gateway(house), house.clock.now())
-    return found | {"rotation": rotation.standing(house)}
+    certificate = calls.show(gateway.config.state, _gateway_id(gateway), gateway.clock.now())
+    return certificate | {"rotation": rotation.standing(gateway)}
 
 
-async def csr(house: Gateway, asker: object) -> dict[str, Any]:
-    """The request for a certificate."""
+async def csr(gateway: Gateway, asker: object) -> dict[str, Any]:
+    """The certificate signing request."""
     del asker
-    return await asyncio.to_thread(calls.csr, house.config.state, _gateway(house))
+    return await asyncio.to_thread(calls.csr, gateway.config.state, _gateway_id(gateway))
 
 
-async def install(house: Gateway, asker: object, *, text: str) -> dict[str, Any]:
-    """Take the certificate that a CA made of our request. Raises Refused."""
+async def install(gateway: Gateway, asker: object, *, text: str) -> dict[str, Any]:
+    """Install a certificate that a CA issued for our request. Raises Refused."""
     del asker
-    return await _changed(house, calls.install, text)
+    return await _changed(gateway, calls.install, text)
 
 
-async def enroll(house: Gateway, asker: object, *, token: str = "") -> dict[str, Any]:
+async def enroll(gateway: Gateway, asker: object, *, token: str = "") -> dict[str, Any]:
     """Ask the EST server for the first certificate. Raises Refused."""
     del asker
-    server = _server(house)
+    server = _server(gateway)
     if not token and server.token is not None:
         token = server.token.reveal()
     if not token:
-        raise Refused("the EST server wants a one-time token: whoever runs the platform has it")
-    return await _changed(house, calls.enroll, server, token)
+        raise Refused(
+            "the EST server requires a one-time token: ask the operator of the platform for one"
+        )
+    return await _changed(gateway, calls.enroll, server, token)
 
 
-async def renew(house: Gateway, asker: object) -> dict[str, Any]:
+async def renew(gateway: Gateway, asker: object) -> dict[str, Any]:
     """Ask the EST server for the next certificate, now. Raises Refused."""
     del asker
-    return await _changed(house, calls.renew, _server(house))
+    return await _changed(gateway, calls.renew, _server(gateway))
 
 
-async def rotate(house: Gateway, asker: Requester, *, what: str = "") -> dict[str, Any]:
-    """Put another spool key, and another key of the certificate, in the place of those of now.
+async def rotate(gateway: Gateway, asker: Requester, *, what: str = "") -> dict[str, Any]:
+    """Rotate the spool key and the key of the certificate; `what`: only one of them.
 
-    `what`: only one of the two. Raises Refused.
+    Raises Refused.
     """
     if what not in {"", *KINDS}:
         raise Refused(f'"{what}": {" or ".join(KINDS)}')
-    answer: dict[str, Any] = {"gateway": _gateway(house), **dict.fromkeys(KINDS)}
+    answer: dict[str, Any] = {"gateway": _gateway_id(gateway), **dict.fromkeys(KINDS)}
     if what != CERTIFICATE:
-        rotation.see_that_it_may(house)
+        rotation.must_be_possible(gateway)
     if what != SPOOL:
-        answer[CERTIFICATE] = await _rotate_certificate(house, asker)
+        answer[CERTIFICATE] = await _rotate_certificate(gateway, asker)
     if what != CERTIFICATE:
-        answer[SPOOL] = await rotation.rotate(house, asker.who, asker.progress)
+        answer[SPOOL] = await rotation.rotate(gateway, asker.who, asker.progress)
     return answer
 
 
-async def _rotate_certificate(house: Gateway, asker: Requester) -> dict[str, Any]:
-    if not credential.path(house.config.state).exists():
+async def _rotate_certificate(gateway: Gateway, asker: Requester) -> dict[str, Any]:
+    if not credential.path(gateway.config.state).exists():
         return {"how": "none"}
-    house.audit("certificate.rotation", {"by": asker.who})
-    if house.config.enrolment is not None:
+    gateway.audit("certificate.rotation", {"by": asker.who})
+    if gateway.config.enrolment is not None:
         try:
-            return {"how": "est"} | await renew(house, asker)
-        except Refused as error:  # the spool key does not wait for it
+            return {"how": "est"} | await renew(gateway, asker)
+        except Refused as error:  # the spool key is rotated all the same
             return {"how": "asked again", "why": str(error)}
-    return {"how": "csr"} | await csr(house, asker)
+    return {"how": "csr"} | await csr(gateway, asker)
 
 
 CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
@@ -109,26 +111,26 @@ CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
 
 
 async def _changed(
-    house: Gateway, call: Callable[..., dict[str, Any]], *args: Any
+    gateway: Gateway, call: Callable[..., dict[str, Any]], *args: Any
 ) -> dict[str, Any]:
-    """Make a call that may bring another certificate; uplinks that it opens need not wait."""
-    state, now = house.config.state, house.clock.now()
-    answer = await asyncio.to_thread(call, state, _gateway(house), now, *args)
-    if house.reopen is not None and answer.get("certificate"):
-        await house.reopen()
+    """Make a call that may install a certificate; then reopen the uplinks at once."""
+    state, now = gateway.config.state, gateway.clock.now()
+    answer = await asyncio.to_thread(call, state, _gateway_id(gateway), now, *args)
+    if gateway.reopen is not None and answer.get("certificate"):
+        await gateway.reopen()
     return answer
 
 
-def _gateway(house: Gateway) -> str:
-    if house.identity is None:
+def _gateway_id(gateway: Gateway) -> str:
+    if gateway.identity is None:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
-    return house.identity.gateway
+    return gateway.identity.gateway
 
 
-def _server(house: Gateway) -> Enrolment:
-    if house.config.enrolment is None:
+def _server(gateway: Gateway) -> Enrolment:
+    if gateway.config.enrolment is None:
         raise Refused(
-            "no EST server is configured: write `enrolment: {url: https://…}`, or take"
-            " `gardien key csr` to a CA and bring its certificate to `gardien key install`"
+            "no EST server is configured. Write `enrolment: {url: https://…}`, or have a CA sign"
+            " the request of `gardien key csr` and run: gardien key install"
         )
-    return house.config.enrolment
+    return gateway.config.enrolment

@@ -1,8 +1,8 @@
-"""What the platform asks by signed requests: batches again, a reading now, the directory anew.
+"""Signed requests of a platform: resend batches, read now, send the directory again.
 
-Each is done once; the same bytes again get the first answer. Nothing leaves by a request that would
-not leave without it: rows pass the same checks, and a reading now is one of a slot not read yet.
-A recipient asks for what is its own only.
+Each request takes effect once; the same bytes again get the first answer. A request releases no
+data that would stay without it: rows pass the same checks, and a reading on request fills a slot
+that is still open. A recipient may only ask for its own data.
 """
 
 from __future__ import annotations
@@ -21,77 +21,87 @@ if TYPE_CHECKING:
     from agent.trust.verify import Verified
 
 
-async def obey(house: Gateway, said: Request) -> str:
-    """Do what a verified request says; what was done, for people. Raises Forged E_REQUEST, whose
-    sentence names no device but the one that was asked for.
+async def obey(gateway: Gateway, request: Request) -> str:
+    """Carry out a verified request; returns what was done, for people.
+
+    Raises Forged E_REQUEST, whose sentence names no device except the requested one.
     """
-    outlet = outlet_to(house, said.recipient)
-    match said.act:
+    recipient = recipient_named(gateway, request.recipient)
+    match request.act:
         case "resend":
-            return await _resend(house, outlet, said)
+            return await _resend(gateway, recipient, request)
         case "directory":
-            for spool, thread in outlet.spools:
+            for spool, thread in recipient.spools:
                 await thread.run(spool.tell_again)
-            outlet.delivery.hurry = True
-            return "the directory is told anew"
+            recipient.delivery.hurry = True
+            return "the directory is sent again"
         case "read-now":
-            return await _read_now(house, outlet, said.device)
+            return await _read_now(gateway, recipient, request.device)
 
 
-def outlet_to(house: Gateway, recipient: str) -> Recipient:
+def recipient_named(gateway: Gateway, recipient_name: str) -> Recipient:
     """The uplink to a recipient. Raises Forged E_REQUEST where there is none."""
-    for outlet in house.outlets.values():
-        if outlet.settings.recipient == recipient:
-            return outlet
-    raise impossible(f"nothing is sent to {recipient} from here")
+    for recipient in gateway.outlets.values():
+        if recipient.settings.recipient == recipient_name:
+            return recipient
+    raise impossible(f"this gateway sends nothing to {recipient_name}")
 
 
-def must_be_its_own(house: Gateway, verified: Verified) -> None:
-    """See that an object about an uplink comes from its recipient. Raises Forged E_KID, E_REQUEST.
+def must_be_its_own(gateway: Gateway, verified: Verified) -> None:
+    """Check that an object about an uplink comes from its recipient. Raises Forged E_KID,
+    E_REQUEST.
 
-    That is who the trust list calls by the recipient's name. A signer who has the name of no
-    recipient here speaks for the one whose uplink brought the object, or for the only one there is.
+    The signer is the recipient if the trust list gives its key the recipient's name. A signer with
+    the name of no recipient acts for the uplink that brought the object, or for the only recipient.
     """
-    recipient = verified.claims["recipient"]
-    outlet = outlet_to(house, recipient)
-    recipients = {str(one.settings.recipient) for one in house.outlets.values()}
-    if verified.owner == recipient:
+    recipient_name = verified.claims["recipient"]
+    recipient = recipient_named(gateway, recipient_name)
+    recipients = {str(one.settings.recipient) for one in gateway.outlets.values()}
+    if verified.owner == recipient_name:
         return
     unnamed = verified.owner not in recipients
-    if not (unnamed and (verified.via == outlet.name or len(recipients) == 1)):
-        words = (
-            f"this concerns what is sent to {recipient}, and only {recipient} may ask for it: by"
-            " its own uplink, or with a key that the trust list has under that name"
+    if not (unnamed and (verified.via == recipient.name or len(recipients) == 1)):
+        reason = (
+            f"only {recipient_name} may request what is sent to {recipient_name}: over its own"
+            " uplink, or with a key that the trust list has under that name"
         )
-        raise Forged(ObjectCode.KID, f"{verified.owner}: {words}", words)
+        raise Forged(ObjectCode.KID, f"{verified.owner}: {reason}", reason)
 
 
-def impossible(words: str) -> Forged:
-    """What was asked for cannot be done, in words that its sender may be told."""
-    return Forged(ObjectCode.REQUEST, words, words)
+def impossible(reason: str) -> Forged:
+    """An E_REQUEST error with a reason that its sender may see."""
+    return Forged(ObjectCode.REQUEST, reason, reason)
 
 
-async def _resend(house: Gateway, outlet: Recipient, said: Request) -> str:
-    if said.epoch is None or said.from_ is None or said.to is None or said.from_ > said.to:
-        raise impossible("a resend names its `epoch`, and `from` and `to` in order")
+async def _resend(gateway: Gateway, recipient: Recipient, request: Request) -> str:
+    if (
+        request.epoch is None
+        or request.from_ is None
+        or request.to is None
+        or request.from_ > request.to
+    ):
+        raise impossible("a resend needs `epoch`, `from` and `to`, and `from` must not exceed `to`")
     try:
-        number = await _ask_again(outlet, (said.epoch, said.from_, said.to, house.clock.now()))
+        number = await _ask_again(
+            recipient, (request.epoch, request.from_, request.to, gateway.clock.now())
+        )
     except LookupError as error:
-        if outlet.kept:  # it may be one of those on the disk
-            raise NotRecorded(
-                "the disk fails: what it has is sent again when it is well"
-            ) from error
+        if recipient.kept:  # the batches may be in the spool on the disk, which is not open
+            raise NotRecorded("the disk fails: its batches are sent again once it works") from error
         raise Forged(ObjectCode.EPOCH, str(error)) from error
     except ValueError as error:
         raise impossible(str(error)) from error
-    outlet.delivery.hurry = True
+    recipient.delivery.hurry = True
     return f"{number} batches are sent again"
 
 
-async def _ask_again(outlet: Recipient, asked: tuple[str, int, int, float]) -> int:
-    """Of the spool that knows of the epoch: how many. Raises LookupError, ValueError."""
+async def _ask_again(recipient: Recipient, asked: tuple[str, int, int, float]) -> int:
+    """Have the spool that knows the epoch resend; the number of batches.
+
+    Raises LookupError, ValueError.
+    """
     unknown: LookupError | None = None
-    for spool, thread in outlet.spools:
+    for spool, thread in recipient.spools:
         try:
             return await thread.run(spool.resend, *asked)
         except LookupError as error:
@@ -100,24 +110,24 @@ async def _ask_again(outlet: Recipient, asked: tuple[str, int, int, float]) -> i
     raise unknown
 
 
-async def _read_now(house: Gateway, outlet: Recipient, wanted: str | None) -> str:
-    """Ask silent devices again at once, and send what there is without waiting for the interval."""
+async def _read_now(gateway: Gateway, recipient: Recipient, wanted: str | None) -> str:
+    """Read silent devices again now, and send what is stored without waiting for the interval."""
     if wanted is not None:
         try:
-            house.device(wanted)
-        except Refused as error:  # it names the devices that there are
-            words = f'no device "{wanted}" is configured at this gateway'
-            raise Forged(ObjectCode.REQUEST, str(error), words) from error
+            gateway.device(wanted)
+        except Refused as error:  # its text lists all devices, which the sender must not see
+            reason = f'no device "{wanted}" is configured at this gateway'
+            raise Forged(ObjectCode.REQUEST, str(error), reason) from error
     asked = 0
-    for line in house.lines.values():
+    for line in gateway.lines.values():
         for device in line.devices.values():
-            # one that disturbs the line is left alone, whoever wants to have it asked
+            # a device that disturbs the line would cost the others their slots
             if wanted in {None, device.name} and device.failures and not _disturbs(line, device):
                 device.rests_until, asked = 0.0, asked + 1
     await asyncio.sleep(0)
-    await outlet.intake.commit()
-    outlet.delivery.hurry = True
-    return f"{asked} silent devices are asked again, and what there is is sent"
+    await recipient.intake.commit()
+    recipient.delivery.hurry = True
+    return f"{asked} silent devices are read again, and the stored readings are sent"
 
 
 def _disturbs(line: LinkDevices, device: Device) -> bool:

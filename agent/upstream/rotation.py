@@ -1,7 +1,7 @@
-"""Rotating the spool key: from one write on all that comes is under a new key, and what is on the
-disk is sealed anew under it, file by file. Then the key before is destroyed (design note 031).
+"""Rotate the spool key: new data are encrypted under a new key, stored files are re-encrypted one
+by one, and then the old key is destroyed (design note 031).
 
-Both keys lie in one file until then, so whatever dies, the next start goes on.
+Until then one file holds both keys, so that a rotation continues after any interruption.
 """
 
 from __future__ import annotations
@@ -38,247 +38,252 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPONENT = "key rotation"
-FAILED = "an unexpected error, which `gardien status` names"
+FAILED = "an unexpected error stopped it; for details: gardien status"
 MEMORY = (
-    "readings for {} are in memory, because the disk failed, and are not delivered yet: the key is"
-    " rotated once they are (`gardien status`)"
+    "readings for {} are in memory, because the disk failed, and are not delivered yet. Rotate"
+    " the key once they are delivered; see: gardien status"
 )
 SHELVES = {"shelf.db": "shelf", "registers.db": "registers"}
-"""files beside the spools that are under the key, with the components that have them open"""
+"""other files under the spool key, each with the component that has it open"""
 LOOK = 1.0
-"""seconds between two looks whether there is something to do"""
+"""seconds between two checks for a rotation under way"""
 AGAIN = 30.0
-"""seconds until what could not go on is tried again"""
-TOLD_EVERY = 1.0
-"""seconds between two words on how far it is"""
+"""seconds until a rotation that had to wait is tried again"""
+REPORT_EVERY = 1.0
+"""seconds between two progress reports"""
 
 
 class RotationProgress(NamedTuple):
-    """How far the work is."""
+    """Progress of a rotation in one file."""
 
     passed: int
-    """bytes that were looked at"""
+    """bytes that are done"""
     of: int
-    """bytes there are, about"""
+    """bytes in all, approximately"""
 
 
-def see_that_it_may(house: Gateway) -> None:
-    """Raise Refused where no rotation may begin now; one that is under way may go on."""
-    who, state = house.identity, house.config.state
+def must_be_possible(gateway: Gateway) -> None:
+    """Raise Refused if no rotation may begin now; a rotation under way may continue."""
+    who, state = gateway.identity, gateway.config.state
     if who is None:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     if who.spool_key_before is not None:
         return
     if judged(state):
         raise Refused(
-            "an upgrade is being judged, and the version before may not be able to read what is"
-            " under a new key: try again once the upgrade stands (journalctl -u gardien-upgrade)"
+            "an upgrade is on trial, and the previous version might not read data under a new key."
+            " Try again once the upgrade is accepted: journalctl -u gardien-upgrade"
         )
-    failing = next(iter(house.storage.faults.items()), None)
+    failing = next(iter(gateway.storage.faults.items()), None)
     if failing is not None:
         raise Refused(
-            f"{failing[0]} cannot be written ({failing[1].reason}): a key is rotated on a disk"
-            " that is well. Replace the disk or card: docs/replace.md"
+            f"{failing[0]} cannot be written ({failing[1].reason}), and a rotation needs a working"
+            " disk. Replace the disk or card: docs/replace.md"
         )
     for file in _memories(state):
         raise Refused(MEMORY.format(recipient_of(file)))
-    if house.close is not None:
-        _see_that_all_is_open(house)
+    if gateway.close is not None:
+        _all_must_be_open(gateway)
 
 
-async def begin(house: Gateway, by: str) -> bool:
-    """Put a new spool key in the place of the one there, and keep that until `work` is done; False:
-    a rotation is under way. `by`: who asked for it.
+async def begin(gateway: Gateway, by: str) -> bool:
+    """Make a new spool key, and keep the old one until `work` is done.
 
-    Raises Refused where that must not be now; nothing was changed then.
+    Returns False if a rotation is under way already. `by`: the account that asked. Raises Refused
+    if no rotation may begin now; then nothing has changed.
     """
-    async with house.rotating:
-        see_that_it_may(house)
-        who, state = house.identity, house.config.state
+    async with gateway.rotating:
+        must_be_possible(gateway)
+        who, state = gateway.identity, gateway.config.state
         assert who is not None
         if who.spool_key_before is not None:
             return False
-        house.identity = await asyncio.to_thread(identity.begin_rotation, state, who)
-    house.rotation, house.rotation_waits = {}, ""
-    house.audit("key.rotation", {"state": who.state, "by": by})
-    log.warning("the spool key is being rotated", extra=fields(LogEvent.KEY_ROTATION))
+        gateway.identity = await asyncio.to_thread(identity.begin_rotation, state, who)
+    gateway.rotation, gateway.rotation_waits = {}, ""
+    gateway.audit("key.rotation", {"state": who.state, "by": by})
+    log.warning("a rotation of the spool key has begun", extra=fields(LogEvent.KEY_ROTATION))
     return True
 
 
-def _see_that_all_is_open(house: Gateway) -> None:
-    shut = [f"spool {name}" for name in house.config.uplinks if name not in house.outlets]
-    shut += [part for part in SHELVES.values() if house.jobs.parked(part)]
+def _all_must_be_open(gateway: Gateway) -> None:
+    shut = [f"spool {name}" for name in gateway.config.uplinks if name not in gateway.outlets]
+    shut += [part for part in SHELVES.values() if gateway.jobs.parked(part)]
     if shut:
-        raise Refused(f"{', '.join(shut)}: not open; `gardien status` says why. First mend that")
+        raise Refused(
+            f"{', '.join(shut)}: not open, and the rotation needs it. For the cause: gardien status"
+        )
 
 
-async def serve(house: Gateway) -> None:
-    """Go on with a rotation whenever one is under way; for ever."""
+async def serve(gateway: Gateway) -> None:
+    """Continue a rotation whenever one is under way; runs for ever."""
     while True:
-        if house.identity is not None and house.identity.spool_key_before is not None:
-            await sleep(LOOK if await _ended(house) else AGAIN)
+        if gateway.identity is not None and gateway.identity.spool_key_before is not None:
+            await sleep(LOOK if await _completed(gateway) else AGAIN)
         await sleep(LOOK)
 
 
-async def _ended(house: Gateway, tell: Tell | None = None) -> bool:
-    """Work to the end; False: it waits for something, which is noted."""
+async def _completed(gateway: Gateway, tell: Tell | None = None) -> bool:
+    """Work to the end. Returns False if it has to wait; `rotation_waits` then has the reason."""
     try:
-        await work(house, tell)
+        await work(gateway, tell)
     except (Refused, StorageFailed, OSError) as error:
-        if str(error) != house.rotation_waits:
+        if str(error) != gateway.rotation_waits:
             log.warning(
                 "the rotation of the spool key waits: %s", error,
                 extra=fields(LogEvent.KEY_ROTATION_WAITS),
             )  # fmt: skip
-        house.rotation_waits = str(error)
+        gateway.rotation_waits = str(error)
         return False
     return True
 
 
-async def work(house: Gateway, tell: Tell | None = None) -> None:
-    """Seal all that is on the disk under the key of now, and destroy the key before.
+async def work(gateway: Gateway, tell: Tell | None = None) -> None:
+    """Re-encrypt all files under the new key, and destroy the old key.
 
-    What waits, and which uplinks are open, makes no difference: nothing is decoded, in small
-    commits, and not more than half of the time. Raises Refused or StorageFailed where it cannot go
-    on now.
+    It works in small commits and takes half of the time at most, so that deliveries continue; rows
+    are not decoded. Raises Refused or StorageFailed if it cannot continue now.
     """
-    who, state = house.identity, house.config.state
+    who, state = gateway.identity, gateway.config.state
     assert who is not None
     seen: set[Path] = set()
-    # one may be destroyed meanwhile, with its uplink, and another one begun
+    # a file may be removed with its uplink meanwhile, and a new one begun
     while left := [file for file in files(state) if file not in seen]:
         seen.add(left[0])
         try:
-            await _file(house, left[0], who.spool_key, tell)
+            await _file(gateway, left[0], who.spool_key, tell)
         except NotOurs as error:  # neither key opens it
             log.warning(
-                "the rotation of the spool key leaves a file as it is: %s", error,
+                "the rotation of the spool key skips a file: %s", error,
                 extra=fields(LogEvent.KEY_ROTATION, store=left[0].name),
             )  # fmt: skip
         except Damaged as error:
-            raise Refused(f"{left[0].name} is damaged, and is set aside at the next try") from error
+            raise Refused(f"{left[0].name} is damaged; the next attempt sets it aside") from error
         except SpoolFull as error:
-            raise Refused(f"{left[0].name}: {error}; free some room on it") from error
-    house.identity = await asyncio.to_thread(identity.end_rotation, state, who)
-    house.rotation_waits = ""
-    house.audit("key.rotated", {"state": who.state})
+            raise Refused(f"{left[0].name}: {error}. Free some space on the disk") from error
+    gateway.identity = await asyncio.to_thread(identity.end_rotation, state, who)
+    gateway.rotation_waits = ""
+    gateway.audit("key.rotated", {"state": who.state})
     log.warning(
-        "the spool key is rotated, and the one before is destroyed",
+        "the spool key is rotated, and the old key is destroyed",
         extra=fields(LogEvent.KEY_ROTATION),
     )
 
 
 def files(state: Path) -> list[Path]:
-    """All that is under the spool key."""
+    """All files under the spool key."""
     spools = [spool_of(state, recipient) for recipient in recipients_of(state)]
     shelves = [state / name for name in SHELVES if (state / name).exists()]
     return [*spools, *_memories(state), *shelves]
 
 
 def _memories(state: Path) -> list[Path]:
-    """What was kept in memory while the disk failed, and is not delivered."""
-    found = [memory_of(state, recipient) for recipient in recipients_of(state)]
-    return [file for file in found if file.exists()]
+    """Spools in memory from a disk failure whose rows are not delivered yet."""
+    stores = [memory_of(state, recipient) for recipient in recipients_of(state)]
+    return [file for file in stores if file.exists()]
 
 
-async def _file(house: Gateway, file: Path, key: bytes, tell: Tell | None) -> None:
-    told = monotonic()
-    async with _opened(house, file) as (store, thread):
+async def _file(gateway: Gateway, file: Path, key: bytes, tell: Tell | None) -> None:
+    reported_at = monotonic()
+    async with _opened(gateway, file) as (store, thread):
         await thread.run(store.rekey, key)
         while True:
             began = monotonic()
-            if (there := _there(house, file)) is not None and there[0] is not store:
-                raise Refused(f"{file.name} is opened anew")
-            # one call: it may be closed behind it
+            if (there := _open_store(gateway, file)) is not None and there[0] is not store:
+                raise Refused(f"{file.name} was reopened meanwhile")
+            # one call for both: the store may be closed before a second one
             more, far = await thread.run(lambda: (store.rekey_step(), store.rekeyed))
-            house.rotation[file.name] = RotationProgress(*far)
+            gateway.rotation[file.name] = RotationProgress(*far)
             if not more:
                 break
-            house.rotation_waits = ""
-            if tell is not None and monotonic() - told >= TOLD_EVERY:
-                told = monotonic()
-                await tell(standing(house) or {})
-            # the others wait for the same disk
-            await sleep(monotonic() - began if house.close is not None else 0)
-    passed, of = house.rotation[file.name]
-    house.rotation[file.name] = RotationProgress(max(passed, of), max(passed, of))
+            gateway.rotation_waits = ""
+            if tell is not None and monotonic() - reported_at >= REPORT_EVERY:
+                reported_at = monotonic()
+                await tell(standing(gateway) or {})
+            # deliveries and readings wait for the same disk
+            await sleep(monotonic() - began if gateway.close is not None else 0)
+    passed, of = gateway.rotation[file.name]
+    gateway.rotation[file.name] = RotationProgress(max(passed, of), max(passed, of))
 
 
 @asynccontextmanager
 async def _opened(
-    house: Gateway, file: Path
+    gateway: Gateway, file: Path
 ) -> AsyncIterator[tuple[Spool | UnassignedStore, OneThread]]:
-    """A file as whoever has it open has it; one that nobody has is opened for this."""
-    if (there := _there(house, file)) is not None:
+    """A file as its component has it open; a file that nobody has open is opened here."""
+    if (there := _open_store(gateway, file)) is not None:
         yield there
         return
-    if file in _memories(house.config.state):
+    if file in _memories(gateway.config.state):
         raise Refused(MEMORY.format(recipient_of(file)))
     opening: Callable[[], AbstractContextManager[Spool | UnassignedStore]]
     if file.name in SHELVES:
-        opening = shelf_opening(house, file)
+        opening = shelf_opening(gateway, file)
     else:
-        opening = spool_opening(house, recipient_of(file))
+        opening = spool_opening(gateway, recipient_of(file))
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(in_own_thread(file.name, opening))
 
 
-def _there(house: Gateway, file: Path) -> tuple[Spool | UnassignedStore, OneThread] | None:
-    """Raises Refused where whoever should have it open has not."""
-    if house.close is None:
+def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, OneThread] | None:
+    """The open store of a file; None: nobody has it open.
+
+    Raises Refused if the component that should have it open does not.
+    """
+    if gateway.close is None:
         return None
-    in_memory = file.parent != house.config.state
+    in_memory = file.parent != gateway.config.state
     if part := SHELVES.get(file.name):
-        kept = house.unclaimed if part == "shelf" else house.registers
-        if kept is None or house.jobs.parked(part):
+        kept = gateway.unclaimed if part == "shelf" else gateway.registers
+        if kept is None or gateway.jobs.parked(part):
             raise Refused(f"{part} is not open")
         return kept.store, kept.thread
-    recipient = recipient_of(file)
-    for name, uplink in house.config.uplinks.items():
-        if uplink.settings.recipient == recipient:
-            outlet = house.outlets.get(name)
-            if outlet is None or outlet.kept:
+    recipient_name = recipient_of(file)
+    for name, uplink in gateway.config.uplinks.items():
+        if uplink.settings.recipient == recipient_name:
+            recipient = gateway.outlets.get(name)
+            if recipient is None or recipient.kept:
                 raise Refused(f"the spool of {name} is not open")
-            return outlet.in_memory if in_memory else (outlet.spool, outlet.thread)
+            return recipient.in_memory if in_memory else (recipient.spool, recipient.thread)
     return None
 
 
-def standing(house: Gateway) -> dict[str, Any] | None:
-    """How far a rotation is; None: none is under way."""
-    who = house.identity
+def standing(gateway: Gateway) -> dict[str, Any] | None:
+    """Progress of the rotation; None: no rotation is under way."""
+    who = gateway.identity
     if who is None or who.rotating_since is None:
         return None
-    total = sum(file.stat().st_size for file in files(house.config.state) if file.exists())
-    passed = sum(min(one) for one in house.rotation.values())
+    total = sum(file.stat().st_size for file in files(gateway.config.state) if file.exists())
+    passed = sum(min(one) for one in gateway.rotation.values())
     return {
         "since": stamp(who.rotating_since),
         "passed": min(passed, total),
         "of": total,
-        "waits": house.rotation_waits or (FAILED if house.jobs.parked(COMPONENT) else ""),
+        "waits": gateway.rotation_waits or (FAILED if gateway.jobs.parked(COMPONENT) else ""),
     }
 
 
-async def rotate(house: Gateway, by: str, tell: Tell) -> dict[str, Any]:
-    """Rotate the spool key, or go on with a rotation that is under way; returns when it is done, or
-    when it waits for something that takes time. Raises Refused.
+async def rotate(gateway: Gateway, by: str, tell: Tell) -> dict[str, Any]:
+    """Rotate the spool key, or continue a rotation under way.
+
+    Returns when it is done, or when it has to wait. Raises Refused.
     """
-    begun = await begin(house, by)
-    if house.close is None:
-        await _ended(house, tell)
+    begun = await begin(gateway, by)
+    if gateway.close is None:
+        await _completed(gateway, tell)
     else:
-        await _followed(house, tell)
-    now = standing(house)
+        await _report_progress(gateway, tell)
+    now = standing(gateway)
     return {
         "begun": begun,
         "done": now is None,
-        "bytes": sum(min(one) for one in house.rotation.values()),
-        "files": len(house.rotation),
-        "damaged": [one.name for one in sorted(house.config.state.glob("*.db.damaged"))],
+        "bytes": sum(min(one) for one in gateway.rotation.values()),
+        "files": len(gateway.rotation),
+        "damaged": [one.name for one in sorted(gateway.config.state.glob("*.db.damaged"))],
         "standing": now,
     }
 
 
-async def _followed(house: Gateway, tell: Tell) -> None:
-    while (now := standing(house)) is not None and not now["waits"]:
+async def _report_progress(gateway: Gateway, tell: Tell) -> None:
+    while (now := standing(gateway)) is not None and not now["waits"]:
         await tell(now)
-        await sleep(TOLD_EVERY)
+        await sleep(REPORT_EVERY)

@@ -1,4 +1,4 @@
-"""Which address an uplink is opened at, while it moves and otherwise."""
+"""The address at which an uplink is opened, also while it moves to another one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from agent.clock import monotonic
 from agent.errors import NotRecorded, Refused, UplinkLost
 from agent.uplink_migration import PROBE_EVERY, PROVE_WITHIN, address
-from agent.upstream.requests import impossible, outlet_to
+from agent.upstream.requests import impossible, recipient_named
 
 if TYPE_CHECKING:
     from agent.gateway import Gateway, Recipient
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from agent.uplink_migration import Move
 
 LOOK = 0.5
-"""seconds between two looks whether a receipt has come"""
+"""seconds between two checks for a receipt"""
 
-UNPROVED = "the new address has brought no receipt: back to the old one"
+UNPROVED = "no receipt arrived over the new address: returning to the old one"
 
 
 class Route:
-    """The addresses of one uplink, as long as its job runs."""
+    """The addresses of one uplink, for as long as its task runs."""
 
-    def __init__(self, house: Gateway, outlet: Recipient, settings: Any) -> None:
-        self._house, self._outlet, self._settings = house, outlet, settings
+    def __init__(self, gateway: Gateway, recipient: Recipient, settings: Any) -> None:
+        self._gateway, self._recipient, self._settings = gateway, recipient, settings
         self._failures = 0
         self._opened = monotonic()
         self._probed = self._opened - PROBE_EVERY
@@ -38,14 +38,14 @@ class Route:
 
     def settings(self) -> Any:
         """The settings for the next opening."""
-        if self._outlet.delivery.heard > self._opened:
+        if self._recipient.delivery.heard > self._opened:
             self._failures = 0
         self._opened, self._proving, self._move = monotonic(), False, self._ordered()
         move = self._move
         if move is None:
             return self._settings
         since = self._opened - self._probed
-        url = address(move, self._house.clock.now(), self._failures, since)
+        url = address(move, self._gateway.clock.now(), self._failures, since)
         self._failures += 1
         if url == move.new and move.proved is None:
             self._proving, self._probed = True, self._opened
@@ -55,10 +55,10 @@ class Route:
             raise UplinkLost(str(error)) from error
 
     async def watch(self) -> None:
-        """Note the first receipt over a new address; raise UplinkLost when another is to be tried.
+        """Record the first receipt over a new address.
 
-        That is when a move is ordered, when one has brought no receipt in time, and when it is time
-        to try it again.
+        Raises UplinkLost when another address must be tried: a move was ordered, no receipt arrived
+        in time, or it is time to try the new address again.
         """
         if self._proving:
             await self._prove()
@@ -67,63 +67,64 @@ class Route:
             if waits and monotonic() - self._probed >= PROBE_EVERY:
                 break
             await asyncio.sleep(LOOK)
-        raise UplinkLost("it is to move to another address")
+        raise UplinkLost("the uplink moves to another address")
 
     async def _prove(self) -> None:
-        # so that there is something to be receipted
-        await self._outlet.thread.run(self._outlet.spool.tell_again)
-        self._outlet.delivery.hurry = True
+        # the directory is sent again, or there might be nothing to receipt
+        await self._recipient.thread.run(self._recipient.spool.tell_again)
+        self._recipient.delivery.hurry = True
         try:
             async with asyncio.timeout(PROVE_WITHIN):
-                while self._outlet.delivery.heard <= self._opened:
+                while self._recipient.delivery.heard <= self._opened:
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             raise UplinkLost(UNPROVED) from None
-        self._house.moves.prove(self._settings.recipient, self._house.clock.now())
+        self._gateway.moves.prove(self._settings.recipient, self._gateway.clock.now())
         self._move = self._ordered()
 
     def _ordered(self) -> Move | None:
-        now, url = self._house.clock.now(), standing(self._settings)
-        return self._house.moves.of(self._settings.recipient, url, now)
+        now, url = self._gateway.clock.now(), standing(self._settings)
+        return self._gateway.moves.of(self._settings.recipient, url, now)
 
 
 def standing(settings: Any) -> str:
-    """The address that the configuration names; of a folder as a `file:` URL."""
+    """The configured address; of a folder as a `file:` URL."""
     return settings.url or Path(settings.path).as_uri()
 
 
-def _said(settings: Any, url: str) -> dict[str, Any]:
-    """A folder moves to another folder only, for its address is a `path`. Raises Refused."""
+def _address_option(settings: Any, url: str) -> dict[str, Any]:
+    """The option for an address. A folder can only move to a folder. Raises Refused."""
     if settings.url:
         return {"url": url}
     parts = urlsplit(url)
     if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise Refused(f"{url} is no folder: it must be such as file:///mnt/exchange")
+        raise Refused(f"{url} is not a folder: expected an address such as file:///mnt/exchange")
     return {"path": unquote(parts.path)}
 
 
 def at(settings: Any, url: str) -> Any:
-    """The same uplink at another address. Raises Refused where it can be none."""
-    told = {name: getattr(settings, name) for name in type(settings).model_fields}
+    """The same settings with another address. Raises Refused if the address is invalid."""
+    configured = {name: getattr(settings, name) for name in type(settings).model_fields}
     try:
-        return type(settings).model_validate(told | _said(settings, url))
+        return type(settings).model_validate(configured | _address_option(settings, url))
     except ValidationError as error:
         what = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise Refused(f"{url} cannot be its address: {what}") from error
+        raise Refused(f"{url} is not a valid address for this uplink: {what}") from error
 
 
-async def move(house: Gateway, said: UplinkMove) -> str:
-    """Begin to move an uplink; what was done, for people. Raises Forged E_REQUEST, NotRecorded.
+async def move(gateway: Gateway, claims: UplinkMove) -> str:
+    """Begin to move an uplink; returns what was done, for people.
 
-    The uplink's own job takes it up: this may be called from within it, by what came over it.
+    The uplink's own task makes the move, since this may be called from within that task. Raises
+    Forged E_REQUEST, NotRecorded.
     """
-    outlet = outlet_to(house, said.recipient)
-    settings = house.config.uplinks[outlet.name].settings
+    recipient = recipient_named(gateway, claims.recipient)
+    settings = gateway.config.uplinks[recipient.name].settings
     try:
-        at(settings, said.url)
-        house.moves.order(said.recipient, standing(settings), said.url, house.clock.now())
+        at(settings, claims.url)
+        gateway.moves.order(claims.recipient, standing(settings), claims.url, gateway.clock.now())
     except NotRecorded:
         raise
     except Refused as error:
         raise impossible(str(error)) from error
-    return f"{said.url} is tried, and counts once it has brought a receipt"
+    return f"{claims.url} is tried now, and takes effect after its first receipt"

@@ -1,6 +1,6 @@
-"""What the gateway says of itself to one recipient (docs/status.schema.json). Pure.
+"""The status document for one recipient (docs/status.schema.json). Pure.
 
-Numbers and names of lines, never those of dwellings, devices or other recipients.
+It has counts and names of lines, but no names of dwellings, devices or other recipients.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PASSING = ("at", "backlog", "data", "disk")
-"""members that change all the time, and are no news"""
+VOLATILE = ("at", "backlog", "data", "disk")
+"""members that change all the time, and do not count as news"""
 
 
 def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
-    """The members for one uplink's recipient, out of the answer to `status`."""
+    """The document for one uplink's recipient, from the answer to `status`."""
     mine = answer["uplinks"][uplink]
     devices, links = answer["devices"].values(), answer["links"]
     silent = sum(one["failures"] > 0 for one in devices)
-    made: dict[str, Any] = {
+    members: dict[str, Any] = {
         "at": answer["now"],
         "started": answer["started"],
         "version": answer["version"],
@@ -50,29 +50,29 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
         ],
     }
     if certificate := answer["certificate"]:
-        made["certificate"] = {word: certificate[word] for word in ("not_after", "days_left")}
+        members["certificate"] = {word: certificate[word] for word in ("not_after", "days_left")}
     if audience := (answer.get("authority") or {}).get("audience"):
-        made["audience"] = audience
-    if (found := answer.get("restored")) and not found["uplinks"][uplink]["complete"]:
-        made["restored"] = {"audience": audience or "", "made": found["made"]}
+        members["audience"] = audience
+    if (restored := answer.get("restored")) and not restored["uplinks"][uplink]["complete"]:
+        members["restored"] = {"audience": audience or "", "made": restored["made"]}
     if "data" in mine:
-        made["data"] = {word: mine["data"][word] for word in ("month", "used", "budget")}
-    return made
+        members["data"] = {word: mine["data"][word] for word in ("month", "used", "budget")}
+    return members
 
 
 def news(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether something has changed that should not wait."""
+    """Whether a change should be sent at once."""
     return _lasting(before) != _lasting(now)
 
 
 def _backlog(mine: Mapping[str, Any]) -> dict[str, Any]:
     held = mine["backlog"]
-    words = ("rows", "slots", "batches", "batch_rows", "quarantined", "oldest", "used", "cap")
-    return {word: held[word] for word in words} | {"shed": mine["shed_rows"]}
+    names = ("rows", "slots", "batches", "batch_rows", "quarantined", "oldest", "used", "cap")
+    return {word: held[word] for word in names} | {"shed": mine["shed_rows"]}
 
 
 def _lasting(of: Mapping[str, Any]) -> dict[str, Any]:
-    lasting = {word: value for word, value in of.items() if word not in PASSING}
+    lasting = {word: value for word, value in of.items() if word not in VOLATILE}
     held = [(one["control"], one["until"]) for one in of.get("holds", ())]
     faults = [(one["component"], one["error"]) for one in of.get("faults", ())]
     return lasting | {"holds": held, "faults": faults}

@@ -1,4 +1,4 @@
-"""Calls about uplinks: which there are, and how one is closed without losing what waits."""
+"""Calls about uplinks: list them, retry refused batches, close one without losing rows."""
 
 from __future__ import annotations
 
@@ -18,55 +18,59 @@ if TYPE_CHECKING:
     from agent.gateway import Gateway, Recipient
 
 
-async def listed(house: Gateway, asker: object) -> dict[str, Any]:
-    """Every uplink, and the recipients without one for whom something still waits."""
+async def listed(gateway: Gateway, asker: object) -> dict[str, Any]:
+    """Every uplink, and recipients without an uplink for whom rows are still stored."""
     del asker
-    config, recipients = house.config, _recipients(house)
-    found = {
+    config, recipients = gateway.config, _recipients(gateway)
+    uplinks = {
         name: {
             "recipient": one.settings.recipient,
             "transport": one.transport,
             "url": standing(one.settings),
             "receipt": getattr(one.settings, "receipt", "platform"),
-            "closing": one.settings.recipient in house.closing,
-            "moved": _moved(house, one.settings),
-            **(await _live(house, house.outlets[name]) if name in house.outlets else {}),
+            "closing": one.settings.recipient in gateway.closing,
+            "moved": _moved(gateway, one.settings),
+            **(await _live(gateway, gateway.outlets[name]) if name in gateway.outlets else {}),
         }
         for name, one in config.uplinks.items()
     }
     left = dict(leftovers(config.state, recipients))
-    return {"uplinks": found, "left": left, "running": house.close is not None}
+    return {"uplinks": uplinks, "left": left, "running": gateway.close is not None}
 
 
-async def close(house: Gateway, asker: object, *, name: str, how: str) -> dict[str, Any]:
-    """Keep nothing more for a recipient; `how`: drain what waits, or drop it. Raises Refused.
+async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict[str, Any]:
+    """Stop collecting for a recipient; `how`: `drain` stored rows or `drop` them.
 
-    The answer says what still waits, or was dropped.
+    The answer has the number of rows that are still stored or were destroyed. Raises Refused.
     """
     del asker
     if how not in {"drain", "drop"}:
-        raise Refused("say --drain (deliver what waits) or --drop (destroy it)")
-    if name not in house.config.uplinks:
-        return await _forsake(house, name, how)
-    if house.close is None:
-        raise Refused("gardien is not running: start it, for it is what delivers, and try again")
-    dropped = await house.close(name, how == "drop")
-    waits = await house.outlets[name].waiting()
+        raise Refused("choose --drain (deliver the stored rows) or --drop (destroy them)")
+    if name not in gateway.config.uplinks:
+        return await _drop_orphaned(gateway, name, how)
+    if gateway.close is None:
+        raise Refused(
+            "gardien is not running, and only a running gateway delivers: start it and try again"
+        )
+    dropped = await gateway.close(name, how == "drop")
+    waits = await gateway.outlets[name].waiting()
     return {"uplink": name, "waits": waits, "dropped": dropped}
 
 
-async def retry(house: Gateway, asker: object, *, name: str) -> dict[str, Any]:
-    """Send the batches of an uplink that were refused once more, at once. Raises Refused."""
+async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]:
+    """Send the refused batches of an uplink again now. Raises Refused."""
     del asker
-    if name not in house.config.uplinks:
-        known = ", ".join(house.config.uplinks) or "none"
+    if name not in gateway.config.uplinks:
+        known = ", ".join(gateway.config.uplinks) or "none"
         raise Refused(f'no uplink "{name}"; there are: {known}')
-    if name not in house.outlets or house.close is None:
-        raise Refused("gardien is not running: start it, for it is what delivers, and try again")
-    outlet = house.outlets[name]
-    batches = await outlet.outbox.retry()
-    outlet.delivery.hurry = True
-    connected = outlet.delivery.connected_since is not None
+    if name not in gateway.outlets or gateway.close is None:
+        raise Refused(
+            "gardien is not running, and only a running gateway delivers: start it and try again"
+        )
+    recipient = gateway.outlets[name]
+    batches = await recipient.outbox.retry()
+    recipient.delivery.hurry = True
+    connected = recipient.delivery.connected_since is not None
     return {"uplink": name, "batches": batches, "connected": connected}
 
 
@@ -77,38 +81,38 @@ CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
 }
 
 
-def _moved(house: Gateway, settings: Any) -> dict[str, Any] | None:
-    """Its way to another address; None where it is on none."""
-    move = house.moves.of(settings.recipient, standing(settings), house.clock.now())
+def _moved(gateway: Gateway, settings: Any) -> dict[str, Any] | None:
+    """The move of an uplink to another address; None: it does not move."""
+    move = gateway.moves.of(settings.recipient, standing(settings), gateway.clock.now())
     return None if move is None else {"to": move.new, "proved": move.proved is not None}
 
 
-def _recipients(house: Gateway) -> set[str]:
-    return {one.settings.recipient for one in house.config.uplinks.values()}
+def _recipients(gateway: Gateway) -> set[str]:
+    return {one.settings.recipient for one in gateway.config.uplinks.values()}
 
 
-async def _live(house: Gateway, outlet: Recipient) -> dict[str, Any]:
-    since, last = outlet.delivery.connected_since, outlet.delivery.last_receipt
+async def _live(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
+    since, last = recipient.delivery.connected_since, recipient.delivery.last_receipt
     return {
         "connected_since": stamp(since) if since else None,
         "last_receipt": stamp(last) if last else None,
-        "waits": await outlet.waiting(),
-        "data": moved(house, outlet),
+        "waits": await recipient.waiting(),
+        "data": moved(gateway, recipient),
     }
 
 
-async def _forsake(house: Gateway, recipient: str, how: str) -> dict[str, Any]:
-    """Destroy what waits for a recipient whose uplink is gone from the configuration."""
-    left = dict(leftovers(house.config.state, _recipients(house)))
+async def _drop_orphaned(gateway: Gateway, recipient: str, how: str) -> dict[str, Any]:
+    """Destroy the stored rows of a recipient that has no uplink in the configuration."""
+    left = dict(leftovers(gateway.config.state, _recipients(gateway)))
     if recipient not in left:
-        known = ", ".join([*house.config.uplinks, *left]) or "none"
+        known = ", ".join([*gateway.config.uplinks, *left]) or "none"
         raise Refused(f'no uplink "{recipient}"; there are: {known}')
     if how == "drain":
         raise Refused(
-            f"nothing can be delivered to {recipient} without its uplink: put it back into the"
-            " configuration, or give up what waits with --drop"
+            f"nothing can be delivered to {recipient} without its uplink. Put it back into the"
+            " configuration, or destroy the stored rows: --drop"
         )
-    words = tokens_of(house.identity, recipient)
-    now = house.clock.now()
-    await asyncio.to_thread(destroy, house.config.state, recipient, now, words)
+    tokens = tokens_of(gateway.identity, recipient)
+    now = gateway.clock.now()
+    await asyncio.to_thread(destroy, gateway.config.state, recipient, now, tokens)
     return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}

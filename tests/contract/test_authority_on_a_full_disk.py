@@ -15,28 +15,34 @@ from tests.unit.reception.desk import Here
 
 def test_a_start_on_a_full_disk_goes_on_with_the_trust_list(small_disk):
     here = Here(small_disk).believed()
-    version = here.reception.book.trust.ver
+    version = here.reception.trust_store.trust.ver
     here.close()
     hog(small_disk)
     again = Here(small_disk)
-    assert again.reception.book.trust.ver == version
+    assert again.reception.trust_store.trust.ver == version
     again.close()
 
 
 def test_a_start_on_a_full_disk_without_its_reserve_keeps_the_trust_list(small_disk):
     """It cannot be opened then, and is not damaged for that: a copy of it in memory counts."""
     here = Here(small_disk).believed()
-    version = here.reception.book.trust.ver
+    version = here.reception.trust_store.trust.ver
     here.close()
     (small_disk / Reserve.FILE).unlink()
     hog(small_disk)
     for _ in range(2):
         again = Here(small_disk)
-        assert (again.reception.book.trust.ver, again.reception.book.volatile) == (version, True)
+        assert (again.reception.trust_store.trust.ver, again.reception.trust_store.volatile) == (
+            version,
+            True,
+        )
         again.close()
     (small_disk / "hog").unlink()
     again = Here(small_disk)
-    assert (again.reception.book.trust.ver, again.reception.book.volatile) == (version, False)
+    assert (again.reception.trust_store.trust.ver, again.reception.trust_store.volatile) == (
+        version,
+        False,
+    )
     assert not list(small_disk.glob("*.damaged*"))
     again.close()
 
@@ -53,7 +59,7 @@ def test_a_full_disk_records_in_the_room_of_its_reserve(small_disk):
 
 def test_a_waiting_object_that_is_refused_on_a_full_disk_waits_on(small_disk):
     here = Here(small_disk).believed()
-    book, raw = here.reception.book, b"no.signed.object"
+    book, raw = here.reception.trust_store, b"no.signed.object"
     sha256 = hashlib.sha256(raw).hexdigest()
     book.wait(sha256, ("consent+jwt", "one"), ("metropole", raw), "nobody yet", here.wall)
     book.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -61,8 +67,8 @@ def test_a_waiting_object_that_is_refused_on_a_full_disk_waits_on(small_disk):
     (small_disk / Reserve.FILE).unlink()
     hog(small_disk)
     with pytest.raises(NotRecorded), book.transaction():
-        book.no_longer(sha256)
-    assert asyncio.run(here.reception.again()) == 0
+        book.stop_waiting(sha256)
+    assert asyncio.run(here.reception.retry_waiting()) == 0
     (small_disk / "hog").unlink()
-    assert asyncio.run(here.reception.again()) == 1
+    assert asyncio.run(here.reception.retry_waiting()) == 1
     here.close()

@@ -15,7 +15,7 @@ from agent.app import visited
 from agent.registry import identity
 from agent.steering.setup import FILE
 from agent.trust import trust_list
-from agent.trust.jws import take_apart
+from agent.trust.jws import parse_jws
 from agent.trust.sign import Signer, new_jti
 from agent.trust.sign import trust_list as signed_list
 from tests.unit.authority.objects import DAY, RIGHT
@@ -59,7 +59,7 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
     grants = [
         object_("dr-grant+jwt", COUNCIL, aud=who, nbf=NOW - 60, exp=NOW + DAY) for _ in range(2)
     ]
-    jti = [take_apart(raw).claims["jti"] for raw in grants]
+    jti = [parse_jws(raw).claims["jti"] for raw in grants]
     first = object_("dr-revoke+jwt", COUNCIL, ver=1, rev=[{"jti": jti[0]}, {"kid": COMES.kid}])
     later = object_("dr-revoke+jwt", COUNCIL, ver=2, rev=[{"jti": jti[1]}])
 

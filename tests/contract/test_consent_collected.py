@@ -43,7 +43,7 @@ def test_the_printed_program_signs_a_consent_that_knows_of_the_withdrawal(
     with pytest.raises(Forged) as refusal:
         here.accept(raw)
     assert refusal.value.code is ObjectCode.AFTER
-    *_, outcome = here.reception.told.to("metropole", to).values()
+    *_, outcome = here.reception.object_status.to("metropole", to).values()
     key = SIGNERS["consent_collector"].private
     files = {
         "sign.pem": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),

@@ -74,7 +74,7 @@ def test_what_is_wrong_with_the_far_side_or_our_own_certificate_is_told(
 ):
     ca = CA()
     found = looked(tmp_path, door(tmp_path, ca), CA("Other CA").file(tmp_path))
-    assert "issued by nobody we trust" in found.text
+    assert "issued by an unknown CA" in found.text
     assert "TLS" in looked(tmp_path, (), ca.file(tmp_path)).text
     (none,) = examine.certificate(tmp_path / "state")
     assert (none.fine, "gardien key enroll" in none.text) == (None, True)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from agent.cli import app
 from agent.registry.place import mint
-from agent.trust.jws import take_apart
+from agent.trust.jws import parse_jws
 
 RECIPIENT = "energie.metropole.example"
 
@@ -110,7 +110,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     assert (site / "Dupont.key").stat().st_mode & 0o077 == 0
     here("key", "new")
     trust()
-    here("trust", "accept", "t.jws", "--as", "me", refused="1 of its own roots have signed it, 2")
+    here("trust", "accept", "t.jws", "--as", "me", refused="1 of its own roots have signed it; 2")
     run("sign", "co-sign", "t.jws", "--root", "racine-2.key", "-o", "t.jws")
     said = here("trust", "accept", "t.jws", "--as", "me", refused="a person must compare")
     sha256 = said.split("--sha256 ")[1].split()[0]
@@ -169,7 +169,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     verdict = json.loads(here("audit", "verify", "--json"))
     assert verdict["first"] == 1
     here("audit", "verify", "--hash", verdict["hash"])
-    here("audit", "verify", "--hash", "0" * 64, refused="no record at hand")
+    here("audit", "verify", "--hash", "0" * 64, refused="no record here")
     (chain,) = (site / "state" / "audit").iterdir()
     chain.write_bytes(chain.read_bytes().replace(b"consent+jwt", b"consemt+jwt", 1))
     run("audit", "verify", chain, refused="does not follow")
@@ -192,7 +192,7 @@ def test_a_person_types_when_a_consent_was_signed(site):
     run("sign", "consent", "-k", "Dupont.key", "--place", home["place"], "--occ", home["id"],
         "--recipient", RECIPIENT, "--channel", "heat", "--purpose", "suivi",
         "--given", "2026-07-12T00:00:00Z", "-o", "given.jwt")  # fmt: skip
-    assert take_apart((site / "given.jwt").read_bytes()).claims["given_at"] == 1_783_814_400
+    assert parse_jws((site / "given.jwt").read_bytes()).claims["given_at"] == 1_783_814_400
 
 
 @pytest.mark.usefixtures("site")

@@ -51,4 +51,4 @@ def test_a_disk_that_fails_ends_the_hold_within_its_bound_and_status_says_so(tmp
         took, said = asyncio.run(attack(disk))
     assert took < BOUND[way] + 5
     why = READ_ONLY if way == "read_only" else SILENT
-    assert f"controls: released, because {why}" in " ".join(said.split())
+    assert f"all controls are released, because {why}" in " ".join(said.split())

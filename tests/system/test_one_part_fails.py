@@ -284,7 +284,7 @@ async def each_in_turn(folder):
             said, _ = await status.communicate()
             assert status.returncode == 1
             assert (
-                f"! control {NAME}: an unexpected error (TypeError); what it stopped is tried"
+                f"! control {NAME} stopped after an unexpected error (TypeError); it is restarted"
                 in (said.decode())
             )
             assert "nobody expected this" in said.decode()

@@ -154,21 +154,22 @@ def test_a_disk_that_fails_is_named_with_what_it_means_and_what_to_do():
     (silent,) = [one.text for one in events(made) if one.code == "storage"]
     assert silent == (
         "the journal of the controls cannot be written since 2026-11-27T07:00:00Z: the disk does"
-        " not answer. If it stays so, replace the disk or card: docs/replace.md"
+        " not answer. If this persists, replace the disk or card: docs/replace.md"
     )
     made["storage"]["faults"]["the spool of mine"] = {**fault, "reason": "the disk is read-only"}
     made["uplinks"]["mine"]["kept"] = "memory"
     lost, _ = [one.text for one in events(made) if one.code == "storage"]
     assert lost == (
-        "what is read now waits in memory, and what is not delivered is lost when the power goes:"
-        " the disk is read-only. Replace the disk or card: docs/replace.md"
+        "new readings are kept in memory only, because the disk is read-only; undelivered ones are"
+        " lost in a power cut. Replace the disk or card: docs/replace.md"
     )
     made["uplinks"]["mine"]["kept"] = ""
     made["storage"]["controls"] = "the disk is read-only"
     (released,) = [one.text for one in events(made) if one.code == "storage"]
     assert released == (
-        "controls: released, because the disk is read-only; no order is carried out until it can"
-        " be written. Replace the disk or card: docs/replace.md"
+        "all controls are released, because the disk is read-only; no order is carried out until"
+        " the"
+        " disk works. Replace the disk or card: docs/replace.md"
     )
 
 
@@ -186,12 +187,12 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
     made["links"]["riser"]["open"] = True
     made["events"] = [one._asdict() for one in events(made)]
     here = next(one["here"] for one in made["events"] if one["code"] == "line-disturbed")
-    assert here.startswith("sdm-17 breaks the line: 12 times today. It sends its answer twice.")
-    assert "take it off the line" in here
+    assert here.startswith("sdm-17 disturbs the line: 12 times today. It sends its answer twice.")
+    assert "or disconnect it" in here
     assert [one.text for one in examine.disturbers(made)] == [here]
     told = document(made, "mine")
     jsonschema.validate(BASE | {"state": "online"} | told, SCHEMA)
-    assert "line riser: a device breaks the line" in json.dumps(told)
+    assert "line riser: a device disturbs the line" in json.dumps(told)
     assert "sdm-17" not in json.dumps(told)
     house.clock = Clock("system", None, lambda: NOON + 86_400.0)
     tomorrow = _link(house, "riser", LinkDevices(link, {"sdm-17": device}))["disturbers"]

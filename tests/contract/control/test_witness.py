@@ -38,7 +38,7 @@ class Site:
         reception, who = self.here.reception, self.here.who
         self.own = Key.of(who.signing_key.public_key())
         reception.witness = Member(self.own, who.gateway, WITNESS) if witnessed else None
-        reception.seats["dr-grant+jwt"] = self.bench.orders.take
+        reception.handlers["dr-grant+jwt"] = self.bench.orders.take
         self.trust = SimpleNamespace(witnessed=witnessed)
         self.house = SimpleNamespace(
             config=SimpleNamespace(

@@ -450,7 +450,7 @@ def test_what_is_wrong_with_a_server_or_our_key_is_told_in_words(tmp_path: Path)
 
     async def scenario() -> None:
         cases: tuple[tuple[str, str, dict[str, Any]], ...] = (
-            ("old", "the certificate ended", {"begins": -9 * DAY, "lasts": DAY}),
+            ("old", "the certificate expired", {"begins": -9 * DAY, "lasts": DAY}),
             ("early", "not valid before", {"begins": 9 * DAY}),
             ("tls", "emailProtection", {"uses": (ExtendedKeyUsageOID.CLIENT_AUTH,)}),
         )

@@ -475,7 +475,7 @@ def test_certificates_that_do_not_fit_are_told_in_words(tmp_path: Path):
         async with side("https", tmp_path) as far:
             other = CA("Other CA")
             wrong = other.file(tmp_path)
-            assert "nobody we trust" in await lost(
+            assert "an unknown CA" in await lost(
                 far.settings.model_copy(update={"ca": wrong}), far.station
             )
             assert "gardien key enroll" in await lost(far.settings, GatewayFacts(GATEWAY))
@@ -484,7 +484,7 @@ def test_certificates_that_do_not_fit_are_told_in_words(tmp_path: Path):
             assert "our certificate" in said
             assert "this gateway is" in await lost(far.settings, GatewayFacts("GOTHER", foreign))
             old = other.gateway(GATEWAY, tmp_path / "old", begins=-9 * DAY, lasts=DAY)
-            assert "the certificate ended" in await lost(far.settings, GatewayFacts(GATEWAY, old))
+            assert "the certificate expired" in await lost(far.settings, GatewayFacts(GATEWAY, old))
 
     asyncio.run(scenario())
 

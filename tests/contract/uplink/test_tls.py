@@ -91,11 +91,12 @@ def test_a_broker_of_another_ca_is_not_believed(tmp_path: Path):
     ca, other = CA(), CA("Other CA")
     pem = ca.gateway(GATEWAY, tmp_path / "state")
     said = refused(secured(tmp_path / "far", ca), other.file(tmp_path), pem)
-    assert "issued by nobody we trust: is `ca:` the right file?" in said
+    assert "issued by an unknown CA: is `ca:` the right file?" in said
 
 
 @pytest.mark.parametrize(
-    ("when", "words"), [(LATE, "has expired"), (EARLY, "not valid yet, and this gateway believes")]
+    ("when", "words"),
+    [(LATE, "has expired"), (EARLY, "not valid yet, and the clock of this gateway says")],
 )
 def test_a_brokers_certificate_out_of_its_time_is_told(
     tmp_path: Path, when: dict[str, dt.timedelta], words: str
@@ -114,7 +115,7 @@ def test_a_broker_of_another_name_is_not_believed(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("when", "words"), [(LATE, "the certificate ended at"), (EARLY, "is not valid before")]
+    ("when", "words"), [(LATE, "the certificate expired at"), (EARLY, "is not valid before")]
 )
 def test_our_own_certificate_out_of_its_time_is_told(
     tmp_path: Path, when: dict[str, dt.timedelta], words: str
@@ -123,14 +124,16 @@ def test_our_own_certificate_out_of_its_time_is_told(
     pem = ca.gateway(GATEWAY, tmp_path / "state", **when)
     said = refused(secured(tmp_path / "far", ca), ca.file(tmp_path), pem)
     assert words in said
-    assert "this gateway believes it is" in said
+    assert "the clock of this gateway says" in said
 
 
 def test_a_certificate_of_another_ca_is_refused_in_words(tmp_path: Path):
     ca, other = CA(), CA("Other CA")
     pem = other.gateway(GATEWAY, tmp_path / "state")
     said = refused(secured(tmp_path / "far", ca), ca.file(tmp_path), pem)
-    assert "does not know who issued our certificate" in said or "refuses our certificate" in said
+    assert (
+        "does not know the issuer of our certificate" in said or "refuses our certificate" in said
+    )
 
 
 def test_a_revoked_certificate_is_refused_in_words(tmp_path: Path):
@@ -166,7 +169,7 @@ def test_the_certificate_of_another_gateway_is_named_when_it_is_refused(tmp_path
         said.append(str(lost.value))
 
     run(lines, scenario)
-    assert 'for "GOTHER", and this gateway is GTEST' in said[0]
+    assert 'for "GOTHER", but this gateway is GTEST' in said[0]
 
 
 def test_a_broker_that_does_not_speak_tls_is_told(tmp_path: Path):

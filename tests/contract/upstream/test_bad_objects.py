@@ -168,11 +168,11 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
         async with far_side(transport, tmp_path / "far") as far:
             async with at_work(far.config) as house:
                 raw = signed("request+jwt", believe(house), act="directory")
-                house.reception.seats["request+jwt"] = failing
+                house.reception.handlers["request+jwt"] = failing
                 await far.send(house, "1.jws", raw)
                 ((code, words),) = await far.refusals(1)
                 assert code == "E_INTERNAL"
-                assert "error in the gateway's own software" in words
+                assert "error in its own software" in words
                 events = {
                     one["code"]: one["text"] for one in (await status(house, NOBODY))["events"]
                 }
@@ -188,7 +188,7 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
                 assert sorted(await until(taken)) == ["ACCEPTED", "REJECTED"]
                 (one,) = (await CALLS["object.list"](house, NOBODY))["set_aside"]
                 assert one["error"] == "ZeroDivisionError: request+jwt"
-                assert (await house.accept(raw, "hand"))["outcome"] == "the directory is told anew"
+                assert (await house.accept(raw, "hand"))["outcome"] == "the directory is sent again"
                 assert not (await CALLS["object.list"](house, NOBODY))["set_aside"]
 
     asyncio.run(scenario())
@@ -212,7 +212,7 @@ def test_an_object_that_the_disk_does_not_take_comes_again(transport, tmp_path):
         async with far_side(transport, tmp_path / "far") as far:
             async with at_work(far.config) as house:
                 aud = believe(house)
-                house.reception.seats["request+jwt"] = full
+                house.reception.handlers["request+jwt"] = full
                 await far.send(house, "1.jws", signed("request+jwt", aud, act="directory"))
                 await until(tried_often)
                 await put(house, 5)  # batches and receipts go on meanwhile

@@ -96,7 +96,7 @@ def test_the_key_before_is_kept_until_the_new_one_works_and_used_again_where_it_
             await put(house, 5)
             await settled(house)
             said = (await status(house, NOBODY))["events"]
-            assert any("the one before is in use again" in one["text"] for one in said)
+            assert any("the previous one is in use again" in one["text"] for one in said)
             assert (await keys.show(house, NOBODY))["waits"], "the new key, for another certificate"
 
     asyncio.run(scenario())
@@ -122,7 +122,7 @@ def test_the_spool_key_is_rotated_though_the_est_server_is_away(tmp_path: Path):
     assert "Connection refused. L'ancienne clé reste en service" in said.output
     assert identity.load(state).spool_key != before
     assert own(state) == present
-    assert renewal._wants(state, identity.load(state).gateway, time.time()), "the agent goes on"
+    assert renewal._is_due(state, identity.load(state).gateway, time.time()), "the agent goes on"
 
 
 def test_what_a_platform_refused_before_does_not_count_against_the_new_certificate(tmp_path: Path):

@@ -78,7 +78,7 @@ def test_a_spool_that_no_uplink_names_is_told_by_check_and_listed_and_dropped_by
     without(tmp_path)
     status, said = check(tmp_path / "config.yaml")
     assert status == 1
-    assert "5 values still wait for r.example, which no uplink names any more" in said
+    assert "5 values are still stored for r.example, which has no uplink any more" in said
 
     at = ("--config", str(tmp_path / "config.yaml"))
     shown = CliRunner().invoke(app, ["uplink", "list", *at])

@@ -233,10 +233,10 @@ def test_it_is_refused_where_it_could_not_be_undone_or_ended_and_nothing_is_chan
                 assert (state / "keys/spool.key").read_bytes() == was
 
             (state / "upgrade").touch()
-            await refused("an upgrade is being judged")
+            await refused("an upgrade is on trial")
             (state / "upgrade").unlink()
             house.storage.failed("the spool of centre", "the disk is read-only")
-            await refused("the disk is read-only.*on a disk that is well")
+            await refused("the disk is read-only.*needs a working disk")
             house.storage.recovered("the spool of centre")
             memory = memory_of(state, RECIPIENT)
             made(memory.parent)

@@ -85,7 +85,7 @@ def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
             assert deliver.slowed(house, outlet, 60.0) == DAY
 
             async def reopened() -> bool:
-                return "data are going too fast" in outlet.delivery.lost
+                return "data are used up too fast" in outlet.delivery.lost
 
             await until(reopened)
             answer = await calls.status(house, calls.NOBODY)
@@ -113,7 +113,7 @@ def test_the_agent_takes_the_slower_settings_that_check_has_told():
     settings = affordable(config, "centre")
     assert settings.seal > config.uplinks["centre"].settings.seal
     assert settings.keepalive > config.uplinks["centre"].settings.keepalive
-    assert "so slowed down to" in summary(config)
+    assert "reduced to" in summary(config)
     roomy = parse(CONFIG.replace("12MB", "500MB"), "config.yaml")
     assert affordable(roomy, "centre") == roomy.uplinks["centre"].settings
 

@@ -138,7 +138,7 @@ def test_a_backlog_under_way_goes_before_each_part(monkeypatch):
     async def scenario():
         delivery = Delivery()
         monkeypatch.setattr(backup_upload, "PATIENCE", 60.0)
-        turn = asyncio.create_task(backup_upload._turn(delivery))
+        turn = asyncio.create_task(backup_upload._wait_for_batches(delivery))
         await asyncio.sleep(0.3)
         assert not turn.done()
         delivery.idle = True
@@ -149,7 +149,7 @@ def test_a_backlog_under_way_goes_before_each_part(monkeypatch):
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with asyncio.timeout(30):
-            await backup_upload._turn(delivery)
+            await backup_upload._wait_for_batches(delivery)
         assert loop.time() - start > 0.7, "not for ever: a backlog may last for days"
 
     asyncio.run(scenario())

@@ -275,9 +275,9 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
             before, file = house.reception, tmp_path / "state" / store.FILE
-            before.book.db.close()
+            before.trust_store.db.close()
             file.write_bytes(b"\x5a" * 40_000)
-            before.book.db = damaged = torn(tmp_path / "torn.db")
+            before.trust_store.db = damaged = torn(tmp_path / "torn.db")
             with pytest.raises((NotRecorded, sqlite3.DatabaseError)):
                 await house.carried(b"e30.e30.e30", "centre")
             house.jobs.retry("signed objects")  # before, it may open the book anew first
@@ -288,7 +288,7 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
             await until(anew)
             damaged.close()
             assert file.with_name(f"{file.name}.damaged").exists()
-            assert set(house.reception.seats) >= {"request+jwt", "uplink-move+jws"}
+            assert set(house.reception.handlers) >= {"request+jwt", "uplink-move+jws"}
             await house.carried(b"e30.e30.e30", "centre")
 
     asyncio.run(scenario())

@@ -61,11 +61,11 @@ WORDS = {
     emptied: "the file is empty",
     half_written: ":7:17: a `,` or the closing `}` is missing",
     cut_in_the_last_line: ":7:1: the file ends within this line and may be half written",
-    binary: "this is no text file",
+    binary: "this is not a text file",
     nothing_but_zeros: "U+0000 cannot stand in a configuration",
-    pipe: "this is a folder, a pipe or a device: name a file",
-    folder: "this is a folder, a pipe or a device: name a file",
-    device: "this is a folder, a pipe or a device: name a file",
+    pipe: "not a regular file but a folder, a pipe or a device: name a file",
+    folder: "not a regular file but a folder, a pipe or a device: name a file",
+    device: "not a regular file but a folder, a pipe or a device: name a file",
     door: "cannot be read: No such device or address",
 }
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path):
     new = config.with_suffix(".new")
     new.write_text(config.read_text(encoding="utf-8"), encoding="utf-8")
     new.replace(config)
-    with pytest.raises(ConfigError, match="changed while it was read: do it again"):
+    with pytest.raises(ConfigError, match="changed while it was read: try again"):
         checked(files, whole=True)
     assert checked(Files(config), whole=True).uplinks
 

@@ -62,7 +62,7 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             monkeypatch.setattr(post_restore_gate, "LISTENS", 0.5)
             await platform.holds(5)
             assert "restored" not in await events(house)
-            assert "never said" in (await events(house))["restored-unproved"]
+            assert "has not confirmed" in (await events(house))["restored-unproved"]
             assert post_restore_gate.PostRestoreGate(house.config.state).unproved == {"r.example"}
             done = await CALLS["object.all_came"](house, Caller("marie", None))
             assert (done["made"], done["by"]) == (MADE, "marie")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.gateway import Gateway
-from agent.trust.allowance import BURST, EVERY
+from agent.trust.allowance import BURST, INTERVAL
 from agent.trust.error_codes import Forged
 from agent.trust.key import Key
 from agent.trust.sign import Signer, new_jti, trust_list
@@ -186,8 +186,8 @@ def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
                 "Platform": {"centre": "done", "other": "E_KID", "hand": "E_KID"},
             }.items():
                 who = Signer.new(name)
-                house.reception_open().book.db.execute("DELETE FROM trust")
-                house.reception_open().book.trust = None
+                house.reception_open().trust_store.db.execute("DELETE FROM trust")
+                house.reception_open().trust_store.trust = None
                 aud = believe(house, who)
                 for via, expected in ways.items():
                     ask = signed("request+jwt", aud, who, act="directory")
@@ -215,9 +215,9 @@ def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_p
             with pytest.raises(Forged, match="one every 30 minutes") as caught:
                 await house.accept(late, "centre")
             assert caught.value.code == "E_OFTEN"
-            book = house.reception_open().book
+            book = house.reception_open().trust_store
             with book.transaction() as db:
-                db.execute("UPDATE allowance SET at = at - ?", (EVERY,))
+                db.execute("UPDATE allowance SET at = at - ?", (INTERVAL,))
             assert (await house.accept(late, "centre"))["outcome"]
             with pytest.raises(Forged):
                 await house.accept(signed("request+jwt", aud, act="directory"), "centre")
@@ -234,6 +234,6 @@ def test_batches_of_an_unknown_epoch_are_refused_by_a_code_of_their_own(tmp_path
             with pytest.raises(Forged, match="5f1c00000000") as caught:
                 await house.accept(signed("request+jwt", believe(house), **ask), "centre")
             assert caught.value.code == "E_EPOCH"
-            assert "that were sent to you" in caught.value.sentence
+            assert "this gateway sent to you" in caught.value.sentence
 
     asyncio.run(scenario())

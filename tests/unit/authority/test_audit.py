@@ -162,15 +162,17 @@ def test_what_others_cause_pushes_out_what_is_old_and_receipted_only(tmp_path):
     """Rule O28."""
     now = [time.time()]
     made = Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200)
-    while made.takes_of_others:
+    while made.has_room_for_senders:
         last = made.append("object.accepted", {"n": made.length})
     assert len(segments(tmp_path / FOLDER)) == OTHERS_SEGMENTS
     made.receipted(last)
-    assert not made.takes_of_others
+    assert not made.has_room_for_senders
     now[0] += 367 * 86_400
-    assert made.takes_of_others
+    assert made.has_room_for_senders
     (tmp_path / FOLDER / RECEIPTED).unlink()
-    assert not Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200).takes_of_others
+    assert not Chain(
+        tmp_path, lambda: now[0], fsync=lambda _: None, segment=200
+    ).has_room_for_senders
 
 
 def test_the_last_of_a_type_is_found_in_earlier_files_too(tmp_path):

@@ -493,7 +493,7 @@ SENTENCES = {
         {"cmd": {"val": [1]}},
         "`cmd.val` must be a number such as -1.5, not text",
     ),
-    "an unknown claim": ({"lang": "fr"}, "`lang` is no claim of it: remove it"),
+    "an unknown claim": ({"lang": "fr"}, "`lang` is not a claim of this type: remove it"),
     "a missing claim": ({"exp": ...}, f"the claim `exp` is missing: {SECONDS}"),
 }
 
@@ -520,4 +520,4 @@ def test_a_claim_that_is_wrong_is_named_with_what_it_must_be(what):
         changed = {"cmd": claims("dr-command+jwt")["cmd"] | changed["cmd"]}
     with pytest.raises(Forged) as refusal:
         checked(signed("dr-command+jwt", **changed))
-    assert refusal.value.sentence.startswith(f"As dr-command+jwt it is wrong: {sentence}. ")
+    assert refusal.value.sentence.startswith(f"It is not a valid dr-command+jwt: {sentence}. ")

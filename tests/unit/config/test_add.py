@@ -72,7 +72,7 @@ def test_devices_on_one_line_are_left_to_the_person(tmp_path: Path) -> None:
     devices = "devices: {one: {link: riser, address: 1, profile: eastron-sdm120}}\n"
     text = BEFORE.partition("devices:")[0] + devices
     path = written(tmp_path, text)
-    with pytest.raises(Refused, match="paste them yourself"):
+    with pytest.raises(Refused, match="add them by hand"):
         add_devices(path, {"two": NEW["one"]})
     assert path.read_text() == text
 

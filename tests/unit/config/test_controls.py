@@ -74,7 +74,7 @@ def test_an_off_switch_that_is_seldom_read_is_none(tmp_path, every, right):
     if right:
         assert load(path).controls["wallbox-limit"].inhibit == "wallbox/off"
     else:
-        with pytest.raises(ConfigError, match="an off switch is seen every minute at least"):
+        with pytest.raises(ConfigError, match="an off switch must be read at least every minute"):
             load(path)
 
 

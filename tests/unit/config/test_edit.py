@@ -118,9 +118,9 @@ def test_a_line_behind_a_nested_block_stands_in_its_own_mapping_and_not_in_the_n
     ("keys", "value", "what"),
     [
         ("devices.one.evry", "1h", 'devices.one.evry: no such option; did you mean "every"?'),
-        ("devices.one.every", "7min", "a day cannot be cut into equal parts"),
+        ("devices.one.every", "7min", "a day cannot be divided into equal steps"),
         ("devices.one.address", "2", "already the address"),
-        ("devices.one", "{link: riser}", "stands on several lines"),
+        ("devices.one", "{link: riser}", "is written on several lines"),
         ("devices.one.link.x", "1", "devices.one.link has no options of its own"),
         ("building", "{name: x", "expected a mapping"),
     ],
@@ -140,7 +140,7 @@ def test_what_stands_in_several_places_at_once_is_left_to_the_person(tmp_path):
     path = house(tmp_path, text)
     status, said_so = said(path, "set", "devices.sdm-12.every", "1h")
     assert status == 1
-    assert "without changing more than that" in said_so
+    assert "without changing other options" in said_so
     assert path.read_text(encoding="utf-8") == text
 
 
@@ -218,10 +218,10 @@ def test_a_newer_form_is_refused_in_words_and_a_wrong_file_is_not_touched(tmp_pa
     newer = house(tmp_path, BEFORE + "format: 2\n")
     for command in ("migrate", "diff"):
         status, text = said(newer, command)
-        assert (status, "written for a newer gardien (form 2" in text) == (1, True), text
+        assert (status, "this file is for a newer gardien (format 2" in text) == (1, True), text
     wrong = house(tmp_path, BEFORE.replace("address: 2", "address: 1"))
     status, text = said(wrong, "migrate")
-    assert (status, "was not changed, for something else is wrong" in text) == (1, True)
+    assert (status, "was not changed, because of other errors in it" in text) == (1, True)
     assert [one.name for one in tmp_path.iterdir()] == ["config.yaml"]
 
 

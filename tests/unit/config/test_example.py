@@ -147,7 +147,7 @@ def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
     assert "readings are dated once a time service keeps the clock" in text
     sample = EXAMPLE.read_text(encoding="utf-8")
     without = sample[: sample.index("  common:")] + sample[sample.index("# Readings are dated") :]
-    assert "common plant stays here" in summary(parse(without, "x"))
+    assert "common plant is not sent" in summary(parse(without, "x"))
     fast = changed("every: 10min", "every: 5min", sample)
     assert "1 value of dwellings never leaves: steps under 10min" in summary(parse(fast, "x"))
 
@@ -168,4 +168,4 @@ def test_a_file_that_is_not_there_is_a_configuration_error(tmp_path):
         load(tmp_path)
     status, text = check(tmp_path / "none.yaml")
     assert status == 1
-    assert "config.example.yaml, or name yours: --config FILE" in text
+    assert "config.example.yaml, or name your file: --config FILE" in text

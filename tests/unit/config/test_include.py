@@ -56,7 +56,7 @@ def test_an_included_file_says_what_would_stand_in_its_place(tmp_path):
         ("- one\n", "devices.yaml:1:1: devices: expected a mapping, one `name: …` a line, found"),
         (
             "more: !include config.yaml\n",
-            "devices.yaml:1:7: devices.more: devices.yaml is included itself: it includes no",
+            "devices.yaml:1:7: devices.more: devices.yaml is an included file, and must not",
         ),
         (None, "config.yaml:4:10: devices: "),
     ],
@@ -75,7 +75,7 @@ def test_both_files_are_told_of_the_main_one_first(tmp_path):
 def test_only_a_file_beside_the_main_one_is_included(tmp_path, name):
     """Rule U5."""
     path = house(tmp_path, METER, MAIN.replace("devices.yaml", name))
-    assert told(path)[0].startswith("config.yaml:4:10: devices: a file beside this one is included")
+    assert told(path)[0].startswith("config.yaml:4:10: devices: expected a file in the same folder")
 
 
 def test_a_file_that_includes_without_end_is_refused(tmp_path):
@@ -83,7 +83,7 @@ def test_a_file_that_includes_without_end_is_refused(tmp_path):
     for number in range(50):
         (tmp_path / f"{number}.yaml").write_text("x: 1\n")
     path = house(tmp_path, METER, SMALL + "privacy:\n" + many)
-    assert any("more files than 20" in line for line in told(path))
+    assert any("more than 20 files" in line for line in told(path))
 
 
 @pytest.mark.parametrize("before", [f"{METER}\n", f"# ours\n{METER} # cellar\n\n", "# none yet\n"])

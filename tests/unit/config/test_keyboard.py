@@ -75,8 +75,8 @@ TYPED = {
     "a word processor's quotes": (
         block("mqtts://platform.example:8883", "“mqtts://platform.example:8883”"),
         (
-            "18:10: uplinks.metropole.url: the marks around “mqtts://platform.example:8883” are"
-            ' letters here: put those of the keyboard, "…", or none'
+            '18:10: uplinks.metropole.url: YAML reads the quotation marks around'
+            ' “mqtts://platform.example:8883” as letters: use straight ones, "…", or none'
         ),
     ),
     "a no-break space as indent": (
@@ -87,28 +87,28 @@ TYPED = {
     ),
     "no blank after a colon": (
         block("address: 11", "address:11"),
-        "11:5: a blank is missing after the `:`: write `address: 11`",
+        "11:5: a space is missing after the `:`: write `address: 11`",
     ),
     "no blank after a colon in braces": (
         changed("address: 12", "address:12"),
-        "5:25: devices.sdm-12.address:12: a blank is missing after the `:`: write `address: 12`",
+        "5:25: devices.sdm-12.address:12: a space is missing after the `:`: write `address: 12`",
     ),
     "no blank after the only colon": (
         block("name: Les", "name:Les"),
         (
-            '2:3: building: expected a mapping, one `name: …` a line, found "name:Les Alpins";'
-            " a blank is missing after the `:`: write `name: Les Alpins`"
+            '2:3: building: expected a mapping, one `name: …` a line, found "name:Les'
+            ' Alpins"; a space is missing after the `:`: write `name: Les Alpins`'
         ),
     ),
     "a device at the left edge": (
         block(DEVICE, "".join(line[2:] + "\n" for line in DEVICE.splitlines())),
-        "9:1: sdm-11: stands too far left: indent it below `devices:`",
+        "9:1: sdm-11: it is not indented enough: indent it below `devices:`",
     ),
     "options beside their device": (
         block(DEVICE, DEVICE.replace("    ", "  ")),
         (
-            "9:3: devices.sdm-11: what belongs to it stands too far left:"
-            " indent link, address, profile, every below it"
+            "9:3: devices.sdm-11: its options are not indented enough: indent link, address,"
+            " profile, every below it"
         ),
     ),
     "a dash in front of one device": (
@@ -119,7 +119,7 @@ TYPED = {
     "quotes around the first word": (block("Les Alpins", '"Les" Alpins'), f"2:15: {QUOTES}"),
     "a fence of a chat": (
         f"```yaml\n{BLOCK}```\n",
-        "1:1: a line of backquotes is no part of the file: delete it",
+        "1:1: a line of backquotes is not part of the file: delete it",
     ),
     "a port of Windows": (
         block("/dev/ttyUSB0", "COM3"),

@@ -80,7 +80,7 @@ def test_the_inputs_of_one_collector_empty_one_battery():
         for n in (1, 2)
     )
     words = told(inputs)
-    assert "48 readings a day empty the battery of this meter, which is made for 24" in words
+    assert "48 readings a day empty the battery of this meter, which is designed for 24" in words
     assert "`every: 1d`" in words  # steps of 2h and more pass midnight by in winter
     assert "of input-1, input-2 together" in words
     checked(inputs.replace("1h", "1d"))

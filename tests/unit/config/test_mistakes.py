@@ -180,8 +180,8 @@ MISTAKES = {
     "a step that does not cut a day": (
         changed(METER, "profile: eastron-sdm120, every: 7min}"),
         (
-            "5:70: devices.sdm-12.every: a day cannot be cut into equal parts of 7min:"
-            " take 6min or 8min"
+            "5:70: devices.sdm-12.every: a day cannot be divided into equal steps of 7min: write"
+            " 6min or 8min"
         ),
     ),
     "a step that passes midnight by": (
@@ -193,7 +193,7 @@ MISTAKES = {
     ),
     "a step finer than a second": (
         changed(METER, "profile: eastron-sdm120, every: 500ms}"),
-        "5:70: devices.sdm-12.every: at least 1s: that is the finest step there is",
+        "5:70: devices.sdm-12.every: must be at least 1s, the shortest step",
     ),
     "a backup for somebody who is not there": (
         changed("uplinks:", "backup: {to: /a.crt, uplinks: [metropol]}\nuplinks:"),
@@ -201,7 +201,7 @@ MISTAKES = {
     ),
     "a step longer than a day": (
         changed(METER, "profile: eastron-sdm120, every: 7d}"),
-        "5:70: devices.sdm-12.every: at most 1d: every device is read once a day or more often",
+        "5:70: devices.sdm-12.every: must be at most 1d: a device is read at least once a day",
     ),
     "a port in words": (
         changed("host: 192.168.10.20", "host: 192.168.10.20, port: modbus"),
@@ -254,15 +254,16 @@ MISTAKES = {
     "a dwelling among the devices": (
         changed(METER, "profile: eastron-sdm120, place: d84g7 zwyrd 6z1gq}"),
         (
-            "5:70: devices.sdm-12.place: a dwelling is not named here, for whose a meter is"
-            " changes: delete this line and run `gardien meter assign sdm-12 D84G7-ZWYRD-6Z1GQ`"
+            "5:70: devices.sdm-12.place: a dwelling must not be named here, because occupants"
+            " change: delete this line and run: gardien meter assign sdm-12 D84G7-ZWYRD-6Z1GQ"
         ),
     ),
     "a dwelling's label among the devices": (
         changed(METER, "profile: eastron-sdm120, place: A-3-12}"),
         (
-            '5:70: devices.sdm-12.place: "A-3-12" is not an id: it has 4 characters, and an id has'
-            " 15; whose a dwelling's meter is does not stand here: gardien meter import, or assign"
+            '5:70: devices.sdm-12.place: "A-3-12" is no id: it has 4 characters, an id has'
+            " 15; meters of dwellings are assigned in the registry, not here: gardien meter"
+            " import, or gardien meter assign"
         ),
     ),
     "two devices on one address": (
@@ -298,8 +299,8 @@ MISTAKES = {
     "a device of which nothing is read": (
         changed(", profile: eastron-sdm120", ""),
         (
-            "5:3: devices.sdm-12: nothing says what to read:"
-            " name its `profile`, or its values under `points`"
+            "5:3: devices.sdm-12: no value is configured: name a `profile`, or list values under"
+            " `points`"
         ),
     ),
     "a point that the profile has not": (
@@ -357,8 +358,8 @@ MISTAKES = {
     "one quantity read twice": (
         changed("kWh}}}", "kWh}, again: {at: holding/2/int32, channel: heat, unit: MWh}}}", PLANT),
         (
-            "5:102: devices.sdm-12.points.again: heat of this place is read every 15min already by"
-            " devices.sdm-12.points.heat in line 5"
+            "5:102: devices.sdm-12.points.again: devices.sdm-12.points.heat in line 5 already reads"
+            " heat of this place every 15min"
         ),
     ),
     "a mean of an index": (
@@ -457,18 +458,15 @@ MISTAKES = {
     ),
     "a key given twice": (
         changed("address: 12", "address: 12, address: 13"),
-        (
-            "5:38: devices.sdm-12.address: given twice: first in line 5, and again here;"
-            " keep one of them"
-        ),
+        ("5:38: devices.sdm-12.address: this key occurs twice, first in line 5: keep one of them"),
     ),
     "a section given twice": (
         SMALL + "links: {}\n",
-        "8:1: links: given twice: first in line 2, and again here; keep one of them",
+        "8:1: links: this key occurs twice, first in line 2: keep one of them",
     ),
     "a tag of another program": (
         changed("{name: Les Alpins}", "!secret building"),
-        '1:11: building: the tag "!secret" means nothing here: delete it',
+        '1:11: building: the tag "!secret" is not supported: delete it',
     ),
     "a template that was not filled in": (
         changed("{name: Les Alpins}", "{{ building }}"),
@@ -483,23 +481,23 @@ MISTAKES = {
 NOT_YAML = {
     "a tab": (
         changed("  sdm-12", "\tsdm-12"),
-        "5:1: indented with a tab: put spaces, two for each step inward",
+        "5:1: this line is indented with a tab: use two spaces for each level",
     ),
     "a tab among spaces": (
         changed("  sdm-12", "  \tsdm-12"),
-        "5:3: indented with a tab: put spaces, two for each step inward",
+        "5:3: this line is indented with a tab: use two spaces for each level",
     ),
     "a tab in a value": (
         changed("Les Alpins", "Les\tAlpins"),
-        "1:21: a tab stands here: put a space in its place",
+        "1:21: there is a tab here: replace it with a space",
     ),
     "a tab behind a value": (
         SMALL + "state: /tmp/x\t# for now\n",
-        "8:14: a tab stands here: put a space in its place",
+        "8:14: there is a tab here: replace it with a space",
     ),
     "a tab behind a colon": (
         SMALL + "state:\t/tmp/x\n",
-        "8:7: a tab stands here: put a space in its place",
+        "8:7: there is a tab here: replace it with a space",
     ),
     "an open quote": (
         'building:\n  name: "Alpins\n',
@@ -540,11 +538,11 @@ NOT_YAML = {
     ),
     "a character that does not exist": (
         SMALL + 'state: "\\UFFFFFFFF"\n',
-        "8:7: after this comes something that cannot be read: write it otherwise",
+        "8:7: what follows cannot be read as YAML: write it differently",
     ),
     "brackets without end": (
         SMALL + "state: " + "[" * 2000 + "\n",
-        "8:29: nested deeper than anything in a configuration",
+        "8:29: nested too deeply for a configuration",
     ),
     "an alias of nothing": (
         changed("Les Alpins", "*name"),
@@ -552,7 +550,7 @@ NOT_YAML = {
     ),
     "an alias of itself": (
         "building: &b {name: *b}\n",
-        "1:11: this is an alias of something that contains it: write out what is meant",
+        "1:11: this alias contains itself: write out its content",
     ),
     "two documents": (
         SMALL + "---\nlinks: {}\n",
@@ -638,7 +636,7 @@ def test_a_misspelt_time_zone_is_suggested(zone, meant):
 def test_a_city_without_a_time_zone_is_not_taken_for_another_city(zone):
     (line,) = told(changed("Les Alpins}", f"Les Alpins, timezone: {zone}}}"))
     assert "did you mean" not in line
-    assert 'That of France is "Europe/Paris"' in line
+    assert 'For France write "Europe/Paris"' in line
 
 
 @pytest.mark.parametrize("host", ["10.0.0.5", "::1", "3com.example", "meter-3", "192-168.local"])
@@ -701,7 +699,7 @@ def test_what_a_value_holds_cannot_command_a_terminal_or_break_a_line():
 
 def test_half_a_character_is_told_and_does_no_harm():
     lines = told(changed("Les Alpins", '"x", place: "B\\uD800"'))
-    assert "half a character stands here" in lines[1]
+    assert "this is half a character" in lines[1]
     assert all(line.isprintable() for line in lines)
 
 

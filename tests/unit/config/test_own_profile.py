@@ -62,7 +62,7 @@ def test_it_is_used_as_ours_are(tmp_path):
         ("driver: modbus", "driver: modbas", '4:9: driver: no driver "modbas"; did you mean "modb'),
         ("source:", "sorce:", '5:1: sorce: no such option; did you mean "source"?'),
         ("[energy_import]", "[energy]", '7:11: defaults: no point "energy"'),
-        ("[energy_import]", "[]", "7:11: defaults: nothing is read from a device that names"),
+        ("[energy_import]", "[]", "7:11: defaults: no point is read by default"),
         ("unit: Wh", "unit: wh", '10:46: points.energy_import.unit: no unit "wh"; did'),
         ("unit: Wh", "unit: m3", "10:46: points.energy_import.unit: m3 cannot be converted to kWh"),
         ("input/10", "inputs/10", '10:23: points.energy_import.at: "inputs" is not a Modbus table'),
@@ -91,7 +91,9 @@ def test_a_mistake_in_it_is_told_in_its_own_file(tmp_path, before, after, expect
 
 
 def test_it_does_not_take_the_name_of_one_of_ours(tmp_path):
-    with pytest.raises(ConfigError, match=r"eastron-sdm630.yaml:2:1: gardien has a profile of thi"):
+    with pytest.raises(
+        ConfigError, match=r"eastron-sdm630.yaml:2:1: gardien has a profile with thi"
+    ):
         load(house(tmp_path, name="eastron-sdm630"))
 
 

@@ -52,7 +52,7 @@ REFUSED = {
     ),
     "a budget that carries nothing": (
         changed("seal: 15min", "seal: 15min, data: 1MB/month", HTTPS),
-        "7:114: uplinks.metropole.data: 1MB a month do not carry this schedule, which needs",
+        "7:114: uplinks.metropole.data: this schedule needs",
     ),
 }
 

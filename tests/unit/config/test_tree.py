@@ -66,5 +66,5 @@ def test_what_is_written_wins_over_what_is_merged_in():
 
 
 def test_nested_deeper_than_any_configuration_is_refused_where_it_is():
-    with pytest.raises(YamlUnreadable, match="nested deeper"):
+    with pytest.raises(YamlUnreadable, match="nested too deeply"):
         read("".join(f"{'  ' * depth}k:\n" for depth in range(40)))

@@ -66,7 +66,9 @@ def test_a_version_is_taken_in_its_window_and_after_the_days_of_its_ring(updates
 
 
 def test_without_the_word_only_people_upgrade():
-    assert "only people" in early(None, dt.datetime(2020, 1, 1, tzinfo=dt.UTC), NIGHT, PARIS)
+    assert "only upgraded by hand" in early(
+        None, dt.datetime(2020, 1, 1, tzinfo=dt.UTC), NIGHT, PARIS
+    )
     assert parse(SMALL, "x").updates is None
 
 
@@ -94,7 +96,7 @@ def test_the_command_answers_gardien_upgrade(tmp_path):
 
     assert said("--by-hand") == (0, "gardien may be upgraded now\n")
     assert said()[0] == 1
-    assert "only people" in said()[1]
+    assert "only upgraded by hand" in said()[1]
     path.write_text(f"{SMALL}state: {tmp_path / 'state'}\nupdates: {{window: 00:00-24:00}}\n")
     assert said("--published", "2026-01-01") == (0, "gardien may be upgraded now\n")
     assert said("--published", "today")[0] == 1

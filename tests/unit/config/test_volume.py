@@ -47,4 +47,4 @@ def test_a_line_that_carries_its_schedule_is_not_slowed():
     settings = config.uplinks["metropole"].settings
     assert affordable(config, "metropole") == settings
     assert "of 100MB" in summary(config)
-    assert "slowed down" not in summary(config)
+    assert "reduced to" not in summary(config)

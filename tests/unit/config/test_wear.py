@@ -31,7 +31,7 @@ def test_quarter_hours_cost_a_commit_each_and_a_batch_with_its_receipt():
 def test_readings_of_every_second_wear_a_card_out_and_a_longer_flush_spares_it():
     _, often, card = told(LOOPBACK)
     assert often == 3 * 86_400
-    assert "a `flush` over 1s spares it" in card
+    assert "a `flush` over 1s makes it last longer" in card
     _, seldom, _ = told(
         LOOPBACK.replace("flush: 1s", "flush: 60s").replace("seal: 1s", "seal: 60s")
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.clock import Clock
 from agent.inbox.registry_adapter import RegistryAdapter
-from agent.inbox.setup import open_notes, open_reception
+from agent.inbox.setup import open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewPlace
@@ -42,7 +42,7 @@ class Here:
         self.notes = open_notes(state, self.clock, self.who, moved=self.moved)
         papers = RegistryAdapter(self.registry, policy("FR-1"))
         self.reception = self.stack.enter_context(
-            open_reception(
+            open_inbox(
                 state, self.who, BUILDING, TrustSettings(threshold=threshold), papers, self.clock,
                 self.notes,
             )

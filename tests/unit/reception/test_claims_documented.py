@@ -85,18 +85,18 @@ def test_the_examples_of_facts_are_taken_in_their_order(here):
 
 def test_the_examples_of_grants_orders_and_revocations_say_what_the_page_says():
     (verified,) = taken("dr-grant+jwt")
-    grant = grant_of(verified, verified.said)
+    grant = grant_of(verified, verified.model)
     assert (grant.to, grant.role) == (NAMES["grid_operator"], "residents_council")
     assert (grant.limits.duration, grant.limits.a_day) == (7200.0, 2)
     assert grant.limits.windows
     assert grant.limits.season
     order, cancel = taken("dr-command+jwt")
-    made = order_of(order, order.said, "boiler-offset", NOW)
+    made = order_of(order, order.model, "boiler-offset", NOW)
     assert (str(made.value), made.unit, made.duration) == ("-1.5", "K", 5400.0)
-    assert cancel.said.gives_back
-    assert cancel.said.cmd.ref == order.jti
+    assert cancel.model.gives_back
+    assert cancel.model.cmd.ref == order.jti
     (revocation,) = taken("dr-revoke+jwt")
-    assert revocation.said.rev[0].jti == grant.jti
+    assert revocation.model.rev[0].jti == grant.jti
 
 
 def named(cells: str) -> set[str]:
@@ -107,7 +107,7 @@ def named(cells: str) -> set[str]:
 
 @pytest.mark.parametrize("typ", FACTS + CONTROLS)
 def test_the_page_names_every_claim_that_the_code_reads_and_no_other(typ):
-    model = kind_of(typ).says
+    model = kind_of(typ).model
     fields = {field.alias or name for name, field in model.model_fields.items()} - EVERY
     if typ in {"occupancy+jwt", "duty+jwt", "dr-revoke+jwt", "consent+jwt"}:
         fields -= {"aud"}  # the page says of all facts what an `aud` does

@@ -49,7 +49,7 @@ def test_a_decision_does_not_wait_for_a_thread_whose_disk_stands_still(tmp_path)
 
 
 def test_what_would_wait_without_end_is_counted_as_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, "MOST_ASKED", 3)
+    monkeypatch.setattr(setup, "MOST_PENDING", 3)
     chain = Frozen(tmp_path)
     for n in range(5):
         chain.notes("object.accepted", {"jti": f"k{n}"})

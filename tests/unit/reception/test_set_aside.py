@@ -42,12 +42,15 @@ def raising(here, error):
         tried.append(verified.jti)
         raise error
 
-    here.reception.seats[ASKED] = seat
+    here.reception.handlers[ASKED] = seat
     return tried
 
 
 def told(here):
-    return [(one["state"], one.get("code")) for one in here.reception.told.to(SENDER, "").values()]
+    return [
+        (one["state"], one.get("code"))
+        for one in here.reception.object_status.to(SENDER, "").values()
+    ]
 
 
 FAULTS = (
@@ -64,7 +67,7 @@ def test_a_fault_of_our_own_sets_the_object_aside_and_tells_its_sender(here, fau
     assert refused(here, raw) is ObjectCode.INTERNAL
     assert told(here) == [("REJECTED", "E_INTERNAL")]
     assert here.records("object.refused")[-1]["body"]["code"] == "E_INTERNAL"
-    (one,) = set_aside.listed(here.reception.book.db)
+    (one,) = set_aside.listed(here.reception.trust_store.db)
     assert one["via"] == SENDER
     assert one["error"].startswith(type(fault).__name__)
     assert here.reception.status()["set_aside"] == 1
@@ -85,7 +88,7 @@ def test_it_is_not_tried_again_after_a_restart_but_by_hand_once_that_is_mended(t
         tried.append(verified.jti)
         return {"outcome": "done"}
 
-    here.reception.seats[ASKED] = mended
+    here.reception.handlers[ASKED] = mended
     assert refused(here, raw) is ObjectCode.INTERNAL
     assert len(tried) == 1
     assert here.accept(raw, "hand")["outcome"] == "done"
@@ -125,17 +128,17 @@ def test_a_withdrawal_that_the_disk_of_the_registry_does_not_take_is_taken_later
     place, occ = home(here)
     consent = here.signed("consent+jwt", place=place, sub=occ, jti=(jti := new_jti(here.wall)))
     here.accept(consent)
-    good, raw = here.reception.papers, withdrawn(here, place, occ, jti)
+    good, raw = here.reception.registry_adapter, withdrawn(here, place, occ, jti)
 
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     registry = Registry(here.state / "registry.json", full)
-    here.reception.papers = RegistryAdapter(registry, policy("FR-1"))
+    here.reception.registry_adapter = RegistryAdapter(registry, policy("FR-1"))
     with pytest.raises(NotRecorded):
         here.accept(raw)
     assert ("REJECTED", "E_REGISTRY") not in told(here)
-    here.reception.papers = good
+    here.reception.registry_adapter = good
     assert here.accept(raw)["outcome"] == "withdrawn"
 
 
@@ -169,27 +172,27 @@ def test_one_that_waits_and_cannot_be_evaluated_stops_no_other(here):
     first, second = mint("H"), mint("H")
     for occ in (first, second):
         here.accept(here.signed("consent+jwt", place=place, sub=occ))
-    good = here.reception.papers
+    good = here.reception.registry_adapter
 
     class Failing:
         policy = good.policy
         known = staticmethod(good.known)
 
         def record(self, verified, now):
-            if verified.said.sub == first:
+            if verified.model.sub == first:
                 raise ZeroDivisionError
             return good.record(verified, now)
 
     here.accept(here.signed("occupancy+jwt", place=place, occ=second))
-    here.reception.papers = Failing()
-    assert asyncio.run(here.reception.again()) == 2
+    here.reception.registry_adapter = Failing()
+    assert asyncio.run(here.reception.retry_waiting()) == 2
     # they were made in one second, and so have no order
     assert sorted(told(here)[-2:]) == [("ACCEPTED", None), ("REJECTED", "E_INTERNAL")]
-    assert here.reception.book.waiting() == []
+    assert here.reception.trust_store.waiting() == []
 
 
 def test_what_is_set_aside_is_bounded_in_number_and_in_bytes(here):
-    db = here.reception.book.db
+    db = here.reception.trust_store.db
     for n in range(set_aside.MOST + 5):
         set_aside.keep(db, f"{n:064}", (SENDER, b"x" * 100), "E" * 1000, n)
     set_aside.keep(db, "f" * 64, (SENDER, b"x" * set_aside.MOST_BYTES), "E", n + 1)
@@ -207,8 +210,8 @@ def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
     raw = here.signed(ASKED)
     refused(here, raw)
     here.wall += 61 * 86_400
-    asyncio.run(here.reception.again())
-    db = here.reception.book.db
+    asyncio.run(here.reception.retry_waiting())
+    db = here.reception.trust_store.db
     assert db.execute("SELECT error, raw FROM set_aside").fetchall() == [("", b"")]
     assert set_aside.listed(db) == []
     assert here.reception.status()["set_aside"] == 0
@@ -226,9 +229,9 @@ def test_somebody_at_the_gateway_hears_of_it():
 def test_what_a_seat_refuses_is_told_too(here):
     raising(here, Refused("no device x; there are: Martin-3e, boiler"))
     assert refused(here, here.signed(ASKED)) is ObjectCode.REQUEST
-    (one,) = here.reception.told.to(SENDER, "").values()
+    (one,) = here.reception.object_status.to(SENDER, "").values()
     assert one["code"] == "E_REQUEST"
-    assert one["words"].startswith("What it asks for cannot be done at this gateway. ")
+    assert one["words"].startswith("The request cannot be carried out at this gateway. ")
 
 
 @pytest.mark.parametrize("code", ObjectCode)

@@ -31,7 +31,7 @@ def revoke(here: Here, by: str, kid: str, ver: int = 1):
 
 def listed(here: Here, ver: int = 2, role: str = "building_manager") -> None:
     """The key of a new manager comes into the list, beside all others."""
-    old = here.reception.book.trust.members
+    old = here.reception.trust_store.trust.members
     keys = [(one.key, one.name, one.role) for one in old.values() if one.role != "root"]
     keys = [one for one in keys if one[1] != NEW.name]
     here.reception.renew_trust(
