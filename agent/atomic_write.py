@@ -194,29 +194,29 @@ def read_key(file: Path) -> bytes:
     that is being overwritten. Raises OSError.
     """
     while True:
-        with file.open("rb") as found:
-            content = found.read()
-            if os.path.samestat(os.fstat(found.fileno()), file.stat()):
+        with file.open("rb") as opened:
+            content = opened.read()
+            if os.path.samestat(os.fstat(opened.fileno()), file.stat()):
                 return content
 
 
 def destroy(file: Path) -> None:
     """Remove a file with a key in it, where there is one, and overwrite it. Raises NotRecorded."""
-    left = file.with_suffix(".new")
+    rest = file.with_suffix(".new")
     try:
-        clear(left)
+        clear(rest)
         with suppress(FileNotFoundError):
-            file.rename(left)  # nobody sees it half overwritten
-        clear(left)
+            file.rename(rest)  # nobody sees it half overwritten
+        clear(rest)
     except OSError as error:
         raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
 
 
-def clear(left: Path) -> None:
+def clear(file: Path) -> None:
     """Overwrite and remove what a write that died has left. Raises OSError."""
-    with suppress(FileNotFoundError), left.open("r+b") as content:
+    with suppress(FileNotFoundError), file.open("r+b") as content:
         overwrite(content)
-    left.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
 
 
 def overwrite(file: BinaryIO) -> None:
@@ -350,7 +350,7 @@ class WriteQueue:
     def __init__(self) -> None:
         self._waits: dict[Path, bytes] = {}
         self._changed = threading.Condition()
-        self._said: dict[Path, str] = {}
+        self._reported: dict[Path, str] = {}
 
     def write(self, file: Path, content: bytes) -> None:
         """Have a file written, as `write`, soon."""
@@ -370,11 +370,11 @@ class WriteQueue:
             content = self._waits[file]
         try:
             write(file, content)
-            self._said.pop(file, None)
+            self._reported.pop(file, None)
         except NotRecorded as error:
-            if self._said.get(file) != str(error):
+            if self._reported.get(file) != str(error):
                 log.warning("%s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=file.name))
-            self._said[file] = str(error)
+            self._reported[file] = str(error)
         with self._changed:
             if self._waits[file] is content:
                 del self._waits[file]

@@ -68,13 +68,13 @@ MOST_MARKS = 3_000_000
 
 
 async def backup(
-    house: Gateway, asker: Caller, *, certificate: str, files: dict[str, str]
+    gateway: Gateway, asker: Caller, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
     """The building file, encrypted to a certificate (PEM); `files`: the configuration's texts."""
-    content = _content(house, files)
+    content = _content(gateway, files)
     plain = json.dumps(content, ensure_ascii=False).encode()
-    sealed = _sealed(plain, certificate, _signer(house.config.state))
-    house.audit("backup", {"revision": content["revision"], "by": asker.who})
+    sealed = _encrypted(plain, certificate, _signer(gateway.config.state))
+    gateway.audit("backup", {"revision": content["revision"], "by": asker.who})
     return {
         "gateway": content["gateway"],
         "revision": content["revision"],
@@ -82,22 +82,23 @@ async def backup(
     }
 
 
-def _content(house: Gateway, files: dict[str, str]) -> dict[str, Any]:
-    if house.identity is None:
+def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
+    if gateway.identity is None:
         raise Refused("this gateway has no identity yet: there is nothing to back up")
-    book = house.reception_open().book
+    store = gateway.reception_open().book
     return {
         "schema": SCHEMA,
-        "gateway": house.identity.gateway,
-        "made": stamp(house.clock.now()),
-        "revision": house.registry.revision,
-        "registry": _registry(house.config.state / REGISTRY),
-        "trust": base64.b64encode(book.trust.raw).decode() if book.trust else None,
-        "revoked": sorted(book.revoked),
-        "taken_back": [list(astuple(one)) for one in book.taken.all()],
-        "versions": book.versions(),
+        "gateway": gateway.identity.gateway,
+        "made": stamp(gateway.clock.now()),
+        "revision": gateway.registry.revision,
+        "registry": _registry(gateway.config.state / REGISTRY),
+        "trust": base64.b64encode(store.trust.raw).decode() if store.trust else None,
+        "revoked": sorted(store.revoked),
+        "taken_back": [list(astuple(one)) for one in store.taken.all()],
+        "versions": store.versions(),
         "waiting": [
-            {"via": via, "object": base64.b64encode(raw).decode()} for _, via, raw in book.waiting()
+            {"via": via, "object": base64.b64encode(raw).decode()}
+            for _, via, raw in store.waiting()
         ],
         "files": files,
     }
@@ -112,9 +113,9 @@ def texts(config: Path) -> dict[str, str]:
     text, folder = _text(config), config.absolute().parent
     names = re.findall(r"!include[ \t]+[\"']?([\w.-]+)", text)
     names += [f"{FOLDER}/{path.name}" for path in sorted((folder / FOLDER).glob("*.yaml"))]
-    found = {"config.yaml": text} | {name: _text(folder / name) for name in names}
-    named = re.findall(rf"{re.escape(str(folder))}/([\w.-]+)", "\n".join(found.values()))
-    return found | {name: pem for name in named if (pem := _certificates(folder / name))}
+    contents = {"config.yaml": text} | {name: _text(folder / name) for name in names}
+    named = re.findall(rf"{re.escape(str(folder))}/([\w.-]+)", "\n".join(contents.values()))
+    return contents | {name: pem for name in named if (pem := _certificates(folder / name))}
 
 
 def _text(path: Path) -> str:
@@ -135,60 +136,71 @@ def _certificates(path: Path) -> str:
     return text if set(re.findall("-----BEGIN (.*)-----", text)) == {"CERTIFICATE"} else ""
 
 
-async def keep(house: Gateway, config: Path) -> None:
+async def keep(gateway: Gateway, config: Path) -> None:
     """Seal the building file anew after each change, and write it where `backup` says; for ever."""
     while True:
-        if house.config.backup is not None and house.identity is not None:
+        if gateway.config.backup is not None and gateway.identity is not None:
             try:
-                await _renew(house, house.config.backup, config)
-                house.backup_said = ""
+                await _renew(gateway, gateway.config.backup, config)
+                gateway.backup_said = ""
             except (Refused, OSError) as error:
-                if str(error) != house.backup_said:
+                if str(error) != gateway.backup_said:
                     log.warning(
                         "the building file is not up to date: %s", error,
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
-                house.backup_said = str(error)
+                gateway.backup_said = str(error)
         await asyncio.sleep(LOOK)
 
 
-async def _renew(house: Gateway, options: Backup, config: Path) -> None:
+async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:
     """Seal it anew, if what it would say is not what the one there says; put it where it belongs.
 
     Raises Refused or OSError.
     """
-    kept = house.building
+    kept = gateway.building
     assert kept is not None
     files, certificate = texts(config), _text(options.to)
-    signer = _signer(house.config.state)
-    says = _stands_for(house, files, (certificate, signer is not None))
+    signer = _signer(gateway.config.state)
+    says = _content_hash(gateway, files, (certificate, signer is not None))
     if kept.latest is None or kept.latest.says != says:
-        content = _content(house, files)
+        content = _content(gateway, files)
         plain = json.dumps(content, ensure_ascii=False).encode()
-        sealed = await asyncio.to_thread(_sealed, plain, certificate, signer)
+        sealed = await asyncio.to_thread(_encrypted, plain, certificate, signer)
         revision = int(content["revision"])
-        kept.renew(sealed, says, int(house.clock.now()), revision)
-        house.audit("backup", {"revision": revision})
-    if options.folder is not None and kept.latest is not None and house.identity is not None:
-        file = options.folder / f"{house.identity.gateway}.building"
-        if not file.exists() or file.stat().st_size != kept.latest.size or not _same(file, kept):
+        kept.renew(sealed, says, int(gateway.clock.now()), revision)
+        gateway.audit("backup", {"revision": revision})
+    if options.folder is not None and kept.latest is not None and gateway.identity is not None:
+        file = options.folder / f"{gateway.identity.gateway}.building"
+        if (
+            not file.exists()
+            or file.stat().st_size != kept.latest.size
+            or not _is_current(file, kept)
+        ):
             await asyncio.to_thread(_replace, file, kept.content())
 
 
-def _same(file: Path, kept: BuildingFile) -> bool:
+def _is_current(file: Path, kept: BuildingFile) -> bool:
     return kept.latest is not None and _hash(file.read_bytes()) == kept.latest.sha256
 
 
-def _stands_for(house: Gateway, files: dict[str, str], sealing: tuple[str, bool]) -> str:
+def _content_hash(gateway: Gateway, files: dict[str, str], sealing: tuple[str, bool]) -> str:
     """What changes when the file would say something else, or be sealed otherwise; a registry by
     its last change.
     """
-    book = house.reception_open().book
-    trust = book.trust.sha256 if book.trust else None
-    waiting = [sha256 for sha256, _, _ in book.waiting()]
+    store = gateway.reception_open().book
+    trust = store.trust.sha256 if store.trust else None
+    waiting = [sha256 for sha256, _, _ in store.waiting()]
     # each revocation has a version of its own, so what was taken back need not be named here
-    said = [house.registry.revision, trust, sorted(book.revoked), book.versions(), waiting, files]
-    return _hash(json.dumps([said, *sealing], sort_keys=True).encode())
+    parts = [
+        gateway.registry.revision,
+        trust,
+        sorted(store.revoked),
+        store.versions(),
+        waiting,
+        files,
+    ]
+    return _hash(json.dumps([parts, *sealing], sort_keys=True).encode())
 
 
 def _hash(content: bytes) -> str:
@@ -197,26 +209,26 @@ def _hash(content: bytes) -> str:
 
 def _replace(file: Path, sealed: bytes) -> None:
     """All of the new one, or the one before: a stick may be pulled."""
-    beside = file.with_suffix(".new")
-    with beside.open("wb") as out:
+    new = file.with_suffix(".new")
+    with new.open("wb") as out:
         out.write(sealed)
         out.flush()
         os.fsync(out.fileno())
-    beside.replace(file)
+    new.replace(file)
 
 
-def _wait_on(book: TrustStore, via: str, raw: bytes) -> None:
+def _restore_waiting(store: TrustStore, via: str, raw: bytes) -> None:
     """Keep an object that waited; whether it may count is judged when its turn comes."""
-    one = take_apart(raw)
-    named = (one.typ, str(one.claims["jti"]))
-    book.wait(one.sha256, named, (via, raw), "it waited before the restore", seconds())
+    signed = take_apart(raw)
+    named = (signed.typ, str(signed.claims["jti"]))
+    store.wait(signed.sha256, named, (via, raw), "it waited before the restore", seconds())
 
 
 CALLS: Mapping[str, Call] = {"backup": in_person(backup)}
 """every call of this part by its name"""
 
 
-def _beside(name: str) -> bool:
+def _is_configuration_file(name: str) -> bool:
     """Whether a file of this name lies beside the configuration, or among its profiles."""
     last = name.removeprefix(f"{FOLDER}/")
     return Path(last).name == last != ".."
@@ -235,7 +247,7 @@ def _signer(state: Path) -> Path | None:
     return credential.path(state)
 
 
-def _sealed(content: bytes, certificate: str, signer: Path | None) -> bytes:
+def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
     packed = gzip.compress(content, mtime=0)
     with tempfile.NamedTemporaryFile(suffix=".pem") as reader:
         reader.write(certificate.encode())
@@ -245,8 +257,8 @@ def _sealed(content: bytes, certificate: str, signer: Path | None) -> bytes:
         try:
             return envelope.close(packed) if signer else envelope.encrypt(packed)
         except UplinkLost as error:
-            said = str(error).replace(str(path), "the recovery certificate")
-            raise Refused(said.removeprefix("encrypt_for: ")) from error
+            message = str(error).replace(str(path), "the recovery certificate")
+            raise Refused(message.removeprefix("encrypt_for: ")) from error
 
 
 def opened(
@@ -265,10 +277,12 @@ def opened(
         plain, signer = _verified(plain, by)
     elif by is not None:
         raise Refused("nobody signed this building file: whoever has the certificate may have")
-    found = _read(plain)
-    if signer is not None and subject(signer) != found["gateway"]:
-        raise Refused(f"it says that it is of {found['gateway']}, and {subject(signer)} signed it")
-    return found, signer
+    content = _read(plain)
+    if signer is not None and subject(signer) != content["gateway"]:
+        raise Refused(
+            f"it says that it is of {content['gateway']}, and {subject(signer)} signed it"
+        )
+    return content, signer
 
 
 def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
@@ -287,23 +301,23 @@ def _read(plain: bytes) -> dict[str, Any]:
         with gzip.open(io.BytesIO(plain)) as file:
             text = file.read(LARGEST).decode()
         bound(text, MOST_MARKS)
-        found = json.loads(text)
-        if not isinstance(found, dict):
+        content = json.loads(text)
+        if not isinstance(content, dict):
             raise TypeError("it is no object")
-        if found["schema"] != SCHEMA:
-            raise ValueError(f"it is of another version: {found['schema']}")
-        place.parse(found["gateway"], place.GATEWAY)
-        files = found["files"]
-        if not isinstance(files, dict) or not all(map(_beside, files)):
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"it is of another version: {content['schema']}")
+        place.parse(content["gateway"], place.GATEWAY)
+        files = content["files"]
+        if not isinstance(files, dict) or not all(map(_is_configuration_file, files)):
             raise ValueError("its configuration is not one")
-        for one in found.get("waiting", ()):
-            take_apart(base64.b64decode(one["object"])), str(one["via"])
+        for waiting in content.get("waiting", ()):
+            take_apart(base64.b64decode(waiting["object"])), str(waiting["via"])
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
         raise Refused(f"this is no building file: {error}") from error
-    return dict(found)
+    return dict(content)
 
 
-def restore(found: dict[str, Any], state: Path, by: str) -> identity.Identity:
+def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
     """Make a state of it, in the place of a fresh one, whose owner the caller is; `by`: a person.
 
     The registry comes last: until it is there, the same can be done again. Raises Refused, and
@@ -313,28 +327,28 @@ def restore(found: dict[str, Any], state: Path, by: str) -> identity.Identity:
         raise Refused(f"{state} holds a building already: gardien factory-reset makes it empty")
     new = state / f"{REGISTRY}.restored"
     new.unlink(missing_ok=True)
-    if found["registry"] is not None:
-        new.write_text(json.dumps(found["registry"], ensure_ascii=False), encoding="utf-8")
+    if content["registry"] is not None:
+        new.write_text(json.dumps(content["registry"], ensure_ascii=False), encoding="utf-8")
         new.chmod(0o600)
         # what people withdrew since the backup may be on its way, and so may what they agreed to
         Registry.open(new).draw_marks(seconds(), restored=True)
-    raw = base64.b64decode(found["trust"]) if found["trust"] else None
+    raw = base64.b64decode(content["trust"]) if content["trust"] else None
     standing = trust_list.read(raw) if raw else None
     if standing and len(standing.signed_by(standing.roots)) < standing.threshold:
         raise Refused("its trust list is not as its roots have signed it")
     shutil.rmtree(state / identity.KEYS, ignore_errors=True)
-    post_restore_gate.begin(state, str(found["made"]))
-    who = identity.mint(state, str(found["gateway"]))
-    with TrustStore.open(state / FILE) as book:
-        if standing is not None and (book.trust is None or book.trust.ver < standing.ver):
-            book.install(standing, seconds())
-        taken = [TakenBack(*one) for one in found.get("taken_back", ())]
+    post_restore_gate.begin(state, str(content["made"]))
+    who = identity.mint(state, str(content["gateway"]))
+    with TrustStore.open(state / FILE) as store:
+        if standing is not None and (store.trust is None or store.trust.ver < standing.ver):
+            store.install(standing, seconds())
+        taken = [TakenBack(*one) for one in content.get("taken_back", ())]
         # revocations come again with all other objects, and count again: they only add
-        versions = [one for one in found["versions"] if one[1] != REVOKES]
-        book.remember(found["revoked"], versions, taken, seconds())
-        for one in found.get("waiting", ()):
-            _wait_on(book, str(one["via"]), base64.b64decode(one["object"]))
-    body = {name: found[name] for name in ("gateway", "revision", "made")} | {"by": by}
+        versions = [one for one in content["versions"] if one[1] != REVOKES]
+        store.remember(content["revoked"], versions, taken, seconds())
+        for waiting in content.get("waiting", ()):
+            _restore_waiting(store, str(waiting["via"]), base64.b64decode(waiting["object"]))
+    body = {name: content[name] for name in ("gateway", "revision", "made")} | {"by": by}
     Chain(state, seconds).append("restored", body)
     if new.exists():
         new.rename(state / REGISTRY)

@@ -89,8 +89,8 @@ class BuildingFile:
 
     def taken_at(self, recipient: str) -> int | None:
         """When a platform last said that it holds one, whichever; seconds since 1970."""
-        found = self._holds.get(recipient)
-        return found[1] if found else None
+        held = self._holds.get(recipient)
+        return held[1] if held else None
 
     def _keep(self) -> None:
         assert self.latest is not None

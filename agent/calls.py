@@ -31,7 +31,7 @@ from agent.i18n import N_
 from agent.pipeline import meterclock
 from agent.pipeline.slots import multiplier
 from agent.post_restore_gate import waits
-from agent.recipient import ways
+from agent.recipient import uplink_states
 from agent.registry.calls_forms import ending, open_forms
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
@@ -69,17 +69,17 @@ NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
 
 
-async def status(house: Gateway, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
+async def status(gateway: Gateway, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
     """How everything is, as far as a person can act on it, and as far as the asker may see it.
 
     From a shared account without a name, no values of dwellings are shown, and no look is noted.
     """
-    answer = _status(house) | {"uplinks": await _uplinks(house)}
+    answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
     answer["events"] = [event._asdict() for event in events(answer)]
-    homes = [name for name in answer["devices"] if not privacy.is_common(house, name)]
+    homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
     with suppress(Refused):
-        who = author(house, asker, named)
+        who = author(gateway, asker, named)
     if who is None or not asker.may(Right.METERS):
         for name in homes:
             latest = answer["devices"][name]["latest"]
@@ -87,19 +87,19 @@ async def status(house: Gateway, asker: Caller, *, named: str | None = None) -> 
                 point: one | {"value": None, "detail": ""} for point, one in latest.items()
             }
     elif any(answer["devices"][name]["latest"] for name in homes):
-        privacy.note(house, who, "status")
+        privacy.note(gateway, who, "status")
     if not asker.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
-            said = {name: words for name, words in SHORT.items() if control[name]}
-            control.update(said, guards={})
-    return answer if asker.may(Right.SEE_PLACES) else _of_nobody(answer, homes)
+            short = {name: words for name, words in SHORT.items() if control[name]}
+            control.update(short, guards={})
+    return answer if asker.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
 
 
 SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
 """instead of words of people, and of what a guard has seen"""
 
 
-def _of_nobody(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
+def _without_dwellings(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
     """A status for whoever may see nothing of dwellings; their devices may bear their names."""
     for name in homes:
         del answer["devices"][name]
@@ -112,62 +112,62 @@ def _of_nobody(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
     return answer
 
 
-def _status(house: Gateway) -> dict[str, Any]:
-    links = {name: _link(house, name, line) for name, line in house.lines.items()}
+def _status(gateway: Gateway) -> dict[str, Any]:
+    links = {name: _link(gateway, name, line) for name, line in gateway.lines.items()}
     return {
         "version": version(),
-        "roles": holders(house.config.building),
-        "gateway": house.identity.gateway if house.identity else None,
-        "building": house.config.building.name,
-        "started": stamp(house.started),
-        "now": stamp(house.clock.now()),
-        "clock": house.clock.trust.value,
-        "clock_said": house.clock.said,
+        "roles": holders(gateway.config.building),
+        "gateway": gateway.identity.gateway if gateway.identity else None,
+        "building": gateway.config.building.name,
+        "started": stamp(gateway.started),
+        "now": stamp(gateway.clock.now()),
+        "clock": gateway.clock.trust.value,
+        "clock_said": gateway.clock.distrust_reason,
         "links": links,
         "devices": {
-            name: _device(house, device, of, links[of]["health"])
-            for of, line in house.lines.items()
+            name: _device(gateway, device, of, links[of]["health"])
+            for of, line in gateway.lines.items()
             for name, device in line.devices.items()
         },
-        "dwellings": _dwellings(house),
-        "authority": trust_api.standing(house),
-        "consents": _consents(house),
-        "storage": _storage(house),
-        "restored": _restored(house),
-        "backup_said": house.backup_said,
-        "syndic": syndic.standing(house),
-        "faults": [_fault(house, one) for one in house.jobs.faults.all()],
-        **itself(house),
-        "controls": control_calls.held(house.steering) if house.steering else {},
-        "holds": house.steering.holds() if house.steering else [],
+        "dwellings": _dwellings(gateway),
+        "authority": trust_api.standing(gateway),
+        "consents": _consents(gateway),
+        "storage": _storage(gateway),
+        "restored": _restore_state(gateway),
+        "backup_said": gateway.backup_said,
+        "syndic": syndic.standing(gateway),
+        "faults": [_fault(gateway, one) for one in gateway.jobs.faults.all()],
+        **itself(gateway),
+        "controls": control_calls.held(gateway.steering) if gateway.steering else {},
+        "holds": gateway.steering.holds() if gateway.steering else [],
     }
 
 
-def _dwellings(house: Gateway) -> dict[str, int]:
+def _dwellings(gateway: Gateway) -> dict[str, int]:
     """How many dwellings are occupied, vacant and unknown."""
-    registry, now = house.registry, int(house.clock.now())
+    registry, now = gateway.registry, int(gateway.clock.now())
     states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
     return {str(state): states.count(state) for state in OccupancyState}
 
 
-def _fault(house: Gateway, fault: ComponentFault) -> dict[str, Any]:
+def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
     """A component that does not work because of an unexpected error, with moments of the clock."""
-    passed, now = house.clock.now() - monotonic(), monotonic()
+    passed, now = gateway.clock.now() - monotonic(), monotonic()
     waits = fault.next_try is not None and fault.next_try > now
     return {
         "component": fault.component,
         "since": stamp(passed + fault.since),
         "error": fault.error,
-        "words": fault.words,
+        "words": fault.text,
         "next_try": stamp(passed + (fault.next_try or now)) if waits else None,
         "uplink": fault.uplink,
     }
 
 
-def _consents(house: Gateway) -> dict[str, Any]:
+def _consents(gateway: Gateway) -> dict[str, Any]:
     """How many forms nobody has answered, and how many consents end soon, and when the first."""
-    now = house.clock.now()
-    waits, ends = open_forms(house.registry, now), ending(house.registry, now)
+    now = gateway.clock.now()
+    waits, ends = open_forms(gateway.registry, now), ending(gateway.registry, now)
     return {
         "unanswered": len(waits),
         "ending": len(ends),
@@ -175,38 +175,38 @@ def _consents(house: Gateway) -> dict[str, Any]:
     }
 
 
-def _storage(house: Gateway) -> dict[str, Any]:
+def _storage(gateway: Gateway) -> dict[str, Any]:
     """Which stores cannot be written, why and since when; and why nothing is controlled."""
-    faults = house.storage.faults.items()
+    faults = gateway.storage.faults.items()
     return {
         "faults": {
             name: {"reason": fault.reason, "since": stamp(fault.since)} for name, fault in faults
         },
-        "controls": house.steering.writer.failing if house.steering else "",
+        "controls": gateway.steering.writer.failing if gateway.steering else "",
     }
 
 
-def _restored(house: Gateway) -> dict[str, Any] | None:
+def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
     """How it stands with what was said since the building file; None: nothing is waited for."""
-    found = house.restored
-    if found is None or found.made is None or not house.outlets:
+    gate = gateway.restored
+    if gate is None or gate.made is None or not gateway.outlets:
         return None
-    now, stand = house.clock.now(), ways(house)
+    now, stand = gateway.clock.now(), uplink_states(gateway)
     return {
-        "made": found.made,
-        "listens": found.listens,
+        "made": gate.made,
+        "listens": gate.listens,
         "uplinks": {
             name: {
                 "complete": outlet.delivery.complete,
                 "waits": round(waits(stand[str(outlet.settings.recipient)], now)),
-                "unproved": outlet.settings.recipient in (found.unproved or ()),
+                "unproved": outlet.settings.recipient in (gate.unproved or ()),
             }
-            for name, outlet in house.outlets.items()
+            for name, outlet in gateway.outlets.items()
         },
     }
 
 
-def _link(house: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
+def _link(gateway: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
     return {
         "open": not line.link.error,
         "error": line.link.error,
@@ -214,8 +214,8 @@ def _link(house: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
         "devices": len(line.devices),
         "silent": sum(device.failures > 0 for device in line.devices.values()),
         "health": dict(line.link.health()),
-        **_disturbed(line, house.clock.now()),
-        "proposals": house.proposals.get(name, []),
+        **_disturbed(line, gateway.clock.now()),
+        "proposals": gateway.proposals.get(name, []),
     }
 
 
@@ -236,46 +236,48 @@ def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
     }
 
 
-def _device(house: Gateway, device: Device, link: str, health: Mapping[str, Any]) -> dict[str, Any]:
+def _device(
+    gateway: Gateway, device: Device, link: str, health: Mapping[str, Any]
+) -> dict[str, Any]:
     held = {
-        name: _held(house, device, one.ledger.held[device.name])
-        for name, one in house.outlets.items()
+        name: _held_back(gateway, device, one.ledger.held[device.name])
+        for name, one in gateway.outlets.items()
         if device.name in one.ledger.held
     }
     return {
         "link": link,
-        "place": house.label(device),
+        "place": gateway.label(device),
         "serial": device.serial,
-        "answer_ms": _told(health, device, "answer_ms"),
-        "failed": _told(health, device, "failed"),
-        "clock": _clock(house, health, device),
+        "answer_ms": _health_value(health, device, "answer_ms"),
+        "failed": _health_value(health, device, "failed"),
+        "clock": _clock(gateway, health, device),
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
-        "said": "" if _line_is_back(house, device, link) else device.said,
+        "said": "" if _line_is_back(gateway, device, link) else device.said,
         "held": held,
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
 
 
-def _line_is_back(house: Gateway, device: Device, link: str) -> bool:
+def _line_is_back(gateway: Gateway, device: Device, link: str) -> bool:
     """Whether all that was wrong with a device was its line, which is open again."""
-    line = house.lines[link].link
+    line = gateway.lines[link].link
     return 0 < device.lost_at_opening < line.opened and not line.error
 
 
-def _held(house: Gateway, device: Device, held: Mapping[str, str]) -> str:
+def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str:
     """Why its last rows were held back, with the points where it is not all of them; unless whose
     it is has been recorded since.
     """
-    now = int(house.clock.now())
+    now = int(gateway.clock.now())
     wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
-    whose = (house.registry.whose(device.name, device.serial, one, now) for one in wanted)
+    whose = (gateway.registry.whose(device.name, device.serial, one, now) for one in wanted)
     since = not any(isinstance(one, Unknown) for one in whose)
     points: dict[str, list[str]] = {}
-    for point, words in held.items():
-        said = "whose it is was recorded since: from its next reading on"
-        points.setdefault(said if since and words in set(Unknown) else words, []).append(point)
+    for point, reason in held.items():
+        text = "whose it is was recorded since: from its next reading on"
+        points.setdefault(text if since and reason in set(Unknown) else reason, []).append(point)
     every = {p.name for p in device.points if p.channel is not None}
     return "; ".join(
         words if every <= set(names) else f"{', '.join(names)}: {words}"
@@ -283,55 +285,55 @@ def _held(house: Gateway, device: Device, held: Mapping[str, str]) -> str:
     )
 
 
-def _clock(house: Gateway, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
+def _clock(gateway: Gateway, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
     """The meter's own clock, where the bus knows."""
-    if (found := _told(health, device, "clocks")) is None:
+    if (reading := _health_value(health, device, "clocks")) is None:
         return None
-    said, at = found
-    seconds = meterclock.drift(said, at, house.config.zone)
-    words = meterclock.words(seconds) if house.clock.dates else ""
-    return {"said": said, "drift_s": seconds, "words": words}
+    meter_time, at = reading
+    seconds = meterclock.drift(meter_time, at, gateway.config.zone)
+    text = meterclock.words(seconds) if gateway.clock.dates else ""
+    return {"said": meter_time, "drift_s": seconds, "words": text}
 
 
-def _told(health: Mapping[str, Any], device: Device, what: str) -> Any:
+def _health_value(health: Mapping[str, Any], device: Device, what: str) -> Any:
     """What the bus knows of a device: how long its last answer took, how often it gave none."""
     known = health.get(what, {})
     return known.get(device.points[0].address) if device.points else None
 
 
-async def _uplinks(house: Gateway) -> dict[str, Any]:
+async def _uplinks(gateway: Gateway) -> dict[str, Any]:
     """Of each recipient whose spool can be asked; one whose disk has just failed is opened anew."""
-    found = {}
-    for name, outlet in list(house.outlets.items()):
+    states = {}
+    for name, recipient in list(gateway.outlets.items()):
         with suppress(StorageFailed):
-            found[name] = await _uplink(house, outlet)
-    return found
+            states[name] = await _uplink(gateway, recipient)
+    return states
 
 
-async def _uplink(house: Gateway, outlet: Recipient) -> dict[str, Any]:
-    spool = outlet.spool
-    backlog, epoch = await outlet.thread.run(lambda: (spool.backlog(), spool.epoch))
-    beside = [await thread.run(spool.backlog) for spool, thread in outlet.spools[1:]]
-    largest, usual = outlet.outbox.most_bytes(), outlet.settings.rhythm.most_bytes
+async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
+    spool = recipient.spool
+    backlog, epoch = await recipient.thread.run(lambda: (spool.backlog(), spool.epoch))
+    in_memory = [await thread.run(spool.backlog) for spool, thread in recipient.spools[1:]]
+    largest, usual = recipient.outbox.most_bytes(), recipient.settings.rhythm.most_bytes
     return {
-        "recipient": outlet.settings.recipient,
+        "recipient": recipient.settings.recipient,
         "epoch": epoch,
         "backlog": asdict(backlog),
         "largest_batch": largest if largest and largest < usual else None,
-        "weaker": getattr(outlet.settings, "weaker", ""),
-        "receipt": "broker" if outlet.delivery.by_broker else "platform",
-        "data": moved(house, outlet),
-        "building": backup_upload.told(house, outlet),
-        "shed_rows": outlet.intake.shed_rows + backlog.lately_shed,
-        "bears_days": left(house.config, backlog.rows + backlog.batch_rows),
-        "kept": outlet.kept,
-        "in_memory": sum(one.rows + one.batch_rows for one in beside),
-        "held_devices": len(outlet.ledger.held),
-        "delivery": _delivery(house, outlet.delivery),
+        "weaker": getattr(recipient.settings, "weaker", ""),
+        "receipt": "broker" if recipient.delivery.by_broker else "platform",
+        "data": moved(gateway, recipient),
+        "building": backup_upload.told(gateway, recipient),
+        "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
+        "bears_days": left(gateway.config, backlog.rows + backlog.batch_rows),
+        "kept": recipient.kept,
+        "in_memory": sum(one.rows + one.batch_rows for one in in_memory),
+        "held_devices": len(recipient.ledger.held),
+        "delivery": _delivery(gateway, recipient.delivery),
     }
 
 
-def _delivery(house: Gateway, delivery: Delivery) -> dict[str, Any]:
+def _delivery(gateway: Gateway, delivery: Delivery) -> dict[str, Any]:
     last, since = delivery.last_receipt, delivery.connected_since
     return {
         "connected_since": stamp(since) if since else None,
@@ -344,14 +346,14 @@ def _delivery(house: Gateway, delivery: Delivery) -> dict[str, Any]:
         "conflicts": delivery.conflicts,
         "lost": "" if since else delivery.lost,
         "last_error": delivery.last_error,
-        "alarm": delivery.alarm(house.clock.now()),
+        "alarm": delivery.alarm(gateway.clock.now()),
     }
 
 
-async def read(house: Gateway, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
+async def read(gateway: Gateway, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
     """Read a device now, between the daemon's own requests. Raises Refused."""
-    line, found = house.device(device)
-    if not asker.may(Right.METERS) and not privacy.is_common(house, device):
+    line, target = gateway.device(device)
+    if not asker.may(Right.METERS) and not privacy.is_common(gateway, device):
         raise Refused(
             NOT_PLANT,
             account=asker.who,
@@ -359,11 +361,11 @@ async def read(house: Gateway, asker: Caller, *, device: str, point: str = "") -
             roles=[NAMES[INSTALLER]],
             group=INSTALLER.group,
         )
-    wanted: list[Point] = [p for p in found.points if point in ("", p.name) and not p.derived]
+    wanted: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
     if not wanted:
-        names = ", ".join(p.name for p in found.points)
+        names = ", ".join(p.name for p in target.points)
         raise Refused(f'{device} has no point "{point}"; it has: {names}')
-    serial = [found.serial_point] if found.serial_point else []
+    serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
     try:
         samples = await line.link.read([*serial, *wanted])
@@ -377,23 +379,23 @@ async def read(house: Gateway, asker: Caller, *, device: str, point: str = "") -
     }
 
 
-async def reload(house: Gateway, asker: Caller) -> dict[str, Any]:
+async def reload(gateway: Gateway, asker: Caller) -> dict[str, Any]:
     """Take the configuration anew. Raises Refused, and the old one stays."""
     del asker
-    if house.reload is None:
+    if gateway.reload is None:
         raise Refused("gardien is not running: the next start takes the configuration as it is")
-    answer: dict[str, Any] = await house.reload()
+    answer: dict[str, Any] = await gateway.reload()
     return answer
 
 
-async def configuration(house: Gateway, asker: Caller) -> dict[str, Any]:
+async def configuration(gateway: Gateway, asker: Caller) -> dict[str, Any]:
     """What the file said when it was last taken."""
     del asker
-    return {"written": json.loads(json.dumps(house.config.written, default=str))}
+    return {"written": json.loads(json.dumps(gateway.config.written, default=str))}
 
 
 async def scan(  # noqa: PLR0913 -- as many wishes
-    house: Gateway,
+    gateway: Gateway,
     asker: Caller,
     *,
     link: str,
@@ -402,45 +404,45 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     expected: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Search a line for devices, telling how far it is. Raises Refused."""
-    if link not in house.lines:
-        known = ", ".join(sorted(house.lines)) or "none"
+    if link not in gateway.lines:
+        known = ", ".join(sorted(gateway.lines)) or "none"
         raise Refused(f'no line "{link}" is configured; there are: {known}')
-    line, devices, remarks = house.lines[link], [], []
-    there, taken = _configured(house, link), set(house.config.devices)
+    line, devices, remarks = gateway.lines[link], [], []
+    known_names, taken = _configured(gateway, link), set(gateway.config.devices)
     await line.link.tried()
     try:
         async with aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search:
-            async for found in search:
-                if isinstance(found, Found):
-                    name = there.get(str(found.entry.get("address")))
-                    device = asdict(found) | {
-                        "entry": {"link": link, **found.entry},
+            async for step in search:
+                if isinstance(step, Found):
+                    name = known_names.get(str(step.entry.get("address")))
+                    device = asdict(step) | {
+                        "entry": {"link": link, **step.entry},
                         "configured": name is not None,
-                        "name": name or unlike(found.name, taken),
+                        "name": name or unlike(step.name, taken),
                     }
                     taken.add(device["name"])
                     devices.append(device)
-                    await asker.progress({"text": f"found {found.about}", "device": device})
-                elif found.stays:
-                    remarks.append(found.words)
-                    await asker.progress({"text": found.words})
+                    await asker.progress({"text": f"found {step.about}", "device": device})
+                elif step.stays:
+                    remarks.append(step.words)
+                    await asker.progress({"text": step.words})
                 else:
-                    await asker.progress(asdict(found))
+                    await asker.progress(asdict(step))
     except LinkLost as error:
         raise Refused(f"{error}; gardien doctor looks at ports, hosts and rights") from error
     return {"link": link, "devices": devices, "remarks": remarks}
 
 
-def _configured(house: Gateway, link: str) -> dict[str, str]:
+def _configured(gateway: Gateway, link: str) -> dict[str, str]:
     """The devices of a line, by address and, where that holds more than one, by number."""
-    found: dict[str, str] = {}
-    kind = driver(house.config.links[link].driver)
-    for name, device in house.config.devices.items():
+    names: dict[str, str] = {}
+    kind = driver(gateway.config.links[link].driver)
+    for name, device in gateway.config.devices.items():
         if device.link == link:
             number = kind.number(device.address) if issubclass(kind, Seeks) else None
-            found.setdefault(number or device.address, name)
-            found[device.address] = name
-    return found
+            names.setdefault(number or device.address, name)
+            names[device.address] = name
+    return names
 
 
 def shown(sample: Sample) -> dict[str, Any]:
@@ -463,8 +465,8 @@ def at_home(call: Call) -> Call:
     """The same call; its answer says in which zone its moments are read."""
 
     @passing(call)
-    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        return await call(house, asker, **args) | {"timezone": house.config.building.timezone}
+    async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+        return await call(gateway, asker, **args) | {"timezone": gateway.config.building.timezone}
 
     return made
 

@@ -257,7 +257,7 @@ class Clock:
         self._let_in, self._marks = number, marks
 
     @property
-    def said(self) -> str:
+    def distrust_reason(self) -> str:
         """Why it may not be believed, for people; empty while it may."""
         if self.dates:
             return ""
@@ -326,22 +326,22 @@ class Clock:
 
     def _proof(self, wall: float, steady: float) -> float | None:
         """The monotonic time for which there is evidence, if this look brought any."""
-        found = self._evidence()
-        touched, self._touched = self._touched, found.touched
+        evidence = self._evidence()
+        touched, self._touched = self._touched, evidence.touched
         first, self._first = self._first, False
-        if found.kernel or (not first and found.touched not in (None, touched)):
+        if evidence.kernel or (not first and evidence.touched not in (None, touched)):
             return steady
-        if first and found.touched is not None and self._memory.proved is None:
+        if first and evidence.touched is not None and self._memory.proved is None:
             # it was kept before we came, in this boot; how long ago only the wall clock can say
-            age = wall - found.touched / 1e9
+            age = wall - evidence.touched / 1e9
             return steady - age if 0 <= age < steady else None
         return None
 
     def _serviced(self, wall: float) -> bool:
         """Whether a time service keeps the clock as it stands, or set it within the hour."""
-        found = self._evidence()
-        set_at = None if found.touched is None else found.touched / 1e9
-        return found.kernel or (set_at is not None and 0 <= wall - set_at <= SERVICED)
+        evidence = self._evidence()
+        set_at = None if evidence.touched is None else evidence.touched / 1e9
+        return evidence.kernel or (set_at is not None and 0 <= wall - set_at <= SERVICED)
 
     def at_least(self, moment: float) -> None:
         """No earlier time is believed: somebody whose word counts was at work then."""
@@ -349,7 +349,7 @@ class Clock:
             self._memory = replace(self._memory, floor=moment)
             self.remember()
 
-    def told(self, moment: float) -> str:
+    def take_signed_time(self, moment: float) -> str:
         """The platform says, signed, what time it is; what that changes, in words.
 
         A wall clock that agrees is kept by it as by a time service. One that does not agree is not
@@ -388,7 +388,7 @@ class Clock:
             "floor": stamp(self.floor),
             "vouched": {"by": by, "at": stamp(at)} if by else None,
             "steps": [{"at": stamp(at), "seconds": round(by)} for at, by in history.steps],
-            "said": self.said,
+            "said": self.distrust_reason,
         }
 
     def set_right(self) -> None:
@@ -446,13 +446,13 @@ def _put(path: Path, what: object) -> None:
 def _recall_history(file: Path | None, boot: str) -> History:
     """What was noted; what is of an earlier boot proves nothing in this one."""
     try:
-        said = json.loads(file.with_name(HISTORY).read_text(encoding="ascii")) if file else {}
-        vouched = said["vouched"]
+        stored = json.loads(file.with_name(HISTORY).read_text(encoding="ascii")) if file else {}
+        vouched = stored["vouched"]
         known = History(
-            str(said["boot"]),
-            [float(one) for one in said["kept"]],
+            str(stored["boot"]),
+            [float(one) for one in stored["kept"]],
             (str(vouched[0]), float(vouched[1])) if vouched else None,
-            [(float(at), float(moved)) for at, moved in said["steps"]],
+            [(float(at), float(moved)) for at, moved in stored["steps"]],
         )
     except (OSError, ValueError, TypeError, LookupError):
         return History(boot)

@@ -65,8 +65,8 @@ class Traffic:
     def remember(self, now: float) -> None:
         """Write the counters down."""
         self._written = now
-        counters = {name: [one.month, one.used] for name, one in self._counters.items()}
-        later.write(self._file, json.dumps(counters).encode())
+        stored = {name: [one.month, one.used] for name, one in self._counters.items()}
+        later.write(self._file, json.dumps(stored).encode())
 
 
 def _recall(file: Path) -> dict[str, MonthlyBytes]:

@@ -124,8 +124,8 @@ class Exports:
 
     def propose(self, doubts: Iterable[Doubtful], revision: int, now: float) -> int:
         """Let just these wait for a person; how many were not told before."""
-        known = {one.row.key: one for one in self._kept.proposals}
-        found = []
+        before = {one.row.key: one for one in self._kept.proposals}
+        proposals = []
         for doubt in doubts:
             homes = [
                 {
@@ -137,18 +137,18 @@ class Exports:
                 for home in doubt.homes
             ]
             label = doubt.place.label if doubt.place else doubt.row.dwelling
-            first = known[doubt.row.key].first if doubt.row.key in known else int(now)
-            found.append(Proposal(doubt.row, str(doubt.why), label, doubt.other, homes, first))
-        self._kept.proposals, self._kept.revision = found, revision
+            first = before[doubt.row.key].first if doubt.row.key in before else int(now)
+            proposals.append(Proposal(doubt.row, str(doubt.why), label, doubt.other, homes, first))
+        self._kept.proposals, self._kept.revision = proposals, revision
         self._keep()
-        return sum(one.row.key not in known for one in found)
+        return sum(one.row.key not in before for one in proposals)
 
     def find(self, key: str) -> Proposal:
         """A proposal by the beginning of its key. Raises Refused."""
-        found = [one for one in self._kept.proposals if key and one.row.key.startswith(key)]
-        if len(found) != 1:
+        matches = [one for one in self._kept.proposals if key and one.row.key.startswith(key)]
+        if len(matches) != 1:
             raise Refused(_('no row "{row}" waits: gardien occupancy proposed', row=key[:20]))
-        return found[0]
+        return matches[0]
 
     def settled(self, proposal: Proposal) -> None:
         """A person has accepted it."""
@@ -193,9 +193,9 @@ class Exports:
     def _read(self) -> _Kept:
         try:
             plain = json.loads(self._file.read_bytes())
-            for one in plain["proposals"]:
-                row = one["row"]
-                one["row"] = ExportRow(**row | {"states": Lease(row["states"])})
+            for proposal in plain["proposals"]:
+                row = proposal["row"]
+                proposal["row"] = ExportRow(**row | {"states": Lease(row["states"])})
             plain["proposals"] = [Proposal(**one) for one in plain["proposals"]]
             plain["reports"] = [ExportReport(**one) for one in plain["reports"]]
             return _Kept(**plain)

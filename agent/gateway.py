@@ -93,7 +93,7 @@ class Recipient:
     ledger: SlotLedger
     intake: Ingest
     delivery: Delivery
-    told: Mapping[str, Item]
+    announced: Mapping[str, Item]
     """what its recipient had been told of the building when this outlet was opened"""
     sums: Sums
     """over dwellings that are not sent one by one"""
@@ -120,8 +120,8 @@ class Recipient:
 
     async def waiting(self) -> int:
         """Values that its recipient has not receipted."""
-        found = [await thread.run(spool.backlog) for spool, thread in self.spools]
-        return sum(one.slots + one.batch_rows for one in found)
+        backlogs = [await thread.run(spool.backlog) for spool, thread in self.spools]
+        return sum(one.slots + one.batch_rows for one in backlogs)
 
 
 @dataclass
@@ -270,8 +270,8 @@ class Gateway:
             place = point.place
             if place is None and point.channel is not None:
                 now = int(self.clock.now())
-                found = self.registry.whose(device.name, device.serial, point.channel, now)
-                place = found.place if isinstance(found, Installation) else None
+                installation = self.registry.whose(device.name, device.serial, point.channel, now)
+                place = installation.place if isinstance(installation, Installation) else None
             if place is not None:
                 return self.registry.label(place) or place
         return None
@@ -287,21 +287,21 @@ class Gateway:
         """From when until when somebody lives there; None: nobody knows of such an occupancy, or
         the device is in a dwelling that is another's.
         """
-        found = next((one for one in self.registry.occupancies() if one.id == occupancy), None)
-        if found is None:
+        occupied = next((one for one in self.registry.occupancies() if one.id == occupancy), None)
+        if occupied is None:
             return None
         dwellings = self._dwellings(device)
-        if dwellings and found.place not in dwellings:
+        if dwellings and occupied.place not in dwellings:
             return None
-        return found.since, math.inf if found.until is None else found.until
+        return occupied.since, math.inf if occupied.until is None else occupied.until
 
     def _dwellings(self, name: str) -> set[str]:
         """The dwellings, by id, in which a device is installed now; none of common plant."""
-        now, said = int(self.clock.now()), None
+        now, seen = int(self.clock.now()), None
         for line in self.lines.values():
             if name in line.devices:
-                said = line.devices[name].serial
-        serial = serial_key(said) if said else None
+                seen = line.devices[name].serial
+        serial = serial_key(seen) if seen else None
         return {
             one.place
             for one in self.registry.installations()
@@ -422,15 +422,15 @@ class Gateway:
         points = self.config.points().get(device, ())
         return next((one for one in points if one.name == name), None)
 
-    async def add_up(self, outlet: Recipient) -> None:
+    async def add_up(self, recipient: Recipient) -> None:
         """Close the slots of one recipient's sums over dwellings that are due."""
         asked = self.sums_asked()
         steps = {channel: step for one in asked.values() for channel, step in one.steps().items()}
         self.indexes.want(steps, self.config.zone)
-        if self.clock.dates and outlet.settings.recipient not in self.closing:
-            now, words = self.clock.now(), (outlet.ledger, outlet.intake)
-            outlet.totals.look(outlet.ledger.gate, asked[outlet.name].whole, int(now))
-            await outlet.sums.tend(asked[outlet.name], now, *words)
+        if self.clock.dates and recipient.settings.recipient not in self.closing:
+            now, target = self.clock.now(), (recipient.ledger, recipient.intake)
+            recipient.totals.look(recipient.ledger.gate, asked[recipient.name].whole, int(now))
+            await recipient.sums.tend(asked[recipient.name], now, *target)
 
     def sums_asked(self) -> Mapping[str, ConfiguredSums]:
         """By uplink, the sums that its recipient is to have."""
@@ -442,8 +442,8 @@ class Gateway:
 
     def serial(self, name: str) -> str | None:
         """What a device says it is; None: nothing yet."""
-        found = (line.devices.get(name) for line in self.lines.values())
-        return next((one.serial for one in found if one is not None), None)
+        devices = (line.devices.get(name) for line in self.lines.values())
+        return next((one.serial for one in devices if one is not None), None)
 
     async def obey(self) -> None:
         """Apply what the registry takes back, everywhere: done when it returns.
@@ -452,9 +452,9 @@ class Gateway:
         after the others.
         """
         failed: Exception | None = None
-        for outlet in list(self.outlets.values()):
+        for recipient in list(self.outlets.values()):
             try:
-                await outlet.outbox.catch_up()
+                await recipient.outbox.catch_up()
             except Exception as error:  # noqa: BLE001 -- raised below
                 failed = error
         if failed is not None:
@@ -463,16 +463,16 @@ class Gateway:
     def pin_all(self) -> None:
         """Bind assignments that name only a device to the serial number it has said already."""
         devices = [one for line in self.lines.values() for one in line.devices.values()]
-        said = {one.name: one.serial for one in devices if one.serial}
+        serials = {one.name: one.serial for one in devices if one.serial}
         try:
-            found = self.registry.pin_all(said, "gardien", "devices said so", self.clock.now())
+            outcome = self.registry.pin_all(serials, "gardien", "devices said so", self.clock.now())
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
                 "what devices say that they are is not recorded: %s", error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN),
             )  # fmt: skip
             return
-        pinned, refused = found
+        pinned, refused = outcome
         for meter in pinned:
             log.info(
                 "%s is meter %s from now on", meter.device, meter.serial,
@@ -480,7 +480,7 @@ class Gateway:
             )  # fmt: skip
         for device, why in refused.items():
             log.error(
-                "%s says that it is %s: %s", device, said[device], why,
+                "%s says that it is %s: %s", device, serials[device], why,
                 extra=fields(LogEvent.METER_MISMATCH, device=device),
             )  # fmt: skip
 
@@ -507,24 +507,29 @@ async def _no_journal(_: Verified) -> dict[str, Any]:
     raise NotRecorded("the journal of the controls is not open")
 
 
-def open_steering(house: Gateway) -> AbstractAsyncContextManager[Steering]:
+def open_steering(gateway: Gateway) -> AbstractAsyncContextManager[Steering]:
     """Open the journal of the controls; nothing is written to any device yet."""
-    own = Key.of(house.identity.signing_key.public_key()).kid if house.identity else ""
+    own = Key.of(gateway.identity.signing_key.public_key()).kid if gateway.identity else ""
     return opened(
-        house.config, house.clock, house.link_of, house.latest, house.audit, home=house.home,
-        ask=house.read_guards,
+        gateway.config,
+        gateway.clock,
+        gateway.link_of,
+        gateway.latest,
+        gateway.audit,
+        home=gateway.home,
+        ask=gateway.read_guards,
         witness=own,
-        taken=house.reception.book.taken.all() if house.reception else (),
-        storage=house.storage,
-    )  # fmt: skip
+        taken=gateway.reception.book.taken.all() if gateway.reception else (),
+        storage=gateway.storage,
+    )
 
 
-def new_poller(house: Gateway, line: LinkDevices, before: Poller | None = None) -> Poller:
+def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None) -> Poller:
     """A line's poller; devices are known by the serial numbers they last said.
 
     `before`: the one whose work it goes on with.
     """
-    accounts = house.accounts()
+    accounts = gateway.accounts()
     for account in accounts:
         for (name, _), mark in account.ledger.marks.items():
             if name in line.devices and mark.serial and line.devices[name].serial is None:
@@ -533,13 +538,13 @@ def new_poller(house: Gateway, line: LinkDevices, before: Poller | None = None) 
         line.link,
         list(line.devices.values()),
         accounts,
-        house.clock,
-        house.identified,
-        house.config.zone,
-        house.unclaimed,
-        house.registers,
-        house.indexes,
-        house.jobs.faults,
+        gateway.clock,
+        gateway.identified,
+        gateway.config.zone,
+        gateway.unclaimed,
+        gateway.registers,
+        gateway.indexes,
+        gateway.jobs.faults,
     )
     if before is not None:
         poller.go_on_from(before)
@@ -561,8 +566,8 @@ def midnights(config: Config) -> Callable[[int], int]:
 
 def points_by_key(points: Mapping[str, Sequence[Point]]) -> dict[MarkKey, list[Point]]:
     """The configured points, by device and step."""
-    found: dict[MarkKey, list[Point]] = {}
+    points_of: dict[MarkKey, list[Point]] = {}
     for device, group in points.items():
         for point in group:
-            found.setdefault((device, point.every), []).append(point)
-    return found
+            points_of.setdefault((device, point.every), []).append(point)
+    return points_of

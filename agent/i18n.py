@@ -20,28 +20,28 @@ CATALOGUES = Path(__file__).parent / "locale"
 
 def _(message: str, /, **values: object) -> str:
     """Say a message in the language of whoever reads it, its `{values}` put in."""
-    said = _catalogue(language()).get(message, message)
-    return said.format(**values) if values else said
+    text = _catalogue(language()).get(message, message)
+    return text.format(**values) if values else text
 
 
-def n_(one: str, several: str, number: int, /, **values: object) -> str:
+def n_(singular: str, plural: str, number: int, /, **values: object) -> str:
     """Say one of two messages, by how many there are; `{number}` is put in."""
     # French counts 0 as one, English as several
     alone = number == 1 or (number == 0 and language() == "fr")
-    return _(one if alone else several, number=number, **values)
+    return _(singular if alone else plural, number=number, **values)
 
 
-def retold(said: str, message: str, values: Mapping[str, object]) -> str:
+def retold(text: str, message: str, values: Mapping[str, object]) -> str:
     """What was said in English, in the reader's language, where the catalogue has its message; the
     entries of a list among its values are messages, too.
     """
     if message not in _catalogue(language()):
-        return said
-    here = {
+        return text
+    translated = {
         name: ", ".join(map(_, value)) if isinstance(value, list) else value
         for name, value in values.items()
     }
-    return _(message, **here)
+    return _(message, **translated)
 
 
 def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it
@@ -52,9 +52,9 @@ def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it
 def language() -> str:
     """The language of the terminal, where there is a catalogue of it; else `en`."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
-        if asked := os.environ.get(name):
-            words = [one.partition(".")[0].partition("_")[0] for one in asked.split(":")]
-            return next((one for one in words if one in _languages()), "en")
+        if setting := os.environ.get(name):
+            languages = [one.partition(".")[0].partition("_")[0] for one in setting.split(":")]
+            return next((one for one in languages if one in _languages()), "en")
     return "en"
 
 
@@ -65,10 +65,10 @@ def _languages() -> frozenset[str]:
 
 
 @cache
-def _catalogue(word: str) -> Mapping[str, str]:
-    if word == "en":
+def _catalogue(code: str) -> Mapping[str, str]:
+    if code == "en":
         return {}
-    text = (CATALOGUES / f"{word}.po").read_text(encoding="utf-8")
+    text = (CATALOGUES / f"{code}.po").read_text(encoding="utf-8")
     return {message: said for message, said in entries(text) if message and said}
 
 
@@ -77,13 +77,13 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
     parts: dict[str, list[str]] = {}
     key = ""
     for line in [*text.splitlines(), "msgid"]:
-        word, _space, quoted = line.partition(" ")
-        if word == "msgid":
+        keyword, _space, quoted = line.partition(" ")
+        if keyword == "msgid":
             if "msgstr" in parts:
                 yield "".join(parts["msgid"]), "".join(parts["msgstr"])
             parts = {}
-        if word in {"msgid", "msgstr"}:
-            key = word
+        if keyword in {"msgid", "msgstr"}:
+            key = keyword
             parts[key] = []
         elif line.startswith('"'):
             quoted = line

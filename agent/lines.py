@@ -39,13 +39,13 @@ def lines_of(config: Config) -> dict[str, LinkDevices]:
     }
     spacing = spacings(config.devices, config.links)
     for name, device in config.devices.items():
-        made = Device(name, points[name], config.serial_point(name))
-        made.spacing = spacing.get(name, 0.0)
-        lines[device.link].devices[name] = made
+        target = Device(name, points[name], config.serial_point(name))
+        target.spacing = spacing.get(name, 0.0)
+        lines[device.link].devices[name] = target
     return lines
 
 
 def _opening(link: Any) -> tuple[Callable[[], AbstractAsyncContextManager[Reads]], int]:
     """How a line is opened, and how many of its devices may be asked at once."""
-    found = driver(link.driver)
-    return partial(found.open, link.settings), getattr(found, "at_once", 1)
+    driver_class = driver(link.driver)
+    return partial(driver_class.open, link.settings), getattr(driver_class, "at_once", 1)

@@ -257,7 +257,7 @@ class Link:
         """What the open bus says of itself beyond its devices; empty while it is down."""
         return self._driver.health() if isinstance(self._driver, ObservableBus) else {}
 
-    async def discover(self, wish: Wish) -> AsyncGenerator[Found | Progress]:
+    async def discover(self, request: Wish) -> AsyncGenerator[Found | Progress]:
         """Search the bus step by step; readings and orders go between.
 
         Raises LinkLost while the bus is down, and where it was opened anew meanwhile; Refused where
@@ -270,8 +270,8 @@ class Link:
             raise Refused(f"{self.name} is being searched already: wait until that is over")
         self._searched = True
         try:
-            async for found, _ in self._stepwise(driver.discover(wish)):
-                yield found
+            async for step, _ in self._stepwise(driver.discover(request)):
+                yield step
         finally:
             self._searched = False
 
@@ -280,9 +280,9 @@ class Link:
         driver = self._open_driver()
         if not isinstance(driver, Seeks):
             raise Refused(f"{self.name}: this kind of line cannot be searched")
-        async for found, taken in self._stepwise(driver.seek()):
-            yield found
-            await asyncio.sleep(taken)
+        async for step, took in self._stepwise(driver.seek()):
+            yield step
+            await asyncio.sleep(took)
 
     def _open_driver(self) -> Reads:
         if self._driver is None:
@@ -300,16 +300,16 @@ class Link:
                     raise LinkLost(f"{self.name} is not open: {self.error}")
                 began = monotonic()
                 try:
-                    found = await anext(steps, None)
+                    step = await anext(steps, None)
                 except LinkLost as error:
                     self._is_lost(self._driver, self._lost, error)
                     raise
                 self.turned = monotonic()
                 if isinstance(self._driver, Attributes):
                     self._driver.turn()  # who answers a search is asked by nobody's schedule
-            if found is None:
+            if step is None:
                 return
-            yield found, self.turned - began
+            yield step, self.turned - began
 
     @asynccontextmanager
     async def _opening(self) -> AsyncIterator[Reads]:

@@ -28,36 +28,42 @@ UPLINK_WITHIN = 900.0
 """seconds: the longest wait between two attempts, and the longest attempt"""
 
 
-def late(house: Gateway, now: float) -> list[str]:
+def late(gateway: Gateway, now: float) -> list[str]:
     """Name the parts that have not come round within their bound; `now` is monotonic."""
-    return [name for name, within, turned in _rounds(house, now) if now - turned > within]
+    return [name for name, within, turned in _components(gateway, now) if now - turned > within]
 
 
-def _rounds(house: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
+def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
     """Each part that must come round; what is parked waits for its next attempt: it is not late."""
-    parked = house.jobs.parked
-    for name, line in house.lines.items():
+    parked = gateway.jobs.parked
+    for name, line in gateway.lines.items():
         if line.link.error and not parked(f"line {name}"):
             yield f"opening line {name}", LINE_WITHIN, line.link.turned
         elif line.poller is not None and line.devices and not parked(f"poll {name}"):
             turned = max(line.poller.turned, line.link.turned)
             yield f"reading line {name}", LINE_WITHIN, turned
-    if house.steering is not None:
-        keeper = house.steering.keeper
-        for name, looked in keeper.looked.items():
-            if name in keeper.fits and not parked(f"control {name}"):
-                yield f"looking after control {name}", CONTROL_WITHIN, max(looked, keeper.turned)
-    for name, outlet in house.outlets.items():
-        if not outlet.thread.stalled(now):
-            flush = house.config.spool.flush
-            yield from _of(name, outlet, flush, parked=parked(f"uplink {name}"))
-    for name, began in house.jobs.opening().items():
+    if gateway.steering is not None:
+        controller = gateway.steering.keeper
+        for name, looked in controller.looked.items():
+            if name in controller.fits and not parked(f"control {name}"):
+                yield (
+                    f"looking after control {name}",
+                    CONTROL_WITHIN,
+                    max(looked, controller.turned),
+                )
+    for name, recipient in gateway.outlets.items():
+        if not recipient.thread.stalled(now):
+            flush = gateway.config.spool.flush
+            yield from _recipient_components(
+                name, recipient, flush, parked=parked(f"uplink {name}")
+            )
+    for name, began in gateway.jobs.opening().items():
         yield f"opening {name}", OPENED_WITHIN, began
 
 
-def _of(
-    name: str, outlet: Recipient, flush: float, *, parked: bool
+def _recipient_components(
+    name: str, recipient: Recipient, flush: float, *, parked: bool
 ) -> Iterator[tuple[str, float, float]]:
-    yield f"storing for {name}", flush + COMMIT_WITHIN, outlet.intake.turned
+    yield f"storing for {name}", flush + COMMIT_WITHIN, recipient.intake.turned
     if not parked:
-        yield f"sending to {name}", UPLINK_WITHIN, outlet.delivery.turned
+        yield f"sending to {name}", UPLINK_WITHIN, recipient.delivery.turned

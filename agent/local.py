@@ -29,7 +29,7 @@ from agent.i18n import _, retold
 from agent.log_fields import LogEvent, fields
 from agent.state import SCAN, connect, listening, owned
 from agent.storage import made, volatile
-from agent.tasks import said
+from agent.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -70,13 +70,13 @@ LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
 """seconds until a request is here, then its files, and until a piece of the answer is taken"""
 
 
-async def answer(house: Gateway, asked: Any, asker: Caller) -> dict[str, Any]:
+async def answer(gateway: Gateway, request: Any, asker: Caller) -> dict[str, Any]:
     """Make the call a request names. What it cannot do comes back as `refused`, in words."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.registry_api import fit  # noqa: PLC0415
     from agent.roles import see_that_it_may  # noqa: PLC0415
 
-    name, arguments = asked.get("call"), asked.get("args") or {}
+    name, arguments = request.get("call"), request.get("args") or {}
     if not isinstance(name, str) or name not in CALLS:
         return {"refused": f"this version knows no call {json.dumps(name)[:100]}"}
     if not isinstance(arguments, dict):
@@ -87,14 +87,14 @@ async def answer(house: Gateway, asked: Any, asker: Caller) -> dict[str, Any]:
             fit(CALLS[name], arguments)
         except AgentError as error:
             return {"refused": f"{name}: {error}"}
-        return await _called(house, partial(CALLS[name], house, asker, **arguments))
+        return await _result(gateway, partial(CALLS[name], gateway, asker, **arguments))
     except AgentError as error:
         return _refusal(error)
     except ConnectionError:
         raise  # the visitor has left
     except Exception as error:  # noqa: BLE001 -- told, noted, and nobody else's
-        words = f"the call {name} failed because of an error in gardien: {said(error)}"
-        house.jobs.faults.log(error, words, "local socket")
+        text = f"the call {name} failed because of an error in gardien: {error_text(error)}"
+        gateway.jobs.faults.log(error, text, "local socket")
         return {"refused": FAILED.format(error=type(error).__name__)}
 
 
@@ -104,21 +104,23 @@ def _refusal(error: AgentError) -> dict[str, Any]:
     return {"refused": str(error)}
 
 
-async def _called(house: Gateway, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    before = house.registry.revision
-    found: dict[str, Any] = {"result": await call()}
+async def _result(
+    gateway: Gateway, call: Callable[[], Awaitable[dict[str, Any]]]
+) -> dict[str, Any]:
+    before = gateway.registry.revision
+    answer: dict[str, Any] = {"result": await call()}
     with suppress(StorageFailed):  # it is applied before anything leaves again
-        await house.obey()  # a withdrawal is done when the answer says so
-    if house.registry.unrecorded and house.registry.revision != before:
-        found["unrecorded"] = True
-    return found
+        await gateway.obey()  # a withdrawal is done when the answer says so
+    if gateway.registry.unrecorded and gateway.registry.revision != before:
+        answer["unrecorded"] = True
+    return answer
 
 
 class Door:
     """Answers who knocks, within bounds."""
 
-    def __init__(self, house: Gateway) -> None:
-        self._house = house
+    def __init__(self, gateway: Gateway) -> None:
+        self._house = gateway
         self._visitors = 0
         self._with_files = asyncio.Semaphore(AT_ONCE)
 
@@ -127,23 +129,23 @@ class Door:
         from agent.registry_api import Caller  # noqa: PLC0415 -- see the module
         from agent.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
 
-        async def tell(words: dict[str, Any]) -> None:
-            await _say(writer, {"progress": words})
+        async def tell(progress: dict[str, Any]) -> None:
+            await _send(writer, {"progress": progress})
 
         uid = _peer(writer.get_extra_info("socket"))
         asker = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
         if not asker.roles:  # they take no place from others, and nothing of theirs is read
             error = Refused(NO_ROLE, account=asker.who, group=READER.group)
             with suppress(ConnectionError):
-                await _say(writer, {"here": os.getpid()})
-                await _say(writer, _refusal(error))
+                await _send(writer, {"here": os.getpid()})
+                await _send(writer, _refusal(error))
             writer.close()
             return
         self._visitors += 1
         try:
             if self._visitors > 2 * MOST_VISITORS:
                 return  # no time even to say why
-            await _say(writer, {"here": os.getpid()})
+            await _send(writer, {"here": os.getpid()})
             if self._visitors > MOST_VISITORS:
                 raise Refused(f"{MOST_VISITORS} others are being answered: try again later")
             await self._serve(reader, writer, asker)
@@ -158,15 +160,15 @@ class Door:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Caller
     ) -> None:
-        asked = await _heard(reader)
+        request = await _read_request(reader)
         async with AsyncExitStack() as stack:
-            if files := _sizes(asked):
+            if files := _sizes(request):
                 await stack.enter_async_context(self._with_files)
-                asked["args"] = (asked.get("args") or {}) | await _files(reader, files)
-            await _say(writer, await answer(self._house, asked, asker))
+                request["args"] = (request.get("args") or {}) | await _files(reader, files)
+            await _send(writer, await answer(self._house, request, asker))
 
 
-async def _heard(reader: asyncio.StreamReader) -> dict[str, Any]:
+async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:
     """The line of a request. Raises Refused."""
     try:
         async with asyncio.timeout(LINE_WITHIN):
@@ -180,15 +182,15 @@ async def _heard(reader: asyncio.StreamReader) -> dict[str, Any]:
         ) from None
     except TimeoutError:
         raise Refused(f"the call was not whole within {LINE_WITHIN:.0f} s") from None
-    asked = _parsed(line)
-    if not isinstance(asked, dict) or not isinstance(asked.get("args") or {}, dict):
+    request = _parsed(line)
+    if not isinstance(request, dict) or not isinstance(request.get("args") or {}, dict):
         raise Refused("not a call: it must be an object, and so must its arguments")
-    return asked
+    return request
 
 
-def _sizes(asked: dict[str, Any]) -> dict[str, int]:
+def _sizes(request: dict[str, Any]) -> dict[str, int]:
     """The files that follow a request, with their bytes. Raises Refused."""
-    files = asked.get("files") or {}
+    files = request.get("files") or {}
     right = isinstance(files, dict) and all(type(n) is int and n >= 0 for n in files.values())
     if not right:
         raise Refused("not a call: its files are not what they must be")
@@ -201,7 +203,7 @@ def _sizes(asked: dict[str, Any]) -> dict[str, int]:
 
 
 async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[str, Any]:
-    found = {}
+    values = {}
     try:
         async with asyncio.timeout(FILES_WITHIN):
             for name, size in sizes.items():
@@ -210,10 +212,10 @@ async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[st
                     if not (piece := await reader.read(min(PIECE, size - len(content)))):
                         raise ConnectionResetError("in the middle of a file")
                     content += piece
-                found[name] = _parsed(content)
+                values[name] = _parsed(content)
     except TimeoutError:
         raise Refused(f"its file was not whole within {FILES_WITHIN:.0f} s") from None
-    return found
+    return values
 
 
 def _parsed(raw: bytes | bytearray) -> Any:
@@ -230,7 +232,7 @@ def _parsed(raw: bytes | bytearray) -> Any:
 async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
     """Say why, to somebody who may be in the middle of a request."""
     with suppress(ConnectionError, TimeoutError):
-        await _say(writer, {"refused": why})
+        await _send(writer, {"refused": why})
         writer.write_eof()
         async with asyncio.timeout(LINE_WITHIN):
             left = PASSED_OVER
@@ -238,9 +240,9 @@ async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
                 left -= len(piece)
 
 
-async def _say(writer: asyncio.StreamWriter, words: dict[str, Any]) -> None:
+async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
     """Raises ConnectionError, also where nobody takes it."""
-    for piece in chain(_pieces(words), ("\n",)):
+    for piece in chain(_pieces(message), ("\n",)):
         writer.write(piece.encode())
         try:
             async with asyncio.timeout(TAKEN_WITHIN):
@@ -250,7 +252,7 @@ async def _say(writer: asyncio.StreamWriter, words: dict[str, Any]) -> None:
         await asyncio.sleep(0)  # the room of the socket may be large
 
 
-async def open_door(house: Gateway, state: Path) -> None:
+async def open_door(gateway: Gateway, state: Path) -> None:
     """Answer on the state's socket until cancelled."""
     try:
         door = listening(state)
@@ -262,7 +264,7 @@ async def open_door(house: Gateway, state: Path) -> None:
         state = made(volatile(state))
         door = listening(state)
     # not start_unix_server: at the end it would remove the name, which may be systemd's
-    server = await asyncio.start_server(Door(house).visit, sock=door, limit=LONGEST_LINE)
+    server = await asyncio.start_server(Door(gateway).visit, sock=door, limit=LONGEST_LINE)
     try:
         await asyncio.Event().wait()
     finally:
@@ -271,10 +273,10 @@ async def open_door(house: Gateway, state: Path) -> None:
             (state / "gardien.sock").unlink(missing_ok=True)
 
 
-def _pieces(words: dict[str, Any], deep: int = 2) -> Iterator[str]:
+def _pieces(answer: dict[str, Any], deep: int = 2) -> Iterator[str]:
     """An answer as JSON, of a long list in it some rows at a time: encoding holds everybody."""
     between = "{"
-    for name, value in words.items():
+    for name, value in answer.items():
         yield f"{between}{json.dumps(str(name))}: "
         if isinstance(value, dict) and deep:
             yield from _pieces(value, deep - 1)
@@ -286,7 +288,7 @@ def _pieces(words: dict[str, Any], deep: int = 2) -> Iterator[str]:
         else:
             yield json.dumps(value)
         between = ","
-    yield "}" if words else "{}"
+    yield "}" if answer else "{}"
 
 
 def _peer(door: socket.socket) -> int:
@@ -316,7 +318,7 @@ def ask_daemon(
             with suppress(BrokenPipeError):  # it may have said why
                 for piece in _request(call, args):
                     door.sendall(piece)
-            _greeted(door, lines.readline)
+            _await_greeting(door, lines.readline)
             if (result := _answer(lines, progress)) is not None:
                 return result
     except (ConnectionError, json.JSONDecodeError):
@@ -328,13 +330,13 @@ def _request(call: str, args: dict[str, Any]) -> Iterator[bytes]:
     """A line, and behind it what is long."""
     written = {name: json.dumps(value).encode() for name, value in args.items()}
     files = {name: text for name, text in written.items() if len(text) > FILE}
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "call": call,
         "args": {name: value for name, value in args.items() if name not in files},
     }
     if files:
-        asked["files"] = {name: len(text) for name, text in files.items()}
-    yield json.dumps(asked).encode() + b"\n"
+        request["files"] = {name: len(text) for name, text in files.items()}
+    yield json.dumps(request).encode() + b"\n"
     yield from files.values()
 
 
@@ -343,29 +345,29 @@ def _answer(
 ) -> dict[str, Any] | None:
     """The result behind all progress; None where the lines end before it. Raises Refused."""
     for line in lines:
-        said: dict[str, Any] = json.loads(line)
-        if "progress" in said:
-            progress(said["progress"])
-        elif "refused" in said:
-            more = said.get("message", ""), said.get("values", {})
-            raise Refused(retold(said["refused"], *more))
+        message: dict[str, Any] = json.loads(line)
+        if "progress" in message:
+            progress(message["progress"])
+        elif "refused" in message:
+            more = message.get("message", ""), message.get("values", {})
+            raise Refused(retold(message["refused"], *more))
         else:
-            if said.get("unrecorded"):
-                _say_unrecorded()
-            result: dict[str, Any] = said["result"]
+            if message.get("unrecorded"):
+                _warn_unrecorded()
+            result: dict[str, Any] = message["result"]
             return result
     return None
 
 
-def _say_unrecorded() -> None:
-    words = _(
+def _warn_unrecorded() -> None:
+    text = _(
         "In force. Not recorded yet: this gateway's disk is failing."
         " `gardien status` says what to do."
     )
-    sys.stderr.write(f"{words}\n")
+    sys.stderr.write(f"{text}\n")
 
 
-def _greeted(door: socket.socket, line: Callable[[], bytes]) -> None:
+def _await_greeting(door: socket.socket, line: Callable[[], bytes]) -> None:
     """Return when the daemon has said that it is here."""
     door.settimeout(GREETING_WITHIN)
     try:
@@ -393,11 +395,11 @@ def ask(
     answered = ask_daemon(state, call, args, progress)
     if answered is not None:
         return answered
-    with owned(state, _typed(call, args)):
+    with owned(state, _command(call, args)):
         return asyncio.run(_in_this_process(config, state, call, args, progress))
 
 
-def _typed(call: str, args: dict[str, Any]) -> str:
+def _command(call: str, args: dict[str, Any]) -> str:
     """The command that makes a call, as people type it."""
     return (
         f"{SCAN} {args.get('link', '')}" if call == "scan" else f"gardien {call.replace('.', ' ')}"
@@ -415,12 +417,12 @@ async def _in_this_process(
     from agent.calls import CALLS  # noqa: PLC0415
     from agent.registry_api import Caller  # noqa: PLC0415
 
-    async def say(words: dict[str, Any]) -> None:
-        progress(words)
+    async def say(message: dict[str, Any]) -> None:
+        progress(message)
 
-    async with visited(config, state) as house:
-        before = house.registry.revision
-        result = await CALLS[call](house, Caller(account(os.getuid()), say), **args)
-        if house.registry.unrecorded and house.registry.revision != before:
-            _say_unrecorded()
+    async with visited(config, state) as gateway:
+        before = gateway.registry.revision
+        result = await CALLS[call](gateway, Caller(account(os.getuid()), say), **args)
+        if gateway.registry.unrecorded and gateway.registry.revision != before:
+            _warn_unrecorded()
         return result

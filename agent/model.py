@@ -229,7 +229,7 @@ class SlotMark(NamedTuple):
     """has the device ever answered? (else a missing slot is `early`)"""
     serial: str | None = None
     """the serial number it last said, so that a silent device is still known after a restart"""
-    told: Told = ()
+    states: Told = ()
     """what was last told of its states"""
 
 

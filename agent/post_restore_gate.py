@@ -79,7 +79,7 @@ class PostRestoreGate:
 
     def _note(self, unproved: frozenset[str]) -> None:
         self.unproved = unproved
-        write(self._file, _said(self.made or "", sorted(unproved)))
+        write(self._file, _encoded(self.made or "", sorted(unproved)))
 
 
 def waits(way: Way, now: float) -> float:
@@ -92,17 +92,17 @@ def waits(way: Way, now: float) -> float:
 
 def begin(state: Path, made: str) -> None:
     """Note that this state was made of a building file, written at `made`. Raises Refused."""
-    write(state / FILE, _said(made, None))
+    write(state / FILE, _encoded(made, None))
 
 
-def _said(made: str, unproved: list[str] | None) -> bytes:
+def _encoded(made: str, unproved: list[str] | None) -> bytes:
     return json.dumps({"made": made, "unproved": unproved}).encode()
 
 
 def _recall(file: Path) -> tuple[str, frozenset[str] | None]:
     try:
-        found = json.loads(file.read_bytes())
-        unproved = found["unproved"]
-        return str(found["made"]), None if unproved is None else frozenset(map(str, unproved))
+        stored = json.loads(file.read_bytes())
+        unproved = stored["unproved"]
+        return str(stored["made"]), None if unproved is None else frozenset(map(str, unproved))
     except (OSError, ValueError, LookupError, TypeError):
         return "", None

@@ -50,17 +50,17 @@ class Caller:
         return bool(self.roles & HELD[right])
 
 
-def shared(house: Gateway) -> frozenset[str]:
+def shared(gateway: Gateway) -> frozenset[str]:
     """The accounts that are not one person's."""
-    return frozenset({*SHARED, *house.config.building.shared_accounts})
+    return frozenset({*SHARED, *gateway.config.building.shared_accounts})
 
 
-def author(house: Gateway, asker: Caller, named: str | None) -> str:
+def author(gateway: Gateway, asker: Caller, named: str | None) -> str:
     """Who acts: the account at the door, with the name said there.
 
     Raises Refused where the account is a shared one and no person's name is said.
     """
-    return person(asker.who, named, shared(house))
+    return person(asker.who, named, shared(gateway))
 
 
 def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
@@ -73,7 +73,9 @@ def person(account: str, named: str | None, several: Collection[str] = SHARED) -
     return account
 
 
-def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *told: str) -> Call:
+def in_person(
+    call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *recorded: str
+) -> Call:
     """The same call, made by a person: from a shared account, it is asked who.
 
     `record`: the kind of its record in the audit chain, with what was asked for in `told`; without
@@ -82,32 +84,38 @@ def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", 
 
     @passing(call)
     async def made(
-        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+        gateway: Gateway, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        who = author(house, asker, named)
-        answer = await call(house, replace(asker, who=who), **args)
+        who = author(gateway, asker, named)
+        answer = await call(gateway, replace(asker, who=who), **args)
         if record and "wait" not in answer:  # it is asked again until it is done
-            house.audit(record, {name: args[name] for name in told if name in args} | {"by": who})
+            gateway.audit(
+                record, {name: args[name] for name in recorded if name in args} | {"by": who}
+            )
         return answer
 
     return made
 
 
-def passing(inner: Callable[..., Any], *given: str) -> Callable[[C], C]:
+def passing(inner: Callable[..., Any], *without: str) -> Callable[[C], C]:
     """Mark a call that hands its arguments on: it takes those that it names, and those that `inner`
     takes and is not `given`.
     """
 
     def mark(made: C) -> C:
-        own = _named(made)
-        rest = {name: one for name, one in _named(inner).items() if name not in {*own, *given}}
+        own = _keyword_parameters(made)
+        rest = {
+            name: one
+            for name, one in _keyword_parameters(inner).items()
+            if name not in {*own, *without}
+        }
         made.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
         return made
 
     return mark
 
 
-def _named(call: Callable[..., Any]) -> dict[str, Parameter]:
+def _keyword_parameters(call: Callable[..., Any]) -> dict[str, Parameter]:
     parameters = signature(call).parameters.values()
     return {one.name: one for one in parameters if one.kind is Parameter.KEYWORD_ONLY}
 
@@ -135,26 +143,26 @@ TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """See that a call takes these arguments. Raises Refused, in words."""
-    takes = _named(call)
+    takes = _keyword_parameters(call)
     if unknown := sorted(arguments.keys() - takes.keys()):
         known = ", ".join(sorted(takes)) or "none"
         raise Refused(f"it takes no argument `{unknown[0][:LONGEST_LABEL]}`; it takes: {known}")
-    for name, one in takes.items():
+    for name, parameter in takes.items():
         if name not in arguments:
-            if one.default is Parameter.empty:
+            if parameter.default is Parameter.empty:
                 raise Refused(f"its argument `{name}` is missing")
             continue
-        words, right = TYPES[one.annotation]
+        expected, right = TYPES[parameter.annotation]
         if not right(arguments[name]):
-            raise Refused(f"its argument `{name}` must be {words}")
+            raise Refused(f"its argument `{name}` must be {expected}")
 
 
 def question(call: Callable[..., dict[str, Any]]) -> Call:
     """A call that changes nothing."""
 
     @passing(call, "who", "now")
-    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        return call(house.registry, who=asker.who, now=house.clock.now(), **args)
+    async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+        return call(gateway.registry, who=asker.who, now=gateway.clock.now(), **args)
 
     return made
 
@@ -164,23 +172,23 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 
     @passing(call, "who", "now", "zone")
     async def made(
-        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+        gateway: Gateway, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        who = asker.who if args.get("preview") else author(house, asker, named)
-        zone, now = house.config.building.timezone, house.clock.now()
+        who = asker.who if args.get("preview") else author(gateway, asker, named)
+        zone, now = gateway.config.building.timezone, gateway.clock.now()
         asked = partial(call, who=who, now=now, zone=zone, **args)
         if not args.get("preview"):
-            await house.ask_disk()
+            await gateway.ask_disk()
         try:
             # a list may have 50,000 lines
             listed = bool(args.get("text"))
-            answer = await beside(house.registry, asked) if listed else asked(house.registry)
+            answer = await beside(gateway.registry, asked) if listed else asked(gateway.registry)
         except Refused as error:
             raise dated_here(error, zone) from error
         if lost := answer.get("without_effect"):
             answer["without_effect"] = [said_here(line, zone) for line in lost]
-        house.pin_all()
-        await house.registry_changed()
+        gateway.pin_all()
+        await gateway.registry_changed()
         return answer
 
     return made
@@ -213,17 +221,17 @@ def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
 
 
 @passing(change(calls_bases.give), "policy")
-async def consent_give(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+async def consent_give(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy."""
-    policy = house.config.privacy.policy
-    answer = await change(calls_bases.give)(house, asker, policy=policy, **args)
-    known = {one.settings.recipient for one in house.config.uplinks.values()}
+    policy = gateway.config.privacy.policy
+    answer = await change(calls_bases.give)(gateway, asker, policy=policy, **args)
+    known = {one.settings.recipient for one in gateway.config.uplinks.values()}
     named = {one["recipient"] for one in answer["consents"]}
     return answer | {"without_uplink": sorted(named - known)}
 
 
 async def consent_forms(  # noqa: PLR0913 -- as many options
-    house: Gateway,
+    gateway: Gateway,
     asker: Caller,
     *,
     places: Sequence[str] = (),
@@ -233,7 +241,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     named: str | None = None,
 ) -> dict[str, Any]:
     """Print consent forms; the answer has the page and the list for the answers."""
-    privacy, who = house.config.privacy, author(house, asker, named)
+    privacy, who = gateway.config.privacy, author(gateway, asker, named)
     if privacy.forms is None or privacy.controller is None:
         raise Refused(
             _(
@@ -258,8 +266,8 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     ]
     dpo = privacy.dpo
     look = FormLayout(
-        house.config.building.name,
-        house.config.zone,
+        gateway.config.building.name,
+        gateway.config.zone,
         ", ".join(filter(None, (privacy.controller.name, privacy.controller.address,
                                 privacy.controller.contact))),
         privacy.controller.contact,
@@ -268,82 +276,89 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
         {language: await asyncio.to_thread(template, own, language)},
     )  # fmt: skip
     boxes = [one.box for one in asks]
-    await house.ask_disk()
+    await gateway.ask_disk()
     answer = calls_forms.forms(
-        house.registry, who=who, now=house.clock.now(), places=places, again=again, due=int(due),
-        boxes=boxes, look=look, language=language,
-    )  # fmt: skip
-    await house.registry_changed()
+        gateway.registry,
+        who=who,
+        now=gateway.clock.now(),
+        places=places,
+        again=again,
+        due=int(due),
+        boxes=boxes,
+        look=look,
+        language=language,
+    )
+    await gateway.registry_changed()
     return answer
 
 
 @passing(change(calls_forms.back), "policy")
-async def consent_answers(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+async def consent_answers(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
     """Record what people ticked on their forms."""
-    policy = house.config.privacy.policy
-    return await change(calls_forms.back)(house, asker, policy=policy, **args)
+    policy = gateway.config.privacy.policy
+    return await change(calls_forms.back)(gateway, asker, policy=policy, **args)
 
 
-async def meter_list(house: Gateway, asker: Caller) -> dict[str, Any]:
+async def meter_list(gateway: Gateway, asker: Caller) -> dict[str, Any]:
     """List all installations, with how sure each is."""
-    said = [one.serial for line in house.lines.values() for one in line.devices.values()]
+    serials = [one.serial for line in gateway.lines.values() for one in line.devices.values()]
     listed = question(calls.meter_list)
-    return await listed(house, asker, said=[one for one in said if one])
+    return await listed(gateway, asker, said=[one for one in serials if one])
 
 
 def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     """A change that may be told what a meter shows: of the quantities that its device has."""
 
     @passing(change(call), "known")
-    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        device = args.get("device") or _device_at(house, args.get("place"), args.get("old"))
-        return await change(call)(house, asker, known=registers(house, device), **args)
+    async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+        device = args.get("device") or _device_at(gateway, args.get("place"), args.get("old"))
+        return await change(call)(gateway, asker, known=registers(gateway, device), **args)
 
     return made
 
 
 @passing(with_indexes(calls.meter_assign))
 async def meter_assign(
-    house: Gateway, asker: Caller, *, device: str, serial: str | None = None, **args: Any
+    gateway: Gateway, asker: Caller, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:
     """Record whose a configured device is.
 
     Where it has said its number already, it is seen at once whether another dwelling has that
     meter. Raises Refused.
     """
-    _, configured = house.device(device)
+    _, configured = gateway.device(device)
     assign = with_indexes(calls.meter_assign)
     if serial is None and configured.serial is not None:
         tried = {"serial": configured.serial, "preview": True}
-        await assign(house, asker, device=device, **tried, **args)
-    return await assign(house, asker, device=device, serial=serial, **args)
+        await assign(gateway, asker, device=device, **tried, **args)
+    return await assign(gateway, asker, device=device, serial=serial, **args)
 
 
-def registers(house: Gateway, device: str | None) -> list[str]:
+def registers(gateway: Gateway, device: str | None) -> list[str]:
     """The quantities of a device that are cumulative indexes."""
-    points = house.config.points().get(device or "", ())
-    found = {point.channel for point in points if point.channel and not point.derived}
-    return sorted(name for name in found if channels()[name].kind is ValueKind.REG)
+    points = gateway.config.points().get(device or "", ())
+    names = {point.channel for point in points if point.channel and not point.derived}
+    return sorted(name for name in names if channels()[name].kind is ValueKind.REG)
 
 
-def _device_at(house: Gateway, place: str | None, old: str | None) -> str | None:
+def _device_at(gateway: Gateway, place: str | None, old: str | None) -> str | None:
     """The device of the one meter that is meant; None where several are, or none."""
     if not place:
         return None
-    now, id_ = int(house.clock.now()), house.registry.place(place).id
-    there = [one for one in house.registry.meters_of(id_) if covers(one, now)]
-    meant = [one for one in there if old in (None, one.serial, one.device)]
-    return device_of(house, meant[0]) if len(meant) == 1 else None
+    now, id_ = int(gateway.clock.now()), gateway.registry.place(place).id
+    meters = [one for one in gateway.registry.meters_of(id_) if covers(one, now)]
+    matches = [one for one in meters if old in (None, one.serial, one.device)]
+    return device_of(gateway, matches[0]) if len(matches) == 1 else None
 
 
-def device_of(house: Gateway, meter: Installation) -> str | None:
+def device_of(gateway: Gateway, meter: Installation) -> str | None:
     """The device that is this meter: as it was assigned, or as its serial number says."""
     if meter.device is not None or meter.serial is None:
-        return meter.device if meter.device in house.config.devices else None
+        return meter.device if meter.device in gateway.config.devices else None
     key = serial_key(meter.serial)
-    devices = [one for line in house.lines.values() for one in line.devices.values()]
-    said = (one.name for one in devices if one.serial and serial_key(one.serial) == key)
-    return next(said, None)
+    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
+    matches = (one.name for one in devices if one.serial and serial_key(one.serial) == key)
+    return next(matches, None)
 
 
 CALLS: Mapping[str, Call] = {

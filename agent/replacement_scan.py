@@ -30,60 +30,64 @@ AGAIN_AFTER = PATIENCE
 """seconds between two searches of one line"""
 
 
-async def seek(house: Gateway, look_every: float = LOOK_EVERY) -> None:
+async def seek(gateway: Gateway, look_every: float = LOOK_EVERY) -> None:
     """Look for successors, for ever; what is found stands in `house.proposals`, by line."""
     searched: dict[str, float] = {}
     while True:
-        for name, line in list(house.lines.items()):
-            if not _missed(house, line):
-                house.proposals.pop(name, None)
+        for name, line in list(gateway.lines.items()):
+            if not _missed(gateway, line):
+                gateway.proposals.pop(name, None)
             elif monotonic() >= searched.get(name, 0.0):
                 searched[name] = monotonic() + AGAIN_AFTER
-                await _search(house, name, line)
+                await _search(gateway, name, line)
         await asyncio.sleep(look_every)
 
 
-def _missed(house: Gateway, line: LinkDevices) -> bool:
+def _missed(gateway: Gateway, line: LinkDevices) -> bool:
     """Whether a meter of the line has been silent for long enough to be looked for."""
-    now = house.clock.now()
-    return house.clock.dates and any(now - one.since >= PATIENCE for one in _silent(house, line))
+    now = gateway.clock.now()
+    return gateway.clock.dates and any(
+        now - one.since >= PATIENCE for one in _silent(gateway, line)
+    )
 
 
-def _silent(house: Gateway, line: LinkDevices) -> Iterator[Silent]:
+def _silent(gateway: Gateway, line: LinkDevices) -> Iterator[Silent]:
     """The meters that do not answer now and are addressed by their numbers."""
     for name, device in line.devices.items():
-        number = _number(house, line, name)
+        number = _number(gateway, line, name)
         if number and device.failures and not line.link.error:
-            kind = house.config.devices[name].profile or TAKEN_FOR["mbus"][0]
-            since = device.answered or house.started
-            yield Silent(number, house.label(device), kind, since)
+            kind = gateway.config.devices[name].profile or TAKEN_FOR["mbus"][0]
+            since = device.answered or gateway.started
+            yield Silent(number, gateway.label(device), kind, since)
 
 
-def _number(house: Gateway, line: LinkDevices, name: str) -> str | None:
-    kind = driver(house.config.links[line.link.name].driver)
+def _number(gateway: Gateway, line: LinkDevices, name: str) -> str | None:
+    kind = driver(gateway.config.links[line.link.name].driver)
     if not issubclass(kind, Seeks):
         return None
-    return kind.number(house.config.devices[name].address)
+    return kind.number(gateway.config.devices[name].address)
 
 
-async def _search(house: Gateway, name: str, line: LinkDevices) -> None:
+async def _search(gateway: Gateway, name: str, line: LinkDevices) -> None:
     log.info(
         "line %s: a meter has been silent for a day, looking who is there", name,
         extra=fields(line=name),
     )  # fmt: skip
-    known = {_number(house, line, one) for one in line.devices}
+    known = {_number(gateway, line, one) for one in line.devices}
     known |= {(one.serial or "").partition("/")[0] for one in line.devices.values()}
-    new = []
+    unknown = []
     try:
-        async for found in line.link.seek():
-            number = found.number if isinstance(found, Found) else None
-            if isinstance(found, Found) and number and number not in known:
-                new.append(New(str(found.entry.get("profile", "")), found.about))
-            if line is not house.lines.get(name):
+        async for answer in line.link.seek():
+            number = answer.number if isinstance(answer, Found) else None
+            if isinstance(answer, Found) and number and number not in known:
+                unknown.append(New(str(answer.entry.get("profile", "")), answer.about))
+            if line is not gateway.lines.get(name):
                 return  # reloaded meanwhile
     except LinkLost:
         return  # told by the line itself; tried again in a day
-    said = proposals(list(_silent(house, line)), new, house.clock.now(), house.config.zone)
-    house.proposals[name] = said
-    for one in said:
-        log.warning("line %s: %s", name, one, extra=fields(LogEvent.REPLACEMENT_FOUND, line=name))
+    texts = proposals(
+        list(_silent(gateway, line)), unknown, gateway.clock.now(), gateway.config.zone
+    )
+    gateway.proposals[name] = texts
+    for text in texts:
+        log.warning("line %s: %s", name, text, extra=fields(LogEvent.REPLACEMENT_FOUND, line=name))

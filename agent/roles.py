@@ -269,9 +269,9 @@ def roles_of(uid: int, building: Building) -> frozenset[Role]:
 
 def holders(building: Building) -> dict[str, list[str]]:
     """Who has each role, and whence: `marie (gardien-manager)`. Root has all and is not named."""
-    found = {role: sorted(set(_holders(role, building))) for role in Role}
+    by_role = {role: sorted(set(_holders(role, building))) for role in Role}
     old = [f"{name} ({OLD_GROUP})" for name in _members(OLD_GROUP)]
-    return {str(role): named or old for role, named in found.items()}
+    return {str(role): named or old for role, named in by_role.items()}
 
 
 def of_the_old_group(building: Building) -> tuple[list[str], list[str]]:

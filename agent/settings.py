@@ -95,29 +95,29 @@ def written_size(number: int) -> str:
 
 def _split(text: str, units: dict[str, Any], expected: str) -> tuple[float, str]:
     plain = text.translate(BLANKS).strip()
-    found = NUMBER_AND_UNIT.fullmatch(plain)
-    if not found or found[2] not in units:
+    match = NUMBER_AND_UNIT.fullmatch(plain)
+    if not match or match[2] not in units:
         known, meant = ", ".join(units), _meant(plain, units)
-        found_that = _(
+        problem = _(
             "expected {expected} (units: {known}), found {text}",
             expected=expected,
             known=known,
             text=shown(text),
         )
-        raise ValueError(found_that + (_("; write {number}", number=meant) if meant else ""))
-    return float(found[1]), found[2]
+        raise ValueError(problem + (_("; write {number}", number=meant) if meant else ""))
+    return float(match[1]), match[2]
 
 
 def _meant(text: str, units: dict[str, Any]) -> str:
     """As it should have been written, of `1/4 h`, `0,25h`, `1h30`, `60 sec` or `200 Mo`."""
     if units is SECONDS and (clock := ON_A_CLOCK.fullmatch(text)):
         return written(int(clock[1]) * 3600 + int(clock[2]) * 60)
-    if not (said := AMOUNT.fullmatch(text)):
+    if not (match := AMOUNT.fullmatch(text)):
         return ""
-    unit = said[4] if said[4] in units else ALSO.get(said[4].lower(), "")
+    unit = match[4] if match[4] in units else ALSO.get(match[4].lower(), "")
     if unit not in units:
         return ""
-    number = float(f"{said[1]}.{said[2] or 0}") / int(said[3] or 1) * units[unit]
+    number = float(f"{match[1]}.{match[2] or 0}") / int(match[3] or 1) * units[unit]
     return written(round(number, 3)) if units is SECONDS else written_size(round(number))
 
 

@@ -171,10 +171,10 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[],
         ) from error
     try:
         _wait_for(handle, state, owner.command, patience)
-        words = json.dumps(owner).encode()
+        content = json.dumps(owner).encode()
         with suppress(OSError):  # read-only, or full: it is locked all the same
             os.truncate(handle, 0)
-            Reserve(state).for_(lambda: os.pwrite(handle, words, 0))
+            Reserve(state).for_(lambda: os.pwrite(handle, content, 0))
         try:
             yield partial(_holds, handle, state)
         finally:
@@ -204,7 +204,7 @@ def _holds(handle: int, state: Path) -> bool:
 
 
 def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:
-    deadline, told = time.monotonic() + patience, False
+    deadline, warned = time.monotonic() + patience, False
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,12 +212,12 @@ def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:
             other = _owner(handle)
             if time.monotonic() > deadline or (other and _no_use_to_wait(command, other)):
                 raise Refused(_in_use(state, command, other)) from None
-            if command == AGENT and other and not told:
+            if command == AGENT and other and not warned:
                 log.warning(
                     "%s is in use by %s: waiting %.0f s for it", state, other, patience,
                     extra=fields(LogEvent.STATE_BUSY),
                 )  # fmt: skip
-                told = True
+                warned = True
             time.sleep(0.05)
         else:
             return

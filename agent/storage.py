@@ -167,7 +167,7 @@ def made(folder: Path) -> Path:
     """Make a volatile folder where it is missing. Raises Refused where it is not ours alone."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise Refused(f"{folder} is not a folder of this account alone (mode 0700): remove it")
     return folder

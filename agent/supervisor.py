@@ -23,16 +23,16 @@ from agent.pipeline.timekeeper import Timekeeper
 from agent.pipeline.unassigned import UnassignedReadings
 from agent.recipient import (
     NOT_COUNTED,
-    account,
+    close_passed_slots,
     forget_closed,
-    open_outlet,
-    shelf_opening,
-    turned,
+    open_recipient,
+    store_opening,
+    wait_for_disk,
 )
 from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.replacement_scan import seek
 from agent.storage import SPOOL
-from agent.tasks import said, together
+from agent.tasks import error_text, together
 from agent.upstream import rotation
 from agent.upstream.deliver import LONGEST_WAIT, deliver
 from agent.upstream.handlers import take_seats
@@ -63,33 +63,35 @@ ONE_READ = 60.0
 
 
 @asynccontextmanager
-async def running(house: Gateway, config_path: Path) -> AsyncIterator[Running]:
+async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]:
     """Open the stores and start every component; on leaving, what waits is committed.
 
     What cannot be opened because of an error is tried again beside the rest.
     """
-    here, jobs = Running(house, config_path), house.jobs
-    house.reopen, house.close = here.reopen, here.close
+    here, jobs = Running(gateway, config_path), gateway.jobs
+    gateway.reopen, gateway.close = here.reopen, here.close
     asyncio.get_running_loop().set_exception_handler(here.unexpected)
     try:
-        take_seats(house)
-        forget_closed(house)
-        for line in house.lines.values():
+        take_seats(gateway)
+        forget_closed(gateway)
+        for line in gateway.lines.values():
             here.serve_line(line)
         # before any uplink: what the agent before us left commanded is given back
         await jobs.open("controls", here.controls)
-        if house.identity is not None:
+        if gateway.identity is not None:
             await here.open_shelves()
-        house.timekeeper = Timekeeper(house.clock, house.books, house.pollers, house.audit)
-        for name in house.config.uplinks:
-            await here.open_outlet(name)
-        for line in house.lines.values():
+        gateway.timekeeper = Timekeeper(
+            gateway.clock, gateway.books, gateway.pollers, gateway.audit
+        )
+        for name in gateway.config.uplinks:
+            await here.open_recipient(name)
+        for line in gateway.lines.values():
             here.start_polling(line)
-        jobs.start("clock periods", house.timekeeper.serve)
+        jobs.start("clock periods", gateway.timekeeper.serve)
         jobs.start("signed objects", here.take_what_waited)
-        jobs.start("search", partial(seek, house))
+        jobs.start("search", partial(seek, gateway))
         jobs.start("certificate", here.renew)
-        jobs.start(rotation.COMPONENT, partial(rotation.serve, house))
+        jobs.start(rotation.COMPONENT, partial(rotation.serve, gateway))
         yield here
     finally:
         await jobs.end()
@@ -98,8 +100,8 @@ async def running(house: Gateway, config_path: Path) -> AsyncIterator[Running]:
 class Running:
     """See the module; `running` makes it."""
 
-    def __init__(self, house: Gateway, config_path: Path) -> None:
-        self.house, self.jobs, self.path = house, house.jobs, config_path
+    def __init__(self, gateway: Gateway, config_path: Path) -> None:
+        self.gateway, self.jobs, self.path = gateway, gateway.jobs, config_path
         self.one_at_a_time = asyncio.Lock()
 
     def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -108,7 +110,7 @@ class Running:
         if error is None:
             loop.default_exception_handler(context)
         else:
-            self.jobs.faults.log(error, f"{context['message']}: {said(error)}", "event loop")
+            self.jobs.faults.log(error, f"{context['message']}: {error_text(error)}", "event loop")
 
     def serve_line(self, line: LinkDevices) -> None:
         """Keep a line open."""
@@ -117,10 +119,10 @@ class Running:
     @asynccontextmanager
     async def controls(self) -> AsyncIterator[Awaitable[object]]:
         """Open the journal, give back what was left, and look after each control."""
-        house, jobs = self.house, self.jobs
-        async with open_steering(house) as house.steering:
+        gateway, jobs = self.gateway, self.jobs
+        async with open_steering(gateway) as gateway.steering:
             try:
-                await house.steering.recover()
+                await gateway.steering.recover()
             except Exception as error:  # noqa: BLE001 -- the rounds of each control give it back
                 jobs.faults.note("controls", error, "start")
             self.start_controls()
@@ -128,12 +130,12 @@ class Running:
                 yield asyncio.Event().wait()
             finally:
                 await self.stop_controls()
-                house.without_controls()
+                gateway.without_controls()
 
     def start_controls(self) -> None:
         """Look after each control, one by one."""
-        if self.house.steering is not None:
-            for name, run in self.house.steering.keeper.rounds().items():
+        if self.gateway.steering is not None:
+            for name, run in self.gateway.steering.keeper.rounds().items():
                 if not self.jobs.runs(name):
                     self.jobs.start(name, run)
 
@@ -142,65 +144,65 @@ class Running:
         for name in (*self.jobs.names("control "), *BESIDE_CONTROLS):
             await self.jobs.stop(name)
 
-    async def open_outlet(self, name: str) -> None:
+    async def open_recipient(self, name: str) -> None:
         """Open a recipient's spool, account for the time it was closed, begin to deliver."""
-        await self.jobs.open(f"spool {name}", partial(self._outlet, name), uplink=name)
+        await self.jobs.open(f"spool {name}", partial(self._recipient, name), uplink=name)
 
     @asynccontextmanager
-    async def _outlet(self, name: str) -> AsyncIterator[Awaitable[object]]:
-        house, before = self.house, self.house.unopened.get(name)
-        async with open_outlet(house, name, before) as outlet:
+    async def _recipient(self, name: str) -> AsyncIterator[Awaitable[object]]:
+        gateway, before = self.gateway, self.gateway.unopened.get(name)
+        async with open_recipient(gateway, name, before) as recipient:
             kept = before
-            house.unopened.pop(name, None)
-            house.outlets[name] = outlet
+            gateway.unopened.pop(name, None)
+            gateway.outlets[name] = recipient
             try:
-                if house.timekeeper is not None:
-                    await house.timekeeper.joined()
-                if outlet is not before:
-                    await account(house, outlet)
-                kept = outlet
-                self._show_pollers()
-                self._start_uplink(outlet)
-                for job, run in self._of(outlet).items():
+                if gateway.timekeeper is not None:
+                    await gateway.timekeeper.joined()
+                if recipient is not before:
+                    await close_passed_slots(gateway, recipient)
+                kept = recipient
+                self._update_pollers()
+                self._start_uplink(recipient)
+                for job, run in self._recipient_jobs(recipient).items():
                     self.jobs.start(f"{job} {name}", run, uplink=name)
-                broken = (thread.broken() for _, thread in outlet.spools)
-                yield together(outlet.intake.serve(), turned(house, outlet), *broken)
+                broken = (thread.broken() for _, thread in recipient.spools)
+                yield together(recipient.intake.serve(), wait_for_disk(gateway, recipient), *broken)
             finally:
-                for job in ("uplink", *self._of(outlet)):
+                for job in ("uplink", *self._recipient_jobs(recipient)):
                     await self.jobs.stop(f"{job} {name}")
-                del house.outlets[name]
+                del gateway.outlets[name]
                 if kept is not None:
-                    house.unopened[name] = kept
+                    gateway.unopened[name] = kept
 
-    def _show_pollers(self) -> None:
+    def _update_pollers(self) -> None:
         """Let pollers know for whom and for what they read now."""
-        house = self.house
-        for line in house.lines.values():
+        gateway = self.gateway
+        for line in gateway.lines.values():
             if (poller := line.poller) is not None:
-                poller.accounts = house.accounts()
-                poller.unclaimed, poller.registers = house.unclaimed, house.registers
+                poller.accounts = gateway.accounts()
+                poller.unclaimed, poller.registers = gateway.unclaimed, gateway.registers
 
-    def _start_uplink(self, outlet: Recipient) -> None:
-        name, run = outlet.name, partial(deliver, self.house, outlet)
+    def _start_uplink(self, recipient: Recipient) -> None:
+        name, run = recipient.name, partial(deliver, self.gateway, recipient)
         self.jobs.start(f"uplink {name}", run, uplink=name, longest=LONGEST_WAIT)
 
-    def _of(self, outlet: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
+    def _recipient_jobs(self, recipient: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
         """What works on an open spool beside its uplink, each of which may fail alone."""
         return {
-            "withdrawals": partial(self._obey, outlet),
-            "sums": partial(self._add_up, outlet),
-            "upkeep": partial(self._tend, outlet),
+            "withdrawals": partial(self._obey, recipient),
+            "sums": partial(self._add_up, recipient),
+            "upkeep": partial(self._tend, recipient),
         }
 
     async def close_outlet(self, name: str) -> None:
         """Deliver to a recipient no more; what intake holds is committed."""
         await self.jobs.stop(f"spool {name}")
-        self.house.unopened.pop(name, None)
-        self.house.storage.recovered(f"{SPOOL}{name}")  # it is nobody's any more
+        self.gateway.unopened.pop(name, None)
+        self.gateway.storage.recovered(f"{SPOOL}{name}")  # it is nobody's any more
 
     def start_polling(self, line: LinkDevices) -> None:
         """Poll the devices of a line."""
-        line.poller = new_poller(self.house, line)
+        line.poller = new_poller(self.gateway, line)
         self.go_on_polling(line)
 
     def go_on_polling(self, line: LinkDevices) -> None:
@@ -209,92 +211,96 @@ class Running:
 
     async def _poll(self, line: LinkDevices) -> None:
         if line.poller is None:
-            await self._pass_over(line)
-            line.poller = new_poller(self.house, line)
+            await self._close_missed_slots(line)
+            line.poller = new_poller(self.gateway, line)
         try:
             await line.poller.run()
         except Exception:
             line.poller = None  # what it has in memory may be why
             raise
 
-    async def _pass_over(self, line: LinkDevices) -> None:
+    async def _close_missed_slots(self, line: LinkDevices) -> None:
         """Close the slots that went by while nobody polled, as M `agent`."""
-        clock = self.house.clock
-        for one in self.house.accounts():
-            for key in [key for key in one.ledger.marks if key[0] in line.devices]:
+        clock = self.gateway.clock
+        for slot_account in self.gateway.accounts():
+            for key in [key for key in slot_account.ledger.marks if key[0] in line.devices]:
                 if clock.dates:
-                    change = partial(one.ledger.catch_up, key, clock.now(), Why.AGENT)
-                    one.take(key, change, self.jobs.faults)
-                    await one.intake.room()
+                    change = partial(slot_account.ledger.catch_up, key, clock.now(), Why.AGENT)
+                    slot_account.take(key, change, self.jobs.faults)
+                    await slot_account.intake.room()
 
-    async def _tend(self, outlet: Recipient) -> None:
+    async def _tend(self, recipient: Recipient) -> None:
         """A spool's upkeep; receipted batches go once they were kept as long as configured."""
         while True:
-            clock = self.house.clock
-            before = clock.now() - self.house.config.spool.keep if clock.ages else 0.0
-            if self.house.notes is not None:
-                digest = await outlet.thread.run(outlet.spool.receipted_audit)
-                self.house.notes.receipted(digest)
-            await outlet.thread.run(outlet.spool.forget, before)
-            await outlet.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
+            clock = self.gateway.clock
+            before = clock.now() - self.gateway.config.spool.keep if clock.ages else 0.0
+            if self.gateway.notes is not None:
+                digest = await recipient.thread.run(recipient.spool.receipted_audit)
+                self.gateway.notes.receipted(digest)
+            await recipient.thread.run(recipient.spool.forget, before)
+            await recipient.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
             await sleep(TEND_EVERY)
 
     async def open_shelves(self) -> None:
         """Keep what meters say while nobody knows whose they are, and their midnights."""
-        await self.jobs.open("shelf", self._unclaimed)
-        await self.jobs.open("registers", self._registers)
+        await self.jobs.open("shelf", self._unassigned)
+        await self.jobs.open("registers", self._midnights)
 
     @asynccontextmanager
-    async def _unclaimed(self) -> AsyncIterator[Awaitable[object]]:
-        house = self.house
-        alone, opening = house.disk_thread("shelf"), self._shelf("shelf.db")
+    async def _unassigned(self) -> AsyncIterator[Awaitable[object]]:
+        gateway = self.gateway
+        alone, opening = gateway.disk_thread("shelf"), self._store("shelf.db")
         async with in_own_thread("shelf", opening, alone) as (shelf, thread):
-            kept = house.unclaimed or UnassignedReadings(house.registry, shelf, thread)
-            house.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
+            kept = gateway.unclaimed or UnassignedReadings(gateway.registry, shelf, thread)
+            gateway.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
 
     @asynccontextmanager
-    async def _registers(self) -> AsyncIterator[Awaitable[object]]:
-        house = self.house
-        alone, opening = house.disk_thread("registers"), self._shelf("registers.db")
+    async def _midnights(self) -> AsyncIterator[Awaitable[object]]:
+        gateway = self.gateway
+        alone, opening = gateway.disk_thread("registers"), self._store("registers.db")
         async with in_own_thread("registers", opening, alone) as (shelf, thread):
-            kept = house.registers or MidnightReadings(house.registry, shelf, thread)
-            house.registers, kept.shelf, kept.thread = kept, shelf, thread
+            kept = gateway.registers or MidnightReadings(gateway.registry, shelf, thread)
+            gateway.registers, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
 
-    def _shelf(self, file: str) -> Callable[[], AbstractContextManager[UnassignedStore]]:
-        return shelf_opening(self.house, self.house.config.state / file)
+    def _store(self, file: str) -> Callable[[], AbstractContextManager[UnassignedStore]]:
+        return store_opening(self.gateway, self.gateway.config.state / file)
 
     @asynccontextmanager
     async def _kept(
         self, kept: UnassignedReadings | MidnightReadings
     ) -> AsyncIterator[Awaitable[object]]:
-        self._show_pollers()
+        self._update_pollers()
         try:
-            yield together(self._give_back(kept), kept.thread.broken())
+            yield together(self._assign_stored(kept), kept.thread.broken())
         finally:
             try:
                 await kept.commit()
             except Exception as error:  # noqa: BLE001 -- the shelf is closed all the same
-                self.jobs.faults.log(error, f"readings stay in memory: {said(error)}", "shelf")
+                self.jobs.faults.log(
+                    error, f"readings stay in memory: {error_text(error)}", "shelf"
+                )
 
-    async def _give_back(self, kept: UnassignedReadings | MidnightReadings) -> None:
+    async def _assign_stored(self, kept: UnassignedReadings | MidnightReadings) -> None:
         """Give readings of meters that nobody knew to whom they are, once that is known, and to the
         manager what a change of occupant told late makes his.
         """
-        house, rested = self.house, 0.0
+        gateway, rested = self.gateway, 0.0
         while True:
-            changed = kept.asked != house.registry.revision
+            changed = kept.asked != gateway.registry.revision
             due = changed or kept.full or rested >= SHELVE_EVERY
-            if due and house.clock.dates and house.clock.ages:
+            if due and gateway.clock.dates and gateway.clock.ages:
                 try:
-                    await house.obey()  # what takes back comes before what is given anew
-                    if house.unopened:  # what one takes and the other does not would be told twice
+                    await gateway.obey()  # what takes back comes before what is given anew
+                    if (
+                        gateway.unopened
+                    ):  # what one takes and the other does not would be told twice
                         await kept.commit()
                     else:
-                        await kept.tend(house.clock.now(), house.accounts(), house.point)
+                        await kept.tend(gateway.clock.now(), gateway.accounts(), gateway.point)
                 except (SpoolFull, StorageFailed) as error:
                     log.warning(
                         "what waits for a fact is looked at later: %s", error,
@@ -305,40 +311,40 @@ class Running:
             await sleep(OBEY_EVERY)
             rested += OBEY_EVERY
 
-    async def _obey(self, outlet: Recipient) -> None:
+    async def _obey(self, recipient: Recipient) -> None:
         """Apply what the registry takes back, also while the uplink is not open."""
         while True:
-            await outlet.outbox.catch_up()
+            await recipient.outbox.catch_up()
             await sleep(OBEY_EVERY)
 
-    async def _add_up(self, outlet: Recipient) -> None:
+    async def _add_up(self, recipient: Recipient) -> None:
         """Make the sums over dwellings, slot by slot."""
         while True:
-            await self.house.add_up(outlet)
+            await self.gateway.add_up(recipient)
             await sleep(OBEY_EVERY)
 
     async def renew(self) -> None:
         """Keep the certificate valid, where there is one."""
-        house = self.house
-        gateway = house.identity.gateway if house.identity else ""
-        state, clock = house.config.state, house.clock
-        await renewal.keep_valid(state, gateway, clock, lambda: house.config.enrolment)
+        gateway = self.gateway
+        gateway_id = gateway.identity.gateway if gateway.identity else ""
+        state, clock = gateway.config.state, gateway.clock
+        await renewal.keep_valid(state, gateway_id, clock, lambda: gateway.config.enrolment)
 
     async def reopen(self) -> None:
         """Try uplinks that are not connected again at once: what kept them out may be gone."""
         async with self.one_at_a_time:
-            for name in self.house.config.uplinks:
+            for name in self.gateway.config.uplinks:
                 self.jobs.retry(f"spool {name}")
-            for outlet in list(self.house.outlets.values()):
-                if outlet.delivery.connected_since is None:
-                    await self.deliver_anew(outlet)
+            for recipient in list(self.gateway.outlets.values()):
+                if recipient.delivery.connected_since is None:
+                    await self.deliver_anew(recipient)
 
-    async def deliver_anew(self, outlet: Recipient) -> None:
+    async def deliver_anew(self, recipient: Recipient) -> None:
         """Close an uplink, and open it at once."""
-        name = outlet.name
+        name = recipient.name
         await self.jobs.stop(f"uplink {name}")
-        if self.house.outlets.get(name) is outlet:  # else it is opened anew, with its uplink
-            self._start_uplink(outlet)
+        if self.gateway.outlets.get(name) is recipient:  # else it is opened anew, with its uplink
+            self._start_uplink(recipient)
 
     async def close(self, name: str, drop: bool) -> int:
         """Keep nothing more for an uplink; `drop`: destroy what waits. How many values were.
@@ -346,51 +352,53 @@ class Running:
         Raises Refused while its spool is not open.
         """
         async with self.one_at_a_time:
-            house, outlet = self.house, self.house.outlets.get(name)
-            if outlet is None:
+            gateway, recipient = self.gateway, self.gateway.outlets.get(name)
+            if recipient is None:
                 raise Refused(f"the spool of {name} is not open: `gardien status` says why")
-            if outlet.kept:
+            if recipient.kept:
                 raise Refused(NOT_COUNTED.format(name))
             try:
-                for link in house.lines:
+                for link in gateway.lines:
                     await self.stand_still(link)
-                recipient = outlet.settings.recipient
-                house.closing.begin(recipient, house.clock.now())
+                recipient_id = recipient.settings.recipient
+                gateway.closing.begin(recipient_id, gateway.clock.now())
                 dropped = 0
                 if drop:
-                    dropped = await outlet.waiting()
+                    dropped = await recipient.waiting()
                     await self.close_outlet(name)
                     try:
-                        words = words_of(house.identity, recipient)
-                        now = house.clock.now()
-                        await asyncio.to_thread(destroy, house.config.state, recipient, now, words)
+                        cipher_words = words_of(gateway.identity, recipient_id)
+                        now = gateway.clock.now()
+                        await asyncio.to_thread(
+                            destroy, gateway.config.state, recipient_id, now, cipher_words
+                        )
                     finally:
-                        await self.open_outlet(name)
+                        await self.open_recipient(name)
             finally:
                 self.go_on()
             return dropped
 
     def go_on(self) -> None:
         """Serve and poll every line that was stood still."""
-        for name, line in self.house.lines.items():
+        for name, line in self.gateway.lines.items():
             if not self.jobs.runs(f"line {name}"):
                 self.serve_line(line)
             if not self.jobs.runs(f"poll {name}"):
                 if line.poller is not None:
-                    line.poller = new_poller(self.house, line, line.poller)
+                    line.poller = new_poller(self.gateway, line, line.poller)
                 self.go_on_polling(line)
 
     async def take_what_waited(self) -> None:
         """Try signed objects again that came before what they hang on, or before the time; where
         the file that they are kept in cannot be read any more, it is opened anew.
         """
-        broken = self.house.book_broken
+        broken = self.gateway.book_broken
         while True:
-            if broken.is_set() and self.house.open_book is not None:
-                self.house.open_book()
-                take_seats(self.house)
+            if broken.is_set() and self.gateway.open_book is not None:
+                self.gateway.open_book()
+                take_seats(self.gateway)
             try:
-                await self.house.registry_changed()
+                await self.gateway.registry_changed()
             except Exception as error:
                 if store_is_broken(error):
                     broken.set()
@@ -401,13 +409,13 @@ class Running:
 
     async def stand_still(self, name: str) -> None:
         """End a line's poller between two reads, and bring what it read to the disk."""
-        poller = self.house.lines[name].poller
+        poller = self.gateway.lines[name].poller
         if poller is not None:
             poller.finish()
         await self.jobs.stop(f"poll {name}", ONE_READ)
-        for outlet in list(self.house.outlets.values()):
+        for recipient in list(self.gateway.outlets.values()):
             try:
-                await outlet.intake.commit()
+                await recipient.intake.commit()
             except Exception as error:  # noqa: BLE001 -- its rows wait on
-                why = f"what waits for {outlet.name} stays in memory: {said(error)}"
-                self.jobs.faults.log(error, why, f"spool {outlet.name}")
+                why = f"what waits for {recipient.name} stays in memory: {error_text(error)}"
+                self.jobs.faults.log(error, why, f"spool {recipient.name}")

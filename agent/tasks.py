@@ -74,7 +74,7 @@ class ComponentFault:
     component: str
     error: str
     """the class of the error: it names nobody"""
-    words: str
+    text: str
     """for people at the gateway: may name devices and places"""
     since: float
     """by the loop's clock"""
@@ -104,14 +104,14 @@ class Faults:
         """Keep a fault for `status`; log it when it begins and when the error changes, with its
         traceback the first time.
         """
-        words = said(error) if not part else f"{part}: {said(error)}"
+        text = error_text(error) if not part else f"{part}: {error_text(error)}"
         before = self._known.get((component, part))
         since = before.since if before else asyncio.get_running_loop().time()
         kind = type(error).__name__
-        fault = ComponentFault(component, kind, words, since, next_try, uplink)
+        fault = ComponentFault(component, kind, text, since, next_try, uplink)
         self._known[component, part] = fault
-        if before is None or before.words != words:
-            why = f"{component} does not work, and is tried again: {words}"
+        if before is None or before.text != text:
+            why = f"{component} does not work, and is tried again: {text}"
             self.log(error, why, component, part, uplink=uplink)
 
     @contextmanager
@@ -131,7 +131,7 @@ class Faults:
     def log(
         self,
         error: BaseException,
-        words: str,
+        message: str,
         component: str,
         part: str = "",
         *,
@@ -143,7 +143,7 @@ class Faults:
         self._seen.add(key)
         names = _names(component, part, uplink)
         log.error(
-            "%s", words, exc_info=error if new else None,
+            "%s", message, exc_info=error if new else None,
             extra=fields(LogEvent.COMPONENT_FAILED, **names),
         )  # fmt: skip
 
@@ -165,12 +165,12 @@ class Faults:
         return sorted(self._known.values(), key=lambda fault: fault.since)
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An error in a line of words: an expected one as it says, another one with its class."""
-    words = " ".join(str(error).split())[:LONGEST_WORDS]
+    text = " ".join(str(error).split())[:LONGEST_WORDS]
     if isinstance(error, AgentError):
-        return words
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _place(error: BaseException) -> str:
@@ -353,7 +353,7 @@ class Supervisor:
             await asyncio.wait([component.task], timeout=patience)
         await end([component.task], CLOSED_WITHIN if component.holds else 1.0)
         if not component.task.cancelled() and (error := component.task.exception()):
-            self.faults.log(error, f"{name} did not end well: {said(error)}", name)
+            self.faults.log(error, f"{name} did not end well: {error_text(error)}", name)
         self.faults.forget(name)
 
     async def end(self) -> None:

@@ -105,7 +105,7 @@ class Moves:
 
 def _recall(file: Path) -> dict[str, Move]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {name: Move(**move) for name, move in found.items()}
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return {name: Move(**move) for name, move in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

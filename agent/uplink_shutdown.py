@@ -64,15 +64,15 @@ class UplinkShutdown:
 
 def _recall(file: Path) -> frozenset[str]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return frozenset(name for name in found if isinstance(name, str))
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return frozenset(name for name in stored if isinstance(name, str))
     except (OSError, ValueError, TypeError):
         return frozenset()
 
 
 def _recall_since(file: Path) -> dict[str, float]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {name: float(since) for name, since in found.items()}
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return {name: float(since) for name, since in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -13,6 +13,6 @@ BEFORE, BEHIND = "gardien-", ".dist-info"
 def version() -> str:
     """What is installed, by the name of its folder of metadata; `unknown` where there is none."""
     for folder in sys.path:
-        for found in Path(folder or ".").glob(f"{BEFORE}*{BEHIND}"):
-            return found.name.removeprefix(BEFORE).removesuffix(BEHIND)
+        for metadata in Path(folder or ".").glob(f"{BEFORE}*{BEHIND}"):
+            return metadata.name.removeprefix(BEFORE).removesuffix(BEHIND)
     return "unknown"

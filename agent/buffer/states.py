@@ -49,7 +49,9 @@ class States:
     def write(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Keep what these marks say was told, and nothing else of their devices."""
         before = self.read()
-        new = {key: mark.told for key, mark in marks.items() if mark.told != before.get(key, ())}
+        new = {
+            key: mark.states for key, mark in marks.items() if mark.states != before.get(key, ())
+        }
         self._database.write_all(
             "INSERT OR REPLACE INTO told VALUES(?,?,?)",
             [(*key, self._sealed(key, told)) for key, told in new.items() if told],

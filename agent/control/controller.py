@@ -27,7 +27,7 @@ from agent.control.report import end, refused
 from agent.control.revoked import end_withdrawn
 from agent.control.self_test import TEST, Passed, trial
 from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
-from agent.tasks import said
+from agent.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -83,7 +83,7 @@ class Controller(ControlContext):
         try:
             await self._look_after(name)
         except Exception as error:
-            self._failed[name] = f"an error in gardien: {said(error)}"
+            self._failed[name] = f"an error in gardien: {error_text(error)}"
             await self._give_up(name, self._failed[name])
             raise
 

@@ -197,7 +197,7 @@ class Inbox:
             case claims.Revocation():
                 return await self._revoke(verified, said)
             case claims.Time():
-                outcome = self.clock.told(said.iat)
+                outcome = self.clock.take_signed_time(said.iat)
             case (
                 claims.ConsentClaims()
                 | claims.OccupancySaid()

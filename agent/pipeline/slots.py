@@ -126,7 +126,7 @@ class SlotLedger:
         self.marks = dict(before)
         try:
             for key, since in wrongly.items():
-                self.marks[key] = before[key]._replace(slot=max(since, 0), told=())
+                self.marks[key] = before[key]._replace(slot=max(since, 0), states=())
             firsts = {key: found.since.get(key, self._began(key, found)) for key in wrongly}
             of_keys = [(key, *of) for key in wrongly for of in self._of(key, found)]
             ranges = _ranges(of_keys, firsts, found.until)
@@ -226,7 +226,7 @@ class SlotLedger:
             made_of += self._withheld(sample.point, answer, closing)
             rows += made_of
             telling += [sample.point] if made_of else []
-        rows, told = news(rows, self.marks[key].told if mark else ())
+        rows, told = news(rows, self.marks[key].states if mark else ())
         known = serial or (mark.serial if mark else None)
         self.marks[key] = SlotMark(slot, heard, known, only(told, telling))
         return gap + rows
@@ -253,8 +253,8 @@ class SlotLedger:
                     rows.append(row)
                 elif self._forgotten(sample.point, answer, slot):
                     rows.append(replace(row, why=Why.AGENT))
-        rows, told = news(rows, mark.told)
-        self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, told=told)
+        rows, told = news(rows, mark.states)
+        self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, states=told)
         return rows
 
     def _forgotten(self, point: Point, answer: Assignment, t: int) -> bool:
@@ -428,8 +428,8 @@ class SlotLedger:
             for series, first, slots, withheld in self._stretches(point, mark, before)
             for quality in (Quality.WITHHELD if withheld else Quality.MISSING,)
         ]
-        rows, told = news(rows, mark.told)
-        self.marks[key] = mark._replace(slot=running_slot(step, before - 1, self.zone), told=told)
+        rows, told = news(rows, mark.states)
+        self.marks[key] = mark._replace(slot=running_slot(step, before - 1, self.zone), states=told)
         return rows
 
     def _stretches(

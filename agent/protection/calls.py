@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import stamp
-from agent.disclosure import announced, facts_of, lying, records
+from agent.disclosure import announced, known_facts, records, waiting_counts
 from agent.errors import Refused
 from agent.i18n import _
 from agent.i18n import language as spoken
@@ -439,7 +439,7 @@ async def _case(house: Gateway, breach: Breach) -> Case:
     if {"spool", "quarantine"} & {*breach.scope} and "restored" not in {
         one.kind for one in found.gaps
     }:
-        waiting = (await lying(house)).get("spool")
+        waiting = (await waiting_counts(house)).get("spool")
     return Case(
         breach,
         house.config,
@@ -464,7 +464,7 @@ async def _knows(
         items = await announced(house, recipient)
         for one in people:
             if one.home and recipient in one.recipients:
-                for known in facts_of(items, recipient, one.place, one.home, consents):
+                for known in known_facts(items, recipient, one.place, one.home, consents):
                     found[recipient, one.home.id] = known
     return found
 

@@ -25,7 +25,7 @@ from agent.cli.status import _device_row
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Reading, Series
-from agent.recipient import open_outlet
+from agent.recipient import open_recipient
 from agent.registry import identity, place
 from agent.registry.index import Unknown
 from agent.registry_api import Caller
@@ -139,7 +139,7 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
     async def once():
         async with visited(config) as house:
             asker = Caller("alice", None)
-            async with open_outlet(house, "centre") as outlet:
+            async with open_recipient(house, "centre") as outlet:
                 house.outlets["centre"] = outlet
                 points = [point.name for point in house.device("m-1")[1].points]
                 outlet.ledger.held["m-1"] = dict.fromkeys(points, Unknown.NO_INSTALLATION)
@@ -524,7 +524,7 @@ def test_the_table_for_people_has_their_values_that_wait_and_not_those_of_before
                 kept(slot + 60, basis.place, "HBEFORE", basis.id),
                 kept(slot + 60, "DOTHER", "HOTHER", basis.id),
             ]
-            async with open_outlet(house, "centre") as outlet:
+            async with open_recipient(house, "centre") as outlet:
                 await outlet.thread.run(outlet.spool.append, rows, {})
             ask = CALLS["privacy.person"]
             before = await ask(house, asker, place="A-1", language="en")
@@ -558,7 +558,7 @@ def test_who_has_moved_out_may_still_ask_and_stop_what_waits(config):
                 await CALLS[name](house, asker, **words)
             (basis,) = house.registry.consents()
             slot = int(house.clock.now())
-            async with open_outlet(house, "centre") as outlet:
+            async with open_recipient(house, "centre") as outlet:
                 row = kept(slot, basis.place, basis.occupancy, basis.id)
                 await outlet.thread.run(outlet.spool.append, [row], {})
             at = stamp(slot + 1)

@@ -37,7 +37,7 @@ def test_an_agent_ends_when_the_lock_of_its_state_is_lost_and_not_before(tmp_pat
         told = asyncio.Event()
         with owned(tmp_path, AGENT) as holds:
             asyncio.get_running_loop().call_later(1.5 * app.LOCK_LOOK, lose or told.set)
-            return await app._until_told(told, holds, tmp_path)
+            return await app._until_stopped(told, holds, tmp_path)
 
     def replaced():
         (tmp_path / "lock").unlink()
