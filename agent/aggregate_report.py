@@ -1,4 +1,4 @@
-"""What sums over dwellings each recipient gets, of whom, or why none, for the people concerned."""
+"""Explain which sums over dwellings each recipient gets, over whom, or why it gets none."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ SENT = "where at least {fewest} of them count"
 
 
 def aggregate_entries(gateway: Gateway, t: int) -> list[AggregateEntry]:
-    """Every sum that is configured, as it stands at t by what is known now; of a month whose group
-    is not fixed yet, as it would be.
+    """Describe every configured sum at time t (Unix seconds), as far as the registry knows now.
+
+    Where the group of that month is not fixed yet, the group is formed as it would be now.
     """
     return [
         _entry(gateway, name, channel, t)
@@ -70,7 +71,7 @@ def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntr
 
 
 def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> str | None:
-    """Why there is no such sum at all; None: there is one."""
+    """Say why a configured sum is never made; None if it is made."""
     sums_config = gateway.sums_asked()[uplink]
     if channel not in sums_config.points:
         own = any(one.channel == channel for one in sums_config.whole)
@@ -81,6 +82,6 @@ def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> str | None:
 
 
 def _stored_sums(gateway: Gateway, recipient: str) -> Sums:
-    """Where no daemon runs: what it has left on the disk."""
+    """Load the groups that a daemon stored, for a call that runs without a daemon."""
     groups = Groups(file_of(gateway.config.state, recipient))
     return Sums(gateway.registry, recipient, groups, gateway.indexes, {}, gateway.serial)

@@ -1,4 +1,4 @@
-"""The agent running: what opens in what order, and what ends in the opposite one."""
+"""Run the agent: open everything in order, serve, and close in the opposite order."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ log = logging.getLogger(__name__)
 
 REGISTRY = "the registry"
 NOTES = "registry.json"
-"""beside the state, in memory: what the disk has not taken of the registry"""
+"""file in memory, outside the state directory: changes that could not be written to the disk"""
 WRITTEN_WITHIN = 5.0
-"""seconds that an end waits for small files"""
+"""seconds that a shutdown waits until small files are written"""
 LOCK_LOOK = 10.0
-"""seconds between two looks whether the state is still ours"""
-LOST = "%s/lock was removed or replaced, so that another agent may own the state: this one ends"
+"""seconds between two checks that the lock of the state is still ours"""
+LOST = "%s/lock was removed or replaced. Another agent may own the state, so this agent stops"
 LONGEST_REST = 3600.0
-"""seconds between two looks of the watchdog where nobody asks for more"""
+"""seconds between two rounds of the watchdog task if systemd asks for no notification"""
 
 
 @asynccontextmanager
 async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator[Gateway]:
-    """The house without a daemon, for one call: registry open, nothing polled, of the lines only
-    those open that the call uses.
+    """Open the gateway for one call when no daemon runs.
 
-    `state`: another one than the configuration names.
+    The registry is open and nothing is polled. A line is opened when the call uses it. `state`: the
+    state directory, if not the one that the configuration names. Raises Refused.
     """
     with _open_gateway(_with_state(load(config_path), state)) as gateway:
         lines = [
@@ -92,18 +92,19 @@ def _with_state(config: Config, state: Path | None) -> Config:
 async def run(
     config_path: Path, serve_socket: Callable[[Gateway, Path], Coroutine[Any, Any, None]]
 ) -> None:
-    """Run the agent until SIGTERM or SIGINT; what waits is committed before the end.
+    """Run the agent until SIGTERM or SIGINT. Commit what waits before returning.
 
-    READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
-    reads the configuration again. No error of one component ends it (docs/decisions/030). Raises
-    Refused where the configuration is wrong, another daemon owns the state, or the registry is
-    older than a spool; later, after an orderly end, where the lock of the state was lost.
+    systemd gets READY once the stores are open, whether or not devices, brokers and a time service
+    answer. SIGHUP reads the configuration again. An error in one component does not end the agent
+    (docs/decisions/030). Raises Refused if the configuration is wrong, if another daemon owns the
+    state, or if the registry is older than a spool; also after an orderly shutdown because the lock
+    of the state was lost.
     """
     config = load(config_path)
     refuse_start(config)
     reload_requested = _listen(signal.SIGHUP)
     with owned(config.state, AGENT, PATIENCE) as lock_held:
-        # not before: while the lock is waited for, SIGTERM ends the process at once
+        # Listen only now. While we wait for the lock, SIGTERM must end the process at once.
         stop_requested, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
         until_stopped = partial(_until_stopped, stop_requested, lock_held, config.state)
         service = asyncio.ensure_future(
@@ -125,9 +126,10 @@ async def _serve(
     signals: tuple[Callable[[], Awaitable[str]], asyncio.Event],
     started: asyncio.Event,
 ) -> None:
-    """Run the agent in a state directory that is locked; `signals`: to end, and to reload.
+    """Run the agent in a locked state directory.
 
-    Raises Refused after an end that nobody wanted.
+    `signals`: waits until the agent must stop and returns the reason, empty if it was asked to; and
+    the event that asks for a reload. Raises Refused after a shutdown that nobody asked for.
     """
     until_stopped, reload_requested = signals
     with _open_gateway(config) as gateway:
@@ -148,7 +150,7 @@ async def _serve(
             notify("READY=1")
             lost = await until_stopped()
             await _release_controls(gateway)
-            log.info("told to end: committing what waits", extra=fields(LogEvent.STOPPING))
+            log.info("stopping: waiting readings are committed", extra=fields(LogEvent.STOPPING))
             notify("STOPPING=1")
             gateway.clock.remember()
             gateway.traffic.remember(gateway.clock.now())
@@ -160,7 +162,7 @@ async def _serve(
 async def _until_stopped(
     stop_requested: asyncio.Event, lock_held: Callable[[], bool], state: Path
 ) -> str:
-    """Return when told to end; or when the lock of the state was lost, and then why to end."""
+    """Return "" when asked to stop, or the reason when the lock of the state was lost."""
     while not stop_requested.is_set():
         with suppress(TimeoutError):
             async with asyncio.timeout(LOCK_LOOK):
@@ -217,12 +219,12 @@ def _open_gateway(config: Config) -> Iterator[Gateway]:
 
 
 def _failure(storage: Storage) -> str:
-    """Why the disk takes nothing; empty: it does."""
+    """Say why the disk cannot be written; empty if it can."""
     return next((one.reason for one in storage.faults.values()), "")
 
 
 async def _tend_storage(gateway: Gateway) -> None:
-    """Bring to the disk, once it is well, what it has not taken."""
+    """Write to the disk, once it works again, what it could not store before. Never returns."""
     tried = monotonic()
     registry, store = gateway.registry, REGISTRY
     while True:
@@ -245,20 +247,26 @@ async def _tend_storage(gateway: Gateway) -> None:
 
 
 def _draw_marks(registry: Registry, state: Path, now: float) -> None:
-    """Draw the marks of withdrawals that an earlier version has left, once the upgrade stands."""
+    """Draw the marks for withdrawals that an earlier version recorded, once the upgrade is final.
+
+    While the upgrade is on trial, the earlier version must still be able to read the registry.
+    """
     registry.marked = not judged(state)
     if registry.marked:
         registry.draw_marks(now)
 
 
 def _silence(storage: Storage) -> str:
-    """Why the disk does not answer; empty: it does. The registry hears it from the others."""
+    """Say that the disk does not answer, if a store found that out; empty otherwise.
+
+    The registry's own fault does not count: it is derived from those of the other stores.
+    """
     others = (fault for store, fault in storage.faults.items() if store != REGISTRY)
     return SILENT if any(one.reason == SILENT for one in others) else ""
 
 
 def _open_trust_store(gateway: Gateway, who: Identity, stack: ExitStack) -> None:
-    """Open what takes signed objects; a file that cannot be read is set aside."""
+    """Open the trust store and the inbox. A file that cannot be read is renamed and replaced."""
     config, notes = gateway.config, gateway.notes
     assert notes is not None
     adapter = RegistryAdapter(gateway.registry, policy_of(config))
@@ -278,10 +286,10 @@ def _open_trust_store(gateway: Gateway, who: Identity, stack: ExitStack) -> None
 
 
 def _refuse_older(registry: Registry, state: Path) -> None:
-    """Raise Refused where a spool has applied a change that the registry does not have.
+    """Raise Refused if a spool has applied a change that the registry does not have.
 
     Such a registry may lack withdrawals. It would also give the numbers of the missing changes to
-    new ones, and the spool would not apply those.
+    new changes, and the spool would skip these.
     """
     spool, last = max(
         orphaned_spools.applied(state), key=lambda found: found[1], default=(state, 0)
@@ -302,7 +310,7 @@ def _refuse_older(registry: Registry, state: Path) -> None:
 
 
 async def _reload_on_signal(here: Running, reload_requested: asyncio.Event) -> None:
-    """Reload at each SIGHUP; a file that cannot be taken is told in the log, and the old stays."""
+    """Reload at each SIGHUP. If the file is refused, log why and keep the old configuration."""
     while True:
         await reload_requested.wait()
         reload_requested.clear()
@@ -311,14 +319,15 @@ async def _reload_on_signal(here: Running, reload_requested: asyncio.Event) -> N
         except Refused as error:
             for line in str(error).splitlines():
                 log.error(  # noqa: TRY400 -- no bug
-                    "not reloaded: %s", line, extra=fields(LogEvent.RELOAD_REFUSED)
+                    "configuration not reloaded: %s", line, extra=fields(LogEvent.RELOAD_REFUSED)
                 )
 
 
 async def _watchdog(gateway: Gateway) -> None:
-    """Tell systemd that all goes round, twice as often as it asks; say nothing once a part hangs.
+    """Notify systemd's watchdog twice as often as it asks; stop notifying once a component hangs.
 
-    Then systemd ends us (SIGABRT) and starts us anew: the disk has all that was accepted.
+    systemd then ends the process (SIGABRT) and starts it again. Nothing accepted is lost: it is on
+    the disk.
     """
     period, hung = watchdog_period(), False
     while True:
@@ -326,7 +335,7 @@ async def _watchdog(gateway: Gateway) -> None:
         late = liveness.late(gateway, monotonic())
         if late and not hung:
             log.error(
-                "gardien hangs, and is started anew if it stays so: %s", ", ".join(late),
+                "gardien hangs: %s. If this lasts, systemd restarts it", ", ".join(late),
                 extra=fields(LogEvent.COMPONENT_HANGS),
             )  # fmt: skip
         hung = bool(late)
@@ -335,7 +344,7 @@ async def _watchdog(gateway: Gateway) -> None:
 
 
 def _listen(*numbers: signal.Signals) -> asyncio.Event:
-    """Note signals from now on: one may come the moment after READY is said."""
+    """Return an event that these signals set. Call it before READY: a signal may follow at once."""
     received, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in numbers:
         loop.add_signal_handler(number, received.set)
@@ -345,15 +354,15 @@ def _listen(*numbers: signal.Signals) -> asyncio.Event:
 async def _stop_start(
     stop_requested: asyncio.Event, started: asyncio.Event, service: asyncio.Future[None]
 ) -> None:
-    """Cancel a start that is told to end; once all is open, it ends in order."""
+    """Cancel the start if a stop is requested meanwhile; once all is open, `_serve` stops."""
     await stop_requested.wait()
     if not started.is_set():
-        log.info("told to end while starting", extra=fields(LogEvent.STOPPING))
+        log.info("stopping while still starting", extra=fields(LogEvent.STOPPING))
         await end([service])
 
 
 async def _release_controls(gateway: Gateway) -> None:
-    """Give back what is commanded, while the lines are still open."""
+    """Release all controls while the lines are still open."""
     if gateway.steering is not None:
         try:
             await gateway.steering.end()

@@ -1,9 +1,10 @@
-"""The building file: all that people told a gateway, for the one that takes its place.
+"""The building file: a backup of all that people told a gateway, for the gateway that replaces it.
 
-Registry, trust list, revoked keys, signed objects that wait, configuration; no readings and no
-private keys. It is signed by the gateway's certificate, where it has one, and encrypted to a
-recovery certificate, whose key lies in a safe. The new gateway has the same id and the same places,
-new keys, and a new state: its spools begin a new epoch each.
+It contains the registry, the trust list, revoked keys, waiting signed objects and the
+configuration. It contains no readings and no private keys. It is signed with the gateway's
+certificate, if there is one, and encrypted for a recovery certificate whose key is kept in a safe.
+The new gateway has the same id and places, but new keys and a new state: each of its spools begins
+a new epoch (rule K10).
 """
 
 from __future__ import annotations
@@ -58,19 +59,22 @@ log = logging.getLogger(__name__)
 SCHEMA = "gardien/building/1"
 REGISTRY = "registry.json"
 GZIP = b"\x1f\x8b"
-"""how one begins that nobody signed"""
+"""first bytes of a decrypted building file that is not signed"""
 LOOK = 30.0
-"""seconds between two looks whether something was changed"""
+"""seconds between two checks whether something has changed"""
 LARGEST = 64 * 1024 * 1024
-"""bytes that a building file may open to"""
+"""most bytes of a decompressed building file"""
 MOST_MARKS = 3_000_000
-"""strings, brackets, commas and colons in it: of some ten thousand dwellings"""
+"""most strings, brackets, commas and colons in it; enough for some ten thousand dwellings"""
 
 
 async def backup(
     gateway: Gateway, asker: Caller, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
-    """The building file, encrypted to a certificate (PEM); `files`: the configuration's texts."""
+    """Return the building file, encrypted for a certificate (PEM). Raises Refused.
+
+    `files`: the texts of the configuration, by file name.
+    """
     content = _content(gateway, files)
     plain = json.dumps(content, ensure_ascii=False).encode()
     sealed = _encrypted(plain, certificate, _signer(gateway.config.state))
@@ -84,7 +88,9 @@ async def backup(
 
 def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
     if gateway.identity is None:
-        raise Refused("this gateway has no identity yet: there is nothing to back up")
+        raise Refused(
+            "this gateway has no identity yet, so there is nothing to back up: gardien key new"
+        )
     store = gateway.reception_open().book
     return {
         "schema": SCHEMA,
@@ -105,10 +111,10 @@ def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
 
 
 def texts(config: Path) -> dict[str, str]:
-    """The texts of a configuration: the file, and what lies beside it and belongs to it.
+    """Read a configuration file and the files beside it that belong to it, by name. Raises Refused.
 
-    That is what it includes, profiles of its own, and the certificates that it names: without those
-    of the platforms the next gateway reaches none of them. Raises Refused.
+    These are the files that it includes, the building's own profiles, and the certificates that it
+    names. Without the certificates of the platforms, the next gateway could not connect to them.
     """
     text, folder = _text(config), config.absolute().parent
     names = re.findall(r"!include[ \t]+[\"']?([\w.-]+)", text)
@@ -122,13 +128,16 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise Refused(f"{path}: this is not text") from None
+        raise Refused(f"{path} is not a text file in UTF-8") from None
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
 
 
 def _certificates(path: Path) -> str:
-    """The certificates in a file; nothing if it is not there, or holds a key or anything else."""
+    """Read a file of certificates; empty if it is missing or holds a key or anything else.
+
+    A private key must never get into the building file.
+    """
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
@@ -137,7 +146,7 @@ def _certificates(path: Path) -> str:
 
 
 async def keep(gateway: Gateway, config: Path) -> None:
-    """Seal the building file anew after each change, and write it where `backup` says; for ever."""
+    """Write a new building file after each change, to where `backup` says. Never returns."""
     while True:
         if gateway.config.backup is not None and gateway.identity is not None:
             try:
@@ -154,7 +163,7 @@ async def keep(gateway: Gateway, config: Path) -> None:
 
 
 async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:
-    """Seal it anew, if what it would say is not what the one there says; put it where it belongs.
+    """Encrypt a new building file if its content has changed, and copy it to `backup.folder`.
 
     Raises Refused or OSError.
     """
@@ -185,13 +194,14 @@ def _is_current(file: Path, kept: BuildingFile) -> bool:
 
 
 def _content_hash(gateway: Gateway, files: dict[str, str], sealing: tuple[str, bool]) -> str:
-    """What changes when the file would say something else, or be sealed otherwise; a registry by
-    its last change.
+    """Hash what the file would contain and how it would be encrypted: a new hash means a new file.
+
+    The registry is represented by the number of its last change.
     """
     store = gateway.reception_open().book
     trust = store.trust.sha256 if store.trust else None
     waiting = [sha256 for sha256, _, _ in store.waiting()]
-    # each revocation has a version of its own, so what was taken back need not be named here
+    # Each revocation has its own entry in `versions`, so the revoked objects need not be listed.
     parts = [
         gateway.registry.revision,
         trust,
@@ -208,7 +218,7 @@ def _hash(content: bytes) -> str:
 
 
 def _replace(file: Path, sealed: bytes) -> None:
-    """All of the new one, or the one before: a stick may be pulled."""
+    """Replace a file so that the old or the new one is whole: a USB stick may be pulled out."""
     new = file.with_suffix(".new")
     with new.open("wb") as out:
         out.write(sealed)
@@ -218,18 +228,21 @@ def _replace(file: Path, sealed: bytes) -> None:
 
 
 def _restore_waiting(store: TrustStore, via: str, raw: bytes) -> None:
-    """Keep an object that waited; whether it may count is judged when its turn comes."""
+    """Store an object that was waiting at the backup. It is verified when it is tried again."""
     signed = take_apart(raw)
     named = (signed.typ, str(signed.claims["jti"]))
     store.wait(signed.sha256, named, (via, raw), "it waited before the restore", seconds())
 
 
 CALLS: Mapping[str, Call] = {"backup": in_person(backup)}
-"""every call of this part by its name"""
+"""calls by name"""
 
 
 def _is_configuration_file(name: str) -> bool:
-    """Whether a file of this name lies beside the configuration, or among its profiles."""
+    """Whether a name is that of a file beside the configuration, or in the folder of profiles.
+
+    Any other path could write outside the configuration's folder at a restore.
+    """
     last = name.removeprefix(f"{FOLDER}/")
     return Path(last).name == last != ".."
 
@@ -239,7 +252,7 @@ def _registry(path: Path) -> Any:
 
 
 def _signer(state: Path) -> Path | None:
-    """Key and certificate to sign with; None: there are none (yet)."""
+    """Return the file with key and certificate to sign with; None if there is none yet."""
     try:
         credential.load(state)
     except Refused:
@@ -264,35 +277,43 @@ def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
 def opened(
     sealed: bytes, key: Path, by: Path | None = None
 ) -> tuple[dict[str, Any], x509.Certificate | None]:
-    """What a building file says, seen to be whole, and the certificate that signed it; None: nobody
-    did. `by`: the certificate of the gateway or its CA, which must vouch for it; None: whether it
-    is the gateway's is for a person to say. Raises Refused.
+    """Decrypt and check a building file; return its content and the certificate that signed it.
+
+    The certificate is None if the file is not signed. `by`: the certificate of the gateway or of
+    its CA, against which the signature is verified; None: a person must compare the certificate.
+    Raises Refused.
     """
     try:
         plain = decrypt(sealed, key)
     except UplinkLost as error:
-        raise Refused(f"this key does not open the building file: {error}") from error
+        raise Refused(f"the building file cannot be decrypted with this key: {error}") from error
     signer = None
     if not plain.startswith(GZIP):
         plain, signer = _verified(plain, by)
     elif by is not None:
-        raise Refused("nobody signed this building file: whoever has the certificate may have")
+        raise Refused(
+            "this building file is not signed, so anybody who has the recovery certificate may have"
+            " made it. Check where it comes from. To restore it anyway, leave out --signed-by"
+        )
     content = _read(plain)
     if signer is not None and subject(signer) != content["gateway"]:
         raise Refused(
-            f"it says that it is of {content['gateway']}, and {subject(signer)} signed it"
+            f"the building file belongs to gateway {content['gateway']}, but {subject(signer)}"
+            " signed it"
         )
     return content, signer
 
 
 def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
-    # a file may be older than its signer's certificate, and the CA need not have meant it for files
+    # A certificate may have expired since it signed the file, and a CA may have issued it for TLS
+    # only: neither says anything about who wrote the file.
     vouched = ("-partial_chain", "-no_check_time", "-purpose", "any")
     try:
         return verify(signed, *(("-CAfile", str(by), *vouched) if by else ("-noverify",)))
     except UplinkLost as error:
         raise Refused(
-            f"its signature does not hold, or not by {by or 'itself'}: {error}"
+            f"the signature of the building file is not valid, or not by {by or 'its own key'}:"
+            f" {error}"
         ) from error
 
 
@@ -303,39 +324,47 @@ def _read(plain: bytes) -> dict[str, Any]:
         bound(text, MOST_MARKS)
         content = json.loads(text)
         if not isinstance(content, dict):
-            raise TypeError("it is no object")
+            raise TypeError("it is not a JSON object")
         if content["schema"] != SCHEMA:
-            raise ValueError(f"it is of another version: {content['schema']}")
+            raise ValueError(f"its format is {content['schema']}, not {SCHEMA}")
         place.parse(content["gateway"], place.GATEWAY)
         files = content["files"]
         if not isinstance(files, dict) or not all(map(_is_configuration_file, files)):
-            raise ValueError("its configuration is not one")
+            raise ValueError("it contains files that do not belong to a configuration")
         for waiting in content.get("waiting", ()):
             take_apart(base64.b64decode(waiting["object"])), str(waiting["via"])
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
-        raise Refused(f"this is no building file: {error}") from error
+        raise Refused(f"this is not a building file: {error}") from error
     return dict(content)
 
 
 def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
-    """Make a state of it, in the place of a fresh one, whose owner the caller is; `by`: a person.
+    """Restore the content of a building file into a fresh state directory; return the new identity.
 
-    The registry comes last: until it is there, the same can be done again. Raises Refused, and
-    then nothing of an existing building was changed.
+    The caller owns the state. `by`: the person who restores. The registry is put in place last, so
+    that an interrupted restore can be repeated. Raises Refused; then nothing of an existing
+    building was changed.
     """
     if (state / REGISTRY).exists() or list(state.glob("spool-*.db")):
-        raise Refused(f"{state} holds a building already: gardien factory-reset makes it empty")
+        raise Refused(
+            f"{state} holds a building already, so nothing was restored. To erase it first:"
+            " gardien factory-reset"
+        )
     new = state / f"{REGISTRY}.restored"
     new.unlink(missing_ok=True)
     if content["registry"] is not None:
         new.write_text(json.dumps(content["registry"], ensure_ascii=False), encoding="utf-8")
         new.chmod(0o600)
-        # what people withdrew since the backup may be on its way, and so may what they agreed to
+        # Withdrawals and consents made since the backup may still arrive. New marks make sure that
+        # a consent given before such a withdrawal does not count again (rule D6).
         Registry.open(new).draw_marks(seconds(), restored=True)
     raw = base64.b64decode(content["trust"]) if content["trust"] else None
     standing = trust_list.read(raw) if raw else None
     if standing and len(standing.signed_by(standing.roots)) < standing.threshold:
-        raise Refused("its trust list is not as its roots have signed it")
+        raise Refused(
+            "the trust list in the building file is not signed by enough of its roots, so nothing"
+            " was restored"
+        )
     shutil.rmtree(state / identity.KEYS, ignore_errors=True)
     post_restore_gate.begin(state, str(content["made"]))
     who = identity.mint(state, str(content["gateway"]))
@@ -343,7 +372,8 @@ def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
         if standing is not None and (store.trust is None or store.trust.ver < standing.ver):
             store.install(standing, seconds())
         taken = [TakenBack(*one) for one in content.get("taken_back", ())]
-        # revocations come again with all other objects, and count again: they only add
+        # Leave out the versions of revocations. Platforms send these again, and they must count
+        # again: applying one twice does no harm, missing one does.
         versions = [one for one in content["versions"] if one[1] != REVOKES]
         store.remember(content["revoked"], versions, taken, seconds())
         for waiting in content.get("waiting", ()):

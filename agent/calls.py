@@ -1,4 +1,4 @@
-"""What can be asked of a gardien, by name: the same calls for every door."""
+"""All calls by name. The local socket and the command line make the same calls."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
 
 
 NOT_PLANT = N_(
-    '"{device}" does not measure common plant, so its values are not for the account "{account}":'
-    " they are for the role {roles}. Whoever may give it: sudo adduser {account} {group}"
+    'the device "{device}" measures a dwelling, so the account "{account}" may not read it. It'
+    " needs the role {roles}. An administrator can give it: sudo adduser {account} {group}"
 )
 
 
 async def _nobody(_: dict[str, Any]) -> None:
-    """Nobody to tell."""
+    """Discard progress."""
 
 
 NOBODY = Caller("gardien", _nobody)
@@ -70,9 +70,10 @@ NOBODY = Caller("gardien", _nobody)
 
 
 async def status(gateway: Gateway, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
-    """How everything is, as far as a person can act on it, and as far as the asker may see it.
+    """Return the state of every part, as far as the caller may see it.
 
-    From a shared account without a name, no values of dwellings are shown, and no look is noted.
+    A caller on a shared account who gives no name sees no values of dwellings, and nothing is
+    written to the access log.
     """
     answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
     answer["events"] = [event._asdict() for event in events(answer)]
@@ -96,11 +97,11 @@ async def status(gateway: Gateway, asker: Caller, *, named: str | None = None) -
 
 
 SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
-"""instead of words of people, and of what a guard has seen"""
+"""texts shown in place of reasons that may name people or values of a guard"""
 
 
 def _without_dwellings(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
-    """A status for whoever may see nothing of dwellings; their devices may bear their names."""
+    """Remove from a status everything about dwellings. Names of devices may contain labels."""
     for name in homes:
         del answer["devices"][name]
     for link in answer["links"].values():
@@ -144,14 +145,14 @@ def _status(gateway: Gateway) -> dict[str, Any]:
 
 
 def _dwellings(gateway: Gateway) -> dict[str, int]:
-    """How many dwellings are occupied, vacant and unknown."""
+    """Count the dwellings that are occupied, vacant and unknown."""
     registry, now = gateway.registry, int(gateway.clock.now())
     states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
     return {str(state): states.count(state) for state in OccupancyState}
 
 
 def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
-    """A component that does not work because of an unexpected error, with moments of the clock."""
+    """Describe a component that an unexpected error has stopped, with times of the wall clock."""
     passed, now = gateway.clock.now() - monotonic(), monotonic()
     waits = fault.next_try is not None and fault.next_try > now
     return {
@@ -165,7 +166,7 @@ def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
 
 
 def _consents(gateway: Gateway) -> dict[str, Any]:
-    """How many forms nobody has answered, and how many consents end soon, and when the first."""
+    """Count the forms without an answer and the consents that end soon; say when the first ends."""
     now = gateway.clock.now()
     waits, ends = open_forms(gateway.registry, now), ending(gateway.registry, now)
     return {
@@ -176,7 +177,7 @@ def _consents(gateway: Gateway) -> dict[str, Any]:
 
 
 def _storage(gateway: Gateway) -> dict[str, Any]:
-    """Which stores cannot be written, why and since when; and why nothing is controlled."""
+    """Say which stores cannot be written, why and since when, and why no control is carried out."""
     faults = gateway.storage.faults.items()
     return {
         "faults": {
@@ -187,7 +188,7 @@ def _storage(gateway: Gateway) -> dict[str, Any]:
 
 
 def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
-    """How it stands with what was said since the building file; None: nothing is waited for."""
+    """Describe the wait for withdrawals since the building file; None if nothing is waited for."""
     gate = gateway.restored
     if gate is None or gate.made is None or not gateway.outlets:
         return None
@@ -220,7 +221,7 @@ def _link(gateway: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
 
 
 def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
-    """Who disturbs a line, or of how many of its devices nobody knows who disturbs them."""
+    """Name the devices that disturb a line, and count the disturbed devices without known cause."""
     names = {
         line.link.whose(device.points[0].address): name
         for name, device in line.devices.items()
@@ -261,14 +262,15 @@ def _device(
 
 
 def _line_is_back(gateway: Gateway, device: Device, link: str) -> bool:
-    """Whether all that was wrong with a device was its line, which is open again."""
+    """Whether a device failed only because its line was lost, and the line is open again."""
     line = gateway.lines[link].link
     return 0 < device.lost_at_opening < line.opened and not line.error
 
 
 def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str:
-    """Why its last rows were held back, with the points where it is not all of them; unless whose
-    it is has been recorded since.
+    """Say why the last rows of a device were withheld, and for which points if not for all.
+
+    A reason that the registry no longer has is replaced: the next reading is sent.
     """
     now = int(gateway.clock.now())
     wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
@@ -276,7 +278,7 @@ def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str
     since = not any(isinstance(one, Unknown) for one in whose)
     points: dict[str, list[str]] = {}
     for point, reason in held.items():
-        text = "whose it is was recorded since: from its next reading on"
+        text = "its place has been recorded since: sent from its next reading on"
         points.setdefault(text if since and reason in set(Unknown) else reason, []).append(point)
     every = {p.name for p in device.points if p.channel is not None}
     return "; ".join(
@@ -286,7 +288,7 @@ def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str
 
 
 def _clock(gateway: Gateway, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
-    """The meter's own clock, where the bus knows."""
+    """Describe the meter's own clock, if the driver reads it."""
     if (reading := _health_value(health, device, "clocks")) is None:
         return None
     meter_time, at = reading
@@ -296,13 +298,13 @@ def _clock(gateway: Gateway, health: Mapping[str, Any], device: Device) -> dict[
 
 
 def _health_value(health: Mapping[str, Any], device: Device, what: str) -> Any:
-    """What the bus knows of a device: how long its last answer took, how often it gave none."""
+    """Return one value that a line's statistics hold for a device, such as its response time."""
     known = health.get(what, {})
     return known.get(device.points[0].address) if device.points else None
 
 
 async def _uplinks(gateway: Gateway) -> dict[str, Any]:
-    """Of each recipient whose spool can be asked; one whose disk has just failed is opened anew."""
+    """Describe each recipient whose spool is open, except one whose disk has just failed."""
     states = {}
     for name, recipient in list(gateway.outlets.items()):
         with suppress(StorageFailed):
@@ -351,7 +353,10 @@ def _delivery(gateway: Gateway, delivery: Delivery) -> dict[str, Any]:
 
 
 async def read(gateway: Gateway, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
-    """Read a device now, between the daemon's own requests. Raises Refused."""
+    """Read a device now, between the daemon's own requests. Raises Refused.
+
+    `ok` is false if any point of the device itself has no value.
+    """
     line, target = gateway.device(device)
     if not asker.may(Right.METERS) and not privacy.is_common(gateway, device):
         raise Refused(
@@ -364,13 +369,13 @@ async def read(gateway: Gateway, asker: Caller, *, device: str, point: str = "")
     wanted: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
     if not wanted:
         names = ", ".join(p.name for p in target.points)
-        raise Refused(f'{device} has no point "{point}"; it has: {names}')
+        raise Refused(f'the device "{device}" has no point "{point}". Its points: {names}')
     serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
     try:
         samples = await line.link.read([*serial, *wanted])
     except LinkLost as error:
-        raise Refused(f"{error}; gardien doctor looks at ports, hosts and rights") from error
+        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
     return {
         "device": device,
         "link": line.link.name,
@@ -380,16 +385,16 @@ async def read(gateway: Gateway, asker: Caller, *, device: str, point: str = "")
 
 
 async def reload(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """Take the configuration anew. Raises Refused, and the old one stays."""
+    """Load the configuration again. Raises Refused; then the old one stays in force."""
     del asker
     if gateway.reload is None:
-        raise Refused("gardien is not running: the next start takes the configuration as it is")
+        raise Refused("gardien is not running: it reads the configuration at its next start")
     answer: dict[str, Any] = await gateway.reload()
     return answer
 
 
 async def configuration(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """What the file said when it was last taken."""
+    """Return the configuration as the file had it when it was last loaded."""
     del asker
     return {"written": json.loads(json.dumps(gateway.config.written, default=str))}
 
@@ -403,10 +408,13 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     last: str = "",
     expected: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Search a line for devices, telling how far it is. Raises Refused."""
+    """Search a line for devices and report progress. Raises Refused.
+
+    `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
+    """
     if link not in gateway.lines:
         known = ", ".join(sorted(gateway.lines)) or "none"
-        raise Refused(f'no line "{link}" is configured; there are: {known}')
+        raise Refused(f'no line "{link}" is configured. Configured lines: {known}')
     line, devices, remarks = gateway.lines[link], [], []
     known_names, taken = _configured(gateway, link), set(gateway.config.devices)
     await line.link.tried()
@@ -429,12 +437,12 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                 else:
                     await asker.progress(asdict(step))
     except LinkLost as error:
-        raise Refused(f"{error}; gardien doctor looks at ports, hosts and rights") from error
+        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
     return {"link": link, "devices": devices, "remarks": remarks}
 
 
 def _configured(gateway: Gateway, link: str) -> dict[str, str]:
-    """The devices of a line, by address and, where that holds more than one, by number."""
+    """Return the devices of a line by address and, if several share an address, by number."""
     names: dict[str, str] = {}
     kind = driver(gateway.config.links[link].driver)
     for name, device in gateway.config.devices.items():
@@ -446,7 +454,7 @@ def _configured(gateway: Gateway, link: str) -> dict[str, str]:
 
 
 def shown(sample: Sample) -> dict[str, Any]:
-    """A sample for people: in the channel's unit, its digits as the meter gave them."""
+    """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
     value, point = sample.value, sample.point
     unit = channels()[point.channel].unit if point.channel else point.unit
     if isinstance(value, Decimal):
@@ -462,7 +470,7 @@ def shown(sample: Sample) -> dict[str, Any]:
 
 
 def at_home(call: Call) -> Call:
-    """The same call; its answer says in which zone its moments are read."""
+    """Wrap a call so that its answer names the building's time zone."""
 
     @passing(call)
     async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
@@ -499,4 +507,4 @@ ALL: Mapping[str, Call] = {
     **vote_api.CALLS,
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
-"""every call by its name"""
+"""all calls by name"""

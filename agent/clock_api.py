@@ -1,6 +1,4 @@
-"""What is asked about the clock: how far slots are closed by it, who vouches for it, and a person's
-word that it was wrong (rule C4).
-"""
+"""Calls about the clock: its state, the closed slots, and correcting a wrong clock (rule C4)."""
 
 from __future__ import annotations
 
@@ -22,7 +20,10 @@ if TYPE_CHECKING:
 
 
 async def show(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """How it stands with the clock; `ahead` in seconds, less than 0: the last slot has passed."""
+    """Describe the clock and the last closed slot of each recipient.
+
+    `ahead`: seconds by which that slot lies in the future; negative if it is over.
+    """
     del asker
     async with _spools(gateway):
         now = gateway.clock.now()
@@ -41,8 +42,9 @@ async def show(gateway: Gateway, asker: Caller) -> dict[str, Any]:
 async def reset(
     gateway: Gateway, asker: Caller, *, wrong_since: str, named: str | None = None
 ) -> dict[str, Any]:
-    """A person says that the clock is right now, and was wrong since then: what was closed since
-    is taken back. Raises Refused.
+    """Retract the slots closed since `wrong_since`: the clock was wrong then, and is right now.
+
+    Raises Refused.
     """
     who = author(gateway, asker, named)
     try:
@@ -63,7 +65,7 @@ async def reset(
 
 @asynccontextmanager
 async def _spools(gateway: Gateway) -> AsyncIterator[None]:
-    """The spools open: the daemon's or, where none runs, for this call."""
+    """Have the spools open: those of the daemon or, if none runs, opened for this call."""
     async with AsyncExitStack() as stack:
         closed = [name for name in gateway.config.uplinks if name not in gateway.outlets]
         if gateway.timekeeper is None and gateway.identity is not None:
@@ -76,4 +78,4 @@ async def _spools(gateway: Gateway) -> AsyncIterator[None]:
 
 
 CALLS: Mapping[str, Call] = {"clock.show": show, "clock.reset": reset}
-"""by name"""
+"""calls by name"""

@@ -1,4 +1,4 @@
-"""Commissioning: whether each meter is the one, and where, that the list says."""
+"""Commissioning: check that each meter is the one, and in the place, that the list says."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from agent.registry_api import Call, Caller
 
 DIGITS = 2
-"""units of the last digit that people wrote down by which a meter may differ from it"""
+"""units of the last digit that people wrote down, by which the meter may differ"""
 MINUTES = 15
-"""a meter of known rating may have counted on for so long since people read it"""
+"""minutes for which a meter of known rating may have counted on since people read it"""
 
 
 @passing(change(calls.meter_import))
 async def meter_import(
     gateway: Gateway, asker: Caller, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:
-    """Record the list of meters, and say how all that are known fit what the lines say."""
+    """Record a list of meters, and match all recorded meters with the devices on the lines.
+
+    Raises Refused.
+    """
     answer = await change(calls.meter_import)(gateway, asker, **args)
     if not join_lines:
         return answer
@@ -45,7 +48,7 @@ async def meter_import(
 def _match(
     gateway: Gateway, new: Sequence[Mapping[str, Any]], on_the_line: Sequence[OnTheLine]
 ) -> dict[str, Any]:
-    # a list that is brought again says only what is new in it
+    # If a list is imported again, the answer has only its new meters. Match the others as well.
     recorded = calls.meter_list(gateway.registry, who="", now=gateway.clock.now())["meters"]
     ids = {one["id"] for one in new}
     others = (one for one in recorded if one["in_force"] and one["id"] not in ids)
@@ -54,7 +57,7 @@ def _match(
 
 
 async def _serials(gateway: Gateway, asker: Caller) -> list[OnTheLine]:
-    """Every configured device with the serial number it says; those not known yet are asked now."""
+    """Return every device of a dwelling with its serial number; read those not known yet."""
     on_the_line: list[OnTheLine] = []
     devices = [(line, one) for line in gateway.lines.values() for one in line.devices.values()]
     for number, (line, device) in enumerate(devices, 1):
@@ -63,7 +66,7 @@ async def _serials(gateway: Gateway, asker: Caller) -> list[OnTheLine]:
         if any(point.place for point in device.points):
             continue
         if serial is None and device.serial_point is not None:
-            await asker.progress({"text": f"asking {device.name} ({number} of {len(devices)})"})
+            await asker.progress({"text": f"reading {device.name} ({number} of {len(devices)})"})
             await line.link.tried()
             try:
                 (sample,) = await line.link.read([device.serial_point])
@@ -99,17 +102,18 @@ async def meter_verify(
     shown: Mapping[str, str],
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Read the meters of a place now, and compare with what people read on them.
+    """Read the meters of a place now, and compare them with what people read on their displays.
 
-    What agrees is recorded as proven by `display`. What differs is looked for among all other
-    meters of the same quantity. Raises Refused.
+    `shown`: the reading on the display, by channel. A meter that agrees is recorded as proven by
+    `display`. If one differs, the value is searched on all other meters of the same channel. Raises
+    Refused.
     """
     if not shown:
-        raise Refused("what does the meter show? such as --heat 8412")
+        raise Refused("the value that the meter shows is missing: give it such as --heat 8412")
     who, now = author(gateway, asker, named), gateway.clock.now()
     dwelling = gateway.registry.place(place)
     if any(one.device is None for one in gateway.registry.meters_of(dwelling.id)):
-        await _serials(gateway, asker)  # it is known by its number, wherever it answers
+        await _serials(gateway, asker)  # such a meter is found by its serial number
     results = [
         await _compare(
             gateway, asker, dwelling.id, fields.channel(channel), fields.index(text, channel)
@@ -125,14 +129,15 @@ async def meter_verify(
 async def _compare(
     gateway: Gateway, asker: Caller, place: str, channel: str, shown: Decimal
 ) -> dict[str, Any]:
-    """The meter of a place that shows this, or one that does not, and who does instead.
+    """Find the meter of a place that shows this value; if none does, find others that do.
 
-    Where two measure the same, as water in kitchen and bathroom, people need not say which.
+    If two meters of a place measure the same channel, as water in kitchen and bathroom, people need
+    not say which one they read. Raises Refused.
     """
     own = {device: one for one, device in _measuring(gateway, place, channel)}
     if not own:
-        raise Refused(f"{channel}: no meter that answers here is known to measure it there")
-    for device, meter in own.items():  # noqa: B007 -- the last one stands for those that differ
+        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+    for device, meter in own.items():  # noqa: B007 -- the last one is shown if all differ
         value = await _read(gateway, device, channel)
         agrees = value is not None and _fits(gateway, device, channel, value, shown)
         if agrees:
@@ -149,7 +154,7 @@ async def _compare(
 
 
 def _measuring(gateway: Gateway, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
-    """The meters of a place that answer here and have an index of this quantity."""
+    """Yield the current meters of a place that are on a line and have an index of this channel."""
     now = int(gateway.clock.now())
     for meter in gateway.registry.meters_of(place):
         name = device_of(gateway, meter) if covers(meter, now) else None
@@ -158,7 +163,7 @@ def _measuring(gateway: Gateway, place: str, channel: str) -> Iterator[tuple[Ins
 
 
 def _index(gateway: Gateway, name: str, channel: str) -> Point | None:
-    """The point of a device that is its index of a quantity, if it has one."""
+    """Return the point of a device that is its index of a channel; None if it has none."""
     _, device = gateway.device(name)
     return next((p for p in device.points if p.channel == channel and not p.derived), None)
 
@@ -166,7 +171,7 @@ def _index(gateway: Gateway, name: str, channel: str) -> Point | None:
 async def _who_shows(
     gateway: Gateway, asker: Caller, but: AbstractSet[str], channel: str, shown: Decimal
 ) -> list[dict[str, Any]]:
-    """The other meters that show this now, with the place each is said to measure."""
+    """Find the other meters that show this value now, with the place recorded for each."""
     others: list[dict[str, Any]] = []
     for name in sorted(gateway.config.devices):
         if name in but or not _index(gateway, name, channel):
@@ -185,7 +190,7 @@ async def _who_shows(
 
 
 async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
-    """What a device's index shows now, in its channel's unit; None: it does not say."""
+    """Read a device's index now, in the unit of its channel; None if it gives no value."""
     line, device = gateway.device(name)
     point = _index(gateway, name, channel)
     if point is None:
@@ -212,4 +217,4 @@ def _fits(gateway: Gateway, name: str, channel: str, value: Decimal, shown: Deci
 
 
 CALLS: Mapping[str, Call] = {"meter.import": meter_import, "meter.verify": meter_verify}
-"""calls by their names"""
+"""calls by name"""

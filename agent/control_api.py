@@ -1,4 +1,4 @@
-"""What is asked of the controls, whatever the door."""
+"""Calls about controls, orders and grants."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
-    """A call of the controls, made by whoever asks."""
+    """Wrap a call so that it gets the open controls and the account of the caller."""
 
     @passing(call)
     async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
         if gateway.steering is None:
-            raise Refused("nothing may be adjusted here: see `controls` in the configuration")
+            raise Refused("no control is configured: see `controls` in the configuration")
         await _guards_read(gateway, args.get("name", ""))
         return await call(gateway.steering, asker.who, **args)
 
@@ -32,12 +32,12 @@ def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
 
 
 def _by_a_person(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
-    """One that changes something, by a person; the controls record who it was."""
+    """Wrap a call that changes something: a person must make it, and the controls record who."""
     return in_person(_on_controls(call))
 
 
 async def _guards_read(gateway: Gateway, name: str) -> None:
-    """Where nothing is polled, what a control's guards say is asked for once."""
+    """Read the guards of a control once if no daemon polls them."""
     if name in gateway.config.controls and gateway.reload is None:
         try:
             await gateway.read_guards(name)
@@ -46,13 +46,13 @@ async def _guards_read(gateway: Gateway, name: str) -> None:
 
 
 async def everything(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """How every control is."""
+    """Describe every control."""
     del asker
     return {"controls": calls.held(gateway.steering) if gateway.steering else {}}
 
 
 async def granted(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """Who has allowed what."""
+    """List all grants."""
     del asker
     if gateway.steering is None:
         return {"grants": []}
@@ -61,7 +61,7 @@ async def granted(gateway: Gateway, asker: Caller) -> dict[str, Any]:
 
 
 async def test(gateway: Gateway, asker: Caller, *, name: str) -> dict[str, Any]:
-    """Try a control, telling how far it is. Raises Refused where it does not pass."""
+    """Run the self-test of a control and report progress. Raises Refused if it fails."""
 
     async def say(text: str) -> None:
         await asker.progress({"text": text})
@@ -73,10 +73,10 @@ async def test(gateway: Gateway, asker: Caller, *, name: str) -> dict[str, Any]:
 
 
 async def dry_run(gateway: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
-    """What would become of a signed order now. Raises Forged where it is none of ours."""
+    """Say what would become of a signed order now. Raises Forged if it does not verify."""
     del asker
     if gateway.steering is None:
-        raise Refused("nothing may be adjusted here: see `controls` in the configuration")
+        raise Refused("no control is configured: see `controls` in the configuration")
     verified = verify(text.encode(), gateway.reception_open().known())
     for name in gateway.config.controls:
         await _guards_read(gateway, name)

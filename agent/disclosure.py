@@ -1,5 +1,6 @@
-"""What the gateway has on its disk of values of dwellings, for each recipient: what waits, what was
-received, what was erased. And what it cannot know.
+"""What the disk records about values of dwellings, for each recipient: waiting, received, erased.
+
+Also the gaps: what cannot be known, and why.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ DISK_FAILS = "the disk fails"
 
 @dataclass
 class Records:
-    """What was found, for all recipients."""
+    """The records of all recipients."""
 
     disclosed: list[DisclosedValues] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
     held: list[HeldValue] = field(default_factory=list)
-    """of the people who were asked for"""
+    """values that wait or are kept; only if one occupancy was asked for"""
     known: list[RecipientKnowledge] = field(default_factory=list)
-    """what recipients know besides values"""
+    """what recipients know in addition to values"""
     gaps: list[KnowledgeGap] = field(default_factory=list)
     """what cannot be known"""
 
@@ -65,10 +66,10 @@ class Records:
 async def records(
     gateway: Gateway, place: str | None = None, occupancy: Occupancy | None = None
 ) -> Records:
-    """Read what is recorded of one dwelling (by id), or of all; `home`: of these people alone.
+    """Collect the records of one dwelling (by id) or of all; `home`: of this occupancy only.
 
-    A spool that is not open is opened for it, and so takes back first what it must. Where no daemon
-    runs, devices are known by the serial numbers that they last said from here on.
+    A spool that is not open is opened for this, which first applies the retractions that it lacks.
+    If no daemon runs, devices get the serial numbers that they last gave.
     """
     result, state = Records(), gateway.config.state
     concerned = _entitled(gateway, occupancy)
@@ -93,14 +94,14 @@ async def records(
 
 
 def _uplinks(gateway: Gateway) -> dict[str, str]:
-    """The names of the uplinks, by recipient."""
+    """Return the names of the uplinks by recipient."""
     return {str(one.settings.recipient): name for name, one in gateway.config.uplinks.items()}
 
 
 async def _of_recipient(
     result: Records, gateway: Gateway, recipient_id: str, place: str | None, home: Occupancy | None
 ) -> None:
-    """Add what is recorded of one recipient."""
+    """Add the records of one recipient. What cannot be read becomes a gap."""
     state, name = gateway.config.state, _uplinks(gateway).get(recipient_id)
     known, _ = kept(state, recipient_id)
     erasures: dict[str, int | None] = {}
@@ -136,7 +137,7 @@ async def _of_recipient(
 
 
 def _gaps(gateway: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
-    """What is recorded of a recipient, and does not say all."""
+    """Yield the reasons why the records of a recipient may be incomplete."""
     spool, name = spool_of(gateway.config.state, recipient), _uplinks(gateway).get(recipient)
     _, complete = kept(gateway.config.state, recipient)
     if not complete or spool.with_name(f"{spool.name}.damaged").exists():
@@ -149,9 +150,7 @@ def _gaps(gateway: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
 
 
 async def identify(gateway: Gateway) -> list[KnowledgeGap]:
-    """Where no daemon runs, know devices by the serial numbers that they last said; what cannot be
-    known.
-    """
+    """Give devices the serial numbers that they last gave, if no daemon runs; return the gaps."""
     gaps = []
     for recipient_id, name in _uplinks(gateway).items():
         if name not in gateway.outlets and spool_of(gateway.config.state, recipient_id).exists():
@@ -164,7 +163,7 @@ async def identify(gateway: Gateway) -> list[KnowledgeGap]:
 
 
 def _entitled(gateway: Gateway, home: Occupancy | None) -> set[str] | None:
-    """Who ever had a right to values of these people; None: nobody in particular is asked for."""
+    """Return the recipients that ever had a basis for values of an occupancy; None for all."""
     if home is None:
         return None
     given = {one.recipient for one in gateway.registry.consents() if one.occupancy == home.id}
@@ -173,7 +172,7 @@ def _entitled(gateway: Gateway, home: Occupancy | None) -> set[str] | None:
 
 @asynccontextmanager
 async def _open_recipient(gateway: Gateway, name: str) -> AsyncIterator[Recipient]:
-    """The open outlet of an uplink, or one that is opened for this."""
+    """Give the open recipient of an uplink, or open it for this call."""
     async with AsyncExitStack() as stack:
         if (recipient := gateway.outlets.get(name)) is None:
             recipient = await stack.enter_async_context(open_recipient(gateway, name))
@@ -183,7 +182,7 @@ async def _open_recipient(gateway: Gateway, name: str) -> AsyncIterator[Recipien
 async def _known(
     gateway: Gateway, recipient: Recipient, place: str | None, home: Occupancy | None
 ) -> list[RecipientKnowledge]:
-    """What a recipient was told, or will be, of a dwelling and these people besides values."""
+    """Return what the directory of a recipient says about a dwelling and its occupancy."""
     if place is None:
         return []
     items, recipient_id = await _announced(gateway, recipient), str(recipient.settings.recipient)
@@ -196,7 +195,7 @@ async def _announced(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
 
 
 async def announced(gateway: Gateway, recipient_id: str) -> dict[str, Item]:
-    """All that a recipient was told, or will be, besides values; empty: it is not known."""
+    """Return all items of the directory that a recipient has or will get; empty if not readable."""
     name = _uplinks(gateway).get(recipient_id)
     if name is None or not spool_of(gateway.config.state, recipient_id).exists():
         return {}
@@ -204,13 +203,11 @@ async def announced(gateway: Gateway, recipient_id: str) -> dict[str, Item]:
         async with _open_recipient(gateway, name) as recipient:
             return await _announced(gateway, recipient)
     except (OSError, Refused, StorageFailed):
-        return {}  # `records` says why
+        return {}  # `records` gives the reason as a gap
 
 
 async def waiting_counts(gateway: Gateway) -> dict[str, int]:
-    """How many values wait for recipients now, and how many indexes of midnight are kept; what
-    cannot be counted is left out.
-    """
+    """Count the values that wait for recipients, by store, except stores that cannot be read."""
     counts: dict[str, int] = {}
     try:
         for recipient_id, name in _uplinks(gateway).items():
@@ -232,7 +229,7 @@ def known_facts(
     home: Occupancy | None,
     consents: Sequence[Consent],
 ) -> list[RecipientKnowledge]:
-    """What of these was of a dwelling and these people."""
+    """Return which facts about a dwelling and an occupancy these items contain."""
     own_bases = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
     names = items.get(f"places/{place}", {}).get("aliases", ())
     knows = {
@@ -280,7 +277,7 @@ def _held_value(row: Reading, recipient: str) -> HeldValue:
 
 
 async def _midnights(gateway: Gateway, home: Occupancy) -> list[HeldValue]:
-    """The midnight indexes of these people that are kept for a duty, also where no daemon runs."""
+    """Return the midnight readings of an occupancy that are kept for a duty."""
     async with AsyncExitStack() as stack:
         midnights, file = gateway.registers, gateway.config.state / "registers.db"
         if midnights is None:
@@ -301,7 +298,7 @@ def _midnight_value(reading: UnassignedValue, point: Point) -> HeldValue:
 
 
 def _disclosed(counts: Iterable[Disclosure], recipient: str) -> list[DisclosedValues]:
-    """The counts of one recipient; of one day and quantity in one line."""
+    """Add up the counts of one recipient by day, place, channel, basis and occupancy."""
     totals: dict[tuple[str, str, str, str, str], int] = {}
     for count in counts:
         key = (count.day, count.place, count.channel, count.basis, count.occupancy)
@@ -319,7 +316,7 @@ def _erasures(
     received: Collection[str],
     place: str | None,
 ) -> list[Erasure]:
-    """What was taken back from a recipient: as the registry says, with the recipient's answer."""
+    """List what the registry has retracted from a recipient, with the recipient's answer."""
     linked = recipient in _uplinks(gateway)
     return [
         Erasure(
@@ -349,7 +346,10 @@ def _erasures(
 
 
 def _is_of_occupancy(values: DisclosedValues, home: Occupancy, consents: Sequence[Consent]) -> bool:
-    """Whether what was received was of these people, and not of those before or after them."""
+    """Whether received values belong to an occupancy, not to the one before or after.
+
+    Old records name no occupancy: the consent decides then, and without one the day.
+    """
     if values.occupancy:
         return values.occupancy == home.id
     given = {consent.id: consent.occupancy for consent in consents}
@@ -360,7 +360,7 @@ def _is_of_occupancy(values: DisclosedValues, home: Occupancy, consents: Sequenc
 
 
 def _erasure_is_of_occupancy(erasure: Erasure, home: Occupancy) -> bool:
-    """Whether an erasure takes rows of these people."""
+    """Whether an erasure removes rows of an occupancy."""
     if erasure.occupancy is not None:
         return erasure.occupancy == home.id
     ends = erasure.until is None or erasure.until > home.since
@@ -368,10 +368,10 @@ def _erasure_is_of_occupancy(erasure: Erasure, home: Occupancy) -> bool:
 
 
 async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:
-    """What cannot be known because of what happened to the gateway itself."""
+    """List the gaps that come from the gateway itself: a restore, or an untrusted clock."""
     gaps = []
     body = None
-    if gateway.notes is not None:  # it may have to read years of files
+    if gateway.notes is not None:  # in a thread: the chain may have years of files
         body = await asyncio.to_thread(gateway.notes.chain.latest, "restored")
     made = str(body.get("made", "")) if body else ""
     if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):

@@ -1,4 +1,4 @@
-"""`gardien`, whatever follows. The daemon starts past the command line, which costs 9 MB more."""
+"""The program `gardien`. The daemon starts without the command line, which would cost 9 MB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run one command. Exit status 0: fine; 1: what was asked about is not; 2: used wrongly."""
+    """Run one command. Exit status 0: success; 1: refused or not found; 2: wrong usage."""
     config = daemon_alone(sys.argv[1:])
     try:
         if config is not None:
@@ -43,9 +43,9 @@ def _message(error: AgentError) -> str:
 
 
 def daemon_alone(arguments: Sequence[str]) -> Path | None:
-    """The configuration of a plain `run [--config FILE]`; None for all that the command line reads.
+    """Return the configuration of a plain `run [--config FILE]`; None for any other command line.
 
-    What it says of `run` in its help is the same, and it calls the same daemon.
+    The full command line accepts `run` too, and starts the same daemon.
     """
     match list(arguments):
         case ["run"]:

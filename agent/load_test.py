@@ -1,7 +1,7 @@
-"""A meter is proven by a load: what is switched on in the dwelling must move it, and no other.
+"""Prove a meter by a load: a load switched on in the dwelling must move this meter and no other.
 
-For meters that nobody can see, or whose display and number say nothing. It takes twice the time
-that is asked for: as everything is, and with something large switched on (or a tap opened).
+This is for meters whose display cannot be read. It measures two spans of equal length: one without
+the load, and one with a large load switched on or a tap opened.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROUGHLY = Context(prec=3)
 SHORTEST, LONGEST = 1.0, 900.0
-"""seconds of each of the two spans"""
+"""limits of each of the two spans, in seconds"""
 
 
 async def meter_load(  # noqa: PLR0913 -- as many options
@@ -38,12 +38,12 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     seconds: float = 60.0,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """See which meter moves when something is switched on in a place; recorded where it is its own.
+    """Find the meter that moves when a load is switched on; record it if it is the place's own.
 
-    Progress says what to do when. Raises Refused.
+    `seconds`: the length of each span. Progress tells the person what to do. Raises Refused.
     """
     if not SHORTEST <= seconds <= LONGEST:
-        raise Refused(f"--for: {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
+        raise Refused(f"--for must be {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
     who, dwelling, channel = (
         author(gateway, asker, named),
         gateway.registry.place(place),
@@ -52,7 +52,9 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     meter, own_device = _meter_at(gateway, dwelling.id, channel)
     readings = await _read_three_times(gateway, asker, dwelling.label, channel, seconds)
     if own_device not in readings:
-        raise Refused(f"{own_device} did not answer each time: nothing can be said of it")
+        raise Refused(
+            f"{own_device} did not answer all three reads, so nothing is proven: try again"
+        )
     result = verdict(own_device, readings)
     if result.agrees:
         gateway.registry.verify([meter.id], "load", who, "gardien meter load", gateway.clock.now())
@@ -69,29 +71,29 @@ async def meter_load(  # noqa: PLR0913 -- as many options
 
 
 def _meter_at(gateway: Gateway, place: str, channel: str) -> tuple[Installation, str]:
-    """The meter of a place (by id) for a quantity, and its device. Raises Refused."""
+    """Return the meter of a place (by id) for a channel, and its device. Raises Refused."""
     now = int(gateway.clock.now())
     meters = [one for one in gateway.registry.meters_of(place) if covers(one, now)]
     meter = next((one for one in meters if one.channel in (None, channel)), None)
     device = None if meter is None else device_of(gateway, meter)
     if meter is None or device is None:
-        raise Refused(f"{channel}: no meter that answers here is known to measure it there")
+        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
     return meter, device
 
 
 async def _read_three_times(
     gateway: Gateway, asker: Caller, label: str, channel: str, seconds: float
 ) -> dict[str, tuple[IndexReading, IndexReading, IndexReading]]:
-    """What each meter showed before, after a while as it was, and after a while with the load.
+    """Read all meters three times: at the start, after a span without and one with the load.
 
-    Those that did not answer each time are left out.
+    Meters that did not answer each time are left out.
     """
     asked = _devices(gateway, channel)
     first = await _read_all(gateway, asked, channel)
-    await asker.progress({"text": f"leave everything in {label} as it is, for {seconds:g} s"})
+    await asker.progress({"text": f"change nothing in {label} for {seconds:g} s"})
     await asyncio.sleep(seconds)
     second = await _read_all(gateway, asked, channel)
-    text = f"now switch something large on in {label}, or open a tap, for {seconds:g} s"
+    text = f"now switch on a large load in {label}, or open a tap, for {seconds:g} s"
     await asker.progress({"text": text})
     await asyncio.sleep(seconds)
     third = await _read_all(gateway, asked, channel)
@@ -100,7 +102,7 @@ async def _read_three_times(
 
 
 def _devices(gateway: Gateway, channel: str) -> list[str]:
-    """Every device that has an index of this quantity and is of no common plant."""
+    """Return every device that has an index of this channel, except common plant."""
     devices = [one for line in gateway.lines.values() for one in line.devices.values()]
     return sorted(
         one.name
@@ -113,7 +115,7 @@ def _devices(gateway: Gateway, channel: str) -> list[str]:
 async def _read_all(
     gateway: Gateway, devices: list[str], channel: str
 ) -> Mapping[str, IndexReading]:
-    """What each of them shows now; those that do not answer are left out."""
+    """Read each device once. Those that do not answer are left out."""
     readings: dict[str, IndexReading] = {}
     for name in devices:
         line, device = gateway.device(name)
@@ -130,7 +132,7 @@ async def _read_all(
 
 
 def _description(gateway: Gateway, name: str, channel: str) -> dict[str, Any]:
-    """A device, its number, and the place that it is said to measure."""
+    """Return a device with its serial number and the recorded place."""
     _, device = gateway.device(name)
     installation = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
     place = installation.place if isinstance(installation, Installation) else ""

@@ -1,12 +1,14 @@
-"""The door for the command line: JSON lines on a unix socket, or the same call in this process.
+"""The local socket: JSON lines from the command line to the daemon, or the call in this process.
 
-One request a connection, `{"call": "place.list", "args": {}}`, answered by `{"here": <pid>}`, any
-number of `{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`, with
-the `message` and its `values` where the reader may have it in another language. Who asks is the
-kernel's word; what they may is in `agent/roles.py`, and who has no role is turned away at once.
-An argument that is long is left out of `args` and named with its bytes, `"files": {"text": 81920}`;
-its JSON follows behind the line. Asking the daemon costs none of its parts' start-up time: they are
-imported where a call is made.
+Each connection carries one request, `{"call": "place.list", "args": {}}`. The daemon answers
+`{"here": <pid>}`, any number of `{"progress": {…}}`, and one `{"result": {…}}` or
+`{"refused": "what to do instead"}`. A refusal that can be translated also has its `message` and
+`values`. The kernel tells the account of the caller, `agent/roles.py` what it may do. An account
+without a role is refused at once. A long argument is not in `args`: `"files": {"text": 81920}`
+names it with its length, and its JSON follows after the line.
+
+Modules of the daemon are imported inside functions, so that a command that only asks a running
+daemon starts quickly.
 """
 
 from __future__ import annotations
@@ -40,45 +42,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLOSED = "the daemon closed the connection before it answered: its log says why"
+CLOSED = (
+    "the daemon closed the connection before it answered. Its log says why: journalctl -u gardien"
+)
 FAILED = (
-    "an error in gardien itself ({error}) broke this off, perhaps halfway: see what was done before"
-    " you try again. It is in the log; `gardien support-bundle` collects what a report needs"
+    "an error in gardien itself ({error}) stopped this command, perhaps halfway. Check what was"
+    " done before you try again. The log has the error. To collect a report: gardien support-bundle"
 )
 GREETING_WITHIN = 10.0
-"""seconds until the daemon has said that it is here: systemd's socket takes calls also while the
-daemon is starting, or cannot start"""
+"""seconds to wait for the daemon's greeting: systemd's socket accepts connections even while the
+daemon is starting or cannot start"""
 PIECE = 65_536
-"""bytes that are read at once"""
+"""bytes read at once"""
 ROWS = 500
-"""of a list in an answer that are encoded at once"""
+"""rows of a list in an answer that are encoded at once"""
 LONGEST_LINE = 1_000_000
-"""bytes of a request, without its files"""
+"""most bytes of a request without its files"""
 FILE = 100_000
-"""bytes of JSON from which on an argument is sent as a file"""
+"""bytes of JSON from which an argument is sent as a file"""
 LARGEST_FILES = 12_000_000
-"""bytes of all files of a request: a spreadsheet of 50,000 dwellings has a few"""
+"""most bytes of all files of a request: a list of 50,000 dwellings has a few million"""
 AT_ONCE = 2
-"""requests with files; others wait"""
+"""requests with files served at the same time; others wait"""
 MOST_MARKS = 3_000_000
-"""strings, brackets, commas and colons of a request"""
+"""most strings, brackets, commas and colons of a request"""
 PASSED_OVER = 64_000_000
-"""bytes of a request that is too long, which are read so that its sender hears why"""
+"""most bytes read and dropped of a refused request, so that its sender gets the reason"""
 MOST_VISITORS = 32
-"""connections at a time"""
+"""most connections answered at the same time"""
 LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
-"""seconds until a request is here, then its files, and until a piece of the answer is taken"""
+"""seconds for the request line, for its files, and for a piece of the answer to be read"""
 
 
 async def answer(gateway: Gateway, request: Any, asker: Caller) -> dict[str, Any]:
-    """Make the call a request names. What it cannot do comes back as `refused`, in words."""
+    """Make the call that a request names. A refusal or an error is returned as `refused`."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.registry_api import fit  # noqa: PLC0415
     from agent.roles import see_that_it_may  # noqa: PLC0415
 
     name, arguments = request.get("call"), request.get("args") or {}
     if not isinstance(name, str) or name not in CALLS:
-        return {"refused": f"this version knows no call {json.dumps(name)[:100]}"}
+        return {"refused": f"this version has no call {json.dumps(name)[:100]}"}
     if not isinstance(arguments, dict):
         return {"refused": f"{name}: its arguments must be an object"}
     try:
@@ -91,8 +95,8 @@ async def answer(gateway: Gateway, request: Any, asker: Caller) -> dict[str, Any
     except AgentError as error:
         return _refusal(error)
     except ConnectionError:
-        raise  # the visitor has left
-    except Exception as error:  # noqa: BLE001 -- told, noted, and nobody else's
+        raise  # the caller has disconnected
+    except Exception as error:  # noqa: BLE001 -- answered and logged; other calls go on
         text = f"the call {name} failed because of an error in gardien: {error_text(error)}"
         gateway.jobs.faults.log(error, text, "local socket")
         return {"refused": FAILED.format(error=type(error).__name__)}
@@ -109,15 +113,17 @@ async def _result(
 ) -> dict[str, Any]:
     before = gateway.registry.revision
     answer: dict[str, Any] = {"result": await call()}
-    with suppress(StorageFailed):  # it is applied before anything leaves again
-        await gateway.obey()  # a withdrawal is done when the answer says so
+    # A withdrawal must be in force everywhere before its answer. A spool whose disk fails applies
+    # it when it is opened again, before anything is sent.
+    with suppress(StorageFailed):
+        await gateway.obey()
     if gateway.registry.unrecorded and gateway.registry.revision != before:
         answer["unrecorded"] = True
     return answer
 
 
 class Door:
-    """Answers who knocks, within bounds."""
+    """Serves connections to the local socket, within bounds."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._house = gateway
@@ -125,7 +131,7 @@ class Door:
         self._with_files = asyncio.Semaphore(AT_ONCE)
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its greeting to its end."""
+        """Serve one connection from its greeting to its end."""
         from agent.registry_api import Caller  # noqa: PLC0415 -- see the module
         from agent.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
 
@@ -134,7 +140,7 @@ class Door:
 
         uid = _peer(writer.get_extra_info("socket"))
         asker = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
-        if not asker.roles:  # they take no place from others, and nothing of theirs is read
+        if not asker.roles:  # refused before it counts as a connection and before anything is read
             error = Refused(NO_ROLE, account=asker.who, group=READER.group)
             with suppress(ConnectionError):
                 await _send(writer, {"here": os.getpid()})
@@ -144,13 +150,13 @@ class Door:
         self._visitors += 1
         try:
             if self._visitors > 2 * MOST_VISITORS:
-                return  # no time even to say why
+                return  # too many even for a refusal
             await _send(writer, {"here": os.getpid()})
             if self._visitors > MOST_VISITORS:
-                raise Refused(f"{MOST_VISITORS} others are being answered: try again later")
+                raise Refused(f"{MOST_VISITORS} other calls are being answered: try again later")
             await self._serve(reader, writer, asker)
         except (ConnectionError, TimeoutError) as error:
-            log.info("a visitor left: %s", error, extra=fields(component="local socket"))
+            log.info("a caller disconnected: %s", error, extra=fields(component="local socket"))
         except Refused as error:
             await _turn_away(reader, writer, str(error))
         finally:
@@ -169,7 +175,7 @@ class Door:
 
 
 async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:
-    """The line of a request. Raises Refused."""
+    """Read and parse the line of a request. Raises Refused."""
     try:
         async with asyncio.timeout(LINE_WITHIN):
             line = await reader.readuntil(b"\n")
@@ -177,27 +183,27 @@ async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:
         line = error.partial
     except asyncio.LimitOverrunError:
         raise Refused(
-            f"a call has at most {LONGEST_LINE} bytes beside its files: is this command of the"
-            " same version as the daemon?"
+            f"the request has more than {LONGEST_LINE} bytes without its files: check that the"
+            " command and the daemon have the same version"
         ) from None
     except TimeoutError:
-        raise Refused(f"the call was not whole within {LINE_WITHIN:.0f} s") from None
+        raise Refused(f"the request was not complete within {LINE_WITHIN:.0f} s") from None
     request = _parsed(line)
     if not isinstance(request, dict) or not isinstance(request.get("args") or {}, dict):
-        raise Refused("not a call: it must be an object, and so must its arguments")
+        raise Refused("not a call: the request and its arguments must be objects")
     return request
 
 
 def _sizes(request: dict[str, Any]) -> dict[str, int]:
-    """The files that follow a request, with their bytes. Raises Refused."""
+    """Return the names and lengths of the files that follow a request. Raises Refused."""
     files = request.get("files") or {}
     right = isinstance(files, dict) and all(type(n) is int and n >= 0 for n in files.values())
     if not right:
-        raise Refused("not a call: its files are not what they must be")
+        raise Refused("not a call: `files` must name each file with its length")
     if sum(files.values()) > LARGEST_FILES:
         raise Refused(
-            f"a file of {sum(files.values())} bytes: {LARGEST_FILES} can be taken at once; divide"
-            " it into several"
+            f"a file of {sum(files.values())} bytes is too large, the limit is {LARGEST_FILES}:"
+            " divide it into several files"
         )
     return dict(files)
 
@@ -210,11 +216,11 @@ async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[st
                 content = bytearray()
                 while len(content) < size:
                     if not (piece := await reader.read(min(PIECE, size - len(content)))):
-                        raise ConnectionResetError("in the middle of a file")
+                        raise ConnectionResetError("the connection ended in the middle of a file")
                     content += piece
                 values[name] = _parsed(content)
     except TimeoutError:
-        raise Refused(f"its file was not whole within {FILES_WITHIN:.0f} s") from None
+        raise Refused(f"the file was not complete within {FILES_WITHIN:.0f} s") from None
     return values
 
 
@@ -230,40 +236,42 @@ def _parsed(raw: bytes | bytearray) -> Any:
 
 
 async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
-    """Say why, to somebody who may be in the middle of a request."""
+    """Send a refusal to a caller who may still be sending its request."""
     with suppress(ConnectionError, TimeoutError):
         await _send(writer, {"refused": why})
         writer.write_eof()
         async with asyncio.timeout(LINE_WITHIN):
+            # Closing with unread bytes resets the connection, and the caller would lose the reason.
             left = PASSED_OVER
             while left > 0 and (piece := await reader.read(PIECE)):
                 left -= len(piece)
 
 
 async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-    """Raises ConnectionError, also where nobody takes it."""
+    """Send one message. Raises ConnectionError, also if the other side does not read it."""
     for piece in chain(_pieces(message), ("\n",)):
         writer.write(piece.encode())
         try:
             async with asyncio.timeout(TAKEN_WITHIN):
                 await writer.drain()
         except TimeoutError:
-            raise ConnectionAbortedError("it does not take the answer") from None
-        await asyncio.sleep(0)  # the room of the socket may be large
+            raise ConnectionAbortedError("the caller does not read the answer") from None
+        # `drain` may return without a pause; other tasks must run between the pieces.
+        await asyncio.sleep(0)
 
 
 async def open_door(gateway: Gateway, state: Path) -> None:
-    """Answer on the state's socket until cancelled."""
+    """Serve the local socket of the state until cancelled."""
     try:
         door = listening(state)
     except OSError as error:
         log.error(  # noqa: TRY400 -- no bug
-            "no door in %s: %s", state, error,
+            "the local socket cannot be made in %s, so it is made in memory: %s", state, error,
             extra=fields(LogEvent.COMPONENT_FAILED, component="local socket"),
         )  # fmt: skip
         state = made(volatile(state))
         door = listening(state)
-    # not start_unix_server: at the end it would remove the name, which may be systemd's
+    # start_unix_server would remove the socket's name at the end, and that may be systemd's.
     server = await asyncio.start_server(Door(gateway).visit, sock=door, limit=LONGEST_LINE)
     try:
         await asyncio.Event().wait()
@@ -274,7 +282,7 @@ async def open_door(gateway: Gateway, state: Path) -> None:
 
 
 def _pieces(answer: dict[str, Any], deep: int = 2) -> Iterator[str]:
-    """An answer as JSON, of a long list in it some rows at a time: encoding holds everybody."""
+    """Encode an answer as JSON, a long list a few rows at a time: encoding blocks the loop."""
     between = "{"
     for name, value in answer.items():
         yield f"{between}{json.dumps(str(name))}: "
@@ -292,14 +300,14 @@ def _pieces(answer: dict[str, Any], deep: int = 2) -> Iterator[str]:
 
 
 def _peer(door: socket.socket) -> int:
-    """Whose account is at the other end, by the kernel's word."""
+    """Return the user id of the process at the other end, as the kernel gives it."""
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack("3i", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return int(uid)
 
 
 def account(uid: int) -> str:
-    """The name of an account, or its number where it has none."""
+    """Return the name of an account; its number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -309,25 +317,25 @@ def account(uid: int) -> str:
 def ask_daemon(
     state: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any] | None:
-    """The daemon's answer; None where no daemon owns the state. Raises Refused in its words."""
+    """Return the daemon's answer; None if no daemon owns the state. Raises Refused as it says."""
     door = connect(state) or connect(volatile(state))
     if door is None:
         return None
     try:
         with door, door.makefile("rb") as lines:
-            with suppress(BrokenPipeError):  # it may have said why
+            with suppress(BrokenPipeError):  # the reason may already wait in the answer
                 for piece in _request(call, args):
                     door.sendall(piece)
             _await_greeting(door, lines.readline)
             if (result := _answer(lines, progress)) is not None:
                 return result
     except (ConnectionError, json.JSONDecodeError):
-        pass  # it died while it answered
+        pass  # the daemon ended while it answered
     raise Refused(CLOSED)
 
 
 def _request(call: str, args: dict[str, Any]) -> Iterator[bytes]:
-    """A line, and behind it what is long."""
+    """Yield the request line, then the long arguments."""
     written = {name: json.dumps(value).encode() for name, value in args.items()}
     files = {name: text for name, text in written.items() if len(text) > FILE}
     request: dict[str, Any] = {
@@ -343,7 +351,7 @@ def _request(call: str, args: dict[str, Any]) -> Iterator[bytes]:
 def _answer(
     lines: Iterable[bytes], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any] | None:
-    """The result behind all progress; None where the lines end before it. Raises Refused."""
+    """Report progress until the result; None if the lines end before it. Raises Refused."""
     for line in lines:
         message: dict[str, Any] = json.loads(line)
         if "progress" in message:
@@ -361,22 +369,21 @@ def _answer(
 
 def _warn_unrecorded() -> None:
     text = _(
-        "In force. Not recorded yet: this gateway's disk is failing."
-        " `gardien status` says what to do."
+        "In force. Not recorded yet: this gateway's disk is failing. What to do: gardien status"
     )
     sys.stderr.write(f"{text}\n")
 
 
 def _await_greeting(door: socket.socket, line: Callable[[], bytes]) -> None:
-    """Return when the daemon has said that it is here."""
+    """Wait for the daemon's greeting. Raises Refused if it does not come."""
     door.settimeout(GREETING_WITHIN)
     try:
         if not line():
             raise Refused(CLOSED)
     except TimeoutError:
         raise Refused(
-            "the daemon does not answer: it is starting, or it cannot start;"
-            " `systemctl status gardien` and `journalctl -u gardien` say why"
+            "the daemon does not answer: it is starting, or it cannot start. To see why: systemctl"
+            " status gardien; journalctl -u gardien"
         ) from None
     door.settimeout(None)
 
@@ -388,9 +395,9 @@ def ask(
     args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """The answer of the daemon or, where none runs, of this process with the same call.
+    """Return the answer of the daemon; if none runs, make the call in this process.
 
-    Raises Refused; ConfigError where this process needs a configuration that is wrong.
+    Raises Refused; ConfigError if this process needs the configuration and it is wrong.
     """
     answered = ask_daemon(state, call, args, progress)
     if answered is not None:
@@ -400,7 +407,7 @@ def ask(
 
 
 def _command(call: str, args: dict[str, Any]) -> str:
-    """The command that makes a call, as people type it."""
+    """Return the command that makes a call, as people type it."""
     return (
         f"{SCAN} {args.get('link', '')}" if call == "scan" else f"gardien {call.replace('.', ' ')}"
     )

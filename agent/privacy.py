@@ -1,4 +1,4 @@
-"""What people may ask about personal data: what leaves and why, of whom, and who has looked."""
+"""Calls about personal data: what is sent and why, what is withheld, and who has looked."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ DAY = 86_400
 
 
 def reads(gateway: Gateway) -> list[ConfiguredReading]:
-    """Everything that is configured to be read and has a channel."""
+    """Return all configured points that have a channel."""
     readings: list[ConfiguredReading] = []
     for line in gateway.lines.values():
         for device in line.devices.values():
@@ -86,13 +86,13 @@ def reads(gateway: Gateway) -> list[ConfiguredReading]:
 
 
 def recipients(gateway: Gateway) -> list[str]:
-    """Who is configured to receive anything, and is not being closed."""
+    """Return the ids of the configured recipients, except those that are being closed."""
     known = {str(one.settings.recipient) for one in gateway.config.uplinks.values()}
     return sorted(one for one in known if one not in gateway.closing)
 
 
 def seen(what: str, call: Call) -> Call:
-    """The same call, noted as a look by a person at the dwelling that it shows, if it shows one."""
+    """Wrap a call so that the access log notes who made it, if it shows data of a dwelling."""
     takes_name = "named" in signature(call).parameters
 
     @passing(call)
@@ -111,20 +111,23 @@ def seen(what: str, call: Call) -> Call:
 
 
 def note(gateway: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
-    """Record a look, before anything is shown. Where the disk takes no note, the log says so."""
+    """Write an entry to the access log, before anything is shown.
+
+    If the disk fails, the look goes to the system log instead, and the data is shown all the same.
+    """
     if gateway.looks is None:
         return
     try:
         gateway.looks.note(who, what, place, gateway.clock.now())
     except OSError as error:
         log.error(  # noqa: TRY400 -- no bug
-            "%s saw %s of %s unrecorded: %s", who, what, place, error,
+            "%s saw %s of %s; the access log could not be written: %s", who, what, place, error,
             extra=fields(LogEvent.LOOK_NOT_RECORDED),
         )  # fmt: skip
 
 
 def is_common(gateway: Gateway, name: str) -> bool:
-    """Whether a device measures common plant alone, or is commanded and no dwelling's."""
+    """Whether a device measures only common plant, or is commanded and in no dwelling."""
     if name in {one.point.partition("/")[0] for one in gateway.config.controls.values()}:
         return _dwelling_of(gateway, {"device": name}) is None
     points = gateway.config.points().get(name, ())
@@ -132,7 +135,7 @@ def is_common(gateway: Gateway, name: str) -> bool:
 
 
 def _dwelling_of(gateway: Gateway, args: Mapping[str, Any]) -> str | None:
-    """The dwelling whose data a call shows; None: of none."""
+    """Return the id of the dwelling whose data a call shows; None if it shows none."""
     if "device" in args:
         now = int(gateway.clock.now())
         meters = (one for one in gateway.registry.installations() if covers(one, now))
@@ -146,7 +149,7 @@ def _dwelling_of(gateway: Gateway, args: Mapping[str, Any]) -> str | None:
 async def privacy_disclosures(
     gateway: Gateway, asker: Caller, *, place: str = ""
 ) -> dict[str, Any]:
-    """List how many values of dwellings, or of one, were received by whom: no values."""
+    """Count the values of all dwellings or of one that each recipient has received."""
     del asker
     id_ = gateway.registry.place(place).id if place else None
     labels = {one.id: one.label for one in gateway.registry.places()}
@@ -165,7 +168,7 @@ async def privacy_disclosures(
 
 
 async def privacy_access(gateway: Gateway, asker: Caller, *, place: str = "") -> dict[str, Any]:
-    """List who has looked at the data of dwellings, or of one, here at the gateway."""
+    """List the access log of all dwellings or of one."""
     del asker
     id_ = gateway.registry.place(place).id if place else None
     looks = gateway.looks.of(id_) if gateway.looks else []
@@ -178,7 +181,7 @@ async def privacy_access(gateway: Gateway, asker: Caller, *, place: str = "") ->
 async def privacy_explain(
     gateway: Gateway, asker: Caller, *, place: str = "", at: str | None = None
 ) -> dict[str, Any]:
-    """Say what leaves, for whom and why, and what is held back and why, at a date."""
+    """Say what is sent to whom and why, and what is withheld and why, at a date."""
     del asker
     zone = gateway.config.building.timezone
     t = parsers.when(at, zone, "at") or int(gateway.clock.now())
@@ -192,7 +195,7 @@ async def privacy_explain(
     ]
     for entry in sums:
         entry["others"] = 0
-        if id_ is not None:  # whoever asks of one dwelling is not told which others there are
+        if id_ is not None:  # an answer about one dwelling does not name the others of its sum
             entry["others"] = len(entry["members"]) - 1
             entry["members"] = (id_,)
         entry["labels"] = sorted(labels.get(member, member) for member in entry["members"])
@@ -229,24 +232,24 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     occupancy: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Write a letter to the people of a dwelling, and the same facts as CSV.
+    """Write the letter to the occupants of a dwelling, and the same facts as CSV.
 
-    `occupancy`: of those who lived there before, of whom values may still wait. `stop`: first
-    withdraw all that they agreed to. Raises Refused.
+    `occupancy`: former occupants, of whom values may still wait. `stop`: withdraw all their
+    consents first. Raises Refused.
     """
     spoken_here(language)
     who, now = author(gateway, asker, named), gateway.clock.now()
     registry = gateway.registry
     dwelling = registry.place(place)
     if dwelling.type != "dwelling":
-        raise Refused(f"{dwelling.label} is a {dwelling.type}: only a dwelling has people")
+        raise Refused(f"{dwelling.label} is a {dwelling.type}: only a dwelling has occupants")
     home = present = registry.occupancy_at(dwelling.id, int(now))
     if occupancy is not None:
         home = _occupancy_of(gateway, dwelling, occupancy)
     here = home == present
     stopped: list[Consent] = []
     if stop and home is not None:
-        rows = [NewWithdrawal(occupancy=home.id)]  # of what is still on its way, too
+        rows = [NewWithdrawal(occupancy=home.id)]  # its mark also stops consents still on the way
         stopped = registry.withdraw(rows, who, "gardien privacy person --stop", now)
         await gateway.registry_changed()
         await gateway.obey()
@@ -283,7 +286,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
     stop: bool,
     stopped: Sequence[Consent],
 ) -> Person:
-    """All that the gateway knows of a dwelling and of these people."""
+    """Collect all that the gateway knows about a dwelling and an occupancy."""
     registry, now = gateway.registry, gateway.clock.now()
     t = int(now)
     result = await records(gateway, place.id, home)
@@ -300,7 +303,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
         meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
         told=explanations,
         consents=[
-            # a withdrawal is a later version: who gave it did so when it was first recorded
+            # A withdrawal is a later version of the consent: take the date of the first version.
             one if one.given is not None else replace(one, given=registry.first_told(one.id))
             for one in registry.consents()
             if home and one.occupancy == home.id
@@ -331,7 +334,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
 
 
 def _access_entries(gateway: Gateway, place: Place, home: Occupancy | None) -> list[AccessEntry]:
-    """Who looked at the data of a dwelling here while these people lived there."""
+    """Return the entries of the access log for a dwelling during an occupancy."""
     looks = gateway.looks.of(place.id) if gateway.looks and home else []
     return [
         one
@@ -341,12 +344,12 @@ def _access_entries(gateway: Gateway, place: Place, home: Occupancy | None) -> l
 
 
 def _with_uplink(gateway: Gateway) -> frozenset[str]:
-    """The recipients with an uplink."""
+    """Return the ids of all recipients with an uplink."""
     return frozenset(str(one.settings.recipient) for one in gateway.config.uplinks.values())
 
 
 def _unidentified(gateway: Gateway, place: str, t: int) -> list[KnowledgeGap]:
-    """Meters of a dwelling of which it is not known yet which device they are, or whether any."""
+    """Return a gap for each meter of a dwelling that is not matched with a device yet."""
     devices = {
         one.name: (one.serial, one.serial_point is not None)
         for line in gateway.lines.values()
@@ -359,7 +362,7 @@ def _unidentified(gateway: Gateway, place: str, t: int) -> list[KnowledgeGap]:
             continue
         if meter.device is None:
             unknown = serial_key(str(meter.serial)) not in serials
-        else:  # it is bound to the number that the device says first
+        else:  # it will be bound to the first serial number that the device gives
             unknown = meter.serial is None and devices.get(meter.device) == (None, True)
         if unknown:
             gaps.append(KnowledgeGap("meter", "", meter.meter))
@@ -367,8 +370,9 @@ def _unidentified(gateway: Gateway, place: str, t: int) -> list[KnowledgeGap]:
 
 
 def _notices(gateway: Gateway, t: int, devices: set[str] | None) -> list[WithheldNotice]:
-    """What recipients are told to be withheld, without values, as it stands at t: of these devices,
-    or of all.
+    """Return the notices of withheld rows at time t that recipients get, for some devices or all.
+
+    A notice has a reason and no value.
     """
     notices = []
     points = [
@@ -396,8 +400,9 @@ def _notices(gateway: Gateway, t: int, devices: set[str] | None) -> list[Withhel
 async def privacy_catalogue(
     gateway: Gateway, asker: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
-    """List the personal data that may be known of a dwelling and where they are kept, as people are
-    told of it; and the same as a page. Raises Refused.
+    """List the personal data that may be stored about a dwelling, and where; also as a page.
+
+    Raises Refused.
     """
     del asker
     of = _processing(gateway, language)
@@ -447,7 +452,7 @@ def _explanations(gateway: Gateway, t: int) -> list[Explanation]:
 
 
 def _is_building_index(explanation: Explanation) -> bool:
-    """Whether it is an index of the building's own that leaves, as far as the registry knows."""
+    """Whether the registry allows sending this index of the building as a whole."""
     return (
         explanation.step is not None
         and not explanation.derived
@@ -456,11 +461,11 @@ def _is_building_index(explanation: Explanation) -> bool:
 
 
 def _occupancy_of(gateway: Gateway, place: Place, text: str) -> Occupancy:
-    """Somebody who lives or lived in a dwelling, by their id. Raises Refused."""
+    """Return a present or former occupancy of a dwelling by its id. Raises Refused."""
     id_ = parse(text, OCCUPANCY)
     matches = (one for one in gateway.registry.occupancies_of(place.id) if one.id == id_)
     if (home := next(matches, None)) is None:
-        raise Refused(f"nobody is known to have lived in {place.label} as {shown(id_)}")
+        raise Refused(f"{place.label} has no occupancy {shown(id_)}")
     return home
 
 
@@ -489,4 +494,4 @@ CALLS: Mapping[str, Call] = {
     "privacy.assessment": privacy_assessment,
     **breach_calls.CALLS,
 }
-"""calls by their names"""
+"""calls by name"""

@@ -1,4 +1,4 @@
-"""What stands between the building and one recipient: a spool, what fills and empties it."""
+"""One recipient at work: its spool, what fills it, and what empties it."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOT_COUNTED = (
-    "uplinks.{}: the disk fails, and what waits on it cannot be counted: keep the uplink until the"
-    " disk is well (`gardien status`)"
+    "uplinks.{}: the disk fails, so the waiting values cannot be counted. Keep the uplink until the"
+    " disk works again. State of the disk: gardien status"
 )
-UNPROVED = "ten minutes are over, and not every platform could say that all has come"
+UNPROVED = "sending begins after ten minutes, but not every platform confirmed that it sent all objects"
 
 
 @asynccontextmanager

@@ -385,7 +385,7 @@ async def dismiss(
 
 def _proposal(gateway: Gateway, id_: str) -> Proposal:
     if gateway.exports is None:
-        raise Refused(_('no row "{row}" waits: gardien occupancy proposed', row=id_[:20]))
+        raise Refused(_('no row "{row}" waits. Rows: gardien occupancy proposed', row=id_[:20]))
     return gateway.exports.find(id_)
 
 

@@ -255,10 +255,10 @@ def test_a_meter_is_proven_by_what_is_switched_on_there(config, building):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ({"place": "A-1", "shown": {}}, "what does the meter show"),
+        ({"place": "A-1", "shown": {}}, "the value that the meter shows is missing"),
         ({"place": "A-1", "shown": {"heta": "1"}}, 'did you mean "heat"'),
         ({"place": "A-1", "shown": {"heat": "84I2"}}, "not what a meter shows"),
-        ({"place": "A-1", "shown": {"heat": "1"}}, "no meter that answers here"),
+        ({"place": "A-1", "shown": {"heat": "1"}}, "no meter of this place"),
     ],
 )
 def test_a_comparison_that_cannot_be_is_refused(config, words, why):

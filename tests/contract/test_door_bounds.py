@@ -66,8 +66,8 @@ WRONG = [
     (call("scan", link="hall", expected="all"), "`expected` must be a list of texts"),
     (call("meter.load", place="A", channel="c", seconds=True), "`seconds` must be a number"),
     (call("meter.load", place="A", channel="c", seconds=float("nan")), "must be a number"),
-    (call("nix"), 'this version knows no call "nix"'),
-    (b'{"call":["status"]}\n', "this version knows no call"),
+    (call("nix"), 'this version has no call "nix"'),
+    (b'{"call":["status"]}\n', "this version has no call"),
     (b'{"call":"status","args":[1]}\n', "must be an object, and so must its arguments"),
     (b'["status"]\n', "must be an object"),
     (b"\n", "not a call"),
@@ -76,7 +76,7 @@ WRONG = [
     (b'{"call":' + b"9" * 900_000 + b"}\n", "a number of 900000 characters"),
     (b'{"call":"status","files":{"text":-1}}\n', "its files are not what they must be"),
     (b'{"call":"status","files":[]', "not a call"),
-    (b'{"call":"trust.look","files":{"text":99000000}}\n', "12000000 can be taken at once"),
+    (b'{"call":"trust.look","files":{"text":99000000}}\n', "the limit is 12000000: divide"),
     (b'{"call":"trust.look","files":{"nix":2}}\n""', "trust.look: it takes no argument `nix`"),
 ]
 
@@ -137,7 +137,7 @@ def test_a_file_is_taken_behind_the_line_and_a_larger_one_refused(tmp_path):
             assert len(json.dumps(text)) > local.FILE
             answer = await asyncio.to_thread(ask, state, text)
             assert len(answer["places"]) == 1_600
-            with pytest.raises(Refused, match="12000000 can be taken at once; divide"):
+            with pytest.raises(Refused, match="the limit is 12000000: divide"):
                 await asyncio.to_thread(ask, state, "x" * 13_000_000)
 
     asyncio.run(scenario())
@@ -150,7 +150,7 @@ def test_who_does_not_ask_is_turned_away_and_others_are_answered_meanwhile(tmp_p
         async with door(tmp_path) as state:
             slow = asyncio.create_task(said(state, b'{"call":'))
             assert "result" in await said(state, call("status"))
-            assert "not whole within" in (await slow)["refused"]
+            assert "not complete within" in (await slow)["refused"]
 
     asyncio.run(scenario())
 
@@ -164,7 +164,8 @@ def test_no_more_are_answered_at_once_than_the_door_takes(tmp_path, monkeypatch)
             waiting = [await asyncio.open_unix_connection(path) for _ in range(3)]
             for reader, _ in waiting:
                 await reader.readline()
-            assert "3 others are being answered" in (await said(state, call("status")))["refused"]
+            refused = (await said(state, call("status")))["refused"]
+            assert "3 other calls are being answered" in refused
             for _, writer in waiting:
                 writer.close()
             async with asyncio.timeout(60):
