@@ -297,7 +297,7 @@ class Retraction:
 
 
 class Lane(StrEnum):
-    """Live: slots of the last two seal intervals, read and committed in time. Backfill: all others."""
+    """Live: slots of the last two seal intervals, committed in time. Backfill: all others."""
 
     LIVE = "live"
     BACKFILL = "backfill"

@@ -59,20 +59,21 @@ NOT_COUNTED = (
     "uplinks.{}: the disk fails, so the waiting values cannot be counted. Keep the uplink until the"
     " disk works again. State of the disk: gardien status"
 )
-UNPROVED = "sending begins after ten minutes, but not every platform confirmed that it sent all objects"
+UNPROVED = "sending begins after ten minutes; not every platform confirmed that all objects came"
 
 
 @asynccontextmanager
 async def open_recipient(
     gateway: Gateway, name: str, before: Recipient | None = None
 ) -> AsyncIterator[Recipient]:
-    """Open one recipient's spool; what intake still holds is committed on leaving.
+    """Open the spool of one recipient. On leaving, rows in memory are committed.
 
-    `before`: the outlet whose spool was closed because of an error, with what it holds in memory.
+    If the disk fails, a spool in memory is opened in its place. `before`: the recipient whose spool
+    an error has closed; its rows in memory are kept. Raises Refused.
     """
     config, who = gateway.config, gateway.identity
     if who is None:
-        raise Refused("this gateway has no identity yet: run `gardien key new`")
+        raise Refused("this gateway has no identity yet. Create it: gardien key new")
     settings = config.uplinks[name].settings
     memory_file = memory_of(config.state, settings.recipient)
     names: LogNames = {"uplink": name, "recipient": settings.recipient}
@@ -90,16 +91,19 @@ async def open_recipient(
                 for file in memory_file.parent.glob(f"{memory_file.name}*"):
                     file.unlink()
         if disk is not None and before is not None and before.kept:
-            before = None  # the disk goes on from its own marks
+            # The rows of the spool in memory are in its own file. The spool on the disk goes on
+            # from its own marks; the marks in memory would skip slots that it never stored.
+            before = None
         for spool, thread in filter(None, (disk, memory)):
             if spool.set_aside:
                 log.error(
-                    "the spool of %s was damaged and set aside as %s", name, spool.set_aside,
+                    "the spool of %s was damaged; it was renamed to %s and a new one begun",
+                    name, spool.set_aside,
                     extra=fields(LogEvent.STORE_DAMAGED, **names),
                 )  # fmt: skip
             if await thread.run(spool.belongs_to, who.state):
                 log.warning(
-                    "uplink %s: another state than before: a new epoch begins", name,
+                    "uplink %s: the state is not the one before, so a new epoch begins", name,
                     extra=fields(LogEvent.EPOCH_BEGUN, **names),
                 )  # fmt: skip
                 gateway.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
@@ -111,13 +115,13 @@ async def open_recipient(
             try:
                 await recipient.intake.commit()
             except Exception as error:  # noqa: BLE001 -- the spool is closed all the same
-                why = f"what waits for {name} stays in memory: {error_text(error)}"
+                why = f"rows for {name} could not be stored and stay in memory: {error_text(error)}"
                 gateway.jobs.faults.log(error, why, f"spool {name}")
-            await recipient.intake.stalls()  # nobody who reads waits for a spool that is closed
+            await recipient.intake.stalls()  # so that no poller waits for a closed spool
 
 
 def memory_of(state: Path, recipient: str) -> Path:
-    """Where the spool of a recipient lies that is in memory while the disk fails."""
+    """Return the path of a recipient's spool in memory, which is used while the disk fails."""
     return volatile(state) / spool_of(state, recipient).name
 
 
@@ -126,7 +130,7 @@ def _head(gateway: Gateway, recipient: str, who: Identity) -> BatchHead:
 
 
 def spool_opening(gateway: Gateway, recipient: str) -> Callable[[], AbstractContextManager[Spool]]:
-    """How the spool of a recipient on the disk is opened."""
+    """Return how the spool of a recipient on the disk is opened. Needs an identity."""
     config, who = gateway.config, gateway.identity
     assert who is not None
     head, limits = _head(gateway, recipient, who), (config.spool.max, config.spool.reserve)
@@ -139,7 +143,7 @@ def spool_opening(gateway: Gateway, recipient: str) -> Callable[[], AbstractCont
 def store_opening(
     gateway: Gateway, file: Path
 ) -> Callable[[], AbstractContextManager[UnassignedStore]]:
-    """How a shelf in the state directory is opened."""
+    """Return how a store of unassigned or midnight readings is opened. Needs an identity."""
     who = gateway.identity
     assert who is not None
     before = judged(gateway.config.state)
@@ -153,7 +157,7 @@ def _opening(gateway: Gateway, name: str) -> AbstractContextManager[Spool]:
 
 
 async def _open_on_disk(stack: AsyncExitStack, gateway: Gateway, name: str) -> Opened | None:
-    """The spool on the disk; None: the disk fails, which is noted."""
+    """Open the spool on the disk; if the disk fails, note the fault and return None."""
     store, own = f"{SPOOL}{name}", await stack.enter_async_context(AsyncExitStack())
     try:
         thread, opening = gateway.disk_thread(store), partial(_opening, gateway, name)
@@ -170,7 +174,7 @@ async def _open_on_disk(stack: AsyncExitStack, gateway: Gateway, name: str) -> O
 async def _open_in_memory(
     stack: AsyncExitStack, path: Path, head: BatchHead, who: Identity
 ) -> Opened:
-    """The spool in memory, begun where there is none; another gateway's goes."""
+    """Open the spool in memory, or create it. One that belongs to another gateway is dropped."""
     made(path.parent)
     head, before = replace(head, kept=KEPT), who.spool_key_before
     opening = partial(Spool.open, path, who.spool_key, head, CAP, before=before)
@@ -178,16 +182,17 @@ async def _open_in_memory(
         return await stack.enter_async_context(in_own_thread("memory", opening))
     except Refused as error:
         log.error(  # noqa: TRY400 -- no bug
-            "what was kept in memory is dropped: %s", error,
+            "the spool in memory cannot be used and is dropped: %s", error,
             extra=fields(LogEvent.STORE_DAMAGED, recipient=head.recipient),
         )  # fmt: skip
-        os.unlink(path)  # noqa: PTH108 -- it is in memory
+        os.unlink(path)  # noqa: PTH108 -- tmpfs: nothing to sync
         return await stack.enter_async_context(in_own_thread("memory", opening))
 
 
 async def _drained(disk: Opened, memory: Opened) -> bool:
-    """Whether nothing waits any more of what was kept in memory; then the disk has the record of
-    what was received of it, and its file is closed.
+    """Whether all rows of the spool in memory are delivered.
+
+    If so, the spool on the disk has taken over the records of what the recipient received.
     """
     spool, thread = memory
     if not await thread.run(lambda: spool.backlog().settled):
@@ -221,20 +226,22 @@ async def _connect(
         outbox.retracted = partial(recover_withdrawals, gateway, recipient.settings.recipient)
         outboxes.append(outbox)
     recipient.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
-    await recipient.outbox.catch_up()  # before anything is stored, sealed or sent
+    # Retractions made while the spool was closed come before rows are stored, sealed or sent.
+    await recipient.outbox.catch_up()
     return recipient
 
 
 async def _probe_disk(gateway: Gateway, name: str) -> None:
-    """Open the spool on the disk and commit something. Raises StorageFailed, Refused."""
+    """Test the spool on the disk with a commit. Raises StorageFailed, Refused."""
     thread = gateway.disk_thread(f"{SPOOL}{name}")
     async with in_own_thread("", partial(_opening, gateway, name), thread) as (spool, _):
         await thread.run(spool.probe)
 
 
 async def wait_for_disk(gateway: Gateway, recipient: Recipient) -> None:
-    """Return once it is to be opened anew: the disk is well again, or what was kept in memory while
-    it failed is delivered.
+    """Return when the spool must be opened again; wait for ever if there is no spool in memory.
+
+    That is when the disk works again, or when all rows of the spool in memory are delivered.
     """
     while recipient.in_memory is not None:
         await asyncio.sleep(PROBED_EVERY)
@@ -256,7 +263,7 @@ def _bases(gateway: Gateway, ledger: SlotLedger) -> RegistryBases:
 def _new_recipient(
     gateway: Gateway, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
 ) -> Recipient:
-    """A recipient's account, and the room in front of its spool; nothing is in them yet."""
+    """Make a recipient with its slot ledger and ingest, both empty."""
     config, uplink = gateway.config, gateway.config.uplinks[name]
     recipient_id = uplink.settings.recipient
     totals = Totals(totals_of(config.state, recipient_id))
@@ -280,16 +287,15 @@ def _new_recipient(
 
 
 def ahead(ledger: SlotLedger, clock: Clock) -> int:
-    """The last slot that is closed, where that lies ahead of the clock, else 0."""
+    """Return the last closed slot if it lies in the future of the clock; else 0."""
     last = max((mark.slot for mark in ledger.marks.values()), default=0)
     return last if last > clock.now() else 0
 
 
 async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
-    """Close the slots that went by while the agent was down, or this recipient had no uplink, in
-    one commit with the new marks.
+    """Close the slots that passed while the agent was down or the recipient had no uplink.
 
-    Where the spool has no room they wait in memory, as all other rows do.
+    Rows and marks are stored in one commit. If the spool is full, they wait in memory as all rows.
     """
     recipient_id, now, dated = (
         recipient.settings.recipient,
@@ -299,32 +305,35 @@ async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
     if recipient_id in gateway.closing:
         return
     if (since := gateway.closing.removed(recipient_id)) is not None:
-        # while the time is not known, the first dated reading closes them
+        # Without a trusted clock the end of that time is unknown: the first dated reading ends it.
         recipient.ledger.removed = recipient.sums.removed = since, now if dated else math.inf
     if not dated:
         return
     rows: list[Reading] = recipient.ledger.resume(now)
-    recipient.intake.take(rows, dict(recipient.ledger.marks))  # nobody makes room yet
+    # `take` does not wait for space, since no task commits yet.
+    recipient.intake.take(rows, dict(recipient.ledger.marks))
     await recipient.intake.commit()
     gateway.closing.returned(recipient_id)
 
 
 def forget_closed(gateway: Gateway) -> None:
-    """Note since when which recipients have no uplink, and that none of those is being closed."""
+    """Note since when recipients have no uplink. Those are no longer being closed either."""
     recipients = [one.settings.recipient for one in gateway.config.uplinks.values()]
     gateway.closing.only(recipients, recipients_of(gateway.config.state), gateway.clock.now())
 
 
 def recover_withdrawals(gateway: Gateway, recipient: str, ids: Collection[str]) -> None:
-    """Withdraw consents whose withdrawal the recipient knows, and this gateway has lost: it was in
-    force, and the power went before the disk had it.
+    """Withdraw again the consents whose withdrawal this gateway has lost and the recipient knows.
+
+    That happens if the power fails while a withdrawal is in force but not yet on the disk (rule
+    D12).
     """
     lost = list(lost_withdrawals(gateway.registry.consents(), recipient, ids))
     if not lost:
         return
     ids_text = ", ".join(one.id for one, _ in lost)
     log.warning(
-        "%s knows of the withdrawal of %s", recipient, ids_text,
+        "%s confirms a withdrawal that was lost here; %s is withdrawn again", recipient, ids_text,
         extra=fields(LogEvent.WITHDRAWAL_RECOVERED, recipient=recipient),
     )  # fmt: skip
     occupancies = {one.occupancy for one, channels in lost if not channels}
@@ -338,13 +347,13 @@ def recover_withdrawals(gateway: Gateway, recipient: str, ids: Collection[str]) 
         gateway.registry.withdraw(rows, recipient, "receipt", gateway.clock.now())
     except Refused as error:
         log.error(  # noqa: TRY400 -- no bug
-            "a withdrawal that %s knows of: %s", recipient, error,
+            "a lost withdrawal that %s confirms could not be recorded: %s", recipient, error,
             extra=fields(LogEvent.RECORD_NOT_WRITTEN, recipient=recipient),
         )  # fmt: skip
 
 
 def uplink_states(gateway: Gateway) -> dict[str, Way]:
-    """How it stands with each recipient's signed objects."""
+    """Return for each recipient whether all its signed objects have arrived."""
     return {
         str(one.settings.recipient): Way(one.delivery.complete, one.delivery.connected_since)
         for one in gateway.outlets.values()
@@ -352,9 +361,9 @@ def uplink_states(gateway: Gateway) -> dict[str, Way]:
 
 
 def may_seal(gateway: Gateway) -> bool:
-    """Whether what was withdrawn since the building file was written has come, if there was one.
+    """Whether anything may be sealed: after a restore, not before all withdrawals have arrived.
 
-    After a restore each uplink has a say before any of them is sent anything.
+    The answer is one for all uplinks: a withdrawal may arrive over any of them (rule T9).
     """
     gate = gateway.restored
     if gate is None or gate.made is None:
@@ -371,14 +380,14 @@ def may_seal(gateway: Gateway) -> bool:
         gateway.audit("restored.heard", {"unproved": sorted(gate.unproved or ())})
     if ready and gate.unproved != before:
         log.warning(
-            "after the restore: %s", "all has come" if not gate.unproved else UNPROVED,
+            "after the restore: %s", UNPROVED if gate.unproved else "all objects have arrived",
             extra=fields(LogEvent.RESTORE_CHECKED),
         )  # fmt: skip
     return ready
 
 
 def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
-    """What its recipient needs to read the rows, as it stands now."""
+    """Return the directory of a recipient as it is now, with the outcomes of orders."""
     items = directory(
         gateway.registry,
         recipient.ledger.gate.policy,
@@ -394,7 +403,7 @@ def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
 
 
 def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
-    """What became of orders, and of the objects that a recipient has sent or signed."""
+    """Return the outcomes of orders, and of the objects that a recipient has sent or signed."""
     recipient_id = recipient.settings.recipient
     items = gateway.steering.outcomes(recipient_id) if gateway.steering else {}
     if gateway.reception is not None:

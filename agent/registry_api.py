@@ -1,4 +1,4 @@
-"""What is asked of the registry, whatever the door: by whom, and at the building's own time."""
+"""Calls about the registry, with the author of each change, in the building's time zone."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="Callable[..., Any]")
 SHARED = ("root", "gardien")
-"""accounts that more than one person uses, on any machine"""
-WHO_ARE_YOU = N_('"{account}" is an account that several people use: say who you are, --as NAME')
+"""accounts that several people use on any machine"""
+WHO_ARE_YOU = N_('several people use the account "{account}": give your name with --as NAME')
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, by the kernel's word, and how to tell them how far the work is."""
+    """Who makes a call, and how to report progress to them."""
 
     who: str
     progress: Callable[[dict[str, Any]], Awaitable[None]]
     roles: frozenset[Role] = EVERY_ROLE
-    """what they may; every role: whoever owns the state and asks in this process"""
+    """their roles; all of them if the owner of the state makes the call in this process"""
 
     def may(self, right: Right) -> bool:
-        """Whether one of their roles has a right."""
+        """Whether one of their roles has this right."""
         return bool(self.roles & HELD[right])
 
 
 def shared(gateway: Gateway) -> frozenset[str]:
-    """The accounts that are not one person's."""
+    """Return the accounts that several people use."""
     return frozenset({*SHARED, *gateway.config.building.shared_accounts})
 
 
 def author(gateway: Gateway, asker: Caller, named: str | None) -> str:
-    """Who acts: the account at the door, with the name said there.
+    """Return who acts: the caller's account, with the name given by --as.
 
-    Raises Refused where the account is a shared one and no person's name is said.
+    Raises Refused if several people use the account and no name is given.
     """
     return person(asker.who, named, shared(gateway))
 
 
 def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
-    """The same of any account; `several`: those that more than one person uses. Raises Refused."""
+    """As `author`, for any account. `several`: the accounts of several people. Raises Refused."""
     name = text(named, "--as", LONGEST_LABEL) if named else ""
     if name and name not in several:
         return f"{name} ({account})"
@@ -76,10 +76,10 @@ def person(account: str, named: str | None, several: Collection[str] = SHARED) -
 def in_person(
     call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *recorded: str
 ) -> Call:
-    """The same call, made by a person: from a shared account, it is asked who.
+    """Wrap a call so that a person must make it: a shared account must give a name.
 
-    `record`: the kind of its record in the audit chain, with what was asked for in `told`; without
-    one the call itself records who asked.
+    `record`: the kind of its record in the audit chain. `recorded`: the arguments in that record.
+    Without `record` the call itself records who made it.
     """
 
     @passing(call)
@@ -88,7 +88,7 @@ def in_person(
     ) -> dict[str, Any]:
         who = author(gateway, asker, named)
         answer = await call(gateway, replace(asker, who=who), **args)
-        if record and "wait" not in answer:  # it is asked again until it is done
+        if record and "wait" not in answer:  # an unfinished call is repeated, and then recorded
             gateway.audit(
                 record, {name: args[name] for name in recorded if name in args} | {"by": who}
             )
@@ -98,8 +98,8 @@ def in_person(
 
 
 def passing(inner: Callable[..., Any], *without: str) -> Callable[[C], C]:
-    """Mark a call that hands its arguments on: it takes those that it names, and those that `inner`
-    takes and is not `given`.
+    """Give a wrapper the signature of its call: its own arguments, and those of `inner` except
+    `without`. `fit` checks requests against it.
     """
 
     def mark(made: C) -> C:
@@ -138,15 +138,15 @@ TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "Mapping[str, str]": ("texts by name", _texts_by_name),
     "dict[str, Any]": ("an object", lambda value: isinstance(value, dict)),
 }
-"""what arguments may be, as annotations have it: in words, and whether a value of JSON is one"""
+"""types of arguments by annotation: their name for people, and the test of a JSON value"""
 
 
 def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """See that a call takes these arguments. Raises Refused, in words."""
+    """Check that a call takes these arguments. Raises Refused."""
     takes = _keyword_parameters(call)
     if unknown := sorted(arguments.keys() - takes.keys()):
         known = ", ".join(sorted(takes)) or "none"
-        raise Refused(f"it takes no argument `{unknown[0][:LONGEST_LABEL]}`; it takes: {known}")
+        raise Refused(f"it has no argument `{unknown[0][:LONGEST_LABEL]}`. Arguments: {known}")
     for name, parameter in takes.items():
         if name not in arguments:
             if parameter.default is Parameter.empty:
@@ -158,7 +158,7 @@ def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
 
 
 def question(call: Callable[..., dict[str, Any]]) -> Call:
-    """A call that changes nothing."""
+    """Wrap a function of the registry that changes nothing as a call."""
 
     @passing(call, "who", "now")
     async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
@@ -168,7 +168,10 @@ def question(call: Callable[..., dict[str, Any]]) -> Call:
 
 
 def change(call: Callable[..., dict[str, Any]]) -> Call:
-    """A call that changes the registry; dates without a zone are the building's."""
+    """Wrap a function that changes the registry as a call. Dates are in the building's time zone.
+
+    With `preview` nothing is changed, and no author is needed.
+    """
 
     @passing(call, "who", "now", "zone")
     async def made(
@@ -180,7 +183,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         if not args.get("preview"):
             await gateway.ask_disk()
         try:
-            # a list may have 50,000 lines
+            # A list may have 50,000 lines: it is recorded in a thread, while readings go on.
             listed = bool(args.get("text"))
             answer = await beside(gateway.registry, asked) if listed else asked(gateway.registry)
         except Refused as error:
@@ -195,7 +198,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 
 
 def dated_here(error: Refused, zone: str) -> Refused:
-    """The same refusal with its moments as they are at the building."""
+    """Return the same refusal with its times in the building's time zone."""
     if not error.values:
         return Refused(said_here(str(error), zone))
     return Refused(
@@ -210,7 +213,7 @@ def dated_here(error: Refused, zone: str) -> Refused:
 
 
 def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
-    """The same of a call that is told no dates."""
+    """As `change`, for a function that takes no dates."""
 
     @passing(call)
     def without(registry: Any, *, zone: str, **args: Any) -> dict[str, Any]:
@@ -222,7 +225,7 @@ def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
 
 @passing(change(calls_bases.give), "policy")
 async def consent_give(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-    """Record consents within the building's privacy policy."""
+    """Record consents within the building's privacy policy. Raises Refused."""
     policy = gateway.config.privacy.policy
     answer = await change(calls_bases.give)(gateway, asker, policy=policy, **args)
     known = {one.settings.recipient for one in gateway.config.uplinks.values()}
@@ -240,17 +243,21 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     due: float = 0,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Print consent forms; the answer has the page and the list for the answers."""
+    """Make consent forms; the answer has the page to print and the list for the answers.
+
+    `again`: also for occupancies that have a form already. `due`: days. Raises Refused.
+    """
     privacy, who = gateway.config.privacy, author(gateway, asker, named)
     if privacy.forms is None or privacy.controller is None:
         raise Refused(
             _(
-                "the configuration does not say what to ask people for: write `privacy.forms` and"
-                " `privacy.controller` (docs/forms.md)"
+                "consent forms are not configured: add `privacy.forms` and `privacy.controller` to"
+                " the configuration (docs/forms.md)"
             )
         )
     if language not in catalogue.LANGUAGES:
-        raise Refused(f'language: "{language}" is none of {", ".join(catalogue.LANGUAGES)}')
+        languages = ", ".join(catalogue.LANGUAGES)
+        raise Refused(f'there are no forms in the language "{language}". Languages: {languages}')
     settings = privacy.forms
     own = {"fr": settings.french, "en": settings.english}[language]
     asks = [
@@ -294,20 +301,20 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
 
 @passing(change(calls_forms.back), "policy")
 async def consent_answers(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-    """Record what people ticked on their forms."""
+    """Record the answers that people ticked on their forms. Raises Refused."""
     policy = gateway.config.privacy.policy
     return await change(calls_forms.back)(gateway, asker, policy=policy, **args)
 
 
 async def meter_list(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """List all installations, with how sure each is."""
+    """List all installations, with how each is proven."""
     serials = [one.serial for line in gateway.lines.values() for one in line.devices.values()]
     listed = question(calls.meter_list)
     return await listed(gateway, asker, said=[one for one in serials if one])
 
 
 def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
-    """A change that may be told what a meter shows: of the quantities that its device has."""
+    """As `change`, for a function that takes indexes: it gets the channels that the device has."""
 
     @passing(change(call), "known")
     async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
@@ -321,10 +328,10 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
 async def meter_assign(
     gateway: Gateway, asker: Caller, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:
-    """Record whose a configured device is.
+    """Record the installation of a configured device.
 
-    Where it has said its number already, it is seen at once whether another dwelling has that
-    meter. Raises Refused.
+    If the device has given its serial number already, the call is refused at once if that meter is
+    recorded elsewhere. Raises Refused.
     """
     _, configured = gateway.device(device)
     assign = with_indexes(calls.meter_assign)
@@ -335,14 +342,14 @@ async def meter_assign(
 
 
 def registers(gateway: Gateway, device: str | None) -> list[str]:
-    """The quantities of a device that are cumulative indexes."""
+    """Return the channels of a device that are cumulative indexes."""
     points = gateway.config.points().get(device or "", ())
     names = {point.channel for point in points if point.channel and not point.derived}
     return sorted(name for name in names if channels()[name].kind is ValueKind.REG)
 
 
 def _device_at(gateway: Gateway, place: str | None, old: str | None) -> str | None:
-    """The device of the one meter that is meant; None where several are, or none."""
+    """Return the device of the only meter that matches; None if none or several match."""
     if not place:
         return None
     now, id_ = int(gateway.clock.now()), gateway.registry.place(place).id
@@ -352,7 +359,7 @@ def _device_at(gateway: Gateway, place: str | None, old: str | None) -> str | No
 
 
 def device_of(gateway: Gateway, meter: Installation) -> str | None:
-    """The device that is this meter: as it was assigned, or as its serial number says."""
+    """Return the device of a meter, as it was assigned or by its serial number; None if unknown."""
     if meter.device is not None or meter.serial is None:
         return meter.device if meter.device in gateway.config.devices else None
     key = serial_key(meter.serial)
@@ -390,4 +397,4 @@ CALLS: Mapping[str, Call] = {
     "duty.end": change(calls_bases.duty_end),
     "duty.list": question(calls_bases.duty_list),
 }
-"""every call of the registry by its name"""
+"""calls by name"""

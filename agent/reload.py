@@ -1,7 +1,7 @@
-"""The configuration taken anew: what changed is reopened, and nothing else.
+"""Load the configuration again while the agent runs. Only what has changed is opened again.
 
-Between two reads the pollers stand still, what they have read is committed, and they go on with the
-new configuration; lines and uplinks that stand unchanged in it stay open.
+The pollers stop between two reads, their readings are committed, and they go on with the new
+configuration. Lines and uplinks that did not change stay open.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_A_START = ("state", "clock", "spool", "trust")
-"""sections that an agent takes when it starts, and never again"""
+"""sections that are read only when the agent starts"""
 IN_PLACE = ("building", "privacy", "enrolment", "updates", "backup", "syndic")
-"""sections that are looked at anew at each use: nothing is opened or closed for them"""
+"""sections that are read at each use: nothing must be opened or closed for them"""
 
 
 async def reload(running: Running) -> dict[str, Any]:
-    """Take the configuration anew. Raises Refused, and then nothing was changed.
+    """Load the configuration again. Raises Refused; then nothing was changed.
 
     The answer names what was opened, closed and changed.
     """
@@ -49,22 +49,30 @@ async def reload(running: Running) -> dict[str, Any]:
         finally:
             running.go_on()
     summary = ", ".join(f"{what} {name}" for what, names in done.items() for name in names)
-    log.warning("reloaded: %s", summary or "nothing had changed", extra=fields(LogEvent.RELOADED))
+    log.warning(
+        "configuration reloaded: %s", summary or "no changes", extra=fields(LogEvent.RELOADED)
+    )
     return {"changed": done}
 
 
 async def _refuse(gateway: Gateway, new: Config) -> None:
-    """What cannot be changed while the agent runs, and what would lose readings."""
+    """Raise Refused for a change that needs a restart, or that would lose readings."""
     for section in AT_A_START:
         if getattr(gateway.config, section) != getattr(new, section):
-            raise Refused(f"`{section}` is taken at a start only: systemctl restart gardien")
+            raise Refused(
+                f"`{section}` has changed and is only read at a start, so nothing was reloaded:"
+                " sudo systemctl restart gardien"
+            )
     if new.uplinks and gateway.identity is None:
-        raise Refused("this gateway has no identity yet: run `gardien key new` and restart")
+        raise Refused(
+            "this gateway has no identity yet, so it can have no uplinks: gardien key new; then"
+            " sudo systemctl restart gardien"
+        )
     for name, recipient in gateway.unopened.items():
         if _recipient(new, name) != recipient.settings.recipient:
             raise Refused(
-                f"uplinks.{name}: its spool is not open, and nobody knows what waits in"
-                " it: put it back; `gardien status` says why it is not open"
+                f"uplinks.{name}: its spool is not open, so the values that wait in it cannot be"
+                " counted. Put the uplink back. Why it is not open: gardien status"
             )
     for name, recipient in gateway.outlets.items():
         if _recipient(new, name) == recipient.settings.recipient:
@@ -73,8 +81,8 @@ async def _refuse(gateway: Gateway, new: Config) -> None:
             raise Refused(NOT_COUNTED.format(name))
         if waits := await recipient.waiting():
             raise Refused(
-                f"uplinks.{name}: {waits} values still wait for {recipient.settings.recipient}:"
-                f" put it back, and first run `gardien uplink close {name} --drain` (or --drop)"
+                f"uplinks.{name}: {waits} values still wait for {recipient.settings.recipient}. Put"
+                f" the uplink back, and first: gardien uplink close {name} --drain (or --drop)"
             )
 
 
@@ -114,8 +122,8 @@ async def _change(running: Running, new: Config) -> dict[str, list[str]]:
 
 
 def _settings(old: Config, new: Config) -> list[str]:
-    """What differs in the sections that are taken in place: `building.roles`, or all of `syndic`
-    where it was not there before, or is no more.
+    """Return the changed options of the sections that are read at each use, such as
+    `building.roles`. A section that was added or removed is named as a whole.
     """
     changed: list[str] = []
     for section in IN_PLACE:
@@ -133,7 +141,7 @@ def _settings(old: Config, new: Config) -> list[str]:
 
 
 async def _steer(running: Running, new: Config) -> list[str]:
-    """Give back what the new configuration defines otherwise, while the old lines are open."""
+    """Release the controls whose definition changes, while the old lines are still open."""
     if running.gateway.steering is None:
         running.jobs.retry("controls")
         return []
@@ -145,7 +153,7 @@ async def _steer(running: Running, new: Config) -> list[str]:
 
 
 async def _open(running: Running, name: str) -> None:
-    """Open an uplink's spool at once; one that waits to be opened again has the new points."""
+    """Open the spool of an uplink at once. One that waits to be opened gets the new points."""
     await running.jobs.stop(f"spool {name}")
     waiting = running.gateway.unopened.get(name)
     if waiting is not None:
@@ -154,13 +162,14 @@ async def _open(running: Running, name: str) -> None:
 
 
 async def _renew(running: Running, old: Config, name: str) -> bool:
-    """Give an open outlet the new points and rules; deliver anew if its transport changed."""
+    """Give an open recipient the new points and rules; return whether its uplink was reopened."""
     gateway, recipient = running.gateway, running.gateway.outlets[name]
     try:
-        # on a full disk rows wait in memory with their marks: those slots are closed, too
+        # On a full disk rows wait in memory with their marks, so those slots are closed too. The
+        # marks of the disk alone would close them a second time.
         marks = await recipient.intake.closed(partial(recipient.thread.run, recipient.spool.marks))
         await recipient.thread.run(recipient.spool.days, midnights(gateway.config))
-    except Exception as error:  # noqa: BLE001 -- its spool alone does not work
+    except Exception as error:  # noqa: BLE001 -- only this spool fails; it is opened again
         gateway.jobs.faults.log(error, f"the spool of {name}: {error_text(error)}", f"spool {name}")
         await _open(running, name)
         return True
@@ -172,16 +181,17 @@ async def _renew(running: Running, old: Config, name: str) -> bool:
 
 
 def _adopt(gateway: Gateway, recipient: Recipient, marks: Mapping[MarkKey, SlotMark]) -> None:
-    """Go on with the points, rules and transport of the new configuration."""
+    """Give a recipient the points, rules and transport of the new configuration."""
     new, uplink = gateway.config, gateway.config.uplinks[recipient.name]
-    gateway.jobs.faults.forget(f"rows {recipient.name}")  # of devices that may be there no more
+    # Faults of devices that are no longer configured would stay for ever.
+    gateway.jobs.faults.forget(f"rows {recipient.name}")
     points, withholds = points_by_key(new.points()), uplink.withheld
     recipient.ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
     recipient.settings, recipient.transport = uplink.settings, uplink.transport
 
 
 def _go_on(running: Running, lines: dict[str, LinkDevices], opened: list[str]) -> list[str]:
-    """Poll again: lines that stayed keep their connection, devices that stayed their health."""
+    """Poll again. Unchanged lines keep their connection, unchanged devices their statistics."""
     gateway, moved = running.gateway, []
     before_lines, gateway.lines = gateway.lines, lines
     for name, line in lines.items():

@@ -1,6 +1,6 @@
-"""The quiet search: who is on the line instead of a meter that has been silent for a day.
+"""The replacement scan: find the device that took the place of a meter silent for a day.
 
-It goes on in the line's free time, a question or two at once, and readings go between.
+It runs while the line is free, one or two requests at a time, so readings are not delayed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 60.0
-"""seconds between two looks at who is silent"""
+"""seconds between two checks for silent meters"""
 AGAIN_AFTER = PATIENCE
 """seconds between two searches of one line"""
 
 
 async def seek(gateway: Gateway, look_every: float = LOOK_EVERY) -> None:
-    """Look for successors, for ever; what is found stands in `house.proposals`, by line."""
+    """Search for replacements and put them into `gateway.proposals` by line. Never returns."""
     searched: dict[str, float] = {}
     while True:
         for name, line in list(gateway.lines.items()):
@@ -44,7 +44,7 @@ async def seek(gateway: Gateway, look_every: float = LOOK_EVERY) -> None:
 
 
 def _missed(gateway: Gateway, line: LinkDevices) -> bool:
-    """Whether a meter of the line has been silent for long enough to be looked for."""
+    """Whether a meter of the line has been silent for long enough to start a scan."""
     now = gateway.clock.now()
     return gateway.clock.dates and any(
         now - one.since >= PATIENCE for one in _silent(gateway, line)
@@ -52,7 +52,7 @@ def _missed(gateway: Gateway, line: LinkDevices) -> bool:
 
 
 def _silent(gateway: Gateway, line: LinkDevices) -> Iterator[Silent]:
-    """The meters that do not answer now and are addressed by their numbers."""
+    """Yield the meters that do not answer now and are addressed by their serial numbers."""
     for name, device in line.devices.items():
         number = _number(gateway, line, name)
         if number and device.failures and not line.link.error:
@@ -70,7 +70,7 @@ def _number(gateway: Gateway, line: LinkDevices, name: str) -> str | None:
 
 async def _search(gateway: Gateway, name: str, line: LinkDevices) -> None:
     log.info(
-        "line %s: a meter has been silent for a day, looking who is there", name,
+        "line %s: a meter has been silent for a day; searching for its replacement", name,
         extra=fields(line=name),
     )  # fmt: skip
     known = {_number(gateway, line, one) for one in line.devices}
@@ -84,7 +84,7 @@ async def _search(gateway: Gateway, name: str, line: LinkDevices) -> None:
             if line is not gateway.lines.get(name):
                 return  # reloaded meanwhile
     except LinkLost:
-        return  # told by the line itself; tried again in a day
+        return  # the line logs its loss itself; the next scan is in a day
     texts = proposals(
         list(_silent(gateway, line)), unknown, gateway.clock.now(), gateway.config.zone
     )

@@ -1,4 +1,4 @@
-"""The house at work: a job for each line, each recipient, and each thing that needs a look."""
+"""Run the gateway: one task for each line, each recipient, each control and each periodic job."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEND_EVERY = 1500.0
-"""seconds between two rounds of upkeep: rows lie under the gateway's own key for two at most"""
+"""seconds between two rounds of upkeep. Rows are under the gateway's own key for two at most"""
 OBEY_EVERY = 1.0
-"""seconds between two looks at the registry, whoever has changed it"""
+"""seconds between two checks of the registry for retractions"""
 SHELVE_EVERY = 300.0
-"""seconds that readings of unknown meters stay in memory before they are brought to the disk"""
+"""seconds that unassigned readings stay in memory before they are stored"""
 WAITING_EVERY = 60.0
-"""seconds between two looks at signed objects that wait"""
+"""seconds between two attempts with waiting signed objects"""
 BESIDE_CONTROLS = ("controls left", "journal pruning", "journal storage")
-"""components that work on the journal, beside one for each control"""
+"""components that use the journal, in addition to one for each control"""
 ONE_READ = 60.0
 """seconds that a reload waits for the read under way on a line"""
 
 
 @asynccontextmanager
 async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]:
-    """Open the stores and start every component; on leaving, what waits is committed.
+    """Open the stores and start every component. On leaving, rows in memory are committed.
 
-    What cannot be opened because of an error is tried again beside the rest.
+    A store that cannot be opened because of an error is tried again while the others run.
     """
     here, jobs = Running(gateway, config_path), gateway.jobs
     gateway.reopen, gateway.close = here.reopen, here.close
@@ -76,7 +76,7 @@ async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]
         forget_closed(gateway)
         for line in gateway.lines.values():
             here.serve_line(line)
-        # before any uplink: what the agent before us left commanded is given back
+        # Before any uplink: an earlier agent may have left a value commanded. It is released first.
         await jobs.open("controls", here.controls)
         if gateway.identity is not None:
             await here.open_shelves()
@@ -98,14 +98,14 @@ async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]
 
 
 class Running:
-    """See the module; `running` makes it."""
+    """The components of a running gateway: starts, stops and reopens them. Made by `running`."""
 
     def __init__(self, gateway: Gateway, config_path: Path) -> None:
         self.gateway, self.jobs, self.path = gateway, gateway.jobs, config_path
         self.one_at_a_time = asyncio.Lock()
 
     def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log an error of a callback, or of a task that nobody waits for."""
+        """Log an error of a callback, or of a task whose result nobody reads."""
         error = context.get("exception")
         if error is None:
             loop.default_exception_handler(context)
@@ -118,12 +118,12 @@ class Running:
 
     @asynccontextmanager
     async def controls(self) -> AsyncIterator[Awaitable[object]]:
-        """Open the journal, give back what was left, and look after each control."""
+        """Open the journal, release what an earlier agent left, and run each control."""
         gateway, jobs = self.gateway, self.jobs
         async with open_steering(gateway) as gateway.steering:
             try:
                 await gateway.steering.recover()
-            except Exception as error:  # noqa: BLE001 -- the rounds of each control give it back
+            except Exception as error:  # noqa: BLE001 -- each control tries its release again
                 jobs.faults.note("controls", error, "start")
             self.start_controls()
             try:
@@ -133,19 +133,19 @@ class Running:
                 gateway.without_controls()
 
     def start_controls(self) -> None:
-        """Look after each control, one by one."""
+        """Start a task for each control."""
         if self.gateway.steering is not None:
             for name, run in self.gateway.steering.keeper.rounds().items():
                 if not self.jobs.runs(name):
                     self.jobs.start(name, run)
 
     async def stop_controls(self) -> None:
-        """Look after none of them for now."""
+        """Stop the tasks of all controls."""
         for name in (*self.jobs.names("control "), *BESIDE_CONTROLS):
             await self.jobs.stop(name)
 
     async def open_recipient(self, name: str) -> None:
-        """Open a recipient's spool, account for the time it was closed, begin to deliver."""
+        """Open a recipient's spool, close the slots that passed meanwhile, and start delivery."""
         await self.jobs.open(f"spool {name}", partial(self._recipient, name), uplink=name)
 
     @asynccontextmanager
@@ -175,7 +175,7 @@ class Running:
                     gateway.unopened[name] = kept
 
     def _update_pollers(self) -> None:
-        """Let pollers know for whom and for what they read now."""
+        """Give the pollers the recipients and stores that are open now."""
         gateway = self.gateway
         for line in gateway.lines.values():
             if (poller := line.poller) is not None:
@@ -187,7 +187,7 @@ class Running:
         self.jobs.start(f"uplink {name}", run, uplink=name, longest=LONGEST_WAIT)
 
     def _recipient_jobs(self, recipient: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
-        """What works on an open spool beside its uplink, each of which may fail alone."""
+        """Return the jobs on an open spool in addition to its uplink; each may fail alone."""
         return {
             "withdrawals": partial(self._obey, recipient),
             "sums": partial(self._add_up, recipient),
@@ -195,10 +195,10 @@ class Running:
         }
 
     async def close_outlet(self, name: str) -> None:
-        """Deliver to a recipient no more; what intake holds is committed."""
+        """Stop delivery to a recipient and close its spool; rows in memory are committed."""
         await self.jobs.stop(f"spool {name}")
         self.gateway.unopened.pop(name, None)
-        self.gateway.storage.recovered(f"{SPOOL}{name}")  # it is nobody's any more
+        self.gateway.storage.recovered(f"{SPOOL}{name}")  # the store is no longer in use
 
     def start_polling(self, line: LinkDevices) -> None:
         """Poll the devices of a line."""
@@ -206,7 +206,7 @@ class Running:
         self.go_on_polling(line)
 
     def go_on_polling(self, line: LinkDevices) -> None:
-        """Let a line's poller work; after an error a new one begins, as after a restart."""
+        """Run a line's poller. After an error a new poller is made, as after a restart."""
         self.jobs.start(f"poll {line.link.name}", partial(self._poll, line))
 
     async def _poll(self, line: LinkDevices) -> None:
@@ -216,11 +216,11 @@ class Running:
         try:
             await line.poller.run()
         except Exception:
-            line.poller = None  # what it has in memory may be why
+            line.poller = None  # its state in memory may be the cause
             raise
 
     async def _close_missed_slots(self, line: LinkDevices) -> None:
-        """Close the slots that went by while nobody polled, as M `agent`."""
+        """Close the slots that passed without a poller as missing, with the reason `agent`."""
         clock = self.gateway.clock
         for slot_account in self.gateway.accounts():
             for key in [key for key in slot_account.ledger.marks if key[0] in line.devices]:
@@ -230,9 +230,10 @@ class Running:
                     await slot_account.intake.room()
 
     async def _tend(self, recipient: Recipient) -> None:
-        """A spool's upkeep; receipted batches go once they were kept as long as configured."""
+        """Maintain a spool; delete receipted batches after the configured time. Never returns."""
         while True:
             clock = self.gateway.clock
+            # After a sudden jump of the clock nothing is deleted because of its age (rule C14).
             before = clock.now() - self.gateway.config.spool.keep if clock.ages else 0.0
             if self.gateway.notes is not None:
                 digest = await recipient.thread.run(recipient.spool.receipted_audit)
@@ -242,7 +243,7 @@ class Running:
             await sleep(TEND_EVERY)
 
     async def open_shelves(self) -> None:
-        """Keep what meters say while nobody knows whose they are, and their midnights."""
+        """Open the stores of unassigned readings and of midnight readings."""
         await self.jobs.open("shelf", self._unassigned)
         await self.jobs.open("registers", self._midnights)
 
@@ -279,14 +280,16 @@ class Running:
         finally:
             try:
                 await kept.commit()
-            except Exception as error:  # noqa: BLE001 -- the shelf is closed all the same
+            except Exception as error:  # noqa: BLE001 -- the store is closed all the same
                 self.jobs.faults.log(
                     error, f"readings stay in memory: {error_text(error)}", "shelf"
                 )
 
     async def _assign_stored(self, kept: UnassignedReadings | MidnightReadings) -> None:
-        """Give readings of meters that nobody knew to whom they are, once that is known, and to the
-        manager what a change of occupant told late makes his.
+        """Assign stored readings once the registry knows their place. Never returns.
+
+        These are readings of unassigned meters, and the midnight readings that a duty needs after a
+        change of occupants was recorded late.
         """
         gateway, rested = self.gateway, 0.0
         while True:
@@ -294,16 +297,16 @@ class Running:
             due = changed or kept.full or rested >= SHELVE_EVERY
             if due and gateway.clock.dates and gateway.clock.ages:
                 try:
-                    await gateway.obey()  # what takes back comes before what is given anew
-                    if (
-                        gateway.unopened
-                    ):  # what one takes and the other does not would be told twice
+                    await gateway.obey()  # retractions come before the rows that replace them
+                    # While one spool is closed, assigning would have to be repeated for it later,
+                    # and the other recipients would get the rows twice.
+                    if gateway.unopened:
                         await kept.commit()
                     else:
                         await kept.tend(gateway.clock.now(), gateway.accounts(), gateway.point)
                 except (SpoolFull, StorageFailed) as error:
                     log.warning(
-                        "what waits for a fact is looked at later: %s", error,
+                        "stored readings could not be assigned and are tried again: %s", error,
                         extra=fields(LogEvent.RECORD_NOT_WRITTEN, store="shelf"),
                     )  # fmt: skip
                     await sleep(SHELVE_EVERY)
@@ -312,26 +315,26 @@ class Running:
             rested += OBEY_EVERY
 
     async def _obey(self, recipient: Recipient) -> None:
-        """Apply what the registry takes back, also while the uplink is not open."""
+        """Apply retractions of the registry, even while the uplink is down. Never returns."""
         while True:
             await recipient.outbox.catch_up()
             await sleep(OBEY_EVERY)
 
     async def _add_up(self, recipient: Recipient) -> None:
-        """Make the sums over dwellings, slot by slot."""
+        """Make the sums over dwellings, slot by slot. Never returns."""
         while True:
             await self.gateway.add_up(recipient)
             await sleep(OBEY_EVERY)
 
     async def renew(self) -> None:
-        """Keep the certificate valid, where there is one."""
+        """Renew the certificate in time, if there is one. Never returns."""
         gateway = self.gateway
         gateway_id = gateway.identity.gateway if gateway.identity else ""
         state, clock = gateway.config.state, gateway.clock
         await renewal.keep_valid(state, gateway_id, clock, lambda: gateway.config.enrolment)
 
     async def reopen(self) -> None:
-        """Try uplinks that are not connected again at once: what kept them out may be gone."""
+        """Try all uplinks that are not connected at once: the cause may be gone."""
         async with self.one_at_a_time:
             for name in self.gateway.config.uplinks:
                 self.jobs.retry(f"spool {name}")
@@ -340,21 +343,21 @@ class Running:
                     await self.deliver_anew(recipient)
 
     async def deliver_anew(self, recipient: Recipient) -> None:
-        """Close an uplink, and open it at once."""
+        """Close an uplink and open it again at once."""
         name = recipient.name
         await self.jobs.stop(f"uplink {name}")
-        if self.gateway.outlets.get(name) is recipient:  # else it is opened anew, with its uplink
+        if self.gateway.outlets.get(name) is recipient:  # else its spool reopens, with the uplink
             self._start_uplink(recipient)
 
     async def close(self, name: str, drop: bool) -> int:
-        """Keep nothing more for an uplink; `drop`: destroy what waits. How many values were.
+        """Stop collecting for an uplink. `drop`: destroy its waiting values; return how many.
 
         Raises Refused while its spool is not open.
         """
         async with self.one_at_a_time:
             gateway, recipient = self.gateway, self.gateway.outlets.get(name)
             if recipient is None:
-                raise Refused(f"the spool of {name} is not open: `gardien status` says why")
+                raise Refused(f"the spool of {name} is not open. To see why: gardien status")
             if recipient.kept:
                 raise Refused(NOT_COUNTED.format(name))
             try:
@@ -379,7 +382,7 @@ class Running:
             return dropped
 
     def go_on(self) -> None:
-        """Serve and poll every line that was stood still."""
+        """Serve and poll every line that was stopped."""
         for name, line in self.gateway.lines.items():
             if not self.jobs.runs(f"line {name}"):
                 self.serve_line(line)
@@ -389,8 +392,9 @@ class Running:
                 self.go_on_polling(line)
 
     async def take_what_waited(self) -> None:
-        """Try signed objects again that came before what they hang on, or before the time; where
-        the file that they are kept in cannot be read any more, it is opened anew.
+        """Try waiting signed objects again, and reopen a trust store that cannot be read.
+
+        An object waits if it came before the fact or the time on which it depends. Never returns.
         """
         broken = self.gateway.book_broken
         while True:
@@ -408,7 +412,7 @@ class Running:
                     await broken.wait()
 
     async def stand_still(self, name: str) -> None:
-        """End a line's poller between two reads, and bring what it read to the disk."""
+        """Stop a line's poller between two reads, and commit what it has read."""
         poller = self.gateway.lines[name].poller
         if poller is not None:
             poller.finish()
@@ -416,6 +420,6 @@ class Running:
         for recipient in list(self.gateway.outlets.values()):
             try:
                 await recipient.intake.commit()
-            except Exception as error:  # noqa: BLE001 -- its rows wait on
-                why = f"what waits for {recipient.name} stays in memory: {error_text(error)}"
+            except Exception as error:  # noqa: BLE001 -- its rows go on waiting
+                why = f"rows for {recipient.name} stay in memory: {error_text(error)}"
                 self.jobs.faults.log(error, why, f"spool {recipient.name}")

@@ -1,5 +1,6 @@
-"""The exports of the syndic's software: fetched, compared with the registry, and what is clear
-recorded; what is doubtful waits for a person (docs/decisions/033).
+"""Exports of the manager's software: fetch them and compare them with the registry.
+
+Clear changes are recorded. Doubtful ones wait for a person (docs/decisions/033).
 """
 
 from __future__ import annotations
@@ -57,19 +58,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPONENT = AUTHOR
-"""its name among the components: also by whose word it records"""
+"""name of the component, and author of the changes that it records"""
 LOOK = 1.0
-"""seconds between two looks at the configuration and the clock"""
+"""seconds between two checks of the configuration and the clock"""
 TRIES = 5
-"""comparisons of one export: what the registry refuses, or comes late, leads to another"""
+"""most comparisons of one export: each refused or late change needs another one"""
 LONGEST_NAME = 100
 LOCAL = "."
-"""the folder itself, from where the far side begins"""
+"""the folder in which the connection begins"""
 Waits = dict[str, tuple[Doubt, str]]
 
 
 async def keep(gateway: Gateway) -> None:
-    """Take each export as it comes; for ever."""
+    """Fetch each new export. Never returns."""
     before: Syndic | None = None
     looked = 0.0
     while True:
@@ -80,7 +81,7 @@ async def keep(gateway: Gateway) -> None:
             why = await _check(gateway, settings) if settings else ""
             if why and why != exports.unreachable:
                 log.warning(
-                    "the syndic's exports are not taken: %s", why,
+                    "the manager's exports cannot be fetched or recorded: %s", why,
                     extra=fields(LogEvent.EXPORT_REFUSED),
                 )  # fmt: skip
             exports.unreachable = why
@@ -88,7 +89,7 @@ async def keep(gateway: Gateway) -> None:
 
 
 async def _check(gateway: Gateway, settings: Syndic) -> str:
-    """Take what is new; why it cannot be had, or cannot be recorded: it is tried again then."""
+    """Process new exports. Return why that failed, empty if not; a failure is tried again."""
     try:
         await _take_new(gateway, settings)
     except (UplinkLost, NotStored, Refused) as error:
@@ -97,7 +98,7 @@ async def _check(gateway: Gateway, settings: Syndic) -> str:
 
 
 async def _take_new(gateway: Gateway, settings: Syndic) -> None:
-    """Fetch each file that was not taken as it lies there, the oldest first."""
+    """Fetch each file that is new or has changed, the oldest first."""
     exports = gateway.exports
     assert exports is not None
     exports.begin(_mapping(settings), gateway.clock.now())
@@ -110,7 +111,7 @@ async def _take_new(gateway: Gateway, settings: Syndic) -> None:
                 continue
             content = await thread.run(folder.read, entry.name, LARGEST + 1)
             whole = content is not None and len(content) == min(entry.size, LARGEST + 1)
-            # else it is being written: it is another file at the next look
+            # A file that is still being written changes meanwhile. It is read at the next round.
             if whole and await thread.run(folder.entry, entry.name) == entry:
                 await _take(
                     gateway, settings, entry, content or b"", [one.name for one in matching]
@@ -120,7 +121,7 @@ async def _take_new(gateway: Gateway, settings: Syndic) -> None:
 
 
 def _mapping(settings: Syndic) -> str:
-    """Stands for how files are read."""
+    """Hash the settings that decide how a file is read."""
     how = settings.model_dump(
         mode="json", include={"columns", "last_day", "only", "move_in", "move_out"}
     )
@@ -130,7 +131,7 @@ def _mapping(settings: Syndic) -> str:
 async def _take(
     gateway: Gateway, settings: Syndic, entry: RemoteFile, content: bytes, there: Sequence[str]
 ) -> None:
-    """Compare a file and record what is clear. One that is none is told once, and not taken."""
+    """Compare a file and record its clear changes. A file that is no export is reported once."""
     exports, now = gateway.exports, gateway.clock.now()
     assert exports is not None
     sha256 = hashlib.sha256(content).hexdigest()
@@ -154,7 +155,7 @@ async def _take(
     except Refused as error:
         report.refused = str(error).partition("\n")[0]
         log.warning(
-            "an export of the syndic's software was refused; nothing of it was taken",
+            "an export of the manager's software was refused; nothing of it was recorded",
             extra=fields(LogEvent.EXPORT_REFUSED),
         )
     exports.took(entry, sha256, report, there)
@@ -183,13 +184,15 @@ def _parsed(content: bytes, name: str, settings: Syndic, zone: str) -> Export:
 async def _record(
     gateway: Gateway, settings: Syndic, rows: Sequence[ExportRow], name: str
 ) -> tuple[Comparison, int]:
-    """Record what is clear of these rows, and let the rest wait; how many were not told before.
+    """Record the clear changes of these rows, and let the rest wait for a person.
 
-    Raises Refused where so many are doubtful that it is not the export of this building.
+    Return the comparison and the number of new waiting rows. Raises Refused if so many rows are
+    doubtful that the export must be of another building.
     """
     exports = gateway.exports
     assert exports is not None
-    # what was too much at once does not become clear because a person has decided some of it
+    # Rows held because there were too many changes at once stay held after a person has decided
+    # some of them: fewer rows do not make the others clear.
     many = (one for one in exports.proposals if one.why == Doubt.MANY)
     held = {one.row.key: (Doubt.MANY, one.other) for one in many}
     open_ones = [row for row in rows if row.key not in exports.dismissed]
@@ -199,8 +202,8 @@ async def _record(
         if len(comparison.doubts) > MOST_DOUBTS:
             raise Refused(
                 _(
-                    "{name}: {number} rows do not fit what is recorded here: is it of this"
-                    " building? `syndic.only` says which rows are",
+                    "{name}: {number} rows do not match the registry, so nothing was recorded."
+                    " Check that the file is of this building; `syndic.only` selects its rows",
                     name=name,
                     number=len(comparison.doubts),
                 )
@@ -224,21 +227,23 @@ async def _record(
             held |= {key: (why, said_here(words, zone)) for key, (why, words) in refused.items()}
             continue
         return comparison, exports.propose(comparison.doubts, gateway.registry.revision, now)
-    raise Refused(_("{name}: the registry refuses what it says, whatever is left out", name=name))
+    raise Refused(
+        _("{name}: the registry still refuses it after all refused rows are left out", name=name)
+    )
 
 
 async def _apply_everywhere(gateway: Gateway) -> None:
-    """What was recorded holds everywhere before anything else leaves."""
+    """Apply recorded changes to all spools before anything else is sent."""
     gateway.pin_all()
     await gateway.registry_changed()
-    with suppress(StorageFailed):  # it is applied before anything leaves again
+    with suppress(StorageFailed):  # such a spool applies them when it is opened again
         await gateway.obey()
 
 
 async def _already_sent(
     gateway: Gateway, comparison: Comparison, longest: float, now: float
 ) -> Waits:
-    """Changes of long ago that would take back readings which have left: they wait."""
+    """Return old changes that would retract readings already sent: they wait for a person."""
     late = {}
     for change in comparison.changes:
         if change.takes is None or change.takes[1] >= min(longest, now):
@@ -250,7 +255,7 @@ async def _already_sent(
 
 
 async def _have_left(gateway: Gateway, home: Occupancy, first: int) -> bool:
-    """Whether anything of these people was received, or may be on its way, since a moment."""
+    """Whether values of an occupancy since a moment were received or may be on their way."""
     result = await records(gateway, home.place, home)
     received = any(one.day >= stamp(first)[:10] for one in result.disclosed)
     waits = any(one.recipient and one.t > first for one in result.held)
@@ -260,7 +265,7 @@ async def _have_left(gateway: Gateway, home: Occupancy, first: int) -> bool:
 def _refused_changes(
     index: RegistryIndex, changes: Sequence[ClearChange], now: float, why: str
 ) -> Waits:
-    """Which changes the registry refuses, dwelling by dwelling, and why."""
+    """Return the changes that the registry refuses, by dwelling, with the reason."""
     of: dict[str, list[ClearChange]] = {}
     for change in changes:
         of.setdefault(change.place.id, []).append(change)
@@ -275,7 +280,7 @@ def _refused_changes(
 
 
 def standing(gateway: Gateway) -> dict[str, Any] | None:
-    """How it stands with the exports; None: none are configured."""
+    """Describe the state of the exports; None if none are configured."""
     settings, exports = gateway.config.syndic, gateway.exports
     if settings is None or exports is None:
         return None
@@ -295,7 +300,7 @@ def standing(gateway: Gateway) -> dict[str, Any] | None:
 
 
 async def proposed(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """What of the exports waits for a person, and what became of the last ones."""
+    """List the rows that wait for a person, and the results of the last exports."""
     del asker
     exports = gateway.exports
     proposals = [_shown(one) for one in exports.proposals] if exports else []
@@ -335,7 +340,7 @@ async def accept(
     row: str,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Record what a row that waits states, by the word of whoever accepts it. Raises Refused."""
+    """Record a waiting row, with the person who accepts it as author. Raises Refused."""
     who, proposal = author(gateway, asker, named), _proposal(gateway, row)
     await gateway.ask_disk()
     now = gateway.clock.now()
@@ -359,7 +364,7 @@ async def accept(
 def _other_dwellings(
     known: Sequence[Occupancy], recorded: Sequence[Occupancy], now: int
 ) -> list[Occupancy]:
-    """Who lives in other dwellings by the leases that were just recorded."""
+    """Return the current occupancies of other dwellings under the leases just recorded."""
     places = {one.reference: one.place for one in recorded if one.reference}
     return [
         one
@@ -376,7 +381,7 @@ async def dismiss(
     row: str,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Let a row wait no more: the same one is passed over from now on. Raises Refused."""
+    """Dismiss a waiting row: the same row is ignored from now on. Raises Refused."""
     who, proposal = author(gateway, asker, named), _proposal(gateway, row)
     if gateway.exports is not None:
         gateway.exports.dismiss(proposal, who, gateway.clock.now())

@@ -1,6 +1,4 @@
-"""What is asked about whose word counts, and what was decided: the trust list, signed objects
-brought by hand, and the audit chain.
-"""
+"""Calls about the trust list, signed objects brought by hand, and the audit chain."""
 
 from __future__ import annotations
 
@@ -31,13 +29,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_RECORDS = 1_000
-"""of an answer"""
+"""most records in an answer"""
 ONE_READS = asyncio.Lock()
-"""a chain of 64 MB takes a core for a while: several who ask at once must not slow the reading"""
+"""lets one caller at a time read the chain: reading 64 MB uses a core, and polling must go on"""
 
 
 def standing(gateway: Gateway) -> dict[str, Any] | None:
-    """How it stands with trust and with the chain; None: no identity yet."""
+    """Describe the state of trust and of the audit chain; None without an identity."""
     if gateway.reception is None:
         return None
     unwritten = gateway.notes.lost + gateway.notes.held_back if gateway.notes else 0
@@ -45,7 +43,7 @@ def standing(gateway: Gateway) -> dict[str, Any] | None:
 
 
 async def trust_show(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """The list that stands."""
+    """Return the trust list in force. Raises Refused."""
     del asker
     standing = gateway.reception_open().book.trust
     contents = _contents(standing, gateway) if standing else {}
@@ -53,7 +51,7 @@ async def trust_show(gateway: Gateway, asker: Caller) -> dict[str, Any]:
 
 
 async def trust_look(gateway: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
-    """What a list says and who signed it, before anybody believes it. Raises Forged."""
+    """Return what a new list contains and who signed it, before it is accepted. Raises Forged."""
     del asker
     new, standing = trust_list.read(text.encode()), gateway.reception_open().book.trust
     if standing is None or standing.sha256 != new.sha256:
@@ -74,7 +72,10 @@ async def trust_accept(
     sha256: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Let a list stand; the first where a person has compared its roots: its sha256."""
+    """Accept a trust list. Raises Refused.
+
+    `sha256`: needed for the first list, as proof that a person has compared its roots.
+    """
     who = author(gateway, asker, named)
     reception = gateway.reception_open()
     first = reception.book.trust is None
@@ -93,9 +94,9 @@ async def trust_accept(
 async def object_accept(
     gateway: Gateway, asker: Caller, *, text: str, named: str | None = None
 ) -> dict[str, Any]:
-    """Take a signed object that a person has brought; `accepted`: whether it counts now.
+    """Accept a signed object that a person has brought. Raises Forged.
 
-    Raises Forged.
+    In the answer, `accepted` says whether the object is in force now.
     """
     who, raw = author(gateway, asker, named), text.encode()
     answer = await gateway.accept(raw, BY_HAND)
@@ -105,22 +106,23 @@ async def object_accept(
 
 
 async def object_preview(gateway: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
-    """What a place map that a person has at hand would change, and change nothing. Raises Forged,
-    Refused on an object of another kind.
+    """Say what a place map would change, without changing anything.
+
+    Raises Forged if it does not verify, and Refused for another type of object.
     """
     del asker
     return gateway.reception_open().preview(text.encode())
 
 
 def _counts(answer: Mapping[str, Any]) -> bool:
-    """Whether what an object says was done, at every control that it names."""
+    """Whether an object is in force, at every control that it names."""
     if str(answer["outcome"]).startswith(("waits", NOT_BELIEVED)) or answer.get("revoked") is True:
         return False
     return not any("code" in target for target in answer.get("targets", {}).values())
 
 
 async def object_list(gateway: Gateway, asker: Caller) -> dict[str, Any]:
-    """What waits, and for what; and what could not be evaluated."""
+    """List the waiting objects with what they wait for, and the objects that were set aside."""
     del asker
     book = gateway.reception_open().book
     return {"waiting": book.told(), "set_aside": set_aside.listed(book.db)}
@@ -129,16 +131,18 @@ async def object_list(gateway: Gateway, asker: Caller) -> dict[str, Any]:
 async def object_all_came(
     gateway: Gateway, asker: Caller, *, named: str | None = None
 ) -> dict[str, Any]:
-    """Take a person's word that a restored gateway has all that was said since. Raises Refused."""
+    """Open the post-restore gate on a person's word that all has arrived. Raises Refused."""
     who, gate = author(gateway, asker, named), gateway.restored
     if gate is None or gate.made is None:
-        raise Refused("nothing is waited for: this gateway was not restored, or has heard all")
+        raise Refused(
+            "this gateway waits for nothing: it was not restored, or all objects have arrived"
+        )
     made = gate.made
     unproved = sorted(gate.unproved or ())
     gateway.audit("restored.confirmed", {"made": made, "unproved": unproved, "by": who})
     gate.end()
     log.warning(
-        "%s says that all has come since the building file of %s", who, made,
+        "%s confirms that all objects since the building file of %s have arrived", who, made,
         extra=fields(LogEvent.RESTORE_CHECKED),
     )  # fmt: skip
     return {"made": made, "by": who}
@@ -148,9 +152,9 @@ async def audit_verify(
     gateway: Gateway,
     asker: Caller,
     *,
-    hash: str | None = None,  # noqa: A002 -- the word people write
+    hash: str | None = None,  # noqa: A002 -- the name of the call's argument
 ) -> dict[str, Any]:
-    """Follow the chain from record to record; it must have the record of `hash`. Raises Refused."""
+    """Verify the audit chain record by record, and that it contains `hash`. Raises Refused."""
     del asker
     answer: dict[str, Any] = await _read(gateway, audit.told, hash)
     return answer
@@ -159,8 +163,9 @@ async def audit_verify(
 async def audit_list(
     gateway: Gateway, asker: Caller, *, kind: str = "", since: str | None = None, last: float = 50
 ) -> dict[str, Any]:
-    """List the last records of the chain: of a kind (`consent`: also `consent.given`), since a
-    date. Raises Broken.
+    """List the last records of the audit chain. Raises Broken.
+
+    `kind`: only these (`consent` includes `consent.given`). `since`: a date. `last`: how many.
     """
     del asker
     begins = parsers.when(since, gateway.config.building.timezone, "since")
@@ -174,12 +179,12 @@ async def audit_list(
 
 
 async def _read(gateway: Gateway, read: Callable[..., Any], *more: Any) -> Any:
-    """Read the files of the chain, which grows meanwhile. Raises Refused."""
+    """Read the files of the chain in a thread; the chain may grow meanwhile. Raises Refused."""
     try:
         async with ONE_READS:
             return await asyncio.to_thread(read, gateway.config.state / audit.FOLDER, *more)
-    except FileNotFoundError as error:  # the oldest of a full chain has just gone
-        raise Refused(f"{error.filename} is not there any more: ask again") from error
+    except FileNotFoundError as error:  # a full chain has just dropped its oldest file
+        raise Refused(f"{error.filename} was just removed as the oldest: try again") from error
 
 
 CALLS: Mapping[str, Call] = {
@@ -193,7 +198,7 @@ CALLS: Mapping[str, Call] = {
     "object.list": object_list,
     "object.all_came": object_all_came,
 }
-"""every call about whose word counts, by its name"""
+"""calls by name"""
 
 
 def _contents(current: TrustList, gateway: Gateway) -> dict[str, Any]:
@@ -227,7 +232,7 @@ def _contents(current: TrustList, gateway: Gateway) -> dict[str, Any]:
 
 
 def _left_out(current: TrustList, reception: Inbox, gateway: Gateway) -> list[dict[str, Any]]:
-    """Keys that this list does not have, or has no more, whose grants stand."""
+    """Return the keys that are not on this list but whose grants are still in force."""
     if gateway.steering is None:
         return []
     own = {} if (us := reception.witness) is None else {us.key.kid: us}

@@ -57,27 +57,27 @@ def call(which, /, **args) -> bytes:
 
 
 WRONG = [
-    (call("status", nix=1), "status: it takes no argument `nix`; it takes: named"),
+    (call("status", nix=1), "status: it has no argument `nix`. Arguments: named"),
     (call("place.new", named="Eva"), "place.new: its argument `label` is missing"),
     (call("place.new", label={"a": 1}), "place.new: its argument `label` must be a text"),
-    (call("place.new", label="A", house=1), "place.new: it takes no argument `house`"),
-    (call("place.new", label="A", who="root"), "place.new: it takes no argument `who`"),
+    (call("place.new", label="A", house=1), "place.new: it has no argument `house`"),
+    (call("place.new", label="A", who="root"), "place.new: it has no argument `who`"),
     (call("place.import", text="a", name="b", preview="yes"), "`preview` must be true or false"),
     (call("scan", link="hall", expected="all"), "`expected` must be a list of texts"),
     (call("meter.load", place="A", channel="c", seconds=True), "`seconds` must be a number"),
     (call("meter.load", place="A", channel="c", seconds=float("nan")), "must be a number"),
     (call("nix"), 'this version has no call "nix"'),
     (b'{"call":["status"]}\n', "this version has no call"),
-    (b'{"call":"status","args":[1]}\n', "must be an object, and so must its arguments"),
-    (b'["status"]\n', "must be an object"),
+    (b'{"call":"status","args":[1]}\n', "the request and its arguments must be objects"),
+    (b'["status"]\n', "must be objects"),
     (b"\n", "not a call"),
     (b"\xff\n", "not a call"),
     (b'{"call":' + b"[" * 900_000 + b"\n", "nested deeper"),
     (b'{"call":' + b"9" * 900_000 + b"}\n", "a number of 900000 characters"),
-    (b'{"call":"status","files":{"text":-1}}\n', "its files are not what they must be"),
+    (b'{"call":"status","files":{"text":-1}}\n', "`files` must name each file with its length"),
     (b'{"call":"status","files":[]', "not a call"),
     (b'{"call":"trust.look","files":{"text":99000000}}\n', "the limit is 12000000: divide"),
-    (b'{"call":"trust.look","files":{"nix":2}}\n""', "trust.look: it takes no argument `nix`"),
+    (b'{"call":"trust.look","files":{"nix":2}}\n""', "trust.look: it has no argument `nix`"),
 ]
 
 
@@ -180,7 +180,7 @@ def test_every_argument_of_every_call_has_a_type_that_is_checked():
     from agent.registry_api import TYPES, fit
 
     for name, one in CALLS.items():
-        with pytest.raises(Refused, match="takes no argument `nobody`"):
+        with pytest.raises(Refused, match="has no argument `nobody`"):
             fit(one, {"nobody": 1})
         for argument in local_arguments(one):
             assert argument.annotation in TYPES, (name, argument)

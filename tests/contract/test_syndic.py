@@ -178,7 +178,7 @@ def test_a_file_that_is_none_or_half_written_is_refused_and_loses_nothing(site):
             assert (await site.taken(house))["refused"].startswith("baux.csv")
         rows = [f"Z-{n};L-{n};2025-01-01;" for n in range(600)]
         site.export(*rows)
-        assert "is it of this building?" in (await site.taken(house))["refused"]
+        assert "Check that the file is of this building" in (await site.taken(house))["refused"]
         assert (house.registry.revision, house.exports.proposals) == (before, [])
         (site.folder / "b-link.csv").symlink_to("/etc/passwd")
         os.mkfifo(site.folder / "b-pipe.csv")

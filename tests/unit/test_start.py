@@ -44,5 +44,5 @@ def test_an_agent_ends_when_the_lock_of_its_state_is_lost_and_not_before(tmp_pat
         (tmp_path / "lock").touch()
 
     assert on_a_moved_clock(scenario(None)) == ""
-    assert "another agent may own the state" in on_a_moved_clock(scenario(replaced))
+    assert "Another agent may own the state" in on_a_moved_clock(scenario(replaced))
     assert "was removed" in on_a_moved_clock(scenario((tmp_path / "lock").unlink))
