@@ -284,9 +284,7 @@ def test_one_that_fails_while_it_is_closed_prevents_no_other_from_closing(caplog
         assert user.ended
 
     on_a_moved_clock(scenario())
-    assert any(
-        "bad failed while it ended: OSError: no disk" in one.message for one in caplog.records
-    )
+    assert any("bad failed while it ended: OSError" in one.message for one in caplog.records)
 
 
 def test_what_cannot_be_opened_is_parked_and_the_start_goes_on():
