@@ -123,7 +123,7 @@ def test_no_time_before_the_last_proved_one_is_believed_whoever_says_so(tmp_path
     later.kernel = True
     again = later.clock(tmp_path / "clock.json")
     assert again.trust is ClockTrust.UNTRUSTED
-    assert stamp(NOW) in again.said
+    assert stamp(NOW) in again.distrust_reason
 
 
 def test_a_version_does_not_believe_a_time_before_it_was_made():

@@ -211,7 +211,7 @@ MISTAKES = {
         changed("192.168.10.20", "192.168.10.320"),
         (
             '3:37: links.plant.host: "192.168.10.320" is not an IPv4 address: write four numbers'
-            " 0 to 255, such as 192.168.10.20"
+            " from 0 to 255, such as 192.168.10.20"
         ),
     ),
     "an address with its port": (
@@ -225,7 +225,7 @@ MISTAKES = {
         changed("mqtts://192.168.10.5", "mqtts://192.168.10.256"),
         (
             '7:75: uplinks.metropole.url: "192.168.10.256" is not an IPv4 address: write four'
-            " from 0 to 255, such as 192.168.10.20"
+            " numbers from 0 to 255, such as 192.168.10.20"
         ),
     ),
     "a port that is none": (
