@@ -42,6 +42,8 @@ def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntr
     sums = recipient.sums if recipient else _stored_sums(gateway, recipient_id)
     group = next((one for one in sums.groups.of(channel) if one.since <= t < one.until), None)
     fixed = group is not None
+    # If the group of this month is not stored yet, show the one that would be formed now. Do not
+    # store it: a report must not decide who is in the group.
     if group is None:
         since = running_slot(MONTH, t, sums_config.zone)
         until = following(since, MONTH, sums_config.zone)

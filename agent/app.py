@@ -70,6 +70,7 @@ async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator
     state directory, if not the one that the configuration names. Raises Refused.
     """
     with _open_gateway(_with_state(load(config_path), state)) as gateway:
+        # These tasks wait until the call needs the line: a call about the registry opens no bus.
         lines = [
             asyncio.ensure_future(line.link.serve_if_wanted()) for line in gateway.lines.values()
         ]
@@ -112,6 +113,7 @@ async def run(
         )
         stopping = asyncio.ensure_future(_stop_start(stop_requested, started, service))
         try:
+            # `wait` and not `await service`: a start that `_stop_start` cancels is a normal end.
             await asyncio.wait([service])
         finally:
             await end([service, stopping])
@@ -149,6 +151,7 @@ async def _serve(
             here.jobs.start("watchdog", partial(_watchdog, gateway))
             notify("READY=1")
             lost = await until_stopped()
+            # Release before `running` closes the lines: afterwards no device can be written to.
             await _release_controls(gateway)
             log.info("stopping: waiting readings are committed", extra=fields(LogEvent.STOPPING))
             notify("STOPPING=1")
@@ -213,8 +216,8 @@ def _open_gateway(config: Config) -> Iterator[Gateway]:
     gateway.cursors = Cursors(config.state / cursors.FILE, lambda: _trust_hash(gateway))
     with ExitStack() as stack:
         if who is not None:
-            gateway.open_book = partial(_open_trust_store, gateway, who, stack)
-            gateway.open_book()
+            gateway.open_trust_store = partial(_open_trust_store, gateway, who, stack)
+            gateway.open_trust_store()
         yield gateway
 
 
@@ -232,6 +235,7 @@ async def _tend_storage(gateway: Gateway) -> None:
         gateway.disk_answers()
         if not registry.marked:
             _draw_marks(registry, gateway.config.state, gateway.clock.now())
+        # Probe the disk at most once a minute: on a disk that hangs, a probe occupies a thread.
         waits = registry.mute or not registry.written
         if waits and store not in gateway.storage.faults:
             gateway.storage.failed(store, _failure(gateway.storage) or "it was not written")
@@ -243,7 +247,7 @@ async def _tend_storage(gateway: Gateway) -> None:
             registry.speak()
             gateway.storage.recovered(store)
             if in_memory:
-                gateway.book_broken.set()
+                gateway.trust_store_broken.set()
 
 
 def _draw_marks(registry: Registry, state: Path, now: float) -> None:
@@ -279,10 +283,10 @@ def _open_trust_store(gateway: Gateway, who: Identity, stack: ExitStack) -> None
         gateway.clock,
         notes,
     )
-    stack.close()
+    stack.close()  # closes the trust store that was open before, if any
     gateway.reception = stack.enter_context(open_reception(*opening))
     gateway.reception.failing = partial(_failure, gateway.storage)
-    gateway.book_broken.clear()
+    gateway.trust_store_broken.clear()
 
 
 def _refuse_older(registry: Registry, state: Path) -> None:

@@ -117,6 +117,7 @@ def texts(config: Path) -> dict[str, str]:
     names. Without the certificates of the platforms, the next gateway could not connect to them.
     """
     text, folder = _text(config), config.absolute().parent
+    # By pattern and not by loading: a file that was edited since may have mistakes.
     names = re.findall(r"!include[ \t]+[\"']?([\w.-]+)", text)
     names += [f"{FOLDER}/{path.name}" for path in sorted((folder / FOLDER).glob("*.yaml"))]
     contents = {"config.yaml": text} | {name: _text(folder / name) for name in names}
@@ -175,6 +176,7 @@ async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:
     if kept.latest is None or kept.latest.says != says:
         content = _content(gateway, files)
         plain = json.dumps(content, ensure_ascii=False).encode()
+        # Compressing and encrypting take seconds for a large registry: not on the event loop.
         sealed = await asyncio.to_thread(_encrypted, plain, certificate, signer)
         revision = int(content["revision"])
         kept.renew(sealed, says, int(gateway.clock.now()), revision)
@@ -262,6 +264,7 @@ def _signer(state: Path) -> Path | None:
 
 def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
     packed = gzip.compress(content, mtime=0)
+    # `openssl cms` reads certificates only from files.
     with tempfile.NamedTemporaryFile(suffix=".pem") as reader:
         reader.write(certificate.encode())
         reader.flush()

@@ -78,6 +78,7 @@ class BuildingFile:
         if self.latest is None or self.held_by(recipient):
             return False
         times, at = self._tried.get(recipient, (0, 0.0))
+        # The exponent is capped, since 2 ** n grows without limit while nobody answers.
         return not times or now - at >= min(LONGEST, AGAIN * 2 ** min(times - 1, 10))
 
     def tried(self, recipient: str, now: float) -> None:
@@ -106,6 +107,7 @@ class BuildingFile:
             note: dict[str, Any] = json.loads(self._note.read_bytes())
             latest = Latest(**note["latest"])
             holds = {str(name): (str(one), int(at)) for name, (one, at) in note["holds"].items()}
+            # File and note are written one after the other: a power cut may leave an old note.
             whole = hashlib.sha256(self.content()).hexdigest() == latest.sha256
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return

@@ -76,6 +76,7 @@ async def status(gateway: Gateway, asker: Caller, *, named: str | None = None) -
     written to the access log.
     """
     answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
+    # Events are made from the full answer; what the caller may not see is removed afterwards.
     answer["events"] = [event._asdict() for event in events(answer)]
     homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
@@ -153,6 +154,7 @@ def _dwellings(gateway: Gateway) -> dict[str, int]:
 
 def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
     """Describe a component that an unexpected error has stopped, with times of the wall clock."""
+    # Faults are dated by the loop's clock, which does not step. Convert only for the display.
     passed, now = gateway.clock.now() - monotonic(), monotonic()
     waits = fault.next_try is not None and fault.next_try > now
     return {
@@ -306,7 +308,7 @@ def _health_value(health: Mapping[str, Any], device: Device, what: str) -> Any:
 async def _uplinks(gateway: Gateway) -> dict[str, Any]:
     """Describe each recipient whose spool is open, except one whose disk has just failed."""
     states = {}
-    for name, recipient in list(gateway.outlets.items()):
+    for name, recipient in list(gateway.outlets.items()):  # a copy: spools may close meanwhile
         with suppress(StorageFailed):
             states[name] = await _uplink(gateway, recipient)
     return states
@@ -373,6 +375,7 @@ async def read(gateway: Gateway, asker: Caller, *, device: str, point: str = "")
     serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
     try:
+        # The serial number goes along, so that people see which meter has answered.
         samples = await line.link.read([*serial, *wanted])
     except LinkLost as error:
         raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error

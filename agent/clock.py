@@ -144,6 +144,7 @@ def look(before: Memory, wall: float, steady: float, proved: float | None) -> Me
     After a step without evidence, the clock is not trusted until a time service sets it again.
     Evidence for a time before the floor does not count, whoever gives it.
     """
+    # A step voids the proof: what was proved is the old relation of wall and monotonic time.
     known = before.proved if not step(before, wall, steady) else None
     if proved is not None and wall >= before.floor - SLACK:
         known = proved if known is None else max(known, proved)
@@ -164,6 +165,7 @@ def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> ClockTr
         if age <= TRUSTED_FOR:
             return ClockTrust.TRUSTED
         return ClockTrust.HOLDOVER if age <= HELD_FOR else ClockTrust.UNTRUSTED
+    # Without the limit of seven days, an RTC that is set wrong would be trusted for ever.
     agrees = rtc is not None and abs(rtc - wall) <= SLACK
     return ClockTrust.HOLDOVER if agrees and wall <= now.floor + HELD_FOR else ClockTrust.UNTRUSTED
 
@@ -201,6 +203,8 @@ class Clock:
     @property
     def trust(self) -> ClockTrust:
         """How far the clock can be trusted now. Not at all while closed slots lie in its future."""
+        # Look at each use: between two rounds of `serve` the clock may step, and a slot closed with
+        # the new time could not be opened again.
         self.look()
         return ClockTrust.UNTRUSTED if self.ahead > SLACK else self._trust
 
@@ -289,6 +293,7 @@ class Clock:
 
     async def until(self, when: float) -> None:
         """Return at wall time `when`; after a step beyond it, within a second."""
+        # Sleep a second at most: one long sleep would miss a step of the wall clock.
         while (left := when - self.now()) > 0:
             await asyncio.sleep(min(left, 1.0))
 
@@ -333,6 +338,7 @@ class Clock:
         """Return the monotonic time of the evidence that this check brought; None if none."""
         evidence = self._evidence()
         touched, self._touched = self._touched, evidence.touched
+        # The first check has no earlier one to compare with: an old file is no new synchronization.
         first, self._first = self._first, False
         if evidence.kernel or (not first and evidence.touched not in (None, touched)):
             return steady
@@ -376,6 +382,7 @@ class Clock:
                 extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
             )  # fmt: skip
         floor = wall if wall < self._memory.floor - SLACK else max(self._memory.floor, moment)
+        # Look first: `apart` is set below, and that would hide a step that nobody has noticed yet.
         self.look()
         self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)
         self.history.note(BY_PLATFORM, wall, wall - steady)

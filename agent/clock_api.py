@@ -55,6 +55,7 @@ async def reset(
         timekeeper = gateway.timekeeper or Timekeeper(
             gateway.clock, gateway.books, gateway.pollers, gateway.audit
         )
+        # Audit first: if the correction is broken off, the chain still says who ordered it.
         gateway.audit("clock.reset", {"by": who, "since": stamp(since)})
         corrected = await timekeeper.reset(float(since))
     return {

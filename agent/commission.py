@@ -212,6 +212,8 @@ def _fits(gateway: Gateway, name: str, channel: str, value: Decimal, shown: Deci
     digit = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
     _, device = gateway.device(name)
     rating = next((one.rating for one in device.points if one.channel == channel), None)
+    # The meter counts on between the person's look and our read. Without a rating only rounding of
+    # the last digit is allowed.
     flowed = (rating or Decimal(0)) * MINUTES / 60
     return abs(value - shown) <= digit * DIGITS + flowed
 

@@ -218,6 +218,7 @@ async def waiting_counts(gateway: Gateway) -> dict[str, int]:
                         now = await thread.run(spool.backlog)
                         counts["spool"] = counts.get("spool", 0) + now.rows + now.batch_rows
     except (OSError, Refused, StorageFailed):
+        # A partial sum would look like the whole: rather no number than a wrong one.
         counts.pop("spool", None)
     return counts
 
@@ -257,7 +258,7 @@ def _identify(gateway: Gateway, recipient: Recipient) -> None:
 async def _waiting(recipient: Recipient, home: Occupancy | None) -> list[HeldValue]:
     if home is None:
         return []
-    await recipient.intake.commit()
+    await recipient.intake.commit()  # rows in memory wait too, and must be in the answer
     rows = []
     for spool, thread in recipient.spools:
         rows += await thread.run(spool.held_of, home.id)

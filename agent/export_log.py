@@ -115,6 +115,7 @@ class Exports:
     ) -> None:
         """Note the result of a file. `there`: the names of all files in the folder now."""
         names = {*there, entry.name}
+        # Forget files that are gone, or the list would grow with each new file name for ever.
         taken = {name: one for name, one in self._kept.taken.items() if name in names}
         self._kept.taken = taken | {entry.name: [entry.size, entry.changed, sha256]}
         self._kept.reports = [*self._kept.reports, report][-MOST_REPORTS:]
@@ -157,6 +158,7 @@ class Exports:
     def dismiss(self, proposal: Proposal, who: str, now: float) -> None:
         """Remove a proposal that a person has dismissed. The same row is ignored from now on."""
         dismissed = {**self._kept.dismissed, proposal.row.key: [who, int(now)]}
+        # Dicts keep their order, so the oldest dismissals are dropped first.
         self._kept.dismissed = dict([*dismissed.items()][-MOST_DISMISSED:])
         self.settled(proposal)
 

@@ -156,9 +156,9 @@ class Gateway:
     """writes decisions to the audit chain"""
     reception: Inbox | None = None
     """accepts signed objects; None: this gateway has no identity yet"""
-    open_book: Callable[[], None] | None = None
+    open_trust_store: Callable[[], None] | None = None
     """opens the trust store, again if it is open; None: no identity yet"""
-    book_broken: asyncio.Event = field(default_factory=asyncio.Event)
+    trust_store_broken: asyncio.Event = field(default_factory=asyncio.Event)
     """set when the trust store cannot be read any more and must be opened again"""
     unclaimed: UnassignedReadings | None = None
     """readings of meters without a recorded installation; None: nothing is polled"""
@@ -234,6 +234,7 @@ class Gateway:
                 try:
                     await thread.run(probed, self.config.state)
                 finally:
+                    # `int` does nothing. The thread runs it once the disk answers: see `over`.
                     await thread.leave(int)
             except StorageFailed:
                 self.storage.failed(STATE, SILENT)
@@ -331,6 +332,7 @@ class Gateway:
         """
         reception = self.reception_open()
         if self.steering is not None:
+            # Each time: the controls may have been reopened since the last object.
             reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.desk.take))
         await self.ask_disk()
         answer = await reception.accept(raw, via)
@@ -347,7 +349,7 @@ class Gateway:
 
         Raises NotRecorded if the disk did not store it: the transport must deliver it again.
         """
-        if self.book_broken.is_set():
+        if self.trust_store_broken.is_set():
             raise NotRecorded("the trust store cannot be read and is being opened again")
         try:
             await self.accept(raw, via)
@@ -357,7 +359,7 @@ class Gateway:
             log.debug("a signed object from %s was refused: %s", via, error)
         except Exception as error:
             if store_is_broken(error):
-                self.book_broken.set()
+                self.trust_store_broken.set()
                 raise
             # The object is verified and on the disk. Raising would make the platform send it again
             # for ever. What failed is tried again with the next object.
@@ -433,6 +435,7 @@ class Gateway:
         """Close the due slots of one recipient's sums over dwellings."""
         asked = self.sums_asked()
         steps = {channel: step for one in asked.values() for channel, step in one.steps().items()}
+        # Again each time, since a reload may have changed the steps.
         self.indexes.want(steps, self.config.zone)
         if self.clock.dates and recipient.settings.recipient not in self.closing:
             now, target = self.clock.now(), (recipient.ledger, recipient.intake)
@@ -442,7 +445,7 @@ class Gateway:
     def sums_asked(self) -> Mapping[str, ConfiguredSums]:
         """Return the configured sums by uplink."""
         known, asked = self._asked
-        if known is not self.config:
+        if known is not self.config:  # a reload replaces the object, so identity is enough
             asked = {name: sums_asked(self.config, name) for name in self.config.uplinks}
             self._asked = self.config, asked
         return asked
@@ -462,6 +465,7 @@ class Gateway:
         for recipient in list(self.outlets.values()):
             try:
                 await recipient.outbox.catch_up()
+            # A withdrawal must reach every other spool even if one fails.
             except Exception as error:  # noqa: BLE001 -- raised below
                 failed = error
         if failed is not None:

@@ -77,7 +77,7 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
     """Parse a catalogue into messages and translations (PO format without plurals and contexts)."""
     parts: dict[str, list[str]] = {}
     key = ""
-    for line in [*text.splitlines(), "msgid"]:
+    for line in [*text.splitlines(), "msgid"]:  # the last "msgid" makes the last entry complete
         keyword, _space, quoted = line.partition(" ")
         if keyword == "msgid":
             if "msgstr" in parts:

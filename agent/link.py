@@ -111,6 +111,7 @@ class Link:
         been unplugged for a moment. Then the bus is opened again first, so that no slot is lost.
         The same holds if the bytes of another device broke the framing.
         """
+        # Decided before the read: afterwards `turned` is new, whether or not the bus was idle.
         idle = self._driver is not None and monotonic() - self.turned > IDLE
         try:
             return await self._read(points, idle=idle)
@@ -167,6 +168,8 @@ class Link:
             except AgentError:
                 raise
             except Exception as error:
+                # One device with a strange answer must not close the line for all others. Only
+                # errors in a row, whichever device, mean that the line itself is broken.
                 self._failed += 1
                 if self._failed >= BROKEN_AFTER:
                     self._failed = 0
@@ -226,6 +229,7 @@ class Link:
         """Keep the bus silent for `seconds`. Other callers wait."""
         taken = 0
         try:
+            # Take every turn. Count them, since a cancellation may come between two of them.
             for _ in range(self.at_once):
                 await self._turn.acquire()
                 taken += 1
@@ -293,6 +297,7 @@ class Link:
         opened = self.opened
         while True:
             async with self._turn:
+                # The search belongs to a driver object: after a reopening it would use a dead one.
                 if self.opened != opened or self._driver is None or self._lost is None:
                     raise LinkLost(f"{self.name} is not open: {self.error}")
                 began = monotonic()

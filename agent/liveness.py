@@ -41,6 +41,7 @@ def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, floa
     """
     parked = gateway.jobs.parked
     for name, line in gateway.lines.items():
+        # A line that is down stops its poller too: report the cause, not both.
         if line.link.error and not parked(f"line {name}"):
             yield f"opening line {name}", LINE_WITHIN, line.link.turned
         elif line.poller is not None and line.devices and not parked(f"poll {name}"):
@@ -56,7 +57,7 @@ def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, floa
                     max(looked, controller.turned),
                 )
     for name, recipient in gateway.outlets.items():
-        if not recipient.thread.stalled(now):
+        if not recipient.thread.stalled(now):  # a disk that hangs is a fault of its store
             flush = gateway.config.spool.flush
             yield from _recipient_components(
                 name, recipient, flush, parked=parked(f"uplink {name}")

@@ -86,6 +86,7 @@ async def answer(gateway: Gateway, request: Any, asker: Caller) -> dict[str, Any
     if not isinstance(arguments, dict):
         return {"refused": f"{name}: its arguments must be an object"}
     try:
+        # Rights before arguments: a caller without the right learns nothing about the call.
         see_that_it_may(asker.who, asker.roles, name)
         try:
             fit(CALLS[name], arguments)
@@ -402,6 +403,7 @@ def ask(
     answered = ask_daemon(state, call, args, progress)
     if answered is not None:
         return answered
+    # The lock keeps a daemon from starting while this process writes to the state.
     with owned(state, _command(call, args)):
         return asyncio.run(_in_this_process(config, state, call, args, progress))
 

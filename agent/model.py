@@ -283,6 +283,7 @@ class Retraction:
         INT and AVG cover (t − step, t], so their slots are those in (since, until]. All other kinds
         are of the instant t, so their slots are those in [since, until).
         """
+        # One second less turns the slots in (since, until] into times in [since, until).
         at = t - 1 if series.kind in (ValueKind.INT, ValueKind.AVG) else t
         return (
             self.since <= at

@@ -59,6 +59,7 @@ class PostRestoreGate:
         if self.made is None:
             return True
         missing = frozenset(name for name, way in ways.items() if not way.complete)
+        # The gate is open, but some uplinks are unproved. Only their number can still change.
         if self.unproved is not None:
             if left := self.unproved & missing:
                 if left != self.unproved:
@@ -105,4 +106,5 @@ def _recall(file: Path) -> tuple[str, frozenset[str] | None]:
         unproved = stored["unproved"]
         return str(stored["made"]), None if unproved is None else frozenset(map(str, unproved))
     except (OSError, ValueError, LookupError, TypeError):
+        # The file exists, so there was a restore: a damaged file must keep the gate closed.
         return "", None

@@ -101,6 +101,7 @@ def seen(what: str, call: Call) -> Call:
     ) -> dict[str, Any]:
         plant = "device" in args and is_common(gateway, args["device"])
         who = asker.who if plant else author(gateway, asker, named)
+        # `author` comes before the call: a shared account without a name must see nothing.
         answer = await call(gateway, asker, **args, **({"named": named} if takes_name else {}))
         place = _dwelling_of(gateway, args)
         if place is not None and not plant:
@@ -252,7 +253,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
         rows = [NewWithdrawal(occupancy=home.id)]  # its mark also stops consents still on the way
         stopped = registry.withdraw(rows, who, "gardien privacy person --stop", now)
         await gateway.registry_changed()
-        await gateway.obey()
+        await gateway.obey()  # the letter says that nothing is sent any more: make it true first
     person = await _person(gateway, dwelling, home, here=here, stop=stop, stopped=stopped)
     person = replace(person, responsible=responsible(gateway.config, language))
     waits = {one.recipient for one in person.erasures if one.rows is None}
@@ -394,7 +395,7 @@ def _notices(gateway: Gateway, t: int, devices: set[str] | None) -> list[Withhel
             for point, serial in points
             for series, why in assignment.at(point, serial, t).withheld
         ]
-    return list(dict.fromkeys(notices))
+    return list(dict.fromkeys(notices))  # several points of a place give the same notice
 
 
 async def privacy_catalogue(

@@ -197,6 +197,7 @@ async def _drained(disk: Opened, memory: Opened) -> bool:
     spool, thread = memory
     if not await thread.run(lambda: spool.backlog().settled):
         return False
+    # Without the records, the letter would not say what was delivered while the disk failed.
     record = await thread.run(lambda: (spool.epoch, spool.disclosures(), spool.erasures()))
     await disk[1].run(disk[0].adopt, *record)
     return True
@@ -217,6 +218,8 @@ async def _connect(
     recipient.spool, recipient.thread, recipient.in_memory = spool, thread, memory
     recipient.announced = await thread.run(spool.announced)
     if disk is not None and memory is not None:
+        # Both spools give versions to rows. The spool on the disk must go on above those that the
+        # one in memory has given, or the platform would ignore its rows.
         await thread.run(spool.go_on_after, *await memory[1].run(lambda: memory[0].given))
     outboxes = []
     for pair in opened:
@@ -336,6 +339,7 @@ def recover_withdrawals(gateway: Gateway, recipient: str, ids: Collection[str]) 
         "%s confirms a withdrawal that was lost here; %s is withdrawn again", recipient, ids_text,
         extra=fields(LogEvent.WITHDRAWAL_RECOVERED, recipient=recipient),
     )  # fmt: skip
+    # Whole consents go by occupancy: one withdrawal then covers all that the recipient had there.
     occupancies = {one.occupancy for one, channels in lost if not channels}
     rows = [NewWithdrawal(occupancy=home, recipient=recipient) for home in sorted(occupancies)]
     rows += [

@@ -132,6 +132,7 @@ TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
     "str | None": ("a text", lambda value: value is None or isinstance(value, str)),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
+    # `type` and not isinstance: in Python a bool is an int. JSON here also allows NaN.
     "float": ("a number", lambda value: type(value) in {int, float} and isfinite(value)),
     "Sequence[str]": ("a list of texts", _texts),
     "dict[str, str]": ("texts by name", _texts_by_name),
@@ -190,6 +191,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
             raise dated_here(error, zone) from error
         if lost := answer.get("without_effect"):
             answer["without_effect"] = [said_here(line, zone) for line in lost]
+        # Bind serial numbers first: the audit chain then gets both changes.
         gateway.pin_all()
         await gateway.registry_changed()
         return answer

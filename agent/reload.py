@@ -47,7 +47,7 @@ async def reload(running: Running) -> dict[str, Any]:
         try:
             done = await _change(running, new)
         finally:
-            running.go_on()
+            running.go_on()  # after an error too: a line must never stay without its poller
     summary = ", ".join(f"{what} {name}" for what, names in done.items() for name in names)
     log.warning(
         "configuration reloaded: %s", summary or "no changes", extra=fields(LogEvent.RELOADED)
@@ -89,6 +89,7 @@ async def _refuse(gateway: Gateway, new: Config) -> None:
 async def _change(running: Running, new: Config) -> dict[str, list[str]]:
     gateway, old = running.gateway, running.gateway.config
     lines = lines_of(new)
+    # Release first, on the old lines: the new configuration may not have them any more.
     steered = await _steer(running, new)
     for name in gateway.lines:
         await running.stand_still(name)

@@ -242,6 +242,7 @@ def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
     holders = HELD[NEEDS[call]]
     if not roles & holders:
         named = [one for one in Role if one in holders]
+        # Propose the role with the fewest rights that is enough.
         least = min(named, key=_rights)
         raise Refused(
             NOT_YOURS,
@@ -268,6 +269,7 @@ def roles_of(uid: int, building: Building) -> frozenset[Role]:
         return frozenset()
     has = {account.pw_name, *(f"%{group}" for group in groups)}
     roles = {role for role in Role if has & {f"%{role.group}", *getattr(building.roles, role)}}
+    # Until somebody has the new role, the old group keeps it: an upgrade must lock nobody out.
     if OLD_GROUP in groups:
         roles |= {role for role in Role if not any(_holders(role, building))}
     return frozenset(roles)

@@ -196,6 +196,7 @@ def _size(value: object, info: ValidationInfo) -> int:
 
 
 def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> float:
+    # All that converts to float is a number, such as the YAML parser's own types. A bool is not.
     number = not isinstance(value, bool) and hasattr(value, "__float__")
     if number and not info.context:
         return float(value)  # type: ignore[arg-type] # hasattr is the proof
@@ -251,7 +252,7 @@ class Secret:
     @classmethod
     def parse(cls, written: object) -> Self:
         """Parse a reference. Raises ValueError without quoting the value: it may be the secret."""
-        if isinstance(written, cls):
+        if isinstance(written, cls):  # defaults and code may give a Secret and no text
             return written
         kind, colon, name = written.partition(":") if isinstance(written, str) else ("", "", "")
         if kind not in {"file", "env", "credential"} or not colon or not name.strip():

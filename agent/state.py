@@ -206,6 +206,7 @@ def _holds(handle: int, state: Path) -> bool:
 
 
 def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:
+    # flock has no timeout, so try again until the deadline.
     deadline, warned = time.monotonic() + patience, False
     while True:
         try:
@@ -368,7 +369,7 @@ def listening(state: Path) -> socket.socket:
         return door
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with short_path(state) as path:
-        before = os.umask(0o177)
+        before = os.umask(0o177)  # the socket must never exist with wider rights, even briefly
         try:
             door.bind(path)
         finally:

@@ -97,7 +97,7 @@ def reason_of(error: BaseException, where: Path) -> str | None:
     """
     code = getattr(error, "sqlite_errorcode", None)
     number = error.errno if isinstance(error, OSError) else None
-    primary = code & 0xFF if code is not None else None
+    primary = code & 0xFF if code is not None else None  # SQLite's extended codes contain it
     if number == errno.EROFS or primary == sqlite3.SQLITE_READONLY:
         return READ_ONLY
     if number in NOT_WELL or primary == sqlite3.SQLITE_IOERR:

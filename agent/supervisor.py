@@ -152,6 +152,8 @@ class Running:
     async def _recipient(self, name: str) -> AsyncIterator[Awaitable[object]]:
         gateway, before = self.gateway, self.gateway.unopened.get(name)
         async with open_recipient(gateway, name, before) as recipient:
+            # What goes back to `unopened` at the end: until the start has succeeded, the recipient
+            # from before, so that its rows in memory are not lost.
             kept = before
             gateway.unopened.pop(name, None)
             gateway.outlets[name] = recipient
@@ -367,6 +369,7 @@ class Running:
                 gateway.closing.begin(recipient_id, gateway.clock.now())
                 dropped = 0
                 if drop:
+                    # The spool must be closed while its files are destroyed; it opens empty.
                     dropped = await recipient.waiting()
                     await self.close_outlet(name)
                     try:
@@ -396,10 +399,10 @@ class Running:
 
         An object waits if it came before the fact or the time on which it depends. Never returns.
         """
-        broken = self.gateway.book_broken
+        broken = self.gateway.trust_store_broken
         while True:
-            if broken.is_set() and self.gateway.open_book is not None:
-                self.gateway.open_book()
+            if broken.is_set() and self.gateway.open_trust_store is not None:
+                self.gateway.open_trust_store()
                 take_seats(self.gateway)
             try:
                 await self.gateway.registry_changed()
@@ -416,6 +419,8 @@ class Running:
         poller = self.gateway.lines[name].poller
         if poller is not None:
             poller.finish()
+        # Wait for the read in progress. Cancelling it would lose its values, and some devices
+        # answer the next request with the old one's answer.
         await self.jobs.stop(f"poll {name}", ONE_READ)
         for recipient in list(self.gateway.outlets.values()):
             try:

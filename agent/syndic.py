@@ -158,6 +158,7 @@ async def _take(
             "an export of the manager's software was refused; nothing of it was recorded",
             extra=fields(LogEvent.EXPORT_REFUSED),
         )
+    # Only now: if the disk did not record the changes, the file must be read again.
     exports.took(entry, sha256, report, there)
     if report.recorded or report.proposed:
         log.warning(
@@ -220,6 +221,8 @@ async def _record(
         except NotRecorded:
             raise
         except Refused as error:
+            # The registry records all changes or none. Find those that it refuses, hold them for a
+            # person, and compare again without them.
             zone = gateway.config.building.timezone
             refused = await asyncio.to_thread(
                 _refused_changes, index, comparison.changes, now, str(error)

@@ -142,6 +142,7 @@ class Faults:
     ) -> None:
         """Log an unexpected error, with its traceback once for each line that raises it."""
         key = component, type(error).__name__, _place(error)
+        # An AgentError says enough by its text: a traceback is for errors that nobody expected.
         new = key not in self._seen and not isinstance(error, AgentError)
         self._seen.add(key)
         names = _names(component, part, uplink)
@@ -292,6 +293,7 @@ class Supervisor:
                 await component.run()
                 if component.ending or component.passes:
                     return
+                # A component that returns would silently be missing. Treat it as an error.
                 raise RuntimeError(f"{component.name} ended by itself")
             except asyncio.CancelledError as error:
                 if component.ending or _is_cancelled():
@@ -314,7 +316,7 @@ class Supervisor:
         self.faults.note(component.name, error, uplink=component.uplink, next_try=next_try)
         component.parked = True
         component.wake.clear()
-        component.settled.set()
+        component.settled.set()  # `open` must return although the first attempt has failed
         return wait
 
     def _stood(self, component: _Component) -> None:

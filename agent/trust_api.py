@@ -82,6 +82,7 @@ async def trust_accept(
     try:
         answer = reception.renew_trust(text.encode(), sha256)
     except Refused as error:
+        # A refused list may be an attack: who tried it must be in the chain.
         gateway.audit("trust.refused", {"why": str(error)[:300], "by": who})
         raise
     if first:

@@ -59,10 +59,12 @@ def address(move: Move, now: float, failures: int, since_probe: float) -> str:
     `failures`: failed attempts in a row. `since_probe`: seconds since the last attempt with an
     unproved address.
     """
+    # Until it is proved, the new address gets one attempt an hour, and delivery goes on at the old.
     if move.proved is None:
         return move.new if since_probe >= PROBE_EVERY else move.old
     if now - move.proved > FALL_BACK or failures < FAILURES:
         return move.new
+    # Alternate: neither address must be tried for ever while the other one works.
     return move.old if failures % 2 else move.new
 
 

@@ -29,6 +29,7 @@ class UplinkShutdown:
 
     def begin(self, recipient: str, now: float) -> None:
         """Store nothing more for a recipient. Raises NotRecorded."""
+        # An earlier time wins: closing again must not shorten the span without rows.
         self._note({recipient: now} | self._removed)
         self._write(self._names | {recipient})
 

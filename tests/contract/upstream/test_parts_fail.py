@@ -283,7 +283,7 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
             house.jobs.retry("signed objects")  # before, it may open the book anew first
 
             async def anew():
-                return house.reception is not before and not house.book_broken.is_set()
+                return house.reception is not before and not house.trust_store_broken.is_set()
 
             await until(anew)
             damaged.close()
