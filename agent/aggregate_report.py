@@ -14,9 +14,9 @@ from agent.registry.letter import AggregateEntry
 if TYPE_CHECKING:
     from agent.gateway import Gateway
 
-OWN_METER = "the building has a meter of its own for it: that total is sent instead"
+OWN_METER = "the building has its own meter for this quantity, and its total is sent instead"
 FEW_DWELLINGS = "there are fewer than {fewest} dwellings"
-NOT_READ = "nothing of it is read in a dwelling"
+NOT_READ = "no dwelling has a meter for this quantity"
 FEW = "{count} of these dwellings count, fewer than {fewest}: nothing is sent"
 SENT = "where at least {fewest} of them count"
 

@@ -238,7 +238,7 @@ async def _tend_storage(gateway: Gateway) -> None:
         # Probe the disk at most once a minute: on a disk that hangs, a probe occupies a thread.
         waits = registry.mute or not registry.written
         if waits and store not in gateway.storage.faults:
-            gateway.storage.failed(store, _failure(gateway.storage) or "it was not written")
+            gateway.storage.failed(store, _failure(gateway.storage) or "the last write has failed")
         in_memory = gateway.reception is not None and gateway.reception.book.volatile
         if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
             continue
@@ -305,7 +305,7 @@ def _refuse_older(registry: Registry, state: Path) -> None:
     raise Refused(
         f"{path} {problem if path.exists() else 'is missing'}, and {spool.name} has applied change"
         f" {last}.\n"
-        f"Missing changes: {missing}. They may include withdrawals and moves, so gardien reads,"
+        f"{missing} changes are missing. They may include withdrawals and moves, so gardien reads,"
         " records and sends nothing without them.\n"
         "Put the newer registry.json back, then: sudo systemctl restart gardien\n"
         'If it is lost, take it from the latest building file (replace.md, "An older registry"):'
@@ -371,5 +371,8 @@ async def _release_controls(gateway: Gateway) -> None:
         try:
             await gateway.steering.end()
         except Exception as error:  # noqa: BLE001 -- the rest is closed all the same
-            why = f"not all was given back: {error_text(error)}: `gardien control release --all`"
+            why = (
+                f"not all controls were released: {error_text(error)}. To release them:"
+                " gardien control release --all"
+            )
             gateway.jobs.faults.log(error, why, "controls")

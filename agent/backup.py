@@ -69,7 +69,7 @@ MOST_MARKS = 3_000_000
 
 
 async def backup(
-    gateway: Gateway, asker: Caller, *, certificate: str, files: dict[str, str]
+    gateway: Gateway, caller: Caller, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
     """Return the building file, encrypted for a certificate (PEM). Raises Refused.
 
@@ -78,7 +78,7 @@ async def backup(
     content = _content(gateway, files)
     plain = json.dumps(content, ensure_ascii=False).encode()
     sealed = _encrypted(plain, certificate, _signer(gateway.config.state))
-    gateway.audit("backup", {"revision": content["revision"], "by": asker.who})
+    gateway.audit("backup", {"revision": content["revision"], "by": caller.who})
     return {
         "gateway": content["gateway"],
         "revision": content["revision"],

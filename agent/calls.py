@@ -69,7 +69,7 @@ NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
 
 
-async def status(gateway: Gateway, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
+async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) -> dict[str, Any]:
     """Return the state of every part, as far as the caller may see it.
 
     A caller on a shared account who gives no name sees no values of dwellings, and nothing is
@@ -81,8 +81,8 @@ async def status(gateway: Gateway, asker: Caller, *, named: str | None = None) -
     homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
     with suppress(Refused):
-        who = author(gateway, asker, named)
-    if who is None or not asker.may(Right.METERS):
+        who = author(gateway, caller, named)
+    if who is None or not caller.may(Right.METERS):
         for name in homes:
             latest = answer["devices"][name]["latest"]
             answer["devices"][name]["latest"] = {
@@ -90,11 +90,11 @@ async def status(gateway: Gateway, asker: Caller, *, named: str | None = None) -
             }
     elif any(answer["devices"][name]["latest"] for name in homes):
         privacy.note(gateway, who, "status")
-    if not asker.may(Right.SEE_PLANT):
+    if not caller.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
             short = {name: words for name, words in SHORT.items() if control[name]}
             control.update(short, guards={})
-    return answer if asker.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
+    return answer if caller.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
 
 
 SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
@@ -194,14 +194,14 @@ def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
     gate = gateway.restored
     if gate is None or gate.made is None or not gateway.outlets:
         return None
-    now, stand = gateway.clock.now(), uplink_states(gateway)
+    now, uplinks = gateway.clock.now(), uplink_states(gateway)
     return {
         "made": gate.made,
         "listens": gate.listens,
         "uplinks": {
             name: {
                 "complete": outlet.delivery.complete,
-                "waits": round(waits(stand[str(outlet.settings.recipient)], now)),
+                "waits": round(waits(uplinks[str(outlet.settings.recipient)], now)),
                 "unproved": outlet.settings.recipient in (gate.unproved or ()),
             }
             for name, outlet in gateway.outlets.items()
@@ -229,13 +229,13 @@ def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
         for name, device in line.devices.items()
         if device.points
     }
-    bad, asked = line.link.disturbed.noisy()
+    disturbed, total = line.link.disturbed.noisy()
     return {
         "disturbers": [
             {"address": who, "device": names.get(who), "how": how.value, "today": today}
             for who, how, today in line.link.disturbed.named(now)
         ],
-        "disturbed": {"devices": bad, "of": asked},
+        "disturbed": {"devices": disturbed, "of": total},
     }
 
 
@@ -276,8 +276,8 @@ def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str
     """
     now = int(gateway.clock.now())
     wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
-    whose = (gateway.registry.whose(device.name, device.serial, one, now) for one in wanted)
-    since = not any(isinstance(one, Unknown) for one in whose)
+    assignments = (gateway.registry.whose(device.name, device.serial, one, now) for one in wanted)
+    since = not any(isinstance(one, Unknown) for one in assignments)
     points: dict[str, list[str]] = {}
     for point, reason in held.items():
         text = "its place has been recorded since: sent from its next reading on"
@@ -354,29 +354,29 @@ def _delivery(gateway: Gateway, delivery: Delivery) -> dict[str, Any]:
     }
 
 
-async def read(gateway: Gateway, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
+async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = "") -> dict[str, Any]:
     """Read a device now, between the daemon's own requests. Raises Refused.
 
     `ok` is false if any point of the device itself has no value.
     """
     line, target = gateway.device(device)
-    if not asker.may(Right.METERS) and not privacy.is_common(gateway, device):
+    if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
         raise Refused(
             NOT_PLANT,
-            account=asker.who,
+            account=caller.who,
             device=device,
             roles=[NAMES[INSTALLER]],
             group=INSTALLER.group,
         )
-    wanted: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
-    if not wanted:
+    points: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
+    if not points:
         names = ", ".join(p.name for p in target.points)
         raise Refused(f'the device "{device}" has no point "{point}". Its points: {names}')
     serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
     try:
         # The serial number goes along, so that people see which meter has answered.
-        samples = await line.link.read([*serial, *wanted])
+        samples = await line.link.read([*serial, *points])
     except LinkLost as error:
         raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
     return {
@@ -387,24 +387,24 @@ async def read(gateway: Gateway, asker: Caller, *, device: str, point: str = "")
     }
 
 
-async def reload(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def reload(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Load the configuration again. Raises Refused; then the old one stays in force."""
-    del asker
+    del caller
     if gateway.reload is None:
         raise Refused("gardien is not running: it reads the configuration at its next start")
     answer: dict[str, Any] = await gateway.reload()
     return answer
 
 
-async def configuration(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def configuration(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Return the configuration as the file had it when it was last loaded."""
-    del asker
+    del caller
     return {"written": json.loads(json.dumps(gateway.config.written, default=str))}
 
 
 async def scan(  # noqa: PLR0913 -- as many wishes
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     link: str,
     first: str = "",
@@ -419,7 +419,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
         known = ", ".join(sorted(gateway.lines)) or "none"
         raise Refused(f'no line "{link}" is configured. Configured lines: {known}')
     line, devices, remarks = gateway.lines[link], [], []
-    known_names, taken = _configured(gateway, link), set(gateway.config.devices)
+    known_names, used_names = _configured(gateway, link), set(gateway.config.devices)
     await line.link.tried()
     try:
         async with aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search:
@@ -429,16 +429,16 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                     device = asdict(step) | {
                         "entry": {"link": link, **step.entry},
                         "configured": name is not None,
-                        "name": name or unlike(step.name, taken),
+                        "name": name or unlike(step.name, used_names),
                     }
-                    taken.add(device["name"])
+                    used_names.add(device["name"])
                     devices.append(device)
-                    await asker.progress({"text": f"found {step.about}", "device": device})
+                    await caller.progress({"text": f"found {step.about}", "device": device})
                 elif step.stays:
                     remarks.append(step.words)
-                    await asker.progress({"text": step.words})
+                    await caller.progress({"text": step.words})
                 else:
-                    await asker.progress(asdict(step))
+                    await caller.progress(asdict(step))
     except LinkLost as error:
         raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
     return {"link": link, "devices": devices, "remarks": remarks}
@@ -476,10 +476,10 @@ def at_home(call: Call) -> Call:
     """Wrap a call so that its answer names the building's time zone."""
 
     @passing(call)
-    async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        return await call(gateway, asker, **args) | {"timezone": gateway.config.building.timezone}
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        return await call(gateway, caller, **args) | {"timezone": gateway.config.building.timezone}
 
-    return made
+    return wrapper
 
 
 ALL: Mapping[str, Call] = {

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from agent.registry_api import Call, Caller
 
 
-async def show(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Describe the clock and the last closed slot of each recipient.
 
     `ahead`: seconds by which that slot lies in the future; negative if it is over.
     """
-    del asker
+    del caller
     async with _spools(gateway):
         now = gateway.clock.now()
         marks = {
@@ -40,13 +40,13 @@ async def show(gateway: Gateway, asker: Caller) -> dict[str, Any]:
 
 
 async def reset(
-    gateway: Gateway, asker: Caller, *, wrong_since: str, named: str | None = None
+    gateway: Gateway, caller: Caller, *, wrong_since: str, named: str | None = None
 ) -> dict[str, Any]:
     """Retract the slots closed since `wrong_since`: the clock was wrong then, and is right now.
 
     Raises Refused.
     """
-    who = author(gateway, asker, named)
+    who = author(gateway, caller, named)
     try:
         since = moment(wrong_since, gateway.config.building.timezone)
     except ValueError as error:

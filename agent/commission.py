@@ -30,16 +30,16 @@ MINUTES = 15
 
 @passing(change(calls.meter_import))
 async def meter_import(
-    gateway: Gateway, asker: Caller, *, join_lines: bool = True, **args: Any
+    gateway: Gateway, caller: Caller, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:
     """Record a list of meters, and match all recorded meters with the devices on the lines.
 
     Raises Refused.
     """
-    answer = await change(calls.meter_import)(gateway, asker, **args)
+    answer = await change(calls.meter_import)(gateway, caller, **args)
     if not join_lines:
         return answer
-    on_the_line = await _serials(gateway, asker)
+    on_the_line = await _serials(gateway, caller)
     return answer | {
         "joined": await asyncio.to_thread(_match, gateway, answer["meters"], on_the_line)
     }
@@ -56,7 +56,7 @@ def _match(
     return _answer(join(listed, on_the_line))
 
 
-async def _serials(gateway: Gateway, asker: Caller) -> list[OnTheLine]:
+async def _serials(gateway: Gateway, caller: Caller) -> list[OnTheLine]:
     """Return every device of a dwelling with its serial number; read those not known yet."""
     on_the_line: list[OnTheLine] = []
     devices = [(line, one) for line in gateway.lines.values() for one in line.devices.values()]
@@ -66,7 +66,7 @@ async def _serials(gateway: Gateway, asker: Caller) -> list[OnTheLine]:
         if any(point.place for point in device.points):
             continue
         if serial is None and device.serial_point is not None:
-            await asker.progress({"text": f"reading {device.name} ({number} of {len(devices)})"})
+            await caller.progress({"text": f"reading {device.name} ({number} of {len(devices)})"})
             await line.link.tried()
             try:
                 (sample,) = await line.link.read([device.serial_point])
@@ -96,7 +96,7 @@ def _answer(joined: Joined) -> dict[str, Any]:
 
 async def meter_verify(
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     place: str,
     shown: Mapping[str, str],
@@ -110,13 +110,13 @@ async def meter_verify(
     """
     if not shown:
         raise Refused("the value that the meter shows is missing: give it such as --heat 8412")
-    who, now = author(gateway, asker, named), gateway.clock.now()
+    who, now = author(gateway, caller, named), gateway.clock.now()
     dwelling = gateway.registry.place(place)
     if any(one.device is None for one in gateway.registry.meters_of(dwelling.id)):
-        await _serials(gateway, asker)  # such a meter is found by its serial number
+        await _serials(gateway, caller)  # such a meter is found by its serial number
     results = [
         await _compare(
-            gateway, asker, dwelling.id, fields.channel(channel), fields.index(text, channel)
+            gateway, caller, dwelling.id, fields.channel(channel), fields.index(text, channel)
         )
         for channel, text in shown.items()
     ]
@@ -127,7 +127,7 @@ async def meter_verify(
 
 
 async def _compare(
-    gateway: Gateway, asker: Caller, place: str, channel: str, shown: Decimal
+    gateway: Gateway, caller: Caller, place: str, channel: str, shown: Decimal
 ) -> dict[str, Any]:
     """Find the meter of a place that shows this value; if none does, find others that do.
 
@@ -149,7 +149,7 @@ async def _compare(
         "shown": format(shown, "f"),
         "read": None if value is None else format(value, "f"),
         "agrees": agrees,
-        "shown_by": [] if agrees else await _who_shows(gateway, asker, set(own), channel, shown),
+        "shown_by": [] if agrees else await _who_shows(gateway, caller, set(own), channel, shown),
     }
 
 
@@ -169,14 +169,14 @@ def _index(gateway: Gateway, name: str, channel: str) -> Point | None:
 
 
 async def _who_shows(
-    gateway: Gateway, asker: Caller, but: AbstractSet[str], channel: str, shown: Decimal
+    gateway: Gateway, caller: Caller, but: AbstractSet[str], channel: str, shown: Decimal
 ) -> list[dict[str, Any]]:
     """Find the other meters that show this value now, with the place recorded for each."""
     others: list[dict[str, Any]] = []
     for name in sorted(gateway.config.devices):
         if name in but or not _index(gateway, name, channel):
             continue
-        await asker.progress({"text": f"reading {name}"})
+        await caller.progress({"text": f"reading {name}"})
         value = await _read(gateway, name, channel)
         if value is not None and _fits(gateway, name, channel, value, shown):
             _, device = gateway.device(name)

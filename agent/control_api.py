@@ -22,13 +22,13 @@ def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
     """Wrap a call so that it gets the open controls and the account of the caller."""
 
     @passing(call)
-    async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         if gateway.steering is None:
             raise Refused("no control is configured: see `controls` in the configuration")
         await _guards_read(gateway, args.get("name", ""))
-        return await call(gateway.steering, asker.who, **args)
+        return await call(gateway.steering, caller.who, **args)
 
-    return made
+    return wrapper
 
 
 def _by_a_person(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
@@ -45,36 +45,36 @@ async def _guards_read(gateway: Gateway, name: str) -> None:
             raise Refused(str(error)) from error
 
 
-async def everything(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def everything(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Describe every control."""
-    del asker
+    del caller
     return {"controls": calls.held(gateway.steering) if gateway.steering else {}}
 
 
-async def granted(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def granted(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List all grants."""
-    del asker
+    del caller
     if gateway.steering is None:
         return {"grants": []}
     members = gateway.reception.known().members if gateway.reception else {}
     return {"grants": grants(gateway.steering, members)}
 
 
-async def test(gateway: Gateway, asker: Caller, *, name: str) -> dict[str, Any]:
+async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]:
     """Run the self-test of a control and report progress. Raises Refused if it fails."""
 
     async def say(text: str) -> None:
-        await asker.progress({"text": text})
+        await caller.progress({"text": text})
 
     async def call(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
         return await calls.test(steering, who, say, name=name)
 
-    return await _on_controls(call)(gateway, asker, name=name)
+    return await _on_controls(call)(gateway, caller, name=name)
 
 
-async def dry_run(gateway: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
+async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
     """Say what would become of a signed order now. Raises Forged if it does not verify."""
-    del asker
+    del caller
     if gateway.steering is None:
         raise Refused("no control is configured: see `controls` in the configuration")
     verified = verify(text.encode(), gateway.reception_open().known())

@@ -31,7 +31,7 @@ SHORTEST, LONGEST = 1.0, 900.0
 
 async def meter_load(  # noqa: PLR0913 -- as many options
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     place: str,
     channel: str,
@@ -45,12 +45,12 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     if not SHORTEST <= seconds <= LONGEST:
         raise Refused(f"--for must be {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
     who, dwelling, channel = (
-        author(gateway, asker, named),
+        author(gateway, caller, named),
         gateway.registry.place(place),
         channel_name(channel),
     )
     meter, own_device = _meter_at(gateway, dwelling.id, channel)
-    readings = await _read_three_times(gateway, asker, dwelling.label, channel, seconds)
+    readings = await _read_three_times(gateway, caller, dwelling.label, channel, seconds)
     if own_device not in readings:
         raise Refused(
             f"{own_device} did not answer all three reads, so nothing is proven: try again"
@@ -82,7 +82,7 @@ def _meter_at(gateway: Gateway, place: str, channel: str) -> tuple[Installation,
 
 
 async def _read_three_times(
-    gateway: Gateway, asker: Caller, label: str, channel: str, seconds: float
+    gateway: Gateway, caller: Caller, label: str, channel: str, seconds: float
 ) -> dict[str, tuple[IndexReading, IndexReading, IndexReading]]:
     """Read all meters three times: at the start, after a span without and one with the load.
 
@@ -90,11 +90,11 @@ async def _read_three_times(
     """
     asked = _devices(gateway, channel)
     first = await _read_all(gateway, asked, channel)
-    await asker.progress({"text": f"change nothing in {label} for {seconds:g} s"})
+    await caller.progress({"text": f"change nothing in {label} for {seconds:g} s"})
     await asyncio.sleep(seconds)
     second = await _read_all(gateway, asked, channel)
     text = f"now switch on a large load in {label}, or open a tap, for {seconds:g} s"
-    await asker.progress({"text": text})
+    await caller.progress({"text": text})
     await asyncio.sleep(seconds)
     third = await _read_all(gateway, asked, channel)
     # A meter with a missing read cannot be compared: it may have moved in either span.

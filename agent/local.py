@@ -74,7 +74,7 @@ LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
 """seconds for the request line, for its files, and for a piece of the answer to be read"""
 
 
-async def answer(gateway: Gateway, request: Any, asker: Caller) -> dict[str, Any]:
+async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, Any]:
     """Make the call that a request names. A refusal or an error is returned as `refused`."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.registry_api import fit  # noqa: PLC0415
@@ -87,12 +87,12 @@ async def answer(gateway: Gateway, request: Any, asker: Caller) -> dict[str, Any
         return {"refused": f"{name}: its arguments must be an object"}
     try:
         # Rights before arguments: a caller without the right learns nothing about the call.
-        see_that_it_may(asker.who, asker.roles, name)
+        see_that_it_may(caller.who, caller.roles, name)
         try:
             fit(CALLS[name], arguments)
         except AgentError as error:
             return {"refused": f"{name}: {error}"}
-        return await _result(gateway, partial(CALLS[name], gateway, asker, **arguments))
+        return await _result(gateway, partial(CALLS[name], gateway, caller, **arguments))
     except AgentError as error:
         return _refusal(error)
     except ConnectionError:
@@ -140,9 +140,9 @@ class Door:
             await _send(writer, {"progress": progress})
 
         uid = _peer(writer.get_extra_info("socket"))
-        asker = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
-        if not asker.roles:  # refused before it counts as a connection and before anything is read
-            error = Refused(NO_ROLE, account=asker.who, group=READER.group)
+        caller = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
+        if not caller.roles:  # refused before it counts as a connection and before anything is read
+            error = Refused(NO_ROLE, account=caller.who, group=READER.group)
             with suppress(ConnectionError):
                 await _send(writer, {"here": os.getpid()})
                 await _send(writer, _refusal(error))
@@ -155,7 +155,7 @@ class Door:
             await _send(writer, {"here": os.getpid()})
             if self._visitors > MOST_VISITORS:
                 raise Refused(f"{MOST_VISITORS} other calls are being answered: try again later")
-            await self._serve(reader, writer, asker)
+            await self._serve(reader, writer, caller)
         except (ConnectionError, TimeoutError) as error:
             log.info("a caller disconnected: %s", error, extra=fields(component="local socket"))
         except Refused as error:
@@ -165,14 +165,14 @@ class Door:
             writer.close()
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Caller
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller
     ) -> None:
         request = await _read_request(reader)
         async with AsyncExitStack() as stack:
             if files := _sizes(request):
                 await stack.enter_async_context(self._with_files)
                 request["args"] = (request.get("args") or {}) | await _files(reader, files)
-            await _send(writer, await answer(self._house, request, asker))
+            await _send(writer, await answer(self._house, request, caller))
 
 
 async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:

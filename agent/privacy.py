@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from agent.registry.records import Consent, Occupancy, Place
     from agent.registry_api import Call, Caller
 
-STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
+STAYS = "it was withheld for a time, and the next index would reveal what few dwellings used then"
 log = logging.getLogger(__name__)
 
 DAY = 86_400
@@ -96,19 +96,19 @@ def seen(what: str, call: Call) -> Call:
     takes_name = "named" in signature(call).parameters
 
     @passing(call)
-    async def made(
-        gateway: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         plant = "device" in args and is_common(gateway, args["device"])
-        who = asker.who if plant else author(gateway, asker, named)
+        who = caller.who if plant else author(gateway, caller, named)
         # `author` comes before the call: a shared account without a name must see nothing.
-        answer = await call(gateway, asker, **args, **({"named": named} if takes_name else {}))
+        answer = await call(gateway, caller, **args, **({"named": named} if takes_name else {}))
         place = _dwelling_of(gateway, args)
         if place is not None and not plant:
             note(gateway, who, what, place)
         return answer
 
-    return made
+    return wrapper
 
 
 def note(gateway: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
@@ -148,10 +148,10 @@ def _dwelling_of(gateway: Gateway, args: Mapping[str, Any]) -> str | None:
 
 
 async def privacy_disclosures(
-    gateway: Gateway, asker: Caller, *, place: str = ""
+    gateway: Gateway, caller: Caller, *, place: str = ""
 ) -> dict[str, Any]:
     """Count the values of all dwellings or of one that each recipient has received."""
-    del asker
+    del caller
     id_ = gateway.registry.place(place).id if place else None
     labels = {one.id: one.label for one in gateway.registry.places()}
     result = await records(gateway, id_)
@@ -168,9 +168,9 @@ async def privacy_disclosures(
     }
 
 
-async def privacy_access(gateway: Gateway, asker: Caller, *, place: str = "") -> dict[str, Any]:
+async def privacy_access(gateway: Gateway, caller: Caller, *, place: str = "") -> dict[str, Any]:
     """List the access log of all dwellings or of one."""
-    del asker
+    del caller
     id_ = gateway.registry.place(place).id if place else None
     looks = gateway.looks.of(id_) if gateway.looks else []
     labels = {one.id: one.label for one in gateway.registry.places()} | {EVERYBODY: "all dwellings"}
@@ -180,10 +180,10 @@ async def privacy_access(gateway: Gateway, asker: Caller, *, place: str = "") ->
 
 
 async def privacy_explain(
-    gateway: Gateway, asker: Caller, *, place: str = "", at: str | None = None
+    gateway: Gateway, caller: Caller, *, place: str = "", at: str | None = None
 ) -> dict[str, Any]:
     """Say what is sent to whom and why, and what is withheld and why, at a date."""
-    del asker
+    del caller
     zone = gateway.config.building.timezone
     t = parsers.when(at, zone, "at") or int(gateway.clock.now())
     id_ = gateway.registry.place(place).id if place else None
@@ -225,7 +225,7 @@ async def privacy_explain(
 
 async def privacy_person(  # noqa: PLR0913 -- as many options
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     place: str,
     language: str = "fr",
@@ -239,7 +239,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     consents first. Raises Refused.
     """
     spoken_here(language)
-    who, now = author(gateway, asker, named), gateway.clock.now()
+    who, now = author(gateway, caller, named), gateway.clock.now()
     registry = gateway.registry
     dwelling = registry.place(place)
     if dwelling.type != "dwelling":
@@ -399,32 +399,32 @@ def _notices(gateway: Gateway, t: int, devices: set[str] | None) -> list[Withhel
 
 
 async def privacy_catalogue(
-    gateway: Gateway, asker: Caller, *, language: str = "fr"
+    gateway: Gateway, caller: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
     """List the personal data that may be stored about a dwelling, and where; also as a page.
 
     Raises Refused.
     """
-    del asker
+    del caller
     of = _processing(gateway, language)
     return catalogue_of(of, language) | _page_forms(catalogue_page(of, language))
 
 
 async def privacy_register(
-    gateway: Gateway, asker: Caller, *, language: str = "fr"
+    gateway: Gateway, caller: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
     """Write the register of processing activities (GDPR, article 30). Raises Refused."""
-    del asker
+    del caller
     of = _processing(gateway, language)
     pages = _page_forms(register_page(of, language)) | {"csv": register_table(of, language)}
     return {"activities": register(of, language)} | pages
 
 
 async def privacy_assessment(
-    gateway: Gateway, asker: Caller, *, language: str = "fr"
+    gateway: Gateway, caller: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
     """Write the facts for an impact assessment (GDPR, article 35). Raises Refused."""
-    del asker
+    del caller
     of = _processing(gateway, language)
     return {"facts": assessment(of, language)} | _page_forms(assessment_page(of, language))
 

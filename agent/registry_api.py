@@ -55,12 +55,12 @@ def shared(gateway: Gateway) -> frozenset[str]:
     return frozenset({*SHARED, *gateway.config.building.shared_accounts})
 
 
-def author(gateway: Gateway, asker: Caller, named: str | None) -> str:
+def author(gateway: Gateway, caller: Caller, named: str | None) -> str:
     """Return who acts: the caller's account, with the name given by --as.
 
     Raises Refused if several people use the account and no name is given.
     """
-    return person(asker.who, named, shared(gateway))
+    return person(caller.who, named, shared(gateway))
 
 
 def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
@@ -83,18 +83,18 @@ def in_person(
     """
 
     @passing(call)
-    async def made(
-        gateway: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        who = author(gateway, asker, named)
-        answer = await call(gateway, replace(asker, who=who), **args)
+        who = author(gateway, caller, named)
+        answer = await call(gateway, replace(caller, who=who), **args)
         if record and "wait" not in answer:  # an unfinished call is repeated, and then recorded
             gateway.audit(
                 record, {name: args[name] for name in recorded if name in args} | {"by": who}
             )
         return answer
 
-    return made
+    return wrapper
 
 
 def passing(inner: Callable[..., Any], *without: str) -> Callable[[C], C]:
@@ -102,15 +102,15 @@ def passing(inner: Callable[..., Any], *without: str) -> Callable[[C], C]:
     `without`. `fit` checks requests against it.
     """
 
-    def mark(made: C) -> C:
-        own = _keyword_parameters(made)
+    def mark(wrapper: C) -> C:
+        own = _keyword_parameters(wrapper)
         rest = {
             name: one
             for name, one in _keyword_parameters(inner).items()
             if name not in {*own, *without}
         }
-        made.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
-        return made
+        wrapper.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
+        return wrapper
 
     return mark
 
@@ -162,10 +162,10 @@ def question(call: Callable[..., dict[str, Any]]) -> Call:
     """Wrap a function of the registry that changes nothing as a call."""
 
     @passing(call, "who", "now")
-    async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        return call(gateway.registry, who=asker.who, now=gateway.clock.now(), **args)
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        return call(gateway.registry, who=caller.who, now=gateway.clock.now(), **args)
 
-    return made
+    return wrapper
 
 
 def change(call: Callable[..., dict[str, Any]]) -> Call:
@@ -175,10 +175,10 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
     """
 
     @passing(call, "who", "now", "zone")
-    async def made(
-        gateway: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        who = asker.who if args.get("preview") else author(gateway, asker, named)
+        who = caller.who if args.get("preview") else author(gateway, caller, named)
         zone, now = gateway.config.building.timezone, gateway.clock.now()
         asked = partial(call, who=who, now=now, zone=zone, **args)
         if not args.get("preview"):
@@ -196,7 +196,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         await gateway.registry_changed()
         return answer
 
-    return made
+    return wrapper
 
 
 def dated_here(error: Refused, zone: str) -> Refused:
@@ -226,10 +226,10 @@ def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
 
 
 @passing(change(calls_bases.give), "policy")
-async def consent_give(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+async def consent_give(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy. Raises Refused."""
     policy = gateway.config.privacy.policy
-    answer = await change(calls_bases.give)(gateway, asker, policy=policy, **args)
+    answer = await change(calls_bases.give)(gateway, caller, policy=policy, **args)
     known = {one.settings.recipient for one in gateway.config.uplinks.values()}
     named = {one["recipient"] for one in answer["consents"]}
     return answer | {"without_uplink": sorted(named - known)}
@@ -237,7 +237,7 @@ async def consent_give(gateway: Gateway, asker: Caller, **args: Any) -> dict[str
 
 async def consent_forms(  # noqa: PLR0913 -- as many options
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     places: Sequence[str] = (),
     language: str = "fr",
@@ -249,7 +249,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
 
     `again`: also for occupancies that have a form already. `due`: days. Raises Refused.
     """
-    privacy, who = gateway.config.privacy, author(gateway, asker, named)
+    privacy, who = gateway.config.privacy, author(gateway, caller, named)
     if privacy.forms is None or privacy.controller is None:
         raise Refused(
             _(
@@ -302,33 +302,33 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
 
 
 @passing(change(calls_forms.back), "policy")
-async def consent_answers(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+async def consent_answers(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
     """Record the answers that people ticked on their forms. Raises Refused."""
     policy = gateway.config.privacy.policy
-    return await change(calls_forms.back)(gateway, asker, policy=policy, **args)
+    return await change(calls_forms.back)(gateway, caller, policy=policy, **args)
 
 
-async def meter_list(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def meter_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List all installations, with how each is proven."""
     serials = [one.serial for line in gateway.lines.values() for one in line.devices.values()]
     listed = question(calls.meter_list)
-    return await listed(gateway, asker, said=[one for one in serials if one])
+    return await listed(gateway, caller, said=[one for one in serials if one])
 
 
 def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     """As `change`, for a function that takes indexes: it gets the channels that the device has."""
 
     @passing(change(call), "known")
-    async def made(gateway: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         device = args.get("device") or _device_at(gateway, args.get("place"), args.get("old"))
-        return await change(call)(gateway, asker, known=registers(gateway, device), **args)
+        return await change(call)(gateway, caller, known=registers(gateway, device), **args)
 
-    return made
+    return wrapper
 
 
 @passing(with_indexes(calls.meter_assign))
 async def meter_assign(
-    gateway: Gateway, asker: Caller, *, device: str, serial: str | None = None, **args: Any
+    gateway: Gateway, caller: Caller, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:
     """Record the installation of a configured device.
 
@@ -339,8 +339,8 @@ async def meter_assign(
     assign = with_indexes(calls.meter_assign)
     if serial is None and configured.serial is not None:
         tried = {"serial": configured.serial, "preview": True}
-        await assign(gateway, asker, device=device, **tried, **args)
-    return await assign(gateway, asker, device=device, serial=serial, **args)
+        await assign(gateway, caller, device=device, **tried, **args)
+    return await assign(gateway, caller, device=device, serial=serial, **args)
 
 
 def registers(gateway: Gateway, device: str | None) -> list[str]:

@@ -79,7 +79,7 @@ async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]
         # Before any uplink: an earlier agent may have left a value commanded. It is released first.
         await jobs.open("controls", here.controls)
         if gateway.identity is not None:
-            await here.open_shelves()
+            await here.open_reading_stores()
         gateway.timekeeper = Timekeeper(
             gateway.clock, gateway.books, gateway.pollers, gateway.audit
         )
@@ -244,7 +244,7 @@ class Running:
             await recipient.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
             await sleep(TEND_EVERY)
 
-    async def open_shelves(self) -> None:
+    async def open_reading_stores(self) -> None:
         """Open the stores of unassigned readings and of midnight readings."""
         await self.jobs.open("shelf", self._unassigned)
         await self.jobs.open("registers", self._midnights)
@@ -252,69 +252,69 @@ class Running:
     @asynccontextmanager
     async def _unassigned(self) -> AsyncIterator[Awaitable[object]]:
         gateway = self.gateway
-        alone, opening = gateway.disk_thread("shelf"), self._store("shelf.db")
-        async with in_own_thread("shelf", opening, alone) as (shelf, thread):
-            kept = gateway.unclaimed or UnassignedReadings(gateway.registry, shelf, thread)
-            gateway.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
-            async with self._kept(kept) as broken:
+        disk_thread, opening = gateway.disk_thread("shelf"), self._store("shelf.db")
+        async with in_own_thread("shelf", opening, disk_thread) as (store, thread):
+            readings = gateway.unclaimed or UnassignedReadings(gateway.registry, store, thread)
+            gateway.unclaimed, readings.shelf, readings.thread = readings, store, thread
+            async with self._serve_readings(readings) as broken:
                 yield broken
 
     @asynccontextmanager
     async def _midnights(self) -> AsyncIterator[Awaitable[object]]:
         gateway = self.gateway
-        alone, opening = gateway.disk_thread("registers"), self._store("registers.db")
-        async with in_own_thread("registers", opening, alone) as (shelf, thread):
-            kept = gateway.registers or MidnightReadings(gateway.registry, shelf, thread)
-            gateway.registers, kept.shelf, kept.thread = kept, shelf, thread
-            async with self._kept(kept) as broken:
+        disk_thread, opening = gateway.disk_thread("registers"), self._store("registers.db")
+        async with in_own_thread("registers", opening, disk_thread) as (store, thread):
+            readings = gateway.registers or MidnightReadings(gateway.registry, store, thread)
+            gateway.registers, readings.shelf, readings.thread = readings, store, thread
+            async with self._serve_readings(readings) as broken:
                 yield broken
 
     def _store(self, file: str) -> Callable[[], AbstractContextManager[UnassignedStore]]:
         return store_opening(self.gateway, self.gateway.config.state / file)
 
     @asynccontextmanager
-    async def _kept(
-        self, kept: UnassignedReadings | MidnightReadings
+    async def _serve_readings(
+        self, readings: UnassignedReadings | MidnightReadings
     ) -> AsyncIterator[Awaitable[object]]:
         self._update_pollers()
         try:
-            yield together(self._assign_stored(kept), kept.thread.broken())
+            yield together(self._assign_stored(readings), readings.thread.broken())
         finally:
             try:
-                await kept.commit()
+                await readings.commit()
             except Exception as error:  # noqa: BLE001 -- the store is closed all the same
                 self.jobs.faults.log(
                     error, f"readings stay in memory: {error_text(error)}", "shelf"
                 )
 
-    async def _assign_stored(self, kept: UnassignedReadings | MidnightReadings) -> None:
+    async def _assign_stored(self, readings: UnassignedReadings | MidnightReadings) -> None:
         """Assign stored readings once the registry knows their place. Never returns.
 
         These are readings of unassigned meters, and the midnight readings that a duty needs after a
         change of occupants was recorded late.
         """
-        gateway, rested = self.gateway, 0.0
+        gateway, waited = self.gateway, 0.0
         while True:
-            changed = kept.asked != gateway.registry.revision
-            due = changed or kept.full or rested >= SHELVE_EVERY
+            changed = readings.asked != gateway.registry.revision
+            due = changed or readings.full or waited >= SHELVE_EVERY
             if due and gateway.clock.dates and gateway.clock.ages:
                 try:
                     await gateway.obey()  # retractions come before the rows that replace them
                     # While one spool is closed, assigning would have to be repeated for it later,
                     # and the other recipients would get the rows twice.
                     if gateway.unopened:
-                        await kept.commit()
+                        await readings.commit()
                     else:
-                        await kept.tend(gateway.clock.now(), gateway.accounts(), gateway.point)
+                        await readings.tend(gateway.clock.now(), gateway.accounts(), gateway.point)
                 except (SpoolFull, StorageFailed) as error:
                     log.warning(
                         "stored readings could not be assigned and are tried again: %s", error,
                         extra=fields(LogEvent.RECORD_NOT_WRITTEN, store="shelf"),
                     )  # fmt: skip
                     await sleep(SHELVE_EVERY)
-                rested = 0.0
+                waited = 0.0
             await sleep(OBEY_EVERY)
-            rested += OBEY_EVERY
+            waited += OBEY_EVERY
 
     async def _obey(self, recipient: Recipient) -> None:
         """Apply retractions of the registry, even while the uplink is down. Never returns."""

@@ -302,9 +302,9 @@ def standing(gateway: Gateway) -> dict[str, Any] | None:
     }
 
 
-async def proposed(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def proposed(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List the rows that wait for a person, and the results of the last exports."""
-    del asker
+    del caller
     exports = gateway.exports
     proposals = [_shown(one) for one in exports.proposals] if exports else []
     reports = [{**asdict(one), "at": stamp(one.at)} for one in exports.reports] if exports else []
@@ -338,13 +338,13 @@ def _moment(at: int | None) -> str | None:
 
 async def accept(
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     row: str,
     named: str | None = None,
 ) -> dict[str, Any]:
     """Record a waiting row, with the person who accepts it as author. Raises Refused."""
-    who, proposal = author(gateway, asker, named), _proposal(gateway, row)
+    who, proposal = author(gateway, caller, named), _proposal(gateway, row)
     await gateway.ask_disk()
     now = gateway.clock.now()
     try:
@@ -379,13 +379,13 @@ def _other_dwellings(
 
 async def dismiss(
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     row: str,
     named: str | None = None,
 ) -> dict[str, Any]:
     """Dismiss a waiting row: the same row is ignored from now on. Raises Refused."""
-    who, proposal = author(gateway, asker, named), _proposal(gateway, row)
+    who, proposal = author(gateway, caller, named), _proposal(gateway, row)
     if gateway.exports is not None:
         gateway.exports.dismiss(proposal, who, gateway.clock.now())
     return {"id": proposal.row.id}

@@ -42,17 +42,17 @@ def standing(gateway: Gateway) -> dict[str, Any] | None:
     return gateway.reception.status() | {"unwritten": unwritten}
 
 
-async def trust_show(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def trust_show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Return the trust list in force. Raises Refused."""
-    del asker
+    del caller
     standing = gateway.reception_open().book.trust
     contents = _contents(standing, gateway) if standing else {}
     return {"list": contents, **gateway.reception_open().status()}
 
 
-async def trust_look(gateway: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
+async def trust_look(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
     """Return what a new list contains and who signed it, before it is accepted. Raises Forged."""
-    del asker
+    del caller
     new, standing = trust_list.read(text.encode()), gateway.reception_open().book.trust
     if standing is None or standing.sha256 != new.sha256:
         gateway.reception_open().consider(new)
@@ -66,7 +66,7 @@ async def trust_look(gateway: Gateway, asker: Caller, *, text: str) -> dict[str,
 
 async def trust_accept(
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     text: str,
     sha256: str | None = None,
@@ -76,7 +76,7 @@ async def trust_accept(
 
     `sha256`: needed for the first list, as proof that a person has compared its roots.
     """
-    who = author(gateway, asker, named)
+    who = author(gateway, caller, named)
     reception = gateway.reception_open()
     first = reception.book.trust is None
     try:
@@ -93,25 +93,25 @@ async def trust_accept(
 
 
 async def object_accept(
-    gateway: Gateway, asker: Caller, *, text: str, named: str | None = None
+    gateway: Gateway, caller: Caller, *, text: str, named: str | None = None
 ) -> dict[str, Any]:
     """Accept a signed object that a person has brought. Raises Forged.
 
     In the answer, `accepted` says whether the object is in force now.
     """
-    who, raw = author(gateway, asker, named), text.encode()
+    who, raw = author(gateway, caller, named), text.encode()
     answer = await gateway.accept(raw, BY_HAND)
     if not answer.get("again"):
         gateway.audit("object.brought", {"sha256": hashlib.sha256(raw).hexdigest(), "by": who})
     return answer | {"accepted": _counts(answer)}
 
 
-async def object_preview(gateway: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
+async def object_preview(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
     """Say what a place map would change, without changing anything.
 
     Raises Forged if it does not verify, and Refused for another type of object.
     """
-    del asker
+    del caller
     return gateway.reception_open().preview(text.encode())
 
 
@@ -122,18 +122,18 @@ def _counts(answer: Mapping[str, Any]) -> bool:
     return not any("code" in target for target in answer.get("targets", {}).values())
 
 
-async def object_list(gateway: Gateway, asker: Caller) -> dict[str, Any]:
+async def object_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List the waiting objects with what they wait for, and the objects that were set aside."""
-    del asker
+    del caller
     book = gateway.reception_open().book
     return {"waiting": book.told(), "set_aside": set_aside.listed(book.db)}
 
 
 async def object_all_came(
-    gateway: Gateway, asker: Caller, *, named: str | None = None
+    gateway: Gateway, caller: Caller, *, named: str | None = None
 ) -> dict[str, Any]:
     """Open the post-restore gate on a person's word that all has arrived. Raises Refused."""
-    who, gate = author(gateway, asker, named), gateway.restored
+    who, gate = author(gateway, caller, named), gateway.restored
     if gate is None or gate.made is None:
         raise Refused(
             "this gateway waits for nothing: it was not restored, or all objects have arrived"
@@ -151,24 +151,24 @@ async def object_all_came(
 
 async def audit_verify(
     gateway: Gateway,
-    asker: Caller,
+    caller: Caller,
     *,
     hash: str | None = None,  # noqa: A002 -- the name of the call's argument
 ) -> dict[str, Any]:
     """Verify the audit chain record by record, and that it contains `hash`. Raises Refused."""
-    del asker
+    del caller
     answer: dict[str, Any] = await _read(gateway, audit.told, hash)
     return answer
 
 
 async def audit_list(
-    gateway: Gateway, asker: Caller, *, kind: str = "", since: str | None = None, last: float = 50
+    gateway: Gateway, caller: Caller, *, kind: str = "", since: str | None = None, last: float = 50
 ) -> dict[str, Any]:
     """List the last records of the audit chain. Raises Broken.
 
     `kind`: only these (`consent` includes `consent.given`). `since`: a date. `last`: how many.
     """
-    del asker
+    del caller
     begins = parsers.when(since, gateway.config.building.timezone, "since")
     first = stamp(begins) if begins is not None else ""
 

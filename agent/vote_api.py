@@ -28,12 +28,12 @@ SAID = frozenset({"sub", "nbf", "exp", "scope", "lim", "evid"})
 """claims that a person gives; the gateway adds the others"""
 
 
-async def record(gateway: Gateway, asker: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
+async def record(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
     """Record a vote until another person confirms it; return the code for the paper.
 
     Raises Refused, Forged.
     """
-    account, now = _person(gateway, asker), gateway.clock.now()
+    account, now = _person(gateway, caller), gateway.clock.now()
     if unknown := grant.keys() - SAID:
         raise Refused(f"a vote may not contain: {', '.join(sorted(unknown))}")
     evidence = grant.get("evid") or {}
@@ -54,15 +54,15 @@ async def record(gateway: Gateway, asker: Caller, *, grant: dict[str, Any]) -> d
     return {"code": code, **_shown(vote)}
 
 
-async def look(gateway: Gateway, asker: Caller, *, code: str) -> dict[str, Any]:
+async def look(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
     """Return the vote that a code would confirm. Raises Refused."""
-    _person(gateway, asker)
+    _person(gateway, caller)
     return _shown(_vote(gateway, code))
 
 
-async def confirm(gateway: Gateway, asker: Caller, *, code: str) -> dict[str, Any]:
+async def confirm(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
     """Sign a recorded vote as witness, and accept it like any grant. Raises Refused, Forged."""
-    account, vote = _person(gateway, asker), _vote(gateway, code)
+    account, vote = _person(gateway, caller), _vote(gateway, code)
     if account == vote.account:
         raise Refused(f'"{account}" has recorded this vote, so another person must confirm it')
     if gateway.steering is None:
@@ -84,19 +84,19 @@ CALLS: Mapping[str, Call] = {
 """calls by name"""
 
 
-def _person(gateway: Gateway, asker: Caller) -> str:
+def _person(gateway: Gateway, caller: Caller) -> str:
     """Return the caller's account. Raises Refused if it may not record or confirm votes."""
     if gateway.reception_open().witness is None or not gateway.config.trust.witnessed:
         raise Refused(
             "this gateway does not witness votes. Have the grant signed with a key of the"
             " residents' council, or set `trust: {witnessed: true}` in the configuration"
         )
-    if asker.who in shared(gateway):
+    if caller.who in shared(gateway):
         raise Refused(
-            f'several people use the account "{asker.who}": record a vote from your own account,'
+            f'several people use the account "{caller.who}": record a vote from your own account,'
             " and let another person confirm it from theirs"
         )
-    return asker.who
+    return caller.who
 
 
 def _vote(gateway: Gateway, code: str) -> Vote:
