@@ -29,7 +29,7 @@ OLD_GROUP = "gardien-admin"
 CONFIGURED = "building.roles"
 
 NOT_YOURS = N_(
-    'the account "{account}" may not run `gardien {command}`: it needs one of the roles {roles}. An'
+    'the account "{account}" may not run `gardien {command}`. These roles may: {roles}. An'
     " administrator can give one, in `building: {{roles: …}}` of the configuration or with: sudo"
     " adduser {account} {group}"
 )

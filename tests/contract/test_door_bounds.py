@@ -119,7 +119,7 @@ def test_a_call_that_is_too_long_is_heard_to_its_end_and_costs_no_memory(tmp_pat
         async with door(tmp_path) as state:
             before = forget()
             answered = await said(state, b'{"call":"place.import","args":{"text":"', pieces)
-            assert "at most 1000000 bytes" in answered["refused"]
+            assert "more than 1000000 bytes" in answered["refused"]
             assert peak() - before < 25, "MB"
 
     asyncio.run(scenario())

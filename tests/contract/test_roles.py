@@ -156,7 +156,7 @@ def test_who_is_turned_away_hears_which_role_may_and_how_to_get_it(visits, monke
         ask("paul", "control.opt_out", name="x"), ask("jean", "status"), ask("paul", "meter.list")
     )
     assert 'the account "paul" may not run `gardien control opt-out`' in paul["refused"]
-    assert "these roles may: operator (group gardien-operator)" in paul["refused"]
+    assert "These roles may: operator (group gardien-operator)" in paul["refused"]
     assert "sudo adduser paul gardien-operator" in paul["refused"]
     assert "installer (group gardien-installer), manager" in many["refused"]
     assert "sudo adduser paul gardien-dpo" in many["refused"]  # it has the fewest rights of them
