@@ -248,7 +248,7 @@ def test_a_meter_is_proven_by_what_is_switched_on_there(config, building):
     wrong, listed = asyncio.run(switched_on(90_000, "A-2"))
     assert (wrong["agrees"], wrong["moved"]["label"]) == (False, "A-1")
     assert {each["label"]: each["proof"] for each in listed}["A-2"] != "load"
-    with pytest.raises(Refused, match=r"--for: 1 to 900 seconds, not 0\.5"):
+    with pytest.raises(Refused, match=r"--for must be 1 to 900 seconds, not 0\.5"):
         asyncio.run(switched_on(0, "A-1"))
 
 
