@@ -1,4 +1,4 @@
-"""The agent running: what opens in what order, and what ends in the opposite one."""
+"""Run the agent: open everything in order, serve, and close in the opposite order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from agent.steering.setup import FILE
 from agent.storage import PROBED_EVERY, Storage, probed, volatile
 from agent.supervisor import Running, running
 from agent.systemd import notify, watchdog_period
-from agent.tasks import end, said
+from agent.tasks import end, error_text
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
 from agent.uplink_migration import Moves
@@ -52,141 +52,148 @@ log = logging.getLogger(__name__)
 
 REGISTRY = "the registry"
 NOTES = "registry.json"
-"""beside the state, in memory: what the disk has not taken of the registry"""
+"""file in memory, outside the state directory: changes that could not be written to the disk"""
 WRITTEN_WITHIN = 5.0
-"""seconds that an end waits for small files"""
+"""seconds that a shutdown waits until small files are written"""
 LOCK_LOOK = 10.0
-"""seconds between two looks whether the state is still ours"""
-LOST = "%s/lock was removed or replaced, so that another agent may own the state: this one ends"
+"""seconds between two checks that the lock of the state is still ours"""
+LOST = "%s/lock was removed or replaced. Another agent may own the state, so this agent stops"
 LONGEST_REST = 3600.0
-"""seconds between two looks of the watchdog where nobody asks for more"""
+"""seconds between two rounds of the watchdog task if systemd asks for no notification"""
 
 
 @asynccontextmanager
 async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator[Gateway]:
-    """The house without a daemon, for one call: registry open, nothing polled, of the lines only
-    those open that the call uses.
+    """Open the gateway for one call when no daemon runs.
 
-    `state`: another one than the configuration names.
+    The registry is open and nothing is polled. A line is opened when the call uses it. `state`: the
+    state directory, if not the one that the configuration names. Raises Refused.
     """
-    with _house(_at(load(config_path), state)) as house:
+    with _open_gateway(_with_state(load(config_path), state)) as gateway:
+        # These tasks wait until the call needs the line: a call about the registry opens no bus.
         lines = [
-            asyncio.ensure_future(line.link.serve_if_wanted()) for line in house.lines.values()
+            asyncio.ensure_future(line.link.serve_if_wanted()) for line in gateway.lines.values()
         ]
         try:
-            if not house.config.controls and not (house.config.state / FILE).exists():
-                yield house
+            if not gateway.config.controls and not (gateway.config.state / FILE).exists():
+                yield gateway
                 return
-            async with open_steering(house) as house.steering:
-                yield house
+            async with open_steering(gateway) as gateway.steering:
+                yield gateway
         finally:
             await end(lines)
 
 
-def _at(config: Config, state: Path | None) -> Config:
+def _with_state(config: Config, state: Path | None) -> Config:
     if state is None or state.resolve() == config.state.resolve():
         return config
     return config.model_copy(update={"state": state})
 
 
 async def run(
-    config_path: Path, door: Callable[[Gateway, Path], Coroutine[Any, Any, None]]
+    config_path: Path, serve_socket: Callable[[Gateway, Path], Coroutine[Any, Any, None]]
 ) -> None:
-    """Run the agent until SIGTERM or SIGINT; what waits is committed before the end.
+    """Run the agent until SIGTERM or SIGINT. Commit what waits before returning.
 
-    READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
-    reads the configuration again. No error of one component ends it (docs/decisions/030). Raises
-    Refused where the configuration is wrong, another daemon owns the state, or the registry is
-    older than a spool; later, after an orderly end, where the lock of the state was lost.
+    systemd gets READY once the stores are open, whether or not devices, brokers and a time service
+    answer. SIGHUP reads the configuration again. An error in one component does not end the agent
+    (docs/decisions/030). Raises Refused if the configuration is wrong, if another daemon owns the
+    state, or if the registry is older than a spool; also after an orderly shutdown because the lock
+    of the state was lost.
     """
     config = load(config_path)
     refuse_start(config)
-    again = _listen(signal.SIGHUP)
-    with owned(config.state, AGENT, PATIENCE) as holds:
-        # not before: while the lock is waited for, SIGTERM ends the process at once
-        told, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
-        watching = partial(_until_told, told, holds, config.state)
-        serving = asyncio.ensure_future(
-            _serve(config, config_path, door, (watching, again), started)
+    reload_requested = _listen(signal.SIGHUP)
+    with owned(config.state, AGENT, PATIENCE) as lock_held:
+        # Listen only now. While we wait for the lock, SIGTERM must end the process at once.
+        stop_requested, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
+        until_stopped = partial(_until_stopped, stop_requested, lock_held, config.state)
+        service = asyncio.ensure_future(
+            _serve(config, config_path, serve_socket, (until_stopped, reload_requested), started)
         )
-        stopping = asyncio.ensure_future(_stop_start(told, started, serving))
+        stopping = asyncio.ensure_future(_stop_start(stop_requested, started, service))
         try:
-            await asyncio.wait([serving])
+            # `wait` and not `await service`: a start that `_stop_start` cancels is a normal end.
+            await asyncio.wait([service])
         finally:
-            await end([serving, stopping])
-        if not serving.cancelled():
-            serving.result()
+            await end([service, stopping])
+        if not service.cancelled():
+            service.result()
 
 
 async def _serve(
     config: Config,
     config_path: Path,
-    door: Callable[[Gateway, Path], Coroutine[Any, Any, None]],
+    serve_socket: Callable[[Gateway, Path], Coroutine[Any, Any, None]],
     signals: tuple[Callable[[], Awaitable[str]], asyncio.Event],
     started: asyncio.Event,
 ) -> None:
-    """Run the agent in a state directory that is locked; `signals`: to end, and to reload.
+    """Run the agent in a locked state directory.
 
-    Raises Refused after an end that nobody wanted.
+    `signals`: waits until the agent must stop and returns the reason, empty if it was asked to; and
+    the event that asks for a reload. Raises Refused after a shutdown that nobody asked for.
     """
-    until_told, again = signals
-    with _house(config) as house:
+    until_stopped, reload_requested = signals
+    with _open_gateway(config) as gateway:
         if why := probed(config.state):
-            house.storage.failed(REGISTRY, why)
-        house.registry.begin_notes(failing=bool(why))
-        async with running(house, config_path) as here:
+            gateway.storage.failed(REGISTRY, why)
+        gateway.registry.begin_notes(failing=bool(why))
+        async with running(gateway, config_path) as here:
             started.set()
-            house.reload = partial(reload, here)
-            house.describe = partial(calls.status, house, calls.NOBODY)
-            here.jobs.start("local socket", partial(door, house, config.state))
-            here.jobs.start("reload", partial(_reloads, here, again))
-            here.jobs.start("backup", partial(backup.keep, house, config_path))
-            here.jobs.start(syndic.COMPONENT, partial(syndic.keep, house))
-            here.jobs.start("clock", house.clock.serve)
-            here.jobs.start("storage", partial(_tend_storage, house))
-            here.jobs.start("watchdog", partial(_watchdog, house))
+            gateway.reload = partial(reload, here)
+            gateway.describe = partial(calls.status, gateway, calls.NOBODY)
+            here.jobs.start("local socket", partial(serve_socket, gateway, config.state))
+            here.jobs.start("reload", partial(_reload_on_signal, here, reload_requested))
+            here.jobs.start("backup", partial(backup.keep, gateway, config_path))
+            here.jobs.start(syndic.COMPONENT, partial(syndic.keep, gateway))
+            here.jobs.start("clock", gateway.clock.serve)
+            here.jobs.start("storage", partial(_tend_storage, gateway))
+            here.jobs.start("watchdog", partial(_watchdog, gateway))
             notify("READY=1")
-            lost = await until_told()
-            await _give_back(house)
-            log.info("told to end: committing what waits", extra=fields(LogEvent.STOPPING))
+            lost = await until_stopped()
+            # Release before `running` closes the lines: afterwards no device can be written to.
+            await _release_controls(gateway)
+            log.info("stopping: waiting readings are committed", extra=fields(LogEvent.STOPPING))
             notify("STOPPING=1")
-            house.clock.remember()
-            house.traffic.remember(house.clock.now())
+            gateway.clock.remember()
+            gateway.traffic.remember(gateway.clock.now())
             await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
     if lost:
         raise Refused(lost)
 
 
-async def _until_told(told: asyncio.Event, holds: Callable[[], bool], state: Path) -> str:
-    """Return when told to end; or when the lock of the state was lost, and then why to end."""
-    while not told.is_set():
+async def _until_stopped(
+    stop_requested: asyncio.Event, lock_held: Callable[[], bool], state: Path
+) -> str:
+    """Return "" when asked to stop, or the reason when the lock of the state was lost."""
+    while not stop_requested.is_set():
         with suppress(TimeoutError):
             async with asyncio.timeout(LOCK_LOOK):
-                await told.wait()
-        if not holds():
+                await stop_requested.wait()
+        if not lock_held():
             log.error(LOST, state, extra=fields(LogEvent.LOCK_LOST))
             return LOST % state
     return ""
 
 
-def _trusted(house: Gateway) -> str:
-    trust = house.reception.trust_store.trust if house.reception else None
+def _trust_hash(gateway: Gateway) -> str:
+    trust = gateway.reception.trust_store.trust if gateway.reception else None
     return trust.sha256 if trust else ""
 
 
 @contextmanager
-def _house(config: Config) -> Iterator[Gateway]:
+def _open_gateway(config: Config) -> Iterator[Gateway]:
     who, moved = None, False
     if (config.state / identity.KEYS).exists():
         who, moved = identity.bind(config.state, machine_id())
     clock = Clock(config.clock.source, config.state / "clock.json")
-    storage, beside = Storage(clock.now), volatile(config.state)
-    registry = Registry.open(config.state / backup.REGISTRY, beside / NOTES)
+    storage, memory_folder = Storage(clock.now), volatile(config.state)
+    registry = Registry.open(config.state / backup.REGISTRY, memory_folder / NOTES)
     _refuse_older(registry, config.state)
-    _mark(registry, config.state, clock.now())
+    _draw_marks(registry, config.state, clock.now())
     moves = Moves(config.state)
     traffic = Traffic(config.state, config.zone)
-    house = Gateway(
+    gateway = Gateway(
         config,
         who,
         registry,
@@ -201,89 +208,104 @@ def _house(config: Config) -> Iterator[Gateway]:
         storage=storage,
     )
     DiskWriter.silent = partial(_silence, storage)
-    house.restored = PostRestoreGate(config.state)
-    house.building = BuildingFile(config.state)
-    house.exports = Exports(config.state)
-    house.notes = open_notes(config.state, clock, who, moved=moved)
-    house.notes.registry_changed(registry)
-    house.cursors = Cursors(config.state / cursors.FILE, lambda: _trusted(house))
+    gateway.restored = PostRestoreGate(config.state)
+    gateway.building = BuildingFile(config.state)
+    gateway.exports = Exports(config.state)
+    gateway.notes = open_notes(config.state, clock, who, moved=moved)
+    gateway.notes.registry_changed(registry)
+    gateway.cursors = Cursors(config.state / cursors.FILE, lambda: _trust_hash(gateway))
     with ExitStack() as stack:
         if who is not None:
-            house.open_book = partial(_open_book, house, who, stack)
-            house.open_book()
-        yield house
+            gateway.open_trust_store = partial(_open_trust_store, gateway, who, stack)
+            gateway.open_trust_store()
+        yield gateway
 
 
 def _failure(storage: Storage) -> str:
-    """Why the disk takes nothing; empty: it does."""
+    """Say why the disk cannot be written; empty if it can."""
     return next((one.reason for one in storage.faults.values()), "")
 
 
-async def _tend_storage(house: Gateway) -> None:
-    """Bring to the disk, once it is well, what it has not taken."""
+async def _tend_storage(gateway: Gateway) -> None:
+    """Write to the disk, once it works again, what it could not store before. Never returns."""
     tried = monotonic()
-    registry, store = house.registry, REGISTRY
+    registry, store = gateway.registry, REGISTRY
     while True:
         await asyncio.sleep(1)
-        house.disk_answers()
+        gateway.disk_answers()
         if not registry.marked:
-            _mark(registry, house.config.state, house.clock.now())
+            _draw_marks(registry, gateway.config.state, gateway.clock.now())
+        # Probe the disk at most once a minute: on a disk that hangs, a probe occupies a thread.
         waits = registry.mute or not registry.written
-        if waits and store not in house.storage.faults:
-            house.storage.failed(store, _failure(house.storage) or "it was not written")
-        volatile_book = house.reception is not None and house.reception.trust_store.volatile
-        if not (waits or volatile_book) or monotonic() - tried < PROBED_EVERY:
+        if waits and store not in gateway.storage.faults:
+            gateway.storage.failed(store, _failure(gateway.storage) or "the last write has failed")
+        in_memory = gateway.reception is not None and gateway.reception.trust_store.volatile
+        if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()
-        if not await asyncio.to_thread(probed, house.config.state) and registry.retry():
+        if not await asyncio.to_thread(probed, gateway.config.state) and registry.retry():
             registry.unmute()
-            house.storage.recovered(store)
-            if volatile_book:
-                house.book_broken.set()
+            gateway.storage.recovered(store)
+            if in_memory:
+                gateway.trust_store_broken.set()
 
 
-def _mark(registry: Registry, state: Path, now: float) -> None:
-    """Draw the marks of withdrawals that an earlier version has left, once the upgrade stands."""
+def _draw_marks(registry: Registry, state: Path, now: float) -> None:
+    """Draw the marks for withdrawals that an earlier version recorded, once the upgrade is final.
+
+    While the upgrade is on trial, the earlier version must still be able to read the registry.
+    """
     registry.marked = not judged(state)
     if registry.marked:
         registry.draw_marks(now)
 
 
 def _silence(storage: Storage) -> str:
-    """Why the disk does not answer; empty: it does. The registry hears it from the others."""
+    """Say that the disk does not answer, if a store found that out; empty otherwise.
+
+    The registry's own fault does not count: it is derived from those of the other stores.
+    """
     others = (fault for store, fault in storage.faults.items() if store != REGISTRY)
     return SILENT if any(one.reason == SILENT for one in others) else ""
 
 
-def _open_book(house: Gateway, who: Identity, stack: ExitStack) -> None:
-    """Open what takes signed objects; a file that cannot be read is set aside."""
-    config, notes = house.config, house.notes
+def _open_trust_store(gateway: Gateway, who: Identity, stack: ExitStack) -> None:
+    """Open the trust store and the inbox. A file that cannot be read is renamed and replaced."""
+    config, notes = gateway.config, gateway.notes
     assert notes is not None
-    papers = RegistryAdapter(house.registry, policy_of(config))
-    opening = (config.state, who, config.building.place, config.trust, papers, house.clock, notes)
-    stack.close()
-    house.reception = stack.enter_context(open_inbox(*opening))
-    house.reception.failing = partial(_failure, house.storage)
-    house.book_broken.clear()
+    adapter = RegistryAdapter(gateway.registry, policy_of(config))
+    opening = (
+        config.state,
+        who,
+        config.building.place,
+        config.trust,
+        adapter,
+        gateway.clock,
+        notes,
+    )
+    stack.close()  # closes the trust store that was open before, if any
+    gateway.reception = stack.enter_context(open_inbox(*opening))
+    gateway.reception.failing = partial(_failure, gateway.storage)
+    gateway.trust_store_broken.clear()
 
 
 def _refuse_older(registry: Registry, state: Path) -> None:
-    """Raise Refused where a spool has applied a change that the registry does not have.
+    """Raise Refused if a spool has applied a change that the registry does not have.
 
     Such a registry may lack withdrawals. It would also give the numbers of the missing changes to
-    new ones, and the spool would not apply those.
+    new changes, and the spool would skip these.
     """
     spool, last = max(
         orphaned_spools.applied(state), key=lambda found: found[1], default=(state, 0)
     )
     if last <= registry.revision:
         return
-    path, lacking = state / backup.REGISTRY, last - registry.revision
-    found = f"is older than {spool.name}: it ends at change {registry.revision}"
+    path, missing = state / backup.REGISTRY, last - registry.revision
+    problem = f"is older than {spool.name}: it ends at change {registry.revision}"
     raise Refused(
-        f"{path} {found if path.exists() else 'is missing'}, and {spool.name} has applied change"
+        f"{path} {problem if path.exists() else 'is missing'}, and {spool.name} has applied change"
         f" {last}.\n"
-        f"Missing changes: {lacking}. They may include withdrawals and moves, so gardien reads,"
+        f"{missing} changes are missing. They may include withdrawals and moves, so gardien reads,"
         " records and sends nothing without them.\n"
         "Put the newer registry.json back, then: sudo systemctl restart gardien\n"
         'If it is lost, take it from the latest building file (replace.md, "An older registry"):'
@@ -291,32 +313,33 @@ def _refuse_older(registry: Registry, state: Path) -> None:
     )
 
 
-async def _reloads(here: Running, again: asyncio.Event) -> None:
-    """Reload at each SIGHUP; a file that cannot be taken is told in the log, and the old stays."""
+async def _reload_on_signal(here: Running, reload_requested: asyncio.Event) -> None:
+    """Reload at each SIGHUP. If the file is refused, log why and keep the old configuration."""
     while True:
-        await again.wait()
-        again.clear()
+        await reload_requested.wait()
+        reload_requested.clear()
         try:
             await reload(here)
         except Refused as error:
             for line in str(error).splitlines():
                 log.error(  # noqa: TRY400 -- no bug
-                    "not reloaded: %s", line, extra=fields(LogEvent.RELOAD_REFUSED)
+                    "configuration not reloaded: %s", line, extra=fields(LogEvent.RELOAD_REFUSED)
                 )
 
 
-async def _watchdog(house: Gateway) -> None:
-    """Tell systemd that all goes round, twice as often as it asks; say nothing once a part hangs.
+async def _watchdog(gateway: Gateway) -> None:
+    """Notify systemd's watchdog twice as often as it asks; stop notifying once a component hangs.
 
-    Then systemd ends us (SIGABRT) and starts us anew: the disk has all that was accepted.
+    systemd then ends the process (SIGABRT) and starts it again. Nothing accepted is lost: it is on
+    the disk.
     """
     period, hung = watchdog_period(), False
     while True:
         await asyncio.sleep(period or LONGEST_REST)
-        late = liveness.late(house, monotonic())
+        late = liveness.late(gateway, monotonic())
         if late and not hung:
             log.error(
-                "gardien hangs, and is started anew if it stays so: %s", ", ".join(late),
+                "gardien hangs: %s. If this lasts, systemd restarts it", ", ".join(late),
                 extra=fields(LogEvent.COMPONENT_HANGS),
             )  # fmt: skip
         hung = bool(late)
@@ -324,29 +347,32 @@ async def _watchdog(house: Gateway) -> None:
             notify("WATCHDOG=1")
 
 
-def _listen(*words: signal.Signals) -> asyncio.Event:
-    """Note signals from now on: one may come the moment after READY is said."""
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
-    for word in words:
-        loop.add_signal_handler(word, told.set)
-    return told
+def _listen(*numbers: signal.Signals) -> asyncio.Event:
+    """Return an event that these signals set. Call it before READY: a signal may follow at once."""
+    received, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in numbers:
+        loop.add_signal_handler(number, received.set)
+    return received
 
 
 async def _stop_start(
-    told: asyncio.Event, started: asyncio.Event, serving: asyncio.Future[None]
+    stop_requested: asyncio.Event, started: asyncio.Event, service: asyncio.Future[None]
 ) -> None:
-    """Cancel a start that is told to end; once all is open, it ends in order."""
-    await told.wait()
+    """Cancel the start if a stop is requested meanwhile; once all is open, `_serve` stops."""
+    await stop_requested.wait()
     if not started.is_set():
-        log.info("told to end while starting", extra=fields(LogEvent.STOPPING))
-        await end([serving])
+        log.info("stopping while still starting", extra=fields(LogEvent.STOPPING))
+        await end([service])
 
 
-async def _give_back(house: Gateway) -> None:
-    """Give back what is commanded, while the lines are still open."""
-    if house.steering is not None:
+async def _release_controls(gateway: Gateway) -> None:
+    """Release all controls while the lines are still open."""
+    if gateway.steering is not None:
         try:
-            await house.steering.end()
+            await gateway.steering.end()
         except Exception as error:  # noqa: BLE001 -- the rest is closed all the same
-            why = f"not all was given back: {said(error)}: `gardien control release --all`"
-            house.jobs.faults.log(error, why, "controls")
+            why = (
+                f"not all controls were released: {error_text(error)}. To release them:"
+                " gardien control release --all"
+            )
+            gateway.jobs.faults.log(error, why, "controls")

@@ -1,5 +1,6 @@
-"""Files that are there whole, whatever dies while they are written, and room kept on the disk; and
-files of people.
+"""Write files so that they are whole after a power cut, and keep space free on the disk for them.
+
+Also the safe reading of files that other people own.
 """
 
 from __future__ import annotations
@@ -27,42 +28,45 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 STALLED_AFTER = 10.0
-"""seconds: a storage call that has not returned by then is a fault of its store"""
+"""seconds after which a storage call that has not returned counts as a fault of its store"""
 SILENT = "the disk does not answer"
 
 
 class Late(OSError):
-    """A call has not returned in time. It is made when the disk answers again."""
+    """A write has not returned in time. It is still carried out once the disk answers again."""
 
 
 class DiskWriter:
-    """The disk of the state directory, for small files: one thread writes and syncs them, in the
-    order of the calls. Nobody waits for it longer than `patience`.
+    """Writes and syncs small files in the state directory, in one thread, in order.
+
+    No caller waits longer than `patience`, so a disk that hangs does not stop the event loop.
     """
 
     silent: Callable[[], str] = str
-    """why it does not answer now, in words; empty: it does"""
+    """returns why the disk does not answer now; empty if it does"""
     patience = STALLED_AFTER
     """seconds"""
     _calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
     _thread: threading.Thread | None = None
     _first = threading.Lock()
     _now: Future[Any] | None = None
-    """the call that is being made"""
+    """the call being carried out"""
     _late: Future[Any] | None = None
     """the call that did not return in time"""
 
     @classmethod
     def must_answer(cls) -> None:
-        """Raises OSError where it is known not to answer."""
+        """Return if the disk is not known to hang. Raises OSError if it is."""
         late = cls._late is not None and not cls._late.done()
         if why := cls.silent() or (SILENT if late else ""):
             raise OSError(errno.EIO, why)
 
     @classmethod
     def make(cls, call: Callable[[], T]) -> T:
-        """Have a call made that writes, and wait for it. Raises what it raises; OSError where the
-        disk does not answer, and Late where the call is made all the same, later.
+        """Carry out a call that writes, in the disk's thread, and wait for its result.
+
+        Raises what the call raises; OSError if the disk does not answer and the call was dropped;
+        Late if it will still be carried out.
         """
         cls.must_answer()
         if threading.current_thread() is cls._thread:
@@ -71,19 +75,20 @@ class DiskWriter:
         try:
             return future.result(cls.patience)
         except TimeoutError:
-            if future.done():  # it is the call's own
+            if future.done():  # the call itself raised TimeoutError
                 raise
             cls._late = cls._now
+            # A call that has begun cannot be cancelled, and its caller must know that.
             error = OSError if future.cancel() else Late
             raise error(errno.EIO, SILENT) from None
 
     @classmethod
     def begin(cls, call: Callable[[], T]) -> Future[T]:
-        """Have a call made soon; nobody waits for it."""
+        """Queue a call without waiting for it."""
         future: Future[T] = Future()
         with cls._first:
             if cls._thread is None:
-                # not one that an end of the process would wait for
+                # A daemon thread: the end of the process must not wait for a disk that hangs.
                 cls._thread = threading.Thread(target=cls._serve, name="files", daemon=True)
                 cls._thread.start()
         cls._calls.put((call, future))
@@ -98,7 +103,7 @@ class DiskWriter:
                 continue
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 -- it is for who waits
+            except BaseException as error:  # noqa: BLE001 -- handed to the waiting caller
                 future.set_exception(error)
             del call, future
 
@@ -107,8 +112,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reserve:
-    """Room on the disk that is given up for what must be recorded though the disk is full: the
-    registry, what authority remembers, the audit chain, small files.
+    """A file that keeps space free on the disk. It is removed when the disk is full and something
+    must still be recorded: the registry, the trust store, the audit chain, small files.
     """
 
     FILE = "reserve"
@@ -119,7 +124,7 @@ class Reserve:
         self._file = folder / self.FILE
 
     def stand(self, size: int = SIZE) -> None:
-        """Have it, of so many bytes, or of as many as the disk has to spare."""
+        """Create the reserve with `size` bytes; if the disk has less, with half, and so on."""
         with suppress(OSError):
             handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -132,7 +137,7 @@ class Reserve:
                 os.close(handle)
 
     def give(self) -> bool:
-        """Free its room; False: there was none."""
+        """Remove the reserve. Return whether that freed any space."""
         try:
             size = self._file.stat().st_size
             self._file.unlink()
@@ -141,7 +146,7 @@ class Reserve:
         return size > 0
 
     def for_(self, write: Callable[[], T]) -> T:
-        """Write, once more in its room where the disk has none. Raises OSError."""
+        """Call `write`; if the disk is full, remove the reserve and try again. Raises OSError."""
         try:
             return write()
         except OSError as error:
@@ -154,9 +159,9 @@ class Reserve:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Put a file of mode 0600 in the place of another, durably, whole or not at all.
+    """Replace a file (mode 0600) durably: after a power cut the old or the new one is there, whole.
 
-    Raises NotRecorded where the disk does not take it.
+    Raises NotRecorded if it cannot be written.
     """
     try:
         DiskWriter.make(lambda: Reserve(file.parent).for_(lambda: _write(file, content)))
@@ -177,7 +182,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def write_key(file: Path, content: bytes) -> None:
-    """As `write`, of a file with a key in it: what it held is overwritten."""
+    """As `write`, for a file with a key: the old content is overwritten. Raises NotRecorded."""
     try:
         clear(file.with_suffix(".new"))
         if not file.exists():
@@ -190,38 +195,38 @@ def write_key(file: Path, content: bytes) -> None:
 
 
 def read_key(file: Path) -> bytes:
-    """The content of a file that `write_key` writes: of the one that bears the name, never of one
-    that is being overwritten. Raises OSError.
-    """
+    """Read a file that `write_key` writes, never one that is being overwritten. Raises OSError."""
     while True:
-        with file.open("rb") as found:
-            content = found.read()
-            if os.path.samestat(os.fstat(found.fileno()), file.stat()):
+        with file.open("rb") as opened:
+            content = opened.read()
+            # If the name now leads to another file, ours was replaced and may hold zeros already.
+            if os.path.samestat(os.fstat(opened.fileno()), file.stat()):
                 return content
 
 
 def destroy(file: Path) -> None:
-    """Remove a file with a key in it, where there is one, and overwrite it. Raises NotRecorded."""
-    left = file.with_suffix(".new")
+    """Overwrite and remove a file that holds a key, if it exists. Raises NotRecorded."""
+    rest = file.with_suffix(".new")
     try:
-        clear(left)
+        clear(rest)
         with suppress(FileNotFoundError):
-            file.rename(left)  # nobody sees it half overwritten
-        clear(left)
+            file.rename(rest)  # so that nobody reads it half overwritten
+        clear(rest)
     except OSError as error:
         raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
 
 
-def clear(left: Path) -> None:
-    """Overwrite and remove what a write that died has left. Raises OSError."""
-    with suppress(FileNotFoundError), left.open("r+b") as content:
+def clear(file: Path) -> None:
+    """Overwrite and remove the file that an interrupted write has left. Raises OSError."""
+    with suppress(FileNotFoundError), file.open("r+b") as content:
         overwrite(content)
-    left.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
 
 
 def overwrite(file: BinaryIO) -> None:
-    """Put zeros in the place of all that an open file holds, durably. A card may keep an older copy
-    where no program can reach it.
+    """Overwrite the whole content of an open file with zeros, durably. Raises OSError.
+
+    A flash card may keep an older copy that no program can reach.
     """
     file.write(bytes(os.fstat(file.fileno()).st_size))
     file.flush()
@@ -229,7 +234,7 @@ def overwrite(file: BinaryIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """What names the folder holds survives a power cut from here on. Raises OSError."""
+    """Make the names in a folder durable. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -238,12 +243,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def allocate(handle: int, size: int) -> bool:
-    """Let an open file have so many bytes of the disk, durably; it is as long then. False: there is
-    no room.
-    """
+    """Allocate `size` bytes of the disk to an open file, durably. False if there is no space."""
     try:
         os.posix_fallocate(handle, 0, size)
-        # or a log that survives a power cut speaks of pages that the file does not have
+        # Without it, a log that survives a power cut may refer to pages that are not in the file.
         os.fsync(handle)
     except OSError:
         return False
@@ -251,10 +254,10 @@ def allocate(handle: int, size: int) -> bool:
 
 
 class Log:
-    """The room of an SQLite log (`-wal`), kept through closing: SQLite deletes the log then.
+    """Keeps the disk space of an SQLite log (`-wal`) after the database is closed.
 
-    A second name, `.log`, keeps its blocks. A log that is taken up again has no valid header, so
-    that nothing is read from it.
+    SQLite deletes its log at closing. A second name, `.log`, keeps the blocks for the next opening.
+    The header of a log that is reused is cleared, so that SQLite reads nothing from it.
     """
 
     HEADER = 32
@@ -262,7 +265,7 @@ class Log:
     PIECE = 64 * 1024
 
     def __init__(self, file: Path) -> None:
-        """Take up the log of a file that is not open, where one was kept."""
+        """Put the kept log back in place, if there is one. The database must not be open."""
         self._log = file.with_name(f"{file.name}-wal")
         self._kept = file.with_name(f"{file.name}.log")
         with suppress(OSError):
@@ -271,9 +274,9 @@ class Log:
                 self._kept.rename(self._log)
 
     def keep(self, size: int) -> None:
-        """Give the log of the open file so many bytes, if the disk has them, and its second name.
+        """Allocate `size` bytes to the log of the open database, and give it the second name.
 
-        Without room, or on a file system without second names, the log grows as it is written.
+        If the disk is full or the file system has no hard links, the log grows as it is written.
         """
         with suppress(OSError):
             handle = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -285,17 +288,17 @@ class Log:
                 self._kept.unlink()
             if not self._kept.exists():
                 os.link(self._log, self._kept)
-            # SQLite does so only for a log that it has made itself
+            # SQLite syncs the folder only for a log that it created itself.
             sync_folder(self._log.parent)
 
     def wipe(self) -> None:
-        """Overwrite a log of which all is in the file; it keeps its size. Raises OSError."""
+        """Overwrite a log whose content is all in the database; its size stays. Raises OSError."""
         handle = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._without_header(handle)
             at = 0
             while piece := os.pread(handle, self.PIECE, at):
-                if piece.count(0) < len(piece):  # what is empty costs the card nothing
+                if piece.count(0) < len(piece):  # spare the flash: empty pieces stay unwritten
                     os.pwrite(handle, bytes(len(piece)), at)
                 at += len(piece)
             os.fsync(handle)
@@ -303,8 +306,8 @@ class Log:
             os.close(handle)
 
     def rest(self) -> None:
-        """Once the file is closed: nothing is to be read from a log of which all is in the file."""
-        if self._log.exists():  # it could not be folded in, and says what the file does not
+        """Clear the header of the kept log. Call it when the database is closed."""
+        if self._log.exists():  # SQLite could not fold it in: it holds what the database lacks
             return
         with suppress(OSError):
             handle = os.open(self._kept, os.O_RDWR | os.O_CLOEXEC)
@@ -314,25 +317,25 @@ class Log:
                 os.close(handle)
 
     def forget(self) -> None:
-        """Give its room up."""
+        """Give up the kept space."""
         self._kept.unlink(missing_ok=True)
 
     def _without_header(self, handle: int) -> None:
-        # first, and on the disk: the beginning of a log that is half overwritten would take the
-        # file back to what it was
+        # The header goes first and must be on the disk before the rest. SQLite would replay the
+        # beginning of a half overwritten log, and the database would fall back to an older state.
         if any(os.pread(handle, self.HEADER, 0)):
             os.pwrite(handle, bytes(self.HEADER), 0)
             os.fsync(handle)
 
 
 class NoFile(OSError):
-    """What a path names is there, but it is a folder, a pipe, a socket or a device."""
+    """The path names a folder, a pipe, a socket or a device, not a file."""
 
 
 def read(path: Path, most: int) -> tuple[bytes, os.stat_result]:
-    """Up to so many bytes of a file of somebody's, and what it was when it was opened.
+    """Read up to `most` bytes of a file that another account may own, with its status at opening.
 
-    Never waits: a pipe would make everything wait for who writes into it. Raises OSError, NoFile.
+    Never blocks: reading a pipe would wait until somebody writes into it. Raises OSError, NoFile.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(handle, "rb") as file:
@@ -343,17 +346,18 @@ def read(path: Path, most: int) -> tuple[bytes, os.stat_result]:
 
 
 class WriteQueue:
-    """Small files that the disk's thread writes, one after the other: of each what it was given
-    last. Nobody waits for the disk; what it does not take is logged, and written with the next.
+    """Small files for which nobody waits. The disk's thread writes the latest content of each.
+
+    A failure is logged once per reason. The file is written again when it is next given.
     """
 
     def __init__(self) -> None:
         self._waits: dict[Path, bytes] = {}
         self._changed = threading.Condition()
-        self._said: dict[Path, str] = {}
+        self._reported: dict[Path, str] = {}
 
     def write(self, file: Path, content: bytes) -> None:
-        """Have a file written, as `write`, soon."""
+        """Queue a file to be written as `write` does."""
         with self._changed:
             begun = file in self._waits
             self._waits[file] = content
@@ -361,7 +365,7 @@ class WriteQueue:
             DiskWriter.begin(partial(self._write, file))
 
     def settle(self, within: float) -> bool:
-        """Wait until all is written, so many seconds at most; whether it is."""
+        """Wait at most `within` seconds until all files are written. Return whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waits, within)
 
@@ -370,11 +374,11 @@ class WriteQueue:
             content = self._waits[file]
         try:
             write(file, content)
-            self._said.pop(file, None)
+            self._reported.pop(file, None)
         except NotRecorded as error:
-            if self._said.get(file) != str(error):
+            if self._reported.get(file) != str(error):
                 log.warning("%s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=file.name))
-            self._said[file] = str(error)
+            self._reported[file] = str(error)
         with self._changed:
             if self._waits[file] is content:
                 del self._waits[file]

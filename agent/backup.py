@@ -1,9 +1,10 @@
-"""The building file: all that people told a gateway, for the one that takes its place.
+"""The building file: a backup of all that people told a gateway, for the gateway that replaces it.
 
-Registry, trust list, revoked keys, signed objects that wait, configuration; no readings and no
-private keys. It is signed by the gateway's certificate, where it has one, and encrypted to a
-recovery certificate, whose key lies in a safe. The new gateway has the same id and the same places,
-new keys, and a new state: its spools begin a new epoch each.
+It contains the registry, the trust list, revoked keys, waiting signed objects and the
+configuration. It contains no readings and no private keys. It is signed with the gateway's
+certificate, if there is one, and encrypted for a recovery certificate whose key is kept in a safe.
+The new gateway has the same id and places, but new keys and a new state: each of its spools begins
+a new epoch (rule K10).
 """
 
 from __future__ import annotations
@@ -58,23 +59,26 @@ log = logging.getLogger(__name__)
 SCHEMA = "gardien/building/1"
 REGISTRY = "registry.json"
 GZIP = b"\x1f\x8b"
-"""how one begins that nobody signed"""
+"""first bytes of a decrypted building file that is not signed"""
 LOOK = 30.0
-"""seconds between two looks whether something was changed"""
+"""seconds between two checks whether something has changed"""
 LARGEST = 64 * 1024 * 1024
-"""bytes that a building file may open to"""
+"""most bytes of a decompressed building file"""
 MOST_MARKS = 3_000_000
-"""strings, brackets, commas and colons in it: of some ten thousand dwellings"""
+"""most strings, brackets, commas and colons in it; enough for some ten thousand dwellings"""
 
 
 async def backup(
-    house: Gateway, asker: Caller, *, certificate: str, files: dict[str, str]
+    gateway: Gateway, caller: Caller, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
-    """The building file, encrypted to a certificate (PEM); `files`: the configuration's texts."""
-    content = _content(house, files)
+    """Return the building file, encrypted for a certificate (PEM). Raises Refused.
+
+    `files`: the texts of the configuration, by file name.
+    """
+    content = _content(gateway, files)
     plain = json.dumps(content, ensure_ascii=False).encode()
-    sealed = _sealed(plain, certificate, _signer(house.config.state))
-    house.audit("backup", {"revision": content["revision"], "by": asker.who})
+    sealed = _encrypted(plain, certificate, _signer(gateway.config.state))
+    gateway.audit("backup", {"revision": content["revision"], "by": caller.who})
     return {
         "gateway": content["gateway"],
         "revision": content["revision"],
@@ -82,52 +86,59 @@ async def backup(
     }
 
 
-def _content(house: Gateway, files: dict[str, str]) -> dict[str, Any]:
-    if house.identity is None:
-        raise Refused("this gateway has no identity yet: there is nothing to back up")
-    book = house.reception_open().trust_store
+def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
+    if gateway.identity is None:
+        raise Refused(
+            "this gateway has no identity yet, so there is nothing to back up: gardien key new"
+        )
+    store = gateway.reception_open().trust_store
     return {
         "schema": SCHEMA,
-        "gateway": house.identity.gateway,
-        "made": stamp(house.clock.now()),
-        "revision": house.registry.revision,
-        "registry": _registry(house.config.state / REGISTRY),
-        "trust": base64.b64encode(book.trust.raw).decode() if book.trust else None,
-        "revoked": sorted(book.revoked),
-        "taken_back": [list(astuple(one)) for one in book.taken.all()],
-        "versions": book.versions(),
+        "gateway": gateway.identity.gateway,
+        "made": stamp(gateway.clock.now()),
+        "revision": gateway.registry.revision,
+        "registry": _registry(gateway.config.state / REGISTRY),
+        "trust": base64.b64encode(store.trust.raw).decode() if store.trust else None,
+        "revoked": sorted(store.revoked),
+        "taken_back": [list(astuple(one)) for one in store.taken.all()],
+        "versions": store.versions(),
         "waiting": [
-            {"via": via, "object": base64.b64encode(raw).decode()} for _, via, raw in book.waiting()
+            {"via": via, "object": base64.b64encode(raw).decode()}
+            for _, via, raw in store.waiting()
         ],
         "files": files,
     }
 
 
 def texts(config: Path) -> dict[str, str]:
-    """The texts of a configuration: the file, and what lies beside it and belongs to it.
+    """Read a configuration file and the files beside it that belong to it, by name. Raises Refused.
 
-    That is what it includes, profiles of its own, and the certificates that it names: without those
-    of the platforms the next gateway reaches none of them. Raises Refused.
+    These are the files that it includes, the building's own profiles, and the certificates that it
+    names. Without the certificates of the platforms, the next gateway could not connect to them.
     """
     text, folder = _text(config), config.absolute().parent
+    # By pattern and not by loading: a file that was edited since may have mistakes.
     names = re.findall(r"!include[ \t]+[\"']?([\w.-]+)", text)
     names += [f"{FOLDER}/{path.name}" for path in sorted((folder / FOLDER).glob("*.yaml"))]
-    found = {"config.yaml": text} | {name: _text(folder / name) for name in names}
-    named = re.findall(rf"{re.escape(str(folder))}/([\w.-]+)", "\n".join(found.values()))
-    return found | {name: pem for name in named if (pem := _certificates(folder / name))}
+    contents = {"config.yaml": text} | {name: _text(folder / name) for name in names}
+    named = re.findall(rf"{re.escape(str(folder))}/([\w.-]+)", "\n".join(contents.values()))
+    return contents | {name: pem for name in named if (pem := _certificates(folder / name))}
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise Refused(f"{path}: this is not text") from None
+        raise Refused(f"{path} is not a text file in UTF-8") from None
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
 
 
 def _certificates(path: Path) -> str:
-    """The certificates in a file; nothing if it is not there, or holds a key or anything else."""
+    """Read a file of certificates; empty if it is missing or holds a key or anything else.
+
+    A private key must never get into the building file.
+    """
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
@@ -135,60 +146,73 @@ def _certificates(path: Path) -> str:
     return text if set(re.findall("-----BEGIN (.*)-----", text)) == {"CERTIFICATE"} else ""
 
 
-async def keep(house: Gateway, config: Path) -> None:
-    """Seal the building file anew after each change, and write it where `backup` says; for ever."""
+async def keep(gateway: Gateway, config: Path) -> None:
+    """Write a new building file after each change, to where `backup` says. Never returns."""
     while True:
-        if house.config.backup is not None and house.identity is not None:
+        if gateway.config.backup is not None and gateway.identity is not None:
             try:
-                await _renew(house, house.config.backup, config)
-                house.backup_said = ""
+                await _renew(gateway, gateway.config.backup, config)
+                gateway.backup_said = ""
             except (Refused, OSError) as error:
-                if str(error) != house.backup_said:
+                if str(error) != gateway.backup_said:
                     log.warning(
                         "the building file is not up to date: %s", error,
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
-                house.backup_said = str(error)
+                gateway.backup_said = str(error)
         await asyncio.sleep(LOOK)
 
 
-async def _renew(house: Gateway, options: Backup, config: Path) -> None:
-    """Seal it anew, if what it would say is not what the one there says; put it where it belongs.
+async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:
+    """Encrypt a new building file if its content has changed, and copy it to `backup.folder`.
 
     Raises Refused or OSError.
     """
-    kept = house.building
+    kept = gateway.building
     assert kept is not None
     files, certificate = texts(config), _text(options.to)
-    signer = _signer(house.config.state)
-    says = _stands_for(house, files, (certificate, signer is not None))
+    signer = _signer(gateway.config.state)
+    says = _content_hash(gateway, files, (certificate, signer is not None))
     if kept.latest is None or kept.latest.says != says:
-        content = _content(house, files)
+        content = _content(gateway, files)
         plain = json.dumps(content, ensure_ascii=False).encode()
-        sealed = await asyncio.to_thread(_sealed, plain, certificate, signer)
+        # Compressing and encrypting take seconds for a large registry: not on the event loop.
+        sealed = await asyncio.to_thread(_encrypted, plain, certificate, signer)
         revision = int(content["revision"])
-        kept.renew(sealed, says, int(house.clock.now()), revision)
-        house.audit("backup", {"revision": revision})
-    if options.folder is not None and kept.latest is not None and house.identity is not None:
-        file = options.folder / f"{house.identity.gateway}.building"
-        if not file.exists() or file.stat().st_size != kept.latest.size or not _same(file, kept):
+        kept.renew(sealed, says, int(gateway.clock.now()), revision)
+        gateway.audit("backup", {"revision": revision})
+    if options.folder is not None and kept.latest is not None and gateway.identity is not None:
+        file = options.folder / f"{gateway.identity.gateway}.building"
+        if (
+            not file.exists()
+            or file.stat().st_size != kept.latest.size
+            or not _is_current(file, kept)
+        ):
             await asyncio.to_thread(_replace, file, kept.content())
 
 
-def _same(file: Path, kept: BuildingFile) -> bool:
+def _is_current(file: Path, kept: BuildingFile) -> bool:
     return kept.latest is not None and _hash(file.read_bytes()) == kept.latest.sha256
 
 
-def _stands_for(house: Gateway, files: dict[str, str], sealing: tuple[str, bool]) -> str:
-    """What changes when the file would say something else, or be sealed otherwise; a registry by
-    its last change.
+def _content_hash(gateway: Gateway, files: dict[str, str], sealing: tuple[str, bool]) -> str:
+    """Hash what the file would contain and how it would be encrypted: a new hash means a new file.
+
+    The registry is represented by the number of its last change.
     """
-    book = house.reception_open().trust_store
-    trust = book.trust.sha256 if book.trust else None
-    waiting = [sha256 for sha256, _, _ in book.waiting()]
-    # each revocation has a version of its own, so what was taken back need not be named here
-    said = [house.registry.revision, trust, sorted(book.revoked), book.versions(), waiting, files]
-    return _hash(json.dumps([said, *sealing], sort_keys=True).encode())
+    store = gateway.reception_open().trust_store
+    trust = store.trust.sha256 if store.trust else None
+    waiting = [sha256 for sha256, _, _ in store.waiting()]
+    # Each revocation has its own entry in `versions`, so the revoked objects need not be listed.
+    parts = [
+        gateway.registry.revision,
+        trust,
+        sorted(store.revoked),
+        store.versions(),
+        waiting,
+        files,
+    ]
+    return _hash(json.dumps([parts, *sealing], sort_keys=True).encode())
 
 
 def _hash(content: bytes) -> str:
@@ -196,28 +220,31 @@ def _hash(content: bytes) -> str:
 
 
 def _replace(file: Path, sealed: bytes) -> None:
-    """All of the new one, or the one before: a stick may be pulled."""
-    beside = file.with_suffix(".new")
-    with beside.open("wb") as out:
+    """Replace a file so that the old or the new one is whole: a USB stick may be pulled out."""
+    new = file.with_suffix(".new")
+    with new.open("wb") as out:
         out.write(sealed)
         out.flush()
         os.fsync(out.fileno())
-    beside.replace(file)
+    new.replace(file)
 
 
-def _wait_on(book: TrustStore, via: str, raw: bytes) -> None:
-    """Keep an object that waited; whether it may count is judged when its turn comes."""
-    one = parse_jws(raw)
-    named = (one.typ, str(one.claims["jti"]))
-    book.wait(one.sha256, named, (via, raw), "it waited before the restore", seconds())
+def _restore_waiting(store: TrustStore, via: str, raw: bytes) -> None:
+    """Store an object that was waiting at the backup. It is verified when it is tried again."""
+    signed = parse_jws(raw)
+    named = (signed.typ, str(signed.claims["jti"]))
+    store.wait(signed.sha256, named, (via, raw), "it waited before the restore", seconds())
 
 
 CALLS: Mapping[str, Call] = {"backup": in_person(backup)}
-"""every call of this part by its name"""
+"""calls by name"""
 
 
-def _beside(name: str) -> bool:
-    """Whether a file of this name lies beside the configuration, or among its profiles."""
+def _is_configuration_file(name: str) -> bool:
+    """Whether a name is that of a file beside the configuration, or in the folder of profiles.
+
+    Any other path could write outside the configuration's folder at a restore.
+    """
     last = name.removeprefix(f"{FOLDER}/")
     return Path(last).name == last != ".."
 
@@ -227,7 +254,7 @@ def _registry(path: Path) -> Any:
 
 
 def _signer(state: Path) -> Path | None:
-    """Key and certificate to sign with; None: there are none (yet)."""
+    """Return the file with key and certificate to sign with; None if there is none yet."""
     try:
         credential.load(state)
     except Refused:
@@ -235,8 +262,9 @@ def _signer(state: Path) -> Path | None:
     return credential.path(state)
 
 
-def _sealed(content: bytes, certificate: str, signer: Path | None) -> bytes:
+def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
     packed = gzip.compress(content, mtime=0)
+    # `openssl cms` reads certificates only from files.
     with tempfile.NamedTemporaryFile(suffix=".pem") as reader:
         reader.write(certificate.encode())
         reader.flush()
@@ -245,40 +273,50 @@ def _sealed(content: bytes, certificate: str, signer: Path | None) -> bytes:
         try:
             return envelope.close(packed) if signer else envelope.encrypt(packed)
         except UplinkLost as error:
-            said = str(error).replace(str(path), "the recovery certificate")
-            raise Refused(said.removeprefix("encrypt_for: ")) from error
+            message = str(error).replace(str(path), "the recovery certificate")
+            raise Refused(message.removeprefix("encrypt_for: ")) from error
 
 
 def opened(
     sealed: bytes, key: Path, by: Path | None = None
 ) -> tuple[dict[str, Any], x509.Certificate | None]:
-    """What a building file says, seen to be whole, and the certificate that signed it; None: nobody
-    did. `by`: the certificate of the gateway or its CA, which must vouch for it; None: whether it
-    is the gateway's is for a person to say. Raises Refused.
+    """Decrypt and check a building file; return its content and the certificate that signed it.
+
+    The certificate is None if the file is not signed. `by`: the certificate of the gateway or of
+    its CA, against which the signature is verified; None: a person must compare the certificate.
+    Raises Refused.
     """
     try:
         plain = decrypt(sealed, key)
     except UplinkLost as error:
-        raise Refused(f"this key does not open the building file: {error}") from error
+        raise Refused(f"the building file cannot be decrypted with this key: {error}") from error
     signer = None
     if not plain.startswith(GZIP):
         plain, signer = _verified(plain, by)
     elif by is not None:
-        raise Refused("nobody signed this building file: whoever has the certificate may have")
-    found = _read(plain)
-    if signer is not None and subject(signer) != found["gateway"]:
-        raise Refused(f"it says that it is of {found['gateway']}, and {subject(signer)} signed it")
-    return found, signer
+        raise Refused(
+            "this building file is not signed, so anybody who has the recovery certificate may have"
+            " made it. Check where it comes from. To restore it anyway, leave out --signed-by"
+        )
+    content = _read(plain)
+    if signer is not None and subject(signer) != content["gateway"]:
+        raise Refused(
+            f"the building file belongs to gateway {content['gateway']}, but {subject(signer)}"
+            " signed it"
+        )
+    return content, signer
 
 
 def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
-    # a file may be older than its signer's certificate, and the CA need not have meant it for files
+    # A certificate may have expired since it signed the file, and a CA may have issued it for TLS
+    # only: neither says anything about who wrote the file.
     vouched = ("-partial_chain", "-no_check_time", "-purpose", "any")
     try:
         return verify(signed, *(("-CAfile", str(by), *vouched) if by else ("-noverify",)))
     except UplinkLost as error:
         raise Refused(
-            f"its signature does not hold, or not by {by or 'itself'}: {error}"
+            f"the signature of the building file is not valid, or not by {by or 'its own key'}:"
+            f" {error}"
         ) from error
 
 
@@ -287,54 +325,63 @@ def _read(plain: bytes) -> dict[str, Any]:
         with gzip.open(io.BytesIO(plain)) as file:
             text = file.read(LARGEST).decode()
         bound(text, MOST_MARKS)
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise TypeError("it is no object")
-        if found["schema"] != SCHEMA:
-            raise ValueError(f"it is of another version: {found['schema']}")
-        place.parse(found["gateway"], place.GATEWAY)
-        files = found["files"]
-        if not isinstance(files, dict) or not all(map(_beside, files)):
-            raise ValueError("its configuration is not one")
-        for one in found.get("waiting", ()):
-            parse_jws(base64.b64decode(one["object"])), str(one["via"])
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise TypeError("it is not a JSON object")
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"its format is {content['schema']}, not {SCHEMA}")
+        place.parse(content["gateway"], place.GATEWAY)
+        files = content["files"]
+        if not isinstance(files, dict) or not all(map(_is_configuration_file, files)):
+            raise ValueError("it contains files that do not belong to a configuration")
+        for waiting in content.get("waiting", ()):
+            parse_jws(base64.b64decode(waiting["object"])), str(waiting["via"])
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
-        raise Refused(f"this is no building file: {error}") from error
-    return dict(found)
+        raise Refused(f"this is not a building file: {error}") from error
+    return dict(content)
 
 
-def restore(found: dict[str, Any], state: Path, by: str) -> identity.Identity:
-    """Make a state of it, in the place of a fresh one, whose owner the caller is; `by`: a person.
+def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
+    """Restore the content of a building file into a fresh state directory; return the new identity.
 
-    The registry comes last: until it is there, the same can be done again. Raises Refused, and
-    then nothing of an existing building was changed.
+    The caller owns the state. `by`: the person who restores. The registry is put in place last, so
+    that an interrupted restore can be repeated. Raises Refused; then nothing of an existing
+    building was changed.
     """
     if (state / REGISTRY).exists() or list(state.glob("spool-*.db")):
-        raise Refused(f"{state} holds a building already: gardien factory-reset makes it empty")
+        raise Refused(
+            f"{state} holds a building already, so nothing was restored. To erase it first:"
+            " gardien factory-reset"
+        )
     new = state / f"{REGISTRY}.restored"
     new.unlink(missing_ok=True)
-    if found["registry"] is not None:
-        new.write_text(json.dumps(found["registry"], ensure_ascii=False), encoding="utf-8")
+    if content["registry"] is not None:
+        new.write_text(json.dumps(content["registry"], ensure_ascii=False), encoding="utf-8")
         new.chmod(0o600)
-        # what people withdrew since the backup may be on its way, and so may what they agreed to
+        # Withdrawals and consents made since the backup may still arrive. New marks make sure that
+        # a consent given before such a withdrawal does not count again (rule D6).
         Registry.open(new).draw_marks(seconds(), restored=True)
-    raw = base64.b64decode(found["trust"]) if found["trust"] else None
+    raw = base64.b64decode(content["trust"]) if content["trust"] else None
     standing = trust_list.read(raw) if raw else None
     if standing and len(standing.signed_by(standing.roots)) < standing.threshold:
-        raise Refused("its trust list is not as its roots have signed it")
+        raise Refused(
+            "the trust list in the building file is not signed by enough of its roots, so nothing"
+            " was restored"
+        )
     shutil.rmtree(state / identity.KEYS, ignore_errors=True)
-    post_restore_gate.begin(state, str(found["made"]))
-    who = identity.mint(state, str(found["gateway"]))
-    with TrustStore.open(state / FILE) as book:
-        if standing is not None and (book.trust is None or book.trust.ver < standing.ver):
-            book.install(standing, seconds())
-        taken = [TakenBack(*one) for one in found.get("taken_back", ())]
-        # revocations come again with all other objects, and count again: they only add
-        versions = [one for one in found["versions"] if one[1] != REVOKES]
-        book.remember(found["revoked"], versions, taken, seconds())
-        for one in found.get("waiting", ()):
-            _wait_on(book, str(one["via"]), base64.b64decode(one["object"]))
-    body = {name: found[name] for name in ("gateway", "revision", "made")} | {"by": by}
+    post_restore_gate.begin(state, str(content["made"]))
+    who = identity.mint(state, str(content["gateway"]))
+    with TrustStore.open(state / FILE) as store:
+        if standing is not None and (store.trust is None or store.trust.ver < standing.ver):
+            store.install(standing, seconds())
+        taken = [TakenBack(*one) for one in content.get("taken_back", ())]
+        # Leave out the versions of revocations. Platforms send these again, and they must count
+        # again: applying one twice does no harm, missing one does.
+        versions = [one for one in content["versions"] if one[1] != REVOKES]
+        store.remember(content["revoked"], versions, taken, seconds())
+        for waiting in content.get("waiting", ()):
+            _restore_waiting(store, str(waiting["via"]), base64.b64decode(waiting["object"]))
+    body = {name: content[name] for name in ("gateway", "revision", "made")} | {"by": by}
     Chain(state, seconds).append("restored", body)
     if new.exists():
         new.rename(state / REGISTRY)

@@ -1,4 +1,4 @@
-"""What can be asked of a gardien, by name: the same calls for every door."""
+"""All calls by name. The local socket and the command line make the same calls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from agent.i18n import N_
 from agent.pipeline import meterclock
 from agent.pipeline.slots import multiplier
 from agent.post_restore_gate import waits
-from agent.recipient import ways
+from agent.recipient import uplink_states
 from agent.registry.calls_forms import ending, open_forms
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
@@ -56,51 +56,53 @@ if TYPE_CHECKING:
 
 
 NOT_PLANT = N_(
-    '"{device}" does not measure common plant, so its values are not for the account "{account}":'
-    " they are for the role {roles}. Whoever may give it: sudo adduser {account} {group}"
+    'the device "{device}" measures a dwelling, so the account "{account}" may not read it. It'
+    " needs the role {roles}. An administrator can give it: sudo adduser {account} {group}"
 )
 
 
 async def _nobody(_: dict[str, Any]) -> None:
-    """Nobody to tell."""
+    """Discard progress."""
 
 
 NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
 
 
-async def status(house: Gateway, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
-    """How everything is, as far as a person can act on it, and as far as the asker may see it.
+async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) -> dict[str, Any]:
+    """Return the state of every part, as far as the caller may see it.
 
-    From a shared account without a name, no values of dwellings are shown, and no look is noted.
+    A caller on a shared account who gives no name sees no values of dwellings, and nothing is
+    written to the access log.
     """
-    answer = _status(house) | {"uplinks": await _uplinks(house)}
+    answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
+    # Events are made from the full answer; what the caller may not see is removed afterwards.
     answer["events"] = [event._asdict() for event in events(answer)]
-    homes = [name for name in answer["devices"] if not privacy.is_common(house, name)]
+    homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
     with suppress(Refused):
-        who = author(house, asker, named)
-    if who is None or not asker.may(Right.METERS):
+        who = author(gateway, caller, named)
+    if who is None or not caller.may(Right.METERS):
         for name in homes:
             latest = answer["devices"][name]["latest"]
             answer["devices"][name]["latest"] = {
                 point: one | {"value": None, "detail": ""} for point, one in latest.items()
             }
     elif any(answer["devices"][name]["latest"] for name in homes):
-        privacy.note(house, who, "status")
-    if not asker.may(Right.SEE_PLANT):
+        privacy.note(gateway, who, "status")
+    if not caller.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
-            said = {name: words for name, words in SHORT.items() if control[name]}
-            control.update(said, guards={})
-    return answer if asker.may(Right.SEE_PLACES) else _of_nobody(answer, homes)
+            short = {name: words for name, words in SHORT.items() if control[name]}
+            control.update(short, guards={})
+    return answer if caller.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
 
 
 SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
-"""instead of words of people, and of what a guard has seen"""
+"""texts shown in place of reasons that may name people or values of a guard"""
 
 
-def _of_nobody(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
-    """A status for whoever may see nothing of dwellings; their devices may bear their names."""
+def _without_dwellings(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
+    """Remove from a status everything about dwellings. Names of devices may contain labels."""
     for name in homes:
         del answer["devices"][name]
     for link in answer["links"].values():
@@ -112,62 +114,63 @@ def _of_nobody(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
     return answer
 
 
-def _status(house: Gateway) -> dict[str, Any]:
-    links = {name: _link(house, name, line) for name, line in house.lines.items()}
+def _status(gateway: Gateway) -> dict[str, Any]:
+    links = {name: _link(gateway, name, line) for name, line in gateway.lines.items()}
     return {
         "version": version(),
-        "roles": holders(house.config.building),
-        "gateway": house.identity.gateway if house.identity else None,
-        "building": house.config.building.name,
-        "started": stamp(house.started),
-        "now": stamp(house.clock.now()),
-        "clock": house.clock.trust.value,
-        "clock_said": house.clock.said,
+        "roles": holders(gateway.config.building),
+        "gateway": gateway.identity.gateway if gateway.identity else None,
+        "building": gateway.config.building.name,
+        "started": stamp(gateway.started),
+        "now": stamp(gateway.clock.now()),
+        "clock": gateway.clock.trust.value,
+        "clock_said": gateway.clock.distrust_reason,
         "links": links,
         "devices": {
-            name: _device(house, device, of, links[of]["health"])
-            for of, line in house.lines.items()
+            name: _device(gateway, device, of, links[of]["health"])
+            for of, line in gateway.lines.items()
             for name, device in line.devices.items()
         },
-        "dwellings": _dwellings(house),
-        "authority": trust_api.standing(house),
-        "consents": _consents(house),
-        "storage": _storage(house),
-        "restored": _restored(house),
-        "backup_said": house.backup_said,
-        "syndic": syndic.standing(house),
-        "faults": [_fault(house, one) for one in house.jobs.faults.all()],
-        **own_status(house),
-        "controls": control_calls.held(house.steering) if house.steering else {},
-        "holds": house.steering.holds() if house.steering else [],
+        "dwellings": _dwellings(gateway),
+        "authority": trust_api.standing(gateway),
+        "consents": _consents(gateway),
+        "storage": _storage(gateway),
+        "restored": _restore_state(gateway),
+        "backup_said": gateway.backup_said,
+        "syndic": syndic.standing(gateway),
+        "faults": [_fault(gateway, one) for one in gateway.jobs.faults.all()],
+        **own_status(gateway),
+        "controls": control_calls.held(gateway.steering) if gateway.steering else {},
+        "holds": gateway.steering.holds() if gateway.steering else [],
     }
 
 
-def _dwellings(house: Gateway) -> dict[str, int]:
-    """How many dwellings are occupied, vacant and unknown."""
-    registry, now = house.registry, int(house.clock.now())
+def _dwellings(gateway: Gateway) -> dict[str, int]:
+    """Count the dwellings that are occupied, vacant and unknown."""
+    registry, now = gateway.registry, int(gateway.clock.now())
     states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
     return {str(state): states.count(state) for state in OccupancyState}
 
 
-def _fault(house: Gateway, fault: ComponentFault) -> dict[str, Any]:
-    """A component that does not work because of an unexpected error, with moments of the clock."""
-    passed, now = house.clock.now() - monotonic(), monotonic()
+def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
+    """Describe a component that an unexpected error has stopped, with times of the wall clock."""
+    # Faults are dated by the loop's clock, which does not step. Convert only for the display.
+    passed, now = gateway.clock.now() - monotonic(), monotonic()
     waits = fault.next_try is not None and fault.next_try > now
     return {
         "component": fault.component,
         "since": stamp(passed + fault.since),
         "error": fault.error,
-        "words": fault.words,
+        "words": fault.text,
         "next_try": stamp(passed + (fault.next_try or now)) if waits else None,
         "uplink": fault.uplink,
     }
 
 
-def _consents(house: Gateway) -> dict[str, Any]:
-    """How many forms nobody has answered, and how many consents end soon, and when the first."""
-    now = house.clock.now()
-    waits, ends = open_forms(house.registry, now), ending(house.registry, now)
+def _consents(gateway: Gateway) -> dict[str, Any]:
+    """Count the forms without an answer and the consents that end soon; say when the first ends."""
+    now = gateway.clock.now()
+    waits, ends = open_forms(gateway.registry, now), ending(gateway.registry, now)
     return {
         "unanswered": len(waits),
         "ending": len(ends),
@@ -175,38 +178,38 @@ def _consents(house: Gateway) -> dict[str, Any]:
     }
 
 
-def _storage(house: Gateway) -> dict[str, Any]:
-    """Which stores cannot be written, why and since when; and why nothing is controlled."""
-    faults = house.storage.faults.items()
+def _storage(gateway: Gateway) -> dict[str, Any]:
+    """Say which stores cannot be written, why and since when, and why no control is carried out."""
+    faults = gateway.storage.faults.items()
     return {
         "faults": {
             name: {"reason": fault.reason, "since": stamp(fault.since)} for name, fault in faults
         },
-        "controls": house.steering.writer.failing if house.steering else "",
+        "controls": gateway.steering.writer.failing if gateway.steering else "",
     }
 
 
-def _restored(house: Gateway) -> dict[str, Any] | None:
-    """How it stands with what was said since the building file; None: nothing is waited for."""
-    found = house.restored
-    if found is None or found.made is None or not house.outlets:
+def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
+    """Describe the wait for withdrawals since the building file; None if nothing is waited for."""
+    gate = gateway.restored
+    if gate is None or gate.made is None or not gateway.outlets:
         return None
-    now, stand = house.clock.now(), ways(house)
+    now, uplinks = gateway.clock.now(), uplink_states(gateway)
     return {
-        "made": found.made,
-        "listens": found.listens,
+        "made": gate.made,
+        "listens": gate.listens,
         "uplinks": {
             name: {
                 "complete": outlet.delivery.complete,
-                "waits": round(waits(stand[str(outlet.settings.recipient)], now)),
-                "unproved": outlet.settings.recipient in (found.unproved or ()),
+                "waits": round(waits(uplinks[str(outlet.settings.recipient)], now)),
+                "unproved": outlet.settings.recipient in (gate.unproved or ()),
             }
-            for name, outlet in house.outlets.items()
+            for name, outlet in gateway.outlets.items()
         },
     }
 
 
-def _link(house: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
+def _link(gateway: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
     return {
         "open": not line.link.error,
         "error": line.link.error,
@@ -214,68 +217,71 @@ def _link(house: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
         "devices": len(line.devices),
         "silent": sum(device.failures > 0 for device in line.devices.values()),
         "health": dict(line.link.health()),
-        **_disturbed(line, house.clock.now()),
-        "proposals": house.proposals.get(name, []),
+        **_disturbed(line, gateway.clock.now()),
+        "proposals": gateway.proposals.get(name, []),
     }
 
 
 def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
-    """Who disturbs a line, or of how many of its devices nobody knows who disturbs them."""
+    """Name the devices that disturb a line, and count the disturbed devices without known cause."""
     names = {
         line.link.whose(device.points[0].address): name
         for name, device in line.devices.items()
         if device.points
     }
-    bad, asked = line.link.disturbed.noisy()
+    disturbed, total = line.link.disturbed.noisy()
     return {
         "disturbers": [
             {"address": who, "device": names.get(who), "how": how.value, "today": today}
             for who, how, today in line.link.disturbed.named(now)
         ],
-        "disturbed": {"devices": bad, "of": asked},
+        "disturbed": {"devices": disturbed, "of": total},
     }
 
 
-def _device(house: Gateway, device: Device, link: str, health: Mapping[str, Any]) -> dict[str, Any]:
+def _device(
+    gateway: Gateway, device: Device, link: str, health: Mapping[str, Any]
+) -> dict[str, Any]:
     held = {
-        name: _held(house, device, one.ledger.held[device.name])
-        for name, one in house.outlets.items()
+        name: _held_back(gateway, device, one.ledger.held[device.name])
+        for name, one in gateway.outlets.items()
         if device.name in one.ledger.held
     }
     return {
         "link": link,
-        "place": house.label(device),
+        "place": gateway.label(device),
         "serial": device.serial,
-        "answer_ms": _told(health, device, "answer_ms"),
-        "failed": _told(health, device, "failed"),
-        "clock": _clock(house, health, device),
+        "answer_ms": _health_value(health, device, "answer_ms"),
+        "failed": _health_value(health, device, "failed"),
+        "clock": _clock(gateway, health, device),
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
-        "said": "" if _line_is_back(house, device, link) else device.problem,
+        "said": "" if _line_is_back(gateway, device, link) else device.problem,
         "held": held,
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
 
 
-def _line_is_back(house: Gateway, device: Device, link: str) -> bool:
-    """Whether all that was wrong with a device was its line, which is open again."""
-    line = house.lines[link].link
+def _line_is_back(gateway: Gateway, device: Device, link: str) -> bool:
+    """Whether a device failed only because its line was lost, and the line is open again."""
+    line = gateway.lines[link].link
     return 0 < device.lost_at_opening < line.opened and not line.error
 
 
-def _held(house: Gateway, device: Device, held: Mapping[str, str]) -> str:
-    """Why its last rows were held back, with the points where it is not all of them; unless whose
-    it is has been recorded since.
+def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str:
+    """Say why the last rows of a device were withheld, and for which points if not for all.
+
+    A reason that the registry no longer has is replaced: the next reading is sent.
     """
-    now = int(house.clock.now())
+    now = int(gateway.clock.now())
     wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
-    whose = (house.registry.whose(device.name, device.serial, one, now) for one in wanted)
-    since = not any(isinstance(one, Unknown) for one in whose)
+    assignments = (gateway.registry.whose(device.name, device.serial, one, now) for one in wanted)
+    since = not any(isinstance(one, Unknown) for one in assignments)
     points: dict[str, list[str]] = {}
-    for point, words in held.items():
-        said = "whose it is was recorded since: from its next reading on"
-        points.setdefault(said if since and words in set(Unknown) else words, []).append(point)
+    for point, reason in held.items():
+        text = "its place has been recorded since: sent from its next reading on"
+        points.setdefault(text if since and reason in set(Unknown) else reason, []).append(point)
     every = {p.name for p in device.points if p.channel is not None}
     return "; ".join(
         words if every <= set(names) else f"{', '.join(names)}: {words}"
@@ -283,55 +289,55 @@ def _held(house: Gateway, device: Device, held: Mapping[str, str]) -> str:
     )
 
 
-def _clock(house: Gateway, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
-    """The meter's own clock, where the bus knows."""
-    if (found := _told(health, device, "clocks")) is None:
+def _clock(gateway: Gateway, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
+    """Describe the meter's own clock, if the driver reads it."""
+    if (reading := _health_value(health, device, "clocks")) is None:
         return None
-    said, at = found
-    seconds = meterclock.drift(said, at, house.config.zone)
-    words = meterclock.describe(seconds) if house.clock.dates else ""
-    return {"said": said, "drift_s": seconds, "words": words}
+    meter_time, at = reading
+    seconds = meterclock.drift(meter_time, at, gateway.config.zone)
+    text = meterclock.describe(seconds) if gateway.clock.dates else ""
+    return {"said": meter_time, "drift_s": seconds, "words": text}
 
 
-def _told(health: Mapping[str, Any], device: Device, what: str) -> Any:
-    """What the bus knows of a device: how long its last answer took, how often it gave none."""
+def _health_value(health: Mapping[str, Any], device: Device, what: str) -> Any:
+    """Return one value that a line's statistics hold for a device, such as its response time."""
     known = health.get(what, {})
     return known.get(device.points[0].address) if device.points else None
 
 
-async def _uplinks(house: Gateway) -> dict[str, Any]:
-    """Of each recipient whose spool can be asked; one whose disk has just failed is opened anew."""
-    found = {}
-    for name, outlet in list(house.outlets.items()):
+async def _uplinks(gateway: Gateway) -> dict[str, Any]:
+    """Describe each recipient whose spool is open, except one whose disk has just failed."""
+    states = {}
+    for name, recipient in list(gateway.outlets.items()):  # a copy: spools may close meanwhile
         with suppress(StorageFailed):
-            found[name] = await _uplink(house, outlet)
-    return found
+            states[name] = await _uplink(gateway, recipient)
+    return states
 
 
-async def _uplink(house: Gateway, outlet: Recipient) -> dict[str, Any]:
-    spool = outlet.spool
-    backlog, epoch = await outlet.thread.run(lambda: (spool.backlog(), spool.epoch))
-    beside = [await thread.run(spool.backlog) for spool, thread in outlet.spools[1:]]
-    largest, usual = outlet.outbox.most_bytes(), outlet.settings.rhythm.most_bytes
+async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
+    spool = recipient.spool
+    backlog, epoch = await recipient.thread.run(lambda: (spool.backlog(), spool.epoch))
+    in_memory = [await thread.run(spool.backlog) for spool, thread in recipient.spools[1:]]
+    largest, usual = recipient.outbox.most_bytes(), recipient.settings.rhythm.most_bytes
     return {
-        "recipient": outlet.settings.recipient,
+        "recipient": recipient.settings.recipient,
         "epoch": epoch,
         "backlog": asdict(backlog),
         "largest_batch": largest if largest and largest < usual else None,
-        "weaker": getattr(outlet.settings, "weaker", ""),
-        "receipt": "broker" if outlet.delivery.by_broker else "platform",
-        "data": moved(house, outlet),
-        "building": backup_upload.upload_state(house, outlet),
-        "shed_rows": outlet.intake.shed_rows + backlog.lately_shed,
-        "bears_days": left(house.config, backlog.rows + backlog.batch_rows),
-        "kept": outlet.kept,
-        "in_memory": sum(one.rows + one.batch_rows for one in beside),
-        "held_devices": len(outlet.ledger.held),
-        "delivery": _delivery(house, outlet.delivery),
+        "weaker": getattr(recipient.settings, "weaker", ""),
+        "receipt": "broker" if recipient.delivery.by_broker else "platform",
+        "data": moved(gateway, recipient),
+        "building": backup_upload.upload_state(gateway, recipient),
+        "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
+        "bears_days": left(gateway.config, backlog.rows + backlog.batch_rows),
+        "kept": recipient.kept,
+        "in_memory": sum(one.rows + one.batch_rows for one in in_memory),
+        "held_devices": len(recipient.ledger.held),
+        "delivery": _delivery(gateway, recipient.delivery),
     }
 
 
-def _delivery(house: Gateway, delivery: Delivery) -> dict[str, Any]:
+def _delivery(gateway: Gateway, delivery: Delivery) -> dict[str, Any]:
     last, since = delivery.last_receipt, delivery.connected_since
     return {
         "connected_since": stamp(since) if since else None,
@@ -344,31 +350,35 @@ def _delivery(house: Gateway, delivery: Delivery) -> dict[str, Any]:
         "conflicts": delivery.conflicts,
         "lost": "" if since else delivery.lost,
         "last_error": delivery.last_error,
-        "alarm": delivery.alarm(house.clock.now()),
+        "alarm": delivery.alarm(gateway.clock.now()),
     }
 
 
-async def read(house: Gateway, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
-    """Read a device now, between the daemon's own requests. Raises Refused."""
-    line, found = house.device(device)
-    if not asker.may(Right.METERS) and not privacy.is_common(house, device):
+async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = "") -> dict[str, Any]:
+    """Read a device now, between the daemon's own requests. Raises Refused.
+
+    `ok` is false if any point of the device itself has no value.
+    """
+    line, target = gateway.device(device)
+    if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
         raise Refused(
             NOT_PLANT,
-            account=asker.who,
+            account=caller.who,
             device=device,
             roles=[NAMES[INSTALLER]],
             group=INSTALLER.group,
         )
-    wanted: list[Point] = [p for p in found.points if point in ("", p.name) and not p.derived]
-    if not wanted:
-        names = ", ".join(p.name for p in found.points)
-        raise Refused(f'{device} has no point "{point}"; it has: {names}')
-    serial = [found.serial_point] if found.serial_point else []
+    points: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
+    if not points:
+        names = ", ".join(p.name for p in target.points)
+        raise Refused(f'the device "{device}" has no point "{point}". Its points: {names}')
+    serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
     try:
-        samples = await line.link.read([*serial, *wanted])
+        # The serial number goes along, so that people see which meter has answered.
+        samples = await line.link.read([*serial, *points])
     except LinkLost as error:
-        raise Refused(f"{error}; gardien doctor looks at ports, hosts and rights") from error
+        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
     return {
         "device": device,
         "link": line.link.name,
@@ -377,74 +387,77 @@ async def read(house: Gateway, asker: Caller, *, device: str, point: str = "") -
     }
 
 
-async def reload(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """Take the configuration anew. Raises Refused, and the old one stays."""
-    del asker
-    if house.reload is None:
-        raise Refused("gardien is not running: the next start takes the configuration as it is")
-    answer: dict[str, Any] = await house.reload()
+async def reload(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Load the configuration again. Raises Refused; then the old one stays in force."""
+    del caller
+    if gateway.reload is None:
+        raise Refused("gardien is not running: it reads the configuration at its next start")
+    answer: dict[str, Any] = await gateway.reload()
     return answer
 
 
-async def configuration(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """What the file said when it was last taken."""
-    del asker
-    return {"written": json.loads(json.dumps(house.config.written, default=str))}
+async def configuration(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the configuration as the file had it when it was last loaded."""
+    del caller
+    return {"written": json.loads(json.dumps(gateway.config.written, default=str))}
 
 
 async def scan(  # noqa: PLR0913 -- as many wishes
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     link: str,
     first: str = "",
     last: str = "",
     expected: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Search a line for devices, telling how far it is. Raises Refused."""
-    if link not in house.lines:
-        known = ", ".join(sorted(house.lines)) or "none"
-        raise Refused(f'no line "{link}" is configured; there are: {known}')
-    line, devices, remarks = house.lines[link], [], []
-    there, taken = _configured(house, link), set(house.config.devices)
+    """Search a line for devices and report progress. Raises Refused.
+
+    `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
+    """
+    if link not in gateway.lines:
+        known = ", ".join(sorted(gateway.lines)) or "none"
+        raise Refused(f'no line "{link}" is configured. Configured lines: {known}')
+    line, devices, remarks = gateway.lines[link], [], []
+    known_names, used_names = _configured(gateway, link), set(gateway.config.devices)
     await line.link.tried()
     try:
         async with aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search:
-            async for found in search:
-                if isinstance(found, Found):
-                    name = there.get(str(found.entry.get("address")))
-                    device = asdict(found) | {
-                        "entry": {"link": link, **found.entry},
+            async for step in search:
+                if isinstance(step, Found):
+                    name = known_names.get(str(step.entry.get("address")))
+                    device = asdict(step) | {
+                        "entry": {"link": link, **step.entry},
                         "configured": name is not None,
-                        "name": name or unlike(found.name, taken),
+                        "name": name or unlike(step.name, used_names),
                     }
-                    taken.add(device["name"])
+                    used_names.add(device["name"])
                     devices.append(device)
-                    await asker.progress({"text": f"found {found.about}", "device": device})
-                elif found.stays:
-                    remarks.append(found.words)
-                    await asker.progress({"text": found.words})
+                    await caller.progress({"text": f"found {step.about}", "device": device})
+                elif step.stays:
+                    remarks.append(step.words)
+                    await caller.progress({"text": step.words})
                 else:
-                    await asker.progress(asdict(found))
+                    await caller.progress(asdict(step))
     except LinkLost as error:
-        raise Refused(f"{error}; gardien doctor looks at ports, hosts and rights") from error
+        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
     return {"link": link, "devices": devices, "remarks": remarks}
 
 
-def _configured(house: Gateway, link: str) -> dict[str, str]:
-    """The devices of a line, by address and, where that holds more than one, by number."""
-    found: dict[str, str] = {}
-    kind = driver(house.config.links[link].driver)
-    for name, device in house.config.devices.items():
+def _configured(gateway: Gateway, link: str) -> dict[str, str]:
+    """Return the devices of a line by address and, if several share an address, by number."""
+    names: dict[str, str] = {}
+    kind = driver(gateway.config.links[link].driver)
+    for name, device in gateway.config.devices.items():
         if device.link == link:
             number = kind.number(device.address) if issubclass(kind, Seeks) else None
-            found.setdefault(number or device.address, name)
-            found[device.address] = name
-    return found
+            names.setdefault(number or device.address, name)
+            names[device.address] = name
+    return names
 
 
 def shown(sample: Sample) -> dict[str, Any]:
-    """A sample for people: in the channel's unit, its digits as the meter gave them."""
+    """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
     value, point = sample.value, sample.point
     unit = channels()[point.channel].unit if point.channel else point.unit
     if isinstance(value, Decimal):
@@ -460,13 +473,13 @@ def shown(sample: Sample) -> dict[str, Any]:
 
 
 def at_home(call: Call) -> Call:
-    """The same call; its answer says in which zone its moments are read."""
+    """Wrap a call so that its answer names the building's time zone."""
 
     @passing(call)
-    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        return await call(house, asker, **args) | {"timezone": house.config.building.timezone}
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        return await call(gateway, caller, **args) | {"timezone": gateway.config.building.timezone}
 
-    return made
+    return wrapper
 
 
 ALL: Mapping[str, Call] = {
@@ -497,4 +510,4 @@ ALL: Mapping[str, Call] = {
     **vote_api.CALLS,
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
-"""every call by its name"""
+"""all calls by name"""

@@ -1,4 +1,4 @@
-"""The channel table: `channels.yaml` as types. Profiles, drivers and batches share it."""
+"""The table of channels, loaded from `channels.yaml`. Profiles, drivers and batches share it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _number(written: object) -> Decimal | None:
 
 @cache
 def channels() -> Mapping[str, Channel]:
-    """Every channel by its name."""
+    """Return every channel by name."""
     return MappingProxyType(
         {
             name: Channel(
@@ -52,7 +52,7 @@ def channels() -> Mapping[str, Channel]:
 
 @cache
 def channel_of_quantity() -> Mapping[str, str]:
-    """The channel's name for each quantity name that device profiles use."""
+    """Return the name of the channel for each quantity that device profiles name."""
     return MappingProxyType(
         {
             str(quantity): name

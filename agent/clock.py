@@ -1,8 +1,8 @@
-"""What time it is, and whether that may be believed (domain words: docs/clock.md).
+"""The time, and whether it can be trusted (docs/clock.md, rules C7, C15).
 
-Slots, consents and batches are dated by the wall clock, so every part asks here and nowhere else.
-`ntp` believes it while a time service keeps it, or kept it not long ago and it has not stepped
-since; `system` believes it always, which is for loopback only.
+Slots, consents and batches are dated by the wall clock. Every component takes the time from here.
+With the source `ntp`, the clock is trusted while a time service sets it, and for some time after if
+it has not stepped. With the source `system` it is always trusted; that is allowed on loopback only.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ log = logging.getLogger(__name__)
 
 DAY = 86_400.0
 TRUSTED_FOR = DAY
-"""seconds for which a clock is trusted after a time service has last kept it"""
+"""seconds for which the clock stays trusted after a time service last set it"""
 HELD_FOR = 7 * DAY
-"""seconds for which it is held over after that"""
+"""seconds after the last proof at which holdover ends"""
 SERVICED = 3600.0
-"""seconds within which timesyncd sets the clock again, and touches its file"""
+"""longest time in seconds in which timesyncd sets the clock again and touches its file"""
 STEP = 2.0
-"""seconds by which wall and monotonic time may part between two looks before it is a clock step"""
+"""seconds by which wall and monotonic time must part between two checks to be a clock step"""
 DRIFT = 10.0
-"""seconds by which a clock that a step has reversed may lie beside where it was before"""
+"""seconds by which the clock may differ from an earlier period and still count as back in it"""
 SLACK = 120.0
-"""seconds by which a clock may lie before the last proved time, or beside the RTC (holdover)"""
+"""seconds by which the clock may lie before the floor, or differ from the RTC (holdover)"""
 BUILT = 1_767_225_600.0
-"""2026-01-01: this version did not exist before"""
+"""2026-01-01: no correct clock shows an earlier time, since this version did not exist"""
 NOT_BELIEVED = "not believed: "
-"""how the outcome begins of a signed time that changes nothing"""
+"""first words of the outcome of a signed time that changes nothing"""
 REMEMBER_EVERY = 3600.0
-"""seconds between two writes of what the clock remembers: flash wears out"""
+"""seconds between two writes of the clock's state, to spare the flash"""
 HISTORY = "clock-history.json"
-"""name of the file beside `clock.json` that says who vouched, and which steps there were"""
+"""file beside `clock.json`: who confirmed the clock, and its steps"""
 STEPS_KEPT, KEPT_PERIODS = 20, 50
 BY_HAND, BY_SERVICE, BY_PLATFORM = "a person", "a time service", "the platform"
-"""who may vouch for the clock"""
+"""who can confirm the clock"""
 
 
 class ClockTrust(StrEnum):
-    """How far the wall clock may be believed (rule C7)."""
+    """How far the wall clock can be trusted (rule C7)."""
 
     TRUSTED = "trusted"
     HOLDOVER = "holdover"
@@ -65,64 +65,65 @@ class ClockTrust(StrEnum):
 
 
 def seconds() -> float:
-    """The wall clock: seconds since 1970 UTC."""
+    """Return the wall time in seconds since 1970 UTC."""
     return time.time()
 
 
 def monotonic() -> float:
-    """Seconds that never step; comparable within one boot only."""
+    """Return monotonic seconds. They never step, and compare only within one boot."""
     return time.monotonic()
 
 
 def stamp(at: float) -> str:
-    """A moment in RFC 3339, UTC, whole seconds: `2026-11-24T10:15:00Z`."""
+    """Format a time as RFC 3339 in UTC with whole seconds: `2026-11-24T10:15:00Z`."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known of the clock from earlier looks; survives on disk."""
+    """What earlier checks have established about the clock. It is kept on the disk."""
 
     boot: str
     proved: float | None
-    """monotonic: when a time service last kept it in this boot; None: never, or it stepped since"""
+    """monotonic time of the last proof in this boot; None: never, or the clock stepped since"""
     apart: float
-    """wall − monotonic, at the last look"""
+    """wall − monotonic time at the last check, in seconds"""
     floor: float
-    """the latest wall time that was proved: no earlier one is believed"""
+    """the latest proved wall time: no earlier time is trusted"""
 
 
 class Period(NamedTuple):
-    """A time in which the wall clock was not moved: a boot or a clock step begins a new one."""
+    """A time without a clock step. A boot or a step begins a new period."""
 
     boot: str
     apart: float
-    """wall − monotonic, when it began"""
+    """wall − monotonic time when it began, in seconds"""
     began: float
-    """monotonic seconds; of a period that an earlier process began: when it was first seen"""
+    """monotonic seconds; if an earlier process began the period, when this process first saw it"""
 
 
 @dataclass(slots=True)
 class History:
-    """Who vouched for the clock, and how it was moved; survives on disk, for people and proofs."""
+    """Who confirmed the clock, and how it stepped. It is kept on the disk."""
 
     boot: str = ""
     kept: list[float] = field(default_factory=list)
-    """wall − monotonic of the periods of this boot in which somebody vouched, in order"""
+    """wall − monotonic time of the confirmed periods of this boot, in order"""
     vouched: tuple[str, float] | None = None
-    """who did last, and when (wall)"""
+    """who confirmed the clock last, and when (wall time)"""
     steps: list[tuple[float, float]] = field(default_factory=list)
-    """the last ones: when (wall, before the step), and by how many seconds"""
+    """the last steps: wall time before the step, and the seconds by which the clock moved"""
 
     def note(self, by: str, wall: float, apart: float) -> None:
-        """Somebody vouched for the clock as it stands now."""
+        """Record that the clock was confirmed at wall time `wall`."""
         self.vouched = (by, wall)
         if not self.kept or abs(self.kept[-1] - apart) > STEP:
             self.kept = [*self.kept, apart][-KEPT_PERIODS:]
 
     def reverses(self, apart: float) -> bool:
-        """Whether the clock stands again where it was vouched for before, in this boot. What was
-        vouched for in between was wrong, and proves nothing from here on.
+        """Return whether the clock is back in an earlier confirmed period of this boot.
+
+        The confirmations in between were wrong. They are forgotten.
         """
         same = [i for i, one in enumerate(self.kept) if abs(one - apart) <= DRIFT]
         if not same or same[-1] == len(self.kept) - 1:
@@ -132,17 +133,18 @@ class History:
 
 
 def step(before: Memory, wall: float, steady: float) -> float:
-    """Seconds by which the wall clock was moved since the last look; 0: it was not."""
+    """Return the seconds by which the wall clock stepped since the last check; 0 if it did not."""
     moved = (wall - steady) - before.apart
     return moved if abs(moved) > STEP else 0.0
 
 
 def look(before: Memory, wall: float, steady: float, proved: float | None) -> Memory:
-    """What is known after one look; `proved`: monotonic time for which there is evidence. Pure.
+    """Return what is known after one check. `proved`: monotonic time of new evidence. Pure.
 
-    A step that nobody vouches for takes the trust away until a time service keeps the clock again;
-    so does a time before the last proved one, whoever vouches for it.
+    After a step without evidence, the clock is not trusted until a time service sets it again.
+    Evidence for a time before the floor does not count, whoever gives it.
     """
+    # A step voids the proof: what was proved is the old relation of wall and monotonic time.
     known = before.proved if not step(before, wall, steady) else None
     if proved is not None and wall >= before.floor - SLACK:
         known = proved if known is None else max(known, proved)
@@ -151,9 +153,10 @@ def look(before: Memory, wall: float, steady: float, proved: float | None) -> Me
 
 
 def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> ClockTrust:
-    """How far the clock may be believed. Pure.
+    """Decide how far the clock can be trusted (rule C7). Pure.
 
-    After a boot, an RTC that agrees is holdover, seven days from the last proved time at most.
+    After a boot without a time service, an RTC that agrees gives holdover, for at most seven days
+    from the floor.
     """
     if wall < now.floor - SLACK:
         return ClockTrust.UNTRUSTED
@@ -162,12 +165,13 @@ def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> ClockTr
         if age <= TRUSTED_FOR:
             return ClockTrust.TRUSTED
         return ClockTrust.HOLDOVER if age <= HELD_FOR else ClockTrust.UNTRUSTED
+    # Without the limit of seven days, an RTC that is set wrong would be trusted for ever.
     agrees = rtc is not None and abs(rtc - wall) <= SLACK
     return ClockTrust.HOLDOVER if agrees and wall <= now.floor + HELD_FOR else ClockTrust.UNTRUSTED
 
 
 class Clock:
-    """The agent's clock; its trust decides whether slots may be closed and commands begun."""
+    """The agent's clock. Its trust decides whether slots are closed and orders begin."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- each a clock of its own, to be moved by tests
         self,
@@ -189,106 +193,112 @@ class Clock:
         self.period = Period(name, self._memory.apart, steady())
         self._guarded, self._let_in, self._marks = False, 0, 0.0
         self.agreed = False
-        """a time service and the platform's signed word agree on the time of this period"""
+        """a time service and a signed time of the platform agree in this period"""
         self._moved_on: float | None = None
         self._first = True
         self._trust = ClockTrust.TRUSTED if source == "system" else ClockTrust.UNTRUSTED
         self.steps: list[float] = []
-        """seconds by which the wall clock was moved since the start, each time"""
+        """the steps since the start, in seconds"""
 
     @property
     def trust(self) -> ClockTrust:
-        """Whether the wall clock may be believed now: not while closed slots lie ahead of it."""
+        """How far the clock can be trusted now. Not at all while closed slots lie in its future."""
+        # Look at each use: between two rounds of `serve` the clock may step, and a slot closed with
+        # the new time could not be opened again.
         self.look()
         return ClockTrust.UNTRUSTED if self.ahead > SLACK else self._trust
 
     @property
     def dates(self) -> bool:
-        """Whether readings may be dated by it now.
+        """Whether readings may be dated by this clock now.
 
-        By holdover only in the boot in which it was proved: an RTC may be hours wrong, and what was
-        sent with a wrong date has to be taken back. Until then readings wait; so they do while
-        slots are closed that lie ahead of it, and until a new period was let in.
+        In holdover only in the boot in which the clock was proved: an RTC may be wrong by hours,
+        and rows sent with a wrong date must be taken back. Readings also wait while closed slots
+        lie in the future, and until a new period is admitted (`let_in`).
         """
         return self.believed and self.entered and self.ahead <= 0
 
     @property
     def believed(self) -> bool:
-        """Whether somebody vouches for it, whatever was dated before."""
+        """Whether the clock itself is trusted, whatever slots were closed before."""
         self.look()
         trusted = self._trust is not ClockTrust.UNTRUSTED
         return trusted and (self.source == "system" or self._memory.proved is not None)
 
     @property
     def ahead(self) -> float:
-        """Seconds by which the last closed slot lies ahead of it; at most 0: by none."""
+        """Seconds by which the last closed slot lies in the future; 0 or less if it does not."""
         return self._marks - self.now()
 
     @property
     def floor(self) -> float:
-        """The latest wall time that was proved: no earlier one is believed."""
+        """The latest proved wall time: no earlier time is trusted."""
         return self._memory.floor
 
     def await_entry(self) -> None:
-        """Date nothing in any period from now on, the present one included, until `let_in`."""
+        """Date no readings until `let_in`, now and after each later step."""
         self._guarded, self._let_in = True, -1
 
     @property
     def ages(self) -> bool:
-        """Whether things may be destroyed for their age by it: for a day not, after a clock that
-        somebody had vouched for was set forward by more than a day.
+        """Whether rows may be destroyed because of their age.
+
+        Not for one day after a trusted clock was set forward by more than a day: if that was wrong,
+        young rows would look old.
         """
         return self._moved_on is None or self._steady() - self._moved_on > DAY
 
     @property
     def entered(self) -> bool:
-        """Whether the present period was let in."""
+        """Whether the present period is admitted."""
         return not self._guarded or self._let_in == len(self.steps)
 
     def closed_to(self, marks: float) -> None:
-        """Slots are closed up to this one, whoever believes the clock now."""
+        """Note the last closed slot, in Unix seconds."""
         self._marks = marks
 
     def let_in(self, number: int, marks: float) -> None:
-        """What was closed in the periods before is on the disk, up to the slot `marks`.
+        """Admit a period: all slots closed before it are on the disk, the last one at `marks`.
 
-        `number`: of the period, as `len(steps)` was when that was seen to.
+        `number`: the period, as the value of `len(steps)` when the caller checked it. A step since
+        then has begun another period, which is not admitted.
         """
         self._let_in, self._marks = number, marks
 
     @property
-    def said(self) -> str:
-        """Why it may not be believed, for people; empty while it may."""
+    def distrust_reason(self) -> str:
+        """Say why readings are not dated now, and what to do; empty if they are."""
         if self.dates:
             return ""
         if self.ahead > 0:
             return (
-                f"marks lie {span_of(self.ahead)} ahead of the clock: compare the date and time"
-                " that `gardien clock` shows with a watch; it says what to do"
+                f"marks lie {span_of(self.ahead)} ahead of the clock: compare the clock with a"
+                " watch. This shows both and says what to do: gardien clock"
             )
         if self.now() < self._memory.floor - SLACK:
             last = stamp(self._memory.floor)
-            return f"the clock says {stamp(self.now())}, but it has been {last} already"
+            return f"the clock shows {stamp(self.now())}, but {last} was proved already"
         return (
-            "no time service keeps the clock: see `timedatectl`, and whether the network lets NTP"
-            " through (UDP port 123)"
+            "no time service sets the clock: check that the network lets NTP through (UDP port 123)"
+            " and see: timedatectl"
         )
 
     def now(self) -> float:
-        """The wall clock: seconds since 1970 UTC."""
+        """Return the wall time in seconds since 1970 UTC."""
         return self._wall()
 
     def steady(self) -> float:
-        """Seconds that never step; comparable within one boot only."""
+        """Return monotonic seconds. They never step, and compare only within one boot."""
         return self._steady()
 
     async def until(self, when: float) -> None:
-        """Return at the wall time `when`, or within a second of a step of the clock beyond it."""
+        """Return at wall time `when`; after a step beyond it, within a second."""
+        # Sleep a second at most: one long sleep would miss a step of the wall clock.
         while (left := when - self.now()) > 0:
             await asyncio.sleep(min(left, 1.0))
 
     def look(self) -> None:
-        """Look whether it stepped, and who keeps it."""
+        """Check for a step and for evidence, and update the trust."""
         wall, steady = self._wall(), self._steady()
         if moved := step(self._memory, wall, steady):
             self.steps.append(moved)
@@ -307,53 +317,56 @@ class Clock:
         if proof is not None:
             if self.history.reverses(wall - steady) and wall < self._memory.floor:
                 log.warning(
-                    "a clock step was reversed: the floor is set back to %s", stamp(wall),
+                    "a clock step was reversed: times from %s on are accepted again", stamp(wall),
                     extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
                 )  # fmt: skip
                 self._memory = replace(self._memory, floor=wall)
             if wall >= self._memory.floor - SLACK:
                 self.history.note(BY_SERVICE, wall, wall - steady)
         self._memory = look(self._memory, wall, steady, proof)
-        # an RTC is slow to read, and asked only where nothing else can answer
+        # Reading an RTC is slow, so it is read only if there is no other evidence.
         rtc = self._rtc() if self._memory.proved is None else None
         trust = judge(self._memory, wall, steady, rtc)
         if trust is not self._trust:
             log.warning(
-                "the clock is %s now (was %s): %s", trust, self._trust, stamp(wall),
+                "the clock is now %s (was %s); it shows %s", trust, self._trust, stamp(wall),
                 extra=fields(LogEvent.CLOCK_TRUST_CHANGED),
             )  # fmt: skip
         self._trust = trust
 
     def _proof(self, wall: float, steady: float) -> float | None:
-        """The monotonic time for which there is evidence, if this look brought any."""
-        found = self._evidence()
-        touched, self._touched = self._touched, found.touched
+        """Return the monotonic time of the evidence that this check brought; None if none."""
+        evidence = self._evidence()
+        touched, self._touched = self._touched, evidence.touched
+        # The first check has no earlier one to compare with: an old file is no new synchronization.
         first, self._first = self._first, False
-        if found.kernel or (not first and found.touched not in (None, touched)):
+        if evidence.kernel or (not first and evidence.touched not in (None, touched)):
             return steady
-        if first and found.touched is not None and self._memory.proved is None:
-            # it was kept before we came, in this boot; how long ago only the wall clock can say
-            age = wall - found.touched / 1e9
+        if first and evidence.touched is not None and self._memory.proved is None:
+            # timesyncd synchronized before this process began. How long ago, only the wall clock
+            # tells; an age longer than the uptime would mean that the clock stepped since.
+            age = wall - evidence.touched / 1e9
             return steady - age if 0 <= age < steady else None
         return None
 
     def _serviced(self, wall: float) -> bool:
-        """Whether a time service keeps the clock as it stands, or set it within the hour."""
-        found = self._evidence()
-        set_at = None if found.touched is None else found.touched / 1e9
-        return found.kernel or (set_at is not None and 0 <= wall - set_at <= SERVICED)
+        """Whether a time service keeps the clock now, or set it within the last hour."""
+        evidence = self._evidence()
+        set_at = None if evidence.touched is None else evidence.touched / 1e9
+        return evidence.kernel or (set_at is not None and 0 <= wall - set_at <= SERVICED)
 
     def at_least(self, moment: float) -> None:
-        """No earlier time is believed: somebody whose word counts was at work then."""
+        """Raise the floor to a time at which a trusted author signed something."""
         if self.source == "ntp" and moment > self._memory.floor:
             self._memory = replace(self._memory, floor=moment)
             self.remember()
 
-    def told(self, moment: float) -> str:
-        """The platform says, signed, what time it is; what that changes, in words.
+    def take_signed_time(self, moment: float) -> str:
+        """Compare the clock with a signed time of the platform. Return the outcome as text.
 
-        A wall clock that agrees is kept by it as by a time service. One that does not agree is not
-        moved: that is not ours to do. The floor falls only where a time service agrees, too.
+        If they agree, the clock is proved as by a time service. If not, the clock is left alone:
+        gardien never sets the machine's clock. The floor is lowered only if a time service agrees
+        too.
         """
         wall, steady = self._wall(), self._steady()
         if self.source == "system":
@@ -363,12 +376,13 @@ class Clock:
         if wall < self._memory.floor - SLACK:
             if not self._serviced(wall):
                 last = stamp(self._memory.floor)
-                return f"{NOT_BELIEVED}it has been {last} already: a time service must agree"
+                return f"{NOT_BELIEVED}{last} was proved already: a time service must agree"
             log.warning(
-                "the clock's floor is set back to %s", stamp(moment),
+                "the signed time is accepted: times from %s on are accepted again", stamp(moment),
                 extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
             )  # fmt: skip
         floor = wall if wall < self._memory.floor - SLACK else max(self._memory.floor, moment)
+        # Look first: `apart` is set below, and that would hide a step that nobody has noticed yet.
         self.look()
         self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)
         self.history.note(BY_PLATFORM, wall, wall - steady)
@@ -378,7 +392,7 @@ class Clock:
         return "the clock agrees"
 
     def standing(self) -> dict[str, object]:
-        """What is known of it, for people: moments as `stamp` writes them, lengths in seconds."""
+        """Describe the clock for people: times as `stamp` writes them, durations in seconds."""
         trust, history = self.trust, self.history
         by, at = history.vouched or ("", 0.0)
         return {
@@ -388,11 +402,11 @@ class Clock:
             "floor": stamp(self.floor),
             "vouched": {"by": by, "at": stamp(at)} if by else None,
             "steps": [{"at": stamp(at), "seconds": round(by)} for at, by in history.steps],
-            "said": self.said,
+            "said": self.distrust_reason,
         }
 
     def set_right(self) -> None:
-        """A person says that the clock is right now: it may lie before the last proved time."""
+        """Take a person's word that the clock is right now, even if it lies before the floor."""
         self.look()
         wall = self._wall()
         self._memory = replace(self._memory, floor=min(self._memory.floor, wall))
@@ -400,7 +414,7 @@ class Clock:
         self.remember()
 
     async def serve(self) -> None:
-        """Look every second and remember every hour, for ever."""
+        """Check the clock every second, and store what is known every hour. Never returns."""
         remembered = None
         while True:
             proved = self.trust is ClockTrust.TRUSTED
@@ -411,11 +425,11 @@ class Clock:
             await asyncio.sleep(1.0)
 
     def remember(self) -> None:
-        """Write what is known, durably, so that a restart or a boot begins from it."""
+        """Store what is known, durably, so that a restart or a boot goes on from it."""
         if self._file is None or self.source == "system":
             return
         file, history, memory = self._file, asdict(self.history), asdict(self._memory)
-        with suppress(OSError):  # it is for people; what counts is told below
+        with suppress(OSError):  # only people read it; a failure of the other file is logged
             DiskWriter.make(lambda: _put(file.with_name(HISTORY), history))
         try:
             DiskWriter.make(lambda: _put(file, memory))
@@ -427,7 +441,7 @@ class Clock:
 
 
 def span_of(seconds: float) -> str:
-    """A length of time, for people: `23:59 h`, or days where it is longer than two."""
+    """Format a duration for people: `23:59 h`, or in days from two days on."""
     if seconds >= 2 * DAY:
         return f"{seconds / DAY:,.0f} days"
     minutes = -(-int(seconds) // 60)
@@ -444,15 +458,15 @@ def _put(path: Path, what: object) -> None:
 
 
 def _recall_history(file: Path | None, boot: str) -> History:
-    """What was noted; what is of an earlier boot proves nothing in this one."""
+    """Load the history without the periods of an earlier boot, which cannot be compared."""
     try:
-        said = json.loads(file.with_name(HISTORY).read_text(encoding="ascii")) if file else {}
-        vouched = said["vouched"]
+        stored = json.loads(file.with_name(HISTORY).read_text(encoding="ascii")) if file else {}
+        vouched = stored["vouched"]
         known = History(
-            str(said["boot"]),
-            [float(one) for one in said["kept"]],
+            str(stored["boot"]),
+            [float(one) for one in stored["kept"]],
             (str(vouched[0]), float(vouched[1])) if vouched else None,
-            [(float(at), float(moved)) for at, moved in said["steps"]],
+            [(float(at), float(moved)) for at, moved in stored["steps"]],
         )
     except (OSError, ValueError, TypeError, LookupError):
         return History(boot)
@@ -460,7 +474,7 @@ def _recall_history(file: Path | None, boot: str) -> History:
 
 
 def _recall(file: Path | None, boot: str, apart: float) -> Memory:
-    """What was remembered; of an earlier boot only the floor."""
+    """Load what is known of the clock. From an earlier boot only the floor is valid."""
     empty = Memory(boot, None, apart, BUILT)
     try:
         known = Memory(**json.loads(file.read_text(encoding="ascii"))) if file else empty

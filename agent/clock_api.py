@@ -1,6 +1,4 @@
-"""What is asked about the clock: how far slots are closed by it, who vouches for it, and a person's
-word that it was wrong (rule C4).
-"""
+"""Calls about the clock: its state, the closed slots, and correcting a wrong clock (rule C4)."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.pipeline.timekeeper import Timekeeper
-from agent.recipient import open_outlet
+from agent.recipient import open_recipient
 from agent.registry.dates import moment
 from agent.registry_api import author
 
@@ -21,57 +19,64 @@ if TYPE_CHECKING:
     from agent.registry_api import Call, Caller
 
 
-async def show(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """How it stands with the clock; `ahead` in seconds, less than 0: the last slot has passed."""
-    del asker
-    async with _spools(house):
-        now = house.clock.now()
+async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Describe the clock and the last closed slot of each recipient.
+
+    `ahead`: seconds by which that slot lies in the future; negative if it is over.
+    """
+    del caller
+    async with _spools(gateway):
+        now = gateway.clock.now()
         marks = {
             name: {
                 "recipient": book.recipient,
                 "last": stamp(book.highest),
                 "ahead": round(book.highest - now),
             }
-            for name, book in zip(house.outlets, house.books(), strict=True)
+            for name, book in zip(gateway.outlets, gateway.books(), strict=True)
             if book.highest
         }
-        return {**house.clock.standing(), "marks": marks}
+        return {**gateway.clock.standing(), "marks": marks}
 
 
 async def reset(
-    house: Gateway, asker: Caller, *, wrong_since: str, named: str | None = None
+    gateway: Gateway, caller: Caller, *, wrong_since: str, named: str | None = None
 ) -> dict[str, Any]:
-    """A person says that the clock is right now, and was wrong since then: what was closed since
-    is taken back. Raises Refused.
+    """Retract the slots closed since `wrong_since`: the clock was wrong then, and is right now.
+
+    Raises Refused.
     """
-    who = author(house, asker, named)
+    who = author(gateway, caller, named)
     try:
-        since = moment(wrong_since, house.config.building.timezone)
+        since = moment(wrong_since, gateway.config.building.timezone)
     except ValueError as error:
         raise Refused(str(error)) from error
-    async with _spools(house):
-        keeper = house.timekeeper or Timekeeper(
-            house.clock, house.books, house.pollers, house.audit
+    async with _spools(gateway):
+        timekeeper = gateway.timekeeper or Timekeeper(
+            gateway.clock, gateway.books, gateway.pollers, gateway.audit
         )
-        house.audit("clock.reset", {"by": who, "since": stamp(since)})
-        done = await keeper.reset(float(since))
+        # Audit first: if the correction is broken off, the chain still says who ordered it.
+        gateway.audit("clock.reset", {"by": who, "since": stamp(since)})
+        corrected = await timekeeper.reset(float(since))
     return {
         "since": stamp(since),
-        "done": [one._asdict() | {"ahead": round(one.ahead)} for one in done],
+        "done": [one._asdict() | {"ahead": round(one.ahead)} for one in corrected],
     }
 
 
 @asynccontextmanager
-async def _spools(house: Gateway) -> AsyncIterator[None]:
-    """The spools open: the daemon's or, where none runs, for this call."""
+async def _spools(gateway: Gateway) -> AsyncIterator[None]:
+    """Have the spools open: those of the daemon or, if none runs, opened for this call."""
     async with AsyncExitStack() as stack:
-        closed = [name for name in house.config.uplinks if name not in house.outlets]
-        if house.timekeeper is None and house.identity is not None:
+        closed = [name for name in gateway.config.uplinks if name not in gateway.outlets]
+        if gateway.timekeeper is None and gateway.identity is not None:
             for name in closed:
-                house.outlets[name] = await stack.enter_async_context(open_outlet(house, name))
-            stack.callback(house.outlets.clear)
+                gateway.outlets[name] = await stack.enter_async_context(
+                    open_recipient(gateway, name)
+                )
+            stack.callback(gateway.outlets.clear)
         yield
 
 
 CALLS: Mapping[str, Call] = {"clock.show": show, "clock.reset": reset}
-"""by name"""
+"""calls by name"""

@@ -1,4 +1,4 @@
-"""Commissioning: whether each meter is the one, and where, that the list says."""
+"""Commissioning: check that each meter is the one, and in the place, that the list says."""
 
 from __future__ import annotations
 
@@ -23,45 +23,50 @@ if TYPE_CHECKING:
     from agent.registry_api import Call, Caller
 
 DIGITS = 2
-"""units of the last digit that people wrote down by which a meter may differ from it"""
+"""units of the last digit that people wrote down, by which the meter may differ"""
 MINUTES = 15
-"""a meter of known rating may have counted on for so long since people read it"""
+"""minutes for which a meter of known rating may have counted on since people read it"""
 
 
 @passing(change(calls.meter_import))
 async def meter_import(
-    house: Gateway, asker: Caller, *, join_lines: bool = True, **args: Any
+    gateway: Gateway, caller: Caller, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:
-    """Record the list of meters, and say how all that are known fit what the lines say."""
-    answer = await change(calls.meter_import)(house, asker, **args)
+    """Record a list of meters, and match all recorded meters with the devices on the lines.
+
+    Raises Refused.
+    """
+    answer = await change(calls.meter_import)(gateway, caller, **args)
     if not join_lines:
         return answer
-    said = await _said(house, asker)
-    return answer | {"joined": await asyncio.to_thread(_joined, house, answer["meters"], said)}
+    on_the_line = await _serials(gateway, caller)
+    return answer | {
+        "joined": await asyncio.to_thread(_match, gateway, answer["meters"], on_the_line)
+    }
 
 
-def _joined(
-    house: Gateway, new: Sequence[Mapping[str, Any]], said: Sequence[OnTheLine]
+def _match(
+    gateway: Gateway, new: Sequence[Mapping[str, Any]], on_the_line: Sequence[OnTheLine]
 ) -> dict[str, Any]:
-    # a list that is brought again says only what is new in it
-    known = calls.meter_list(house.registry, who="", now=house.clock.now())["meters"]
+    # If a list is imported again, the answer has only its new meters. Match the others as well.
+    recorded = calls.meter_list(gateway.registry, who="", now=gateway.clock.now())["meters"]
     ids = {one["id"] for one in new}
-    standing = (one for one in known if one["in_force"] and one["id"] not in ids)
-    listed = [Listed(one["label"], one["serial"], one["device"]) for one in (*new, *standing)]
-    return _shown(join(listed, said))
+    others = (one for one in recorded if one["in_force"] and one["id"] not in ids)
+    listed = [Listed(one["label"], one["serial"], one["device"]) for one in (*new, *others)]
+    return _answer(join(listed, on_the_line))
 
 
-async def _said(house: Gateway, asker: Caller) -> list[OnTheLine]:
-    """Every configured device with the serial number it says; those not known yet are asked now."""
-    found: list[OnTheLine] = []
-    devices = [(line, one) for line in house.lines.values() for one in line.devices.values()]
+async def _serials(gateway: Gateway, caller: Caller) -> list[OnTheLine]:
+    """Return every device of a dwelling with its serial number; read those not known yet."""
+    on_the_line: list[OnTheLine] = []
+    devices = [(line, one) for line in gateway.lines.values() for one in line.devices.values()]
     for number, (line, device) in enumerate(devices, 1):
         channels = frozenset(point.channel for point in device.points if point.channel)
         serial, why = device.serial, ""
         if any(point.place for point in device.points):
             continue
         if serial is None and device.serial_point is not None:
-            await asker.progress({"text": f"asking {device.name} ({number} of {len(devices)})"})
+            await caller.progress({"text": f"reading {device.name} ({number} of {len(devices)})"})
             await line.link.tried()
             try:
                 (sample,) = await line.link.read([device.serial_point])
@@ -69,11 +74,11 @@ async def _said(house: Gateway, asker: Caller) -> list[OnTheLine]:
             except LinkLost as error:
                 why = str(error)
             device.serial = serial
-        found.append(OnTheLine(device.name, serial, channels, why))
-    return found
+        on_the_line.append(OnTheLine(device.name, serial, channels, why))
+    return on_the_line
 
 
-def _shown(joined: Joined) -> dict[str, Any]:
+def _answer(joined: Joined) -> dict[str, Any]:
     return {
         "matched": [
             {"label": meter.label, "meter": meter.name, "device": device.device}
@@ -90,47 +95,51 @@ def _shown(joined: Joined) -> dict[str, Any]:
 
 
 async def meter_verify(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     place: str,
     shown: Mapping[str, str],
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Read the meters of a place now, and compare with what people read on them.
+    """Read the meters of a place now, and compare them with what people read on their displays.
 
-    What agrees is recorded as proven by `display`. What differs is looked for among all other
-    meters of the same quantity. Raises Refused.
+    `shown`: the reading on the display, by channel. A meter that agrees is recorded as proven by
+    `display`. If one differs, the value is searched on all other meters of the same channel. Raises
+    Refused.
     """
     if not shown:
-        raise Refused("what does the meter show? such as --heat 8412")
-    who, now = author(house, asker, named), house.clock.now()
-    found = house.registry.place(place)
-    if any(one.device is None for one in house.registry.meters_of(found.id)):
-        await _said(house, asker)  # it is known by its number, wherever it answers
+        raise Refused("the value that the meter shows is missing: give it such as --heat 8412")
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    dwelling = gateway.registry.place(place)
+    if any(one.device is None for one in gateway.registry.meters_of(dwelling.id)):
+        await _serials(gateway, caller)  # such a meter is found by its serial number
     results = [
-        await _compare(house, asker, found.id, fields.channel(channel), fields.index(text, channel))
+        await _compare(
+            gateway, caller, dwelling.id, fields.channel(channel), fields.index(text, channel)
+        )
         for channel, text in shown.items()
     ]
     proven = sorted({str(one["installation"]) for one in results if one["agrees"]})
     if proven:
-        house.registry.verify(proven, "display", who, "gardien meter verify", now)
-    return {"label": found.label, "place": found.id, "results": results}
+        gateway.registry.verify(proven, "display", who, "gardien meter verify", now)
+    return {"label": dwelling.label, "place": dwelling.id, "results": results}
 
 
 async def _compare(
-    house: Gateway, asker: Caller, place: str, channel: str, shown: Decimal
+    gateway: Gateway, caller: Caller, place: str, channel: str, shown: Decimal
 ) -> dict[str, Any]:
-    """The meter of a place that shows this, or one that does not, and who does instead.
+    """Find the meter of a place that shows this value; if none does, find others that do.
 
-    Where two measure the same, as water in kitchen and bathroom, people need not say which.
+    If two meters of a place measure the same channel, as water in kitchen and bathroom, people need
+    not say which one they read. Raises Refused.
     """
-    own = {device: one for one, device in _measuring(house, place, channel)}
+    own = {device: one for one, device in _measuring(gateway, place, channel)}
     if not own:
-        raise Refused(f"{channel}: no meter that answers here is known to measure it there")
-    for device, meter in own.items():  # noqa: B007 -- the last one stands for those that differ
-        value = await _read(house, device, channel)
-        agrees = value is not None and _fits(house, device, channel, value, shown)
+        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+    for device, meter in own.items():  # noqa: B007 -- the last one is shown if all differ
+        value = await _read(gateway, device, channel)
+        agrees = value is not None and _fits(gateway, device, channel, value, shown)
         if agrees:
             break
     return {
@@ -140,50 +149,50 @@ async def _compare(
         "shown": format(shown, "f"),
         "read": None if value is None else format(value, "f"),
         "agrees": agrees,
-        "shown_by": [] if agrees else await _who_shows(house, asker, set(own), channel, shown),
+        "shown_by": [] if agrees else await _who_shows(gateway, caller, set(own), channel, shown),
     }
 
 
-def _measuring(house: Gateway, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
-    """The meters of a place that answer here and have an index of this quantity."""
-    now = int(house.clock.now())
-    for one in house.registry.meters_of(place):
-        name = device_of(house, one) if covers(one, now) else None
-        if name and one.channel in {None, channel} and _index(house, name, channel):
-            yield one, name
+def _measuring(gateway: Gateway, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
+    """Yield the current meters of a place that are on a line and have an index of this channel."""
+    now = int(gateway.clock.now())
+    for meter in gateway.registry.meters_of(place):
+        name = device_of(gateway, meter) if covers(meter, now) else None
+        if name and meter.channel in {None, channel} and _index(gateway, name, channel):
+            yield meter, name
 
 
-def _index(house: Gateway, name: str, channel: str) -> Point | None:
-    """The point of a device that is its index of a quantity, if it has one."""
-    _, device = house.device(name)
+def _index(gateway: Gateway, name: str, channel: str) -> Point | None:
+    """Return the point of a device that is its index of a channel; None if it has none."""
+    _, device = gateway.device(name)
     return next((p for p in device.points if p.channel == channel and not p.derived), None)
 
 
 async def _who_shows(
-    house: Gateway, asker: Caller, but: AbstractSet[str], channel: str, shown: Decimal
+    gateway: Gateway, caller: Caller, but: AbstractSet[str], channel: str, shown: Decimal
 ) -> list[dict[str, Any]]:
-    """The other meters that show this now, with the place each is said to measure."""
-    found: list[dict[str, Any]] = []
-    for name in sorted(house.config.devices):
-        if name in but or not _index(house, name, channel):
+    """Find the other meters that show this value now, with the place recorded for each."""
+    others: list[dict[str, Any]] = []
+    for name in sorted(gateway.config.devices):
+        if name in but or not _index(gateway, name, channel):
             continue
-        await asker.progress({"text": f"reading {name}"})
-        value = await _read(house, name, channel)
-        if value is not None and _fits(house, name, channel, value, shown):
-            _, device = house.device(name)
-            whose = house.registry.whose(name, device.serial, channel, int(house.clock.now()))
-            place = whose.place if isinstance(whose, Installation) else None
-            labels = {one.id: one.label for one in house.registry.places()}
-            found.append(
+        await caller.progress({"text": f"reading {name}"})
+        value = await _read(gateway, name, channel)
+        if value is not None and _fits(gateway, name, channel, value, shown):
+            _, device = gateway.device(name)
+            owner = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
+            place = owner.place if isinstance(owner, Installation) else None
+            labels = {one.id: one.label for one in gateway.registry.places()}
+            others.append(
                 {"device": name, "serial": device.serial, "label": labels.get(place or "")}
             )
-    return found
+    return others
 
 
-async def _read(house: Gateway, name: str, channel: str) -> Decimal | None:
-    """What a device's index shows now, in its channel's unit; None: it does not say."""
-    line, device = house.device(name)
-    point = _index(house, name, channel)
+async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
+    """Read a device's index now, in the unit of its channel; None if it gives no value."""
+    line, device = gateway.device(name)
+    point = _index(gateway, name, channel)
     if point is None:
         return None
     await line.link.tried()
@@ -198,14 +207,16 @@ async def _read(house: Gateway, name: str, channel: str) -> Decimal | None:
     return EXACT.multiply(value, multiplier(point)) if isinstance(value, Decimal) else None
 
 
-def _fits(house: Gateway, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
+def _fits(gateway: Gateway, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
     exponent = shown.as_tuple().exponent
     digit = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
-    _, device = house.device(name)
+    _, device = gateway.device(name)
     rating = next((one.rating for one in device.points if one.channel == channel), None)
+    # The meter counts on between the person's look and our read. Without a rating only rounding of
+    # the last digit is allowed.
     flowed = (rating or Decimal(0)) * MINUTES / 60
     return abs(value - shown) <= digit * DIGITS + flowed
 
 
 CALLS: Mapping[str, Call] = {"meter.import": meter_import, "meter.verify": meter_verify}
-"""calls by their names"""
+"""calls by name"""

@@ -1,4 +1,4 @@
-"""What is asked of the controls, whatever the door."""
+"""Calls about controls, orders and grants."""
 
 from __future__ import annotations
 
@@ -18,80 +18,80 @@ if TYPE_CHECKING:
     from agent.steering.setup import Steering
 
 
-def _asked(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
-    """A call of the controls, made by whoever asks."""
+def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
+    """Wrap a call so that it gets the open controls and the account of the caller."""
 
     @passing(call)
-    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        if house.steering is None:
-            raise Refused("nothing may be adjusted here: see `controls` in the configuration")
-        await _guards_read(house, args.get("name", ""))
-        return await call(house.steering, asker.who, **args)
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        if gateway.steering is None:
+            raise Refused("no control is configured: see `controls` in the configuration")
+        await _guards_read(gateway, args.get("name", ""))
+        return await call(gateway.steering, caller.who, **args)
 
-    return made
-
-
-def _done(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
-    """One that changes something, by a person; the controls record who it was."""
-    return in_person(_asked(call))
+    return wrapper
 
 
-async def _guards_read(house: Gateway, name: str) -> None:
-    """Where nothing is polled, what a control's guards say is asked for once."""
-    if name in house.config.controls and house.reload is None:
+def _by_a_person(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
+    """Wrap a call that changes something: a person must make it, and the controls record who."""
+    return in_person(_on_controls(call))
+
+
+async def _guards_read(gateway: Gateway, name: str) -> None:
+    """Read the guards of a control once if no daemon polls them."""
+    if name in gateway.config.controls and gateway.reload is None:
         try:
-            await house.read_guards(name)
+            await gateway.read_guards(name)
         except LinkLost as error:
             raise Refused(str(error)) from error
 
 
-async def everything(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """How every control is."""
-    del asker
-    return {"controls": calls.held(house.steering) if house.steering else {}}
+async def everything(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Describe every control."""
+    del caller
+    return {"controls": calls.held(gateway.steering) if gateway.steering else {}}
 
 
-async def granted(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """Who has allowed what."""
-    del asker
-    if house.steering is None:
+async def granted(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """List all grants."""
+    del caller
+    if gateway.steering is None:
         return {"grants": []}
-    members = house.reception.known().members if house.reception else {}
-    return {"grants": grants(house.steering, members)}
+    members = gateway.reception.known().members if gateway.reception else {}
+    return {"grants": grants(gateway.steering, members)}
 
 
-async def test(house: Gateway, asker: Caller, *, name: str) -> dict[str, Any]:
-    """Try a control, telling how far it is. Raises Refused where it does not pass."""
+async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]:
+    """Run the self-test of a control and report progress. Raises Refused if it fails."""
 
-    async def say(words: str) -> None:
-        await asker.progress({"text": words})
+    async def say(text: str) -> None:
+        await caller.progress({"text": text})
 
     async def call(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
         return await calls.test(steering, who, say, name=name)
 
-    return await _asked(call)(house, asker, name=name)
+    return await _on_controls(call)(gateway, caller, name=name)
 
 
-async def dry_run(house: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
-    """What would become of a signed order now. Raises Forged where it is none of ours."""
-    del asker
-    if house.steering is None:
-        raise Refused("nothing may be adjusted here: see `controls` in the configuration")
-    verified = verify(text.encode(), house.reception_open().known())
-    for name in house.config.controls:
-        await _guards_read(house, name)
-    return await calls.dry_run(house.steering, verified)
+async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
+    """Say what would become of a signed order now. Raises Forged if it does not verify."""
+    del caller
+    if gateway.steering is None:
+        raise Refused("no control is configured: see `controls` in the configuration")
+    verified = verify(text.encode(), gateway.reception_open().known())
+    for name in gateway.config.controls:
+        await _guards_read(gateway, name)
+    return await calls.dry_run(gateway.steering, verified)
 
 
 CALLS: Mapping[str, Call] = {
     "control.list": everything,
     "control.grants": granted,
-    "control.release": _done(calls.release),
-    "control.hand_back": _done(calls.hand_back),
-    "control.abandon": _done(calls.abandon),
-    "control.opt_out": _done(calls.opt_out),
-    "control.opt_in": _done(calls.opt_in),
-    "control.history": _asked(calls.history),
+    "control.release": _by_a_person(calls.release),
+    "control.hand_back": _by_a_person(calls.hand_back),
+    "control.abandon": _by_a_person(calls.abandon),
+    "control.opt_out": _by_a_person(calls.opt_out),
+    "control.opt_in": _by_a_person(calls.opt_in),
+    "control.history": _on_controls(calls.history),
     "control.test": in_person(test),
     "control.dry_run": dry_run,
 }

@@ -1,4 +1,4 @@
-"""The daemon from its first word to its last: logging, and the agent with its door."""
+"""The daemon: set up logging, then run the agent with its local socket."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def serve(config: Path) -> None:
-    """Run the agent until it is told to end (SIGTERM, Ctrl-C). Raises Refused."""
-    # a journal has its own clock; a terminal does not
+    """Run the agent until SIGTERM or Ctrl-C. Raises Refused."""
+    # The journal dates each line itself; a terminal does not.
     date = "" if stderr_is_journal() else "%(asctime)s "
     logging.basicConfig(
         level=logging.INFO,

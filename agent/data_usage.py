@@ -1,7 +1,7 @@
-"""How much each recipient's line has moved this month: what a metered line is billed for.
+"""The data that each recipient's connection has used this month, as a mobile contract counts it.
 
-Written down once an hour and at the end, so that a restart goes on counting; a kill -9 forgets less
-than an hour.
+The counters are stored once an hour and at shutdown, so a restart goes on counting. A kill loses
+less than an hour.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 FILE = "data.json"
 WRITE_EVERY = 3600.0
-"""seconds: flash wears out"""
+"""seconds between two writes, to spare the flash"""
 
 
 @dataclass(slots=True)
 class MonthlyBytes:
-    """Of one recipient: bytes in one month."""
+    """The bytes of one recipient in one month."""
 
     month: str = ""
     """such as 2026-11, in the building's time zone"""
@@ -34,7 +34,7 @@ class MonthlyBytes:
 
 
 class Traffic:
-    """The counters of all recipients, by name."""
+    """The counters of all recipients."""
 
     def __init__(self, state: Path, zone: ZoneInfo) -> None:
         self._file, self._zone = state / FILE, zone
@@ -42,14 +42,14 @@ class Traffic:
         self._written = 0.0
 
     def count(self, recipient: str, number: int, now: float) -> None:
-        """Add bytes; `now` in seconds since 1970."""
+        """Add `number` bytes to a recipient's counter. `now`: Unix seconds."""
         counter = self.of(recipient, now)
         counter.used += number
         if number and abs(now - self._written) >= WRITE_EVERY:
             self.remember(now)
 
     def of(self, recipient: str, now: float) -> MonthlyBytes:
-        """Give this month's counter of a recipient."""
+        """Return the counter of a recipient for this month."""
         month = f"{datetime.fromtimestamp(now, self._zone):%Y-%m}"
         counter = self._counters.setdefault(recipient, MonthlyBytes(month))
         if counter.month != month:
@@ -57,16 +57,16 @@ class Traffic:
         return counter
 
     def share(self, now: float) -> float:
-        """How much of this month is over, in [0, 1]."""
+        """Return how much of this month is over, in [0, 1]."""
         here = datetime.fromtimestamp(now, self._zone)
         days = monthrange(here.year, here.month)[1]
         return (here.day - 1 + (here.hour + here.minute / 60) / 24) / days
 
     def remember(self, now: float) -> None:
-        """Write the counters down."""
+        """Queue the counters to be stored."""
         self._written = now
-        counters = {name: [one.month, one.used] for name, one in self._counters.items()}
-        later.write(self._file, json.dumps(counters).encode())
+        stored = {name: [one.month, one.used] for name, one in self._counters.items()}
+        later.write(self._file, json.dumps(stored).encode())
 
 
 def _recall(file: Path) -> dict[str, MonthlyBytes]:

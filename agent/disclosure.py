@@ -1,5 +1,6 @@
-"""What the gateway has on its disk of values of dwellings, for each recipient: what waits, what was
-received, what was erased. And what it cannot know.
+"""What the disk records about values of dwellings, for each recipient: waiting, received, erased.
+
+Also the gaps: what cannot be known, and why.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agent.errors import Refused, StorageFailed
 from agent.model import ValueKind
 from agent.pipeline.midnight_readings import MidnightReadings
 from agent.pipeline.slots import multiplier
-from agent.recipient import directory_of, open_outlet, shelf_opening
+from agent.recipient import directory_of, open_recipient, store_opening
 from agent.registry.dates import DAY
 from agent.registry.letter import (
     DisclosedValues,
@@ -50,181 +51,187 @@ DISK_FAILS = "the disk fails"
 
 @dataclass
 class Records:
-    """What was found, for all recipients."""
+    """The records of all recipients."""
 
     disclosed: list[DisclosedValues] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
     held: list[HeldValue] = field(default_factory=list)
-    """of the people who were asked for"""
+    """values that wait or are kept; only if one occupancy was asked for"""
     known: list[RecipientKnowledge] = field(default_factory=list)
-    """what recipients know besides values"""
+    """what recipients know in addition to values"""
     gaps: list[KnowledgeGap] = field(default_factory=list)
     """what cannot be known"""
 
 
 async def records(
-    house: Gateway, place: str | None = None, home: Occupancy | None = None
+    gateway: Gateway, place: str | None = None, occupancy: Occupancy | None = None
 ) -> Records:
-    """Read what is recorded of one dwelling (by id), or of all; `home`: of these people alone.
+    """Collect the records of one dwelling (by id) or of all; `home`: of this occupancy only.
 
-    A spool that is not open is opened for it, and so takes back first what it must. Where no daemon
-    runs, devices are known by the serial numbers that they last said from here on.
+    A spool that is not open is opened for this, which first applies the retractions that it lacks.
+    If no daemon runs, devices get the serial numbers that they last gave.
     """
-    found, state = Records(), house.config.state
-    concerned = _concerned(house, home)
-    known = {*_uplinks(house), *recipients_of(state), *kept_for(state), *(concerned or ())}
+    result, state = Records(), gateway.config.state
+    concerned = _entitled(gateway, occupancy)
+    known = {*_uplinks(gateway), *recipients_of(state), *kept_for(state), *(concerned or ())}
     for recipient in sorted(known):
-        await _of_recipient(found, house, recipient, place, home)
+        await _of_recipient(result, gateway, recipient, place, occupancy)
         if concerned is None or recipient in concerned:
-            found.gaps += _doubts(house, recipient)
-    if home is not None:
-        consents = house.registry.consents()
-        found.disclosed = [one for one in found.disclosed if _theirs(one, home, consents)]
-        found.erasures = [one for one in found.erasures if _of(one, home)]
-        found.held += await _registers(house, home)
-    found.gaps += await _of_the_gateway(house, home)
-    found.disclosed.sort(key=attrgetter("day", "recipient", "place", "channel"))
-    found.erasures.sort(key=attrgetter("asked", "recipient"))
-    return found
+            result.gaps += _gaps(gateway, recipient)
+    if occupancy is not None:
+        consents = gateway.registry.consents()
+        result.disclosed = [
+            one for one in result.disclosed if _is_of_occupancy(one, occupancy, consents)
+        ]
+        result.erasures = [
+            one for one in result.erasures if _erasure_is_of_occupancy(one, occupancy)
+        ]
+        result.held += await _midnights(gateway, occupancy)
+    result.gaps += await _of_the_gateway(gateway, occupancy)
+    result.disclosed.sort(key=attrgetter("day", "recipient", "place", "channel"))
+    result.erasures.sort(key=attrgetter("asked", "recipient"))
+    return result
 
 
-def _uplinks(house: Gateway) -> dict[str, str]:
-    """The names of the uplinks, by recipient."""
-    return {str(one.settings.recipient): name for name, one in house.config.uplinks.items()}
+def _uplinks(gateway: Gateway) -> dict[str, str]:
+    """Return the names of the uplinks by recipient."""
+    return {str(one.settings.recipient): name for name, one in gateway.config.uplinks.items()}
 
 
 async def _of_recipient(
-    found: Records, house: Gateway, recipient: str, place: str | None, home: Occupancy | None
+    result: Records, gateway: Gateway, recipient_id: str, place: str | None, home: Occupancy | None
 ) -> None:
-    """Add what is recorded of one recipient."""
-    state, name = house.config.state, _uplinks(house).get(recipient)
-    known, _ = kept(state, recipient)
+    """Add the records of one recipient. What cannot be read becomes a gap."""
+    state, name = gateway.config.state, _uplinks(gateway).get(recipient_id)
+    known, _ = kept(state, recipient_id)
     erasures: dict[str, int | None] = {}
     try:
         if name is None:
-            words = tokens_of(house.identity, recipient)
-            left = await asyncio.to_thread(record, state, recipient, place or "", words)
-            if left is not None:
-                known, erasures = known + left.disclosures, left.erasures
-                if left.waits:
-                    found.gaps.append(KnowledgeGap("leftover", recipient, str(left.waits)))
-            elif not known and recipient in (_concerned(house, home) or ()):
-                found.gaps.append(KnowledgeGap("no_uplink", recipient))
-        elif name in house.outlets or spool_of(state, recipient).exists():
-            async with _outlet(house, name) as outlet:
-                if outlet.kept:
-                    found.gaps.append(KnowledgeGap("unreadable", recipient, DISK_FAILS))
-                for spool, thread in outlet.spools:
+            cipher_words = tokens_of(gateway.identity, recipient_id)
+            orphaned = await asyncio.to_thread(
+                record, state, recipient_id, place or "", cipher_words
+            )
+            if orphaned is not None:
+                known, erasures = known + orphaned.disclosures, orphaned.erasures
+                if orphaned.waits:
+                    result.gaps.append(KnowledgeGap("leftover", recipient_id, str(orphaned.waits)))
+            elif not known and recipient_id in (_entitled(gateway, home) or ()):
+                result.gaps.append(KnowledgeGap("no_uplink", recipient_id))
+        elif name in gateway.outlets or spool_of(state, recipient_id).exists():
+            async with _open_recipient(gateway, name) as recipient:
+                if recipient.kept:
+                    result.gaps.append(KnowledgeGap("unreadable", recipient_id, DISK_FAILS))
+                for spool, thread in recipient.spools:
                     known += await thread.run(spool.disclosures, place or "")
-                    said = await thread.run(spool.erasures)
-                    erasures |= {id_: n for id_, n in said.items() if erasures.get(id_) is None}
-                found.held += await _waiting(outlet, home)
-                found.known += await _known(house, outlet, place, home)
-                _identify(house, outlet)
+                    answers = await thread.run(spool.erasures)
+                    erasures |= {id_: n for id_, n in answers.items() if erasures.get(id_) is None}
+                result.held += await _waiting(recipient, home)
+                result.known += await _known(gateway, recipient, place, home)
+                _identify(gateway, recipient)
     except (OSError, Refused, StorageFailed) as error:
-        found.gaps.append(KnowledgeGap("unreadable", recipient, str(error)))
-    mine = [one for one in known if place in (None, one.place)]
-    received = {one.place for one in mine}
-    found.erasures += _erasures(house, recipient, erasures, received, place)
-    found.disclosed += _disclosed(mine, recipient)
+        result.gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
+    disclosures = [one for one in known if place in (None, one.place)]
+    received = {one.place for one in disclosures}
+    result.erasures += _erasures(gateway, recipient_id, erasures, received, place)
+    result.disclosed += _disclosed(disclosures, recipient_id)
 
 
-def _doubts(house: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
-    """What is recorded of a recipient, and does not say all."""
-    spool, name = spool_of(house.config.state, recipient), _uplinks(house).get(recipient)
-    _, complete = kept(house.config.state, recipient)
+def _gaps(gateway: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
+    """Yield the reasons why the records of a recipient may be incomplete."""
+    spool, name = spool_of(gateway.config.state, recipient), _uplinks(gateway).get(recipient)
+    _, complete = kept(gateway.config.state, recipient)
     if not complete or spool.with_name(f"{spool.name}.damaged").exists():
         yield KnowledgeGap("damaged", recipient)
-    if name is not None and getattr(house.config.uplinks[name].settings, "receipt", "") == "broker":
+    if (
+        name is not None
+        and getattr(gateway.config.uplinks[name].settings, "receipt", "") == "broker"
+    ):
         yield KnowledgeGap("broker", recipient)
 
 
-async def identify(house: Gateway) -> list[KnowledgeGap]:
-    """Where no daemon runs, know devices by the serial numbers that they last said; what cannot be
-    known.
-    """
+async def identify(gateway: Gateway) -> list[KnowledgeGap]:
+    """Give devices the serial numbers that they last gave, if no daemon runs; return the gaps."""
     gaps = []
-    for recipient, name in _uplinks(house).items():
-        if name not in house.outlets and spool_of(house.config.state, recipient).exists():
+    for recipient_id, name in _uplinks(gateway).items():
+        if name not in gateway.outlets and spool_of(gateway.config.state, recipient_id).exists():
             try:
-                async with _outlet(house, name) as outlet:
-                    _identify(house, outlet)
+                async with _open_recipient(gateway, name) as recipient:
+                    _identify(gateway, recipient)
             except Refused as error:
-                gaps.append(KnowledgeGap("unreadable", recipient, str(error)))
+                gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
     return gaps
 
 
-def _concerned(house: Gateway, home: Occupancy | None) -> set[str] | None:
-    """Who ever had a right to values of these people; None: nobody in particular is asked for."""
+def _entitled(gateway: Gateway, home: Occupancy | None) -> set[str] | None:
+    """Return the recipients that ever had a basis for values of an occupancy; None for all."""
     if home is None:
         return None
-    given = {one.recipient for one in house.registry.consents() if one.occupancy == home.id}
-    return given | {one.recipient for one in house.registry.duties() if overlaps(one, home)}
+    given = {one.recipient for one in gateway.registry.consents() if one.occupancy == home.id}
+    return given | {one.recipient for one in gateway.registry.duties() if overlaps(one, home)}
 
 
 @asynccontextmanager
-async def _outlet(house: Gateway, name: str) -> AsyncIterator[Recipient]:
-    """The open outlet of an uplink, or one that is opened for this."""
+async def _open_recipient(gateway: Gateway, name: str) -> AsyncIterator[Recipient]:
+    """Give the open recipient of an uplink, or open it for this call."""
     async with AsyncExitStack() as stack:
-        if (found := house.outlets.get(name)) is None:
-            found = await stack.enter_async_context(open_outlet(house, name))
-        yield found
+        if (recipient := gateway.outlets.get(name)) is None:
+            recipient = await stack.enter_async_context(open_recipient(gateway, name))
+        yield recipient
 
 
 async def _known(
-    house: Gateway, outlet: Recipient, place: str | None, home: Occupancy | None
+    gateway: Gateway, recipient: Recipient, place: str | None, home: Occupancy | None
 ) -> list[RecipientKnowledge]:
-    """What a recipient was told, or will be, of a dwelling and these people besides values."""
+    """Return what the directory of a recipient says about a dwelling and its occupancy."""
     if place is None:
         return []
-    items, recipient = await _announced(house, outlet), str(outlet.settings.recipient)
-    return facts_of(items, recipient, place, home, house.registry.consents())
+    items, recipient_id = await _announced(gateway, recipient), str(recipient.settings.recipient)
+    return known_facts(items, recipient_id, place, home, gateway.registry.consents())
 
 
-async def _announced(house: Gateway, outlet: Recipient) -> dict[str, Item]:
-    told = await outlet.thread.run(outlet.spool.announced)
-    return {**told, **directory_of(house, outlet)}
+async def _announced(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
+    items = await recipient.thread.run(recipient.spool.announced)
+    return {**items, **directory_of(gateway, recipient)}
 
 
-async def announced(house: Gateway, recipient: str) -> dict[str, Item]:
-    """All that a recipient was told, or will be, besides values; empty: it is not known."""
-    name = _uplinks(house).get(recipient)
-    if name is None or not spool_of(house.config.state, recipient).exists():
+async def announced(gateway: Gateway, recipient_id: str) -> dict[str, Item]:
+    """Return all items of the directory that a recipient has or will get; empty if not readable."""
+    name = _uplinks(gateway).get(recipient_id)
+    if name is None or not spool_of(gateway.config.state, recipient_id).exists():
         return {}
     try:
-        async with _outlet(house, name) as outlet:
-            return await _announced(house, outlet)
+        async with _open_recipient(gateway, name) as recipient:
+            return await _announced(gateway, recipient)
     except (OSError, Refused, StorageFailed):
-        return {}  # `records` says why
+        return {}  # `records` gives the reason as a gap
 
 
-async def lying(house: Gateway) -> dict[str, int]:
-    """How many values wait for recipients now, and how many indexes of midnight are kept; what
-    cannot be counted is left out.
-    """
-    found: dict[str, int] = {}
+async def waiting_counts(gateway: Gateway) -> dict[str, int]:
+    """Count the values that wait for recipients, by store, except stores that cannot be read."""
+    counts: dict[str, int] = {}
     try:
-        for recipient, name in _uplinks(house).items():
-            if name in house.outlets or spool_of(house.config.state, recipient).exists():
-                async with _outlet(house, name) as outlet:
-                    await outlet.intake.commit()
-                    for spool, thread in outlet.spools:
+        for recipient_id, name in _uplinks(gateway).items():
+            if name in gateway.outlets or spool_of(gateway.config.state, recipient_id).exists():
+                async with _open_recipient(gateway, name) as recipient:
+                    await recipient.intake.commit()
+                    for spool, thread in recipient.spools:
                         now = await thread.run(spool.backlog)
-                        found["spool"] = found.get("spool", 0) + now.rows + now.batch_rows
+                        counts["spool"] = counts.get("spool", 0) + now.rows + now.batch_rows
     except (OSError, Refused, StorageFailed):
-        found.pop("spool", None)
-    return found
+        # A partial sum would look like the whole: rather no number than a wrong one.
+        counts.pop("spool", None)
+    return counts
 
 
-def facts_of(
+def known_facts(
     items: Mapping[str, Item],
     recipient: str,
     place: str,
     home: Occupancy | None,
     consents: Sequence[Consent],
 ) -> list[RecipientKnowledge]:
-    """What of these was of a dwelling and these people."""
-    mine = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
+    """Return which facts about a dwelling and an occupancy these items contain."""
+    own_bases = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
     names = items.get(f"places/{place}", {}).get("aliases", ())
     knows = {
         "place": f"places/{place}" in items,
@@ -234,84 +241,84 @@ def facts_of(
             for key, item in items.items()
         ),
         "occupancy": home is not None and f"occupancies/{home.id}" in items,
-        "consents": bool(mine & items.keys()),
+        "consents": bool(own_bases & items.keys()),
     }
     facts = tuple(fact for fact, known in knows.items() if known)
     schemes = tuple(sorted({scheme(str(one["scheme"])).title for one in names}))
     return [RecipientKnowledge(recipient, facts, schemes)] if facts else []
 
 
-def _identify(house: Gateway, outlet: Recipient) -> None:
-    for line in house.lines.values():
-        for (device, _), mark in outlet.ledger.marks.items():
+def _identify(gateway: Gateway, recipient: Recipient) -> None:
+    for line in gateway.lines.values():
+        for (device, _), mark in recipient.ledger.marks.items():
             if mark.serial and device in line.devices and line.devices[device].serial is None:
                 line.devices[device].serial = mark.serial
 
 
-async def _waiting(outlet: Recipient, home: Occupancy | None) -> list[HeldValue]:
+async def _waiting(recipient: Recipient, home: Occupancy | None) -> list[HeldValue]:
     if home is None:
         return []
-    await outlet.intake.commit()
+    await recipient.intake.commit()  # rows in memory wait too, and must be in the answer
     rows = []
-    for spool, thread in outlet.spools:
+    for spool, thread in recipient.spools:
         rows += await thread.run(spool.held_of, home.id)
-    return [_waits(row, str(outlet.settings.recipient)) for row in rows]
+    return [_held_value(row, str(recipient.settings.recipient)) for row in rows]
 
 
-def _waits(row: Reading, recipient: str) -> HeldValue:
+def _held_value(row: Reading, recipient: str) -> HeldValue:
     series = row.series
     period = series.kind in (ValueKind.INT, ValueKind.AVG)
     value = "" if row.value is None else format(row.value, "f")
-    said = [row.why or "", f"{row.span} slots" if row.span > 1 else "", row.flags]
+    notes = [row.why or "", f"{row.span} slots" if row.span > 1 else "", row.flags]
     return HeldValue(
         recipient, series.basis, series.channel, series.step,
         row.t - series.step if period else None, row.t,
-        value, series.unit, row.quality, " ".join(filter(None, said)),
+        value, series.unit, row.quality, " ".join(filter(None, notes)),
     )  # fmt: skip
 
 
-async def _registers(house: Gateway, home: Occupancy) -> list[HeldValue]:
-    """The midnight indexes of these people that are kept for a duty, also where no daemon runs."""
+async def _midnights(gateway: Gateway, home: Occupancy) -> list[HeldValue]:
+    """Return the midnight readings of an occupancy that are kept for a duty."""
     async with AsyncExitStack() as stack:
-        registers, file = house.registers, house.config.state / "registers.db"
-        if registers is None:
-            if house.identity is None or not file.exists():
+        midnights, file = gateway.registers, gateway.config.state / "registers.db"
+        if midnights is None:
+            if gateway.identity is None or not file.exists():
                 return []
-            opening = shelf_opening(house, file)
-            shelf, thread = await stack.enter_async_context(in_own_thread("registers", opening))
-            registers = MidnightReadings(house.registry, shelf, thread)
-        found = await registers.of(home.place, house.point)
-        return [_register(*one) for one in found if covers(home, one[0].slot)]
+            opening = store_opening(gateway, file)
+            store, thread = await stack.enter_async_context(in_own_thread("registers", opening))
+            midnights = MidnightReadings(gateway.registry, store, thread)
+        readings = await midnights.of(home.place, gateway.point)
+        return [_midnight_value(*one) for one in readings if covers(home, one[0].slot)]
 
 
-def _register(one: UnassignedValue, point: Point) -> HeldValue:
-    value = format(EXACT.multiply(Decimal(one.value), multiplier(point)), "f")
+def _midnight_value(reading: UnassignedValue, point: Point) -> HeldValue:
+    value = format(EXACT.multiply(Decimal(reading.value), multiplier(point)), "f")
     channel = str(point.channel)
     unit = channels()[channel].unit
-    return HeldValue("", "", channel, DAY, None, one.slot, value, unit, one.quality, "")
+    return HeldValue("", "", channel, DAY, None, reading.slot, value, unit, reading.quality, "")
 
 
 def _disclosed(counts: Iterable[Disclosure], recipient: str) -> list[DisclosedValues]:
-    """The counts of one recipient; of one day and quantity in one line."""
-    found: dict[tuple[str, str, str, str, str], int] = {}
-    for one in counts:
-        key = (one.day, one.place, one.channel, one.basis, one.occupancy)
-        found[key] = found.get(key, 0) + one.values
+    """Add up the counts of one recipient by day, place, channel, basis and occupancy."""
+    totals: dict[tuple[str, str, str, str, str], int] = {}
+    for count in counts:
+        key = (count.day, count.place, count.channel, count.basis, count.occupancy)
+        totals[key] = totals.get(key, 0) + count.values
     return [
         DisclosedValues(day, recipient, place, channel, basis, values, occupancy)
-        for (day, place, channel, basis, occupancy), values in found.items()
+        for (day, place, channel, basis, occupancy), values in totals.items()
     ]
 
 
 def _erasures(
-    house: Gateway,
+    gateway: Gateway,
     recipient: str,
     confirmed: dict[str, int | None],
     received: Collection[str],
     place: str | None,
 ) -> list[Erasure]:
-    """What was taken back from a recipient: as the registry says, with the recipient's answer."""
-    linked = recipient in _uplinks(house)
+    """List what the registry has retracted from a recipient, with the recipient's answer."""
+    linked = recipient in _uplinks(gateway)
     return [
         Erasure(
             recipient,
@@ -326,7 +333,7 @@ def _erasures(
             confirmed.get(one.id, confirmed.get(one.former)),
             linked,
         )
-        for _, taken in house.registry.effects(0)
+        for _, taken in gateway.registry.effects(0)
         for one in taken
         if one.place[:1] == "D"
         and place in (None, one.place)
@@ -339,34 +346,37 @@ def _erasures(
     ]
 
 
-def _theirs(one: DisclosedValues, home: Occupancy, consents: Sequence[Consent]) -> bool:
-    """Whether what was received was of these people, and not of those before or after them."""
-    if one.occupancy:
-        return one.occupancy == home.id
+def _is_of_occupancy(values: DisclosedValues, home: Occupancy, consents: Sequence[Consent]) -> bool:
+    """Whether received values belong to an occupancy, not to the one before or after.
+
+    Old records name no occupancy: the consent decides then, and without one the day.
+    """
+    if values.occupancy:
+        return values.occupancy == home.id
     given = {consent.id: consent.occupancy for consent in consents}
-    if one.basis in given:
-        return given[one.basis] == home.id
+    if values.basis in given:
+        return given[values.basis] == home.id
     until = None if home.until is None else stamp(home.until)[:10]
-    return one.day >= stamp(home.since)[:10] and (until is None or one.day <= until)
+    return values.day >= stamp(home.since)[:10] and (until is None or values.day <= until)
 
 
-def _of(one: Erasure, home: Occupancy) -> bool:
-    """Whether an erasure takes rows of these people."""
-    if one.occupancy is not None:
-        return one.occupancy == home.id
-    ends = one.until is None or one.until > home.since
-    return ends and (home.until is None or one.since <= home.until)
+def _erasure_is_of_occupancy(erasure: Erasure, home: Occupancy) -> bool:
+    """Whether an erasure removes rows of an occupancy."""
+    if erasure.occupancy is not None:
+        return erasure.occupancy == home.id
+    ends = erasure.until is None or erasure.until > home.since
+    return ends and (home.until is None or erasure.since <= home.until)
 
 
-async def _of_the_gateway(house: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:
-    """What cannot be known because of what happened to the gateway itself."""
-    found = []
+async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:
+    """List the gaps that come from the gateway itself: a restore, or an untrusted clock."""
+    gaps = []
     body = None
-    if house.notes is not None:  # it may have to read years of files
-        body = await asyncio.to_thread(house.notes.chain.latest, "restored")
+    if gateway.notes is not None:  # in a thread: the chain may have years of files
+        body = await asyncio.to_thread(gateway.notes.chain.latest, "restored")
     made = str(body.get("made", "")) if body else ""
     if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):
-        found.append(KnowledgeGap("restored", "", made[:10]))
-    if house.close is not None and not house.clock.dates:
-        found.append(KnowledgeGap("clock"))
-    return found
+        gaps.append(KnowledgeGap("restored", "", made[:10]))
+    if gateway.close is not None and not gateway.clock.dates:
+        gaps.append(KnowledgeGap("clock"))
+    return gaps

@@ -1,4 +1,4 @@
-"""`gardien`, whatever follows. The daemon starts past the command line, which costs 9 MB more."""
+"""The program `gardien`. The daemon starts without the command line, which would cost 9 MB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run one command. Exit status 0: fine; 1: what was asked about is not; 2: used wrongly."""
+    """Run one command. Exit status 0: success; 1: refused or not found; 2: wrong usage."""
     config = daemon_alone(sys.argv[1:])
     try:
         if config is not None:
@@ -28,30 +28,30 @@ def main() -> None:
 
         command_line()()
     except AgentError as error:
-        for line in _in_words(error).splitlines():
-            said = line if ": " in line[:200] else f"gardien: {line}"
-            sys.stderr.write(f"{said}\n")
+        for line in _message(error).splitlines():
+            message = line if ": " in line[:200] else f"gardien: {line}"
+            sys.stderr.write(f"{message}\n")
         sys.exit(1)
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(1)
 
 
-def _in_words(error: AgentError) -> str:
+def _message(error: AgentError) -> str:
     if isinstance(error, Refused):
         return retold(str(error), error.message, error.values)
     return str(error)
 
 
-def daemon_alone(words: Sequence[str]) -> Path | None:
-    """The configuration of a plain `run [--config FILE]`; None for all that the command line reads.
+def daemon_alone(arguments: Sequence[str]) -> Path | None:
+    """Return the configuration of a plain `run [--config FILE]`; None for any other command line.
 
-    What it says of `run` in its help is the same, and it calls the same daemon.
+    The full command line accepts `run` too, and starts the same daemon.
     """
-    match list(words):
+    match list(arguments):
         case ["run"]:
             return Path(os.environ.get("GARDIEN_CONFIG") or DEFAULT_CONFIG)
         case ["run", "--config" | "-c", file] if not file.startswith("-"):
             return Path(file)
-        case ["run", word] if word.startswith("--config="):
-            return Path(word.removeprefix("--config="))
+        case ["run", option] if option.startswith("--config="):
+            return Path(option.removeprefix("--config="))
     return None

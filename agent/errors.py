@@ -1,32 +1,32 @@
-"""Every error the agent raises on purpose; one class per distinct reaction.
+"""All errors that the agent raises on purpose: one class for each reaction.
 
 AgentError
 ├── Refused          tell the person what is wrong and what to do; nothing was changed
-│   ├── ConfigError  the same, of the configuration: which lines to change
-│   ├── NotYet       the same, today: keep what was asked for, try again when something has changed
-│   ├── NotForYou    the same, of a file that this account may not read: another account can
-│   └── NotRecorded  the disk did not take it: keep it, try exactly the same again later
-├── WriteRefused     a device did not take a command: read what stands there before anything else
-├── LinkLost         close the link, wait, open it again
-│   └── OutOfStep    the same, and ask again: the far side is there, only the bytes are out of step
-├── StorageFailed    the disk takes or gives nothing now: go on without it, try again later
-├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
+│   ├── ConfigError  the same for the configuration: name the lines to change
+│   ├── NotYet       refused for now: keep the request, try again when something has changed
+│   ├── NotForYou    this account may not read the file: another account can
+│   └── NotRecorded  the disk did not store it: keep it, try exactly the same again later
+├── WriteRefused     a device did not confirm a write: read its value before doing anything else
+├── LinkLost         close the line, wait, open it again
+│   └── OutOfStep    the same, and ask again: the device is there, only the bytes are out of step
+├── StorageFailed    the disk cannot be read or written now: go on without it, try again later
+├── SpoolFull        the rows were not stored: count them, report them once there is space
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
 ├── NotStored        keep the connection, wait, send the same batch again
-└── BatchRejected    the far side refuses this: quarantine it, go on with the next
-    └── TooLarge     the same for its size: send its rows in smaller batches
+└── BatchRejected    the platform refuses the batch: quarantine it, go on with the next
+    └── TooLarge     the batch is too large: send its rows in smaller batches
 """
 
 
 class AgentError(Exception):
-    """Base of every error the agent raises on purpose."""
+    """The base class of all errors that the agent raises on purpose."""
 
 
 class Refused(AgentError):
-    """What a person asked for cannot be done as asked; the message says what to do instead.
+    """A request cannot be carried out as it is; the message says what to do instead.
 
-    `values` are put into the message: so another process can say it in its reader's language. A
-    list is of messages, which are said with commas between them.
+    `values` fill the fields of the message. They stay separate so that another process can
+    translate the message. A list holds messages, which are joined with commas.
     """
 
     def __init__(self, message: str = "", /, **values: str | list[str]) -> None:
@@ -43,53 +43,54 @@ class ConfigError(Refused):
 
 
 class NotYet(Refused):
-    """What was asked for builds on a fact that may still come."""
+    """The request depends on a fact that may still arrive."""
 
 
 class NotForYou(Refused):
-    """What is asked about is not for this account to read; nothing is known to be wrong with it."""
+    """The file is closed to this account. That says nothing about the content of the file."""
 
 
 class NotRecorded(Refused):
-    """The disk did not take it; whoever sent it must send the same again later."""
+    """The disk did not store the object. Its sender must send the same object again later."""
 
 
 class WriteRefused(AgentError):
-    """A device did not acknowledge what was written to it, or does not say what stands there."""
+    """A device did not confirm a write, or its value cannot be read back."""
 
 
 class LinkLost(AgentError):
-    """The whole link is unusable, not just one device on it."""
+    """The whole line is unusable, not just one device on it."""
 
 
 class OutOfStep(LinkLost):
-    """What comes over the link has no beginning any more, or the far side hung up: opened anew it
-    is likely to work.
+    """Frames on the line can no longer be told apart, or the far side closed the connection.
+
+    The line is likely to work once it is opened again.
     """
 
 
 class SpoolFull(AgentError):
-    """The spool is at its cap; nothing of what was offered was stored."""
+    """The spool has reached its limit. None of the offered rows was stored."""
 
 
 class StorageFailed(AgentError):
-    """The disk under a store is read-only, reports errors or does not answer; says which.
+    """The disk under a store is read-only, reports errors or does not answer.
 
-    What was being committed counts as not kept.
+    The message says which. What was being committed counts as not stored.
     """
 
 
 class UplinkLost(AgentError):
-    """The connection to the far side is gone."""
+    """The connection to the platform is lost."""
 
 
 class NotStored(AgentError):
-    """The connection stands, but nobody has taken custody of the batch."""
+    """The connection works, but the platform has not stored the batch."""
 
 
 class BatchRejected(AgentError):
-    """The far side understood the batch and does not accept it."""
+    """The platform understood the batch and refuses it."""
 
 
 class TooLarge(BatchRejected):
-    """The far side takes no batch of this size."""
+    """The platform accepts no batch of this size."""

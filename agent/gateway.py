@@ -1,4 +1,4 @@
-"""The building as configured, put together: its lines, its outlets with their spools."""
+"""The gateway: what is configured, and what of it is open."""
 
 from __future__ import annotations
 
@@ -74,18 +74,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STATE = "the state folder"
-"""how what is written there is called among the stores, where no other is named"""
+"""name of the state directory among the stores"""
 OF_THE_CONTROLS = ("dr-command+jwt", "dr-grant+jwt", "dr-revoke+jwt")
-"""signed objects that the desk of the controls takes"""
+"""types of signed objects that go to the controls"""
 
 
 @dataclass
 class Recipient:
-    """One recipient: the account of its slots, its spool, and how delivery goes."""
+    """One recipient at work: its slots, its spool and its delivery."""
 
     name: str
+    """of its uplink"""
     settings: Any
-    """of the transport, as configured"""
+    """settings of its transport"""
     transport: str
     spool: Spool
     thread: OneThread
@@ -93,14 +94,14 @@ class Recipient:
     ledger: SlotLedger
     intake: Ingest
     delivery: Delivery
-    told: Mapping[str, Item]
-    """what its recipient had been told of the building when this outlet was opened"""
+    announced: Mapping[str, Item]
+    """the directory as the recipient had it when the spool was opened"""
     sums: Sums
-    """over dwellings that are not sent one by one"""
+    """the sums over dwellings that are not sent one by one"""
     totals: Totals
-    """indexes of the whole building that stay here for good"""
+    """indexes of the whole building that are never sent"""
     in_memory: tuple[Spool, OneThread] | None = None
-    """what was kept in memory while the disk failed, and is not delivered yet"""
+    """the spool in memory, used while the disk fails and until its rows are delivered"""
 
     @property
     def names(self) -> LogNames:
@@ -109,24 +110,24 @@ class Recipient:
 
     @property
     def kept(self) -> str:
-        """Where rows are kept now: `memory` while the disk fails, else nothing."""
+        """Where rows are stored now: `memory` while the disk fails, else empty."""
         return KEPT if self.in_memory and self.in_memory[0] is self.spool else ""
 
     @property
     def spools(self) -> list[tuple[Spool, OneThread]]:
-        """All that is open for this recipient, that of the disk first."""
+        """All open spools of this recipient; the one on the disk comes first."""
         both = [(self.spool, self.thread)]
         return both if self.kept or self.in_memory is None else [*both, self.in_memory]
 
     async def waiting(self) -> int:
-        """Values that its recipient has not receipted."""
-        found = [await thread.run(spool.backlog) for spool, thread in self.spools]
-        return sum(one.slots + one.batch_rows for one in found)
+        """Count the values that the recipient has not receipted."""
+        backlogs = [await thread.run(spool.backlog) for spool, thread in self.spools]
+        return sum(one.slots + one.batch_rows for one in backlogs)
 
 
 @dataclass
 class Gateway:
-    """Everything that calls may use: what is configured, and what of it is open."""
+    """What is configured and open, for all calls and components."""
 
     config: Config
     identity: Identity | None
@@ -136,82 +137,84 @@ class Gateway:
     lines: dict[str, LinkDevices]
     outlets: dict[str, Recipient]
     started: float
-    """wall time"""
+    """when this process opened it, wall time"""
     traffic: Traffic
-    """what each recipient's line has moved"""
+    """the data that each recipient's connection has used this month"""
     moves: Moves
-    """uplinks on their way to another address"""
+    """uplinks that move to another address"""
     closing: UplinkShutdown
-    """recipients for whom nothing more is kept"""
+    """recipients for whom nothing more is stored"""
     looks: AccessLog | None = None
-    """who has seen what of dwellings here; None: nothing is shown to anybody"""
+    """the access log; None: nothing is shown to anybody"""
     unopened: dict[str, Recipient] = field(default_factory=dict)
-    """outlets whose spool is closed and will be opened again: rows for them wait in memory"""
+    """recipients whose spool is closed and will be opened again: their rows wait in memory"""
     jobs: Supervisor = field(default_factory=Supervisor)
-    """what runs, and what of it does not work"""
+    """the components that run, and their faults"""
     steering: Steering | None = None
-    """None: nothing may be commanded here, or nothing is open yet"""
+    """the controls; None: none are configured, or their journal is not open"""
     notes: AuditNotes | None = None
-    """writes decisions into the audit chain"""
+    """writes decisions to the audit chain"""
     reception: Inbox | None = None
-    """takes signed objects; None: this gateway has no identity yet"""
-    open_book: Callable[[], None] | None = None
-    """opens the reception's file, or opens it anew; None: no identity yet"""
-    book_broken: asyncio.Event = field(default_factory=asyncio.Event)
-    """that file cannot be read any more, and must be opened anew"""
+    """accepts signed objects; None: this gateway has no identity yet"""
+    open_trust_store: Callable[[], None] | None = None
+    """opens the trust store, again if it is open; None: no identity yet"""
+    trust_store_broken: asyncio.Event = field(default_factory=asyncio.Event)
+    """set when the trust store cannot be read any more and must be opened again"""
     unclaimed: UnassignedReadings | None = None
-    """keeps readings of meters that nobody knows whose they are; None: nothing is polled"""
+    """readings of meters without a recorded installation; None: nothing is polled"""
     registers: MidnightReadings | None = None
-    """keeps what a duty may need of midnights that passed; None: nothing is polled"""
+    """past midnight readings that a duty may still need; None: nothing is polled"""
     restored: PostRestoreGate | None = None
-    """whether what was said since a building file was written has come; None: nothing is sent"""
+    """whether anything may be sent after a restore; None: nothing is sent at all"""
     proved: dict[str, int] = field(default_factory=dict)
-    """by uplink: the certificate that a receipt has proved to work, by when it was installed"""
+    """by uplink: when the certificate was installed that a receipt has proved to work"""
     certificate_said: str = ""
-    """why the certificate before is in use again; empty: it is not"""
+    """why the earlier certificate is in use again; empty if it is not"""
     rotation: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """while the spool key is rotated: by file, bytes that were looked at, and bytes there are"""
+    """progress of a rotation of the spool key, by file: bytes done, and bytes in all"""
     rotating: asyncio.Lock = field(default_factory=asyncio.Lock)
     """held while a new spool key is drawn"""
     rotation_waits: str = ""
-    """why that cannot go on; empty: it goes on"""
+    """why the rotation cannot go on; empty if it goes on"""
     storage: Storage = field(default_factory=Storage)
-    """which stores cannot be written now"""
+    """the stores that cannot be written now"""
     disks: dict[str, DiskThread] = field(default_factory=dict)
-    """by uplink, `shelf` and `registers`: the thread that last had the file on the disk open"""
+    """by uplink, `shelf` and `registers`: the thread that last had the file open"""
     building: BuildingFile | None = None
-    """all that people told, sealed, and who holds it; None: no identity yet"""
+    """the latest building file and who holds it; None: no identity yet"""
     exports: Exports | None = None
-    """what has become of the exports of the syndic's software; None: nothing is open yet"""
+    """the log of exports of the manager's software; None: nothing is open yet"""
     backup_said: str = ""
-    """why the building file is not up to date; empty: it is, or nobody wants one"""
+    """why the building file is not up to date; empty if it is, or if none is configured"""
     reload: Callable[[], Awaitable[dict[str, Any]]] | None = None
-    """takes the configuration anew; None: no daemon runs"""
+    """loads the configuration again; None: no daemon runs"""
     reopen: Callable[[], Awaitable[None]] | None = None
-    """tries uplinks that are not connected again at once; None: no daemon runs"""
+    """tries uplinks that are not connected at once; None: no daemon runs"""
     close: Callable[[str, bool], Awaitable[int]] | None = None
-    """keeps nothing more for an uplink and, if so asked, destroys what waits: how many values.
-    None: no daemon runs"""
+    """stops collecting for an uplink; with True it also destroys the waiting values and returns how
+    many there were. None: no daemon runs"""
     timekeeper: Timekeeper | None = None
-    """lets the periods of the clock in; None: nothing is polled"""
+    """admits the periods of the clock; None: nothing is polled"""
     indexes: ReadingCache = field(init=False)
-    """what the sums over dwellings are made of"""
+    """the indexes from which sums over dwellings are made"""
     _asked: tuple[Config | None, Mapping[str, ConfiguredSums]] = (None, MappingProxyType({}))
     cursors: Cursors = field(default_factory=Cursors)
-    """how far signed objects were fetched where they do not come by themselves"""
+    """how far signed objects were fetched from platforms that do not push them"""
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     proposals: dict[str, list[str]] = field(default_factory=dict)
-    """by line: which new meter may have taken a silent one's place"""
+    """by line: new meters that may have replaced a silent one"""
     describe: Callable[[], Awaitable[dict[str, Any]]] | None = None
-    """how everything is, as `gardien status` says; None: no daemon runs"""
+    """returns what `gardien status` shows; None: no daemon runs"""
 
     def __post_init__(self) -> None:
-        """In memory only, for all recipients."""
+        """Create the cache of readings, which all recipients share."""
         self.indexes = ReadingCache(self.registry)
 
     def disk_thread(self, name: str) -> DiskThread:
-        """A new thread for a file on the disk. Raises StorageFailed while the one before it waits
-        for the disk.
+        """Return a new thread for a file on the disk.
+
+        Raises StorageFailed while the earlier thread of this file still waits for the disk: else
+        each attempt on a disk that hangs would leave one more thread behind.
         """
         if name in self.disks and not self.disks[name].over:
             raise StorageFailed(SILENT)
@@ -219,8 +222,9 @@ class Gateway:
         return self.disks[name]
 
     async def ask_disk(self) -> None:
-        """Return once the disk has answered, or is known not to: what is written next on the event
-        loop does not find out first.
+        """Return once the disk has answered, or is known to hang.
+
+        Call it before the event loop itself writes: a disk that hangs would stop the loop.
         """
         async with self._asking:
             if DiskWriter.silent():
@@ -230,25 +234,26 @@ class Gateway:
                 try:
                     await thread.run(probed, self.config.state)
                 finally:
+                    # `int` does nothing. The thread runs it once the disk answers: see `over`.
                     await thread.leave(int)
             except StorageFailed:
                 self.storage.failed(STATE, SILENT)
 
     def disk_answers(self) -> None:
-        """Take note if the disk has answered what it was asked (`ask_disk`)."""
+        """Clear the fault of the state directory if the disk has answered `ask_disk` by now."""
         if STATE in self.storage.faults and self.disks[STATE].over:
             self.storage.recovered(STATE)
 
     def device(self, name: str) -> tuple[LinkDevices, Device]:
-        """A configured device with its line. Raises Refused where there is none of that name."""
+        """Return a configured device with its line. Raises Refused if there is none."""
         for line in self.lines.values():
             if name in line.devices:
                 return line, line.devices[name]
         known = ", ".join(sorted(self.config.devices)[:10]) or "none"
-        raise Refused(f'no device "{name}" is configured; there are: {known}')
+        raise Refused(f'no device "{name}" is configured. Configured devices: {known}')
 
     async def read_guards(self, name: str) -> None:
-        """Ask the guards of a control, and its off switch, out of turn. Raises LinkLost."""
+        """Read the guards and the inhibit of a control now, out of schedule. Raises LinkLost."""
         control = self.config.controls[name]
         for reference in (*(one.point for one in control.guards), control.inhibit):
             if reference is not None:
@@ -258,50 +263,51 @@ class Gateway:
                 (device.latest[point.name],) = await line.link.read([point])
 
     def link_of(self, place: WriteTarget) -> Link | None:
-        """The configured line that a place is on; None: there is none with these settings."""
+        """Return the configured line of a write target; None if no line has its settings."""
         for name, link in self.config.links.items():
             if (link.driver, link.settings.model_dump_json()) == (place.driver, place.settings):
                 return self.lines[name].link
         return None
 
     def label(self, device: Device) -> str | None:
-        """What people call the place that a device measures now; None where nobody knows."""
+        """Return the label of the place that a device measures now; None if none is recorded."""
         for point in device.points:
             place = point.place
             if place is None and point.channel is not None:
                 now = int(self.clock.now())
-                found = self.registry.whose(device.name, device.serial, point.channel, now)
-                place = found.place if isinstance(found, Installation) else None
+                installation = self.registry.whose(device.name, device.serial, point.channel, now)
+                place = installation.place if isinstance(installation, Installation) else None
             if place is not None:
                 return self.registry.label(place) or place
         return None
 
     def latest(self, device: str, point: str) -> Sample | None:
-        """What a point last said; None: nothing yet."""
+        """Return the last sample of a point; None if there is none yet."""
         for line in self.lines.values():
             if device in line.devices:
                 return line.devices[device].latest.get(point)
         return None
 
     def home(self, occupancy: str, device: str) -> tuple[float, float] | None:
-        """From when until when somebody lives there; None: nobody knows of such an occupancy, or
-        the device is in a dwelling that is another's.
+        """Return since when and until when an occupancy lasts, in Unix seconds.
+
+        None if it is not recorded, or if the device is in another dwelling.
         """
-        found = next((one for one in self.registry.occupancies() if one.id == occupancy), None)
-        if found is None:
+        occupied = next((one for one in self.registry.occupancies() if one.id == occupancy), None)
+        if occupied is None:
             return None
         dwellings = self._dwellings(device)
-        if dwellings and found.place not in dwellings:
+        if dwellings and occupied.place not in dwellings:
             return None
-        return found.since, math.inf if found.until is None else found.until
+        return occupied.since, math.inf if occupied.until is None else occupied.until
 
     def _dwellings(self, name: str) -> set[str]:
-        """The dwellings, by id, in which a device is installed now; none of common plant."""
-        now, said = int(self.clock.now()), None
+        """Return the ids of the dwellings in which a device is installed now."""
+        now, seen = int(self.clock.now()), None
         for line in self.lines.values():
             if name in line.devices:
-                said = line.devices[name].serial
-        serial = serial_key(said) if said else None
+                seen = line.devices[name].serial
+        serial = serial_key(seen) if seen else None
         return {
             one.place
             for one in self.registry.installations()
@@ -311,25 +317,27 @@ class Gateway:
         }
 
     def audit(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Write a decision down for ever: ids and who acted, never readings or who lives there."""
+        """Write a decision to the audit chain: ids and who acted, never readings or people."""
         if self.notes is not None:
             self.notes(kind, body)
 
     def last_hash(self) -> str | None:
-        """The hash of the last decision that was written down."""
+        """Return the hash of the last record of the audit chain; None if there is none."""
         return self.notes.chain.last if self.notes else None
 
     async def accept(self, raw: bytes, via: str) -> dict[str, Any]:
-        """Take a signed object that came by `via`; what became of it.
+        """Accept a signed object that arrived by `via`; return its outcome.
 
-        Raises Forged, and NotRecorded where the disk did not take it.
+        Raises Forged if it does not verify, and NotRecorded if the disk did not store it.
         """
         reception = self.reception_open()
         if self.steering is not None:
+            # Each time: the controls may have been reopened since the last object.
             reception.handlers.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.orders.take))
         await self.ask_disk()
         answer = await reception.accept(raw, via)
-        # of what a person brings only an order says that the centre lives
+        # An object proves that the platform is alive, which ends a failsafe. What a person brings
+        # by hand proves nothing, unless it is an order.
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]
         if self.steering is not None and lives and not answer.get("again"):
             self.steering.controller.heard()
@@ -337,42 +345,43 @@ class Gateway:
         return answer | ({"report": self.mapped()} if answer.get("typ") == MAP else {})
 
     async def carried(self, raw: bytes, via: str) -> None:
-        """Take a signed object from a transport; when this returns, it is dealt with.
+        """Accept a signed object from a transport. When this returns, the object is settled.
 
-        Raises NotRecorded where the disk did not take it: it must come again.
+        Raises NotRecorded if the disk did not store it: the transport must deliver it again.
         """
-        if self.book_broken.is_set():
-            raise NotRecorded("the file of signed objects cannot be read: it is opened anew")
+        if self.trust_store_broken.is_set():
+            raise NotRecorded("the trust store cannot be read and is being opened again")
         try:
             await self.accept(raw, via)
         except (NotRecorded, Damaged):
             raise
         except Refused as error:
-            log.debug("%s brought what was not taken: %s", via, error)
+            log.debug("a signed object from %s was refused: %s", via, error)
         except Exception as error:
             if store_is_broken(error):
-                self.book_broken.set()
+                self.trust_store_broken.set()
                 raise
-            # it was judged and is on the disk; what follows from it is tried again with the next
+            # The object is verified and on the disk. Raising would make the platform send it again
+            # for ever. What failed is tried again with the next object.
             log.exception(
-                "an object of %s was taken, and what follows from it failed", via,
+                "a signed object from %s was stored, but applying it failed", via,
                 extra=fields(LogEvent.OBJECT_FAILED, uplink=via),
             )  # fmt: skip
 
     def without_controls(self) -> None:
-        """The journal is not open: orders are not taken, and must come again."""
+        """Note that the journal is closed: orders get NotRecorded, and must be sent again."""
         self.steering = None
         if self.reception is not None:
             self.reception.handlers.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
 
     def reception_open(self) -> Inbox:
-        """What takes signed objects. Raises Refused where nobody could address us yet."""
+        """Return the inbox. Raises Refused while this gateway has no identity."""
         if self.reception is None:
-            raise Refused("this gateway has no identity yet: run `gardien key new`")
+            raise Refused("this gateway has no identity yet. Create it: gardien key new")
         return self.reception
 
     async def registry_changed(self) -> None:
-        """Write down what the registry has recorded; take what has waited for it."""
+        """Audit what the registry has recorded; try the objects again that waited for it."""
         if self.notes is not None:
             self.notes.registry_changed(self.registry)
         if (
@@ -383,7 +392,7 @@ class Gateway:
             self.notes.registry_changed(self.registry)
 
     def mapped(self) -> dict[str, Any]:
-        """How the places and the meters of the building fit."""
+        """Compare the places and meters of the registry with the devices on the lines."""
         met = [
             Met(one.name, one.serial, {point.channel for point in one.points if point.channel})
             for line in self.lines.values()
@@ -393,7 +402,7 @@ class Gateway:
         return mapping(self.registry, met, int(self.clock.now()))
 
     def accounts(self) -> list[SlotAccount]:
-        """The recipients for whom rows are kept."""
+        """Return the slot accounts of all recipients for whom rows are stored."""
         return [
             SlotAccount(outlet.ledger, outlet.intake)
             for outlet in (*self.outlets.values(), *self.unopened.values())
@@ -401,7 +410,7 @@ class Gateway:
         ]
 
     def books(self) -> list[SlotBook]:
-        """What the clock closes slots in, for every recipient."""
+        """Return for every recipient what is needed to correct slots closed by a wrong clock."""
         asked = self.sums_asked()
         return [
             SlotBook(
@@ -418,117 +427,126 @@ class Gateway:
         ]
 
     def pollers(self) -> list[Poller]:
-        """Those of all lines that are polled."""
+        """Return the pollers of all lines that are polled."""
         return [line.poller for line in self.lines.values() if line.poller is not None]
 
     def point(self, device: str, name: str) -> Point | None:
-        """A configured point; None: it is configured no more."""
+        """Return a configured point; None if it is no longer configured."""
         points = self.config.points().get(device, ())
         return next((one for one in points if one.name == name), None)
 
-    async def add_up(self, outlet: Recipient) -> None:
-        """Close the slots of one recipient's sums over dwellings that are due."""
+    async def add_up(self, recipient: Recipient) -> None:
+        """Close the due slots of one recipient's sums over dwellings."""
         asked = self.sums_asked()
         steps = {channel: step for one in asked.values() for channel, step in one.steps().items()}
+        # Again each time, since a reload may have changed the steps.
         self.indexes.set_steps(steps, self.config.zone)
-        if self.clock.dates and outlet.settings.recipient not in self.closing:
-            now, words = self.clock.now(), (outlet.ledger, outlet.intake)
-            outlet.totals.look(outlet.ledger.assignment, asked[outlet.name].whole, int(now))
-            await outlet.sums.tend(asked[outlet.name], now, *words)
+        if self.clock.dates and recipient.settings.recipient not in self.closing:
+            now, target = self.clock.now(), (recipient.ledger, recipient.intake)
+            recipient.totals.look(
+                recipient.ledger.assignment, asked[recipient.name].whole, int(now)
+            )
+            await recipient.sums.tend(asked[recipient.name], now, *target)
 
     def sums_asked(self) -> Mapping[str, ConfiguredSums]:
-        """By uplink, the sums that its recipient is to have."""
+        """Return the configured sums by uplink."""
         known, asked = self._asked
-        if known is not self.config:
+        if known is not self.config:  # a reload replaces the object, so identity is enough
             asked = {name: sums_asked(self.config, name) for name in self.config.uplinks}
             self._asked = self.config, asked
         return asked
 
     def serial(self, name: str) -> str | None:
-        """What a device says it is; None: nothing yet."""
-        found = (line.devices.get(name) for line in self.lines.values())
-        return next((one.serial for one in found if one is not None), None)
+        """Return the serial number that a device gave; None if it gave none yet."""
+        devices = (line.devices.get(name) for line in self.lines.values())
+        return next((one.serial for one in devices if one is not None), None)
 
     async def obey(self) -> None:
-        """Apply what the registry takes back, everywhere: done when it returns.
+        """Apply the retractions of the registry to every open spool before returning.
 
-        A spool that is not open applies it before anything leaves. What fails with one is raised
-        after the others.
+        A closed spool applies them when it is opened, before anything is sent. If one spool fails,
+        the others are done first; then its error is raised.
         """
         failed: Exception | None = None
-        for outlet in list(self.outlets.values()):
+        for recipient in list(self.outlets.values()):
             try:
-                await outlet.outbox.catch_up()
+                await recipient.outbox.catch_up()
+            # A withdrawal must reach every other spool even if one fails.
             except Exception as error:  # noqa: BLE001 -- raised below
                 failed = error
         if failed is not None:
             raise failed
 
     def pin_all(self) -> None:
-        """Bind assignments that name only a device to the serial number it has said already."""
+        """Bind installations that name only a device to the serial number that it gave already."""
         devices = [one for line in self.lines.values() for one in line.devices.values()]
-        said = {one.name: one.serial for one in devices if one.serial}
+        serials = {one.name: one.serial for one in devices if one.serial}
         try:
-            found = self.registry.pin_all(said, "gardien", "devices said so", self.clock.now())
+            outcome = self.registry.pin_all(serials, "gardien", "devices said so", self.clock.now())
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
-                "what devices say that they are is not recorded: %s", error,
+                "the serial numbers of devices could not be recorded: %s", error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN),
             )  # fmt: skip
             return
-        pinned, refused = found
+        pinned, refused = outcome
         for meter in pinned:
             log.info(
-                "%s is meter %s from now on", meter.device, meter.serial,
+                "the device %s is now recorded as meter %s", meter.device, meter.serial,
                 extra=fields(LogEvent.METER_IDENTIFIED, device=meter.device or ""),
             )  # fmt: skip
         for device, why in refused.items():
             log.error(
-                "%s says that it is %s: %s", device, said[device], why,
+                "the device %s gives the serial number %s: %s", device, serials[device], why,
                 extra=fields(LogEvent.METER_MISMATCH, device=device),
             )  # fmt: skip
 
     def identified(self, device: str, serial: str) -> None:
-        """Bind assignments that name only this device to the serial number that it says."""
+        """Bind installations that name only this device to the serial number that it gives."""
         try:
             pinned = self.registry.pin(
                 device, serial, "gardien", f"{device} said so", self.clock.now()
             )
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
-                "%s says that it is %s: %s", device, serial, error,
+                "the device %s gives the serial number %s: %s", device, serial, error,
                 extra=fields(LogEvent.METER_MISMATCH, device=device),
             )  # fmt: skip
             return
         if pinned:
             log.info(
-                "%s is meter %s from now on", device, serial,
+                "the device %s is now recorded as meter %s", device, serial,
                 extra=fields(LogEvent.METER_IDENTIFIED, device=device),
             )  # fmt: skip
 
 
 async def _no_journal(_: Verified) -> dict[str, Any]:
-    raise NotRecorded("the journal of the controls is not open")
+    raise NotRecorded("the journal of the controls is not open: send the order again later")
 
 
-def open_steering(house: Gateway) -> AbstractAsyncContextManager[Steering]:
-    """Open the journal of the controls; nothing is written to any device yet."""
-    own = Key.of(house.identity.signing_key.public_key()).kid if house.identity else ""
+def open_steering(gateway: Gateway) -> AbstractAsyncContextManager[Steering]:
+    """Open the journal of the controls. Nothing is written to a device yet."""
+    own = Key.of(gateway.identity.signing_key.public_key()).kid if gateway.identity else ""
     return opened(
-        house.config, house.clock, house.link_of, house.latest, house.audit, home=house.home,
-        ask=house.read_guards,
+        gateway.config,
+        gateway.clock,
+        gateway.link_of,
+        gateway.latest,
+        gateway.audit,
+        home=gateway.home,
+        ask=gateway.read_guards,
         witness=own,
-        taken=house.reception.trust_store.taken.all() if house.reception else (),
-        storage=house.storage,
-    )  # fmt: skip
+        taken=gateway.reception.trust_store.taken.all() if gateway.reception else (),
+        storage=gateway.storage,
+    )
 
 
-def new_poller(house: Gateway, line: LinkDevices, before: Poller | None = None) -> Poller:
-    """A line's poller; devices are known by the serial numbers they last said.
+def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None) -> Poller:
+    """Make the poller of a line. Devices get the serial numbers that they last gave.
 
-    `before`: the one whose work it goes on with.
+    `before`: the poller whose work the new one continues.
     """
-    accounts = house.accounts()
+    accounts = gateway.accounts()
     for account in accounts:
         for (name, _), mark in account.ledger.marks.items():
             if name in line.devices and mark.serial and line.devices[name].serial is None:
@@ -537,13 +555,13 @@ def new_poller(house: Gateway, line: LinkDevices, before: Poller | None = None) 
         line.link,
         list(line.devices.values()),
         accounts,
-        house.clock,
-        house.identified,
-        house.config.zone,
-        house.unclaimed,
-        house.registers,
-        house.indexes,
-        house.jobs.faults,
+        gateway.clock,
+        gateway.identified,
+        gateway.config.zone,
+        gateway.unclaimed,
+        gateway.registers,
+        gateway.indexes,
+        gateway.jobs.faults,
     )
     if before is not None:
         poller.go_on_from(before)
@@ -551,7 +569,7 @@ def new_poller(house: Gateway, line: LinkDevices, before: Poller | None = None) 
 
 
 def policy_of(config: Config) -> Policy:
-    """The privacy policy with the building's own basis for common areas."""
+    """Return the privacy policy, with the building's own basis for common areas."""
     common, written = None, config.privacy.common
     if written is not None:
         common = CommonBasis(written.basis, config.midnight(written.from_))
@@ -559,14 +577,14 @@ def policy_of(config: Config) -> Policy:
 
 
 def midnights(config: Config) -> Callable[[int], int]:
-    """When the building's day began in which a moment lies."""
+    """Return a cached function from a time to the beginning of its day at the building."""
     return lru_cache(10_000)(lambda t: running_slot(DAY, t, config.zone))
 
 
 def points_by_key(points: Mapping[str, Sequence[Point]]) -> dict[MarkKey, list[Point]]:
-    """The configured points, by device and step."""
-    found: dict[MarkKey, list[Point]] = {}
+    """Group the configured points by device and step."""
+    points_of: dict[MarkKey, list[Point]] = {}
     for device, group in points.items():
         for point in group:
-            found.setdefault((device, point.every), []).append(point)
-    return found
+            points_of.setdefault((device, point.every), []).append(point)
+    return points_of

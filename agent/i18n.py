@@ -1,7 +1,7 @@
-"""What people read, in their language: English as it stands in the code, or a catalogue's.
+"""Messages in the reader's language: English from the code, or a translation from a catalogue.
 
-The catalogues are gettext's, `agent/locale/fr.po`, and are read as they are: nothing to compile, a
-translator needs nothing but the file. The language is the terminal's, found as gettext finds it.
+The catalogues are in gettext's PO format (`agent/locale/fr.po`). They are read directly, so that
+nothing must be compiled. The language is that of the terminal, by the same variables as in gettext.
 """
 
 from __future__ import annotations
@@ -19,42 +19,43 @@ CATALOGUES = Path(__file__).parent / "locale"
 
 
 def _(message: str, /, **values: object) -> str:
-    """Say a message in the language of whoever reads it, its `{values}` put in."""
-    said = _catalogue(language()).get(message, message)
-    return said.format(**values) if values else said
+    """Translate a message into the reader's language, and fill its fields with `values`."""
+    text = _catalogue(language()).get(message, message)
+    return text.format(**values) if values else text
 
 
-def n_(one: str, several: str, number: int, /, **values: object) -> str:
-    """Say one of two messages, by how many there are; `{number}` is put in."""
-    # French counts 0 as one, English as several
+def n_(singular: str, plural: str, number: int, /, **values: object) -> str:
+    """Translate the singular or the plural message, and fill its field `number`."""
+    # In French 0 takes the singular, in English the plural.
     alone = number == 1 or (number == 0 and language() == "fr")
-    return _(one if alone else several, number=number, **values)
+    return _(singular if alone else plural, number=number, **values)
 
 
-def retold(said: str, message: str, values: Mapping[str, object]) -> str:
-    """What was said in English, in the reader's language, where the catalogue has its message; the
-    entries of a list among its values are messages, too.
+def retold(text: str, message: str, values: Mapping[str, object]) -> str:
+    """Translate a message that another process sent in English; return `text` if there is none.
+
+    Values that are lists hold messages, which are translated too.
     """
     if message not in _catalogue(language()):
-        return said
-    here = {
+        return text
+    translated = {
         name: ", ".join(map(_, value)) if isinstance(value, list) else value
         for name, value in values.items()
     }
-    return _(message, **here)
+    return _(message, **translated)
 
 
 def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it
-    """Mark a message that is said later, by `_`."""
+    """Mark a message for the catalogue. It is translated later, by `_`."""
     return message
 
 
 def language() -> str:
-    """The language of the terminal, where there is a catalogue of it; else `en`."""
+    """Return the language of the terminal if there is a catalogue for it; else `en`."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
-        if asked := os.environ.get(name):
-            words = [one.partition(".")[0].partition("_")[0] for one in asked.split(":")]
-            return next((one for one in words if one in _languages()), "en")
+        if setting := os.environ.get(name):
+            languages = [one.partition(".")[0].partition("_")[0] for one in setting.split(":")]
+            return next((one for one in languages if one in _languages()), "en")
     return "en"
 
 
@@ -65,25 +66,25 @@ def _languages() -> frozenset[str]:
 
 
 @cache
-def _catalogue(word: str) -> Mapping[str, str]:
-    if word == "en":
+def _catalogue(code: str) -> Mapping[str, str]:
+    if code == "en":
         return {}
-    text = (CATALOGUES / f"{word}.po").read_text(encoding="utf-8")
+    text = (CATALOGUES / f"{code}.po").read_text(encoding="utf-8")
     return {message: said for message, said in entries(text) if message and said}
 
 
 def entries(text: str) -> Iterator[tuple[str, str]]:
-    """Read the messages of a catalogue (GNU gettext's PO format, without plurals and contexts)."""
+    """Parse a catalogue into messages and translations (PO format without plurals and contexts)."""
     parts: dict[str, list[str]] = {}
     key = ""
-    for line in [*text.splitlines(), "msgid"]:
-        word, _space, quoted = line.partition(" ")
-        if word == "msgid":
+    for line in [*text.splitlines(), "msgid"]:  # the last "msgid" makes the last entry complete
+        keyword, _space, quoted = line.partition(" ")
+        if keyword == "msgid":
             if "msgstr" in parts:
                 yield "".join(parts["msgid"]), "".join(parts["msgstr"])
             parts = {}
-        if word in {"msgid", "msgstr"}:
-            key = word
+        if keyword in {"msgid", "msgstr"}:
+            key = keyword
             parts[key] = []
         elif line.startswith('"'):
             quoted = line

@@ -1,4 +1,4 @@
-"""The building's lines as configured, each with its devices and with what polls them."""
+"""The configured lines, each with its devices and their poller."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class LinkDevices:
-    """One link with the devices on it."""
+    """One line with the devices on it."""
 
     link: Link
     devices: dict[str, Device]
     poller: Poller | None = None
-    """None: nothing is polled, a person only asks"""
+    """None: no daemon polls the line"""
 
 
 def lines_of(config: Config) -> dict[str, LinkDevices]:
-    """Every configured line, nothing opened yet."""
+    """Return every configured line by name. No line is opened yet."""
     points = config.points()
     lines = {
         name: LinkDevices(Link(name, *_opening(link), config.zone), {})
@@ -39,13 +39,13 @@ def lines_of(config: Config) -> dict[str, LinkDevices]:
     }
     spacing = spacings(config.devices, config.links)
     for name, device in config.devices.items():
-        made = Device(name, points[name], config.serial_point(name))
-        made.spacing = spacing.get(name, 0.0)
-        lines[device.link].devices[name] = made
+        target = Device(name, points[name], config.serial_point(name))
+        target.spacing = spacing.get(name, 0.0)
+        lines[device.link].devices[name] = target
     return lines
 
 
 def _opening(link: Any) -> tuple[Callable[[], AbstractAsyncContextManager[Reads]], int]:
-    """How a line is opened, and how many of its devices may be asked at once."""
-    found = driver(link.driver)
-    return partial(found.open, link.settings), getattr(found, "at_once", 1)
+    """Return how a line is opened, and how many of its devices may be read at once."""
+    driver_class = driver(link.driver)
+    return partial(driver_class.open, link.settings), getattr(driver_class, "at_once", 1)

@@ -1,4 +1,4 @@
-"""One bus: its lock, and its driver kept open."""
+"""One bus: its lock, and its driver, kept open."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from agent.model import Point, Sample, Value
 
 IDLE = 10.0
-"""seconds without a request after which a bus may have gone without anybody's notice"""
+"""seconds without a request after which a connection may be dead without notice"""
 BROKEN_AFTER = 10
-"""reads in a row that end in an unexpected error: then it is the line, and not one device"""
+"""unexpected errors in a row after which the line counts as lost, and not just one device"""
 OPENED_WITHIN = 5.0
-"""seconds that a read waits for a bus to be opened again that went while it was idle, or that went
-out of step
+"""seconds that a read waits for a bus to be opened again, if the bus was lost while it was idle or
+because its frames could not be told apart
 """
 
 
 class Link:
-    """A bus that is reopened for as long as `serve` runs, and read by `at_once` callers at most."""
+    """A bus that `serve` keeps open. At most `at_once` callers use it at the same time."""
 
     def __init__(
         self,
@@ -46,39 +46,39 @@ class Link:
     ) -> None:
         self.name = name
         self.at_once = at_once
-        """how many devices may be asked at the same time"""
+        """how many devices may be read at the same time"""
         self.disturbed = Disturbed(zone)
-        """who disturbs it, as far as the driver can tell; days are those of `zone`"""
+        """the devices that disturb the bus, as far as the driver can tell; days are in `zone`"""
         self.opened = 0
-        """how often the bus has been opened: a new number means that devices may have changed"""
+        """how often the bus was opened: after each opening the devices may be others"""
         self.error = "not tried yet"
-        """why the bus is not open; empty while it is"""
+        """why the bus is not open; empty while it is open"""
         self._tried = asyncio.Event()
-        """the first attempt to open has ended, well or not"""
+        """set when the first attempt to open has ended, with or without success"""
         self._wanted = asyncio.Event()
-        """somebody wants to use it"""
+        """set when a call needs the bus"""
         self.turned = monotonic()
-        """when it was last seen at work: a request ended, an attempt to open it began or ended"""
+        """when the bus last did something: a request ended, or an opening began or ended"""
         self._open_it = open_it
         self._driver: Reads | None = None
         self._lost: asyncio.Future[None] | None = None
         self._out_of_step = float("-inf")
-        """when it was last lost for want of step: it is waited for then, by whoever comes next"""
+        """when frames could last not be told apart: the next caller then waits for the reopening"""
         self._answered = False
-        """somebody has answered since it was opened, or brought it out of step"""
+        """a device has answered since the opening, or has sent bytes that broke the framing"""
         self._name: Callable[[str], str] = str
         """how the driver's evidence names the device at an address"""
         self._open = asyncio.Event()
         self._searched = False
         self._failed = 0
         """reads in a row that ended in an unexpected error"""
-        # fair, so a person's read waits for one device's, not for a whole round
+        # A semaphore is fair: a person's read waits for one device, not for a whole round of polls.
         self._turn = asyncio.Semaphore(at_once)
 
     async def serve(self, level: int = logging.WARNING) -> None:
-        """Keep the bus open until cancelled; losses are logged at `level`.
+        """Keep the bus open until cancelled. Losses are logged at `level`.
 
-        Raises what is no loss: an error in gardien. Readers are told meanwhile as at a loss.
+        Raises only errors in gardien itself. Meanwhile readers get LinkLost, as after a loss.
         """
         logged = ConnectionFields(
             fields(LogEvent.LINE_LOST, line=self.name),
@@ -90,29 +90,28 @@ class Link:
         )  # fmt: skip
 
     def _good(self) -> bool:
-        """Whether somebody answered since it was opened: then it is opened again soon."""
+        """Whether a device answered since the last opening. If so, the next opening comes soon."""
         answered, self._answered = self._answered, False
         return answered
 
     async def serve_if_wanted(self) -> None:
-        """The same, from when on somebody wants to use it; he hears why it is not open."""
+        """As `serve`, but open the bus only once a call needs it. The caller reports the losses."""
         await self._wanted.wait()
         await self.serve(logging.DEBUG)
 
     async def tried(self) -> None:
-        """Wait until the first attempt to open has ended, well or not: before, a read would be told
-        nothing.
-        """
+        """Wait for the end of the first attempt to open: before it, `error` gives no reason."""
         self._wanted.set()
         await self._tried.wait()
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device when it is our turn. Raises LinkLost while the bus is down.
 
-        Who reads once an hour finds that the converter has hung up on an idle caller, or that the
-        adapter was out for a moment: then the bus is opened first, and no slot is lost for it. So
-        it is where one device has brought it out of step, which is nobody else's fault.
+        If the bus was idle, the converter may have closed the connection, or the adapter may have
+        been unplugged for a moment. Then the bus is opened again first, so that no slot is lost.
+        The same holds if the bytes of another device broke the framing.
         """
+        # Decided before the read: afterwards `turned` is new, whether or not the bus was idle.
         idle = self._driver is not None and monotonic() - self.turned > IDLE
         try:
             return await self._read(points, idle=idle)
@@ -143,18 +142,18 @@ class Link:
                 self._answered |= answered
                 if isinstance(driver, Attributes):
                     turn = driver.turn()
-                    if not (idle and lost):  # it ended while idle, which is nobody's doing
+                    if not (idle and lost):  # a connection lost while idle is no device's fault
                         self._take_note(points[0].address, turn, answered=answered)
         return samples
 
     def _take_note(self, address: str, turn: Turn, *, answered: bool) -> None:
-        """Note whose bytes were heard."""
+        """Record which devices sent bytes during a read, and whether the right one answered."""
         whose, now = self.whose(address), monotonic()
         self.disturbed.ended(whose, turn, now, seconds(), answered=answered)
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[Reads]:
-        """The open bus when it is our turn. Raises LinkLost while it is down."""
+        """Give the open driver when it is our turn. Raises LinkLost while the bus is down."""
         async with self._turn:
             if self._driver is None:
                 await self._opened_again(self._out_of_step + OPENED_WITHIN - monotonic())
@@ -169,6 +168,8 @@ class Link:
             except AgentError:
                 raise
             except Exception as error:
+                # One device with a strange answer must not close the line for all others. Only
+                # errors in a row, whichever device, mean that the line itself is broken.
                 self._failed += 1
                 if self._failed >= BROKEN_AFTER:
                     self._failed = 0
@@ -180,27 +181,26 @@ class Link:
                 self.turned = monotonic()
 
     def disturbs(self, address: str) -> bool:
-        """Whether the device at an address is asked after all others, since it disturbs the bus."""
+        """Whether the device at an address is read after all others because it disturbs the bus."""
         return self.disturbed.goes_last(self.whose(address), monotonic())
 
     def rest(self, address: str) -> float:
-        """Seconds for which the device at an address is left alone, since it disturbs the bus."""
+        """Return the seconds for which a device is not read because it disturbs the bus."""
         return self.disturbed.rest(self.whose(address))
 
     def spares(self, address: str) -> bool:
-        """Whether the silence of the device at an address may be the doing of another one, that
-        disturbs the bus: then it is asked again as if it had answered.
+        """Whether another device that disturbs the bus may have caused this device's silence.
+
+        The device is then read again as if it had answered.
         """
         return self.disturbed.spares(self.whose(address), monotonic())
 
     def waits(self, address: str) -> bool:
-        """Whether the device at an address is left alone now, since another one disturbs the bus
-        too and was asked a moment ago.
-        """
+        """Whether a device is not read now because another disturbing one was read just before."""
         return self.disturbed.waits(self.whose(address), monotonic())
 
     def whose(self, address: str) -> str:
-        """How `disturbed` names the device at an address."""
+        """Return the name of the device at an address as `disturbed` uses it."""
         return self._name(address)
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
@@ -209,12 +209,12 @@ class Link:
             await driver.write(point, value, slot)
 
     async def held(self, point: Point) -> PointSlots:
-        """What stands at a point that may be commanded; see `Writes`."""
+        """Read the value and our slots of a point that may be commanded; see `Writes`."""
         async with self._writing() as driver:
             return await driver.held(point)
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
-        """Give back what stands in our slots; see `Writes`."""
+        """Release the values in our slots; see `Writes`."""
         async with self._writing() as driver:
             return await driver.sweep(points)
 
@@ -222,13 +222,14 @@ class Link:
     async def _writing(self) -> AsyncIterator[Writes]:
         async with self._in_turn() as driver:
             if not isinstance(driver, Writes):
-                raise Refused(f"{self.name}: this kind of line cannot be written to")
+                raise Refused(f'the line "{self.name}" cannot be written to: its driver only reads')
             yield driver
 
     async def quiet(self, seconds: float) -> None:
-        """Let them pass while nobody speaks on the bus; whoever waits for his turn waits on."""
+        """Keep the bus silent for `seconds`. Other callers wait."""
         taken = 0
         try:
+            # Take every turn. Count them, since a cancellation may come between two of them.
             for _ in range(self.at_once):
                 await self._turn.acquire()
                 taken += 1
@@ -241,7 +242,7 @@ class Link:
                 self._turn.release()
 
     def _is_lost(self, driver: Reads, lost: asyncio.Future[None], error: Exception) -> None:
-        if self._driver is driver:  # else it has been opened anew since we asked
+        if self._driver is driver:  # else the bus was opened again since our request
             self._driver, self.error = None, _why(error)
             self._open.clear()
             if isinstance(error, OutOfStep):
@@ -250,39 +251,39 @@ class Link:
             lost.set_exception(error)
 
     def kept(self, point: Point) -> StoredHistory | None:
-        """Where the device may keep values of a point from before, where the bus has such."""
+        """Return where the device stores past values of a point; None if it stores none."""
         return self._driver.kept(point) if isinstance(self._driver, Recalls) else None
 
     def health(self) -> Mapping[str, Any]:
-        """What the open bus says of itself beyond its devices; empty while it is down."""
+        """Return the statistics of the open bus; empty while it is down."""
         return self._driver.health() if isinstance(self._driver, ObservableBus) else {}
 
-    async def discover(self, wish: Wish) -> AsyncGenerator[Found | Progress]:
-        """Search the bus step by step; readings and orders go between.
+    async def discover(self, request: Wish) -> AsyncGenerator[Found | Progress]:
+        """Search the bus step by step. Readings and orders run between the steps.
 
-        Raises LinkLost while the bus is down, and where it was opened anew meanwhile; Refused where
-        somebody else is searching it.
+        Raises LinkLost while the bus is down or when it is opened again meanwhile; Refused if
+        another search is running.
         """
         driver = self._open_driver()
         if not isinstance(driver, Discovers):
-            raise Refused(f"{self.name}: this kind of line cannot be searched")
+            raise Refused(f'the line "{self.name}" cannot be searched: its driver has no search')
         if self._searched:
-            raise Refused(f"{self.name} is being searched already: wait until that is over")
+            raise Refused(f'the line "{self.name}" is being searched already: wait for the end')
         self._searched = True
         try:
-            async for found, _ in self._stepwise(driver.discover(wish)):
-                yield found
+            async for step, _ in self._stepwise(driver.discover(request)):
+                yield step
         finally:
             self._searched = False
 
     async def seek(self) -> AsyncIterator[Found | Progress]:
-        """Search in free time: as `discover`, and each step is followed by as long a rest."""
+        """As `discover`, but rest after each step for as long as it took."""
         driver = self._open_driver()
         if not isinstance(driver, Seeks):
-            raise Refused(f"{self.name}: this kind of line cannot be searched")
-        async for found, taken in self._stepwise(driver.seek()):
-            yield found
-            await asyncio.sleep(taken)
+            raise Refused(f'the line "{self.name}" cannot be searched: its driver has no search')
+        async for step, took in self._stepwise(driver.seek()):
+            yield step
+            await asyncio.sleep(took)
 
     def _open_driver(self) -> Reads:
         if self._driver is None:
@@ -292,24 +293,25 @@ class Link:
     async def _stepwise(
         self, steps: AsyncIterator[Found | Progress]
     ) -> AsyncIterator[tuple[Found | Progress, float]]:
-        """Each step when it is its turn, and the seconds that it took."""
+        """Take each step when it is our turn; yield its result and the seconds that it took."""
         opened = self.opened
         while True:
             async with self._turn:
+                # The search belongs to a driver object: after a reopening it would use a dead one.
                 if self.opened != opened or self._driver is None or self._lost is None:
                     raise LinkLost(f"{self.name} is not open: {self.error}")
                 began = monotonic()
                 try:
-                    found = await anext(steps, None)
+                    step = await anext(steps, None)
                 except LinkLost as error:
                     self._is_lost(self._driver, self._lost, error)
                     raise
                 self.turned = monotonic()
                 if isinstance(self._driver, Attributes):
-                    self._driver.turn()  # who answers a search is asked by nobody's schedule
-            if found is None:
+                    self._driver.turn()  # drop the evidence: nobody expected these answers
+            if step is None:
                 return
-            yield found, self.turned - began
+            yield step, self.turned - began
 
     @asynccontextmanager
     async def _opening(self) -> AsyncIterator[Reads]:
@@ -338,7 +340,7 @@ class Link:
 
 
 def _why(error: Exception) -> str:
-    """What recipients may be told, too: of an unexpected error its class alone."""
+    """Describe an error for recipients too: of an unexpected one only its class."""
     return (
         str(error)
         if isinstance(error, LinkLost)

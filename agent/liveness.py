@@ -1,7 +1,8 @@
-"""Whether every part still comes round: what the word to systemd's watchdog stands for.
+"""Find components that hang. systemd's watchdog is notified only while there are none.
 
-A loop that turns is not enough: one task may wait for ever beside it. So each says when it last
-came round, and has a bound of its own. A link or an uplink that tries again comes round.
+A running event loop does not prove that every task makes progress. Each component therefore records
+when it last completed a round, and has its own bound. A line or an uplink that retries makes
+progress.
 """
 
 from __future__ import annotations
@@ -16,34 +17,38 @@ if TYPE_CHECKING:
     from agent.gateway import Gateway, Recipient
 
 LINE_WITHIN = 300.0
-"""seconds: one device of many blocks on a slow serial line, behind a search, or one try to open"""
+"""seconds for one attempt to open, or for one device with many blocks on a slow line in a search"""
 CONTROL_WITHIN = 300.0
-"""seconds: a control's guards are looked at every ten, a device may be slow to answer"""
+"""seconds for one round of a control: guards are checked every ten, but devices may be slow"""
 COMMIT_WITHIN = 3 * HOLDS_END_AFTER
-"""seconds beyond the flush interval for whoever brings readings to the disk. A disk that does not
-answer is a fault of its store, and named as that: nobody is ended for it"""
+"""seconds beyond the flush interval for a commit. A disk that does not answer is a fault of its
+store; a restart would not help"""
 OPENED_WITHIN = 300.0
-"""seconds: opening, or closing, a file that waits for a slow card"""
+"""seconds for opening or closing a file on a slow card"""
 UPLINK_WITHIN = 900.0
-"""seconds: the longest wait between two attempts, and the longest attempt"""
+"""seconds for the longest wait between two attempts together with the longest attempt"""
 
 
-def late(house: Gateway, now: float) -> list[str]:
-    """Name the parts that have not come round within their bound; `now` is monotonic."""
-    return [name for name, within, turned in _rounds(house, now) if now - turned > within]
+def late(gateway: Gateway, now: float) -> list[str]:
+    """Name the components that made no progress within their bound. `now`: monotonic seconds."""
+    return [name for name, within, turned in _components(gateway, now) if now - turned > within]
 
 
-def _rounds(house: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
-    """Each part that must come round; what is parked waits for its next attempt: it is not late."""
-    parked = house.jobs.parked
-    for name, line in house.lines.items():
+def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
+    """Yield each component with its bound and the time of its last progress.
+
+    Parked components are left out: they wait for their next attempt.
+    """
+    parked = gateway.jobs.parked
+    for name, line in gateway.lines.items():
+        # A line that is down stops its poller too: report the cause, not both.
         if line.link.error and not parked(f"line {name}"):
             yield f"opening line {name}", LINE_WITHIN, line.link.turned
         elif line.poller is not None and line.devices and not parked(f"poll {name}"):
             turned = max(line.poller.turned, line.link.turned)
             yield f"reading line {name}", LINE_WITHIN, turned
-    if house.steering is not None:
-        controller = house.steering.controller
+    if gateway.steering is not None:
+        controller = gateway.steering.controller
         for name, looked in controller.looked.items():
             if name in controller.controls and not parked(f"control {name}"):
                 yield (
@@ -51,17 +56,19 @@ def _rounds(house: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
                     CONTROL_WITHIN,
                     max(looked, controller.turned),
                 )
-    for name, outlet in house.outlets.items():
-        if not outlet.thread.stalled(now):
-            flush = house.config.spool.flush
-            yield from _of(name, outlet, flush, parked=parked(f"uplink {name}"))
-    for name, began in house.jobs.opening().items():
+    for name, recipient in gateway.outlets.items():
+        if not recipient.thread.stalled(now):  # a disk that hangs is a fault of its store
+            flush = gateway.config.spool.flush
+            yield from _recipient_components(
+                name, recipient, flush, parked=parked(f"uplink {name}")
+            )
+    for name, began in gateway.jobs.opening().items():
         yield f"opening {name}", OPENED_WITHIN, began
 
 
-def _of(
-    name: str, outlet: Recipient, flush: float, *, parked: bool
+def _recipient_components(
+    name: str, recipient: Recipient, flush: float, *, parked: bool
 ) -> Iterator[tuple[str, float, float]]:
-    yield f"storing for {name}", flush + COMMIT_WITHIN, outlet.intake.turned
+    yield f"storing for {name}", flush + COMMIT_WITHIN, recipient.intake.turned
     if not parked:
-        yield f"sending to {name}", UPLINK_WITHIN, outlet.delivery.turned
+        yield f"sending to {name}", UPLINK_WITHIN, recipient.delivery.turned

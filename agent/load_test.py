@@ -1,7 +1,7 @@
-"""A meter is proven by a load: what is switched on in the dwelling must move it, and no other.
+"""Prove a meter by a load: a load switched on in the dwelling must move this meter and no other.
 
-For meters that nobody can see, or whose display and number say nothing. It takes twice the time
-that is asked for: as everything is, and with something large switched on (or a tap opened).
+This is for meters whose display cannot be read. It measures two spans of equal length: one without
+the load, and one with a large load switched on or a tap opened.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import monotonic
 from agent.errors import LinkLost, Refused
 from agent.pipeline.slots import multiplier
-from agent.registry.fields import channel as word
+from agent.registry.fields import channel as channel_name
 from agent.registry.load_verdict import IndexReading, verdict
 from agent.registry.records import EXACT, Installation, covers
 from agent.registry_api import author, device_of
@@ -26,78 +26,85 @@ if TYPE_CHECKING:
 
 ROUGHLY = Context(prec=3)
 SHORTEST, LONGEST = 1.0, 900.0
-"""seconds of each of the two spans"""
+"""limits of each of the two spans, in seconds"""
 
 
 async def meter_load(  # noqa: PLR0913 -- as many options
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     place: str,
     channel: str,
     seconds: float = 60.0,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """See which meter moves when something is switched on in a place; recorded where it is its own.
+    """Find the meter that moves when a load is switched on; record it if it is the place's own.
 
-    Progress says what to do when. Raises Refused.
+    `seconds`: the length of each span. Progress tells the person what to do. Raises Refused.
     """
     if not SHORTEST <= seconds <= LONGEST:
-        raise Refused(f"--for: {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
-    who, found, channel = author(house, asker, named), house.registry.place(place), word(channel)
-    meter, mine = _meant(house, found.id, channel)
-    seen = await _three_times(house, asker, found.label, channel, seconds)
-    if mine not in seen:
-        raise Refused(f"{mine} did not answer each time: nothing can be said of it")
-    judged = verdict(mine, seen)
-    if judged.agrees:
-        house.registry.verify([meter.id], "load", who, "gardien meter load", house.clock.now())
-        await house.registry_changed()
+        raise Refused(f"--for must be {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
+    who, dwelling, channel = (
+        author(gateway, caller, named),
+        gateway.registry.place(place),
+        channel_name(channel),
+    )
+    meter, own_device = _meter_at(gateway, dwelling.id, channel)
+    readings = await _read_three_times(gateway, caller, dwelling.label, channel, seconds)
+    if own_device not in readings:
+        raise Refused(
+            f"{own_device} did not answer all three reads, so nothing is proven: try again"
+        )
+    result = verdict(own_device, readings)
+    if result.agrees:
+        gateway.registry.verify([meter.id], "load", who, "gardien meter load", gateway.clock.now())
+        await gateway.registry_changed()
     return {
-        "label": found.label,
+        "label": dwelling.label,
         "channel": channel,
         "meter": meter.meter,
-        "agrees": judged.agrees,
-        "moved": None if judged.moved is None else _named(house, judged.moved, channel),
-        "more": format(ROUGHLY.plus(judged.more[mine]), "f"),
-        "asked": len(seen),
+        "agrees": result.agrees,
+        "moved": None if result.moved is None else _description(gateway, result.moved, channel),
+        "more": format(ROUGHLY.plus(result.more[own_device]), "f"),
+        "asked": len(readings),
     }
 
 
-def _meant(house: Gateway, place: str, channel: str) -> tuple[Installation, str]:
-    """The meter of a place (by id) for a quantity, and its device. Raises Refused."""
-    now = int(house.clock.now())
-    meters = [one for one in house.registry.meters_of(place) if covers(one, now)]
+def _meter_at(gateway: Gateway, place: str, channel: str) -> tuple[Installation, str]:
+    """Return the meter of a place (by id) for a channel, and its device. Raises Refused."""
+    now = int(gateway.clock.now())
+    meters = [one for one in gateway.registry.meters_of(place) if covers(one, now)]
     meter = next((one for one in meters if one.channel in (None, channel)), None)
-    device = None if meter is None else device_of(house, meter)
+    device = None if meter is None else device_of(gateway, meter)
     if meter is None or device is None:
-        raise Refused(f"{channel}: no meter that answers here is known to measure it there")
+        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
     return meter, device
 
 
-async def _three_times(
-    house: Gateway, asker: Caller, label: str, channel: str, seconds: float
+async def _read_three_times(
+    gateway: Gateway, caller: Caller, label: str, channel: str, seconds: float
 ) -> dict[str, tuple[IndexReading, IndexReading, IndexReading]]:
-    """What each meter showed before, after a while as it was, and after a while with the load.
+    """Read all meters three times: at the start, after a span without and one with the load.
 
-    Those that did not answer each time are left out.
+    Meters that did not answer each time are left out.
     """
-    asked = _devices(house, channel)
-    first = await _round(house, asked, channel)
-    await asker.progress({"text": f"leave everything in {label} as it is, for {seconds:g} s"})
+    asked = _devices(gateway, channel)
+    first = await _read_all(gateway, asked, channel)
+    await caller.progress({"text": f"change nothing in {label} for {seconds:g} s"})
     await asyncio.sleep(seconds)
-    second = await _round(house, asked, channel)
-    text = f"now switch something large on in {label}, or open a tap, for {seconds:g} s"
-    await asker.progress({"text": text})
+    second = await _read_all(gateway, asked, channel)
+    text = f"now switch on a large load in {label}, or open a tap, for {seconds:g} s"
+    await caller.progress({"text": text})
     await asyncio.sleep(seconds)
-    third = await _round(house, asked, channel)
+    third = await _read_all(gateway, asked, channel)
+    # A meter with a missing read cannot be compared: it may have moved in either span.
     always = first.keys() & second.keys() & third.keys()
     return {name: (first[name], second[name], third[name]) for name in always}
 
 
-def _devices(house: Gateway, channel: str) -> list[str]:
-    """Every device that has an index of this quantity and is of no common plant."""
-    devices = [one for line in house.lines.values() for one in line.devices.values()]
+def _devices(gateway: Gateway, channel: str) -> list[str]:
+    """Return every device that has an index of this channel, except common plant."""
+    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
     return sorted(
         one.name
         for one in devices
@@ -106,11 +113,13 @@ def _devices(house: Gateway, channel: str) -> list[str]:
     )
 
 
-async def _round(house: Gateway, devices: list[str], channel: str) -> Mapping[str, IndexReading]:
-    """What each of them shows now; those that do not answer are left out."""
-    found: dict[str, IndexReading] = {}
+async def _read_all(
+    gateway: Gateway, devices: list[str], channel: str
+) -> Mapping[str, IndexReading]:
+    """Read each device once. Those that do not answer are left out."""
+    readings: dict[str, IndexReading] = {}
     for name in devices:
-        line, device = house.device(name)
+        line, device = gateway.device(name)
         point = next(p for p in device.points if p.channel == channel and not p.derived)
         await line.link.tried()
         try:
@@ -119,14 +128,14 @@ async def _round(house: Gateway, devices: list[str], channel: str) -> Mapping[st
             continue
         if isinstance(sample.value, Decimal):
             value = EXACT.multiply(sample.value, multiplier(point))
-            found[name] = IndexReading(monotonic(), value)
-    return found
+            readings[name] = IndexReading(monotonic(), value)
+    return readings
 
 
-def _named(house: Gateway, name: str, channel: str) -> dict[str, Any]:
-    """A device, its number, and the place that it is said to measure."""
-    _, device = house.device(name)
-    whose = house.registry.whose(name, device.serial, channel, int(house.clock.now()))
-    place = whose.place if isinstance(whose, Installation) else ""
-    labels = {one.id: one.label for one in house.registry.places()}
+def _description(gateway: Gateway, name: str, channel: str) -> dict[str, Any]:
+    """Return a device with its serial number and the recorded place."""
+    _, device = gateway.device(name)
+    installation = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
+    place = installation.place if isinstance(installation, Installation) else ""
+    labels = {one.id: one.label for one in gateway.registry.places()}
     return {"device": name, "serial": device.serial, "label": labels.get(place)}

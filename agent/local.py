@@ -1,12 +1,14 @@
-"""The door for the command line: JSON lines on a unix socket, or the same call in this process.
+"""The local socket: JSON lines from the command line to the daemon, or the call in this process.
 
-One request a connection, `{"call": "place.list", "args": {}}`, answered by `{"here": <pid>}`, any
-number of `{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`, with
-the `message` and its `values` where the reader may have it in another language. Who asks is the
-kernel's word; what they may is in `agent/roles.py`, and who has no role is turned away at once.
-An argument that is long is left out of `args` and named with its bytes, `"files": {"text": 81920}`;
-its JSON follows behind the line. Asking the daemon costs none of its parts' start-up time: they are
-imported where a call is made.
+Each connection carries one request, `{"call": "place.list", "args": {}}`. The daemon answers
+`{"here": <pid>}`, any number of `{"progress": {…}}`, and one `{"result": {…}}` or
+`{"refused": "what to do instead"}`. A refusal that can be translated also has its `message` and
+`values`. The kernel tells the account of the caller, `agent/roles.py` what it may do. An account
+without a role is refused at once. A long argument is not in `args`: `"files": {"text": 81920}`
+names it with its length, and its JSON follows after the line.
+
+Modules of the daemon are imported inside functions, so that a command that only asks a running
+daemon starts quickly.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from agent.i18n import _, retold
 from agent.log_fields import LogEvent, fields
 from agent.state import SCAN, connect, listening, owned
 from agent.storage import made, volatile
-from agent.tasks import said
+from agent.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -40,61 +42,64 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLOSED = "the daemon closed the connection before it answered: its log says why"
+CLOSED = (
+    "the daemon closed the connection before it answered. Its log says why: journalctl -u gardien"
+)
 FAILED = (
-    "an error in gardien itself ({error}) broke this off, perhaps halfway: see what was done before"
-    " you try again. It is in the log; `gardien support-bundle` collects what a report needs"
+    "an error in gardien itself ({error}) stopped this command, perhaps halfway. Check what was"
+    " done before you try again. The log has the error. To collect a report: gardien support-bundle"
 )
 GREETING_WITHIN = 10.0
-"""seconds until the daemon has said that it is here: systemd's socket takes calls also while the
-daemon is starting, or cannot start"""
+"""seconds to wait for the daemon's greeting: systemd's socket accepts connections even while the
+daemon is starting or cannot start"""
 PIECE = 65_536
-"""bytes that are read at once"""
+"""bytes read at once"""
 ROWS = 500
-"""of a list in an answer that are encoded at once"""
+"""rows of a list in an answer that are encoded at once"""
 LONGEST_LINE = 1_000_000
-"""bytes of a request, without its files"""
+"""most bytes of a request without its files"""
 FILE = 100_000
-"""bytes of JSON from which on an argument is sent as a file"""
+"""bytes of JSON from which an argument is sent as a file"""
 LARGEST_FILES = 12_000_000
-"""bytes of all files of a request: a spreadsheet of 50,000 dwellings has a few"""
+"""most bytes of all files of a request: a list of 50,000 dwellings has a few million"""
 AT_ONCE = 2
-"""requests with files; others wait"""
+"""requests with files served at the same time; others wait"""
 MOST_MARKS = 3_000_000
-"""strings, brackets, commas and colons of a request"""
+"""most strings, brackets, commas and colons of a request"""
 PASSED_OVER = 64_000_000
-"""bytes of a request that is too long, which are read so that its sender hears why"""
+"""most bytes read and dropped of a refused request, so that its sender gets the reason"""
 MOST_VISITORS = 32
-"""connections at a time"""
+"""most connections answered at the same time"""
 LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
-"""seconds until a request is here, then its files, and until a piece of the answer is taken"""
+"""seconds for the request line, for its files, and for a piece of the answer to be read"""
 
 
-async def answer(house: Gateway, asked: Any, asker: Caller) -> dict[str, Any]:
-    """Make the call a request names. What it cannot do comes back as `refused`, in words."""
+async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, Any]:
+    """Make the call that a request names. A refusal or an error is returned as `refused`."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.registry_api import fit  # noqa: PLC0415
     from agent.roles import see_that_it_may  # noqa: PLC0415
 
-    name, arguments = asked.get("call"), asked.get("args") or {}
+    name, arguments = request.get("call"), request.get("args") or {}
     if not isinstance(name, str) or name not in CALLS:
-        return {"refused": f"this version knows no call {json.dumps(name)[:100]}"}
+        return {"refused": f"this version has no call {json.dumps(name)[:100]}"}
     if not isinstance(arguments, dict):
         return {"refused": f"{name}: its arguments must be an object"}
     try:
-        see_that_it_may(asker.who, asker.roles, name)
+        # Rights before arguments: a caller without the right learns nothing about the call.
+        see_that_it_may(caller.who, caller.roles, name)
         try:
             fit(CALLS[name], arguments)
         except AgentError as error:
             return {"refused": f"{name}: {error}"}
-        return await _called(house, partial(CALLS[name], house, asker, **arguments))
+        return await _result(gateway, partial(CALLS[name], gateway, caller, **arguments))
     except AgentError as error:
         return _refusal(error)
     except ConnectionError:
-        raise  # the visitor has left
-    except Exception as error:  # noqa: BLE001 -- told, noted, and nobody else's
-        words = f"the call {name} failed because of an error in gardien: {said(error)}"
-        house.jobs.faults.log(error, words, "local socket")
+        raise  # the caller has disconnected
+    except Exception as error:  # noqa: BLE001 -- answered and logged; other calls go on
+        text = f"the call {name} failed because of an error in gardien: {error_text(error)}"
+        gateway.jobs.faults.log(error, text, "local socket")
         return {"refused": FAILED.format(error=type(error).__name__)}
 
 
@@ -104,51 +109,55 @@ def _refusal(error: AgentError) -> dict[str, Any]:
     return {"refused": str(error)}
 
 
-async def _called(house: Gateway, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    before = house.registry.revision
-    found: dict[str, Any] = {"result": await call()}
-    with suppress(StorageFailed):  # it is applied before anything leaves again
-        await house.obey()  # a withdrawal is done when the answer says so
-    if house.registry.unrecorded and house.registry.revision != before:
-        found["unrecorded"] = True
-    return found
+async def _result(
+    gateway: Gateway, call: Callable[[], Awaitable[dict[str, Any]]]
+) -> dict[str, Any]:
+    before = gateway.registry.revision
+    answer: dict[str, Any] = {"result": await call()}
+    # A withdrawal must be in force everywhere before its answer. A spool whose disk fails applies
+    # it when it is opened again, before anything is sent.
+    with suppress(StorageFailed):
+        await gateway.obey()
+    if gateway.registry.unrecorded and gateway.registry.revision != before:
+        answer["unrecorded"] = True
+    return answer
 
 
 class Door:
-    """Answers who knocks, within bounds."""
+    """Serves connections to the local socket, within bounds."""
 
-    def __init__(self, house: Gateway) -> None:
-        self._house = house
+    def __init__(self, gateway: Gateway) -> None:
+        self._house = gateway
         self._visitors = 0
         self._with_files = asyncio.Semaphore(AT_ONCE)
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its greeting to its end."""
+        """Serve one connection from its greeting to its end."""
         from agent.registry_api import Caller  # noqa: PLC0415 -- see the module
         from agent.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
 
-        async def tell(words: dict[str, Any]) -> None:
-            await _say(writer, {"progress": words})
+        async def tell(progress: dict[str, Any]) -> None:
+            await _send(writer, {"progress": progress})
 
         uid = _peer(writer.get_extra_info("socket"))
-        asker = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
-        if not asker.roles:  # they take no place from others, and nothing of theirs is read
-            error = Refused(NO_ROLE, account=asker.who, group=READER.group)
+        caller = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
+        if not caller.roles:  # refused before it counts as a connection and before anything is read
+            error = Refused(NO_ROLE, account=caller.who, group=READER.group)
             with suppress(ConnectionError):
-                await _say(writer, {"here": os.getpid()})
-                await _say(writer, _refusal(error))
+                await _send(writer, {"here": os.getpid()})
+                await _send(writer, _refusal(error))
             writer.close()
             return
         self._visitors += 1
         try:
             if self._visitors > 2 * MOST_VISITORS:
-                return  # no time even to say why
-            await _say(writer, {"here": os.getpid()})
+                return  # too many even for a refusal
+            await _send(writer, {"here": os.getpid()})
             if self._visitors > MOST_VISITORS:
-                raise Refused(f"{MOST_VISITORS} others are being answered: try again later")
-            await self._serve(reader, writer, asker)
+                raise Refused(f"{MOST_VISITORS} other calls are being answered: try again later")
+            await self._serve(reader, writer, caller)
         except (ConnectionError, TimeoutError) as error:
-            log.info("a visitor left: %s", error, extra=fields(component="local socket"))
+            log.info("a caller disconnected: %s", error, extra=fields(component="local socket"))
         except Refused as error:
             await _turn_away(reader, writer, str(error))
         finally:
@@ -156,18 +165,18 @@ class Door:
             writer.close()
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Caller
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller
     ) -> None:
-        asked = await _heard(reader)
+        request = await _read_request(reader)
         async with AsyncExitStack() as stack:
-            if files := _sizes(asked):
+            if files := _sizes(request):
                 await stack.enter_async_context(self._with_files)
-                asked["args"] = (asked.get("args") or {}) | await _files(reader, files)
-            await _say(writer, await answer(self._house, asked, asker))
+                request["args"] = (request.get("args") or {}) | await _files(reader, files)
+            await _send(writer, await answer(self._house, request, caller))
 
 
-async def _heard(reader: asyncio.StreamReader) -> dict[str, Any]:
-    """The line of a request. Raises Refused."""
+async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """Read and parse the line of a request. Raises Refused."""
     try:
         async with asyncio.timeout(LINE_WITHIN):
             line = await reader.readuntil(b"\n")
@@ -175,45 +184,45 @@ async def _heard(reader: asyncio.StreamReader) -> dict[str, Any]:
         line = error.partial
     except asyncio.LimitOverrunError:
         raise Refused(
-            f"a call has at most {LONGEST_LINE} bytes beside its files: is this command of the"
-            " same version as the daemon?"
+            f"the request has more than {LONGEST_LINE} bytes without its files: check that the"
+            " command and the daemon have the same version"
         ) from None
     except TimeoutError:
-        raise Refused(f"the call was not whole within {LINE_WITHIN:.0f} s") from None
-    asked = _parsed(line)
-    if not isinstance(asked, dict) or not isinstance(asked.get("args") or {}, dict):
-        raise Refused("not a call: it must be an object, and so must its arguments")
-    return asked
+        raise Refused(f"the request was not complete within {LINE_WITHIN:.0f} s") from None
+    request = _parsed(line)
+    if not isinstance(request, dict) or not isinstance(request.get("args") or {}, dict):
+        raise Refused("not a call: the request and its arguments must be objects")
+    return request
 
 
-def _sizes(asked: dict[str, Any]) -> dict[str, int]:
-    """The files that follow a request, with their bytes. Raises Refused."""
-    files = asked.get("files") or {}
+def _sizes(request: dict[str, Any]) -> dict[str, int]:
+    """Return the names and lengths of the files that follow a request. Raises Refused."""
+    files = request.get("files") or {}
     right = isinstance(files, dict) and all(type(n) is int and n >= 0 for n in files.values())
     if not right:
-        raise Refused("not a call: its files are not what they must be")
+        raise Refused("not a call: `files` must name each file with its length")
     if sum(files.values()) > LARGEST_FILES:
         raise Refused(
-            f"a file of {sum(files.values())} bytes: {LARGEST_FILES} can be taken at once; divide"
-            " it into several"
+            f"a file of {sum(files.values())} bytes is too large, the limit is {LARGEST_FILES}:"
+            " divide it into several files"
         )
     return dict(files)
 
 
 async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[str, Any]:
-    found = {}
+    values = {}
     try:
         async with asyncio.timeout(FILES_WITHIN):
             for name, size in sizes.items():
                 content = bytearray()
                 while len(content) < size:
                     if not (piece := await reader.read(min(PIECE, size - len(content)))):
-                        raise ConnectionResetError("in the middle of a file")
+                        raise ConnectionResetError("the connection ended in the middle of a file")
                     content += piece
-                found[name] = _parsed(content)
+                values[name] = _parsed(content)
     except TimeoutError:
-        raise Refused(f"its file was not whole within {FILES_WITHIN:.0f} s") from None
-    return found
+        raise Refused(f"the file was not complete within {FILES_WITHIN:.0f} s") from None
+    return values
 
 
 def _parsed(raw: bytes | bytearray) -> Any:
@@ -228,41 +237,43 @@ def _parsed(raw: bytes | bytearray) -> Any:
 
 
 async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
-    """Say why, to somebody who may be in the middle of a request."""
+    """Send a refusal to a caller who may still be sending its request."""
     with suppress(ConnectionError, TimeoutError):
-        await _say(writer, {"refused": why})
+        await _send(writer, {"refused": why})
         writer.write_eof()
         async with asyncio.timeout(LINE_WITHIN):
+            # Closing with unread bytes resets the connection, and the caller would lose the reason.
             left = PASSED_OVER
             while left > 0 and (piece := await reader.read(PIECE)):
                 left -= len(piece)
 
 
-async def _say(writer: asyncio.StreamWriter, words: dict[str, Any]) -> None:
-    """Raises ConnectionError, also where nobody takes it."""
-    for piece in chain(_pieces(words), ("\n",)):
+async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
+    """Send one message. Raises ConnectionError, also if the other side does not read it."""
+    for piece in chain(_pieces(message), ("\n",)):
         writer.write(piece.encode())
         try:
             async with asyncio.timeout(TAKEN_WITHIN):
                 await writer.drain()
         except TimeoutError:
-            raise ConnectionAbortedError("it does not take the answer") from None
-        await asyncio.sleep(0)  # the room of the socket may be large
+            raise ConnectionAbortedError("the caller does not read the answer") from None
+        # `drain` may return without a pause; other tasks must run between the pieces.
+        await asyncio.sleep(0)
 
 
-async def open_door(house: Gateway, state: Path) -> None:
-    """Answer on the state's socket until cancelled."""
+async def open_door(gateway: Gateway, state: Path) -> None:
+    """Serve the local socket of the state until cancelled."""
     try:
         door = listening(state)
     except OSError as error:
         log.error(  # noqa: TRY400 -- no bug
-            "no door in %s: %s", state, error,
+            "the local socket cannot be made in %s, so it is made in memory: %s", state, error,
             extra=fields(LogEvent.COMPONENT_FAILED, component="local socket"),
         )  # fmt: skip
         state = made(volatile(state))
         door = listening(state)
-    # not start_unix_server: at the end it would remove the name, which may be systemd's
-    server = await asyncio.start_server(Door(house).visit, sock=door, limit=LONGEST_LINE)
+    # start_unix_server would remove the socket's name at the end, and that may be systemd's.
+    server = await asyncio.start_server(Door(gateway).visit, sock=door, limit=LONGEST_LINE)
     try:
         await asyncio.Event().wait()
     finally:
@@ -271,10 +282,10 @@ async def open_door(house: Gateway, state: Path) -> None:
             (state / "gardien.sock").unlink(missing_ok=True)
 
 
-def _pieces(words: dict[str, Any], deep: int = 2) -> Iterator[str]:
-    """An answer as JSON, of a long list in it some rows at a time: encoding holds everybody."""
+def _pieces(answer: dict[str, Any], deep: int = 2) -> Iterator[str]:
+    """Encode an answer as JSON, a long list a few rows at a time: encoding blocks the loop."""
     between = "{"
-    for name, value in words.items():
+    for name, value in answer.items():
         yield f"{between}{json.dumps(str(name))}: "
         if isinstance(value, dict) and deep:
             yield from _pieces(value, deep - 1)
@@ -286,18 +297,18 @@ def _pieces(words: dict[str, Any], deep: int = 2) -> Iterator[str]:
         else:
             yield json.dumps(value)
         between = ","
-    yield "}" if words else "{}"
+    yield "}" if answer else "{}"
 
 
 def _peer(door: socket.socket) -> int:
-    """Whose account is at the other end, by the kernel's word."""
+    """Return the user id of the process at the other end, as the kernel gives it."""
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack("3i", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return int(uid)
 
 
 def account(uid: int) -> str:
-    """The name of an account, or its number where it has none."""
+    """Return the name of an account; its number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -307,74 +318,73 @@ def account(uid: int) -> str:
 def ask_daemon(
     state: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any] | None:
-    """The daemon's answer; None where no daemon owns the state. Raises Refused in its words."""
+    """Return the daemon's answer; None if no daemon owns the state. Raises Refused as it says."""
     door = connect(state) or connect(volatile(state))
     if door is None:
         return None
     try:
         with door, door.makefile("rb") as lines:
-            with suppress(BrokenPipeError):  # it may have said why
+            with suppress(BrokenPipeError):  # the reason may already wait in the answer
                 for piece in _request(call, args):
                     door.sendall(piece)
-            _greeted(door, lines.readline)
+            _await_greeting(door, lines.readline)
             if (result := _answer(lines, progress)) is not None:
                 return result
     except (ConnectionError, json.JSONDecodeError):
-        pass  # it died while it answered
+        pass  # the daemon ended while it answered
     raise Refused(CLOSED)
 
 
 def _request(call: str, args: dict[str, Any]) -> Iterator[bytes]:
-    """A line, and behind it what is long."""
+    """Yield the request line, then the long arguments."""
     written = {name: json.dumps(value).encode() for name, value in args.items()}
     files = {name: text for name, text in written.items() if len(text) > FILE}
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "call": call,
         "args": {name: value for name, value in args.items() if name not in files},
     }
     if files:
-        asked["files"] = {name: len(text) for name, text in files.items()}
-    yield json.dumps(asked).encode() + b"\n"
+        request["files"] = {name: len(text) for name, text in files.items()}
+    yield json.dumps(request).encode() + b"\n"
     yield from files.values()
 
 
 def _answer(
     lines: Iterable[bytes], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any] | None:
-    """The result behind all progress; None where the lines end before it. Raises Refused."""
+    """Report progress until the result; None if the lines end before it. Raises Refused."""
     for line in lines:
-        said: dict[str, Any] = json.loads(line)
-        if "progress" in said:
-            progress(said["progress"])
-        elif "refused" in said:
-            more = said.get("message", ""), said.get("values", {})
-            raise Refused(retold(said["refused"], *more))
+        message: dict[str, Any] = json.loads(line)
+        if "progress" in message:
+            progress(message["progress"])
+        elif "refused" in message:
+            more = message.get("message", ""), message.get("values", {})
+            raise Refused(retold(message["refused"], *more))
         else:
-            if said.get("unrecorded"):
-                _say_unrecorded()
-            result: dict[str, Any] = said["result"]
+            if message.get("unrecorded"):
+                _warn_unrecorded()
+            result: dict[str, Any] = message["result"]
             return result
     return None
 
 
-def _say_unrecorded() -> None:
-    words = _(
-        "In force. Not recorded yet: this gateway's disk is failing."
-        " `gardien status` says what to do."
+def _warn_unrecorded() -> None:
+    text = _(
+        "In force. Not recorded yet: this gateway's disk is failing. What to do: gardien status"
     )
-    sys.stderr.write(f"{words}\n")
+    sys.stderr.write(f"{text}\n")
 
 
-def _greeted(door: socket.socket, line: Callable[[], bytes]) -> None:
-    """Return when the daemon has said that it is here."""
+def _await_greeting(door: socket.socket, line: Callable[[], bytes]) -> None:
+    """Wait for the daemon's greeting. Raises Refused if it does not come."""
     door.settimeout(GREETING_WITHIN)
     try:
         if not line():
             raise Refused(CLOSED)
     except TimeoutError:
         raise Refused(
-            "the daemon does not answer: it is starting, or it cannot start;"
-            " `systemctl status gardien` and `journalctl -u gardien` say why"
+            "the daemon does not answer: it is starting, or it cannot start. To see why: systemctl"
+            " status gardien; journalctl -u gardien"
         ) from None
     door.settimeout(None)
 
@@ -386,19 +396,20 @@ def ask(
     args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """The answer of the daemon or, where none runs, of this process with the same call.
+    """Return the answer of the daemon; if none runs, make the call in this process.
 
-    Raises Refused; ConfigError where this process needs a configuration that is wrong.
+    Raises Refused; ConfigError if this process needs the configuration and it is wrong.
     """
     answered = ask_daemon(state, call, args, progress)
     if answered is not None:
         return answered
-    with owned(state, _typed(call, args)):
+    # The lock keeps a daemon from starting while this process writes to the state.
+    with owned(state, _command(call, args)):
         return asyncio.run(_in_this_process(config, state, call, args, progress))
 
 
-def _typed(call: str, args: dict[str, Any]) -> str:
-    """The command that makes a call, as people type it."""
+def _command(call: str, args: dict[str, Any]) -> str:
+    """Return the command that makes a call, as people type it."""
     return (
         f"{SCAN} {args.get('link', '')}" if call == "scan" else f"gardien {call.replace('.', ' ')}"
     )
@@ -415,12 +426,12 @@ async def _in_this_process(
     from agent.calls import CALLS  # noqa: PLC0415
     from agent.registry_api import Caller  # noqa: PLC0415
 
-    async def say(words: dict[str, Any]) -> None:
-        progress(words)
+    async def say(message: dict[str, Any]) -> None:
+        progress(message)
 
-    async with visited(config, state) as house:
-        before = house.registry.revision
-        result = await CALLS[call](house, Caller(account(os.getuid()), say), **args)
-        if house.registry.unrecorded and house.registry.revision != before:
-            _say_unrecorded()
+    async with visited(config, state) as gateway:
+        before = gateway.registry.revision
+        result = await CALLS[call](gateway, Caller(account(os.getuid()), say), **args)
+        if gateway.registry.unrecorded and gateway.registry.revision != before:
+            _warn_unrecorded()
         return result

@@ -96,21 +96,21 @@ class LogNames(TypedDict, total=False):
     recipient: str
     control: str
     store: str
-    """as `gardien status` names it, or a file's name in the state directory"""
+    """as `gardien status` names it, or the name of a file in the state directory"""
     component: str
     """as `gardien status` names it"""
     code: str
-    """a code that the sender hears, too (docs/authority.md)"""
+    """the code that the sender of a signed object gets (docs/authority.md)"""
 
 
 FIELDS = ("MESSAGE_ID", "BATCH", *(name.upper() for name in LogNames.__annotations__))
-"""the names of all fields, as the journal has them"""
+"""the names of all fields in the journal"""
 
 
 def fields(
     event: LogEvent | None = None, *, batch: BatchId | None = None, **names: Unpack[LogNames]
 ) -> dict[str, str]:
-    """The `extra` of one log call: journal fields by name. An empty value makes no field."""
+    """Return the `extra` of a log call: journal fields by name. An empty value makes no field."""
     extra = {name.upper(): str(value) for name, value in names.items() if value}
     if event is not None:
         extra["MESSAGE_ID"] = event.value

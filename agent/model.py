@@ -1,8 +1,7 @@
-"""The words of docs/rules as types: what a driver read, what the building did, what leaves.
+"""The terms of docs/rules as types: what a driver read, what is stored, and what is sent.
 
-Times are whole seconds since 1970 UTC (`int`) where they are slots, and the same in `float` where
-they are moments; a step is a whole number of seconds. Values are exact decimals in the unit named
-beside them.
+Times are seconds since 1970 UTC: whole seconds (`int`) for slots, `float` for moments. A step is a
+whole number of seconds. Values are exact decimals in the unit given with them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class ValueKind(StrEnum):
     INS = "INS"
     """instantaneous at t"""
     EVT = "EVT"
-    """a state from t on until the next row of its series: told when it changes, not each slot"""
+    """a state from t until the next row of its series; sent when it changes, not for each slot"""
 
 
 class Quality(StrEnum):
@@ -44,36 +43,36 @@ class Quality(StrEnum):
 
 
 class Flag(StrEnum):
-    """What must be known of a value beside its quality, in the order they are written."""
+    """Remarks on a value in addition to its quality, in the order in which they are written."""
 
     CLOCK = "CLK"
-    """dated after the fact, our clock was not to be believed when it was read (then `ver` says
+    """dated afterwards, because our clock was untrusted when the value was read (`ver` then says
     when); or the meter's own clock is wrong
     """
     ROLLED = "ROLL"
-    """the index has begun again at 0 since the reading before"""
+    """the index has rolled over to 0 since the previous reading"""
     EXCHANGED = "EXCH"
-    """another meter measures since the reading before"""
+    """the meter was exchanged since the previous reading"""
     RESET = "RST"
-    """the index fell, and not because it rolled over"""
+    """the index fell without rolling over"""
     RANGE = "RNG"
-    """outside what the quantity or its sensor can be"""
+    """outside the possible range of the quantity or its sensor"""
     FROZEN = "FRZ"
-    """has not changed for longer than is likely"""
+    """unchanged for longer than is likely"""
     SPIKE = "SPK"
     """changed faster than is possible"""
     LATE = "LATE"
-    """read after its slot had been declared missing"""
+    """read after its slot was declared missing"""
     DAYLIGHT = "DST"
     """the day that ends here has 23 or 25 hours"""
     MANUAL = "MAN"
-    """written down by a person"""
+    """entered by a person"""
     PART = "PART"
-    """read so late that it speaks for another time than its slot's"""
+    """read so late that it covers another time than its slot"""
 
 
 class Why(StrEnum):
-    """Why a slot has no value: M first, then W (rule R6)."""
+    """Why a slot has no value: first the reasons of M, then those of W (rule R6)."""
 
     SILENT = "silent"
     LINK = "link"
@@ -93,7 +92,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A quantity in our stable name, with its canonical unit; one row of channels.yaml."""
+    """A quantity with its stable name and canonical unit: one row of channels.yaml."""
 
     name: str
     kind: ValueKind
@@ -101,26 +100,26 @@ class Channel:
     obis: str | None
     personal: bool
     least: Decimal | None = None
-    """no smaller value is believed; momentary ones only, as the three below"""
+    """smallest plausible value; for momentary values only, as the three below"""
     most: Decimal | None = None
-    """no greater value is believed"""
+    """greatest plausible value"""
     jump: Decimal | None = None
-    """the most by which it can change in a minute"""
+    """greatest possible change in a minute"""
     still: float | None = None
-    """seconds for which a sensor may say the very same before it is said to be frozen"""
+    """seconds for which the same value is plausible; after that the sensor counts as frozen"""
     en: str | None = None
-    """what people are told it is, in English; None: of a dwelling it never leaves"""
+    """its name for people, in English; None: values of a dwelling are never sent"""
     fr: str | None = None
-    """the same in French"""
+    """its name for people, in French"""
 
     @property
     def derived(self) -> ValueKind:
-        """What is derived of it: of an index what flowed, else the mean."""
+        """The kind of value derived from it: from an index the quantity of a step, else a mean."""
         return ValueKind.INT if self.kind is ValueKind.REG else ValueKind.AVG
 
     @property
     def at_changes(self) -> bool:
-        """Whether rows come when it changes, and not in each slot."""
+        """Whether a row is made at each change and not for each slot."""
         return self.kind is ValueKind.EVT
 
 
@@ -131,30 +130,30 @@ class Point:
     device: str
     name: str
     address: str
-    """of the device on its link, in the driver's notation (Modbus: the unit id)"""
+    """address of the device on its line, in the driver's notation (Modbus: the unit id)"""
     at: str
-    """of the value on the device, in the driver's notation (`input/72/float32`)"""
+    """address of the value in the device, in the driver's notation (`input/72/float32`)"""
     every: int
     """seconds between slots"""
     channel: str | None = None
-    """None: read by people and for identity, never a reading"""
+    """None: shown to people or used as identity, never sent as a reading"""
     unit: str = "1"
-    """of raw × scale"""
+    """unit of raw × scale"""
     scale: Decimal = Decimal(1)
     """value = raw × scale"""
     place: str | None = None
-    """common plant named in the configuration; None: the registry says whose it is"""
+    """common plant that the configuration names; None: the registry knows the place"""
     rating: Decimal | None = None
-    """the most that can flow in an hour, in the channel's unit; registers only"""
+    """greatest quantity in an hour, in the channel's unit; indexes only"""
     rolls_at: Decimal | None = None
-    """where the index begins again at 0, in the channel's unit; registers only"""
+    """where the index rolls over to 0, in the channel's unit; indexes only"""
     writable: bool = False
     """may be commanded; a driver writes to no other point"""
     derived: bool = False
-    """not read: what flowed in the step of an index (kind INT), or the mean over a longer step of a
-    momentary value (kind AVG)"""
+    """calculated, not read: the quantity of a step from an index (kind INT), or the mean of a
+    momentary value over a longer step (kind AVG)"""
     of: str = ""
-    """of a derived one: the name of the point that it is derived from"""
+    """name of the point from which a derived point is calculated"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,22 +162,22 @@ class Sample:
 
     point: Point
     at: float
-    """when the answer (or the end of waiting for it) came"""
+    """when the answer arrived, or when waiting for it ended"""
     value: Value | None = None
     why: Why | None = None
     """SILENT or BAD; None: the value is good"""
     detail: str = ""
-    """for people: "illegal data address"; of a good value, what must be known of it"""
+    """for people: such as "illegal data address", or a remark on a good value"""
     quality: str = Quality.RAW
-    """of a good value; judged by pipeline/judge.py"""
+    """of a good value, after agent/pipeline/validation.py"""
     flags: tuple[str, ...] = ()
-    """what speaks against it, or must be known of it (`Flag`)"""
+    """remarks on the value (`Flag`)"""
     delta: Decimal | None = None
-    """what flowed since the last good value, in the channel's unit, where the two compare"""
+    """quantity since the last good value, in the channel's unit; None if they do not compare"""
 
 
 class Series(NamedTuple):
-    """What the rows of one point have in common on their way to one recipient."""
+    """What all rows of one point for one recipient have in common."""
 
     place: str
     channel: str
@@ -188,12 +187,12 @@ class Series(NamedTuple):
     meter: str | None
     occupancy: str | None
     basis: str
-    """id of a consent or duty, `common`, or `rest`; empty: there is none (W)"""
+    """id of a consent or duty, `common`, or `rest`; empty: there is no basis (W)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the building did in one slot, or why nobody knows. One row of a batch."""
+    """The value of one slot, or why there is none: one row of a batch."""
 
     series: Series
     t: int
@@ -203,21 +202,21 @@ class Reading:
     """whole seconds from the slot to the actual read"""
     why: str | None = None
     span: int = 1
-    """this row stands for so many slots t, t + step, …; only on M"""
+    """number of slots t, t + step, … that this row covers; more than 1 only with M"""
     ver: int | None = None
-    """Unix second at which a row out of schedule was made; None: made on schedule"""
+    """Unix second at which the row was made, if it was not made on schedule"""
     again: bool = False
-    """sealed before, and sealed anew (rule T6)"""
+    """already sealed once, and now sealed again (rule T6)"""
     flags: str = ""
     """`Flag`s joined by +"""
     n: int | None = None
-    """of a sum over dwellings: how many are in it"""
+    """number of dwellings in a sum"""
     method: str = ""
-    """how a calculated value came about: SUM"""
+    """how a calculated value was made: SUM"""
 
 
 Told = tuple[tuple[str, str], ...]
-"""states by name, each as it was last told to one recipient (pipeline/states.py)"""
+"""states by name, as they were last sent to one recipient (agent/pipeline/states.py)"""
 
 
 class SlotMark(NamedTuple):
@@ -226,11 +225,11 @@ class SlotMark(NamedTuple):
     slot: int
     """the last closed slot"""
     heard: bool
-    """has the device ever answered? (else a missing slot is `early`)"""
+    """whether the device has ever answered; if not, a missing slot is `early`"""
     serial: str | None = None
-    """the serial number it last said, so that a silent device is still known after a restart"""
-    told: Told = ()
-    """what was last told of its states"""
+    """the serial number it last gave, so that a silent device is still known after a restart"""
+    states: Told = ()
+    """its states as they were last sent"""
 
 
 MarkKey = tuple[str, int]
@@ -238,11 +237,11 @@ MarkKey = tuple[str, int]
 
 
 FOR_GOOD = 2**53 - 1
-"""the highest `ver` of all: the largest whole number that every reader of JSON keeps"""
+"""the highest `ver`: the largest integer that every JSON parser keeps exactly"""
 
 
 class Range(NamedTuple):
-    """All rows of a channel of a place in [since, until), as `Retraction.covers` reckons it."""
+    """All rows of a channel of a place in [since, until), as `Retraction.covers` counts them."""
 
     place: str
     channel: str
@@ -252,38 +251,39 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Retraction:
-    """Rows that are taken back: the spool destroys them, the platform erases and refuses them for
-    ever, save those whose `ver` is higher (rule T19). A member that is None: whatever it is.
+    """The demand to erase rows: the spool destroys them, and the platform erases them and refuses
+    them from then on, except rows with a higher `ver` (rule T19). A field that is None matches all.
     """
 
     id: str
-    """the same change gives the same id, whoever works it out, and whenever"""
+    """a function of the change in the registry, so that it is the same whenever it is computed"""
     recipient: str | None
-    """None: all that may have any of them"""
+    """None: every recipient that may have such rows"""
     place: str
     channel: str | None
     occupancy: str | None
     basis: str | None
     meter: str | None
-    """as in `Series`: what another meter of the same place measured stays"""
+    """as in `Series`; rows of another meter of the same place stay"""
     since: int
     until: int | None
     """None: open"""
     ver: int
-    """Unix second; a row made anew needs a higher one. FOR_GOOD: none is made anew"""
+    """Unix second; a row made again needs a higher one. FOR_GOOD: none is made again"""
     reason: str
     """`withdrawn`, `moved`, `exchanged`, `corrected`, `clock`"""
     asked: int = 0
-    """Unix second: since when"""
+    """Unix second at which it was made"""
     former: str = ""
-    """the id that version 0.1 gave it; empty: the same"""
+    """the id that version 0.1 gave it; empty if it is the same"""
 
     def covers(self, recipient: str, series: Series, t: int) -> bool:
-        """Whether a row of slot t is taken back, whatever its `ver`.
+        """Whether a row of slot t is retracted, whatever its `ver` (rule I10).
 
-        INT and AVG are of (t − step, t], so theirs are the slots in (since, until]; all others are
-        of the instant t, in [since, until) (rule I10).
+        INT and AVG cover (t − step, t], so their slots are those in (since, until]. All other kinds
+        are of the instant t, so their slots are those in [since, until).
         """
+        # One second less turns the slots in (since, until] into times in [since, until).
         at = t - 1 if series.kind in (ValueKind.INT, ValueKind.AVG) else t
         return (
             self.since <= at
@@ -298,16 +298,14 @@ class Retraction:
 
 
 class Lane(StrEnum):
-    """Live = slots, and fresh readings committed, in the last two seal intervals; backfill = all
-    others.
-    """
+    """Live: slots of the last two seal intervals, committed in time. Backfill: all others."""
 
     LIVE = "live"
     BACKFILL = "backfill"
 
 
 class Void(StrEnum):
-    """Why a batch was destroyed under its id (rules T4, T5, T10)."""
+    """Why the content of a batch was destroyed (rules T4, T5, T10)."""
 
     WITHDRAWN = "withdrawn"
     RETRACTED = "retracted"
@@ -317,7 +315,7 @@ class Void(StrEnum):
 
 
 class BatchId(NamedTuple):
-    """The id of one delivery, everywhere (rule T1)."""
+    """The id of one delivery (rule T1)."""
 
     gateway: str
     recipient: str
@@ -327,25 +325,25 @@ class BatchId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
-    """One batch as it is sent, byte for byte, however often it is sent."""
+    """One batch as it is sent. It is the same byte for byte each time (rule T1)."""
 
     id: BatchId
     lane: Lane
     payload: bytes
-    """the bytes that are sent, and that `sha256` and a receipt speak of"""
+    """the bytes that are sent, and whose hash is `sha256`"""
     sha256: str
     rows: int
     form: str = ""
-    """how the transport packed it; empty: zstd-compressed JSON, as it was sealed"""
+    """how the transport has packed it; empty: zstd-compressed JSON, as it was sealed"""
     void: Void | None = None
-    """why the id has no payload any more: `payload` says just that (rule T5)"""
+    """why the content was destroyed; `payload` then says only that (rule T5)"""
     original: str | None = None
-    """of a void: the sha256 of what was sealed under this id before, where that is known"""
+    """sha256 of the content that a void replaces, if it is known"""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The recipient's word on what it holds (rule T3)."""
+    """The recipient's statement of what it has stored (rule T3)."""
 
     gateway: str
     recipient: str
@@ -353,8 +351,8 @@ class Receipt:
     stored: tuple[tuple[int, str], ...] = ()
     rejected: tuple[tuple[int, str, str], ...] = ()
     retracted: tuple[tuple[str, int], ...] = ()
-    """id of a retraction, and how many rows it removed there"""
+    """ids of applied retractions, and how many rows each has removed"""
     slow_down: int = 0
-    """seconds the far side asks us to leave between batches"""
+    """seconds to leave between batches, as the platform asks"""
     by_broker: bool = False
-    """a broker's word for what it took: it never says what the recipient holds (rule T11)"""
+    """made from a broker's acknowledgement; it proves nothing about the recipient (rule T11)"""

@@ -1,8 +1,8 @@
-"""A state that was restored says nothing before it has heard all that was said meanwhile.
+"""After a restore, nothing is sent until all later withdrawals have arrived (rule T9).
 
-Withdrawals, revocations and moves come as signed objects, over each uplink. A transport that can
-list them knows when it has come to the end, and a platform behind a broker says so; where neither
-can be, ten minutes of connection must do, and that is told (rule T9).
+Withdrawals, revocations and moves arrive as signed objects over each uplink. A transport that lists
+them knows when it has fetched the last one, and a platform behind a broker says so. If neither is
+possible, the gate opens after ten minutes of connection and reports that this is not proved.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "restored"
-"""in the state; without it, the state was never restored, or that is over"""
+"""file in the state directory; it exists only after a restore, until all objects have arrived"""
 LISTENS = 600.0
-"""seconds for which an uplink is listened to where nothing proves that all has come"""
+"""seconds of connection to wait if nothing proves that all objects have arrived"""
 
 
 class Way(NamedTuple):
-    """How it stands with one uplink."""
+    """The state of one uplink."""
 
     complete: bool
-    """all signed objects that its platform has for us have been dealt with"""
+    """all signed objects that its platform has for us are settled"""
     since: float | None
-    """connected since then; None: it is not"""
+    """connected since (wall time); None if it is not connected"""
 
 
 class PostRestoreGate:
-    """What is known of it, kept in one small file."""
+    """Decides whether anything may be sent after a restore. Its state is in one small file."""
 
     def __init__(self, state: Path) -> None:
         self._file = state / FILE
         self.made: str | None = None
-        """when the building file was written; None: there was none, or all was heard since"""
+        """when the building file was made; None: no restore, or all objects have arrived since"""
         self.unproved: frozenset[str] | None = None
-        """None: it is still listened; else the recipients of whom nobody knows whether all came"""
+        """None: the gate is closed; else the recipients whose objects may be incomplete"""
         if self._file.exists():
             self.made, self.unproved = _recall(self._file)
 
@@ -51,14 +51,15 @@ class PostRestoreGate:
         return self.made is not None and self.unproved is None
 
     def judge(self, ways: Mapping[str, Way], now: float) -> bool:
-        """Whether anything may be sealed, by how it stands with each recipient's uplink.
+        """Decide by the state of each recipient's uplink whether anything may be sealed.
 
-        True once every one is complete, or has been connected for long enough. Raises Refused where
-        that cannot be written down.
+        True once every uplink is complete or was connected for long enough. Raises NotRecorded if
+        the result cannot be stored.
         """
         if self.made is None:
             return True
         missing = frozenset(name for name, way in ways.items() if not way.complete)
+        # The gate is open, but some uplinks are unproved. Only their number can still change.
         if self.unproved is not None:
             if left := self.unproved & missing:
                 if left != self.unproved:
@@ -72,18 +73,18 @@ class PostRestoreGate:
         return True
 
     def end(self) -> None:
-        """All was heard: by proof, or by the word of a person."""
-        with suppress(OSError):  # else the next start asks once more
+        """Open the gate for good: all objects have arrived, by proof or by a person's word."""
+        with suppress(OSError):  # if the file stays, the next start waits once more
             DiskWriter.make(partial(self._file.unlink, missing_ok=True))
         self.made = self.unproved = None
 
     def _note(self, unproved: frozenset[str]) -> None:
         self.unproved = unproved
-        write(self._file, _said(self.made or "", sorted(unproved)))
+        write(self._file, _encoded(self.made or "", sorted(unproved)))
 
 
 def waits(way: Way, now: float) -> float:
-    """Seconds for which an uplink must still be listened to; 0: it need not be."""
+    """Return the seconds for which an uplink must still be connected; 0 if it is done."""
     if way.complete:
         return 0.0
     heard = 0.0 if way.since is None else max(0.0, now - way.since)
@@ -91,18 +92,19 @@ def waits(way: Way, now: float) -> float:
 
 
 def begin(state: Path, made: str) -> None:
-    """Note that this state was made of a building file, written at `made`. Raises Refused."""
-    write(state / FILE, _said(made, None))
+    """Close the gate of a state restored from the building file of `made`. Raises NotRecorded."""
+    write(state / FILE, _encoded(made, None))
 
 
-def _said(made: str, unproved: list[str] | None) -> bytes:
+def _encoded(made: str, unproved: list[str] | None) -> bytes:
     return json.dumps({"made": made, "unproved": unproved}).encode()
 
 
 def _recall(file: Path) -> tuple[str, frozenset[str] | None]:
     try:
-        found = json.loads(file.read_bytes())
-        unproved = found["unproved"]
-        return str(found["made"]), None if unproved is None else frozenset(map(str, unproved))
+        stored = json.loads(file.read_bytes())
+        unproved = stored["unproved"]
+        return str(stored["made"]), None if unproved is None else frozenset(map(str, unproved))
     except (OSError, ValueError, LookupError, TypeError):
+        # The file exists, so there was a restore: a damaged file must keep the gate closed.
         return "", None

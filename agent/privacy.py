@@ -1,4 +1,4 @@
-"""What people may ask about personal data: what leaves and why, of whom, and who has looked."""
+"""Calls about personal data: what is sent and why, what is withheld, and who has looked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from agent.aggregate_report import summed
+from agent.aggregate_report import aggregate_entries
 from agent.clock import stamp
 from agent.disclosure import identify, records
 from agent.errors import Refused
@@ -58,18 +58,18 @@ if TYPE_CHECKING:
     from agent.registry.records import Consent, Occupancy, Place
     from agent.registry_api import Call, Caller
 
-STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
+STAYS = "it was withheld for a time, and the next index would reveal what few dwellings used then"
 log = logging.getLogger(__name__)
 
 DAY = 86_400
 
 
-def reads(house: Gateway) -> list[ConfiguredReading]:
-    """Everything that is configured to be read and has a channel."""
-    found: list[ConfiguredReading] = []
-    for line in house.lines.values():
+def reads(gateway: Gateway) -> list[ConfiguredReading]:
+    """Return all configured points that have a channel."""
+    readings: list[ConfiguredReading] = []
+    for line in gateway.lines.values():
         for device in line.devices.values():
-            found += [
+            readings += [
                 ConfiguredReading(
                     device.name,
                     device.serial,
@@ -82,142 +82,150 @@ def reads(house: Gateway) -> list[ConfiguredReading]:
                 for point in device.points
                 if point.channel is not None
             ]
-    return found
+    return readings
 
 
-def recipients(house: Gateway) -> list[str]:
-    """Who is configured to receive anything, and is not being closed."""
-    known = {str(one.settings.recipient) for one in house.config.uplinks.values()}
-    return sorted(one for one in known if one not in house.closing)
+def recipients(gateway: Gateway) -> list[str]:
+    """Return the ids of the configured recipients, except those that are being closed."""
+    known = {str(one.settings.recipient) for one in gateway.config.uplinks.values()}
+    return sorted(one for one in known if one not in gateway.closing)
 
 
 def seen(what: str, call: Call) -> Call:
-    """The same call, noted as a look by a person at the dwelling that it shows, if it shows one."""
+    """Wrap a call so that the access log notes who made it, if it shows data of a dwelling."""
     takes_name = "named" in signature(call).parameters
 
     @passing(call)
-    async def made(
-        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        plant = "device" in args and is_common(house, args["device"])
-        who = asker.who if plant else author(house, asker, named)
-        answer = await call(house, asker, **args, **({"named": named} if takes_name else {}))
-        place = _shown(house, args)
+        plant = "device" in args and is_common(gateway, args["device"])
+        who = caller.who if plant else author(gateway, caller, named)
+        # `author` comes before the call: a shared account without a name must see nothing.
+        answer = await call(gateway, caller, **args, **({"named": named} if takes_name else {}))
+        place = _dwelling_of(gateway, args)
         if place is not None and not plant:
-            note(house, who, what, place)
+            note(gateway, who, what, place)
         return answer
 
-    return made
+    return wrapper
 
 
-def note(house: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
-    """Record a look, before anything is shown. Where the disk takes no note, the log says so."""
-    if house.looks is None:
+def note(gateway: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
+    """Write an entry to the access log, before anything is shown.
+
+    If the disk fails, the look goes to the system log instead, and the data is shown all the same.
+    """
+    if gateway.looks is None:
         return
     try:
-        house.looks.note(who, what, place, house.clock.now())
+        gateway.looks.note(who, what, place, gateway.clock.now())
     except OSError as error:
         log.error(  # noqa: TRY400 -- no bug
-            "%s saw %s of %s unrecorded: %s", who, what, place, error,
+            "%s saw %s of %s; the access log could not be written: %s", who, what, place, error,
             extra=fields(LogEvent.LOOK_NOT_RECORDED),
         )  # fmt: skip
 
 
-def is_common(house: Gateway, name: str) -> bool:
-    """Whether a device measures common plant alone, or is commanded and no dwelling's."""
-    if name in {one.point.partition("/")[0] for one in house.config.controls.values()}:
-        return _shown(house, {"device": name}) is None
-    points = house.config.points().get(name, ())
+def is_common(gateway: Gateway, name: str) -> bool:
+    """Whether a device measures only common plant, or is commanded and in no dwelling."""
+    if name in {one.point.partition("/")[0] for one in gateway.config.controls.values()}:
+        return _dwelling_of(gateway, {"device": name}) is None
+    points = gateway.config.points().get(name, ())
     return bool(points) and all(one.place for one in points)
 
 
-def _shown(house: Gateway, args: Mapping[str, Any]) -> str | None:
-    """The dwelling whose data a call shows; None: of none."""
+def _dwelling_of(gateway: Gateway, args: Mapping[str, Any]) -> str | None:
+    """Return the id of the dwelling whose data a call shows; None if it shows none."""
     if "device" in args:
-        now = int(house.clock.now())
-        meters = (one for one in house.registry.installations() if covers(one, now))
+        now = int(gateway.clock.now())
+        meters = (one for one in gateway.registry.installations() if covers(one, now))
         device = args["device"]
-        place = next((one.place for one in meters if device_of(house, one) == device), None)
+        place = next((one.place for one in meters if device_of(gateway, one) == device), None)
     else:
-        place = house.registry.place(args["place"]).id
+        place = gateway.registry.place(args["place"]).id
     return place if place is not None and place[0] == "D" else None
 
 
-async def privacy_disclosures(house: Gateway, asker: Caller, *, place: str = "") -> dict[str, Any]:
-    """List how many values of dwellings, or of one, were received by whom: no values."""
-    del asker
-    id_ = house.registry.place(place).id if place else None
-    labels = {one.id: one.label for one in house.registry.places()}
-    found = await records(house, id_)
+async def privacy_disclosures(
+    gateway: Gateway, caller: Caller, *, place: str = ""
+) -> dict[str, Any]:
+    """Count the values of all dwellings or of one that each recipient has received."""
+    del caller
+    id_ = gateway.registry.place(place).id if place else None
+    labels = {one.id: one.label for one in gateway.registry.places()}
+    result = await records(gateway, id_)
     erasures: dict[tuple[str, str], list[Erasure]] = {}
-    for one in found.erasures:
-        erasures.setdefault((one.recipient, one.place), []).append(one)
+    for erasure in result.erasures:
+        erasures.setdefault((erasure.recipient, erasure.place), []).append(erasure)
     rows = [
         replace(one, erasure=erasure_state(one, erasures.get((one.recipient, one.place), ())))
-        for one in found.disclosed
+        for one in result.disclosed
     ]
     return {
         "disclosures": [asdict(one) | {"label": labels.get(one.place, "")} for one in rows],
-        "unknown": [one._asdict() for one in found.gaps],
+        "unknown": [one._asdict() for one in result.gaps],
     }
 
 
-async def privacy_access(house: Gateway, asker: Caller, *, place: str = "") -> dict[str, Any]:
-    """List who has looked at the data of dwellings, or of one, here at the gateway."""
-    del asker
-    id_ = house.registry.place(place).id if place else None
-    looks = house.looks.of(id_) if house.looks else []
-    labels = {one.id: one.label for one in house.registry.places()} | {EVERYBODY: "all dwellings"}
+async def privacy_access(gateway: Gateway, caller: Caller, *, place: str = "") -> dict[str, Any]:
+    """List the access log of all dwellings or of one."""
+    del caller
+    id_ = gateway.registry.place(place).id if place else None
+    looks = gateway.looks.of(id_) if gateway.looks else []
+    labels = {one.id: one.label for one in gateway.registry.places()} | {EVERYBODY: "all dwellings"}
     return {
         "looks": [asdict(one) | {"label": labels.get(one.place, "")} for one in looks],
     }
 
 
 async def privacy_explain(
-    house: Gateway, asker: Caller, *, place: str = "", at: str | None = None
+    gateway: Gateway, caller: Caller, *, place: str = "", at: str | None = None
 ) -> dict[str, Any]:
-    """Say what leaves, for whom and why, and what is held back and why, at a date."""
-    del asker
-    zone = house.config.building.timezone
-    t = parsers.when(at, zone, "at") or int(house.clock.now())
-    id_ = house.registry.place(place).id if place else None
-    gaps = await identify(house)
-    told = _told(house, t)
-    labels = {one.id: one.label for one in house.registry.places()}
-    rows = [_row(one, labels) for one in told if id_ in (None, one.place)]
-    sums = [asdict(one) for one in summed(house, t) if id_ is None or id_ in one.members]
-    for one in sums:
-        one["others"] = 0
-        if id_ is not None:  # whoever asks of one dwelling is not told which others there are
-            one["others"] = len(one["members"]) - 1
-            one["members"] = (id_,)
-        one["labels"] = sorted(labels.get(member, member) for member in one["members"])
+    """Say what is sent to whom and why, and what is withheld and why, at a date."""
+    del caller
+    zone = gateway.config.building.timezone
+    t = parsers.when(at, zone, "at") or int(gateway.clock.now())
+    id_ = gateway.registry.place(place).id if place else None
+    gaps = await identify(gateway)
+    explanations = _explanations(gateway, t)
+    labels = {one.id: one.label for one in gateway.registry.places()}
+    rows = [_explanation_row(one, labels) for one in explanations if id_ in (None, one.place)]
+    sums = [
+        asdict(one) for one in aggregate_entries(gateway, t) if id_ is None or id_ in one.members
+    ]
+    for entry in sums:
+        entry["others"] = 0
+        if id_ is not None:  # an answer about one dwelling does not name the others of its sum
+            entry["others"] = len(entry["members"]) - 1
+            entry["members"] = (id_,)
+        entry["labels"] = sorted(labels.get(member, member) for member in entry["members"])
     notices = [
         one._asdict() | {"label": labels.get(one.place, "")}
-        for one in _notices(house, t, None if id_ is None else {row["device"] for row in rows})
+        for one in _notices(gateway, t, None if id_ is None else {row["device"] for row in rows})
         if id_ in (None, one.place)
     ]
-    gaps += _unidentified(house, id_, t) if id_ else []
+    gaps += _unidentified(gateway, id_, t) if id_ else []
     return {
         "at": stamp(t),
-        "policy": house.config.privacy.policy,
-        "recipients": recipients(house),
-        "not_occupied": answers.not_occupied(house.registry, t, id_),
+        "policy": gateway.config.privacy.policy,
+        "recipients": recipients(gateway),
+        "not_occupied": answers.not_occupied(gateway.registry, t, id_),
         "sums": sums,
         "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),
         "notices": notices,
         "duties": [
             {"recipient": one.recipient, "reference": one.reference, "since": stamp(one.since)}
-            for one in house.registry.duties()
-            if covers(one, t) and one.recipient not in _linked(house)
+            for one in gateway.registry.duties()
+            if covers(one, t) and one.recipient not in _with_uplink(gateway)
         ],
         "unknown": [one._asdict() for one in gaps],
     }
 
 
 async def privacy_person(  # noqa: PLR0913 -- as many options
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     place: str,
     language: str = "fr",
@@ -225,35 +233,35 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     occupancy: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Write a letter to the people of a dwelling, and the same facts as CSV.
+    """Write the letter to the occupants of a dwelling, and the same facts as CSV.
 
-    `occupancy`: of those who lived there before, of whom values may still wait. `stop`: first
-    withdraw all that they agreed to. Raises Refused.
+    `occupancy`: former occupants, of whom values may still wait. `stop`: withdraw all their
+    consents first. Raises Refused.
     """
     check_language(language)
-    who, now = author(house, asker, named), house.clock.now()
-    registry = house.registry
-    found = registry.place(place)
-    if found.type != "dwelling":
-        raise Refused(f"{found.label} is a {found.type}: only a dwelling has people")
-    home = present = registry.occupancy_at(found.id, int(now))
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    registry = gateway.registry
+    dwelling = registry.place(place)
+    if dwelling.type != "dwelling":
+        raise Refused(f"{dwelling.label} is a {dwelling.type}: only a dwelling has occupants")
+    home = present = registry.occupancy_at(dwelling.id, int(now))
     if occupancy is not None:
-        home = _lived(house, found, occupancy)
+        home = _occupancy_of(gateway, dwelling, occupancy)
     here = home == present
     stopped: list[Consent] = []
     if stop and home is not None:
-        rows = [NewWithdrawal(occupancy=home.id)]  # of what is still on its way, too
+        rows = [NewWithdrawal(occupancy=home.id)]  # its mark also stops consents still on the way
         stopped = registry.withdraw(rows, who, "gardien privacy person --stop", now)
-        await house.registry_changed()
-        await house.obey()
-    person = await _person(house, found, home, here=here, stop=stop, stopped=stopped)
-    person = replace(person, responsible=responsible(house.config, language))
+        await gateway.registry_changed()
+        await gateway.obey()  # the letter says that nothing is sent any more: make it true first
+    person = await _person(gateway, dwelling, home, here=here, stop=stop, stopped=stopped)
+    person = replace(person, responsible=responsible(gateway.config, language))
     waits = {one.recipient for one in person.erasures if one.rows is None}
     return {
-        "label": found.label,
+        "label": dwelling.label,
         "occupancy": None if home is None else shown(home.id),
-        "letter": letter(person, now, house.config.zone, language),
-        "csv": table(person, house.config.zone),
+        "letter": letter(person, now, gateway.config.zone, language),
+        "csv": table(person, gateway.config.zone),
         "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in stopped],
         "goes_on": [
             {
@@ -271,7 +279,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
 
 
 async def _person(  # noqa: PLR0913 -- what was asked
-    house: Gateway,
+    gateway: Gateway,
     place: Place,
     home: Occupancy | None,
     *,
@@ -279,24 +287,24 @@ async def _person(  # noqa: PLR0913 -- what was asked
     stop: bool,
     stopped: Sequence[Consent],
 ) -> Person:
-    """All that the gateway knows of a dwelling and of these people."""
-    registry, now = house.registry, house.clock.now()
+    """Collect all that the gateway knows about a dwelling and an occupancy."""
+    registry, now = gateway.registry, gateway.clock.now()
     t = int(now)
-    found = await records(house, place.id, home)
-    told = [one for one in _told(house, t) if here and one.place == place.id]
-    devices = [one for line in house.lines.values() for one in line.devices.values()]
-    unidentified = _unidentified(house, place.id, t) if here else []
+    result = await records(gateway, place.id, home)
+    explanations = [one for one in _explanations(gateway, t) if here and one.place == place.id]
+    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
+    unidentified = _unidentified(gateway, place.id, t) if here else []
     duties = registry.duties()
-    notices = _notices(house, t, {one.device for one in told})
+    notices = _notices(gateway, t, {one.device for one in explanations})
     return Person(
-        building=house.config.building.name,
+        building=gateway.config.building.name,
         place=place,
         home=home,
         vacant_since=registry.occupancy_state(place.id, t)[1] if home is None else None,
         meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
-        explanations=told,
+        explanations=explanations,
         consents=[
-            # a withdrawal is a later version: who gave it did so when it was first recorded
+            # A withdrawal is a later version of the consent: take the date of the first version.
             one if one.given is not None else replace(one, given=registry.first_recorded_at(one.id))
             for one in registry.consents()
             if home and one.occupancy == home.id
@@ -304,168 +312,176 @@ async def _person(  # noqa: PLR0913 -- what was asked
         marks=registry.marks(home.id) if home else [],
         forms=[one for one in registry.forms() if home and one.occupancy == home.id],
         duties=[one for one in duties if (overlaps(one, home) if home else covers(one, t))],
-        disclosed=found.disclosed if home else [],
+        disclosed=result.disclosed if home else [],
         summed=[
             one
-            for one in summed(house, t)
-            if here and place.id in one.members and one.recipient not in house.closing
+            for one in aggregate_entries(gateway, t)
+            if here and place.id in one.members and one.recipient not in gateway.closing
         ],
-        keep_days=round(house.config.spool.keep / DAY),
-        held=found.held,
+        keep_days=round(gateway.config.spool.keep / DAY),
+        held=result.held,
         serials={serial_key(one.serial) for one in devices if one.serial},
         stopped=stopped,
         now=now,
         here=here,
         stop=stop,
-        linked=_linked(house),
+        linked=_with_uplink(gateway),
         notices=[one for one in notices if one.place == place.id],
-        known=found.known,
-        erasures=found.erasures if home else [],
-        looks=_looks_at(house, place, home),
-        gaps=[*unidentified, *found.gaps],
+        known=result.known,
+        erasures=result.erasures if home else [],
+        looks=_access_entries(gateway, place, home),
+        gaps=[*unidentified, *result.gaps],
     )
 
 
-def _looks_at(house: Gateway, place: Place, home: Occupancy | None) -> list[AccessEntry]:
-    """Who looked at the data of a dwelling here while these people lived there."""
-    found = house.looks.of(place.id) if house.looks and home else []
+def _access_entries(gateway: Gateway, place: Place, home: Occupancy | None) -> list[AccessEntry]:
+    """Return the entries of the access log for a dwelling during an occupancy."""
+    looks = gateway.looks.of(place.id) if gateway.looks and home else []
     return [
         one
-        for one in found
+        for one in looks
         if home and home.since <= one.at and (home.until is None or one.at < home.until)
     ]
 
 
-def _linked(house: Gateway) -> frozenset[str]:
-    """The recipients with an uplink."""
-    return frozenset(str(one.settings.recipient) for one in house.config.uplinks.values())
+def _with_uplink(gateway: Gateway) -> frozenset[str]:
+    """Return the ids of all recipients with an uplink."""
+    return frozenset(str(one.settings.recipient) for one in gateway.config.uplinks.values())
 
 
-def _unidentified(house: Gateway, place: str, t: int) -> list[KnowledgeGap]:
-    """Meters of a dwelling of which it is not known yet which device they are, or whether any."""
+def _unidentified(gateway: Gateway, place: str, t: int) -> list[KnowledgeGap]:
+    """Return a gap for each meter of a dwelling that is not matched with a device yet."""
     devices = {
         one.name: (one.serial, one.serial_point is not None)
-        for line in house.lines.values()
+        for line in gateway.lines.values()
         for one in line.devices.values()
     }
-    said = {serial_key(serial) for serial, _ in devices.values() if serial}
-    found = []
-    for meter in house.registry.meters_of(place):
+    serials = {serial_key(serial) for serial, _ in devices.values() if serial}
+    gaps = []
+    for meter in gateway.registry.meters_of(place):
         if not covers(meter, t):
             continue
         if meter.device is None:
-            unknown = serial_key(str(meter.serial)) not in said
-        else:  # it is bound to the number that the device says first
+            unknown = serial_key(str(meter.serial)) not in serials
+        else:  # it will be bound to the first serial number that the device gives
             unknown = meter.serial is None and devices.get(meter.device) == (None, True)
         if unknown:
-            found.append(KnowledgeGap("meter", "", meter.meter))
-    return found
+            gaps.append(KnowledgeGap("meter", "", meter.meter))
+    return gaps
 
 
-def _notices(house: Gateway, t: int, devices: set[str] | None) -> list[WithheldNotice]:
-    """What recipients are told to be withheld, without values, as it stands at t: of these devices,
-    or of all.
+def _notices(gateway: Gateway, t: int, devices: set[str] | None) -> list[WithheldNotice]:
+    """Return the notices of withheld rows at time t that recipients get, for some devices or all.
+
+    A notice has a reason and no value.
     """
-    found = []
+    notices = []
     points = [
         (point, device.serial)
-        for line in house.lines.values()
+        for line in gateway.lines.values()
         for device in line.devices.values()
         for point in device.points
         if point.channel is not None and (devices is None or device.name in devices)
     ]
-    for uplink in house.config.uplinks.values():
+    for uplink in gateway.config.uplinks.values():
         recipient = str(uplink.settings.recipient)
-        if not uplink.withheld or recipient in house.closing:
+        if not uplink.withheld or recipient in gateway.closing:
             continue
-        totals = Totals(totals_of(house.config.state, recipient))
-        words = (house.registry, policy_of(house.config), recipient)
-        gate = RowAssignment(*words, withholds=True, held=totals.held)
-        found += [
+        totals = Totals(totals_of(gateway.config.state, recipient))
+        terms = (gateway.registry, policy_of(gateway.config), recipient)
+        assignment = RowAssignment(*terms, withholds=True, held=totals.held)
+        notices += [
             WithheldNotice(recipient, series.place, series.channel, series.step, str(why))
             for point, serial in points
-            for series, why in gate.at(point, serial, t).withheld
+            for series, why in assignment.at(point, serial, t).withheld
         ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(notices))  # several points of a place give the same notice
 
 
 async def privacy_catalogue(
-    house: Gateway, asker: Caller, *, language: str = "fr"
+    gateway: Gateway, caller: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
-    """List the personal data that may be known of a dwelling and where they are kept, as people are
-    told of it; and the same as a page. Raises Refused.
+    """List the personal data that may be stored about a dwelling, and where; also as a page.
+
+    Raises Refused.
     """
-    del asker
-    of = _processing(house, language)
-    return catalogue_of(of, language) | _written(catalogue_page(of, language))
+    del caller
+    of = _processing(gateway, language)
+    return catalogue_of(of, language) | _page_forms(catalogue_page(of, language))
 
 
 async def privacy_register(
-    house: Gateway, asker: Caller, *, language: str = "fr"
+    gateway: Gateway, caller: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
     """Write the register of processing activities (GDPR, article 30). Raises Refused."""
-    del asker
-    of = _processing(house, language)
-    pages = _written(register_page(of, language)) | {"csv": register_table(of, language)}
+    del caller
+    of = _processing(gateway, language)
+    pages = _page_forms(register_page(of, language)) | {"csv": register_table(of, language)}
     return {"activities": register(of, language)} | pages
 
 
 async def privacy_assessment(
-    house: Gateway, asker: Caller, *, language: str = "fr"
+    gateway: Gateway, caller: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
     """Write the facts for an impact assessment (GDPR, article 35). Raises Refused."""
-    del asker
-    of = _processing(house, language)
-    return {"facts": assessment(of, language)} | _written(assessment_page(of, language))
+    del caller
+    of = _processing(gateway, language)
+    return {"facts": assessment(of, language)} | _page_forms(assessment_page(of, language))
 
 
-def _processing(house: Gateway, language: str) -> Processing:
+def _processing(gateway: Gateway, language: str) -> Processing:
     check_language(language)
-    return Processing(house.config, house.registry, reads(house), int(house.clock.now()))
+    return Processing(gateway.config, gateway.registry, reads(gateway), int(gateway.clock.now()))
 
 
-def _written(page: Page) -> dict[str, Any]:
+def _page_forms(page: Page) -> dict[str, Any]:
     return {"text": page.text, "html": printed(page)}
 
 
-def _told(house: Gateway, t: int) -> list[Explanation]:
-    found = explain(house.registry, policy_of(house.config), reads(house), recipients(house), t)
-    state = house.config.state
-    known = {name: Totals(totals_of(state, name)) for name in recipients(house)}
+def _explanations(gateway: Gateway, t: int) -> list[Explanation]:
+    explanations = explain(
+        gateway.registry, policy_of(gateway.config), reads(gateway), recipients(gateway), t
+    )
+    state = gateway.config.state
+    known = {name: Totals(totals_of(state, name)) for name in recipients(gateway)}
     return [
         replace(one, step=None, basis="", why=STAYS)
-        if _an_index_of_the_whole(one) and known[one.recipient].held(str(one.place), one.channel)
+        if _is_building_index(one) and known[one.recipient].held(str(one.place), one.channel)
         else one
-        for one in found
+        for one in explanations
     ]
 
 
-def _an_index_of_the_whole(one: Explanation) -> bool:
-    """Whether it is an index of the building's own that leaves, as far as the registry knows."""
-    return one.step is not None and not one.derived and str(one.place)[0] == "B"
+def _is_building_index(explanation: Explanation) -> bool:
+    """Whether the registry allows sending this index of the building as a whole."""
+    return (
+        explanation.step is not None
+        and not explanation.derived
+        and str(explanation.place)[0] == "B"
+    )
 
 
-def _lived(house: Gateway, place: Place, text: str) -> Occupancy:
-    """Somebody who lives or lived in a dwelling, by their id. Raises Refused."""
+def _occupancy_of(gateway: Gateway, place: Place, text: str) -> Occupancy:
+    """Return a present or former occupancy of a dwelling by its id. Raises Refused."""
     id_ = parse(text, OCCUPANCY)
-    found = (one for one in house.registry.occupancies_of(place.id) if one.id == id_)
-    if (home := next(found, None)) is None:
-        raise Refused(f"nobody is known to have lived in {place.label} as {shown(id_)}")
+    matches = (one for one in gateway.registry.occupancies_of(place.id) if one.id == id_)
+    if (home := next(matches, None)) is None:
+        raise Refused(f"{place.label} has no occupancy {shown(id_)}")
     return home
 
 
-def _row(one: Explanation, labels: Mapping[str, str]) -> dict[str, Any]:
+def _explanation_row(explanation: Explanation, labels: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "label": labels.get(one.place or ""),
-        "place": one.place,
-        "shown": shown(one.place) if one.place else None,
-        "device": one.device,
-        "channel": one.channel,
-        "recipient": one.recipient,
-        "leaves": one.step is not None,
-        "step": one.step,
-        "basis": one.basis or None,
-        "why": one.why,
+        "label": labels.get(explanation.place or ""),
+        "place": explanation.place,
+        "shown": shown(explanation.place) if explanation.place else None,
+        "device": explanation.device,
+        "channel": explanation.channel,
+        "recipient": explanation.recipient,
+        "leaves": explanation.step is not None,
+        "step": explanation.step,
+        "basis": explanation.basis or None,
+        "why": explanation.why,
     }
 
 
@@ -479,4 +495,4 @@ CALLS: Mapping[str, Call] = {
     "privacy.assessment": privacy_assessment,
     **breach_calls.CALLS,
 }
-"""calls by their names"""
+"""calls by name"""

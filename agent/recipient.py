@@ -1,4 +1,4 @@
-"""What stands between the building and one recipient: a spool, what fills and empties it."""
+"""One recipient at work: its spool, what fills it, and what empties it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from agent.registry.records import serial_key
 from agent.registry.retractions import lost_withdrawals
 from agent.state import judged
 from agent.storage import PROBED_EVERY, SPOOL, made, volatile
-from agent.tasks import said
+from agent.tasks import error_text
 from agent.uplink.delivery_state import Delivery
 from agent.uplink.outbox import Draining, SpoolOutbox
 
@@ -56,117 +56,125 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOT_COUNTED = (
-    "uplinks.{}: the disk fails, and what waits on it cannot be counted: keep the uplink until the"
-    " disk is well (`gardien status`)"
+    "uplinks.{}: the disk fails, so the waiting values cannot be counted. Keep the uplink until the"
+    " disk works again. State of the disk: gardien status"
 )
-UNPROVED = "ten minutes are over, and not every platform could say that all has come"
+UNPROVED = "sending begins after ten minutes; not every platform confirmed that all objects came"
 
 
 @asynccontextmanager
-async def open_outlet(
-    house: Gateway, name: str, before: Recipient | None = None
+async def open_recipient(
+    gateway: Gateway, name: str, before: Recipient | None = None
 ) -> AsyncIterator[Recipient]:
-    """Open one recipient's spool; what intake still holds is committed on leaving.
+    """Open the spool of one recipient. On leaving, rows in memory are committed.
 
-    `before`: the outlet whose spool was closed because of an error, with what it holds in memory.
+    If the disk fails, a spool in memory is opened in its place. `before`: the recipient whose spool
+    an error has closed; its rows in memory are kept. Raises Refused.
     """
-    config, who = house.config, house.identity
+    config, who = gateway.config, gateway.identity
     if who is None:
-        raise Refused("this gateway has no identity yet: run `gardien key new`")
+        raise Refused("this gateway has no identity yet. Create it: gardien key new")
     settings = config.uplinks[name].settings
-    beside = memory_of(config.state, settings.recipient)
+    memory_file = memory_of(config.state, settings.recipient)
     names: LogNames = {"uplink": name, "recipient": settings.recipient}
     async with AsyncExitStack() as stack:
-        disk = await _on_disk(stack, house, name)
+        disk = await _open_on_disk(stack, gateway, name)
         memory = None
-        if disk is None or beside.exists():
+        if disk is None or memory_file.exists():
             own = await stack.enter_async_context(AsyncExitStack())
-            memory = await _in_memory(own, beside, _head(house, settings.recipient, who), who)
+            memory = await _open_in_memory(
+                own, memory_file, _head(gateway, settings.recipient, who), who
+            )
             if disk is not None and await _drained(disk, memory):
                 memory = None
                 await own.aclose()
-                for file in beside.parent.glob(f"{beside.name}*"):
+                for file in memory_file.parent.glob(f"{memory_file.name}*"):
                     file.unlink()
         if disk is not None and before is not None and before.kept:
-            before = None  # the disk goes on from its own marks
+            # The rows of the spool in memory are in its own file. The spool on the disk goes on
+            # from its own marks; the marks in memory would skip slots that it never stored.
+            before = None
         for spool, thread in filter(None, (disk, memory)):
             if spool.set_aside:
                 log.error(
-                    "the spool of %s was damaged and set aside as %s", name, spool.set_aside,
+                    "the spool of %s was damaged; it was renamed to %s and a new one begun",
+                    name, spool.set_aside,
                     extra=fields(LogEvent.STORE_DAMAGED, **names),
                 )  # fmt: skip
             if await thread.run(spool.belongs_to, who.state):
                 log.warning(
-                    "uplink %s: another state than before: a new epoch begins", name,
+                    "uplink %s: the state is not the one before, so a new epoch begins", name,
                     extra=fields(LogEvent.EPOCH_BEGUN, **names),
                 )  # fmt: skip
-                house.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
+                gateway.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
             await thread.run(spool.days, midnights(config))
-        outlet = await _opened(house, name, disk, memory, before)
+        recipient = await _connect(gateway, name, disk, memory, before)
         try:
-            yield outlet
+            yield recipient
         finally:
             try:
-                await outlet.intake.commit()
+                await recipient.intake.commit()
             except Exception as error:  # noqa: BLE001 -- the spool is closed all the same
-                why = f"what waits for {name} stays in memory: {said(error)}"
-                house.jobs.faults.log(error, why, f"spool {name}")
-            await outlet.intake.stalls()  # nobody who reads waits for a spool that is closed
+                why = f"rows for {name} could not be stored and stay in memory: {error_text(error)}"
+                gateway.jobs.faults.log(error, why, f"spool {name}")
+            await recipient.intake.stalls()  # so that no poller waits for a closed spool
 
 
 def memory_of(state: Path, recipient: str) -> Path:
-    """Where the spool of a recipient lies that is in memory while the disk fails."""
+    """Return the path of a recipient's spool in memory, which is used while the disk fails."""
     return volatile(state) / spool_of(state, recipient).name
 
 
-def _head(house: Gateway, recipient: str, who: Identity) -> BatchHead:
-    return BatchHead(who.gateway, recipient, house.config.privacy.policy, house.last_hash)
+def _head(gateway: Gateway, recipient: str, who: Identity) -> BatchHead:
+    return BatchHead(who.gateway, recipient, gateway.config.privacy.policy, gateway.last_hash)
 
 
-def spool_opening(house: Gateway, recipient: str) -> Callable[[], AbstractContextManager[Spool]]:
-    """How the spool of a recipient on the disk is opened."""
-    config, who = house.config, house.identity
+def spool_opening(gateway: Gateway, recipient: str) -> Callable[[], AbstractContextManager[Spool]]:
+    """Return how the spool of a recipient on the disk is opened. Needs an identity."""
+    config, who = gateway.config, gateway.identity
     assert who is not None
-    head, limits = _head(house, recipient, who), (config.spool.max, config.spool.reserve)
+    head, limits = _head(gateway, recipient, who), (config.spool.max, config.spool.reserve)
     path, before = spool_of(config.state, recipient), who.spool_key_before
     return partial(
         Spool.open, path, who.spool_key, head, *limits, judged=judged(config.state), before=before
     )
 
 
-def shelf_opening(
-    house: Gateway, file: Path
+def store_opening(
+    gateway: Gateway, file: Path
 ) -> Callable[[], AbstractContextManager[UnassignedStore]]:
-    """How a shelf in the state directory is opened."""
-    who = house.identity
+    """Return how a store of unassigned or midnight readings is opened. Needs an identity."""
+    who = gateway.identity
     assert who is not None
-    before = judged(house.config.state)
+    before = judged(gateway.config.state)
     return partial(
         UnassignedStore.open, file, who.spool_key, judged=before, before=who.spool_key_before
     )
 
 
-def _opening(house: Gateway, name: str) -> AbstractContextManager[Spool]:
-    return spool_opening(house, house.config.uplinks[name].settings.recipient)()
+def _opening(gateway: Gateway, name: str) -> AbstractContextManager[Spool]:
+    return spool_opening(gateway, gateway.config.uplinks[name].settings.recipient)()
 
 
-async def _on_disk(stack: AsyncExitStack, house: Gateway, name: str) -> Opened | None:
-    """The spool on the disk; None: the disk fails, which is noted."""
+async def _open_on_disk(stack: AsyncExitStack, gateway: Gateway, name: str) -> Opened | None:
+    """Open the spool on the disk; if the disk fails, note the fault and return None."""
     store, own = f"{SPOOL}{name}", await stack.enter_async_context(AsyncExitStack())
     try:
-        thread, opening = house.disk_thread(store), partial(_opening, house, name)
+        thread, opening = gateway.disk_thread(store), partial(_opening, gateway, name)
         disk = await own.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
         await thread.run(disk[0].probe)
     except StorageFailed as error:
         await own.aclose()
-        house.storage.failed(store, str(error))
+        gateway.storage.failed(store, str(error))
         return None
-    house.storage.recovered(store)
+    gateway.storage.recovered(store)
     return disk
 
 
-async def _in_memory(stack: AsyncExitStack, path: Path, head: BatchHead, who: Identity) -> Opened:
-    """The spool in memory, begun where there is none; another gateway's goes."""
+async def _open_in_memory(
+    stack: AsyncExitStack, path: Path, head: BatchHead, who: Identity
+) -> Opened:
+    """Open the spool in memory, or create it. One that belongs to another gateway is dropped."""
     made(path.parent)
     head, before = replace(head, kept=KEPT), who.spool_key_before
     opening = partial(Spool.open, path, who.spool_key, head, CAP, before=before)
@@ -174,216 +182,235 @@ async def _in_memory(stack: AsyncExitStack, path: Path, head: BatchHead, who: Id
         return await stack.enter_async_context(in_own_thread("memory", opening))
     except Refused as error:
         log.error(  # noqa: TRY400 -- no bug
-            "what was kept in memory is dropped: %s", error,
+            "the spool in memory cannot be used and is dropped: %s", error,
             extra=fields(LogEvent.STORE_DAMAGED, recipient=head.recipient),
         )  # fmt: skip
-        os.unlink(path)  # noqa: PTH108 -- it is in memory
+        os.unlink(path)  # noqa: PTH108 -- tmpfs: nothing to sync
         return await stack.enter_async_context(in_own_thread("memory", opening))
 
 
 async def _drained(disk: Opened, memory: Opened) -> bool:
-    """Whether nothing waits any more of what was kept in memory; then the disk has the record of
-    what was received of it, and its file is closed.
+    """Whether all rows of the spool in memory are delivered.
+
+    If so, the spool on the disk has taken over the records of what the recipient received.
     """
     spool, thread = memory
     if not await thread.run(lambda: spool.backlog().settled):
         return False
-    said = await thread.run(lambda: (spool.epoch, spool.disclosures(), spool.erasures()))
-    await disk[1].run(disk[0].adopt, *said)
+    # Without the records, the letter would not say what was delivered while the disk failed.
+    record = await thread.run(lambda: (spool.epoch, spool.disclosures(), spool.erasures()))
+    await disk[1].run(disk[0].adopt, *record)
     return True
 
 
-async def _opened(
-    house: Gateway, name: str, disk: Opened | None, memory: Opened | None, before: Recipient | None
+async def _connect(
+    gateway: Gateway,
+    name: str,
+    disk: Opened | None,
+    memory: Opened | None,
+    before: Recipient | None,
 ) -> Recipient:
     opened = [one for one in (disk, memory) if one is not None]
     spool, thread = opened[0]
-    outlet = before or _outlet(house, name, spool, thread, await thread.run(spool.marks))
-    outlet.spool, outlet.thread, outlet.in_memory = spool, thread, memory
-    outlet.told = await thread.run(spool.announced)
+    recipient = before or _new_recipient(
+        gateway, name, spool, thread, await thread.run(spool.marks)
+    )
+    recipient.spool, recipient.thread, recipient.in_memory = spool, thread, memory
+    recipient.announced = await thread.run(spool.announced)
     if disk is not None and memory is not None:
+        # Both spools give versions to rows. The spool on the disk must go on above those that the
+        # one in memory has given, or the platform would ignore its rows.
         await thread.run(spool.go_on_after, *await memory[1].run(lambda: memory[0].given))
     outboxes = []
-    for one in opened:
-        outbox = SpoolOutbox(*one, house.clock, bases=_bases(house, outlet.ledger))
-        outbox.directory = partial(directory_of, house, outlet)
-        outbox.ready = partial(listened, house)
-        outbox.retracted = partial(withdrawn_there, house, outlet.settings.recipient)
+    for pair in opened:
+        outbox = SpoolOutbox(*pair, gateway.clock, bases=_bases(gateway, recipient.ledger))
+        outbox.directory = partial(directory_of, gateway, recipient)
+        outbox.ready = partial(may_seal, gateway)
+        outbox.retracted = partial(recover_withdrawals, gateway, recipient.settings.recipient)
         outboxes.append(outbox)
-    outlet.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
-    await outlet.outbox.catch_up()  # before anything is stored, sealed or sent
-    return outlet
+    recipient.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
+    # Retractions made while the spool was closed come before rows are stored, sealed or sent.
+    await recipient.outbox.catch_up()
+    return recipient
 
 
-async def _tried(house: Gateway, name: str) -> None:
-    """Open the spool on the disk and commit something. Raises StorageFailed, Refused."""
-    thread = house.disk_thread(f"{SPOOL}{name}")
-    async with in_own_thread("", partial(_opening, house, name), thread) as (spool, _):
+async def _probe_disk(gateway: Gateway, name: str) -> None:
+    """Test the spool on the disk with a commit. Raises StorageFailed, Refused."""
+    thread = gateway.disk_thread(f"{SPOOL}{name}")
+    async with in_own_thread("", partial(_opening, gateway, name), thread) as (spool, _):
         await thread.run(spool.probe)
 
 
-async def turned(house: Gateway, outlet: Recipient) -> None:
-    """Return once it is to be opened anew: the disk is well again, or what was kept in memory while
-    it failed is delivered.
+async def wait_for_disk(gateway: Gateway, recipient: Recipient) -> None:
+    """Return when the spool must be opened again; wait for ever if there is no spool in memory.
+
+    That is when the disk works again, or when all rows of the spool in memory are delivered.
     """
-    while outlet.in_memory is not None:
+    while recipient.in_memory is not None:
         await asyncio.sleep(PROBED_EVERY)
-        if outlet.kept:
+        if recipient.kept:
             with suppress(StorageFailed, Refused):
-                await _tried(house, outlet.name)
+                await _probe_disk(gateway, recipient.name)
                 return
         else:
-            spool, thread = outlet.in_memory
+            spool, thread = recipient.in_memory
             if await thread.run(lambda: spool.backlog().settled):  # noqa: B023 -- awaited at once
                 return
     await asyncio.Event().wait()
 
 
-def _bases(house: Gateway, ledger: SlotLedger) -> RegistryBases:
-    return RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, house.clock))
+def _bases(gateway: Gateway, ledger: SlotLedger) -> RegistryBases:
+    return RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, gateway.clock))
 
 
-def _outlet(
-    house: Gateway, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
+def _new_recipient(
+    gateway: Gateway, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
 ) -> Recipient:
-    """A recipient's account, and the room in front of its spool; nothing is in them yet."""
-    config, uplink = house.config, house.config.uplinks[name]
-    recipient = uplink.settings.recipient
-    totals = Totals(totals_of(config.state, recipient))
-    words = (house.registry, policy_of(config), recipient)
-    gate = RowAssignment(*words, withholds=uplink.withheld, held=totals.held)
-    ledger = SlotLedger(gate, points_by_key(config.points()), marks, config.zone)
-    bases = _bases(house, ledger)
+    """Make a recipient with its slot ledger and ingest, both empty."""
+    config, uplink = gateway.config, gateway.config.uplinks[name]
+    recipient_id = uplink.settings.recipient
+    totals = Totals(totals_of(config.state, recipient_id))
+    terms = (gateway.registry, policy_of(config), recipient_id)
+    assignment = RowAssignment(*terms, withholds=uplink.withheld, held=totals.held)
+    ledger = SlotLedger(assignment, points_by_key(config.points()), marks, config.zone)
+    bases = _bases(gateway, ledger)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
-        await outlet.thread.run(outlet.spool.append, rows, marks, house.clock.now())
+        await recipient.thread.run(recipient.spool.append, rows, marks, gateway.clock.now())
 
     flush = config.spool.flush
     intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
-    groups = Groups(file_of(config.state, recipient))
-    sums = Sums(house.registry, recipient, groups, house.indexes, marks, house.serial)
-    outbox = SpoolOutbox(spool, thread, house.clock, bases=bases)
+    groups = Groups(file_of(config.state, recipient_id))
+    sums = Sums(gateway.registry, recipient_id, groups, gateway.indexes, marks, gateway.serial)
+    outbox = SpoolOutbox(spool, thread, gateway.clock, bases=bases)
     facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
-    delivery = Delivery(uplink=name, recipient=recipient)
-    outlet = Recipient(*facts, ledger, intake, delivery, {}, sums, totals)
-    return outlet
+    delivery = Delivery(uplink=name, recipient=recipient_id)
+    recipient = Recipient(*facts, ledger, intake, delivery, {}, sums, totals)
+    return recipient
 
 
 def ahead(ledger: SlotLedger, clock: Clock) -> int:
-    """The last slot that is closed, where that lies ahead of the clock, else 0."""
+    """Return the last closed slot if it lies in the future of the clock; else 0."""
     last = max((mark.slot for mark in ledger.marks.values()), default=0)
     return last if last > clock.now() else 0
 
 
-async def account(house: Gateway, outlet: Recipient) -> None:
-    """Close the slots that went by while the agent was down, or this recipient had no uplink, in
-    one commit with the new marks.
+async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
+    """Close the slots that passed while the agent was down or the recipient had no uplink.
 
-    Where the spool has no room they wait in memory, as all other rows do.
+    Rows and marks are stored in one commit. If the spool is full, they wait in memory as all rows.
     """
-    recipient, now, dated = outlet.settings.recipient, house.clock.now(), house.clock.dates
-    if recipient in house.closing:
+    recipient_id, now, dated = (
+        recipient.settings.recipient,
+        gateway.clock.now(),
+        gateway.clock.dates,
+    )
+    if recipient_id in gateway.closing:
         return
-    if (since := house.closing.removed(recipient)) is not None:
-        # while the time is not known, the first dated reading closes them
-        outlet.ledger.removed = outlet.sums.removed = since, now if dated else math.inf
+    if (since := gateway.closing.removed(recipient_id)) is not None:
+        # Without a trusted clock the end of that time is unknown: the first dated reading ends it.
+        recipient.ledger.removed = recipient.sums.removed = since, now if dated else math.inf
     if not dated:
         return
-    rows: list[Reading] = outlet.ledger.resume(now)
-    outlet.intake.take(rows, dict(outlet.ledger.marks))  # nobody makes room yet
-    await outlet.intake.commit()
-    house.closing.returned(recipient)
+    rows: list[Reading] = recipient.ledger.resume(now)
+    # `take` does not wait for space, since no task commits yet.
+    recipient.intake.take(rows, dict(recipient.ledger.marks))
+    await recipient.intake.commit()
+    gateway.closing.returned(recipient_id)
 
 
-def forget_closed(house: Gateway) -> None:
-    """Note since when which recipients have no uplink, and that none of those is being closed."""
-    recipients = [one.settings.recipient for one in house.config.uplinks.values()]
-    house.closing.only(recipients, recipients_of(house.config.state), house.clock.now())
+def forget_closed(gateway: Gateway) -> None:
+    """Note since when recipients have no uplink. Those are no longer being closed either."""
+    recipients = [one.settings.recipient for one in gateway.config.uplinks.values()]
+    gateway.closing.only(recipients, recipients_of(gateway.config.state), gateway.clock.now())
 
 
-def withdrawn_there(house: Gateway, recipient: str, ids: Collection[str]) -> None:
-    """Withdraw consents whose withdrawal the recipient knows, and this gateway has lost: it was in
-    force, and the power went before the disk had it.
+def recover_withdrawals(gateway: Gateway, recipient: str, ids: Collection[str]) -> None:
+    """Withdraw again the consents whose withdrawal this gateway has lost and the recipient knows.
+
+    That happens if the power fails while a withdrawal is in force but not yet on the disk (rule
+    D12).
     """
-    found = list(lost_withdrawals(house.registry.consents(), recipient, ids))
-    if not found:
+    lost = list(lost_withdrawals(gateway.registry.consents(), recipient, ids))
+    if not lost:
         return
-    told = ", ".join(one.id for one, _ in found)
+    ids_text = ", ".join(one.id for one, _ in lost)
     log.warning(
-        "%s knows of the withdrawal of %s", recipient, told,
+        "%s confirms a withdrawal that was lost here; %s is withdrawn again", recipient, ids_text,
         extra=fields(LogEvent.WITHDRAWAL_RECOVERED, recipient=recipient),
     )  # fmt: skip
-    whole = {one.occupancy for one, channels in found if not channels}
-    rows = [NewWithdrawal(occupancy=home, recipient=recipient) for home in sorted(whole)]
+    # Whole consents go by occupancy: one withdrawal then covers all that the recipient had there.
+    occupancies = {one.occupancy for one, channels in lost if not channels}
+    rows = [NewWithdrawal(occupancy=home, recipient=recipient) for home in sorted(occupancies)]
     rows += [
         NewWithdrawal(id=one.id, channels=channels)
-        for one, channels in found
-        if one.occupancy not in whole
+        for one, channels in lost
+        if one.occupancy not in occupancies
     ]
     try:
-        house.registry.withdraw(rows, recipient, "receipt", house.clock.now())
+        gateway.registry.withdraw(rows, recipient, "receipt", gateway.clock.now())
     except Refused as error:
         log.error(  # noqa: TRY400 -- no bug
-            "a withdrawal that %s knows of: %s", recipient, error,
+            "a lost withdrawal that %s confirms could not be recorded: %s", recipient, error,
             extra=fields(LogEvent.RECORD_NOT_WRITTEN, recipient=recipient),
         )  # fmt: skip
 
 
-def ways(house: Gateway) -> dict[str, Way]:
-    """How it stands with each recipient's signed objects."""
+def uplink_states(gateway: Gateway) -> dict[str, Way]:
+    """Return for each recipient whether all its signed objects have arrived."""
     return {
         str(one.settings.recipient): Way(one.delivery.complete, one.delivery.connected_since)
-        for one in house.outlets.values()
+        for one in gateway.outlets.values()
     }
 
 
-def listened(house: Gateway) -> bool:
-    """Whether what was withdrawn since the building file was written has come, if there was one.
+def may_seal(gateway: Gateway) -> bool:
+    """Whether anything may be sealed: after a restore, not before all withdrawals have arrived.
 
-    After a restore each uplink has a say before any of them is sent anything.
+    The answer is one for all uplinks: a withdrawal may arrive over any of them (rule T9).
     """
-    found = house.restored
-    if found is None or found.made is None:
+    gate = gateway.restored
+    if gate is None or gate.made is None:
         return True
-    listens, before = found.listens, found.unproved
+    listens, before = gate.listens, gate.unproved
     try:
-        ready = found.judge(ways(house), house.clock.now())
+        ready = gate.judge(uplink_states(gateway), gateway.clock.now())
     except Refused as error:
         log.error(  # noqa: TRY400 -- no bug; it is judged again
             "after the restore: %s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN)
         )
         return False
     if listens and ready:
-        house.audit("restored.heard", {"unproved": sorted(found.unproved or ())})
-    if ready and found.unproved != before:
+        gateway.audit("restored.heard", {"unproved": sorted(gate.unproved or ())})
+    if ready and gate.unproved != before:
         log.warning(
-            "after the restore: %s", "all has come" if not found.unproved else UNPROVED,
+            "after the restore: %s", UNPROVED if gate.unproved else "all objects have arrived",
             extra=fields(LogEvent.RESTORE_CHECKED),
         )  # fmt: skip
     return ready
 
 
-def directory_of(house: Gateway, outlet: Recipient) -> Mapping[str, Item]:
-    """What its recipient needs to read the rows, as it stands now."""
-    found = directory(
-        house.registry,
-        outlet.ledger.assignment.policy,
-        outlet.settings.recipient,
-        outlet.ledger.owed,
-        outlet.told,
-        house.config.building.timezone,
-        {serial_key(mark.serial) for mark in outlet.ledger.marks.values() if mark.serial},
-        house.config.building.name,
-        house.sums_asked()[outlet.name].points.keys(),
+def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
+    """Return the directory of a recipient as it is now, with the outcomes of orders."""
+    items = directory(
+        gateway.registry,
+        recipient.ledger.assignment.policy,
+        recipient.settings.recipient,
+        recipient.ledger.owed,
+        recipient.announced,
+        gateway.config.building.timezone,
+        {serial_key(mark.serial) for mark in recipient.ledger.marks.values() if mark.serial},
+        gateway.config.building.name,
+        gateway.sums_asked()[recipient.name].points.keys(),
     )
-    return found | outcomes(house, outlet)
+    return items | outcomes(gateway, recipient)
 
 
-def outcomes(house: Gateway, outlet: Recipient) -> dict[str, Item]:
-    """What became of orders, and of the objects that a recipient has sent or signed."""
-    recipient = outlet.settings.recipient
-    found = house.steering.outcomes(recipient) if house.steering else {}
-    if house.reception is not None:
-        told = house.reception.object_status
-        found |= told.to(outlet.name, recipient, house.mapped)
-    return found
+def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
+    """Return the outcomes of orders, and of the objects that a recipient has sent or signed."""
+    recipient_id = recipient.settings.recipient
+    items = gateway.steering.outcomes(recipient_id) if gateway.steering else {}
+    if gateway.reception is not None:
+        status = gateway.reception.object_status
+        items |= status.to(recipient.name, recipient_id, gateway.mapped)
+    return items

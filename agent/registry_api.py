@@ -1,4 +1,4 @@
-"""What is asked of the registry, whatever the door: by whom, and at the building's own time."""
+"""Calls about the registry, with the author of each change, in the building's time zone."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="Callable[..., Any]")
 SHARED = ("root", "gardien")
-"""accounts that more than one person uses, on any machine"""
-WHO_ARE_YOU = N_('"{account}" is an account that several people use: say who you are, --as NAME')
+"""accounts that several people use on any machine"""
+WHO_ARE_YOU = N_('several people use the account "{account}": give your name with --as NAME')
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, by the kernel's word, and how to tell them how far the work is."""
+    """Who makes a call, and how to report progress to them."""
 
     who: str
     progress: Callable[[dict[str, Any]], Awaitable[None]]
     roles: frozenset[Role] = EVERY_ROLE
-    """what they may; every role: whoever owns the state and asks in this process"""
+    """their roles; all of them if the owner of the state makes the call in this process"""
 
     def may(self, right: Right) -> bool:
-        """Whether one of their roles has a right."""
+        """Whether one of their roles has this right."""
         return bool(self.roles & HELD[right])
 
 
-def shared(house: Gateway) -> frozenset[str]:
-    """The accounts that are not one person's."""
-    return frozenset({*SHARED, *house.config.building.shared_accounts})
+def shared(gateway: Gateway) -> frozenset[str]:
+    """Return the accounts that several people use."""
+    return frozenset({*SHARED, *gateway.config.building.shared_accounts})
 
 
-def author(house: Gateway, asker: Caller, named: str | None) -> str:
-    """Who acts: the account at the door, with the name said there.
+def author(gateway: Gateway, caller: Caller, named: str | None) -> str:
+    """Return who acts: the caller's account, with the name given by --as.
 
-    Raises Refused where the account is a shared one and no person's name is said.
+    Raises Refused if several people use the account and no name is given.
     """
-    return person(asker.who, named, shared(house))
+    return person(caller.who, named, shared(gateway))
 
 
 def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
-    """The same of any account; `several`: those that more than one person uses. Raises Refused."""
+    """As `author`, for any account. `several`: the accounts of several people. Raises Refused."""
     name = text(named, "--as", LONGEST_LABEL) if named else ""
     if name and name not in several:
         return f"{name} ({account})"
@@ -73,41 +73,49 @@ def person(account: str, named: str | None, several: Collection[str] = SHARED) -
     return account
 
 
-def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *told: str) -> Call:
-    """The same call, made by a person: from a shared account, it is asked who.
+def in_person(
+    call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *recorded: str
+) -> Call:
+    """Wrap a call so that a person must make it: a shared account must give a name.
 
-    `record`: the kind of its record in the audit chain, with what was asked for in `told`; without
-    one the call itself records who asked.
+    `record`: the kind of its record in the audit chain. `recorded`: the arguments in that record.
+    Without `record` the call itself records who made it.
     """
 
     @passing(call)
-    async def made(
-        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        who = author(house, asker, named)
-        answer = await call(house, replace(asker, who=who), **args)
-        if record and "wait" not in answer:  # it is asked again until it is done
-            house.audit(record, {name: args[name] for name in told if name in args} | {"by": who})
+        who = author(gateway, caller, named)
+        answer = await call(gateway, replace(caller, who=who), **args)
+        if record and "wait" not in answer:  # an unfinished call is repeated, and then recorded
+            gateway.audit(
+                record, {name: args[name] for name in recorded if name in args} | {"by": who}
+            )
         return answer
 
-    return made
+    return wrapper
 
 
-def passing(inner: Callable[..., Any], *given: str) -> Callable[[C], C]:
-    """Mark a call that hands its arguments on: it takes those that it names, and those that `inner`
-    takes and is not `given`.
+def passing(inner: Callable[..., Any], *without: str) -> Callable[[C], C]:
+    """Give a wrapper the signature of its call: its own arguments, and those of `inner` except
+    `without`. `fit` checks requests against it.
     """
 
-    def mark(made: C) -> C:
-        own = _named(made)
-        rest = {name: one for name, one in _named(inner).items() if name not in {*own, *given}}
-        made.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
-        return made
+    def mark(wrapper: C) -> C:
+        own = _keyword_parameters(wrapper)
+        rest = {
+            name: one
+            for name, one in _keyword_parameters(inner).items()
+            if name not in {*own, *without}
+        }
+        wrapper.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
+        return wrapper
 
     return mark
 
 
-def _named(call: Callable[..., Any]) -> dict[str, Parameter]:
+def _keyword_parameters(call: Callable[..., Any]) -> dict[str, Parameter]:
     parameters = signature(call).parameters.values()
     return {one.name: one for one in parameters if one.kind is Parameter.KEYWORD_ONLY}
 
@@ -124,74 +132,79 @@ TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
     "str | None": ("a text", lambda value: value is None or isinstance(value, str)),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
+    # `type` and not isinstance: in Python a bool is an int. JSON here also allows NaN.
     "float": ("a number", lambda value: type(value) in {int, float} and isfinite(value)),
     "Sequence[str]": ("a list of texts", _texts),
     "dict[str, str]": ("texts by name", _texts_by_name),
     "Mapping[str, str]": ("texts by name", _texts_by_name),
     "dict[str, Any]": ("an object", lambda value: isinstance(value, dict)),
 }
-"""what arguments may be, as annotations have it: in words, and whether a value of JSON is one"""
+"""types of arguments by annotation: their name for people, and the test of a JSON value"""
 
 
 def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """See that a call takes these arguments. Raises Refused, in words."""
-    takes = _named(call)
+    """Check that a call takes these arguments. Raises Refused."""
+    takes = _keyword_parameters(call)
     if unknown := sorted(arguments.keys() - takes.keys()):
         known = ", ".join(sorted(takes)) or "none"
-        raise Refused(f"it takes no argument `{unknown[0][:LONGEST_LABEL]}`; it takes: {known}")
-    for name, one in takes.items():
+        raise Refused(f"it has no argument `{unknown[0][:LONGEST_LABEL]}`. Arguments: {known}")
+    for name, parameter in takes.items():
         if name not in arguments:
-            if one.default is Parameter.empty:
+            if parameter.default is Parameter.empty:
                 raise Refused(f"its argument `{name}` is missing")
             continue
-        words, right = TYPES[one.annotation]
+        expected, right = TYPES[parameter.annotation]
         if not right(arguments[name]):
-            raise Refused(f"its argument `{name}` must be {words}")
+            raise Refused(f"its argument `{name}` must be {expected}")
 
 
 def question(call: Callable[..., dict[str, Any]]) -> Call:
-    """A call that changes nothing."""
+    """Wrap a function of the registry that changes nothing as a call."""
 
     @passing(call, "who", "now")
-    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        return call(house.registry, who=asker.who, now=house.clock.now(), **args)
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        return call(gateway.registry, who=caller.who, now=gateway.clock.now(), **args)
 
-    return made
+    return wrapper
 
 
 def change(call: Callable[..., dict[str, Any]]) -> Call:
-    """A call that changes the registry; dates without a zone are the building's."""
+    """Wrap a function that changes the registry as a call. Dates are in the building's time zone.
+
+    With `preview` nothing is changed, and no author is needed.
+    """
 
     @passing(call, "who", "now", "zone")
-    async def made(
-        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        who = asker.who if args.get("preview") else author(house, asker, named)
-        zone, now = house.config.building.timezone, house.clock.now()
+        who = caller.who if args.get("preview") else author(gateway, caller, named)
+        zone, now = gateway.config.building.timezone, gateway.clock.now()
         asked = partial(call, who=who, now=now, zone=zone, **args)
         if not args.get("preview"):
-            await house.ask_disk()
+            await gateway.ask_disk()
         try:
-            # a list may have 50,000 lines
+            # A list may have 50,000 lines: it is recorded in a thread, while readings go on.
             listed = bool(args.get("text"))
             answer = (
-                await change_in_background(house.registry, asked)
+                await change_in_background(gateway.registry, asked)
                 if listed
-                else asked(house.registry)
+                else asked(gateway.registry)
             )
         except Refused as error:
             raise dated_here(error, zone) from error
         if lost := answer.get("without_effect"):
             answer["without_effect"] = [in_local_time(line, zone) for line in lost]
-        house.pin_all()
-        await house.registry_changed()
+        # Bind serial numbers first: the audit chain then gets both changes.
+        gateway.pin_all()
+        await gateway.registry_changed()
         return answer
 
-    return made
+    return wrapper
 
 
 def dated_here(error: Refused, zone: str) -> Refused:
-    """The same refusal with its moments as they are at the building."""
+    """Return the same refusal with its times in the building's time zone."""
     if not error.values:
         return Refused(in_local_time(str(error), zone))
     return Refused(
@@ -206,7 +219,7 @@ def dated_here(error: Refused, zone: str) -> Refused:
 
 
 def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
-    """The same of a call that is told no dates."""
+    """As `change`, for a function that takes no dates."""
 
     @passing(call)
     def without(registry: Any, *, zone: str, **args: Any) -> dict[str, Any]:
@@ -217,18 +230,18 @@ def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
 
 
 @passing(change(calls_bases.give), "policy")
-async def consent_give(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-    """Record consents within the building's privacy policy."""
-    policy = house.config.privacy.policy
-    answer = await change(calls_bases.give)(house, asker, policy=policy, **args)
-    known = {one.settings.recipient for one in house.config.uplinks.values()}
+async def consent_give(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+    """Record consents within the building's privacy policy. Raises Refused."""
+    policy = gateway.config.privacy.policy
+    answer = await change(calls_bases.give)(gateway, caller, policy=policy, **args)
+    known = {one.settings.recipient for one in gateway.config.uplinks.values()}
     named = {one["recipient"] for one in answer["consents"]}
     return answer | {"without_uplink": sorted(named - known)}
 
 
 async def consent_forms(  # noqa: PLR0913 -- as many options
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     places: Sequence[str] = (),
     language: str = "fr",
@@ -236,17 +249,21 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     due: float = 0,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Print consent forms; the answer has the page and the list for the answers."""
-    privacy, who = house.config.privacy, author(house, asker, named)
+    """Make consent forms; the answer has the page to print and the list for the answers.
+
+    `again`: also for occupancies that have a form already. `due`: days. Raises Refused.
+    """
+    privacy, who = gateway.config.privacy, author(gateway, caller, named)
     if privacy.forms is None or privacy.controller is None:
         raise Refused(
             _(
-                "the configuration does not say what to ask people for: write `privacy.forms` and"
-                " `privacy.controller` (docs/forms.md)"
+                "consent forms are not configured: add `privacy.forms` and `privacy.controller` to"
+                " the configuration (docs/forms.md)"
             )
         )
     if language not in catalogue.LANGUAGES:
-        raise Refused(f'language: "{language}" is none of {", ".join(catalogue.LANGUAGES)}')
+        languages = ", ".join(catalogue.LANGUAGES)
+        raise Refused(f'there are no forms in the language "{language}". Languages: {languages}')
     settings = privacy.forms
     own = {"fr": settings.french, "en": settings.english}[language]
     asks = [
@@ -262,8 +279,8 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     ]
     dpo = privacy.dpo
     look = FormLayout(
-        house.config.building.name,
-        house.config.zone,
+        gateway.config.building.name,
+        gateway.config.zone,
         ", ".join(filter(None, (privacy.controller.name, privacy.controller.address,
                                 privacy.controller.contact))),
         privacy.controller.contact,
@@ -272,82 +289,89 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
         {language: await asyncio.to_thread(template, own, language)},
     )  # fmt: skip
     boxes = [one.box for one in asks]
-    await house.ask_disk()
+    await gateway.ask_disk()
     answer = calls_forms.forms(
-        house.registry, who=who, now=house.clock.now(), places=places, again=again, due=int(due),
-        boxes=boxes, look=look, language=language,
-    )  # fmt: skip
-    await house.registry_changed()
+        gateway.registry,
+        who=who,
+        now=gateway.clock.now(),
+        places=places,
+        again=again,
+        due=int(due),
+        boxes=boxes,
+        look=look,
+        language=language,
+    )
+    await gateway.registry_changed()
     return answer
 
 
 @passing(change(calls_forms.back), "policy")
-async def consent_answers(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-    """Record what people ticked on their forms."""
-    policy = house.config.privacy.policy
-    return await change(calls_forms.back)(house, asker, policy=policy, **args)
+async def consent_answers(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+    """Record the answers that people ticked on their forms. Raises Refused."""
+    policy = gateway.config.privacy.policy
+    return await change(calls_forms.back)(gateway, caller, policy=policy, **args)
 
 
-async def meter_list(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """List all installations, with how sure each is."""
-    said = [one.serial for line in house.lines.values() for one in line.devices.values()]
+async def meter_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """List all installations, with how each is proven."""
+    serials = [one.serial for line in gateway.lines.values() for one in line.devices.values()]
     listed = question(calls.meter_list)
-    return await listed(house, asker, serials=[one for one in said if one])
+    return await listed(gateway, caller, serials=[one for one in serials if one])
 
 
 def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
-    """A change that may be told what a meter shows: of the quantities that its device has."""
+    """As `change`, for a function that takes indexes: it gets the channels that the device has."""
 
     @passing(change(call), "known")
-    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
-        device = args.get("device") or _device_at(house, args.get("place"), args.get("old"))
-        return await change(call)(house, asker, known=registers(house, device), **args)
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        device = args.get("device") or _device_at(gateway, args.get("place"), args.get("old"))
+        return await change(call)(gateway, caller, known=registers(gateway, device), **args)
 
-    return made
+    return wrapper
 
 
 @passing(with_indexes(calls.meter_assign))
 async def meter_assign(
-    house: Gateway, asker: Caller, *, device: str, serial: str | None = None, **args: Any
+    gateway: Gateway, caller: Caller, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:
-    """Record whose a configured device is.
+    """Record the installation of a configured device.
 
-    Where it has said its number already, it is seen at once whether another dwelling has that
-    meter. Raises Refused.
+    If the device has given its serial number already, the call is refused at once if that meter is
+    recorded elsewhere. Raises Refused.
     """
-    _, configured = house.device(device)
+    _, configured = gateway.device(device)
     assign = with_indexes(calls.meter_assign)
     if serial is None and configured.serial is not None:
         tried = {"serial": configured.serial, "preview": True}
-        await assign(house, asker, device=device, **tried, **args)
-    return await assign(house, asker, device=device, serial=serial, **args)
+        await assign(gateway, caller, device=device, **tried, **args)
+    return await assign(gateway, caller, device=device, serial=serial, **args)
 
 
-def registers(house: Gateway, device: str | None) -> list[str]:
-    """The quantities of a device that are cumulative indexes."""
-    points = house.config.points().get(device or "", ())
-    found = {point.channel for point in points if point.channel and not point.derived}
-    return sorted(name for name in found if channels()[name].kind is ValueKind.REG)
+def registers(gateway: Gateway, device: str | None) -> list[str]:
+    """Return the channels of a device that are cumulative indexes."""
+    points = gateway.config.points().get(device or "", ())
+    names = {point.channel for point in points if point.channel and not point.derived}
+    return sorted(name for name in names if channels()[name].kind is ValueKind.REG)
 
 
-def _device_at(house: Gateway, place: str | None, old: str | None) -> str | None:
-    """The device of the one meter that is meant; None where several are, or none."""
+def _device_at(gateway: Gateway, place: str | None, old: str | None) -> str | None:
+    """Return the device of the only meter that matches; None if none or several match."""
     if not place:
         return None
-    now, id_ = int(house.clock.now()), house.registry.place(place).id
-    there = [one for one in house.registry.meters_of(id_) if covers(one, now)]
-    meant = [one for one in there if old in (None, one.serial, one.device)]
-    return device_of(house, meant[0]) if len(meant) == 1 else None
+    now, id_ = int(gateway.clock.now()), gateway.registry.place(place).id
+    meters = [one for one in gateway.registry.meters_of(id_) if covers(one, now)]
+    matches = [one for one in meters if old in (None, one.serial, one.device)]
+    return device_of(gateway, matches[0]) if len(matches) == 1 else None
 
 
-def device_of(house: Gateway, meter: Installation) -> str | None:
-    """The device that is this meter: as it was assigned, or as its serial number says."""
+def device_of(gateway: Gateway, meter: Installation) -> str | None:
+    """Return the device of a meter, as it was assigned or by its serial number; None if unknown."""
     if meter.device is not None or meter.serial is None:
-        return meter.device if meter.device in house.config.devices else None
+        return meter.device if meter.device in gateway.config.devices else None
     key = serial_key(meter.serial)
-    devices = [one for line in house.lines.values() for one in line.devices.values()]
-    said = (one.name for one in devices if one.serial and serial_key(one.serial) == key)
-    return next(said, None)
+    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
+    matches = (one.name for one in devices if one.serial and serial_key(one.serial) == key)
+    return next(matches, None)
 
 
 CALLS: Mapping[str, Call] = {
@@ -379,4 +403,4 @@ CALLS: Mapping[str, Call] = {
     "duty.end": change(calls_bases.duty_end),
     "duty.list": question(calls_bases.duty_list),
 }
-"""every call of the registry by its name"""
+"""calls by name"""

@@ -1,7 +1,7 @@
-"""The configuration taken anew: what changed is reopened, and nothing else.
+"""Load the configuration again while the agent runs. Only what has changed is opened again.
 
-Between two reads the pollers stand still, what they have read is committed, and they go on with the
-new configuration; lines and uplinks that stand unchanged in it stay open.
+The pollers stop between two reads, their readings are committed, and they go on with the new
+configuration. Lines and uplinks that did not change stay open.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agent.gateway import midnights, new_poller, points_by_key, policy_of
 from agent.lines import lines_of
 from agent.log_fields import LogEvent, fields
 from agent.recipient import NOT_COUNTED, forget_closed
-from agent.tasks import said
+from agent.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,80 +31,91 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_A_START = ("state", "clock", "spool", "trust")
-"""sections that an agent takes when it starts, and never again"""
+"""sections that are read only when the agent starts"""
 IN_PLACE = ("building", "privacy", "enrolment", "updates", "backup", "syndic")
-"""sections that are looked at anew at each use: nothing is opened or closed for them"""
+"""sections that are read at each use: nothing must be opened or closed for them"""
 
 
-async def reload(here: Running) -> dict[str, Any]:
-    """Take the configuration anew. Raises Refused, and then nothing was changed.
+async def reload(running: Running) -> dict[str, Any]:
+    """Load the configuration again. Raises Refused; then nothing was changed.
 
     The answer names what was opened, closed and changed.
     """
-    async with here.one_at_a_time:
-        new = await asyncio.to_thread(load, here.path, whole=True)
-        await _refuse(here.house, new)
+    async with running.one_at_a_time:
+        new = await asyncio.to_thread(load, running.path, whole=True)
+        await _refuse(running.gateway, new)
         try:
-            done = await _change(here, new)
+            done = await _change(running, new)
         finally:
-            here.go_on()
-    words = ", ".join(f"{what} {name}" for what, names in done.items() for name in names)
-    log.warning("reloaded: %s", words or "nothing had changed", extra=fields(LogEvent.RELOADED))
+            running.go_on()  # after an error too: a line must never stay without its poller
+    summary = ", ".join(f"{what} {name}" for what, names in done.items() for name in names)
+    log.warning(
+        "configuration reloaded: %s", summary or "no changes", extra=fields(LogEvent.RELOADED)
+    )
     return {"changed": done}
 
 
-async def _refuse(house: Gateway, new: Config) -> None:
-    """What cannot be changed while the agent runs, and what would lose readings."""
-    for word in AT_A_START:
-        if getattr(house.config, word) != getattr(new, word):
-            raise Refused(f"`{word}` is taken at a start only: systemctl restart gardien")
-    if new.uplinks and house.identity is None:
-        raise Refused("this gateway has no identity yet: run `gardien key new` and restart")
-    for name, outlet in house.unopened.items():
-        if _recipient(new, name) != outlet.settings.recipient:
+async def _refuse(gateway: Gateway, new: Config) -> None:
+    """Raise Refused for a change that needs a restart, or that would lose readings."""
+    for section in AT_A_START:
+        if getattr(gateway.config, section) != getattr(new, section):
             raise Refused(
-                f"uplinks.{name}: its spool is not open, and nobody knows what waits in"
-                " it: put it back; `gardien status` says why it is not open"
+                f"`{section}` has changed and is only read at a start, so nothing was reloaded:"
+                " sudo systemctl restart gardien"
             )
-    for name, outlet in house.outlets.items():
-        if _recipient(new, name) == outlet.settings.recipient:
+    if new.uplinks and gateway.identity is None:
+        raise Refused(
+            "this gateway has no identity yet, so it can have no uplinks: gardien key new; then"
+            " sudo systemctl restart gardien"
+        )
+    for name, recipient in gateway.unopened.items():
+        if _recipient(new, name) != recipient.settings.recipient:
+            raise Refused(
+                f"uplinks.{name}: its spool is not open, so the values that wait in it cannot be"
+                " counted. Put the uplink back. Why it is not open: gardien status"
+            )
+    for name, recipient in gateway.outlets.items():
+        if _recipient(new, name) == recipient.settings.recipient:
             continue
-        if outlet.kept:
+        if recipient.kept:
             raise Refused(NOT_COUNTED.format(name))
-        if waits := await outlet.waiting():
+        if waits := await recipient.waiting():
             raise Refused(
-                f"uplinks.{name}: {waits} values still wait for {outlet.settings.recipient}:"
-                f" put it back, and first run `gardien uplink close {name} --drain` (or --drop)"
+                f"uplinks.{name}: {waits} values still wait for {recipient.settings.recipient}. Put"
+                f" the uplink back, and first: gardien uplink close {name} --drain (or --drop)"
             )
 
 
-async def _change(here: Running, new: Config) -> dict[str, list[str]]:
-    house, old = here.house, here.house.config
+async def _change(running: Running, new: Config) -> dict[str, list[str]]:
+    gateway, old = running.gateway, running.gateway.config
     lines = lines_of(new)
-    steered = await _steer(here, new)
-    for name in house.lines:
-        await here.stand_still(name)
-    gone = [name for name in house.lines if old.links[name] != new.links.get(name)]
-    for name in gone:
-        await here.jobs.stop(f"line {name}")
-    known = {**house.outlets, **house.unopened}
-    dead = [name for name, one in known.items() if _recipient(new, name) != one.settings.recipient]
-    for name in dead:
-        await here.close_outlet(name)
-    house.config = new
-    forget_closed(house)
-    changed = [name for name in list(house.outlets) if await _renew(here, old, name)]
-    fresh = [name for name in new.uplinks if name not in house.outlets]
-    for name in fresh:
-        await _open(here, name)
-    opened = [name for name in lines if name not in house.lines or name in gone]
-    moved = _go_on(here, lines, opened)
+    # Release first, on the old lines: the new configuration may not have them any more.
+    steered = await _steer(running, new)
+    for name in gateway.lines:
+        await running.stand_still(name)
+    closed = [name for name in gateway.lines if old.links[name] != new.links.get(name)]
+    for name in closed:
+        await running.jobs.stop(f"line {name}")
+    recipients = {**gateway.outlets, **gateway.unopened}
+    removed = [
+        name for name, one in recipients.items() if _recipient(new, name) != one.settings.recipient
+    ]
+    for name in removed:
+        await running.close_outlet(name)
+    gateway.config = new
+    forget_closed(gateway)
+    changed = [name for name in list(gateway.outlets) if await _renew(running, old, name)]
+    added = [name for name in new.uplinks if name not in gateway.outlets]
+    for name in added:
+        await _open(running, name)
+    opened = [name for name in lines if name not in gateway.lines or name in closed]
+    moved = _go_on(running, lines, opened)
     return {
-        "line closed": gone,
+        "line closed": closed,
         "line opened": opened,
         "devices of line": moved,
-        "uplink closed": dead,
-        "uplink opened": fresh,
+        "uplink closed": removed,
+        "uplink opened": added,
         "uplink": changed,
         "control": steered,
         "setting": _settings(old, new),
@@ -112,82 +123,84 @@ async def _change(here: Running, new: Config) -> dict[str, list[str]]:
 
 
 def _settings(old: Config, new: Config) -> list[str]:
-    """What differs in the sections that are taken in place: `building.roles`, or all of `syndic`
-    where it was not there before, or is no more.
+    """Return the changed options of the sections that are read at each use, such as
+    `building.roles`. A section that was added or removed is named as a whole.
     """
-    found: list[str] = []
+    changed: list[str] = []
     for section in IN_PLACE:
         before, after = getattr(old, section), getattr(new, section)
         if before is None or after is None:
-            found += [section] if before is not after else []
+            changed += [section] if before is not after else []
             continue
         options = type(after).model_fields
-        found += [
+        changed += [
             f"{section}.{option}"
             for option in options
             if getattr(before, option) != getattr(after, option)
         ]
-    return found
+    return changed
 
 
-async def _steer(here: Running, new: Config) -> list[str]:
-    """Give back what the new configuration defines otherwise, while the old lines are open."""
-    if here.house.steering is None:
-        here.jobs.retry("controls")
+async def _steer(running: Running, new: Config) -> list[str]:
+    """Release the controls whose definition changes, while the old lines are still open."""
+    if running.gateway.steering is None:
+        running.jobs.retry("controls")
         return []
-    await here.stop_controls()
+    await running.stop_controls()
     try:
-        return await here.house.steering.adopt(new)
+        return await running.gateway.steering.adopt(new)
     finally:
-        here.start_controls()
+        running.start_controls()
 
 
-async def _open(here: Running, name: str) -> None:
-    """Open an uplink's spool at once; one that waits to be opened again has the new points."""
-    await here.jobs.stop(f"spool {name}")
-    waiting = here.house.unopened.get(name)
+async def _open(running: Running, name: str) -> None:
+    """Open the spool of an uplink at once. One that waits to be opened gets the new points."""
+    await running.jobs.stop(f"spool {name}")
+    waiting = running.gateway.unopened.get(name)
     if waiting is not None:
-        _adopt(here.house, waiting, dict(waiting.ledger.marks))
-    await here.open_outlet(name)
+        _adopt(running.gateway, waiting, dict(waiting.ledger.marks))
+    await running.open_recipient(name)
 
 
-async def _renew(here: Running, old: Config, name: str) -> bool:
-    """Give an open outlet the new points and rules; deliver anew if its transport changed."""
-    house, outlet = here.house, here.house.outlets[name]
+async def _renew(running: Running, old: Config, name: str) -> bool:
+    """Give an open recipient the new points and rules; return whether its uplink was reopened."""
+    gateway, recipient = running.gateway, running.gateway.outlets[name]
     try:
-        # on a full disk rows wait in memory with their marks: those slots are closed, too
-        marks = await outlet.intake.closed(partial(outlet.thread.run, outlet.spool.marks))
-        await outlet.thread.run(outlet.spool.days, midnights(house.config))
-    except Exception as error:  # noqa: BLE001 -- its spool alone does not work
-        house.jobs.faults.log(error, f"the spool of {name}: {said(error)}", f"spool {name}")
-        await _open(here, name)
+        # On a full disk rows wait in memory with their marks, so those slots are closed too. The
+        # marks of the disk alone would close them a second time.
+        marks = await recipient.intake.closed(partial(recipient.thread.run, recipient.spool.marks))
+        await recipient.thread.run(recipient.spool.days, midnights(gateway.config))
+    except Exception as error:  # noqa: BLE001 -- only this spool fails; it is opened again
+        gateway.jobs.faults.log(error, f"the spool of {name}: {error_text(error)}", f"spool {name}")
+        await _open(running, name)
         return True
-    _adopt(house, outlet, marks)
-    if old.uplinks[name] == house.config.uplinks[name]:
+    _adopt(gateway, recipient, marks)
+    if old.uplinks[name] == gateway.config.uplinks[name]:
         return False
-    await here.deliver_anew(outlet)
+    await running.deliver_anew(recipient)
     return True
 
 
-def _adopt(house: Gateway, outlet: Recipient, marks: Mapping[MarkKey, SlotMark]) -> None:
-    """Go on with the points, rules and transport of the new configuration."""
-    new, uplink = house.config, house.config.uplinks[outlet.name]
-    house.jobs.faults.forget(f"rows {outlet.name}")  # of devices that may be there no more
+def _adopt(gateway: Gateway, recipient: Recipient, marks: Mapping[MarkKey, SlotMark]) -> None:
+    """Give a recipient the points, rules and transport of the new configuration."""
+    new, uplink = gateway.config, gateway.config.uplinks[recipient.name]
+    # Faults of devices that are no longer configured would stay for ever.
+    gateway.jobs.faults.forget(f"rows {recipient.name}")
     points, withholds = points_by_key(new.points()), uplink.withheld
-    outlet.ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
-    outlet.settings, outlet.transport = uplink.settings, uplink.transport
+    recipient.ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
+    recipient.settings, recipient.transport = uplink.settings, uplink.transport
 
 
-def _go_on(here: Running, lines: dict[str, LinkDevices], opened: list[str]) -> list[str]:
-    """Poll again: lines that stayed keep their connection, devices that stayed their health."""
-    house, moved = here.house, []
-    kept, house.lines = house.lines, lines
+def _go_on(running: Running, lines: dict[str, LinkDevices], opened: list[str]) -> list[str]:
+    """Poll again. Unchanged lines keep their connection, unchanged devices their statistics."""
+    gateway, moved = running.gateway, []
+    before_lines, gateway.lines = gateway.lines, lines
     for name, line in lines.items():
         if name in opened:
-            here.serve_line(line)
-            here.start_polling(line)
+            running.serve_line(line)
+            running.start_polling(line)
             continue
-        before = kept[name]
+        before = before_lines[name]
         line.link = before.link
         same = {
             device: before.devices[device]
@@ -199,8 +212,8 @@ def _go_on(here: Running, lines: dict[str, LinkDevices], opened: list[str]) -> l
             moved.append(name)
         line.devices.update(same)
         if before.poller is not None:
-            line.poller = new_poller(house, line, before.poller)
-        here.go_on_polling(line)
+            line.poller = new_poller(gateway, line, before.poller)
+        running.go_on_polling(line)
     return moved
 
 

@@ -1,9 +1,9 @@
-"""Who may ask what at the local door: each call needs one right, each right is held by some roles.
+"""Roles at the local socket: each call needs one right, and each right belongs to some roles.
 
-A role is had by the members of the group `gardien-ROLE`, and by whom the configuration names
-(`building: {roles: …}`). Whose account asks is the kernel's word; in which groups it is says the
-machine's group database now, so that `adduser` and `deluser` count at once. Root and the service's
-own account have every role (docs/decisions/035).
+The members of the group `gardien-ROLE` have a role, and so do the accounts that the configuration
+names (`building: {roles: …}`). The kernel tells the account of a caller. Its groups are read from
+the machine's group database at each call, so `adduser` and `deluser` take effect at once. Root and
+the service's own account have every role (docs/decisions/035).
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
     from agent.config.models import Building
 
 GROUP = "gardien-"
-"""of a role: `gardien-manager`"""
+"""first part of a role's group, such as `gardien-manager`"""
 OLD_GROUP = "gardien-admin"
-"""its members could do everything up to version 0.1.0; they keep each role that nobody else has"""
+"""up to version 0.1.0 its members had every right; they keep each role that nobody else has"""
 CONFIGURED = "building.roles"
 
 NOT_YOURS = N_(
-    '`gardien {command}` is not for the account "{account}": these roles may: {roles}. Whoever may'
-    " give one: sudo adduser {account} {group} (or `building: {{roles: …}}` in the configuration)"
+    'the account "{account}" may not run `gardien {command}`. These roles may: {roles}. An'
+    " administrator can give one, in `building: {{roles: …}}` of the configuration or with: sudo"
+    " adduser {account} {group}"
 )
 NO_ROLE = N_(
-    'the account "{account}" has no role at this gateway. Whoever may give one, such as to see how'
-    " it is: sudo adduser {account} {group} (docs/install.md)"
+    'the account "{account}" has no role at this gateway (docs/install.md). An administrator can'
+    " give one, such as to see the status: sudo adduser {account} {group}"
 )
 
 
 class Role(StrEnum):
-    """What somebody is to the building."""
+    """What a person does for the building."""
 
     INSTALLER = auto()
     MANAGER = auto()
@@ -51,7 +52,7 @@ class Role(StrEnum):
 
     @property
     def group(self) -> str:
-        """The group of this machine whose members have it."""
+        """The group of this machine whose members have the role."""
         return f"{GROUP}{self}"
 
 
@@ -64,43 +65,48 @@ NAMES: Mapping[Role, str] = {
     DPO: N_("data protection officer (group gardien-dpo)"),
     READER: N_("reader (group gardien-reader)"),
 }
-"""as people know them"""
+"""their names for people"""
 
 
 class Right(StrEnum):
-    """What one may do. Each call needs exactly one."""
+    """What a caller may do. Each call needs exactly one right."""
 
     SEE_GATEWAY = auto()
-    """how it is: nothing of dwellings"""
+    """see the state of the gateway, without anything about dwellings"""
     SEE_PLANT = auto()
-    """what is commanded, by whom and why; in words that may name people"""
+    """see what is commanded, by whom and why; the reasons may name people"""
     SEE_PLACES = auto()
-    """places, their names, and which meter is where"""
+    """see places, their names, and their meters"""
     SEE_PEOPLE = auto()
-    """who lives there since when, what they agreed to, what leaves of them, who looked"""
+    """see occupancies, consents, what is sent about dwellings, and the access log"""
     READ = auto()
-    """values of common plant; those of dwellings need METERS, too"""
+    """read values of common plant; those of dwellings also need METERS"""
     PLACES = auto()
+    """record places and aliases"""
     METERS = auto()
-    """record and prove them; what they show"""
+    """record and prove meters, and read their values"""
     PEOPLE = auto()
+    """record occupancies, consents and duties"""
     STOP = auto()
-    """withdraw, and tell people what is known of them"""
+    """withdraw consents, end duties, and write letters to occupants"""
     EXPORT = auto()
+    """take the building file and notifications of breaches"""
     LINES = auto()
-    """lines, configuration, clock, refused batches"""
+    """change lines, configuration and clock, and retry refused batches"""
     KEYS = auto()
-    """the gateway's, and whose signature counts"""
+    """change the gateway's keys and its trust list"""
     CLOSE = auto()
-    """the way to a recipient"""
+    """close an uplink"""
     OBJECTS = auto()
-    """bring what others have signed: their signature decides whether it counts"""
+    """bring objects that others have signed: only their signature makes them count"""
     TRY = auto()
-    """a control, or an order"""
+    """test a control or an order"""
     COMMAND = auto()
+    """release controls and opt out"""
     RECORD_VOTE = auto()
+    """record the vote of an assembly"""
     CONFIRM_VOTE = auto()
-    """with the code on the paper; never who may command by what was voted"""
+    """confirm a vote with the code on paper; never held by a role that may command"""
 
 
 HELD: Mapping[Right, frozenset[Role]] = {
@@ -212,7 +218,7 @@ NEEDS: Mapping[str, Right] = {
     "control.vote": Right.CONFIRM_VOTE,
     "control.confirm": Right.CONFIRM_VOTE,
 }
-"""the right that each call needs; one that does not stand here is refused to everybody"""
+"""the right that each call needs; a call that is missing here is refused to everybody"""
 
 TYPED: Mapping[str, str] = {
     "clock.show": "clock",
@@ -226,16 +232,17 @@ TYPED: Mapping[str, str] = {
     "control.opt_in": "control opt-out",
     "control.vote": "control confirm",
 }
-"""the command that makes a call, where it is not the same words"""
+"""the command that makes a call, if its words differ from the call's name"""
 
 
 def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
-    """Raises Refused, naming who may and how an account gets there."""
+    """Check that roles allow a call. Raises Refused, naming the roles and how to get one."""
     if not roles:
         raise Refused(NO_ROLE, account=account, group=READER.group)
     holders = HELD[NEEDS[call]]
     if not roles & holders:
         named = [one for one in Role if one in holders]
+        # Propose the role with the fewest rights that is enough.
         least = min(named, key=_rights)
         raise Refused(
             NOT_YOURS,
@@ -247,12 +254,12 @@ def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
 
 
 def _rights(role: Role) -> int:
-    """How much a role may: how many rights it holds."""
+    """Return how many rights a role has."""
     return sum(role in roles for roles in HELD.values())
 
 
 def roles_of(uid: int, building: Building) -> frozenset[Role]:
-    """The roles of an account of this machine; none: it may ask nothing."""
+    """Return the roles of an account of this machine; without any, it may make no call."""
     if uid in {0, os.getuid()}:
         return EVERY_ROLE
     try:
@@ -262,26 +269,27 @@ def roles_of(uid: int, building: Building) -> frozenset[Role]:
         return frozenset()
     has = {account.pw_name, *(f"%{group}" for group in groups)}
     roles = {role for role in Role if has & {f"%{role.group}", *getattr(building.roles, role)}}
+    # Until somebody has the new role, the old group keeps it: an upgrade must lock nobody out.
     if OLD_GROUP in groups:
         roles |= {role for role in Role if not any(_holders(role, building))}
     return frozenset(roles)
 
 
 def holders(building: Building) -> dict[str, list[str]]:
-    """Who has each role, and whence: `marie (gardien-manager)`. Root has all and is not named."""
-    found = {role: sorted(set(_holders(role, building))) for role in Role}
+    """Return who has each role, and by what: `marie (gardien-manager)`. Root is not named."""
+    by_role = {role: sorted(set(_holders(role, building))) for role in Role}
     old = [f"{name} ({OLD_GROUP})" for name in _members(OLD_GROUP)]
-    return {str(role): named or old for role, named in found.items()}
+    return {str(role): named or old for role, named in by_role.items()}
 
 
 def of_the_old_group(building: Building) -> tuple[list[str], list[str]]:
-    """The members of the group that could do everything, and the roles that they keep."""
+    """Return the members of the old group, and the roles that they keep."""
     left = [str(role) for role in Role if not any(_holders(role, building))]
     return _members(OLD_GROUP), left
 
 
 def missing(building: Building) -> list[str]:
-    """The accounts and groups that the configuration names, and this machine does not have."""
+    """Return the configured accounts and groups that this machine does not have."""
     return [entry for role in Role for entry in getattr(building.roles, role) if not _known(entry)]
 
 
@@ -302,7 +310,7 @@ def _holders(role: Role, building: Building) -> Iterator[str]:
 
 
 def _members(group: str) -> list[str]:
-    """Those that the group names, and those whose own group it is."""
+    """Return the accounts that the group lists, and those whose primary group it is."""
     try:
         entry = grp.getgrnam(group)
     except KeyError:

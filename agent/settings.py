@@ -1,7 +1,7 @@
-"""The words that settings are written in: durations, sizes, references to secrets.
+"""Types of settings: durations, sizes, hosts, paths, and references to secrets.
 
-Every part's settings model uses them, and `config` reads them out of the file. Code may give plain
-numbers (seconds, bytes); a file may not, because `60` alone does not say sixty of what.
+All settings models use them. Code may give plain numbers (seconds, bytes). A configuration file may
+not, because `60` alone does not name its unit.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
 
 FROM_A_FILE = {"written": True}
-"""validation context in which numbers without a unit are refused"""
+"""validation context of a file, in which numbers without a unit are refused"""
 
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SHOWN = 60
-"""characters of a value that a message quotes"""
+"""most characters of a value that a message quotes"""
 BLANKS = str.maketrans("\u00a0\u202f", "  ")
-"""what French keyboards and word processors put before a unit"""
+"""spaces that French keyboards and word processors put before a unit"""
 AMOUNT = re.compile(
     r"([0-9]{1,6})(?:[.,]([0-9]{1,3})|/([1-9][0-9]{0,3}))? *([A-Za-z]{1,8})\.?", re.ASCII
 )
@@ -47,25 +47,25 @@ ALSO = {
     **dict.fromkeys(("go", "gb"), "GB"),
     "o": "B",
 }
-"""what people write for a unit, in small letters"""
+"""other spellings of units, in small letters; a message proposes the right one"""
 LIKE_IPV4 = re.compile(r"[0-9]+([.,][0-9]*)+(:[0-9]*|/[0-9]*)?", re.ASCII)
 NUMBER_AND_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,7})", re.ASCII)
 
 
 def duration(text: str) -> float:
-    """Seconds of `500ms`, `10s`, `15min`, `1h`, `14d`. Raises ValueError in words for people."""
+    """Parse `500ms`, `10s`, `15min`, `1h` or `14d` into seconds. Raises ValueError for people."""
     number, unit = _split(text, SECONDS, _("a duration such as 15min"))
     return number * SECONDS[unit]
 
 
 def size(text: str) -> int:
-    """Bytes of `200MB` (10⁶) or `200MiB` (2²⁰). Raises ValueError in words for people."""
+    """Parse `200MB` (10⁶) or `200MiB` (2²⁰) into bytes. Raises ValueError for people."""
     number, unit = _split(text, BYTES, _("a size such as 200MB"))
     return int(number * BYTES[unit])
 
 
 def written(seconds: float) -> str:
-    """Write a duration as a file does, in the largest unit that needs no fraction."""
+    """Format a duration as in a file, in the largest unit that needs no fraction."""
     for unit in ("d", "h", "min", "s"):
         if seconds >= SECONDS[unit] and seconds % SECONDS[unit] == 0:
             return f"{int(seconds // SECONDS[unit])}{unit}"
@@ -73,11 +73,11 @@ def written(seconds: float) -> str:
 
 
 MINUTES_FROM, HOURS_FROM = 120, 7200
-"""seconds from which on a time is told in these"""
+"""seconds from which durations are shown in minutes, and in hours"""
 
 
 def took(seconds: float) -> str:
-    """Write a time as people say it: `22 min`."""
+    """Format a duration for people: `22 min`."""
     if seconds < MINUTES_FROM:
         return f"{seconds:.3g} s"
     if seconds < HOURS_FROM:
@@ -86,7 +86,7 @@ def took(seconds: float) -> str:
 
 
 def written_size(number: int) -> str:
-    """Write a number of bytes as a file does: `200MB`."""
+    """Format a number of bytes as in a file: `200MB`."""
     for unit in ("GB", "MB", "kB"):
         if number >= BYTES[unit] and number % BYTES[unit] == 0:
             return f"{number // BYTES[unit]}{unit}"
@@ -95,34 +95,34 @@ def written_size(number: int) -> str:
 
 def _split(text: str, units: dict[str, Any], expected: str) -> tuple[float, str]:
     plain = text.translate(BLANKS).strip()
-    found = NUMBER_AND_UNIT.fullmatch(plain)
-    if not found or found[2] not in units:
+    match = NUMBER_AND_UNIT.fullmatch(plain)
+    if not match or match[2] not in units:
         known, meant = ", ".join(units), _meant(plain, units)
-        found_that = _(
+        problem = _(
             "expected {expected} (units: {known}), found {text}",
             expected=expected,
             known=known,
             text=shown(text),
         )
-        raise ValueError(found_that + (_("; write {number}", number=meant) if meant else ""))
-    return float(found[1]), found[2]
+        raise ValueError(problem + (_("; write {number}", number=meant) if meant else ""))
+    return float(match[1]), match[2]
 
 
 def _meant(text: str, units: dict[str, Any]) -> str:
-    """As it should have been written, of `1/4 h`, `0,25h`, `1h30`, `60 sec` or `200 Mo`."""
+    """Guess the right form of `1/4 h`, `0,25h`, `1h30`, `60 sec` or `200 Mo`; empty if none."""
     if units is SECONDS and (clock := ON_A_CLOCK.fullmatch(text)):
         return written(int(clock[1]) * 3600 + int(clock[2]) * 60)
-    if not (said := AMOUNT.fullmatch(text)):
+    if not (match := AMOUNT.fullmatch(text)):
         return ""
-    unit = said[4] if said[4] in units else ALSO.get(said[4].lower(), "")
+    unit = match[4] if match[4] in units else ALSO.get(match[4].lower(), "")
     if unit not in units:
         return ""
-    number = float(f"{said[1]}.{said[2] or 0}") / int(said[3] or 1) * units[unit]
+    number = float(f"{match[1]}.{match[2] or 0}") / int(match[3] or 1) * units[unit]
     return written(round(number, 3)) if units is SECONDS else written_size(round(number))
 
 
 def shown(value: object) -> str:
-    """Quote a value for a message: on one line, short, harmless to a terminal."""
+    """Quote a value for a message: short, on one line, and safe for a terminal."""
     if value is None:
         return _("nothing")
     if isinstance(value, dict):
@@ -137,14 +137,14 @@ def shown(value: object) -> str:
 
 
 def harmless(text: str) -> str:
-    """Escape what a terminal would obey and what cannot be printed, line ends too."""
+    """Escape control characters, line ends and all else that cannot be printed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def wrong_ipv4(host: str) -> str:
-    """What is wrong with a host that looks like an IPv4 address and is none; empty: nothing.
+    """Say what is wrong with a host that looks like an IPv4 address but is none; empty if nothing.
 
-    No name consists of digits alone (RFC 1123, 2.1).
+    A host name cannot look like that: its last label is not all digits (RFC 1123, 2.1).
     """
     if not LIKE_IPV4.fullmatch(host):
         return ""
@@ -152,17 +152,18 @@ def wrong_ipv4(host: str) -> str:
         IPv4Address(host)
     except ValueError:
         return _(
-            "{host} is no IPv4 address: it has four numbers from 0 to 255, such as 192.168.10.20",
+            "{host} is not an IPv4 address: write four numbers from 0 to 255, such as"
+            " 192.168.10.20",
             host=shown(host),
         )
     return ""
 
 
 def checked_host(host: str) -> str:
-    """A host's name or address, as it is written.
+    """Return a host name or address as it is.
 
-    Raises ValueError in words for people where it looks like an IPv4 address and the system takes
-    it for none. It takes `10.0.1` and `192.168.001.005`, so a gateway may be at work with them.
+    Raises ValueError for people if it looks like an IPv4 address and the system refuses it. The
+    system accepts `10.0.1` and `192.168.001.005`: gateways may use such forms, so they stay valid.
     """
     try:
         socket.inet_aton(host)
@@ -173,7 +174,7 @@ def checked_host(host: str) -> str:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine for sure: 127.0.0.0/8, ::1 or localhost, by no name server."""
+    """Whether a host is certainly this machine: 127.0.0.0/8, ::1 or localhost. Asks no DNS."""
     if host is None or host == "localhost":
         return host is not None
     try:
@@ -195,6 +196,7 @@ def _size(value: object, info: ValidationInfo) -> int:
 
 
 def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> float:
+    # All that converts to float is a number, such as the YAML parser's own types. A bool is not.
     number = not isinstance(value, bool) and hasattr(value, "__float__")
     if number and not info.context:
         return float(value)  # type: ignore[arg-type] # hasattr is the proof
@@ -222,14 +224,12 @@ Bytes = Annotated[int, BeforeValidator(_size, json_schema_input_type=str)]
 
 def _from_the_root(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(
-            _("expected a path from the root, /…, found {path}", path=shown(str(path)))
-        )
+        raise ValueError(_("expected an absolute path, /…, found {path}", path=shown(str(path))))
     return path
 
 
 FromTheRoot = Annotated[Path, AfterValidator(_from_the_root)]
-"""a path that means the same whoever reads it"""
+"""an absolute path, which means the same in every process"""
 
 
 Host = Annotated[str, AfterValidator(checked_host)]
@@ -237,38 +237,38 @@ Host = Annotated[str, AfterValidator(checked_host)]
 
 
 def from_the_root(path: str) -> str:
-    """The path of a device file, as it is written. Raises ValueError in words for people."""
+    """Return the path of a device file as it is. Raises ValueError for people if it is relative."""
     _from_the_root(Path(path))
     return path
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a secret stands, never the secret: `file:PATH`, `env:NAME` or `credential:NAME`."""
+    """A reference to a secret, never the secret: `file:PATH`, `env:NAME` or `credential:NAME`."""
 
     kind: str
     name: str
 
     @classmethod
     def parse(cls, written: object) -> Self:
-        """Read a written reference; ValueError, without a word of what stood there, if none."""
-        if isinstance(written, cls):
+        """Parse a reference. Raises ValueError without quoting the value: it may be the secret."""
+        if isinstance(written, cls):  # defaults and code may give a Secret and no text
             return written
         kind, colon, name = written.partition(":") if isinstance(written, str) else ("", "", "")
         if kind not in {"file", "env", "credential"} or not colon or not name.strip():
             raise ValueError(
                 _(
-                    "a secret never stands here in clear: put it into a file of its own that"
-                    " only gardien can read, and write file:/path/to/it (or env:NAME, or"
+                    "a secret must not be in the configuration: put it into a file that only"
+                    " gardien can read, and write file:/path/to/it (or env:NAME, or"
                     " credential:NAME for systemd's LoadCredential=)"
                 )
             )
         if kind == "file" and not name.strip().startswith("/"):
-            raise ValueError(_("the path of a secret's file begins at the root: file:/path/to/it"))
+            raise ValueError(_("the path of a secret's file must be absolute: file:/path/to/it"))
         return cls(kind, name.strip())
 
     def reveal(self) -> str:
-        """Fetch the secret, without a trailing newline. Raises Refused naming the reference."""
+        """Read the secret, without a trailing newline. Raises Refused naming the reference."""
         try:
             return self._fetch().rstrip("\r\n")
         except (OSError, KeyError, ValueError) as error:
@@ -281,8 +281,8 @@ class Secret:
             return _("this variable is not set where gardien runs")
         if self.kind == "credential" and isinstance(error, KeyError | FileNotFoundError):
             return _(
-                "systemd hands over no such file: credential:gardien_NAME is"
-                " /etc/gardien/credentials/NAME, and is read when the service starts"
+                "systemd provides no such file: credential:gardien_NAME is"
+                " /etc/gardien/credentials/NAME, and systemd reads it when the service starts"
             )
         return getattr(error, "strerror", None) or str(error)
 

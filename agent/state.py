@@ -1,4 +1,4 @@
-"""The state directory: one owner at a time, and the socket by which others reach that owner."""
+"""The state directory: its lock, which one process holds, and the socket to reach that process."""
 
 from __future__ import annotations
 
@@ -30,44 +30,45 @@ DEFAULT_CONFIG = Path("/etc/gardien/config.yaml")
 PACKAGED, PACKAGED_DOOR = Path("/var/lib/gardien"), "/run/gardien.sock"
 """the state of the packaged daemon, and the socket that systemd holds open for it"""
 MARKS, JUDGED = Path("/var/lib/gardien-upgrade"), "upgrade"
-"""root's folder, and the file that gardien-upgrade keeps there while it judges a new version"""
+"""root's folder, and the file that gardien-upgrade keeps in it while a new version is on trial"""
 HANDED_OVER = 3
-"""the first descriptor that a service manager hands over (sd_listen_fds(3))"""
+"""the first file descriptor that a service manager passes (sd_listen_fds(3))"""
 AGENT, SCAN = "gardien run", "gardien scan"
 PATIENCE = 30.0
 """seconds that a starting agent waits for a command that holds the lock"""
 SHORTLY = 5.0
-"""seconds that a command waits for another one; what has taken longer is not over soon"""
+"""seconds that a command waits for another; one that has run longer is not expected to end soon"""
 LONGEST_NAME = 100
-"""characters of a command or account that are shown"""
+"""most characters of a command or account that are shown"""
 MINUTES_FROM = 120
-"""seconds, and minutes, from which on a time is told in the next unit"""
+"""seconds from which a duration is shown in minutes, and minutes from which it is in hours"""
 
 CLOSED = N_(
-    "{path} is not for this account, so an agent that runs there cannot be asked: become root"
-    " (sudo). One that systemd starts is asked at {door}, by whoever has a role: sudo systemctl"
-    " start gardien (docs/install.md)"
+    "this account may not open {path}, so it cannot reach an agent there. Use root (sudo), or start"
+    " the service, which accounts with a role reach at {door} (docs/install.md): sudo systemctl"
+    " start gardien"
 )
 
 log = logging.getLogger(__name__)
 
 
 def judged(state: Path, marks: Path = MARKS) -> bool:
-    """Whether this version is under judgement: what it keeps must be readable for the one before.
+    """Whether this version is on trial after an upgrade.
 
-    The formats of what is kept change only afterwards. gardien-upgrade up to version 0.1.0 has its
-    mark in the state directory; a plain file there still counts, for one release.
+    The previous version must then be able to read all files, so formats change only afterwards.
+    gardien-upgrade up to version 0.1.0 keeps its mark in the state directory; a plain file there
+    still counts, for one release.
     """
     old = state / JUDGED
     return (marks / JUDGED).exists() or (old.is_file() and not old.is_symlink())
 
 
 class Owner(NamedTuple):
-    """The process that holds the lock of a state directory, as it has written itself down."""
+    """The process that holds the lock of a state directory, as it describes itself in the file."""
 
     pid: int
     command: str
-    """as it is typed; AGENT for the agent"""
+    """as people type it; AGENT for the agent"""
     by: str
     """the account that started it"""
     since: float
@@ -80,13 +81,13 @@ class Owner(NamedTuple):
 
 @contextmanager
 def owned(state: Path, command: str, patience: float = SHORTLY) -> Iterator[Callable[[], bool]]:
-    """Be the only owner of the state directory; it is made (mode 0700) where it is missing. Gives
-    what says whether the lock is still there: who removes its file lets another owner in.
+    """Hold the lock of the state directory, which is created (mode 0700) if it is missing.
 
-    The lock is the kernel's (flock), so an owner that was killed leaves none behind. Raises
-    Refused, naming the owner: at once where that is the agent, or takes long anyway, else after
-    `patience` seconds. An agent waits for any command. Root acts as the account that owns the
-    directory meanwhile, or the daemon could not read what root has written.
+    Gives a function that tells whether the lock is still ours: it is not once somebody has removed
+    its file. The lock is a flock of the kernel, so a killed owner leaves none behind. Raises
+    Refused, naming the owner: at once if that is the agent or a command that takes long, else after
+    `patience` seconds. An agent waits for any command. Root acts as the owner of the directory
+    meanwhile; else the daemon could not read the files that root writes.
     """
     by = os.environ.get("SUDO_USER") or _account(os.getuid())
     owner = Owner(os.getpid(), command, by, time.time())
@@ -96,10 +97,10 @@ def owned(state: Path, command: str, patience: float = SHORTLY) -> Iterator[Call
 
 @contextmanager
 def owned_unwritten(state: Path, command: str, patience: float) -> Iterator[None]:
-    """Be the only owner without writing to its disk, which may be read-only, failing or frozen.
+    """Hold the lock without writing to the disk, which may be read-only, failing or frozen.
 
-    An owner that was killed and cannot end, for a disk holds it, does nothing more: its lock does
-    not count. Where the lock cannot be opened, the disk gives nothing, and nobody starts on it.
+    A killed owner that cannot end because the disk blocks it does nothing more, so its lock is
+    ignored. If the lock file cannot be opened, no agent can start there, and no lock is taken.
     Raises Refused, naming the owner.
     """
     with _as_its_account(state):
@@ -121,7 +122,7 @@ def owned_unwritten(state: Path, command: str, patience: float) -> Iterator[None
 
 
 def dying(pid: int) -> bool:
-    """Whether a process was killed, and runs no more of its program."""
+    """Whether a process was killed and executes nothing more of its program."""
     try:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
@@ -136,7 +137,7 @@ def dying(pid: int) -> bool:
 def _as_its_account(state: Path) -> Iterator[None]:
     account = 0
     if not os.geteuid():
-        with suppress(OSError):  # there is none yet, or its disk gives nothing
+        with suppress(OSError):  # it does not exist yet, or the disk fails
             account = state.stat().st_uid
     with acting_as(pwd.getpwuid(account) if account else None):
         yield
@@ -144,7 +145,7 @@ def _as_its_account(state: Path) -> Iterator[None]:
 
 @contextmanager
 def acting_as(account: pwd.struct_passwd | None) -> Iterator[None]:
-    """Be another account for a while, with its groups; only root can. None: stay as it is."""
+    """Act as another account, with its groups, inside the block. Only root can. None: no change."""
     if account is None:
         yield
         return
@@ -167,14 +168,15 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[],
         handle = _open_lock(state / "lock")
     except OSError as error:
         raise Refused(
-            f"{state}: {error.strerror}: is `state:` right, and are you allowed?"
+            f"{state} cannot be used: {error.strerror}. Check `state:` in the configuration and the"
+            " rights of this account"
         ) from error
     try:
         _wait_for(handle, state, owner.command, patience)
-        words = json.dumps(owner).encode()
-        with suppress(OSError):  # read-only, or full: it is locked all the same
+        content = json.dumps(owner).encode()
+        with suppress(OSError):  # a disk that is read-only or full: the lock holds all the same
             os.truncate(handle, 0)
-            Reserve(state).for_(lambda: os.pwrite(handle, words, 0))
+            Reserve(state).for_(lambda: os.pwrite(handle, content, 0))
         try:
             yield partial(_holds, handle, state)
         finally:
@@ -194,17 +196,18 @@ def _open_lock(path: Path) -> int:
 
 
 def _holds(handle: int, state: Path) -> bool:
-    """Whether the file that is locked is the one that others would lock."""
+    """Whether the locked file is still the one that others would lock."""
     try:
         return os.path.samestat(os.fstat(handle), (state / "lock").stat())
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # a disk that does not answer takes no lock from anybody
+        return True  # a failing disk does not mean that the lock is lost
 
 
 def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:
-    deadline, told = time.monotonic() + patience, False
+    # flock has no timeout, so try again until the deadline.
+    deadline, warned = time.monotonic() + patience, False
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,55 +215,56 @@ def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:
             other = _owner(handle)
             if time.monotonic() > deadline or (other and _no_use_to_wait(command, other)):
                 raise Refused(_in_use(state, command, other)) from None
-            if command == AGENT and other and not told:
+            if command == AGENT and other and not warned:
                 log.warning(
                     "%s is in use by %s: waiting %.0f s for it", state, other, patience,
                     extra=fields(LogEvent.STATE_BUSY),
                 )  # fmt: skip
-                told = True
+                warned = True
             time.sleep(0.05)
         else:
             return
 
 
 def _owner(handle: int) -> Owner | None:
-    """The owner of a lock; None where it has not written itself down yet."""
+    """Return the owner of a lock; None if the file does not name a living process."""
     try:
         pid, command, by, since = json.loads(os.pread(handle, 4_096, 0))
         owner = Owner(int(pid), _plain(str(command)), _plain(str(by)), float(since))
-        if owner.pid <= 1 or not math.isfinite(owner.since):  # the account may write what it likes
+        # The account can write anything into the file: never point people at a process like init.
+        if owner.pid <= 1 or not math.isfinite(owner.since):
             return None
         os.kill(owner.pid, 0)
-    except PermissionError:  # it is there, and another account's
+    except PermissionError:  # the process exists and belongs to another account
         return owner
     except (ValueError, TypeError, OverflowError, OSError):
-        return None  # nothing readable, or the one before was killed
+        return None  # not readable, or the owner was killed
     return owner
 
 
 def _plain(text: str) -> str:
-    """What may be shown on a terminal."""
+    """Return a short text that is safe for a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)[:LONGEST_NAME]
 
 
 def _no_use_to_wait(command: str, other: Owner) -> bool:
-    """Whether a lock is not free soon."""
+    """Whether the lock will not be free soon."""
     if AGENT in {command, other.command}:
         return other.command == AGENT
     return other.command.startswith(SCAN) or time.time() - other.since > SHORTLY
 
 
 def _in_use(state: Path, command: str, other: Owner | None) -> str:
-    """What holds the state, and what to do."""
+    """Say who holds the state, and what to do."""
     if other is None:
         return f"{state} is in use by another process: try again in a moment"
     if other.command != AGENT:
         how = f": sudo kill {other.pid}" if _runs_gardien(other.pid) else " where it was started"
-        remedy = f"wait until that has ended, or end it{how}"
+        remedy = f"wait for its end, or end it{how}"
     elif command == AGENT:
         remedy = (
-            "nothing was started. `gardien status` shows how it is,"
-            " `sudo systemctl restart gardien` starts it anew"
+            "nothing was started. To see its state: gardien status. To restart it: sudo systemctl"
+            " restart gardien"
         )
     elif _agent_answers(state):
         remedy = "stop it first: sudo systemctl stop gardien"
@@ -270,7 +274,7 @@ def _in_use(state: Path, command: str, other: Owner | None) -> str:
 
 
 def _runs_gardien(pid: int) -> bool:
-    """Whether a process is one of ours: nobody is sent to end another one."""
+    """Whether a process runs gardien. People are never told to kill any other process."""
     try:
         return b"gardien" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -280,7 +284,7 @@ def _runs_gardien(pid: int) -> bool:
 def _agent_answers(state: Path) -> bool:
     try:
         return daemon_answers(state)
-    except Refused:  # its door is not for this account
+    except Refused:  # its socket is closed to this account
         return True
 
 
@@ -301,7 +305,7 @@ def _account(uid: int) -> str:
 
 @contextmanager
 def short_path(state: Path) -> Iterator[str]:
-    """The socket's path, short enough for the kernel (108 bytes) however deep the state lies."""
+    """Give a path to the socket that fits the kernel's limit of 108 bytes for any state."""
     folder = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/gardien.sock"
@@ -310,7 +314,7 @@ def short_path(state: Path) -> Iterator[str]:
 
 
 def connect(state: Path) -> socket.socket | None:
-    """A connection to the daemon that owns the state, or None where none answers."""
+    """Connect to the daemon that owns the state; None if none answers. Raises Refused."""
     if state == PACKAGED and (door := _knock(PACKAGED_DOOR, PACKAGED_DOOR)):
         return door
     try:
@@ -323,7 +327,7 @@ def connect(state: Path) -> socket.socket | None:
 
 
 def _knock(path: str, what: Path | str) -> socket.socket | None:
-    """Connect. Raises Refused, naming `what`, where that is not for this account."""
+    """Connect; None if nobody listens. Raises Refused, naming `what`, without permission."""
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         door.connect(path)
@@ -341,7 +345,7 @@ def _not_for_you(what: Path | str) -> Refused:
 
 
 def daemon_answers(state: Path) -> bool:
-    """Whether a daemon listens on this state."""
+    """Whether a daemon serves this state. Raises Refused without permission."""
     door = connect(state)
     if door is not None:
         door.close()
@@ -349,23 +353,23 @@ def daemon_answers(state: Path) -> bool:
 
 
 def listening(state: Path) -> socket.socket:
-    """A socket for the daemon to listen on; only the owner of the state may call this.
+    """Return the socket on which the daemon listens. Only the owner of the state may call this.
 
-    Where systemd holds one open (gardien.socket, whose group may differ from ours), that one; the
-    name in the state directory then leads to it. Raises OSError.
+    If systemd passes one (gardien.socket, whose group may differ from ours), it is used, and the
+    name in the state directory is a link to it. Raises OSError.
     """
     with suppress(OSError):
         (state / "gardien.sock").unlink(missing_ok=True)
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         os.set_inheritable(HANDED_OVER, False)
-        # a copy: when the door is closed after an error, the next one finds it again
+        # Use a copy: if it is closed after an error, the next attempt still has the original.
         door = socket.socket(fileno=os.dup(HANDED_OVER))
-        with suppress(OSError):  # of a disk that fails; those of the package know its name
+        with suppress(OSError):  # on a failing disk; commands of the package know the socket's path
             (state / "gardien.sock").symlink_to(door.getsockname())
         return door
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with short_path(state) as path:
-        before = os.umask(0o177)
+        before = os.umask(0o177)  # the socket must never exist with wider rights, even briefly
         try:
             door.bind(path)
         finally:

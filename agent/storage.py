@@ -1,8 +1,8 @@
-"""Storage that fails: which stores cannot be written, since when and why, and the bounds after
-which waiting for a disk counts as a fault. Also the folder that survives kill -9, but no reboot.
+"""Failing storage: which stores cannot be written, since when and why.
 
-A store is a file of the state directory that is written by itself: the journal of the controls, a
-spool, the registry. A fault is a state of its store. It ends no process.
+A store is a file of the state directory that is written independently: the journal of the controls,
+a spool, the registry. A fault is a state of its store and ends no process. Also the volatile
+folder, which survives kill -9 but no reboot.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOLDS_END_AFTER = 60.0
-"""seconds: a call that has not returned by then ends all holds. A card that is busy with its own
-housekeeping for half a minute ends none"""
+"""seconds after which a storage call that has not returned ends all holds. A flash card may be busy
+with its own housekeeping for half a minute, which must end none"""
 PROBED_EVERY = 60.0
-"""seconds between two test commits, while something is held or while a store has failed"""
+"""seconds between two test commits during a hold or while a store has failed"""
 
 SPOOL = "the spool of "
-"""how a recipient's store is called, before the name of the uplink"""
+"""name of a recipient's store, before the name of the uplink"""
 READ_ONLY, FAILING = "the disk is read-only", "the disk reports errors"
 NOT_WELL = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.ESHUTDOWN}
 RUN = Path("/run/gardien")
-"""made by the package for the state PACKAGED"""
+"""created by the package, for the state PACKAGED"""
 MOUNTS, REMOUNTED = Path("/proc/self/mountinfo"), "emergency_ro"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- a folder of our own in it, and its owner is checked
 
@@ -49,7 +49,7 @@ class StoreFault:
     """One store that cannot be written."""
 
     reason: str
-    """in words"""
+    """for people"""
     since: float
     """Unix seconds"""
 
@@ -67,7 +67,7 @@ class Storage:
         return dict(self._faults)
 
     def failed(self, store: str, reason: str) -> None:
-        """A store cannot be written; logged where that or its reason is new."""
+        """Note that a store cannot be written. Log it if the fault or its reason is new."""
         known = self._faults.get(store)
         if known is None or known.reason != reason:
             log.error(
@@ -77,7 +77,7 @@ class Storage:
         self._faults[store] = StoreFault(reason, known.since if known else self._now())
 
     def recovered(self, store: str) -> None:
-        """A store was reopened, its log folded in, and a test commit has succeeded."""
+        """Note that a store was opened again and a test commit has succeeded."""
         if self._faults.pop(store, None):
             log.warning(
                 "%s can be written again", store,
@@ -86,31 +86,30 @@ class Storage:
 
 
 def _uplink_of(store: str) -> str:
-    """The uplink of a spool; empty where the store is another one."""
+    """Return the uplink of a spool; empty for any other store."""
     return store.removeprefix(SPOOL) if store.startswith(SPOOL) else ""
 
 
 def reason_of(error: BaseException, where: Path) -> str | None:
-    """Why a store in this folder cannot be used now, in words; None: that is not why it failed.
+    """Return why a store in this folder cannot be used; None if the error has another cause.
 
-    A full disk is no fault.
+    A full disk is not a fault.
     """
     code = getattr(error, "sqlite_errorcode", None)
     number = error.errno if isinstance(error, OSError) else None
-    primary = code & 0xFF if code is not None else None
+    primary = code & 0xFF if code is not None else None  # SQLite's extended codes contain it
     if number == errno.EROFS or primary == sqlite3.SQLITE_READONLY:
         return READ_ONLY
     if number in NOT_WELL or primary == sqlite3.SQLITE_IOERR:
         return READ_ONLY if is_read_only(where) else FAILING
-    if primary == sqlite3.SQLITE_CANTOPEN and _room(where):  # a full disk has no room for a log
+    # SQLite also reports CANTOPEN on a full disk, where it cannot create its log.
+    if primary == sqlite3.SQLITE_CANTOPEN and _room(where):
         return READ_ONLY if is_read_only(where) else FAILING
     return None
 
 
 def probed(state: Path) -> str:
-    """Write and sync a small file: why the disk takes nothing, in words; empty: it does, or it is
-    full.
-    """
+    """Write and sync a small file. Return why that fails; empty if it works or the disk is full."""
     try:
         handle = os.open(state / "probe", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -131,10 +130,10 @@ def _room(where: Path) -> bool:
 
 
 def is_read_only(where: Path) -> bool:
-    """Whether the file system says that it takes nothing, without being asked to write.
+    """Whether a file system is read-only, found out without writing.
 
-    One that has remounted itself after an error shows that, by the kernel's version, as `ro` or in
-    its options alone.
+    After an error a file system remounts itself. Some kernels show that as `ro`, others only in its
+    options.
     """
     try:
         if os.statvfs(where).f_flag & os.ST_RDONLY:
@@ -149,25 +148,31 @@ def is_read_only(where: Path) -> bool:
 
 
 def volatile(state: Path) -> Path:
-    """The folder, on tmpfs, for what must survive kill -9 and need not survive a reboot.
+    """Return the folder on tmpfs for files that must survive kill -9 but not a reboot.
 
-    It may not be there yet: `made` makes it.
+    It may not exist yet: `made` creates it.
     """
     state = Path(os.path.realpath(state))
     if state == PACKAGED:
         return RUN
     name = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
     with contextlib.suppress(OSError):
-        if RUN.stat().st_uid == os.geteuid():  # the packaged service, with another `state:`
+        if RUN.stat().st_uid == os.geteuid():  # the packaged service with another `state:`
             return RUN / name
     return SHARED_MEMORY / f"gardien-{os.geteuid()}-{name}"
 
 
 def made(folder: Path) -> Path:
-    """Make a volatile folder where it is missing. Raises Refused where it is not ours alone."""
+    """Create a volatile folder if it is missing. Raises Refused if others can use it.
+
+    Anybody may create a folder in shared memory: one of another account must not be trusted.
+    """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise Refused(f"{folder} is not a folder of this account alone (mode 0700): remove it")
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise Refused(
+            f"{folder} is not a folder of this account alone (mode 0700), so it is not used: remove"
+            " it"
+        )
     return folder

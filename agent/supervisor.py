@@ -1,4 +1,4 @@
-"""The house at work: a job for each line, each recipient, and each thing that needs a look."""
+"""Run the gateway: one task for each line, each recipient, each control and each periodic job."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from agent.pipeline.timekeeper import Timekeeper
 from agent.pipeline.unassigned import UnassignedReadings
 from agent.recipient import (
     NOT_COUNTED,
-    account,
+    close_passed_slots,
     forget_closed,
-    open_outlet,
-    shelf_opening,
-    turned,
+    open_recipient,
+    store_opening,
+    wait_for_disk,
 )
 from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.replacement_scan import seek
 from agent.storage import SPOOL
-from agent.tasks import said, together
+from agent.tasks import error_text, together
 from agent.upstream import rotation
 from agent.upstream.deliver import LONGEST_WAIT, deliver
 from agent.upstream.handlers import register_handlers
@@ -49,66 +49,68 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEND_EVERY = 1500.0
-"""seconds between two rounds of upkeep: rows lie under the gateway's own key for two at most"""
+"""seconds between two rounds of upkeep. Rows are under the gateway's own key for two at most"""
 OBEY_EVERY = 1.0
-"""seconds between two looks at the registry, whoever has changed it"""
+"""seconds between two checks of the registry for retractions"""
 SHELVE_EVERY = 300.0
-"""seconds that readings of unknown meters stay in memory before they are brought to the disk"""
+"""seconds that unassigned readings stay in memory before they are stored"""
 WAITING_EVERY = 60.0
-"""seconds between two looks at signed objects that wait"""
+"""seconds between two attempts with waiting signed objects"""
 BESIDE_CONTROLS = ("controls left", "journal pruning", "journal storage")
-"""components that work on the journal, beside one for each control"""
+"""components that use the journal, in addition to one for each control"""
 ONE_READ = 60.0
 """seconds that a reload waits for the read under way on a line"""
 
 
 @asynccontextmanager
-async def running(house: Gateway, config_path: Path) -> AsyncIterator[Running]:
-    """Open the stores and start every component; on leaving, what waits is committed.
+async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]:
+    """Open the stores and start every component. On leaving, rows in memory are committed.
 
-    What cannot be opened because of an error is tried again beside the rest.
+    A store that cannot be opened because of an error is tried again while the others run.
     """
-    here, jobs = Running(house, config_path), house.jobs
-    house.reopen, house.close = here.reopen, here.close
+    here, jobs = Running(gateway, config_path), gateway.jobs
+    gateway.reopen, gateway.close = here.reopen, here.close
     asyncio.get_running_loop().set_exception_handler(here.unexpected)
     try:
-        register_handlers(house)
-        forget_closed(house)
-        for line in house.lines.values():
+        register_handlers(gateway)
+        forget_closed(gateway)
+        for line in gateway.lines.values():
             here.serve_line(line)
-        # before any uplink: what the agent before us left commanded is given back
+        # Before any uplink: an earlier agent may have left a value commanded. It is released first.
         await jobs.open("controls", here.controls)
-        if house.identity is not None:
-            await here.open_shelves()
-        house.timekeeper = Timekeeper(house.clock, house.books, house.pollers, house.audit)
-        for name in house.config.uplinks:
-            await here.open_outlet(name)
-        for line in house.lines.values():
+        if gateway.identity is not None:
+            await here.open_reading_stores()
+        gateway.timekeeper = Timekeeper(
+            gateway.clock, gateway.books, gateway.pollers, gateway.audit
+        )
+        for name in gateway.config.uplinks:
+            await here.open_recipient(name)
+        for line in gateway.lines.values():
             here.start_polling(line)
-        jobs.start("clock periods", house.timekeeper.serve)
+        jobs.start("clock periods", gateway.timekeeper.serve)
         jobs.start("signed objects", here.take_what_waited)
-        jobs.start("search", partial(seek, house))
+        jobs.start("search", partial(seek, gateway))
         jobs.start("certificate", here.renew)
-        jobs.start(rotation.COMPONENT, partial(rotation.serve, house))
+        jobs.start(rotation.COMPONENT, partial(rotation.serve, gateway))
         yield here
     finally:
         await jobs.end()
 
 
 class Running:
-    """See the module; `running` makes it."""
+    """The components of a running gateway: starts, stops and reopens them. Made by `running`."""
 
-    def __init__(self, house: Gateway, config_path: Path) -> None:
-        self.house, self.jobs, self.path = house, house.jobs, config_path
+    def __init__(self, gateway: Gateway, config_path: Path) -> None:
+        self.gateway, self.jobs, self.path = gateway, gateway.jobs, config_path
         self.one_at_a_time = asyncio.Lock()
 
     def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log an error of a callback, or of a task that nobody waits for."""
+        """Log an error of a callback, or of a task whose result nobody reads."""
         error = context.get("exception")
         if error is None:
             loop.default_exception_handler(context)
         else:
-            self.jobs.faults.log(error, f"{context['message']}: {said(error)}", "event loop")
+            self.jobs.faults.log(error, f"{context['message']}: {error_text(error)}", "event loop")
 
     def serve_line(self, line: LinkDevices) -> None:
         """Keep a line open."""
@@ -116,281 +118,294 @@ class Running:
 
     @asynccontextmanager
     async def controls(self) -> AsyncIterator[Awaitable[object]]:
-        """Open the journal, give back what was left, and look after each control."""
-        house, jobs = self.house, self.jobs
-        async with open_steering(house) as house.steering:
+        """Open the journal, release what an earlier agent left, and run each control."""
+        gateway, jobs = self.gateway, self.jobs
+        async with open_steering(gateway) as gateway.steering:
             try:
-                await house.steering.recover()
-            except Exception as error:  # noqa: BLE001 -- the rounds of each control give it back
+                await gateway.steering.recover()
+            except Exception as error:  # noqa: BLE001 -- each control tries its release again
                 jobs.faults.note("controls", error, "start")
             self.start_controls()
             try:
                 yield asyncio.Event().wait()
             finally:
                 await self.stop_controls()
-                house.without_controls()
+                gateway.without_controls()
 
     def start_controls(self) -> None:
-        """Look after each control, one by one."""
-        if self.house.steering is not None:
-            for name, run in self.house.steering.controller.rounds().items():
+        """Start a task for each control."""
+        if self.gateway.steering is not None:
+            for name, run in self.gateway.steering.controller.rounds().items():
                 if not self.jobs.runs(name):
                     self.jobs.start(name, run)
 
     async def stop_controls(self) -> None:
-        """Look after none of them for now."""
+        """Stop the tasks of all controls."""
         for name in (*self.jobs.names("control "), *BESIDE_CONTROLS):
             await self.jobs.stop(name)
 
-    async def open_outlet(self, name: str) -> None:
-        """Open a recipient's spool, account for the time it was closed, begin to deliver."""
-        await self.jobs.open(f"spool {name}", partial(self._outlet, name), uplink=name)
+    async def open_recipient(self, name: str) -> None:
+        """Open a recipient's spool, close the slots that passed meanwhile, and start delivery."""
+        await self.jobs.open(f"spool {name}", partial(self._recipient, name), uplink=name)
 
     @asynccontextmanager
-    async def _outlet(self, name: str) -> AsyncIterator[Awaitable[object]]:
-        house, before = self.house, self.house.unopened.get(name)
-        async with open_outlet(house, name, before) as outlet:
+    async def _recipient(self, name: str) -> AsyncIterator[Awaitable[object]]:
+        gateway, before = self.gateway, self.gateway.unopened.get(name)
+        async with open_recipient(gateway, name, before) as recipient:
+            # What goes back to `unopened` at the end: until the start has succeeded, the recipient
+            # from before, so that its rows in memory are not lost.
             kept = before
-            house.unopened.pop(name, None)
-            house.outlets[name] = outlet
+            gateway.unopened.pop(name, None)
+            gateway.outlets[name] = recipient
             try:
-                if house.timekeeper is not None:
-                    await house.timekeeper.joined()
-                if outlet is not before:
-                    await account(house, outlet)
-                kept = outlet
-                self._show_pollers()
-                self._start_uplink(outlet)
-                for job, run in self._of(outlet).items():
+                if gateway.timekeeper is not None:
+                    await gateway.timekeeper.joined()
+                if recipient is not before:
+                    await close_passed_slots(gateway, recipient)
+                kept = recipient
+                self._update_pollers()
+                self._start_uplink(recipient)
+                for job, run in self._recipient_jobs(recipient).items():
                     self.jobs.start(f"{job} {name}", run, uplink=name)
-                broken = (thread.broken() for _, thread in outlet.spools)
-                yield together(outlet.intake.serve(), turned(house, outlet), *broken)
+                broken = (thread.broken() for _, thread in recipient.spools)
+                yield together(recipient.intake.serve(), wait_for_disk(gateway, recipient), *broken)
             finally:
-                for job in ("uplink", *self._of(outlet)):
+                for job in ("uplink", *self._recipient_jobs(recipient)):
                     await self.jobs.stop(f"{job} {name}")
-                del house.outlets[name]
+                del gateway.outlets[name]
                 if kept is not None:
-                    house.unopened[name] = kept
+                    gateway.unopened[name] = kept
 
-    def _show_pollers(self) -> None:
-        """Let pollers know for whom and for what they read now."""
-        house = self.house
-        for line in house.lines.values():
+    def _update_pollers(self) -> None:
+        """Give the pollers the recipients and stores that are open now."""
+        gateway = self.gateway
+        for line in gateway.lines.values():
             if (poller := line.poller) is not None:
-                poller.accounts = house.accounts()
-                poller.unassigned, poller.midnight_readings = house.unclaimed, house.registers
+                poller.accounts = gateway.accounts()
+                poller.unassigned, poller.midnight_readings = gateway.unclaimed, gateway.registers
 
-    def _start_uplink(self, outlet: Recipient) -> None:
-        name, run = outlet.name, partial(deliver, self.house, outlet)
+    def _start_uplink(self, recipient: Recipient) -> None:
+        name, run = recipient.name, partial(deliver, self.gateway, recipient)
         self.jobs.start(f"uplink {name}", run, uplink=name, longest=LONGEST_WAIT)
 
-    def _of(self, outlet: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
-        """What works on an open spool beside its uplink, each of which may fail alone."""
+    def _recipient_jobs(self, recipient: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return the jobs on an open spool in addition to its uplink; each may fail alone."""
         return {
-            "withdrawals": partial(self._obey, outlet),
-            "sums": partial(self._add_up, outlet),
-            "upkeep": partial(self._tend, outlet),
+            "withdrawals": partial(self._obey, recipient),
+            "sums": partial(self._add_up, recipient),
+            "upkeep": partial(self._tend, recipient),
         }
 
     async def close_outlet(self, name: str) -> None:
-        """Deliver to a recipient no more; what intake holds is committed."""
+        """Stop delivery to a recipient and close its spool; rows in memory are committed."""
         await self.jobs.stop(f"spool {name}")
-        self.house.unopened.pop(name, None)
-        self.house.storage.recovered(f"{SPOOL}{name}")  # it is nobody's any more
+        self.gateway.unopened.pop(name, None)
+        self.gateway.storage.recovered(f"{SPOOL}{name}")  # the store is no longer in use
 
     def start_polling(self, line: LinkDevices) -> None:
         """Poll the devices of a line."""
-        line.poller = new_poller(self.house, line)
+        line.poller = new_poller(self.gateway, line)
         self.go_on_polling(line)
 
     def go_on_polling(self, line: LinkDevices) -> None:
-        """Let a line's poller work; after an error a new one begins, as after a restart."""
+        """Run a line's poller. After an error a new poller is made, as after a restart."""
         self.jobs.start(f"poll {line.link.name}", partial(self._poll, line))
 
     async def _poll(self, line: LinkDevices) -> None:
         if line.poller is None:
-            await self._pass_over(line)
-            line.poller = new_poller(self.house, line)
+            await self._close_missed_slots(line)
+            line.poller = new_poller(self.gateway, line)
         try:
             await line.poller.run()
         except Exception:
-            line.poller = None  # what it has in memory may be why
+            line.poller = None  # its state in memory may be the cause
             raise
 
-    async def _pass_over(self, line: LinkDevices) -> None:
-        """Close the slots that went by while nobody polled, as M `agent`."""
-        clock = self.house.clock
-        for one in self.house.accounts():
-            for key in [key for key in one.ledger.marks if key[0] in line.devices]:
+    async def _close_missed_slots(self, line: LinkDevices) -> None:
+        """Close the slots that passed without a poller as missing, with the reason `agent`."""
+        clock = self.gateway.clock
+        for slot_account in self.gateway.accounts():
+            for key in [key for key in slot_account.ledger.marks if key[0] in line.devices]:
                 if clock.dates:
-                    change = partial(one.ledger.catch_up, key, clock.now(), Why.AGENT)
-                    one.take(key, change, self.jobs.faults)
-                    await one.ingest.room()
+                    change = partial(slot_account.ledger.catch_up, key, clock.now(), Why.AGENT)
+                    slot_account.take(key, change, self.jobs.faults)
+                    await slot_account.ingest.room()
 
-    async def _tend(self, outlet: Recipient) -> None:
-        """A spool's upkeep; receipted batches go once they were kept as long as configured."""
+    async def _tend(self, recipient: Recipient) -> None:
+        """Maintain a spool; delete receipted batches after the configured time. Never returns."""
         while True:
-            clock = self.house.clock
-            before = clock.now() - self.house.config.spool.keep if clock.ages else 0.0
-            if self.house.notes is not None:
-                digest = await outlet.thread.run(outlet.spool.receipted_audit)
-                self.house.notes.receipted(digest)
-            await outlet.thread.run(outlet.spool.forget, before)
-            await outlet.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
+            clock = self.gateway.clock
+            # After a sudden jump of the clock nothing is deleted because of its age (rule C14).
+            before = clock.now() - self.gateway.config.spool.keep if clock.ages else 0.0
+            if self.gateway.notes is not None:
+                digest = await recipient.thread.run(recipient.spool.receipted_audit)
+                self.gateway.notes.receipted(digest)
+            await recipient.thread.run(recipient.spool.forget, before)
+            await recipient.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
             await sleep(TEND_EVERY)
 
-    async def open_shelves(self) -> None:
-        """Keep what meters say while nobody knows whose they are, and their midnights."""
-        await self.jobs.open("shelf", self._unclaimed)
-        await self.jobs.open("registers", self._registers)
+    async def open_reading_stores(self) -> None:
+        """Open the stores of unassigned readings and of midnight readings."""
+        await self.jobs.open("shelf", self._unassigned)
+        await self.jobs.open("registers", self._midnights)
 
     @asynccontextmanager
-    async def _unclaimed(self) -> AsyncIterator[Awaitable[object]]:
-        house = self.house
-        alone, opening = house.disk_thread("shelf"), self._shelf("shelf.db")
-        async with in_own_thread("shelf", opening, alone) as (shelf, thread):
-            kept = house.unclaimed or UnassignedReadings(house.registry, shelf, thread)
-            house.unclaimed, kept.store, kept.thread = kept, shelf, thread
-            async with self._kept(kept) as broken:
+    async def _unassigned(self) -> AsyncIterator[Awaitable[object]]:
+        gateway = self.gateway
+        disk_thread, opening = gateway.disk_thread("shelf"), self._store("shelf.db")
+        async with in_own_thread("shelf", opening, disk_thread) as (store, thread):
+            readings = gateway.unclaimed or UnassignedReadings(gateway.registry, store, thread)
+            gateway.unclaimed, readings.store, readings.thread = readings, store, thread
+            async with self._serve_readings(readings) as broken:
                 yield broken
 
     @asynccontextmanager
-    async def _registers(self) -> AsyncIterator[Awaitable[object]]:
-        house = self.house
-        alone, opening = house.disk_thread("registers"), self._shelf("registers.db")
-        async with in_own_thread("registers", opening, alone) as (shelf, thread):
-            kept = house.registers or MidnightReadings(house.registry, shelf, thread)
-            house.registers, kept.store, kept.thread = kept, shelf, thread
-            async with self._kept(kept) as broken:
+    async def _midnights(self) -> AsyncIterator[Awaitable[object]]:
+        gateway = self.gateway
+        disk_thread, opening = gateway.disk_thread("registers"), self._store("registers.db")
+        async with in_own_thread("registers", opening, disk_thread) as (store, thread):
+            readings = gateway.registers or MidnightReadings(gateway.registry, store, thread)
+            gateway.registers, readings.store, readings.thread = readings, store, thread
+            async with self._serve_readings(readings) as broken:
                 yield broken
 
-    def _shelf(self, file: str) -> Callable[[], AbstractContextManager[UnassignedStore]]:
-        return shelf_opening(self.house, self.house.config.state / file)
+    def _store(self, file: str) -> Callable[[], AbstractContextManager[UnassignedStore]]:
+        return store_opening(self.gateway, self.gateway.config.state / file)
 
     @asynccontextmanager
-    async def _kept(
-        self, kept: UnassignedReadings | MidnightReadings
+    async def _serve_readings(
+        self, readings: UnassignedReadings | MidnightReadings
     ) -> AsyncIterator[Awaitable[object]]:
-        self._show_pollers()
+        self._update_pollers()
         try:
-            yield together(self._give_back(kept), kept.thread.broken())
+            yield together(self._assign_stored(readings), readings.thread.broken())
         finally:
             try:
-                await kept.commit()
-            except Exception as error:  # noqa: BLE001 -- the shelf is closed all the same
-                self.jobs.faults.log(error, f"readings stay in memory: {said(error)}", "shelf")
+                await readings.commit()
+            except Exception as error:  # noqa: BLE001 -- the store is closed all the same
+                self.jobs.faults.log(
+                    error, f"readings stay in memory: {error_text(error)}", "shelf"
+                )
 
-    async def _give_back(self, kept: UnassignedReadings | MidnightReadings) -> None:
-        """Give readings of meters that nobody knew to whom they are, once that is known, and to the
-        manager what a change of occupant told late makes his.
+    async def _assign_stored(self, readings: UnassignedReadings | MidnightReadings) -> None:
+        """Assign stored readings once the registry knows their place. Never returns.
+
+        These are readings of unassigned meters, and the midnight readings that a duty needs after a
+        change of occupants was recorded late.
         """
-        house, rested = self.house, 0.0
+        gateway, waited = self.gateway, 0.0
         while True:
-            changed = kept.asked != house.registry.revision
-            due = changed or kept.full or rested >= SHELVE_EVERY
-            if due and house.clock.dates and house.clock.ages:
+            changed = readings.asked != gateway.registry.revision
+            due = changed or readings.full or waited >= SHELVE_EVERY
+            if due and gateway.clock.dates and gateway.clock.ages:
                 try:
-                    await house.obey()  # what takes back comes before what is given anew
-                    if house.unopened:  # what one takes and the other does not would be told twice
-                        await kept.commit()
+                    await gateway.obey()  # retractions come before the rows that replace them
+                    # While one spool is closed, assigning would have to be repeated for it later,
+                    # and the other recipients would get the rows twice.
+                    if gateway.unopened:
+                        await readings.commit()
                     else:
-                        await kept.tend(house.clock.now(), house.accounts(), house.point)
+                        await readings.tend(gateway.clock.now(), gateway.accounts(), gateway.point)
                 except (SpoolFull, StorageFailed) as error:
                     log.warning(
-                        "what waits for a fact is looked at later: %s", error,
+                        "stored readings could not be assigned and are tried again: %s", error,
                         extra=fields(LogEvent.RECORD_NOT_WRITTEN, store="shelf"),
                     )  # fmt: skip
                     await sleep(SHELVE_EVERY)
-                rested = 0.0
+                waited = 0.0
             await sleep(OBEY_EVERY)
-            rested += OBEY_EVERY
+            waited += OBEY_EVERY
 
-    async def _obey(self, outlet: Recipient) -> None:
-        """Apply what the registry takes back, also while the uplink is not open."""
+    async def _obey(self, recipient: Recipient) -> None:
+        """Apply retractions of the registry, even while the uplink is down. Never returns."""
         while True:
-            await outlet.outbox.catch_up()
+            await recipient.outbox.catch_up()
             await sleep(OBEY_EVERY)
 
-    async def _add_up(self, outlet: Recipient) -> None:
-        """Make the sums over dwellings, slot by slot."""
+    async def _add_up(self, recipient: Recipient) -> None:
+        """Make the sums over dwellings, slot by slot. Never returns."""
         while True:
-            await self.house.add_up(outlet)
+            await self.gateway.add_up(recipient)
             await sleep(OBEY_EVERY)
 
     async def renew(self) -> None:
-        """Keep the certificate valid, where there is one."""
-        house = self.house
-        gateway = house.identity.gateway if house.identity else ""
-        state, clock = house.config.state, house.clock
-        await renewal.keep_valid(state, gateway, clock, lambda: house.config.enrolment)
+        """Renew the certificate in time, if there is one. Never returns."""
+        gateway = self.gateway
+        gateway_id = gateway.identity.gateway if gateway.identity else ""
+        state, clock = gateway.config.state, gateway.clock
+        await renewal.keep_valid(state, gateway_id, clock, lambda: gateway.config.enrolment)
 
     async def reopen(self) -> None:
-        """Try uplinks that are not connected again at once: what kept them out may be gone."""
+        """Try all uplinks that are not connected at once: the cause may be gone."""
         async with self.one_at_a_time:
-            for name in self.house.config.uplinks:
+            for name in self.gateway.config.uplinks:
                 self.jobs.retry(f"spool {name}")
-            for outlet in list(self.house.outlets.values()):
-                if outlet.delivery.connected_since is None:
-                    await self.deliver_anew(outlet)
+            for recipient in list(self.gateway.outlets.values()):
+                if recipient.delivery.connected_since is None:
+                    await self.deliver_anew(recipient)
 
-    async def deliver_anew(self, outlet: Recipient) -> None:
-        """Close an uplink, and open it at once."""
-        name = outlet.name
+    async def deliver_anew(self, recipient: Recipient) -> None:
+        """Close an uplink and open it again at once."""
+        name = recipient.name
         await self.jobs.stop(f"uplink {name}")
-        if self.house.outlets.get(name) is outlet:  # else it is opened anew, with its uplink
-            self._start_uplink(outlet)
+        if self.gateway.outlets.get(name) is recipient:  # else its spool reopens, with the uplink
+            self._start_uplink(recipient)
 
     async def close(self, name: str, drop: bool) -> int:
-        """Keep nothing more for an uplink; `drop`: destroy what waits. How many values were.
+        """Stop collecting for an uplink. `drop`: destroy its waiting values; return how many.
 
         Raises Refused while its spool is not open.
         """
         async with self.one_at_a_time:
-            house, outlet = self.house, self.house.outlets.get(name)
-            if outlet is None:
-                raise Refused(f"the spool of {name} is not open: `gardien status` says why")
-            if outlet.kept:
+            gateway, recipient = self.gateway, self.gateway.outlets.get(name)
+            if recipient is None:
+                raise Refused(f"the spool of {name} is not open. To see why: gardien status")
+            if recipient.kept:
                 raise Refused(NOT_COUNTED.format(name))
             try:
-                for link in house.lines:
+                for link in gateway.lines:
                     await self.stand_still(link)
-                recipient = outlet.settings.recipient
-                house.closing.begin(recipient, house.clock.now())
+                recipient_id = recipient.settings.recipient
+                gateway.closing.begin(recipient_id, gateway.clock.now())
                 dropped = 0
                 if drop:
-                    dropped = await outlet.waiting()
+                    # The spool must be closed while its files are destroyed; it opens empty.
+                    dropped = await recipient.waiting()
                     await self.close_outlet(name)
                     try:
-                        words = tokens_of(house.identity, recipient)
-                        now = house.clock.now()
-                        await asyncio.to_thread(destroy, house.config.state, recipient, now, words)
+                        cipher_words = tokens_of(gateway.identity, recipient_id)
+                        now = gateway.clock.now()
+                        await asyncio.to_thread(
+                            destroy, gateway.config.state, recipient_id, now, cipher_words
+                        )
                     finally:
-                        await self.open_outlet(name)
+                        await self.open_recipient(name)
             finally:
                 self.go_on()
             return dropped
 
     def go_on(self) -> None:
-        """Serve and poll every line that was stood still."""
-        for name, line in self.house.lines.items():
+        """Serve and poll every line that was stopped."""
+        for name, line in self.gateway.lines.items():
             if not self.jobs.runs(f"line {name}"):
                 self.serve_line(line)
             if not self.jobs.runs(f"poll {name}"):
                 if line.poller is not None:
-                    line.poller = new_poller(self.house, line, line.poller)
+                    line.poller = new_poller(self.gateway, line, line.poller)
                 self.go_on_polling(line)
 
     async def take_what_waited(self) -> None:
-        """Try signed objects again that came before what they hang on, or before the time; where
-        the file that they are kept in cannot be read any more, it is opened anew.
+        """Try waiting signed objects again, and reopen a trust store that cannot be read.
+
+        An object waits if it came before the fact or the time on which it depends. Never returns.
         """
-        broken = self.house.book_broken
+        broken = self.gateway.trust_store_broken
         while True:
-            if broken.is_set() and self.house.open_book is not None:
-                self.house.open_book()
-                register_handlers(self.house)
+            if broken.is_set() and self.gateway.open_trust_store is not None:
+                self.gateway.open_trust_store()
+                register_handlers(self.gateway)
             try:
-                await self.house.registry_changed()
+                await self.gateway.registry_changed()
             except Exception as error:
                 if store_is_broken(error):
                     broken.set()
@@ -400,14 +415,16 @@ class Running:
                     await broken.wait()
 
     async def stand_still(self, name: str) -> None:
-        """End a line's poller between two reads, and bring what it read to the disk."""
-        poller = self.house.lines[name].poller
+        """Stop a line's poller between two reads, and commit what it has read."""
+        poller = self.gateway.lines[name].poller
         if poller is not None:
             poller.finish()
+        # Wait for the read in progress. Cancelling it would lose its values, and some devices
+        # answer the next request with the old one's answer.
         await self.jobs.stop(f"poll {name}", ONE_READ)
-        for outlet in list(self.house.outlets.values()):
+        for recipient in list(self.gateway.outlets.values()):
             try:
-                await outlet.intake.commit()
-            except Exception as error:  # noqa: BLE001 -- its rows wait on
-                why = f"what waits for {outlet.name} stays in memory: {said(error)}"
-                self.jobs.faults.log(error, why, f"spool {outlet.name}")
+                await recipient.intake.commit()
+            except Exception as error:  # noqa: BLE001 -- its rows go on waiting
+                why = f"rows for {recipient.name} stay in memory: {error_text(error)}"
+                self.jobs.faults.log(error, why, f"spool {recipient.name}")

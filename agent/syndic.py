@@ -1,5 +1,6 @@
-"""The exports of the syndic's software: fetched, compared with the registry, and what is clear
-recorded; what is doubtful waits for a person (docs/decisions/033).
+"""Exports of the manager's software: fetch them and compare them with the registry.
+
+Clear changes are recorded. Doubtful ones wait for a person (docs/decisions/033).
 """
 
 from __future__ import annotations
@@ -57,68 +58,70 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPONENT = AUTHOR
-"""its name among the components: also by whose word it records"""
+"""name of the component, and author of the changes that it records"""
 LOOK = 1.0
-"""seconds between two looks at the configuration and the clock"""
+"""seconds between two checks of the configuration and the clock"""
 TRIES = 5
-"""comparisons of one export: what the registry refuses, or comes late, leads to another"""
+"""most comparisons of one export: each refused or late change needs another one"""
 LONGEST_NAME = 100
 LOCAL = "."
-"""the folder itself, from where the far side begins"""
+"""the folder in which the connection begins"""
 Waits = dict[str, tuple[Doubt, str]]
 
 
-async def keep(house: Gateway) -> None:
-    """Take each export as it comes; for ever."""
+async def keep(gateway: Gateway) -> None:
+    """Fetch each new export. Never returns."""
     before: Syndic | None = None
     looked = 0.0
     while True:
-        settings, exports = house.config.syndic, house.exports
+        settings, exports = gateway.config.syndic, gateway.exports
         due = settings != before or (settings and monotonic() - looked >= settings.every)
-        if exports is not None and due and house.clock.dates:
+        if exports is not None and due and gateway.clock.dates:
             before, looked = settings, monotonic()
-            why = await _look(house, settings) if settings else ""
+            why = await _check(gateway, settings) if settings else ""
             if why and why != exports.unreachable:
                 log.warning(
-                    "the syndic's exports are not taken: %s", why,
+                    "the manager's exports cannot be fetched or recorded: %s", why,
                     extra=fields(LogEvent.EXPORT_REFUSED),
                 )  # fmt: skip
             exports.unreachable = why
         await sleep(LOOK)
 
 
-async def _look(house: Gateway, settings: Syndic) -> str:
-    """Take what is new; why it cannot be had, or cannot be recorded: it is tried again then."""
+async def _check(gateway: Gateway, settings: Syndic) -> str:
+    """Process new exports. Return why that failed, empty if not; a failure is tried again."""
     try:
-        await _take_new(house, settings)
+        await _take_new(gateway, settings)
     except (UplinkLost, NotStored, Refused) as error:
         return str(error).partition("\n")[0]
     return ""
 
 
-async def _take_new(house: Gateway, settings: Syndic) -> None:
-    """Fetch each file that was not taken as it lies there, the oldest first."""
-    exports = house.exports
+async def _take_new(gateway: Gateway, settings: Syndic) -> None:
+    """Fetch each file that is new or has changed, the oldest first."""
+    exports = gateway.exports
     assert exports is not None
-    exports.begin(_mapping(settings), house.clock.now())
+    exports.begin(_mapping(settings), gateway.clock.now())
     opening = partial(place, settings, folders=())
-    async with in_turns(COMPONENT, opening, settings.timeout) as (far, thread):
-        entries = await thread.run(far.entries, LOCAL)
-        found = [one for one in entries if fnmatchcase(one.name, settings.files)]
-        for entry in sorted(found, key=lambda one: (one.changed, one.name)):
+    async with in_turns(COMPONENT, opening, settings.timeout) as (folder, thread):
+        entries = await thread.run(folder.entries, LOCAL)
+        matching = [one for one in entries if fnmatchcase(one.name, settings.files)]
+        for entry in sorted(matching, key=lambda one: (one.changed, one.name)):
             if exports.knows(entry):
                 continue
-            content = await thread.run(far.read, entry.name, LARGEST + 1)
+            content = await thread.run(folder.read, entry.name, LARGEST + 1)
             whole = content is not None and len(content) == min(entry.size, LARGEST + 1)
-            # else it is being written: it is another file at the next look
-            if whole and await thread.run(far.entry, entry.name) == entry:
-                await _take(house, settings, entry, content or b"", [one.name for one in found])
-    if exports.proposals and exports.revision != house.registry.revision:
-        await _record(house, settings, [one.row for one in exports.proposals], "")
+            # A file that is still being written changes meanwhile. It is read at the next round.
+            if whole and await thread.run(folder.entry, entry.name) == entry:
+                await _take(
+                    gateway, settings, entry, content or b"", [one.name for one in matching]
+                )
+    if exports.proposals and exports.revision != gateway.registry.revision:
+        await _record(gateway, settings, [one.row for one in exports.proposals], "")
 
 
 def _mapping(settings: Syndic) -> str:
-    """Stands for how files are read."""
+    """Hash the settings that decide how a file is read."""
     how = settings.model_dump(
         mode="json", include={"columns", "last_day", "only", "move_in", "move_out"}
     )
@@ -126,10 +129,10 @@ def _mapping(settings: Syndic) -> str:
 
 
 async def _take(
-    house: Gateway, settings: Syndic, entry: RemoteFile, content: bytes, there: Sequence[str]
+    gateway: Gateway, settings: Syndic, entry: RemoteFile, content: bytes, there: Sequence[str]
 ) -> None:
-    """Compare a file and record what is clear. One that is none is told once, and not taken."""
-    exports, now = house.exports, house.clock.now()
+    """Compare a file and record its clear changes. A file that is no export is reported once."""
+    exports, now = gateway.exports, gateway.clock.now()
     assert exports is not None
     sha256 = hashlib.sha256(content).hexdigest()
     if exports.again(entry, sha256, now):
@@ -137,20 +140,25 @@ async def _take(
     name = harmless(entry.name)[:LONGEST_NAME]
     report = ExportReport(name, int(now))
     try:
-        zone = house.config.building.timezone
+        zone = gateway.config.building.timezone
         export = await asyncio.to_thread(_parsed, content, name, settings, zone)
         subjects = {row.subject for row in export.rows}
         kept = [one.row for one in exports.proposals if one.row.subject not in subjects]
-        made, report.proposed = await _record(house, settings, [*export.rows, *kept], name)
-        report.recorded, report.same, report.left = len(made.changes), made.same, export.left
+        comparison, report.proposed = await _record(gateway, settings, [*export.rows, *kept], name)
+        report.recorded, report.same, report.left = (
+            len(comparison.changes),
+            comparison.same,
+            export.left,
+        )
     except NotRecorded:
         raise
     except Refused as error:
         report.refused = str(error).partition("\n")[0]
         log.warning(
-            "an export of the syndic's software was refused; nothing of it was taken",
+            "an export of the manager's software was refused; nothing of it was recorded",
             extra=fields(LogEvent.EXPORT_REFUSED),
         )
+    # Only now: if the disk did not record the changes, the file must be read again.
     exports.took(entry, sha256, report, there)
     if report.recorded or report.proposed:
         log.warning(
@@ -161,99 +169,111 @@ async def _take(
 
 
 def _parsed(content: bytes, name: str, settings: Syndic, zone: str) -> Export:
-    words = dict.fromkeys(settings.move_in, str(Lease.IN))
-    words |= dict.fromkeys(settings.move_out, str(Lease.OUT))
+    states = dict.fromkeys(settings.move_in, str(Lease.IN))
+    states |= dict.fromkeys(settings.move_out, str(Lease.OUT))
     return parse(
         text_of(content, name),
         name,
         settings.columns.headings,
         zone,
-        move_words=words,
+        move_words=states,
         last_day=settings.last_day,
         only=settings.only,
     )
 
 
 async def _record(
-    house: Gateway, settings: Syndic, rows: Sequence[ExportRow], name: str
+    gateway: Gateway, settings: Syndic, rows: Sequence[ExportRow], name: str
 ) -> tuple[Comparison, int]:
-    """Record what is clear of these rows, and let the rest wait; how many were not told before.
+    """Record the clear changes of these rows, and let the rest wait for a person.
 
-    Raises Refused where so many are doubtful that it is not the export of this building.
+    Return the comparison and the number of new waiting rows. Raises Refused if so many rows are
+    doubtful that the export must be of another building.
     """
-    exports = house.exports
+    exports = gateway.exports
     assert exports is not None
-    # what was too much at once does not become clear because a person has decided some of it
+    # Rows held because there were too many changes at once stay held after a person has decided
+    # some of them: fewer rows do not make the others clear.
     many = (one for one in exports.proposals if one.why == Doubt.MANY)
     held = {one.row.key: (Doubt.MANY, one.other) for one in many}
     open_ones = [row for row in rows if row.key not in exports.dismissed]
     for _tried in range(TRIES):
-        now, index = house.clock.now(), house.registry.state()[-1]
-        made = await asyncio.to_thread(compare, index, open_ones, now, held)
-        if len(made.doubts) > MOST_DOUBTS:
+        now, index = gateway.clock.now(), gateway.registry.state()[-1]
+        comparison = await asyncio.to_thread(compare, index, open_ones, now, held)
+        if len(comparison.doubts) > MOST_DOUBTS:
             raise Refused(
                 _(
-                    "{name}: {number} rows do not fit what is recorded here: is it of this"
-                    " building? `syndic.only` says which rows are",
+                    "{name}: {number} rows do not match the registry, so nothing was recorded."
+                    " Check that the file is of this building; `syndic.only` selects its rows",
                     name=name,
-                    number=len(made.doubts),
+                    number=len(comparison.doubts),
                 )
             )
-        if late := await _late(house, made, now - settings.late, now):
+        if late := await _already_sent(gateway, comparison, now - settings.late, now):
             held |= late
             continue
         try:
-            if made.changes:
-                await house.ask_disk()
-                notices = [change.notice for change in made.changes]
+            if comparison.changes:
+                await gateway.ask_disk()
+                notices = [change.notice for change in comparison.changes]
                 await change_in_background(
-                    house.registry,
+                    gateway.registry,
                     lambda draft: draft.occupy(notices, AUTHOR, name, now),  # noqa: B023 -- awaited
                 )
-                await _recorded(house)
+                await _apply_everywhere(gateway)
         except NotRecorded:
             raise
         except Refused as error:
-            zone = house.config.building.timezone
-            refused = await asyncio.to_thread(_refused, index, made.changes, now, str(error))
+            # The registry records all changes or none. Find those that it refuses, hold them for a
+            # person, and compare again without them.
+            zone = gateway.config.building.timezone
+            refused = await asyncio.to_thread(
+                _refused_changes, index, comparison.changes, now, str(error)
+            )
             held |= {
                 key: (why, in_local_time(words, zone)) for key, (why, words) in refused.items()
             }
             continue
-        return made, exports.propose(made.doubts, house.registry.revision, now)
-    raise Refused(_("{name}: the registry refuses what it says, whatever is left out", name=name))
+        return comparison, exports.propose(comparison.doubts, gateway.registry.revision, now)
+    raise Refused(
+        _("{name}: the registry still refuses it after all refused rows are left out", name=name)
+    )
 
 
-async def _recorded(house: Gateway) -> None:
-    """What was recorded holds everywhere before anything else leaves."""
-    house.pin_all()
-    await house.registry_changed()
-    with suppress(StorageFailed):  # it is applied before anything leaves again
-        await house.obey()
+async def _apply_everywhere(gateway: Gateway) -> None:
+    """Apply recorded changes to all spools before anything else is sent."""
+    gateway.pin_all()
+    await gateway.registry_changed()
+    with suppress(StorageFailed):  # such a spool applies them when it is opened again
+        await gateway.obey()
 
 
-async def _late(house: Gateway, made: Comparison, longest: float, now: float) -> Waits:
-    """Changes of long ago that would take back readings which have left: they wait."""
+async def _already_sent(
+    gateway: Gateway, comparison: Comparison, longest: float, now: float
+) -> Waits:
+    """Return old changes that would retract readings already sent: they wait for a person."""
     late = {}
-    for change in made.changes:
+    for change in comparison.changes:
         if change.takes is None or change.takes[1] >= min(longest, now):
             continue
         home, first = change.takes
-        if await _have_left(house, home, first):
+        if await _have_left(gateway, home, first):
             late[change.row.key] = (Doubt.LEFT, stamp(first))
     return late
 
 
-async def _have_left(house: Gateway, home: Occupancy, first: int) -> bool:
-    """Whether anything of these people was received, or may be on its way, since a moment."""
-    found = await records(house, home.place, home)
-    received = any(one.day >= stamp(first)[:10] for one in found.disclosed)
-    waits = any(one.recipient and one.t > first for one in found.held)
-    return received or waits or any(gap.kind == "unreadable" for gap in found.gaps)
+async def _have_left(gateway: Gateway, home: Occupancy, first: int) -> bool:
+    """Whether values of an occupancy since a moment were received or may be on their way."""
+    result = await records(gateway, home.place, home)
+    received = any(one.day >= stamp(first)[:10] for one in result.disclosed)
+    waits = any(one.recipient and one.t > first for one in result.held)
+    return received or waits or any(gap.kind == "unreadable" for gap in result.gaps)
 
 
-def _refused(index: RegistryIndex, changes: Sequence[ClearChange], now: float, why: str) -> Waits:
-    """Which changes the registry refuses, dwelling by dwelling, and why."""
+def _refused_changes(
+    index: RegistryIndex, changes: Sequence[ClearChange], now: float, why: str
+) -> Waits:
+    """Return the changes that the registry refuses, by dwelling, with the reason."""
     of: dict[str, list[ClearChange]] = {}
     for change in changes:
         of.setdefault(change.place.id, []).append(change)
@@ -267,14 +287,16 @@ def _refused(index: RegistryIndex, changes: Sequence[ClearChange], now: float, w
     return held or {one.row.key: (Doubt.REFUSED, why.partition("\n")[0]) for one in changes}
 
 
-def standing(house: Gateway) -> dict[str, Any] | None:
-    """How it stands with the exports; None: none are configured."""
-    settings, exports = house.config.syndic, house.exports
+def standing(gateway: Gateway) -> dict[str, Any] | None:
+    """Describe the state of the exports; None if none are configured."""
+    settings, exports = gateway.config.syndic, gateway.exports
     if settings is None or exports is None:
         return None
     last = exports.reports[-1] if exports.reports else None
     late = (
-        exports.seen and house.clock.dates and house.clock.now() - exports.seen > settings.overdue
+        exports.seen
+        and gateway.clock.dates
+        and gateway.clock.now() - exports.seen > settings.overdue
     )
     return {
         "unreachable": exports.unreachable,
@@ -285,33 +307,33 @@ def standing(house: Gateway) -> dict[str, Any] | None:
     }
 
 
-async def proposed(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """What of the exports waits for a person, and what became of the last ones."""
-    del asker
-    exports = house.exports
-    found = [_shown(one) for one in exports.proposals] if exports else []
+async def proposed(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """List the rows that wait for a person, and the results of the last exports."""
+    del caller
+    exports = gateway.exports
+    proposals = [_shown(one) for one in exports.proposals] if exports else []
     reports = [{**asdict(one), "at": stamp(one.at)} for one in exports.reports] if exports else []
-    return {"proposed": found, "exports": reports}
+    return {"proposed": proposals, "exports": reports}
 
 
-def _shown(one: Proposal) -> dict[str, Any]:
-    row = one.row
+def _shown(proposal: Proposal) -> dict[str, Any]:
+    row = proposal.row
     return {
         "id": row.id,
-        "label": one.label,
+        "label": proposal.label,
         "states": row.states,
         "dwelling": row.dwelling,
         "reference": row.reference,
         "since": _moment(row.since),
         "until": _moment(row.until),
-        "why": one.why,
-        "other": one.other,
+        "why": proposal.why,
+        "other": proposal.other,
         "homes": [
             {**home, "since": _moment(home["since"]), "until": _moment(home["until"])}
-            for home in one.homes
+            for home in proposal.homes
         ],
         "source": row.where,
-        "told": stamp(one.first),
+        "told": stamp(proposal.first),
     }
 
 
@@ -320,35 +342,37 @@ def _moment(at: int | None) -> str | None:
 
 
 async def accept(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     row: str,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Record what a row that waits states, by the word of whoever accepts it. Raises Refused."""
-    who, one = author(house, asker, named), _waiting(house, row)
-    await house.ask_disk()
-    now = house.clock.now()
+    """Record a waiting row, with the person who accepts it as author. Raises Refused."""
+    who, proposal = author(gateway, caller, named), _proposal(gateway, row)
+    await gateway.ask_disk()
+    now = gateway.clock.now()
     try:
-        notices: list[NewOccupancy] = accepted(house.registry.state()[-1], one.row, now)
-        homes = house.registry.occupy(notices, who, one.row.where, now) if notices else []
+        notices: list[NewOccupancy] = accepted(gateway.registry.state()[-1], proposal.row, now)
+        homes = gateway.registry.occupy(notices, who, proposal.row.where, now) if notices else []
     except Refused as error:
-        raise dated_here(error, house.config.building.timezone) from error
+        raise dated_here(error, gateway.config.building.timezone) from error
     if homes:
-        await _recorded(house)
-    if house.exports is not None:
-        house.exports.settled(one)
-    also = _also(house.registry.occupancies(), homes, int(now))
+        await _apply_everywhere(gateway)
+    if gateway.exports is not None:
+        gateway.exports.settled(proposal)
+    also = _other_dwellings(gateway.registry.occupancies(), homes, int(now))
     return {
-        "id": one.row.id,
-        **answers.occupancies(house.registry, homes, now),
-        "also": answers.occupancies(house.registry, also, now)["occupancies"],
+        "id": proposal.row.id,
+        **answers.occupancies(gateway.registry, homes, now),
+        "also": answers.occupancies(gateway.registry, also, now)["occupancies"],
     }
 
 
-def _also(known: Sequence[Occupancy], recorded: Sequence[Occupancy], now: int) -> list[Occupancy]:
-    """Who lives in other dwellings by the leases that were just recorded."""
+def _other_dwellings(
+    known: Sequence[Occupancy], recorded: Sequence[Occupancy], now: int
+) -> list[Occupancy]:
+    """Return the current occupancies of other dwellings under the leases just recorded."""
     places = {one.reference: one.place for one in recorded if one.reference}
     return [
         one
@@ -359,23 +383,23 @@ def _also(known: Sequence[Occupancy], recorded: Sequence[Occupancy], now: int) -
 
 
 async def dismiss(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
     row: str,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Let a row wait no more: the same one is passed over from now on. Raises Refused."""
-    who, one = author(house, asker, named), _waiting(house, row)
-    if house.exports is not None:
-        house.exports.dismiss(one, who, house.clock.now())
-    return {"id": one.row.id}
+    """Dismiss a waiting row: the same row is ignored from now on. Raises Refused."""
+    who, proposal = author(gateway, caller, named), _proposal(gateway, row)
+    if gateway.exports is not None:
+        gateway.exports.dismiss(proposal, who, gateway.clock.now())
+    return {"id": proposal.row.id}
 
 
-def _waiting(house: Gateway, id_: str) -> Proposal:
-    if house.exports is None:
-        raise Refused(_('no row "{row}" waits: gardien occupancy proposed', row=id_[:20]))
-    return house.exports.find(id_)
+def _proposal(gateway: Gateway, id_: str) -> Proposal:
+    if gateway.exports is None:
+        raise Refused(_('no row "{row}" waits. Rows: gardien occupancy proposed', row=id_[:20]))
+    return gateway.exports.find(id_)
 
 
 CALLS: Mapping[str, Call] = {

@@ -1,7 +1,7 @@
-"""What systemd is told (sd_notify(3)) and what its journal gets (systemd.journal-fields(7)).
+"""Notifications to systemd (sd_notify(3)) and records for its journal (systemd.journal-fields(7)).
 
-Both use systemd-python where it is installed, as the Debian package has it. Where it is not, a
-dozen lines of our own notify, and the log is text on stderr.
+Both use systemd-python if it is installed; the Debian package depends on it. Otherwise a dozen
+lines of our own send the notifications, and the log is text on stderr.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PRIORITIES = {
     logging.ERROR: 3,
     logging.CRITICAL: 2,
 }
-"""syslog(3) has these numbers, `journalctl -p` has names for them"""
+"""priorities of syslog(3) by log level"""
 IDENTIFIER = "gardien"
 FORMAT = "%(levelname)s %(message)s"
-"""the level also as a word: a serial console and the support bundle show no priority"""
+"""with the level as a word, since a serial console and the support bundle show no priority"""
 
 
 def notify(state: str) -> None:
@@ -36,7 +36,7 @@ def notify(state: str) -> None:
     if not address:
         return
     try:
-        from systemd import daemon  # noqa: PLC0415 -- nobody else needs it
+        from systemd import daemon  # noqa: PLC0415 -- it may not be installed
     except ImportError:
         _send(address, state)
     else:
@@ -50,14 +50,14 @@ def _send(address: str, state: str) -> None:
 
 
 def watchdog_period() -> float | None:
-    """Seconds between two `WATCHDOG=1`, half of what systemd asks for; None where it does not."""
+    """Return the seconds between two `WATCHDOG=1`, half of systemd's limit; None if it has none."""
     wanted = os.environ.get("WATCHDOG_USEC", "")
     ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(wanted) / 2_000_000 if wanted.isdigit() and ours else None
 
 
 def stderr_is_journal() -> bool:
-    """Whether stderr leads to the journal: then systemd dates each line itself."""
+    """Whether stderr goes to the journal, which dates each line itself."""
     try:
         here = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):  # closed, or no file
@@ -66,8 +66,10 @@ def stderr_is_journal() -> bool:
 
 
 def log_handler() -> logging.StreamHandler[Any]:
-    """The handler for the daemon's log: to the journal with fields where stderr leads there and
-    systemd-python is installed, else text on stderr.
+    """Return the handler for the daemon's log.
+
+    It sends records with fields to the journal if stderr goes there and systemd-python is
+    installed; else it writes text to stderr.
     """
     if stderr_is_journal():
         try:
@@ -82,8 +84,8 @@ def log_handler() -> logging.StreamHandler[Any]:
 class JournalHandler(logging.StreamHandler[Any]):
     """Sends each record to the journal with its fields.
 
-    The library's own handler would add the arguments of the message (`CODE_ARGS`): those may name
-    dwellings, and a field is values by whoever searches for its value.
+    The library's own handler would add the arguments of the message (`CODE_ARGS`). These may name
+    dwellings, and everybody who can read the journal can list all values of a field.
     """
 
     def __init__(self, send: Callable[..., object]) -> None:
@@ -91,17 +93,15 @@ class JournalHandler(logging.StreamHandler[Any]):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record; one that the journal does not take goes to stderr as text."""
+        """Send one record; if the journal refuses it, write it to stderr as text."""
         try:
             self._send(*entry(record, self.format(record)))
-        except (OSError, ValueError):  # ValueError: a far side's text with a zero byte in it
+        except (OSError, ValueError):  # ValueError: text from a far side may have a zero byte
             super().emit(record)
 
 
 def entry(record: logging.LogRecord, text: str) -> list[str]:
-    """What the journal gets of one record, as NAME=value; `text` has several lines where there is
-    a traceback.
-    """
+    """Return the fields of one record as NAME=value. `text`: the message, with any traceback."""
     values = {
         "MESSAGE": text,
         "PRIORITY": PRIORITIES.get(record.levelno, PRIORITIES[logging.INFO]),

@@ -1,6 +1,6 @@
-"""How long things live: together, ended for sure, reopened when lost, parked when they fail.
+"""Tasks: run them together, end them reliably, reopen lost connections, park failed components.
 
-The only retry policy: an expected loss is for `keep_open`, any other error for the `Supervisor`.
+This is the only retry policy: `keep_open` handles expected losses, `Supervisor` all other errors.
 """
 
 from __future__ import annotations
@@ -24,73 +24,73 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LONGEST_WAIT = 60.0
-"""seconds between two attempts at most; a link that stood longer counts as a good one"""
+"""longest wait in seconds between two attempts; a connection that lasted longer counts as good"""
 LONGEST_WORDS = 300
-"""characters of an error that are kept: somebody else may have chosen them"""
+"""most characters kept of an error: a far side may have chosen its text"""
 CLOSED_WITHIN = 20.0
-"""seconds that a component is given to close what it holds, before it is cancelled once more"""
+"""seconds that a component has to close what it holds before it is cancelled once more"""
 
 
 async def together(*jobs: Coroutine[Any, Any, None]) -> None:
-    """Run jobs until the first one ends, end the others, raise what the first one raised.
+    """Run jobs until the first one ends, end the others, and raise what the first one raised.
 
-    Not a TaskGroup: before Python 3.13 one that fails while it is being cancelled forgets the
-    cancellation (gh-116720), and a retry loop around it could never be ended.
+    This is not a TaskGroup: before Python 3.13 a TaskGroup that fails while it is being cancelled
+    loses the cancellation (gh-116720), and a retry loop around it could never be ended.
     """
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        # all are looked at: an exception that nobody reads is complained of at some later time
+        # Read the exception of every task: asyncio logs one that nobody reads, at a random time.
         failed = [e for task in done if not task.cancelled() and (e := task.exception())]
         if failed:
             raise failed[0]
     finally:
         await end(tasks)
-        for task in tasks:  # one that failed while it was ended is not complained of later
+        for task in tasks:  # the same for a task that failed while it was being ended
             _ = task.cancelled() or task.exception()
 
 
 class Backoff:
-    """The waits between attempts: full jitter, doubling from a second to `longest`."""
+    """The waits between attempts: full jitter, with a limit that doubles from 1 s to `longest`."""
 
     def __init__(self, longest: float = LONGEST_WAIT) -> None:
         self._longest, self._most = longest, 1.0
 
     def next(self) -> float:
-        """Seconds until the next attempt."""
+        """Return the seconds until the next attempt."""
         wait = random.uniform(0, self._most)
         self._most = min(self._most * 2, self._longest)
         return wait
 
     def start_over(self) -> None:
-        """It stood well: the next wait is a short one again."""
+        """Begin again with a short wait, after a success."""
         self._most = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentFault:
-    """One component that failed because of an unexpected error, or does not work as a whole."""
+    """An unexpected error that stopped a component or a part of it."""
 
     component: str
     error: str
-    """the class of the error: it names nobody"""
-    words: str
-    """for people at the gateway: may name devices and places"""
+    """the class of the error, which names no person or place"""
+    text: str
+    """for people at the gateway; may name devices and places"""
     since: float
     """by the loop's clock"""
     next_try: float | None = None
-    """by the loop's clock; None: it runs"""
+    """by the loop's clock; None: the component runs"""
     uplink: str | None = None
-    """the uplink that it belongs to; None: none"""
+    """the uplink to which the component belongs, if any"""
 
 
 class Faults:
-    """What does not work now because of unexpected errors, by component and part of it."""
+    """The present faults, by component and part of it."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], ComponentFault] = {}
         self._seen: set[tuple[str, str, str]] = set()
-        """by component, the class of an error and the line that raised it: logged in full"""
+        """errors whose traceback was logged: component, class, and line that raised it"""
 
     def note(
         self,
@@ -101,29 +101,32 @@ class Faults:
         uplink: str | None = None,
         next_try: float | None = None,
     ) -> None:
-        """Keep a fault for `status`; log it when it begins and when the error changes, with its
-        traceback the first time.
+        """Record a fault for `status`. Log it when it begins and when its error changes.
+
+        The traceback is logged the first time.
         """
-        words = said(error) if not part else f"{part}: {said(error)}"
+        text = error_text(error) if not part else f"{part}: {error_text(error)}"
         before = self._known.get((component, part))
         since = before.since if before else asyncio.get_running_loop().time()
         kind = type(error).__name__
-        fault = ComponentFault(component, kind, words, since, next_try, uplink)
+        fault = ComponentFault(component, kind, text, since, next_try, uplink)
         self._known[component, part] = fault
-        if before is None or before.words != words:
-            why = f"{component} does not work, and is tried again: {words}"
+        if before is None or before.text != text:
+            why = f"{component} has failed and is tried again: {text}"
             self.log(error, why, component, part, uplink=uplink)
 
     @contextmanager
     def alone(
         self, component: str, part: str, uplink: str | None = None
     ) -> Iterator[Callable[[], bool]]:
-        """Go on behind the block when an unexpected error ends it, which is noted for the part;
-        when none does, the part works. Gives what says, behind the block, whether it does.
+        """Record an unexpected error of the block as a fault of the part, and go on after it.
+
+        Without an error the part's fault is over. Gives a function that tells, after the block,
+        whether the part works.
         """
         try:
             yield lambda: (component, part) not in self._known
-        except Exception as error:  # noqa: BLE001 -- noted, and nobody else's
+        except Exception as error:  # noqa: BLE001 -- recorded; the other parts go on
             self.note(component, error, part, uplink=uplink)
         else:
             self.over(component, part)
@@ -131,24 +134,25 @@ class Faults:
     def log(
         self,
         error: BaseException,
-        words: str,
+        message: str,
         component: str,
         part: str = "",
         *,
         uplink: str | None = None,
     ) -> None:
-        """Log an unexpected error; its traceback is written once for each place that raises it."""
+        """Log an unexpected error, with its traceback once for each line that raises it."""
         key = component, type(error).__name__, _place(error)
+        # An AgentError says enough by its text: a traceback is for errors that nobody expected.
         new = key not in self._seen and not isinstance(error, AgentError)
         self._seen.add(key)
         names = _names(component, part, uplink)
         log.error(
-            "%s", words, exc_info=error if new else None,
+            "%s", message, exc_info=error if new else None,
             extra=fields(LogEvent.COMPONENT_FAILED, **names),
         )  # fmt: skip
 
     def over(self, component: str, part: str = "") -> None:
-        """Forget a fault: it works again."""
+        """Remove a fault: the component or part works again."""
         if (fault := self._known.pop((component, part), None)) is not None:
             names = _names(component, part, fault.uplink)
             log.warning(
@@ -157,58 +161,58 @@ class Faults:
             )  # fmt: skip
 
     def forget(self, component: str) -> None:
-        """Forget all of a component that is there no more."""
+        """Remove all faults of a component that no longer exists."""
         self._known = {key: one for key, one in self._known.items() if key[0] != component}
 
     def all(self) -> list[ComponentFault]:
-        """Every fault that lasts, the oldest first."""
+        """Return all present faults, the oldest first."""
         return sorted(self._known.values(), key=lambda fault: fault.since)
 
 
-def said(error: BaseException) -> str:
-    """An error in a line of words: an expected one as it says, another one with its class."""
-    words = " ".join(str(error).split())[:LONGEST_WORDS]
+def error_text(error: BaseException) -> str:
+    """Return an error as one line of text; an unexpected one with its class."""
+    text = " ".join(str(error).split())[:LONGEST_WORDS]
     if isinstance(error, AgentError):
-        return words
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _place(error: BaseException) -> str:
-    """The line that raised it."""
+    """Return the file and line that raised an error."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 @dataclass(eq=False)
 class _Component:
-    """One part of the agent that may fail alone."""
+    """A component, which may fail without the others."""
 
     name: str
     run: Callable[[], Awaitable[None]]
-    """makes a new one, and serves until cancelled"""
+    """starts it and serves until cancelled"""
     backoff: Backoff
     uplink: str | None
     passes: tuple[type[Exception], ...] = ()
-    """what it raises on purpose, for whoever runs it"""
+    """exceptions that go to its caller and do not park it"""
     holds: bool = False
-    """it holds something open, which others use: it is closed after them"""
+    """it holds something open that others use, so it is closed after them"""
     task: asyncio.Task[None] | None = None
     parked: bool = False
     ending: bool = False
     began: float = 0.0
-    """by the loop's clock: when it began to open, or to close"""
+    """by the loop's clock: when it began to open or to close"""
     opened: bool = False
     """what it holds is open"""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """what it opens is open, or the first attempt has failed"""
+    """set when it is open, or when the first attempt has failed"""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Supervisor:
-    """Runs components, each of which may fail alone (docs/decisions/030).
+    """Runs components, each of which may fail without the others (docs/decisions/030).
 
-    An unexpected error parks a component: what it held is closed, its fault is noted, and after a
-    wait (see Backoff) it is made anew. The fault is over once it has stood for `well` seconds.
+    An unexpected error parks a component: what it holds is closed, the fault is recorded, and after
+    a wait (see Backoff) it is started again. The fault is over once it has run for `well` seconds.
     """
 
     def __init__(self, longest: float = LONGEST_WAIT, well: float = LONGEST_WAIT) -> None:
@@ -224,7 +228,7 @@ class Supervisor:
         uplink: str | None = None,
         longest: float | None = None,
     ) -> None:
-        """Run a component until it is stopped. `longest`: seconds between two attempts at most."""
+        """Run a component until it is stopped. `longest`: longest wait between two attempts (s)."""
         self._begin(_Component(name, run, Backoff(longest or self._longest), uplink))
 
     async def open(
@@ -234,11 +238,11 @@ class Supervisor:
         *,
         uplink: str | None = None,
     ) -> None:
-        """Run a component that holds something open which others use, until it is stopped.
+        """Run a component that holds something open for others, until it is stopped.
 
-        `make` opens it, and gives what ends once it must be closed and opened anew: at once, or
-        after a wait where it raises. Returns when it is open, or when the first attempt has failed:
-        it is tried again beside the others.
+        `make` opens it and gives an awaitable. When that ends, it is closed and opened again: at
+        once, or after a wait if it raises. Returns when it is open or when the first attempt has
+        failed; further attempts go on in the background.
         """
 
         async def hold() -> None:
@@ -263,8 +267,9 @@ class Supervisor:
         *,
         uplink: str | None = None,
     ) -> None:
-        """Run a component within the one that calls: return or raise `passes` when `run` does; any
-        other error parks this one alone.
+        """Run a component inside its caller: return when `run` returns, raise `passes` if it does.
+
+        Any other error parks only this component, not its caller.
         """
         part = _Component(name, run, Backoff(self._longest), uplink, (passes,))
         self._components[name] = part
@@ -288,11 +293,13 @@ class Supervisor:
                 await component.run()
                 if component.ending or component.passes:
                     return
+                # A component that returns would silently be missing. Treat it as an error.
                 raise RuntimeError(f"{component.name} ended by itself")
             except asyncio.CancelledError as error:
                 if component.ending or _is_cancelled():
                     raise
-                wait = self._park(component, error)  # something that it waited for was cancelled
+                # Not our own cancellation: something that the component awaited was cancelled.
+                wait = self._park(component, error)
             except Exception as error:
                 if component.ending or isinstance(error, component.passes):
                     raise
@@ -309,7 +316,7 @@ class Supervisor:
         self.faults.note(component.name, error, uplink=component.uplink, next_try=next_try)
         component.parked = True
         component.wake.clear()
-        component.settled.set()
+        component.settled.set()  # `open` must return although the first attempt has failed
         return wait
 
     def _stood(self, component: _Component) -> None:
@@ -317,11 +324,11 @@ class Supervisor:
         self.faults.over(component.name)
 
     def names(self, beginning: str = "") -> list[str]:
-        """The components whose names begin so."""
+        """Return the names of the components that begin with `beginning`."""
         return [name for name in self._components if name.startswith(beginning)]
 
     def runs(self, name: str) -> bool:
-        """Whether there is a component of that name, parked or not."""
+        """Whether there is a component with this name, parked or not."""
         return name in self._components
 
     def parked(self, name: str) -> bool:
@@ -329,7 +336,7 @@ class Supervisor:
         return name in self._components and self._components[name].parked
 
     def opening(self) -> dict[str, float]:
-        """Since when, by the loop's clock, those are at it that open or close what they hold."""
+        """Return the components that are opening or closing now, and since when (loop's clock)."""
         return {
             one.name: one.began
             for one in self._components.values()
@@ -342,8 +349,9 @@ class Supervisor:
             self._components[name].wake.set()
 
     async def stop(self, name: str, patience: float = 0.0) -> None:
-        """End a component, after giving it `patience` seconds to end by itself; none of that name:
-        fine. What goes wrong at its end is logged.
+        """End a component, after `patience` seconds in which it may end by itself.
+
+        An error at its end is logged. A name without component is ignored.
         """
         component = self._components.pop(name, None)
         if component is None or component.task is None:
@@ -353,18 +361,18 @@ class Supervisor:
             await asyncio.wait([component.task], timeout=patience)
         await end([component.task], CLOSED_WITHIN if component.holds else 1.0)
         if not component.task.cancelled() and (error := component.task.exception()):
-            self.faults.log(error, f"{name} did not end well: {said(error)}", name)
+            self.faults.log(error, f"{name} failed while it ended: {error_text(error)}", name)
         self.faults.forget(name)
 
     async def end(self) -> None:
-        """End all: first those that use what others hold open, then these, side by side."""
+        """End all components: first those that use what others hold open, then those others."""
         for holds in (False, True):
             names = [one.name for one in self._components.values() if one.holds is holds]
             await asyncio.gather(*(self.stop(name) for name in names))
 
 
 def _names(component: str, part: str = "", uplink: str | None = None) -> LogNames:
-    """What a component belongs to, for log records; a part of a poller is a device."""
+    """Return the log fields of a component. The part of a poller is a device."""
     names: LogNames = {"component": component, "uplink": uplink or ""}
     kind, _, name = component.partition(" ")
     match kind:
@@ -380,16 +388,16 @@ def _names(component: str, part: str = "", uplink: str | None = None) -> LogName
 
 
 def _is_cancelled() -> bool:
-    """Whether the task that runs was told to end."""
+    """Whether the current task itself was cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]], again: float = 1.0) -> None:
-    """Cancel until all are done, again after `again` seconds each.
+    """Cancel tasks until all are done, again every `again` seconds.
 
-    Once is not enough: `asyncio.wait_for` of Python 3.11 swallows a cancellation that meets the
-    answer it waits for (39 of 300 with pymodbus).
+    Once is not enough: `asyncio.wait_for` of Python 3.11 swallows a cancellation that coincides
+    with the result (39 of 300 with pymodbus).
     """
     while left := [task for task in tasks if not task.done()]:
         for task in left:
@@ -398,7 +406,7 @@ async def end(tasks: Iterable[asyncio.Future[Any]], again: float = 1.0) -> None:
 
 
 class ConnectionFields(NamedTuple):
-    """The fields of the two records that a connection makes in the log."""
+    """The fields of the two log records of a connection: when it is lost, and when it is back."""
 
     lost: Mapping[str, str] = {}
     restored: Mapping[str, str] = {}
@@ -407,7 +415,7 @@ class ConnectionFields(NamedTuple):
 WITHOUT_FIELDS = ConnectionFields()
 
 
-async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of health are the caller's
+async def keep_open(  # noqa: PLR0913, PLR0917 -- each is the caller's choice
     name: str,
     open_it: Callable[[], AbstractAsyncContextManager[T]],
     serve: Callable[[T], Awaitable[None]],
@@ -418,11 +426,11 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
     level: int = logging.WARNING,
     logged: ConnectionFields = WITHOUT_FIELDS,
 ) -> None:
-    """Open and serve, for ever; when lost, wait (full jitter, doubling to `longest` s), open again.
+    """Open and serve a connection; when it is lost, wait and open it again. Never returns.
 
-    The wait starts over after a connection that stood for a minute or that `good()` vouches for.
-    A loss is logged, at `level`, when it begins and when its reason changes, not at every attempt;
-    `tell` hears of each. `logged`: the fields of these log records.
+    The wait has full jitter and doubles up to `longest` seconds. It is short again after a
+    connection that lasted a minute or for which `good()` is true. A loss is logged at `level` when
+    it begins and when its reason changes; `tell` is called for each. `logged`: the log fields.
     """
     now, backoff, why = asyncio.get_running_loop().time, Backoff(longest), ""
     while True:
@@ -440,7 +448,7 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
             if str(error) != why:
                 why = str(error)
                 log.log(
-                    level, "%s lost, trying again for as long as it takes: %s", name, error,
+                    level, "%s lost, trying again until it is open: %s", name, error,
                     extra=logged.lost,
                 )  # fmt: skip
         await asyncio.sleep(backoff.next())

@@ -1,7 +1,7 @@
-"""What this machine knows of its clock: whether a time service keeps it, and what its RTC says.
+"""The machine's evidence for its clock: whether a time service keeps it, and the RTC's time.
 
-Read from the kernel and from files, as `timedatectl` does; nothing is asked over D-Bus. chrony and
-ntpd tell the kernel; systemd-timesyncd tells it too, and touches a file at every synchronization.
+It is read from the kernel and from files, as `timedatectl` does, without D-Bus. chrony and ntpd
+report to the kernel. systemd-timesyncd does so too, and touches a file at each synchronization.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ RTC = Path("/sys/class/rtc/rtc0/since_epoch")
 
 STA_UNSYNC = 0x40
 MOST_ERROR = 16_000_000
-"""microseconds; the kernel's way to say that it does not know (timedate1 reads it so, too)"""
+"""microseconds at which the kernel's error is unknown (timedate1 uses the same limit)"""
 
 
 class _Timex(ctypes.Structure):
-    """The head of the kernel's `struct timex`, and room for the rest of it."""
+    """The first fields of the kernel's `struct timex`, and space for the rest of it."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -37,16 +37,16 @@ class _Timex(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class ClockEvidence:
-    """What speaks for the wall clock at one look."""
+    """The evidence for the wall clock at one check."""
 
     kernel: bool
-    """the kernel's clock is being kept by a time service"""
+    """a time service keeps the kernel's clock"""
     touched: int | None
-    """when timesyncd last synchronized, nanoseconds of the wall clock of that moment"""
+    """when timesyncd last synchronized, in nanoseconds of the wall clock at that time"""
 
 
 def evidence(timesyncd: Path = TIMESYNCD) -> ClockEvidence:
-    """Look once; costs two system calls."""
+    """Collect the evidence. This costs two system calls."""
     try:
         touched: int | None = timesyncd.stat().st_mtime_ns
     except OSError:
@@ -67,7 +67,7 @@ def _kernel_keeps_time() -> bool:
 
 
 def boot_id(path: Path = BOOT) -> str:
-    """The name of this boot: monotonic times of one boot only can be compared."""
+    """Return the id of this boot: monotonic times compare only within one boot."""
     try:
         return path.read_text(encoding="ascii").strip()
     except OSError:
@@ -75,7 +75,7 @@ def boot_id(path: Path = BOOT) -> str:
 
 
 def rtc(path: Path = RTC) -> float | None:
-    """What the battery-backed clock says, seconds since 1970; None where there is none."""
+    """Return the time of the battery-backed clock in Unix seconds; None if there is none."""
     try:
         return float(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -1,6 +1,4 @@
-"""What is asked about whose word counts, and what was decided: the trust list, signed objects
-brought by hand, and the audit chain.
-"""
+"""Calls about the trust list, signed objects brought by hand, and the audit chain."""
 
 from __future__ import annotations
 
@@ -31,150 +29,163 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_RECORDS = 1_000
-"""of an answer"""
+"""most records in an answer"""
 ONE_READS = asyncio.Lock()
-"""a chain of 64 MB takes a core for a while: several who ask at once must not slow the reading"""
+"""lets one caller at a time read the chain: reading 64 MB uses a core, and polling must go on"""
 
 
-def standing(house: Gateway) -> dict[str, Any] | None:
-    """How it stands with trust and with the chain; None: no identity yet."""
-    if house.reception is None:
+def standing(gateway: Gateway) -> dict[str, Any] | None:
+    """Describe the state of trust and of the audit chain; None without an identity."""
+    if gateway.reception is None:
         return None
-    unwritten = house.notes.lost + house.notes.held_back if house.notes else 0
-    return house.reception.status() | {"unwritten": unwritten}
+    unwritten = gateway.notes.lost + gateway.notes.held_back if gateway.notes else 0
+    return gateway.reception.status() | {"unwritten": unwritten}
 
 
-async def trust_show(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """The list that stands."""
-    del asker
-    standing = house.reception_open().trust_store.trust
-    told = _told(standing, house) if standing else {}
-    return {"list": told, **house.reception_open().status()}
+async def trust_show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the trust list in force. Raises Refused."""
+    del caller
+    standing = gateway.reception_open().trust_store.trust
+    contents = _contents(standing, gateway) if standing else {}
+    return {"list": contents, **gateway.reception_open().status()}
 
 
-async def trust_look(house: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
-    """What a list says and who signed it, before anybody believes it. Raises Forged."""
-    del asker
-    new, standing = trust_list.read(text.encode()), house.reception_open().trust_store.trust
+async def trust_look(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
+    """Return what a new list contains and who signed it, before it is accepted. Raises Forged."""
+    del caller
+    new, standing = trust_list.read(text.encode()), gateway.reception_open().trust_store.trust
     if standing is None or standing.sha256 != new.sha256:
-        house.reception_open().consider(new)
+        gateway.reception_open().consider(new)
     return {
-        **_told(new, house),
+        **_contents(new, gateway),
         "signed": sorted(new.signed_by(new.roots)),
         "first": standing is None,
-        "pinned": bool(house.config.trust.roots),
+        "pinned": bool(gateway.config.trust.roots),
     }
 
 
 async def trust_accept(
-    house: Gateway, asker: Caller, *, text: str, sha256: str | None = None, named: str | None = None
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    text: str,
+    sha256: str | None = None,
+    named: str | None = None,
 ) -> dict[str, Any]:
-    """Let a list stand; the first where a person has compared its roots: its sha256."""
-    who = author(house, asker, named)
-    reception = house.reception_open()
+    """Accept a trust list. Raises Refused.
+
+    `sha256`: needed for the first list, as proof that a person has compared its roots.
+    """
+    who = author(gateway, caller, named)
+    reception = gateway.reception_open()
     first = reception.trust_store.trust is None
     try:
         answer = reception.renew_trust(text.encode(), sha256)
     except Refused as error:
-        house.audit("trust.refused", {"why": str(error)[:300], "by": who})
+        # A refused list may be an attack: who tried it must be in the chain.
+        gateway.audit("trust.refused", {"why": str(error)[:300], "by": who})
         raise
     if first:
-        house.audit("trust.confirmed", {"sha256": sha256, "by": who})
+        gateway.audit("trust.confirmed", {"sha256": sha256, "by": who})
     elif not answer.get("again"):
-        house.audit("trust.brought", {"ver": answer["ver"], "by": who})
+        gateway.audit("trust.brought", {"ver": answer["ver"], "by": who})
     return answer | {"by": who}
 
 
 async def object_accept(
-    house: Gateway, asker: Caller, *, text: str, named: str | None = None
+    gateway: Gateway, caller: Caller, *, text: str, named: str | None = None
 ) -> dict[str, Any]:
-    """Take a signed object that a person has brought; `accepted`: whether it counts now.
+    """Accept a signed object that a person has brought. Raises Forged.
 
-    Raises Forged.
+    In the answer, `accepted` says whether the object is in force now.
     """
-    who, raw = author(house, asker, named), text.encode()
-    answer = await house.accept(raw, BY_HAND)
+    who, raw = author(gateway, caller, named), text.encode()
+    answer = await gateway.accept(raw, BY_HAND)
     if not answer.get("again"):
-        house.audit("object.brought", {"sha256": hashlib.sha256(raw).hexdigest(), "by": who})
+        gateway.audit("object.brought", {"sha256": hashlib.sha256(raw).hexdigest(), "by": who})
     return answer | {"accepted": _counts(answer)}
 
 
-async def object_preview(house: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
-    """What a place map that a person has at hand would change, and change nothing. Raises Forged,
-    Refused on an object of another kind.
+async def object_preview(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
+    """Say what a place map would change, without changing anything.
+
+    Raises Forged if it does not verify, and Refused for another type of object.
     """
-    del asker
-    return house.reception_open().preview(text.encode())
+    del caller
+    return gateway.reception_open().preview(text.encode())
 
 
 def _counts(answer: Mapping[str, Any]) -> bool:
-    """Whether what an object says was done, at every control that it names."""
+    """Whether an object is in force, at every control that it names."""
     if str(answer["outcome"]).startswith(("waits", NOT_BELIEVED)) or answer.get("revoked") is True:
         return False
     return not any("code" in target for target in answer.get("targets", {}).values())
 
 
-async def object_list(house: Gateway, asker: Caller) -> dict[str, Any]:
-    """What waits, and for what; and what could not be evaluated."""
-    del asker
-    book = house.reception_open().trust_store
+async def object_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """List the waiting objects with what they wait for, and the objects that were set aside."""
+    del caller
+    book = gateway.reception_open().trust_store
     return {"waiting": book.waiting_list(), "set_aside": set_aside.listed(book.db)}
 
 
 async def object_all_came(
-    house: Gateway, asker: Caller, *, named: str | None = None
+    gateway: Gateway, caller: Caller, *, named: str | None = None
 ) -> dict[str, Any]:
-    """Take a person's word that a restored gateway has all that was said since. Raises Refused."""
-    who, found = author(house, asker, named), house.restored
-    if found is None or found.made is None:
-        raise Refused("nothing is waited for: this gateway was not restored, or has heard all")
-    made = found.made
-    unproved = sorted(found.unproved or ())
-    house.audit("restored.confirmed", {"made": made, "unproved": unproved, "by": who})
-    found.end()
+    """Open the post-restore gate on a person's word that all has arrived. Raises Refused."""
+    who, gate = author(gateway, caller, named), gateway.restored
+    if gate is None or gate.made is None:
+        raise Refused(
+            "this gateway waits for nothing: it was not restored, or all objects have arrived"
+        )
+    made = gate.made
+    unproved = sorted(gate.unproved or ())
+    gateway.audit("restored.confirmed", {"made": made, "unproved": unproved, "by": who})
+    gate.end()
     log.warning(
-        "%s says that all has come since the building file of %s", who, made,
+        "%s confirms that all objects since the building file of %s have arrived", who, made,
         extra=fields(LogEvent.RESTORE_CHECKED),
     )  # fmt: skip
     return {"made": made, "by": who}
 
 
 async def audit_verify(
-    house: Gateway,
-    asker: Caller,
+    gateway: Gateway,
+    caller: Caller,
     *,
-    hash: str | None = None,  # noqa: A002 -- the word people write
+    hash: str | None = None,  # noqa: A002 -- the name of the call's argument
 ) -> dict[str, Any]:
-    """Follow the chain from record to record; it must have the record of `hash`. Raises Refused."""
-    del asker
-    answer: dict[str, Any] = await _read(house, audit.verification_report, hash)
+    """Verify the audit chain record by record, and that it contains `hash`. Raises Refused."""
+    del caller
+    answer: dict[str, Any] = await _read(gateway, audit.verification_report, hash)
     return answer
 
 
 async def audit_list(
-    house: Gateway, asker: Caller, *, kind: str = "", since: str | None = None, last: float = 50
+    gateway: Gateway, caller: Caller, *, kind: str = "", since: str | None = None, last: float = 50
 ) -> dict[str, Any]:
-    """List the last records of the chain: of a kind (`consent`: also `consent.given`), since a
-    date. Raises Broken.
+    """List the last records of the audit chain. Raises Broken.
+
+    `kind`: only these (`consent` includes `consent.given`). `since`: a date. `last`: how many.
     """
-    del asker
-    begins = parsers.when(since, house.config.building.timezone, "since")
+    del caller
+    begins = parsers.when(since, gateway.config.building.timezone, "since")
     first = stamp(begins) if begins is not None else ""
 
     def wanted(record: AuditRecord) -> bool:
         return record.t >= first and (not kind or f"{record.type}.".startswith(f"{kind}."))
 
     most = max(1, min(int(last), MOST_RECORDS))
-    return {"records": [asdict(one) for one in await _read(house, audit.newest, most, wanted)]}
+    return {"records": [asdict(one) for one in await _read(gateway, audit.newest, most, wanted)]}
 
 
-async def _read(house: Gateway, read: Callable[..., Any], *more: Any) -> Any:
-    """Read the files of the chain, which grows meanwhile. Raises Refused."""
+async def _read(gateway: Gateway, read: Callable[..., Any], *more: Any) -> Any:
+    """Read the files of the chain in a thread; the chain may grow meanwhile. Raises Refused."""
     try:
         async with ONE_READS:
-            return await asyncio.to_thread(read, house.config.state / audit.FOLDER, *more)
-    except FileNotFoundError as error:  # the oldest of a full chain has just gone
-        raise Refused(f"{error.filename} is not there any more: ask again") from error
+            return await asyncio.to_thread(read, gateway.config.state / audit.FOLDER, *more)
+    except FileNotFoundError as error:  # a full chain has just dropped its oldest file
+        raise Refused(f"{error.filename} was just removed as the oldest: try again") from error
 
 
 CALLS: Mapping[str, Call] = {
@@ -188,46 +199,46 @@ CALLS: Mapping[str, Call] = {
     "object.list": object_list,
     "object.all_came": object_all_came,
 }
-"""every call about whose word counts, by its name"""
+"""calls by name"""
 
 
-def _told(one: TrustList, house: Gateway) -> dict[str, Any]:
-    reception = house.reception_open()
-    now, revoked = house.clock.now(), reception.known().revoked
+def _contents(current: TrustList, gateway: Gateway) -> dict[str, Any]:
+    reception = gateway.reception_open()
+    now, revoked = gateway.clock.now(), reception.known().revoked
     members = [
         {
             "kid": kid,
             "name": member.name,
             "role": member.role,
-            "until": stamp(member.until) if member.role != "root" else stamp(one.expires),
+            "until": stamp(member.until) if member.role != "root" else stamp(current.expires),
             "counts": kid not in revoked and member.since <= now <= member.until,
             "scope": {
-                "buildings": _words(member.scope.buildings),
-                "assets": _words(member.scope.assets),
-                "kinds": _words(member.scope.kinds),
+                "buildings": _listed(member.scope.buildings),
+                "assets": _listed(member.scope.assets),
+                "kinds": _listed(member.scope.kinds),
             },
         }
-        for kid, member in one.members.items()
+        for kid, member in current.members.items()
     ]
     return {
-        "ver": one.ver,
-        "by": one.name,
-        "made": stamp(one.made),
-        "expires": stamp(one.expires),
-        "threshold": one.threshold,
-        "sha256": one.sha256,
+        "ver": current.ver,
+        "by": current.name,
+        "made": stamp(current.made),
+        "expires": stamp(current.expires),
+        "threshold": current.threshold,
+        "sha256": current.sha256,
         "members": members,
-        "left_out": _left_out(one, reception, house),
+        "left_out": _left_out(current, reception, gateway),
     }
 
 
-def _left_out(one: TrustList, reception: Inbox, house: Gateway) -> list[dict[str, Any]]:
-    """Keys that this list does not have, or has no more, whose grants stand."""
-    if house.steering is None:
+def _left_out(current: TrustList, reception: Inbox, gateway: Gateway) -> list[dict[str, Any]]:
+    """Return the keys that are not on this list but whose grants are still in force."""
+    if gateway.steering is None:
         return []
     own = {} if (us := reception.witness) is None else {us.key.kid: us}
-    return left_out(house.steering, {**one.members, **own})
+    return left_out(gateway.steering, {**current.members, **own})
 
 
-def _words(some: frozenset[str] | None) -> list[str] | None:
+def _listed(some: frozenset[str] | None) -> list[str] | None:
     return None if some is None else sorted(some)

@@ -1,7 +1,7 @@
 """Units of measurement, and the exact factor between two of them.
 
-Names are UCUM's where it has one people know (`Cel`, `kWh`, `m3`). Only conversions that keep every
-decimal exact are given: 1 GJ is 277.7… kWh, so a meter in GJ is not read as kWh here.
+Names are those of UCUM if they are well known (`Cel`, `kWh`, `m3`). A factor exists only if every
+decimal stays exact: 1 GJ is 277.7… kWh, so there is none from GJ to kWh.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PREFIXED = {
     "Pa": ("pressure", Fraction(1)),
     "bar": ("pressure", Fraction(100_000)),
 }
-"""unit without prefix: what it measures, and how much of that dimension's base it is"""
+"""units that take a prefix: their dimension, and their size in its base unit"""
 
 PLAIN = {
     "m3": ("volume", Fraction(1)),
@@ -53,12 +53,12 @@ PLAIN = {
 }
 
 SPOKEN = {"Cel": "°C", "m3": "m³", "m3/h": "m³/h", "%RH": "% RH", "1": ""}
-"""how people write a unit, where it is not its name"""
+"""how people write a unit, if they do not use its name"""
 
 
 @cache
 def units() -> dict[str, tuple[str, Fraction]]:
-    """Every unit by its name: what it measures, and its size in that dimension's base."""
+    """Return every unit by name: its dimension, and its size in the base unit of the dimension."""
     prefixed = {
         prefix + unit: (dimension, size * Fraction(10) ** power)
         for unit, (dimension, size) in PREFIXED.items()
@@ -68,14 +68,15 @@ def units() -> dict[str, tuple[str, Fraction]]:
 
 
 def spoken(unit: str) -> str:
-    """A unit as people write it."""
+    """Return a unit as people write it."""
     return SPOKEN.get(unit, unit)
 
 
 @cache
 def factor(from_unit: str, to_unit: str) -> Decimal | None:
-    """How many `to_unit` one `from_unit` is, exactly; None where that is no finite decimal, or
-    where the two do not measure the same thing, or where a unit is unknown.
+    """Return how many `to_unit` one `from_unit` is, exactly.
+
+    None if that is not a finite decimal, if the dimensions differ, or if a unit is unknown.
     """
     if from_unit == to_unit:
         return Decimal(1) if from_unit in units() else None

@@ -1,4 +1,4 @@
-"""Which recipients nothing more is kept for: their uplinks are being closed, or were removed."""
+"""Recipients for whom nothing more is stored: their uplinks are being closed, or were removed."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ FILE, REMOVED = "closing.json", "removed.json"
 
 
 class UplinkShutdown:
-    """The recipients, on the disk before anything acts on it; a restart does not reopen them."""
+    """These recipients, on the disk before anything acts on it. A restart does not reopen them."""
 
     def __init__(self, state: Path) -> None:
         self._file = state / FILE
         self._names = _recall(self._file)
         self._removed_file = state / REMOVED
         self._removed = _recall_since(self._removed_file)
-        """since when nothing is kept for a recipient, seconds since 1970 UTC"""
+        """by recipient: since when nothing is stored, in Unix seconds"""
 
     def __contains__(self, recipient: str) -> bool:
         return recipient in self._names
 
     def begin(self, recipient: str, now: float) -> None:
-        """Keep nothing more for a recipient."""
+        """Store nothing more for a recipient. Raises NotRecorded."""
+        # An earlier time wins: closing again must not shorten the span without rows.
         self._note({recipient: now} | self._removed)
         self._write(self._names | {recipient})
 
     def only(self, recipients: Iterable[str], spools: Iterable[str], now: float) -> None:
-        """Forget those that have no uplink any more: another one may be made for them later.
+        """Forget the shutdown of recipients without an uplink: they may get a new one later.
 
-        `spools`: the recipients of whom there is one; of those without an uplink it is noted since
-        when.
+        `recipients`: those with an uplink. `spools`: those with a spool; if they have no uplink, it
+        is noted since when.
         """
         here, kept = set(recipients), set(spools)
         known = {one: since for one, since in self._removed.items() if one in kept}
@@ -45,11 +46,11 @@ class UplinkShutdown:
             self._write(self._names - gone)
 
     def removed(self, recipient: str) -> float | None:
-        """Since when nothing was kept for a recipient; None: all was, as long as we ran."""
+        """Return since when nothing was stored for a recipient; None if there was no such time."""
         return self._removed.get(recipient)
 
     def returned(self, recipient: str) -> None:
-        """Its uplink is there again, and the slots of meanwhile are accounted for."""
+        """Note that a recipient has an uplink again, and that the slots since then are closed."""
         self._note({one: since for one, since in self._removed.items() if one != recipient})
 
     def _note(self, removed: dict[str, float]) -> None:
@@ -64,15 +65,15 @@ class UplinkShutdown:
 
 def _recall(file: Path) -> frozenset[str]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return frozenset(name for name in found if isinstance(name, str))
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return frozenset(name for name in stored if isinstance(name, str))
     except (OSError, ValueError, TypeError):
         return frozenset()
 
 
 def _recall_since(file: Path) -> dict[str, float]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {name: float(since) for name, since in found.items()}
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return {name: float(since) for name, since in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

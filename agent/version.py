@@ -1,4 +1,4 @@
-"""Which version this is. importlib.metadata knows too, for 4 MB of memory."""
+"""The installed version, found without importlib.metadata, which would take 4 MB of memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BEFORE, BEHIND = "gardien-", ".dist-info"
 
 @cache
 def version() -> str:
-    """What is installed, by the name of its folder of metadata; `unknown` where there is none."""
+    """Return the version from the name of the metadata folder; `unknown` if there is none."""
     for folder in sys.path:
-        for found in Path(folder or ".").glob(f"{BEFORE}*{BEHIND}"):
-            return found.name.removeprefix(BEFORE).removesuffix(BEHIND)
+        for metadata in Path(folder or ".").glob(f"{BEFORE}*{BEHIND}"):
+            return metadata.name.removeprefix(BEFORE).removesuffix(BEHIND)
     return "unknown"

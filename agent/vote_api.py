@@ -1,7 +1,7 @@
-"""The vote of an assembly that has no key: two people say it, and this gateway signs as witness.
+"""Calls about votes of an assembly that has no key: two people act, and the gateway signs.
 
-Only where the configuration says `trust.witnessed: true`. One account records what was voted, the
-other, who has the code on paper, confirms it; both are accounts of one person each.
+This needs `trust.witnessed: true` in the configuration. One account records the vote. Another one
+confirms it with the code on paper. Neither may be an account that several people use.
 """
 
 from __future__ import annotations
@@ -25,51 +25,54 @@ if TYPE_CHECKING:
     from agent.registry_api import Call, Caller
 
 SAID = frozenset({"sub", "nbf", "exp", "scope", "lim", "evid"})
-"""claims that a person says; the others are the gateway's own"""
+"""claims that a person gives; the gateway adds the others"""
 
 
-async def record(house: Gateway, asker: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
-    """Keep what an assembly has voted until somebody else confirms it; the code for the paper.
+async def record(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
+    """Record a vote until another person confirms it; return the code for the paper.
 
     Raises Refused, Forged.
     """
-    account, now = _person(house, asker), house.clock.now()
+    account, now = _person(gateway, caller), gateway.clock.now()
     if unknown := grant.keys() - SAID:
-        raise Refused(f"a vote does not say {', '.join(sorted(unknown))}")
+        raise Refused(f"a vote may not contain: {', '.join(sorted(unknown))}")
     evidence = grant.get("evid") or {}
     if not (evidence.get("kind") == "vote" and evidence.get("result") and evidence.get("majority")):
-        raise Refused("a vote has its result and the majority of it")
-    us = house.reception_open().audience
-    said = {
+        raise Refused("the result of the vote or its majority is missing")
+    us = gateway.reception_open().audience
+    payload = {
         "iss": us.gateway, "jti": new_jti(now), "iat": int(now), "role": "residents_council",
         "aud": us.building or us.gateway, **grant,
     }  # fmt: skip
-    _signed(house, said)  # before anybody signs a paper: what is wrong is said now
-    code, vote = votes.draw(), Vote(account, int(now) + CONFIRMED_WITHIN, said)
-    with house.reception_open().trust_store.transaction() as db:
+    _signed(gateway, payload)  # refuse a wrong grant now, before people sign the paper
+    code, vote = votes.draw(), Vote(account, int(now) + CONFIRMED_WITHIN, payload)
+    with gateway.reception_open().trust_store.transaction() as db:
         votes.keep(db, code, vote, now)
-    house.audit("vote.recorded", {"jti": said["jti"], "sha256": evidence["sha256"], "by": account})
-    return {"code": code, **_told(vote)}
+    gateway.audit(
+        "vote.recorded", {"jti": payload["jti"], "sha256": evidence["sha256"], "by": account}
+    )
+    return {"code": code, **_shown(vote)}
 
 
-async def look(house: Gateway, asker: Caller, *, code: str) -> dict[str, Any]:
-    """What would be confirmed. Raises Refused."""
-    _person(house, asker)
-    return _told(_found(house, code))
+async def look(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
+    """Return the vote that a code would confirm. Raises Refused."""
+    _person(gateway, caller)
+    return _shown(_vote(gateway, code))
 
 
-async def confirm(house: Gateway, asker: Caller, *, code: str) -> dict[str, Any]:
-    """Sign a recorded vote as witness, and take it like any grant. Raises Refused, Forged."""
-    account, vote = _person(house, asker), _found(house, code)
+async def confirm(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
+    """Sign a recorded vote as witness, and accept it like any grant. Raises Refused, Forged."""
+    account, vote = _person(gateway, caller), _vote(gateway, code)
     if account == vote.account:
-        raise Refused(f'"{account}" has recorded this vote: somebody else must confirm it')
-    if house.steering is None:
-        raise Refused("nothing may be adjusted here: see `controls` in the configuration")
-    answer = await house.accept(_signed(house, vote.claims), BY_HAND)
-    # the code last: a kill before it, and the same bytes are taken again with the first answer
-    with house.reception_open().trust_store.transaction() as db:
+        raise Refused(f'"{account}" has recorded this vote, so another person must confirm it')
+    if gateway.steering is None:
+        raise Refused("no control is configured: see `controls` in the configuration")
+    answer = await gateway.accept(_signed(gateway, vote.claims), BY_HAND)
+    # Drop the code last. If the process is killed before, the same signed bytes are accepted again
+    # with the first answer.
+    with gateway.reception_open().trust_store.transaction() as db:
         votes.drop(db, code)
-    house.audit("vote.confirmed", {"jti": vote.claims["jti"], "by": account})
+    gateway.audit("vote.confirmed", {"jti": vote.claims["jti"], "by": account})
     return answer
 
 
@@ -78,36 +81,38 @@ CALLS: Mapping[str, Call] = {
     "control.vote": look,
     "control.confirm": confirm,
 }
-"""every call of this part by its name"""
+"""calls by name"""
 
 
-def _person(house: Gateway, asker: Caller) -> str:
-    """The account at the door, where it is one person's and a vote may be witnessed at all."""
-    if house.reception_open().witness is None or not house.config.trust.witnessed:
+def _person(gateway: Gateway, caller: Caller) -> str:
+    """Return the caller's account. Raises Refused if it may not record or confirm votes."""
+    if gateway.reception_open().witness is None or not gateway.config.trust.witnessed:
         raise Refused(
-            "this gateway witnesses no votes: the assembly's grant is signed by a key of the"
-            " residents' council, or the configuration says `trust: {witnessed: true}`"
+            "this gateway does not witness votes. Have the grant signed with a key of the"
+            " residents' council, or set `trust: {witnessed: true}` in the configuration"
         )
-    if asker.who in shared(house):
+    if caller.who in shared(gateway):
         raise Refused(
-            f'"{asker.who}" is an account that several people use: a vote is recorded from one'
-            " person's own account, and confirmed from another's"
+            f'several people use the account "{caller.who}": record a vote from your own account,'
+            " and let another person confirm it from theirs"
         )
-    return asker.who
+    return caller.who
 
 
-def _found(house: Gateway, code: str) -> Vote:
-    vote = votes.find(house.reception_open().trust_store.db, code, house.clock.now())
+def _vote(gateway: Gateway, code: str) -> Vote:
+    vote = votes.find(gateway.reception_open().trust_store.db, code, gateway.clock.now())
     if vote is None:
-        raise Refused("no vote waits for this code: it is wrong, was used, or its time is over")
+        raise Refused("no vote waits for this code: it is wrong, already used, or expired")
     return vote
 
 
-def _signed(house: Gateway, said: Mapping[str, Any]) -> bytes:
-    """The grant, seen to be one that this gateway would take. Raises Refused, Forged."""
-    assert house.identity is not None
-    raw = Signer(house.identity.gateway, house.identity.signing_key).sign("dr-grant+jwt", said)
-    verified = verify(raw, house.reception_open().known())
+def _signed(gateway: Gateway, payload: Mapping[str, Any]) -> bytes:
+    """Sign the grant, and check that this gateway would accept it. Raises Refused, Forged."""
+    assert gateway.identity is not None
+    raw = Signer(gateway.identity.gateway, gateway.identity.signing_key).sign(
+        "dr-grant+jwt", payload
+    )
+    verified = verify(raw, gateway.reception_open().known())
     assert isinstance(verified.model, claims.GrantClaims)
     try:
         grant_of(verified, verified.model)
@@ -116,13 +121,13 @@ def _signed(house: Gateway, said: Mapping[str, Any]) -> bytes:
     return raw
 
 
-def _told(vote: Vote) -> dict[str, Any]:
-    said = vote.claims
+def _shown(vote: Vote) -> dict[str, Any]:
+    grant = vote.claims
     return {
         "by": vote.account,
         "until": stamp(vote.until),
-        "jti": said["jti"],
-        "from": stamp(said.get("nbf", said["iat"])),
-        "to": stamp(said["exp"]),
-        **{name: said[name] for name in ("sub", "scope", "lim", "evid")},
+        "jti": grant["jti"],
+        "from": stamp(grant.get("nbf", grant["iat"])),
+        "to": stamp(grant["exp"]),
+        **{name: grant[name] for name in ("sub", "scope", "lim", "evid")},
     }

@@ -52,7 +52,9 @@ class States:
         """Keep the reports of these marks, and no others of their devices."""
         # Compare first: writing unchanged reports would cost a page in every commit.
         before = self.read()
-        new = {key: mark.told for key, mark in marks.items() if mark.told != before.get(key, ())}
+        new = {
+            key: mark.states for key, mark in marks.items() if mark.states != before.get(key, ())
+        }
         self._database.write_all(
             "INSERT OR REPLACE INTO told VALUES(?,?,?)",
             [

@@ -27,7 +27,7 @@ from agent.control.report import end, report_refusal
 from agent.control.revoked import end_revoked
 from agent.control.self_test import TEST, Passed, run_self_test
 from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
-from agent.tasks import said
+from agent.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -85,7 +85,7 @@ class Controller(ControlContext):
         try:
             await self._run_control(name)
         except Exception as error:
-            self._failed[name] = f"an error in gardien: {said(error)}"
+            self._failed[name] = f"an error in gardien: {error_text(error)}"
             await self._release_after_error(name, self._failed[name])
             raise
 

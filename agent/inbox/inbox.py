@@ -200,7 +200,7 @@ class Inbox:
             case claims.Revocation():
                 return await self._revoke(verified, model)
             case claims.Time():
-                outcome = self.clock.told(model.iat)
+                outcome = self.clock.take_signed_time(model.iat)
             case (
                 claims.ConsentClaims()
                 | claims.OccupancyClaims()

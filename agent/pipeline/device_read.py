@@ -10,7 +10,7 @@ from agent.errors import LinkLost
 from agent.log_fields import LogEvent, fields
 from agent.model import Sample, Why
 from agent.pipeline.meterclock import drift, wrong
-from agent.tasks import said
+from agent.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +79,7 @@ class DeviceReader:
             return self._no_values(points, Why.LINK, str(error))
         except Exception as error:  # noqa: BLE001 -- noted; it is this device's alone
             self._faults.note(f"poll {self.link.name}", error, device.name)
-            device.failed, device.problem = True, f"an error in gardien: {said(error)}"
+            device.failed, device.problem = True, f"an error in gardien: {error_text(error)}"
             return self._no_values(points, Why.BAD, device.problem)
         device.failed = False
         self._note_health(device, samples)

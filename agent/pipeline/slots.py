@@ -130,7 +130,7 @@ class SlotLedger:
         self.marks = dict(before)
         try:
             for key, since in wrongly.items():
-                self.marks[key] = before[key]._replace(slot=max(since, 0), told=())
+                self.marks[key] = before[key]._replace(slot=max(since, 0), states=())
             firsts = {key: wrong.since.get(key, self._began(key, wrong)) for key in wrongly}
             of_keys = [(key, *of) for key in wrongly for of in self._places_closed(key, wrong)]
             ranges = _ranges(of_keys, firsts, wrong.until)
@@ -234,7 +234,7 @@ class SlotLedger:
             point_rows += self._withheld(sample.point, answer, closing)
             rows += point_rows
             reporting += [sample.point] if point_rows else []
-        rows, reported = news(rows, self.marks[key].told if mark else ())
+        rows, reported = news(rows, self.marks[key].states if mark else ())
         known = serial or (mark.serial if mark else None)
         self.marks[key] = SlotMark(slot, heard, known, only(reported, reporting))
         return gap + rows
@@ -262,8 +262,8 @@ class SlotLedger:
                     rows.append(row)
                 elif self._forgotten(sample.point, answer, slot):
                     rows.append(replace(row, why=Why.AGENT))
-        rows, reported = news(rows, mark.told)
-        self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, told=reported)
+        rows, reported = news(rows, mark.states)
+        self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, states=reported)
         return rows
 
     def _forgotten(self, point: Point, answer: Assignment, t: int) -> bool:
@@ -457,9 +457,9 @@ class SlotLedger:
             for series, first, slots, withheld in self._stretches(point, mark, before)
             for quality in (Quality.WITHHELD if withheld else Quality.MISSING,)
         ]
-        rows, reported = news(rows, mark.told)
+        rows, reported = news(rows, mark.states)
         self.marks[key] = mark._replace(
-            slot=running_slot(step, before - 1, self.zone), told=reported
+            slot=running_slot(step, before - 1, self.zone), states=reported
         )
         return rows
 

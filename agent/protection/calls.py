@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import stamp
-from agent.disclosure import announced, facts_of, lying, records
+from agent.disclosure import announced, known_facts, records, waiting_counts
 from agent.errors import Refused
 from agent.i18n import _
 from agent.i18n import language as terminal_language
@@ -481,7 +481,7 @@ async def _case(gateway: Gateway, breach: Breach) -> Case:
     if {"spool", "quarantine"} & {*breach.scope} and "restored" not in {
         one.kind for one in disclosures.gaps
     }:
-        waiting = (await lying(gateway)).get("spool")
+        waiting = (await waiting_counts(gateway)).get("spool")
     return Case(
         breach,
         gateway.config,
@@ -506,7 +506,9 @@ async def _knows(
         items = await announced(gateway, recipient)
         for concerned in people:
             if concerned.home and recipient in concerned.recipients:
-                for known in facts_of(items, recipient, concerned.place, concerned.home, consents):
+                for known in known_facts(
+                    items, recipient, concerned.place, concerned.home, consents
+                ):
                     knowledge[recipient, concerned.home.id] = known
     return knowledge
 

@@ -19,7 +19,7 @@ from agent.buffer.thread import in_own_thread
 from agent.clock import monotonic, stamp
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.log_fields import LogEvent, fields
-from agent.recipient import memory_of, shelf_opening, spool_opening
+from agent.recipient import memory_of, spool_opening, store_opening
 from agent.registry import identity
 from agent.state import judged
 
@@ -217,7 +217,7 @@ async def _opened(
         raise Refused(MEMORY.format(recipient_of(file)))
     opening: Callable[[], AbstractContextManager[Spool | UnassignedStore]]
     if file.name in SHELVES:
-        opening = shelf_opening(gateway, file)
+        opening = store_opening(gateway, file)
     else:
         opening = spool_opening(gateway, recipient_of(file))
     async with AsyncExitStack() as stack:

@@ -440,7 +440,7 @@ def test_whoever_acts_says_who_they_are(office, monkeypatch):
     monkeypatch.delenv("GARDIEN_AS")
     monkeypatch.delenv("SUDO_USER", raising=False)
     said = office.command("breach", "new", "Un vol.")
-    assert "say who you are, --as NAME" in str(said.exception)
+    assert "give your name with --as NAME" in str(said.exception)
     assert Breaches(office.state).all() == []
 
 

@@ -131,9 +131,9 @@ NEVER = 3_600.0
 @pytest.mark.parametrize(
     ("holder", "other", "remedy"),
     [
-        (state.AGENT, state.AGENT, "nothing was started. `gardien status` shows how it is"),
+        (state.AGENT, state.AGENT, "nothing was started. To see its state: gardien status"),
         (state.AGENT, "gardien read", "it is starting or ending: try again in a moment"),
-        ("gardien scan plc", "gardien read", "wait until that has ended, or end it"),
+        ("gardien scan plc", "gardien read", "wait for its end, or end it"),
     ],
 )
 def test_who_cannot_have_the_state_is_told_at_once_who_has_it(

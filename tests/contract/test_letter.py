@@ -21,7 +21,7 @@ from agent.cli import app
 from agent.clock import stamp
 from agent.gateway import policy_of
 from agent.model import Lane, Reading, Series, SlotMark
-from agent.recipient import open_outlet
+from agent.recipient import open_recipient
 from agent.registry import identity
 from agent.registry.forms import Box
 from agent.registry.inputs import (
@@ -114,7 +114,7 @@ class Gateway:
         """What `use` does with the open spool, in its own thread."""
 
         async def opened(house):
-            async with open_outlet(house, name) as outlet:
+            async with open_recipient(house, name) as outlet:
                 return await outlet.thread.run(use, outlet.spool)
 
         return self.inside(opened)

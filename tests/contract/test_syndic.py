@@ -15,7 +15,7 @@ from agent.app import visited
 from agent.calls import CALLS, NOBODY, status
 from agent.cli import app
 from agent.clock import stamp
-from agent.entry import _in_words
+from agent.entry import _message
 from agent.errors import Refused
 from agent.gateway import policy_of
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace
@@ -62,7 +62,7 @@ class Site:
 
     async def taken(self, house):
         """Once all that lies there was looked at; what status says then."""
-        house.exports.unreachable = await syndic._look(house, house.config.syndic)
+        house.exports.unreachable = await syndic._check(house, house.config.syndic)
         return (await status(house, NOBODY))["syndic"]
 
 
@@ -178,7 +178,7 @@ def test_a_file_that_is_none_or_half_written_is_refused_and_loses_nothing(site):
             assert (await site.taken(house))["refused"].startswith("baux.csv")
         rows = [f"Z-{n};L-{n};2025-01-01;" for n in range(600)]
         site.export(*rows)
-        assert "is it of this building?" in (await site.taken(house))["refused"]
+        assert "Check that the file is of this building" in (await site.taken(house))["refused"]
         assert (house.registry.revision, house.exports.proposals) == (before, [])
         (site.folder / "b-link.csv").symlink_to("/etc/passwd")
         os.mkfifo(site.folder / "b-pipe.csv")
@@ -228,7 +228,7 @@ def test_a_change_that_the_registry_refuses_waits_and_the_others_are_recorded(si
         (kept,) = house.exports.proposals
         notice = NewOccupancy("lease", "A-1", since=kept.row.since, reference="B-1")
         change = ClearChange(kept.row, notice, house.registry.place("A-1"))
-        held = syndic._refused(house.registry.state()[-1], [change], now, "")
+        held = syndic._refused_changes(house.registry.state()[-1], [change], now, "")
         assert held[kept.row.key][0] is Doubt.REFUSED
         assert "signed a consent" in held[kept.row.key][1]
 
@@ -257,7 +257,7 @@ def test_an_accepted_overlap_does_not_come_back_and_refusals_are_french_with_loc
     words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
     done = CliRunner().invoke(app, words)
     monkeypatch.setenv("LANGUAGE", "fr")
-    said = _in_words(done.exception)
+    said = _message(done.exception)
     assert f"est occupé par {shown(other)} (B-2), 2025-07-01 → …" in said
     assert f"gardien occupancy correct A-1 --id {shown(other)} --since DATE" in said
     assert "T22:00:00Z" not in said
@@ -355,7 +355,7 @@ def test_a_move_dated_before_readings_that_left_waits_unless_it_is_of_these_days
 
     async def taken(house):
         house.registry.occupy([row], "marie", "a list", gateway.now)
-        await syndic._look(house, house.config.syndic)
+        await syndic._check(house, house.config.syndic)
         return [(one.why, one.row.key) for one in house.exports.proposals]
 
     ends(10)

@@ -64,7 +64,7 @@ def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, buildin
         other = tmp_path / "other.key"
         shutil.copy(tmp_path / "state" / "keys" / "gateway.pem", other)
         said = new("restore", str(tmp_path / "building"), "--key", str(other), *state, status=1)
-        assert "does not open" in said
+        assert "cannot be decrypted with this key" in said
         new("restore", str(tmp_path / "building"), "--key", str(key), "--yes", *state)
         assert new.config.read_text() == old.config.read_text()
         assert (new.config.parent / "profiles/ours.yaml").exists()
@@ -101,7 +101,9 @@ def test_what_is_no_building_file_restores_nothing(tmp_path, safe):
     house("key", "new")
     before = (house.state / "keys" / "gateway.pem").read_bytes()
     (tmp_path / "x").write_bytes(b"nothing")
-    assert "does not open" in house("restore", str(tmp_path / "x"), "--key", str(key), status=1)
+    assert "cannot be decrypted with this key" in house(
+        "restore", str(tmp_path / "x"), "--key", str(key), status=1
+    )
     house("backup", str(tmp_path / "b"), "--to", str(certificate))
     sealed = bytearray((tmp_path / "b").read_bytes())
     sealed[len(sealed) // 2] ^= 1

@@ -48,7 +48,7 @@ def test_nothing_is_dated_before_a_time_service_keeps_the_clock():
     machine.wall = NOW
     assert clock.trust is ClockTrust.TRUSTED
     assert clock.dates
-    assert clock.said == ""
+    assert clock.distrust_reason == ""
 
 
 def test_timesyncds_file_alone_is_enough_where_the_kernel_cannot_be_asked():
@@ -123,7 +123,7 @@ def test_no_time_before_the_last_proved_one_is_believed_whoever_says_so(tmp_path
     later.kernel = True
     again = later.clock(tmp_path / "clock.json")
     assert again.trust is ClockTrust.UNTRUSTED
-    assert stamp(NOW) in again.said
+    assert stamp(NOW) in again.distrust_reason
 
 
 def test_a_version_does_not_believe_a_time_before_it_was_made():
@@ -242,7 +242,7 @@ def test_after_a_boot_the_floor_falls_only_where_two_agree(tmp_path):
     assert clock.trust is ClockTrust.UNTRUSTED
     assert not clock.agreed
     # timesyncd's file is all that the package's sandbox shows
-    assert clock.told(NOW) == "the clock agrees"
+    assert clock.take_signed_time(NOW) == "the clock agrees"
     assert clock.agreed
     assert clock.trust is ClockTrust.TRUSTED
     assert clock.floor == NOW
@@ -280,13 +280,13 @@ def test_a_period_that_is_not_let_in_dates_nothing_and_marks_ahead_are_said():
     machine.wall -= 100  # within what the floor bears
     assert not clock.dates
     clock.let_in(1, NOW)
-    assert clock.said.startswith("marks lie 0:02 h ahead of the clock")
+    assert clock.distrust_reason.startswith("marks lie 0:02 h ahead of the clock")
     assert clock.trust is ClockTrust.TRUSTED
     machine.passes(100)
     assert clock.dates
     clock.let_in(1, NOW + 7 * DAY)
     assert clock.trust is ClockTrust.UNTRUSTED
-    assert clock.said.startswith("marks lie 7 days ahead of the clock")
+    assert clock.distrust_reason.startswith("marks lie 7 days ahead of the clock")
 
 
 def test_a_history_of_another_shape_is_no_history(tmp_path):

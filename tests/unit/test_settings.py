@@ -100,7 +100,7 @@ def test_a_secret_in_clear_is_refused_without_a_word_of_it(clear):
 
 
 def test_a_secrets_file_is_named_from_the_root():
-    with pytest.raises(ValueError, match="begins at the root"):
+    with pytest.raises(ValueError, match="must be absolute"):
         Secret.parse("file:secret.txt")
 
 

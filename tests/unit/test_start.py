@@ -37,12 +37,12 @@ def test_an_agent_ends_when_the_lock_of_its_state_is_lost_and_not_before(tmp_pat
         told = asyncio.Event()
         with owned(tmp_path, AGENT) as holds:
             asyncio.get_running_loop().call_later(1.5 * app.LOCK_LOOK, lose or told.set)
-            return await app._until_told(told, holds, tmp_path)
+            return await app._until_stopped(told, holds, tmp_path)
 
     def replaced():
         (tmp_path / "lock").unlink()
         (tmp_path / "lock").touch()
 
     assert on_a_moved_clock(scenario(None)) == ""
-    assert "another agent may own the state" in on_a_moved_clock(scenario(replaced))
+    assert "Another agent may own the state" in on_a_moved_clock(scenario(replaced))
     assert "was removed" in on_a_moved_clock(scenario((tmp_path / "lock").unlink))

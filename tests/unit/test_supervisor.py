@@ -79,7 +79,7 @@ def test_a_component_that_fails_is_parked_and_the_others_go_on():
         assert jobs.parked("bad")
         assert not jobs.parked("good")
         (fault,) = jobs.faults.all()
-        assert (fault.component, fault.error, fault.words) == (
+        assert (fault.component, fault.error, fault.text) == (
             "bad",
             "ValueError",
             "ValueError: odd",
@@ -183,7 +183,7 @@ def test_a_refusal_is_no_bug_and_has_no_traceback(caplog):
         jobs = supervisor()
         jobs.start("spool", Part(fails=1, error=Refused("another's key")).run)
         await asyncio.sleep(0.01)
-        assert [fault.words for fault in jobs.faults.all()] == ["another's key"]
+        assert [fault.text for fault in jobs.faults.all()] == ["another's key"]
         await jobs.end()
 
     on_a_moved_clock(scenario())
@@ -203,7 +203,7 @@ def test_a_component_that_ends_by_itself_is_tried_again_too():
         jobs.start("gone", gone)
         await asyncio.sleep(20)
         assert len(begins) > 3
-        assert "ended by itself" in jobs.faults.all()[0].words
+        assert "ended by itself" in jobs.faults.all()[0].text
         await jobs.end()
 
     on_a_moved_clock(scenario())
@@ -284,7 +284,7 @@ def test_one_that_fails_while_it_is_closed_prevents_no_other_from_closing(caplog
         assert user.ended
 
     on_a_moved_clock(scenario())
-    assert any("bad did not end well: OSError: no disk" in one.message for one in caplog.records)
+    assert any("bad failed while it ended: OSError" in one.message for one in caplog.records)
 
 
 def test_what_cannot_be_opened_is_parked_and_the_start_goes_on():

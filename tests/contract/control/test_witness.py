@@ -92,7 +92,7 @@ def test_what_one_records_and_another_confirms_stands_for_the_residents(site):
 def test_who_recorded_a_vote_does_not_confirm_it(site):
     code = site.ask("witness", "dupont", grant=VOTE)["code"]
     for who, words in (
-        ("dupont", "somebody else must"), ("root", "several people"), ("installer", "several")
+        ("dupont", "another person must"), ("root", "several people"), ("installer", "several")
     ):  # fmt: skip
         with pytest.raises(Refused, match=words):
             site.ask("confirm", who, code=code)
@@ -144,9 +144,9 @@ def test_nothing_is_witnessed_where_the_configuration_does_not_allow_it(site):
     site.trust.witnessed = False
     for call, args in (("witness", {"grant": VOTE}), ("vote", {"code": code}),
                        ("confirm", {"code": code})):  # fmt: skip
-        with pytest.raises(Refused, match="witnesses no votes"):
+        with pytest.raises(Refused, match="does not witness votes"):
             site.ask(call, "martin", **args)
     site.trust.witnessed = True
     site.house.reception_open().witness = None
-    with pytest.raises(Refused, match="witnesses no votes"):
+    with pytest.raises(Refused, match="does not witness votes"):
         site.ask("confirm", "martin", code=code)

@@ -129,12 +129,12 @@ def ran(folder, *acts, step=60, minutes=75, reboots=(), restarts=()):
 
 def says(world):
     """What the status says of the clock."""
-    return world.clock.said
+    return world.clock.distrust_reason
 
 
 async def agrees(world):
     """The platform's signed word comes, and a time service says the same."""
-    world.clock.told(world.true)
+    world.clock.take_signed_time(world.true)
     await world.keeper.look()
 
 
@@ -232,7 +232,7 @@ def test_a_person_who_says_since_when_it_was_wrong_is_believed(tmp_path):
     """Rule C4."""
 
     async def says_so(world):
-        assert world.clock.said
+        assert world.clock.distrust_reason
         (done,) = await world.keeper.reset(utc(after(15)))
         assert (done.series, round(done.ahead / 60)) == (1, 24 * 60 - 15)
         assert world.clock.dates
@@ -318,7 +318,7 @@ def said_back(folder, acts):
     async def proves(world):
         if ends["boot"] and wrongs:
             await world.keeper.reset(utc(after(wrongs[0])) - 1)
-        assert world.clock.dates, world.clock.said
+        assert world.clock.dates, world.clock.distrust_reason
 
     todo += [(minute + 1, right), (minute + 2, proves)]
     world, place = ran(

@@ -1,6 +1,6 @@
 """A withdrawal that an earlier version recorded has its mark once the upgrade stands."""
 
-from agent.app import _mark
+from agent.app import _draw_marks
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.registry import Registry
 from agent.state import JUDGED
@@ -15,12 +15,12 @@ def test_marks_are_drawn_once_the_upgrade_stands(tmp_path):
     (tmp_path / JUDGED).write_text("")
     again = Registry.open(there.path)
     before = there.path.read_bytes()
-    _mark(again, tmp_path, NOW + DAY)
+    _draw_marks(again, tmp_path, NOW + DAY)
     assert (again.marked, there.path.read_bytes()) == (False, before)
     assert again.marks_of(there.home, "a.example").pending
     (tmp_path / JUDGED).unlink()
-    _mark(again, tmp_path, NOW + DAY)
+    _draw_marks(again, tmp_path, NOW + DAY)
     (mark,) = again.marks(there.home)
     assert (again.marked, mark.cause, mark.recipient) == (True, "withdrawn", "a.example")
-    _mark(Registry.open(there.path), tmp_path, NOW + 2 * DAY)
+    _draw_marks(Registry.open(there.path), tmp_path, NOW + 2 * DAY)
     assert list(Registry.open(there.path).marks(there.home)) == [mark]

@@ -208,7 +208,7 @@ def test_settings_that_make_no_sense_are_refused_in_words(tmp_path: Path):
         (sftp | {"url": "ftp://h/"}, "expected a server"),
         ({"path": tmp_path}, "encrypt_for"),
         ({"path": tmp_path, "container": "none", "encrypt_for": [tmp_path]}, "encrypt_for"),
-        ({"path": Path("x"), "container": "none"}, "from the root"),
+        ({"path": Path("x"), "container": "none"}, "an absolute path"),
     ):
         with pytest.raises(ValueError, match=words):
             settings_of("files", **told)

@@ -8,7 +8,7 @@ import pytest
 
 from agent.buffer.spool import Spool
 from agent.model import FOR_GOOD, Quality, Reading, Series
-from agent.recipient import withdrawn_there
+from agent.recipient import recover_withdrawals
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewPlace, NewWithdrawal
 from agent.registry.registry import Registry
@@ -98,7 +98,7 @@ def test_two_consents_of_the_same_people_that_were_withdrawn_are_both_withdrawn_
     ids = {withdrawal_id(one) for one in registry.consents()}
     assert len(ids) == 2
     house = SimpleNamespace(registry=registry, clock=SimpleNamespace(now=lambda: NOW + 60.0))
-    withdrawn_there(house, HEAD.recipient, ids)
+    recover_withdrawals(house, HEAD.recipient, ids)
     assert all(one.withdrawn for one in registry.consents())
     (mark,) = registry.marks(registry.occupancies()[0].id)
     assert mark.word.who == HEAD.recipient

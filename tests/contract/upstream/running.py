@@ -42,7 +42,7 @@ def configured(folder: Path, url: str, more: str = "", seal: str = "200ms") -> P
 
 @asynccontextmanager
 async def at_work(config: Path) -> AsyncIterator[Gateway]:
-    with app._house(load(config)) as house:
+    with app._open_gateway(load(config)) as house:
         async with _at_work(house, config):
             yield house
 

@@ -17,7 +17,7 @@ from agent.calls import NOBODY, status
 from agent.errors import NotRecorded
 from agent.model import Reading, Series, SlotMark
 from agent.pipeline.ingest import ROOM, Ingest
-from agent.recipient import account
+from agent.recipient import close_passed_slots
 from agent.registry_api import Caller
 from agent.trust import store
 from agent.upstream.status_document import document
@@ -116,7 +116,7 @@ def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
 
 def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypatch):
     """Both are opened in the end, and the clock's period is let in."""
-    real, tries = supervisor.account, []
+    real, tries = supervisor.close_passed_slots, []
 
     async def damaged_once(house, outlet):
         tries.append(outlet.name)
@@ -128,7 +128,7 @@ def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypa
         config = unconnected(tmp_path)
         second = f'  other: {{recipient: s.example, transport: mqtt, url: "{url()}"}}\nprivacy:'
         config.write_text(config.read_text().replace("privacy:", second))
-        monkeypatch.setattr(supervisor, "account", damaged_once)
+        monkeypatch.setattr(supervisor, "close_passed_slots", damaged_once)
         async with failing_at_work(config) as house:
             assert "other" in house.outlets
             await open_again(house)
@@ -148,7 +148,7 @@ def test_a_start_after_a_long_outage_does_not_wait_for_room(tmp_path):
             outlet.ledger.resume = lambda _: many
             outlet.intake = Ingest(outlet.intake._append, 60.0)  # which nobody serves yet
             async with asyncio.timeout(20):
-                await account(house, outlet)
+                await close_passed_slots(house, outlet)
             stored = await outlet.thread.run(outlet.spool.backlog)
             assert stored.slots + stored.batch_rows >= len(many)
 
@@ -283,7 +283,7 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
             house.jobs.retry("signed objects")  # before, it may open the book anew first
 
             async def anew():
-                return house.reception is not before and not house.book_broken.is_set()
+                return house.reception is not before and not house.trust_store_broken.is_set()
 
             await until(anew)
             damaged.close()

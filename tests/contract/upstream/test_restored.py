@@ -68,7 +68,7 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             assert (done["made"], done["by"]) == (MADE, "marie")
             assert not mark.exists()
             assert "restored-unproved" not in await events(house)
-            with pytest.raises(Refused, match="nothing is waited for"):
+            with pytest.raises(Refused, match="this gateway waits for nothing"):
                 await CALLS["object.all_came"](house, Caller("marie", None))
 
     asyncio.run(scenario())

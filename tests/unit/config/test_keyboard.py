@@ -123,7 +123,7 @@ TYPED = {
     ),
     "a port of Windows": (
         block("/dev/ttyUSB0", "COM3"),
-        '6:11: links.riser-a.port: expected a path from the root, /…, found "COM3"',
+        '6:11: links.riser-a.port: expected an absolute path, /…, found "COM3"',
     ),
     "a city": (
         block("Les Alpins", "Les Alpins\n  timezone: Paris"),

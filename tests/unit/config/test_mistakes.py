@@ -210,22 +210,22 @@ MISTAKES = {
     "an address that is none": (
         changed("192.168.10.20", "192.168.10.320"),
         (
-            '3:37: links.plant.host: "192.168.10.320" is no IPv4 address: it has four numbers from'
-            " 0 to 255, such as 192.168.10.20"
+            '3:37: links.plant.host: "192.168.10.320" is not an IPv4 address: write four numbers'
+            " from 0 to 255, such as 192.168.10.20"
         ),
     ),
     "an address with its port": (
         changed("192.168.10.20", "192.168.10.20:502"),
         (
-            '3:37: links.plant.host: "192.168.10.20:502" is no IPv4 address: it has four numbers'
+            '3:37: links.plant.host: "192.168.10.20:502" is not an IPv4 address: write four numbers'
             " from 0 to 255, such as 192.168.10.20"
         ),
     ),
     "an address that is none in a url": (
         changed("mqtts://192.168.10.5", "mqtts://192.168.10.256"),
         (
-            '7:75: uplinks.metropole.url: "192.168.10.256" is no IPv4 address: it has four numbers'
-            " from 0 to 255, such as 192.168.10.20"
+            '7:75: uplinks.metropole.url: "192.168.10.256" is not an IPv4 address: write four'
+            " numbers from 0 to 255, such as 192.168.10.20"
         ),
     ),
     "a port that is none": (
@@ -450,7 +450,7 @@ MISTAKES = {
     ),
     "a folder from nowhere": (
         SMALL + "state: var/lib/gardien\n",
-        '8:8: state: expected a path from the root, /…, found "var/lib/gardien"',
+        '8:8: state: expected an absolute path, /…, found "var/lib/gardien"',
     ),
     "a name with a blank": (
         changed("sdm-12:", "sdm 12:"),

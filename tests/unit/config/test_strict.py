@@ -15,7 +15,7 @@ SERIAL = changed(
     "modbus-tcp, host: 192.168.10.20", "modbus-rtu, port: /dev/x, baudrate: 9601", OURS
 )
 HTTPS = changed(f"mqtt, url: {URL}", "https, url: https://platform.test, seal: 15min", OURS)
-NO_ADDRESS = "is no IPv4 address: it has four numbers from 0 to 255, such as 192.168.10.20"
+NO_ADDRESS = "is not an IPv4 address: write four numbers from 0 to 255, such as 192.168.10.20"
 RATES = (
     "300, 600, 1200, 1800, 2400, 4800, 7200, 9600, 14400, 19200, 28800, 38400, 56000, 57600, 76800,"
     " 115200, 128000, 187500, 230400, 250000, 256000, 460800, 500000, 576000, 921600"

@@ -83,8 +83,8 @@ def test_an_unknown_option_is_refused():
         ),
         ({"preset": "azure"}, "azure-event-grid"),
         ({"receipt": "none"}, "broker"),
-        ({"ca": "ca.pem"}, "from the root"),
-        ({"password": "hunter2"}, "never stands here in clear"),
+        ({"ca": "ca.pem"}, "an absolute path"),
+        ({"password": "hunter2"}, "a secret must not be in the configuration"),
     ],
 )
 def test_what_a_broker_does_not_allow_is_told_before_anything_is_sent(written, words):
