@@ -1,5 +1,6 @@
 # make demo   the main job on screen          make test     everything a change must pass
 # make check  format, types, layers: seconds  make bench    what it costs, as tables
+# make house  what of the house style can be counted
 # make torture  the long forms of the tests
 # make package-test  the Debian package: built, installed, upgraded and removed in a machine of its own
 # make archive-tests  what piuparts and autopkgtest say of it
@@ -29,7 +30,7 @@ CONSTRAINTS := packaging/constraints-debian13.txt packaging/constraints-tools.tx
 APT := apt-get -qq -o Acquire::Retries=5
 PIP_INSTALL := pip install --quiet --disable-pip-version-check --retries 10
 
-.PHONY: setup demo test newest package-test archive-tests check bench torture clean
+.PHONY: setup demo test newest package-test archive-tests check house bench torture clean
 
 setup: .venv/ready
 
@@ -53,9 +54,13 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/house.py --check
 	$(BIN)/gardien config diff config.example.yaml -c config.example.yaml >/dev/null # check refuses the sample
 	$(BIN)/python packaging/catalogue.py fr | diff /dev/null - # else: translate these
 	$(BIN)/gardien config schema | diff docs/config.schema.json - # else: … > docs/config.schema.json
+
+house: setup
+	$(BIN)/python tools/house.py
 
 test: check newest
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not alone" || $(BIN)/python -m pytest $(AGAIN) -m "not alone"
