@@ -311,7 +311,10 @@ async def _uplinks(house: House) -> dict[str, Any]:
 async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
     spool = outlet.spool
     backlog, epoch = await outlet.thread.run(lambda: (spool.backlog(), spool.epoch))
-    beside = [await thread.run(spool.backlog) for spool, thread in outlet.spools[1:]]
+    beside = []
+    for other, own in list(outlet.spools[1:]):
+        with suppress(StorageFailed):  # closed in between: it was empty
+            beside.append(await own.run(other.backlog))
     largest, usual = outlet.outbox.most_bytes(), outlet.settings.rhythm.most_bytes
     return {
         "recipient": outlet.settings.recipient,

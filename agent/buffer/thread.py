@@ -34,8 +34,13 @@ class OneThread:
         """In the thread, before its first call."""
 
     def begin(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Have the call made after those before it; whoever waits no longer does not end it."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
+        """Have the call made after those before it; whoever waits no longer does not end it. Raises
+        StorageFailed where the thread has ended.
+        """
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
+        except RuntimeError as error:  # what was opened is closed while somebody still asks it
+            raise StorageFailed("it is closed") from error
 
     def _timed(self, call: Callable[..., T], *args: object) -> T:
         self._since = monotonic()
