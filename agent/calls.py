@@ -317,7 +317,10 @@ async def _uplinks(gateway: Gateway) -> dict[str, Any]:
 async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
     spool = recipient.spool
     backlog, epoch = await recipient.thread.run(lambda: (spool.backlog(), spool.epoch))
-    in_memory = [await thread.run(spool.backlog) for spool, thread in recipient.spools[1:]]
+    in_memory = []
+    for other, own in list(recipient.spools[1:]):
+        with suppress(StorageFailed):  # closed in between: it was empty
+            in_memory.append(await own.run(other.backlog))
     largest, usual = recipient.outbox.most_bytes(), recipient.settings.rhythm.most_bytes
     return {
         "recipient": recipient.settings.recipient,

@@ -34,8 +34,13 @@ class OneThread:
         """Called in the thread before its first call."""
 
     def begin(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Queue a call. It is made even if nobody waits for it any more."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
+        """Queue a call. It is made even if nobody waits for it any more. Raises StorageFailed if the
+        thread has ended.
+        """
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
+        except RuntimeError as error:  # the spool was closed while somebody still asks it
+            raise StorageFailed("it is closed") from error
 
     def _timed(self, call: Callable[..., T], *args: object) -> T:
         self._since = monotonic()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -108,5 +108,17 @@ def test_a_cancelled_call_is_waited_for_and_a_stuck_one_is_not():
             await call
         stuck.set()
         await thread.leave(int)
+
+    asyncio.run(main())
+
+
+def test_who_asks_what_is_closed_in_between_hears_of_storage():
+    """Rule A1."""
+
+    async def main():
+        async with in_own_thread("spool", lambda: nullcontext("open")) as (_, thread):
+            pass
+        with pytest.raises(StorageFailed, match="closed"):
+            await thread.run(list)
 
     asyncio.run(main())
