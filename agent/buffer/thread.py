@@ -34,7 +34,7 @@ class OneThread:
         """Called in the thread before its first call."""
 
     def begin(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Queue a call. It is made even if nobody waits for it any more. Raises StorageFailed if the
+        """Queue a call. It is made even if nobody waits for it. Raises StorageFailed if the
         thread has ended.
         """
         try:
