@@ -37,8 +37,9 @@ class OneThread:
         """Have the call made after those before it; whoever waits no longer does not end it. Raises
         StorageFailed where the thread has ended.
         """
+        loop = asyncio.get_running_loop()
         try:
-            return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
+            return loop.run_in_executor(self._pool, self._timed, call, *args)
         except RuntimeError as error:  # what was opened is closed while somebody still asks it
             raise StorageFailed("it is closed") from error
 

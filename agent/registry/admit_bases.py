@@ -140,7 +140,10 @@ def admit_withdrawals(
         if not ends and partly and not row.number:  # a signed one may be named by its number
             raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
-        yield from _marks(row, occupancy, recipient, ends, word) if marked else ()
+        if occupancy and marked:
+            cause = "refused" if row.refused else "withdrawn"
+            # also of a part: an older consent to another recipient may be on its way
+            yield Mark(drawn(), occupancy, recipient, cause, word, row.number)
 
     return in_order(each(rows, admit))
 
@@ -188,25 +191,6 @@ def _nothing_left(row: NewWithdrawal, theirs: Sequence[Consent]) -> str:
         what=row.id or row.place,
         purposes=", ".join(sorted({one.purpose for one in theirs})) or "-",
     )
-
-
-def _marks(
-    row: NewWithdrawal,
-    occupancy: str | None,
-    recipient: str | None,
-    ends: Sequence[Document],
-    word: Word,
-) -> Iterator[Mark]:
-    cause = "refused" if row.refused else "withdrawn"
-    for to in (_concerned(row, ends) or [recipient]) if occupancy else ():
-        yield Mark(drawn(), occupancy or "", to, cause, word, row.number)
-
-
-def _concerned(row: NewWithdrawal, ends: Sequence[Document]) -> list[str | None]:
-    """The recipients of what ends, where only some of their consents are meant."""
-    if not (row.channels or row.purpose):
-        return []
-    return [*sorted({one.recipient for one in ends if isinstance(one, Consent)})]
 
 
 def _theirs(known: Mapping[str, Consent], occupancy: str | None) -> list[Consent]:
