@@ -37,8 +37,9 @@ class OneThread:
         """Queue a call. It is made even if nobody waits for it. Raises StorageFailed if the
         thread has ended.
         """
+        loop = asyncio.get_running_loop()
         try:
-            return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
+            return loop.run_in_executor(self._pool, self._timed, call, *args)
         except RuntimeError as error:  # the spool was closed while somebody still asks it
             raise StorageFailed("it is closed") from error
 

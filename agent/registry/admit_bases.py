@@ -156,7 +156,10 @@ def admit_withdrawals(
         if not ends and partly and not row.number:  # a signed withdrawal has effect by its number
             raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
-        yield from _marks(row, occupancy, recipient, ends, provenance) if marked else ()
+        if occupancy and marked:
+            cause = "refused" if row.refused else "withdrawn"
+            # Also for a part: an older consent for another recipient may still be in transit.
+            yield ConsentMark(new_id(), occupancy, recipient, cause, provenance, row.number)
 
     return in_order(admit_rows(rows, admit))
 
@@ -204,25 +207,6 @@ def _nothing_left(row: NewWithdrawal, theirs: Sequence[Consent]) -> str:
         what=row.id or row.place,
         purposes=", ".join(sorted({one.purpose for one in theirs})) or "-",
     )
-
-
-def _marks(
-    row: NewWithdrawal,
-    occupancy: str | None,
-    recipient: str | None,
-    ends: Sequence[Document],
-    provenance: Provenance,
-) -> Iterator[ConsentMark]:
-    cause = "refused" if row.refused else "withdrawn"
-    for to in (_concerned(row, ends) or [recipient]) if occupancy else ():
-        yield ConsentMark(new_id(), occupancy or "", to, cause, provenance, row.number)
-
-
-def _concerned(row: NewWithdrawal, ends: Sequence[Document]) -> list[str | None]:
-    """The recipients of the consents that end, if only some of the consents are meant."""
-    if not (row.channels or row.purpose):
-        return []
-    return [*sorted({one.recipient for one in ends if isinstance(one, Consent)})]
 
 
 def _theirs(known: Mapping[str, Consent], occupancy: str | None) -> list[Consent]:

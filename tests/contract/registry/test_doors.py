@@ -335,14 +335,15 @@ def test_nothing_to_withdraw_is_said(registry):
         calls_bases.withdraw(registry, **BY, id="nonsense")
 
 
-def test_a_withdrawal_of_one_purpose_says_nothing_to_other_recipients(registry):
-    """Rule D9."""
-    give(registry)
+def test_after_a_withdrawal_of_one_purpose_an_older_consent_to_a_third_gives_nothing(registry):
+    """Rules D1, D9."""
+    (kept,) = give(registry)
     give(registry, recipient="other.example", purpose="research", channels=["cw"])
     calls_bases.withdraw(registry, **BY, place="A-1", purpose="research")
-    (mark,) = calls_bases.marks(registry, **BY, places=["A-1"])["marks"]
-    assert mark["recipient"] == "other.example"
-    assert give(registry, purpose="comparing", channels=["dhw"])
+    with pytest.raises(Refused, match="but since then"):
+        give(registry, recipient="third.example", purpose="research", channels=["cw"])
+    (home,) = registry.occupancies_of(HOME)
+    assert [one.id for one in registry.consents_of(home.id, US)] == [kept["id"]]
 
 
 def test_a_list_with_a_consent_of_those_who_moved_out_is_taken_again(registry):
