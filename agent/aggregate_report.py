@@ -36,7 +36,7 @@ def aggregate_entries(gateway: Gateway, t: int) -> list[AggregateEntry]:
 def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntry:
     sums_config, registry = gateway.sums_asked()[uplink], gateway.registry
     recipient_id, recipient = str(gateway.config.uplinks[uplink].settings.recipient), None
-    recipient = gateway.outlets.get(uplink)
+    recipient = gateway.recipients.get(uplink)
     if (absence := _absence_reason(gateway, uplink, channel)) is not None:
         return AggregateEntry(recipient_id, channel, None, absence)
     sums = recipient.sums if recipient else _stored_sums(gateway, recipient_id)

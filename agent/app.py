@@ -177,7 +177,7 @@ async def _until_stopped(
 
 
 def _trust_hash(gateway: Gateway) -> str:
-    trust = gateway.reception.trust_store.trust if gateway.reception else None
+    trust = gateway.inbox.trust_store.trust if gateway.inbox else None
     return trust.sha256 if trust else ""
 
 
@@ -239,7 +239,7 @@ async def _tend_storage(gateway: Gateway) -> None:
         waits = registry.mute or not registry.written
         if waits and store not in gateway.storage.faults:
             gateway.storage.failed(store, _failure(gateway.storage) or "the last write has failed")
-        in_memory = gateway.reception is not None and gateway.reception.trust_store.volatile
+        in_memory = gateway.inbox is not None and gateway.inbox.trust_store.volatile
         if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()
@@ -284,8 +284,8 @@ def _open_trust_store(gateway: Gateway, who: Identity, stack: ExitStack) -> None
         notes,
     )
     stack.close()  # closes the trust store that was open before, if any
-    gateway.reception = stack.enter_context(open_inbox(*opening))
-    gateway.reception.failing = partial(_failure, gateway.storage)
+    gateway.inbox = stack.enter_context(open_inbox(*opening))
+    gateway.inbox.failing = partial(_failure, gateway.storage)
     gateway.trust_store_broken.clear()
 
 

@@ -91,7 +91,7 @@ def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
         raise Refused(
             "this gateway has no identity yet, so there is nothing to back up: gardien key new"
         )
-    store = gateway.reception_open().trust_store
+    store = gateway.inbox_open().trust_store
     return {
         "schema": SCHEMA,
         "gateway": gateway.identity.gateway,
@@ -200,7 +200,7 @@ def _content_hash(gateway: Gateway, files: dict[str, str], sealing: tuple[str, b
 
     The registry is represented by the number of its last change.
     """
-    store = gateway.reception_open().trust_store
+    store = gateway.inbox_open().trust_store
     trust = store.trust.sha256 if store.trust else None
     waiting = [sha256 for sha256, _, _ in store.waiting()]
     # Each revocation has its own entry in `versions`, so the revoked objects need not be listed.

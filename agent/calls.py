@@ -192,7 +192,7 @@ def _storage(gateway: Gateway) -> dict[str, Any]:
 def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
     """Describe the wait for withdrawals since the building file; None if nothing is waited for."""
     gate = gateway.restored
-    if gate is None or gate.made is None or not gateway.outlets:
+    if gate is None or gate.made is None or not gateway.recipients:
         return None
     now, uplinks = gateway.clock.now(), uplink_states(gateway)
     return {
@@ -204,7 +204,7 @@ def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
                 "waits": round(waits(uplinks[str(outlet.settings.recipient)], now)),
                 "unproved": outlet.settings.recipient in (gate.unproved or ()),
             }
-            for name, outlet in gateway.outlets.items()
+            for name, outlet in gateway.recipients.items()
         },
     }
 
@@ -244,7 +244,7 @@ def _device(
 ) -> dict[str, Any]:
     held = {
         name: _held_back(gateway, device, one.ledger.held[device.name])
-        for name, one in gateway.outlets.items()
+        for name, one in gateway.recipients.items()
         if device.name in one.ledger.held
     }
     return {
@@ -308,7 +308,7 @@ def _health_value(health: Mapping[str, Any], device: Device, what: str) -> Any:
 async def _uplinks(gateway: Gateway) -> dict[str, Any]:
     """Describe each recipient whose spool is open, except one whose disk has just failed."""
     states = {}
-    for name, recipient in list(gateway.outlets.items()):  # a copy: spools may close meanwhile
+    for name, recipient in list(gateway.recipients.items()):  # a copy: spools may close meanwhile
         with suppress(StorageFailed):
             states[name] = await _uplink(gateway, recipient)
     return states

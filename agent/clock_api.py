@@ -33,7 +33,7 @@ async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
                 "last": stamp(book.highest),
                 "ahead": round(book.highest - now),
             }
-            for name, book in zip(gateway.outlets, gateway.books(), strict=True)
+            for name, book in zip(gateway.recipients, gateway.books(), strict=True)
             if book.highest
         }
         return {**gateway.clock.standing(), "marks": marks}
@@ -68,13 +68,13 @@ async def reset(
 async def _spools(gateway: Gateway) -> AsyncIterator[None]:
     """Have the spools open: those of the daemon or, if none runs, opened for this call."""
     async with AsyncExitStack() as stack:
-        closed = [name for name in gateway.config.uplinks if name not in gateway.outlets]
+        closed = [name for name in gateway.config.uplinks if name not in gateway.recipients]
         if gateway.timekeeper is None and gateway.identity is not None:
             for name in closed:
-                gateway.outlets[name] = await stack.enter_async_context(
+                gateway.recipients[name] = await stack.enter_async_context(
                     open_recipient(gateway, name)
                 )
-            stack.callback(gateway.outlets.clear)
+            stack.callback(gateway.recipients.clear)
         yield
 
 

@@ -56,7 +56,7 @@ async def granted(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     del caller
     if gateway.steering is None:
         return {"grants": []}
-    members = gateway.reception.known().members if gateway.reception else {}
+    members = gateway.inbox.known().members if gateway.inbox else {}
     return {"grants": grants(gateway.steering, members)}
 
 
@@ -77,7 +77,7 @@ async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, A
     del caller
     if gateway.steering is None:
         raise Refused("no control is configured: see `controls` in the configuration")
-    verified = verify(text.encode(), gateway.reception_open().known())
+    verified = verify(text.encode(), gateway.inbox_open().known())
     for name in gateway.config.controls:
         await _guards_read(gateway, name)
     return await calls.dry_run(gateway.steering, verified)

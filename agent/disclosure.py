@@ -117,7 +117,7 @@ async def _of_recipient(
                     result.gaps.append(KnowledgeGap("leftover", recipient_id, str(orphaned.waits)))
             elif not known and recipient_id in (_entitled(gateway, home) or ()):
                 result.gaps.append(KnowledgeGap("no_uplink", recipient_id))
-        elif name in gateway.outlets or spool_of(state, recipient_id).exists():
+        elif name in gateway.recipients or spool_of(state, recipient_id).exists():
             async with _open_recipient(gateway, name) as recipient:
                 if recipient.kept:
                     result.gaps.append(KnowledgeGap("unreadable", recipient_id, DISK_FAILS))
@@ -153,7 +153,7 @@ async def identify(gateway: Gateway) -> list[KnowledgeGap]:
     """Give devices the serial numbers that they last gave, if no daemon runs; return the gaps."""
     gaps = []
     for recipient_id, name in _uplinks(gateway).items():
-        if name not in gateway.outlets and spool_of(gateway.config.state, recipient_id).exists():
+        if name not in gateway.recipients and spool_of(gateway.config.state, recipient_id).exists():
             try:
                 async with _open_recipient(gateway, name) as recipient:
                     _identify(gateway, recipient)
@@ -174,7 +174,7 @@ def _entitled(gateway: Gateway, home: Occupancy | None) -> set[str] | None:
 async def _open_recipient(gateway: Gateway, name: str) -> AsyncIterator[Recipient]:
     """Give the open recipient of an uplink, or open it for this call."""
     async with AsyncExitStack() as stack:
-        if (recipient := gateway.outlets.get(name)) is None:
+        if (recipient := gateway.recipients.get(name)) is None:
             recipient = await stack.enter_async_context(open_recipient(gateway, name))
         yield recipient
 
@@ -211,7 +211,7 @@ async def waiting_counts(gateway: Gateway) -> dict[str, int]:
     counts: dict[str, int] = {}
     try:
         for recipient_id, name in _uplinks(gateway).items():
-            if name in gateway.outlets or spool_of(gateway.config.state, recipient_id).exists():
+            if name in gateway.recipients or spool_of(gateway.config.state, recipient_id).exists():
                 async with _open_recipient(gateway, name) as recipient:
                     await recipient.intake.commit()
                     for spool, thread in recipient.spools:
@@ -280,7 +280,7 @@ def _held_value(row: Reading, recipient: str) -> HeldValue:
 async def _midnights(gateway: Gateway, home: Occupancy) -> list[HeldValue]:
     """Return the midnight readings of an occupancy that are kept for a duty."""
     async with AsyncExitStack() as stack:
-        midnights, file = gateway.registers, gateway.config.state / "registers.db"
+        midnights, file = gateway.midnight_readings, gateway.config.state / "registers.db"
         if midnights is None:
             if gateway.identity is None or not file.exists():
                 return []

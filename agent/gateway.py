@@ -135,7 +135,7 @@ class Gateway:
     registry: Registry
     clock: Clock
     lines: dict[str, LinkDevices]
-    outlets: dict[str, Recipient]
+    recipients: dict[str, Recipient]
     started: float
     """when this process opened it, wall time"""
     traffic: Traffic
@@ -144,7 +144,7 @@ class Gateway:
     """uplinks that move to another address"""
     closing: UplinkShutdown
     """recipients for whom nothing more is stored"""
-    looks: AccessLog | None = None
+    access_log: AccessLog | None = None
     """the access log; None: nothing is shown to anybody"""
     unopened: dict[str, Recipient] = field(default_factory=dict)
     """recipients whose spool is closed and will be opened again: their rows wait in memory"""
@@ -154,15 +154,15 @@ class Gateway:
     """the controls; None: none are configured, or their journal is not open"""
     notes: AuditNotes | None = None
     """writes decisions to the audit chain"""
-    reception: Inbox | None = None
+    inbox: Inbox | None = None
     """accepts signed objects; None: this gateway has no identity yet"""
     open_trust_store: Callable[[], None] | None = None
     """opens the trust store, again if it is open; None: no identity yet"""
     trust_store_broken: asyncio.Event = field(default_factory=asyncio.Event)
     """set when the trust store cannot be read any more and must be opened again"""
-    unclaimed: UnassignedReadings | None = None
+    unassigned: UnassignedReadings | None = None
     """readings of meters without a recorded installation; None: nothing is polled"""
-    registers: MidnightReadings | None = None
+    midnight_readings: MidnightReadings | None = None
     """past midnight readings that a duty may still need; None: nothing is polled"""
     restored: PostRestoreGate | None = None
     """whether anything may be sent after a restore; None: nothing is sent at all"""
@@ -330,12 +330,12 @@ class Gateway:
 
         Raises Forged if it does not verify, and NotRecorded if the disk did not store it.
         """
-        reception = self.reception_open()
+        inbox = self.inbox_open()
         if self.steering is not None:
             # Each time: the controls may have been reopened since the last object.
-            reception.handlers.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.orders.take))
+            inbox.handlers.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.orders.take))
         await self.ask_disk()
-        answer = await reception.accept(raw, via)
+        answer = await inbox.accept(raw, via)
         # An object proves that the platform is alive, which ends a failsafe. What a person brings
         # by hand proves nothing, unless it is an order.
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]
@@ -371,24 +371,20 @@ class Gateway:
     def without_controls(self) -> None:
         """Note that the journal is closed: orders get NotRecorded, and must be sent again."""
         self.steering = None
-        if self.reception is not None:
-            self.reception.handlers.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
+        if self.inbox is not None:
+            self.inbox.handlers.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
 
-    def reception_open(self) -> Inbox:
+    def inbox_open(self) -> Inbox:
         """Return the inbox. Raises Refused while this gateway has no identity."""
-        if self.reception is None:
+        if self.inbox is None:
             raise Refused("this gateway has no identity yet. Create it: gardien key new")
-        return self.reception
+        return self.inbox
 
     async def registry_changed(self) -> None:
         """Audit what the registry has recorded; try the objects again that waited for it."""
         if self.notes is not None:
             self.notes.registry_changed(self.registry)
-        if (
-            self.reception is not None
-            and await self.reception.retry_waiting()
-            and self.notes is not None
-        ):
+        if self.inbox is not None and await self.inbox.retry_waiting() and self.notes is not None:
             self.notes.registry_changed(self.registry)
 
     def mapped(self) -> dict[str, Any]:
@@ -405,7 +401,7 @@ class Gateway:
         """Return the slot accounts of all recipients for whom rows are stored."""
         return [
             SlotAccount(outlet.ledger, outlet.intake)
-            for outlet in (*self.outlets.values(), *self.unopened.values())
+            for outlet in (*self.recipients.values(), *self.unopened.values())
             if outlet.settings.recipient not in self.closing
         ]
 
@@ -423,7 +419,7 @@ class Gateway:
                 asked.get(outlet.name),
                 [(spool, thread.run) for spool, thread in outlet.spools[1:]],
             )
-            for outlet in self.outlets.values()
+            for outlet in self.recipients.values()
         ]
 
     def pollers(self) -> list[Poller]:
@@ -468,7 +464,7 @@ class Gateway:
         the others are done first; then its error is raised.
         """
         failed: Exception | None = None
-        for recipient in list(self.outlets.values()):
+        for recipient in list(self.recipients.values()):
             try:
                 await recipient.outbox.catch_up()
             # A withdrawal must reach every other spool even if one fails.
@@ -536,7 +532,7 @@ def open_steering(gateway: Gateway) -> AbstractAsyncContextManager[Steering]:
         home=gateway.home,
         ask=gateway.read_guards,
         witness=own,
-        taken=gateway.reception.trust_store.taken.all() if gateway.reception else (),
+        taken=gateway.inbox.trust_store.taken.all() if gateway.inbox else (),
         storage=gateway.storage,
     )
 
@@ -558,8 +554,8 @@ def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None
         gateway.clock,
         gateway.identified,
         gateway.config.zone,
-        gateway.unclaimed,
-        gateway.registers,
+        gateway.unassigned,
+        gateway.midnight_readings,
         gateway.indexes,
         gateway.jobs.faults,
     )

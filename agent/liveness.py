@@ -56,7 +56,7 @@ def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, floa
                     CONTROL_WITHIN,
                     max(looked, controller.turned),
                 )
-    for name, recipient in gateway.outlets.items():
+    for name, recipient in gateway.recipients.items():
         if not recipient.thread.stalled(now):  # a disk that hangs is a fault of its store
             flush = gateway.config.spool.flush
             yield from _recipient_components(

@@ -116,10 +116,10 @@ def note(gateway: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
 
     If the disk fails, the look goes to the system log instead, and the data is shown all the same.
     """
-    if gateway.looks is None:
+    if gateway.access_log is None:
         return
     try:
-        gateway.looks.note(who, what, place, gateway.clock.now())
+        gateway.access_log.note(who, what, place, gateway.clock.now())
     except OSError as error:
         log.error(  # noqa: TRY400 -- no bug
             "%s saw %s of %s; the access log could not be written: %s", who, what, place, error,
@@ -172,7 +172,7 @@ async def privacy_access(gateway: Gateway, caller: Caller, *, place: str = "") -
     """List the access log of all dwellings or of one."""
     del caller
     id_ = gateway.registry.place(place).id if place else None
-    looks = gateway.looks.of(id_) if gateway.looks else []
+    looks = gateway.access_log.of(id_) if gateway.access_log else []
     labels = {one.id: one.label for one in gateway.registry.places()} | {EVERYBODY: "all dwellings"}
     return {
         "looks": [asdict(one) | {"label": labels.get(one.place, "")} for one in looks],
@@ -336,7 +336,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
 
 def _access_entries(gateway: Gateway, place: Place, home: Occupancy | None) -> list[AccessEntry]:
     """Return the entries of the access log for a dwelling during an occupancy."""
-    looks = gateway.looks.of(place.id) if gateway.looks and home else []
+    looks = gateway.access_log.of(place.id) if gateway.access_log and home else []
     return [
         one
         for one in looks

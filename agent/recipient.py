@@ -360,7 +360,7 @@ def uplink_states(gateway: Gateway) -> dict[str, Way]:
     """Return for each recipient whether all its signed objects have arrived."""
     return {
         str(one.settings.recipient): Way(one.delivery.complete, one.delivery.connected_since)
-        for one in gateway.outlets.values()
+        for one in gateway.recipients.values()
     }
 
 
@@ -410,7 +410,7 @@ def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     """Return the outcomes of orders, and of the objects that a recipient has sent or signed."""
     recipient_id = recipient.settings.recipient
     items = gateway.steering.outcomes(recipient_id) if gateway.steering else {}
-    if gateway.reception is not None:
-        status = gateway.reception.object_status
+    if gateway.inbox is not None:
+        status = gateway.inbox.object_status
         items |= status.to(recipient.name, recipient_id, gateway.mapped)
     return items

@@ -74,7 +74,7 @@ async def _refuse(gateway: Gateway, new: Config) -> None:
                 f"uplinks.{name}: its spool is not open, so the values that wait in it cannot be"
                 " counted. Put the uplink back. Why it is not open: gardien status"
             )
-    for name, recipient in gateway.outlets.items():
+    for name, recipient in gateway.recipients.items():
         if _recipient(new, name) == recipient.settings.recipient:
             continue
         if recipient.kept:
@@ -96,7 +96,7 @@ async def _change(running: Running, new: Config) -> dict[str, list[str]]:
     closed = [name for name in gateway.lines if old.links[name] != new.links.get(name)]
     for name in closed:
         await running.jobs.stop(f"line {name}")
-    recipients = {**gateway.outlets, **gateway.unopened}
+    recipients = {**gateway.recipients, **gateway.unopened}
     removed = [
         name for name, one in recipients.items() if _recipient(new, name) != one.settings.recipient
     ]
@@ -104,8 +104,8 @@ async def _change(running: Running, new: Config) -> dict[str, list[str]]:
         await running.close_outlet(name)
     gateway.config = new
     forget_closed(gateway)
-    changed = [name for name in list(gateway.outlets) if await _renew(running, old, name)]
-    added = [name for name in new.uplinks if name not in gateway.outlets]
+    changed = [name for name in list(gateway.recipients) if await _renew(running, old, name)]
+    added = [name for name in new.uplinks if name not in gateway.recipients]
     for name in added:
         await _open(running, name)
     opened = [name for name in lines if name not in gateway.lines or name in closed]
@@ -164,7 +164,7 @@ async def _open(running: Running, name: str) -> None:
 
 async def _renew(running: Running, old: Config, name: str) -> bool:
     """Give an open recipient the new points and rules; return whether its uplink was reopened."""
-    gateway, recipient = running.gateway, running.gateway.outlets[name]
+    gateway, recipient = running.gateway, running.gateway.recipients[name]
     try:
         # On a full disk rows wait in memory with their marks, so those slots are closed too. The
         # marks of the disk alone would close them a second time.

@@ -156,7 +156,7 @@ class Running:
             # from before, so that its rows in memory are not lost.
             kept = before
             gateway.unopened.pop(name, None)
-            gateway.outlets[name] = recipient
+            gateway.recipients[name] = recipient
             try:
                 if gateway.timekeeper is not None:
                     await gateway.timekeeper.joined()
@@ -172,7 +172,7 @@ class Running:
             finally:
                 for job in ("uplink", *self._recipient_jobs(recipient)):
                     await self.jobs.stop(f"{job} {name}")
-                del gateway.outlets[name]
+                del gateway.recipients[name]
                 if kept is not None:
                     gateway.unopened[name] = kept
 
@@ -182,7 +182,10 @@ class Running:
         for line in gateway.lines.values():
             if (poller := line.poller) is not None:
                 poller.accounts = gateway.accounts()
-                poller.unassigned, poller.midnight_readings = gateway.unclaimed, gateway.registers
+                poller.unassigned, poller.midnight_readings = (
+                    gateway.unassigned,
+                    gateway.midnight_readings,
+                )
 
     def _start_uplink(self, recipient: Recipient) -> None:
         name, run = recipient.name, partial(deliver, self.gateway, recipient)
@@ -254,8 +257,8 @@ class Running:
         gateway = self.gateway
         disk_thread, opening = gateway.disk_thread("shelf"), self._store("shelf.db")
         async with in_own_thread("shelf", opening, disk_thread) as (store, thread):
-            readings = gateway.unclaimed or UnassignedReadings(gateway.registry, store, thread)
-            gateway.unclaimed, readings.store, readings.thread = readings, store, thread
+            readings = gateway.unassigned or UnassignedReadings(gateway.registry, store, thread)
+            gateway.unassigned, readings.store, readings.thread = readings, store, thread
             async with self._serve_readings(readings) as broken:
                 yield broken
 
@@ -264,8 +267,10 @@ class Running:
         gateway = self.gateway
         disk_thread, opening = gateway.disk_thread("registers"), self._store("registers.db")
         async with in_own_thread("registers", opening, disk_thread) as (store, thread):
-            readings = gateway.registers or MidnightReadings(gateway.registry, store, thread)
-            gateway.registers, readings.store, readings.thread = readings, store, thread
+            readings = gateway.midnight_readings or MidnightReadings(
+                gateway.registry, store, thread
+            )
+            gateway.midnight_readings, readings.store, readings.thread = readings, store, thread
             async with self._serve_readings(readings) as broken:
                 yield broken
 
@@ -340,7 +345,7 @@ class Running:
         async with self.one_at_a_time:
             for name in self.gateway.config.uplinks:
                 self.jobs.retry(f"spool {name}")
-            for recipient in list(self.gateway.outlets.values()):
+            for recipient in list(self.gateway.recipients.values()):
                 if recipient.delivery.connected_since is None:
                     await self.deliver_anew(recipient)
 
@@ -348,7 +353,9 @@ class Running:
         """Close an uplink and open it again at once."""
         name = recipient.name
         await self.jobs.stop(f"uplink {name}")
-        if self.gateway.outlets.get(name) is recipient:  # else its spool reopens, with the uplink
+        if (
+            self.gateway.recipients.get(name) is recipient
+        ):  # else its spool reopens, with the uplink
             self._start_uplink(recipient)
 
     async def close(self, name: str, drop: bool) -> int:
@@ -357,7 +364,7 @@ class Running:
         Raises Refused while its spool is not open.
         """
         async with self.one_at_a_time:
-            gateway, recipient = self.gateway, self.gateway.outlets.get(name)
+            gateway, recipient = self.gateway, self.gateway.recipients.get(name)
             if recipient is None:
                 raise Refused(f"the spool of {name} is not open. To see why: gardien status")
             if recipient.kept:
@@ -422,7 +429,7 @@ class Running:
         # Wait for the read in progress. Cancelling it would lose its values, and some devices
         # answer the next request with the old one's answer.
         await self.jobs.stop(f"poll {name}", ONE_READ)
-        for recipient in list(self.gateway.outlets.values()):
+        for recipient in list(self.gateway.recipients.values()):
             try:
                 await recipient.intake.commit()
             except Exception as error:  # noqa: BLE001 -- its rows go on waiting

@@ -36,26 +36,26 @@ ONE_READS = asyncio.Lock()
 
 def standing(gateway: Gateway) -> dict[str, Any] | None:
     """Describe the state of trust and of the audit chain; None without an identity."""
-    if gateway.reception is None:
+    if gateway.inbox is None:
         return None
     unwritten = gateway.notes.lost + gateway.notes.held_back if gateway.notes else 0
-    return gateway.reception.status() | {"unwritten": unwritten}
+    return gateway.inbox.status() | {"unwritten": unwritten}
 
 
 async def trust_show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Return the trust list in force. Raises Refused."""
     del caller
-    standing = gateway.reception_open().trust_store.trust
+    standing = gateway.inbox_open().trust_store.trust
     contents = _contents(standing, gateway) if standing else {}
-    return {"list": contents, **gateway.reception_open().status()}
+    return {"list": contents, **gateway.inbox_open().status()}
 
 
 async def trust_look(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
     """Return what a new list contains and who signed it, before it is accepted. Raises Forged."""
     del caller
-    new, standing = trust_list.read(text.encode()), gateway.reception_open().trust_store.trust
+    new, standing = trust_list.read(text.encode()), gateway.inbox_open().trust_store.trust
     if standing is None or standing.sha256 != new.sha256:
-        gateway.reception_open().consider(new)
+        gateway.inbox_open().consider(new)
     return {
         **_contents(new, gateway),
         "signed": sorted(new.signed_by(new.roots)),
@@ -77,10 +77,10 @@ async def trust_accept(
     `sha256`: needed for the first list, as proof that a person has compared its roots.
     """
     who = author(gateway, caller, named)
-    reception = gateway.reception_open()
-    first = reception.trust_store.trust is None
+    inbox = gateway.inbox_open()
+    first = inbox.trust_store.trust is None
     try:
-        answer = reception.renew_trust(text.encode(), sha256)
+        answer = inbox.renew_trust(text.encode(), sha256)
     except Refused as error:
         # A refused list may be an attack: who tried it must be in the chain.
         gateway.audit("trust.refused", {"why": str(error)[:300], "by": who})
@@ -112,7 +112,7 @@ async def object_preview(gateway: Gateway, caller: Caller, *, text: str) -> dict
     Raises Forged if it does not verify, and Refused for another type of object.
     """
     del caller
-    return gateway.reception_open().preview(text.encode())
+    return gateway.inbox_open().preview(text.encode())
 
 
 def _counts(answer: Mapping[str, Any]) -> bool:
@@ -125,7 +125,7 @@ def _counts(answer: Mapping[str, Any]) -> bool:
 async def object_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List the waiting objects with what they wait for, and the objects that were set aside."""
     del caller
-    book = gateway.reception_open().trust_store
+    book = gateway.inbox_open().trust_store
     return {"waiting": book.waiting_list(), "set_aside": set_aside.listed(book.db)}
 
 
@@ -203,8 +203,8 @@ CALLS: Mapping[str, Call] = {
 
 
 def _contents(current: TrustList, gateway: Gateway) -> dict[str, Any]:
-    reception = gateway.reception_open()
-    now, revoked = gateway.clock.now(), reception.known().revoked
+    inbox = gateway.inbox_open()
+    now, revoked = gateway.clock.now(), inbox.known().revoked
     members = [
         {
             "kid": kid,
@@ -228,15 +228,15 @@ def _contents(current: TrustList, gateway: Gateway) -> dict[str, Any]:
         "threshold": current.threshold,
         "sha256": current.sha256,
         "members": members,
-        "left_out": _left_out(current, reception, gateway),
+        "left_out": _left_out(current, inbox, gateway),
     }
 
 
-def _left_out(current: TrustList, reception: Inbox, gateway: Gateway) -> list[dict[str, Any]]:
+def _left_out(current: TrustList, inbox: Inbox, gateway: Gateway) -> list[dict[str, Any]]:
     """Return the keys that are not on this list but whose grants are still in force."""
     if gateway.steering is None:
         return []
-    own = {} if (us := reception.witness) is None else {us.key.kid: us}
+    own = {} if (us := inbox.witness) is None else {us.key.kid: us}
     return left_out(gateway.steering, {**current.members, **own})
 
 

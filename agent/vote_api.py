@@ -39,14 +39,14 @@ async def record(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> 
     evidence = grant.get("evid") or {}
     if not (evidence.get("kind") == "vote" and evidence.get("result") and evidence.get("majority")):
         raise Refused("the result of the vote or its majority is missing")
-    us = gateway.reception_open().audience
+    us = gateway.inbox_open().audience
     payload = {
         "iss": us.gateway, "jti": new_jti(now), "iat": int(now), "role": "residents_council",
         "aud": us.building or us.gateway, **grant,
     }  # fmt: skip
     _signed(gateway, payload)  # refuse a wrong grant now, before people sign the paper
     code, vote = votes.draw(), Vote(account, int(now) + CONFIRMED_WITHIN, payload)
-    with gateway.reception_open().trust_store.transaction() as db:
+    with gateway.inbox_open().trust_store.transaction() as db:
         votes.keep(db, code, vote, now)
     gateway.audit(
         "vote.recorded", {"jti": payload["jti"], "sha256": evidence["sha256"], "by": account}
@@ -70,7 +70,7 @@ async def confirm(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, A
     answer = await gateway.accept(_signed(gateway, vote.claims), BY_HAND)
     # Drop the code last. If the process is killed before, the same signed bytes are accepted again
     # with the first answer.
-    with gateway.reception_open().trust_store.transaction() as db:
+    with gateway.inbox_open().trust_store.transaction() as db:
         votes.drop(db, code)
     gateway.audit("vote.confirmed", {"jti": vote.claims["jti"], "by": account})
     return answer
@@ -86,7 +86,7 @@ CALLS: Mapping[str, Call] = {
 
 def _person(gateway: Gateway, caller: Caller) -> str:
     """Return the caller's account. Raises Refused if it may not record or confirm votes."""
-    if gateway.reception_open().witness is None or not gateway.config.trust.witnessed:
+    if gateway.inbox_open().witness is None or not gateway.config.trust.witnessed:
         raise Refused(
             "this gateway does not witness votes. Have the grant signed with a key of the"
             " residents' council, or set `trust: {witnessed: true}` in the configuration"
@@ -100,7 +100,7 @@ def _person(gateway: Gateway, caller: Caller) -> str:
 
 
 def _vote(gateway: Gateway, code: str) -> Vote:
-    vote = votes.find(gateway.reception_open().trust_store.db, code, gateway.clock.now())
+    vote = votes.find(gateway.inbox_open().trust_store.db, code, gateway.clock.now())
     if vote is None:
         raise Refused("no vote waits for this code: it is wrong, already used, or expired")
     return vote
@@ -112,7 +112,7 @@ def _signed(gateway: Gateway, payload: Mapping[str, Any]) -> bytes:
     raw = Signer(gateway.identity.gateway, gateway.identity.signing_key).sign(
         "dr-grant+jwt", payload
     )
-    verified = verify(raw, gateway.reception_open().known())
+    verified = verify(raw, gateway.inbox_open().known())
     assert isinstance(verified.model, claims.GrantClaims)
     try:
         grant_of(verified, verified.model)

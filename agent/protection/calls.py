@@ -525,7 +525,7 @@ def _staff(gateway: Gateway, breach: Breach) -> int:
         *registry.consents(), *registry.duties(),
     ]  # fmt: skip
     steps = [step.who for one in Breaches(gateway.config.state).all() for step in one.steps]
-    looks = [one.who for one in gateway.looks.of()] if gateway.looks else []
+    looks = [one.who for one in gateway.access_log.of()] if gateway.access_log else []
     names = [*(one.word.who for one in facts), *steps, *looks]
     # `marie (root)` is a name with the account: count the name once
     return len({name.partition(" (")[0] for name in names} - {"gardien"})

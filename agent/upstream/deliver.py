@@ -51,7 +51,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
         credential.path(gateway.config.state),
         objects,
         gateway.cursors,
-        gateway.reception.audience.exact if gateway.reception else "",
+        gateway.inbox.audience.exact if gateway.inbox else "",
         partial(kept, gateway, recipient),
         delivery.all_came,
         recipient.name,

@@ -43,7 +43,7 @@ def full(gateway: Gateway) -> str:
     lacking = max(reserve, LEAST_FREE) - shutil.disk_usage(state).free
     if lacking <= 0:
         return ""
-    full = any(one.spool.disk_full for one in gateway.outlets.values())
+    full = any(one.spool.disk_full for one in gateway.recipients.values())
     effect = (
         "the oldest unsent readings are deleted to make room for new ones"
         if full

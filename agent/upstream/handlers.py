@@ -22,18 +22,18 @@ KINDS: dict[str, Act] = {"request+jwt": requests.obey, "uplink-move+jws": route.
 
 def register_handlers(gateway: Gateway) -> None:
     """Register the handlers, if the gateway accepts signed objects."""
-    if gateway.reception is not None:
+    if gateway.inbox is not None:
         for typ, act in KINDS.items():
-            gateway.reception.handlers[typ] = partial(_once, gateway, gateway.reception, act)
+            gateway.inbox.handlers[typ] = partial(_once, gateway, gateway.inbox, act)
 
 
-async def _once(gateway: Gateway, reception: Inbox, act: Act, verified: Verified) -> dict[str, Any]:
+async def _once(gateway: Gateway, inbox: Inbox, act: Act, verified: Verified) -> dict[str, Any]:
     """Carry out a verified object; the same bytes again get the first answer.
 
     Raises Forged E_KID if its issuer is not the recipient concerned, E_OFTEN if the issuer has made
     too many requests.
     """
-    store = reception.trust_store
+    store = inbox.trust_store
     if first := replay.first(store.db, verified):
         return first | {"again": True}
     requests.must_be_its_own(gateway, verified)

@@ -41,7 +41,7 @@ async def obey(gateway: Gateway, request: Request) -> str:
 
 def recipient_named(gateway: Gateway, recipient_name: str) -> Recipient:
     """The uplink to a recipient. Raises Forged E_REQUEST where there is none."""
-    for recipient in gateway.outlets.values():
+    for recipient in gateway.recipients.values():
         if recipient.settings.recipient == recipient_name:
             return recipient
     raise impossible(f"this gateway sends nothing to {recipient_name}")
@@ -56,7 +56,7 @@ def must_be_its_own(gateway: Gateway, verified: Verified) -> None:
     """
     recipient_name = verified.claims["recipient"]
     recipient = recipient_named(gateway, recipient_name)
-    recipients = {str(one.settings.recipient) for one in gateway.outlets.values()}
+    recipients = {str(one.settings.recipient) for one in gateway.recipients.values()}
     if verified.owner == recipient_name:
         return
     unnamed = verified.owner not in recipients

@@ -106,7 +106,7 @@ async def begin(gateway: Gateway, by: str) -> bool:
 
 
 def _all_must_be_open(gateway: Gateway) -> None:
-    shut = [f"spool {name}" for name in gateway.config.uplinks if name not in gateway.outlets]
+    shut = [f"spool {name}" for name in gateway.config.uplinks if name not in gateway.recipients]
     shut += [part for part in SHELVES.values() if gateway.jobs.parked(part)]
     if shut:
         raise Refused(
@@ -233,14 +233,14 @@ def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, 
         return None
     in_memory = file.parent != gateway.config.state
     if part := SHELVES.get(file.name):
-        kept = gateway.unclaimed if part == "shelf" else gateway.registers
+        kept = gateway.unassigned if part == "shelf" else gateway.midnight_readings
         if kept is None or gateway.jobs.parked(part):
             raise Refused(f"{part} is not open")
         return kept.store, kept.thread
     recipient_name = recipient_of(file)
     for name, uplink in gateway.config.uplinks.items():
         if uplink.settings.recipient == recipient_name:
-            recipient = gateway.outlets.get(name)
+            recipient = gateway.recipients.get(name)
             if recipient is None or recipient.kept:
                 raise Refused(f"the spool of {name} is not open")
             return recipient.in_memory if in_memory else (recipient.spool, recipient.thread)

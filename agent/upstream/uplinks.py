@@ -30,7 +30,9 @@ async def listed(gateway: Gateway, asker: object) -> dict[str, Any]:
             "receipt": getattr(one.settings, "receipt", "platform"),
             "closing": one.settings.recipient in gateway.closing,
             "moved": _moved(gateway, one.settings),
-            **(await _live(gateway, gateway.outlets[name]) if name in gateway.outlets else {}),
+            **(
+                await _live(gateway, gateway.recipients[name]) if name in gateway.recipients else {}
+            ),
         }
         for name, one in config.uplinks.items()
     }
@@ -53,7 +55,7 @@ async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict
             "gardien is not running, and only a running gateway delivers: start it and try again"
         )
     dropped = await gateway.close(name, how == "drop")
-    waits = await gateway.outlets[name].waiting()
+    waits = await gateway.recipients[name].waiting()
     return {"uplink": name, "waits": waits, "dropped": dropped}
 
 
@@ -63,11 +65,11 @@ async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]
     if name not in gateway.config.uplinks:
         known = ", ".join(gateway.config.uplinks) or "none"
         raise Refused(f'no uplink "{name}"; there are: {known}')
-    if name not in gateway.outlets or gateway.close is None:
+    if name not in gateway.recipients or gateway.close is None:
         raise Refused(
             "gardien is not running, and only a running gateway delivers: start it and try again"
         )
-    recipient = gateway.outlets[name]
+    recipient = gateway.recipients[name]
     batches = await recipient.outbox.retry()
     recipient.delivery.hurry = True
     connected = recipient.delivery.connected_since is not None

@@ -67,7 +67,7 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
         (site / "old/state" / FILE).touch()
         async with visited(site / "old/config.yaml") as house:
             raw = listing(1, COUNCIL)
-            house.reception_open().renew_trust(raw, trust_list.read(raw).sha256)
+            house.inbox_open().renew_trust(raw, trust_list.read(raw).sha256)
             for one in (*grants, first):
                 await house.accept(one, "metropole")
             return json.loads(json.dumps(backup._content(house, {})))
@@ -81,8 +81,8 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
             for one in (first, later):
                 assert (await house.accept(one, "metropole"))["outcome"] == "revoked"
             assert all(one.revoked for one in house.steering.controller.journal.grants.values())
-            house.reception_open().renew_trust(listing(2, COUNCIL, COMES))
-            assert COMES.kid in house.reception_open().known().revoked
+            house.inbox_open().renew_trust(listing(2, COUNCIL, COMES))
+            assert COMES.kid in house.inbox_open().known().revoked
 
     content = asyncio.run(lives())
     backup.restore(content, site / "new/state", "me")

@@ -140,7 +140,7 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
         async with visited(config) as house:
             asker = Caller("alice", None)
             async with open_recipient(house, "centre") as outlet:
-                house.outlets["centre"] = outlet
+                house.recipients["centre"] = outlet
                 points = [point.name for point in house.device("m-1")[1].points]
                 outlet.ledger.held["m-1"] = dict.fromkeys(points, Unknown.NO_INSTALLATION)
                 said = [(await CALLS["status"](house, asker))["devices"]["m-1"]["held"]]

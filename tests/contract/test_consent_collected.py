@@ -15,7 +15,7 @@ from agent.registry.inputs import NewWithdrawal
 from agent.registry.place import mint
 from agent.trust.error_codes import Forged, ObjectCode
 from tests.unit.authority.objects import NAMES, SIGNERS
-from tests.unit.reception.desk import Here
+from tests.unit.inbox.desk import Here
 
 PAGE = (Path(__file__).parents[2] / "docs/platform.md").read_text(encoding="utf-8")
 (SECTION,) = re.findall(r"### Consents that you collect\n(.*?)\n\*\*Heartbeat", PAGE, re.DOTALL)
@@ -43,7 +43,7 @@ def test_the_printed_program_signs_a_consent_that_knows_of_the_withdrawal(
     with pytest.raises(Forged) as refusal:
         here.accept(raw)
     assert refusal.value.code is ObjectCode.AFTER
-    *_, outcome = here.reception.object_status.to("metropole", to).values()
+    *_, outcome = here.inbox.object_status.to("metropole", to).values()
     key = SIGNERS["consent_collector"].private
     files = {
         "sign.pem": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),

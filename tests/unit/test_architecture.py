@@ -106,7 +106,7 @@ class Gateway:
         now = time.time()
         while not any(row.t > now for row in rows(self.platform.db)):
             await asyncio.sleep(0.02)  # another process writes it
-        while not self.house.outlets["centre"].delivery.idle:
+        while not self.house.recipients["centre"].delivery.idle:
             await asyncio.sleep(0.01)
 
     async def prepare(self) -> None:

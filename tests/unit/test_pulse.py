@@ -40,7 +40,7 @@ def house(  # noqa: PLR0913
         steering=Facts(
             controller=Facts(controls={"it": 1, "two": 2}, turned=0.0, looked=looked(control))
         ),
-        outlets={"metropole": outlet},
+        recipients={"metropole": outlet},
         config=Facts(spool=Facts(flush=FLUSH)),
     )
 
@@ -111,7 +111,7 @@ def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_han
     well.jobs = Supervisor()
     for part in (well.lines["riser"].link, well.lines["riser"].poller, well.steering.controller):
         part.turned = monotonic()
-    outlet = well.outlets["metropole"]
+    outlet = well.recipients["metropole"]
     outlet.intake.turned = outlet.delivery.turned = monotonic()
 
     async def watched(systemd):

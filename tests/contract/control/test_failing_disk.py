@@ -527,7 +527,7 @@ def test_a_call_that_a_frozen_disk_holds_is_a_fault_of_its_store_and_no_hanging_
         known = hanging(SimpleNamespace(
             lines={}, steering=None, jobs=Supervisor(),
             config=SimpleNamespace(spool=SimpleNamespace(flush=5.0)),
-            outlets={"metropole": SimpleNamespace(
+            recipients={"metropole": SimpleNamespace(
                 intake=SimpleNamespace(turned=began), delivery=SimpleNamespace(turned=began),
                 thread=thread)},
         ), began + 600)  # fmt: skip

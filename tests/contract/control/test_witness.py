@@ -18,7 +18,7 @@ from agent.trust.signer import Member
 from agent.trust.votes import CONFIRMED_WITHIN
 from tests.contract.control.test_desk import NOW, Bench
 from tests.unit.authority.objects import DAY, NAMES
-from tests.unit.reception.desk import Here
+from tests.unit.inbox.desk import Here
 
 VOTE = {
     "sub": NAMES["grid_operator"], "nbf": NOW - 60, "exp": NOW + 300 * DAY,
@@ -30,23 +30,23 @@ VOTE = {
 
 
 class Site:
-    """A house with a real book, clock, reception and desk."""
+    """A house with a real book, clock, inbox and desk."""
 
     def __init__(self, folder, *, witnessed: bool = True) -> None:
         self.bench, self.here = Bench(), Here(folder)
         self.here.wall = float(NOW)
-        reception, who = self.here.reception, self.here.who
+        inbox, who = self.here.inbox, self.here.who
         self.own = Key.of(who.signing_key.public_key())
-        reception.witness = Member(self.own, who.gateway, WITNESS) if witnessed else None
-        reception.handlers["dr-grant+jwt"] = self.bench.orders.take
+        inbox.witness = Member(self.own, who.gateway, WITNESS) if witnessed else None
+        inbox.handlers["dr-grant+jwt"] = self.bench.orders.take
         self.trust = SimpleNamespace(witnessed=witnessed)
         self.house = SimpleNamespace(
             config=SimpleNamespace(
                 trust=self.trust, building=SimpleNamespace(shared_accounts=("installer",))
             ),
             clock=self.here.clock, identity=who, steering=self.bench.orders,
-            reception_open=lambda: reception, accept=reception.accept,
-            audit=self.here.reception.audit,
+            inbox_open=lambda: inbox, accept=inbox.accept,
+            audit=self.here.inbox.audit,
         )  # fmt: skip
 
     def ask(self, call, who, **args):
@@ -147,6 +147,6 @@ def test_nothing_is_witnessed_where_the_configuration_does_not_allow_it(site):
         with pytest.raises(Refused, match="does not witness votes"):
             site.ask(call, "martin", **args)
     site.trust.witnessed = True
-    site.house.reception_open().witness = None
+    site.house.inbox_open().witness = None
     with pytest.raises(Refused, match="does not witness votes"):
         site.ask("confirm", "martin", code=code)

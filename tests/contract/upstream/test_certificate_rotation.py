@@ -132,7 +132,7 @@ def test_what_a_platform_refused_before_does_not_count_against_the_new_certifica
     async def scenario() -> None:
         async with at_work(config) as house:
             await keys.install(house, NOBODY, text=await issued(house, ca))
-            proving = Proving(house, house.outlets["centre"])
+            proving = Proving(house, house.recipients["centre"])
             for _ in range(3):
                 proving.opening()
                 await proving.lost("the platform refuses us")

@@ -111,7 +111,7 @@ def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
             assert "marks lie 23:5" in status["clock_said"] or "24:00 h" in status["clock_said"]
             assert status["clock"] == "untrusted"
             assert any("readings wait" in event["text"] for event in status["events"])
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             assert outlet.ledger.marks[KEY].slot == since + DAY
             answer = await clock_api.reset(house, ASKER, wrong_since=stamp(since))
             assert [one["series"] for one in answer["done"]] == [1]
@@ -142,7 +142,7 @@ def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(
 
     async def scenario() -> None:
         async with at_work(config) as house:
-            ledger = house.outlets["centre"].ledger
+            ledger = house.recipients["centre"].ledger
 
             async def near() -> bool:
                 """Whether a slot of now is closed, by the clock as it stands."""

@@ -45,7 +45,7 @@ spool: {{max: 50MB, flush: 200ms}}
 
 
 async def epoch(house: Gateway) -> str:
-    outlet = house.outlets["centre"]
+    outlet = house.recipients["centre"]
     return await outlet.thread.run(lambda: outlet.spool.epoch)
 
 
@@ -113,7 +113,7 @@ def test_a_closed_uplink_delivers_what_waits_keeps_nothing_new_and_goes_without_
                 without(tmp_path)
                 await calls.reload(house, calls.NOBODY)
                 assert "r.example" not in house.closing
-                assert house.outlets == {}
+                assert house.recipients == {}
 
     asyncio.run(scenario())
 
@@ -137,7 +137,7 @@ def test_what_memory_keeps_from_a_failed_disk_waits_too_and_is_dropped_too(tmp_p
 
     async def scenario() -> None:
         async with at_work(config) as house:
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             beside = volatile(house.config.state) / spool_of(Path(), "r.example").name
             made(beside.parent)
             opening = partial(Spool.open, beside, house.identity.spool_key, HEAD, CAP)
@@ -161,7 +161,7 @@ def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
     async def scenario() -> None:
         async with at_work(configured(tmp_path, f"mqtt://127.0.0.1:{port}")) as house:
             await put(house, 5)
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             batch = await outlet.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
             assert batch is not None
             await outlet.outbox.quarantine(batch.id, "the platform refuses the batch: 400")
@@ -204,7 +204,7 @@ def with_meter(config: Path) -> None:
 
 async def told(house: Gateway) -> dict[str, int]:
     """Slots without a value in the spool of the recipient, by reason, of one series."""
-    outlet, found = house.outlets["centre"], Counter()
+    outlet, found = house.recipients["centre"], Counter()
     while batch := await outlet.outbox.seal(Lane.BACKFILL, 2**40, 50_000, 5_000_000):
         for row in read(batch.payload):
             if row.series.channel == "elec.imp" and row.series.kind == "REG":

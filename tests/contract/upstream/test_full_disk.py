@@ -29,7 +29,7 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
         text = config.read_text().replace("flush: 200ms", "flush: 200ms, reserve: 0B")
         config.write_text(text + DEVICE)
         async with at_work(config) as house:
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             key = ("boiler", 1)
 
             async def slots() -> int:
@@ -78,7 +78,7 @@ def test_an_agent_starts_on_a_disk_without_room_and_states_the_slots_it_missed(s
         text = config.read_text().replace("flush: 200ms", f"flush: 200ms, reserve: {reserve}")
         config.write_text(text + ("" if mark else DEVICE))
         async with at_work(config) as house:
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             if mark is not None:
                 await outlet.thread.run(outlet.spool.append, [], {key: mark})
             stored = await outlet.thread.run(outlet.spool.marks)

@@ -79,7 +79,7 @@ def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
         ):
             await put(house, 5)
             await settled(house)
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             assert deliver.slowed(house, outlet, 60.0) == 60.0
             house.traffic.count("r.example", 60_000_000, time.time())
             assert deliver.slowed(house, outlet, 60.0) == DAY

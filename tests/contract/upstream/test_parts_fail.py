@@ -54,10 +54,10 @@ async def failing_at_work(config):
 
 async def open_again(house, name="centre"):
     async def is_open():
-        return name in house.outlets
+        return name in house.recipients
 
     await until(is_open)
-    return house.outlets[name]
+    return house.recipients[name]
 
 
 def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_in_memory_is_kept(
@@ -65,7 +65,7 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
 ):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             epoch = await outlet.thread.run(lambda: outlet.spool.epoch)
             ledger, now = outlet.ledger, int(time.time())
             await outlet.thread.run(tear, outlet.spool._database, tmp_path / "torn.db")
@@ -99,14 +99,14 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
 def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             before = outlet.spool
             await outlet.thread.run(tear, before._database, tmp_path / "torn.db")
             with pytest.raises(Damaged):
                 await outlet.thread.run(before.marks)
 
             async def anew():
-                return outlet.spool is not before and "centre" in house.outlets
+                return outlet.spool is not before and "centre" in house.recipients
 
             await until(anew)
             assert await outlet.thread.run(outlet.spool.marks) == {}
@@ -130,7 +130,7 @@ def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypa
         config.write_text(config.read_text().replace("privacy:", second))
         monkeypatch.setattr(supervisor, "close_passed_slots", damaged_once)
         async with failing_at_work(config) as house:
-            assert "other" in house.outlets
+            assert "other" in house.recipients
             await open_again(house)
             assert house.clock.dates
 
@@ -142,7 +142,7 @@ def test_a_start_after_a_long_outage_does_not_wait_for_room(tmp_path):
 
     async def scenario():
         async with at_work(unconnected(tmp_path)) as house:
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             late = int(time.time())
             many = [row(late + n) for n in range(ROOM + 1)]
             outlet.ledger.resume = lambda _: many
@@ -186,7 +186,7 @@ def test_a_spool_that_cannot_be_opened_is_parked_and_a_reload_opens_it_at_once(t
         spool = tmp_path / "state" / "spool-r.example.db"
         spool.mkdir()
         async with failing_at_work(config) as house:
-            assert list(house.outlets) == ["other"], "the start goes on"
+            assert list(house.recipients) == ["other"], "the start goes on"
             assert faults(house) == {"spool centre"}
             answer = await status(house, NOBODY)
             (event,) = [one for one in answer["events"] if one["code"] == "fault"]
@@ -196,8 +196,8 @@ def test_a_spool_that_cannot_be_opened_is_parked_and_a_reload_opens_it_at_once(t
                 house.jobs._components["spool centre"].backoff.next()
             spool.rmdir()
             await house.reload()
-            assert set(house.outlets) == {"centre", "other"}
-            intake, now = house.outlets["centre"].intake, int(time.time())
+            assert set(house.recipients) == {"centre", "other"}
+            intake, now = house.recipients["centre"].intake, int(time.time())
             await intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
             await house.jobs.stop("spool centre")
             async with asyncio.timeout(20):  # nobody waits for a spool that is closed
@@ -219,7 +219,7 @@ def test_an_uplink_that_is_parked_is_opened_at_once_when_uplinks_are_tried_again
         ):
             with monkeypatch.context() as patch:
                 patch.setattr(house.moves, "of", wrong)
-                outlet = house.outlets["centre"]
+                outlet = house.recipients["centre"]
                 await house.jobs.stop("uplink centre")
                 await house.reopen()
 
@@ -255,7 +255,7 @@ def test_a_status_that_cannot_be_made_stops_no_delivery(tmp_path):
 
             house.describe = describe
             await house.jobs.stop("uplink centre")
-            house.outlets["centre"].delivery.connected_since = None
+            house.recipients["centre"].delivery.connected_since = None
             await house.reopen()
 
             async def told():
@@ -274,7 +274,7 @@ def test_a_status_that_cannot_be_made_stops_no_delivery(tmp_path):
 def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            before, file = house.reception, tmp_path / "state" / store.FILE
+            before, file = house.inbox, tmp_path / "state" / store.FILE
             before.trust_store.db.close()
             file.write_bytes(b"\x5a" * 40_000)
             before.trust_store.db = damaged = torn(tmp_path / "torn.db")
@@ -283,12 +283,12 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
             house.jobs.retry("signed objects")  # before, it may open the book anew first
 
             async def anew():
-                return house.reception is not before and not house.trust_store_broken.is_set()
+                return house.inbox is not before and not house.trust_store_broken.is_set()
 
             await until(anew)
             damaged.close()
             assert file.with_name(f"{file.name}.damaged").exists()
-            assert set(house.reception.handlers) >= {"request+jwt", "uplink-move+jws"}
+            assert set(house.inbox.handlers) >= {"request+jwt", "uplink-move+jws"}
             await house.carried(b"e30.e30.e30", "centre")
 
     asyncio.run(scenario())
@@ -297,7 +297,7 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
 def test_a_shelf_that_is_damaged_while_it_is_open_is_opened_anew_with_what_it_held(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            kept, before = house.unclaimed, house.unclaimed.store
+            kept, before = house.unassigned, house.unassigned.store
             kept._held = {"m": [one_kept()]}
             await kept.thread.run(tear, before._database, tmp_path / "torn.db")
             kept.full = True
@@ -306,7 +306,7 @@ def test_a_shelf_that_is_damaged_while_it_is_open_is_opened_anew_with_what_it_he
                 return kept.store is not before and not kept._held
 
             await until(anew)
-            assert house.unclaimed is kept
+            assert house.unassigned is kept
             assert await kept.thread.run(kept.store.count) == 1
 
     asyncio.run(scenario())
@@ -325,7 +325,7 @@ def test_a_call_that_fails_is_answered_in_plain_words_and_told_in_the_log(tmp_pa
 
             asker = Caller("tests", NOBODY.progress)
             request = {"call": "place.list", "args": {}}
-            house.sums_asked = house.outlets["centre"].outbox.catch_up = wrong
+            house.sums_asked = house.recipients["centre"].outbox.catch_up = wrong
             return [await local.answer(house, request, asker) for _ in range(2)]
 
     for answer in asyncio.run(scenario()):

@@ -84,7 +84,7 @@ def test_what_is_no_configuration_is_refused_at_once_and_the_old_one_stays(tmp_p
                     await house.reload()
             assert WORDS[becomes] in str(refusal.value)
             assert house.config is before
-            assert set(house.outlets) == {"centre"}
+            assert set(house.recipients) == {"centre"}
 
     asyncio.run(scenario())
     status, said = check(config)

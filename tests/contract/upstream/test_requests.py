@@ -33,7 +33,7 @@ def test_batches_that_are_asked_for_come_again_byte_for_byte(tmp_path: Path):
         ):
             await put(house, 5)
             await settled(house)
-            outlet = house.outlets["centre"]
+            outlet = house.recipients["centre"]
             epoch = await outlet.thread.run(lambda: outlet.spool.epoch)
             said = await requests.obey(house, asked("resend", epoch=epoch, from_=1, to=50))
             assert said.endswith("batches are sent again")
@@ -79,7 +79,7 @@ def test_what_waits_goes_at_once_when_a_reading_is_asked_for(tmp_path: Path):
         ):
 
             async def at_rest() -> bool:
-                return house.outlets["centre"].delivery.idle
+                return house.recipients["centre"].delivery.idle
 
             await until(at_rest)
             await put(house, 5)

@@ -34,7 +34,7 @@ def restored_now(house):
 
 async def connected(house):
     async def fact():
-        return house.outlets["centre"].delivery.connected_since is not None
+        return house.recipients["centre"].delivery.connected_since is not None
 
     await until(fact)
 
@@ -116,7 +116,7 @@ async def lived_in(house):
     )  # fmt: skip
     first = int(house.clock.now()) + 1
     rows = [Reading(series, first + n, Decimal(n), "V") for n in range(3)]
-    outlet = house.outlets["centre"]
+    outlet = house.recipients["centre"]
     await outlet.thread.run(outlet.spool.append, rows, {})
     return given
 
@@ -162,7 +162,7 @@ def test_over_https_the_end_of_the_list_is_the_proof(tmp_path, monkeypatch):
         async with at_work(path) as house:
             mark = restored_now(house)
             await put(house, 5)
-            assert not house.outlets["centre"].outbox.ready()
+            assert not house.recipients["centre"].outbox.ready()
             async with Serving(port, tmp_path / "platform.db") as platform:
                 await platform.holds(5)
             assert not mark.exists()

@@ -37,9 +37,9 @@ def believe(house: Gateway, who: Signer = PLATFORM, role: str = "registry") -> s
     said = {"ver": 1, "iss": "m", "iat": NOW - DAY, "exp": NOW + 300 * DAY, "threshold": 1,
             "roots": [ROOT.public_jwk()], "keys": [key]}  # fmt: skip
     raw = trust_list(json.dumps(said), [ROOT])
-    reception = house.reception_open()
-    reception.renew_trust(raw, read(raw).sha256)
-    return reception.audience.exact
+    inbox = house.inbox_open()
+    inbox.renew_trust(raw, read(raw).sha256)
+    return inbox.audience.exact
 
 
 def signed(typ: str, aud: object, by: Signer = PLATFORM, **claims: object) -> bytes:
@@ -84,7 +84,7 @@ def test_a_request_made_while_the_gateway_is_away_is_done_when_it_comes_back(tmp
             config = believing(tmp_path, far.url)
             async with at_work(config) as house:
                 aud = believe(house)
-                outlet = house.outlets["centre"]
+                outlet = house.recipients["centre"]
                 epoch = await outlet.thread.run(lambda: outlet.spool.epoch)
                 await put(house, 5)
                 await settled(house)
@@ -148,7 +148,7 @@ def by_hand(folder: Path, aud: str) -> bytes:
 def test_the_printed_recipe_signs_a_request_with_openssl_alone(tmp_path: Path):
     async def scenario() -> None:
         async with at_work(believing(tmp_path, "mqtt://127.0.0.1:9")) as house:
-            aud = house.reception_open().audience.exact
+            aud = house.inbox_open().audience.exact
             first, second = by_hand(tmp_path, aud), by_hand(tmp_path, aud)
             found = load_pem_private_key((tmp_path / "sign.pem").read_bytes(), None)
             assert isinstance(found, Ed25519PrivateKey)
@@ -186,8 +186,8 @@ def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
                 "Platform": {"centre": "done", "other": "E_KID", "hand": "E_KID"},
             }.items():
                 who = Signer.new(name)
-                house.reception_open().trust_store.db.execute("DELETE FROM trust")
-                house.reception_open().trust_store.trust = None
+                house.inbox_open().trust_store.db.execute("DELETE FROM trust")
+                house.inbox_open().trust_store.trust = None
                 aud = believe(house, who)
                 for via, expected in ways.items():
                     ask = signed("request+jwt", aud, who, act="directory")
@@ -215,7 +215,7 @@ def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_p
             with pytest.raises(Forged, match="one every 30 minutes") as caught:
                 await house.accept(late, "centre")
             assert caught.value.code == "E_OFTEN"
-            book = house.reception_open().trust_store
+            book = house.inbox_open().trust_store
             with book.transaction() as db:
                 db.execute("UPDATE allowance SET at = at - ?", (INTERVAL,))
             assert (await house.accept(late, "centre"))["outcome"]

@@ -77,7 +77,7 @@ class House:
         """recipients that cannot be reached"""
         self.now = 0
         self.clock = Clock("system", None, lambda: float(self.now), lambda: float(self.now))
-        self.outlets, self.stored = {}, {}
+        self.recipients, self.stored = {}, {}
         self.unsent = LONGEST_UNSENT
 
     @asynccontextmanager
@@ -93,7 +93,7 @@ class House:
             self.indexes = ReadingCache(self.registry)
             self.judge, self.intervals = Validation(), Intervals(self.zone)
             for name in self.recipients:
-                self.outlets[name] = await stack.enter_async_context(self._outlet(name))
+                self.recipients[name] = await stack.enter_async_context(self._outlet(name))
             await self.add_up()
             yield self
             await self.unclaimed.commit()
@@ -143,7 +143,7 @@ class House:
         self.registers.note(slot, mine, serial, self.accounts())
         self.indexes.note(slot, mine, serial)
         key = (device, point.every)
-        for outlet in self.outlets.values():
+        for outlet in self.recipients.values():
             rows = outlet.ledger.close(key, slot, mine, serial, Why.BUSY)
             await outlet.intake.put(rows, {key: outlet.ledger.marks[key]})
 
@@ -158,16 +158,16 @@ class House:
     async def add_up(self):
         """Make the sums over dwellings that are due."""
         steps = {}
-        for name in self.outlets:
+        for name in self.recipients:
             steps |= self.asked(name).steps()
         self.indexes.set_steps(steps, self.zone)
-        for name, outlet in self.outlets.items():
+        for name, outlet in self.recipients.items():
             of = (self.asked(name), float(self.now), outlet.ledger, outlet.intake)
             await outlet.sums.tend(*of)
 
     async def changed(self):
         """What the daemon does once the registry has changed."""
-        for outlet in self.outlets.values():
+        for outlet in self.recipients.values():
             await outlet.intake.commit()
             await outlet.outbox.catch_up()
         for shelved in (self.unclaimed, self.registers):
@@ -178,12 +178,12 @@ class House:
 
     def accounts(self):
         """The recipients, as the poller knows them."""
-        return [SlotAccount(outlet.ledger, outlet.intake) for outlet in self.outlets.values()]
+        return [SlotAccount(outlet.ledger, outlet.intake) for outlet in self.recipients.values()]
 
     async def tend(self):
         """The upkeep of the stores, and all deliveries that are possible."""
         await self.changed()
-        for outlet in self.outlets.values():
+        for outlet in self.recipients.values():
             await outlet.thread.run(outlet.spool.forget, self.now - KEPT)
             await outlet.outbox.tend(self.unsent)
             await self._deliver(outlet)

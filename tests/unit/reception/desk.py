@@ -1,4 +1,4 @@
-"""A reception with a real registry, clock, book and chain, in a folder."""
+"""A inbox with a real registry, clock, book and chain, in a folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Here:
         self.registry = Registry.open(state / "registry.json")
         self.notes = open_notes(state, self.clock, self.who, moved=self.moved)
         papers = RegistryAdapter(self.registry, policy("FR-1"))
-        self.reception = self.stack.enter_context(
+        self.inbox = self.stack.enter_context(
             open_inbox(
                 state, self.who, BUILDING, TrustSettings(threshold=threshold), papers, self.clock,
                 self.notes,
@@ -68,7 +68,7 @@ class Here:
         from agent.trust.trust_list import read
 
         raw = self.trust()
-        self.reception.renew_trust(raw, read(raw).sha256)
+        self.inbox.renew_trust(raw, read(raw).sha256)
         return self
 
     def place(self, label: str = "A-3-12", *, occupied: bool = False) -> str:
@@ -81,12 +81,12 @@ class Here:
 
     def accept(self, raw: bytes, via: str = "metropole") -> dict[str, Any]:
         """What becomes of an object."""
-        return asyncio.run(self.reception.accept(raw, via))
+        return asyncio.run(self.inbox.accept(raw, via))
 
     def signed(self, typ: str, by: str | None = None, **changed: Any) -> bytes:
         """A right object for this gateway."""
         if "aud" in objects.RIGHT[typ][1] and "aud" not in changed:
-            changed["aud"] = self.reception.audience.exact
+            changed["aud"] = self.inbox.audience.exact
         return objects.signed(typ, by, **changed)
 
     def records(self, type_: str = "") -> list[dict[str, Any]]:

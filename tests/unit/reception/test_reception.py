@@ -19,7 +19,7 @@ from agent.trust.audit import FOLDER, segments
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer
 from tests.unit.authority.objects import NAMES
-from tests.unit.reception.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
+from tests.unit.inbox.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
 
 TO = NAMES["grid_operator"]
 """the recipient of the consents"""
@@ -64,14 +64,14 @@ def test_the_first_list_is_accepted_by_a_person_here_only(tmp_path):
         assert refused(here, raw, via) is ObjectCode.KID
     assert refused(here, here.signed("time+jwt")) is ObjectCode.KID
     with pytest.raises(Forged):
-        here.reception.renew_trust(raw, "0" * 64)
+        here.inbox.renew_trust(raw, "0" * 64)
     here.believed()
     assert here.accept(raw)["again"]
     assert here.accept(here.trust(ver=2))["ver"] == 2
     assert refused(here, here.trust(ver=1)) is ObjectCode.VERSION
     here.close()
     again = Here(tmp_path)
-    assert again.reception.trust_store.trust.ver == 2
+    assert again.inbox.trust_store.trust.ver == 2
     assert refused(again, again.trust(ver=1)) is ObjectCode.VERSION
     again.close()
 
@@ -94,7 +94,7 @@ def test_a_damaged_book_is_set_aside_and_nobody_counts_until_a_list_is_accepted(
     Here(tmp_path).believed().close()
     (tmp_path / "authority.sqlite").write_bytes(b"x" * 5000)
     here = Here(tmp_path)
-    assert here.reception.trust_store.trust is None
+    assert here.inbox.trust_store.trust is None
     assert refused(here, here.signed("time+jwt")) is ObjectCode.KID
     assert (tmp_path / "authority.sqlite.damaged").exists()
     here.close()
@@ -112,7 +112,7 @@ def test_a_stored_list_that_was_tampered_with_is_not_believed(tmp_path):
     db.commit()
     db.close()
     here = Here(tmp_path)
-    assert here.reception.trust_store.trust is None
+    assert here.inbox.trust_store.trust is None
     here.close()
 
 
@@ -148,7 +148,7 @@ def test_a_kill_between_registry_and_book_does_not_make_it_a_contradiction(here)
     place, occ = home(here)
     raw = here.signed("consent+jwt", place=place, sub=occ)
     here.accept(raw)
-    here.reception.trust_store.db.execute("DELETE FROM seen")
+    here.inbox.trust_store.db.execute("DELETE FROM seen")
     revision = here.registry.revision
     assert here.accept(raw)["outcome"] == "recorded before"
     assert here.registry.revision == revision
@@ -167,7 +167,7 @@ def test_an_object_that_comes_again_after_a_restore_undoes_no_correction_made_si
     here.accept(out)
     stays = NewOccupancy("correct", place, occ, stays=True)
     here.registry.occupy([stays], "marie", "gardien occupancy correct", here.wall)
-    here.reception.trust_store.db.execute("DELETE FROM seen")
+    here.inbox.trust_store.db.execute("DELETE FROM seen")
     revision = here.registry.revision
     assert here.accept(out)["outcome"] == "recorded before"
     assert here.registry.revision == revision
@@ -198,7 +198,7 @@ def test_a_consent_is_recorded_with_its_signer_and_withdrawn_for_good(here):
         refused(here, here.signed("consent+jwt", place=place, sub=occ, **later)) is ObjectCode.AFTER
     )
     (mark,) = here.registry.marks(occ)
-    *_, told = here.reception.object_status.to("metropole", TO).values()
+    *_, told = here.inbox.object_status.to("metropole", TO).values()
     assert told["marks"] == [
         {"mark": mark.id, "cause": "withdrawn", "at": stamp(NOW + DAY), "by": mark.word.who}
     ]
@@ -214,9 +214,9 @@ def test_marks_are_told_to_whom_they_concern_and_name_nobody_in_the_building(
     rows = [NewWithdrawal(occupancy=occ, recipient=to) for to in (TO, "b.example")]
     here.registry.withdraw(rows, "Mme Durand (alice)", "", here.wall)
     assert refused(here, here.signed("consent+jwt", place=place, sub=occ)) is ObjectCode.AFTER
-    *_, mine = here.reception.object_status.to("metropole", TO).values()
+    *_, mine = here.inbox.object_status.to("metropole", TO).values()
     assert [(one["cause"], one["by"]) for one in mine["marks"]] == [("withdrawn", "the building")]
-    *_, others = here.reception.object_status.to("metropole", "c.example").values()
+    *_, others = here.inbox.object_status.to("metropole", "c.example").values()
     assert (others["code"], "marks" in others) == ("E_AFTER", False)
 
 
@@ -246,10 +246,10 @@ def test_a_consent_that_came_before_the_time_is_judged_once_the_time_is_known(tm
     raw = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 36 * 365 * DAY)
     assert here.accept(raw)["outcome"] == "waits: the clock is not trusted yet"
     here.kept = True
-    asyncio.run(here.reception.retry_waiting())
+    asyncio.run(here.inbox.retry_waiting())
     assert here.registry.occupancies()
     assert here.registry.consents() == []
-    assert here.reception.status()["waiting"] == 0
+    assert here.inbox.status()["waiting"] == 0
     assert here.records("object.refused")[-1]["body"]["code"] == "E_NOTYET"
     here.close()
 
@@ -327,9 +327,9 @@ def test_a_copy_of_a_consent_is_answered_with_what_has_become_of_it_since_rule_d
             here.accept(copy)
         assert refusal.value.code is ObjectCode.REVOKED
         assert "sign a new consent" in refusal.value.sentence
-        *_, told = here.reception.object_status.to("metropole", TO).values()
+        *_, told = here.inbox.object_status.to("metropole", TO).values()
         assert [one["mark"] for one in told["marks"]] == [here.registry.marks(occ)[-1].id]
-    here.reception.trust_store.db.execute("DELETE FROM seen")  # as after a restore
+    here.inbox.trust_store.db.execute("DELETE FROM seen")  # as after a restore
     assert refused(here, raw) is ObjectCode.REVOKED
 
 
@@ -343,7 +343,7 @@ def test_two_issuers_use_one_number_and_neither_blocks_nor_answers_for_the_other
     ]
     assert [here.accept(raw)["outcome"] for raw in raws] == ["consent recorded"] * 2
     assert sorted(one.place for one in here.registry.consents()) == sorted(p for p, _ in homes)
-    here.reception.trust_store.db.execute("DELETE FROM seen")
+    here.inbox.trust_store.db.execute("DELETE FROM seen")
     assert [here.accept(raw)["outcome"] for raw in raws] == ["recorded before"] * 2
     # each withdrawal ends the consent of the people that it names
     here.accept(withdrawn(here, *homes[1], jti))
@@ -369,15 +369,15 @@ def test_a_consent_before_its_occupancy_waits_visibly_and_then_counts(here):
     raw = here.signed("consent+jwt", place=place, sub=occ)
     for _ in range(2):
         assert here.accept(raw)["outcome"].startswith("waits: ")
-    assert here.reception.status()["waiting"] == 1
-    (told,) = here.reception.trust_store.waiting_list()
+    assert here.inbox.status()["waiting"] == 1
+    (told,) = here.inbox.trust_store.waiting_list()
     assert told["typ"] == "consent+jwt"
     assert len(here.records("object.waits")) == 1
-    assert asyncio.run(here.reception.retry_waiting()) == 0
+    assert asyncio.run(here.inbox.retry_waiting()) == 0
     here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
-    assert asyncio.run(here.reception.retry_waiting()) == 1
+    assert asyncio.run(here.inbox.retry_waiting()) == 1
     assert here.registry.consents()[0].occupancy == occ
-    assert here.reception.trust_store.waiting_list() == []
+    assert here.inbox.trust_store.waiting_list() == []
 
 
 def test_what_waits_survives_a_restart_and_is_forgotten_after_60_days(tmp_path):
@@ -387,10 +387,10 @@ def test_what_waits_survives_a_restart_and_is_forgotten_after_60_days(tmp_path):
     here.accept(raw)
     here.close()
     again = Here(tmp_path)
-    assert again.reception.status()["waiting"] == 1
+    assert again.inbox.status()["waiting"] == 1
     again.wall += 61 * DAY
-    asyncio.run(again.reception.retry_waiting())
-    assert again.reception.status()["waiting"] == 0
+    asyncio.run(again.inbox.retry_waiting())
+    assert again.inbox.status()["waiting"] == 0
     assert again.records("object.forgotten")
     again.close()
 
@@ -461,18 +461,18 @@ def test_a_place_map_is_shown_before_it_is_taken_and_nothing_changes(here):
     here.accept(raw)
     revision = here.registry.revision
     raw = here.signed("place-map+jws", csv=MAP_HEAD + "\n".join(lines) + "\n", ver=2)
-    shown = here.reception.preview(raw)
+    shown = here.inbox.preview(raw)
     assert shown["places"] == [{"id": new, "label": "B-1", "type": "dwelling"}]
     assert shown["names"] == [{"place": new, "scheme": "fr.lot", "value": "13"}]
     assert shown["unchanged"] == 1
     assert here.registry.revision == revision
     assert here.accept(raw)["outcome"] == "1 places are new, 2 names are known"
-    assert here.reception.preview(raw)["again"]
+    assert here.inbox.preview(raw)["again"]
     taken = here.signed("place-map+jws", csv=f"{MAP_HEAD}{mint('D')};D;;A-1;;;;\n", ver=3)
     with pytest.raises(Forged, match="exists already"):
-        here.reception.preview(taken)
+        here.inbox.preview(taken)
     with pytest.raises(Refused, match="only a place map has a preview"):
-        here.reception.preview(here.signed("duty+jwt"))
+        here.inbox.preview(here.signed("duty+jwt"))
 
 
 def test_a_place_map_has_a_cap_and_what_is_large_is_soon_taken_again(here):
@@ -489,7 +489,7 @@ def test_a_place_map_has_a_cap_and_what_is_large_is_soon_taken_again(here):
     with pytest.raises(Forged, match="25,000 lines at most"):
         here.accept(here.signed("place-map+jws", csv=blank, ver=3))
     more = MAP_HEAD + "".join(f"{mint('D')};D;;{number};;;;\n" for number in range(9))
-    here.reception.registry_adapter = replace(here.reception.registry_adapter, most_places=9)
+    here.inbox.registry_adapter = replace(here.inbox.registry_adapter, most_places=9)
     with pytest.raises(Forged, match="10 places; 9 are allowed") as refusal:
         here.accept(here.signed("place-map+jws", csv=more, ver=3))
     assert "places of other buildings" in refusal.value.sentence
@@ -504,7 +504,7 @@ def test_who_sent_a_place_map_is_told_how_it_fits_and_nobody_else(here):
     twice = "".join(f"{mint('D')};dwelling;;A-1;;;;\n" for _ in range(2))
     wrong = here.signed("place-map+jws", ver=4, csv=csv + twice)
     assert refused(here, wrong) is ObjectCode.REGISTRY
-    via, told = "metropole", here.reception.object_status
+    via, told = "metropole", here.inbox.object_status
     taken, contradicted = told.to(via, "", lambda: {"mapped": 7}).values()
     assert (taken["state"], taken["report"]) == ("ACCEPTED", {"mapped": 7})
     assert (contradicted["code"], contradicted["conflicts"]) == ("E_REGISTRY", [2, 3])
@@ -551,7 +551,7 @@ def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path)
     forged = Signer.new("x").sign("occupancy+jwt", {})
     assert refused(here, forged) is ObjectCode.KID
     here.kept = True
-    assert asyncio.run(here.reception.retry_waiting()) == 1
+    assert asyncio.run(here.inbox.retry_waiting()) == 1
     assert here.registry.occupancies()[0].id == occ
     here.close()
 
@@ -579,7 +579,7 @@ def test_an_order_goes_to_the_seat_for_its_kind_and_without_one_is_refused(here)
         taken.append(verified.claims["cmd"]["act"])
         return {"states": ["ACCEPTED"]}
 
-    here.reception.handlers["dr-command+jwt"] = seat
+    here.inbox.handlers["dr-command+jwt"] = seat
     assert here.accept(command)["states"] == ["ACCEPTED"]
     assert taken == ["offset"]
 
@@ -688,7 +688,7 @@ def test_a_state_without_machine_is_adopted(tmp_path):
 def test_a_full_disk_takes_nothing_and_what_comes_again_later_is_taken(here):
     """Rule O23."""
     place, occ = home(here)
-    db = here.reception.trust_store.db
+    db = here.inbox.trust_store.db
     raw = here.signed("consent+jwt", place=place, sub=occ)
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count={pages}")

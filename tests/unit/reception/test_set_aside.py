@@ -20,8 +20,8 @@ from agent.registry.registry import Registry
 from agent.trust import set_aside
 from agent.trust.error_codes import LONGEST_SENTENCE, Forged, ObjectCode
 from agent.upstream.alarms import events
-from tests.unit.reception.desk import Here, new_jti
-from tests.unit.reception.test_reception import home, refused, withdrawn
+from tests.unit.inbox.desk import Here, new_jti
+from tests.unit.inbox.test_reception import home, refused, withdrawn
 
 ASKED = "request+jwt"
 SENDER = "metropole"
@@ -42,14 +42,13 @@ def raising(here, error):
         tried.append(verified.jti)
         raise error
 
-    here.reception.handlers[ASKED] = seat
+    here.inbox.handlers[ASKED] = seat
     return tried
 
 
 def told(here):
     return [
-        (one["state"], one.get("code"))
-        for one in here.reception.object_status.to(SENDER, "").values()
+        (one["state"], one.get("code")) for one in here.inbox.object_status.to(SENDER, "").values()
     ]
 
 
@@ -67,10 +66,10 @@ def test_a_fault_of_our_own_sets_the_object_aside_and_tells_its_sender(here, fau
     assert refused(here, raw) is ObjectCode.INTERNAL
     assert told(here) == [("REJECTED", "E_INTERNAL")]
     assert here.records("object.refused")[-1]["body"]["code"] == "E_INTERNAL"
-    (one,) = set_aside.listed(here.reception.trust_store.db)
+    (one,) = set_aside.listed(here.inbox.trust_store.db)
     assert one["via"] == SENDER
     assert one["error"].startswith(type(fault).__name__)
-    assert here.reception.status()["set_aside"] == 1
+    assert here.inbox.status()["set_aside"] == 1
     assert len(tried) == 1
     assert here.accept(here.signed("time+jwt")), "the next one is taken"
 
@@ -88,11 +87,11 @@ def test_it_is_not_tried_again_after_a_restart_but_by_hand_once_that_is_mended(t
         tried.append(verified.jti)
         return {"outcome": "done"}
 
-    here.reception.handlers[ASKED] = mended
+    here.inbox.handlers[ASKED] = mended
     assert refused(here, raw) is ObjectCode.INTERNAL
     assert len(tried) == 1
     assert here.accept(raw, "hand")["outcome"] == "done"
-    assert here.reception.status()["set_aside"] == 0
+    assert here.inbox.status()["set_aside"] == 0
     assert here.accept(raw)["outcome"] == "done"
     here.close()
 
@@ -103,7 +102,7 @@ def test_what_ends_the_process_is_no_fault_of_an_object(here, error):
     with pytest.raises(error):
         here.accept(here.signed(ASKED))
     assert told(here) == []
-    assert here.reception.status()["set_aside"] == 0
+    assert here.inbox.status()["set_aside"] == 0
 
 
 SHORT_OF = (
@@ -121,24 +120,24 @@ def test_what_the_disk_or_machine_does_not_take_is_neither_refused_nor_set_aside
             here.accept(raw)
     assert len(tried) == 2
     assert told(here) == []
-    assert here.reception.status()["set_aside"] == 0
+    assert here.inbox.status()["set_aside"] == 0
 
 
 def test_a_withdrawal_that_the_disk_of_the_registry_does_not_take_is_taken_later(here):
     place, occ = home(here)
     consent = here.signed("consent+jwt", place=place, sub=occ, jti=(jti := new_jti(here.wall)))
     here.accept(consent)
-    good, raw = here.reception.registry_adapter, withdrawn(here, place, occ, jti)
+    good, raw = here.inbox.registry_adapter, withdrawn(here, place, occ, jti)
 
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     registry = Registry(here.state / "registry.json", full)
-    here.reception.registry_adapter = RegistryAdapter(registry, policy("FR-1"))
+    here.inbox.registry_adapter = RegistryAdapter(registry, policy("FR-1"))
     with pytest.raises(NotRecorded):
         here.accept(raw)
     assert ("REJECTED", "E_REGISTRY") not in told(here)
-    here.reception.registry_adapter = good
+    here.inbox.registry_adapter = good
     assert here.accept(raw)["outcome"] == "withdrawn"
 
 
@@ -172,7 +171,7 @@ def test_one_that_waits_and_cannot_be_evaluated_stops_no_other(here):
     first, second = mint("H"), mint("H")
     for occ in (first, second):
         here.accept(here.signed("consent+jwt", place=place, sub=occ))
-    good = here.reception.registry_adapter
+    good = here.inbox.registry_adapter
 
     class Failing:
         policy = good.policy
@@ -184,15 +183,15 @@ def test_one_that_waits_and_cannot_be_evaluated_stops_no_other(here):
             return good.record(verified, now)
 
     here.accept(here.signed("occupancy+jwt", place=place, occ=second))
-    here.reception.registry_adapter = Failing()
-    assert asyncio.run(here.reception.retry_waiting()) == 2
+    here.inbox.registry_adapter = Failing()
+    assert asyncio.run(here.inbox.retry_waiting()) == 2
     # they were made in one second, and so have no order
     assert sorted(told(here)[-2:]) == [("ACCEPTED", None), ("REJECTED", "E_INTERNAL")]
-    assert here.reception.trust_store.waiting() == []
+    assert here.inbox.trust_store.waiting() == []
 
 
 def test_what_is_set_aside_is_bounded_in_number_and_in_bytes(here):
-    db = here.reception.trust_store.db
+    db = here.inbox.trust_store.db
     for n in range(set_aside.MOST + 5):
         set_aside.keep(db, f"{n:064}", (SENDER, b"x" * 100), "E" * 1000, n)
     set_aside.keep(db, "f" * 64, (SENDER, b"x" * set_aside.MOST_BYTES), "E", n + 1)
@@ -210,11 +209,11 @@ def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
     raw = here.signed(ASKED)
     refused(here, raw)
     here.wall += 61 * 86_400
-    asyncio.run(here.reception.retry_waiting())
-    db = here.reception.trust_store.db
+    asyncio.run(here.inbox.retry_waiting())
+    db = here.inbox.trust_store.db
     assert db.execute("SELECT error, raw FROM set_aside").fetchall() == [("", b"")]
     assert set_aside.listed(db) == []
-    assert here.reception.status()["set_aside"] == 0
+    assert here.inbox.status()["set_aside"] == 0
     assert refused(here, raw) is ObjectCode.INTERNAL
 
 
@@ -229,7 +228,7 @@ def test_somebody_at_the_gateway_hears_of_it():
 def test_what_a_seat_refuses_is_told_too(here):
     raising(here, Refused("no device x; there are: Martin-3e, boiler"))
     assert refused(here, here.signed(ASKED)) is ObjectCode.REQUEST
-    (one,) = here.reception.object_status.to(SENDER, "").values()
+    (one,) = here.inbox.object_status.to(SENDER, "").values()
     assert one["code"] == "E_REQUEST"
     assert one["words"].startswith("The request cannot be carried out at this gateway. ")
 

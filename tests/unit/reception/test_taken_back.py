@@ -12,7 +12,7 @@ from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer
 from agent.trust.verify import verify
 from tests.unit.authority.objects import NAMES, claims
-from tests.unit.reception.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
+from tests.unit.inbox.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
 
 NEW = Signer.new("Régie Martin")
 
@@ -31,10 +31,10 @@ def revoke(here: Here, by: str, kid: str, ver: int = 1):
 
 def listed(here: Here, ver: int = 2, role: str = "building_manager") -> None:
     """The key of a new manager comes into the list, beside all others."""
-    old = here.reception.trust_store.trust.members
+    old = here.inbox.trust_store.trust.members
     keys = [(one.key, one.name, one.role) for one in old.values() if one.role != "root"]
     keys = [one for one in keys if one[1] != NEW.name]
-    here.reception.renew_trust(
+    here.inbox.renew_trust(
         here.trust(
             ver=ver,
             keys=[
@@ -49,7 +49,7 @@ def listed(here: Here, ver: int = 2, role: str = "building_manager") -> None:
 def counts(here: Here) -> bool:
     said = claims("occupancy+jwt", iss=NEW.name)
     try:
-        verify(NEW.sign("occupancy+jwt", said), here.reception.known())
+        verify(NEW.sign("occupancy+jwt", said), here.inbox.known())
     except Forged as error:
         return error.code is not ObjectCode.KID
     return True
@@ -74,7 +74,7 @@ def test_a_root_key_to_come_is_revoked_by_no_root(here):
     root = Signer.new("racine 4")
     revoke(here, "root", root.kid)
     roots = [root.public_jwk(), *(one.public_jwk() for one in ROOTS)]
-    here.reception.renew_trust(here.trust(ver=2, roots=roots))
+    here.inbox.renew_trust(here.trust(ver=2, roots=roots))
     said = {"iss": "racine 4", "jti": new_jti(NOW), "iat": NOW}
     roots[0]["name"] = "racine 4"
     assert here.accept(root.sign("time+jwt", said))["outcome"] == "the clock agrees"

@@ -8,7 +8,7 @@ from agent.inbox.object_status import LATEST, ObjectStatus
 from agent.registry.place import mint
 from agent.trust.error_codes import Forged
 from tests.unit.authority.objects import DAY, NAMES, NOW, SIGNERS, signed
-from tests.unit.reception.desk import Here
+from tests.unit.inbox.desk import Here
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def here(tmp_path):
 def told(here, uplink, recipient=""):
     return [
         (one["typ"], one["state"], one.get("code"))
-        for one in here.reception.object_status.to(uplink, recipient).values()
+        for one in here.inbox.object_status.to(uplink, recipient).values()
     ]
 
 
@@ -35,7 +35,7 @@ def test_a_collector_hears_that_its_consent_waits_and_then_counts(here):
     move = here.signed("occupancy+jwt", "building_manager", place=dwelling, occ=occ)
     here.accept(move, "hand")
     assert told(here, "regie", NAMES["building_manager"]) == [("occupancy+jwt", "ACCEPTED", None)]
-    asyncio.run(here.reception.retry_waiting())
+    asyncio.run(here.inbox.retry_waiting())
     assert told(here, "accueil-mqtt") == [*said, ("consent+jwt", "ACCEPTED", None)]
     assert told(here, "elsewhere", "another.example") == []
 
@@ -51,7 +51,7 @@ def test_who_brought_a_forgery_hears_its_code_and_whom_it_names_does_not(here):
     with pytest.raises(Forged):
         here.accept(b"no object at all", "metropole")
     (one,) = [
-        one for one in here.reception.object_status.to("metropole", "").values() if "typ" not in one
+        one for one in here.inbox.object_status.to("metropole", "").values() if "typ" not in one
     ]
     assert len(one["sha256"]) == 64
 
@@ -59,18 +59,14 @@ def test_who_brought_a_forgery_hears_its_code_and_whom_it_names_does_not(here):
 def test_what_was_told_outlives_a_restart_bounded(here):
     with pytest.raises(Forged):
         here.accept(signed("consent+jwt", "building_manager", place="D0000000000000"), "metropole")
-    before = here.reception.object_status.to("metropole", "")
+    before = here.inbox.object_status.to("metropole", "")
     (one,) = before.values()
     assert set(one) <= {"id", "typ", "jti", "sha256", "state", "code", "words", "at"}
-    assert (
-        ObjectStatus(here.reception.trust_store, here.registry.mark).to("metropole", "") == before
-    )
+    assert ObjectStatus(here.inbox.trust_store, here.registry.mark).to("metropole", "") == before
     for n in range(LATEST + 5):
-        here.reception.object_status.add(
-            n, ("x", ""), ("t", "j", str(n)), "REJECTED E_SIG", "words"
-        )
+        here.inbox.object_status.add(n, ("x", ""), ("t", "j", str(n)), "REJECTED E_SIG", "words")
     for table in ("told", "told_words"):
-        (kept,) = here.reception.trust_store.db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        (kept,) = here.inbox.trust_store.db.execute(f"SELECT count(*) FROM {table}").fetchone()
         assert kept == LATEST
 
 
@@ -88,9 +84,7 @@ def test_no_sentence_names_what_its_sender_may_not_know(here):
     for raw in sent:
         with pytest.raises(Forged):
             here.accept(raw)
-    found = [
-        one for one in here.reception.object_status.to("metropole", "").values() if "words" in one
-    ]
+    found = [one for one in here.inbox.object_status.to("metropole", "").values() if "words" in one]
     assert [one["code"] for one in found] == ["E_SIG", "E_REGISTRY", "E_KID", "E_KID"]
     words = " ".join(one["words"] for one in found)
     for name in ("Martin", *NAMES.values()):
@@ -113,5 +107,5 @@ def test_what_is_wrong_with_the_object_itself_is_said_exactly(here):
             place = {"place": dwelling, **({"sub": occ} if typ == "consent+jwt" else {})}
         with pytest.raises(Forged):
             here.accept(here.signed(typ, **(place | said)))
-        *_, latest = here.reception.object_status.to("metropole", "").values()
+        *_, latest = here.inbox.object_status.to("metropole", "").values()
         assert words in latest["words"]
