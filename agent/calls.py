@@ -200,11 +200,11 @@ def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
         "listens": gate.listens,
         "uplinks": {
             name: {
-                "complete": outlet.delivery.complete,
-                "waits": round(waits(uplinks[str(outlet.settings.recipient)], now)),
-                "unproved": outlet.settings.recipient in (gate.unproved or ()),
+                "complete": recipient.delivery.complete,
+                "waits": round(waits(uplinks[str(recipient.settings.recipient)], now)),
+                "unproved": recipient.settings.recipient in (gate.unproved or ()),
             }
-            for name, outlet in gateway.recipients.items()
+            for name, recipient in gateway.recipients.items()
         },
     }
 

@@ -400,9 +400,9 @@ class Gateway:
     def accounts(self) -> list[SlotAccount]:
         """Return the slot accounts of all recipients for whom rows are stored."""
         return [
-            SlotAccount(outlet.ledger, outlet.intake)
-            for outlet in (*self.recipients.values(), *self.unopened.values())
-            if outlet.settings.recipient not in self.closing
+            SlotAccount(recipient.ledger, recipient.intake)
+            for recipient in (*self.recipients.values(), *self.unopened.values())
+            if recipient.settings.recipient not in self.closing
         ]
 
     def books(self) -> list[SlotBook]:
@@ -410,16 +410,16 @@ class Gateway:
         asked = self.sums_asked()
         return [
             SlotBook(
-                outlet.settings.recipient,
-                outlet.ledger,
-                outlet.intake,
-                outlet.spool,
-                outlet.thread.run,
-                outlet.sums,
-                asked.get(outlet.name),
-                [(spool, thread.run) for spool, thread in outlet.spools[1:]],
+                recipient.settings.recipient,
+                recipient.ledger,
+                recipient.intake,
+                recipient.spool,
+                recipient.thread.run,
+                recipient.sums,
+                asked.get(recipient.name),
+                [(spool, thread.run) for spool, thread in recipient.spools[1:]],
             )
-            for outlet in self.recipients.values()
+            for recipient in self.recipients.values()
         ]
 
     def pollers(self) -> list[Poller]:

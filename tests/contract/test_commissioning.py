@@ -139,10 +139,10 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
     async def once():
         async with visited(config) as house:
             asker = Caller("alice", None)
-            async with open_recipient(house, "centre") as outlet:
-                house.recipients["centre"] = outlet
+            async with open_recipient(house, "centre") as recipient:
+                house.recipients["centre"] = recipient
                 points = [point.name for point in house.device("m-1")[1].points]
-                outlet.ledger.held["m-1"] = dict.fromkeys(points, Unknown.NO_INSTALLATION)
+                recipient.ledger.held["m-1"] = dict.fromkeys(points, Unknown.NO_INSTALLATION)
                 said = [(await CALLS["status"](house, asker))["devices"]["m-1"]["held"]]
                 for name, words in places("A-1"):
                     await CALLS[name](house, asker, **words)
@@ -150,7 +150,7 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
                 await CALLS["meter.assign"](house, asker, **words)
                 house.device("m-1")[1].serial = "45"
                 said.append((await CALLS["status"](house, asker))["devices"]["m-1"]["held"])
-                outlet.ledger.held["m-1"] = {"its mean": "no consent covers it"}
+                recipient.ledger.held["m-1"] = {"its mean": "no consent covers it"}
                 shown = (await CALLS["status"](house, asker))["devices"]["m-1"]
                 shown["answered"] = "2026-01-01T00:00:00Z"
                 return [*said, _device_row("m-1", shown, ["centre", "other"])[-1]]
@@ -524,8 +524,8 @@ def test_the_table_for_people_has_their_values_that_wait_and_not_those_of_before
                 kept(slot + 60, basis.place, "HBEFORE", basis.id),
                 kept(slot + 60, "DOTHER", "HOTHER", basis.id),
             ]
-            async with open_recipient(house, "centre") as outlet:
-                await outlet.thread.run(outlet.spool.append, rows, {})
+            async with open_recipient(house, "centre") as recipient:
+                await recipient.thread.run(recipient.spool.append, rows, {})
             ask = CALLS["privacy.person"]
             before = await ask(house, asker, place="A-1", language="en")
             after = await ask(house, asker, place="A-1", language="en", stop=True)
@@ -558,9 +558,9 @@ def test_who_has_moved_out_may_still_ask_and_stop_what_waits(config):
                 await CALLS[name](house, asker, **words)
             (basis,) = house.registry.consents()
             slot = int(house.clock.now())
-            async with open_recipient(house, "centre") as outlet:
+            async with open_recipient(house, "centre") as recipient:
                 row = kept(slot, basis.place, basis.occupancy, basis.id)
-                await outlet.thread.run(outlet.spool.append, [row], {})
+                await recipient.thread.run(recipient.spool.append, [row], {})
             at = stamp(slot + 1)
             await asyncio.sleep(1.2)
             await CALLS["occupancy.move_out"](house, asker, place="A-1", at=at)

@@ -115,7 +115,7 @@ PARTS = {
         lambda spool, *_: spool._head.recipient == "two.example",
     ),
     "syndic export": failing(Exports, "begin", ODD),
-    "sums two": failing(Gateway, "add_up", ODD, lambda _, outlet: outlet.name == "two"),
+    "sums two": failing(Gateway, "add_up", ODD, lambda _, recipient: recipient.name == "two"),
     f"control {NAME}": failing(Controller, "_tend", ODD),
 }  # fmt: skip
 

@@ -32,15 +32,15 @@ def house(  # noqa: PLR0913
         poller=Facts(turned=NOW - poller),
         devices={str(n): None for n in range(devices)},
     )
-    outlet = Facts(intake=Facts(turned=NOW - intake), delivery=Facts(turned=NOW - uplink))
-    outlet.thread = Facts(stalled=lambda _: False)
+    recipient = Facts(intake=Facts(turned=NOW - intake), delivery=Facts(turned=NOW - uplink))
+    recipient.thread = Facts(stalled=lambda _: False)
     return Facts(
         lines={"riser": line},
         jobs=Facts(parked=parked.__contains__, opening=lambda: {"spool other": NOW - opening}),
         steering=Facts(
             controller=Facts(controls={"it": 1, "two": 2}, turned=0.0, looked=looked(control))
         ),
-        recipients={"metropole": outlet},
+        recipients={"metropole": recipient},
         config=Facts(spool=Facts(flush=FLUSH)),
     )
 
@@ -111,8 +111,8 @@ def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_han
     well.jobs = Supervisor()
     for part in (well.lines["riser"].link, well.lines["riser"].poller, well.steering.controller):
         part.turned = monotonic()
-    outlet = well.recipients["metropole"]
-    outlet.intake.turned = outlet.delivery.turned = monotonic()
+    recipient = well.recipients["metropole"]
+    recipient.intake.turned = recipient.delivery.turned = monotonic()
 
     async def watched(systemd):
         job = asyncio.ensure_future(app._watchdog(well))
@@ -120,12 +120,12 @@ def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_han
             async with asyncio.timeout(5):
                 for _ in range(3):
                     assert await asyncio.to_thread(systemd.recv, 64) == b"WATCHDOG=1"
-            outlet.delivery.turned -= UPLINK_WITHIN
+            recipient.delivery.turned -= UPLINK_WITHIN
             await asyncio.sleep(0.05)
             drain(systemd)
             await asyncio.sleep(0.2)
             assert drain(systemd) == 0
-            outlet.delivery.turned = monotonic()
+            recipient.delivery.turned = monotonic()
             await asyncio.sleep(0.1)
             assert drain(systemd) > 0
         finally:

@@ -60,13 +60,13 @@ async def put(house: Gateway, slots: int, first: int = 0) -> None:
     series = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
     start = first or int(time.time())
     rows = [Reading(series, start + n, Decimal(start + n), "V") for n in range(slots)]
-    outlet = house.recipients["centre"]
-    await outlet.thread.run(outlet.spool.append, rows, {})
+    recipient = house.recipients["centre"]
+    await recipient.thread.run(recipient.spool.append, rows, {})
 
 
 async def owed(house: Gateway) -> int:
-    outlet = house.recipients["centre"]
-    backlog = await outlet.thread.run(outlet.spool.backlog)
+    recipient = house.recipients["centre"]
+    backlog = await recipient.thread.run(recipient.spool.backlog)
     return backlog.rows + backlog.batch_rows
 
 

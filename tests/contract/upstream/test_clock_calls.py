@@ -111,17 +111,19 @@ def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
             assert "marks lie 23:5" in status["clock_said"] or "24:00 h" in status["clock_said"]
             assert status["clock"] == "untrusted"
             assert any("readings wait" in event["text"] for event in status["events"])
-            outlet = house.recipients["centre"]
-            assert outlet.ledger.marks[KEY].slot == since + DAY
+            recipient = house.recipients["centre"]
+            assert recipient.ledger.marks[KEY].slot == since + DAY
             answer = await clock_api.reset(house, ASKER, wrong_since=stamp(since))
             assert [one["series"] for one in answer["done"]] == [1]
             assert house.clock.dates
 
             async def closed() -> bool:
-                return outlet.ledger.marks[KEY].slot > since + 2
+                return recipient.ledger.marks[KEY].slot > since + 2
 
             await until(closed)
-            batch = await outlet.thread.run(outlet.spool.retract, house.clock.now(), "trusted")
+            batch = await recipient.thread.run(
+                recipient.spool.retract, house.clock.now(), "trusted"
+            )
             assert [one["reason"] for one in read_retractions(batch.payload)] == ["clock"]
             assert house.notes.chain.latest("clock.reset")["by"] == "anne"
             assert house.notes.chain.latest("clock.set_back")["how"] == "said"

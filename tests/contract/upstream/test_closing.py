@@ -45,8 +45,8 @@ spool: {{max: 50MB, flush: 200ms}}
 
 
 async def epoch(house: Gateway) -> str:
-    outlet = house.recipients["centre"]
-    return await outlet.thread.run(lambda: outlet.spool.epoch)
+    recipient = house.recipients["centre"]
+    return await recipient.thread.run(lambda: recipient.spool.epoch)
 
 
 def without(folder: Path) -> None:
@@ -137,12 +137,12 @@ def test_what_memory_keeps_from_a_failed_disk_waits_too_and_is_dropped_too(tmp_p
 
     async def scenario() -> None:
         async with at_work(config) as house:
-            outlet = house.recipients["centre"]
+            recipient = house.recipients["centre"]
             beside = volatile(house.config.state) / spool_of(Path(), "r.example").name
             made(beside.parent)
             opening = partial(Spool.open, beside, house.identity.spool_key, HEAD, CAP)
             async with in_own_thread("memory", opening) as (memory, thread):
-                outlet.in_memory = memory, thread
+                recipient.in_memory = memory, thread
                 await put(house, 5)
                 await thread.run(memory.append, [reading(slot=n) for n in range(3)], {})
                 without(tmp_path)
@@ -161,17 +161,17 @@ def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
     async def scenario() -> None:
         async with at_work(configured(tmp_path, f"mqtt://127.0.0.1:{port}")) as house:
             await put(house, 5)
-            outlet = house.recipients["centre"]
-            batch = await outlet.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
+            recipient = house.recipients["centre"]
+            batch = await recipient.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
             assert batch is not None
-            await outlet.outbox.quarantine(batch.id, "the platform refuses the batch: 400")
+            await recipient.outbox.quarantine(batch.id, "the platform refuses the batch: 400")
             said = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]
             assert said["backlog"]["quarantined_why"] == "the platform refuses the batch: 400"
             assert said["largest_batch"] is None
             await put(house, 5, first=int(time.time()) - 600)
-            larger = await outlet.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
+            larger = await recipient.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
             assert larger is not None
-            assert await outlet.outbox.split(larger, "413")
+            assert await recipient.outbox.split(larger, "413")
             said = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]
             assert said["largest_batch"] == len(larger.payload) // 2
             with pytest.raises(Refused, match='no uplink "center"; there are: centre'):
@@ -183,7 +183,7 @@ def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
                 answer = await uplinks.retry(house, None, name="centre")
                 assert answer["batches"] == 1
                 await platform.holds(10)
-            assert outlet.outbox.most_bytes() is None
+            assert recipient.outbox.most_bytes() is None
 
     asyncio.run(scenario())
     at = ("--config", str(tmp_path / "config.yaml"))
@@ -204,8 +204,8 @@ def with_meter(config: Path) -> None:
 
 async def told(house: Gateway) -> dict[str, int]:
     """Slots without a value in the spool of the recipient, by reason, of one series."""
-    outlet, found = house.recipients["centre"], Counter()
-    while batch := await outlet.outbox.seal(Lane.BACKFILL, 2**40, 50_000, 5_000_000):
+    recipient, found = house.recipients["centre"], Counter()
+    while batch := await recipient.outbox.seal(Lane.BACKFILL, 2**40, 50_000, 5_000_000):
         for row in read(batch.payload):
             if row.series.channel == "elec.imp" and row.series.kind == "REG":
                 found[str(row.why)] += row.span

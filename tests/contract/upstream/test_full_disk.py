@@ -29,12 +29,12 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
         text = config.read_text().replace("flush: 200ms", "flush: 200ms, reserve: 0B")
         config.write_text(text + DEVICE)
         async with at_work(config) as house:
-            outlet = house.recipients["centre"]
+            recipient = house.recipients["centre"]
             key = ("boiler", 1)
 
             async def slots() -> int:
                 """Up to which slot all is closed, in memory and on the disk."""
-                mark = outlet.ledger.marks.get(key)
+                mark = recipient.ledger.marks.get(key)
                 return mark.slot if mark else 0
 
             await until(slots)
@@ -49,17 +49,17 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
 
             await until(went_on)
             (small_disk / "hog").unlink()
-            await outlet.intake.commit()
-            last = (await outlet.thread.run(outlet.spool.marks))[key].slot
+            await recipient.intake.commit()
+            last = (await recipient.thread.run(recipient.spool.marks))[key].slot
 
             def deliver() -> None:
                 with opened(small_disk / "platform.db") as ledger:
-                    while batch := seal(outlet.spool):
+                    while batch := seal(recipient.spool):
                         at = f"gardien/{batch.id.gateway}/{batch.id.recipient}/up/backfill"
                         assert Desk(ledger).answer(at, batch.payload)
-                        outlet.spool.settle(receipt_for(batch), 0.0)
+                        recipient.spool.settle(receipt_for(batch), 0.0)
 
-            await outlet.thread.run(deliver)
+            await recipient.thread.run(deliver)
         counted = report(small_disk / "platform.db")
         assert (counted["alarms"], counted["overlapping_slots"]) == (0, 0)
         first = min(row.t for row in rows(small_disk / "platform.db"))
@@ -78,11 +78,11 @@ def test_an_agent_starts_on_a_disk_without_room_and_states_the_slots_it_missed(s
         text = config.read_text().replace("flush: 200ms", f"flush: 200ms, reserve: {reserve}")
         config.write_text(text + ("" if mark else DEVICE))
         async with at_work(config) as house:
-            outlet = house.recipients["centre"]
+            recipient = house.recipients["centre"]
             if mark is not None:
-                await outlet.thread.run(outlet.spool.append, [], {key: mark})
-            stored = await outlet.thread.run(outlet.spool.marks)
-            return stored[key], outlet.ledger.marks.get(key, stored[key])
+                await recipient.thread.run(recipient.spool.append, [], {key: mark})
+            stored = await recipient.thread.run(recipient.spool.marks)
+            return stored[key], recipient.ledger.marks.get(key, stored[key])
 
     async def scenario() -> None:
         before = SlotMark(int(time.time()) - 100, heard=True)

@@ -138,8 +138,8 @@ def test_what_ends_in_the_middle_is_gone_on_with_at_the_next_start(config: Path,
         async with at_work(config) as house:
             await put(house, 100, START + 100)
             await until(lambda: done(house))
-            outlet = house.recipients["centre"]
-            batches = await outlet.thread.run(seal_all, outlet.spool)
+            recipient = house.recipients["centre"]
+            batches = await recipient.thread.run(seal_all, recipient.spool)
             assert sum(batch.rows for batch in batches) == 200
         assert key_of(config).spool_key_before is None
 
@@ -173,8 +173,8 @@ def test_without_an_agent_the_command_does_it_and_says_so_in_either_language(con
 
     async def left() -> None:
         async with at_work(config) as house:
-            outlet = house.recipients["centre"]
-            batches = await outlet.thread.run(seal_all, outlet.spool)
+            recipient = house.recipients["centre"]
+            batches = await recipient.thread.run(seal_all, recipient.spool)
             assert sum(batch.rows for batch in batches) == 100
 
     asyncio.run(left())
@@ -206,13 +206,13 @@ def test_a_rotation_waits_for_a_spool_that_is_closed_and_says_so(config: Path):
         async with at_work(config) as house:
             await put(house, 10, START)
             await rotation.begin(house, "me")
-            outlet = house.recipients.pop("centre")
+            recipient = house.recipients.pop("centre")
             with pytest.raises(Refused, match="spool of centre is not open"):
                 await rotation.work(house)
             assert house.identity.spool_key_before is not None, "the old key is still needed"
             answer = await status(house, NOBODY)
             assert answer["rotation"]["since"]
-            house.recipients["centre"] = outlet
+            house.recipients["centre"] = recipient
             await rotation.work(house)
             assert rotation.standing(house) is None
 
@@ -243,9 +243,9 @@ def test_it_is_refused_where_it_could_not_be_undone_or_ended_and_nothing_is_chan
             memory.touch()
             await refused("are in memory, because the disk failed")
             memory.unlink()
-            outlet = house.recipients.pop("centre")
+            recipient = house.recipients.pop("centre")
             await refused("spool centre: not open")
-            house.recipients["centre"] = outlet
+            house.recipients["centre"] = recipient
 
     asyncio.run(scenario())
 

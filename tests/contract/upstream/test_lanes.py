@@ -19,12 +19,12 @@ def test_a_value_that_was_read_late_in_its_hour_is_live_and_a_late_version_is_ba
     async def scenario() -> None:
         config = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}", seal="60s")
         async with at_work(config) as house:
-            outlet, now = house.recipients["centre"], int(time.time())
+            recipient, now = house.recipients["centre"], int(time.time())
             fresh = Reading(HOURLY, now - 1800, Decimal(1), "V")
             late = replace(fresh, t=now - 5400, ver=now)
             for row, waits in ((fresh, (1, 0)), (late, (1, 1))):
-                await outlet.intake.put([row], {})
-                await outlet.intake.commit()
-                assert await outlet.thread.run(outlet.spool.waiting, now - 120) == waits
+                await recipient.intake.put([row], {})
+                await recipient.intake.commit()
+                assert await recipient.thread.run(recipient.spool.waiting, now - 120) == waits
 
     asyncio.run(scenario())

@@ -79,13 +79,13 @@ def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
         ):
             await put(house, 5)
             await settled(house)
-            outlet = house.recipients["centre"]
-            assert deliver.slowed(house, outlet, 60.0) == 60.0
+            recipient = house.recipients["centre"]
+            assert deliver.slowed(house, recipient, 60.0) == 60.0
             house.traffic.count("r.example", 60_000_000, time.time())
-            assert deliver.slowed(house, outlet, 60.0) == DAY
+            assert deliver.slowed(house, recipient, 60.0) == DAY
 
             async def reopened() -> bool:
-                return "data are used up too fast" in outlet.delivery.lost
+                return "data are used up too fast" in recipient.delivery.lost
 
             await until(reopened)
             answer = await calls.status(house, calls.NOBODY)

@@ -65,27 +65,27 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
 ):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            outlet = house.recipients["centre"]
-            epoch = await outlet.thread.run(lambda: outlet.spool.epoch)
-            ledger, now = outlet.ledger, int(time.time())
-            await outlet.thread.run(tear, outlet.spool._database, tmp_path / "torn.db")
-            await outlet.intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
+            recipient = house.recipients["centre"]
+            epoch = await recipient.thread.run(lambda: recipient.spool.epoch)
+            ledger, now = recipient.ledger, int(time.time())
+            await recipient.thread.run(tear, recipient.spool._database, tmp_path / "torn.db")
+            await recipient.intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
 
             async def fails():
                 return "spool centre" in faults(house)
 
             await until(fails)
-            await outlet.intake.put([row(now + 1)], {("m", 1): SlotMark(now + 1, heard=True)})
-            outlet = await open_again(house)
-            assert outlet.ledger is ledger, "the pollers that run read for it"
-            assert await outlet.thread.run(lambda: outlet.spool.epoch) != epoch
+            await recipient.intake.put([row(now + 1)], {("m", 1): SlotMark(now + 1, heard=True)})
+            recipient = await open_again(house)
+            assert recipient.ledger is ledger, "the pollers that run read for it"
+            assert await recipient.thread.run(lambda: recipient.spool.epoch) != epoch
             assert (tmp_path / "state" / "spool-r.example.db.damaged").exists()
 
             async def kept():
-                return (await outlet.thread.run(outlet.spool.backlog)).rows == 2
+                return (await recipient.thread.run(recipient.spool.backlog)).rows == 2
 
             await until(kept)
-            marks = await outlet.thread.run(outlet.spool.marks)
+            marks = await recipient.thread.run(recipient.spool.marks)
             assert marks["m", 1].slot == now + 1
 
             async def well():
@@ -99,17 +99,17 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
 def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            outlet = house.recipients["centre"]
-            before = outlet.spool
-            await outlet.thread.run(tear, before._database, tmp_path / "torn.db")
+            recipient = house.recipients["centre"]
+            before = recipient.spool
+            await recipient.thread.run(tear, before._database, tmp_path / "torn.db")
             with pytest.raises(Damaged):
-                await outlet.thread.run(before.marks)
+                await recipient.thread.run(before.marks)
 
             async def anew():
-                return outlet.spool is not before and "centre" in house.recipients
+                return recipient.spool is not before and "centre" in house.recipients
 
             await until(anew)
-            assert await outlet.thread.run(outlet.spool.marks) == {}
+            assert await recipient.thread.run(recipient.spool.marks) == {}
 
     asyncio.run(scenario())
 
@@ -118,11 +118,11 @@ def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypa
     """Both are opened in the end, and the clock's period is let in."""
     real, tries = supervisor.close_passed_slots, []
 
-    async def damaged_once(house, outlet):
-        tries.append(outlet.name)
+    async def damaged_once(house, recipient):
+        tries.append(recipient.name)
         if len(tries) == 1:
             raise Damaged("a page of it is damaged")
-        await real(house, outlet)
+        await real(house, recipient)
 
     async def scenario():
         config = unconnected(tmp_path)
@@ -142,14 +142,14 @@ def test_a_start_after_a_long_outage_does_not_wait_for_room(tmp_path):
 
     async def scenario():
         async with at_work(unconnected(tmp_path)) as house:
-            outlet = house.recipients["centre"]
+            recipient = house.recipients["centre"]
             late = int(time.time())
             many = [row(late + n) for n in range(ROOM + 1)]
-            outlet.ledger.resume = lambda _: many
-            outlet.intake = Ingest(outlet.intake._append, 60.0)  # which nobody serves yet
+            recipient.ledger.resume = lambda _: many
+            recipient.intake = Ingest(recipient.intake._append, 60.0)  # which nobody serves yet
             async with asyncio.timeout(20):
-                await close_passed_slots(house, outlet)
-            stored = await outlet.thread.run(outlet.spool.backlog)
+                await close_passed_slots(house, recipient)
+            stored = await recipient.thread.run(recipient.spool.backlog)
             assert stored.slots + stored.batch_rows >= len(many)
 
     asyncio.run(scenario())
@@ -219,7 +219,7 @@ def test_an_uplink_that_is_parked_is_opened_at_once_when_uplinks_are_tried_again
         ):
             with monkeypatch.context() as patch:
                 patch.setattr(house.moves, "of", wrong)
-                outlet = house.recipients["centre"]
+                recipient = house.recipients["centre"]
                 await house.jobs.stop("uplink centre")
                 await house.reopen()
 
@@ -232,7 +232,7 @@ def test_an_uplink_that_is_parked_is_opened_at_once_when_uplinks_are_tried_again
                 house.jobs._components["uplink centre"].backoff.next()
             await house.reopen()
             await settled(house)
-            assert outlet.delivery.settled
+            assert recipient.delivery.settled
             await platform.holds(5)
 
     asyncio.run(scenario())

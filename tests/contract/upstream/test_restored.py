@@ -116,8 +116,8 @@ async def lived_in(house):
     )  # fmt: skip
     first = int(house.clock.now()) + 1
     rows = [Reading(series, first + n, Decimal(n), "V") for n in range(3)]
-    outlet = house.recipients["centre"]
-    await outlet.thread.run(outlet.spool.append, rows, {})
+    recipient = house.recipients["centre"]
+    await recipient.thread.run(recipient.spool.append, rows, {})
     return given
 
 

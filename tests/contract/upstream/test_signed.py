@@ -84,8 +84,8 @@ def test_a_request_made_while_the_gateway_is_away_is_done_when_it_comes_back(tmp
             config = believing(tmp_path, far.url)
             async with at_work(config) as house:
                 aud = believe(house)
-                outlet = house.recipients["centre"]
-                epoch = await outlet.thread.run(lambda: outlet.spool.epoch)
+                recipient = house.recipients["centre"]
+                epoch = await recipient.thread.run(lambda: recipient.spool.epoch)
                 await put(house, 5)
                 await settled(house)
             ask = {"act": "resend", "epoch": epoch, "from": 1, "to": 9}
