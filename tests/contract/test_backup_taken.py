@@ -18,7 +18,7 @@ from agent.trust import trust_list
 from agent.trust.jws import parse_jws
 from agent.trust.sign import Signer, new_jti
 from agent.trust.sign import trust_list as signed_list
-from tests.unit.authority.objects import DAY, RIGHT
+from tests.unit.trust.objects import DAY, RIGHT
 
 ROOT, COUNCIL, COMES = (Signer.new(name) for name in ("racine", "conseil syndical", "présidente"))
 NOW = int(time.time())

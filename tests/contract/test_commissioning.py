@@ -30,7 +30,7 @@ from agent.registry import identity, place
 from agent.registry.index import Unknown
 from agent.registry_api import Caller
 from agent.roles import NEEDS, Right, Role
-from tests.contract.registry.test_beside import held
+from tests.contract.registry.test_background_change import held
 
 CONFIG = """\
 building: {{name: Test, timezone: Europe/Paris, shared_accounts: [installer]}}

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.place import mint
 from agent.trust.error_codes import Forged, ObjectCode
-from tests.unit.authority.objects import NAMES, SIGNERS
 from tests.unit.inbox.desk import Here
+from tests.unit.trust.objects import NAMES, SIGNERS
 
 PAGE = (Path(__file__).parents[2] / "docs/platform.md").read_text(encoding="utf-8")
 (SECTION,) = re.findall(r"### Consents that you collect\n(.*?)\n\*\*Heartbeat", PAGE, re.DOTALL)

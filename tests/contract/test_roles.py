@@ -23,7 +23,7 @@ from agent.registry_api import Caller
 from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
 from agent.state import acting_as
 from agent.trust.audit import Chain
-from tests.contract.control.test_desk import Bench
+from tests.contract.control.test_orders import Bench
 
 TOP = Path(__file__).parents[2]
 CONFIG = """\

@@ -53,13 +53,13 @@ from agent.uplink.connect_options import Hello
 from agent.uplink.request_worker import Connection
 from agent.uplink.settings.https import Settings
 from hil.ca import CA
-from tests.unit.authority.objects import RIGHT, SIGNERS, checked, claims, signed
-from tests.unit.authority.test_trust import made
 from tests.unit.buffer.test_receipts import GOOD
 from tests.unit.drivers.mbus.test_anything import REAL
 from tests.unit.drivers.mbus.wire import long_frame
+from tests.unit.trust.objects import RIGHT, SIGNERS, checked, claims, signed
+from tests.unit.trust.test_trust_list import made
 from tests.unit.uplink.test_incoming import RIGHT as PACKETS
-from tests.unit.uplink.test_packets import listed, number, text
+from tests.unit.uplink.test_sftp_packets import listed, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

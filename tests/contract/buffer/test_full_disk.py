@@ -19,7 +19,7 @@ from hil.platform.listen import Desk
 from hil.platform.report import report
 from tests.contract.buffer.conftest import KEY
 from tests.contract.buffer.far import receipt_for, seal
-from tests.contract.buffer.test_shelf import ONE, kept
+from tests.contract.buffer.test_unassigned_store import ONE, kept
 from tests.unit.buffer.rows import reading
 
 DAY = 86_400

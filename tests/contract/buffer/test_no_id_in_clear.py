@@ -11,7 +11,7 @@ from agent.buffer.unassigned_store import UnassignedStore
 from agent.model import SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import receipt_for, seal
-from tests.contract.buffer.test_shelf import kept
+from tests.contract.buffer.test_unassigned_store import kept
 from tests.contract.buffer.test_withdrawal import NOW, taken
 from tests.unit.buffer.rows import poll, reading, series
 

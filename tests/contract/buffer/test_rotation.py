@@ -18,7 +18,7 @@ from agent.errors import Refused
 from agent.model import Retraction, SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import Far, receipt_for, seal, seal_all
-from tests.contract.buffer.test_shelf import ONE, TWO, kept
+from tests.contract.buffer.test_unassigned_store import ONE, TWO, kept
 from tests.unit.buffer.rows import NOON, poll, reading
 
 NEW, THIRD = b"n" * 32, b"t" * 32

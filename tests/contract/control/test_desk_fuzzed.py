@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.control import hours
 from agent.control.model import OrderState
 from agent.trust.error_codes import Forged
-from tests.contract.control.test_desk import Bench
+from tests.contract.control.test_orders import Bench
 
 MANY = 20_000 if os.environ.get("GARDIEN_TORTURE") else 120
 numbers = st.one_of(

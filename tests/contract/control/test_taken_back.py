@@ -13,8 +13,8 @@ from agent.control.model import OrderState
 from agent.trust.sign import Signer
 from agent.trust.signer import Member
 from agent.trust.verify import verify
-from tests.contract.control.test_desk import NOW, Bench
-from tests.unit.authority.objects import MEMBERS, NAMES, SIGNERS, claims, known, signed
+from tests.contract.control.test_orders import NOW, Bench
+from tests.unit.trust.objects import MEMBERS, NAMES, SIGNERS, claims, known, signed
 
 COUNCIL = "residents_council"
 STANDS = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 90 * 86_400}

@@ -16,9 +16,9 @@ from agent.trust.key import Key
 from agent.trust.object_types import WITNESS
 from agent.trust.signer import Member
 from agent.trust.votes import CONFIRMED_WITHIN
-from tests.contract.control.test_desk import NOW, Bench
-from tests.unit.authority.objects import DAY, NAMES
+from tests.contract.control.test_orders import NOW, Bench
 from tests.unit.inbox.desk import Here
+from tests.unit.trust.objects import DAY, NAMES
 
 VOTE = {
     "sub": NAMES["grid_operator"], "nbf": NOW - 60, "exp": NOW + 300 * DAY,

@@ -16,7 +16,7 @@ from agent.uplink.backup_message import AT_ONCE, BackupMessage, held, parts
 from hil.platform.buildings import Buildings
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import TRANSPORTS, Side, listening, side, so
-from tests.unit.authority.objects import US
+from tests.unit.trust.objects import US
 
 DOCS = Path(__file__).parents[3] / "docs"
 

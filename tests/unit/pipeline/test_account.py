@@ -9,7 +9,7 @@ from agent.model import SlotMark
 from agent.pipeline.account import SlotAccount
 from agent.pipeline.ingest import Ingest
 from agent.tasks import Faults
-from tests.unit.pipeline.test_intake import Failing, row
+from tests.unit.pipeline.test_ingest import Failing, row
 
 KEY = ("a", 10)
 

@@ -11,7 +11,7 @@ from bacpypes3.basetypes import EngineeringUnits, Scale
 from bacpypes3.primitivedata import Unsigned
 
 from agent.control.hold_record import WriteTarget
-from agent.control.point_access import LinePlug, look_whole
+from agent.control.point_access import LinePoint, look_whole
 from agent.drivers.base import Found, Wish
 from agent.errors import Refused, WriteRefused
 from agent.model import Why
@@ -234,13 +234,13 @@ def test_an_order_in_another_unit_is_refused_and_giving_back_is_not():
             line = await on.driver()
             with pytest.raises(Refused, match="is in degrees-fahrenheit, and `unit` says Cel"):
                 await line.write(SETPOINT, Decimal(20), 13)
-            plug = LinePlug(line, place, 13)
+            access = LinePoint(line, place, 13)
             with pytest.raises(WriteRefused, match="degrees-fahrenheit"):
-                await look_whole(plug)
-            standing = await plug.look(whole=True)
+                await look_whole(access)
+            standing = await access.look(whole=True)
             assert (standing.ours, standing.identity) == (70, "pretend")
-            await plug.write(None)
-            assert (await plug.look()).ours is None
+            await access.write(None)
+            assert (await access.look()).ours is None
             await line.write(point("analog-value,8", unit="K"), Decimal(-2), 13)
             one.faults = Faults(silent=True)
             silent = point("analog-value,9", unit="K")

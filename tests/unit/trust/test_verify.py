@@ -15,7 +15,7 @@ from agent.trust.object_types import KINDS
 from agent.trust.sign import Signer
 from agent.trust.signer import Member
 from agent.trust.verify import Audience
-from tests.unit.authority.objects import (
+from tests.unit.trust.objects import (
     DAY,
     MEMBERS,
     NAMES,

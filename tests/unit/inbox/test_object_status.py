@@ -7,8 +7,8 @@ import pytest
 from agent.inbox.object_status import LATEST, ObjectStatus
 from agent.registry.place import mint
 from agent.trust.error_codes import Forged
-from tests.unit.authority.objects import DAY, NAMES, NOW, SIGNERS, signed
 from tests.unit.inbox.desk import Here
+from tests.unit.trust.objects import DAY, NAMES, NOW, SIGNERS, signed
 
 
 @pytest.fixture

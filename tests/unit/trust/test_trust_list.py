@@ -9,7 +9,7 @@ import pytest
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer, trust_list
 from agent.trust.trust_list import admit, read
-from tests.unit.authority.objects import DAY, NOW, SIGNERS
+from tests.unit.trust.objects import DAY, NOW, SIGNERS
 
 ROOTS = [Signer.new(f"racine {n}") for n in range(1, 4)]
 OTHERS = [Signer.new(f"neue {n}") for n in range(1, 4)]

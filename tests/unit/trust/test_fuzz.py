@@ -15,7 +15,7 @@ from agent.trust import trust_list
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_types import KINDS
 from agent.trust.verify import Verified
-from tests.unit.authority.objects import RIGHT, SIGNERS, checked, claims, signed
+from tests.unit.trust.objects import RIGHT, SIGNERS, checked, claims, signed
 
 MANY = 50_000 if os.environ.get("GARDIEN_TORTURE") else 150
 often = settings(max_examples=MANY, deadline=None)

@@ -21,7 +21,7 @@ from agent.trust import set_aside
 from agent.trust.error_codes import LONGEST_SENTENCE, Forged, ObjectCode
 from agent.upstream.alarms import events
 from tests.unit.inbox.desk import Here, new_jti
-from tests.unit.inbox.test_reception import home, refused, withdrawn
+from tests.unit.inbox.test_inbox import home, refused, withdrawn
 
 ASKED = "request+jwt"
 SENDER = "metropole"

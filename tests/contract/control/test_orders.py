@@ -17,8 +17,8 @@ from agent.trust.sign import Signer
 from agent.trust.signer import Member
 from agent.trust.verify import verify
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed
-from tests.unit.authority.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
-from tests.unit.authority.objects import SIGNERS as KEYS
+from tests.unit.trust.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
+from tests.unit.trust.objects import SIGNERS as KEYS
 
 NOW = int(BEGIN)
 ROLES = ("building_manager", "residents_council")

@@ -18,8 +18,8 @@ from agent.timesync import ClockEvidence
 from agent.trust.audit import FOLDER, segments
 from agent.trust.settings import TrustSettings
 from agent.trust.sign import Signer, trust_list
-from tests.unit.authority import objects
-from tests.unit.authority.objects import DAY, NOW, SIGNERS, new_jti
+from tests.unit.trust import objects
+from tests.unit.trust.objects import DAY, NOW, SIGNERS, new_jti
 
 BUILDING = "B6ASQZ1Y2KSAA3Y"
 ROOTS = [Signer.new("racine 1"), Signer.new("racine 2"), Signer.new("racine 3")]

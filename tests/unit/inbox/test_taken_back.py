@@ -11,8 +11,8 @@ import pytest
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer
 from agent.trust.verify import verify
-from tests.unit.authority.objects import NAMES, claims
 from tests.unit.inbox.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
+from tests.unit.trust.objects import NAMES, claims
 
 NEW = Signer.new("Régie Martin")
 

@@ -15,8 +15,8 @@ from agent.trust.claims import Cmd, ConsentEvidence, GrantScope, Lim, Revoked
 from agent.trust.object_types import KINDS, kind_of
 from agent.trust.sign import Signer
 from agent.trust.verify import Verified
-from tests.unit.authority.objects import DWELLING, NAMES, NOW, SIGNERS, checked
 from tests.unit.inbox.desk import DAY, Here
+from tests.unit.trust.objects import DWELLING, NAMES, NOW, SIGNERS, checked
 
 PAGE = (Path(__file__).parents[3] / "docs/authority.md").read_text(encoding="utf-8")
 (CLAIMS,) = re.findall(r"## The claims of each object\n(.*?)\n## ", PAGE, re.DOTALL)

@@ -18,8 +18,8 @@ from agent.registry.place import mint
 from agent.trust.audit import FOLDER, segments
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer
-from tests.unit.authority.objects import NAMES
 from tests.unit.inbox.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
+from tests.unit.trust.objects import NAMES
 
 TO = NAMES["grid_operator"]
 """the recipient of the consents"""
