@@ -191,7 +191,7 @@ def explain(
     else:
         typer.echo(
             _(
-                "no reading is known to be of {place}. Check the meters: gardien meter list",
+                "no reading is assigned to {place}. Check the meters: gardien meter list",
                 place=place or _("any place"),
             )
         )

@@ -73,7 +73,7 @@ WRONG = [
     (b"\n", "not a call"),
     (b"\xff\n", "not a call"),
     (b'{"call":' + b"[" * 900_000 + b"\n", "nested deeper"),
-    (b'{"call":' + b"9" * 900_000 + b"}\n", "a number of 900000 characters"),
+    (b'{"call":' + b"9" * 900_000 + b"}\n", "a number has 900000 characters"),
     (b'{"call":"status","files":{"text":-1}}\n', "`files` must name each file with its length"),
     (b'{"call":"status","files":[]', "not a call"),
     (b'{"call":"trust.look","files":{"text":99000000}}\n', "the limit is 12000000: divide"),

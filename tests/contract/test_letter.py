@@ -114,8 +114,8 @@ class Gateway:
         """What `use` does with the open spool, in its own thread."""
 
         async def opened(house):
-            async with open_recipient(house, name) as outlet:
-                return await outlet.thread.run(use, outlet.spool)
+            async with open_recipient(house, name) as recipient:
+                return await recipient.thread.run(use, recipient.spool)
 
         return self.inside(opened)
 

@@ -80,7 +80,7 @@ def test_what_is_wrong_with_the_far_side_or_our_own_certificate_is_told(
     assert (none.fine, "gardien key enroll" in none.text) == (None, True)
     for who, when, said in (
         ("GOTHER", {}, 'is for "GOTHER"'),
-        (gateway, {"lasts": DAY * 8}, "ends in 6 days"),
+        (gateway, {"lasts": DAY * 8}, "expires in 6 days"),
     ):
         ca.gateway(who, tmp_path / "state", **when)
         (own,) = examine.certificate(tmp_path / "state")

@@ -135,7 +135,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
             "--channel", "heat", "--purpose", "suivi"]  # fmt: skip
     run(*give, "--occ", home["id"], "-o", "given.jwt")
     run(*give, "--occ", mint("H"), "-o", "early.jwt")
-    run(*give, "--occ", "nobody", refused="no id")
+    run(*give, "--occ", "nobody", refused="is not an id")
     said = here("object", "accept", "given.jwt", "early.jwt", "--as", "me", refused="waits")
     assert "early.jwt: consent+jwt: not accepted yet: it waits: nobody has been recorded" in said
     assert "; then: consent recorded" in here("object", "accept", "given.jwt", "--as", "me")

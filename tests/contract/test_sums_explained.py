@@ -140,7 +140,7 @@ def test_a_total_of_few_dwellings_stays(tmp_path):
     said, _ = told(tmp_path, 3)
     (row,) = [row for row in said["rows"] if row["device"] == "whole"]
     assert not row["leaves"]
-    assert "few dwellings" in row["why"]
+    assert "too few of the dwellings" in row["why"]
 
 
 def test_who_asks_of_one_dwelling_is_told_how_many_others_count_and_not_which(tmp_path):

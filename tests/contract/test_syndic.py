@@ -128,7 +128,7 @@ def test_what_is_doubtful_waits_is_told_once_and_a_person_decides(site):
         said = await site.taken(house)
         assert (said["waiting"], said["last"]["proposed"], said["last"]["recorded"]) == (3, 3, 0)
         events = (await status(house, NOBODY))["events"]
-        assert any("3 rows wait for a person" in one["text"] for one in events)
+        assert any("3 rows need a decision" in one["text"] for one in events)
         site.export(*rows, "A-3;B-3;2025-01-01;")
         said = await site.taken(house)
         assert (said["waiting"], said["last"]["proposed"], said["last"]["recorded"]) == (3, 0, 1)

@@ -96,6 +96,6 @@ def test_a_meter_that_nobody_has_asked_yet_is_not_said_to_be_nobodys(config):
     words = ("meter", "import", sheet, "--offline", "--as", "marie")
     assert not gardien(*words, "-c", config).exit_code
     said = gardien("privacy", "explain", "-c", config).output
-    assert "? (m-1, m-2): not sent, it has not said its serial number yet" in said
+    assert "? (m-1, m-2): not sent, its serial number is not known yet" in said
     said = gardien("privacy", "explain", "A-1", "-c", config).output
-    assert "no reading is known to be of A-1" in said
+    assert "no reading is assigned to A-1" in said

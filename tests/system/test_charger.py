@@ -94,7 +94,7 @@ def test_a_limit_its_failsafe_and_the_chargers_own_watchdog(tmp_path):
         try:
             assert charger.limit == 32_000  # never tested: not even the failsafe is written
             said = await here.gardien("control", "test", NAME)
-            assert "it should fall back within 4 s" in said
+            assert "the device should fall back within 4 s" in said
             assert charger.fallbacks == 1
             fell = here.asked("control.list")["controls"][NAME]["fell_back_s"]
             assert 4.0 <= fell < 20.0  # as a busy machine sees it
@@ -142,7 +142,7 @@ def test_a_limit_whose_journal_was_lost_is_said_and_given_back_by_hand(tmp_path)
             said = await here.gardien("control", "list", status=1)
             assert f"gardien control release {NAME} --to VALUE" in " ".join(said.split())
             said = await here.gardien("control", "release", NAME, "--to", "much", status=1)
-            assert '"much" is no value' in said
+            assert '"much" is not a value' in said
             assert charger.limit == 6_000
             said = await here.gardien("control", "release", NAME, "--to", "32")
             assert f"{NAME}: set back to 32, confirmed" in said

@@ -118,7 +118,7 @@ def test_a_sum_leaves_slot_by_slot_of_the_same_dwellings_until_too_few_are_in_it
             said = house("privacy", "explain")
             assert "sum of elec.imp to centre.example every 1 s" in said
             assert "A-12" in said
-            assert "of 12 dwellings" in said
+            assert "12 dwellings" in said
             daemon.send_signal(signal.SIGKILL)
             daemon.wait()
             daemon = house.up()

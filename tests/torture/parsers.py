@@ -237,11 +237,11 @@ def modbus_rtu(raw: bytes) -> None:
 
 
 def bacnet(raw: bytes) -> None:
-    asked = services.Ref(tags.ObjectId(0, 1), 85)
+    requested = services.Ref(tags.ObjectId(0, 1), 85)
     for read in (
         services.i_am,
         services.notification,
-        partial(services.read_answer, asked=asked),
+        partial(services.read_answer, requested=requested),
         services.read_multiple_answer,
         services.error,
         lambda data: tags.items(tags.tags(data)),

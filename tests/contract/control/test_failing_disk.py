@@ -600,7 +600,7 @@ class Taken:
     """What the journal keeps of a signed object."""
 
     jti = sha256 = "refused"
-    owner, exp, said = "metropole", None, None
+    owner, exp, model = "metropole", None, None
 
     def keep(self, db) -> None:
         replay.keep(db, self, {})

@@ -33,8 +33,8 @@ def test_batches_that_are_asked_for_come_again_byte_for_byte(tmp_path: Path):
         ):
             await put(house, 5)
             await settled(house)
-            outlet = house.recipients["centre"]
-            epoch = await outlet.thread.run(lambda: outlet.spool.epoch)
+            centre = house.recipients["centre"]
+            epoch = await centre.thread.run(lambda: centre.spool.epoch)
             said = await requests.obey(house, asked("resend", epoch=epoch, from_=1, to=50))
             assert said.endswith("batches are sent again")
 

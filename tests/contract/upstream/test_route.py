@@ -118,7 +118,7 @@ def test_an_exchange_folder_moves_to_another_folder_and_to_nothing_else(
             at_work(config) as house,
         ):
             for url in ("sftp://us@x.example/", "file://x.example/mnt", "file:mnt", str(new)):
-                with pytest.raises(Refused, match="is no folder"):
+                with pytest.raises(Refused, match="is not a folder"):
                     await route.move(house, ordered(url))
             await put(house, 5)
             await settled(house)

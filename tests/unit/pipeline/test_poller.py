@@ -252,7 +252,7 @@ def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_pat
     async def then():
         await asyncio.sleep(2.2)
         assert [one.text for one in rig.poller._faults.all()] == ["m1: ZeroDivisionError: scale"]
-        assert "an error in gardien" in rig.devices[0].said
+        assert "an error in gardien" in rig.devices[0].problem
         rig.bus.odd.clear()
 
     asyncio.run(rig.run(1.5, then))

@@ -165,7 +165,7 @@ def test_a_consent_given_now_counts_from_the_next_reading_on(tmp_path):
 def test_a_meter_that_is_not_the_installed_one_is_held(town):
     ledger = ledger_of(town)
     assert ledger.close(KEY_A, NOW, [sample(A)], "9999", Why.BUSY) == []
-    assert "no installation" in str(ledger.held["m1"])
+    assert "no place is recorded" in str(ledger.held["m1"])
 
 
 def test_a_device_before_it_said_its_serial_number_is_held(town):

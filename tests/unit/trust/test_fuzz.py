@@ -74,7 +74,7 @@ def test_any_claim_a_right_key_signs_is_right_or_refused(typ, name, value):
         raw = f"{text}.{_b64(signer.private.sign(text.encode()))}".encode()
         found = judged(raw)
         if isinstance(found, Verified):
-            assert found.said.iss == signer.name
+            assert found.model.iss == signer.name
             assert found.owner == signer.name
 
 
