@@ -137,11 +137,11 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     run(*give, "--occ", mint("H"), "-o", "early.jwt")
     run(*give, "--occ", "nobody", refused="is not an id")
     said = here("object", "accept", "given.jwt", "early.jwt", "--as", "me", refused="waits")
-    assert "early.jwt: consent+jwt: not accepted yet: it waits: nobody has been recorded" in said
+    assert "early.jwt: consent+jwt: not accepted yet: it waits: occupancy" in said
     assert "; then: consent recorded" in here("object", "accept", "given.jwt", "--as", "me")
     assert "early" not in here("object", "list")
     (waiting,) = json.loads(here("object", "list", "--json"))["waiting"]
-    assert "nobody has been recorded" in waiting["why"]
+    assert "is not recorded yet" in waiting["why"]
     (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
 
     run("sign", "consent", "-k", "Dupont.key", "--place", place, "--occ", home["id"],
