@@ -151,8 +151,8 @@ MISTAKES = {
     "a line without its driver": (
         changed("driver: modbus-tcp, ", ""),
         (
-            "3:3: links.plant: `driver` is missing (what is spoken on this line),"
-            " such as `driver: modbus-tcp`"
+            "3:3: links.plant: `driver` is missing (the driver of this line, which determines its"
+            " protocol), such as `driver: modbus-tcp`"
         ),
     ),
     "a line that is one word": (
