@@ -91,6 +91,7 @@ def refusal(reason: str, host: str) -> str:
     name = reason.upper().replace(" ", "_")
     for alert, explanation in ALERTS.items():
         if alert in name:
+            # an alert is what the server says of us; without it we ended the handshake ourselves
             return (
                 f"{host} refuses us: {explanation}" if "ALERT" in name else f"{host}: {explanation}"
             )

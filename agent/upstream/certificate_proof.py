@@ -47,8 +47,10 @@ class Proving:
 
     def opening(self) -> None:
         """Note which certificate the next connection uses."""
+        # refusals of the certificate before do not count against the new one
         if (shown := credential.installed(self._state)) != self._shown:
             self._shown, self._refusals = shown, 0
+        # receipts up to now came over earlier connections, and prove nothing of this certificate
         self._settled = self._recipient.delivery.settled
 
     async def lost(self, reason: str) -> None:
@@ -56,6 +58,7 @@ class Proving:
         refused = any(one in reason for one in REFUSED)
         self._refusals = self._refusals + 1 if refused else 0
         previous = credential.before(self._state) if self._refusals >= REFUSALS else None
+        # an expired previous certificate would be refused as well
         if previous is None or judge.ends(previous.certificate) < self._gateway.clock.now():
             return
         self._refusals, sha256 = 0, _sha256(self._state)
