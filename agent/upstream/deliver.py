@@ -92,7 +92,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
             async with chosen.open(route.settings(), facts) as uplink:
                 yield uplink
         except UplinkLost as error:
-            await proving.lost(str(error))
+            await proving.lost(error)
             raise
 
     logged = ConnectionFields(
