@@ -261,7 +261,7 @@ MISTAKES = {
     "a dwelling's label among the devices": (
         changed(METER, "profile: eastron-sdm120, place: A-3-12}"),
         (
-            '5:70: devices.sdm-12.place: "A-3-12" is no id: it has 4 characters, an id has'
+            '5:70: devices.sdm-12.place: "A-3-12" is not an id: it has 4 characters, and an id has'
             " 15; meters of dwellings are assigned in the registry, not here: gardien meter"
             " import, or gardien meter assign"
         ),
@@ -421,7 +421,7 @@ MISTAKES = {
     "a basis without its date": (
         SMALL + "privacy: {common: {basis: AG du 12 mai}}\n",
         (
-            "8:11: privacy.common: `from` is missing (the first day on which they may leave),"
+            "8:11: privacy.common: `from` is missing (the first day on which they may be sent),"
             " such as `from: 2026-07-12`"
         ),
     ),
