@@ -95,8 +95,8 @@ def _capacity(draft: ConfigDraft, name: str, link: LinkConfig) -> None:
     around, asked = sum(seconds for seconds, _ in reads), min(step for _, step in reads)
     slower = next(step for step in _steps(draft) if around <= step or step == DAY)
     what = _(
-        "{name} needs {around} to read its {number} devices once, and is asked"
-        " for more than that: every {asked}; read them `every: {slower}`, or split the line",
+        "{name} cannot read its {number} devices so often: to read all once takes {around}, and"
+        " the shortest step is {asked}. Write `every: {slower}`, or split the line",
         name=shown(name),
         around=took(around),
         number=len(reads),

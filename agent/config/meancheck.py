@@ -32,11 +32,13 @@ def meancheck(draft: ConfigDraft, path: Path, device: DeviceConfig, merged: Poin
             "{name} is an index: what it counts in a step is `intervals: true`", name=known.name
         )
     elif known is not None and known.at_changes:
-        what = _("{name} is a state, told when it changes: it has no mean", name=known.name)
+        what = _(
+            "{name} is a state, which is sent when it changes: it has no mean", name=known.name
+        )
     elif over % step or over < FEWEST * step:
         fits = next((n for n in range(over, 0, -1) if _fits(n, over)), over)
         what = _(
-            "a mean over {over} is of several reads: write `every: {fits}`, or a longer `mean`",
+            "a mean over {over} needs several reads: write `every: {fits}`, or a longer `mean`",
             over=written(over),
             fits=written(fits),
         )

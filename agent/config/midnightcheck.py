@@ -36,8 +36,8 @@ def midnightcheck(
         return
     fits = max(n for n in range(1, step) if DAY % n == 0 and not misses(n, zone))
     what = _(
-        "every {step} passes midnight in {zone} by, and with it the values of days and months:"
-        " take {fits} or 1d",
+        "a step of {step} has no slot at midnight in {zone}, so daily and monthly values would be"
+        " missing: write {fits} or 1d",
         step=written(step),
         zone=str(zone),
         fits=written(fits),

@@ -49,13 +49,16 @@ def schema() -> Json:
     top = _model(defs, Top)
     sections = {
         "building": _model(defs, Building),
-        "links": _named("The lines on which devices hang, by a name of your own.", links),
+        "links": _named("Lines to which devices are connected, by names of your choice.", links),
         "devices": _named(
-            "Meters, sensors and controllers, by name.", [_model(defs, DeviceOptions)]
+            "Meters, sensors and controllers, by names of your choice.",
+            [_model(defs, DeviceOptions)],
         ),
-        "uplinks": _named("Who receives readings, by a name of your own.", uplinks),
+        "uplinks": _named("Recipients of readings, by names of your choice.", uplinks),
         "privacy": _model(defs, Privacy),
-        "controls": _named("What may be commanded, by name.", [_model(defs, Control)]),
+        "controls": _named(
+            "Points that may be commanded, by names of your choice.", [_model(defs, Control)]
+        ),
         "clock": _model(defs, ClockSource),
         "spool": _model(defs, SpoolLimits),
         "enrolment": _model(defs, Enrolment),

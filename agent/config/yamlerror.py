@@ -167,8 +167,8 @@ def _odd_blank(text: str, until: int) -> YamlUnreadable | None:
                 what = _("this line is indented with a tab: use two spaces for each level")
                 return YamlUnreadable(place, what)
             what = _(
-                "indented with U+{code:04X}, which is no space: put spaces, two for each"
-                " step inward",
+                "this line is indented with U+{code:04X}, which is not a space: use two spaces for"
+                " each level",
                 code=ord(odd),
             )
             return YamlUnreadable(place, what)
