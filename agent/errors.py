@@ -12,6 +12,7 @@ AgentError
 ├── StorageFailed    the disk cannot be read or written now: go on without it, try again later
 ├── SpoolFull        the rows were not stored: count them, report them once there is space
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
+│   └── CertificateRefused  the same, and perhaps use the previous certificate again
 ├── NotStored        keep the connection, wait, send the same batch again
 └── BatchRejected    the platform refuses the batch: quarantine it, go on with the next
     └── TooLarge     the batch is too large: send its rows in smaller batches
@@ -82,6 +83,10 @@ class StorageFailed(AgentError):
 
 class UplinkLost(AgentError):
     """The connection to the platform is lost."""
+
+
+class CertificateRefused(UplinkLost):
+    """The platform refuses this gateway, and our certificate may be the cause."""
 
 
 class NotStored(AgentError):

@@ -1,4 +1,4 @@
-"""The one file that says how the building is read: composed, checked, explained."""
+"""The configuration file: read, checked, explained and changed."""
 
 from agent.config.config import Config
 from agent.config.load import load, parse

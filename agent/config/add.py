@@ -1,6 +1,6 @@
-"""Write devices that a scan found into the configuration: added behind those there, all else kept.
+"""Add devices that a scan has found to the configuration, behind the configured ones.
 
-Text is inserted, nothing is rewritten: comments, order and style of the file stay as they are.
+Text is inserted and nothing is rewritten, so comments, order and style stay (rule U7).
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
 WIDE = 80
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*(-+[A-Za-z0-9]+)*|[0-9]+(ms|s|min|h|d)", re.ASCII)
-"""what nobody takes for anything but a word, or a duration"""
+"""a word or a duration that YAML reads as text"""
 
 
 def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], Path]:
-    """Add entries behind the devices there are, in the file that those stand in.
+    """Add entries to the file that contains the devices, behind the last one.
 
-    Returns their names, made unlike those there are, and that file. Entries whose device is there
-    already, or of which nobody knows what to read, are left out. The file is changed in one step,
-    or not at all: raises Refused, with what to do instead.
+    Returns the names under which they were added, and the file. Entries are left out if their
+    device is configured already, or if they have neither a profile nor points. The file is changed
+    in one step or not at all. Raises Refused with what to do instead.
     """
     files = Files(path)
     config = checked(files)
+    # by address: a second scan would otherwise add the same devices again under other names
     known = {(one.link, one.address) for one in config.devices.values()}
     added: dict[str, Mapping[str, Any]] = {}
     for name, entry in new.items():
@@ -41,6 +42,7 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
             added[unlike(name, {*config.devices, *added})] = entry
     home, root = _home(files)
     if added:
+        # checked in memory first: a running agent would refuse a wrong file at its next reload
         longer = files.with_text(home, inserted(files.text(home), added, str(home), root=root))
         try:
             checked(longer)
@@ -54,7 +56,7 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
 
 
 def _home(files: Files) -> tuple[Path, bool]:
-    """The file that the devices stand in, and whether they are all that stands in it."""
+    """The file that contains the devices, and whether it contains nothing else."""
     root = composed(files.text())
     for key, value in root.value if isinstance(root, MappingNode) else ():
         if isinstance(key, ScalarNode) and key.value == "devices" and value.tag == INCLUDE:
@@ -63,12 +65,12 @@ def _home(files: Files) -> tuple[Path, bool]:
 
 
 def readable(entry: Mapping[str, Any]) -> bool:
-    """Whether it is known what is to be read from a device that was found."""
+    """Whether the entry of a found device says what to read from it."""
     return bool(entry.keys() & {"profile", "points"})
 
 
 def unlike(name: str, taken: set[str]) -> str:
-    """The name itself, or one like it that is free."""
+    """The name, with a number behind it if it is taken."""
     tries = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
     return next(one for one in tries if one not in taken)
 
@@ -76,18 +78,21 @@ def unlike(name: str, taken: set[str]) -> str:
 def inserted(
     text: str, entries: Mapping[str, Mapping[str, Any]], name: str, *, root: bool = False
 ) -> str:
-    """The text with more devices in it. Raises Refused where they cannot be put behind others.
+    """The text with the entries inserted behind its devices.
 
-    `root`: the text has nothing but devices.
+    `name`: the file, for messages; `root`: the text contains nothing but devices. Raises Refused
+    if nothing can be inserted behind the devices.
     """
     text = text if root else _unbraced(text)
     lines = text.splitlines(keepends=True)
+    # without a line end the first entry would continue the last line
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
     row, indent = _behind(composed(text), 1, name) if root else _end_of_devices(text, name)
     if row is None:
         lines += ["\n", "devices:\n"]
         row = len(lines)
+    # blank lines and comments in the first column belong to the section that follows
     while row > 0 and (not lines[row - 1].strip() or lines[row - 1].startswith("#")):
         row -= 1
     new = [written(key, entry, " " * indent) for key, entry in entries.items()]
@@ -95,7 +100,7 @@ def inserted(
 
 
 def _unbraced(text: str) -> str:
-    """The text, where it says that there are no devices, `{}`, without that."""
+    """The text without the `{}` of an empty `devices: {}`, behind which nothing can be inserted."""
     root = composed(text)
     for key, value in root.value if isinstance(root, MappingNode) else ():
         none = isinstance(value, MappingNode) and not value.value
@@ -105,7 +110,7 @@ def _unbraced(text: str) -> str:
 
 
 def _end_of_devices(text: str, name: str) -> tuple[int | None, int]:
-    """The row behind the last device, and the column at which devices stand."""
+    """The line behind the last device and the column of the devices; None: no section `devices`."""
     root = composed(text)
     for key, value in root.value if isinstance(root, MappingNode) else ():
         if not isinstance(key, ScalarNode) or key.value != "devices":
@@ -128,12 +133,13 @@ def _behind(devices: Node | None, row: int, name: str) -> tuple[int, int]:
                 row=row,
             )
         )
+    # a value in braces ends on its own line; a block ends where the next token begins, in column 0
     last = devices.value[-1][1].end_mark
     return last.line + (1 if last.column else 0), devices.value[0][0].start_mark.column
 
 
 def written(name: str, entry: Mapping[str, Any], indent: str) -> str:
-    """A device on one line, where that is not too long; its points on a line for each."""
+    """A device as text: on one line if it fits, else with a line for each option and point."""
     points = entry.get("points", {})
     line = f"{indent}{name}: {_flow(entry)}\n"
     if not points and len(line) <= WIDE:
@@ -150,7 +156,7 @@ def _flow(entry: Mapping[str, Any]) -> str:
 
 
 def _scalar(value: Any) -> str:
-    """A word or number as YAML takes it: quoted where it might be taken for something else."""
+    """A value as text, quoted if YAML could read it as something else."""
     text = str(value)
     plain = isinstance(value, int) or PLAIN.fullmatch(text)
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')

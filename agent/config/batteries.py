@@ -1,4 +1,4 @@
-"""How many readings a day the batteries of meters allow."""
+"""Limits on the readings a day of meters that run on a battery."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DAY = 86_400
 def batteries(
     devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
 ) -> Iterator[tuple[Sequence[str], int]]:
-    """The devices by name that live on a battery, each with the readings a day that it allows.
+    """The names of the devices on each battery, with the readings a day that it allows.
 
-    The inputs of one collector are one device, and have one battery.
+    The inputs of a pulse collector share one battery, so they come together.
     """
     together: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, device in devices.items():
@@ -35,7 +35,8 @@ def batteries(
 def spacings(
     devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
 ) -> dict[str, float]:
-    """By name, seconds that must lie between two readings so that no day has too many."""
+    """The least time between two readings of a device in seconds, by its name."""
+    # the devices on one battery get equal parts of its readings
     return {
         name: DAY * len(names) / most for names, most in batteries(devices, links) for name in names
     }
@@ -50,7 +51,10 @@ def _station(device: DeviceConfig, links: Mapping[str, LinkConfig]) -> str:
 
 
 def _most(devices: Sequence[DeviceConfig]) -> int | None:
-    """What people wrote at one input of a collector counts for all, before what profiles say."""
+    """The readings a day of one battery; None: no limit.
+
+    `reads_a_day` in the configuration comes before that of profiles. The lowest one counts.
+    """
     configured = [one.reads_a_day for one in devices if one.reads_a_day]
     from_profiles = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]
     return min(configured or from_profiles, default=None)

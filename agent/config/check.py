@@ -1,4 +1,4 @@
-"""`gardien check`: its complete answer, without opening a connection."""
+"""The command `gardien check`. It opens no connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(path: Path) -> tuple[int, str]:
-    """Return exit status and text: 0 and a summary of the configuration, or 1 and its problems."""
+    """The exit status and the text: 0 and a summary of the configuration, or 1 and its problems."""
     files = Files(path)
     try:
         config = checked(files, strict=True, whole=True)
@@ -41,7 +41,7 @@ def check(path: Path) -> tuple[int, str]:
 
 
 def _remedy(error: ConfigError) -> list[str]:
-    """What to do if the file cannot be read."""
+    """The command that helps if the file cannot be read."""
     if isinstance(error.__cause__, FileNotFoundError):
         return [_("start with a copy of config.example.yaml, or name your file: --config FILE")]
     if isinstance(error.__cause__, PermissionError):

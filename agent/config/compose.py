@@ -1,4 +1,4 @@
-"""Build the sections from plain data, each on its own, so that one mistake hides no other."""
+"""Build the sections from plain data, each by itself, so that one mistake hides no other."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ Single = TypeVar("Single", bound=Section)
 
 @dataclass(slots=True)
 class ConfigDraft:
-    """The sections that are right so far, and all that was written."""
+    """The sections that are valid so far, and the plain data of the file."""
 
     report: ProblemReport
     written: Mapping[str, Any]
@@ -86,12 +86,12 @@ class ConfigDraft:
     top: Top | None = None
 
     def entry(self, section: str, name: str) -> dict[str, Any]:
-        """Give what was written about one line, device or uplink that was built."""
+        """The plain data of a line, device or uplink that was built."""
         entry: dict[str, Any] = self.written[section][name]
         return entry
 
     def spoken(self, link: str) -> str:
-        """The protocol of a line, even if its other options are wrong; empty: unknown."""
+        """The protocol of a line, even if its other options are invalid; empty: unknown."""
         entries = self.written.get("links")
         entry = entries.get(link) if isinstance(entries, dict) else None
         driver_name = entry.get("driver") if isinstance(entry, dict) else None
@@ -100,15 +100,16 @@ class ConfigDraft:
         )
 
     def names(self, section: str) -> list[str]:
-        """Name what was written in a section, also what is wrong in itself."""
+        """The names in a section, including those of invalid entries."""
         entries = self.written.get(section)
         return list(entries) if isinstance(entries, dict) else []
 
 
 def compose(written: Mapping[str, Any], report: ProblemReport, shelf: Profiles) -> ConfigDraft:
-    """Build what can be built; what cannot is in the report."""
+    """Build all valid sections and entries; the problems of the others go to the report."""
     draft = ConfigDraft(report, written, shelf)
     rest = {key: value for key, value in written.items() if key not in SECTIONS}
+    # a line or device without indentation would otherwise be called an unknown section
     for key in [key for key, value in rest.items() if _misplaced(value)]:
         section = _misplaced(rest.pop(key))
         what = _("it is not indented enough: indent it below `{section}:`", section=section)
@@ -122,6 +123,7 @@ def compose(written: Mapping[str, Any], report: ProblemReport, shelf: Profiles) 
     draft.clock = report.build(ClockSource, written.get("clock"), ("clock",))
     draft.spool = report.build(SpoolLimits, written.get("spool"), ("spool",))
     draft.trust = report.build(TrustSettings, written.get("trust"), ("trust",))
+    # all options of `updates` have defaults: an empty section must not switch upgrades on
     if written.get("updates") is not None:
         draft.updates = report.build(Updates, written["updates"], ("updates",))
     if "enrolment" in written:
@@ -153,7 +155,7 @@ def _compose_entries(draft: ConfigDraft) -> None:
 
 
 def _with_profile(draft: ConfigDraft, device: DeviceConfig) -> DeviceConfig:
-    """Give a device the profile that it names, or else the one that its line has for such."""
+    """The device with the profile that it names, or with the default profile of its protocol."""
     name = device.profile
     if name is None and (known := TAKEN_FOR.get(draft.spoken(device.link))):
         name = known[bool(device.points)]
@@ -168,13 +170,14 @@ def _with_profile(draft: ConfigDraft, device: DeviceConfig) -> DeviceConfig:
 
 
 def _entries(draft: ConfigDraft, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give a section's entries that are mappings; say so of those that are not."""
+    """The entries of a section that are mappings; the others are reported."""
     entries = draft.written.get(section)
     if entries is None:
         return
     if not isinstance(entries, dict):
         draft.report.value((section,), no_mapping(entries))
         return
+    # reported once: each option would otherwise count as an entry that is no mapping
     if outdented := _outdented(entries):
         name, strays = outdented
         what = _(
@@ -193,14 +196,14 @@ def _entries(draft: ConfigDraft, section: str) -> Iterator[tuple[str, dict[str, 
 
 
 def _outdented(entries: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    """The first name below which nothing stands, and what stands beside it and should be there."""
+    """The first name with nothing below it, and the options beside it that belong below it."""
     hollow = next((name for name, entry in entries.items() if entry is None), None)
     strays = [n for n, e in entries.items() if e is not None and not isinstance(e, (dict, list))]
     return (hollow, strays) if hollow is not None and strays else None
 
 
 def _misplaced(value: object) -> str | None:
-    """The section below which a mapping at the top should stand, by the options it has."""
+    """The section to which a mapping at the top belongs, judging by its options; None: unknown."""
     entry = value if isinstance(value, dict) else {}
     signs = {"driver": "links", "transport": "uplinks", "link": "devices", "guards": "controls"}
     return next((section for word, section in signs.items() if word in entry), None)
@@ -225,11 +228,16 @@ def _with_settings(
     ours: type[Section],
     model: type[BaseModel] | None,
 ) -> dict[str, Any] | None:
-    """Build both halves of an entry: our options, and those of the driver or transport named."""
+    """Build an entry from `ours` and from `model`, that of its driver or transport.
+
+    Returns the fields; None: it is invalid, and the report says why. `model` is None if the driver
+    or transport is unknown.
+    """
     own_options, theirs = options(ours), options(model)
     unknown = [key for key in entry if key not in own_options and key not in theirs]
     if model is None:
-        # whose options these are is not known: only a misspelt `driver` or `transport` can be told
+        # the options of an unknown driver or transport cannot be checked: without this each of them
+        # would be reported, instead of the misspelt `driver` or `transport`
         unknown = [
             key
             for key in unknown
@@ -237,6 +245,7 @@ def _with_settings(
         ]
     for key in unknown:
         report.key((*path, key), no_such_option(key, [*own_options, *theirs]))
+    # both are built even if the first is invalid, so that all mistakes are reported at once
     own = report.build(ours, _only(entry, own_options), path, unknown=unknown)
     settings = model and report.build(model, _only(entry, theirs), path, unknown=unknown)
     return dict(own) | {"settings": settings} if own and settings else None
@@ -247,7 +256,7 @@ def _only(entry: dict[str, Any], keys: list[str]) -> dict[str, Any]:
 
 
 def _device(report: ProblemReport, entry: dict[str, Any], path: Path) -> DeviceConfig | None:
-    """Build a device, each point on its own; with mistakes in it, what can still be checked."""
+    """Build a device, each point by itself; of an invalid device keep what can still be checked."""
     whole = {key: value for key, value in entry.items() if key != "points"}
     device = report.build(DeviceOptions, whole, path) or _salvaged(whole)
     written = entry.get("points")
@@ -262,7 +271,7 @@ def _device(report: ProblemReport, entry: dict[str, Any], path: Path) -> DeviceC
 
 
 def _salvaged(entry: dict[str, Any]) -> DeviceOptions | None:
-    """Keep what says which device it is, so that its other mistakes are told as well."""
+    """The options that identify an invalid device, so that its points are still checked."""
     try:
         return DeviceOptions.model_validate({key: entry[key] for key in IDENTITY if key in entry})
     except ValidationError:

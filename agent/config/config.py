@@ -1,4 +1,4 @@
-"""A checked configuration, from which the agent is assembled."""
+"""The checked configuration, from which the agent is assembled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Config(Section):
-    """Everything the file says. Made by `load` or `parse` only, which check it as a whole."""
+    """A whole configuration. Only `load` and `parse` make one, since they check it as a whole."""
 
     building: Building
     links: dict[str, LinkConfig]
@@ -51,56 +51,58 @@ class Config(Section):
     spool: SpoolLimits = Field(default_factory=SpoolLimits)
     enrolment: Enrolment | None = None
     updates: Updates | None = None
-    """None: only people bring it up to date"""
+    """None: only people upgrade it"""
     trust: TrustSettings = Field(default_factory=TrustSettings)
     backup: Backup | None = None
     syndic: Syndic | None = None
-    """None: people tell of leases and moves"""
+    """None: people record leases and moves"""
     state: Path
     written: dict[str, Any] = Field({}, repr=False)
-    """what stood in the file, as plain data"""
+    """the plain data of the file"""
 
     def points(self) -> Mapping[str, tuple[Point, ...]]:
-        """Give each device's points, as profile and file together say; serial points not among
-        them.
+        """The points of each device, from its profile and the file, with derived points.
+
+        Serial points are not among them.
         """
         return self._points
 
     @cached_property
     def fingerprint(self) -> str:
-        """What stands for a configuration as it was understood, however it was written."""
+        """A SHA-256 that changes with the meaning of the configuration, in hex."""
+        # `written` has repr=False: a file that only looks different keeps its fingerprint
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def serial_point(self, device: str) -> Point | None:
-        """Give the point at which a device says its serial number, if its profile knows one.
+        """The point with a device's serial number; None: its profile has none.
 
-        It has `every` 0 and no channel: read at each opening of the line, and never a reading.
+        It has `every` 0 and no channel: it is read when the line is opened, and is no reading.
         """
         return points.serial_point(device, self.devices[device])
 
     def point(self, reference: str) -> Point:
-        """Give the point that DEVICE/POINT names. Raises KeyError."""
+        """The point with the name DEVICE/POINT. Raises KeyError."""
         device, name = split(reference)
         return {one.name: one for one in self._points[device]}[name]
 
     def modality(self, control: str) -> Modality:
-        """Give what was agreed for a control, with periods and units of what it names."""
+        """The modality of a control, with the steps and units of its guards."""
         options = self.controls[control]
         named = [one.point for one in options.guards]
         every = {one: (self.point(one).every, self.point(one).unit) for one in named}
         return modality(control, options, self.point(options.point).unit, every)
 
     def watchdog(self, device: str) -> DeviceWatchdog | None:
-        """Give a device's own watchdog, if its profile knows one: refreshed while it is held."""
+        """The watchdog of a device, refreshed during a hold; None: its profile has none."""
         return points.watchdog(device, self.devices[device])
 
     @property
     def zone(self) -> ZoneInfo:
-        """Give the time zone at whose midnight the building's days begin."""
+        """The building's time zone; its days begin at midnight in this zone."""
         return ZoneInfo(self.building.timezone)
 
     def midnight(self, day: dt.date) -> int:
-        """Give the Unix second at which a day begins at the building."""
+        """The Unix second at which a day begins at the building."""
         return int(dt.datetime.combine(day, dt.time(), self.zone).timestamp())
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The controls as they are configured: what was agreed, where it is, how it is given back."""
+"""The definitions of all controls: their modality, their point, and how they are released."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 
 def fits(config: Config) -> dict[str, ConfiguredControl]:
-    """Every control by its name."""
+    """The definition of each control, by name."""
     return {name: _fitted(config, name) for name in config.controls}
 
 
 def place(config: Config, reference: str) -> WriteTarget:
-    """Where a point is, by all that is needed to find it again."""
+    """The target of a point, DEVICE/POINT."""
     return _place(config, config.point(reference))
 
 
 def _place(config: Config, point: Point) -> WriteTarget:
     device = config.devices[point.device]
     link = config.links[device.link]
+    # copied, not referred to: a hold may be released after its line left the file (rule H20)
     serial = config.serial_point(point.device)
     return WriteTarget(
         link=device.link,
@@ -47,7 +48,7 @@ def _place(config: Config, point: Point) -> WriteTarget:
 
 
 def slots(config: Config, where: WriteTarget) -> tuple[int | None, int | None]:
-    """Our priorities there, for ordinary and for emergency orders; None: a register."""
+    """Our BACnet priorities for ordinary and for emergency orders; None: a register has none."""
     if family(where.driver) != "bacnet":
         return (None, None)
     ordinary, emergency = config.links[where.link].settings.slots.ours
@@ -76,7 +77,7 @@ def _fitted(config: Config, name: str) -> ConfiguredControl:
 
 
 def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:
-    """The points that tell the operator, by what they tell."""
+    """The points that show the operator what is held, by what they show."""
     targets = {word: place(config, point) for word, point in control.shown if point}
     if control.device_watchdog.heartbeat:
         targets["heartbeat"] = place(config, control.device_watchdog.heartbeat)
@@ -84,7 +85,9 @@ def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:
 
 
 def _watchdog(config: Config, control: Control) -> WatchdogTarget | None:
-    """The device's own watchdog, where the control or the device's profile names its register."""
+    """The device's own watchdog, from the control or from the device's profile; None: neither has
+    one.
+    """
     options = control.device_watchdog
     if options.of_profile:
         own = config.watchdog(split(control.point)[0])

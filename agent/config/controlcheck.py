@@ -1,4 +1,4 @@
-"""What is wrong with the controls: points that are not there, not writable, or guard nothing."""
+"""Check the controls: points that are missing, cannot be written, or are read too seldom."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ if TYPE_CHECKING:
     from agent.control.settings import Control
 
 SLOWEST_GUARD = 900
-"""seconds between two reads of a guard: what is seen more seldom guards nothing"""
+"""seconds: the longest step of a guard; one that is read less often protects nothing"""
 SLOWEST_SWITCH = 60
-"""seconds between two reads of an off switch: who turns it waits beside it"""
-
-
+"""seconds: the longest step of an off switch; the person who turns it waits for its effect"""
 DOG = ("device_watchdog", "point")
 Spot = tuple[str, str, str]
 """line, device and register (or object) on it"""
 
 
 def controlcheck(draft: ConfigDraft) -> None:
-    """Add to the report what is wrong with the controls."""
+    """Report mistakes in the controls, and complete those that use the watchdog of a profile."""
     taken: dict[Spot, Path] = {}
     for name, control in list(draft.controls.items()):
         path = ("controls", name)
@@ -54,8 +52,9 @@ def controlcheck(draft: ConfigDraft) -> None:
 
 
 def _alone(draft: ConfigDraft, path: Path, control: Control, taken: dict[Spot, Path]) -> None:
-    """What one writes nobody else does, whatever it is called there; controls of one device may
-    share its watchdog.
+    """Check that no other control writes to the same place, even under another name.
+
+    Controls of one device may share its watchdog.
     """
     for where, reference in ((("point",), control.point), *_other_written_points(control)):
         spot = _spot(draft, reference)
@@ -74,18 +73,19 @@ def _alone(draft: ConfigDraft, path: Path, control: Control, taken: dict[Spot, P
 
 
 def _spot(draft: ConfigDraft, reference: str) -> Spot | None:
-    """Where on which line a point is, whatever its name and its type; None: told elsewhere."""
+    """The line, device and register of a point; None: unknown, which is reported elsewhere."""
     name, point = split(reference)
     device = draft.devices.get(name)
     options = wanted(device).get(point) if device else None
     if device is None or options is None or not options.at:
         return None
+    # type and options do not count: holding/5/uint16 and holding/5/int16 are one register
     at = "/".join(options.at.partition(" ")[0].split("/")[:2])
     return device.link, device.address, at
 
 
 def _watched(draft: ConfigDraft, path: Path, control: Control) -> Control:
-    """Give the control with the time after which its device's own watchdog falls back."""
+    """The control with the timeout of the watchdog in its device's profile."""
     name = split(control.point)[0]
     device = draft.devices.get(name)
     dog = watchdog(name, device) if device else None
@@ -99,7 +99,7 @@ def _watched(draft: ConfigDraft, path: Path, control: Control) -> Control:
 
 
 def _other_written_points(control: Control) -> Iterator[tuple[Path, str]]:
-    """Every further point that is written."""
+    """The other points that a control writes, each with its path below the control."""
     if control.device_watchdog.point:
         yield DOG, control.device_watchdog.point
     if control.device_watchdog.heartbeat:
@@ -131,7 +131,7 @@ def _commanded(draft: ConfigDraft, path: Path, control: Control) -> None:
 
 
 def _same_line(draft: ConfigDraft, path: Path, control: Control) -> None:
-    """It is told also when all that is left is the journal, over the line of the point."""
+    """Check that the watchdog is on the line of the point: a release opens that line only."""
     dog, point = (
         draft.devices.get(split(one)[0])
         for one in (str(control.device_watchdog.point), control.point)
@@ -163,7 +163,7 @@ def _guards(draft: ConfigDraft, path: Path, control: Control) -> None:
 
 
 def _seen(draft: ConfigDraft, path: Path, reference: str) -> None:
-    """The operator's own off switch."""
+    """Check the operator's off switch."""
     options = _point_options(draft, path, reference)
     if options is None:
         return
@@ -177,7 +177,7 @@ def _seen(draft: ConfigDraft, path: Path, reference: str) -> None:
 
 
 def _writable(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | None:
-    """Give the point if it may be written; say what is wrong if not."""
+    """The point if it may be written; None: it may not, and the report says why."""
     options = _point_options(draft, path, reference)
     if options is None:
         return None
@@ -197,8 +197,10 @@ def _writable(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | 
 
 
 def _point_options(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | None:
+    """The point DEVICE/POINT; None: it is missing or invalid, and the report says why."""
     device, name = split(reference)
     if device not in draft.devices:
+        # an invalid device has a problem of its own, and must not count as missing here
         if device not in draft.names("devices"):
             known = draft.names("devices")
             near = did_you_mean(device, known) or _("; there is {names}", names=or_list(known))
@@ -215,5 +217,5 @@ def _point_options(draft: ConfigDraft, path: Path, reference: str) -> PointOptio
     options = points[name]
     channel = channels().get(options.channel or "")
     if channel and options.unit and factor(options.unit, channel.unit) is None:
-        return None  # told by pointcheck
+        return None  # pointcheck reports the unit
     return options

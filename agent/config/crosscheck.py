@@ -1,4 +1,4 @@
-"""What is wrong between sections that are each right on their own: lines, recipients, loopback."""
+"""Check sections against each other: lines, addresses, recipients, and what needs loopback."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from agent.config.problem import Path
 
 PRIMARY_DIGITS = 3
-"""of an M-Bus address that is no meter's number"""
+"""digits of an M-Bus primary address; a longer address is the number of a meter"""
 
 
 def crosscheck(draft: ConfigDraft) -> None:
-    """Add to the report what does not go together."""
+    """Report options of different sections that contradict each other."""
     _lines_exist(draft)
     _one_link_a_line(draft)
     _one_device_an_address(draft)
@@ -46,7 +46,7 @@ def _backups_go_somewhere(draft: ConfigDraft) -> None:
 
 
 def _sums_have_a_place(draft: ConfigDraft) -> None:
-    """A sum is of the building: without its id there is nothing to say it of."""
+    """Check that a building with sums has an id, under which the sums are sent."""
     if draft.building is None or draft.building.place is not None:
         return
     for name, uplink in draft.uplinks.items():
@@ -72,11 +72,11 @@ def _lines_exist(draft: ConfigDraft) -> None:
 
 
 def _one_link_a_line(draft: ConfigDraft) -> None:
-    """Two connections to one host would ask its devices at the same time; a port opens once."""
+    """Check that no line is configured twice: two links would ask the same devices at once."""
     first: dict[tuple[str, str], str] = {}
     for name, link in draft.links.items():
         port = str(getattr(link.settings, "port", ""))
-        # who opens a serial port has it alone, whatever is spoken on it
+        # a serial port can be opened only once, whatever the driver
         line = ("", port) if port.startswith("/") else (link.driver, repr(link.settings))
         other = first.setdefault(line, name)
         if other != name:
@@ -89,6 +89,7 @@ def _one_link_a_line(draft: ConfigDraft) -> None:
 
 
 def _one_device_an_address(draft: ConfigDraft) -> None:
+    """Check that no two devices of a line have one address."""
     first: dict[tuple[str, str], str] = {}
     for name, device in draft.devices.items():
         other = first.setdefault((device.link, _address(draft, device)), name)
@@ -106,7 +107,7 @@ def _one_device_an_address(draft: ConfigDraft) -> None:
 
 
 def _address(draft: ConfigDraft, device: DeviceConfig) -> str:
-    """Bring an address to one form: on Modbus `012` and `12` are one device."""
+    """An address in one form: on Modbus `012` and `12` are the same device."""
     link = draft.links.get(device.link)
     spoken = family(link.driver) if link else ""
     if spoken == "modbus" or (spoken == "mbus" and len(device.address) <= PRIMARY_DIGITS):
@@ -132,7 +133,10 @@ def _one_uplink_a_recipient(draft: ConfigDraft) -> None:
 
 
 def _loopback_only(draft: ConfigDraft) -> None:
-    """Allow what is for a demonstration only where nothing real can be read or reached."""
+    """Check that options for demonstrations are used only if all lines and uplinks are on loopback.
+
+    DEMO-1 allows rows of dwellings at a step of 1 s (rule P2).
+    """
     demo: list[tuple[Path, str]] = []
     if draft.privacy and draft.privacy.policy == "DEMO-1":
         demo.append((("privacy", "policy"), _('DEMO-1 is for a demonstration: write "FR-1"')))
@@ -144,7 +148,7 @@ def _loopback_only(draft: ConfigDraft) -> None:
 
 
 def _outside(draft: ConfigDraft) -> Iterator[str]:
-    """Why a section counts as elsewhere."""
+    """Reasons why the configuration reaches beyond loopback."""
     for name, link in draft.links.items():
         host = getattr(link.settings, "host", None)
         if host is None:

@@ -1,4 +1,4 @@
-"""The data that an uplink's schedule needs, and settings stretched to fit a data budget."""
+"""The data that an uplink's schedule needs, and settings that fit its data budget."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
     from agent.config.models import UplinkConfig
 
 LEAST = 1_000_000
-"""bytes that a message rounds to"""
+"""bytes to which messages round"""
 USUAL_SECONDS = 0.1
-"""that a device takes on a line of which the time is not known beforehand, such as Modbus TCP"""
+"""seconds to read a device on a line that cannot estimate it, such as Modbus TCP"""
 
 
 def affordable(config: Config, name: str) -> Any:
-    """The settings of an uplink, with the seal interval and keep-alive that its budget allows.
+    """The settings of an uplink, with the seal interval and the keep-alive that its budget allows.
 
-    Where none fits, the slowest ones.
+    If none fits, the slowest ones.
     """
     uplink = config.uplinks[name]
     asked = load(uplink, config)
+    # `check` refuses a budget that is too small, but a gateway must also start with one
     plan = (
         asked
         if uplink.data is None
@@ -47,23 +48,24 @@ def affordable(config: Config, name: str) -> Any:
 
 
 def planned(uplink: UplinkConfig, building: Config | ConfigDraft) -> UplinkLoad | None:
-    """The schedule that fits the budget; None where there is no budget, or none fits."""
+    """The schedule that fits the budget; None: there is no budget, or no schedule fits."""
     if uplink.data is None:
         return None
     return stretched(load(uplink, building), uplink.data, _longest(uplink))
 
 
 def _longest(uplink: UplinkConfig) -> float:
-    """The longest keep-alive that the platform's broker allows, seconds."""
+    """The longest keep-alive that the broker allows, in seconds."""
     limits = getattr(uplink.settings, "limits", None)
     return float(limits.keepalive[1]) if limits else KEEPALIVES[-1]
 
 
 def load(uplink: UplinkConfig, building: Config | ConfigDraft) -> UplinkLoad:
-    """What an uplink would carry as it is written, if everything may leave that ever can."""
+    """What an uplink carries with the configured schedule if every row may be sent."""
     floor = FLOORS.get(building.privacy.policy, 0) if building.privacy else 0
     rows = [row for name in building.devices for row in _rows(building, name, floor)]
     settings = uplink.settings
+    # MQTT keeps the line open with a keep-alive; HTTPS and files poll for objects instead
     sign = getattr(settings, "keepalive", getattr(settings, "poll", 0.0))
     steps = sorted({row.step for row in rows})
     streams = tuple(_stream(step, rows, building) for step in steps)
@@ -71,7 +73,7 @@ def load(uplink: UplinkConfig, building: Config | ConfigDraft) -> UplinkLoad:
 
 
 class _Row(NamedTuple):
-    """A series that a device gives."""
+    """A series of a device."""
 
     device: str
     point: str
@@ -84,7 +86,8 @@ class _Row(NamedTuple):
 def _stream(step: int, rows: Sequence[_Row], building: Config | ConfigDraft) -> ReadStream:
     here = [row for row in rows if row.step == step]
     devices = {row.device for row in here}
-    # whose a meter is does not stand in the configuration: one dwelling seldom has two of a channel
+    # the registry knows the dwellings, not the file: devices of one channel are counted instead,
+    # since a dwelling seldom has two of them
     of_channel = Counter(
         channel for _, channel in {(r.device, r.channel) for r in here if r.of_dwelling}
     )
@@ -98,12 +101,12 @@ def _stream(step: int, rows: Sequence[_Row], building: Config | ConfigDraft) -> 
         len(devices),
         len(here),
         sum(row.momentary for row in here),
-        max(takes.values()),  # lines are read side by side
+        max(takes.values()),  # lines are read at the same time
     )
 
 
 def _rows(building: Config | ConfigDraft, name: str, floor: int) -> Iterator[_Row]:
-    """The series that a device gives; `floor`: the finest step of a dwelling that leaves."""
+    """The series of a device; `floor`: the finest step of a dwelling's rows, in seconds."""
     device = building.devices[name]
     of_dwelling = device.place is None
     for point_name, options in wanted(device).items():
@@ -124,15 +127,16 @@ def _rows(building: Config | ConfigDraft, name: str, floor: int) -> Iterator[_Ro
 
 
 def _coarser(step: int, floor: int) -> int:
-    """The step at which a dwelling's rows leave that are read each `step` seconds."""
+    """The step of the rows of a dwelling that is read every `step` seconds, in seconds."""
     rows = -(-floor // step) * step if step < floor else step
+    # rows exist only for steps that divide a day
     while DAY % rows:
         rows += step
     return rows
 
 
 def _seconds(building: Config | ConfigDraft, name: str, names: Collection[str]) -> float:
-    """How long its line is taken by reading some points of a device."""
+    """Seconds for which reading some points of a device occupies its line."""
     device, options = building.devices[name], wanted(building.devices[name])
     link = building.links.get(device.link)
     points = [point(name, device, one, options[one]) for one in sorted(names) if options[one].at]
@@ -140,12 +144,12 @@ def _seconds(building: Config | ConfigDraft, name: str, names: Collection[str]) 
         return USUAL_SECONDS
     try:
         return link.settings.seconds(points)
-    except ValueError:  # an address that is none: pointcheck says so
+    except ValueError:  # an invalid address: pointcheck reports it
         return USUAL_SECONDS
 
 
 def datacheck(draft: ConfigDraft) -> None:
-    """Add to the report what no stretching brings into its budget."""
+    """Report uplinks whose budget is too small even for the longest intervals."""
     for name, uplink in draft.uplinks.items():
         if uplink.data is not None and planned(uplink, draft) is None:
             asked = load(uplink, draft)
@@ -153,7 +157,7 @@ def datacheck(draft: ConfigDraft) -> None:
 
 
 def report(uplink: UplinkConfig, config: Config) -> list[str]:
-    """Lines for `check`: the data that an uplink needs, and the intervals stretched for it."""
+    """Lines for `check`: the data that an uplink needs, and the longer intervals for its budget."""
     asked = load(uplink, config)
     need = _("about {a_month} a month on the wire", a_month=_size(a_month(asked)))
     if uplink.data is None or (plan := planned(uplink, config)) is None:

@@ -1,4 +1,4 @@
-"""What two configurations say differently, value by value, as they are written."""
+"""The differences between two configurations as they are written, value by value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def differences(old: Any, new: Any, path: Path = ()) -> Iterator[str]:
-    """Give a line for each value: `- gone`, `+ new: value`, `~ changed: old → new`."""
+    """A line for each value that differs: `- gone`, `+ new: value`, `~ changed: old → new`."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         if old != new:
             yield f"~ {dotted(path)}: {shown_value(old)} → {shown_value(new)}"

@@ -1,7 +1,7 @@
-"""Change one value in the configuration's text; comments, order and style stay as they are.
+"""Change one value in the text of the configuration; comments, order and style stay (rule U7).
 
-Only the value's own characters change, or a word more is written. What comes out is read again: it
-must say what the old text said, with that one value changed and no other.
+Only the characters of the value change, or an option is inserted. The result is read again: it must
+differ from the old content in this value only.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EditPosition:
-    """How far a path leads in what is written."""
+    """How far a path leads in the text."""
 
     home: File
-    """the file it leads into"""
+    """the file that it leads to"""
     key: Node | None
-    """the last key on it that is there"""
+    """the last key of the path that exists"""
     node: Node | None
-    """and its value; None: that file is empty"""
+    """the value of that key; None: the file is empty"""
     missing: Path
-    """the keys behind it"""
+    """the keys of the path that do not exist"""
 
 
 def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
-    """Give the texts with one value put in, and the file it stands in; nothing is written yet.
+    """The files with one value set, and the file that contains it; nothing is written to the disk.
 
-    `value` is YAML on one line, or the text itself. Raises Refused where that cannot be done
-    without changing anything else, Unreadable where the text is no YAML.
+    `value` is YAML on one line, or plain text. Raises Refused if the value cannot be set without
+    changing something else, YamlUnreadable if the present text is not YAML.
     """
     spot = _spot(files, keys)
     text, before = files.text(spot.home), read(files.text(), files.include).data
@@ -55,6 +55,7 @@ def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
             after = read(changed.text(), changed.include).data
         except YamlUnreadable:
             continue
+        # an option of a mapping with an anchor would change wherever its alias stands
         if after == _with(before, keys, meant):
             return changed, spot.home
     what = _(
@@ -66,13 +67,14 @@ def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
 
 
 def _candidates(value: str) -> list[tuple[str, Any]]:
-    """How a value may be written, and what is then meant: as it is, else in quotes."""
+    """The ways to write a value, each with its meaning: first as it is, then in quotes."""
     value = value.strip()
     quoted = (json.dumps(value, ensure_ascii=False), value)
     try:
         meant = read(f"x: {value}\n").data["x"]
     except (YamlUnreadable, TypeError, KeyError):
         return [quoted]
+    # YAML reads `A #3` as `A`: what follows the # would be lost without quotes
     cut = isinstance(meant, str) and meant != value and value[:1] not in {"'", '"'}
     return [quoted] if cut or "\n" in value else [(value, meant), quoted]
 
@@ -90,7 +92,7 @@ def _spot(files: Files, keys: Path) -> EditPosition:
 
 
 def _entry(node: Node | None, name: str) -> tuple[Node, Node] | None:
-    """The key and the value that are called so; an item of a list is its own key."""
+    """The key and the value of this name; the key of a list item is the item itself."""
     if isinstance(node, SequenceNode):
         items = {str(number): (item, item) for number, item in enumerate(node.value, start=1)}
         return items.get(name)
@@ -99,7 +101,7 @@ def _entry(node: Node | None, name: str) -> tuple[Node, Node] | None:
 
 
 def _with(data: Any, keys: Path, value: Any) -> Any:
-    """The data with one value changed; what leads to it is made where it is not there."""
+    """The data with one value changed; missing mappings on the way to it are added."""
     if not keys:
         return value
     changed = deepcopy(data) if data is not None else {}
@@ -133,7 +135,8 @@ def _replaced(text: str, spot: EditPosition, written: str, keys: Path) -> str:
         raise Refused(
             _("{keys} is written on several lines: edit the file by hand", keys=dotted(keys))
         )
-    if _empty(node) and spot.key is not None:  # its marks stand where the next word begins
+    if _empty(node) and spot.key is not None:
+        # the mark of an empty value is at the next token, which may be lines below: use its key
         end = text.find(":", spot.key.end_mark.index) + 1
         return f"{text[:end]} {written}{text[end:]}"
     return f"{text[: node.start_mark.index]}{written}{text[node.end_mark.index :]}"
@@ -161,10 +164,11 @@ def _in_block(text: str, node: MappingNode, entry: str) -> str:
 
 
 def _last_row(node: Node) -> int:
-    """The last line of a value, from 0; what stands behind it is not its own."""
+    """The last line of a value, counted from 0, without comments and blank lines behind it."""
     if isinstance(node, MappingNode | SequenceNode) and not node.flow_style and node.value:
         last = node.value[-1]
         key, value = last if isinstance(node, MappingNode) else (last, last)
+        # a block ends at the next token: only its last entry tells where its text ends
         begun = int(key.start_mark.line)
         return begun if _empty(value) else max(begun, _last_row(value))
     begun_anew = node.end_mark.column == 0 and node.end_mark.line > node.start_mark.line
@@ -176,7 +180,7 @@ def _line_end(text: str) -> str:
 
 
 def shown_value(data: Any) -> str:
-    """Write a value as one might in the file, on one line."""
+    """A value on one line, as a person might write it in the file."""
     if isinstance(data, dict):
         return "{" + ", ".join(f"{key}: {shown_value(one)}" for key, one in data.items()) + "}"
     if isinstance(data, list):

@@ -34,7 +34,7 @@ EXPECTED = {
 """the first word of pydantic's error types, `int_parsing`, `string_type`, …"""
 
 UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
-"""what pydantic calls a word too many, in a model and in a dataclass"""
+"""pydantic's error types for an unknown option, in a model and in a dataclass"""
 
 LIMITS = {
     "greater_than_equal": (N_("at least"), "ge"),
@@ -48,21 +48,24 @@ LIMITS = {
 }
 
 COMMA = re.compile(r"-?[0-9]{1,12},[0-9]{1,12}", re.ASCII)
-"""a number as it is written in French"""
+"""a number with a decimal comma, as in French"""
 GROUPED = re.compile("[0-9]{1,3}(?:[ \u00a0\u202f.'’][0-9]{3})+")
-"""a whole number with its thousands set apart"""
+"""a whole number with separated thousands"""
 QUOTED = re.compile("[“”„«‘’].*[“”»‘’]")
-"""text in what a word processor takes for quotation marks; YAML takes them for letters"""
+"""text in typographic quotation marks, which YAML reads as letters"""
 YES_AND_NO = {"oui": "true", "vrai": "true", "non": "false", "faux": "false"}
 NO_BLANK = re.compile(r"([\w-]+):(\S.*)")
-"""an option whose value stands at its very colon: YAML takes both for one word"""
+"""an option without a space behind its colon: YAML reads both as one word"""
 
 
 def explain(
     model: Model, wrong: Mapping[str, Any], beside: Iterable[str]
 ) -> tuple[Path, bool, str]:
-    """Say which keys below the model, whether it is about the last key itself, and what."""
-    # items of a list are counted from 1, as the file's are
+    """A pydantic error: the keys below the model, whether the last key itself is wrong, the text.
+
+    `beside`: options in the same mapping that belong to other models.
+    """
+    # people count the items of a list from 1, and pydantic from 0
     keys = tuple(str(key + 1 if isinstance(key, int) else key) for key in wrong["loc"])
     kind = wrong["type"]
     if kind in UNKNOWN:
@@ -82,7 +85,7 @@ def explain(
 
 
 def no_mapping(value: object) -> str:
-    """Say that one value stands where options should."""
+    """The text for a value in place of a mapping."""
     return _(
         "expected {expected}, found {found}{quotes}",
         expected=_(EXPECTED["dict"]),
@@ -97,12 +100,12 @@ def _no_blank_in(value: object) -> str:
 
 
 def options(model: Model | None) -> list[str]:
-    """Name the options of a section as the file writes them."""
+    """The options of a section, as they are written in the file."""
     return [field.alias or name for name, field in _fields(model).items()]
 
 
 def no_such_option(key: str, known: Iterable[str]) -> str:
-    """Say that an option does not exist, and which one may be meant."""
+    """The text for an unknown option, with the one that may be meant."""
     known = list(known)
     if (pair := NO_BLANK.fullmatch(key)) and pair[1] in known:
         return no_blank(pair[1], pair[2])
@@ -118,8 +121,9 @@ def _missing(key: str, field: FieldInfo | None) -> str:
 
 
 def _aside(description: str) -> str:
-    """A sentence as it reads in brackets."""
+    """A description in the form for parentheses: no full stop, no capital letter."""
     sentence = _(description).rstrip(".")
+    # an abbreviation such as BBMD keeps its capital letters
     return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence
 
 
@@ -183,7 +187,7 @@ def _needs_quotes(kind: str, wrong: Mapping[str, Any]) -> bool:
 
 
 def _literal(value: object, expected: str) -> str:
-    """`expected` is pydantic's `'a', 'b' or 'c'`."""
+    """The text for a value that is no choice; `expected`: pydantic's `'a', 'b' or 'c'`."""
     known = re.findall("'([^']*)'", expected)
     near = did_you_mean(str(value), known)
     return _(
@@ -192,7 +196,8 @@ def _literal(value: object, expected: str) -> str:
 
 
 def _but(value: object, field: FieldInfo | None) -> str:
-    if isinstance(value, str):  # pydantic 2.14 gives what was written, 2.10 what it was read as
+    # pydantic 2.14 gives the text of the file here, and 2.10 the number that it was read as
+    if isinstance(value, str):
         return _(", found {found}", found=harmless(value))
     return (
         _(", found {found}", found=_in_unit(float(value), field))
@@ -202,7 +207,7 @@ def _but(value: object, field: FieldInfo | None) -> str:
 
 
 def _in_unit(limit: float, field: FieldInfo | None) -> str:
-    """Write a number in the unit that the option's example is written in."""
+    """A number in the unit of the option's example, so that a limit reads as in the file."""
     example = str(field.examples[0]) if field and field.examples else ""
     unit = example.lstrip("0123456789.")
     if unit in SECONDS:
@@ -221,13 +226,14 @@ def _fields(model: Model | None) -> Mapping[str, FieldInfo]:
 
 
 def _model_at(model: Model | None, keys: Path) -> Model | None:
-    """Follow keys through nested models, and mappings and lists of models."""
+    """The model to which keys lead, through nested models, mappings and lists of models."""
     if not keys or model is None:
         return model
     field = next((f for n, f in _fields(model).items() if keys[0] in {n, f.alias}), None)
     if field is None:
         return None
     nested, of_many = _nested(field.annotation)
+    # in a mapping or list of models a name or a number comes before the option
     return _model_at(nested, keys[2:] if of_many else keys[1:])
 
 

@@ -1,6 +1,6 @@
-"""The configuration's file and those it includes, as texts: read once, changed only as a whole.
+"""The texts of the configuration file and of those that it includes. Each file is read once.
 
-A change is tried in memory first; a file takes another's place in one step, or nothing happens.
+A change is made in memory first. A file is replaced in one step or not at all.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from agent.i18n import _
 from agent.settings import harmless, shown
 
 LARGEST = 1_000_000
-"""bytes of a file; 10,000 devices are some 800,000"""
+"""bytes of one file; 10,000 devices need about 800,000"""
 MOST_FILES = 20
 
 
 class Files:
-    """The texts that one configuration is made of, by path."""
+    """The texts of one configuration, by path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class Files:
         self._read: dict[Path, tuple[int, ...]] = {}
 
     def text(self, path: Path | None = None) -> str:
-        """The text of a file, the main one if not said. Raises ConfigError."""
+        """The text of a file; default: the main file. Raises ConfigError."""
         path = self.path if path is None else path
         if path not in self._texts:
             if len(self._texts) >= MOST_FILES:
@@ -45,10 +45,10 @@ class Files:
         return self._texts[path]
 
     def must_be_whole(self) -> None:
-        """See that no file was being written while it was read. Raises ConfigError.
+        """Check that no file was being written while it was read. Raises ConfigError.
 
-        One that ends within a line may be half of what is meant; one that has changed since is not
-        what was read.
+        A file that ends within a line may be half written. A file that has changed since it was
+        read is not the one that was checked.
         """
         for path in self._read:
             if not self._texts[path].endswith("\n"):
@@ -65,7 +65,7 @@ class Files:
                 )
 
     def beside(self, name: str) -> Path:
-        """Where a file that is included by this name lies. Raises Refused for any other place."""
+        """The path of an included file, which must be in the same folder. Raises Refused."""
         if not name or name in {".", ".."} or PurePath(name).name != name:
             raise Refused(
                 _(
@@ -76,31 +76,33 @@ class Files:
         return self.path.parent / name
 
     def include(self, name: str) -> str:
-        """The text of a file that is included by this name. Raises Refused."""
+        """The text of an included file. Raises Refused."""
         return self.text(self.beside(name))
 
     def paths(self) -> tuple[Path, ...]:
-        """Those that were read so far."""
+        """The files that were read so far."""
         return tuple(self._texts)
 
     def with_text(self, path: Path, text: str) -> Files:
-        """The same files with one text changed, in memory only."""
+        """A copy of these files with one text changed, in memory only."""
         other = Files(self.path)
         other._texts = {**self._texts, path: text}
+        # the changed text is not on the disk: `must_be_whole` must not compare it
         other._read = {one: was for one, was in self._read.items() if one != path}
         return other
 
     def write(self, path: Path) -> None:
-        """Put a text in its file's place, with owner and mode as they were. Raises Refused."""
+        """Write a text to its file, which keeps its owner and mode. Raises Refused."""
         self._write(path, path, self.text(path))
 
     def keep(self, path: Path, copy: Path) -> None:
-        """Copy a file as it still is on disk, with its owner and mode. Raises Refused."""
+        """Copy a file as it is on the disk, with its owner and mode. Raises Refused."""
         self._write(path, copy, read_text(path))
 
     @staticmethod
     def _write(like: Path, path: Path, text: str) -> None:
         try:
+            # resolved, so that a link keeps pointing to the file instead of being replaced by it
             _put_in_place(path.resolve(), text, like.stat())
         except OSError as error:
             raise Refused(
@@ -109,17 +111,18 @@ class Files:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, of bounded size. Raises ConfigError."""
+    """The text of a file of limited size. Raises ConfigError."""
     return _read(path)[0]
 
 
 def _version(was: os.stat_result) -> tuple[int, ...]:
-    """What differs once a file was written, or another one put in its place."""
+    """A value that changes when a file is written or replaced."""
     return was.st_dev, was.st_ino, was.st_size, was.st_mtime_ns
 
 
 def _read(path: Path) -> tuple[str, os.stat_result]:
     try:
+        # one byte more shows that the file is too large, without reading all of it
         written, was = atomic_write.read(path, LARGEST + 1)
     except (atomic_write.NoFile, IsADirectoryError) as error:
         raise ConfigError(
@@ -138,6 +141,7 @@ def _read(path: Path) -> tuple[str, os.stat_result]:
             )
         )
     try:
+        # Windows editors put a byte order mark first, which would become part of the first key
         return written.decode("utf-8-sig"), was
     except UnicodeDecodeError as error:
         place, what = _not_utf8(written, error.start)
@@ -161,14 +165,18 @@ def _not_utf8(written: bytes, start: int) -> tuple[SourcePosition, str]:
 
 
 def _put_in_place(path: Path, text: str, was: os.stat_result) -> None:
+    # in the same folder: no rename replaces a file of another file system in one step
     handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
+        # newline="" keeps the line ends of the file (rule U7)
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fchmod(file.fileno(), was.st_mode & 0o7777)
+            # otherwise the file would be for root alone, and the agent could not read it
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), was.st_uid, was.st_gid)
+            # before the rename: a power cut could otherwise leave an empty file under this name
             os.fsync(file.fileno())
         Path(made).replace(path)
     except OSError:

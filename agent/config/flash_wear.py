@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 DAY, YEAR = 86_400, 365
 COMMIT = 15_000
-"""bytes that one commit of a spool comes to on the card. Measured on ext4: 9 kB with 2 rows, 19 kB
-with 500; a batch of 50 rows and its receipt, two commits, 37 kB
+"""bytes that one commit of a spool writes to the card. Measured on ext4: 9 kB with 2 rows, 19 kB
+with 500; a batch of 50 rows and its receipt, which are two commits, 37 kB
 """
 CARD, REWRITES, INSIDE = 8_000_000_000, 1_000, 10
-"""a common small card: its bytes, how often each bears to be written, and how many times over it
-writes inside what it is told; no maker says the last, ten is a careful guess
+"""a common small card: its bytes, how often each can be rewritten, and how many bytes it writes for
+each byte that it receives; makers do not state the last, and ten is a cautious estimate
 """
 LONG = 20
-"""years; beyond them something else breaks first"""
+"""years, after which other parts fail first"""
 
 
 def wear(config: Config) -> list[str]:
-    """Say in some lines what is written a day and what it does to a card; nothing is kept: none."""
+    """Lines on the bytes written a day and the life of a card; empty if nothing is stored."""
     commits = sum(_commits(config, uplink.settings.seal) for uplink in config.uplinks.values())
     if not commits:
         return []
@@ -52,17 +52,18 @@ def wear(config: Config) -> list[str]:
 
 
 def _commits(config: Config, seal: float) -> int:
-    """Commits a day for one recipient: readings as they come in, then batches and receipts."""
+    """Commits a day for one recipient: of readings, batches and receipts."""
     read = [point for of in config.points().values() for point in of if not point.derived]
     points = [point for point in read if point.channel]
     at_most = DAY / config.spool.flush
+    # devices that are read within one flush interval share a commit
     rows = min(at_most, sum(_windows(config, step, points) for step in {p.every for p in points}))
     batches = min(DAY / seal, rows)
     return ceil(rows + 2 * batches)
 
 
 def _windows(config: Config, step: int, points: list[Point]) -> float:
-    """In how many flush intervals a day rows of one step come in: lines are read side by side."""
+    """Flush intervals a day in which rows of one step arrive; lines are read at the same time."""
     takes: dict[str, float] = {}
     by_device: dict[str, list[Point]] = {}
     for point in points:

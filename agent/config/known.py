@@ -1,4 +1,4 @@
-"""The words that lead to other parts' settings: drivers and transports, imported when written."""
+"""Names of drivers and transports, and their settings models, which are imported when used."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ TRANSPORTS = {
     "https": "agent.uplink.settings.https:Settings",
     "mqtt": "agent.uplink.settings.mqtt:Settings",
 }
-"""the name written under `transport:`, and where its settings model is"""
+"""the name of a transport, and where its settings model is"""
 
 
 def driver_word(name: str) -> str:
-    """Return the name of a driver there is. Raises ValueError with the nearest one."""
+    """Return the name if it is a driver's. Raises ValueError with a similar name."""
     if name not in DRIVERS:
         raise ValueError(_unknown(N_("driver"), name, DRIVERS))
     return name
 
 
 def transport_word(name: str) -> str:
-    """Return the name of a transport there is. Raises ValueError with the nearest one."""
+    """Return the name if it is a transport's. Raises ValueError with a similar name."""
     if name not in TRANSPORTS:
         raise ValueError(_unknown(N_("transport"), name, TRANSPORTS))
     return name
 
 
 def driver_settings(name: object) -> type[BaseModel] | None:
-    """Return a driver's settings model; None if it is not the name of one."""
+    """The settings model of a driver; None: there is no driver of this name."""
     if not isinstance(name, str) or name not in DRIVERS:
         return None
     return cast("type[BaseModel]", driver(name).Settings)
 
 
 def transport_settings(name: object) -> type[BaseModel] | None:
-    """Return a transport's settings model; None if it is not the name of one."""
+    """The settings model of a transport; None: there is no transport of this name."""
     if not isinstance(name, str) or name not in TRANSPORTS:
         return None
     module, _, attribute = TRANSPORTS[name].partition(":")

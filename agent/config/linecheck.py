@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 STEPS = (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, DAY)
-"""what to ask for instead: steps that people think in"""
+"""seconds: the round steps that messages propose"""
 
 
 def linecheck(draft: ConfigDraft) -> None:
-    """Add to the report what is read more often than its line or its battery can bear."""
+    """Report devices that are read more often than their line or battery allows."""
     for together, most in batteries(draft.devices, draft.links):
         _battery(draft, together, most)
     for name, link in draft.links.items():
@@ -62,7 +62,7 @@ def _battery(draft: ConfigDraft, together: Sequence[str], most: int) -> None:
 
 
 def _whole(draft: ConfigDraft, name: str) -> bool:
-    """Whether a device is as it is written: of one with mistakes `every` is not known."""
+    """Whether a device is valid: the step of an invalid one is only the default."""
     entry = {key: value for key, value in draft.entry("devices", name).items() if key != "points"}
     try:
         DeviceOptions.model_validate(entry, context=FROM_A_FILE)
@@ -72,13 +72,13 @@ def _whole(draft: ConfigDraft, name: str) -> bool:
 
 
 def _reads_a_day(device: DeviceConfig) -> int:
-    """How often it is read: points that are due at one time are read together."""
+    """Readings a day of a device; points that are due at the same time are one reading."""
     steps = {int(one.every or device.every) for one in wanted(device).values()}
     return len({slot for step in steps for slot in range(0, DAY, step)})
 
 
 def _steps(draft: ConfigDraft) -> list[int]:
-    """The steps to propose: those with a slot at midnight, summer and winter."""
+    """The steps to propose: those with a slot at midnight in summer and in winter."""
     zone = ZoneInfo(draft.building.timezone if draft.building else "UTC")
     return [step for step in STEPS if step == DAY or not misses(step, zone)]
 
@@ -86,16 +86,17 @@ def _steps(draft: ConfigDraft) -> list[int]:
 def _capacity(draft: ConfigDraft, name: str, link: LinkConfig) -> None:
     reads = []
     for points in _devices_on(draft, name):
-        with suppress(ValueError):  # an address that is none: pointcheck has told
+        with suppress(ValueError):  # an invalid address: pointcheck reports it
             reads.append((link.settings.seconds(points), min(one.every for one in points)))
+    # the share of time for which the line is busy; above 1, slots are missed every day
     load = sum(seconds / step for seconds, step in reads)
     if load <= 1:
         return
     around, asked = sum(seconds for seconds, _ in reads), min(step for _, step in reads)
     slower = next(step for step in _steps(draft) if around <= step or step == DAY)
     what = _(
-        "{name} needs {around} to read its {number} devices once, and is asked"
-        " for more than that: every {asked}; read them `every: {slower}`, or split the line",
+        "{name} cannot read its {number} devices so often: to read all once takes {around}, and"
+        " the shortest step is {asked}. Write `every: {slower}`, or split the line",
         name=shown(name),
         around=took(around),
         number=len(reads),

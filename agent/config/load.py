@@ -1,4 +1,4 @@
-"""Load a configuration from a file, or report everything that is wrong with it."""
+"""Load a configuration from a file, or report all its mistakes (rule U1)."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ if TYPE_CHECKING:
 
 
 def load(path: Path, *, strict: bool = False, whole: bool = False) -> Config:
-    """Read and check a file and those it includes, opening no connection.
+    """Read and check a file and those that it includes. No connection is opened.
 
-    `strict`: as `gardien check` judges, which also refuses what an installed gateway goes on with
-    (`strictcheck`). `whole`: also see that no file was being written meanwhile. Raises ConfigError
-    with all that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
+    `strict`: as `gardien check`, which also refuses what an installed gateway tolerates (see
+    strictcheck.py). `whole`: also check that no file was being written meanwhile. Raises
+    ConfigError with all problems, one on each line: `config.yaml:12:9: devices.…: …`.
     """
     return checked(Files(path), strict=strict, whole=whole)
 
 
 def checked(files: Files, *, strict: bool = False, whole: bool = False) -> Config:
-    """Check what `load` checks, of texts that may not be in their files yet."""
-    text = files.text()  # first: it says in words that the folder is not for this account
+    """Check texts as `load` does; they may not be on the disk yet."""
+    # read before the folder of profiles: its error says that this account may not enter
+    text = files.text()
     shelf = Profiles(files.path.parent / FOLDER)
     config = parse(text, str(files.path), files.include, shelf, strict=strict)
     if whole:
@@ -54,7 +55,7 @@ def parse(
     *,
     strict: bool = False,
 ) -> Config:
-    """Check a text as `load` does; `name` stands for the file in messages."""
+    """Check a text as `load` does; `name`: the file, for messages. Raises ConfigError."""
     result = examine(text, name, include, shelf, strict=strict)
     if isinstance(result, Config):
         return result
@@ -69,7 +70,7 @@ def examine(
     *,
     strict: bool = False,
 ) -> Config | tuple[Problem, ...]:
-    """Make a configuration of a text, or give all its problems in the order of the files."""
+    """The configuration of a text, or all its problems in the order of the files."""
     try:
         tree = read(text, include)
     except YamlUnreadable as error:
@@ -95,6 +96,7 @@ def _checked(tree: Tree, report: ProblemReport, shelf: Profiles) -> ConfigDraft:
             data=shown(tree.data),
         )
         report.value((), what)
+    # without sections every further check would report the same mistake again
     if report.problems() and not isinstance(tree.data, dict):
         raise Enough
     draft = compose(tree.data, report, shelf)
@@ -106,7 +108,7 @@ def _checked(tree: Tree, report: ProblemReport, shelf: Profiles) -> ConfigDraft:
 
 
 def _config(draft: ConfigDraft) -> Config:
-    """Put together what the report has nothing against."""
+    """The configuration from a draft without problems."""
     return Config.model_validate(
         {
             "building": draft.building,

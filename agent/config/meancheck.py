@@ -1,4 +1,4 @@
-"""A mean is of a momentary value that is read several times in each of its steps."""
+"""Check options `mean`: a momentary value must be read several times in each step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 FEWEST = 2
-"""reads in a step, for their mean to say more than each of them"""
+"""the least number of reads in a step: the mean of one read is the read itself"""
 
 
 def meancheck(draft: ConfigDraft, path: Path, device: DeviceConfig, merged: PointOptions) -> None:
-    """Add to the report a `mean` of what has none, or over a step that its reads do not fill."""
+    """Report a `mean` of an index or state, or over a step that its reads do not fill."""
     if not merged.mean:
         return
     known, step = channels().get(merged.channel or ""), int(merged.every or device.every)
@@ -32,11 +32,13 @@ def meancheck(draft: ConfigDraft, path: Path, device: DeviceConfig, merged: Poin
             "{name} is an index: what it counts in a step is `intervals: true`", name=known.name
         )
     elif known is not None and known.at_changes:
-        what = _("{name} is a state, told when it changes: it has no mean", name=known.name)
+        what = _(
+            "{name} is a state, which is sent when it changes: it has no mean", name=known.name
+        )
     elif over % step or over < FEWEST * step:
         fits = next((n for n in range(over, 0, -1) if _fits(n, over)), over)
         what = _(
-            "a mean over {over} is of several reads: write `every: {fits}`, or a longer `mean`",
+            "a mean over {over} needs several reads: write `every: {fits}`, or a longer `mean`",
             over=written(over),
             fits=written(fits),
         )
@@ -46,5 +48,5 @@ def meancheck(draft: ConfigDraft, path: Path, device: DeviceConfig, merged: Poin
 
 
 def _fits(step: int, over: int) -> bool:
-    """Whether reads so often fill a step with ten of them or a few more."""
+    """Whether a step of reads divides the day and `over`, with ten reads or more in `over`."""
     return over % step == 0 and DAY % step == 0 and over >= min(10, over) * step

@@ -1,6 +1,6 @@
-"""Upgrade a configuration file to the present format number without losing comments.
+"""Upgrade a configuration file to the present format number; comments are kept.
 
-A newer one is refused in words: after a step back to an older gardien nobody guesses what it meant.
+A file with a newer number is refused, since an older gardien cannot know what it means.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def _numbered(files: Files) -> Files:
-    """Form 0, which had no number, says the same as form 1."""
+    """From format 0, which had no number and the same options, to format 1."""
     return put(files, ("format",), "1")[0]
 
 
 STEPS: Mapping[int, Callable[[Files], Files]] = {0: _numbered}
-"""from each form to the next"""
+"""from each format to the next"""
 
 
 def migrate(path: Path) -> tuple[int, Path | None]:
-    """Bring a file up to the present form; the old one is kept beside it.
+    """Upgrade a file to the present format; a copy of the old file is kept beside it.
 
-    Returns the form it had, and where the old one is kept: None if nothing was to be done. Raises
-    Refused, and then nothing was changed.
+    Returns the former format and the copy; None: nothing had to be done. Raises Refused, and then
+    nothing was changed.
     """
     files = Files(path)
     try:
@@ -44,6 +44,7 @@ def migrate(path: Path) -> tuple[int, Path | None]:
     except YamlUnreadable as error:
         raise Refused(f"{path}:{error.place.line}:{error.place.column}: {error.what}") from error
     try:
+        # before anything is written: the agent would not start with a wrong file
         checked(files)
     except ConfigError as error:
         raise Refused(
@@ -51,6 +52,7 @@ def migrate(path: Path) -> tuple[int, Path | None]:
         ) from error
     if had >= FORMAT:
         return had, None
+    # the copy first: if the disk is full, the old file must still be whole
     kept = path.with_name(f"{path.name}.bak-{had}")
     files.keep(path, kept)
     files.write(path)

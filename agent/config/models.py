@@ -1,6 +1,6 @@
-"""What the file may say, section by section: each option with its meaning, default and example.
+"""The sections of the configuration file: each option with its meaning, default and example.
 
-Links and uplinks name a driver or transport, whose own settings model has the rest of the options.
+A line names a driver and an uplink names a transport; their own models have the other options.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from agent.settings import Bytes, Duration, FromTheRoot, shown, written
 from agent.uplink.budget import Allowance  # noqa: TC001 -- pydantic reads it
 
 FORMAT = 1
-"""of the file, by its number; see `migrate`"""
+"""the present format number of the file; see `migrate`"""
 DAY = 86_400
 SHORTEST = 4
-"""letters of a city without its continent that may be misspelt: `CEST` is not `West`"""
+"""a city without its continent is corrected only if it has more letters: `CEST` is not `West`"""
 SHORT = 11
-"""characters that a label may have, and an id with a typing error has not"""
+"""most characters of a label such as A-3-12; a place id has more, even with a typing error"""
 REACHABLE = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+|\+?[0-9][0-9 ().-]{5,}[0-9]", re.ASCII)
 """an e-mail address or a telephone number"""
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -73,14 +73,15 @@ def _timezone(name: str) -> str:
 
 
 def _zone_meant(name: str) -> str:
-    """What to write instead: the zone whose name was misspelt, else where they are listed."""
+    """The zone whose name was misspelt, or else the command that lists all zones."""
     known = sorted(available_timezones())
     area, _slash, city = name.replace(" ", "_").lower().rpartition("/")
     guessed = bool(area) or (len(city) > SHORTEST and not any(map(str.isdigit, city)))
     near = []
     for zone in known:
         its_area, _slash, its_city = zone.lower().rpartition("/")
-        if its_area == "etc":  # Etc/GMT+1 is an hour behind, not ahead
+        # who writes GMT+1 means an hour ahead of UTC, and Etc/GMT+1 is an hour behind it
+        if its_area == "etc":
             continue
         alike = misspelt(city, its_city) if guessed else city == its_city
         if alike and (not area or misspelt(area, its_area)):
@@ -94,14 +95,14 @@ def _zone_meant(name: str) -> str:
 
 
 def _fitting(seconds: float) -> tuple[int, int]:
-    """Find the steps below and above that do cut a day, in whole hours or minutes where it can."""
+    """The next steps below and above that divide a day, in whole hours or minutes if possible."""
     unit = next(unit for unit in (3600, 60, 1) if seconds >= unit)
     fits = [step for step in range(unit, DAY + 1, unit) if DAY % step == 0]
     return max(step for step in fits if step <= seconds), min(s for s in fits if s >= seconds)
 
 
 def _every(seconds: float) -> int:
-    """Cut a day into equal slots, so that every slot has the same time each day."""
+    """Check that a step divides a day, so that its slots have the same times each day."""
     if seconds < 1:
         raise ValueError(_("must be at least 1s, the shortest step"))
     if seconds > DAY:
@@ -120,6 +121,7 @@ def _every(seconds: float) -> int:
 
 
 def _address(value: object) -> object:
+    # YAML reads the Modbus address 12 as a number; true and false are no addresses
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -209,7 +211,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Section(BaseModel):
-    """One mapping of the file: frozen, and a word it does not know is an error."""
+    """One mapping of the file. It cannot be changed; an unknown option is an error (rule U2)."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True
@@ -217,147 +219,151 @@ class Section(BaseModel):
 
 
 class Roles(Section):
-    """Who has which role at the local door, beside the members of the groups `gardien-ROLE`:
-    accounts of this computer by name, and groups of it with a `%` before: docs/install.md.
+    """Who has which role on the local socket, in addition to the members of the groups
+    `gardien-ROLE`: accounts of this computer, and its groups with `%` before the name; see
+    docs/install.md.
     """
 
     installer: tuple[Text, ...] = Field((), examples=[["marie"]])
-    """lines, devices, meters, uplinks, keys; no consents"""
+    """may change lines, devices, meters, uplinks and keys; may not see consents"""
     manager: tuple[Text, ...] = Field((), examples=[["alice", "%syndic"]])
-    """places, people, consents; no keys"""
+    """may change places, occupancies and consents; may not change keys"""
     operator: tuple[Text, ...] = Field((), examples=[["%chauffage"]])
-    """commands, releases and opts out plant; sees no consents"""
+    """may command and release equipment and opt it out; may not see consents"""
     dpo: tuple[Text, ...] = Field((), examples=[["dupont"]])
-    """the data protection officer: sees, exports, withdraws; commands nothing"""
+    """the data protection officer: may see and export data, withdraw consents; may not command"""
     reader: tuple[Text, ...] = Field((), examples=[["paul"]])
-    """sees how the gateway is, and nothing of dwellings"""
+    """may see the status of the gateway, but no data of dwellings"""
 
 
 class Building(Section):
-    """The building this gateway stands in."""
+    """The building in which this gateway is installed."""
 
     name: Text = Field(examples=["Résidence Les Alpins"])
     """what people call the building"""
     place: Annotated[str, AfterValidator(_building)] | None = Field(
         None, examples=["B6ASQ-Z1Y2K-SAA3Y"]
     )
-    """the building's own place id, where it has one"""
+    """the building's own place id, if it has one"""
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "Europe/Paris", examples=["Europe/Paris"]
     )
-    """the building's time zone: its days begin at midnight there"""
+    """the building's time zone; its days begin at midnight in this zone"""
     shared_accounts: tuple[Text, ...] = Field((), examples=[["installer"]])
-    """accounts of this computer that several people use, beside root and gardien: whoever changes
-    anything from one of them, or sees what is of a dwelling, gives a name"""
+    """accounts of this computer that several people use, in addition to root and gardien; whoever
+    changes something from one of them, or views data of a dwelling, must give a name"""
     roles: Roles = Field(Roles(), examples=[{"manager": ["alice"]}])
-    """who may ask what at the local door, beside root and the groups `gardien-ROLE`"""
+    """who has which role on the local socket, in addition to root and the groups `gardien-ROLE`"""
 
 
 class PointOptions(Section):
-    """One value on a device. What the device's profile says need not be said again."""
+    """One value of a device. Options that the device's profile sets may be left out."""
 
     at: Text | None = Field(None, examples=["input/72/float32"])
-    """where the value is on the device, in the driver's notation"""
+    """the address of the value on the device, in the driver's notation"""
     channel: Text | None = Field(None, examples=["elec.imp"])
-    """the quantity, in gardien's name for it; without one the value is never sent to anybody"""
+    """gardien's name of the quantity; a value without a channel is never sent"""
     unit: Text | None = Field(None, examples=["kWh"])
-    """of the raw value times `scale`"""
+    """the unit of the raw value after multiplication by `scale`"""
     scale: Annotated[Decimal, AfterValidator(_scale)] | None = Field(None, examples=["0.001"])
-    """what the raw value is multiplied by"""
+    """the factor by which the raw value is multiplied"""
     every: Every | None = Field(None, examples=["15min"])
-    """how often it is read; as the device, if not said"""
+    """how often it is read; default: as often as the device"""
     rating: Annotated[Decimal, AfterValidator(_positive)] | None = Field(None, examples=["9"])
-    """the most that can flow in an hour, in the channel's unit (kWh in an hour = kW): an index that
-    rises faster is marked suspect"""
+    """the largest possible increase in an hour, in the channel's unit (kWh in an hour = kW); an
+    index that rises faster is marked as suspect"""
     rolls_at: Annotated[Decimal, AfterValidator(_positive)] | None = Field(
         None, examples=["100000"]
     )
-    """where the index begins again at 0, in the channel's unit; a power of ten, if not said"""
+    """the value at which the index starts again from 0, in the channel's unit; default: a power of
+    ten"""
     writable: bool = Field(False, examples=[True])
-    """whether it may be commanded, by what stands under `controls` alone"""
+    """whether the controls under `controls` may write it; nothing else ever writes"""
     intervals: bool = Field(False, examples=[True])
-    """whether the consumption of each step is sent beside the index"""
+    """whether the consumption in each step is sent in addition to the index"""
     mean: Every | None = Field(None, examples=["1h"])
-    """over how long a mean is sent beside a momentary value that is read more often"""
+    """the step over which a mean is sent in addition to the momentary value, which is read more
+    often"""
 
 
 class DeviceOptions(Section):
-    """A meter, sensor or controller on a line. Whose it is stands in the registry, not here."""
+    """A meter, sensor or controller on a line. The registry records which dwelling it measures."""
 
     link: Text = Field(examples=["plant"])
-    """the line it is on, by its name under `links`"""
+    """the name of its line under `links`"""
     address: Annotated[Text, BeforeValidator(_address, json_schema_input_type=str | int)] = Field(
         examples=["12"]
     )
-    """its address on that line"""
+    """its address on the line"""
     profile: Text | None = Field(None, examples=["eastron-sdm120"])
-    """what kind of device it is: tells where its values are"""
+    """the profile of its make, which says where its values are"""
     every: Every = Field(900, examples=["15min"])
-    """how often it is read; a day must be a whole number of such steps"""
+    """how often it is read; the step must divide a day"""
     reads_a_day: Annotated[int, Field(ge=1)] | None = Field(None, examples=[24])
-    """how often a day its battery lets it be read; as its profile, if not said"""
+    """how many readings a day its battery allows; default: as in its profile"""
     place: Annotated[str, AfterValidator(_place)] | None = Field(
         None, examples=["CZS2Y-FSTBQ-Q5WDC"]
     )
-    """the common plant (`C…`) or building (`B…`) that it measures, never a dwelling"""
+    """the common area (`C…`) or building (`B…`) that it measures; never a dwelling"""
     points: dict[str, PointOptions] = Field({}, examples=[{"power": {"every": "1min"}}])
-    """its values, by name: further ones of the profile, or any others by their `at`"""
+    """values by name: further ones of the profile, or others that give their `at`"""
 
 
 class DeviceConfig(DeviceOptions):
-    """A device, with the profile that it names."""
+    """A device together with its profile."""
 
     made: Profile | None = None
-    """None: it names none, or one that is not there or not right"""
+    """None: it names no profile, or one that is missing or invalid"""
 
 
 class LinkOptions(Section):
-    """A field bus or host connection; beside these stand the driver's own options."""
+    """A field bus or host connection; the options of its driver are in the same mapping."""
 
     driver: Annotated[str, AfterValidator(driver_word)] = Field(examples=["modbus-tcp"])
-    """what is spoken on this line"""
+    """the driver of this line, which determines its protocol"""
 
 
 class LinkConfig(LinkOptions):
-    """A line, with its driver's own settings."""
+    """A line together with the settings of its driver."""
 
     settings: Any
     """an instance of the driver's `Settings`"""
 
 
 class UplinkOptions(Section):
-    """One recipient of readings; beside this stand the transport's own options."""
+    """One recipient of readings; the options of its transport are in the same mapping."""
 
     transport: Annotated[str, AfterValidator(transport_word)] = Field(examples=["mqtt"])
-    """how batches travel"""
+    """how batches are delivered"""
     data: Allowance | None = Field(None, examples=["50MB/month"])
-    """what the line may move; what is sent goes more slowly to keep within it"""
+    """the data budget of the line; batches are sent less often to stay within it"""
     withheld: bool = Field(False, examples=[True])
-    """whether a row without value says where something of a dwelling is held back, and why"""
+    """whether data of a dwelling that may not be sent are replaced by rows with the reason and
+    without a value"""
     sums: tuple[Summed, ...] = Field((), examples=[["elec.imp", "heat"]])
-    """quantities of which the sum over all dwellings that are not sent one by one is sent:
+    """quantities that are sent as a sum over the dwellings that are not sent one by one; see
     docs/dwellings.md
     """
 
 
 class UplinkConfig(UplinkOptions):
-    """One recipient, with its transport's own settings."""
+    """One recipient together with the settings of its transport."""
 
     settings: Any
-    """an instance of the transport's settings model: recipient, receipt and seal in any case"""
+    """an instance of the transport's settings model, which has at least `recipient` and `seal`"""
 
 
 class CommonPlant(Section):
-    """By what right readings of common plant leave the building."""
+    """The legal basis for sending readings of common plant."""
 
     basis: Text = Field(examples=["AG du 12 mai 2026, résolution 14"])
-    """the vote or contract that says so"""
+    """the vote or contract that permits it"""
     from_: Annotated[dt.date, BeforeValidator(_date)] = Field(alias="from", examples=["2026-07-12"])
-    """the first day on which they may leave"""
+    """the first day on which they may be sent"""
 
 
 class Contact(Section):
-    """Who is responsible for the data, or looks after their protection."""
+    """The controller of the data, or the data protection officer."""
 
     name: Text = Field(examples=["Régie Dupont"])
     """a person, a company or an office"""
@@ -368,121 +374,122 @@ class Contact(Section):
 
 
 class Translations(Section):
-    """The same in both languages."""
+    """One text in both languages."""
 
     fr: Text = Field(examples=["comparer deux hivers"])
     en: Text = Field(examples=["comparing two winters"])
 
 
 class FormQuestion(Section):
-    """One box of the consent forms: who wants what, what for, and for how long."""
+    """One question on the consent forms: recipient, purpose, data and duration."""
 
     recipient: Annotated[str, AfterValidator(_recipient)] = Field(
         examples=["energie.metropole.example"]
     )
-    """its DNS name"""
+    """the DNS name of the recipient"""
     name: Text = Field(examples=["Métropole de Grenoble, service de l'énergie"])
     """what people call the recipient"""
     purpose: Text = Field(examples=["conseil"])
-    """as it is recorded: one purpose"""
+    """the purpose as it is recorded; exactly one"""
     words: Translations
-    """the purpose, in a sentence that people understand"""
+    """a sentence that explains the purpose to the occupants"""
     channels: Annotated[
         tuple[Annotated[str, AfterValidator(_personal)], ...], AfterValidator(_each_once)
     ] = Field(min_length=1, examples=[["heat"]])
-    """quantities that the catalogue explains"""
+    """the quantities, by the names of channels for which people are asked"""
     scope: Literal["monthly", "daily", "loadcurve"] = Field("daily", examples=["daily"])
-    """how fine: one index a month, one a day, or every half hour"""
+    """the step: an index each month, an index each day, or a value every half hour"""
     months: Annotated[int, Field(ge=1, le=36)] = Field(36, examples=[24])
-    """how long the consent lasts"""
+    """how many months the consent lasts"""
     why: Translations
-    """why that long"""
+    """a sentence that explains the duration to the occupants"""
 
 
 class Forms(Section):
-    """Consent forms: docs/forms.md."""
+    """The consent forms; see docs/forms.md."""
 
     asks: tuple[FormQuestion, ...] = Field(min_length=1, max_length=20)
-    """the boxes, in their order"""
+    """the questions, in the order in which they are printed"""
     french: FromTheRoot | None = Field(None, examples=["/etc/gardien/formulaire.html"])
-    """a template of your own for the page in French"""
+    """your own template for the French form"""
     english: FromTheRoot | None = Field(None, examples=["/etc/gardien/form.html"])
-    """and for the one in English"""
+    """your own template for the English form"""
 
 
 class Privacy(Section):
-    """What may leave the building at all."""
+    """The limits of what may be sent at all."""
 
     policy: Literal["FR-1", "DEMO-1"] = Field("FR-1", examples=["FR-1"])
-    """the set of limits that no consent can go beyond; DEMO-1 is for a demonstration only"""
+    """the set of limits that no consent can exceed; DEMO-1 is for demonstrations only"""
     common: CommonPlant | None = Field(
         None, examples=[{"basis": "AG du 12 mai", "from": "2026-07-12"}]
     )
-    """by what right readings of common plant leave; without it they stay"""
+    """the legal basis for sending readings of common plant; without it they are not sent"""
     fewest: Annotated[int, Field(ge=FLOOR)] = Field(FEWEST, examples=[15])
-    """how many dwellings a sum has at least that may leave"""
+    """the least number of dwellings in a sum that may be sent"""
     controller: Contact | None = Field(
         None, examples=[{"name": "Régie Dupont", "contact": "donnees@regie.example"}]
     )
-    """who is responsible for the data (GDPR, article 4): printed on forms, letters and registers"""
+    """the controller of the data (GDPR, article 4), printed on forms, letters and registers"""
     dpo: Contact | None = Field(
         None, examples=[{"name": "Claire Martin", "contact": "dpo@regie.example"}]
     )
     """the data protection officer"""
     forms: Forms | None = None
-    """what the consent forms ask for"""
+    """the questions of the consent forms"""
 
 
 class ClockSource(Section):
-    """Whom to believe about the time."""
+    """The source of the time."""
 
     source: Literal["ntp", "system"] = Field("ntp", examples=["ntp"])
-    """`system` believes the computer's clock, for a demonstration on one machine only"""
+    """`ntp`: the clock is trusted once a time service keeps it; `system`: the computer's clock is
+    trusted as it is, for demonstrations only"""
 
 
 class SpoolLimits(Section):
-    """What is kept for each recipient until it has been received."""
+    """The stores in which readings wait for their recipients, one for each."""
 
     max: Annotated[Bytes, Field(ge=4_000_000)] = Field(200_000_000, examples=["200MB"])
-    """the most that the file of one recipient may take"""
+    """the largest size of the file of one recipient"""
     reserve: Annotated[Bytes, Field(ge=0)] = Field(50_000_000, examples=["50MB"])
-    """what readings leave free of the disk: for consents, orders, receipts and what is decided"""
+    """the space on the disk that readings leave free: for consents, orders, receipts, decisions"""
     flush: Annotated[Duration, Field(ge=0.1, le=60)] = Field(5.0, examples=["5s"])
-    """how long a reading may wait in memory before it is on disk; no longer than the `seal` of any
-    uplink
+    """how long a reading may wait in memory before it is written to the disk; at most the `seal` of
+    each uplink
     """
     keep: Annotated[Duration, Field(ge=0)] = Field(14 * DAY, examples=["14d"])
-    """how long a batch is kept after its receipt"""
+    """how long a batch is kept after its receipt, so that it can be sent again"""
 
 
 class Backup(Section):
-    """The building file, written anew after each change of what people told: docs/replace.md."""
+    """The backup, which is written after each change that people record; see docs/replace.md."""
 
     to: FromTheRoot = Field(examples=["/etc/gardien/recovery.crt"])
-    """the recovery certificate (PEM); its key lies in a safe"""
+    """the recovery certificate (PEM), whose key is kept in a safe"""
     folder: FromTheRoot | None = Field(None, examples=["/media/backup"])
-    """where it is written: a stick, or a folder that another machine fetches it from"""
+    """the folder to which it is written: on a stick, or for another machine to fetch it from"""
     uplinks: tuple[str, ...] | None = Field(None, examples=[["metropole"]])
-    """whose platforms keep it, too: all of them, if not said; none with []"""
+    """the uplinks whose platforms keep a copy; default: all; []: none"""
 
 
 class Updates(Section):
-    """Whether and when the gateway brings itself up to date; without it, only people do."""
+    """Automatic upgrades of this gateway; without this section only people upgrade it."""
 
     ring: Annotated[int, Field(ge=0, le=3)] = Field(2, examples=[2])
-    """how long after its publication a version is taken: 0 at once, 1 a day, 2 four days, 3 two
-    weeks later
+    """how long after its publication a version is installed: 0 at once, 1 after a day, 2 after four
+    days, 3 after two weeks
     """
     window: Annotated[str, AfterValidator(_window)] = Field(
         "01:00-05:00", examples=["Mon-Fri 01:00-05:00"]
     )
-    """the hours in which it may, on the building's clock"""
+    """the hours in which it may be installed, in local time of the building"""
 
 
 class Top(Section):
-    """What stands at the top of the file beside the sections."""
+    """The options at the top of the file, outside the sections."""
 
     format: Annotated[int, Field(ge=0), AfterValidator(_format)] = Field(FORMAT, examples=[1])
-    """the form of this file; `gardien config migrate` brings an older one up to date"""
+    """the format number of this file; `gardien config migrate` upgrades an older file"""
     state: FromTheRoot = Field(Path("/var/lib/gardien"), examples=["/var/lib/gardien"])
-    """the folder for everything that is kept: keys, registry, readings on their way"""
+    """the folder for everything that gardien stores: keys, registry, readings that wait"""

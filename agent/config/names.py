@@ -1,4 +1,4 @@
-"""What names and units may be: words that people misspell."""
+"""The form of names, and texts for unknown units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHER_SPELLINGS = {"°C": "Cel", "C": "Cel", "degC": "Cel", "m³": "m3", "L": "l
 
 
 def no_unit(unit: str) -> str:
-    """Say that a unit is not known, and which one may be meant."""
+    """The text for an unknown unit, with the one that may be meant."""
     other = OTHER_SPELLINGS.get(unit)
     near = _('; did you mean "{other}"?', other=other) if other else did_you_mean(unit, units())
     return _(

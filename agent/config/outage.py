@@ -1,4 +1,4 @@
-"""Estimate how long an outage the spools can take at this schedule."""
+"""Estimate how long an outage the spools can bridge with this schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY, YEAR = 86_400, 365
 
 
 def load(config: Config) -> DailyLoad:
-    """What one recipient's spool takes in a day, if everything may leave that ever can."""
+    """What one recipient's spool stores in a day if every row may be sent."""
     floor = FLOORS[config.privacy.policy]
     kept = [
         point
@@ -26,21 +26,23 @@ def load(config: Config) -> DailyLoad:
         if point.channel and (point.place is not None or point.every >= floor)
         if not channels()[point.channel].at_changes
     ]
+    # each device may be in a dwelling of its own; common plant counts as one place
     of_dwellings = {point.device for point in kept if point.place is None}
     common = any(point.place is not None for point in kept)
     return DailyLoad(sum(DAY // point.every for point in kept), len(of_dwellings) + common)
 
 
 def left(config: Config, waiting: int) -> int | None:
-    """Whole days of outage until one recipient's spool, in which so many rows wait, gives anything
-    up; None: nothing is ever kept.
+    """Whole days of outage until one recipient's spool is full; `waiting`: rows that wait there.
+
+    None: nothing is ever stored.
     """
     lasts = days(config.spool.max, load(config), waiting)
     return None if lasts is None else int(lasts)
 
 
 def outage(config: Config) -> list[str]:
-    """Say in a line or two how long an outage may last before anything is given up for space."""
+    """Lines on how long an outage may last before readings are deleted for space."""
     lasts = left(config, 0)
     if lasts is None or not config.uplinks:
         return []

@@ -1,4 +1,4 @@
-"""What is wrong with a device's points: profile, notation, channel, unit, and each value once."""
+"""Check the points of devices: profile, address, channel, unit, and that no value comes twice."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from agent.config.problem import Path
 
 Slot = tuple[str, str, int]
-"""place or device, channel, step: what may be measured once only"""
+"""place or device, channel and step, which only one point may have"""
 
 
 def pointcheck(draft: ConfigDraft) -> None:
-    """Add to the report what is wrong with devices and their points."""
+    """Report mistakes in devices and their points."""
     measured: dict[Slot, Path] = {}
     for name, device in draft.devices.items():
         _no_dwelling(draft, name, device)
@@ -54,11 +54,13 @@ def _no_dwelling(draft: ConfigDraft, name: str, device: DeviceConfig) -> None:
 
 
 def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
+    """Check a device's profile. Returns whether its points can be checked."""
     path = ("devices", name, "profile")
     names = draft.shelf.names()
     if device.profile is not None and device.made is None:
         near = did_you_mean(device.profile, names) or _("; there is {names}", names=or_list(names))
-        if device.profile not in names:  # else what is wrong with it is told
+        # a profile that exists but is invalid has its own problems in the report
+        if device.profile not in names:
             draft.report.value(
                 path, _("no profile {profile}{near}", profile=shown(device.profile), near=near)
             )
@@ -75,6 +77,7 @@ def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
         draft.report.value(path, what)
         return False
     entry = draft.entry("devices", name)
+    # an unknown option may be a misspelt `profile`, and is reported already
     lacks = not device.profile and not entry.get("points") and draft.spoken(device.link)
     if lacks and entry.keys() <= set(options(DeviceOptions)):
         what = _("no value is configured: name a `profile`, or list values under `points`")
@@ -83,7 +86,7 @@ def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
 
 
 def _path(name: str, device: DeviceConfig, point_name: str) -> Path:
-    """Say where a point is written; one of the profile only is written by its name."""
+    """The path of a point in the file; one that only the profile has is at `profile`."""
     if point_name in device.points:
         return ("devices", name, "points", point_name)
     return ("devices", name, "profile")
@@ -102,7 +105,8 @@ def _point(
             driver(link.driver).check(point(name, device, point_name, merged))
         except ValueError as error:
             what = str(error)
-            # a driver checks address and notation at once, and quotes what is wrong
+            # a driver checks the address of the device and that of the point together: the one that
+            # its error quotes is wrong
             whose = shown(device.address) in what and device.address != merged.at
             draft.report.value(("devices", name, "address") if whose else (*path, "at"), what)
     _quantity(draft, path, merged)
@@ -180,7 +184,7 @@ def _once(
     path: Path,
     of: tuple[str, DeviceConfig, PointOptions],
 ) -> None:
-    """Two values for one slot of one series could not be told apart at the platform."""
+    """Check that no other point has the same series: a platform could not tell their rows apart."""
     name, device, merged = of
     if merged.channel is None:
         return

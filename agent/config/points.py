@@ -1,4 +1,4 @@
-"""What is read from a device: its profile's points, those written beside it, and both together."""
+"""The points of a device, from its profile and from the configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def wanted(device: DeviceConfig) -> Mapping[str, PointOptions]:
-    """Merge what is written with what the profile says; what is written wins."""
+    """The points that are read, by name; options in the file override those of the profile."""
     known = device.made
     names = [*(known.defaults if known else ()), *device.points]
     return {name: _merged(name, device, known) for name in dict.fromkeys(names)}
@@ -38,12 +38,13 @@ def _merged(name: str, device: DeviceConfig, known: Profile | None) -> PointOpti
         "rating": offer.rating,
         "rolls_at": offer.rolls_at,
     }
+    # an option that is not written is None here, and must not hide that of the profile
     over = {key: value for key, value in dict(written).items() if value is not None}
     return PointOptions.model_construct(**(dict(written) | from_profile | over))
 
 
 def point(device_name: str, device: DeviceConfig, name: str, options: PointOptions) -> Point:
-    """Make the point that drivers read. `options.at` must be known."""
+    """The point for drivers. `options.at` must be set."""
     channel = channels().get(options.channel or "")
     return Point(
         device=device_name,
@@ -62,7 +63,7 @@ def point(device_name: str, device: DeviceConfig, name: str, options: PointOptio
 
 
 def derived(index: Point) -> Point:
-    """Make the point for what flowed in each step of an index; it is never read."""
+    """The point for the consumption in each step of an index; it is calculated, not read."""
     unit = channels()[str(index.channel)].unit
     name = f"{index.name}-interval"
     return replace(
@@ -71,13 +72,13 @@ def derived(index: Point) -> Point:
 
 
 def mean(source: Point, step: float) -> Point:
-    """Make the point for the mean of a momentary value over each step; it is never read."""
+    """The point for the mean of a momentary value over each step; it is calculated, not read."""
     flow = derived(source)
     return replace(flow, name=f"{source.name}-mean", every=int(step), writable=False)
 
 
 def watchdog(device_name: str, device: DeviceConfig) -> DeviceWatchdog | None:
-    """Find the watchdog that the device's profile names; None if it names none."""
+    """The watchdog in the device's profile; None: it has none."""
     known = device.made
     if known is None or known.watchdog is None:
         return None
@@ -89,7 +90,7 @@ def watchdog(device_name: str, device: DeviceConfig) -> DeviceWatchdog | None:
 
 
 def serial_point(device_name: str, device: DeviceConfig) -> Point | None:
-    """Make the point that says which meter it is; None if the profile knows of none."""
+    """The point with the serial number of the device; None: its profile has none."""
     known = device.made
     if known is None or known.serial is None:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong with a file, as data: where it stands, and what to do about it."""
+"""Mistakes in a file as data: where each is, and what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 
 
 class SourcePosition(NamedTuple):
-    """Where something stands; line and column count from 1."""
+    """A place in a file; line and column count from 1."""
 
     line: int
     column: int
@@ -27,7 +27,7 @@ class SourcePosition(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, for the person who wrote it."""
+    """One mistake, for the person who wrote the file."""
 
     path: str
     """of the file, as the person named it"""
@@ -36,7 +36,7 @@ class Problem(NamedTuple):
     where: str
     """the keys from the top, `devices.sdm-12.profile`; empty for the file itself"""
     what: str
-    """what is wrong and what to write instead"""
+    """what is wrong, and what to write instead"""
 
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""
@@ -44,25 +44,26 @@ class Problem(NamedTuple):
 
 
 def at(place: SourcePosition, main: str, where: str, what: str) -> Problem:
-    """Make a problem of a place, the included file named as it lies beside the main one."""
+    """A problem at a place; an included file gets the path of the main file's folder."""
     path = str(PurePath(main).parent / place.file) if place.file else main
     return Problem(path, place.line, place.column, where, what)
 
 
 def dotted(path: Path) -> str:
-    """Write keys as people read them, whatever they contain."""
+    """A path as text; characters that cannot be printed are escaped."""
     return ".".join(shown(key)[1:-1] if key else '""' for key in path)
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """Return `; did you mean "…"?` where one of the known words is near, else nothing."""
+    """The text `; did you mean "…"?` if a known name is similar, else an empty one."""
+    # bounded (rule U4): to compare 100,000 names takes over a second
     names = {name.lower(): name for name in islice(known, 1000)}
     near = get_close_matches(text.lower()[:64], names, n=1, cutoff=0.6)
     return _('; did you mean "{other}"?', other=names[near[0]]) if near else ""
 
 
 def misspelt(text: str, name: str) -> bool:
-    """Whether a word is a name, with at most one letter wrong, missing, too many or exchanged."""
+    """Whether a text is a name, with at most one letter wrong, missing, added or swapped."""
     if text == name:
         return True
     pairs = enumerate(zip(text, name, strict=False))
@@ -77,12 +78,12 @@ def misspelt(text: str, name: str) -> bool:
 
 
 def no_blank(key: str, value: str) -> str:
-    """Say that what stands there is one word, and meant to be two."""
+    """The text for a missing space behind a colon, which makes key and value one word."""
     return _("a space is missing after the `:`: write `{key}: {value}`", key=key, value=value)
 
 
 def or_list(known: Iterable[str]) -> str:
-    """Write `"a", "b" or "c"`."""
+    """The names as a text: `"a", "b" or "c"`."""
     quoted = [f'"{word}"' for word in known]
     if len(quoted) < 2:  # noqa: PLR2004 -- nothing to choose from
         return quoted[0] if quoted else _("none")

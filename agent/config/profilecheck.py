@@ -1,6 +1,6 @@
-"""What is wrong with a device profile: what its driver cannot read, and values that are not right.
+"""Check a device profile: its driver must be able to read it, and its own test must pass.
 
-Its own test is run: the cells that it says a device serves must be read as it says.
+The test gives the registers of a device and the values that must be read from them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from agent.model import Sample
 
 ADDRESS = "1"
-"""any, for notation is checked without a device"""
+"""any address, since notation is checked without a device"""
 ANY = "any"
-"""model of a profile for all meters of a kind: what they have, each says itself"""
+"""model of a profile for all meters of a kind; each meter states its own values"""
 UNTESTED = N_(
     "`test` is missing, or its `reads`: registers of a device and the values that"
     " must be read from them; without it the profile is unproved"
@@ -38,7 +38,7 @@ UNTESTED = N_(
 
 
 def profilecheck(report: ProblemReport, made: Profile) -> None:
-    """Add to the report what is wrong with a profile that has all its words."""
+    """Report mistakes in a profile whose form is valid."""
     speakers = [driver(name) for name in DRIVERS if family(name) == family(made.driver)]
     if not speakers:
         known = sorted({family(name) for name in DRIVERS})
@@ -66,11 +66,12 @@ class _Check:
         if not self.made.defaults and self.made.model != ANY:
             what = _("no point is read by default: name at least one")
             self.report.value(("defaults",), what)
+        # the test of a point that cannot be read would report the same mistake again
         if all(sound.values()):
             self._rehearse(offers)
 
     def _offer(self, name: str, offer: Offer) -> bool:
-        """Whether the driver can read it; what else is wrong with it is told."""
+        """Check a point. Returns whether the driver can read it."""
         path = ("serial",) if offer is self.made.serial else ("points", name)
         if not NAME.fullmatch(name):
             self.report.key(path, _(ILL_NAMED))
@@ -97,7 +98,7 @@ class _Check:
         return Point("profile", name, ADDRESS, f"{offer.at}{manners}", 60, unit=offer.unit)
 
     def _rehearse(self, offers: Mapping[str, Offer]) -> None:
-        """Read the profile's own test cells, and hold them against what it says they are."""
+        """Run the profile's test: read its cells, and compare the values."""
         reads = self.made.test.get("reads")
         if not isinstance(reads, dict) or not reads:
             self.report.key(("test",), _(UNTESTED))
@@ -144,5 +145,6 @@ def _no_point(name: str, known: Iterable[str]) -> str:
 
 
 def _exact(expected: object) -> object:
+    # for Python True is the number 1, but a state is no number
     whole = isinstance(expected, int) and not isinstance(expected, bool)
     return Decimal(str(expected)) if whole or isinstance(expected, float) else expected

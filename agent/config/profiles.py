@@ -1,6 +1,6 @@
-"""The device profiles at hand: gardien's own, and the manager's beside the configuration.
+"""Device profiles: gardien's own, and those of the manager beside the configuration.
 
-One of the manager's is a file in the folder `profiles/`, of the same form and as strictly checked.
+The manager's are files in the folder `profiles/`. They have the same form and the same checks.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 FOLDER = "profiles"
 MOST = 1000
-"""files that are looked at in the folder"""
+"""files of the folder that are used"""
 
 
 class Profiles:
-    """What profiles there are, by name; the manager's are read when a device names them."""
+    """All profiles, by name. The manager's are read when a device names them."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._own: dict[str, Path] = {}
@@ -40,28 +40,29 @@ class Profiles:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """The names of the manager's."""
+        """The names of the manager's profiles."""
         return tuple(self._own)
 
     def names(self) -> tuple[str, ...]:
-        """All names, the manager's first."""
+        """All names, those of the manager first."""
         return (*self._own, *(name for name in profiles() if name not in self._own))
 
     def take(self, name: str) -> Profile | tuple[Problem, ...]:
-        """Give the profile of that name, or what is wrong with it. Raises KeyError for no such."""
+        """The profile of a name, or its problems. Raises KeyError if there is none."""
         if name not in self._own:
             return profile(name)
+        # a thousand devices of one make read its file once
         if name not in self._made:
             self._made[name] = examined(self._own[name])
         return self._made[name]
 
     def path(self, name: str) -> Path | None:
-        """Where the manager's profile of that name lies; None for one of gardien's own."""
+        """The file of the manager's profile of a name; None: the manager has none of this name."""
         return self._own.get(name)
 
 
 def examined(path: Path) -> Profile | tuple[Problem, ...]:
-    """Read a profile's file, or say all that is wrong with it. Raises ConfigError if unreadable."""
+    """The profile in a file, or all its problems. Raises ConfigError if it cannot be read."""
     text, name = read_text(path), str(path)
     try:
         tree = read(text)
@@ -87,7 +88,7 @@ def _made(report: ProblemReport, tree: Tree, path: Path) -> Profile:
 
 
 def whole(path: Path) -> Profile:
-    """Read a profile's file. Raises ConfigError with all that is wrong with it."""
+    """The profile in a file. Raises ConfigError with all its problems."""
     result = examined(path)
     if isinstance(result, Profile):
         return result

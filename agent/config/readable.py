@@ -1,4 +1,4 @@
-"""Check whether the daemon's account can read all files that it needs. Needs root."""
+"""Check whether the agent's account can read all files that it needs. Only root can check."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ CREDENTIALS = "credentials"
 
 
 class Needed(NamedTuple):
-    """A file or folder that the daemon reads."""
+    """A file or folder that the agent reads."""
 
     path: Path
     where: str
-    """the option that names it; empty for the configuration and what is beside it"""
+    """the option that names it; empty: the configuration, or a file beside it"""
     secret: bool = False
 
 
 def daemon_account(config: Path, state: Path) -> pwd.struct_passwd | None:
-    """The account that the daemon runs as: the owner of its state directory.
+    """The account under which the agent runs: the owner of its state directory.
 
-    The packaged configuration has it also where root owns the state. None where this process is
-    not root, or where the daemon runs as root.
+    With the packaged configuration it is `gardien`, even if root owns the state. None: this process
+    is not root, or the agent runs as root.
     """
     if os.geteuid() != 0:
         return None
@@ -52,7 +52,7 @@ def daemon_account(config: Path, state: Path) -> pwd.struct_passwd | None:
 
 
 def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list[str]:
-    """Say what the account cannot read, a line each, with the command that helps."""
+    """A line for each file that the account cannot read, with the command that helps."""
     group = _group(account)
     home = files.path.absolute().parent
     problems = [
@@ -116,9 +116,11 @@ def _named(settings: object, where: str) -> Iterator[Needed]:
 
 
 def _closed(path: Path, account: pwd.struct_passwd) -> Path | None:
-    """What keeps an account from reading a path: a folder on the way, or the path itself."""
+    """The folder on the way, or the path itself, that an account cannot read; None: it can."""
     real = path.resolve()
     with acting_as(account):
+        # through a link, the folders of the link and those of its target must be open. Without
+        # effective_ids the system would answer for root, which may read everything
         for folder in (*reversed(path.absolute().parents), *reversed(real.parents)):
             if not os.access(folder, os.X_OK, effective_ids=True):
                 return folder
@@ -159,7 +161,8 @@ def _remedy(needed: Needed, closed: Path, home: Path, account: str, group: str) 
         return f"sudo chgrp {group} {what} && sudo chmod {_mode(closed)} {what}"
     if not needed.where:
         return _("move the configuration to {folder}", folder=DEFAULT_CONFIG.parent)
-    if _planted(needed.path, account):  # or root would copy for that account what it names
+    # the copy would otherwise give that account any file of root to which its link leads (rule U17)
+    if _planted(needed.path, account):
         return _("put the file itself, and no link, into {folder}", folder=home)
     copy = quote(str(home / needed.path.name))
     whose = f"-o {account} -m 600" if needed.secret else f"-g {group} -m 640"
@@ -172,7 +175,7 @@ def _remedy(needed: Needed, closed: Path, home: Path, account: str, group: str) 
 
 
 def _planted(path: Path, account: str) -> bool:
-    """Whether an account may have chosen what a path leads to."""
+    """Whether an account may have chosen the file to which a path leads."""
     uid = pwd.getpwnam(account).pw_uid
     linked = path.resolve() != path.absolute()
     return linked or any(one.lstat().st_uid == uid for one in path.absolute().parents)
@@ -183,13 +186,13 @@ def _mode(path: Path) -> str:
 
 
 def _is_ours(path: Path, state: Path) -> bool:
-    """Whether something in the state directory is what gardien writes there."""
+    """Whether gardien wrote a file or folder of the state directory."""
     written = (".json", ".db", ".sqlite")
     return path.parent != state or path.is_dir() or path.name == "lock" or path.suffix in written
 
 
 def _lacking_in_state(state: Path, account: pwd.struct_passwd) -> Path | None:
-    """The first thing in the state directory that an account cannot use; links are left alone."""
+    """The first file or folder of the state directory that an account cannot use; no links."""
     if not state.is_dir():
         return None
     entries = [

@@ -1,4 +1,4 @@
-"""The problems of one file, collected while reading continues."""
+"""The problems of one file, collected while the checks go on."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ Model = TypeVar("Model")
 
 
 MOST = 100
-"""problems that a person is told at once"""
+"""problems that are reported at once"""
 
 
 class Enough(Exception):
-    """So much is wrong that more would help nobody."""
+    """There are so many problems that more would not help."""
 
 
 class ProblemReport:
-    """Problems with their places; nothing is raised, so that one does not hide another."""
+    """Problems with their places. They are collected, so that one does not hide another."""
 
     def __init__(self, name: str, tree: Tree) -> None:
         self._name = name
         self._tree = tree
+        # a set: each device that names an invalid profile adds the same problems
         self._problems: set[Problem] = set()
 
     def tree(self) -> None:
-        """Take over what was wrong while the text was read. As all below, raises Enough at MOST."""
+        """Add the problems found while the text was read. Raises Enough, as all below do."""
         for path, place, what in self._tree.wrong:
             self._add(path, place, what)
 
     def problems(self) -> tuple[Problem, ...]:
-        """All of them, in the order of the files, the main one first."""
+        """All problems in the order of the files, the main file first."""
         return tuple(sorted(self._problems, key=lambda p: (p.path != self._name, p)))
 
     def value(self, path: Path, what: str) -> None:
-        """Say what is wrong with a value."""
+        """Report a problem of a value."""
         self._add(path, self._tree.place(path), what)
 
     def key(self, path: Path, what: str) -> None:
-        """Say what is wrong with a key, or what its mapping lacks."""
+        """Report a problem of a key, or of the mapping under it."""
         self._add(path, self._tree.key_place(path), what)
 
     def line(self, path: Path) -> str:
-        """Where a key stands, for a message that names two places: `line 12`."""
+        """The line of a key, for a message that names two places: `line 12`."""
         place = self._tree.key_place(path)
         if place.file:
             return _("line {line} of {file}", line=place.line, file=place.file)
@@ -70,11 +71,12 @@ class ProblemReport:
         beside: Iterable[str] = (),
         unknown: Iterable[str] = (),
     ) -> Model | None:
-        """Make a section of what was written, or say all that is wrong with it.
+        """Validate plain data as a model; None: it is invalid, and its problems are reported.
 
-        `beside`: options that stand in the same mapping and belong to somebody else; `unknown`:
-        what stands there, belongs to nobody, and has been complained of.
+        `beside`: options in the same mapping that belong to other models; `unknown`: unknown
+        options in it, which are reported already.
         """
+        # `clock:` with nothing below it is an empty section, not a mistake
         validator: Any = model.__pydantic_validator__  # type: ignore[attr-defined] # both have it
         try:
             made: Model = validator.validate_python(
@@ -96,14 +98,15 @@ class ProblemReport:
         self.add(at(place, self._name, dotted(path), harmless(what)))
 
     def add(self, problem: Problem) -> None:
-        """Say what is wrong somewhere else, in a file that this one needs."""
+        """Report a problem in another file that this one needs."""
         self._problems.add(problem)
+        # bounded (rule U4): a file that is no configuration can be wrong on every line
         if len(self._problems) >= MOST:
             raise Enough
 
 
 def _follows(wrong: ErrorDetails, errors: list[ErrorDetails]) -> bool:
-    """Whether a list is too short only because an entry of it is wrong, which is told already."""
+    """Whether a list is too short only because of an invalid entry, which is reported already."""
     loc = wrong["loc"]
     return wrong["type"] == "too_short" and any(
         len(one["loc"]) > len(loc) and one["loc"][: len(loc)] == loc for one in errors
@@ -111,7 +114,7 @@ def _follows(wrong: ErrorDetails, errors: list[ErrorDetails]) -> bool:
 
 
 def _misspelt(wrong: ErrorDetails, errors: list[ErrorDetails], unknown: Iterable[str]) -> bool:
-    """Whether a missing option stands there under a wrong name, which is told already."""
+    """Whether a missing option is written under a wrong name, which is reported already."""
     name = wrong["loc"][-1] if wrong["loc"] else ""
     beside = [str(other["loc"][-1]) for other in errors if other["type"] in UNKNOWN]
     near = (did_you_mean(stranger, [str(name)]) for stranger in [*unknown, *beside])

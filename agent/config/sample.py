@@ -1,7 +1,7 @@
-"""Values of the package's sample that belong to no real building: refused by `gardien check`.
+"""Values of the package's sample that belong to no real building; `gardien check` refuses them.
 
-Only these exact values, not all of `.example`. A demonstration (policy DEMO-1, which the loopback
-check keeps on this machine) may use them.
+Only these exact values are refused, not every name under `.example`. A demonstration (policy
+DEMO-1, which works on loopback only) may use them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ BASIS = "AG du 12 mai 2026, résolution 14"
 
 
 class SampleValue(NamedTuple):
-    """One value of the sample, where it stands, and what to write instead."""
+    """One value of the sample, its place, and what to write instead."""
 
     path: Path
     """ANY stands for each name"""
     value: str
     simplified: Callable[[str], str]
-    """brings what a person wrote to the form of `value`"""
+    """converts a written value to the form of `value`"""
     remedy: str
 
 
@@ -108,7 +108,7 @@ SAMPLE_VALUES = (
 
 
 def samplecheck(written: Any, report: ProblemReport) -> None:
-    """Add to the report each value of the sample that was not replaced."""
+    """Report each value of the sample that was not replaced."""
     if any(policy == "DEMO-1" for _path, policy in _at(written, ("privacy", "policy"))):
         return
     for sample in SAMPLE_VALUES:
@@ -118,7 +118,7 @@ def samplecheck(written: Any, report: ProblemReport) -> None:
 
 
 def _at(data: Any, pattern: Path, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Find what stands at a path, with the names that ANY stands for."""
+    """The values at a path, each with its full path; ANY matches every name."""
     if not pattern:
         yield path, data
     elif isinstance(data, dict):
@@ -128,10 +128,10 @@ def _at(data: Any, pattern: Path, path: Path = ()) -> Iterator[tuple[Path, Any]]
 
 
 def refuse_start(config: Config) -> None:
-    """Keep a gateway from running as the sample's building. Raises ConfigError.
+    """Refuse to start with the sample (rule U16). Raises ConfigError.
 
-    A file that was edited and still has the sample's building id is refused only where this
-    gateway has never run: one that runs is not taken down by an upgrade because of its file.
+    An edited file that still has the sample's building id is refused only if this gateway has never
+    run: an upgrade must not stop a gateway that runs with such a file.
     """
     if config.privacy.policy == "DEMO-1" or config.building.place != BUILDING:
         return
@@ -163,7 +163,7 @@ def _unedited(config: Config) -> bool:
 
 
 def _has_run(config: Config) -> bool:
-    """Whether the state directory has what only a running agent makes."""
+    """Whether the state directory has a file that only a running agent makes."""
     state = config.state
-    # a gateway without uplinks has no spool, and notes the time all the same
+    # both: a gateway without uplinks has no spool, but it stores the time as well
     return (state / "clock.json").exists() or any(state.glob("spool-*.db"))

@@ -1,7 +1,7 @@
-"""The JSON Schema of the file, for editors that complete and check while one types.
+"""The JSON Schema of the file, for editors that complete and check while a person types.
 
-Made from the models that the file is checked by. It says what each word may be; what must go
-together, `gardien check` says.
+It is made from the models that check the file. It describes each option by itself; only
+`gardien check` checks options against each other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NONE = ("default", None)
 
 
 def schema() -> Json:
-    """Make the schema of the whole file."""
+    """The schema of the whole file."""
     defs: Json = {}
     links = [_variant(defs, LinkOptions, "driver", word, driver_settings(word)) for word in DRIVERS]
     uplinks = [
@@ -49,13 +49,16 @@ def schema() -> Json:
     top = _model(defs, Top)
     sections = {
         "building": _model(defs, Building),
-        "links": _named("The lines on which devices hang, by a name of your own.", links),
+        "links": _named("Lines to which devices are connected, by names of your choice.", links),
         "devices": _named(
-            "Meters, sensors and controllers, by name.", [_model(defs, DeviceOptions)]
+            "Meters, sensors and controllers, by names of your choice.",
+            [_model(defs, DeviceOptions)],
         ),
-        "uplinks": _named("Who receives readings, by a name of your own.", uplinks),
+        "uplinks": _named("Recipients of readings, by names of your choice.", uplinks),
         "privacy": _model(defs, Privacy),
-        "controls": _named("What may be commanded, by name.", [_model(defs, Control)]),
+        "controls": _named(
+            "Points that may be commanded, by names of your choice.", [_model(defs, Control)]
+        ),
         "clock": _model(defs, ClockSource),
         "spool": _model(defs, SpoolLimits),
         "enrolment": _model(defs, Enrolment),
@@ -87,7 +90,8 @@ def _model(defs: Json, model: type[BaseModel]) -> Json:
 
 
 def _as_written(option: Json) -> Json:
-    """Write a default as the file would, and leave out what no editor shows."""
+    """An option with its default as written in the file, without members that no editor shows."""
+    # pydantic's default is a number of seconds or bytes, which the file does not accept (rule U2)
     default = option.get("default")
     unit = str(option.get("examples", [""])[0]).lstrip("0123456789.")
     if isinstance(default, int | float) and unit in {*SECONDS, *BYTES}:
@@ -107,9 +111,11 @@ def _named(description: str, variants: list[Json]) -> Json:
 def _variant(
     defs: Json, ours: type[BaseModel], key: str, name: str, theirs: type[BaseModel] | None
 ) -> Json:
-    """One line or uplink: our options and those of the driver or transport in one mapping."""
+    """The schema of a line or uplink with one driver or transport, whose options are in it, too."""
+    # one mapping instead of `allOf`: each of two schemas would refuse the options of the other
     parts = [_model(defs, model) for model in (ours, theirs) if model]
     properties = _merged(part.get("properties", {}) for part in parts)
+    # lets an editor choose this variant by the written name, and complete its options only
     properties[key] |= {"const": name}
     return {
         "title": name,

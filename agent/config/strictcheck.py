@@ -1,4 +1,4 @@
-"""What `gardien check` refuses, and a gateway that runs with it goes on with after an upgrade."""
+"""Checks of `gardien check` only: a gateway that already runs with such a file still starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def strictcheck(draft: ConfigDraft, data: Any) -> None:
-    """Add to the report what a new installation must not have; `data`: as it was written."""
+    """Report what a new installation must not have; `data`: the plain data of the file."""
     samplecheck(data, draft.report)
     _stored_before_sent(draft)
     _addresses_are_whole(draft)
@@ -29,7 +29,7 @@ def strictcheck(draft: ConfigDraft, data: Any) -> None:
 
 
 def _stored_before_sent(draft: ConfigDraft) -> None:
-    """Only what is stored can be sent: batches cannot be made more often than readings are."""
+    """Check that readings are stored at least as often as they are sent."""
     for name, uplink in draft.uplinks.items():
         if draft.spool and draft.spool.flush > uplink.settings.seal:
             what = _(
@@ -42,14 +42,14 @@ def _stored_before_sent(draft: ConfigDraft) -> None:
 
 
 def _addresses_are_whole(draft: ConfigDraft) -> None:
-    """An address with a part missing, or with zeros before its numbers, is another one."""
+    """Check IPv4 addresses: a missing part or a leading zero makes another address."""
     for path, host in _hosts(draft):
         if wrong := wrong_ipv4(host):
             draft.report.value(path, wrong)
 
 
 def _hosts(draft: ConfigDraft) -> Iterator[tuple[Path, str]]:
-    """Where a host is written, and which."""
+    """The hosts in the file, each with its path."""
     for name, link in draft.links.items():
         if host := getattr(link.settings, "host", None):
             yield ("links", name, "host"), str(host)
@@ -67,6 +67,7 @@ def _speeds_are_usual(draft: ConfigDraft) -> None:
         rate = getattr(link.settings, "baudrate", None)
         if rate is None or rate in RATES:
             continue
+        # compared by ratio, because usual speeds double from one to the next
         near = min(RATES, key=lambda known: abs(math.log(known / rate)))
         what = _(
             "no serial line has {value} baud; did you mean {near}? Known: {rates}",

@@ -30,7 +30,7 @@ Row = TypeVar("Row")
 
 
 def summary(config: Config) -> str:
-    """Say in some ten lines of at most 80 columns what is read, sent, kept and what holds it up."""
+    """About ten lines of at most 80 columns: what is read, sent, kept, and what is missing."""
     rows = [
         *_building(config),
         *_lines(config),
@@ -42,7 +42,7 @@ def summary(config: Config) -> str:
 
 
 def _backup(config: Config) -> str:
-    """Who keeps the building file."""
+    """Where the backup is kept."""
     options = config.backup
     if options is None:
         return _("none: if this gateway is replaced, all records must be entered again")
@@ -77,7 +77,7 @@ def _lines(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _round(config: Config, link: str) -> str:
-    """How long one reading of all devices on a line takes, where its driver knows."""
+    """The time to read all devices of a line once; empty: its driver cannot estimate it."""
     settings, on = config.links[link].settings, config.devices
     of = {name: points for name, points in config.points().items() if on[name].link == link}
     read = ([one for one in points if not one.derived] for points in of.values())

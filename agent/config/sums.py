@@ -1,4 +1,4 @@
-"""The sums over dwellings that each recipient is to have, as the file says."""
+"""The sums over dwellings that are configured for each recipient."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ DEMO = "DEMO-1"
 
 
 def sums_asked(config: Config, uplink: str) -> ConfiguredSums:
-    """The sums over dwellings that a recipient is to have: of what the building has no meter of its
-    own for.
-    """
+    """The sums over dwellings for one uplink: of channels for which the building has no meter."""
     points = [point for group in config.points().values() for point in group if not point.derived]
     own = [point for point in points if point.place is not None and point.place[0] == "B"]
     whole = {point.channel for point in own}

@@ -1,5 +1,5 @@
-"""The section `syndic`: where the building manager's software leaves its leases and moves, and how
-it calls the columns.
+"""The section `syndic`: where the building manager's software exports leases and moves, and the
+headings of its columns.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ DAY = 86_400
 
 
 class SyndicColumns(Section):
-    """What the software calls each column: on the left gardien's word, on the right its heading.
+    """The columns of the export: gardien's name on the left, the heading on the right.
 
     Columns that are not named here are not read.
     """
 
     dwelling: Text = Field(examples=["N° lot"])
-    """the dwelling, by its label here or another of its names"""
+    """the dwelling, by its label or an alias"""
     reference: Text | None = Field(None, examples=["N° bail"])
     """the number of the lease"""
     since: Text | None = Field(None, examples=["Date d'entrée"])
     """the first day of the lease"""
     until: Text | None = Field(None, examples=["Date de sortie"])
-    """the end of the lease; empty: it has none"""
+    """the end of the lease; an empty cell: no end"""
     move: Text | None = Field(None, examples=["Mouvement"])
-    """in a list of moves: whether somebody moves in or out"""
+    """in a list of moves: a move in or a move out"""
     date: Text | None = Field(None, examples=["Date du mouvement"])
-    """in a list of moves: when"""
+    """in a list of moves: the date"""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -56,55 +56,55 @@ class SyndicColumns(Section):
 
     @property
     def headings(self) -> dict[str, str]:
-        """The headings by our word for each."""
+        """The configured headings, by gardien's name of the column."""
         headings = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: heading for name, heading in headings.items() if heading}
 
 
 class Syndic(Section):
-    """The building manager's software, which leaves its leases and moves as CSV every night."""
+    """The building manager's software, which exports leases and moves as CSV files."""
 
     path: FromTheRoot | None = Field(None, examples=["/var/spool/syndic"])
-    """a folder of this machine, into which the software writes"""
+    """the folder on this machine to which the software writes"""
     url: Annotated[str, AfterValidator(address)] | None = Field(
         None, examples=["sftp://gateway-7@sftp.syndic.example/exports"]
     )
-    """or the SFTP server and folder from which the files are fetched"""
+    """instead of `path`: the SFTP server and folder from which the files are fetched"""
     host_key: str = Field(
         "",
         max_length=2_000,
         examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Wm5mEr0V9b2Xk8aQ2V7tZ4d1n6Yc3uHs5Lq8R"],
     )
-    """the server's public key, as `ssh-keyscan` shows it and its operator confirms"""
+    """the server's public key as `ssh-keyscan` shows it; compare it with its operator"""
     key: Secret | None = Field(None, examples=["credential:gardien_syndic-key"])
-    """our private key for it, without a passphrase: where it is kept"""
+    """where our private key for the server is stored; it must have no passphrase"""
     timeout: Annotated[Duration, Field(ge=0.1, le=600)] = Field(30.0, examples=["30s"])
-    """how long the server may take for an answer until it counts as lost"""
+    """how long to wait for an answer of the server until the connection is lost"""
     files: Text = Field("*.csv", examples=["baux*.csv"])
-    """which files are read, by their names"""
+    """the pattern of the names of files that are read"""
     every: Annotated[Duration, Field(ge=1, le=DAY)] = Field(3600.0, examples=["1h"])
-    """how often it is looked whether there is a new one"""
+    """how often gardien looks for a new export"""
     overdue: Annotated[Duration, Field(ge=3600)] = Field(3.0 * DAY, examples=["3d"])
-    """after how long without a new export `gardien status` says so"""
+    """the time without a new export after which `gardien status` has an alarm"""
     columns: SyndicColumns = Field(
         examples=[{"dwelling": "Lot", "reference": "Bail", "since": "Entrée", "until": "Sortie"}]
     )
-    """what the software calls each column"""
+    """the headings of the columns"""
     last_day: bool = Field(False, examples=[True])
-    """whether `until`, and the date of a move out, is the last day on which they live there; else
-    it is the day after"""
+    """whether `until` and the date of a move out give the last day of the occupancy; otherwise they
+    give the day after it"""
     move_in: tuple[Text, ...] = Field(("entrée", "emménagement", "move in", "in"), examples=[["E"]])
-    """what stands in the column `move` where somebody moves in"""
+    """values of the column `move` that mean a move in"""
     move_out: tuple[Text, ...] = Field(
         ("sortie", "déménagement", "move out", "out"), examples=[["S"]]
     )
-    """and where somebody moves out"""
+    """values of the column `move` that mean a move out"""
     only: dict[Text, tuple[Text, ...]] = Field({}, examples=[{"Immeuble": ["0457"]}])
-    """which rows are read, by what stands under a heading of the software's: of this building, of
-    flats; others are counted"""
+    """values by heading: only rows with one of them are read, such as those of this building; the
+    others are only counted"""
     late: Annotated[Duration, Field(ge=0)] = Field(3.0 * DAY, examples=["3d"])
-    """a change whose date is longer ago than this waits for a person if readings have left since,
-    which it would take back"""
+    """a change with an older date waits for a person's decision if readings that it concerns have
+    been sent since that date"""
 
     @model_validator(mode="after")
     def _together(self) -> Self:

@@ -1,7 +1,7 @@
-"""YAML text as plain data, every key and value with its place in the file.
+"""YAML text as plain data, with the place of each key and value in the file.
 
-Composed from nodes rather than loaded: that gives a place for everything, keeps keys as they are
-written (`12:` is the name "12"), keeps decimals exact, and lets nothing run or grow without bound.
+The data are built from nodes instead of loaded: nodes have places, keys stay as they are written
+(`12:` is the name "12"), decimals stay exact, and time and memory are bounded (rule U4).
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
     from agent.config.problem import Path
 
 Include = Callable[[str], str]
-"""the text of a file by the name it is included by; raises Refused"""
+"""returns the text of an included file by its name; raises Refused"""
 
 INCLUDE = "!include"
 CORE = "tag:yaml.org,2002:"
 SCALARS = {CORE + kind for kind in ("str", "null", "bool", "int", "float", "timestamp", "value")}
 MOST_NODES = 100_000
-"""keys and values after unfolding aliases; a building of 1,000 devices has some 10,000"""
+"""keys and values with all aliases unfolded; a building of 1,000 devices has about 10,000"""
 MOST_INCLUDED = 2_000_000
-"""characters of all files that are included, of one again each time"""
+"""characters of all included files; a file counts each time it is included"""
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 DECIMAL = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,2})?", re.ASCII)
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 CUT_OFF = re.compile(r"[0-9]{1,6}[A-Za-z]{0,3}", re.ASCII)
-"""what stands behind the comma of `1,5GB` where a comma begins the next option"""
+"""the part of `1,5GB` behind the comma, which begins the next option inside braces"""
 
 
 @dataclass(slots=True)
 class Tree:
-    """What a file says, and where it says it."""
+    """The content of a file, with places. `wrong`: problems found while it was read."""
 
     data: Any = None
     keys: dict[Path, SourcePosition] = field(default_factory=dict)
@@ -61,26 +61,26 @@ class Tree:
     wrong: list[tuple[Path, SourcePosition, str]] = field(default_factory=list)
 
     def place(self, path: Path) -> SourcePosition:
-        """Find where a value stands, or else what it would stand in."""
+        """The place of a value, or of the nearest mapping around it."""
         for end in range(len(path), -1, -1):
             if position := self.values.get(path[:end]):
                 return position
         return SourcePosition(1, 1)
 
     def key_place(self, path: Path) -> SourcePosition:
-        """Find where a key stands, or else what it would stand in."""
+        """The place of a key, or of the nearest mapping around it."""
         return self.keys.get(path) or self.place(path)
 
 
 def no_files(name: str) -> str:
-    """Include nothing: a text that lies nowhere has no files beside it. Raises Refused."""
+    """Include nothing, for a text that is not in a file. Raises Refused."""
     raise Refused(_("{name} cannot be included here", name=shown(name)))
 
 
 def read(text: str, include: Include = no_files) -> Tree:
-    """Read a file's text, and by `include` those of the files it includes.
+    """Read the text of a file, and with `include` the files that it includes.
 
-    Raises Unreadable at the first thing that is not YAML.
+    Raises YamlUnreadable at the first place that is not YAML.
     """
     tree = Tree()
     if (node := composed(text)) is not None:
@@ -89,9 +89,10 @@ def read(text: str, include: Include = no_files) -> Tree:
 
 
 def composed(text: str) -> Node | None:
-    """Make nodes of a text, each with its place in it; None of an empty one. Raises Unreadable."""
+    """The nodes of a text, with their places; None: it is empty. Raises YamlUnreadable."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = Bounded
+    # YAML allows an anchor again; the reader would print a warning of its own for it
     yaml.composer.warn_double_anchors = False
     try:
         return cast("Node | None", yaml.compose(text))
@@ -106,7 +107,7 @@ class _Builder:
     tree: Tree
     include: Include
     file: str = ""
-    """that is being read, by the name it is included by"""
+    """the included file that is being read; empty: the main file"""
     nodes: int = 0
     included: int = 0
     """characters"""
@@ -125,6 +126,7 @@ class _Builder:
         return self._scalar(node, path)
 
     def _bound(self, node: Node, within: tuple[Node, ...]) -> None:
+        # counted while aliases are followed: ten short lines can unfold to billions of values
         self.nodes += 1
         if any(node is outer for outer in within):
             raise YamlUnreadable(
@@ -136,7 +138,8 @@ class _Builder:
                 self._place(node),
                 _("the file unfolds to more than {most:,} values", most=MOST_NODES),
             )
-        if len(within) > MOST_DEPTH:  # aliases nest too
+        # the scanner bounds the text only; aliases nest deeper than it
+        if len(within) > MOST_DEPTH:
             raise YamlUnreadable(self._place(node), _(TOO_DEEP))
 
     def _mapping(self, node: MappingNode, path: Path, inner: tuple[Node, ...]) -> dict[str, Any]:
@@ -155,7 +158,7 @@ class _Builder:
         return merged | mapping
 
     def _cut_off(self, name: str, value: Node, path: Path, mapping: dict[str, Any]) -> bool:
-        """Whether a key is the other half of a number with a comma, which is told and mended."""
+        """Whether a key is the second half of a number with a comma; if so, it is corrected."""
         last = next(reversed(mapping))
         whole = isinstance(mapping[last], int) and not isinstance(mapping[last], bool)
         if not whole or value.value or not CUT_OFF.fullmatch(name):
@@ -163,6 +166,7 @@ class _Builder:
         meant = f"{mapping[last]}.{name}"
         what = _("inside braces a comma begins the next option: write {number}", number=meant)
         self.tree.wrong.append(((*path, last), self.tree.values[*path, last], what))
+        # corrected, so that later checks do not report a wrong number as well
         mapping[last] = _number(meant)
         return True
 
@@ -182,6 +186,7 @@ class _Builder:
     def _merged(self, value: Node, path: Path, inner: tuple[Node, ...]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         sources = value.value if isinstance(value, SequenceNode) else [value]
+        # of several mappings the first wins, so it is applied last
         for source in reversed(sources):
             if not isinstance(source, MappingNode):
                 self._complain(path, source, _("`<<:` takes an alias of a mapping, such as *meter"))
@@ -237,6 +242,7 @@ class _Builder:
         match tag.removeprefix(CORE):
             case "null":
                 return None
+            # after `%YAML 1.1` the reader takes `no` and `on` for booleans, too: they stay text
             case "bool" if text.lower() in {"true", "false"}:
                 return text.lower() == "true"
             case "int" | "float":
@@ -252,7 +258,7 @@ class _Builder:
 
 
 def _number(text: str) -> int | Decimal | str:
-    """Keep what is no plain number as text: a serial 01234567 has not the value 1234567."""
+    """A plain number, or the text itself: the serial number 01234567 is not 1234567."""
     plain = text.replace("_", "")
     if WHOLE.fullmatch(plain):
         return int(plain)

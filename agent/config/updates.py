@@ -1,4 +1,4 @@
-"""Whether an upgrade may happen now, by ring, window and holds. Pure."""
+"""Whether an upgrade may be installed now, by ring, window and orders (rule U15). Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from agent.config.models import Updates
 
 AFTER = {0: 0, 1: 1, 2: 4, 3: 14}
-"""whole days after its publication, by ring"""
+"""days after publication until a version is installed, by ring"""
 BEFORE_A_HOLD = dt.timedelta(hours=2)
+"""time before an order in which nothing is upgraded"""
 FREE = "free"
 
 
 def held(controls: Mapping[str, Mapping[str, Any]], now: dt.datetime) -> str:
-    """Why no upgrade may happen for the sake of what is commanded; empty if it may.
+    """Why an order forbids an upgrade now; empty: none does.
 
     `controls`: the answer to `control.list`.
     """
@@ -33,6 +34,7 @@ def held(controls: Mapping[str, Mapping[str, Any]], now: dt.datetime) -> str:
             )
         for event in control.get("next", ()):
             begin = dt.datetime.fromisoformat(event["begin"])
+            # the agent restarts for an upgrade, and a failed one is replaced again
             if begin - now < BEFORE_A_HOLD:
                 return _("{control} is commanded from {time}", control=name, time=event["begin"])
     return ""
@@ -41,12 +43,13 @@ def held(controls: Mapping[str, Mapping[str, Any]], now: dt.datetime) -> str:
 def early(
     updates: Updates | None, published: dt.datetime | None, now: dt.datetime, zone: ZoneInfo
 ) -> str:
-    """Why no upgrade may happen by itself at this time; empty if it may."""
+    """Why the configuration forbids an automatic upgrade now; empty: it does not."""
     if updates is None:
         return _("the configuration has no `updates`, so this gateway is only upgraded by hand")
     if not hours.within([hours.window(updates.window)], None, now.astimezone(zone)):
         return _("outside of {window}", window=updates.window)
     days = dt.timedelta(days=AFTER[updates.ring])
+    # without a date every ring would take the version at once
     if days and published is None:
         return _(
             "the archive does not say when this version appeared, and ring {ring} waits",

@@ -24,11 +24,11 @@ NO_READER_EXPECTED = (
     AssertionError,
     NotImplementedError,
 )
-"""what the reader itself trips over: `"\\UFFFFFFFF"`, `!<tag`, …"""
+"""exceptions in which the YAML reader itself fails: for `"\\UFFFFFFFF"`, `!<tag`, …"""
 
 MOST_DEPTH = 20
 MOST_SIGNS = 80_000
-"""words, dashes, colons and brackets of one file; a building of 1,000 devices has some 20,000"""
+"""words, dashes, colons and brackets of one file; a building of 1,000 devices has about 20,000"""
 TOO_DEEP = N_("nested too deeply for a configuration")
 
 NOT_IN_LINE = N_(
@@ -54,19 +54,19 @@ EXPLANATIONS = {
     ),
     r"sequence entries are not allowed": N_("a `- ` cannot stand here: begin a line with it"),
 }
-"""by what the reader says"""
+"""our texts, by the pattern of the reader's message"""
 
 BEHIND_A_QUOTE = N_(
     "nothing can stand behind the closing quote: write a `'` inside '…' twice, and"
     ' a `"` inside "…" as `\\"`, or leave the outer quotes out'
 )
 BLANK = re.compile(r"[ \t]*(?:- )?([\w-]+):(\S.*)")
-"""a line whose value stands at its very colon"""
+"""a line without a space behind its colon"""
 LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
 class YamlUnreadable(Exception):
-    """The text cannot be read as YAML; with the place, and what to do, in words for people."""
+    """The text is not YAML. `place`: where; `what`: what to do, for people."""
 
     def __init__(self, place: SourcePosition, what: str) -> None:
         super().__init__(what)
@@ -75,9 +75,9 @@ class YamlUnreadable(Exception):
 
 
 class Bounded(Scanner):
-    """The reader's first half, ended before it runs long: each open bracket makes all others dear.
+    """A YAML scanner with limits: its time grows with the product of depth and length.
 
-    Raises Unreadable.
+    Raises YamlUnreadable.
     """
 
     def __init__(self, loader: Any = None) -> None:
@@ -85,7 +85,7 @@ class Bounded(Scanner):
         self._signs = 0
 
     def fetch_more_tokens(self) -> Any:
-        """Read on by one word or sign, unless it stands too deep or there were too many."""
+        """Read the next token. Raises YamlUnreadable if there are too many or it is too deep."""
         self._signs += 1
         if self._signs > MOST_SIGNS:
             what = _(
@@ -99,7 +99,8 @@ class Bounded(Scanner):
 
 
 def stumbled(text: str) -> YamlUnreadable:
-    """Say where the reader gave up in no words of its own: it has forgotten, so look again."""
+    """The error for a text in which the reader itself failed."""
+    # such an exception has no place: a second scan finds the last token before it
     place = SourcePosition(1, 1)
     try:
         for token in YAML(typ="safe", pure=True).scan(text):
@@ -110,11 +111,12 @@ def stumbled(text: str) -> YamlUnreadable:
 
 
 def in_own_words(error: YAMLError, text: str) -> YamlUnreadable:
-    """Say what the reader found, where, and what to do about it."""
+    """The error for a message of the reader: its place, and what to do."""
     if (position := getattr(error, "position", None)) is not None:
         return _forbidden_character(text, position)
     place = _place(getattr(error, "problem_mark", None) or getattr(error, "context_mark", None))
     problem = str(getattr(error, "problem", None) or getattr(error, "context", None) or "")
+    # first: after such an indent the reader reports another mistake, or one in another line
     if odd := _odd_blank(text, place.line):
         return odd
     if tab := _tab(text, place):
@@ -123,13 +125,13 @@ def in_own_words(error: YAMLError, text: str) -> YamlUnreadable:
         opened = _place(error.context_mark)  # type: ignore[attr-defined] # every marked error's
         return YamlUnreadable(opened, _("the quote that opens here is never closed"))
     if "expected ':'" in problem:
-        # it looks for the `:` until the next line that has one: the key is what lacks it
+        # the reader stops at the next line with a `:`, but the key before it lacks one
         place = _place(getattr(error, "context_mark", None))
     return YamlUnreadable(place, _of_the_line(problem, place, text) or _explanation(problem))
 
 
 def _of_the_line(problem: str, place: SourcePosition, text: str) -> str:
-    """What the line itself tells better than the reader does; empty: nothing."""
+    """A better text than the reader's, from the line itself; empty: there is none."""
     lines = LINE_END.split(text)
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     before, there = line[: place.column - 1], line[place.column - 1 :]
@@ -165,8 +167,8 @@ def _odd_blank(text: str, until: int) -> YamlUnreadable | None:
                 what = _("this line is indented with a tab: use two spaces for each level")
                 return YamlUnreadable(place, what)
             what = _(
-                "indented with U+{code:04X}, which is no space: put spaces, two for each"
-                " step inward",
+                "this line is indented with U+{code:04X}, which is not a space: use two spaces for"
+                " each level",
                 code=ord(odd),
             )
             return YamlUnreadable(place, what)
@@ -174,7 +176,7 @@ def _odd_blank(text: str, until: int) -> YamlUnreadable | None:
 
 
 def _tab(text: str, place: SourcePosition) -> YamlUnreadable | None:
-    """Find the tab that ended a value too early: where the reader stumbled, or just before."""
+    """The error for a tab that ended a value, at or before the reader's place; None: no tab."""
     lines = LINE_END.split(text)
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     value = line[: place.column - 1].rstrip(" \t")

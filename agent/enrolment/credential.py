@@ -105,6 +105,7 @@ def keep(state: Path, credential: Credential) -> None:
         with suppress(Refused):
             write_key(state / BEFORE, _text(load(state)))
     write_key(path(state), _text(credential))
+    # last: after a kill between the two writes the new key must still be in one of the files
     destroy(state / WAITING)
 
 
@@ -132,6 +133,7 @@ def go_back(state: Path) -> bool:
     """
     if (previous := before(state)) is None:
         return False
+    # first: until then the new key is only in the file that is replaced next
     if not (state / WAITING).exists():
         write_key(state / WAITING, _pem(load(state).key))
     write_key(path(state), _text(previous))
@@ -145,6 +147,7 @@ def waiting_key(state: Path) -> EllipticCurvePrivateKey:
     It is reused until its certificate is installed, so that a late certificate still matches.
     """
     key = standing_key(state)
+    # a kill in `keep` can leave the installed key here: a renewal needs a new one (rule K4)
     if key is None or (path(state).exists() and same_key(load(state).certificate, key)):
         key = generate_private_key(SECP256R1())
         write_key(state / WAITING, _pem(key))
@@ -174,6 +177,7 @@ def in_order(
     """The gateway's certificate and the intermediate ones, without the root."""
     by_subject = {one.subject: one for one in others}
     chain = [own]
+    # popped: certificates that name each other as issuer would never end the loop
     while (issuer := by_subject.pop(chain[-1].issuer, None)) and issuer.subject != issuer.issuer:
         chain.append(issuer)
     return tuple(chain)

@@ -95,6 +95,7 @@ class Est:
         form = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
         status, answer, retry = self._ask("POST", what, form | more, body)
         if status == ACCEPTED:
+            # limited: a server that asks for 0 s or for years must be neither flooded nor forgotten
             wait = int(retry) if retry.isdecimal() and len(retry) <= DIGITS else 0
             return ApprovalPending(max(RETRY[0], min(RETRY[1], wait)))
         return _certificates(self._good(status, answer))
@@ -131,6 +132,7 @@ class Est:
             return body
         detail = body[:200].decode("utf-8", "replace").strip()
         explanation = EXPLANATIONS.get(status, f"it answers {status}")
+        # the HTML page of a proxy would hide the explanation
         more = f" ({detail})" if detail.isprintable() and detail and "<" not in detail else ""
         raise Refused(f"enrolment: {self._where}: {explanation}{more}")
 

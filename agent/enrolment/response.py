@@ -69,6 +69,7 @@ class _Wire(io.RawIOBase):
         self.left -= size or 0
         if self.left < 0:
             raise OSError("its answer is too long")
+        # a long answer on a slow line gets more time, and bytes that trickle in do not
         self._end += (size or 0) / SLOWEST
         return size
 
@@ -77,6 +78,7 @@ class _Wire(io.RawIOBase):
             return self._file.readinto(buffer)
         if (left := self._end - monotonic()) <= 0:
             raise TimeoutError
+        # each read gets the time that is left: a slow server would never exceed the full time
         self._sock.settimeout(left)
         try:
             return self._file.readinto(buffer)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.clock import BUILT, stamp
 from agent.enrolment.credential import load
 from agent.enrolment.judge import unfit, untimely
-from agent.errors import Refused, UplinkLost
+from agent.errors import CertificateRefused, Refused, UplinkLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,13 +88,31 @@ def explain(error: BaseException, host: str, now: float) -> str:
 
 def refusal(reason: str, host: str) -> str:
     """The meaning of a host's alert, from OpenSSL's text for it."""
-    name = reason.upper().replace(" ", "_")
+    name = _openssl_name(reason)
     for alert, explanation in ALERTS.items():
         if alert in name:
             return (
-                f"{host} refuses us: {explanation}" if "ALERT" in name else f"{host}: {explanation}"
+                f"{host} refuses us: {explanation}" if refuses(reason) else f"{host}: {explanation}"
             )
     return f"{host}: TLS failed: {reason}"
+
+
+def refuses(reason: str) -> bool:
+    """Whether OpenSSL's text for an error is a known alert of the host."""
+    name = _openssl_name(reason)
+    # an alert is what the host says of us; without it we ended the handshake ourselves
+    return "ALERT" in name and any(alert in name for alert in ALERTS)
+
+
+def lost(error: BaseException) -> type[UplinkLost]:
+    """The class of the error to raise when TLS with a host failed."""
+    if isinstance(error, ssl.SSLCertVerificationError) or not isinstance(error, ssl.SSLError):
+        return UplinkLost
+    return CertificateRefused if refuses(str(error.reason or error)) else UplinkLost
+
+
+def _openssl_name(reason: str) -> str:
+    return reason.upper().replace(" ", "_")
 
 
 def _unproved(error: ssl.SSLCertVerificationError, host: str, now: float) -> str:

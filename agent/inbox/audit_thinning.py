@@ -47,6 +47,7 @@ class Repeated:
     def writes(self, type_: str, body: Mapping[str, Any], now: float) -> bool:
         """Whether a refusal gets its own record now; otherwise it is counted."""
         key = (type_, str(body.get("kid") or body.get("via", "")), str(body["code"]))
+        # bounded: a trust list may name 200 keys, and each can be refused with many codes
         if key not in self._of and len(self._of) >= MOST_SENDERS:
             key = OTHERS
         counted = self._of.setdefault(key, _Counted(now))
@@ -61,6 +62,7 @@ class Repeated:
         for key, counted in list(self._of.items()):
             if now - counted.since < HOUR:
                 continue
+            # the count stays until a record is allowed: no refusal is forgotten
             if counted.more and not self._allowed(now):
                 return
             del self._of[key]

@@ -107,6 +107,7 @@ class Inbox:
             audience=self.audience,
             now=self.clock.now(),
             clock=self.clock.trust,
+            # also keys that were revoked before the trust list named them
             revoked=self.trust_store.revoked | self.trust_store.taken.keys(members),
             expires=current.expires if current else None,
         )
@@ -124,6 +125,7 @@ class Inbox:
             self._refused(raw, via, error)
             raise
         if self.trust_store.volatile:
+            # not acknowledged, so that its sender repeats it: the copy is lost at the next boot
             raise NotRecorded(f"{answer['outcome']}: in force, but not recorded yet")
         self._report(raw, via, answer)
         return answer
@@ -137,8 +139,10 @@ class Inbox:
         self.trust_store.must_be_open()
         try:
             before = set_aside.holds(self.trust_store.db, sha256)
+            # a transport would bring it again and again; a person knows when the error is corrected
             if before and via != BY_HAND:
                 raise Forged(ObjectCode.INTERNAL, "it was set aside when it first arrived")
+            # only a trust list is JSON; all other objects are compact JWS
             if raw.lstrip()[:1] == b"{":
                 answer = self.renew_trust(raw)
             else:
@@ -149,6 +153,7 @@ class Inbox:
                     set_aside.drop(db, sha256)
         except (Forged, NotRecorded, Damaged):
             raise
+        # after its subclasses above, whose senders must react otherwise
         except Refused as error:
             raise Forged(ObjectCode.REQUEST, str(error)) from error
         except Exception as error:
@@ -185,6 +190,7 @@ class Inbox:
             raise
         if (why := self.failing()) and _grants_right(verified.model):
             raise Forged(ObjectCode.STORAGE, why)
+        # before the replay check: these handlers store the used ids in their own transaction
         if verified.typ in self.handlers and verified.typ != REVOKES:
             answer = await self.handlers[verified.typ](verified)
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
@@ -259,6 +265,7 @@ class Inbox:
             if isinstance(verified.model, claims.PlaceMap):
                 self.trust_store.note_version(verified, verified.model.ver)
             db.execute("DELETE FROM waiting WHERE sha256 = ?", (verified.sha256,))
+            # a clock that runs ahead would forget ids of objects that are still valid (rule O9)
             if self.clock.trust is ClockTrust.TRUSTED and self.clock.now() - self._pruned > HOUR:
                 replay.prune(db, self.clock.now())
                 self._pruned = self.clock.now()
@@ -280,6 +287,7 @@ class Inbox:
         )  # in force even if the disk fails
         handler = self.handlers.get(REVOKES)
         answer = _answer(verified, "revoked")
+        # before it is stored: if this fails, the revocation must count as new when it comes again
         if handler is not None:
             answer |= await handler(verified)
         now = int(self.clock.now())
@@ -323,6 +331,7 @@ class Inbox:
             )
             raise Forged(ObjectCode.KID, reason, reason)
         self.trust_store.install(new, self.clock.now())
+        # the list was signed then, so a clock that shows an earlier time is wrong
         self.clock.at_least(new.made)
         self.audit(
             "trust", {"ver": new.ver, "sha256": new.sha256, "roots": sorted(new.roots),
@@ -399,6 +408,7 @@ class Inbox:
 
     def _flooded(self) -> bool:
         """Whether so many refusals came in the last hour that no more are reported."""
+        # monotonic: setting the wall clock must neither open nor close this limit
         now = self.clock.steady()
         self._refused_at = [at for at in self._refused_at if now - at < HOUR]
         return len(self._refused_at) >= REFUSALS_AN_HOUR
@@ -419,6 +429,7 @@ class Inbox:
         except Exception:  # noqa: BLE001 -- reported even if parsing fails by an error
             owner, what = "", ("", "", sha256)
         else:
+            # anybody can write the kid of another: only a verified object is reported to its owner
             member = self.known().members.get(jws.kid) if verified else None
             owner = member.name if member else ""
             what = (jws.typ[:40], str(jws.claims.get("jti", ""))[:64], jws.sha256)
@@ -474,6 +485,7 @@ def _not_stored(error: Exception) -> bool:
     if isinstance(error, MemoryError) or (type(error), str(error)) == NO_THREAD:
         return True
     if isinstance(error, sqlite3.Error):
+        # the low byte of an extended code is its primary code
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM
     return isinstance(error, SpoolFull) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
@@ -504,6 +516,7 @@ def _conflicts(raw: bytes, error: Forged) -> str:
     """Lines of a validly signed place map that contradict recorded facts, for its sender."""
     if error.code is not ObjectCode.REGISTRY or (jws := parse_jws(raw)).typ != MAP:
         return ""
+    # a jti may contain dots, which would match any character
     where = re.escape(str(jws.claims["jti"]))
     lines = re.findall(rf"(?<!\S){where}:([0-9]+): ", str(error))
     return f" {','.join(lines)}" if lines else ""

@@ -113,6 +113,7 @@ class ObjectStatus:
                 "the status of an object is in memory only: %s", error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN),
             )  # fmt: skip
+            # numbers on the disk are positive: two entries must not have one key in the directory
             self._unstored -= 1
             n = self._unstored
         self._latest.append(StatusEntry(n, *values, sentence))

@@ -133,6 +133,7 @@ class RegistryAdapter:
         assert consent.prev is not None
         number, own = consent.prev, self._id(consent.prev, by[0])
         known = [one for one in self.registry.consents() if number_of(one.id) == number]
+        # issuers may use the same number: `sub` and `place` tell which consent is meant
         theirs = [
             one for one in known if (one.occupancy, one.place) == (consent.sub, consent.place)
         ]
@@ -204,6 +205,7 @@ class RegistryAdapter:
             since=_at(occupancy.from_),
             until=_at(occupancy.to),
             reference=occupancy.ref,
+            # `to: null` means that they still live there; without `to` the recorded end stays
             stays=occupancy.event == "correct"
             and occupancy.to is None
             and "to" in occupancy.model_fields_set,

@@ -86,6 +86,7 @@ class AuditNotes:
             self.lost += 1
             return
         self._pending.append((type_, body))
+        # again after the release: a record that came just before it would wait for the next one
         while self._pending and self._lock.acquire(blocking=False):
             try:
                 while self._pending:

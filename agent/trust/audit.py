@@ -150,6 +150,7 @@ class Chain:
 
         A number with a fraction is written as text, since RFC 8785 is used for integers only.
         """
+        # a failed write may have reached the disk: its number must not be used twice
         if self._unsure:
             DiskWriter.make(self._open)
             self._unsure = False
@@ -173,6 +174,7 @@ class Chain:
         try:
             DiskWriter.make(lambda: Reserve(self._folder.parent).for_(lambda: self._write(line)))
         except OSError as error:
+            # a full disk has taken nothing, since `_write` cuts off what it took
             self._unsure = error.errno not in NO_ROOM
             raise
 
@@ -195,6 +197,7 @@ class Chain:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             try:
+                # one write: a kill leaves at most the beginning of a line, which a start cuts off
                 written = os.write(handle, line)
                 if written != len(line):
                     raise OSError(28, "no space for a complete record")
@@ -205,6 +208,7 @@ class Chain:
                 raise
         finally:
             os.close(handle)
+        # a power cut could otherwise remove the new file with an acknowledged record in it
         if not size:
             _sync_folder(self._folder, self._fsync)
 
@@ -221,6 +225,7 @@ class Chain:
                     atomic_write.write(self._folder / RECEIPTED, canonical(mark))
                     self._receipted = record.n
                     return
+            # all earlier files are receipted already
             if int(file.stem) <= self._receipted:
                 return
 
@@ -276,6 +281,7 @@ def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:
         except FileNotFoundError:
             continue  # deleted meanwhile because of its age
         for line in lines:
+            # a quick test first: a chain may have 64 MB
             if mark in line:
                 with suppress(ValueError, LookupError, TypeError):
                     record = json.loads(line)
@@ -348,6 +354,7 @@ def _records(path: Path, previous: AuditRecord | None) -> Iterator[AuditRecord]:
     content = path.read_bytes()
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
         record = _record(line, f"{path}:{number}")
+        # without this, records could be removed from the beginning of the oldest file unnoticed
         if number == 1 and NAME.fullmatch(path.name) and record["n"] != int(path.stem):
             raise Broken(
                 f"{path}:1: record {int(path.stem)} is missing, the first one is {record['n']}"
@@ -370,6 +377,7 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         record = json.loads(line)
         datetime.fromisoformat(record["t"])
         bytes.fromhex(record["prev"])
+        # the same content in another spelling has another hash, so the bytes are compared
         complete = record.keys() == {"n", "t", "boot", "type", "body", "prev"}
         if not complete or not isinstance(record["n"], int) or canonical(record) != line:
             raise ValueError("its bytes have changed")

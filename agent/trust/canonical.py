@@ -19,10 +19,12 @@ def canonical(value: Any) -> bytes:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
+        # Python's order of text differs from RFC 8785 for characters beyond U+FFFF
         members = sorted(value.items(), key=lambda member: _units(member[0]))
         return "{" + ",".join(f"{_text(name)}:{_text(inner)}" for name, inner in members) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_text(inner) for inner in value) + "]"
+    # before numbers: for Python True is an int, and `True` is not JSON
     if isinstance(value, bool | str) or value is None:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, int) and abs(value) <= LARGEST:

@@ -22,6 +22,7 @@ LARGEST_AT, FINEST_AT = 12, -30
 
 def moment(text: str) -> int:
     """Unix seconds of `2026-11-24T18:00:00Z`. Raises ValueError."""
+    # fromisoformat also takes other forms, which another reader may understand differently
     if not MOMENT.fullmatch(text):
         raise ValueError("expected a time in UTC such as 2026-11-24T18:00:00Z")
     return int(datetime.fromisoformat(text).timestamp())
@@ -30,6 +31,7 @@ def moment(text: str) -> int:
 def seconds(text: str) -> int:
     """Seconds of an ISO 8601 duration such as `PT30M` or `P1D`. Raises ValueError."""
     match = DURATION.fullmatch(text)
+    # all parts of the pattern are optional, so `P` and `PT` would mean 0 s
     if not match or text.endswith(("P", "T")):
         raise ValueError("expected a duration such as PT30M, PT1H30M or P1D")
     return sum(int(part or 0) * unit for part, unit in zip(match.groups(), UNITS, strict=True))

@@ -133,7 +133,9 @@ class Forged(Refused):
     @property
     def sentence(self) -> str:
         """Reason and remedy for the sender of the object, on one line of limited length."""
+        # parts come from the object: its line ends and control characters must not get through
         plain = "".join(c if c.isprintable() else " " for c in self._wrong)
+        # the reason is cut and the remedy never is
         wrong = plain[: LONGEST_SENTENCE - len(self._remedy) - 2].rstrip(". ")
         if wrong.partition(" ")[0].isalpha():  # do not capitalize an id or the name of a claim
             wrong = f"{wrong[:1].upper()}{wrong[1:]}"

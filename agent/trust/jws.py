@@ -39,6 +39,7 @@ def parse_jws(raw: bytes) -> Jws:
     if len(parts) != PARTS:
         raise Forged(ObjectCode.FORM, "it is not a signed object (three parts separated by dots)")
     header = header_of(parts[0])
+    # only now, since the limit depends on the type; `text_of` has applied the larger one
     if len(raw) > LARGEST and header["typ"] != MAP:
         raise Forged(ObjectCode.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
@@ -61,6 +62,7 @@ def header_of(part: str) -> dict[str, str]:
         raise Forged(ObjectCode.FORM, f"its header lacks {', '.join(sorted(missing))}")
     if not all(isinstance(word, str) for word in header.values()):
         raise Forged(ObjectCode.FORM, "a member of its header is not text")
+    # before any key is used: `none`, or an HMAC with a public key as secret, must verify nothing
     if header["alg"] not in ALGORITHMS:
         reason = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys is accepted"
         raise Forged(ObjectCode.SIG, reason, reason)

@@ -53,6 +53,7 @@ class Key:
             )
         if len(decoded(str(jwk.get("x")), "key")) != PUBLIC_BYTES:
             raise Forged(ObjectCode.FORM, f"an Ed25519 key has {PUBLIC_BYTES} bytes")
+        # with members such as `use` or `key_ops` the library may refuse to verify with the key
         plain = {"kty": "OKP", "crv": "Ed25519", "x": str(jwk["x"])}
         try:
             known = OKPKey.import_key(dict(plain))

@@ -49,6 +49,7 @@ def first(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] | None:
 
 def _not_too_old(db: sqlite3.Connection, verified: Verified) -> None:
     pruned = db.execute("SELECT exp FROM seen_pruned").fetchone()
+    # its jti may have been pruned, and then it would take effect a second time
     if pruned is not None and verified.exp is not None and verified.exp <= pruned[0]:
         reason = "it is older than the `jti` values that this gateway remembers"
         raise Forged(
@@ -87,6 +88,7 @@ def prune(db: sqlite3.Connection, now: float) -> int:
     highest = db.execute("SELECT max(exp) FROM seen WHERE exp < ?", (before,)).fetchone()[0]
     if highest is None:
         return 0
+    # never lower: objects whose ids were pruned before would be accepted again
     db.execute(
         "INSERT INTO seen_pruned VALUES (1, ?)"
         " ON CONFLICT (one) DO UPDATE SET exp = max(exp, excluded.exp)",

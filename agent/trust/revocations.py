@@ -94,6 +94,7 @@ class Revocations:
     def when(self, what: str, whose: str, of: str, *, key: bool = False) -> float | None:
         """Time since which an object of `whose` in the role `of` is revoked; None: it is valid."""
         some = self._of.get((what, key), ())
+        # others may have revoked it in advance: that must have no effect (rule O14)
         hits = [one.at for one in some if may_end(one.owner, one.role, whose, of)]
         return min(hits, default=None)
 

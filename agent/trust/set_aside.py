@@ -41,12 +41,14 @@ def keep(
     db: sqlite3.Connection, sha256: str, came: tuple[str, bytes], error: str, at: float
 ) -> None:
     """Set an object aside. `came`: its way here and its bytes."""
+    # one that a person submitted in vain gets a new number, and counts as the newest
     db.execute(
         "INSERT OR REPLACE INTO set_aside (sha256, at, via, error, raw) VALUES (?, ?, ?, ?, ?)",
         (sha256, int(at), came[0], error[:LONGEST_ERROR], came[1]),
     )
     left = MOST_BYTES
     rows = db.execute("SELECT n, length(raw) FROM set_aside ORDER BY n DESC").fetchall()
+    # newest first, so that the oldest lose their bytes
     for place, (n, size) in enumerate(rows):
         left -= size
         if size and (place >= MOST_WHOLE or left < 0):

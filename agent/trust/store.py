@@ -78,6 +78,7 @@ def _unavailable(path: Path, error: Exception) -> NotRecorded:
 
 
 def _set_damaged_aside(path: Path) -> None:
+    # with its WAL: SQLite could apply a WAL that stays behind to the new file
     for suffix in ("", "-wal", "-shm"):
         file = path.with_name(path.name + suffix)
         if file.exists():
@@ -144,6 +145,7 @@ class TrustStore:
         if copy.exists():
             revoked: list[str] = []
             taken_back: list[TakenBack] = []
+            # a damaged copy must not keep the store on the disk from opening
             with suppress(OSError, sqlite3.DatabaseError, Refused):
                 held = cls._of(copy)
                 with closing(held.db):
@@ -186,9 +188,11 @@ class TrustStore:
 
     @classmethod
     def _of(cls, path: Path, memory_folder: Path | None = None) -> TrustStore:
+        # SQLite would create the file with the mode of the umask
         path.touch(mode=0o600)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
+            # secure_delete: objects may concern people, so deleted ones must not stay in free pages
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 db.execute(f"PRAGMA {pragma}").fetchall()
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
@@ -212,6 +216,7 @@ class TrustStore:
             yield self.db
             self._execute("COMMIT")
         except BaseException as error:
+            # a connection that is shut would raise another error here and hide the first one
             if not self._shut and self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
@@ -235,6 +240,7 @@ class TrustStore:
 
     def _continue_in_memory(self, why: Late) -> None:
         stuck, self.db = self.db, sqlite3.connect(":memory:")
+        # closed at once: until the copy is open, no call may wait for the stuck connection
         self.db.close()
         DiskWriter.begin(stuck.close)  # runs once the stuck call has returned
         self.volatile, self._shut = True, True
@@ -251,6 +257,7 @@ class TrustStore:
         if row is None:
             return None
         current = trust_list.read(bytes(row[0]))
+        # the file may have been changed: a list counts only with the signatures of its roots
         if len(current.signed_by(current.roots)) < current.threshold:
             raise Forged(
                 ObjectCode.SIG, "the stored trust list does not have the signatures of its roots"
@@ -326,6 +333,7 @@ class TrustStore:
         """
         rows = self.db.execute("SELECT sha256 FROM waiting").fetchall()
         new = (sha256,) not in rows
+        # one that waits already may come again while the list is full
         if new and len(rows) >= MOST_WAITING:
             reason = (
                 f"{len(rows)} objects already wait at this gateway for facts that are not known yet"

@@ -29,6 +29,7 @@ LARGEST_EXPONENT = 99
 """of a number such as 1e-30. With an exponent of twenty digits Decimal raises InvalidOperation,
 which is not a ValueError; arithmetic with one of nine digits exhausts the memory
 """
+# possessive quantifiers do not backtrack, so the time stays proportional to the length
 MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},:]|[-+.0-9eE]{21,}', re.DOTALL)
 """a string (an unterminated one extends to the end), a structural character, or a long number"""
 EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)$")
@@ -51,6 +52,7 @@ def decoded(part: str, what: str) -> bytes:
     if not BASE64URL.fullmatch(part) or len(part) % 4 == 1:
         raise Forged(ObjectCode.FORM, f"its {what} is not base64url")
     content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    # stray bits: several texts would decode to these bytes, each with a hash of its own
     if encoded(content) != part:
         raise Forged(ObjectCode.FORM, f"its {what} is not base64url in canonical form")
     return content

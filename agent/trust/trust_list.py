@@ -137,6 +137,7 @@ def _signature(payload: str, entry: object) -> tuple[str, str]:
         )
     protected, signature = str(entry["protected"]), str(entry["signature"])
     header = header_of(protected)
+    # a signature that a root made for another type must not count here
     if header["typ"] != TYP:
         raise Forged(ObjectCode.TYP, f"it was signed as {header['typ'][:40]!r}, not as {TYP}")
     decoded(signature, "signature")
@@ -188,6 +189,7 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
                 ObjectCode.VERSION,
                 f"it is version {new.ver}, and version {current.ver} is in force",
             )
+        # otherwise anybody could put a list with roots of his own in its place
         _require_signatures(new, current.roots, current.threshold, "the current roots")
     _require_signatures(new, new.roots, new.threshold, "its own roots")
     if now is not None and new.expires < now:

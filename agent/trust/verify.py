@@ -166,6 +166,7 @@ def _may_sign(
         reason = f"a key of the role {member.role} may not issue {typ}"
         raise Forged(ObjectCode.KID, f"{whose} may not issue {typ}", reason)
     if isinstance(model, claims.GrantClaims):
+        # the gateway as witness of a vote grants in the residents' name
         speaks_as = "residents_council" if member.role == WITNESS else member.role
         if model.role != speaks_as:
             reason = f"a key of the role {member.role} cannot grant as {model.role}"
@@ -181,6 +182,7 @@ def _may_revoke(member: Member, model: ObjectClaims, members: Mapping[str, Membe
         return
     for entry in model.rev:
         other = members.get(entry.kid or "")
+        # a revocation of an unknown key is kept, and its signer is checked later (rule O14)
         if other is None or other.name == member.name:
             continue
         if other.role != member.role or other.role == OCCUPANT:

@@ -22,8 +22,8 @@ from urllib3.util import SKIP_HEADER
 from agent.buffer.receipts import LARGEST
 from agent.clock import seconds
 from agent.enrolment.response import BoundedResponse
-from agent.enrolment.tls import explain
-from agent.errors import UplinkLost
+from agent.enrolment.tls import explain, lost
+from agent.errors import CertificateRefused, UplinkLost
 from agent.trust.strict import json_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class PlatformRequests:
         self.listed = False
         status, _, body = self._request("GET", "/objects", LARGEST_PAGE, params=parameters)
         if status in {401, 403}:
-            raise UplinkLost(f"{self._host} does not let this gateway in ({status})")
+            raise CertificateRefused(f"{self._host} does not let this gateway in ({status})")
         if status == GONE:
             self.cursor = ""  # restart at the next poll; an immediate restart could loop for ever
         if status != 200:  # noqa: PLR2004 -- OK
@@ -137,7 +137,7 @@ class PlatformRequests:
                 answer_headers = {name.lower(): value for name, value in answer.headers.items()}
                 return answer.status_code, answer_headers, body
         except NO_ANSWER as error:
-            raise UplinkLost(self._reason(error)) from error
+            raise self._lost(error) from error
 
     def _read(self, answer: requests.Response, most: int) -> bytes:
         """The body; at most `most` + 1 bytes, which show that it is too long."""
@@ -153,16 +153,16 @@ class PlatformRequests:
                 break
         return bytes(body[: most + 1])
 
-    def _reason(self, error: Exception) -> str:
+    def _lost(self, error: Exception) -> UplinkLost:
         if isinstance(error, requests.exceptions.ProxyError):
-            return f"the proxy {self._settings.proxy} cannot reach {self._host}"
+            return UplinkLost(f"the proxy {self._settings.proxy} cannot reach {self._host}")
         if isinstance(error, requests.Timeout):
-            return f"{self._host}: no answer"
+            return UplinkLost(f"{self._host}: no answer")
         for cause in _causes(error):
             if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
                 reason = explain(cause, self._host, seconds())
-                return f"{reason}; {self._own}" if self._own else reason
-        return f"{self._host}: the connection was lost"
+                return lost(cause)(f"{reason}; {self._own}" if self._own else reason)
+        return UplinkLost(f"{self._host}: the connection was lost")
 
 
 def _cursor(value: object) -> str:

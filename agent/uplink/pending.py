@@ -25,11 +25,11 @@ class Pending:
         if answer and not answer.done():
             answer.set_result(code)
 
-    def fail(self, why: str) -> None:
-        """Fail all pending requests: the connection is lost."""
+    def fail(self, why: str, error: type[UplinkLost] = UplinkLost) -> None:
+        """Fail all pending requests with `error`: the connection is lost."""
         for answer in self._open.values():
             if not answer.done():
-                answer.set_exception(UplinkLost(why))
+                answer.set_exception(error(why))
 
     async def answer(self, mid: int) -> int:
         """The reason code of the answer to a packet. Raises UplinkLost, also after a timeout."""

@@ -25,8 +25,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.clock import seconds
-from agent.enrolment.tls import explain, refusal
-from agent.errors import UplinkLost
+from agent.enrolment.tls import explain, lost, refusal, refuses
+from agent.errors import CertificateRefused, UplinkLost
 from agent.uplink import client
 from agent.uplink.client import CONNECT_SECONDS
 from agent.uplink.connect_options import BrokerLimits, Hello, limits
@@ -76,6 +76,9 @@ class MqttConnection:
         self._hello = hello
         self._loop = asyncio.get_running_loop()
         self._lost = ""
+        """why the connection is lost; empty: it is open"""
+        self._error: type[UplinkLost] = UplinkLost
+        """the class of the error that says so"""
         self._complaint = ""
         """paho's message about the socket before it was lost"""
         self._used = 0
@@ -149,7 +152,7 @@ class MqttConnection:
         except TimeoutError:
             raise UplinkLost(f"no answer from {self._where} in {CONNECT_SECONDS:.0f} s") from None
         except (OSError, UnicodeError) as error:
-            raise UplinkLost(self._with_doubt(self._dial_reason(error))) from error
+            raise lost(error)(self._with_doubt(self._dial_reason(error))) from error
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
             raise _Unspoken(f"{self._where} does not speak MQTT 5")
         if code.is_failure:
@@ -263,20 +266,25 @@ class MqttConnection:
         if self._client.complaint:
             self._close_with(f"the broker sent {self._client.complaint}")
         elif "SSL" in self._complaint:
-            self._close_with(self._with_doubt(refusal(self._complaint, self._where)))
+            error = CertificateRefused if refuses(self._complaint) else UplinkLost
+            self._close_with(self._with_doubt(refusal(self._complaint, self._where)), error)
         elif early:
             self._close_with(
                 self._with_doubt(
                     "the broker closed the connection; perhaps it refuses our certificate"
-                )
+                ),
+                CertificateRefused,
             )
         else:
             self._close_with(_disconnect_reason(code, by_broker=by_broker))
 
-    def _close_with(self, why: str) -> None:
-        self._lost = self._lost or (why if self._where in why else f"{self._where}: {why}")
-        self._pending.fail(self._lost)
-        _fail(self._connack, self._lost)
+    def _close_with(self, why: str, error: type[UplinkLost] = UplinkLost) -> None:
+        if not self._lost:
+            self._lost = why if self._where in why else f"{self._where}: {why}"
+            self._error = error
+        self._pending.fail(self._lost, self._error)
+        if not self._connack.done():
+            self._connack.set_exception(self._error(self._lost))
         if not self._connack.cancelled():
             self._connack.exception()  # marks the exception as retrieved
         self._gone.set()
@@ -284,7 +292,7 @@ class MqttConnection:
 
     def _check_open(self) -> None:
         if self._lost:
-            raise UplinkLost(self._lost)
+            raise self._error(self._lost)
 
 
 @asynccontextmanager
@@ -324,11 +332,6 @@ def _disconnect_reason(code: ReasonCode, *, by_broker: bool) -> str:
         return f"the broker closed the connection: {code}"
     silent = code == "Keep alive timeout"
     return "the broker does not answer" if silent else "the connection was lost"
-
-
-def _fail(answer: asyncio.Future[Any], why: str) -> None:
-    if not answer.done():
-        answer.set_exception(UplinkLost(why))
 
 
 def _copied(message: MQTTMessage) -> Message:

@@ -92,6 +92,7 @@ def _storage(answer: Mapping[str, Any]) -> Iterator[Alarm]:
         return
     faults = dict(storage["faults"])
     in_memory = [name for name, one in answer["uplinks"].items() if one.get("kept")]
+    # popped: spools in memory have the alarm below, and need none of their own
     reasons = [faults.pop(f"{SPOOL}{name}", {}).get("reason", "") for name in in_memory]
     if in_memory:
         why = next(filter(None, reasons), "the disk fails")
@@ -171,6 +172,7 @@ def _link(name: str, link: Mapping[str, Any]) -> Iterator[Alarm]:
     elif link["silent"]:
         yield Alarm("device-silent", f"line {name}: {_count(link['silent'], 'device')} silent")
     for proposal in link["proposals"]:
+        # `text` goes to recipients, which must not learn the names of devices (rule P24)
         text = f"line {name}: a meter is silent and an unknown meter answers"
         yield Alarm("exchange", text, here=f"line {name}: {proposal}")
     for disturber in link["disturbers"]:

@@ -53,6 +53,7 @@ def affordable(gateway: Gateway, recipient: Recipient, file: BuildingFile) -> bo
         return True
     now, recipient_name = gateway.clock.now(), str(recipient.settings.recipient)
     last = file.taken_at(recipient_name)
+    # a time in the future is from a wrong clock, and would block the backup for ever
     if last is not None and 0 <= now - last < DAY:
         return False
     used = gateway.traffic.of(recipient_name, now).used
@@ -71,6 +72,7 @@ async def offer(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
             continue
         if not file.due(recipient_name, monotonic()) or not affordable(gateway, recipient, file):
             continue
+        # noted first: a platform that hangs up must not get the backup at each reconnection
         file.tried(recipient_name, monotonic())
         try:
             await upload(_message(gateway, recipient_name, file), batches_first)

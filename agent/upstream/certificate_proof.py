@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from agent.enrolment import calls, credential, judge
-from agent.errors import UplinkLost
+from agent.errors import CertificateRefused, UplinkLost
 from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ REFUSALS = 2
 """refusals in a row before the previous certificate is used again: some platforms hang up without
 a reason
 """
-REFUSED = ("refuses us", "refuses our certificate", "does not let this gateway in")
-"""texts of transports where the certificate may be the cause"""
 WENT_BACK = (
     "a platform refuses the new certificate, so the previous one is in use again. Have the new key"
     " certified (gardien key csr), then run: gardien key install, or gardien key renew"
@@ -47,15 +45,18 @@ class Proving:
 
     def opening(self) -> None:
         """Note which certificate the next connection uses."""
+        # refusals of the certificate before do not count against the new one
         if (shown := credential.installed(self._state)) != self._shown:
             self._shown, self._refusals = shown, 0
+        # receipts up to now came over earlier connections, and prove nothing of this certificate
         self._settled = self._recipient.delivery.settled
 
-    async def lost(self, reason: str) -> None:
+    async def lost(self, error: UplinkLost) -> None:
         """Return to the previous certificate if the platform keeps refusing the new one."""
-        refused = any(one in reason for one in REFUSED)
+        refused = isinstance(error, CertificateRefused)
         self._refusals = self._refusals + 1 if refused else 0
         previous = credential.before(self._state) if self._refusals >= REFUSALS else None
+        # an expired previous certificate would be refused as well
         if previous is None or judge.ends(previous.certificate) < self._gateway.clock.now():
             return
         self._refusals, sha256 = 0, _sha256(self._state)
@@ -64,7 +65,7 @@ class Proving:
             self._gateway.audit("certificate.back", {"sha256": sha256})
             log.error(
                 "uplink %s refuses the new certificate (%s): the previous one is used again",
-                self._recipient.name, reason,
+                self._recipient.name, error,
                 extra=fields(LogEvent.CERTIFICATE_PROBLEM, **self._recipient.names),
             )  # fmt: skip
 

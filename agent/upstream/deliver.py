@@ -77,6 +77,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
             "move": route.watch,
             "certificate": proving.watch,
         }
+        # all but `sending` are supervised by themselves: their errors must not stop deliveries
         await together(sending, *(beside(what, run) for what, run in jobs.items()))
 
     def beside(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
@@ -91,7 +92,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
             async with chosen.open(route.settings(), facts) as uplink:
                 yield uplink
         except UplinkLost as error:
-            await proving.lost(str(error))
+            await proving.lost(error)
             raise
 
     logged = ConnectionFields(
@@ -130,6 +131,7 @@ async def _count(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None
                     "this month's data are used up too fast: reopening with longer intervals"
                 )
     finally:
+        # on every end: otherwise the bytes since the last count would be missing in the budget
         gateway.traffic.count(recipient_name, moved() - before, gateway.clock.now())
 
 

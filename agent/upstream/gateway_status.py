@@ -77,6 +77,7 @@ def moved(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
     warning = ""
     if allowed and counter.used >= allowed:
         warning = "this month's data budget is used up: only urgent data are sent"
+    # at least a tenth: on the first days of a month each batch would be ahead of its share
     elif allowed and counter.used > AHEAD * allowed * max(gateway.traffic.share(now), 0.1):
         warning = "this month's data are used faster than planned: batches are sent less often"
     return {"month": counter.month, "used": counter.used, "budget": allowed, "said": warning}

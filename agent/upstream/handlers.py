@@ -34,9 +34,11 @@ async def _once(gateway: Gateway, inbox: Inbox, act: Act, verified: Verified) ->
     too many requests.
     """
     store = inbox.trust_store
+    # first, so that the same bytes again cost no allowance
     if first := replay.first(store.db, verified):
         return first | {"again": True}
     requests.must_be_its_own(gateway, verified)
+    # committed before it is carried out: a request that fails must count as well
     with store.transaction() as db:
         allowance.take(db, verified.owner, gateway.clock.now())
     answer = {"typ": verified.typ, "jti": verified.jti}

@@ -160,6 +160,7 @@ async def work(gateway: Gateway, tell: Tell | None = None) -> None:
             raise Refused(f"{left[0].name} is damaged; the next attempt sets it aside") from error
         except SpoolFull as error:
             raise Refused(f"{left[0].name}: {error}. Free some space on the disk") from error
+    # only now: until here a file may still need the old key (rule K6)
     gateway.identity = await asyncio.to_thread(identity.end_rotation, state, who)
     gateway.rotation_waits = ""
     gateway.audit("key.rotated", {"state": who.state})
@@ -201,6 +202,7 @@ async def _file(gateway: Gateway, file: Path, key: bytes, tell: Tell | None) -> 
                 await tell(standing(gateway) or {})
             # deliveries and readings wait for the same disk
             await sleep(monotonic() - began if gateway.close is not None else 0)
+    # the size was an estimate: a finished file must count as done in full
     passed, of = gateway.rotation[file.name]
     gateway.rotation[file.name] = RotationProgress(max(passed, of), max(passed, of))
 
@@ -258,6 +260,7 @@ def standing(gateway: Gateway) -> dict[str, Any] | None:
         "since": stamp(who.rotating_since),
         "passed": min(passed, total),
         "of": total,
+        # without a reason for a parked rotation, the command that watches it would never end
         "waits": gateway.rotation_waits or (FAILED if gateway.jobs.parked(COMPONENT) else ""),
     }
 

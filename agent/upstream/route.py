@@ -104,6 +104,7 @@ def _address_option(settings: Any, url: str) -> dict[str, Any]:
 
 def at(settings: Any, url: str) -> Any:
     """The same settings with another address. Raises Refused if the address is invalid."""
+    # validated again as a whole: the ordered address must meet the rules of the configured one
     configured = {name: getattr(settings, name) for name in type(settings).model_fields}
     try:
         return type(settings).model_validate(configured | _address_option(settings, url))

@@ -19,6 +19,7 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
     mine = answer["uplinks"][uplink]
     devices, links = answer["devices"].values(), answer["links"]
     silent = sum(one["failures"] > 0 for one in devices)
+    # member by member: a new member of the answer must not reach recipients by itself (rule P24)
     members: dict[str, Any] = {
         "at": answer["now"],
         "started": answer["started"],
@@ -74,5 +75,6 @@ def _backlog(mine: Mapping[str, Any]) -> dict[str, Any]:
 def _lasting(of: Mapping[str, Any]) -> dict[str, Any]:
     lasting = {word: value for word, value in of.items() if word not in VOLATILE}
     held = [(one["control"], one["until"]) for one in of.get("holds", ())]
+    # without the next attempt, which changes each time and would count as news
     faults = [(one["component"], one["error"]) for one in of.get("faults", ())]
     return lasting | {"holds": held, "faults": faults}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from agent.errors import UplinkLost
+from agent.errors import CertificateRefused, UplinkLost
 from agent.uplink.base import GatewayFacts
 from agent.uplink.mqtt import MqttUplink
 from agent.uplink.settings.mqtt import Settings
@@ -53,13 +53,18 @@ def run(lines: tuple[str, ...], what: Callable[[Broker], Awaitable[None]]) -> No
     asyncio.run(scenario())
 
 
-def refused(lines: tuple[str, ...], ca: Path, credential: Path | None) -> str:
-    """The words in which an opening fails."""
+def refused(
+    lines: tuple[str, ...],
+    ca: Path,
+    credential: Path | None,
+    error: type[UplinkLost] = UplinkLost,
+) -> str:
+    """The text with which an opening fails."""
 
     said: list[str] = []
 
     async def scenario(far: Broker) -> None:
-        with pytest.raises(UplinkLost) as lost:
+        with pytest.raises(error) as lost:
             await opened(far.port, ca, credential)
         said.append(str(lost.value))
 
@@ -130,7 +135,7 @@ def test_our_own_certificate_out_of_its_time_is_told(
 def test_a_certificate_of_another_ca_is_refused_in_words(tmp_path: Path):
     ca, other = CA(), CA("Other CA")
     pem = other.gateway(GATEWAY, tmp_path / "state")
-    said = refused(secured(tmp_path / "far", ca), ca.file(tmp_path), pem)
+    said = refused(secured(tmp_path / "far", ca), ca.file(tmp_path), pem, CertificateRefused)
     assert (
         "does not know the issuer of our certificate" in said or "refuses our certificate" in said
     )
@@ -141,7 +146,7 @@ def test_a_revoked_certificate_is_refused_in_words(tmp_path: Path):
     pem = ca.gateway(GATEWAY, tmp_path / "state")
     own = x509.load_pem_x509_certificate(pem.read_bytes())
     lines = secured(tmp_path / "far", ca, None, f"crlfile {ca.revoking(tmp_path, own)}")
-    said = refused(lines, ca.file(tmp_path), pem)
+    said = refused(lines, ca.file(tmp_path), pem, CertificateRefused)
     assert "was revoked" in said or "refuses our certificate" in said
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from agent.calls import NOBODY, status
 from agent.cli import app
 from agent.enrolment import credential, renewal
+from agent.errors import CertificateRefused
 from agent.registry import identity
 from agent.upstream import keys
 from agent.upstream.certificate_proof import Proving
@@ -135,14 +136,14 @@ def test_what_a_platform_refused_before_does_not_count_against_the_new_certifica
             proving = Proving(house, house.recipients["centre"])
             for _ in range(3):
                 proving.opening()
-                await proving.lost("the platform refuses us")
+                await proving.lost(CertificateRefused("the platform refuses us"))
             await keys.install(house, NOBODY, text=await issued(house, ca))
             new = own(state)
             proving.opening()
-            await proving.lost("the platform refuses us")
+            await proving.lost(CertificateRefused("the platform refuses us"))
             assert own(state) == new
             proving.opening()
-            await proving.lost("the platform refuses us")
+            await proving.lost(CertificateRefused("the platform refuses us"))
             assert own(state) != new
 
     asyncio.run(scenario())

@@ -50,5 +50,5 @@ def test_a_state_takes_no_room_and_no_data_for_the_slots_in_which_it_is_not_told
 
 def test_a_state_has_no_mean():
     more = (PLANT % "state.door").replace('"1"}', '"1", mean: 1h}')
-    with pytest.raises(Refused, match=r"state\.door is a state, told when it changes"):
+    with pytest.raises(Refused, match=r"state\.door is a state, which is sent when it changes"):
         parse(changed("profile: eastron-sdm120}", more), "x")

@@ -82,7 +82,8 @@ TYPED = {
     "a no-break space as indent": (
         block("    address", "\u00a0\u00a0\u00a0\u00a0address"),
         (
-            "11:1: indented with U+00A0, which is no space: put spaces, two for each step inward"
+            "11:1: this line is indented with U+00A0, which is not a space: use two spaces for each"
+            " level"
         ),
     ),
     "no blank after a colon": (

@@ -107,6 +107,6 @@ def test_a_line_that_cannot_carry_its_schedule_is_told_with_one_it_can():
         for n in range(250)
     )
     words = told(devices, baudrate=300)
-    assert '"heat" needs 22' in words
+    assert '"heat" cannot read its 250 devices so often: to read all once takes 22' in words
     assert "`every: 30min`" in words
     assert "250 devices, all read in" in summary(checked(devices.replace("15min", "1h"), 300))

@@ -151,8 +151,8 @@ MISTAKES = {
     "a line without its driver": (
         changed("driver: modbus-tcp, ", ""),
         (
-            "3:3: links.plant: `driver` is missing (what is spoken on this line),"
-            " such as `driver: modbus-tcp`"
+            "3:3: links.plant: `driver` is missing (the driver of this line, which determines its"
+            " protocol), such as `driver: modbus-tcp`"
         ),
     ),
     "a line that is one word": (
@@ -187,8 +187,8 @@ MISTAKES = {
     "a step that passes midnight by": (
         changed(METER, "profile: eastron-sdm120, every: 2h}"),
         (
-            "5:70: devices.sdm-12.every: every 2h passes midnight in Europe/Paris by, and with it"
-            " the values of days and months: take 1h or 1d"
+            "5:70: devices.sdm-12.every: a step of 2h has no slot at midnight in Europe/Paris, so"
+            " daily and monthly values would be missing: write 1h or 1d"
         ),
     ),
     "a step finer than a second": (
@@ -372,7 +372,7 @@ MISTAKES = {
     "a mean of one read": (
         changed("channel: heat, unit: kWh", "channel: temp, unit: Cel, mean: 10min", PLANT),
         (
-            "5:107: devices.sdm-12.points.heat.mean: a mean over 10min is of several reads:"
+            "5:107: devices.sdm-12.points.heat.mean: a mean over 10min needs several reads:"
             " write `every: 1min`, or a longer `mean`"
         ),
     ),
@@ -421,7 +421,7 @@ MISTAKES = {
     "a basis without its date": (
         SMALL + "privacy: {common: {basis: AG du 12 mai}}\n",
         (
-            "8:11: privacy.common: `from` is missing (the first day on which they may leave),"
+            "8:11: privacy.common: `from` is missing (the first day on which they may be sent),"
             " such as `from: 2026-07-12`"
         ),
     ),
