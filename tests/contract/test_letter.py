@@ -469,7 +469,7 @@ def test_indexes_kept_for_a_duty_are_in_the_letter_while_the_agent_is_stopped(ga
 
     gateway.inside(shelve)
     letter, answer = gateway.answer()
-    assert "Indexes of midnight kept for a legal duty: 1." in letter
+    assert "Midnight readings kept for a legal duty: 1." in letter
     assert ";8412;kWh;V" in answer["csv"]
 
 
@@ -556,7 +556,7 @@ def test_who_looked_while_they_live_there_stands_in_letter_and_table(gateway):
     assert f"alice | this letter (privacy person) | 1 | {today} | {today}" in letter
     assert ";alice: privacy.person;" in answer["csv"]
     gateway.inside(lambda house: _others_moved_in(gateway, house))
-    assert "No look is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
+    assert "No access is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
 
 
 def test_the_table_keeps_the_purpose_of_a_withdrawn_consent_and_is_read_by_a_spreadsheet(gateway):
