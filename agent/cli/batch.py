@@ -32,7 +32,7 @@ def open_(
     """Open a delivered file or payload; show who signed it, and its rows.
 
     An encrypted file (.p7m) needs --key, --cert and --ca. Exit status 1 if it cannot be opened, or
-    if another gateway signed it than the one that it names.
+    if it was not signed by the gateway that it names.
     """
     from agent.uplink.open_batch import OpeningKeys, unsealed
 

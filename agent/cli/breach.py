@@ -39,6 +39,12 @@ Noticed = Annotated[
         help="When you became aware: 2026-11-27T09:30; default: now. The 72 h begin then."
     ),
 ]
+NoticedInstead = Annotated[
+    str | None,
+    typer.Option(
+        "--noticed", help="When you became aware: 2026-11-27T09:30. This moves the end of the 72 h."
+    ),
+]
 Began = Annotated[str | None, typer.Option(help="When it began: 2026-11-20, or with a time.")]
 Ended = Annotated[str | None, typer.Option(help="When it ended.")]
 Kind = Annotated[
@@ -52,8 +58,8 @@ Store = Annotated[
 Key = Annotated[
     list[str] | None,
     typer.Option(
-        help="Keys concerned: spool, signing, certificate, credentials, recovery, or all (all but"
-        " recovery); may be repeated."
+        help="Keys concerned: spool, signing, certificate, credentials, recovery, or all, which"
+        " leaves out recovery; may be repeated."
     ),
 ]
 Recipient = Annotated[
@@ -107,7 +113,7 @@ def new(
 def add(
     id: Id,  # noqa: A002 -- the word people write
     what: Annotated[str | None, typer.Option(help="What happened.")] = None,
-    noticed: Noticed = None,
+    noticed: NoticedInstead = None,
     began: Began = None,
     ended: Ended = None,
     kind: Kind = None,
@@ -153,8 +159,8 @@ def add(
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
     """List all breaches.
 
-    Exit status 1 if the authority must still be notified of one, or if a record differs from what
-    the audit chain says was written.
+    Exit status 1 if the authority must still be notified of one, or if a record differs from the
+    audit chain.
     """
     answer = read_here(ask(config, state, "privacy.breach.list"))
     breaches = answer["breaches"]

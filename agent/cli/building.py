@@ -60,8 +60,8 @@ def restore(
 ) -> None:
     """Replace a lost gateway: same id and places, new keys, new epoch.
 
-    The configuration is written if there is none, or only the package's sample. Else it is written
-    beside the existing one.
+    The configuration is restored if there is none, or only the package's sample. Otherwise it is
+    written beside the existing file.
     """
     from agent import backup
     from agent.local import account
@@ -102,7 +102,7 @@ def _signed(signer: x509.Certificate | None) -> str:
     if signer is None:
         return (
             "  NOT SIGNED: anybody who has the recovery certificate, which is not secret, may\n"
-            "  have written it. Have somebody who knows the building check what it says"
+            "  have written it. Have somebody who knows the building check its content"
         )
     return (
         f"  signed with the gateway's certificate, valid {stamp(begins(signer))} to"

@@ -150,7 +150,7 @@ def give(
         list[str] | None, typer.Option(help="A quantity; may be repeated.", show_default=False)
     ] = None,
     purpose: Annotated[
-        str | None, typer.Option(help="The purpose; one only.", show_default=False)
+        str | None, typer.Option(help="The purpose; exactly one.", show_default=False)
     ] = None,
     scope: Annotated[
         str | None,
@@ -187,7 +187,7 @@ def give(
     after: Annotated[
         list[str] | None,
         typer.Option(
-            help="The mark of a withdrawal they knew of (gardien consent marks); may be repeated.",
+            help="The mark of a withdrawal that they knew of; may be repeated. See: consent marks.",
             show_default=False,
         ),
     ] = None,
@@ -413,7 +413,7 @@ def marks(
 ) -> None:
     """Show what the occupants have withdrawn or refused, the latest at the end.
 
-    A new consent counts only if the occupants knew of that: it must name the latest mark.
+    A new consent counts only if it names the latest mark: then the occupants knew of it.
     """
     answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
     if json:

@@ -35,7 +35,7 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
         as_json([finding.members() for finding in done])
     bad = sum(finding.fine is False for finding in done)
     if not json:
-        typer.echo(f"{bad} to look at" if bad else "all fine")
+        typer.echo(plural(bad, "problem") if bad else "all fine")
     raise typer.Exit(1 if bad else 0)
 
 

@@ -410,7 +410,7 @@ def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Find
     service = timesync.evidence()
     kept = service.kernel or service.touched is not None
     remedy = (
-        "no time service sets it. Let UDP 123 out of the firewall, and: sudo apt install"
+        "no time service sets it. Allow outgoing UDP 123 in the firewall, then: sudo apt install"
         " systemd-timesyncd"
     )
     yield Finding("clock", kept, "set by a time service" if kept else remedy)

@@ -59,8 +59,8 @@ def csr(
 ) -> None:
     """Print a certificate request (CSR) for a CA. The common name is the gateway's id.
 
-    The key is on the curve P-256. The private key stays here, and is the same until its certificate
-    is installed.
+    The key is on the curve P-256. The private key stays on the gateway, and does not change until
+    its certificate is installed.
     """
     from agent.errors import Refused
 
@@ -78,7 +78,8 @@ def csr(
 @app.command()
 def install(
     file: Annotated[
-        Path, typer.Argument(help="PEM; certificates of the issuers may follow. -: stdin.")
+        Path,
+        typer.Argument(help="The certificate (PEM), alone or followed by its issuers'. -: stdin."),
     ],
     named: As = None,
     config: Config = DEFAULT_CONFIG,

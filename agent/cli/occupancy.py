@@ -202,7 +202,7 @@ def accept(
 ) -> None:
     """Record what a row of an export states.
 
-    Recipients are asked to erase what was sent meanwhile of other occupants.
+    Recipients are asked to erase readings that were sent under the wrong occupancy.
     """
     answer = ask(config, state, "occupancy.accept", named=as_, row=id)
     if json:

@@ -73,9 +73,7 @@ def new(
     id: Annotated[str | None, typer.Option(help="An id that was created elsewhere.")] = None,  # noqa: A002
     since: Annotated[
         str | None,
-        typer.Option(
-            help="When the present occupants moved in; default: unknown whether there are any."
-        ),
+        typer.Option(help="When the present occupants moved in; default: occupancy unknown."),
     ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -139,7 +137,7 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV or .xlsx with the columns label;type and, if you like, since: when the"
+            help="CSV or .xlsx with the columns label;type. An optional column since: when the"
             " present occupants moved in."
         ),
     ],

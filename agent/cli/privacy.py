@@ -280,7 +280,7 @@ def disclosures(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List how many values of dwellings each recipient has received each day."""
+    """List how many values of each dwelling each recipient has received, day by day."""
     answer = ask(config, state, "privacy.disclosures", place=dwelling)
     if json:
         as_json(answer)
@@ -336,7 +336,7 @@ def catalogue(
 ) -> None:
     """Write the catalogue of data: what is known of dwellings, why, for whom, and how long.
 
-    It is a text, or a page to publish. No other data of a dwelling is sent.
+    Without --to it is printed as text. Data of dwellings that are not in it are never sent.
     """
     answer = ask(config, state, "privacy.catalogue", language=language)
     _published(answer, to, {".html": answer["html"]}, json=json)

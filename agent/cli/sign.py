@@ -29,7 +29,7 @@ def key(
 ) -> None:
     """Make a key pair: NAME.key is private, NAME.pub is for others.
 
-    The kid that is printed is for comparison by telephone or on paper.
+    It prints the key's kid, which others compare by telephone or on paper.
     """
     import json
 
@@ -62,7 +62,7 @@ def trust_list(
     ] = None,
     other_root: Annotated[
         list[Path] | None,
-        typer.Option(help="A root's public key that signs later (sign co-sign)."),
+        typer.Option(help="The public key of a root that signs later (sign co-sign)."),
     ] = None,
     threshold: Annotated[
         int | None,

@@ -34,7 +34,7 @@ State = Annotated[
     typer.Option(
         "--state",
         envvar="GARDIEN_STATE",
-        help="The state directory; default: the one that the configuration names.",
+        help="The state directory; default: the one in the configuration.",
         show_default=False,
     ),
 ]
@@ -44,7 +44,7 @@ As = Annotated[
         "--as",
         envvar=["GARDIEN_AS", "SUDO_USER"],
         metavar="NAME",
-        help="Your name, if several people use this account (root).",
+        help="Your name, if several people share an account such as root.",
         show_default=False,
     ),
 ]

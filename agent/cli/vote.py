@@ -57,7 +57,7 @@ def witness(
 ) -> None:
     """Record the vote of an assembly that has no key; a second person must confirm it.
 
-    Prints a code, to be given on paper to the president of the council with the minutes. Works only
+    Prints a code. Give it on paper, with the minutes, to the president of the council. Works only
     with `trust: {witnessed: true}` in the configuration.
     """
     import hashlib

@@ -230,8 +230,8 @@ WORDS = {
         "({reference}).",
         "goes_on_no_uplink": "Remains possible without your consent: {recipient} may have the "
         "index at the end of each month and at a change of occupant, because a law or contract "
-        "requires it ({reference}). No uplink to this recipient is configured: nothing is sent to it "
-        "today.",
+        "requires it ({reference}). No uplink to this recipient is configured: nothing is sent to "
+        "it today.",
         "measured": "What is measured",
         "measured_columns": "quantity|what it shows",
         "measured_nothing": "Nothing that the gateway reads is known to be yours.",
