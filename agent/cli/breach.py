@@ -242,7 +242,9 @@ def letters(
     answer = ask(config, state, call, id=id, language=language_, named=as_)
     to.mkdir(parents=True, exist_ok=True)
     for letter in answer["letters"]:
+        # a label may contain a slash, which would name another folder
         label = "".join(c if c.isalnum() or c in "-_" else "_" for c in letter["label"])
+        # else the letters to former and present occupants would have one name
         former = f"_{letter['occupancy']}" if letter["gone"] else ""
         name = f"{id}_{label}{former}.html"
         write_page(to / name, letter["html"])

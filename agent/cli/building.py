@@ -135,6 +135,7 @@ def _write_configuration(config: Path, files: dict[str, str]) -> list[Path]:
             # somebody may have begun to configure this machine
             path = path.with_name(f"{path.name}.restored")
         try:
+            # a new machine has no folder profiles/ yet
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:

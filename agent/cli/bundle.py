@@ -255,6 +255,7 @@ def _secrets(config: Path) -> Iterator[str]:
     """Yield every secret in the known places, so that it is removed wherever it was copied."""
     import re
 
+    # line by line: a log may have copied one line of a secret that has several
     for path in (config.parent / "credentials").glob("*"):
         yield from _read(path).splitlines() if path.is_file() else ()
     written = _read(config)

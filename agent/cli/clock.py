@@ -59,6 +59,7 @@ def reset(
     (clock). Reading continues from now. The declaration is recorded in the audit chain.
     """
     if not yes:
+        # without a terminal the prompt would take a script's next line for a person's answer
         if not sys.stdin.isatty():
             raise Refused("this erases readings: confirm it at a terminal, or add --yes")
         _show(ask(config, state, "clock.show"))

@@ -80,6 +80,7 @@ def set_(
     from agent.errors import ConfigError
 
     files = Files(config)
+    # before the change: mistakes that the file has already must not be blamed on it
     before = checked(files)
     changed, home = put(files, tuple(path.split(".")), value)
     try:

@@ -101,6 +101,7 @@ def hashes(folder: Path) -> dict[str, str]:
     except OSError as error:
         raise Refused(f"{folder}: {error.strerror}") from error
     for path in paths:
+        # other files may be in the folder, too: only names that begin with a form's number count
         with suppress(Refused):
             digests[parse(path.name.split(".")[0], NUMBER)] = digest(path)
     if not digests:

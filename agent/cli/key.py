@@ -90,6 +90,7 @@ def install(
     from agent.errors import Refused
 
     try:
+        # latin-1 decodes every byte: comments beside the PEM blocks may be in any encoding
         text = sys.stdin.read() if str(file) == "-" else file.read_text("latin-1")
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
@@ -165,6 +166,7 @@ def _show_progress(sizes: dict[str, Any]) -> None:
 
 
 def _progress(sizes: dict[str, Any]) -> str:
+    # rounded up: less than 1 MB must not show as 0
     done, total = (-(-sizes[name] // 1_000_000) for name in ("passed", "of"))
     return _("encrypted with the new key: {done} of about {total} MB", done=done, total=total)
 

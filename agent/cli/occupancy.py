@@ -263,6 +263,7 @@ def _lease(row: dict[str, Any]) -> str:
 def _reason(row: dict[str, Any]) -> str:
     """Return why a row waits for a decision."""
     other, why = row["other"], str(row["why"])
+    # all texts below are made, whichever is shown: only for `left` is `other` a time
     left = day(other) if why == "left" else ""
     return {
         "unreadable": _("the row cannot be read: {other}", other=other),

@@ -121,6 +121,7 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
             raise Refused("this machine is not a gateway")
         return ask(config, state, "place.check", text=text) | {"looked_up": True}, ""
     except AgentError as error:
+        # an id can be checked without a registry, a label cannot
         if not agrees(squeeze(text)) and not looks_like_id(text):
             if gateway:
                 raise

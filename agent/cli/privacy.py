@@ -200,6 +200,7 @@ def explain(
     for line in (*_unassigned(answer["rows"]), *notices, *_sums(answer["sums"])):
         typer.echo(wrapped(line))
     for duty in answer["duties"]:
+        # the answer lists only duties whose recipient has no uplink
         typer.echo(wrapped(_continuing_duty(duty | {"uplink": False})))
     _exit_on_gaps(answer["unknown"])
 
@@ -228,6 +229,7 @@ def person(
     """
     fields = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
     answer = ask(config, state, "privacy.person", named=as_, **fields)
+    # a label may contain a slash, which would name another folder
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
     if id is not None:  # else it would overwrite the letter to the present occupants
         name = f"{name}-{answer['occupancy']}"
@@ -253,6 +255,8 @@ def person(
 def _stopped(answer: dict[str, Any]) -> None:
     if answer["withdrawn"]:
         many = plural(len(answer["withdrawn"]), "consent")
+        # with such a gap it is unknown whether all waiting values are destroyed, so this is not
+        # claimed
         unsure = answer["unasked"] or any(one["kind"] in UNSURE for one in answer["unknown"])
         done = "; waiting values are destroyed, recipients are asked to erase what they received"
         typer.echo(f"{many} withdrawn{'' if unsure else done}")

@@ -74,6 +74,7 @@ def show(
     if yaml:
         typer.echo(path.read_text(encoding="utf-8") if path else text_of(name), nl=False)
         return
+    # the person's own file is examined, so that all its mistakes are shown
     profile: Any = whole(path) if path else profiles.take(name)
     if json:
         as_json(_plain(profile))

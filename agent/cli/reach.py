@@ -59,6 +59,7 @@ def uplinks(config: Config, state: Path) -> Iterator[Finding]:
         remedy = f"check that the firewall lets TCP {port} out"
         finding = _connection(what, parts.hostname, port, remedy)
         yield finding
+        # a host that does not answer would take the timeout a second time
         if finding.fine and parts.scheme in TLS:
             ca = getattr(uplink.settings, "ca", None)
             yield _tls_identity(what, parts.hostname, port, ca, credential.path(state))
@@ -80,6 +81,7 @@ def _local_port(what: str, address: str, port: int) -> Finding:
 
 def _connection(what: str, host: str, port: int, remedy: str) -> Finding:
     try:
+        # apart from the connection: a wrong name and a closed port have different remedies
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         text = f"the name {host} is not found ({error.strerror}): check the name and DNS"

@@ -97,9 +97,11 @@ def trust_list(
     roots += [signing.public(path) for path in other_root or ()]
     members = [entry for entry in previous.get("keys", []) if entry["kid"] not in dropped]
     members += [_member(entry, now, days) for entry in member or ()]
+    # a root that signs may be in the previous list, too: the newest entry counts
     roots = _distinct(roots)
     payload = {
         "ver": int(previous.get("ver", 0)) + 1,
+        # a list keeps its publisher: --by counts for the first list only
         "iss": previous.get("iss", by),
         "iat": now,
         "exp": now + days * signing.DAY,

@@ -358,6 +358,7 @@ def _id(text: str, prefix: str) -> str:
 
 def _value(text: str | None) -> Any:
     try:
+        # a mode is a word; every other value is a number
         return number(text)
     except Refused:
         return text

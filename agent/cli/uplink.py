@@ -84,6 +84,7 @@ def close(
     answer = ask(config, state, "uplink.close", named=named, name=name, how=how)
     if drain:
         _until_empty(config, state, name, answer["waits"])
+        # the answer is from before the wait
         answer["waits"] = 0
     if json:
         as_json(answer)

@@ -76,6 +76,7 @@ def witness(
         "lim": {name: value for name, value in lim.items() if value is not None},
         "evid": {
             "kind": "vote", "ref": ref, "date": date, "result": result, "majority": majority,
+            # hashed here: the minutes themselves are not sent to the agent
             "sha256": hashlib.sha256(bytes_of(minutes)).hexdigest(),
         },
     }  # fmt: skip
