@@ -37,6 +37,7 @@ def open_(
     from agent.uplink.open_batch import OpeningKeys, unsealed
 
     given = [key, cert, ca]
+    # a file that is only decrypted would show rows that anybody may have written
     if any(given) and not all(given):
         typer.echo("gardien: give all of --key, --cert and --ca", err=True)
         raise typer.Exit(2)

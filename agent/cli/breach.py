@@ -187,6 +187,7 @@ def show(
     """Show a breach: deadline, missing facts, people concerned, and what was done."""
     answer = ask(config, state, "privacy.breach.show", id=id)
     as_json(answer) if json else _show(answer)
+    # no error: the record of another gateway, or an old one, cannot be compared
     if answer["record"] == "unknown":
         typer.echo(wrapped(_(NOT_COMPARED)), err=True)
     _exit_if_altered(answer)

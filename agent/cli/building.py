@@ -34,6 +34,7 @@ def backup(
 
     from agent import backup
 
+    # read in this process, with the rights of the person who asks
     fields = {"certificate": _text(to), "files": backup.texts(config)}
     answer = ask(config, state, "backup", named=named, **fields)
     try:

@@ -58,6 +58,7 @@ def _running(state: Path) -> Any:
 
 
 def _plain(data: Any) -> Any:
+    # dates and paths compare as they are written
     return json.loads(json.dumps(data, default=str))
 
 

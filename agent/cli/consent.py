@@ -247,6 +247,7 @@ def forms(
         again=again, due=due,
     )  # fmt: skip
     names = {"fr": ("formulaires", "reponses"), "en": ("forms", "answers")}[language]
+    # a list that people have begun to fill in must not be overwritten
     files = free_names([to / f"{names[0]}.html", to / f"{names[1]}.csv"])
     if answer["forms"]:
         for path, text in zip(files, (answer["html"], answer["list"]), strict=True):

@@ -204,6 +204,7 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     from agent.storage import is_read_only, volatile
     from agent.timesync import boot_id
 
+    # monotonic times in the journal count only within the boot that wrote them
     boot = boot_id()
 
     def now() -> Moment:

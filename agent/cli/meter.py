@@ -282,6 +282,7 @@ def exchange(
         as_json(answer)
         return
     _show(answer["meters"])
+    # the first is the old meter
     if not answer["meters"][0]["closed"]:
         typer.echo("no closing index: the old meter's last good reading is used")
 

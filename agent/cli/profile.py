@@ -34,6 +34,7 @@ def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
 
     profiles, rows = _profiles(config), []
     for name in profiles.names():
+        # a profile with mistakes is listed, too: else it would seem to be in another folder
         profile, owner = profiles.take(name), "yours" if name in profiles.own else ""
         if isinstance(profile, Profile):
             about = f"{profile.manufacturer} {profile.model}"

@@ -100,6 +100,7 @@ def _tls_identity(
 ) -> Finding:
     """Check that both sides prove their identity by TLS; no data is sent."""
     try:
+        # an account that may not read our certificate tries without it
         context = tls.context(ca, own_certificate if os.access(own_certificate, os.R_OK) else None)
         with (
             socket.create_connection((host, port), timeout=CONNECT_TIMEOUT) as plain,

@@ -194,6 +194,7 @@ def _checked_list(raw: bytes) -> None:
     """Print how many signatures are still missing."""
     from agent.trust import trust_list
 
+    # read as a gateway reads it: a list that is malformed is refused before it is written
     made = trust_list.read(raw)
     missing = made.threshold - len(made.signed_by(made.roots))
     if missing > 0:

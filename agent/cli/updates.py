@@ -51,6 +51,7 @@ def _moment(text: str | None) -> datetime | None:
         return None
     try:
         if len(text) == len("2026-11-24"):
+            # a ring must not begin before the version was published: the day counts from its end
             return datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
         at = datetime.fromisoformat(text)
     except ValueError:
