@@ -45,8 +45,9 @@ from agent.cli import (
 
 app = typer.Typer(
     name="gardien",
-    help="The agent on a building's gateway. It reads the meters, records whose each reading is, "
-    "and delivers each reading exactly once to the recipients that may have it.",
+    help="The agent on a building's gateway. It reads the meters, records which dwelling and which "
+    "occupants each reading belongs to, and delivers it exactly once to each recipient that may "
+    "receive it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -72,6 +72,7 @@ def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
     from agent.trust.audit import FOLDER, verification_report
 
     try:
+        # in this process if it may read the files: it needs no agent, and works while none runs
         return verification_report(state / FOLDER, batch)
     except PermissionError:
         answer = ask_daemon(state, "audit.verify", {"hash": batch}, lambda _: None)

@@ -32,11 +32,12 @@ def open_(
     """Open a delivered file or payload; show who signed it, and its rows.
 
     An encrypted file (.p7m) needs --key, --cert and --ca. Exit status 1 if it cannot be opened, or
-    if another gateway signed it than the one that it names.
+    if it was not signed by the gateway that it names.
     """
     from agent.uplink.open_batch import OpeningKeys, unsealed
 
     given = [key, cert, ca]
+    # a file that is only decrypted would show rows that anybody may have written
     if any(given) and not all(given):
         typer.echo("gardien: give all of --key, --cert and --ca", err=True)
         raise typer.Exit(2)

@@ -39,6 +39,12 @@ Noticed = Annotated[
         help="When you became aware: 2026-11-27T09:30; default: now. The 72 h begin then."
     ),
 ]
+NoticedInstead = Annotated[
+    str | None,
+    typer.Option(
+        "--noticed", help="When you became aware: 2026-11-27T09:30. This moves the end of the 72 h."
+    ),
+]
 Began = Annotated[str | None, typer.Option(help="When it began: 2026-11-20, or with a time.")]
 Ended = Annotated[str | None, typer.Option(help="When it ended.")]
 Kind = Annotated[
@@ -52,8 +58,8 @@ Store = Annotated[
 Key = Annotated[
     list[str] | None,
     typer.Option(
-        help="Keys concerned: spool, signing, certificate, credentials, recovery, or all (all but"
-        " recovery); may be repeated."
+        help="Keys concerned: spool, signing, certificate, credentials, recovery, or all, which"
+        " leaves out recovery; may be repeated."
     ),
 ]
 Recipient = Annotated[
@@ -107,7 +113,7 @@ def new(
 def add(
     id: Id,  # noqa: A002 -- the word people write
     what: Annotated[str | None, typer.Option(help="What happened.")] = None,
-    noticed: Noticed = None,
+    noticed: NoticedInstead = None,
     began: Began = None,
     ended: Ended = None,
     kind: Kind = None,
@@ -153,8 +159,8 @@ def add(
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
     """List all breaches.
 
-    Exit status 1 if the authority must still be notified of one, or if a record differs from what
-    the audit chain says was written.
+    Exit status 1 if the authority must still be notified of one, or if a record differs from the
+    audit chain.
     """
     answer = read_here(ask(config, state, "privacy.breach.list"))
     breaches = answer["breaches"]
@@ -181,6 +187,7 @@ def show(
     """Show a breach: deadline, missing facts, people concerned, and what was done."""
     answer = ask(config, state, "privacy.breach.show", id=id)
     as_json(answer) if json else _show(answer)
+    # no error: the record of another gateway, or an old one, cannot be compared
     if answer["record"] == "unknown":
         typer.echo(wrapped(_(NOT_COMPARED)), err=True)
     _exit_if_altered(answer)
@@ -236,7 +243,9 @@ def letters(
     answer = ask(config, state, call, id=id, language=language_, named=as_)
     to.mkdir(parents=True, exist_ok=True)
     for letter in answer["letters"]:
+        # a label may contain a slash, which would name another folder
         label = "".join(c if c.isalnum() or c in "-_" else "_" for c in letter["label"])
+        # else the letters to former and present occupants would have one name
         former = f"_{letter['occupancy']}" if letter["gone"] else ""
         name = f"{id}_{label}{former}.html"
         write_page(to / name, letter["html"])

@@ -34,6 +34,7 @@ def backup(
 
     from agent import backup
 
+    # read in this process, with the rights of the person who asks
     fields = {"certificate": _text(to), "files": backup.texts(config)}
     answer = ask(config, state, "backup", named=named, **fields)
     try:
@@ -60,8 +61,8 @@ def restore(
 ) -> None:
     """Replace a lost gateway: same id and places, new keys, new epoch.
 
-    The configuration is written if there is none, or only the package's sample. Else it is written
-    beside the existing one.
+    The configuration is restored if there is none, or only the package's sample. Otherwise it is
+    written beside the existing file.
     """
     from agent import backup
     from agent.local import account
@@ -102,7 +103,7 @@ def _signed(signer: x509.Certificate | None) -> str:
     if signer is None:
         return (
             "  NOT SIGNED: anybody who has the recovery certificate, which is not secret, may\n"
-            "  have written it. Have somebody who knows the building check what it says"
+            "  have written it. Have somebody who knows the building check its content"
         )
     return (
         f"  signed with the gateway's certificate, valid {stamp(begins(signer))} to"
@@ -135,6 +136,7 @@ def _write_configuration(config: Path, files: dict[str, str]) -> list[Path]:
             # somebody may have begun to configure this machine
             path = path.with_name(f"{path.name}.restored")
         try:
+            # a new machine has no folder profiles/ yet
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:

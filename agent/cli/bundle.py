@@ -51,8 +51,8 @@ def support_bundle(
     """Write one file with log, status, findings and redacted configuration.
 
     It contains no readings, keys, passwords or comments. Dwellings, occupancies, meters and devices
-    are called dwelling-1, occupancy-1, meter-1, device-1 throughout. With --with-dwellings their
-    names stay, after confirmation.
+    are called dwelling-1, occupancy-1, meter-1, device-1 throughout. With --with-dwellings they
+    keep their names, after confirmation.
     """
     from agent.cli.redact import Pseudonyms, redact, take_out
     from agent.errors import Refused
@@ -255,6 +255,7 @@ def _secrets(config: Path) -> Iterator[str]:
     """Yield every secret in the known places, so that it is removed wherever it was copied."""
     import re
 
+    # line by line: a log may have copied one line of a secret that has several
     for path in (config.parent / "credentials").glob("*"):
         yield from _read(path).splitlines() if path.is_file() else ()
     written = _read(config)

@@ -23,7 +23,7 @@ from agent.errors import Refused
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Show the clock and what confirms it; correct what a wrong clock has dated.",
+    help="Show the clock and what confirms it; retract what a wrong clock has dated.",
 )
 
 
@@ -59,6 +59,7 @@ def reset(
     (clock). Reading continues from now. The declaration is recorded in the audit chain.
     """
     if not yes:
+        # without a terminal the prompt would take a script's next line for a person's answer
         if not sys.stdin.isatty():
             raise Refused("this erases readings: confirm it at a terminal, or add --yes")
         _show(ask(config, state, "clock.show"))
@@ -91,10 +92,10 @@ def _show(answer: dict[str, Any]) -> None:
         typer.echo(f"! readings wait without a date: {answer['said']}")
     if any(entry["ahead"] > 0 for entry in answer["marks"].values()):
         typer.echo(
-            "! Slots are closed in the future. If the clock is wrong now, repair the time service;"
-            " readings wait until then. If the clock is right now, and a time service and the"
-            " platform's signed time agree, or the clock was moved and moved back without a reboot,"
-            " do nothing. Otherwise: gardien clock reset --wrong-since WHEN"
+            "! Slots are closed beyond the current time, so new readings wait. If the clock is"
+            " wrong now, repair the time service. If it is right, do nothing in two cases: a time"
+            " service and the platform's signed time agree with it, or it was moved and moved back"
+            " without a reboot. In all other cases: gardien clock reset --wrong-since WHEN"
         )
 
 

@@ -58,6 +58,7 @@ def _running(state: Path) -> Any:
 
 
 def _plain(data: Any) -> Any:
+    # dates and paths compare as they are written
     return json.loads(json.dumps(data, default=str))
 
 
@@ -80,6 +81,7 @@ def set_(
     from agent.errors import ConfigError
 
     files = Files(config)
+    # before the change: mistakes that the file has already must not be blamed on it
     before = checked(files)
     changed, home = put(files, tuple(path.split(".")), value)
     try:

@@ -101,6 +101,7 @@ def hashes(folder: Path) -> dict[str, str]:
     except OSError as error:
         raise Refused(f"{folder}: {error.strerror}") from error
     for path in paths:
+        # other files may be in the folder, too: only names that begin with a form's number count
         with suppress(Refused):
             digests[parse(path.name.split(".")[0], NUMBER)] = digest(path)
     if not digests:
@@ -150,7 +151,7 @@ def give(
         list[str] | None, typer.Option(help="A quantity; may be repeated.", show_default=False)
     ] = None,
     purpose: Annotated[
-        str | None, typer.Option(help="The purpose; one only.", show_default=False)
+        str | None, typer.Option(help="The purpose; exactly one.", show_default=False)
     ] = None,
     scope: Annotated[
         str | None,
@@ -187,7 +188,7 @@ def give(
     after: Annotated[
         list[str] | None,
         typer.Option(
-            help="The mark of a withdrawal they knew of (gardien consent marks); may be repeated.",
+            help="The mark of a withdrawal that they knew of; may be repeated. See: consent marks.",
             show_default=False,
         ),
     ] = None,
@@ -246,6 +247,7 @@ def forms(
         again=again, due=due,
     )  # fmt: skip
     names = {"fr": ("formulaires", "reponses"), "en": ("forms", "answers")}[language]
+    # a list that people have begun to fill in must not be overwritten
     files = free_names([to / f"{names[0]}.html", to / f"{names[1]}.csv"])
     if answer["forms"]:
         for path, text in zip(files, (answer["html"], answer["list"]), strict=True):
@@ -413,7 +415,7 @@ def marks(
 ) -> None:
     """Show what the occupants have withdrawn or refused, the latest at the end.
 
-    A new consent counts only if the occupants knew of that: it must name the latest mark.
+    A new consent counts only if it names the latest mark: then the occupants knew of it.
     """
     answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
     if json:

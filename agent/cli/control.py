@@ -96,8 +96,8 @@ def release(
         typer.Option(
             "--all",
             help="Release all holds in the journal while the agent is stopped. Works without the"
-            " configuration and with a failing disk: nothing is written to it. Limits get their"
-            " failsafe value; if the disk fails, they are released.",
+            " configuration, and on a failing disk, since nothing is written to the disk. Limits"
+            " get their failsafe value; if the disk fails, they are released.",
         ),
     ] = False,
     limits: Annotated[
@@ -204,6 +204,7 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     from agent.storage import is_read_only, volatile
     from agent.timesync import boot_id
 
+    # monotonic times in the journal count only within the boot that wrote them
     boot = boot_id()
 
     def now() -> Moment:
@@ -240,7 +241,7 @@ def opt_out(
     reason: Reason = "",
     hours: Annotated[
         float,
-        typer.Option("--hours", min=0, help="Hours; default: until the current order ends."),
+        typer.Option("--hours", min=0, help="How many hours; default: until the order ends."),
     ] = 0.0,
     back: Annotated[bool, typer.Option("--end", help="End an opt-out.")] = False,
     named: As = None,
@@ -248,7 +249,7 @@ def opt_out(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Stop the order in force at once, and start no other until it would have ended."""
+    """Stop the order in force at once, and start no other order before its end time."""
     if back:
         answer = ask(config, state, "control.opt_in", named=named, name=name)
     else:

@@ -36,6 +36,7 @@ def run(frames: Iterable[str], as_json: bool, explain: bool, out: TextIO) -> int
 def _answer(text: str, as_json: bool, explain: bool, out: TextIO) -> bool:
     try:
         data = _bytes(text)
+        # before decoding: the bytes show why a frame cannot be decoded
         if explain and not as_json:
             out.writelines(f"{_clean(line)}\n" for line in explained(data))
         telegram = decode(data)

@@ -35,7 +35,7 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
         as_json([finding.members() for finding in done])
     bad = sum(finding.fine is False for finding in done)
     if not json:
-        typer.echo(f"{bad} to look at" if bad else "all fine")
+        typer.echo(plural(bad, "problem") if bad else "all fine")
     raise typer.Exit(1 if bad else 0)
 
 
@@ -82,6 +82,8 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
 
     loaded = None
     try:
+        # first without `strict`: the other checks need the configuration, even if the strict check
+        # refuses it
         loaded = checked(files)
         checked(files, strict=True)
     except ConfigError as error:
@@ -102,6 +104,7 @@ def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:
     try:
         status = ask_daemon(state, "status", {}, lambda _: None)
     except AgentError as error:
+        # an agent that answers with an error must not end the other checks
         return None, Finding("agent", False, str(error))
     if status is None:
         remedy = "not running: sudo systemctl enable --now gardien"

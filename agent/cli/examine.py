@@ -272,6 +272,7 @@ def disk(state: Path, config: Config | None) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(state).free
     needed = len(config.uplinks) * config.spool.max + config.spool.reserve if config else 0
+    # what the spools hold already needs no more room
     kept = sum(file.stat().st_size for file in state.glob("spool-*.db")) if _open(state) else 0
     missing_bytes = needed - kept - free
     text = f"{free // 10**6} MB free on {_mounted(state)[0]}, {needed // 10**6} MB may be needed"
@@ -291,6 +292,7 @@ def wear(
     name = Path(_mounted(state, mounts)[0]).name
     if not name.startswith("mmcblk"):
         return
+    # mmcblk0p2 is a partition: the kernel reports the wear of the whole card
     card = name.partition("p")[0]
     try:
         levels = (blocks / card / "device/life_time").read_text(encoding="ascii").split()
@@ -310,6 +312,7 @@ def _mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         device, point, kind = line.split(" ")[:3]
         inside = where == point or where.startswith(point.rstrip("/") + "/")
+        # the longest match; of two mounts at one point the later one covers the earlier
         if inside and len(point) >= len(best[0]):
             best = (point, device, kind)
     return best[1], best[2]
@@ -410,7 +413,7 @@ def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Find
     service = timesync.evidence()
     kept = service.kernel or service.touched is not None
     remedy = (
-        "no time service sets it. Let UDP 123 out of the firewall, and: sudo apt install"
+        "no time service sets it. Allow outgoing UDP 123 in the firewall, then: sudo apt install"
         " systemd-timesyncd"
     )
     yield Finding("clock", kept, "set by a time service" if kept else remedy)

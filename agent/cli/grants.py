@@ -38,6 +38,7 @@ def _lines(grant_: dict[str, Any]) -> Iterator[str]:
     yield f"    {grant_['to']} may {acts} {assets}{within}"
     yield f"    authorized by the {grant_['evidence']}"
     yield f"    number {grant_['jti']}"
+    # a trust list without the key does not end the grant: only a revocation does
     if grant_["stands"] and not grant_["listed"]:
         yield "    its key is no longer in the trust list; the grant is valid until it is revoked"
 

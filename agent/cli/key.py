@@ -59,8 +59,8 @@ def csr(
 ) -> None:
     """Print a certificate request (CSR) for a CA. The common name is the gateway's id.
 
-    The key is on the curve P-256. The private key stays here, and is the same until its certificate
-    is installed.
+    The key is on the curve P-256. The private key stays on the gateway, and does not change until
+    its certificate is installed.
     """
     from agent.errors import Refused
 
@@ -78,7 +78,8 @@ def csr(
 @app.command()
 def install(
     file: Annotated[
-        Path, typer.Argument(help="PEM; certificates of the issuers may follow. -: stdin.")
+        Path,
+        typer.Argument(help="The certificate (PEM), alone or followed by its issuers'. -: stdin."),
     ],
     named: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -89,6 +90,7 @@ def install(
     from agent.errors import Refused
 
     try:
+        # latin-1 decodes every byte: comments beside the PEM blocks may be in any encoding
         text = sys.stdin.read() if str(file) == "-" else file.read_text("latin-1")
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
@@ -164,6 +166,7 @@ def _show_progress(sizes: dict[str, Any]) -> None:
 
 
 def _progress(sizes: dict[str, Any]) -> str:
+    # rounded up: less than 1 MB must not show as 0
     done, total = (-(-sizes[name] // 1_000_000) for name in ("passed", "of"))
     return _("encrypted with the new key: {done} of about {total} MB", done=done, total=total)
 

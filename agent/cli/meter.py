@@ -52,13 +52,18 @@ Opening = Annotated[
 ]
 OldMeter = Annotated[
     str | None,
-    typer.Option(help="Which meter there, by serial number or device.", show_default=False),
+    typer.Option(
+        help="The meter concerned, by serial number or device, if there are several.",
+        show_default=False,
+    ),
 ]
 Channel = Annotated[str | None, typer.Option(help="Only this quantity.", show_default=False)]
-Offset = Annotated[str | None, typer.Option(help="Added to the index.", show_default=False)]
+Offset = Annotated[
+    str | None, typer.Option(help="Add this to the index, after --multiplier.", show_default=False)
+]
 Multiplier = Annotated[
     str | None,
-    typer.Option(help="The index is multiplied by it; needs --channel.", show_default=False),
+    typer.Option(help="Multiply the index by this; needs --channel.", show_default=False),
 ]
 
 
@@ -148,8 +153,8 @@ def verify(
 ) -> None:
     """Read a dwelling's meters and compare with their displays: verify A-3-12 --heat 8412.
 
-    Each option is a quantity, with the index that you just read on the display. Exit status 1 if
-    one differs.
+    Each option is a quantity with the index that its display shows now. Exit status 1 if one
+    differs.
     """
     shown = _display_values(context.args)
     answer = ask(config, state, "meter.verify", named=as_, place=place, shown=shown)
@@ -168,7 +173,7 @@ def load(
         str, typer.Argument(help="The quantity that the load uses: elec.imp, cw, heat …")
     ],
     seconds: Annotated[
-        float, typer.Option("--for", help="Seconds of each of the two phases.")
+        float, typer.Option("--for", help="How many seconds each of the two phases takes.")
     ] = 60.0,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -277,6 +282,7 @@ def exchange(
         as_json(answer)
         return
     _show(answer["meters"])
+    # the first is the old meter
     if not answer["meters"][0]["closed"]:
         typer.echo("no closing index: the old meter's last good reading is used")
 

@@ -202,7 +202,7 @@ def accept(
 ) -> None:
     """Record what a row of an export states.
 
-    Recipients are asked to erase what was sent meanwhile of other occupants.
+    Recipients are asked to erase readings that were sent under the wrong occupancy.
     """
     answer = ask(config, state, "occupancy.accept", named=as_, row=id)
     if json:
@@ -263,6 +263,7 @@ def _lease(row: dict[str, Any]) -> str:
 def _reason(row: dict[str, Any]) -> str:
     """Return why a row waits for a decision."""
     other, why = row["other"], str(row["why"])
+    # all texts below are made, whichever is shown: only for `left` is `other` a time
     left = day(other) if why == "left" else ""
     return {
         "unreadable": _("the row cannot be read: {other}", other=other),

@@ -73,9 +73,7 @@ def new(
     id: Annotated[str | None, typer.Option(help="An id that was created elsewhere.")] = None,  # noqa: A002
     since: Annotated[
         str | None,
-        typer.Option(
-            help="When the present occupants moved in; default: unknown whether there are any."
-        ),
+        typer.Option(help="When the present occupants moved in; default: occupancy unknown."),
     ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -123,6 +121,7 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
             raise Refused("this machine is not a gateway")
         return ask(config, state, "place.check", text=text) | {"looked_up": True}, ""
     except AgentError as error:
+        # an id can be checked without a registry, a label cannot
         if not agrees(squeeze(text)) and not looks_like_id(text):
             if gateway:
                 raise
@@ -139,7 +138,7 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV or .xlsx with the columns label;type and, if you like, since: when the"
+            help="CSV or .xlsx with the columns label;type. An optional column since: when the"
             " present occupants moved in."
         ),
     ],

@@ -200,6 +200,7 @@ def explain(
     for line in (*_unassigned(answer["rows"]), *notices, *_sums(answer["sums"])):
         typer.echo(wrapped(line))
     for duty in answer["duties"]:
+        # the answer lists only duties whose recipient has no uplink
         typer.echo(wrapped(_continuing_duty(duty | {"uplink": False})))
     _exit_on_gaps(answer["unknown"])
 
@@ -228,6 +229,7 @@ def person(
     """
     fields = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
     answer = ask(config, state, "privacy.person", named=as_, **fields)
+    # a label may contain a slash, which would name another folder
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
     if id is not None:  # else it would overwrite the letter to the present occupants
         name = f"{name}-{answer['occupancy']}"
@@ -253,6 +255,8 @@ def person(
 def _stopped(answer: dict[str, Any]) -> None:
     if answer["withdrawn"]:
         many = plural(len(answer["withdrawn"]), "consent")
+        # with such a gap it is unknown whether all waiting values are destroyed, so this is not
+        # claimed
         unsure = answer["unasked"] or any(one["kind"] in UNSURE for one in answer["unknown"])
         done = "; waiting values are destroyed, recipients are asked to erase what they received"
         typer.echo(f"{many} withdrawn{'' if unsure else done}")
@@ -280,7 +284,7 @@ def disclosures(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List how many values of dwellings each recipient has received each day."""
+    """List how many values of each dwelling each recipient has received, day by day."""
     answer = ask(config, state, "privacy.disclosures", place=dwelling)
     if json:
         as_json(answer)
@@ -336,7 +340,7 @@ def catalogue(
 ) -> None:
     """Write the catalogue of data: what is known of dwellings, why, for whom, and how long.
 
-    It is a text, or a page to publish. No other data of a dwelling is sent.
+    Without --to it is printed as text. Data of dwellings that are not in it are never sent.
     """
     answer = ask(config, state, "privacy.catalogue", language=language)
     _published(answer, to, {".html": answer["html"]}, json=json)

@@ -34,6 +34,7 @@ def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
 
     profiles, rows = _profiles(config), []
     for name in profiles.names():
+        # a profile with mistakes is listed, too: else it would seem to be in another folder
         profile, owner = profiles.take(name), "yours" if name in profiles.own else ""
         if isinstance(profile, Profile):
             about = f"{profile.manufacturer} {profile.model}"
@@ -74,6 +75,7 @@ def show(
     if yaml:
         typer.echo(path.read_text(encoding="utf-8") if path else text_of(name), nl=False)
         return
+    # the person's own file is examined, so that all its mistakes are shown
     profile: Any = whole(path) if path else profiles.take(name)
     if json:
         as_json(_plain(profile))

@@ -59,6 +59,7 @@ def uplinks(config: Config, state: Path) -> Iterator[Finding]:
         remedy = f"check that the firewall lets TCP {port} out"
         finding = _connection(what, parts.hostname, port, remedy)
         yield finding
+        # a host that does not answer would take the timeout a second time
         if finding.fine and parts.scheme in TLS:
             ca = getattr(uplink.settings, "ca", None)
             yield _tls_identity(what, parts.hostname, port, ca, credential.path(state))
@@ -80,6 +81,7 @@ def _local_port(what: str, address: str, port: int) -> Finding:
 
 def _connection(what: str, host: str, port: int, remedy: str) -> Finding:
     try:
+        # apart from the connection: a wrong name and a closed port have different remedies
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         text = f"the name {host} is not found ({error.strerror}): check the name and DNS"
@@ -98,6 +100,7 @@ def _tls_identity(
 ) -> Finding:
     """Check that both sides prove their identity by TLS; no data is sent."""
     try:
+        # an account that may not read our certificate tries without it
         context = tls.context(ca, own_certificate if os.access(own_certificate, os.R_OK) else None)
         with (
             socket.create_connection((host, port), timeout=CONNECT_TIMEOUT) as plain,

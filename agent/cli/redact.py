@@ -179,6 +179,7 @@ class Pseudonyms:
 
 def without_comments(text: str) -> str:
     """Return a YAML file with its comments removed: people write names into them."""
+    # a # without a blank before it is part of a value, such as of a URL
     return re.sub(r"(?m)(^|[ \t])#.*$", rf"\1# {GONE}", text)
 
 

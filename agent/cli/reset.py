@@ -24,7 +24,7 @@ def factory_reset(
 ) -> None:
     """Destroy keys, registry, readings, secrets and configuration; the gateway gets a new id.
 
-    Controls are released first. Readings that the platform has not received are lost. The package
+    Controls are released first. Readings that were not received yet are lost. The package
     stays installed.
     """
     from agent.cli.terminal import plural

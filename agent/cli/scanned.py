@@ -35,6 +35,7 @@ class Ticker:
             # a line that wraps cannot be overwritten
             typer.echo(f"\r{line[: _width() - 1]}\x1b[K", err=True, nl=False)
             return
+        # a log must not get one line for each of thousands of addresses
         tenth = progress["total"], TENTHS * progress["done"] // max(1, progress["total"])
         if tenth != self._shown:
             typer.echo(line, err=True)
@@ -75,6 +76,7 @@ def _lines(devices: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield from text if readable(device["entry"]) else (f"  #{line[1:]}" for line in text)
 
 
+# ids and commands stay in one piece, so that people can copy them
 WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 
 

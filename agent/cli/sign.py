@@ -29,7 +29,7 @@ def key(
 ) -> None:
     """Make a key pair: NAME.key is private, NAME.pub is for others.
 
-    The kid that is printed is for comparison by telephone or on paper.
+    It prints the key's kid, which others compare by telephone or on paper.
     """
     import json
 
@@ -62,7 +62,7 @@ def trust_list(
     ] = None,
     other_root: Annotated[
         list[Path] | None,
-        typer.Option(help="A root's public key that signs later (sign co-sign)."),
+        typer.Option(help="The public key of a root that signs later (sign co-sign)."),
     ] = None,
     threshold: Annotated[
         int | None,
@@ -97,9 +97,11 @@ def trust_list(
     roots += [signing.public(path) for path in other_root or ()]
     members = [entry for entry in previous.get("keys", []) if entry["kid"] not in dropped]
     members += [_member(entry, now, days) for entry in member or ()]
+    # a root that signs may be in the previous list, too: the newest entry counts
     roots = _distinct(roots)
     payload = {
         "ver": int(previous.get("ver", 0)) + 1,
+        # a list keeps its publisher: --by counts for the first list only
         "iss": previous.get("iss", by),
         "iat": now,
         "exp": now + days * signing.DAY,
@@ -192,6 +194,7 @@ def _checked_list(raw: bytes) -> None:
     """Print how many signatures are still missing."""
     from agent.trust import trust_list
 
+    # read as a gateway reads it: a list that is malformed is refused before it is written
     made = trust_list.read(raw)
     missing = made.threshold - len(made.signed_by(made.roots))
     if missing > 0:

@@ -109,13 +109,15 @@ def command(
         str | None, typer.Option(help="Start: 2026-11-24T18:00:00Z; default: now.")
     ] = None,
     dur: Annotated[str | None, typer.Option(help="How long: PT1H30M.")] = None,
-    rand: Annotated[str | None, typer.Option(help="Start at a random time within: PT5M.")] = None,
+    rand: Annotated[
+        str | None, typer.Option(help="Start at a random time within this span: PT5M.")
+    ] = None,
     auth: Annotated[
         list[str] | None, typer.Option(help="The number of a grant for it; may be repeated.")
     ] = None,
     ref: Annotated[str | None, typer.Option(help="The order that it cancels or replaces.")] = None,
     seq: Annotated[
-        int | None, typer.Option(help="The higher number wins; default: the time in seconds.")
+        int | None, typer.Option(help="The sequence number: the highest wins; default: the time.")
     ] = None,
     prio: Annotated[int, typer.Option(help="Priority: 0 is the highest, 100 the lowest.")] = 50,
     emergency: Annotated[
@@ -172,7 +174,7 @@ def consent(
     recipient: Annotated[str | None, typer.Option(help="The recipient, a DNS name.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="A quantity; may be repeated.")] = None,
     step: Annotated[str, typer.Option(help="The finest step: PT30M, P1D or P1M.")] = "P1D",
-    purpose: Annotated[str | None, typer.Option(help="The purpose; one only.")] = None,
+    purpose: Annotated[str | None, typer.Option(help="The purpose; exactly one.")] = None,
     withdraw: Annotated[
         str | None, typer.Option(help="Withdraw the consent with this number instead.")
     ] = None,
@@ -184,7 +186,9 @@ def consent(
     ] = None,
     knows: Annotated[
         list[str] | None,
-        typer.Option(help="The number of a withdrawal or refusal of yours that they knew of."),
+        typer.Option(
+            help="The number of a withdrawal or refusal that you signed and they knew of."
+        ),
     ] = None,
     begins: Annotated[
         str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
@@ -323,7 +327,7 @@ def uplink_move(
     ] = "PT48H",
     out: Out = None,
 ) -> None:
-    """State that a recipient has a new address. It is used once it has delivered a receipt."""
+    """State that a recipient has a new address. It counts once it has delivered a receipt."""
     from agent.trust.claim_types import seconds as duration_s
 
     exp = now() + parsed("--valid", duration_s, valid)
@@ -354,6 +358,7 @@ def _id(text: str, prefix: str) -> str:
 
 def _value(text: str | None) -> Any:
     try:
+        # a mode is a word; every other value is a number
         return number(text)
     except Refused:
         return text

@@ -52,12 +52,14 @@ def accept(
         try:
             answer = ask(config, state, call, text=signed_text(file), **more)
         except Refused as error:
+            # `signed_text` names the file, and so does the line that is printed
             answer = {"accepted": False, "refused": str(error).removeprefix(f"{file}: ")}
         answers.append({"file": str(file)} | answer)
         if not json:
             _show(file, answer, preview=preview)
     if json:
         as_json(answers)
+    # a preview that finds no fault has no member `accepted`
     raise typer.Exit(1 if any(not answer.get("accepted", preview) for answer in answers) else 0)
 
 

@@ -38,6 +38,7 @@ def sign(
     # checked as a gateway checks it, so that a mistake shows before the object is sent
     by = signer(key)
     claims = {"iss": by.name, "jti": new_jti(), "iat": now(), **present(stated)}
+    # after `present`, which drops null: here null says that a value is removed
     claims |= dict.fromkeys(nulls)
     try:
         KINDS[typ].model.model_validate(claims)
@@ -93,6 +94,7 @@ def bytes_of(path: Path) -> bytes:
 def write_new(path: Path, text: str, mode: int) -> None:
     """Write a file that does not exist yet. Raises Refused."""
     try:
+        # O_EXCL: a private key that exists must never be overwritten
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise Refused(

@@ -99,6 +99,7 @@ def _show(answer: dict[str, Any]) -> None:
     _consents(answer.get("consents") or {"unanswered": 0, "ending": 0})
     _waiting_objects(answer.get("authority") or {"waiting": 0})
     for event in answer["events"]:
+        # `here` names devices and dwellings; it is empty for accounts that may not see them
         typer.echo(f"! {event.get('here') or event['text']}")
     _show_faults(answer.get("faults", ()))
 

@@ -34,7 +34,7 @@ State = Annotated[
     typer.Option(
         "--state",
         envvar="GARDIEN_STATE",
-        help="The state directory; default: the one that the configuration names.",
+        help="The state directory; default: the one in the configuration.",
         show_default=False,
     ),
 ]
@@ -44,7 +44,7 @@ As = Annotated[
         "--as",
         envvar=["GARDIEN_AS", "SUDO_USER"],
         metavar="NAME",
-        help="Your name, if several people use this account (root).",
+        help="Your name, if several people share an account such as root.",
         show_default=False,
     ),
 ]
@@ -124,6 +124,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = ""
         shown.add_column(column, overflow="fold", no_wrap=column == whole)
     for row in rows:
         shown.add_row(*row)
+    # with markup, a label such as [A-3] would be taken for a style and disappear
     Console(width=width, highlight=False, markup=False).print(shown)
 
 
@@ -191,6 +192,7 @@ def text_of(path: Path) -> str:
 
     try:
         with path.open("rb") as file:
+            # one byte more than allowed, so that `text_in` refuses a file that is larger
             content = file.read(LARGEST + 1)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
@@ -199,6 +201,7 @@ def text_of(path: Path) -> str:
 
 def confirmed(question: str) -> bool:
     """Ask at the terminal. Only y or yes, in the reader's language or in English, confirms."""
+    # typer.confirm understands only English answers
     answer: str = typer.prompt(f"{question} {_('[y/N]')}", default="", show_default=False)
     return answer.strip().casefold() in {"y", "yes", _("y"), _("yes")}
 
@@ -220,10 +223,13 @@ def write_page(path: Path, text: str) -> None:
     from agent.errors import Refused
 
     try:
+        # touch sets the mode of a new file only; an existing one may be readable by everybody
         path.touch(0o600)
         path.chmod(0o600)
         # without the byte order mark, spreadsheet programs show accents wrongly
         coding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
+        # a text that has a byte order mark already would get a second one, which shows as a
+        # character
         path.write_text(text.removeprefix("\ufeff"), encoding=coding)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error

@@ -67,6 +67,7 @@ def accept(
         answer = _accepted(file, sha256, named, (config, state), json=json)
     except Refused as error:
         if not json:
+            # some refusals name the file already
             why = str(error).removeprefix(f"{file}: ")
             raise Refused(f"{file}: not accepted: {why}") from error
         as_json({"accepted": False, "refused": str(error)})

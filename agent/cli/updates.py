@@ -17,15 +17,15 @@ def updates(
         typer.Option(help="When the version was published: 2026-11-24T21:00Z.", show_default=False),
     ] = None,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="A person upgrades: only an order prevents it.")
+        bool, typer.Option("--by-hand", help="A person upgrades: ignore window and ring.")
     ] = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Check whether gardien may be upgraded now: window, ring, and no order.
+    """Check whether gardien may be upgraded now, by its update window, its ring and its orders.
 
-    gardien is not upgraded during an order and in the two hours before it. Exit status 1 if it may
-    not be upgraded.
+    gardien is not upgraded during an order or in the two hours before one. Exit status 1 if it may
+    not be upgraded now.
     """
     from agent.config import load
     from agent.config.updates import early, held
@@ -51,6 +51,7 @@ def _moment(text: str | None) -> datetime | None:
         return None
     try:
         if len(text) == len("2026-11-24"):
+            # a ring must not begin before the version was published: the day counts from its end
             return datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
         at = datetime.fromisoformat(text)
     except ValueError:

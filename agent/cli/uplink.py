@@ -31,7 +31,7 @@ POLL_INTERVAL = 2.0
 
 @app.command("list")
 def listed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List the uplinks with what waits for each, and what waits for recipients without uplink."""
+    """List the uplinks and how many values wait, also for recipients without an uplink."""
     answer = ask(config, state, "uplink.list")
     if json:
         as_json(answer)
@@ -40,7 +40,7 @@ def listed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
         typer.echo(f"{name} delivers to {entry['recipient']}")
     if answer["uplinks"]:
         table(
-            ("uplink", "over", "connected", "last receipt", "waiting"),
+            ("uplink", "transport", "connected", "last receipt", "waiting"),
             [_row(name, entry) for name, entry in answer["uplinks"].items()],
         )
     for name, entry in answer["uplinks"].items():
@@ -74,16 +74,17 @@ def close(
 ) -> None:
     """Stop collecting for a recipient, before you remove its uplink from the configuration.
 
-    No new readings are stored for it, also after a restart, until its uplink is removed.
+    No new readings are stored for it, even after a restart, until its uplink is removed.
     """
     if drain == drop:
         raise typer.BadParameter("give --drain (deliver waiting values) or --drop (destroy them)")
     if drop and not yes:
-        typer.confirm(f"Destroy all values that wait for {name}? There is no undo", abort=True)
+        typer.confirm(f"Destroy all values that wait for {name}? This cannot be undone", abort=True)
     how = "drop" if drop else "drain"
     answer = ask(config, state, "uplink.close", named=named, name=name, how=how)
     if drain:
         _until_empty(config, state, name, answer["waits"])
+        # the answer is from before the wait
         answer["waits"] = 0
     if json:
         as_json(answer)
@@ -101,7 +102,7 @@ def retry(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Send refused batches again, at once. New batches are again as large as configured.
+    """Send refused batches again at once, and make new batches as large as configured again.
 
     Use it after the cause of the refusal is repaired: the platform, or the size limit of a proxy.
     """

@@ -57,7 +57,7 @@ def witness(
 ) -> None:
     """Record the vote of an assembly that has no key; a second person must confirm it.
 
-    Prints a code, to be given on paper to the president of the council with the minutes. Works only
+    Prints a code. Give it on paper, with the minutes, to the president of the council. Works only
     with `trust: {witnessed: true}` in the configuration.
     """
     import hashlib
@@ -76,6 +76,7 @@ def witness(
         "lim": {name: value for name, value in lim.items() if value is not None},
         "evid": {
             "kind": "vote", "ref": ref, "date": date, "result": result, "majority": majority,
+            # hashed here: the minutes themselves are not sent to the agent
             "sha256": hashlib.sha256(bytes_of(minutes)).hexdigest(),
         },
     }  # fmt: skip

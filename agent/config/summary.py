@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DAY = 86_400
 CLOCKS = {
     "ntp": N_("ntp: readings are dated once a time service keeps the clock"),
-    "system": N_("system: believed as it is, for a demonstration only"),
+    "system": N_("system: trusted without a time service, for a demonstration only"),
 }
 Row = TypeVar("Row")
 
@@ -130,7 +130,7 @@ def _controls(config: Config) -> Iterator[tuple[str, str]]:
         yield title, f"{name}: {limits.action} {bounds}, {at_most}"
         if control.device_watchdog.accepted:
             device = control.point.partition("/")[0]
-            accepted = N_("! {device} keeps our value when this gateway is gone for good: accepted")
+            accepted = N_("! if this gateway is gone for good, {device} keeps our value: accepted")
             yield "", _(accepted, device=device)
 
 
@@ -140,8 +140,8 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
     floor = FLOORS[config.privacy.policy]
     if fine := sum(point.every < floor for point in _of_dwellings(config)):
         text = n_(
-            "{number:,} value of dwellings never leaves: steps under {floor}",
-            "{number:,} values of dwellings never leave: steps under {floor}",
+            "{number:,} value of dwellings is never sent: its step is under {floor}",
+            "{number:,} values of dwellings are never sent: their steps are under {floor}",
             fine,
             floor=written(floor),
         )

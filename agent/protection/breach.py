@@ -268,6 +268,8 @@ class Concern:
         hit_stores = tuple(
             one for one in breach.scope if self._in_store(stores()[one], place, home)
         )
+        # a recipient may still have all that it ever received, so its data reach back without a
+        # limit
         receivers = tuple(
             one for one in breach.recipients if home and self._entitled(place, home, NEVER, (one,))
         )
@@ -373,6 +375,7 @@ class Breaches:
         hand does not mention it, or a key of `UNLIKE`. Raises Refused.
         """
         states: dict[str, str] = {}
+        # the last entry of a breach counts: each step adds one
         entries = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
         for written in self._written():
             breach, hash_ = _read(written), _hash(written)
@@ -433,6 +436,7 @@ class Breaches:
 
     def save(self, breach: Breach) -> None:
         """Write one record, in place of its earlier version if there is one. Raises NotRecorded."""
+        # read again: another record may have been written since the caller read the file
         all_ = self._written()
         known = [one["id"] for one in all_]
         if breach.id in known:
@@ -445,6 +449,7 @@ class Breaches:
 
 
 def _hash(written: Mapping[str, Any]) -> str:
+    # sorted: a record from the file must have the same hash as the record that was written
     return sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
 
 

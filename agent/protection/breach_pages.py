@@ -56,6 +56,7 @@ class Case:
     def date_as_given(self, moment: int) -> str:
         """A time as it was given: without minutes if only a day was given."""
         at = datetime.fromtimestamp(moment, self.config.zone)
+        # a beginning without a time is stored as 00:00, an end as the last second of its day
         whole = whole_day(moment) or at.time() == time()
         return self.day(moment) if whole else self.at(moment)
 
@@ -267,6 +268,7 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
     earliest: dict[str, float] = {}
     for store in (stores()[one] for one in of.stores):
         back = began - reach[store.reach] if store.reach else home.since
+        # what was measured before they moved in is not about them
         since = max(home.since, back)
         earliest[store.data] = min(since, earliest.get(store.data, since))
     labels = ", ".join(catalogue.label(one, language) for one in of.channels)

@@ -68,6 +68,8 @@ async def breach_new(
     if not facts.get("what"):
         raise Refused(_("the description is missing: say in one sentence what happened"))
     await gateway.ask_disk()
+    # second 59 would make the time count as a whole day, and the deadline would be shown without
+    # its hour
     noticed = _time(gateway, facts, "noticed") or int(now) - whole_day(int(now))
     year = datetime.fromtimestamp(noticed, gateway.config.zone).year
     # the id of a record that is missing from the file must not be used again
@@ -135,6 +137,7 @@ async def breach_notification(
     """Write the notification to the supervisory authority. Raises Refused."""
     check_language(language)
     who, now = author(gateway, caller, named), gateway.clock.now()
+    # the page lists its own writing; the step is saved only once the page is made
     breach = Breaches(gateway.config.state).get(id).with_step(now, who, "notification")
     case = await _case(gateway, breach)
     page = notification(case, language)
@@ -344,6 +347,7 @@ def _in_order(gateway: Gateway, breach: Breach) -> Breach:
                 )
             )
     at = breach.notified
+    # the deadline lies within that day: without the hour it is unknown whether it was met
     if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
         until = _here(gateway, breach.deadline)
         raise Refused(
@@ -544,6 +548,7 @@ def _values(
     reach, began = periods(gateway.config), breach.noticed if breach.began is None else breach.began
     backs = [stores()[one].reach for one in breach.scope]
     since = min((began - reach[one] for one in backs if one), default=began)
+    # the empty text is before every day: no limit
     day = "" if breach.recipients or None in backs else stamp(since)[:10]
     until = stamp(gateway.clock.now() if breach.ended is None else breach.ended)[:10]
     mine = {(one.place, one.home.id) for one in people if one.home}

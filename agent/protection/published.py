@@ -386,6 +386,7 @@ def register_table(processing: Processing, language: str) -> str:
     out.write("\ufeff")  # byte order mark, or spreadsheet programs assume another encoding
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
     writer.writerow([*says["register_of"].split("|"), *says["register_columns"].split("|")])
+    # a name that begins with = would be run as a formula by a spreadsheet
     whose = [harmless(processing.config.building.name), processing.day]
     rows = register(processing, language)
     writer.writerows([*whose, *(harmless(row[key]) for key in COLUMNS)] for row in rows)

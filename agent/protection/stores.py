@@ -71,6 +71,7 @@ def periods(config: Config) -> Mapping[str, int]:
     return {
         "unsent": LONGEST_UNSENT,
         "kept": kept,
+        # a batch may have waited that long before it was received and kept
         "kept_of_old": LONGEST_UNSENT + kept,
         "quarantine": round(upkeep.TRIED_ANEW),
         "disclosed": disclosures.YEARS,

@@ -67,13 +67,17 @@ class AccessLog:
         if entry.key in self._known:
             return
         DiskWriter.make(lambda: _append(self._path, entry))
+        # only after it is on the disk: a look that could not be recorded is tried again
         self._known.add(entry.key)
         self._entries.append(entry)
 
     def of(self, place: str | None = None) -> list[AccessEntry]:
         """All entries, or those about one place, oldest first."""
         return [
-            entry for entry in self._entries if place is None or entry.place in (place, EVERYBODY)
+            # a look at all dwellings together is also one at this dwelling
+            entry
+            for entry in self._entries
+            if place is None or entry.place in (place, EVERYBODY)
         ]
 
 
@@ -105,6 +109,7 @@ def _replace(path: Path, entries: list[AccessEntry]) -> None:
     new = path.with_suffix(".new")
     new.touch(0o600)
     new.write_bytes(b"".join(_line(entry) for entry in entries))
+    # in one step: a kill in between must not lose the entries that are kept
     new.replace(path)
 
 

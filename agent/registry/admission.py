@@ -63,6 +63,7 @@ def admit_rows(
     wrong: list[tuple[int, str, Exception]] = []
     documents: list[Document] = []
     numbered = list(enumerate(rows))
+    # a stable sort: the rows of each half keep their order
     for number, row in sorted(numbered, key=lambda one: not first(one[1])):
         try:
             if row.fault:

@@ -102,6 +102,7 @@ def admit_consents(
                 raise
             without_effect.append(error)
             return
+        # before the claim: the old consent must end first, or both would contradict each other
         yield from _replaced(claims, known, row, consent)
         known[consent.id] = consent
         try:
@@ -150,6 +151,7 @@ def admit_withdrawals(
         if again and not row.number:
             raise Refused(f"consent {row.id} was withdrawn already")
         if unheard and not again:
+            # recorded, so that the consent is refused if it arrives after its withdrawal
             yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), provenance)
         ends = list(ended(row, meant, provenance))
         partly = row.channels or row.purpose or (row.id and not unheard)
@@ -308,6 +310,7 @@ def _signed_by_them(
     index: RegistryIndex, row: NewConsent, home: Occupancy, author: Author, policy: Policy
 ) -> None:
     """Refuse a consent signed before these people moved in, unless it names their occupancy."""
+    # days are compared: a paper has no hour, and people may sign on the day on which they move in
     signed = author.now if row.given is None else row.given
     if row.occupancy or row.lease or _day(signed, policy) >= _day(home.since, policy):
         return

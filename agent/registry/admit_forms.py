@@ -126,6 +126,7 @@ def _proved(index: RegistryIndex, form: Form, row: NewAnswer, author: Author) ->
     for to in sorted({Box.of(text).recipient for text in form.asked}):
         for consent in index.consents_of(form.occupancy, to):
             lacks = "sha256:" not in consent.proof
+            # a consent does not name its form: the row of the list and the date of signature do
             if lacks and (consent.word.source, consent.given) == (form.word.source, form.signed):
                 yield replace(consent, proof=row.proof, word=author.provenance(row.where))
 
@@ -245,6 +246,7 @@ def _consents(
             given=row.signed,
             method=row.method,
             proof=row.proof,
+            # the last mark covers the earlier ones
             after=tuple(one.id for one in marks[-1:]),
             replaces="any",
             where=row.where,

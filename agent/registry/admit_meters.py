@@ -199,6 +199,7 @@ def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Docu
             f"{claims.sentence(old)}: that is recorded already by its serial number; "
             "leave out the name of the device"
         )
+    # people copy the command, and a label may contain blanks
     label = shlex.quote(index.places[old.place].label)
     away = f"gardien meter remove {label} --old {shlex.quote(old.serial or str(old.device))}"
     raise Refused(
@@ -224,9 +225,11 @@ def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexe
 def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
     """The meter that is exchanged. Raises Refused if none or several fit, with the candidates."""
     place = index.labels.find(row.place)
+    # `never` may be about a meter that has been removed already
     there = [doc for doc in index.meters_of(place.id) if covers(doc, at) or row.never]
     meant = [doc for doc in there if _meant(doc, row)]
     if len(meant) == 1:
+        # it would have an empty interval, which states that it never measured the place
         if meant[0].since == at and not row.never:
             raise Refused(
                 f"meter {meant[0].meter} measures {label_and_id(place)} only since {stamp(at)}"

@@ -75,6 +75,7 @@ class _Notices:
         if row.event == "lease":
             try:
                 return self._adopts(row) is not None
+            # the order of a wrong row does not matter: `lease` reports it
             except (Refused, ValueError):
                 return True
         return row.event != "move_in"
@@ -230,6 +231,8 @@ class _Notices:
             and (home.until is None or begins < home.until)
             and (row.until is None or home.since < row.until)
         ]
+        # of several none can be chosen: the lease then counts as new, and is refused where it
+        # overlaps one of them
         matches = known or nameless
         return matches[0] if len(matches) == 1 else None
 

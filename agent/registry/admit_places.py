@@ -81,6 +81,7 @@ def admit_places(
             yield Occupancy(mint(OCCUPANCY), place, since, None, author.provenance(row.where))
 
     places = admit_rows(rows, admit)
+    # a lot may belong to a place of the same list
     return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
 
 

@@ -154,6 +154,7 @@ def sum_of_slot(
     towards `fewest`. `day`: quantity by dwelling over the day up to the slot.
     """
     in_it = [place for place in group if place in flows]
+    # who knows a dwelling's own rows can subtract them, so it hides no other one
     unknown = [place for place in in_it if place not in apart]
     if len(unknown) < fewest or len(in_it) < PART * len(group):
         return None

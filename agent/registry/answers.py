@@ -156,6 +156,7 @@ def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
 def _moved_out(consent: Consent, left: int | None, now: float) -> Answer:
     if left is None or consent.until <= left:
         return {}
+    # a move-out does not change the consent's own dates, although it ends it
     ended = {"in_force": False} if left <= now else {}
     return ended | {"moved_out": stamp(left)}
 

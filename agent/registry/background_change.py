@@ -51,6 +51,7 @@ class RegistryDraft(Registry):
         self._table = TinyDB(storage=lambda: self._staging).table(TABLE)
 
     def _disk_failed(self, error: Exception, _: Sequence[Document]) -> None:
+        # a draft puts nothing in force: `change_in_background` repeats the change on the registry
         raise self._not_recorded(error) from error
 
     def submit(self) -> bool:

@@ -93,6 +93,8 @@ def forms(  # noqa: PLR0913 -- as many options
     """
     waits = {form.occupancy: form for form in open_forms(registry, now)}
     if again:
+        # a yes on a form that does not know of a withdrawal has no effect: print a new form, which
+        # knows of it
         stale = [
             form.place
             for form in waits.values()
@@ -164,7 +166,10 @@ def _later_marks(registry: Registry, form: Form, recipients: Collection[str]) ->
     """Marks drawn after a form was printed."""
     marks = (registry.marks_of(form.occupancy, to) for to in recipients)
     return [
-        mark for of in marks for mark in unknown(of._replace(pending=False), form.after, (), "")
+        # a pending mark would raise NotYet, and here only the drawn marks are asked for
+        mark
+        for of in marks
+        for mark in unknown(of._replace(pending=False), form.after, (), "")
     ]
 
 
@@ -180,6 +185,7 @@ def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
     ]
     last: dict[tuple[str, str, str], Consent] = {}
     for consent in sorted(live, key=lambda one: one.until):
+        # the consent that ends last continues the earlier ones
         last[consent.occupancy, consent.recipient, consent.purpose] = consent
     return sorted(
         (one for one in last.values() if one.until <= now + days * DAY), key=lambda one: one.until
@@ -264,6 +270,7 @@ def back(  # noqa: PLR0913 -- as many options
 
 def _without_end(ticks: tuple[str, ...]) -> tuple[str, ...]:
     """The answers without empty ones at the end."""
+    # so that answers compare as equal, however many columns the list has
     last = max((n for n, tick in enumerate(ticks, 1) if tick), default=0)
     return ticks[:last]
 

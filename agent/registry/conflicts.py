@@ -45,6 +45,7 @@ class Claim:
 
     def meets(self, other: Claim) -> bool:
         """Whether both claim the same for some time."""
+        # a later version takes the place of the earlier one, and does not contradict it
         if self.by.id == other.by.id:
             return False
         if self.channel != other.channel and None not in (self.channel, other.channel):
@@ -71,6 +72,7 @@ class Conflicts:
         against = self.against(document)
         if against is not None:
             return self.sentence(against)
+        # else what a correction has given up would still refuse other documents
         for claim in self._by_document.pop(document.id, ()):
             self._claims[claim.thing].remove(claim)
         self._add_claims(document, list(_claims_of(document)))
@@ -152,6 +154,7 @@ def _things(document: Installation | Occupancy | Consent | Alias | Duty) -> Iter
     elif isinstance(document, Occupancy):
         yield ("lives in", document.place)
     elif isinstance(document, Consent):
+        # after a withdrawal the people may consent anew to the same
         if document.withdrawn is None:
             yield ("consents", document.occupancy, document.recipient, document.purpose)
     elif isinstance(document, Alias):

@@ -52,6 +52,7 @@ def date_alone(text: str) -> bool:
 def _civil(text: str, year: int, month: int, day: int) -> datetime:
     if not 1 <= month <= 12 or not 1 <= day <= 31:  # noqa: PLR2004 -- months and days
         raise ValueError(_no_date(text))
+    # the year 0000 would raise here; `sane` refuses it later, with a message for people
     last = calendar.monthrange(max(year, 1), month)[1]
     if day > last:
         name = f"{calendar.month_name[month]} {year}"
@@ -126,6 +127,7 @@ def slot_before(t: int, step: int, zone: tzinfo | None) -> int:
     """
     if step < DAY or zone is None:
         return t - step
+    # t itself belongs to the next day
     here = datetime.fromtimestamp(t - 1, zone)
     day = here.date() if step == DAY else here.date().replace(day=1)
     return int(datetime.combine(day, dt.time(), zone).timestamp())

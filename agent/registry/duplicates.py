@@ -43,6 +43,7 @@ def meter_again(
     for old in there:
         if _same_installation(old, row, new):
             return old
+    # an empty interval states that the meter never was there, so the list may be right
     gone = [old for old in there if old.until is not None and old.since < old.until <= new.since]
     if row.where and row.since is None and gone:
         raise Refused(

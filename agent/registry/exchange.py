@@ -82,6 +82,7 @@ def succession(meter: Installation, meters: Sequence[Installation]) -> list[Inst
     recorded for all channels.
     """
     chain = [meter]
+    # meters of the same device, then of the same channel, are the likelier successors
     for other in sorted(meters, key=partial(_distance, meter)):
         if not any(_together(other, member) for member in chain):
             chain.append(other)

@@ -131,6 +131,7 @@ def place_of(registry: Registry, reading: ConfiguredReading, t: int) -> str | Un
             and meter.since <= t
             and (meter.until is None or t < meter.until)
         ]
+        # before the device has answered, the recorded number is taken as its own
         installation = recorded[0] if recorded and recorded[0].serial else installation
         by_number = any(meter.device is None for meter in registry.installations())
         if installation is Unknown.NO_INSTALLATION and reading.numbered and by_number:

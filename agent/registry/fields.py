@@ -55,6 +55,7 @@ def text(given: str, name: str, longest: int) -> str:
     stripped = given.strip()
     if not stripped:
         raise Refused(f"{name}: it is empty")
+    # a control character would change what terminals and logs show
     if len(stripped) > longest or not stripped.isprintable():
         raise Refused(f"{name}: more than {longest} characters, or one that cannot be printed")
     return stripped
@@ -176,6 +177,7 @@ def offset(written: str) -> Decimal:
 
 
 def _decimal(plain: str) -> Decimal | None:
+    # Decimal alone would accept 1e9, NaN and Infinity
     if not re.fullmatch(r"[+-]?[0-9]{1,20}(\.[0-9]{1,9})?", plain):
         return None
     return Decimal(plain)

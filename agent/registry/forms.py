@@ -183,6 +183,7 @@ def _filled(page: FormPage, layout: FormLayout, language: str) -> dict[str, str]
         "controller": escape(layout.controller), "dpo": escape(layout.dpo or says["none"]),
         "withdraw": escape(says["withdraw"].format(contact=layout.contact)),
         "boxes": "\n".join(boxes),
+        # two marks may give the same sentence, which the page shows once
         "known": "".join(f"<p>{escape(one)}</p>" for one in dict.fromkeys(remarks)),
     }  # fmt: skip
 
@@ -227,6 +228,7 @@ def answer_list(pages: Sequence[FormPage], language: str) -> str:
         number = shown(page.form.id)
         about = (harmless(page.label), harmless(page.lease))
         writer.writerow([number, *about, *[""] * (most + len(rest))])
+    # without the byte order mark, spreadsheet programs show accents wrongly
     return f"\ufeff{text.getvalue()}"
 
 

@@ -84,6 +84,7 @@ def load(state: Path) -> Identity:
         names = json.loads(_private(keys / NAMES))
         signing = serialization.load_pem_private_key(_private(keys / SIGNING), password=None)
         spool_keys = _private(keys / SPOOL)
+        # the file's own time says since when the rotation runs: a second file could contradict it
         written = (keys / SPOOL).stat().st_mtime
         gateway, state_id = place.parse(names["gateway"], place.GATEWAY), str(names["state"])
     except PermissionError as error:
@@ -187,6 +188,7 @@ def _write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    # the mode is set before there is anything to read
     path.touch(mode=0o600, exist_ok=False)
     with path.open("wb") as file:
         file.write(content)

@@ -77,6 +77,7 @@ class RegistryIndex:
         # of two consents that cover a row, the coarser: a withdrawal of the finer keeps the row
         self.consents = sorted(map(_capped, stored), key=_hardest_to_lose)
         self.duties = [doc for doc in now if isinstance(doc, Duty)]
+        # a duty without an end lasts longest, so it comes first
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
         self.withdrawn = {doc.id for doc in now if isinstance(doc, Withdrawal)}
@@ -86,6 +87,7 @@ class RegistryIndex:
             (doc.occupancy, doc.recipient)
             for doc in self._ended(stored)
             if not any(
+                # a mark that was drawn with the withdrawal, or later, covers it
                 one.word.revision >= doc.word.revision and one.recipient in (None, doc.recipient)
                 for one in self._marks.get(doc.occupancy, ())
             )
@@ -178,6 +180,7 @@ class RegistryIndex:
         """See Registry.occupancy_state."""
         if (home := self.occupancy_at(place, t)) is not None:
             return OccupancyState.OCCUPIED, home.since
+        # an empty interval states that these people never lived there: it leaves nothing vacant
         lived = [one for one in self._by_place.get(place, ()) if one.until != one.since]
         left = [one.until for one in lived if one.until is not None and one.until <= t]
         if left:
@@ -254,6 +257,7 @@ def _matched(installed: Installation, serial: str | None) -> Installation | Unkn
     if installed.serial is None:
         return Unknown.NOT_PINNED
     if serial is None:
+        # a pinned number came from the device: if it reports none now, another meter may be there
         return Unknown.SERIAL_UNSAID if installed.pinned else installed
     if serial_key(serial) != serial_key(installed.serial):
         return Unknown.SERIAL_DIFFERS

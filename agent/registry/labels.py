@@ -46,6 +46,7 @@ class Labels:
         for alias in aliases:
             known = scheme(alias.scheme)
             if known.names is not Cardinality.SHARED and alias.place in places and _in_use(alias):
+                # people write 34, lot 34 or fr.lot 34
                 for name in (alias.value, known.title + alias.value, known.name + alias.value):
                     named = self._by_alias.setdefault(_loose_key(name), [])
                     if places[alias.place] not in named:
@@ -69,6 +70,8 @@ class Labels:
         if known:
             return [known]
         loose, named = self._loosely.get(_loose_key(text), []), self._by_alias.get(_loose_key(text))
+        # a label that differs only in punctuation comes before an alias, unless several places fit
+        # it
         return named if named and len(loose) != 1 and len(named) == 1 else loose or named or []
 
     def _hint(self, text: str) -> str:

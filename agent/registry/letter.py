@@ -441,6 +441,7 @@ def _stopped(person: Person, language: str) -> Iterable[str]:
         yield says["stopped_nothing"]
     for consent in person.stopped:
         how = "stopped_words" if consent.recipient in person.linked else "stopped_no_uplink"
+        # whether the waiting values are destroyed is unknown while the spool cannot be read
         if person.lacks("unreadable", consent.recipient):
             how = "stopped_unreadable"
         yield says[how].format(
@@ -490,6 +491,7 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         rows.append((notice.recipient, what, _often(notice.step, language), why, ""))
     if rows:
         yield _table(rows, says["sent_columns"])
+    # with a gap, an empty table does not prove that nothing leaves
     if person.gaps and not rows:
         yield _paragraph(says["nothing_known"])
     elif any(one.kind in UNSURE for one in person.gaps):

@@ -11,9 +11,9 @@ WORDS = {
         "lived_until": "Vous y êtes connu comme l'occupation {id}{reference}, du {since} au"
         " {until}.",
         "vacant": "Ce logement est vacant depuis le {since} : ses derniers occupants sont partis, "
-        "et personne n'y est entré depuis.",
-        "unknown": "On ne sait pas ici si quelqu'un habite ce logement : personne ne l'a dit. Rien "
-        "de personnel n'en est envoyé.",
+        "et personne n'y a emménagé depuis.",
+        "unknown": "La passerelle ne sait pas si quelqu'un habite ce logement : aucun occupant n'y "
+        "est enregistré. Aucune donnée personnelle n'en est envoyée.",
         "gaps": "Cette lettre est incomplète",
         "gaps_words": "La passerelle ne peut pas répondre sur les points suivants. Le gestionnaire "
         "doit les éclaircir, au besoin auprès des destinataires, avant que cette lettre vaille "
@@ -38,8 +38,8 @@ WORDS = {
         "gap_broker": "{recipient} : seul un serveur intermédiaire (broker) accuse réception pour "
         "ce destinataire. La passerelle ne peut pas dire ce que le destinataire lui-même a reçu ni "
         "ce qu'il a effacé.",
-        "gap_clock": "La passerelle n'est pas sûre de la date. Elle ne peut pas dire ce qui vaut "
-        "aujourd'hui.",
+        "gap_clock": "La passerelle n'est pas sûre de la date. Elle ne peut pas dire ce qui est en "
+        "vigueur aujourd'hui.",
         "stopped": "Ce qui vient de cesser",
         "stopped_words": "{recipient} ne reçoit plus rien de : {channels} (« {purpose} »). Ce qui "
         "attendait ici est détruit ; il lui est demandé d'effacer ce qu'il a reçu.",
@@ -88,8 +88,9 @@ WORDS = {
         "fact_consents": "vos accords",
         "sums": "Ce qui compte dans une somme",
         "sums_words": "Votre logement compte dans une somme sur plusieurs logements, sans que l'on "
-        "puisse en tirer ce qui est le vôtre. Elle n'est envoyée que si assez de logements y sont "
-        "qui ne sont pas envoyés un par un. Qui y est ne change que le 1er du mois.",
+        "puisse en tirer ce qui est le vôtre. Elle n'est envoyée que si elle compte assez de "
+        "logements dont les valeurs ne sont pas aussi envoyées une par une. Ses logements ne "
+        "changent que le 1er du mois.",
         "sums_columns": "à qui|quoi|à quel pas|logements|jusqu'au",
         "sum_never": "pas envoyée : trop peu de logements",
         "consents": "Vos accords",
@@ -100,7 +101,7 @@ WORDS = {
         "ended": "terminé",
         "withdrawn": "retiré le {day}",
         "marks": "Vos retraits et vos refus",
-        "marks_words": "Un accord ne vaut que s'il a été donné en sachant cela.",
+        "marks_words": "Un accord ne vaut que si vous saviez cela en le donnant.",
         "marks_columns": "noté le|à qui|quoi",
         "mark_withdrawn": "retrait, en tout ou en partie",
         "mark_refused": "une demande refusée",
@@ -140,8 +141,8 @@ WORDS = {
         "erasure_asked_part": "effacement demandé pour une partie, pas encore confirmé",
         "erasure_cannot_ask_part": "effacement d'une partie à demander : aucun envoi configuré",
         "erasures": "L'effacement chez les destinataires",
-        "erasures_words": "Quand des valeurs sont reprises, il est demandé au destinataire "
-        "d'effacer ce qu'il a reçu ou a pu recevoir. C'est fait quand il le confirme.",
+        "erasures_words": "Quand des valeurs sont retirées, il est demandé au destinataire "
+        "d'effacer ce qu'il a reçu ou a pu recevoir. L'effacement est fait quand il le confirme.",
         "erasures_columns": "décidé le|à qui|quoi|période|pourquoi|réponse",
         "everything": "tout",
         "reason_withdrawn": "accord retiré",
@@ -173,8 +174,8 @@ WORDS = {
         "gestionnaire de l'immeuble : l'effet est immédiat. Au responsable du "
         "traitement, et à ceux qui ont reçu des données, vous pouvez demander l'accès à "
         "vos données, leur rectification, leur effacement et la limitation de leur "
-        "traitement (RGPD, articles 15 à 18). Vous pouvez recevoir celles qui sont "
-        "traitées avec votre accord dans un format que lit un logiciel, et les faire "
+        "traitement (RGPD, articles 15 à 18). Vous pouvez recevoir les données "
+        "qui sont traitées avec votre accord dans un format qu'un logiciel peut lire, et les faire "
         "transmettre à un autre (portabilité, article 20) : ce qui est encore ici est "
         "dans un tableau (CSV). Vous pouvez vous opposer, pour des raisons tenant à "
         "votre situation, à ce qui ne repose ni sur votre accord ni sur une obligation "
@@ -213,7 +214,7 @@ WORDS = {
         "was received before, nor by whom.",
         "gap_broker": "{recipient}: only a server in between (a broker) confirms receipt for this "
         "recipient. The gateway cannot say what the recipient itself has received or erased.",
-        "gap_clock": "The gateway is not sure of the date. It cannot say what holds today.",
+        "gap_clock": "The gateway is not sure of the date. It cannot say what is in force today.",
         "stopped": "What has just ended",
         "stopped_words": '{recipient} receives no more of: {channels} ("{purpose}"). What waited '
         "here is destroyed; the recipient is asked to erase what it has received.",
@@ -224,13 +225,13 @@ WORDS = {
         "new is sent to it, but the gateway could not make sure that what waited here is "
         "destroyed.",
         "stopped_nothing": "There was no consent left to withdraw.",
-        "goes_on": "Goes on without your consent: {recipient} receives the index at the end of "
-        "each month and at a change of occupant, because law or contract asks for it "
+        "goes_on": "Continues without your consent: {recipient} receives the index at the end "
+        "of each month and at a change of occupant, because a law or contract requires it "
         "({reference}).",
         "goes_on_no_uplink": "Remains possible without your consent: {recipient} may have the "
-        "index at the end of each month and at a change of occupant, because law or contract asks "
-        "for it ({reference}). No uplink to this recipient is configured: nothing is sent to it "
-        "today.",
+        "index at the end of each month and at a change of occupant, because a law or contract "
+        "requires it ({reference}). No uplink to this recipient is configured: nothing is sent to "
+        "it today.",
         "measured": "What is measured",
         "measured_columns": "quantity|what it shows",
         "measured_nothing": "Nothing that the gateway reads is known to be yours.",
@@ -263,8 +264,8 @@ WORDS = {
         "fact_consents": "your consents",
         "sums": "What counts in a sum",
         "sums_words": "Your dwelling counts in a sum over several dwellings, from which nobody can "
-        "tell what is yours. It is sent only if enough of its dwellings are not sent one by one. "
-        "Its dwellings change only on the 1st of a month.",
+        "tell what is yours. It is sent only if it has enough dwellings whose values are not sent "
+        "one by one as well. Its dwellings change only on the 1st of a month.",
         "sums_columns": "to whom|what|how often|dwellings|until",
         "sum_never": "not sent: too few dwellings",
         "consents": "Your consents",
@@ -275,7 +276,7 @@ WORDS = {
         "ended": "ended",
         "withdrawn": "withdrawn on {day}",
         "marks": "What you withdrew and refused",
-        "marks_words": "A consent counts only if it was given knowing of this.",
+        "marks_words": "A consent counts only if you knew of this when you gave it.",
         "marks_columns": "noted on|to whom|what",
         "mark_withdrawn": "a withdrawal, of all or of a part",
         "mark_refused": "a request refused",
@@ -286,18 +287,18 @@ WORDS = {
         "not_answered": "no answer known",
         "duties": "What law or contract allows without your consent",
         "duties_words": "The index at the end of each month, and the index of 00:00 at a change of "
-        "occupant or on a billing date. The index of midnight is kept here for "
-        "{registers} days for this.",
+        "occupant or on a billing date. For this purpose, midnight readings are kept here for "
+        "{registers} days.",
         "duties_columns": "to whom|what|by what right|billing|from|to|today",
         "held": "What stays here",
         "held_words": "No other value is sent or kept.",
-        "held_words_duty": "No other value is sent; nothing but the index of midnight is kept.",
+        "held_words_duty": "No other value is sent, and only midnight readings are kept.",
         "held_nothing": "Nothing else is measured.",
         "held_unknown": "The gateway cannot say whether anything else is measured.",
         "waiting": "Values for {recipient} that wait here, or were sent and are not confirmed by "
         "the recipient: {number}. They are in the table that comes with this letter (CSV), and may "
         "still be delivered for {unsent} days.",
-        "registers": "Indexes of midnight kept for a legal duty: {number}. They are in the table "
+        "registers": "Midnight readings kept for a legal duty: {number}. They are in the table "
         "that comes with this letter (CSV).",
         "received": "What was received",
         "received_words": "Each line counts the values of which the recipient confirmed the "
@@ -328,11 +329,11 @@ WORDS = {
         "answer_waits": "asked to erase, not yet confirmed",
         "answer_never": "not asked: no uplink to this recipient is configured",
         "looks": "Who looked at your data here",
-        "looks_words": "Looks at the gateway itself, while you live or lived there: the first of "
-        "each day is recorded, and kept for {years} years. What recipients looked at in "
-        "their own systems is not known here.",
+        "looks_words": "Accesses on the gateway itself, while you live or lived there: the first "
+        "of each day is recorded, and kept for {years} years. The gateway does not know what "
+        "recipients looked at in their own systems.",
         "looks_columns": "who|how|days|from|to",
-        "looks_nothing": "No look is recorded.",
+        "looks_nothing": "No access is recorded.",
         "look_read": "a meter was read (read)",
         "look_status": "state of the gateway, all dwellings together (status)",
         "look_privacy.person": "this letter (privacy person)",
@@ -340,18 +341,18 @@ WORDS = {
         "look_meter.load": "a meter was checked (meter load)",
         "kept": "For how long",
         "kept_words": "The gateway erases what was received; a sealed copy stays for {days} days "
-        "at most. What nobody receives is destroyed after {unsent} days. For a legal duty the "
-        "index of midnight is kept for {registers} days. The record of what was sent, without "
+        "at most. What nobody receives is destroyed after {unsent} days. For a legal duty, "
+        "midnight readings are kept for {registers} days. The record of what was sent, without "
         "values, is kept for {years} years.",
         "rights": "Your rights",
         "rights_words": "You may withdraw your consent at any time and without a reason: tell the "
         "building manager. It takes effect at once. You may ask the controller, and "
         "those who received data, for access to your data, for correction, erasure and "
-        "restriction of processing (GDPR, articles 15 to 18). You may receive those "
-        "that are processed by your consent in a format that software reads, and have "
+        "restriction of processing (GDPR, articles 15 to 18). You may receive the data "
+        "that are processed with your consent in a format that software can read, and have "
         "them sent to somebody else (portability, article 20): what is still here is in "
-        "a table (CSV). You may object, on grounds of your situation, to what rests "
-        "neither on your consent nor on a legal obligation (objection, article 21). You "
+        "a table (CSV). You may object, for reasons of your situation, to processing that is "
+        "based neither on your consent nor on a legal obligation (objection, article 21). You "
         "may complain to the data protection authority (in France: CNIL, www.cnil.fr).",
     },
 }

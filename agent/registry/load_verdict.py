@@ -40,6 +40,7 @@ def verdict(
 
     `spans`: by device the three readings; only devices that answered all three times.
     """
+    # what runs all the time, such as a fridge, must not count as the load
     usual = {device: _usual(*seen) for device, seen in spans.items()}
     more = {name: loaded.value - still.value - usual[name] for name, (_, still, loaded) in
             spans.items()}  # fmt: skip

@@ -49,6 +49,7 @@ def unknown(
     """
     if marks.pending:
         raise NotYet("a withdrawal has no mark yet, because an upgrade is on trial")
+    # a number counts only with its issuer: another issuer's consent must not know it by chance
     own = {mark.number: mark.id for mark in marks.drawn if mark.number and mark.word.who == issuer}
     for number in withdrawals:
         if number not in own:

@@ -81,6 +81,7 @@ def _device_of(
 ) -> OnTheLine | str:
     """The device that is this meter, or why there is none."""
     if meter.serial is not None:
+        # the number before the name: meters may have been swapped on the line
         says_so = by_serial.get(serial_key(meter.serial), ())
         named = [one for one in says_so if meter.device in (None, one.device)]
         if named:

@@ -36,6 +36,7 @@ COMMAND = re.compile("`([^`]+)`")
 
 def marked(text: str) -> str:
     """A text as HTML; parts in `…` become code."""
+    # escaped first: a label or a purpose may contain < and &
     return COMMAND.sub(r"<code>\1</code>", escape(text))
 
 

@@ -471,6 +471,7 @@ class Registry:
         """Adopt a change whose file is already written. False, without effect, if the registry is
         no longer the one (`of`) that the change started from.
         """
+        # the change was checked against another state: what it contradicts may be recorded by now
         if of is not self._index:
             return False
         try:
@@ -513,6 +514,8 @@ class Registry:
         # a withdrawal must stop rows even if the disk fails; anything else can be tried again
         ends = [one for one in documents if self._takes_away(one)]
         if self._complete:
+            # only at the first failure: of what is written later, nobody knows whether it is in the
+            # file
             self._complete, self._last_good = False, self.revision
         if ends:
             self._apply([*self._documents, *ends])
@@ -592,6 +595,7 @@ class Registry:
             return after.withdrawn is not None or (
                 set(after.channels) <= set(before.channels) and after.until <= before.until
             )
+        # one without an earlier version is new, and may allow something
         return before is not None and _ends_sooner(before, after)
 
     def _load_notes(self) -> None:
@@ -630,6 +634,7 @@ class Registry:
                 "mute": self.mute or not (self._notes_begun or self._notes.exists()),
             }
             new.write_text(json.dumps(content), encoding="utf-8")
+            # in one step: a kill in between must leave the former notes
             new.replace(self._notes)
         except (OSError, Refused) as error:
             log.error(  # noqa: TRY400 -- no bug
@@ -647,6 +652,7 @@ class Registry:
         try:
             tables = {TABLE: {}} if stored is None else dict(stored)
             rows = tables.pop(TABLE)
+            # a later version may have added tables, which the next write would drop
             if tables:
                 raise ValueError(f"unknown tables {sorted(tables)}")
             self._documents = [from_row(row) for row in rows.values()]

@@ -48,6 +48,8 @@ def effects(
         if document.word.revision > after:
             taken = by_revision.setdefault(document.word.revision, [])
             if key in before:
+                # those recorded by then: a later call must return the same retractions, with the
+                # same ids
                 dwellings = [id_ for kind, id_ in before if kind == "place" and id_[0] == "D"]
                 taken += taken_away(before[key], document, dwellings, closed)
         before[key] = document
@@ -101,6 +103,7 @@ def _of_a_consent(before: Consent, after: Consent, closed: int) -> Iterator[Retr
             retraction,
             id=withdrawal_id(after, channel),
             until=None,
+            # the rows of a withdrawn consent are never made again, so no version is higher
             ver=FOR_GOOD,
             former=retraction.id,
         )

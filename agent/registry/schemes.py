@@ -131,8 +131,10 @@ def value_of(scheme: Scheme, written: str) -> str:
     value = written.strip()
     if not scheme.name.startswith("bis:"):
         value = re.sub(r"[\s.]" if scheme.name == "fr.ban" else r"[\s._-]", "", value)
+        # only a BAN key has small letters
         value = value if scheme.name == "fr.ban" else value.upper()
     if scheme.name == "fr.lot":
+        # spreadsheets drop leading zeros: 034 and 34 are one lot
         value = value.lstrip("0") or "0"
     if len(value) > LONGEST_KEY or not scheme.pattern.fullmatch(value):
         raise Refused(_wrong(scheme, written, value))

@@ -204,6 +204,7 @@ def _column_names(
         elif ours in names and ours:
             problems.add(where, f'two columns mean "{ours}"; the second is "{heading}"')
         names.append(ours)
+    # a misspelt heading is reported once, and not as missing as well
     for missing in [each for each in required if each not in {*names, *meant}]:
         problems.add(
             where, f'the column "{missing}" is missing; there are: {_list_headings(first)}'
@@ -219,6 +220,7 @@ def _list_headings(first: list[str]) -> str:
 
 
 def _line(where: str, row: list[str], names: list[str]) -> SheetRow:
+    # mostly an unquoted separator has moved all later cells to the right
     beyond = [cell for cell in row[len(names) :] if cell]
     beyond += [cell for cell, ours in zip(row, names, strict=False) if cell and not ours]
     if beyond:

@@ -91,6 +91,7 @@ class AtomicStorage(Storage):
 
     def _replace(self, new: Path) -> None:
         try:
+            # after an error the staged file must go: a full disk needs its room
             new.replace(self._path)
         except OSError:
             with contextlib.suppress(OSError):

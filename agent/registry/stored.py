@@ -41,6 +41,7 @@ def to_row(document: Document) -> dict[str, Any]:
 
 
 def _digits(value: Decimal) -> str:
+    # as text, without an exponent: a JSON number would be read as a float and lose digits
     return format(value, "f")
 
 
@@ -49,6 +50,7 @@ def from_row(row: dict[str, Any]) -> Document:
     members = dict(row)
     cls = KINDS[members.pop("kind")]
     provenance = Provenance(**members.pop("word"))
+    # an older file lacks members that were added later, and JSON has lists in place of tuples
     for name in LISTS:
         if name in members:
             members[name] = tuple(members[name])

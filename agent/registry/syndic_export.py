@@ -102,6 +102,7 @@ class ExportRow:
     def key(self) -> str:
         """Hash of what the row states, wherever it is in the file."""
         parts = [self.states, label_key(self.dwelling), self.reference, self.since, self.until]
+        # without the file and the line: a dismissed row stays dismissed in the next export
         whole = json.dumps([*parts, self.fault])
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
@@ -291,6 +292,7 @@ def compare(
     `held`: clear rows, by key, that wait nevertheless. If more leases would end than is plausible,
     all of these wait.
     """
+    # a repeated row would contradict itself
     distinct = list({row.key: row for row in rows}.values())
     made = _Comparing(index, distinct, int(now), held or {}).compare()
     # a truncated or foreign export would end many leases and retract their readings
@@ -440,6 +442,7 @@ class _Comparing:
         homes = self._homes[place.id].values()
         lived = [one for one in homes if one.until is None or one.since < one.until]
         same = [home for home in lived if _agrees(at, home.since) and _may_be(home, row)]
+        # people who are recorded without a lease get the lease of this row: `_begins`
         if same and (row.reference is None or same[0].reference):
             self._comparison.same += 1
         else:
@@ -531,6 +534,7 @@ def _contradictions(
     by_reference: dict[str, ExportRow] = {}
     for row in leases:
         other = by_reference.setdefault(str(row.reference), row)
+        # both wait: the file does not say which of them is right
         if other is not row:
             doubts[row.key] = (row, Doubt.TWICE, other.where)
             doubts[other.key] = (other, Doubt.TWICE, row.where)
@@ -541,6 +545,7 @@ def _contradictions(
         if last is not None and (last.until is None or (row.since or 0) < last.until):
             doubts.setdefault(last.key, (last, Doubt.TOGETHER, row.where))
             doubts[row.key] = (row, Doubt.TOGETHER, last.where)
+        # the lease that ends last: a later row may overlap it, and not the row before
         if last is None or (last.until is not None and (row.until or FOR_EVER) > last.until):
             last = row
     return doubts

@@ -162,6 +162,7 @@ class _Relations(_PartReader):
         self.by_id: dict[str, _Relation] = {}
 
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
+        # an external target is an address on the web, and no part of this file
         if name == "Relationship" and attributes.get("TargetMode") != "External":
             kind = attributes["Type"].rpartition("/")[2]
             if len(self.by_id) >= MOST_PARTS:
@@ -393,6 +394,7 @@ def _date(value: float, number_format: _NumberFormat, epoch: dt.datetime) -> str
         moment = from_excel(value, epoch, timedelta=number_format.duration)
     except (OverflowError, ValueError):
         return "#VALUE!"  # as Excel shows it; sheet.py refuses the cell
+    # midnight: the cell has a date only
     if isinstance(moment, dt.datetime) and moment.time() == dt.time():
         moment = moment.date()
     return moment.isoformat() if isinstance(moment, dt.date) else str(moment)

@@ -226,6 +226,7 @@ def slowed(seal: float, used: int, budget: int, share: float) -> float:
     """
     if used >= budget:
         return max(seal, SEALS[-1])
+    # on the first day of a month the share is nearly 0: any use would look far ahead of the plan
     ahead = used / (budget * max(share, 0.03))
     return min(max(seal, SEALS[-1]), seal * ahead * ahead) if ahead > 1.1 else seal  # noqa: PLR2004
 

@@ -52,11 +52,15 @@ def made(hello: Hello) -> OurClient:
     client = OurClient(
         CallbackAPIVersion.VERSION2,
         hello.client_id,
+        # with MQTT 5 paho raises ValueError if this is given; `dial` gives clean_start instead
         clean_session=None if five else not hello.session,
         protocol=hello.version,
         reconnect_on_failure=False,
+        # paho would acknowledge an object before the inbox has stored it: a crash would lose it
+        # (rule T26)
         manual_ack=True,
     )
+    # an exception in a callback would end paho's thread without a sound
     client.suppress_exceptions = True
     client.connect_timeout = CONNECT_SECONDS
     client.will_set(hello.status, hello.offline, qos=1, retain=hello.retain)

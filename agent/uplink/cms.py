@@ -55,6 +55,7 @@ class Envelope:
 
     def _signing(self) -> list[str]:
         file = str(self.signer)
+        # -certfile adds the issuers' certificates in the same file: a reader may have only the root
         return [*SIGN.split(), "-signer", file, "-inkey", file, "-certfile", file]
 
     def _encrypting(self) -> list[str]:

@@ -53,6 +53,8 @@ def limits(properties: Properties | None) -> BrokerLimits:
     return BrokerLimits(
         receive_maximum=getattr(properties, "ReceiveMaximum", BrokerLimits().receive_maximum),
         packet_size=getattr(properties, "MaximumPacketSize", BrokerLimits().packet_size),
+        # 0 switches the keep-alive off (MQTT 5.0, 3.2.2.3.14): ours stays, or a dead connection
+        # would not be noticed
         keepalive=getattr(properties, "ServerKeepAlive", 0) or BrokerLimits().keepalive,
         retain=bool(getattr(properties, "RetainAvailable", 1)),
     )

@@ -136,6 +136,8 @@ class Delivery:
         self.last_receipt, self.heard, self.heard_here = now, monotonic(), True
         self.breaks = None, 0
         self.receipt_seconds = receipt_seconds
+        # counted from this receipt: the alarm is about a platform that is silent, not about one
+        # batch
         self.owed_since = now if owed else None
 
     def learn(self, settled: Settled, now: float) -> None:

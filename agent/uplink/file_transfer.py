@@ -82,6 +82,7 @@ def carry(remote: RemoteFolder, batch: SealedBatch) -> None:
     final = f"{IN}/{name(batch)}"
     if not batch.rows:
         _clear(remote, batch)  # the batch that this void replaces may still be there
+    # it is there, and only the receipt is late: uploading it again at each resend would cost data
     elif (there := remote.entry(final)) and there.size == len(batch.payload):
         return
     bring(remote, final, batch.payload, batch.sha256)

@@ -107,6 +107,7 @@ class Folder:
         """Rename a file, replacing the file that has the name."""
         with self._translated(to):
             (self._root / path).replace(self._root / to)
+            # after a power cut the new name could be gone although the rename returned
             folder = os.open((self._root / to).parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)

@@ -114,6 +114,8 @@ class _Forwarder:
         self._wake.set()
 
     async def _send(self) -> None:
+        # files poll receipts by name, and batches in quarantine are not sent: their late receipts
+        # would never be looked for
         if expect := getattr(self._uplink, "expect", None):
             expect(await self._outbox.quarantined())
         await self._refresh()
@@ -162,6 +164,7 @@ class _Forwarder:
         self._delivery.idle = False
         self._scheduler.sent(flight, monotonic())
         task = asyncio.create_task(self._hand_over(flight))
+        # else a lost connection would be noticed only when the next batch is due
         task.add_done_callback(lambda _: self._wake.set())
         self._sending[task] = flight.batch.id
 
@@ -183,8 +186,12 @@ class _Forwarder:
             raise
         else:
             self._scheduler.taken(flight, monotonic())
+            # the receipt may arrive before the transport's acknowledgement: then none is owed any
+            # more
             resent, owed = flight.before or flight.times > 1, id_ in self._scheduler.flights
             delivery.count(self._clock.now(), resent=resent, owed=owed)
+            # a batch that was voided meanwhile has another flight, and this acknowledgement is for
+            # its former content
             if delivery.by_broker and self._scheduler.flights.get(id_) is flight:
                 await self._settle_by_broker(flight.batch)
 

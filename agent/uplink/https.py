@@ -113,6 +113,7 @@ class HttpsUplink:
         except BatchRejected as error:
             tries = self._refused[batch.id] = self._refused.get(batch.id, 0) + 1
             large, size = isinstance(error, TooLarge), len(batch.payload)
+            # once a size was refused three times, each larger batch is split at its first refusal
             if tries < TRIES and not (large and size >= self._too_large):
                 raise NotStored(str(error)) from error
             if large:

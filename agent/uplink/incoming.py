@@ -141,6 +141,7 @@ class BoundedClient(Client):
 
     def ack(self, mid: int, qos: int) -> MQTTErrorCode:
         """As paho's, but disconnects from a broker that does not read our acknowledgements."""
+        # paho keeps unsent acknowledgements without a limit while the socket takes nothing
         self._answers = self._answers + 1 if self.want_write() else 0
         if self._answers > ANSWERS:
             self.complaint = f"messages without reading {ANSWERS} acknowledgements of ours"

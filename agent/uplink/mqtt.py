@@ -57,6 +57,7 @@ class MqttUplink:
         self._connection = connection
         self._topics = topics
         self._facts = facts
+        # a broker disconnects a client that exceeds its Receive Maximum (MQTT 5.0, 3.3.4)
         allowed = min(settings.limits.window, connection.limits.receive_maximum)
         self._window = asyncio.Semaphore(min(settings.window, allowed))
         self._retain = settings.limits.retain and connection.limits.retain
@@ -174,6 +175,8 @@ class MqttUplink:
     async def tell(self, status: Mapping[str, Any]) -> None:
         """Publish the status document, retained. Raises UplinkLost."""
         body = condition(*self._topics, "online", status)
+        # a status that is too large is left out: a broker would end the connection, and no batch
+        # would be sent
         if len(body) <= self.most_bytes:
             await self._connection.publish(self._topics.status, body, retain=self._retain)
 

@@ -107,6 +107,7 @@ def _inflated(body: bytes) -> bytes:
 def _read(text: bytes, signer: str | None) -> OpenedFile:
     if not text.startswith(b"{"):
         return OpenedFile(_cells(text), None, signer)
+    # deep nesting would end json.loads with RecursionError, which WRONG does not list
     bound(text.decode(), len(text))
     document = json.loads(text, parse_float=str, parse_int=str)
     series = document.get("series") or []
@@ -132,6 +133,7 @@ def _decrypted(body: bytes, keys: OpeningKeys) -> bytes:
 
 def _verified(body: bytes, keys: OpeningKeys) -> tuple[bytes, str]:
     try:
+        # a file is kept longer than the certificate that signed it was valid
         content, signer = verify(body, "-CAfile", str(keys.ca), "-no_check_time")
     except UplinkLost as error:
         raise Refused(

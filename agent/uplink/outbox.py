@@ -88,6 +88,8 @@ class SpoolOutbox:
             while self.behind:
                 applied = await self._thread.run(lambda: self._spool.applied)
                 revision, taken = self._bases.taken_back(applied)
+                # an older registry.json lacks withdrawals: it would allow rows that may not be sent
+                # any more
                 if applied > revision:
                     raise Refused(
                         f"the spool has applied change {applied}, but the registry ends at change"
@@ -265,5 +267,7 @@ class Draining:
         return sum(live), sum(backfill)
 
     async def _of(self, epoch: str) -> SpoolOutbox:
+        # receipts for an epoch that neither knows go to the disk, which evaluates receipts of
+        # others
         memory, disk = self._outboxes
         return memory if await memory.knows(epoch) else disk

@@ -80,6 +80,7 @@ def patience(smoothed: float | None, resends: int, rhythm: Rhythm) -> float:
     """Seconds to wait for a receipt before sending again; doubled at each resend."""
     # three times the usual receipt time, so that a slow platform does not get copies
     first = max(rhythm.patience, 3 * (smoothed or 0.0))
+    # a batch is never given up: after 1,024 resends the power would overflow
     return min(rhythm.longest_patience, first * 2.0 ** min(resends, 10))
 
 

@@ -76,6 +76,7 @@ class RequestWorker(OneThread):
         request.
         """
         async with self._turn:
+            # inside the turn: the cancellation of an earlier request must not count for this one
             self._connection.begin()
             try:
                 async with asyncio.timeout(self._within):

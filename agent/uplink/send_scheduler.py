@@ -73,6 +73,8 @@ class SendScheduler:
         `previous`: the flights before the spool was read; those no longer unreceipted are dropped.
         """
         unreceipted = {batch.id: batch for batch in batches}
+        # a batch that was sealed while the spool was read is not in `batches`: it must not be
+        # dropped
         for gone in set(previous) - unreceipted.keys():
             self.flights.pop(gone, None)
         for id_, batch in unreceipted.items():
@@ -159,6 +161,7 @@ class SendScheduler:
         """Note a receipt, which asks for `slow_down` seconds between two batches."""
         self._reset_refusals()
         spacing = pacing.spacing(slow_down)
+        # the new spacing also applies to the pause that runs now
         self._spaced_until += spacing - self._spacing
         self._spacing = spacing
 

@@ -84,6 +84,7 @@ class Sftp:
                 listed = self._client.listdir_attr(self._at(folder))
             except FileNotFoundError:
                 return []
+            # a server may leave the mode out: then take the entry for a file
             files = (item for item in listed if stat.S_ISREG(item.st_mode or stat.S_IFREG))
             return [
                 RemoteFile(item.filename, item.st_size or 0, item.st_mtime or 0) for item in files
@@ -112,6 +113,7 @@ class Sftp:
     def rename(self, path: str, to: str) -> None:
         """Rename a file, replacing the file that has the name."""
         with self._translated(to):
+            # SFTP's own rename fails if the name exists (draft-ietf-secsh-filexfer-02, 6.5)
             self._client.posix_rename(self._at(path), self._at(to))
 
     def remove(self, path: str) -> None:

@@ -58,6 +58,8 @@ def _head(document: dict[str, Any]) -> dict[str, str]:
 def _rows(series: dict[str, Any]) -> Iterator[dict[str, str]]:
     names = ("place", "channel", "kind", "unit", "meter", "occupancy", "basis")
     shared = {name: _text(series.get(name)) for name in names}
+    # `gardien batch open` may show a batch of another version, with channels that this one does not
+    # know
     known = channels().get(series["channel"])
     step = int(series["step"])
     start = int(dt.datetime.fromisoformat(series["t0"]).timestamp())
@@ -88,6 +90,7 @@ def plain(value: Decimal | str) -> str:
     if "E" not in text.upper():
         return text
     number = Decimal(text)
+    # 1E999999999 would become a gigabyte of zeros
     if abs(number.adjusted()) > LARGEST_EXPONENT:
         raise ValueError(f"the exponent of {text[:40]} is larger than {LARGEST_EXPONENT}")
     return format(number, "f")

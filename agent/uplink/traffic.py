@@ -18,6 +18,7 @@ def used(wire: socket.socket) -> int:
         info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
     except OSError:
         return 0
+    # an older kernel returns fewer fields
     if len(info) < SIZE:
         return 0
     (received,) = struct.unpack_from("=Q", info, RECEIVED)

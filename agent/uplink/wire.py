@@ -139,6 +139,7 @@ class MqttConnection:
         """Bytes sent and received since the connection was opened, with all headers."""
         tcp = self._client.socket()
         if isinstance(tcp, socket.socket):
+            # a closed socket counts 0: keep what was counted before
             self._used = used(tcp) or self._used
         return self._used
 
@@ -174,6 +175,7 @@ class MqttConnection:
         finally:
             self._client.hang_up()
             self._close_with("closed")
+            # loop_stop joins paho's thread, which would block the event loop
             await asyncio.to_thread(self._client.loop_stop)
             # paho leaves two file descriptors of each connection to the garbage collector
             self._client._reset_sockets(sockpair_only=True)  # noqa: SLF001
@@ -223,6 +225,7 @@ class MqttConnection:
 
     def _dial(self) -> None:
         client.dial(self._client, self._hello)
+        # `close` ran while this thread was connecting, so nobody else would close this socket
         if self._abandoned.is_set():
             self._client.hang_up()
 
@@ -253,6 +256,7 @@ class MqttConnection:
             self._client.hang_up()
 
     def _count(self, messages: int, size: int) -> None:
+        # paho's thread adds while the event loop subtracts
         with self._counting:
             self._held += messages
             self._held_bytes += size

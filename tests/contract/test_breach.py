@@ -362,7 +362,7 @@ def test_a_theft_concerns_all_that_lies_on_the_gateway_and_who_acts_there(office
     office.done("notification", id_, "--to", office.folder / "n.html", "--language", "en")
     text = text_of((office.folder / "n.html").read_text())
     assert "Values that wait in the gateway today, of all dwellings: 1." in text
-    assert "Number of records not known: Readings of meters that nobody has assigned" in text
+    assert "Number of records not known: Readings of meters that are not assigned yet" in text
     assert "(account or name) are concerned, too: 1 at least" in text
 
 

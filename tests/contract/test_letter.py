@@ -239,7 +239,7 @@ def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gate
     assert f"aucune liaison ne nomme {MANAGER}, et il n'en reste aucune trace" in said.output
     assert "continues without consent" not in said.output
     assert f"Remains possible without your consent: {MANAGER}" in letter
-    assert "Goes on without your consent" not in letter
+    assert "Continues without your consent" not in letter
     assert NOTHING not in letter
     assert f"{MANAGER} | electricity taken from the grid | décret 2020-886 | 06-30" in letter
     assert "in force, but no uplink is configured" in letter
@@ -257,7 +257,7 @@ def test_duties_stand_in_the_letter_with_their_dates_also_when_they_have_ended(g
     assert f"décret 2020-886 | 06-30 | {began} | {ended} | ended" in letter
     assert f"| 06-30 | {stamp(gateway.now + DAY)[:10]} |  | not begun yet" in letter
     assert "There was no consent left to withdraw" in letter
-    assert "Goes on without your consent" not in letter
+    assert "Continues without your consent" not in letter
     assert answer["goes_on"] == []
 
 
@@ -265,7 +265,7 @@ def test_a_duty_goes_on_also_where_there_was_no_consent_to_withdraw(gateway):
     gateway.keep()
     gateway.duty(US)
     letter, answer = gateway.answer(stop=True)
-    assert f"Goes on without your consent: {US} receives the index" in letter
+    assert f"Continues without your consent: {US} receives the index" in letter
     assert f"{US} | electricity taken from the grid | one index a month" in letter
     assert [one["uplink"] for one in answer["goes_on"]] == [True]
 
@@ -469,7 +469,7 @@ def test_indexes_kept_for_a_duty_are_in_the_letter_while_the_agent_is_stopped(ga
 
     gateway.inside(shelve)
     letter, answer = gateway.answer()
-    assert "Indexes of midnight kept for a legal duty: 1." in letter
+    assert "Midnight readings kept for a legal duty: 1." in letter
     assert ";8412;kWh;V" in answer["csv"]
 
 
@@ -515,7 +515,7 @@ def test_no_duty_goes_on_for_people_who_have_left(gateway):
 
     gateway.inside(leave)
     letter, answer = gateway.answer(occupancy=gateway.home.id, stop=True)
-    assert "Goes on without your consent" not in letter
+    assert "Continues without your consent" not in letter
     assert answer["goes_on"] == []
     assert "| ended |" in letter
 
@@ -556,7 +556,7 @@ def test_who_looked_while_they_live_there_stands_in_letter_and_table(gateway):
     assert f"alice | this letter (privacy person) | 1 | {today} | {today}" in letter
     assert ";alice: privacy.person;" in answer["csv"]
     gateway.inside(lambda house: _others_moved_in(gateway, house))
-    assert "No look is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
+    assert "No access is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
 
 
 def test_the_table_keeps_the_purpose_of_a_withdrawn_consent_and_is_read_by_a_spreadsheet(gateway):

@@ -149,7 +149,9 @@ def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
     without = sample[: sample.index("  common:")] + sample[sample.index("# Readings are dated") :]
     assert "common plant is not sent" in summary(parse(without, "x"))
     fast = changed("every: 10min", "every: 5min", sample)
-    assert "1 value of dwellings never leaves: steps under 10min" in summary(parse(fast, "x"))
+    assert "1 value of dwellings is never sent: its step is under 10min" in summary(
+        parse(fast, "x")
+    )
 
 
 def test_check_says_how_much_is_wrong(tmp_path):
