@@ -23,7 +23,7 @@ from agent.pipeline.reading_cache import ReadingCache
 from agent.pipeline.row_assignment import RowAssignment, Withholding
 from agent.pipeline.sums import ConfiguredSums, Sums
 from agent.registry.aggregate import Group
-from agent.registry.background_change import beside
+from agent.registry.background_change import change_in_background
 from agent.registry.calls import place_import
 from agent.registry.consent_policy import Basis, may_leave, policy, steps_wanted
 from agent.registry.index import Unknown
@@ -178,7 +178,7 @@ def listed(found):
     ask = partial(place_import, who="bench", now=NOW, text=text, name="p.csv")
 
     async def held():
-        task, longest = asyncio.create_task(beside(found, ask)), 0.0
+        task, longest = asyncio.create_task(change_in_background(found, ask)), 0.0
         began = time.process_time()
         while not task.done():
             before = time.process_time()
