@@ -456,7 +456,7 @@ class SpoolLimits(Section):
 
 
 class Backup(Section):
-    """The building file, written anew after each change of what people told: docs/replace.md."""
+    """The backup, written again after each change of what people recorded: docs/replace.md."""
 
     to: FromTheRoot = Field(examples=["/etc/gardien/recovery.crt"])
     """the recovery certificate (PEM); its key lies in a safe"""

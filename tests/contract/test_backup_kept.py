@@ -78,7 +78,7 @@ def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monke
             job = asyncio.create_task(backup.keep(house, site / "config.yaml"))
             await until(lambda: house.backup_said)
             events = (await status(house, NOBODY))["events"]
-            assert any("building file is not up to date" in str(one) for one in events)
+            assert any("backup is not up to date" in str(one) for one in events)
             (site / "stick").mkdir()
             await until(lambda: labels() is False)
             assert not house.backup_said
