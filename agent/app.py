@@ -308,7 +308,7 @@ def _refuse_older(registry: Registry, state: Path) -> None:
         f"{missing} changes are missing. They may include withdrawals and moves, so gardien reads,"
         " records and sends nothing without them.\n"
         "Put the newer registry.json back, then: sudo systemctl restart gardien\n"
-        'If it is lost, take it from the latest building file (replace.md, "An older registry"):'
+        'If it is lost, take it from the latest backup (replace.md, "An older registry"):'
         " sudo gardien restore FILE --key KEY --state /root/restored"
     )
 

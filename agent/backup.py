@@ -156,7 +156,7 @@ async def keep(gateway: Gateway, config: Path) -> None:
             except (Refused, OSError) as error:
                 if str(error) != gateway.backup_said:
                     log.warning(
-                        "the building file is not up to date: %s", error,
+                        "the backup is not up to date: %s", error,
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
                 gateway.backup_said = str(error)
@@ -289,20 +289,19 @@ def opened(
     try:
         plain = decrypt(sealed, key)
     except UplinkLost as error:
-        raise Refused(f"the building file cannot be decrypted with this key: {error}") from error
+        raise Refused(f"the backup cannot be decrypted with this key: {error}") from error
     signer = None
     if not plain.startswith(GZIP):
         plain, signer = _verified(plain, by)
     elif by is not None:
         raise Refused(
-            "this building file is not signed, so anybody who has the recovery certificate may have"
+            "this backup is not signed, so anybody who has the recovery certificate may have"
             " made it. Check where it comes from. To restore it anyway, leave out --signed-by"
         )
     content = _read(plain)
     if signer is not None and subject(signer) != content["gateway"]:
         raise Refused(
-            f"the building file belongs to gateway {content['gateway']}, but {subject(signer)}"
-            " signed it"
+            f"the backup belongs to gateway {content['gateway']}, but {subject(signer)} signed it"
         )
     return content, signer
 
@@ -315,8 +314,7 @@ def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
         return verify(signed, *(("-CAfile", str(by), *vouched) if by else ("-noverify",)))
     except UplinkLost as error:
         raise Refused(
-            f"the signature of the building file is not valid, or not by {by or 'its own key'}:"
-            f" {error}"
+            f"the signature of the backup is not valid, or not by {by or 'its own key'}: {error}"
         ) from error
 
 
@@ -337,7 +335,7 @@ def _read(plain: bytes) -> dict[str, Any]:
         for waiting in content.get("waiting", ()):
             parse_jws(base64.b64decode(waiting["object"])), str(waiting["via"])
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
-        raise Refused(f"this is not a building file: {error}") from error
+        raise Refused(f"this is not a backup: {error}") from error
     return dict(content)
 
 
@@ -365,7 +363,7 @@ def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
     standing = trust_list.read(raw) if raw else None
     if standing and len(standing.signed_by(standing.roots)) < standing.threshold:
         raise Refused(
-            "the trust list in the building file is not signed by enough of its roots, so nothing"
+            "the trust list in the backup is not signed by enough of its roots, so nothing"
             " was restored"
         )
     shutil.rmtree(state / identity.KEYS, ignore_errors=True)

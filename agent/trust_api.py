@@ -143,7 +143,7 @@ async def object_all_came(
     gateway.audit("restored.confirmed", {"made": made, "unproved": unproved, "by": who})
     gate.end()
     log.warning(
-        "%s confirms that all objects since the building file of %s have arrived", who, made,
+        "%s confirms that all objects since the backup of %s have arrived", who, made,
         extra=fields(LogEvent.RESTORE_CHECKED),
     )  # fmt: skip
     return {"made": made, "by": who}

@@ -120,9 +120,9 @@ async def bare(there: str, values: int, requests: int) -> dict[str, float]:
     async def read():
         assert (await app.read_property_multiple(to, asked))[-1][3] is not None
 
-    said = await timed(read, requests, values)
+    result = await timed(read, requests, values)
     app.close()
-    return said
+    return result
 
 
 async def bac0(there: str, values: int, requests: int) -> dict[str, float]:
@@ -134,8 +134,8 @@ async def bac0(there: str, values: int, requests: int) -> dict[str, float]:
     async with BAC0.start(ip="127.0.0.1/8", port=free_udp_port(), ping=False) as it:
 
         async def read():
-            said = await it.readMultiple(there, request_dict=asked)
-            assert len(said) == values
+            result = await it.readMultiple(there, request_dict=asked)
+            assert len(result) == values
 
         return await timed(read, requests, values)
 
@@ -143,10 +143,10 @@ async def bac0(there: str, values: int, requests: int) -> dict[str, float]:
 async def client(way: str, there: str, values: int, requests: int) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         if way.startswith("gardien"):
-            said = await gardien(there, values, requests, flags="flags" in way)
+            result = await gardien(there, values, requests, flags="flags" in way)
         else:
-            said = await {"bacpypes3": bare, "BAC0": bac0}[way](there, values, requests)
-    print("SAID " + json.dumps(said), flush=True)
+            result = await {"bacpypes3": bare, "BAC0": bac0}[way](there, values, requests)
+    print("RESULT " + json.dumps(result), flush=True)
 
 
 def run(way: str, there: str, values: int, requests: int, home: str) -> dict[str, float]:
@@ -157,9 +157,9 @@ def run(way: str, there: str, values: int, requests: int, home: str) -> dict[str
         command, capture_output=True, text=True, cwd=home, check=False,
         env={"HOME": home, "PATH": "/usr/bin:/bin", "PYTHONPATH": path},
     )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith("SAID ")]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout + done.stderr
-    return json.loads(lines[0][5:])
+    return json.loads(lines[0][7:])
 
 
 def compared(values: int, requests: int, repetitions: int) -> dict[str, dict[str, float]]:

@@ -1,9 +1,9 @@
-"""From a signed object to a value at the device: what the agent adds to the bus.
+"""Time from a signed order to the value at the device, and what the agent adds to the bus.
 
     python -m bench.control
 
-A pretend BACnet controller with 50 setpoints on loopback, grants signed and stored; each order is
-signed, taken apart, verified, decided, committed, written, read back.
+A simulated BACnet controller on loopback has 50 setpoints. The grant is signed and stored. Each
+order is signed, parsed, verified, decided, committed to the journal, written and read back.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ async def bench(folder: Path) -> None:
             await writer.save(Transaction(memos=[(fit.key, memo)]))
         orders = Orders(control_loop, writer.call)
         await orders.take(verify(grant(), known()))
-        keeping = asyncio.create_task(control_loop.run())
-        stack.callback(keeping.cancel)
+        for run in control_loop.rounds().values():
+            stack.callback(asyncio.create_task(run()).cancel)
         await asyncio.sleep(0.2)
         await one_after_the_other(link, control_loop, orders)
         await all_at_once(there, control_loop, orders)
@@ -177,8 +177,8 @@ async def all_at_once(there: object, controller: Controller, orders: Orders) -> 
     gone = time.perf_counter() - began
     assert not controller.journal.records
     print(f"{ASSETS} held at once by one order: {held * 1000:.0f} ms until the last was read back,")
-    print(f"  {cpu / 20 * 100:.2f} % of a core to hold them (with the pretend controller in it),")
-    print(f"  {gone * 1000:.0f} ms until the last was given back and confirmed")
+    print(f"  {cpu / 20 * 100:.2f} % of a core to hold them (with the simulated controller in it),")
+    print(f"  {gone * 1000:.0f} ms until the last was released and confirmed")
 
 
 if __name__ == "__main__":

@@ -28,14 +28,14 @@ RECIPIENT = "centre.example"
 
 
 def registry(folder):
-    found, rules, since = Registry.open(folder / "registry.json"), policy("DEMO-1"), NOW - 86_400
+    records, rules, since = Registry.open(folder / "registry.json"), policy("DEMO-1"), NOW - 86_400
     labels = [f"D{n}" for n in range(DWELLINGS)]
-    found.add_places([NewPlace(o, "dwelling", since=since) for o in labels], "b", "b", NOW)
+    records.add_places([NewPlace(o, "dwelling", since=since) for o in labels], "b", "b", NOW)
     meters = [NewInstallation(o, serial=f"9{o[1:]:>05}", since=since) for o in labels]
-    found.install(meters, "b", "b", NOW)
+    records.install(meters, "b", "b", NOW)
     agreed = [NewConsent(o, RECIPIENT, ("elec.imp",), STEP, "advice", since) for o in labels]
-    found.consent(agreed, "b", "b", NOW, rules)
-    return found, rules
+    records.consent(agreed, "b", "b", NOW, rules)
+    return records, rules
 
 
 def readings():
@@ -52,9 +52,9 @@ def readings():
 
 async def through(folder, samples, prepared=None):
     """Seconds for all samples; with `prepared` rows, for their blocks alone. Gives the rows too."""
-    found, rules = registry(folder)
+    records, rules = registry(folder)
     keyed = {(one.point.device, STEP): [one.point] for _, _, one in samples[:DWELLINGS]}
-    ledger = SlotLedger(RowAssignment(found, rules, RECIPIENT), keyed, {})
+    ledger = SlotLedger(RowAssignment(records, rules, RECIPIENT), keyed, {})
     head = BatchHead("G0000000000000", RECIPIENT, "DEMO-1")
     opening = partial(Spool.open, folder / "spool.db", b"k" * 32, head, 500_000_000)
     made = []

@@ -114,8 +114,8 @@ async def measured(
 
 
 async def bench(meters: int, rounds: int, repetitions: int) -> None:
-    async with building(meters) as said:
-        port = said["lines"][0]["port"]
+    async with building(meters) as facts:
+        port = facts["lines"][0]["port"]
         raw = AsyncModbusTcpClient("127.0.0.1", port=port)
         await raw.connect()
         async with ModbusTcp.open(ModbusTcpSettings(host="127.0.0.1", port=port)) as driver:
@@ -129,7 +129,7 @@ async def bench(meters: int, rounds: int, repetitions: int) -> None:
             taken = {name: [] for name in table}
             for _ in range(repetitions):
                 for name, way in table.items():
-                    taken[name].append(await measured(way, rounds, said["control"]))
+                    taken[name].append(await measured(way, rounds, facts["control"]))
         raw.close()
     show(taken, meters)
 

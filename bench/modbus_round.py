@@ -52,13 +52,13 @@ def rank(quantity: str) -> int:
 
 def maps() -> list[list[str]]:
     """Where twelve values of each profile stand that has as many, without SunSpec's tables."""
-    found = []
+    addresses = []
     for made in (profile(name) for name in profiles()):
         names = sorted(made.points, key=rank)[:VALUES]
         ats = [made.points[name].at for name in names]
         if made.driver == "modbus" and len(ats) == VALUES and not ats[0].startswith("sunspec"):
-            found.append(ats)
-    return found
+            addresses.append(ats)
+    return addresses
 
 
 def groups(way: str, ats: Sequence[str]) -> list[list[str]]:
@@ -94,8 +94,8 @@ async def devices(baudrate: int, after: float) -> None:
             line.add(unit, Registers({}, fills=True), after=after)
         while await reader.readline():
             asked = line.requests + answering.requests
-            said = {"port": port, "path": line.port, "asked": asked, "sent": line.characters}
-            print(json.dumps(said), flush=True)
+            facts = {"port": port, "path": line.port, "asked": asked, "sent": line.characters}
+            print(json.dumps(facts), flush=True)
 
 
 @asynccontextmanager
@@ -124,10 +124,10 @@ async def counts(process: asyncio.subprocess.Process) -> dict[str, Any]:
     return json.loads(await process.stdout.readline())
 
 
-def opening(baudrate: int, said: dict[str, Any]) -> Any:
+def opening(baudrate: int, facts: dict[str, Any]) -> Any:
     if baudrate:
-        return ModbusRtu.open(RtuSettings(port=said["path"], baudrate=baudrate))
-    return ModbusTcp.open(ModbusTcpSettings(host="127.0.0.1", port=said["port"]))
+        return ModbusRtu.open(RtuSettings(port=facts["path"], baudrate=baudrate))
+    return ModbusTcp.open(ModbusTcpSettings(host="127.0.0.1", port=facts["port"]))
 
 
 async def measured(

@@ -38,9 +38,9 @@ class Counting(Cells):
 
 
 def points(made: Profile, names) -> list[Point]:
-    found = [Point("m", name, "1", made.points[name].at, 60) for name in names]
-    unhurried = [" ".join(w for w in p.at.split() if not w.startswith("pause=")) for p in found]
-    return [replace(point, at=at) for point, at in zip(found, unhurried, strict=True)]
+    points = [Point("m", name, "1", made.points[name].at, 60) for name in names]
+    unhurried = [" ".join(w for w in p.at.split() if not w.startswith("pause=")) for p in points]
+    return [replace(point, at=at) for point, at in zip(points, unhurried, strict=True)]
 
 
 def asked(made: Profile, wanted: list[Point]) -> int:

@@ -23,7 +23,7 @@ from agent.pipeline.reading_cache import ReadingCache
 from agent.pipeline.row_assignment import RowAssignment, Withholding
 from agent.pipeline.sums import ConfiguredSums, Sums
 from agent.registry.aggregate import Group
-from agent.registry.background_change import beside
+from agent.registry.background_change import change_in_background
 from agent.registry.calls import place_import
 from agent.registry.consent_policy import Basis, may_leave, policy, steps_wanted
 from agent.registry.index import Unknown
@@ -49,26 +49,26 @@ print(time.perf_counter() - began)
 
 def filled(path):
     """A building in its tenth year: everybody has moved once, each meter was exchanged or named."""
-    found, since = Registry.open(path), NOW - 900 * DAY
+    records, since = Registry.open(path), NOW - 900 * DAY
     labels = [f"A-{n:03}" for n in range(DWELLINGS)]
-    found.add_places([NewPlace(one, "dwelling", since=since) for one in labels], *BY)
+    records.add_places([NewPlace(one, "dwelling", since=since) for one in labels], *BY)
     moved = NOW - 400 * DAY
     out = [NewOccupancy("move_out", one, until=moved) for one in labels]
-    found.occupy(out + [NewOccupancy("move_in", one, since=moved) for one in labels], *BY)
+    records.occupy(out + [NewOccupancy("move_in", one, since=moved) for one in labels], *BY)
     meters = [
         NewInstallation(one, serial=f"{channel}-{n}", channel=channel, since=since)
         for n, one in enumerate(labels)
         for channel in CHANNELS
     ]
-    found.install(meters, *BY)
-    found.name([NewAlias(one, "lot", str(n)) for n, one in enumerate(labels)], *BY)
+    records.install(meters, *BY)
+    records.name([NewAlias(one, "lot", str(n)) for n, one in enumerate(labels)], *BY)
     agreed = [
         NewConsent(one, RECIPIENT, CHANNELS, step, purpose, moved)
         for one in labels
         for step, purpose in ((1800, "advice"), (DAY, "research"))
     ]
-    found.consent(agreed[: 2 * DWELLINGS - 100], *BY, RULES)
-    return found
+    records.consent(agreed[: 2 * DWELLINGS - 100], *BY, RULES)
+    return records
 
 
 def asked(count=100_000):
@@ -79,32 +79,32 @@ def asked(count=100_000):
                 yield f"m-{name}-{n}", f"{name}-{n}", name, NOW + 1800 * k
 
 
-def resolved(found):
+def resolved(records):
     """Seconds a reading, whose and may it leave."""
     known, readings = channels(), list(asked())
     began, left = time.perf_counter(), 0
     for device, serial, name, t in readings:
-        whose = found.whose(device, serial, name, t)
+        whose = records.whose(device, serial, name, t)
         assert isinstance(whose, Installation)
-        answer = may_leave(found, RULES, whose.place, known[name], 1800, t, RECIPIENT)
+        answer = may_leave(records, RULES, whose.place, known[name], 1800, t, RECIPIENT)
         left += isinstance(answer, Basis)
     assert 0 < left < len(readings)
     return (time.perf_counter() - began) / len(readings)
 
 
-def planned(found):
+def planned(records):
     """Seconds a reading, with the steps at which rows of it are wanted."""
     known, readings = channels(), list(asked())
     began = time.perf_counter()
     for device, serial, name, t in readings:
-        whose = found.whose(device, serial, name, t)
-        steps_wanted(found, RULES, whose.place, known[name], 900, t, RECIPIENT)
+        whose = records.whose(device, serial, name, t)
+        steps_wanted(records, RULES, whose.place, known[name], 900, t, RECIPIENT)
     return (time.perf_counter() - began) / len(readings)
 
 
-def remembered(found):
+def remembered(records):
     """Seconds a reading through the pipeline's gate."""
-    gate = RowAssignment(found, RULES, RECIPIENT)
+    gate = RowAssignment(records, RULES, RECIPIENT)
     points = {
         f"m-{name}-{n}": Point(f"m-{name}-{n}", "x", "1", "x", 1800, name, channels()[name].unit)
         for n in range(DWELLINGS)
@@ -117,11 +117,11 @@ def remembered(found):
     return (time.perf_counter() - began) / len(readings)
 
 
-def summed(found):
+def summed(records):
     """Seconds a reading through the gate and into the memory that sums are made of; and what it
     costs to close a slot of all of them.
     """
-    gate, indexes = RowAssignment(found, RULES, RECIPIENT, withholds=True), ReadingCache(found)
+    gate, indexes = RowAssignment(records, RULES, RECIPIENT, withholds=True), ReadingCache(records)
     indexes.set_steps(dict.fromkeys(CHANNELS, 1800), None)
     points = {
         f"m-{name}-{n}": Point(f"m-{name}-{n}", "x", "1", "x", 1800, name, channels()[name].unit)
@@ -141,9 +141,9 @@ def summed(found):
     with tempfile.TemporaryDirectory() as folder:
         groups, slot = Groups(Path(folder) / "rest.json"), readings[-1][2]
         for name in CHANNELS:
-            members = frozenset(found.dwellings())
+            members = frozenset(records.dwellings())
             groups.add(name, Group(slot - 1800, slot + DAY, members))
-        sums = Sums(found, "other.example", groups, indexes, {}, lambda device: device[2:])
+        sums = Sums(records, "other.example", groups, indexes, {}, lambda device: device[2:])
         sums.close(ConfiguredSums("B", asked_for, 11, finest=1800), slot - 1800)
         began = time.perf_counter()
         rows = [
@@ -155,21 +155,21 @@ def summed(found):
         return seconds, time.perf_counter() - began
 
 
-def visible(found):
+def visible(records):
     """Whether a change is in the answer to the very next reading; and what a change costs."""
-    gate, label = RowAssignment(found, RULES, RECIPIENT), f"A-{DWELLINGS - 1:03}"
+    gate, label = RowAssignment(records, RULES, RECIPIENT), f"A-{DWELLINGS - 1:03}"
     point = Point("m", "x", "1", "x", 1800, "heat", "kWh")
     serial = f"heat-{DWELLINGS - 1}"
     assert isinstance(gate.at(point, serial, NOW + 1800).series, Withholding)
     row = NewConsent(label, RECIPIENT, ("heat",), 1800, "more advice", NOW)
     began = time.perf_counter()
-    found.consent([row], *BY, RULES)
+    records.consent([row], *BY, RULES)
     seconds = time.perf_counter() - began
     assert not isinstance(gate.at(point, serial, NOW + 1800).series, Withholding | Unknown)
     return seconds
 
 
-def listed(found):
+def listed(records):
     """CPU seconds of a list of 50,000 lines of which one is wrong, and the most of it between two
     turns of the loop that reads and commands.
     """
@@ -178,7 +178,7 @@ def listed(found):
     ask = partial(place_import, who="bench", now=NOW, text=text, name="p.csv")
 
     async def held():
-        task, longest = asyncio.create_task(beside(found, ask)), 0.0
+        task, longest = asyncio.create_task(change_in_background(records, ask)), 0.0
         began = time.process_time()
         while not task.done():
             before = time.process_time()
@@ -202,22 +202,22 @@ def opened(path):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "registry.json"
-        found = filled(path)
+        records = filled(path)
         size = path.stat().st_size
-        documents = len(found._documents)  # noqa: SLF001 -- what is measured
+        documents = len(records._documents)  # noqa: SLF001 -- what is measured
         print(f"{DWELLINGS} dwellings, {documents} documents, {size / 1000:.0f} kB\n")
         print(f"| what | µs a reading | readings/s (aim {AIM:,}) |")
         print("|---|---|---|")
         for what, seconds in (
-            ("whose, and may it leave", resolved(found)),
-            ("whose, and at which steps", planned(found)),
-            ("the same, remembered", remembered(found)),
-            ("the same, kept for sums", (closing := summed(found))[0]),
+            ("whose, and may it leave", resolved(records)),
+            ("whose, and at which steps", planned(records)),
+            ("the same, remembered", remembered(records)),
+            ("the same, kept for sums", (closing := summed(records))[0]),
         ):
             print(f"| {what} | {seconds * 1e6:.1f} | {1 / seconds:,.0f} |")
         print(f"\na slot of {len(CHANNELS)} sums over all of them: {closing[1] * 1000:.0f} ms")
-        print(f"a change, in the next reading's answer: {visible(found) * 1000:.0f} ms")
-        whole, longest = listed(found)
+        print(f"a change, in the next reading's answer: {visible(records) * 1000:.0f} ms")
+        whole, longest = listed(records)
         print(f"a list of 50,000 lines, one wrong: {whole:.1f} s, the loop {longest * 1000:.0f} ms")
         print(f"opened in a fresh process: {opened(path) * 1000:.0f} ms")
         print(f"memory at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")

@@ -1,10 +1,11 @@
-"""In how many minutes a building has another gateway: `python -m bench.restore`.
+"""Minutes until a building has another gateway: `python -m bench.restore`.
 
-200 dwellings and 2,000 documents. By the commands that a person types, on this machine: from the
-building file to a daemon that answers. What a person does between them is not measured.
+200 dwellings and 2,000 documents. The bench runs the commands that a person types, on this machine,
+from the backup to a daemon that answers. The person's own time between them is not measured.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,23 +20,26 @@ CONFIG = "building: {{name: Les Alpins}}\nclock: {{source: system}}\nstate: {sta
 NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
-def gardien(*words, config):
-    """Run a command to its end; its answer, and the seconds it took."""
+def gardien(*arguments, config):
+    """Run a command to its end; return the seconds it took."""
+    # root is not a person: without a name, both commands are refused (rule U13)
+    named = os.environ | {"GARDIEN_AS": "Claire Bench"}
     began = time.perf_counter()
-    done = subprocess.run([GARDIEN, *words, "-c", config], check=True, capture_output=True)
-    return done.stdout, time.perf_counter() - began
+    command = [GARDIEN, *arguments, "-c", config]
+    subprocess.run(command, check=True, capture_output=True, env=named)
+    return time.perf_counter() - began
 
 
 def answers(config):
-    """Seconds from the start of a daemon to its first answer, and what that is."""
+    """Seconds from the start of a daemon to its first answer, and the answer."""
     began = time.perf_counter()
     daemon = subprocess.Popen([GARDIEN, "run", "-c", config], stderr=subprocess.DEVNULL)
     try:
         while True:
-            asked = [GARDIEN, "status", "--json", "-c", config]
-            said = subprocess.run(asked, check=False, capture_output=True).stdout
-            if said and json.loads(said)["started"]:
-                return time.perf_counter() - began, json.loads(said)
+            command = [GARDIEN, "status", "--json", "-c", config]
+            output = subprocess.run(command, check=False, capture_output=True).stdout
+            if output and json.loads(output)["started"]:
+                return time.perf_counter() - began, json.loads(output)
             time.sleep(0.05)
     finally:
         daemon.terminate()
@@ -43,28 +47,26 @@ def answers(config):
 
 
 def main():
-    """Back up, restore, start; say how long each took."""
+    """Back up, restore and start, and print how long each took."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         safe, key, file = folder / "safe.crt", folder / "safe.key", folder / "building"
-        words = ("-keyout", key, "-out", safe, "-subj", "/CN=recovery")
-        subprocess.run(
-            ["openssl", "req", "-x509", *NEW_KEY, *words], check=True, capture_output=True
-        )
+        openssl = ["openssl", "req", "-x509", *NEW_KEY, "-keyout", key, "-out", safe]
+        subprocess.run([*openssl, "-subj", "/CN=recovery"], check=True, capture_output=True)
         old, new = folder / "old.yaml", folder / "new.yaml"
         for config, state in ((old, folder / "old"), (new, folder / "new")):
             config.write_text(CONFIG.format(state=state))
         (folder / "old").mkdir()
         who = identity.mint(folder / "old")
         filled(folder / "old" / "registry.json")
-        _, backup = gardien("backup", file, "--to", safe, config=old)
-        _, restore = gardien("restore", file, "--key", key, "--yes", config=new)
-        start, said = answers(new)
-        assert said["gateway"] == who.gateway
+        backup = gardien("backup", file, "--to", safe, config=old)
+        restore = gardien("restore", file, "--key", key, "--yes", config=new)
+        start, status = answers(new)
+        assert status["gateway"] == who.gateway
         size = file.stat().st_size / 1000
-        print(f"200 dwellings, 2,000 documents: a building file of {size:.0f} kB")
+        print(f"200 dwellings, 2,000 documents: a backup of {size:.0f} kB")
         print(f"backup {backup:.1f} s, restore {restore:.1f} s, first answer after {start:.1f} s")
-        print(f"in all {(restore + start) / 60:.2f} minutes, beside what a person does")
+        print(f"in all {(restore + start) / 60:.2f} minutes, without the time that a person needs")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The spool's cost: readings a second into committed blocks, and bytes a reading.
+"""The cost of the spool: readings a second into committed blocks, and bytes a reading.
 
-`python -m bench.spool` prints one table. The same run writes the same blocks, prebuilt, with
-nothing before them: the ratio tells what our code costs, whatever the machine.
+`python -m bench.spool` prints one table. The same run also writes the same blocks prebuilt, without
+the code before them. So the ratio shows what gardien's code costs, whatever the machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from agent.buffer.batch import BatchHead
+from agent.buffer.capacity import STEP
 from agent.buffer.database import Database
 from agent.buffer.spool import Spool
 from agent.model import Lane, Reading, Receipt, Series, SlotMark
@@ -32,7 +33,7 @@ def building(dice: random.Random) -> list[Series]:
     def name(letter: str) -> str:
         return letter + "".join(dice.choices(LETTERS, k=14))
 
-    found = []
+    series = []
     for _ in range(POINTS // 10):
         place, occupancy, basis = name("D"), name("H"), name("K")
         for n, channel in enumerate(
@@ -41,25 +42,25 @@ def building(dice: random.Random) -> list[Series]:
             meter = f"KAM-{dice.randrange(10**8):08}"
             kind = "REG" if n in {0, 1, 2, 3, 9} else "INS"
             unit = "kWh" if kind == "REG" else "Cel"
-            found.append(
+            series.append(
                 Series(place, f"{channel}{n // 5 or ''}", kind, unit, 60, meter, occupancy, basis)
             )
-    return found
+    return series
 
 
 def polls(dice: random.Random) -> list[list[Reading]]:
     """What they say, minute by minute."""
     series = building(dice)
     values = [Decimal(dice.randrange(10**7)) for _ in series]
-    found = []
+    rounds = []
     for slot in range(POLLS):
         rows = []
         for n, of in enumerate(series):
             values[n] += dice.randrange(40) if of.kind == "REG" else dice.randrange(-2, 3)
             value = values[n].scaleb(-3 if of.kind == "REG" else -1)
             rows.append(Reading(of, NOON + slot * 60, value, "V", n // 40))
-        found.append(rows)
-    return found
+        rounds.append(rows)
+    return rounds
 
 
 def appended(folder: Path, data: list[list[Reading]]) -> tuple[float, list[bytes]]:
@@ -76,7 +77,7 @@ def appended(folder: Path, data: list[list[Reading]]) -> tuple[float, list[bytes
 
 def written(folder: Path, blocks: list[bytes]) -> float:
     """The same blocks, one durable commit each, and nothing else."""
-    database = Database(folder / "bare.db", CAP)
+    database = Database(folder / "bare.db", CAP, STEP, STEP)
     with database.transaction():
         database.write("CREATE TABLE block(no INTEGER PRIMARY KEY, body BLOB)")
     began = time.perf_counter()
@@ -122,7 +123,7 @@ def opened(folder: Path) -> float:
 def main() -> None:
     """Print medians of all runs."""
     data = polls(random.Random(1))
-    found: dict[str, list[float]] = {}
+    results: dict[str, list[float]] = {}
     for _ in range(RUNS):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -142,9 +143,9 @@ def main() -> None:
                 "ms to open with that backlog": milliseconds,
             }
         for what, value in line.items():
-            found.setdefault(what, []).append(value)
+            results.setdefault(what, []).append(value)
     print(f"spool, {POINTS} points, {POLLS} polls, median of {RUNS}")
-    for what, values in found.items():
+    for what, values in results.items():
         middle = median(values)
         print(f"  {what:<48} {middle:>12,.{0 if middle > 100 else 2}f}")
 

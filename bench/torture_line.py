@@ -107,23 +107,23 @@ async def measured(reader: Reader, reads: int, seed: int) -> Tally:
                     await asyncio.sleep(0)
                     continue
                 start, count = SHAPES[dice.randrange(len(SHAPES))]
-                found = await read(unit, start, count)
+                registers = await read(unit, start, count)
                 tally.reads += 1
-                count_up(tally, unit, start, found)
-                if found is None and unit not in LATE:
+                count_up(tally, unit, start, registers)
+                if registers is None and unit not in LATE:
                     rests[unit] = time.monotonic() + REST
         tally.wall, tally.cpu = time.monotonic() - wall, time.process_time() - cpu
     return tally
 
 
-def count_up(tally: Tally, unit: int, start: int, found: list[int] | None) -> None:
+def count_up(tally: Tally, unit: int, start: int, registers: list[int] | None) -> None:
     living = unit not in DEAD | LATE
     tally.asked += living
-    if found is None:
+    if registers is None:
         tally.missed += living
         return
-    tally.values += len(found)
-    tally.wrong += sum(value != cell(unit, start + n) for n, value in enumerate(found))
+    tally.values += len(registers)
+    tally.wrong += sum(value != cell(unit, start + n) for n, value in enumerate(registers))
 
 
 async def bench(reads: int, seed: int) -> None:

@@ -70,20 +70,20 @@ def polls(series: list[Series], start: int, slots: int) -> list[list[Reading]]:
     a second or two.
     """
     values = [DICE.randrange(10**7 if one.kind == "REG" else 200) for one in series]
-    found = []
+    rounds = []
     for slot in range(start, start + slots * STEP, STEP):
         values = [
             value + DICE.randrange(30) if one.kind == "REG" else 190 + DICE.randrange(10)
             for one, value in zip(series, values, strict=True)
         ]
-        found.append(
+        rounds.append(
             [
                 Reading(one, slot, Decimal(value).scaleb(-3 if one.kind == "REG" else -1), "V",
                         DICE.choice((0, 0, 0, 1, 2)))
                 for one, value in zip(series, values, strict=True)
             ]
         )  # fmt: skip
-    return found
+    return rounds
 
 
 class Gateway:

@@ -26,7 +26,7 @@ def backup(
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Write a backup (the building file): all that people entered here, encrypted; no readings.
+    """Write a backup: all that people entered here, encrypted; no readings.
 
     The private keys are not in it: after a restore, the gateway needs a new certificate.
     """

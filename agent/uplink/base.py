@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def unwanted(sha256: str) -> None:
     """Log a receipt for a backup that this gateway has not offered."""
     log.warning(
-        "the platform confirms the building file %s, which was not offered", sha256[:8],
+        "the platform confirms the backup %s, which was not offered", sha256[:8],
         extra=fields(LogEvent.INPUT_UNUSABLE),
     )  # fmt: skip
 

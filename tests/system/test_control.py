@@ -285,9 +285,7 @@ def test_the_operator_sees_in_the_bms_what_we_do_and_stops_it_there_without_any_
             try:
                 here.trusted()
                 said = await here.gardien("control", "test", "boiler-offset")
-                assert "not tested: the BMS drops an offset 15 min old" in " ".join(
-                    said.split()
-                )
+                assert "not tested: the BMS drops an offset 15 min old" in " ".join(said.split())
                 async with here.beside() as bms:
 
                     async def shown():

@@ -188,9 +188,7 @@ def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
     asyncio.run(scenario())
     at = ("--config", str(tmp_path / "config.yaml"))
     told = CliRunner().invoke(app, ["uplink", "retry", "centre", *at])
-    assert "gardien is not running, and only a running gateway delivers" in str(
-        told.exception
-    )
+    assert "gardien is not running, and only a running gateway delivers" in str(told.exception)
 
 
 METER = """\
