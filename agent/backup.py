@@ -1,4 +1,4 @@
-"""The building file: a backup of all that people told a gateway, for the gateway that replaces it.
+"""The backup: all that people told a gateway, for the gateway that replaces it.
 
 It contains the registry, the trust list, revoked keys, waiting signed objects and the
 configuration. It contains no readings and no private keys. It is signed with the gateway's
@@ -59,11 +59,11 @@ log = logging.getLogger(__name__)
 SCHEMA = "gardien/building/1"
 REGISTRY = "registry.json"
 GZIP = b"\x1f\x8b"
-"""first bytes of a decrypted building file that is not signed"""
+"""first bytes of a decrypted backup that is not signed"""
 LOOK = 30.0
 """seconds between two checks whether something has changed"""
 LARGEST = 64 * 1024 * 1024
-"""most bytes of a decompressed building file"""
+"""most bytes of a decompressed backup"""
 MOST_MARKS = 3_000_000
 """most strings, brackets, commas and colons in it; enough for some ten thousand dwellings"""
 
@@ -71,7 +71,7 @@ MOST_MARKS = 3_000_000
 async def backup(
     gateway: Gateway, caller: Caller, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the building file, encrypted for a certificate (PEM). Raises Refused.
+    """Return the backup, encrypted for a certificate (PEM). Raises Refused.
 
     `files`: the texts of the configuration, by file name.
     """
@@ -137,7 +137,7 @@ def _text(path: Path) -> str:
 def _certificates(path: Path) -> str:
     """Read a file of certificates; empty if it is missing or holds a key or anything else.
 
-    A private key must never get into the building file.
+    A private key must never get into the backup.
     """
     try:
         text = path.read_text(encoding="ascii")
@@ -147,7 +147,7 @@ def _certificates(path: Path) -> str:
 
 
 async def keep(gateway: Gateway, config: Path) -> None:
-    """Write a new building file after each change, to where `backup` says. Never returns."""
+    """Write a new backup after each change, to where `backup` says. Never returns."""
     while True:
         if gateway.config.backup is not None and gateway.identity is not None:
             try:
@@ -164,7 +164,7 @@ async def keep(gateway: Gateway, config: Path) -> None:
 
 
 async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:
-    """Encrypt a new building file if its content has changed, and copy it to `backup.folder`.
+    """Encrypt a new backup if its content has changed, and copy it to `backup.folder`.
 
     Raises Refused or OSError.
     """
@@ -280,7 +280,7 @@ def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
 def opened(
     sealed: bytes, key: Path, by: Path | None = None
 ) -> tuple[dict[str, Any], x509.Certificate | None]:
-    """Decrypt and check a building file; return its content and the certificate that signed it.
+    """Decrypt and check a backup; return its content and the certificate that signed it.
 
     The certificate is None if the file is not signed. `by`: the certificate of the gateway or of
     its CA, against which the signature is verified; None: a person must compare the certificate.
@@ -340,7 +340,7 @@ def _read(plain: bytes) -> dict[str, Any]:
 
 
 def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
-    """Restore the content of a building file into a fresh state directory; return the new identity.
+    """Restore the content of a backup into a fresh state directory; return the new identity.
 
     The caller owns the state. `by`: the person who restores. The registry is put in place last, so
     that an interrupted restore can be repeated. Raises Refused; then nothing of an existing

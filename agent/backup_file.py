@@ -1,4 +1,4 @@
-"""The latest building file, encrypted, and which platforms hold it.
+"""The latest backup, encrypted, and which platforms hold it.
 
 The file stays in the state directory until every platform has confirmed that it holds it. A new
 file replaces the one before. Only the key in the safe can decrypt it.
@@ -25,7 +25,7 @@ the file does not shorten them: a platform that never answers may not know this 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """Describes the stored building file."""
+    """Describes the stored backup."""
 
     says: str
     """hash of its plain content: encrypting the same content twice gives different bytes"""
@@ -39,7 +39,7 @@ class Latest:
 
 
 class BuildingFile:
-    """The stored building file, with the confirmations of platforms and the attempts to send it."""
+    """The stored backup, with the confirmations of platforms and the attempts to send it."""
 
     def __init__(self, state: Path) -> None:
         self._body, self._note = state / BODY, state / NOTE
@@ -92,7 +92,7 @@ class BuildingFile:
         return self.latest is not None and sha256 == self.latest.sha256
 
     def taken_at(self, recipient: str) -> int | None:
-        """Return when a platform last confirmed any building file, in Unix seconds; None: never."""
+        """Return when a platform last confirmed any backup, in Unix seconds; None: never."""
         held = self._holds.get(recipient)
         return held[1] if held else None
 

@@ -190,7 +190,7 @@ def _storage(gateway: Gateway) -> dict[str, Any]:
 
 
 def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
-    """Describe the wait for withdrawals since the building file; None if nothing is waited for."""
+    """Describe the wait for withdrawals since the backup; None if nothing is waited for."""
     gate = gateway.restored
     if gate is None or gate.made is None or not gateway.recipients:
         return None

@@ -181,11 +181,11 @@ class Gateway:
     disks: dict[str, DiskThread] = field(default_factory=dict)
     """by uplink, `shelf` and `registers`: the thread that last had the file open"""
     building: BuildingFile | None = None
-    """the latest building file and who holds it; None: no identity yet"""
+    """the latest backup and who holds it; None: no identity yet"""
     exports: Exports | None = None
     """the log of exports of the manager's software; None: nothing is open yet"""
     backup_said: str = ""
-    """why the building file is not up to date; empty if it is, or if none is configured"""
+    """why the backup is not up to date; empty if it is, or if none is configured"""
     reload: Callable[[], Awaitable[dict[str, Any]]] | None = None
     """loads the configuration again; None: no daemon runs"""
     reopen: Callable[[], Awaitable[None]] | None = None

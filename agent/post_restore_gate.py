@@ -39,7 +39,7 @@ class PostRestoreGate:
     def __init__(self, state: Path) -> None:
         self._file = state / FILE
         self.made: str | None = None
-        """when the building file was made; None: no restore, or all objects have arrived since"""
+        """when the backup was made; None: no restore, or all objects have arrived since"""
         self.unproved: frozenset[str] | None = None
         """None: the gate is closed; else the recipients whose objects may be incomplete"""
         if self._file.exists():
@@ -92,7 +92,7 @@ def waits(way: Way, now: float) -> float:
 
 
 def begin(state: Path, made: str) -> None:
-    """Close the gate of a state restored from the building file of `made`. Raises NotRecorded."""
+    """Close the gate of a state restored from the backup of `made`. Raises NotRecorded."""
     write(state / FILE, _encoded(made, None))
 
 

@@ -90,7 +90,7 @@ class Right(StrEnum):
     STOP = auto()
     """withdraw consents, end duties, and write letters to occupants"""
     EXPORT = auto()
-    """take the building file and notifications of breaches"""
+    """read the backup and notifications of breaches"""
     LINES = auto()
     """change lines, configuration and clock, and retry refused batches"""
     KEYS = auto()

@@ -1,4 +1,4 @@
-"""Upload the backup (the building file) to each platform after every change.
+"""Upload the backup to each platform after every change.
 
 Batches go first. A platform that holds the latest backup is not contacted again; one that does not
 answer is retried at growing intervals, since it may not support backups. A metered line carries it

@@ -72,7 +72,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
         jobs: dict[str, Callable[[], Awaitable[None]]] = {
             "traffic": partial(_count, gateway, recipient, uplink),
             "status": partial(_report, gateway, recipient, uplink, seal),
-            "building file": partial(offer, gateway, recipient, uplink),
+            "backup": partial(offer, gateway, recipient, uplink),
             "outcomes": partial(_hurry_outcomes, gateway, recipient),
             "move": route.watch,
             "certificate": proving.watch,

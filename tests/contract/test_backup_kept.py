@@ -1,4 +1,4 @@
-"""The building file kept beside a gateway says what people said last, or status complains."""
+"""The backup kept beside a gateway says what people said last, or status complains."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A building file says who wrote it: whoever has the recovery certificate could have written one
+"""A backup says who wrote it: whoever has the recovery certificate could have written one
 that nobody signed, and the new gateway would believe what stands in it."""
 
 import asyncio
@@ -39,7 +39,7 @@ def site(tmp_path):
 
 
 def written(site):
-    """A building file, as a person has it written."""
+    """A backup, as a person has it written."""
 
     async def asked():
         async with visited(site / "c.yaml") as house:

@@ -1,4 +1,4 @@
-"""Which platform holds the building file, and when it is offered (again). Rule K11."""
+"""Which platform holds the backup, and when it is offered (again). Rule K11."""
 
 import pytest
 

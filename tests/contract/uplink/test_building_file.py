@@ -1,4 +1,4 @@
-"""The building file reaches a platform whole over every transport, and its word comes back."""
+"""The backup reaches a platform whole over every transport, and its word comes back."""
 
 import asyncio
 import hashlib

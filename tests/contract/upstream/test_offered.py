@@ -1,4 +1,4 @@
-"""The building file is at the platform after each change, without keeping a batch waiting.
+"""The backup is at the platform after each change, without keeping a batch waiting.
 Rule K11.
 """
 

@@ -722,7 +722,7 @@ def reinstalled():
 
 @step
 def backed_up():
-    """The building file, as docs/replace.md makes it, for what comes after the reset."""
+    """The backup, as docs/replace.md makes it, for what comes after the reset."""
     key, certificate = TEST / "recovery.key", TEST / "recovery.crt"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 7300"
     sh("openssl", *words.split(), "-subj", "/CN=recovery", "-keyout", str(key), "-out",

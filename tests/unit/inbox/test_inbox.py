@@ -158,7 +158,7 @@ def test_a_kill_between_registry_and_book_does_not_make_it_a_contradiction(here)
 
 
 def test_an_object_that_comes_again_after_a_restore_undoes_no_correction_made_since(here):
-    """The numbers used are not in a building file, and a platform sends all objects again.
+    """The numbers used are not in a backup, and a platform sends all objects again.
     Rule K13.
     """
     place, occ = home(here)

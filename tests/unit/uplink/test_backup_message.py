@@ -1,4 +1,4 @@
-"""The platform's word on a building file, from bytes that anybody may have sent."""
+"""The platform's word on a backup, from bytes that anybody may have sent."""
 
 import json
 
