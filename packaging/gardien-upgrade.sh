@@ -1,17 +1,17 @@
 #!/bin/sh
-# Upgrade gardien, and go back by itself where the new version does not come up: gardien-upgrade(8).
+# Upgrade gardien, and restore the version before if the new one does not come up: gardien-upgrade(8).
 set -eu
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 CONFIG=/etc/gardien/config.yaml
-KEPT=/var/cache/gardien/previous    # the version before, to go back to without a network
-MARKS=/var/lib/gardien-upgrade      # root's own: the daemon's account can put nothing there
-MARK=$MARKS/upgrade                 # it is there while a new version is judged
-FLOOR=$MARKS/floor                  # the highest version that stood here
-BELOW=                              # set: a person wants one below that
-STEADY=${GARDIEN_UPGRADE_STEADY:-20}    # seconds for which it must stand
-WITHIN=${GARDIEN_UPGRADE_WITHIN:-90}    # seconds within which it must have begun to
+KEPT=/var/cache/gardien/previous    # the version before, to restore it without a network
+MARKS=/var/lib/gardien-upgrade      # belongs to root: the daemon's account can write nothing there
+MARK=$MARKS/upgrade                 # exists while a new version is on trial
+FLOOR=$MARKS/floor                  # the highest version that passed its trial here
+BELOW=                              # set: a person wants a version below that
+STEADY=${GARDIEN_UPGRADE_STEADY:-20}    # seconds for which it must keep running
+WITHIN=${GARDIEN_UPGRADE_WITHIN:-90}    # seconds within which it must answer
 
 say() { echo "gardien-upgrade: $*"; }
 # shellcheck disable=SC2016 # dpkg-query's own variables
@@ -22,16 +22,16 @@ usage() {
     cat <<'WORDS'
 gardien-upgrade [FILE.deb]   the newest version of the archive, or this file
 gardien-upgrade --back       the version before
-gardien-upgrade --timely     the newest version, where `updates` in the configuration lets it
+gardien-upgrade --timely     the newest version, if `updates` in the configuration permits it now
 gardien-upgrade --below-floor FILE.deb|--back
                              also below the highest version that ran here; a terminal is needed
-Exit status: 0 upgraded (or nothing to do); 1 went back to the version before, or could not;
-2 used wrongly.
+Exit status: 0 upgraded (or nothing to do); 1 refused, or the version before was restored;
+2 wrong usage.
 WORDS
 }
 
-# While the mark is there, the daemon keeps the formats of the version before, so that going back
-# loses nothing. It is made anew, never written through a link.
+# While the mark exists, the daemon keeps the formats of the version before, so that restoring it
+# loses nothing. The mark is created again each time, never written through a link.
 mark() {
     mkdir -p -m 0755 "$MARKS"
     rm -f "$MARK"
@@ -43,9 +43,9 @@ unmark() {
     forget_old_mark
 }
 
-# An old version brings its known faults back, so nobody but a person at a terminal goes below the
-# highest one that stood: not the timer, no archive, no script. What did not stand sets no floor, so
-# going back from it is free.
+# An old version has known faults. So only a person at a terminal may install a version below the
+# highest that passed its trial: not the timer, an archive or a script. A version that fails its
+# trial sets no floor, so the version before it can always be restored.
 floor() { cat "$FLOOR" 2>/dev/null || true; }
 
 set_floor() {
@@ -64,14 +64,14 @@ keep_floor() {
     if [ -z "$floor" ] || dpkg --compare-versions "$1" ge "$floor"; then return 0; fi
     if [ -z "$BELOW" ]; then
         say "$1 is below $floor, which ran here: its known faults would come back. Nothing is changed." >&2
-        say "A person at a terminal may: sudo gardien-upgrade --below-floor ${asked:-FILE.deb}" >&2
+        say "At a terminal you may install it: sudo gardien-upgrade --below-floor ${asked:-FILE.deb}" >&2
         exit 1
     fi
     if [ ! -t 0 ]; then
-        say "--below-floor asks a person: run it at a terminal. Nothing is changed." >&2
+        say "--below-floor asks for a confirmation: run it at a terminal. Nothing is changed." >&2
         exit 1
     fi
-    say "$1 is below $floor, which ran here: its known faults come back, and what it cannot read waits."
+    say "$1 is below $floor, which ran here: its known faults return, and data in newer formats wait."
     printf 'Type the version to install it (%s): ' "$1"
     read -r typed || typed=
     [ "$typed" = "$1" ] || { say "nothing is changed" >&2; exit 1; }
@@ -79,8 +79,8 @@ keep_floor() {
 }
 
 # Versions up to 0.1.0 kept the mark in the state directory, which the daemon's account owns. A file
-# there proves nothing: it is never written, never followed, and no reason to go back. This function
-# and the two below are deleted one release later.
+# there proves nothing: it is never written, never followed, and no reason to restore a version.
+# Delete this function and the two below one release later.
 old_mark() {
     folder=$(sed -n 's/^state:[[:space:]]*["'"'"']\{0,1\}\([^"'"'"'#[:space:]]*\).*/\1/p' "$CONFIG" 2>/dev/null | head -n 1)
     echo "${folder:-/var/lib/gardien}/upgrade"
@@ -91,7 +91,7 @@ has_old_mark() {
     [ -f "$old_mark" ] && [ ! -L "$old_mark" ]
 }
 
-# As the account that owns the folder: root changes nothing in it.
+# Runs as the account that owns the folder: root changes nothing in it.
 forget_old_mark() {
     has_old_mark || return 0
     folder=$(dirname "$old_mark")
@@ -99,14 +99,14 @@ forget_old_mark() {
         rm -f -- "$old_mark" || true
 }
 
-# What is commanded must not be cut off, nor begin with a version that nobody has seen run.
+# An upgrade must not interrupt an order, and no order may begin with a version on trial.
 may() {
     why=$(gardien updates --config "$CONFIG" "$@" 2>&1) && return 0
     return 1
 }
 
-# The installed package as a .deb, made of what is on the disk: it is there without a network, also
-# where it came from a file that is long gone.
+# Pack the installed files as a .deb, so that this version can be restored without a network, even if
+# its original package no longer exists.
 keep_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' gardien)" = installed ] || return 1
     rm -rf "$KEPT.new"
@@ -125,7 +125,7 @@ keep_installed() {
 }
 
 install_it() {
-    # what was fetched goes once it is installed: nobody tidies the card of a gateway
+    # delete the downloaded package after the installation: nobody cleans the card of a gateway
     apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends --allow-downgrades \
         -o APT::Keep-Downloaded-Packages=false -o Dpkg::Options::=--force-confold "$1" </dev/null
 }
@@ -135,13 +135,13 @@ answers() {
         gardien status --json 2>/dev/null | grep -q "\"version\": \"${1%%[-+~]*}"
 }
 
-# How many parts of the running agent an unexpected error has stopped.
+# How many components of the running agent an unexpected error has stopped.
 failing() { gardien status --json 2>/dev/null | grep -c '"component":' || true; }
 
-# It stands if it is active, answers with its own version, goes on so without another start, and
-# has no more parts that fail than the version before.
+# A version passes its trial if it is active, answers with its own version, keeps running without
+# another start, and has no more failing components than the version before.
 most=1000
-stands() {
+passes() {
     end=$(($(date +%s) + WITHIN))
     while [ "$(date +%s)" -lt "$end" ]; do
         if answers "$1"; then
@@ -155,16 +155,16 @@ stands() {
     return 1
 }
 
-# Judge the version that was just started: it stands, or the one before is put back.
-judge() {
-    if stands "$1"; then
+# Put the version that was just started on trial. If it fails, the version before is restored.
+run_trial() {
+    if passes "$1"; then
         unmark
         raise_floor "$1"
         say "$1 runs"
         return 0
     fi
-    say "$1 does not come up; its last words:"
-    # its own, not what systemd says of it
+    say "$1 does not come up; its last messages:"
+    # only its own messages, without those of systemd
     journalctl _SYSTEMD_UNIT=gardien.service -n 10 -o cat --no-pager 2>/dev/null || true
     go_back
     return 1
@@ -175,7 +175,7 @@ kept() { find "$KEPT" -name 'gardien_*_all.deb' 2>/dev/null | head -n 1; }
 go_back() {
     before=$(kept)
     if [ -z "$before" ]; then
-        say "there is no version before: install one by hand"
+        say "no version before is stored: install one by hand"
         exit 1
     fi
     most=1000
@@ -184,7 +184,7 @@ go_back() {
     unmark
     systemctl start gardien.service || true
     back=$(version)
-    if stands "$back"; then say "$back runs again; nothing is lost"; else
+    if passes "$back"; then say "$back runs again; nothing is lost"; else
         say "$back does not come up either: systemctl status gardien, journalctl -u gardien"
     fi
 }
@@ -208,11 +208,11 @@ flock -n 9 || { say "another upgrade is under way" >&2; exit 1; }
 
 old=$(version) || { say "gardien is not installed" >&2; exit 1; }
 if [ -e "$MARK" ]; then
-    say "$old was being judged when this machine went down: it is judged now"
-    judge "$old" || exit 1
+    say "$old was on trial when this machine stopped: the trial is repeated now"
+    run_trial "$old" || exit 1
 elif [ "${1:-}" != --back ] && has_old_mark; then
-    if stands "$old"; then forget_old_mark; else
-        say "$old does not come up; to go back to the version before: sudo gardien-upgrade --back"
+    if passes "$old"; then forget_old_mark; else
+        say "$old does not come up; to restore the version before: sudo gardien-upgrade --back"
     fi
 fi
 if [ "${1:-}" = --timely ]; then
@@ -259,4 +259,4 @@ if ! install_it "$what"; then
     exit 1
 fi
 if [ "$ran" != active ]; then say "$new is installed; it did not run before and is not started"; exit 0; fi
-judge "$new"
+run_trial "$new"

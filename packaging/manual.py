@@ -1,4 +1,4 @@
-"""The manual page and the completion, out of the command line's own help: never another text.
+"""Make the manual page and the completion from the help texts of the command line.
 
 PYTHONPATH=. python3 packaging/manual.py man|completion
 """
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILES = (
-    ("/etc/gardien/config.yaml", "how the building is read: the one file to edit"),
-    ("/etc/gardien/credentials/", "secrets, one a file, for credential:gardien_NAME"),
-    ("/var/lib/gardien/", "keys, registry, and readings on their way"),
+    ("/etc/gardien/config.yaml", "the configuration: how the building is read"),
+    ("/etc/gardien/credentials/", "secrets, one in each file, for credential:gardien_NAME"),
+    ("/var/lib/gardien/", "keys, registry and waiting readings"),
     (
         "/var/lib/gardien-upgrade/",
-        "marks of upgrades, and the lowest version allowed; root's alone",
+        "marks of upgrades, and the lowest permitted version; belongs to root",
     ),
-    ("/run/gardien.sock", "the local door, for root and whoever has a role"),
-    ("/usr/share/gardien/config.example.yaml", "a configuration with everything in it"),
+    ("/run/gardien.sock", "the local socket, for root and accounts with a role"),
+    ("/usr/share/gardien/config.example.yaml", "a sample configuration with all sections"),
 )
 Tree = list[tuple[str, click.Command]]
 
@@ -44,7 +44,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 
 
 def roff(text: str) -> str:
-    """Text as troff takes it: no escapes, no requests, hyphens that can be copied."""
+    """Escape text for troff: no escapes, no requests, hyphens that can be copied."""
     safe = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + safe if safe[:1] in {".", "'"} else safe
 
@@ -79,14 +79,14 @@ def man(tree: Tree) -> str:
         for paragraph in (command.help or "").split("\n\n"):
             lines += [roff(paragraph), ".PP"]
         lines += list(_options(command))
-    lines += [".SH EXIT STATUS", "0: fine. 1: what was asked about is not. 2: used wrongly."]
-    lines += [".SH FILES", *(f".TP\n.I {roff(path)}\n{roff(said)}" for path, said in FILES)]
+    lines += [".SH EXIT STATUS", "0: success. 1: refused, or something needs attention. 2: wrong usage."]
+    lines += [".SH FILES", *(f".TP\n.I {roff(path)}\n{roff(use)}" for path, use in FILES)]
     lines += [".SH SEE ALSO", ".BR gardien\\-upgrade (8),", ".BR journalctl (1)"]
     return "\n".join(lines) + "\n"
 
 
 COMPLETION = """\
-# bash completion for gardien, made out of its help
+# bash completion for gardien, generated from its help
 
 _gardien() {{
     local cur=${{COMP_WORDS[COMP_CWORD]}} path= word
@@ -110,7 +110,7 @@ complete -o filenames -F _gardien gardien
 
 
 def completion(tree: Tree) -> str:
-    """The words of bash, command by command."""
+    """The completion for bash, command by command."""
     offers: dict[str, list[str]] = {}
     takes: dict[str, str] = {}
     for words, command in tree:
@@ -139,7 +139,7 @@ def completion(tree: Tree) -> str:
 
 
 def main() -> None:
-    """Print what the command line says."""
+    """Print the manual page or the completion."""
     root = typer.main.get_command(app)
     assert isinstance(root, click.Group)
     tree = list(commands(root))

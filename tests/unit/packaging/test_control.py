@@ -111,8 +111,8 @@ def test_a_new_version_stands_if_no_more_of_its_parts_fail_than_before(
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o755)
-    words = [parts[name] for name in ("answers", "failing", "stands")]
-    words += ["state() { echo 7; }", "WITHIN=1; STEADY=0", f"most={before}", "stands 9"]
+    words = [parts[name] for name in ("answers", "failing", "passes")]
+    words += ["state() { echo 7; }", "WITHIN=1; STEADY=0", f"most={before}", "passes 9"]
     done = subprocess.run(
         ("sh", "-c", "\n".join(words)),
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
