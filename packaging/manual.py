@@ -22,7 +22,7 @@ FILES = (
     ("/var/lib/gardien/", "keys, registry and waiting readings"),
     (
         "/var/lib/gardien-upgrade/",
-        "marks of upgrades, and the lowest permitted version; belongs to root",
+        "marks of upgrades, and the lowest permitted version; owned by root",
     ),
     ("/run/gardien.sock", "the local socket, for root and accounts with a role"),
     ("/usr/share/gardien/config.example.yaml", "a sample configuration with all sections"),
@@ -79,7 +79,10 @@ def man(tree: Tree) -> str:
         for paragraph in (command.help or "").split("\n\n"):
             lines += [roff(paragraph), ".PP"]
         lines += list(_options(command))
-    lines += [".SH EXIT STATUS", "0: success. 1: refused, or something needs attention. 2: wrong usage."]
+    lines += [
+        ".SH EXIT STATUS",
+        "0: success. 1: refused, or something needs attention. 2: wrong usage.",
+    ]
     lines += [".SH FILES", *(f".TP\n.I {roff(path)}\n{roff(use)}" for path, use in FILES)]
     lines += [".SH SEE ALSO", ".BR gardien\\-upgrade (8),", ".BR journalctl (1)"]
     return "\n".join(lines) + "\n"
