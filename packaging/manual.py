@@ -22,7 +22,7 @@ FILES = (
     ("/var/lib/gardien/", "keys, registry and waiting readings"),
     (
         "/var/lib/gardien-upgrade/",
-        "marks of upgrades, and the lowest permitted version; belongs to root",
+        "marks of upgrades, and the lowest permitted version; owned by root",
     ),
     ("/run/gardien.sock", "the local socket, for root and accounts with a role"),
     ("/usr/share/gardien/config.example.yaml", "a sample configuration with all sections"),
