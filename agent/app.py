@@ -29,7 +29,7 @@ from agent.registry import identity
 from agent.registry.access_log import AccessLog
 from agent.registry.registry import Registry
 from agent.reload import reload
-from agent.state import AGENT, PATIENCE, judged, owned
+from agent.state import AGENT, PATIENCE, on_trial, owned
 from agent.steering.setup import FILE
 from agent.storage import PROBED_EVERY, Storage, probed, volatile
 from agent.supervisor import Running, running
@@ -255,7 +255,7 @@ def _draw_marks(registry: Registry, state: Path, now: float) -> None:
 
     While the upgrade is on trial, the earlier version must still be able to read the registry.
     """
-    registry.marked = not judged(state)
+    registry.marked = not on_trial(state)
     if registry.marked:
         registry.draw_marks(now)
 

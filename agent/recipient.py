@@ -33,7 +33,7 @@ from agent.post_restore_gate import Way
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.records import serial_key
 from agent.registry.retractions import lost_withdrawals
-from agent.state import judged
+from agent.state import on_trial
 from agent.storage import PROBED_EVERY, SPOOL, made, volatile
 from agent.tasks import error_text
 from agent.uplink.delivery_state import Delivery
@@ -136,7 +136,13 @@ def spool_opening(gateway: Gateway, recipient: str) -> Callable[[], AbstractCont
     head, limits = _head(gateway, recipient, who), (config.spool.max, config.spool.reserve)
     path, before = spool_of(config.state, recipient), who.spool_key_before
     return partial(
-        Spool.open, path, who.spool_key, head, *limits, judged=judged(config.state), before=before
+        Spool.open,
+        path,
+        who.spool_key,
+        head,
+        *limits,
+        on_trial=on_trial(config.state),
+        before=before,
     )
 
 
@@ -146,9 +152,9 @@ def store_opening(
     """Return how a store of unassigned or midnight readings is opened. Needs an identity."""
     who = gateway.identity
     assert who is not None
-    before = judged(gateway.config.state)
+    before = on_trial(gateway.config.state)
     return partial(
-        UnassignedStore.open, file, who.spool_key, judged=before, before=who.spool_key_before
+        UnassignedStore.open, file, who.spool_key, on_trial=before, before=who.spool_key_before
     )
 
 
@@ -376,7 +382,7 @@ def may_seal(gateway: Gateway) -> bool:
     try:
         ready = gate.judge(uplink_states(gateway), gateway.clock.now())
     except Refused as error:
-        log.error(  # noqa: TRY400 -- no bug; it is judged again
+        log.error(  # noqa: TRY400 -- no bug; it is decided again
             "after the restore: %s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN)
         )
         return False

@@ -52,7 +52,7 @@ CLOSED = N_(
 log = logging.getLogger(__name__)
 
 
-def judged(state: Path, marks: Path = MARKS) -> bool:
+def on_trial(state: Path, marks: Path = MARKS) -> bool:
     """Whether this version is on trial after an upgrade.
 
     The previous version must then be able to read all files, so formats change only afterwards.

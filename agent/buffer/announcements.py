@@ -52,9 +52,9 @@ class Announced:
         meta: Meta,
         label: Callable[[float, str], Stamp],
         *,
-        judged: bool,
+        on_trial: bool,
     ) -> None:
-        """`judged`: an upgrade is on trial, so keys are written as the version before reads
+        """`on_trial`: an upgrade is on trial, so keys are written as the version before reads
         them.
         """
         self._database, self._meta, self._label = database, meta, label
@@ -65,7 +65,7 @@ class Announced:
         if self._clear():
             entries += database.read("SELECT key, epoch, body FROM announced_clear")
         # Once a key is under a token, the version before cannot read the table anyway.
-        self._judged = judged and not any(key.startswith(TOKEN) for key, *_ in entries)
+        self._on_trial = on_trial and not any(key.startswith(TOKEN) for key, *_ in entries)
         for written, epoch, body in entries:
             try:
                 plain = zlib.decompress(self._sealer.unseal(body, written)).decode()
@@ -93,7 +93,7 @@ class Announced:
         """Set the table aside in which an earlier version wrote keys in clear. Return whether it
         has keys to hide. Not while an upgrade is on trial.
         """
-        if self._judged:
+        if self._on_trial:
             return False
         if not self._clear() and self._database.read("SELECT 1 FROM announced WHERE key>='A'"):
             self._database.write("ALTER TABLE announced RENAME TO announced_clear")
@@ -195,7 +195,7 @@ class Announced:
 
     def _written(self, key: str) -> str:
         """A key as the table has it."""
-        if self._judged:
+        if self._on_trial:
             return key
         return _token(self._keys.secret(SECRET), key)
 

@@ -150,18 +150,18 @@ class DisclosureTokens:
 class DisclosureCounts:
     """The counts of one recipient. Every change belongs inside the caller's transaction."""
 
-    def __init__(self, database: Database, tokens: DisclosureTokens, *, judged: bool) -> None:
-        """`judged`: an upgrade is on trial, so ids are written as the version before reads them."""
+    def __init__(self, database: Database, tokens: DisclosureTokens, *, on_trial: bool) -> None:
+        """`on_trial`: during an upgrade ids are written as the version before reads them."""
         self._database, self._tokens = database, tokens
         for table in TABLES:
             database.write(table)
-        self._judged = judged and not database.scalar("SELECT EXISTS(SELECT 1 FROM word)")
+        self._on_trial = on_trial and not database.scalar("SELECT EXISTS(SELECT 1 FROM word)")
 
     def begin_hiding(self) -> bool:
         """Set the tables aside in which an earlier version wrote ids in clear. Return whether they
         have ids to hide. Not while an upgrade is on trial.
         """
-        if self._judged:
+        if self._on_trial:
             return False
         if not self._clear() and self._database.scalar(IN_CLEAR):
             for table in HIDDEN:
@@ -234,7 +234,7 @@ class DisclosureCounts:
 
     def _written(self, values: Sequence[Any], ids: Sequence[int] = (0, 2, 3)) -> list[Any]:
         """Values as the tables have them: those at the positions `ids` as tokens."""
-        if self._judged:
+        if self._on_trial:
             return list(values)
         written = list(values)
         for at in ids:

@@ -60,12 +60,12 @@ class Outbox:
     """Batches by id. Every change belongs inside the caller's transaction."""
 
     def __init__(
-        self, database: Database, keys: SpoolKeys, gateway: str, recipient: str, *, judged: bool
+        self, database: Database, keys: SpoolKeys, gateway: str, recipient: str, *, on_trial: bool
     ) -> None:
         self._database = database
         self._sealer = keys.sealer("batch")
         self._packed = Packed(database, keys)
-        self.voids = Voids(database, keys, judged=judged)
+        self.voids = Voids(database, keys, on_trial=on_trial)
         self._of = (gateway, recipient)
         self.packing: Pack | None = None
         """None: batches are sent as they are sealed"""

@@ -60,11 +60,11 @@ STEPS = {
 
 
 def claim(
-    database: Database, path: Path, keys: SpoolKeys, head: BatchHead, *, judged: bool
+    database: Database, path: Path, keys: SpoolKeys, head: BatchHead, *, on_trial: bool
 ) -> None:
     """Make an empty file the spool of this gateway for this recipient, or check that it is.
 
-    `judged`: an upgrade is on trial, so the file stays in the format of the version before. Raises
+    `on_trial`: of an upgrade: the file stays in the format of the version before. Raises
     Refused if the file is of another gateway or recipient or under another key, Damaged if its own
     facts are inconsistent.
     """
@@ -75,13 +75,13 @@ def claim(
                 f"{path} is not a spool of gardien: move it away, or configure another folder"
             )
         _create(database, keys, head)
-    _bring_up(database, path, judged=judged)
+    _bring_up(database, path, on_trial=on_trial)
     meta = Meta(database)
     _compare(meta, path, keys, head)
     _ = meta["epoch"], meta["seq"]  # raises Damaged here rather than when a batch is due
 
 
-def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
+def _bring_up(database: Database, path: Path, *, on_trial: bool) -> None:
     """Convert a file of an older format, each step in one transaction."""
     rotated, version = divmod(int(database.scalar("PRAGMA user_version")), ROTATED)
     if version > FORMAT:
@@ -89,7 +89,7 @@ def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
             f"{path} was written by a newer gardien (format {version}, this one knows {FORMAT}):"
             " install that version again"
         )
-    while version < FORMAT and not (judged and version >= OLDEST):
+    while version < FORMAT and not (on_trial and version >= OLDEST):
         with database.transaction():
             for change in STEPS[version]:
                 database.write(change)

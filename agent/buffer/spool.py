@@ -82,7 +82,7 @@ class Spool:
         max_bytes: int,
         reserve: int = 0,
         *,
-        judged: bool = False,
+        on_trial: bool = False,
         before: bytes | None = None,
     ) -> Iterator[Spool]:
         """Open or create the spool of one gateway for one recipient, under the gateway's key.
@@ -91,7 +91,7 @@ class Spool:
 
         `max_bytes` caps the file; its log takes 1.5 MB more. Where the disk has at most `reserve`
         bytes free, the file does not grow for rows. A damaged file is set aside (see `set_aside`)
-        and a new one created. `judged`: an upgrade is on trial, so the file stays in the format of
+        and a new one created. `on_trial`: of an upgrade: the file stays in the format of
         the version before.
 
         Raises Refused, with a remedy, if the file is of another gateway or recipient, under another
@@ -102,10 +102,10 @@ class Spool:
         damaged = set_aside(path) if suspicion(path).exists() else None
         keys = partial(SpoolKeys, key, head.gateway, head.recipient, before)
         try:
-            spool = cls(path, keys(), head, max_bytes, reserve, judged=judged)
+            spool = cls(path, keys(), head, max_bytes, reserve, on_trial=on_trial)
         except Damaged:
             damaged = set_aside(path)
-            spool = cls(path, keys(), head, max_bytes, reserve, judged=judged)
+            spool = cls(path, keys(), head, max_bytes, reserve, on_trial=on_trial)
         except OSError as error:
             raise StorageFailed(reason_of(error, path.parent) or str(error)) from error
         except SpoolFull as error:
@@ -126,7 +126,7 @@ class Spool:
         max_bytes: int,
         reserve: int,
         *,
-        judged: bool,
+        on_trial: bool,
     ) -> None:
         self.set_aside: Path | None = None
         """the damaged spool that this one replaces"""
@@ -138,14 +138,14 @@ class Spool:
         self._database = Database(path, max_bytes, AT_FIRST)
         self._new_voids: list[BatchId] = []
         try:
-            self._open_parts(path, keys, DiskSpace(path.parent, reserve), judged=judged)
+            self._open_parts(path, keys, DiskSpace(path.parent, reserve), on_trial=on_trial)
         except BaseException:
             self._database.close()
             raise
 
-    def _open_parts(self, path: Path, keys: SpoolKeys, disk: DiskSpace, *, judged: bool) -> None:
+    def _open_parts(self, path: Path, keys: SpoolKeys, disk: DiskSpace, *, on_trial: bool) -> None:
         database, head = self._database, self._head
-        claim(database, path, keys, head, judged=judged)
+        claim(database, path, keys, head, on_trial=on_trial)
         meta = self._meta = Meta(database)
         self._versions, self._periods = Versions(meta), Periods(database)
         series_ids = self._series_ids = SeriesIds(database, keys)
@@ -154,15 +154,17 @@ class Spool:
         person_keys = self._person_keys = PersonKeys(database, keys)
         self._pending = pending = PendingRows(database, keys, series_ids, person_keys, meta)
         self._voided_rows = voided_rows = VoidedRows(
-            database, keys, series_ids, person_keys, judged=judged
+            database, keys, series_ids, person_keys, on_trial=on_trial
         )
-        self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient, judged=judged)
+        self._outbox = outbox = Outbox(
+            database, keys, head.gateway, head.recipient, on_trial=on_trial
+        )
         self._capacity = SpoolCapacity(database, outbox, pending, disk, self._cap)
         self._capacity.retractions = series_ids.bases
         self._sealing = Sealing(pending, outbox, person_keys, meta, head)
         self._retracting = Retracting(database, keys)
         self._disclosures = disclosures = DisclosureCounts(
-            database, DisclosureTokens(keys), judged=judged
+            database, DisclosureTokens(keys), on_trial=on_trial
         )
         self._receipts = ReceiptApplication(
             pending, outbox, voided_rows, self._retracting, disclosures, meta, head
@@ -178,7 +180,7 @@ class Spool:
         )
         self._shedding = Shedding(database, pending, meta, write_off)
         self._capacity.shed = self._shedding.step
-        self._announced = Announced(database, keys, meta, self._label, judged=judged)
+        self._announced = Announced(database, keys, meta, self._label, on_trial=on_trial)
         parts = pending, voided_rows, outbox, self._sealing, self._retracting, purge
         self._upkeep = Upkeep(*parts, self._announced, meta)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)

@@ -61,7 +61,7 @@ class UnassignedStore:
         key: bytes,
         max_bytes: int = CAP,
         *,
-        judged: bool = False,
+        on_trial: bool = False,
         before: bytes | None = None,
     ) -> Iterator[UnassignedStore]:
         """Open or create the store under the gateway's key; a damaged file is set aside.
@@ -69,32 +69,32 @@ class UnassignedStore:
         `before`: the earlier key, during a rotation. Raises Refused if the file was rotated and is
         under neither.
 
-        `judged`: an upgrade is on trial, so the file stays readable for the version before.
+        `on_trial`: an upgrade is on trial, so the file stays readable for the version before.
         """
         if suspicion(path).exists():
             set_aside(path)
         keys = partial(SpoolKeys, key, "shelf", "nobody", before)
         try:
-            store = cls(path, keys(), max_bytes, judged=judged)
+            store = cls(path, keys(), max_bytes, on_trial=on_trial)
         except Damaged:
             set_aside(path)
-            store = cls(path, keys(), max_bytes, judged=judged)
+            store = cls(path, keys(), max_bytes, on_trial=on_trial)
         try:
             yield store
         finally:
             store._database.close()
 
-    def __init__(self, path: Path, keys: SpoolKeys, max_bytes: int, *, judged: bool) -> None:
+    def __init__(self, path: Path, keys: SpoolKeys, max_bytes: int, *, on_trial: bool) -> None:
         self._database = Database(path, max_bytes, STEP, STEP)
         # A margin, so that a commit of new values still fits.
         self._most = max_bytes * 3 // 4
         try:
-            self._open_parts(path, keys, judged=judged)
+            self._open_parts(path, keys, on_trial=on_trial)
         except BaseException:
             self._database.close()
             raise
 
-    def _open_parts(self, path: Path, keys: SpoolKeys, *, judged: bool) -> None:
+    def _open_parts(self, path: Path, keys: SpoolKeys, *, on_trial: bool) -> None:
         check_key(self._database, path, keys)
         self._keys, self._rotation = keys, Rotation(self._database, keys)
         self._sealer, self._person_keys = keys.sealer("kept"), PersonKeys(self._database, keys)
@@ -106,7 +106,7 @@ class UnassignedStore:
         if ("owner",) not in columns:
             # an earlier version ignores the column: its values are under the gateway's key
             self._database.write("ALTER TABLE kept ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
-        self._own_keys = not judged
+        self._own_keys = not on_trial
         if keys.rotating:
             with suppress(SpoolFull):  # the caller of `rekey` tries again
                 self._begin_rotation()

@@ -59,11 +59,11 @@ class VoidedRows:
         series_ids: SeriesIds,
         person_keys: PersonKeys,
         *,
-        judged: bool,
+        on_trial: bool,
     ) -> None:
-        """`judged`: an upgrade is on trial, so rows are stored as the version before reads them."""
+        """`on_trial`: during an upgrade rows are stored as the version before reads them."""
         self._database, self._series_ids, self._person_keys = database, series_ids, person_keys
-        self._judged = judged
+        self._on_trial = on_trial
         self._sealer = keys.sealer("aside")
         database.write(
             "CREATE TABLE IF NOT EXISTS aside(no INTEGER PRIMARY KEY, epoch TEXT NOT NULL,"
@@ -87,7 +87,7 @@ class VoidedRows:
         if not marked:
             return
         # In one pile, compressed like a payload: see the module.
-        if not self._judged:
+        if not self._on_trial:
             self._insert(epoch, seq, SHARED, marked)
             return
         groups: dict[str | None, list[Reading]] = {}

@@ -41,9 +41,9 @@ TABLES = (
 class Voids:
     """Voids by id. Every change belongs inside the caller's transaction."""
 
-    def __init__(self, database: Database, keys: SpoolKeys, *, judged: bool) -> None:
-        """`judged`: an upgrade is on trial, so entries stay readable for the version before."""
-        self._database, self._judged = database, judged
+    def __init__(self, database: Database, keys: SpoolKeys, *, on_trial: bool) -> None:
+        """`on_trial`: an upgrade is on trial, so entries stay readable for the version before."""
+        self._database, self._on_trial = database, on_trial
         self._sealer = keys.sealer("void")
         for table in TABLES:
             database.write(table)
@@ -82,7 +82,7 @@ class Voids:
         received. An empty list: they are counted as received already.
         """
         note = json.dumps({"counts": sorted(counts)}).encode()
-        if not self._judged:  # uncompressed, they could take more room than the batch's payload
+        if not self._on_trial:  # uncompressed, they could take more room than the batch's payload
             note = zlib.compress(note)
         body = self._sealer.seal(note, f"{id_.epoch} {id_.seq}")
         self._database.write(

@@ -21,7 +21,7 @@ from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.log_fields import LogEvent, fields
 from agent.recipient import memory_of, spool_opening, store_opening
 from agent.registry import identity
-from agent.state import judged
+from agent.state import on_trial
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -69,7 +69,7 @@ def must_be_possible(gateway: Gateway) -> None:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     if who.spool_key_before is not None:
         return
-    if judged(state):
+    if on_trial(state):
         raise Refused(
             "an upgrade is on trial, and the previous version might not read data under a new key."
             " Try again once the upgrade is accepted: journalctl -u gardien-upgrade"

@@ -29,12 +29,12 @@ from agent.errors import Refused
 from agent.model import Lane, Reading, Receipt, Series, SlotMark
 from hil.platform.unpack import unpack
 
-folder, first, count, settle, judged = Path(sys.argv[1]), *map(int, sys.argv[2:6])
+folder, first, count, settle, trial = Path(sys.argv[1]), *map(int, sys.argv[2:6])
 head = BatchHead("GTEST", "energie.metropole.example", "DEMO-1")
 one = Series("D84G7ZWYRD6Z1GQ", "elec.imp", "REG", "kWh", 1, "KAM-1", "HA", "c1")
 seen = []
 try:
-    with Spool.open(folder / "spool.db", bytes(32), head, 50_000_000, judged=bool(judged)) as spool:
+    with Spool.open(folder / "spool.db", bytes(32), head, 50_000_000, on_trial=bool(trial)) as spool:
         for minute in range(first, first + count, 60):
             rows = [Reading(one, t, Decimal(t), "V") for t in range(minute, minute + 60)]
             spool.append(rows, {("m1", 1): SlotMark(minute + 59, True)})

@@ -64,7 +64,7 @@ def life(spool):
 @pytest.mark.parametrize("before", [False, True], ids=["new", "of the version before"])
 def test_no_file_of_a_spool_names_a_dwelling_or_people(tmp_path, before):
     assert len(WORDS) > 24
-    with Spool.open(tmp_path / "spool.db", KEY, HEAD, 20_000_000, judged=before) as spool:
+    with Spool.open(tmp_path / "spool.db", KEY, HEAD, 20_000_000, on_trial=before) as spool:
         steps = life(spool)
         if before:
             assert "received" in [next(steps) for _ in range(4)]

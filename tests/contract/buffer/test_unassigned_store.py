@@ -61,7 +61,7 @@ def test_without_its_key_a_lot_is_nothing_and_the_others_are_there(tmp_path):
 
 def test_while_an_upgrade_is_judged_the_version_before_can_read_what_is_written(tmp_path):
     path = tmp_path / "registers.db"
-    with UnassignedStore.open(path, KEY, judged=True) as shelf:
+    with UnassignedStore.open(path, KEY, on_trial=True) as shelf:
         shelf.add_each({ONE: [kept(1)], TWO: [kept(2)]})
         assert keys_in(shelf) == 0
     box = SpoolKeys(KEY, "shelf", "nobody").sealer("kept")
