@@ -34,7 +34,8 @@ head = BatchHead("GTEST", "energie.metropole.example", "DEMO-1")
 one = Series("D84G7ZWYRD6Z1GQ", "elec.imp", "REG", "kWh", 1, "KAM-1", "HA", "c1")
 seen = []
 try:
-    with Spool.open(folder / "spool.db", bytes(32), head, 50_000_000, on_trial=bool(trial)) as spool:
+    of = (folder / "spool.db", bytes(32), head, 50_000_000)
+    with Spool.open(*of, on_trial=bool(trial)) as spool:
         for minute in range(first, first + count, 60):
             rows = [Reading(one, t, Decimal(t), "V") for t in range(minute, minute + 60)]
             spool.append(rows, {("m1", 1): SlotMark(minute + 59, True)})
