@@ -77,7 +77,7 @@ class House:
         """recipients that cannot be reached"""
         self.now = 0
         self.clock = Clock("system", None, lambda: float(self.now), lambda: float(self.now))
-        self.recipients, self.stored = {}, {}
+        self.outlets, self.stored = {}, {}
         self.unsent = LONGEST_UNSENT
 
     @asynccontextmanager
@@ -93,7 +93,7 @@ class House:
             self.indexes = ReadingCache(self.registry)
             self.judge, self.intervals = Validation(), Intervals(self.zone)
             for name in self.recipients:
-                self.recipients[name] = await stack.enter_async_context(self._outlet(name))
+                self.outlets[name] = await stack.enter_async_context(self._outlet(name))
             await self.add_up()
             yield self
             await self.unclaimed.commit()
@@ -143,9 +143,9 @@ class House:
         self.registers.note(slot, mine, serial, self.accounts())
         self.indexes.note(slot, mine, serial)
         key = (device, point.every)
-        for recipient in self.recipients.values():
-            rows = recipient.ledger.close(key, slot, mine, serial, Why.BUSY)
-            await recipient.intake.put(rows, {key: recipient.ledger.marks[key]})
+        for outlet in self.outlets.values():
+            rows = outlet.ledger.close(key, slot, mine, serial, Why.BUSY)
+            await outlet.intake.put(rows, {key: outlet.ledger.marks[key]})
 
     def asked(self, name):
         """The sums over dwellings that a recipient is to have."""
@@ -158,18 +158,18 @@ class House:
     async def add_up(self):
         """Make the sums over dwellings that are due."""
         steps = {}
-        for name in self.recipients:
+        for name in self.outlets:
             steps |= self.asked(name).steps()
         self.indexes.set_steps(steps, self.zone)
-        for name, recipient in self.recipients.items():
-            of = (self.asked(name), float(self.now), recipient.ledger, recipient.intake)
-            await recipient.sums.tend(*of)
+        for name, outlet in self.outlets.items():
+            of = (self.asked(name), float(self.now), outlet.ledger, outlet.intake)
+            await outlet.sums.tend(*of)
 
     async def changed(self):
         """What the daemon does once the registry has changed."""
-        for recipient in self.recipients.values():
-            await recipient.intake.commit()
-            await recipient.outbox.catch_up()
+        for outlet in self.outlets.values():
+            await outlet.intake.commit()
+            await outlet.outbox.catch_up()
         for shelved in (self.unclaimed, self.registers):
             await shelved.tend(float(self.now), self.accounts(), self._point)
 
@@ -178,45 +178,42 @@ class House:
 
     def accounts(self):
         """The recipients, as the poller knows them."""
-        return [
-            SlotAccount(recipient.ledger, recipient.intake)
-            for recipient in self.recipients.values()
-        ]
+        return [SlotAccount(outlet.ledger, outlet.intake) for outlet in self.outlets.values()]
 
     async def tend(self):
         """The upkeep of the stores, and all deliveries that are possible."""
         await self.changed()
-        for recipient in self.recipients.values():
-            await recipient.thread.run(recipient.spool.forget, self.now - KEPT)
-            await recipient.outbox.tend(self.unsent)
-            await self._deliver(recipient)
+        for outlet in self.outlets.values():
+            await outlet.thread.run(outlet.spool.forget, self.now - KEPT)
+            await outlet.outbox.tend(self.unsent)
+            await self._deliver(outlet)
 
-    async def _deliver(self, recipient):
-        waiting = await recipient.outbox.unreceipted()
-        if recipient.name in self.cut:
+    async def _deliver(self, outlet):
+        waiting = await outlet.outbox.unreceipted()
+        if outlet.name in self.cut:
             for _ in range(UNRECEIPTED - len(waiting)):
-                await recipient.outbox.seal(Lane.LIVE, self.now - 2 * DAY, 5000, 48_000)
+                await outlet.outbox.seal(Lane.LIVE, self.now - 2 * DAY, 5000, 48_000)
             return
         while waiting:
             for batch in waiting:
-                await self._send(recipient, batch)
-            waiting = await recipient.outbox.unreceipted()
+                await self._send(outlet, batch)
+            waiting = await outlet.outbox.unreceipted()
         for lane in (Lane.LIVE, Lane.BACKFILL):
-            while batch := await recipient.outbox.seal(lane, self.now - 2 * DAY, 5000, 48_000):
-                await self._send(recipient, batch)
+            while batch := await outlet.outbox.seal(lane, self.now - 2 * DAY, 5000, 48_000):
+                await self._send(outlet, batch)
 
-    async def _send(self, recipient, batch):
+    async def _send(self, outlet, batch):
         parcel = unpack(batch.payload)
-        held = recipient.platform.store(parcel, len(batch.payload))
-        self.stored.setdefault((recipient.name, parcel.id.epoch, parcel.id.seq), self.now)
+        held = outlet.platform.store(parcel, len(batch.payload))
+        self.stored.setdefault((outlet.name, parcel.id.epoch, parcel.id.seq), self.now)
         document = {
             "schema": "gardien/receipt/1",
             "gateway": parcel.id.gateway,
             "recipient": parcel.id.recipient,
             "epoch": parcel.id.epoch,
-            **recipient.platform.word(parcel.id, held),
+            **outlet.platform.word(parcel.id, held),
         }
-        await recipient.outbox.settle(parse(json.dumps(document).encode()))
+        await outlet.outbox.settle(parse(json.dumps(document).encode()))
 
     def held(self, name):
         """What a recipient's platform holds, a run of missing slots each for itself."""
