@@ -27,7 +27,7 @@ SHEETS = (
 WIDTH = 80
 
 
-DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DAY = re.compile(r"[0-9]{1,2}(?:er)? \w+ [0-9]{4}")
 WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{14}(?=[^\s<>&;.-])")
 """positions after which a cell may be broken; without them a table can be wider than the page"""
 COMMAND = re.compile("`([^`]+)`")
