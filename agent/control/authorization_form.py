@@ -302,17 +302,20 @@ def _stops(options: Control, modality: Modality, *, fr: bool) -> list[str]:
 
 def _losses(modality: Modality, *, fr: bool) -> list[str]:
     rule = modality.failsafe
+    # the guards explain what released means; without them the first line that has the word does
+    own = " (il reprend son propre réglage)" if fr else " (it returns to its own setting)"
+    own = "" if modality.guards else own
     silent, dead = (
         "aucun message de l'émetteur des ordres : l'ordre en cours se termine à l'heure prévue,"
         " puis aucun ordre ne commence"
         if fr
         else "no message from the sender of orders: the order in force ends as planned, then no"
         " order begins",
-        "arrêt brutal du logiciel, coupure de courant ou redémarrage : l'équipement est libéré au"
-        " plus tard 2 min après la remise en marche ; d'ici là, la valeur peut rester"
+        "arrêt brutal du logiciel, coupure de courant ou redémarrage : l'équipement est libéré"
+        f"{own} au plus tard 2 min après la remise en marche ; d'ici là, la valeur peut rester"
         if fr
-        else "software stopped abruptly, power cut or restart: the equipment is released at most"
-        " 2 min after the restart; until then the value may stay",
+        else f"software stopped abruptly, power cut or restart: the equipment is released{own} at"
+        " most 2 min after the restart; until then the value may stay",
     )
     if rule is not None:
         value, lasts = _measured(rule.value, modality.unit, fr=fr), _duration(rule.lasts)
@@ -330,10 +333,12 @@ def _losses(modality: Modality, *, fr: bool) -> list[str]:
             if fr
             else f"software stopped abruptly, power cut or restart: failsafe limit {value}"
         )
+    else:
+        own = ""
     away = (
-        "équipement injoignable : libéré dès qu'il répond, sans limite de temps"
+        f"équipement injoignable : libéré{own} dès qu'il répond, sans limite de temps"
         if fr
-        else "equipment out of reach: released as soon as it answers, without a time limit"
+        else f"equipment out of reach: released{own} as soon as it answers, without a time limit"
     )
     return [silent, dead, away]
 

@@ -9,15 +9,15 @@ LANGUAGES = ("fr", "en")
 
 SHOWS = {
     "elec": {
-        "fr": "l'heure du lever, des absences et du coucher, si les relevés sont fréquents",
+        "fr": "des relevés fréquents montrent l'heure du lever, des absences et du coucher",
         "en": "read often it shows when people get up, go out and go to bed",
     },
     "water": {
-        "fr": "la présence et les habitudes de toilette, si les relevés sont fréquents",
+        "fr": "des relevés fréquents montrent la présence et les habitudes de toilette",
         "en": "read often it shows whether people are there, and when they wash",
     },
     "heat": {
-        "fr": "les absences et le confort choisi, si les relevés sont fréquents",
+        "fr": "des relevés fréquents montrent les absences et le confort choisi",
         "en": "read often it shows absences, and the comfort people choose",
     },
     "air": {

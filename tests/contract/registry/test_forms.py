@@ -106,7 +106,7 @@ def test_a_page_says_all_that_people_must_know(registry, language):
 @pytest.mark.parametrize(
     ("language", "daily", "fine"),
     [
-        ("fr", "révèle : la consommation de chaque jour", "si les relevés sont fréquents"),
+        ("fr", "révèle : la consommation de chaque jour", "des relevés fréquents montrent"),
         ("en", "gives away: one index a day", "read often it shows"),
     ],
 )
