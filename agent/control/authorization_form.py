@@ -10,6 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from agent.control.guard import plain
+from agent.registry.dates import day_written_out
 from agent.units import spoken
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def _french(
     building: str, options: Control, modality: Modality, *, array: bool
 ) -> list[tuple[str, str]]:
     return [
-        ("Bâtiment et équipement", f"{building} — {modality.name} ({options.point})"),
+        ("Immeuble et équipement", f"{building} — {modality.name} ({options.point})"),
         (
-            "Ce qui peut être modifié",
+            "Ce qui peut être réglé",
             f"{ACTIONS_FR[modality.action]} : {_range(modality, fr=True)}",
         ),
         (
@@ -89,12 +90,21 @@ def _french(
         ),
         *(("", line) for line in _conditions(options, modality, fr=True)),
         *_section("Garde-fous, vérifiés toutes les 10 s", _guards(modality, fr=True)),
-        *_section("Qui doit l'autoriser (tous)", [ROLES_FR[one] for one in modality.require]),
+        *_section(
+            "Qui doit l'autoriser : chacun des suivants",
+            [ROLES_FR[one] for one in modality.require],
+        ),
         ("", "chacun désigne dans son autorisation qui peut donner des ordres"),
-        *_section("Comment l'arrêter immédiatement, sans clé", _stops(options, modality, fr=True)),
+        *_section(
+            "Comment arrêter immédiatement la commande, sans clé de signature",
+            _stops(options, modality, fr=True),
+        ),
         *_section("Ce qui arrive en cas de panne", _losses(modality, fr=True)),
-        *_section("Risque restant", _risk(options, modality, array=array, fr=True)),
-        ("Version de cette page", f"{modality.version} (elle change avec tout ce qui est convenu)"),
+        *_section("Risque qui subsiste", _risk(options, modality, array=array, fr=True)),
+        (
+            "Version de cette page",
+            f"{modality.version} (elle change dès qu'un des points convenus change)",
+        ),
         ("Signatures", "date, nom et qualité : ______________________________"),
     ]
 
@@ -115,11 +125,14 @@ def _english(
         *(("", line) for line in _conditions(options, modality, fr=False)),
         *_section("Guards, checked every 10 s", _guards(modality, fr=False)),
         *_section(
-            "Who must authorize it (all of them)",
+            "Who must authorize it: each of these",
             [one.replace("_", " ") for one in modality.require],
         ),
         ("", "each states in its grant who may give orders"),
-        *_section("How to stop it at once, without a key", _stops(options, modality, fr=False)),
+        *_section(
+            "How to stop the control at once, without a signing key",
+            _stops(options, modality, fr=False),
+        ),
         *_section("What each loss means", _losses(modality, fr=False)),
         *_section("Remaining risk", _risk(options, modality, array=array, fr=False)),
         (
@@ -166,7 +179,9 @@ def _frequency(modality: Modality, *, fr: bool) -> str:
         parts.append(f"{total} par jour en tout" if fr else f"{total} a day in all")
     if limits.gap:
         rest = _duration(limits.gap)
-        parts.append(f"repos de {rest} entre deux" if fr else f"a rest of {rest} between two")
+        parts.append(
+            f"pause de {rest} entre deux ordres" if fr else f"a pause of {rest} between two orders"
+        )
     if not parts:
         return ", sans limite de nombre" if fr else ", however often"
     return ", " + ", ".join(parts)
@@ -178,9 +193,9 @@ def _conditions(options: Control, modality: Modality, *, fr: bool) -> list[str]:
     if modality.on or modality.off:
         on, off = _duration(modality.on), _duration(modality.off)
         lines.append(
-            f"au moins {on} à la fois, puis au moins {off} de repos"
+            f"au moins {on} à la fois, puis au moins {off} sans ordre"
             if fr
-            else f"at least {on} at a time, then a rest of at least {off}"
+            else f"at least {on} at a time, then at least {off} without an order"
         )
     if options_agreed.windows:
         hours = ", ".join(_window(one) if fr else one for one in options_agreed.windows)
@@ -188,20 +203,24 @@ def _conditions(options: Control, modality: Modality, *, fr: bool) -> list[str]:
     if options_agreed.season:
         first, last = options_agreed.season.split("..")
         lines.append(
-            f"seulement du {first[3:]}/{first[:2]} au {last[3:]}/{last[:2]} (jour/mois)"
+            f"seulement du {day_written_out(first, 'fr')} au {day_written_out(last, 'fr')}"
             if fr
-            else f"only from {first} to {last} (month-day)"
+            else f"only from {day_written_out(first, 'en')} to {day_written_out(last, 'en')}"
         )
     if options_agreed.min_notice:
         notice = _duration(options_agreed.min_notice)
-        lines.append(f"annoncé {notice} avant" if fr else f"announced {notice} before")
+        lines.append(
+            f"annoncé au moins {notice} à l'avance" if fr else f"announced at least {notice} ahead"
+        )
     if options_agreed.ramp_per_min is not None:
         by = _measured(options_agreed.ramp_per_min, modality.unit, fr=fr)
-        lines.append(f"par pas de {by} par minute" if fr else f"in steps of {by} a minute")
+        lines.append(
+            f"variation de {by} par minute au plus" if fr else f"change of {by} a minute at most"
+        )
     if options_agreed.restore_random:
         spread = _duration(options_agreed.restore_random)
         lines.append(
-            f"rendu à un moment tiré au sort dans les {spread} avant la fin"
+            f"libéré à un moment tiré au sort, dans les {spread} qui précèdent la fin"
             if fr
             else f"released at a moment drawn at random from the last {spread}"
         )
@@ -238,16 +257,17 @@ def _guards(modality: Modality, *, fr: bool) -> list[str]:
     rest = _duration(modality.limits.gap)
     if fr:
         lines.append(
-            "si un garde-fou est franchi : tout est rendu"
-            + (f", et repos de {rest}" * bool(modality.limits.gap))
+            "si un garde-fou est franchi : l'équipement est libéré (il reprend son propre réglage)"
+            + (f", puis pause de {rest}" * bool(modality.limits.gap))
         )
         lines.append(
-            "de même si un capteur est muet, bloqué ou invraisemblable, ou sa valeur trop ancienne"
+            "de même si un capteur ne répond pas, reste bloqué, ou donne une valeur invraisemblable"
+            " ou trop ancienne"
         )
         return lines
     lines.append(
-        "if a guard trips: everything is released"
-        + (f", and a rest of {rest}" * bool(modality.limits.gap))
+        "if a guard trips: the equipment is released (it returns to its own setting)"
+        + (f", then a pause of {rest}" * bool(modality.limits.gap))
     )
     lines.append("the same if a sensor is silent, stuck or not plausible, or its value is too old")
     return lines
@@ -266,14 +286,15 @@ def _stops(options: Control, modality: Modality, *, fr: bool) -> list[str]:
     out = f"gardien control opt-out {modality.name}"
     if fr:
         lines.append(
-            "régler l'équipement lui-même : la passerelle laisse la valeur qu'une personne a mise"
+            "régler directement l'équipement : la passerelle n'y touche plus, et laisse la valeur"
+            " choisie par une personne"
         )
         lines.append(f"sur la passerelle : {out}")
         lines.append(
             "après l'un ou l'autre, rien ne recommence avant la fin prévue de l'ordre (ou 24 h)"
         )
         return lines
-    lines.append("set the equipment itself: the gateway leaves the value that a person has set")
+    lines.append("set the equipment directly: the gateway leaves the value that a person has set")
     lines.append(f"on the gateway: {out}")
     lines.append("after either, nothing begins again before the planned end of the order (or 24 h)")
     return lines
@@ -281,34 +302,43 @@ def _stops(options: Control, modality: Modality, *, fr: bool) -> list[str]:
 
 def _losses(modality: Modality, *, fr: bool) -> list[str]:
     rule = modality.failsafe
+    # the guards explain what released means; without them the first line that has the word does
+    own = " (il reprend son propre réglage)" if fr else " (it returns to its own setting)"
+    own = "" if modality.guards else own
     silent, dead = (
-        "centre muet : l'ordre en cours se termine à l'heure prévue, puis rien ne commence"
+        "aucun message de l'émetteur des ordres : l'ordre en cours se termine à l'heure prévue,"
+        " puis aucun ordre ne commence"
         if fr
-        else "centre silent: the order in force ends as planned, then nothing begins",
-        "agent tué, coupure de courant ou redémarrage : rendu au plus tard 2 min après le retour ;"
-        " d'ici là, la valeur peut rester"
+        else "no message from the sender of orders: the order in force ends as planned, then no"
+        " order begins",
+        "arrêt brutal du logiciel, coupure de courant ou redémarrage : l'équipement est libéré"
+        f"{own} au plus tard 2 min après la remise en marche ; d'ici là, la valeur peut rester"
         if fr
-        else "agent killed, power cut or restart: released at most 2 min after the return; until"
-        " then the value may stay",
+        else f"software stopped abruptly, power cut or restart: the equipment is released{own} at"
+        " most 2 min after the restart; until then the value may stay",
     )
     if rule is not None:
         value, lasts = _measured(rule.value, modality.unit, fr=fr), _duration(rule.lasts)
         if rule.heartbeat:
             after = _duration(2 * rule.heartbeat)
             silent = (
-                f"centre muet pendant {after} : limite de repli {value}, pendant au moins {lasts}"
+                f"aucun message de l'émetteur des ordres pendant {after} : limite de repli {value},"
+                f" pendant au moins {lasts}"
                 if fr
-                else f"centre silent for {after}: failsafe limit {value}, for at least {lasts}"
+                else f"no message from the sender of orders for {after}: failsafe limit {value},"
+                f" for at least {lasts}"
             )
         dead = (
-            f"agent tué, coupure de courant ou redémarrage : limite de repli {value}"
+            f"arrêt brutal du logiciel, coupure de courant ou redémarrage : limite de repli {value}"
             if fr
-            else f"agent killed, power cut or restart: failsafe limit {value}"
+            else f"software stopped abruptly, power cut or restart: failsafe limit {value}"
         )
+    else:
+        own = ""
     away = (
-        "équipement injoignable : rendu dès qu'il répond, sans limite de temps"
+        f"équipement injoignable : libéré{own} dès qu'il répond, sans limite de temps"
         if fr
-        else "equipment out of reach: released as soon as it answers, without a time limit"
+        else f"equipment out of reach: released{own} as soon as it answers, without a time limit"
     )
     return [silent, dead, away]
 
@@ -321,8 +351,8 @@ def _risk(options: Control, modality: Modality, *, array: bool, fr: bool) -> lis
         if watchdog.fallback is not None:
             to = f" ({_measured(watchdog.fallback, modality.unit, fr=fr)})"
         lines.append(
-            f"passerelle hors service : l'équipement revient de lui-même à son repli{to} après"
-            f" {within}"
+            "passerelle hors service : l'équipement revient de lui-même à son réglage de repli"
+            f"{to} après {within}"
             if fr
             else f"if this gateway fails: the equipment falls back by itself after {within}{to}"
         )
@@ -338,14 +368,15 @@ def _risk(options: Control, modality: Modality, *, array: bool, fr: bool) -> lis
         )
     if not array:
         lines.append(
-            "la passerelle ne peut pas remarquer une personne qui règle exactement sa valeur, ou"
-            " qui agit à l'instant de l'écriture"
+            "la passerelle ne peut pas remarquer qu'une personne règle l'équipement exactement sur"
+            " la valeur qu'elle y a mise elle-même, ni qu'une personne agit à l'instant où elle"
+            " l'écrit"
             if fr
-            else "the gateway cannot notice a person who sets exactly its value, or who acts at the"
-            " moment of the write"
+            else "the gateway cannot notice a person who sets exactly the value that the gateway"
+            " has set, or who acts at the moment at which the gateway writes it"
         )
         lines.append(
-            "un équipement qui redémarre avec sa propre valeur la garde"
+            "un équipement qui redémarre sur sa propre valeur conserve cette valeur"
             if fr
             else "equipment that restarts with its own value keeps that value"
         )

@@ -12,6 +12,7 @@ from agent.protection.breach import AUTHORITY_WITHIN, TEXTS, untranslated, whole
 from agent.protection.published import contact
 from agent.protection.stores import field_label, page_texts, periods, stores
 from agent.registry import catalogue
+from agent.registry.dates import time_written_out, written_out
 from agent.registry.letter_words import WORDS
 from agent.registry.page import Page, colon, joined
 from agent.registry.place import shown
@@ -49,20 +50,24 @@ class Case:
     missing: Sequence[str]
     """names of what must still be added"""
 
-    def at(self, moment: float) -> str:
-        """A time in the building's time zone, with minutes."""
-        return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d %H:%M")
+    def at(self, moment: float, language: str | None) -> str:
+        """A time in the building's time zone, with minutes; without a language as ISO date."""
+        if language is None:
+            return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d %H:%M")
+        return time_written_out(moment, self.config.zone, language)
 
-    def date_as_given(self, moment: int) -> str:
+    def date_as_given(self, moment: int, language: str | None) -> str:
         """A time as it was given: without minutes if only a day was given."""
         at = datetime.fromtimestamp(moment, self.config.zone)
         # a beginning without a time is stored as 00:00, an end as the last second of its day
         whole = whole_day(moment) or at.time() == time()
-        return self.day(moment) if whole else self.at(moment)
+        return self.day(moment, language) if whole else self.at(moment, language)
 
-    def day(self, moment: float) -> str:
-        """A day in the building's time zone."""
-        return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d")
+    def day(self, moment: float, language: str | None) -> str:
+        """A day in the building's time zone; without a language as ISO date."""
+        if language is None:
+            return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d")
+        return written_out(moment, self.config.zone, language)
 
 
 def notification(case: Case, language: str) -> Page:
@@ -115,7 +120,7 @@ def notification(case: Case, language: str) -> Page:
     page.heading(says["breach_told"])
     notice = says["breach_told_not"]
     if breach.told is not None:
-        notice = says["breach_told_on"].format(at=case.date_as_given(breach.told))
+        notice = says["breach_told_on"].format(at=case.date_as_given(breach.told, language))
     page.paragraph(notice[:1].upper() + notice[1:] + ".")
     page.heading(says["breach_steps"])
     page.grid(_steps(case, language), says["breach_steps_columns"], dated=True)
@@ -160,24 +165,24 @@ def _when(case: Case, language: str) -> list[str]:
     lines = (
         []
         if breach.began is None
-        else [says["breach_began"].format(at=case.date_as_given(breach.began))]
+        else [says["breach_began"].format(at=case.date_as_given(breach.began, language))]
     )
     ended = says["breach_going_on"]
     if breach.ended is not None:
-        ended = says["breach_ended"].format(at=case.date_as_given(breach.ended))
-    hours, deadline = AUTHORITY_WITHIN // 3600, case.at(breach.deadline)
+        ended = says["breach_ended"].format(at=case.date_as_given(breach.ended, language))
+    hours, deadline = AUTHORITY_WITHIN // 3600, case.at(breach.deadline, language)
     lines += [
         ended,
-        says["breach_noticed"].format(at=case.at(breach.noticed)),
+        says["breach_noticed"].format(at=case.at(breach.noticed, language)),
         says["breach_deadline"].format(hours=hours, at=deadline),
     ]
     if breach.noticed_before:
-        was = ", ".join(case.at(one) for one in breach.noticed_before)
-        first = case.at(breach.noticed_before[0] + AUTHORITY_WITHIN)
+        was = ", ".join(case.at(one, language) for one in breach.noticed_before)
+        first = case.at(breach.noticed_before[0] + AUTHORITY_WITHIN, language)
         lines.append(says["breach_moved"].format(was=was, first=first))
     if breach.notified is not None:
         reference = breach.reference or "–"
-        at = case.date_as_given(breach.notified)
+        at = case.date_as_given(breach.notified, language)
         lines.append(says["breach_notified"].format(at=at, reference=reference))
         if breach.notified > breach.deadline:
             delay = breach.text("delay", language) or says["letter_unwritten"]
@@ -211,20 +216,25 @@ def _people(case: Case, language: str) -> list[str]:
     return lines
 
 
-def gap_text(gap: KnowledgeGap, language: str) -> str:
-    """Why a count is only a minimum."""
+def gap_text(gap: KnowledgeGap, language: str, *, iso: bool = False) -> str:
+    """Why a count is only a minimum. `iso`: with ISO dates, as the terminal has them."""
     says = page_texts(language)
-    why = says["gaps"][gap.kind].format(recipient=gap.recipient, detail=gap.detail)
+    why = says["gaps"][gap.kind].format(**gap.placeholders(None if iso else language))
     return str(says["breach_values_least"].format(reasons=why))
 
 
 def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
-    return [(case.at(one.at), one.who, step_text(case, one, language)) for one in case.breach.steps]
+    return [
+        (case.at(one.at, language), one.who, step_text(case, one, language))
+        for one in case.breach.steps
+    ]
 
 
-def step_text(case: Case, step: Step, language: str) -> str:
-    """What a step did, with the old and new value of each change."""
-    changes = [_change(case, name, both, language) for name, both in step.changes.items()]
+def step_text(case: Case, step: Step, language: str, *, iso: bool = False) -> str:
+    """What a step did, with the old and new value of each change. `iso`: with ISO dates, as the
+    terminal has them.
+    """
+    changes = [_change(case, name, both, language, iso=iso) for name, both in step.changes.items()]
     if (
         step.what == "add" and not changes
     ):  # an earlier version recorded only the names of the members
@@ -233,26 +243,26 @@ def step_text(case: Case, step: Step, language: str) -> str:
     return str(what).format(number=step.detail, fields=joined(changes, language))
 
 
-def _change(case: Case, name: str, values: Sequence[Any], language: str) -> str:
+def _change(case: Case, name: str, values: Sequence[Any], language: str, *, iso: bool) -> str:
     before, after = values
     says, called = page_texts(language), field_label(name, language)
     if isinstance(after, list):
         # entries are only ever added to lists
-        shown_ = (_value(case, name, one, language) for one in after if one not in before)
+        shown_ = (_value(case, name, one, language, iso=iso) for one in after if one not in before)
         return f"{called}{colon(language)} {', '.join(shown_)}"
-    new = _value(case, name, after, language)
+    new = _value(case, name, after, language, iso=iso)
     if name.partition(":")[0] in TEXTS:
         return called if before is None else says["replaced"].format(field=called, before=before)
     if before in (None, ""):
         return f"{called}{colon(language)} {new}"
-    old = _value(case, name, before, language)
+    old = _value(case, name, before, language, iso=iso)
     return str(says["changed"].format(field=called, before=old, after=new))
 
 
-def _value(case: Case, name: str, value: Any, language: str) -> str:
+def _value(case: Case, name: str, value: Any, language: str, *, iso: bool) -> str:
     says = page_texts(language)
     if isinstance(value, int):
-        return case.date_as_given(value)
+        return case.date_as_given(value, None if iso else language)
     if name == "homes":
         return shown(value)
     if name == "stores":
@@ -274,7 +284,7 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
     labels = ", ".join(catalogue.label(one, language) for one in of.channels)
     channels = f" ({labels})" if labels else ""
     sentences = [
-        says[f"letter_{data}"].format(since=case.day(since), channels=channels)
+        says[f"letter_{data}"].format(since=case.day(since, language), channels=channels)
         for data, since in earliest.items()
     ]
     for recipient in of.recipients:
@@ -296,19 +306,23 @@ def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
     assert home is not None
     label = case.labels[of.place]
     page = Page(language, says["letter_title"].format(label=label))
-    page.paragraph(f"{case.config.building.name} · {case.day(now)} · {breach.id}")
+    page.paragraph(f"{case.config.building.name} · {case.day(now, language)} · {breach.id}")
     reference = f", {home.reference}" if home.reference else ""
     whose = {"label": label, "id": shown(home.id), "reference": reference}
     if home.until is not None and home.until <= now:
-        span = {"since": case.day(home.since), "until": case.day(home.until)}
+        span = {"since": case.day(home.since, language), "until": case.day(home.until, language)}
         page.paragraph(says["letter_gone"].format(**whose, **span))
     else:
         page.paragraph(says["letter_here"].format(**whose))
     page.paragraph(says["letter_intro"])
     page.heading(says["letter_what"])
     page.paragraph(breach.text("what", language) or says["letter_unwritten"])
-    since = says["letter_unwritten"] if breach.began is None else case.date_as_given(breach.began)
-    until = None if breach.ended is None else case.date_as_given(breach.ended)
+    since = (
+        says["letter_unwritten"]
+        if breach.began is None
+        else case.date_as_given(breach.began, language)
+    )
+    until = None if breach.ended is None else case.date_as_given(breach.ended, language)
     how = "since" if until is None else "on" if until == since else "from_to"
     period = says[f"letter_{how}"].format(since=since, until=until)
     page.paragraph(says["letter_when"].format(period=period))

@@ -603,7 +603,7 @@ async def _shown(gateway: Gateway, id_: str) -> dict[str, Any]:
         "waiting": case.waiting,
         "staff": case.staff,
         "unsure": [
-            one._asdict() | {"said": {of: gap_text(one, of) for of in LANGUAGES}}
+            one._asdict() | {"said": {of: gap_text(one, of, iso=True) for of in LANGUAGES}}
             for one in case.unsure
         ],
         "concerned": [
@@ -626,7 +626,7 @@ async def _shown(gateway: Gateway, id_: str) -> dict[str, Any]:
                 "what": one.what,
                 "detail": one.detail,
                 "changes": one.changes,
-                "said": {of: step_text(case, one, of) for of in LANGUAGES},
+                "said": {of: step_text(case, one, of, iso=True) for of in LANGUAGES},
             }
             for one in breach.steps
         ],

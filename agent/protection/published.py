@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from agent.channels import channels
 from agent.protection.stores import backup_holders, facts, page_texts, period_text, periods, stores
 from agent.registry import catalogue
+from agent.registry.dates import day_written_out
 from agent.registry.page import Page, colon, joined
 from agent.registry.parsers import scope_of
 from agent.registry.records import covers
@@ -59,7 +60,7 @@ class Processing:
 
     @property
     def day(self) -> str:
-        """Today in the building's time zone."""
+        """Today in the building's time zone, as `2026-05-12`."""
         return datetime.fromtimestamp(self.now, self.config.zone).strftime("%Y-%m-%d")
 
     @property
@@ -124,9 +125,8 @@ def heading(processing: Processing, page: Page, language: str) -> None:
     """Write which building and day the page is about, and who is responsible."""
     says, privacy = page_texts(language), processing.config.privacy
     building = processing.config.building.name
-    page.paragraph(
-        says["written"].format(building=building, day=processing.day, policy=privacy.policy)
-    )
+    day = day_written_out(processing.day, language)
+    page.paragraph(says["written"].format(building=building, day=day, policy=privacy.policy))
     for line in responsible(processing.config, language):
         page.paragraph(line)
 
@@ -186,11 +186,10 @@ def _uses(processing: Processing, channel: str, language: str) -> Iterator[str]:
 
 def _billing(duty: Duty, language: str) -> str:
     """The billing days of a duty as text; empty if it has none."""
-    return (
-        str(page_texts(language)["billing"].format(days=", ".join(duty.billing)))
-        if duty.billing
-        else ""
-    )
+    if not duty.billing:
+        return ""
+    days = ", ".join(day_written_out(day, language) for day in duty.billing)
+    return str(page_texts(language)["billing"].format(days=days))
 
 
 def catalogue_page(processing: Processing, language: str) -> Page:

@@ -9,27 +9,27 @@ LANGUAGES = ("fr", "en")
 
 SHOWS = {
     "elec": {
-        "fr": "relevé souvent, il montre quand on se lève, s'absente et se couche",
+        "fr": "des relevés fréquents montrent l'heure du lever, des absences et du coucher",
         "en": "read often it shows when people get up, go out and go to bed",
     },
     "water": {
-        "fr": "relevé souvent, il montre la présence et les habitudes de toilette",
+        "fr": "des relevés fréquents montrent la présence et les habitudes de toilette",
         "en": "read often it shows whether people are there, and when they wash",
     },
     "heat": {
-        "fr": "relevé souvent, il montre les absences et le confort choisi",
+        "fr": "des relevés fréquents montrent les absences et le confort choisi",
         "en": "read often it shows absences, and the comfort people choose",
     },
     "air": {
-        "fr": "il montre la présence, et le nombre de personnes",
+        "fr": "la présence, et le nombre de personnes",
         "en": "it shows whether people are there, and how many",
     },
 }
 """what fine readings reveal, by what is measured"""
 COARSE = {
     "fr": (
-        "un index par mois montre la consommation du mois, et un mois d'absence",
-        "un index par jour montre la consommation de chaque jour, et les jours d'absence",
+        "la consommation de chaque mois, et un mois d'absence",
+        "la consommation de chaque jour, et les jours d'absence",
     ),
     "en": (
         "one index a month shows how much was used that month, and a month of absence",
@@ -37,6 +37,18 @@ COARSE = {
     ),
 }
 """what an index per month, and one per day, reveal"""
+STEPS = {
+    "fr": ("un index par mois", "un index par jour"),
+    "en": ("one index a month", "one index a day"),
+}
+EVERY = {
+    "fr": {
+        "s": ("chaque seconde", "toutes les {} secondes"),
+        "min": ("chaque minute", "toutes les {} minutes"),
+    },
+    "en": {"s": ("every second", "every {} seconds"), "min": ("every minute", "every {} minutes")},
+}
+"""steps shorter than a day: one of the unit, and several"""
 OF = {
     "cw": "water", "dhw": "water", "gas": "heat", "heat": "heat", "cool": "heat", "hca": "heat",
     "temp": "heat", "rh": "air", "co2": "air",
@@ -58,12 +70,9 @@ def shows(channel: str, language: str, step: int = 0) -> str:
 
 def step(seconds: int, language: str) -> str:
     """The granularity of data at a step in seconds, as text."""
-    texts = {
-        "fr": ("un index par mois", "un index par jour", "toutes les {} minutes", "chaque seconde"),
-        "en": ("one index a month", "one index a day", "every {} minutes", "every second"),
-    }[language]
-    if seconds > DAY:
-        return texts[0]
-    if seconds == DAY:
-        return texts[1]
-    return texts[2].format(round(seconds / 60)) if seconds >= 60 else texts[3]  # noqa: PLR2004
+    if seconds >= DAY:
+        return STEPS[language][seconds == DAY]
+    minutes, rest = divmod(seconds, 60)
+    single, several = EVERY[language]["s" if rest else "min"]
+    number = seconds if rest else minutes
+    return single if number == 1 else several.format(number)

@@ -21,6 +21,13 @@ FIRST, LAST = 946_684_800, 4_102_444_800
 CIVIL = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 FRENCH = re.compile(r"([0-9]{1,2})[/.]([0-9]{1,2})[/.]([0-9]{4})")
+MONTHS = {
+    "fr": ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre",
+           "octobre", "novembre", "décembre"),
+    "en": ("January", "February", "March", "April", "May", "June", "July", "August", "September",
+           "October", "November", "December"),
+}  # fmt: skip
+"""names of the months; those of `calendar` depend on the machine's language"""
 
 
 def moment(text: str, zone: str | None = None) -> int:
@@ -80,6 +87,28 @@ def in_local_time(text: str, zone: str) -> str:
         return f"{at:%Y-%m-%d}" if at.time() == dt.time() else f"{at:%Y-%m-%d %H:%M}"
 
     return STAMP.sub(here, text)
+
+
+def written_out(at: float, zone: tzinfo, language: str) -> str:
+    """The day of a time as letters and pages write it: `12 mai 2026`, `12 May 2026`."""
+    return day_written_out(f"{datetime.fromtimestamp(at, zone):%Y-%m-%d}", language)
+
+
+def time_written_out(at: float, zone: tzinfo, language: str) -> str:
+    """A time with its minutes as pages write it: `12 mai 2026 à 09:30`, `12 May 2026 at 09:30`."""
+    between = "à" if language == "fr" else "at"
+    day = written_out(at, zone, language)
+    return f"{day} {between} {datetime.fromtimestamp(at, zone):%H:%M}"
+
+
+def day_written_out(text: str, language: str) -> str:
+    """A day as letters and pages write it. `text`: `2026-05-12`, or `05-12` for a day of each
+    year.
+    """
+    *year, month, day = text.split("-")
+    # French writes an ordinal for the first of a month only
+    number = "1er" if language == "fr" and int(day) == 1 else str(int(day))
+    return " ".join([number, MONTHS[language][int(month) - 1], *year])
 
 
 def sane(at: int) -> int:

@@ -12,7 +12,6 @@ import io
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
 from pathlib import Path
 from string import Template
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.errors import Refused
 from agent.i18n import _
 from agent.registry import catalogue
+from agent.registry.dates import written_out
 from agent.registry.page import colon, joined
 from agent.registry.place import shown
 from agent.registry.sheet import harmless
@@ -42,21 +42,22 @@ WORDS = {
         "box": "Oui ☐&emsp;Non ☐", "to": "à qui", "what": "quoi", "shows": "ce que cela révèle",
         "until": "pour {months} mois après la signature ; pourquoi si longtemps : {why}",
         "none": "à demander au gestionnaire",
-        "withdrawn": "Le {on}, il a été noté que vous retirez votre accord : {to}.",
-        "refused": "Le {on}, il a été noté que vous refusez une demande de : {to}.",
+        "withdrawn": "Le {on}, il a été noté que vous avez retiré votre accord : {to}.",
+        "refused": "Le {on}, il a été noté que vous avez refusé une demande : {to}.",
         "restored": "Le {on}, la passerelle de l'immeuble a été remplacée : votre accord doit être"
         " demandé de nouveau.",
         "all": "tous les destinataires",
-        "withdraw": "Vous pouvez retirer votre accord à tout moment, sans dire pourquoi et sans"
-        " frais : écrivez à {contact}, ou dites-le au gardien ou au gestionnaire. Ce qui attend est"
-        " détruit aussitôt, et le destinataire doit effacer ce qu'il a reçu.",
+        "withdraw": "Vous pouvez retirer votre accord à tout moment, sans avoir à dire pourquoi et"
+        " sans frais : écrivez à {contact}, ou dites-le au gardien de l'immeuble ou au"
+        " gestionnaire. Ce qui attend d'être envoyé est détruit aussitôt, et le destinataire doit"
+        " effacer ce qu'il a reçu.",
     },
     "en": {
         "box": "Yes ☐&emsp;No ☐", "to": "to whom", "what": "what", "shows": "what it gives away",
         "until": "for {months} months after the signature; why that long: {why}",
         "none": "ask the building manager",
-        "withdrawn": "On {on} it was noted that you withdraw your consent: {to}.",
-        "refused": "On {on} it was noted that you refuse a request of: {to}.",
+        "withdrawn": "On {on} it was noted that you withdrew your consent: {to}.",
+        "refused": "On {on} it was noted that you refused a request: {to}.",
         "restored": "On {on} the building's gateway was replaced: you have to be asked again.",
         "all": "all recipients",
         "withdraw": "You may withdraw your consent at any time, without a reason and free of"
@@ -172,14 +173,15 @@ def _filled(page: FormPage, layout: FormLayout, language: str) -> dict[str, str]
     ]
     remarks = [
         says[one.cause].format(
-            on=_day(one.word.when, layout.zone),
+            on=written_out(one.word.when, layout.zone, language),
             to=_named(one.recipient, layout.asks) if one.recipient else says["all"],
         )
         for one in page.known
     ]  # fmt: skip
     return {
         "number": shown(form.id), "dwelling": escape(page.label), "lease": escape(page.lease),
-        "building": escape(layout.building), "printed": _day(form.printed, layout.zone),
+        "building": escape(layout.building),
+        "printed": written_out(form.printed, layout.zone, language),
         "controller": escape(layout.controller), "dpo": escape(layout.dpo or says["none"]),
         "withdraw": escape(says["withdraw"].format(contact=layout.contact)),
         "boxes": "\n".join(boxes),
@@ -248,7 +250,3 @@ def answer(cell: str) -> str:
 
 def _named(recipient: str, asks: Sequence[Question]) -> str:
     return next((one.name for one in asks if one.box.recipient == recipient), recipient)
-
-
-def _day(at: float, zone: ZoneInfo) -> str:
-    return f"{datetime.fromtimestamp(at, zone):%d/%m/%Y}"

@@ -18,7 +18,8 @@ from agent.clock import stamp
 from agent.registry import catalogue
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
-from agent.registry.dates import DAY
+from agent.registry.dates import DAY, day_written_out
+from agent.registry.dates import written_out as _day
 from agent.registry.letter_words import WORDS
 from agent.registry.page import bullets as _list
 from agent.registry.page import document
@@ -140,6 +141,13 @@ class KnowledgeGap(NamedTuple):
     """name of a text `gap_…` in letter_words.py"""
     recipient: str = ""
     detail: str = ""
+
+    def placeholders(self, language: str | None) -> dict[str, str]:
+        """What its texts need. The detail of `restored` is a date: in this language, or ISO."""
+        detail = self.detail
+        if self.kind == "restored" and language is not None:
+            detail = day_written_out(detail, language)
+        return {"recipient": self.recipient, "detail": detail}
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,13 +281,13 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
     title = f"{says['title']} {person.place.label}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _paragraph(f"{person.building} · {_day(now, zone)}"),
+        _paragraph(f"{person.building} · {_day(now, zone, language)}"),
         _paragraph(says["intro"].format(place=f"{person.place.label} ({shown(person.place.id)})")),
-        _paragraph(_home(person, zone, says)),
+        _paragraph(_home(person, zone, language)),
         *map(_paragraph, person.responsible),
     ]
     if person.gaps:
-        gaps = (says[f"gap_{one.kind}"].format(**one._asdict()) for one in person.gaps)
+        gaps = (says[f"gap_{gap.kind}"].format(**gap.placeholders(language)) for gap in person.gaps)
         parts += [_title(says["gaps"]), _paragraph(says["gaps_words"]), _list(gaps)]
     if person.stop:
         parts += [_title(says["stopped"]), _list(_stopped(person, language))]
@@ -290,14 +298,14 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         *_sent(person, zone, language),
         *_in_sums(person, zone, language),
         *_consents(person, zone, language),
-        *_marks(person, zone, says),
+        *_marks(person, zone, language),
         *_duties(person, zone, language),
         _title(says["held"]),
         *_held(person, says),
         _title(says["received"]),
         *_received(person, language),
         *_erasures(person, zone, language),
-        *_looks(person, zone, says),
+        *_looks(person, zone, language),
         _title(says["kept"]),
         _paragraph(says["kept_words"].format(days=person.keep_days, **PERIODS)),
         _title(says["rights"]),
@@ -389,7 +397,7 @@ def _facts_received(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ..
         asked = f"{gone.reason}, since {_iso(gone.asked, zone)}: {answer}{count}"
         yield ("erasure", *cells, *times, asked)
     for gap in person.gaps:
-        remark = WORDS["en"][f"gap_{gap.kind}"].format(**gap._asdict())
+        remark = WORDS["en"][f"gap_{gap.kind}"].format(**gap.placeholders(None))
         yield ("unknown", "", gap.recipient, "", "", "", "", harmless(remark))
 
 
@@ -422,17 +430,18 @@ def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
     return (fact, *(harmless(str(cell)) for cell in cells))
 
 
-def _home(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> str:
+def _home(person: Person, zone: ZoneInfo, language: str) -> str:
+    says = WORDS[language]
     if person.home is None and person.vacant_since is None:
         return says["unknown"]
     if person.home is None:
-        return says["vacant"].format(since=_day(person.vacant_since or 0, zone))
+        return says["vacant"].format(since=_day(person.vacant_since or 0, zone, language))
     reference = f" ({person.home.reference})" if person.home.reference else ""
-    since = _day(person.home.since, zone)
+    since = _day(person.home.since, zone, language)
     who = {"id": shown(person.home.id), "reference": reference, "since": since}
     if person.home.until is None:
         return says["lived"].format(**who)
-    return says["lived_until"].format(**who, until=_day(person.home.until, zone))
+    return says["lived_until"].format(**who, until=_day(person.home.until, zone, language))
 
 
 def _stopped(person: Person, language: str) -> Iterable[str]:
@@ -483,7 +492,7 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
             catalogue.step(explanation.step, language),
         )
         basis = bases.get(explanation.basis)
-        dates = "" if basis is None else _span(basis, zone)
+        dates = "" if basis is None else _span(basis, zone, language)
         rows.append((explanation.recipient, label, step, explanation.why, dates))
     for notice in person.notices:
         what = says["notice"].format(quantity=catalogue.label(notice.channel, language))
@@ -513,7 +522,7 @@ def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         until = person.ends(consent.until)
         linked = consent.recipient in person.linked
         if consent.withdrawn is not None:
-            how = says["withdrawn"].format(day=_day(consent.withdrawn, zone))
+            how = says["withdrawn"].format(day=_day(consent.withdrawn, zone, language))
         else:
             how = says[_standing(consent.since, until, person.now, linked=linked)]
         rows.append(
@@ -523,8 +532,12 @@ def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
                     _labels(consent.channels, language),
                     _often(consent.step, language),
                 ),
-                *(consent.purpose, _day(consent.given_at, zone), _day(consent.since, zone)),
-                *("" if until is None else _day(until, zone), how),
+                *(
+                    consent.purpose,
+                    _day(consent.given_at, zone, language),
+                    _day(consent.since, zone, language),
+                ),
+                *("" if until is None else _day(until, zone, language), how),
             )
         )
     if rows:
@@ -532,15 +545,16 @@ def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         yield _table(rows, says["consents_columns"])
 
 
-def _marks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[str]:
+def _marks(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """Withdrawals and refusals of these people, and the forms printed for them."""
+    says = WORDS[language]
     if person.marks:
         yield _title(says["marks"])
         yield _paragraph(says["marks_words"])
         yield _table(
             [
                 (
-                    _day(one.word.when, zone),
+                    _day(one.word.when, zone, language),
                     one.recipient or says["everyone"],
                     says[f"mark_{one.cause}"],
                 )
@@ -553,8 +567,10 @@ def _marks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[
         yield _table(
             [
                 (
-                    *(shown(one.id), _day(one.printed, zone)),
-                    says["not_answered"] if one.signed is None else _day(one.signed, zone),
+                    *(shown(one.id), _day(one.printed, zone, language)),
+                    says["not_answered"]
+                    if one.signed is None
+                    else _day(one.signed, zone, language),
                 )
                 for one in person.forms
             ],
@@ -572,8 +588,8 @@ def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         rows.append(
             (
                 *(duty.recipient, _labels(duty.channels, language), duty.reference),
-                *(", ".join(duty.billing), _day(duty.since, zone)),
-                *("" if duty.until is None else _day(duty.until, zone), how),
+                *(_billing(duty, language), _day(duty.since, zone, language)),
+                *("" if duty.until is None else _day(duty.until, zone, language), how),
             )
         )
     if rows:
@@ -615,7 +631,7 @@ def _in_sums(person: Person, zone: ZoneInfo, language: str) -> list[str]:
             catalogue.label(one.channel, language),
             says["sum_never"] if one.step is None else catalogue.step(one.step, language),
             str(len(one.members)),
-            "" if one.until is None else _day(one.until, zone),
+            "" if one.until is None else _day(one.until, zone, language),
         )
         for one in person.summed
     ]
@@ -633,7 +649,8 @@ def _received(person: Person, language: str) -> Iterable[str]:
         return
     rows = [
         (
-            *(one.day, one.recipient, catalogue.label(one.channel, language), str(one.values)),
+            *(day_written_out(one.day, language), one.recipient),
+            *(catalogue.label(one.channel, language), str(one.values)),
             says[f"erasure_{erasure_state(one, person.erasures)}"],
         )
         for one in person.disclosed
@@ -642,15 +659,16 @@ def _received(person: Person, language: str) -> Iterable[str]:
     yield _table(rows, says["received_columns"])
 
 
-def _looks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[str]:
+def _looks(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """Who looked at their data here: on how many days, by person and command."""
     if person.home is None:
         return
+    says = WORDS[language]
     yield _title(says["looks"])
     yield _paragraph(says["looks_words"].format(**PERIODS))
     days: dict[tuple[str, str], list[str]] = {}
     for entry in person.looks:
-        days.setdefault((entry.who, entry.what), []).append(_day(entry.at, zone))
+        days.setdefault((entry.who, entry.what), []).append(_day(entry.at, zone, language))
     rows = [
         (who, says.get(f"look_{what}", what), str(len(on)), on[0], on[-1])
         for (who, what), on in days.items()
@@ -672,10 +690,12 @@ def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
             if erasure.channel is None
             else catalogue.label(erasure.channel, language)
         )
-        until = "" if erasure.until is None else _day(erasure.until, zone)
-        period = f"{_day(erasure.since, zone)} → {until}"
+        until = "" if erasure.until is None else _day(erasure.until, zone, language)
+        period = f"{_day(erasure.since, zone, language)} → {until}"
         reason = says.get(f"reason_{erasure.reason}", erasure.reason)
-        rows.append((_day(erasure.asked, zone), erasure.recipient, what, period, reason, answer))
+        rows.append(
+            (_day(erasure.asked, zone, language), erasure.recipient, what, period, reason, answer)
+        )
     if rows:
         yield _title(says["erasures"])
         yield _paragraph(says["erasures_words"])
@@ -689,17 +709,17 @@ def _often(step: int, language: str) -> str:
     return WORDS[language]["every_month" if step > DAY else "every_day"]
 
 
+def _billing(duty: Duty, language: str) -> str:
+    return ", ".join(day_written_out(one, language) for one in duty.billing)
+
+
 def _labels(channels: Iterable[str], language: str) -> str:
     return ", ".join(catalogue.label(one, language) for one in channels)
 
 
-def _span(basis: Consent | Duty, zone: ZoneInfo) -> str:
-    until = "" if basis.until is None else _day(basis.until, zone)
-    return f"{_day(basis.since, zone)} → {until}".strip()
-
-
-def _day(at: float, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d")
+def _span(basis: Consent | Duty, zone: ZoneInfo, language: str) -> str:
+    until = "" if basis.until is None else _day(basis.until, zone, language)
+    return f"{_day(basis.since, zone, language)} → {until}".strip()
 
 
 def _iso(at: int | None, zone: ZoneInfo) -> str:

@@ -27,7 +27,7 @@ SHEETS = (
 WIDTH = 80
 
 
-DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DAY = re.compile(r"([0-9]{1,2}(?:er)? \w+) ([0-9]{4})")
 WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{14}(?=[^\s<>&;.-])")
 """positions after which a cell may be broken; without them a table can be wider than the page"""
 COMMAND = re.compile("`([^`]+)`")
@@ -63,9 +63,10 @@ def grid(rows: Iterable[Sequence[str]], columns: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """One cell: a date is never broken, a long name may be."""
-    day = ' class="day"' if DAY.fullmatch(text) else ""
-    return f"<td{day}>" + WHOLE.sub(r"\g<0><wbr>", marked(text)) + "</td>"
+    """One cell: a date is broken only before its year, a long name anywhere."""
+    if day := DAY.fullmatch(text):
+        return f'<td><span class="day">{day[1]}</span> {day[2]}</td>'
+    return "<td>" + WHOLE.sub(r"\g<0><wbr>", marked(text)) + "</td>"
 
 
 def document(language: str, title: str, body: str, style: str = STYLE) -> str:

@@ -16,6 +16,7 @@ from agent.cli import examine
 from agent.clock import stamp
 from agent.protection.breach import Breaches
 from agent.protection.stores import stores
+from agent.registry.dates import time_written_out, written_out
 from agent.registry.inputs import NewOccupancy
 from agent.registry.place import shown
 from agent.registry_api import Caller
@@ -148,9 +149,14 @@ def test_what_was_said_before_stays_and_a_deadline_that_was_moved_shows(office):
     office.done("notification", id_, "--to", office.folder / "n.html", "--language", "en")
     text = text_of((office.folder / "n.html").read_text())
     assert (
-        f"recorded before: {clock(first)}; the deadline was then: {clock(first + 72 * HOUR)}"
+        f"recorded before: {written(first)}; the deadline was then: {written(first + 72 * HOUR)}"
         in text
     )
+
+
+def written(moment):
+    """As an English page has it."""
+    return time_written_out(moment, ZoneInfo("Europe/Paris"), "en")
 
 
 def clock(moment):
@@ -237,10 +243,13 @@ def test_a_letter_goes_to_each_household_that_lived_there_then(office):
     assert "2 letters written" in said
     first, second = office.inside(homes)
     former = text_of((office.folder / f"{id_}_A-1_{first.id}.html").read_text())
-    assert f"Aux personnes qui ont occupé le logement A-1 du {day(first.since)}" in former
-    assert f"To those who lived in the dwelling A-1 from {day(first.since)}" in former
+    assert (
+        f"Aux personnes qui ont occupé le logement A-1 du {written_day(first.since, 'fr')}"
+        in former
+    )
+    assert f"To those who lived in the dwelling A-1 from {written_day(first.since, 'en')}" in former
     assert shown(first.id) in former
-    assert "électricité prélevée au réseau" in former
+    assert "électricité prélevée sur le réseau" in former
     now = (office.folder / f"{id_}_A-1.html").read_text()
     present = text_of(now)
     assert f"Aux occupants du logement A-1 (occupation {shown(second.id)}, B-2026-9)" in present
@@ -254,6 +263,11 @@ def test_a_letter_goes_to_each_household_that_lived_there_then(office):
 
 async def homes(house):
     return house.registry.occupancies_of(house.registry.place("A-1").id)
+
+
+def written_day(moment, language):
+    """As a page has it."""
+    return written_out(moment, ZoneInfo("Europe/Paris"), language)
 
 
 def day(moment):
@@ -318,7 +332,7 @@ def test_the_letter_about_a_recipient_lists_what_it_knows_and_reassures_of_no_ot
     id_ = begin(office, "--recipient", US)
     office.done("letters", id_, "--to", office.folder, "--language", "en")
     text = text_of((office.folder / f"{id_}_A-1.html").read_text())
-    assert "sent to centre.example; receipts noted: 1" in text
+    assert "sent to centre.example; receipts confirmed: 1" in text
     assert "what centre.example knows besides values: the dwelling's id and label" in text
     assert "knows no name" not in text
     assert "Time: since [to be completed]." in text
@@ -329,11 +343,12 @@ def test_a_date_alone_means_that_day(office):
     id_ = begin(office, "--store", "log", "--began", today, "--ended", today)
     office.done("add", id_, "--notified", today, "--told", today)
     office.done("letters", id_, "--to", office.folder)
-    assert f"Période : le {today}." in text_of((office.folder / f"{id_}_A-1.html").read_text())
+    french, english = (written_day(office.now - HOUR, language) for language in ("fr", "en"))
+    assert f"Période : le {french}." in text_of((office.folder / f"{id_}_A-1.html").read_text())
     office.done("notification", id_, "--to", office.folder / "n.html", "--language", "en")
     text = text_of((office.folder / "n.html").read_text())
-    assert f"Informed on {today}." in text
-    assert f"notified on {today}, reference" in text
+    assert f"Informed on {english}." in text
+    assert f"notified on {english}, reference" in text
 
 
 def test_the_last_second_of_a_minute_is_no_whole_day(office):

@@ -23,6 +23,7 @@ from agent.gateway import policy_of
 from agent.model import Lane, Reading, Series, SlotMark
 from agent.recipient import open_recipient
 from agent.registry import identity
+from agent.registry.dates import day_written_out
 from agent.registry.forms import Box
 from agent.registry.inputs import (
     NewAlias,
@@ -163,6 +164,11 @@ class Gateway:
         return CliRunner(env={"LANGUAGE": language}).invoke(app, given)
 
 
+def day_of(moment):
+    """A day as an English letter writes it."""
+    return day_written_out(stamp(moment)[:10], "en")
+
+
 def text_of(letter):
     body = letter.split("</style>")[1]
     for tag, mark in (("</t[dh]>", " | "), ("</(tr|p|h1|h2|li|table)>", "\n")):
@@ -241,7 +247,7 @@ def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gate
     assert f"Remains possible without your consent: {MANAGER}" in letter
     assert "Continues without your consent" not in letter
     assert NOTHING not in letter
-    assert f"{MANAGER} | electricity taken from the grid | décret 2020-886 | 06-30" in letter
+    assert f"{MANAGER} | electricity taken from the grid | décret 2020-886 | 30 June" in letter
     assert "in force, but no uplink is configured" in letter
     said = gateway.command("explain", "A-1")
     assert f"{MANAGER} may receive indexes without consent (décret 2020-886)" in said.output
@@ -253,9 +259,9 @@ def test_duties_stand_in_the_letter_with_their_dates_also_when_they_have_ended(g
     gateway.duty(US, until=gateway.now - DAY)
     gateway.duty("other.example", since=gateway.now + DAY)
     letter, answer = gateway.answer(stop=True)
-    began, ended = (stamp(one)[:10] for one in (gateway.since - DAY, gateway.now - DAY))
-    assert f"décret 2020-886 | 06-30 | {began} | {ended} | ended" in letter
-    assert f"| 06-30 | {stamp(gateway.now + DAY)[:10]} |  | not begun yet" in letter
+    began, ended = day_of(gateway.since - DAY), day_of(gateway.now - DAY)
+    assert f"décret 2020-886 | 30 June | {began} | {ended} | ended" in letter
+    assert f"| 30 June | {day_of(gateway.now + DAY)} |  | not begun yet" in letter
     assert "There was no consent left to withdraw" in letter
     assert "Continues without your consent" not in letter
     assert answer["goes_on"] == []
@@ -274,7 +280,7 @@ def test_what_was_received_and_erased_is_said_to_be_erased_once_that_is_confirme
     consent = gateway.consent()
     gateway.keep(gateway.row(consent.id))
     gateway.deliver()
-    day = stamp(gateway.now)[:10]
+    day = day_of(gateway.now)
     line = f"{day} | {US} | electricity taken from the grid | 1 |"
     assert f"{line} no erasure asked for" in gateway.answer()[0]
     asked, answer = gateway.answer(stop=True)
@@ -290,7 +296,7 @@ def test_what_was_received_and_erased_is_said_to_be_erased_once_that_is_confirme
 def test_a_consent_that_was_withdrawn_was_given_when_it_was_given(gateway):
     gateway.keep()
     gateway.consent()
-    given, today = stamp(gateway.since)[:10], stamp(gateway.now)[:10]
+    given, today = day_of(gateway.since), day_of(gateway.now)
     letter, _ = gateway.answer(stop=True)
     assert f"| advice | {given} | {given} |" in letter
     assert f"| withdrawn on {today} |" in letter
@@ -305,7 +311,7 @@ def test_what_they_refused_and_the_form_that_asked_stand_in_letter_and_table(gat
         house.registry.answer(answer, *by, at, policy_of(house.config), without_effect=[])
         return shown(form.id)
 
-    number, today = gateway.inside(refuse), stamp(gateway.now)[:10]
+    number, today = gateway.inside(refuse), day_of(gateway.now)
     letter, found = gateway.answer()
     assert f"{today} | {US} | a request refused" in letter
     assert f"{number} | {today} | {today}" in letter
@@ -469,7 +475,7 @@ def test_indexes_kept_for_a_duty_are_in_the_letter_while_the_agent_is_stopped(ga
 
     gateway.inside(shelve)
     letter, answer = gateway.answer()
-    assert "Midnight readings kept for a legal duty: 1." in letter
+    assert "Midnight readings kept for a duty (law or contract): 1." in letter
     assert ";8412;kWh;V" in answer["csv"]
 
 
@@ -498,9 +504,9 @@ def test_what_a_recipient_learns_besides_values_stands_in_the_letter(gateway):
     letter, answer = gateway.answer()
     assert NOTHING in letter
     assert (
-        f"Besides values, {US} knows or will know: the dwelling's id and label, its other"
-        " references (PRM), the numbers of your meters, and since when they are there, the id and"
-        " the dates of your occupancy, your consents." in letter
+        f"Besides values, {US} knows or will know: the dwelling's id and label, the"
+        " dwelling's other references (PRM), the numbers of your meters, and since when they are"
+        " there, the id and the dates of your occupancy, your consents." in letter
     )
     assert f"known;;{US};;;;;told besides values: place, aliases, meter" in answer["csv"]
 
@@ -551,7 +557,7 @@ def test_letter_and_table_name_who_is_responsible(gateway):
 def test_who_looked_while_they_live_there_stands_in_letter_and_table(gateway):
     gateway.keep()
     gateway.answer()
-    today = stamp(gateway.now)[:10]
+    today = day_of(gateway.now)
     letter, answer = gateway.answer()
     assert f"alice | this letter (privacy person) | 1 | {today} | {today}" in letter
     assert ";alice: privacy.person;" in answer["csv"]

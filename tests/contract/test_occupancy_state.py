@@ -98,7 +98,7 @@ def test_what_is_held_back_and_the_letter_say_why(site):
         ("A-2", "Ce logement est vacant depuis le", "This dwelling has been vacant since"),
         (
             "A-3",
-            "On ne sait pas ici si quelqu&#x27;un habite",
+            "La passerelle ne sait pas si quelqu&#x27;un habite",
             "The gateway does not know whether somebody",
         ),
     ):

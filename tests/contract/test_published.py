@@ -105,9 +105,13 @@ async def moved_out(at, house):
 
 
 def test_the_catalogue_says_the_periods_of_the_configuration_as_it_is(gateway):
-    assert "copie scellée du lot, 14 jours" in page(gateway, "catalogue", "fr")
+    assert "une copie chiffrée de l'envoi est ensuite gardée 14 jours" in page(
+        gateway, "catalogue", "fr"
+    )
     changed(gateway, "clock:", "spool: {keep: 3d}\nclock:")
-    assert "copie scellée du lot, 3 jours" in page(gateway, "catalogue", "fr")
+    assert "une copie chiffrée de l'envoi est ensuite gardée 3 jours" in page(
+        gateway, "catalogue", "fr"
+    )
     assert "3 jours après l'accusé de réception" in page(gateway, "catalogue", "fr")
 
 
@@ -167,7 +171,8 @@ def test_the_register_has_what_article_30_asks_for_of_each_activity(gateway):
         "Breaches of personal data",
     ]  # fmt: skip
     assert (
-        "at each change of occupant, and on the billing days (06-30)" in owed["categories of data"]
+        "at each change of occupant, and on the billing days (30 June)"
+        in owed["categories of data"]
     )
     assert {row["building"] for row in found} == {"Les Alpins"}
     assert "on the same disk; centre to centre.example" in sent["security measures"]

@@ -44,30 +44,33 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
     for words in (
         "Résidence Les Alpins — boiler-offset (boiler/offset)",
         "décalage de consigne : −2 à 1 K",
-        "au plus 2 h à la fois, 2 fois par jour, repos de 2 h entre deux",
+        "au plus 2 h à la fois, 2 fois par jour, pause de 2 h entre deux ordres",
         "seulement aux heures : lun.-ven. 06:00-22:00",
-        "seulement du 15/10 au 15/04 (jour/mois)",
-        "annoncé 10 min avant",
-        "par pas de 0,5 K par minute",
-        "rendu à un moment tiré au sort dans les 15 min avant la fin",
+        "seulement du 15 octobre au 15 avril",
+        "annoncé au moins 10 min à l'avance",
+        "variation de 0,5 K par minute au plus",
+        "libéré à un moment tiré au sort, dans les 15 min qui précèdent la fin",
         "ordres d'urgence admis",
         "stairwell : au moins 18 °C",
-        "si un garde-fou est franchi : tout est rendu, et repos de 2 h",
-        "de même si un capteur est muet, bloqué ou invraisemblable, ou sa valeur trop ancienne",
+        "si un garde-fou est franchi : l'équipement est libéré (il reprend son propre réglage)",
+        "réglage), puis pause de 2 h",
+        "de même si un capteur ne répond pas, reste bloqué, ou donne une valeur invraisemblable",
+        "valeur invraisemblable ou trop ancienne",
         "syndic ou bailleur conseil syndical (vote de l'assemblée)",
     ):
         assert words in french
     for words in (
         "offset: −2 to 1 K",
-        "at most 2 h at a time, 2 times a day, a rest of 2 h between two",
+        "at most 2 h at a time, 2 times a day, a pause of 2 h between two orders",
         "only at these hours: Mon-Fri 06:00-22:00",
-        "only from 10-15 to 04-15 (month-day)",
-        "announced 10 min before",
-        "in steps of 0.5 K a minute",
+        "only from 15 October to 15 April",
+        "announced at least 10 min ahead",
+        "change of 0.5 K a minute at most",
         "released at a moment drawn at random from the last 15 min",
         "emergency orders are taken",
         "stairwell: 18 °C at least",
-        "if a guard trips: everything is released, and a rest of 2 h",
+        "if a guard trips: the equipment is released (it returns to its own setting)",
+        "own setting), then a pause of 2 h",
         "building manager residents council",
     ):
         assert words in english
@@ -79,15 +82,15 @@ def test_it_says_how_to_stop_it_what_each_loss_means_and_what_risk_stays():
     assert "gardien control opt-out boiler-offset" in french
     assert "la valeur RESTE" in french
     assert "the value STAYS until a person clears it" in english
-    assert "released at most 2 min after the return" in english
+    assert "released at most 2 min after the restart" in english
 
 
 def test_of_a_register_it_says_whose_hand_cannot_be_seen():
     """Rule H33."""
     french, english = printed(restore="preimage")
-    assert "une personne qui règle exactement sa valeur" in french
-    assert "a person who sets exactly its value, or who acts at the moment of the write" in english
-    assert "exactly its value" not in printed()[1]
+    assert "exactement sur la valeur qu'elle y a mise elle-même" in french
+    assert "a person who sets exactly the value that the gateway has set, or who acts" in english
+    assert "sets exactly the value" not in printed()[1]
 
 
 @pytest.mark.parametrize(
@@ -107,23 +110,29 @@ def test_a_limit_says_its_failsafe_and_what_gives_back_when_the_gateway_is_gone(
         "failsafe": {"value": "10"},
     }
     french, english = printed(modality=limit, restore="preimage", guards=[], device_watchdog=dog)
-    assert "centre muet pendant 2 min : limite de repli 10 K, pendant au moins 2 h" in french
-    assert "centre silent for 2 min: failsafe limit 10 K, for at least 2 h" in english
+    assert (
+        "aucun message de l'émetteur des ordres pendant 2 min : limite de repli 10 K,"
+        " pendant au moins 2 h" in french
+    )
+    assert (
+        "no message from the sender of orders for 2 min: failsafe limit 10 K, for at least 2 h"
+        in english
+    )
     assert "capteur" not in french  # nothing guards it
     assert words in english
     # a register has no priorities: the one thing that cannot be seen there is said
-    assert "sets exactly its value" in english
+    assert "sets exactly the value" in english
 
 
 def test_what_is_switched_says_its_rests_and_a_limit_without_a_heartbeat_falls_back_to_nothing():
     pause = {"action": "pause", "choices": ["0", "1"], "max_duration": "2h"}
     french, english = printed(modality=pause)
-    assert "au moins 5 min à la fois, puis au moins 5 min de repos" in french
-    assert "at least 5 min at a time, then a rest of at least 5 min" in english
+    assert "au moins 5 min à la fois, puis au moins 5 min sans ordre" in french
+    assert "at least 5 min at a time, then at least 5 min without an order" in english
     files = {"value": "10", "heartbeat": "0s"}
     limit = {"action": "limit", "min": "6", "max": "32", "max_duration": "4h", "failsafe": files}
     _, english = printed(modality=limit)
-    assert "centre silent: the order in force ends as planned" in english
+    assert "no message from the sender of orders: the order in force ends as planned" in english
 
 
 def test_the_page_bears_a_version_that_changes_with_what_is_agreed_and_with_nothing_else():

@@ -1,6 +1,15 @@
+from zoneinfo import ZoneInfo
+
 import pytest
 
-from agent.registry.dates import in_local_time, moment, months_later
+from agent.registry.dates import (
+    day_written_out,
+    in_local_time,
+    moment,
+    months_later,
+    time_written_out,
+    written_out,
+)
 
 MIDNIGHT = 1_783_807_200
 """2026-07-12 00:00 in Paris"""
@@ -45,3 +54,22 @@ def test_36_months_later_is_the_same_day_or_the_months_last():
 def test_moments_in_a_refusal_are_read_at_the_building():
     words = "lived in from 2026-07-11T22:00:00Z until 2026-07-12T07:30:00Z"
     assert in_local_time(words, "Europe/Paris") == "lived in from 2026-07-12 until 2026-07-12 09:30"
+
+
+@pytest.mark.parametrize(
+    ("day", "french", "english"),
+    [
+        ("2026-05-12", "12 mai 2026", "12 May 2026"),
+        ("2026-08-01", "1er août 2026", "1 August 2026"),
+        ("02-09", "9 février", "9 February"),
+    ],
+)
+def test_a_day_is_written_out_in_the_language_of_the_page(day, french, english):
+    assert (day_written_out(day, "fr"), day_written_out(day, "en")) == (french, english)
+
+
+def test_a_time_is_written_out_in_the_time_zone_of_the_building():
+    paris, at = ZoneInfo("Europe/Paris"), moment("2026-05-12T23:30+00:00")
+    assert written_out(at, paris, "fr") == "13 mai 2026"
+    assert time_written_out(at, paris, "fr") == "13 mai 2026 à 01:30"
+    assert time_written_out(at, paris, "en") == "13 May 2026 at 01:30"
