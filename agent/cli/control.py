@@ -25,7 +25,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.errors import Refused
-from agent.i18n import N_
+from agent.i18n import N_, _
 from agent.units import spoken
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
     if json:
         as_json(answer)
     elif not answer:
-        typer.echo("no control is configured: see `controls` in the configuration")
+        typer.echo(_("no control is configured: see `controls` in the configuration"))
     else:
-        table(("control", "state", "value", "until", "by", "guards"), map(_row, answer.items()))
+        columns = (_("control"), _("state"), _("value"), _("until"), _("by"), _("guards"))
+        table(columns, map(_row, answer.items()))
         for name, control in answer.items():
             for remark in _remarks(control):
                 typer.echo(f"! {name}: {remark}")
@@ -76,15 +77,18 @@ def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
     guards = ", ".join(f"{guard} {reading}" for guard, reading in control["guards"].items())
     value = f"{control['value']} {spoken(control['unit'])}" if control["value"] else "–"
     until = when(control["until"]) if control["until"] else "–"
-    return (name, control["state"], value, until, control["by"] or "–", guards or "–")
+    return (name, _(control["state"]), value, until, control["by"] or "–", guards or "–")
 
 
 def _remarks(control: dict[str, Any]) -> list[str]:
-    untested = "not tested, so it takes no orders: gardien control test"
+    untested = _("not tested, so it takes no orders: gardien control test")
     remarks = [] if control["tested"] else [untested]
     remarks += [control["alarm"]] if control["alarm"] else []
     remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
-    remarks += [f"{order['value']} from {when(order['begin'])}" for order in control["next"]]
+    remarks += [
+        _("{value} from {time}", value=order["value"], time=when(order["begin"]))
+        for order in control["next"]
+    ]
     return remarks
 
 

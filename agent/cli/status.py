@@ -114,7 +114,7 @@ def _dwellings(states: dict[str, int]) -> str:
     if not any(states.values()):
         return ""
     counts = _(
-        "dwellings: {occupied} occupied, {vacant} vacant, {unknown} unknown",
+        "dwellings: {occupied} occupied, {vacant} vacant, {unknown} of unknown occupancy",
         occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
     )  # fmt: skip
     pointer = _("list them: gardien occupancy list")

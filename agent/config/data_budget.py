@@ -188,4 +188,4 @@ def _too_little(allowed: int, asked: UplinkLoad) -> str:
 
 
 def _size(number: int) -> str:
-    return f"{max(1, round(number / LEAST)):,} MB"
+    return _("{number:,} MB", number=max(1, round(number / LEAST)))

@@ -79,4 +79,6 @@ def _windows(config: Config, step: int, points: list[Point]) -> float:
 
 
 def _size(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 10**9 else f"{number / 1e6:.0f} MB"
+    if number >= 10**9:
+        return _("{number:.1f} GB", number=number / 1e9)
+    return _("{number:,} MB", number=round(number / 1e6))

@@ -29,9 +29,8 @@ def held(controls: Mapping[str, Mapping[str, Any]], now: dt.datetime) -> str:
     for name, control in controls.items():
         if control["state"] != FREE:
             until = f" {_('until {time}', time=control['until'])}" if control.get("until") else ""
-            return _(
-                "{control} is {state}{until}", control=name, state=control["state"], until=until
-            )
+            state = _(control["state"])
+            return _("{control} is {state}{until}", control=name, state=state, until=until)
         for event in control.get("next", ()):
             begin = dt.datetime.fromisoformat(event["begin"])
             # the agent restarts for an upgrade, and a failed one is replaced again

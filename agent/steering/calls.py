@@ -16,6 +16,7 @@ from agent.control.model import No, OrderState
 from agent.control.stamps import elapsed
 from agent.control.stop import OPTED_OUT_FOR
 from agent.errors import Refused
+from agent.i18n import N_
 from agent.trust import claims
 from agent.trust.error_codes import ObjectCode
 
@@ -52,7 +53,7 @@ def _gone(record: HoldRecord, controller: Controller) -> dict[str, Any]:
         "point": record.place.name,
         "action": None,
         "unit": record.place.unit,
-        "state": "being given back",
+        "state": N_("being given back"),
         "value": _value(record),
         "until": None,
         "by": None,
@@ -116,10 +117,10 @@ def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[
 
 def _state(phase: Phase | None, jti: str) -> str:
     if phase is None:
-        return "free"
+        return N_("free")
     if phase is Phase.RELEASING:
-        return "being given back"
-    return "failsafe" if jti == "failsafe" else "held"
+        return N_("being given back")
+    return N_("failsafe") if jti == "failsafe" else N_("held")
 
 
 def _guard_value(steering: Steering, device: str, point: str, unit: str) -> str:

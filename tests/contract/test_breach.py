@@ -145,7 +145,7 @@ def test_what_was_said_before_stays_and_a_deadline_that_was_moved_shows(office):
     assert f"{clock(later)} au lieu de {clock(first)}" in said
     assert "au lieu de « La serrure est changée. »" in said
     assert "les logements concernés : A-1" in said
-    assert "! le délai a été déplacé" in said
+    assert "! l'échéance a changé" in said
     office.done("notification", id_, "--to", office.folder / "n.html", "--language", "en")
     text = text_of((office.folder / "n.html").read_text())
     assert (
@@ -439,10 +439,10 @@ def test_a_record_that_names_no_data_has_no_letters(office):
             "n'est pas et n'a pas été",
         ),
         (["--dwelling", "Z-9"], "Z-9", ""),
-        (["--risk", "some"], "is not one of none, risk, high", "n'est aucun de"),
+        (["--risk", "some"], "is not one of none, risk, high", "n'est pas parmi"),
         (["--measures", "x" * 4001], "at most 4000 characters", "4000 caractères"),
         (["--measures", "a\x1b[1m"], "cannot be printed", "non imprimable"),
-        (["--language", "de"], "is not one of fr, en", "n'est aucun de fr, en"),
+        (["--language", "de"], "is not one of fr, en", "n'est pas parmi : fr, en"),
     ],
 )
 def test_bad_input_is_told_and_records_nothing(office, words, english, french):

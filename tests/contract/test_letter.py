@@ -242,7 +242,7 @@ def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gate
     said = gateway.command(*words, "--to", gateway.folder, language="fr")
     letter = text_of((gateway.folder / "A-1.html").read_text())
     assert said.exit_code == 1
-    assert f"aucune liaison ne nomme {MANAGER}, et il n'en reste aucune trace" in said.output
+    assert f"{MANAGER} n'a pas de liaison, et il n'en reste aucune trace" in said.output
     assert "continues without consent" not in said.output
     assert f"Remains possible without your consent: {MANAGER}" in letter
     assert "Continues without your consent" not in letter

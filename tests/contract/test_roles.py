@@ -240,7 +240,7 @@ def test_lists_speak_the_readers_language(visits, open_folder, monkeypatch):
     monkeypatch.setenv("LANGUAGE", "fr")
     lists = ("place list", "meter list", "duty list", "privacy disclosures", "privacy access")
     answers = visits(*(run("dupont", *words.split()) for words in lists))
-    heads = ("libellé", "n° de série", "gestionnaire", "destinataire", "lettre sur les données")
+    heads = ("désignation", "n° de série", "gestionnaire", "destinataire", "lettre sur les données")
     assert [words in one["out"] for words, one in zip(heads, answers, strict=True)] == [True] * 5
 
 
