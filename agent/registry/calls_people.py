@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 COLUMNS = {
     **{name: name for name in ("dwelling", "reference", "since", "until", "occupancy")},
-    **dict.fromkeys(("logement", "appartement", "label", "libellé", "place"), "dwelling"),
+    **dict.fromkeys(
+        ("logement", "appartement", "label", "libellé", "désignation", "place"), "dwelling"
+    ),
     **dict.fromkeys(
         ("bail", "n° de bail", "numéro de bail", "référence", "lease", "contrat"), "reference"
     ),
