@@ -22,7 +22,9 @@ COLUMNS = {
         "place", "recipient", "channels", "scope", "step", "purpose", "since", "until", "given",
         "method", "proof", "reference", "lease", "after",
     )},
-    **dict.fromkeys(("label", "logement", "appartement", "dwelling", "libellé", "désignation"), "place"),
+    **dict.fromkeys(
+        ("label", "logement", "appartement", "dwelling", "libellé", "désignation"), "place"
+    ),
     **dict.fromkeys(("destinataire",), "recipient"),
     **dict.fromkeys(("channel", "grandeur", "grandeurs", "données"), "channels"),
     **dict.fromkeys(("portée", "granularité"), "scope"),
