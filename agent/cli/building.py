@@ -62,7 +62,8 @@ def restore(
     """Make this machine the replacement of a lost gateway, from a backup.
 
     It gets the id of the lost gateway, what people recorded there, and new keys. The configuration
-    is restored if there is none, or only the package's sample. Otherwise it is written beside the existing file.
+    is restored if there is none, or only the package's sample. Otherwise it is written beside the
+    existing file.
     """
     from agent import backup
     from agent.local import account

@@ -306,7 +306,7 @@ def sheet(
     config: Config = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
-    """Print the authorization form that an assembly and a boiler operator sign.
+    """Print the authorization form for those who must agree, such as assembly and boiler operator.
 
     It states the limits, how to stop an order, what happens in each failure, and the remaining
     risk. It is made from the configuration only.

@@ -68,8 +68,8 @@ def trust_list(
     threshold: Annotated[
         int | None,
         typer.Option(
-            help="How many roots must sign a change; default: that of --from; for a first list: 2, or"
-            " 1 if there is one root."
+            help="How many roots must sign a change; default: that of --from; for a first list: 2,"
+            " or 1 if there is one root."
         ),
     ] = None,
     before: Annotated[

@@ -205,8 +205,8 @@ def consent(
     knows: Annotated[
         list[str] | None,
         typer.Option(
-            help="The id (jti) of a withdrawal or refusal that you signed yourself and that they knew"
-            " of; may be repeated."
+            help="The id (jti) of a withdrawal or refusal that you signed yourself and that they"
+            " knew of; may be repeated."
         ),
     ] = None,
     begins: Annotated[
