@@ -136,4 +136,4 @@ def _await_alert(secure: ssl.SSLSocket) -> None:
     secure.settimeout(1.0)
     with suppress(TimeoutError):
         if not secure.recv(1):
-            raise OSError("it closes the connection; perhaps it refuses the gateway's certificate")
+            raise OSError("it closes the connection; perhaps it refuses our certificate")
