@@ -143,7 +143,7 @@ def _target_outcome(target: dict[str, Any]) -> str:
 def all_came(
     named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
 ) -> None:
-    """Confirm, after a restore, that you have entered all withdrawals, revocations and moves since.
+    """Confirm after a restore that you have entered all later withdrawals, revocations, moves out.
 
     Until then, nothing is sent before each platform has stated that it has sent everything, or has
     been connected for ten minutes.
