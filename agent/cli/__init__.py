@@ -46,7 +46,7 @@ from agent.cli import (
 app = typer.Typer(
     name="gardien",
     help="The agent on a building's gateway. It reads the meters, records which dwelling and which "
-    "occupants each reading belongs to, and delivers it exactly once to each recipient that may "
+    "occupants each reading belongs to, and delivers it to each recipient that may "
     "receive it.",
     no_args_is_help=True,
     add_completion=False,

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="Record the names that other systems use for places: PRM, lot, …"
+    no_args_is_help=True,
+    help="Record aliases: the names that other systems use for places (PRM, lot, …).",
 )
 
 Place = Annotated[str, typer.Argument(help="The place's label or id.")]
@@ -62,7 +63,7 @@ def add(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the name that another system uses for a place."""
+    """Record an alias: the name that another system uses for a place."""
     fields = {"place": place, "scheme": scheme, "value": value, "since": since, "until": until}
     answer = ask(config, state, "alias.add", named=as_, **fields)
     as_json(answer) if json else _show(answer["aliases"])
@@ -72,14 +73,14 @@ def add(
 def end(
     place: Place,
     scheme: SchemeWord,
-    value: Annotated[str | None, typer.Argument(help="Which name, if there are several.")] = None,
+    value: Annotated[str | None, typer.Argument(help="Which alias, if there are several.")] = None,
     at: At = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that another system's name for a place ends."""
+    """Record that an alias of a place is no longer valid."""
     fields = {"place": place, "scheme": scheme, "value": value, "at": at}
     answer = ask(config, state, "alias.end", named=as_, **fields)
     as_json(answer) if json else _show(answer["aliases"])
@@ -94,7 +95,7 @@ def import_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the names in a spreadsheet: all rows or none."""
+    """Record the aliases in a spreadsheet: all rows or none."""
     fields = {"text": text_of(file), "name": str(file), "preview": preview}
     answer = ask(config, state, "alias.import", named=as_, **fields)
     if json:
@@ -114,6 +115,6 @@ def list_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List the names that other systems use for places, including ended ones."""
+    """List all aliases of places, including those that are no longer valid."""
     answer = ask(config, state, "alias.list", place=place)
     as_json(answer) if json else _show(answer["aliases"])

@@ -37,7 +37,8 @@ def verify(
     place: Annotated[
         Path | None,
         typer.Argument(
-            help="A copy of the folder `audit`, or of a file in it; default: this gateway's."
+            metavar="[PATH]",
+            help="A copy of the folder `audit`, or of a file in it; default: this gateway's.",
         ),
     ] = None,
     batch: Annotated[
@@ -102,12 +103,12 @@ def list_(
     since: Annotated[
         str | None, typer.Option(help="Start: 2026-07-12 (at 00:00), or with a time.")
     ] = None,
-    last: Annotated[int, typer.Option(help="How many of the newest records.")] = 50,
+    last: Annotated[int, typer.Option(help="How many records.")] = 50,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List the newest records of the chain: what was decided, when, by whom, on which ids."""
+    """List the newest records of the chain: what was decided, when, by whom, concerning what."""
     answer = ask(config, state, "audit.list", kind=kind, since=since, last=last)
     if json:
         as_json(answer)

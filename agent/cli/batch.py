@@ -21,7 +21,13 @@ def _group() -> None:
 
 @app.command("open")
 def open_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file as it was delivered.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="The batch as it was delivered: the file, or the body of the message.",
+        ),
+    ],
     key: Annotated[Path | None, typer.Option(help="The recipient's private key (PEM).")] = None,
     cert: Annotated[Path | None, typer.Option(help="The certificate of that key.")] = None,
     ca: Annotated[
@@ -29,7 +35,7 @@ def open_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Open a delivered file or payload; show who signed it, and its rows.
+    """Open a batch that was delivered as a file or a message body; show its signer and its rows.
 
     An encrypted file (.p7m) needs --key, --cert and --ca. Exit status 1 if it cannot be opened, or
     if it was not signed by the gateway that it names.

@@ -58,8 +58,8 @@ Store = Annotated[
 Key = Annotated[
     list[str] | None,
     typer.Option(
-        help="Keys concerned: spool, signing, certificate, credentials, recovery, or all, which"
-        " leaves out recovery; may be repeated."
+        help="Keys concerned: spool, signing, certificate, credentials, recovery; all: the first"
+        " four. May be repeated."
     ),
 ]
 Recipient = Annotated[

@@ -50,8 +50,8 @@ def restore(
     signed_by: Annotated[
         Path | None,
         typer.Option(
-            help="The certificate (PEM) of the lost gateway, or of the CA that issued it; a backup"
-            " that it did not sign is refused."
+            help="The certificate (PEM) of the lost gateway, or of the CA that issued it. A backup"
+            " that was not signed with this certificate, or with one issued by this CA, is refused."
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
@@ -59,10 +59,11 @@ def restore(
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Replace a lost gateway: same id and places, new keys, new epoch.
+    """Make this machine the replacement of a lost gateway, from a backup.
 
-    The configuration is restored if there is none, or only the package's sample. Otherwise it is
-    written beside the existing file.
+    It gets the id of the lost gateway, what people recorded there, and new keys. The configuration
+    is restored if there is none, or only the package's sample. Otherwise it is written beside the
+    existing file.
     """
     from agent import backup
     from agent.local import account
@@ -76,7 +77,7 @@ def restore(
     typer.echo(f"{gateway}, backup of {made}, change {contents['revision']}")
     typer.echo(_signed(signer))
     if signed_by is not None:
-        typer.echo(f"  the signature is proved by {signed_by}")
+        typer.echo(f"  the signature was verified with {signed_by}")
     elif not yes:
         typer.confirm("Is this the right backup?", abort=True)
     folder = _state(config, state, contents["files"])
@@ -87,10 +88,10 @@ def restore(
         typer.echo(f"{path}: configuration from the backup")
     typer.echo(
         f"this gateway is now {shown(restored.gateway)} as of {made}, with new keys. Next steps:"
-        "\n  before anything is sent, enter all withdrawals, revocations and moves since then:"
+        "\n  before anything is sent, enter all later withdrawals, revocations and moves out:"
         "\n  gardien object accept, consent withdraw, occupancy move-out"
         "\n  gardien check; gardien key enroll (or csr, install); systemctl enable --now gardien"
-        f"\n  give its new address to all who sign orders: {restored.gateway}.{restored.state}"
+        f"\n  give its new audience to all who sign orders: {restored.gateway}.{restored.state}"
     )
 
 

@@ -23,7 +23,7 @@ from agent.errors import Refused
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Show the clock and what confirms it; retract what a wrong clock has dated.",
+    help="Show the clock and what confirms it; have readings with wrong dates erased.",
 )
 
 
@@ -34,7 +34,7 @@ def clock(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show the clock: what confirms it, its earliest time, closed slots, its last steps."""
+    """Show the clock: what confirms it, its earliest time, closed slots, its last jumps."""
     if context.invoked_subcommand is not None:
         return
     answer = ask(config, state, "clock.show")
@@ -53,17 +53,17 @@ def reset(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Declare that the clock is right now, and that it was wrong from --wrong-since until now.
+    """Declare that the clock is correct at present, and was wrong from --wrong-since until now.
 
-    Platforms are asked to erase the readings of that time, and the slots are marked missing
-    (clock). Reading continues from now. The declaration is recorded in the audit chain.
+    Platforms are asked to erase the readings of that time, and its slots are reported as missing
+    (`clock`). Reading continues from now. The declaration is recorded in the audit chain.
     """
     if not yes:
         # without a terminal the prompt would take a script's next line for a person's answer
         if not sys.stdin.isatty():
             raise Refused("this erases readings: confirm it at a terminal, or add --yes")
         _show(ask(config, state, "clock.show"))
-        question = f"Is the clock right now, and is every reading since {wrong_since} misdated?"
+        question = f"Is the clock correct at present, and was it wrong since {wrong_since}?"
         typer.confirm(question, abort=True)
     args = {"wrong_since": wrong_since, "named": named}
     answer = ask(config, state, "clock.reset", **args)
@@ -87,13 +87,13 @@ def _show(answer: dict[str, Any]) -> None:
         ]
         table(("uplink", "recipient", "slots closed until", "distance"), rows)
     for entry in steps:
-        typer.echo(f"step of {entry['seconds']:+,d} s at {when(entry['at'])}")
+        typer.echo(f"jump of {entry['seconds']:+,d} s at {when(entry['at'])}")
     if answer["said"]:
         typer.echo(f"! readings wait without a date: {answer['said']}")
     if any(entry["ahead"] > 0 for entry in answer["marks"].values()):
         typer.echo(
             "! Slots are closed beyond the current time, so new readings wait. If the clock is"
-            " wrong now, repair the time service. If it is right, do nothing in two cases: a time"
+            " wrong, repair the time service. If it is correct, do nothing in two cases: a time"
             " service and the platform's signed time agree with it, or it was moved and moved back"
             " without a reboot. In all other cases: gardien clock reset --wrong-since WHEN"
         )

@@ -34,7 +34,7 @@ def diff(
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Show what the file would change, value by value: - removed, + added, ~ changed.
+    """Show what a reload of the file would change: - removed, + added, ~ changed.
 
     Exit status 1 if there is a difference.
     """
@@ -70,7 +70,7 @@ def set_(
     ],
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Change or add one value in the file; comments and order are kept.
+    """Change or add one value in the file; comments and the order of lines are kept.
 
     A change that would make the file wrong is refused, and the file is not changed.
     """
@@ -102,9 +102,9 @@ def set_(
 
 @app.command()
 def migrate(config: Config = DEFAULT_CONFIG) -> None:
-    """Convert the file of an older version; comments and order are kept.
+    """Convert a configuration file that was written for an older version of gardien.
 
-    The old file is kept beside it.
+    Comments and the order of lines are kept. The old file is kept beside the new one.
     """
     from agent.config.migrate import migrate as bring_up_to_date
 

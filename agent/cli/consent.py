@@ -148,26 +148,30 @@ def give(
         str | None, typer.Option(help="The recipient, by its DNS name.", show_default=False)
     ] = None,
     channel: Annotated[
-        list[str] | None, typer.Option(help="A quantity; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(help="A channel, such as heat; may be repeated.", show_default=False),
     ] = None,
     purpose: Annotated[
         str | None, typer.Option(help="The purpose; exactly one.", show_default=False)
     ] = None,
     scope: Annotated[
         str | None,
-        typer.Option(help="monthly, daily or loadcurve (the default).", show_default=False),
+        typer.Option(
+            help="How often: monthly, daily or loadcurve (the default).", show_default=False
+        ),
     ] = None,
     step: Annotated[
         str | None,
         typer.Option(
-            help="The finest step of a load curve, at least 10min; default: 30min.",
+            help="The shortest interval of a load curve, at least 10min; default: 30min.",
             show_default=False,
         ),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or .xlsx with a column place; other columns take precedence over the options."
+            help="CSV or .xlsx with a column `place`; cells of further columns (recipient, …)"
+            " take precedence over the options."
         ),
     ] = None,
     since: Annotated[str | None, typer.Option(help="Start; default: now.")] = None,
@@ -181,7 +185,8 @@ def give(
     lease: Annotated[
         str | None,
         typer.Option(
-            help="The lease (your reference, or H…) of people who signed before they moved in.",
+            help="For people who signed before they moved in: the reference of their lease, or"
+            " their occupancy (H…).",
             show_default=False,
         ),
     ] = None,
@@ -194,7 +199,10 @@ def give(
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="End existing consents that conflict, even wider ones."),
+        typer.Option(
+            "--replace",
+            help="End existing consents that conflict, even if they permit more than the new one.",
+        ),
     ] = False,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -225,7 +233,11 @@ def forms(
         typer.Argument(help="Only these dwellings, by label or id.", show_default=False),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Print again the forms without an answer.")
+        bool,
+        typer.Option(
+            "--again",
+            help="Print all unanswered forms again; with a new number if people have withdrawn.",
+        ),
     ] = False,
     due: Annotated[
         int, typer.Option(help="Only dwellings where a consent ends within DUE days; 0: all.")
@@ -314,7 +326,10 @@ def import_(
         ),
     ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="End existing consents that conflict.")
+        bool,
+        typer.Option(
+            "--replace", help="End existing consents that conflict, even if they permit more."
+        ),
     ] = False,
     scans: Annotated[
         Path | None,
@@ -372,7 +387,8 @@ def withdraw(
         str | None,
         typer.Option(
             "--id",
-            help="The id of one consent; all consents for its recipient end with it.",
+            help="The id of one consent. Without --purpose and --channel, all consents of its"
+            " occupants for its recipient end.",
             show_default=False,
         ),
     ] = None,
@@ -384,7 +400,7 @@ def withdraw(
     ] = None,
     channel: Annotated[
         list[str] | None,
-        typer.Option(help="Only this quantity; may be repeated.", show_default=False),
+        typer.Option(help="Only this channel; may be repeated.", show_default=False),
     ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -393,7 +409,8 @@ def withdraw(
 ) -> None:
     """Record that the occupants withdraw their consent.
 
-    Sending stops at once, and the recipient is asked to erase all that it received on the consent.
+    Sending stops at once, and the recipient is asked to erase all that it received under the
+    consent.
     """
     fields = {"place": place, "id": id, "recipient": recipient, "purpose": purpose}
     answer = ask(config, state, "consent.withdraw", named=as_, channels=channel or [], **fields)
@@ -415,7 +432,8 @@ def marks(
 ) -> None:
     """Show what the occupants have withdrawn or refused, the latest at the end.
 
-    A new consent counts only if it names the latest mark: then the occupants knew of it.
+    A new consent is valid only if it names the latest mark: this shows that the occupants knew of
+    that withdrawal or refusal.
     """
     answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
     if json:

@@ -43,7 +43,8 @@ WITHIN = 18.0
 READ_WITHIN = 4.0
 """seconds of these for reading the journal from the disk"""
 UNREADABLE = (
-    "it cannot be read. Holds that its copy in /run does not have are released once it can be read"
+    "it cannot be read. Controls that its copy in /run does not have are released once it can be"
+    " read"
 )
 
 NOT_YOURS = N_(
@@ -81,7 +82,7 @@ def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _remarks(control: dict[str, Any]) -> list[str]:
-    untested = _("not tested, so it takes no orders: gardien control test")
+    untested = _("not tested, so no order is accepted: gardien control test")
     remarks = [] if control["tested"] else [untested]
     remarks += [control["alarm"]] if control["alarm"] else []
     remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
@@ -99,20 +100,22 @@ def release(
         bool,
         typer.Option(
             "--all",
-            help="Release all holds in the journal while the agent is stopped. Works without the"
-            " configuration, and on a failing disk, since nothing is written to the disk. Limits"
-            " get their failsafe value; if the disk fails, they are released.",
+            help="Release all that the journal has in force, while the agent is stopped. Works"
+            " without the configuration, and on a failing disk, since nothing is written to the"
+            " disk. Capacity limits (`action: limit`) get their failsafe value instead; if the disk"
+            " fails, they are released.",
         ),
     ] = False,
     limits: Annotated[
-        bool, typer.Option("--limits", help="With --all: release limits too.")
+        bool, typer.Option("--limits", help="With --all: release capacity limits, too.")
     ] = False,
     to: Annotated[
         str,
         typer.Option(
             "--to",
             metavar="VALUE",
-            help="The value to write back, if the journal is new or was lost.",
+            help="For a register whose original value gardien does not know, because the journal is"
+            " new or was lost: the value to write.",
         ),
     ] = "",
     abandon: Annotated[
@@ -120,7 +123,8 @@ def release(
         typer.Option(
             "--abandon",
             metavar="REASON",
-            help="Close a hold that cannot be released any more; the device keeps its value.",
+            help="Give up a release that can no longer succeed. The device keeps the value that it"
+            " has, such as that of an order.",
         ),
     ] = "",
     reason: Reason = "",
@@ -142,7 +146,11 @@ def release(
         return
     if abandon:
         answer = ask(config, state, "control.abandon", named=named, name=name, reason=abandon)
-        outcome = "closed by hand" if answer["closed"] else "released, confirmed"
+        outcome = (
+            "the release was given up; the device keeps its value"
+            if answer["closed"]
+            else "released, confirmed"
+        )
         as_json(answer) if json else typer.echo(f"{name}: {outcome}")
         return
     if to:
@@ -245,7 +253,12 @@ def opt_out(
     reason: Reason = "",
     hours: Annotated[
         float,
-        typer.Option("--hours", min=0, help="How many hours; default: until the order ends."),
+        typer.Option(
+            "--hours",
+            min=0,
+            help="For how many hours; default: until the planned end of the order in force; without"
+            " one: 24.",
+        ),
     ] = 0.0,
     back: Annotated[bool, typer.Option("--end", help="End an opt-out.")] = False,
     named: As = None,
@@ -253,7 +266,7 @@ def opt_out(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Stop the order in force at once, and start no other order before its end time."""
+    """Stop the order in force at once, and start no other until its planned end."""
     if back:
         answer = ask(config, state, "control.opt_in", named=named, name=name)
     else:
@@ -297,9 +310,9 @@ def sheet(
     config: Config = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
-    """Print the authorization form that an assembly and an operator sign.
+    """Print the authorization form for those who must agree, such as assembly and boiler operator.
 
-    It states the limits, how to stop a control, what happens in each failure, and the remaining
+    It states the limits, how to stop an order, what happens in each failure, and the remaining
     risk. It is made from the configuration only.
     """
     from agent.config import load
@@ -364,8 +377,9 @@ def try_(
 ) -> None:
     """Test a control: apply a small value, read it back, release it. Stay near the equipment.
 
-    The test is repeated with a release from the journal alone, and, if the device has its own
-    watchdog, with a release by that watchdog. A control takes orders only after it has passed.
+    The test is repeated with a release from the journal alone (as after a crash) and, if the device
+    has its own watchdog, with a release by that watchdog. Orders for a control are accepted only
+    after its test has passed.
     """
     answer = ask(config, state, "control.test", named=named, name=name)
     if json:

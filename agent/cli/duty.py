@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Record what the building manager may receive without consent: the indexes at each "
-    "month's end, and at 00:00 of a change of occupants or a billing date.",
+    help="Record duties: legal obligations for which the building manager receives indexes "
+    "without consent, at each month's end and at 00:00 of a change of occupants or a billing day.",
 )
 
 
@@ -46,9 +46,12 @@ def add(
         str, typer.Argument(help='The law or contract, such as "décret 2020-886".')
     ],
     recipient: Annotated[str, typer.Option(help="The building manager, by DNS name.")],
-    channel: Annotated[list[str], typer.Option(help="A counted quantity; may be repeated.")],
+    channel: Annotated[
+        list[str],
+        typer.Option(help="A channel with an index, such as heat or cw; may be repeated."),
+    ],
     billing: Annotated[
-        list[str] | None, typer.Option(help="A day of the year, such as 06-30; may be repeated.")
+        list[str] | None, typer.Option(help="A billing day, such as 06-30; may be repeated.")
     ] = None,
     since: Since = None,
     until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,

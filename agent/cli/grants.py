@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Show the grants: who authorized whom to adjust what, on which vote or contract.
+    """Show the grants: who authorized whom to adjust what, by which vote or contract.
 
     Each line says whether the grant is valid.
     """
@@ -37,7 +37,7 @@ def _lines(grant_: dict[str, Any]) -> Iterator[str]:
     acts, assets = ", ".join(grant_["acts"]), ", ".join(grant_["assets"])
     yield f"    {grant_['to']} may {acts} {assets}{within}"
     yield f"    authorized by the {grant_['evidence']}"
-    yield f"    number {grant_['jti']}"
+    yield f"    id (jti) {grant_['jti']}"
     # a trust list without the key does not end the grant: only a revocation does
     if grant_["stands"] and not grant_["listed"]:
         yield "    its key is no longer in the trust list; the grant is valid until it is revoked"

@@ -13,10 +13,10 @@ from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json,
 from agent.i18n import N_, _
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make and show the gateway's id, keys and certificate."
+    no_args_is_help=True, help="Create and show the gateway's id, keys and certificate."
 )
 
-WAIT = typer.Option("--wait/--no-wait", help="Wait while the request needs approval.")
+WAIT = typer.Option("--wait/--no-wait", help="If somebody must approve the request, wait for it.")
 APPROVAL_TIMEOUT = 7 * 86_400
 
 
@@ -142,7 +142,8 @@ def rotate(
     """Replace the spool key and the certificate's key; no waiting data is lost.
 
     The agent continues meanwhile. All spools are encrypted with the new key, then the old spool key
-    is destroyed. The certificate's old key stays in use until the new certificate has worked.
+    is destroyed. The certificate's old key is kept until every platform has accepted the new
+    certificate.
     """
     from agent.local import ask as ask_either
 

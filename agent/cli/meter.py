@@ -35,12 +35,15 @@ app = typer.Typer(no_args_is_help=True, help="Record and verify which meter meas
 
 Index = Annotated[
     list[str] | None,
-    typer.Option(help="The index: 8412,5 or heat=8412.5; may be repeated.", show_default=False),
+    typer.Option(
+        help="The index (cumulative reading): 8412,5 or heat=8412.5; may be repeated.",
+        show_default=False,
+    ),
 ]
 Closing = Annotated[
     list[str] | None,
     typer.Option(
-        help="The old meter's last index: 8412,5 or heat=8412.5; may be repeated.",
+        help="The last index of the old or removed meter: 8412,5 or heat=8412.5; may be repeated.",
         show_default=False,
     ),
 ]
@@ -53,11 +56,12 @@ Opening = Annotated[
 OldMeter = Annotated[
     str | None,
     typer.Option(
-        help="The meter concerned, by serial number or device, if there are several.",
+        help="The old or removed meter, by serial number or device; required if the place has"
+        " several.",
         show_default=False,
     ),
 ]
-Channel = Annotated[str | None, typer.Option(help="Only this quantity.", show_default=False)]
+Channel = Annotated[str | None, typer.Option(help="Only this channel.", show_default=False)]
 Offset = Annotated[
     str | None, typer.Option(help="Add this to the index, after --multiplier.", show_default=False)
 ]
@@ -153,8 +157,8 @@ def verify(
 ) -> None:
     """Read a dwelling's meters and compare with their displays: verify A-3-12 --heat 8412.
 
-    Each option is a quantity with the index that its display shows now. Exit status 1 if one
-    differs.
+    Give an option for each channel, with the index on the display: --heat 8412 --cw 99.9. Exit
+    status 1 if one differs.
     """
     shown = _display_values(context.args)
     answer = ask(config, state, "meter.verify", named=as_, place=place, shown=shown)
@@ -170,7 +174,7 @@ def verify(
 def load(
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
     channel: Annotated[
-        str, typer.Argument(help="The quantity that the load uses: elec.imp, cw, heat …")
+        str, typer.Argument(help="The channel that counts the load: elec.imp, cw, heat …")
     ],
     seconds: Annotated[
         float, typer.Option("--for", help="How many seconds each of the two phases takes.")
@@ -180,9 +184,10 @@ def load(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Load test: switch something on in the dwelling when asked, and see which meter counts.
+    """Check which meter belongs to a dwelling: switch a load on there when asked.
 
-    For meters without a visible display. Exit status 1 if another meter or none counted.
+    The command shows which meter counts. For meters without a visible display. Exit status 1 if
+    another meter or none counted.
     """
     fields = {"place": place, "channel": channel, "seconds": seconds}
     answer = ask(config, state, "meter.load", named=as_, **fields)
@@ -204,7 +209,7 @@ def _load_outcome(answer: dict[str, Any]) -> str:
 
 def _display_values(arguments: Sequence[str]) -> dict[str, str]:
     if len(arguments) % 2 or not all(word.startswith("--") for word in arguments[::2]):
-        raise typer.BadParameter("give each quantity with the index on its display: --heat 8412")
+        raise typer.BadParameter("give each channel with the index on the display: --heat 8412")
     pairs = zip(arguments[::2], arguments[1::2], strict=True)
     return {name.removeprefix("--"): value for name, value in pairs}
 
@@ -214,7 +219,7 @@ def _comparison(result: dict[str, Any]) -> str:
     subject = f"{result['channel']} {result['shown']}: "
     if result["agrees"]:
         return f"{subject}agrees: meter {result['meter']} reads {result['read']}"
-    read = f"meter {result['meter']} reads {result['read'] or 'no such quantity'}"
+    read = f"meter {result['meter']} reads {result['read'] or 'no such channel'}"
     others = [
         f"{o['serial'] or o['device']} ({o['label'] or 'unassigned'})" for o in result["shown_by"]
     ]
@@ -225,11 +230,13 @@ def _comparison(result: dict[str, Any]) -> str:
 
 @app.command()
 def assign(
-    device: Annotated[str, typer.Argument(help="A device of the configuration.")],
+    device: Annotated[str, typer.Argument(help="A configured device.")],
     dwelling: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
     serial: Annotated[
         str | None,
-        typer.Option(help="The number on the meter; default: the first that the device sends."),
+        typer.Option(
+            help="The serial number on the meter; default: the first that the device reports."
+        ),
     ] = None,
     channel: Channel = None,
     since: Since = None,
@@ -255,12 +262,15 @@ def exchange(
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
     serial: Annotated[
         str | None,
-        typer.Option(help="The new meter's number; default: the first that its device sends."),
+        typer.Option(
+            help="The new meter's serial number; default: the first that its device reports."
+        ),
     ] = None,
     old: OldMeter = None,
     channel: Channel = None,
     device: Annotated[
-        str | None, typer.Option(help="The new meter's device; default: the old meter's.")
+        str | None,
+        typer.Option(help="The configured device of the new meter; default: that of the old one."),
     ] = None,
     at: At = None,
     closing: Closing = None,
@@ -272,7 +282,7 @@ def exchange(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that a meter was replaced, with the indexes of both if they are known."""
+    """Record a meter exchange, with the indexes of both meters if they are known."""
     answer = ask(
         config, state, "meter.exchange", named=as_,
         place=place, serial=serial, old=old, channel=channel, device=device, at=at,
@@ -284,7 +294,7 @@ def exchange(
     _show(answer["meters"])
     # the first is the old meter
     if not answer["meters"][0]["closed"]:
-        typer.echo("no closing index: the old meter's last good reading is used")
+        typer.echo("no last index was given: the old meter's last good reading is used")
 
 
 @app.command()
@@ -296,7 +306,7 @@ def remove(
     never: Annotated[
         bool,
         typer.Option(
-            "--never", help="The meter never measured the place: retract all its readings."
+            "--never", help="The meter never measured the place: have all its readings erased."
         ),
     ] = False,
     closing: Closing = None,

@@ -88,7 +88,7 @@ def move_out(
 ) -> None:
     """Record that the occupants move out or have moved out.
 
-    Recipients are asked to erase what was sent since the move.
+    Recipients are asked to erase what was sent since they moved out.
     """
     answer = ask(config, state, "occupancy.move_out", named=as_, place=dwelling, at=at, id=id)
     as_json(answer) if json else _show(answer["occupancies"])
@@ -97,10 +97,13 @@ def move_out(
 @app.command()
 def correct(
     dwelling: Dwelling,
-    since: Annotated[str | None, typer.Option(help="The day they moved in.")] = None,
+    since: Annotated[str | None, typer.Option(help="The day on which they moved in.")] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="The day they moved out; same day as --since: never lived there."),
+        typer.Option(
+            help="The day on which they moved out. If it is the day of --since, they never lived"
+            " there."
+        ),
     ] = None,
     stays: Annotated[
         bool, typer.Option("--stays", help="They have not moved out; it was a mistake.")
@@ -157,7 +160,7 @@ def list_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List all occupancies, and the dwellings that are vacant or of unknown occupancy."""
+    """List all occupancies, and the dwellings that are vacant or of which nothing is known."""
     answer = ask(config, state, "occupancy.list", place=dwelling)
     if json:
         as_json(answer)

@@ -31,7 +31,7 @@ def show(
         typer.Option(help="The language; default: the terminal's.", show_default=False),
     ] = None,
 ) -> None:
-    """Print the policy MDP-1 in plain words, in English or French."""
+    """Print MDP-1, the rules for missing, late and doubtful values, in English or French."""
     from agent.i18n import language
     from agent.pipeline.policy import TEXTS
 

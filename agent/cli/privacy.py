@@ -338,9 +338,10 @@ def catalogue(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write the catalogue of data: what is known of dwellings, why, for whom, and how long.
+    """Write the catalogue: which data of dwellings are processed, why, for whom, for how long.
 
-    Without --to it is printed as text. Data of dwellings that are not in it are never sent.
+    Without --to it is printed as text. Data that are not in the catalogue are never sent from a
+    dwelling.
     """
     answer = ask(config, state, "privacy.catalogue", language=language)
     _published(answer, to, {".html": answer["html"]}, json=json)
@@ -359,7 +360,7 @@ def register(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write the register of processing activities (GDPR, article 30)."""
+    """Write the records of processing activities (GDPR, article 30)."""
     answer = ask(config, state, "privacy.register", language=language)
     _published(answer, to, {".html": answer["html"], ".csv": answer["csv"]}, json=json)
 

@@ -122,9 +122,10 @@ def check(
         Path, typer.Argument(help="The profile's file, such as profiles/my-meter.yaml.")
     ],
 ) -> None:
-    """Check a profile as strictly as gardien's own, and test it with its test values.
+    """Check a profile by the rules for the profiles that come with gardien, and test it.
 
-    Each mistake is shown with its line. Exit status 1 if there is one.
+    It is tested with its own test values. Each mistake is shown with its line. Exit status 1 if
+    there is one.
     """
     from agent.config.profiles import whole
 

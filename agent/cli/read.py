@@ -23,7 +23,7 @@ def read(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Read a device now, between the agent's own requests.
+    """Read a device now. The agent's scheduled readings continue.
 
     Exit status 1 if a value is missing.
     """

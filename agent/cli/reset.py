@@ -24,7 +24,8 @@ def factory_reset(
 ) -> None:
     """Destroy keys, registry, readings, secrets and configuration; the gateway gets a new id.
 
-    Controls are released first. Readings that were not received yet are lost. The package
+    Controls are released first. Readings that no recipient has confirmed yet are
+    lost. The package
     stays installed.
     """
     from agent.cli.terminal import plural
@@ -37,7 +38,7 @@ def factory_reset(
         raise Refused(f"this account may not write {folder}: sudo gardien factory-reset")
     if not yes:
         waits = _waits(folder)
-        lost = f"; {plural(waits, 'value')} not yet received will be lost" if waits else ""
+        lost = f"; {plural(waits, 'value')} without a receipt will be lost" if waits else ""
         typer.confirm(f"Destroy everything in {folder}{lost}?", abort=True)
     # the agent must not run: it would own the journal, and write to devices again
     if config == DEFAULT_CONFIG:
@@ -81,7 +82,7 @@ def _release_all(state: Path) -> None:
         failures = "\n".join(f"{release.control}: {release.words}" for release in unconfirmed)
         raise Refused(
             f"{failures}\nNothing was destroyed. Repeat this command once the equipment answers, or"
-            " close the hold by hand: gardien control release"
+            " give up the release: gardien control release"
             f' {unconfirmed[0].control} --abandon "why"'
         )
 

@@ -29,7 +29,8 @@ def scan(
     first: Annotated[
         str,
         typer.Option(
-            help="The first address; on M-Bus also the first digits of the number: 45FFFFFF."
+            help="The first address. On M-Bus also a pattern for serial numbers: 45FFFFFF searches"
+            " those that begin with 45."
         ),
     ] = "",
     last: Annotated[str, typer.Option(help="The last address.")] = "",

@@ -50,7 +50,8 @@ def key(
 @app.command("trust-list")
 def trust_list(
     root: Annotated[
-        list[Path], typer.Option(help="A root's private key that signs; may be repeated.")
+        list[Path],
+        typer.Option(help="The private key of a root with which to sign; may be repeated."),
     ],
     member: Annotated[
         list[str] | None,
@@ -67,12 +68,17 @@ def trust_list(
     threshold: Annotated[
         int | None,
         typer.Option(
-            help="How many roots must sign a change; default: 2, or 1 if there is one root."
+            help="How many roots must sign a change; default: that of --from; for a first list: 2,"
+            " or 1 if there is one root."
         ),
     ] = None,
     before: Annotated[
         Path | None,
-        typer.Option("--from", help="The previous list; its version, roots and members are used."),
+        typer.Option(
+            "--from",
+            help="The previous list: its roots and members are copied, and its version is increased"
+            " by one.",
+        ),
     ] = None,
     without: Annotated[
         list[str] | None,
@@ -82,7 +88,7 @@ def trust_list(
     days: Annotated[int, typer.Option(help="How many days it is valid.")] = 365,
     out: signing.Out = None,
 ) -> None:
-    """Make a trust list: who may sign, in which role."""
+    """Make a trust list: who may sign, in which signing role."""
     import json
 
     from agent.clock import seconds

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 By = Annotated[Path, typer.Option("--key", "-k", help="The private key to sign with (NAME.key).")]
 Aud = Annotated[
-    str, typer.Option(help="The gateway's address, from `gardien trust show` (G….<state id>).")
+    str, typer.Option(help="The gateway's audience, from `gardien trust show` (G….<state id>).")
 ]
 
 
@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 def grant(
     key: By,
     to: Annotated[str, typer.Option(help="Who may send orders: the name in the trust list.")],
-    role: Annotated[str, typer.Option(help="Your own role: building_manager, …")],
+    role: Annotated[str, typer.Option(help="Your own signing role: building_manager, …")],
     aud: Annotated[str, typer.Option(help="The gateway (G…) or the building (B…).")],
     asset: Annotated[
         list[str], typer.Option(help="A control by name, or kind:heating; may be repeated.")
@@ -37,9 +37,7 @@ def grant(
     act: Annotated[
         list[str], typer.Option(help="offset, setpoint, pause, mode or limit; may be repeated.")
     ],
-    evidence: Annotated[
-        str, typer.Option(help="The kind of authorization: vote, contract or form.")
-    ],
+    evidence: Annotated[str, typer.Option(help="The kind of evidence: vote, contract or form.")],
     ref: Annotated[str, typer.Option(help="Its reference: AG du 12 mai 2026, résolution 14.")],
     date: Annotated[str, typer.Option(help="Its date: 2026-05-12.")],
     document: Annotated[
@@ -48,16 +46,20 @@ def grant(
     least: Annotated[str | None, typer.Option("--min", help="The smallest value.")] = None,
     most: Annotated[str | None, typer.Option("--max", help="The largest value.")] = None,
     unit: Annotated[str | None, typer.Option(help="The unit of --min and --max: K, kW, A.")] = None,
-    max_dur: Annotated[str | None, typer.Option(help="The longest order: PT2H.")] = None,
-    min_gap: Annotated[
-        str | None, typer.Option(help="The shortest pause between two orders: PT2H.")
+    max_dur: Annotated[
+        str | None, typer.Option(help="The maximum duration of an order: PT2H.")
     ] = None,
-    max_day: Annotated[int | None, typer.Option(help="The most orders in a day.")] = None,
+    min_gap: Annotated[
+        str | None, typer.Option(help="The minimum pause between two orders: PT2H.")
+    ] = None,
+    max_day: Annotated[
+        int | None, typer.Option(help="The maximum number of orders in a day.")
+    ] = None,
     max_time_day: Annotated[
-        str | None, typer.Option(help="The longest total time in a day: PT4H.")
+        str | None, typer.Option(help="The maximum total time in a day: PT4H.")
     ] = None,
     notice: Annotated[
-        str | None, typer.Option(help="The shortest notice before an order begins: PT10M.")
+        str | None, typer.Option(help="The minimum notice before an order begins: PT10M.")
     ] = None,
     window: Annotated[
         list[str] | None, typer.Option(help="Allowed hours: Mon-Fri 06:00-22:00; may be repeated.")
@@ -70,7 +72,7 @@ def grant(
     begins: Annotated[
         str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
     ] = None,
-    days: Annotated[int, typer.Option(help="How many days it is valid, two years at most.")] = 365,
+    days: Annotated[int, typer.Option(help="For how many days it is valid; at most 744.")] = 365,
     out: Out = None,
 ) -> None:
     """Make a grant: authorize somebody to send orders within limits."""
@@ -113,15 +115,26 @@ def command(
         str | None, typer.Option(help="Start at a random time within this span: PT5M.")
     ] = None,
     auth: Annotated[
-        list[str] | None, typer.Option(help="The number of a grant for it; may be repeated.")
+        list[str] | None,
+        typer.Option(help="The id (jti) of a grant for the order; may be repeated."),
     ] = None,
-    ref: Annotated[str | None, typer.Option(help="The order that it cancels or replaces.")] = None,
+    ref: Annotated[
+        str | None, typer.Option(help="The id (jti) of the order that it cancels or replaces.")
+    ] = None,
     seq: Annotated[
-        int | None, typer.Option(help="The sequence number: the highest wins; default: the time.")
+        int | None,
+        typer.Option(
+            help="The sequence number: of orders with equal priority, the highest prevails;"
+            " default: the present time."
+        ),
     ] = None,
     prio: Annotated[int, typer.Option(help="Priority: 0 is the highest, 100 the lowest.")] = 50,
     emergency: Annotated[
-        bool, typer.Option(help="An emergency order, with the stronger priority.")
+        bool,
+        typer.Option(
+            help="An emergency order: it prevails over other orders, if grants and configuration"
+            " permit it."
+        ),
     ] = False,
     why: Annotated[str | None, typer.Option(help="The reason, for the people concerned.")] = None,
     valid: Annotated[
@@ -129,7 +142,10 @@ def command(
     ] = "PT1H",
     out: Out = None,
 ) -> None:
-    """Make an order. The gateway checks it against its grants, and releases the control later."""
+    """Make an order (`dr-command+jwt`).
+
+    The gateway checks whether grants permit it, and releases the control at its end.
+    """
     from agent.clock import stamp
     from agent.trust.claim_types import seconds as duration_s
 
@@ -153,7 +169,7 @@ def revoke(
     ver: Annotated[int, typer.Option(help="The version: one more than in your last revocation.")],
     grant_: Annotated[
         list[str] | None,
-        typer.Option("--grant", help="The number of a grant to revoke; may be repeated."),
+        typer.Option("--grant", help="The id (jti) of a grant to revoke; may be repeated."),
     ] = None,
     kid: Annotated[
         list[str] | None, typer.Option(help="The kid of a key to revoke; may be repeated.")
@@ -170,13 +186,15 @@ def revoke(
 def consent(
     key: By,
     place: Annotated[str, typer.Option(help="The dwelling, D….")],
-    occ: Annotated[str, typer.Option(help="The occupancy of the occupants, H….")],
+    occ: Annotated[str, typer.Option(help="The occupancy, H….")],
     recipient: Annotated[str | None, typer.Option(help="The recipient, a DNS name.")] = None,
-    channel: Annotated[list[str] | None, typer.Option(help="A quantity; may be repeated.")] = None,
-    step: Annotated[str, typer.Option(help="The finest step: PT30M, P1D or P1M.")] = "P1D",
+    channel: Annotated[
+        list[str] | None, typer.Option(help="A channel, such as heat; may be repeated.")
+    ] = None,
+    step: Annotated[str, typer.Option(help="The shortest interval: PT30M, P1D or P1M.")] = "P1D",
     purpose: Annotated[str | None, typer.Option(help="The purpose; exactly one.")] = None,
     withdraw: Annotated[
-        str | None, typer.Option(help="Withdraw the consent with this number instead.")
+        str | None, typer.Option(help="Withdraw the consent with this id (jti) instead.")
     ] = None,
     refuse: Annotated[
         bool, typer.Option("--refuse", help="Record instead that they were asked and refused.")
@@ -187,14 +205,18 @@ def consent(
     knows: Annotated[
         list[str] | None,
         typer.Option(
-            help="The number of a withdrawal or refusal that you signed and they knew of."
+            help="The id (jti) of a withdrawal or refusal that you signed yourself and that they"
+            " knew of; may be repeated."
         ),
     ] = None,
     begins: Annotated[
         str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
     ] = None,
     days: Annotated[
-        int, typer.Option(help="How many days; until 36 months after the signature at most.")
+        int,
+        typer.Option(
+            help="For how many days it is valid; at most until 36 months after the signature."
+        ),
     ] = 365,
     signed: Annotated[
         str | None,
@@ -261,7 +283,7 @@ def duty(
     key: By,
     recipient: Annotated[str, typer.Option(help="The building manager, a DNS name.")],
     reference: Annotated[str, typer.Option(help="The law or contract: décret 2020-886.")],
-    channel: Annotated[list[str], typer.Option(help="A quantity; may be repeated.")],
+    channel: Annotated[list[str], typer.Option(help="A channel, such as heat; may be repeated.")],
     billing: Annotated[
         list[str] | None, typer.Option(help="A billing day: 06-30; may be repeated.")
     ] = None,
@@ -270,11 +292,13 @@ def duty(
     ] = None,
     ends: Annotated[str | None, typer.Option("--to", help="End: 2026-07-12T00:00:00Z")] = None,
     end: Annotated[
-        str | None, typer.Option(help="State instead that the duty with this number ended.")
+        str | None, typer.Option(help="State instead that the duty with this id (jti) ended.")
     ] = None,
     out: Out = None,
 ) -> None:
-    """State a duty: the building manager may receive indexes of all dwellings without consent."""
+    """State a duty: a legal obligation for which the building manager receives, without consent,
+    indexes of all dwellings.
+    """
     claims = {
         "recipient": recipient, "reference": reference, "channels": channel,
         "billing": billing or None, "from": begins, "to": ends, "prev": end and number_of(end),
@@ -309,7 +333,7 @@ def request(
     device: Annotated[str | None, typer.Option(help="The device to read now.")] = None,
     out: Out = None,
 ) -> None:
-    """Request batches again, a reading now, or the directory."""
+    """Make a request: send batches again, read now, or send the directory (master data) again."""
     claims = {
         "aud": aud, "exp": now() + DAY, "act": act, "recipient": recipient, "epoch": epoch,
         "from": first, "to": last, "device": device,
@@ -327,7 +351,10 @@ def uplink_move(
     ] = "PT48H",
     out: Out = None,
 ) -> None:
-    """State that a recipient has a new address. It counts once it has delivered a receipt."""
+    """State that a recipient has a new address: an uplink move.
+
+    The gateway changes over when a receipt has arrived from the new address.
+    """
     from agent.trust.claim_types import seconds as duration_s
 
     exp = now() + parsed("--valid", duration_s, valid)

@@ -23,7 +23,8 @@ from agent.cli.terminal import (
 from agent.cli.trust import signed_text
 
 app = typer.Typer(
-    no_args_is_help=True, help="Accept signed objects by hand: consents, moves, grants, orders."
+    no_args_is_help=True,
+    help="Submit signed objects by hand: consents, moves in and out, grants, orders.",
 )
 
 
@@ -38,7 +39,7 @@ def accept(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Accept signed objects, one after the other. Each counts only once.
+    """Submit signed objects, one after the other. A copy of an object has no further effect.
 
     Exit status 1 if an object was refused or waits, or if a control refused an order. With
     --preview nothing is accepted, and the exit status is 1 if an object would be refused.
@@ -142,9 +143,10 @@ def _target_outcome(target: dict[str, Any]) -> str:
 def all_came(
     named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
 ) -> None:
-    """Confirm, after a restore, that you have entered all later withdrawals, revocations and moves.
+    """Confirm after a restore that you have entered all later withdrawals, revocations, moves out.
 
-    Nothing is sent until then, or until the platforms have confirmed it themselves.
+    Until then, nothing is sent before each platform has stated that it has sent everything, or has
+    been connected for ten minutes.
     """
     answer = ask(config, state, "object.all_came", named=named)
     if json:
@@ -156,7 +158,10 @@ def all_came(
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List signed objects that wait for a fact or a time, and those with an internal error."""
+    """List signed objects that wait, and those that failed because of an error in gardien.
+
+    An object waits for a move in, a withdrawal or a trusted clock.
+    """
     answer = ask(config, state, "object.list")
     if json:
         as_json(answer)
@@ -167,7 +172,7 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
         rows = [
             (one["typ"], one["jti"], when(one["since"]), one["why"]) for one in answer["waiting"]
         ]
-        table(("kind", "number", "since", "reason"), rows)
+        table(("kind", "id (jti)", "since", "reason"), rows)
     # a daemon of an earlier version does not send this member
     if failed := answer.get("set_aside"):
         typer.echo(

@@ -51,7 +51,7 @@ def sign(
     raw = by.sign(typ, claims)
     if len(raw) > LARGEST and typ != MAP:
         raise Refused(f"{len(raw)} bytes: a signed object has {LARGEST} at most")
-    typer.echo(f"{typ} number {claims['jti']}", err=True)
+    typer.echo(f"{typ}, id (jti) {claims['jti']}", err=True)
     write_object(raw, out)
 
 

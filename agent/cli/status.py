@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 FAULT_REMEDY = (
-    "  All other parts continue. Restart all parts at once: sudo systemctl restart gardien. To"
+    "  All other components continue. Restart all at once: sudo systemctl restart gardien. To"
     " report the error, write a support file: sudo gardien support-bundle --out FILE"
 )
 LONG_OUTAGE = 365
@@ -41,8 +41,8 @@ def status(
     """Show the state of lines, devices, uplinks and controls.
 
     Exit status 1 if something needs attention, or if the agent is not running. The command asks the
-    agent and does not load the configuration, so it works while the file has mistakes. Only
-    installers see the values of dwellings (--json); each look is recorded.
+    agent and does not load the configuration, so it works even if the configuration file
+    has mistakes. Only installers see the values of dwellings (--json); each access is logged.
     """
     from agent.local import ask_daemon
 
@@ -203,7 +203,7 @@ def _batch_limit(uplink: dict[str, Any]) -> str:
     largest = uplink.get("largest_batch")
     if largest is None:
         return ""
-    return f"batches are limited to {largest:,} B, because larger ones were refused"
+    return f"batches are limited to {largest:,} B, because larger ones were rejected"
 
 
 def _uplink_row(name: str, uplink: dict[str, Any]) -> tuple[str, ...]:

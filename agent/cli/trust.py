@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="Show and accept the trust list: whose signatures count here."
+    no_args_is_help=True, help="Show and accept the trust list: whose signatures are valid here."
 )
 
 
 @app.command()
 def show(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Show the trust list in force, and the address of this gateway for orders."""
+    """Show the trust list in force, and the audience (`aud`) of this gateway for orders."""
     answer = ask(config, state, "trust.show")
     if json:
         as_json(answer)
         return
-    typer.echo(f"address orders to {answer['audience']}")
+    typer.echo(f"audience (aud) for orders: {answer['audience']}")
     if not answer["list"]:
-        typer.echo("no trust list yet, so no signature counts: gardien trust accept FILE")
+        typer.echo("no trust list yet, so no signature is valid: gardien trust accept FILE")
         raise typer.Exit(1)
     _show_list(answer["list"])
     if answer["alarm"]:
@@ -59,7 +59,9 @@ def accept(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Accept a trust list. For the first one, a person must compare its root keys.
+    """Accept a trust list.
+
+    For the first list, compare its root keys with those that their owners tell you.
 
     Exit status 1 if it was not accepted.
     """
@@ -136,7 +138,7 @@ def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
         (
             member["name"],
             member["role"].replace("_", " "),
-            when(member["until"]) if member["counts"] else "does not count",
+            when(member["until"]) if member["counts"] else "not valid",
             _restrictions(member["scope"]),
         )
         for member in members

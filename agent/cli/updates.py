@@ -17,12 +17,13 @@ def updates(
         typer.Option(help="When the version was published: 2026-11-24T21:00Z.", show_default=False),
     ] = None,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="A person upgrades: ignore window and ring.")
+        bool,
+        typer.Option("--by-hand", help="Check for an upgrade by hand: ignore window and ring."),
     ] = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Check whether gardien may be upgraded now, by its update window, its ring and its orders.
+    """Check whether gardien may be upgraded now: by update window, ring, and orders.
 
     gardien is not upgraded during an order or in the two hours before one. Exit status 1 if it may
     not be upgraded now.

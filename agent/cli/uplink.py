@@ -1,4 +1,4 @@
-"""`gardien uplink`: shows the uplinks, sends refused batches again, and closes an uplink."""
+"""`gardien uplink`: shows the uplinks, sends quarantined batches again, and closes an uplink."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agent.cli.terminal import (
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show uplinks, send refused batches again, and close an uplink.",
+    help="Show uplinks, send quarantined batches again, and close an uplink.",
 )
 
 POLL_INTERVAL = 2.0
@@ -31,7 +31,7 @@ POLL_INTERVAL = 2.0
 
 @app.command("list")
 def listed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List the uplinks and how many values wait, also for recipients without an uplink."""
+    """List the uplinks and how many values wait, also for recipients whose uplink was removed."""
     answer = ask(config, state, "uplink.list")
     if json:
         as_json(answer)
@@ -61,11 +61,16 @@ def listed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 @app.command()
 def close(
-    name: Annotated[str, typer.Argument(help="The uplink, or a recipient without an uplink.")],
+    name: Annotated[
+        str, typer.Argument(help="The uplink, or a recipient whose uplink was removed.")
+    ],
     drain: Annotated[
-        bool, typer.Option("--drain", help="Deliver all waiting values, and wait until done.")
+        bool,
+        typer.Option(
+            "--drain", help="Deliver all stored values first; the command ends when this is done."
+        ),
     ] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Destroy all waiting values.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Destroy all stored values.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -102,22 +107,23 @@ def retry(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Send refused batches again at once, and make new batches as large as configured again.
+    """Send quarantined batches again at once, and return to the configured batch size.
 
-    Use it after the cause of the refusal is repaired: the platform, or the size limit of a proxy.
+    The recipient has rejected these batches. Use this command after the cause is repaired: the
+    platform, or the size limit of a proxy.
     """
     answer = ask(config, state, "uplink.retry", named=named, name=name)
     if json:
         as_json(answer)
         return
     if not answer["batches"]:
-        typer.echo(f"no batch of {name} is refused; new batches are as large as configured")
+        typer.echo(f"no batch of {name} is in quarantine; new batches are as large as configured")
         return
     when_sent = "now" if answer["connected"] else f"once {name} is connected"
     number = answer["batches"]
     typer.echo(
         f"{number} {'batch' if number == 1 else 'batches'} sent again {when_sent};"
-        " see what is still refused: gardien status"
+        " see what is still in quarantine: gardien status"
     )
 
 

@@ -32,16 +32,20 @@ def witness(
     least: Annotated[str | None, typer.Option("--min", help="The smallest value.")] = None,
     most: Annotated[str | None, typer.Option("--max", help="The largest value.")] = None,
     unit: Annotated[str | None, typer.Option(help="The unit of --min and --max: K, kW, A.")] = None,
-    max_dur: Annotated[str | None, typer.Option(help="The longest order: PT2H.")] = None,
-    min_gap: Annotated[
-        str | None, typer.Option(help="The shortest pause between two orders: PT2H.")
+    max_dur: Annotated[
+        str | None, typer.Option(help="The maximum duration of an order: PT2H.")
     ] = None,
-    max_day: Annotated[int | None, typer.Option(help="The most orders in a day.")] = None,
+    min_gap: Annotated[
+        str | None, typer.Option(help="The minimum pause between two orders: PT2H.")
+    ] = None,
+    max_day: Annotated[
+        int | None, typer.Option(help="The maximum number of orders in a day.")
+    ] = None,
     max_time_day: Annotated[
-        str | None, typer.Option(help="The longest total time in a day: PT4H.")
+        str | None, typer.Option(help="The maximum total time in a day: PT4H.")
     ] = None,
     notice: Annotated[
-        str | None, typer.Option(help="The shortest notice before an order begins: PT10M.")
+        str | None, typer.Option(help="The minimum notice before an order begins: PT10M.")
     ] = None,
     window: Annotated[
         list[str] | None, typer.Option(help="Allowed hours: Mon-Fri 06:00-22:00; may be repeated.")
@@ -50,15 +54,15 @@ def witness(
     begins: Annotated[
         str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
     ] = None,
-    days: Annotated[int, typer.Option(help="How many days it is valid, two years at most.")] = 365,
+    days: Annotated[int, typer.Option(help="For how many days it is valid; at most 744.")] = 365,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Record the vote of an assembly that has no key; a second person must confirm it.
 
-    Prints a code. Give it on paper, with the minutes, to the president of the council. Works only
-    with `trust: {witnessed: true}` in the configuration.
+    Prints a code. Give it on paper, with the minutes, to the president of the residents' council.
+    Works only with `trust: {witnessed: true}` in the configuration.
     """
     import hashlib
 
@@ -85,9 +89,13 @@ def witness(
         as_json(answer)
         return
     _show(answer)
-    typer.echo(f"\nFor the president of the council, on paper, until {when(answer['until'])}:")
+    typer.echo(
+        f"\nFor the president of the residents' council, on paper, until {when(answer['until'])}:"
+    )
     typer.echo(f"\n    gardien control confirm {answer['code']}\n")
-    typer.echo("The vote counts once another account than this one has run this command.")
+    typer.echo(
+        "The gateway signs the grant when another account than this one has run this command."
+    )
 
 
 def confirm(
@@ -99,14 +107,16 @@ def confirm(
 ) -> None:
     """Confirm the vote of an assembly that somebody else has recorded. Compare it with the minutes.
 
-    The code works once. From then on, this gateway's signature stands for the owners' vote.
+    The code can be used once. The gateway then signs a grant, as a witness of this vote.
     """
     if not json:
         _show(ask(config, state, "control.vote", code=code))
     if not yes and not typer.confirm("\nIs this what the assembly voted?"):
         raise typer.Exit(1)
     answer = ask(config, state, "control.confirm", code=code)
-    as_json(answer) if json else typer.echo(f"the vote counts: grant {answer['jti']}")
+    as_json(answer) if json else typer.echo(
+        f"confirmed: the gateway has signed the grant {answer['jti']}"
+    )
 
 
 def _show(vote: dict[str, Any]) -> None:

@@ -85,15 +85,15 @@ class ControlSection(BaseModel):
 
 
 class FailsafeOptions(ControlSection):
-    """The limit that applies while the centre is not heard."""
+    """The limit that applies while the platform is not heard."""
 
     value: Number = Field(examples=["6"])
-    """the limit while the centre is not heard, and after each start until it is heard"""
+    """the limit while the platform is not heard, and after each start until it is heard"""
     min_duration: Annotated[Duration, Field(ge=2 * HOUR, le=DAY)] = Field(2 * HOUR, examples=["2h"])
     """the shortest time for which it applies, 2h to 24h (EEBUS LPC)"""
     heartbeat: Annotated[Duration, Field(ge=0, le=HOUR)] = Field(60.0, examples=["60s"])
-    """the longest time between two messages of the centre; it is lost after twice as long; 0s: not
-    used (files)"""
+    """the longest time between two messages of the platform; it is lost after twice as long; 0s:
+    not used (files)"""
 
 
 class ModalityOptions(ControlSection):
@@ -136,7 +136,7 @@ class ModalityOptions(ControlSection):
     emergency: bool = Field(False, examples=[True])
     """whether emergency orders are taken, at the stronger priority"""
     failsafe: FailsafeOptions | None = Field(None, examples=[{"value": "6"}])
-    """for a limit: the value that applies while the centre is not heard"""
+    """for a limit: the value that applies while the platform is not heard"""
     tolerance: Annotated[Number, Field(ge=0)] = Field(Decimal("0.01"), examples=["0.01"])
     """the largest difference between a value that is written and the value that is read back"""
 

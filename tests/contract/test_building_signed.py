@@ -117,7 +117,7 @@ def test_who_restores_sees_whose_and_of_when_it_is_before_anything_is_made_of_it
         assert not (site / "new").exists()
     code, told = restored(site / "signed", "--signed-by", FLEET.file(site))
     assert code == 0, told
-    assert "the signature is proved by" in told
+    assert "the signature was verified with" in told
     assert (site / "new/registry.json").exists() or (site / "new/keys").exists()
 
 

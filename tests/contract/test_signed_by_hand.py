@@ -253,7 +253,7 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
         "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
     )
     assert "no grant has arrived yet" in here("control", "grants")
-    gateway = here("trust", "show").split("address orders to ")[1].split(".")[0]
+    gateway = here("trust", "show").split("audience (aud) for orders: ")[1].split(".")[0]
     run("sign", "grant", "-k", "Dupont.key", "--to", RECIPIENT, "--role", "building_manager",
         "--aud", gateway, "--asset", "kind:heating", "--act", "offset", "--min", "-2", "--max", "1",
         "--unit", "K", "--evidence", "contract", "--ref", "mandat 7", "--date", "2026-05-12",
@@ -265,7 +265,7 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
     assert "authorized by the contract mandat 7 of 2026-05-12" in shown
     assert "no more" not in shown
 
-    exact = here("trust", "show").split("address orders to ")[1].split("\n")[0]
+    exact = here("trust", "show").split("audience (aud) for orders: ")[1].split("\n")[0]
     run("sign", "command", "-k", "Dupont.key", "--aud", exact, "--target", "pump", "--act",
         "offset", "--value", "-1", "--unit", "K", "--dur", "PT1H", "-o", "order.jwt")  # fmt: skip
     for before in ("", "arrived before, nothing was changed; then: "):

@@ -93,7 +93,7 @@ def test_at_a_terminal_it_asks(tmp_path: Path):
         os.write(front, b"n\n")
         assert process.wait(60) == 1
     os.close(back)
-    assert b"Is the clock right now" in os.read(front, 1 << 16)
+    assert b"Is the clock correct at present" in os.read(front, 1 << 16)
     os.close(front)
     assert "24:00 h ahead" in gardien(tmp_path, "clock").output
 
