@@ -459,7 +459,8 @@ class Inbox:
         left = current.expires - self.clock.now()
         if left < 0:
             return (
-                "the trust list has expired, so no new order or grant is accepted: have it renewed"
+                "the trust list has expired, so no new order, grant or uplink move is accepted:"
+                " have it renewed"
             )
         if left < trust_list.ALARM:
             return f"the trust list expires in {int(left // 86_400)} days: have it renewed"

@@ -101,6 +101,21 @@ def test_a_step_that_nobody_vouches_for_takes_the_trust_away():
         assert [round(step) for step in clock.steps] == [hours * 3600, -hours * 3600]
 
 
+def test_after_a_step_that_only_an_rtc_confirms_the_clock_is_held_over_and_dates_nothing():
+    """Rules C7, C8, C10."""
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock()
+    assert clock.dates
+    machine.kernel = False
+    machine.wall += 3600
+    machine.rtc = machine.wall
+    assert clock.trust is ClockTrust.HOLDOVER
+    assert not clock.dates
+    machine.rtc = None
+    assert clock.trust is ClockTrust.UNTRUSTED
+
+
 def test_a_step_of_the_time_service_itself_is_believed():
     """Rule C8."""
     machine = Machine()

@@ -540,6 +540,19 @@ def test_only_a_root_revokes_the_keys_of_others_and_no_root(here):
         assert refused(here, by.sign("dr-revoke+jwt", said)) is ObjectCode.KID
 
 
+def test_a_move_in_and_a_correction_are_refused_while_the_disk_fails_and_a_move_out_is_not(here):
+    """Rule A10."""
+    place, occ = here.place(), mint("H")
+    here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
+    here.inbox.failing = lambda: "the disk is read-only"
+    for event in ("move_in", "correct"):
+        raw = here.signed("occupancy+jwt", place=place, occ=occ, event=event)
+        assert refused(here, raw) is ObjectCode.STORAGE
+    out = here.signed("occupancy+jwt", place=place, occ=occ, event="move_out",
+                      to=stamp(NOW + DAY), **{"from": ...})  # fmt: skip
+    assert "waits" not in here.accept(out)["outcome"]
+
+
 def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path):
     """Rule C12."""
     Here(tmp_path).believed().close()
