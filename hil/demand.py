@@ -1,4 +1,4 @@
-"""Orders for the boiler room, played on a stage: authorized, felt, refused, given back.
+"""Orders for the boiler room, played on a stage: authorized, felt, refused, released.
 
 The judge is the boiler's controller, asked over a line of its own; orders come as they would, over
 the broker.
@@ -74,7 +74,7 @@ class Demand:
             await self._ask("object.accept", text=grant.decode(), named="demo")
 
     async def obeyed(self) -> None:
-        """An authorized order: applied, felt by the rooms, given back on time."""
+        """An authorized order: applied, felt by the rooms, released on time."""
         _, supply, room = await self._seen()
         began = time.monotonic()
         await self._order(WANTED, HELD_S)
@@ -85,7 +85,7 @@ class Demand:
         await self._until(self._stands, None)
         held = time.monotonic() - began
         self.told.append(
-            f"ordered {WANTED} K for {HELD_S} s: in force after {applied:.1f} s, given back after"
+            f"ordered {WANTED} K for {HELD_S} s: in force after {applied:.1f} s, released after"
             f" {held:.1f} s; supply {supply} → {cooler} °C, stairwell {room} → {colder} °C"
         )
         if not HELD_S - 1 < held < HELD_S + 5:
@@ -123,9 +123,9 @@ class Demand:
         given = await self.on.command("control", "release", "--all")
         taken = time.monotonic() - began
         if not (given and all(one["done"] for one in given) and await self._stands(None)):
-            self.wrong.append(f"not given back after kill -9: {given}")
+            self.wrong.append(f"not released after kill -9: {given}")
         self.told.append(
-            f"killed -9 during an order: given back from the journal alone in {taken:.1f} s"
+            f"killed -9 during an order: released from the journal alone in {taken:.1f} s"
         )
 
     async def _order(self, value: str, seconds: int) -> None:

@@ -1,4 +1,4 @@
-"""The installed program, judged from outside: equipment is given back and rows come exactly once,
+"""The installed program, judged from outside: equipment is released and rows come exactly once,
 whatever kills the program, the power or the disk. What is shown, and how: README.md.
 
 Guards rules G1, G2, G5, G6. The short form is one kill and one power cut; the long form is
@@ -92,7 +92,7 @@ def test_kills_at_random_moments(tmp_path, part):
             here.gardien.start()
         finish(
             here, f"{KILLS} kills, {held} with both held, {twice} times the releaser too,"
-            f" given back after {max(took):.1f} s at most",
+            f" released after {max(took):.1f} s at most",
         )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def test_power_cuts_at_random_moments(tmp_path, file_system, part):
                 took.append(here.given_back(time.monotonic(), GIVEN_BACK_WITHIN))
         finish(
             here, f"{CUTS} cuts of {file_system}, {held} with both held,"
-            f" given back {max(took):.1f} s after the next start at most",
+            f" released {max(took):.1f} s after the next start at most",
         )  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def test_a_disk_that_fails_holds_no_equipment_and_loses_no_row(tmp_path, way):
         if way != "read_only":
             gardien.process.wait(20)
             gardien.start()
-        verdict = finish(here, f"{way}: given back after (s) {took}")
+        verdict = finish(here, f"{way}: released after (s) {took}")
         assert bool(verdict.counts["in memory"]) == (way != "fill")
 
 
@@ -241,5 +241,5 @@ def test_power_that_goes_while_the_disk_fails_takes_only_what_was_read_since(tmp
         gardien.machine.boot()
         gardien.start()
         took = here.given_back(time.monotonic(), GIVEN_BACK_WITHIN)
-        verdict = finish(here, f"{way} and a power cut: given back after {took:.1f} s")
+        verdict = finish(here, f"{way} and a power cut: released after {took:.1f} s")
         assert verdict.counts["read, and gone with the memory"]
