@@ -9,36 +9,37 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent import backup, calls, liveness, syndic
-from agent.atomic_write import SILENT, DiskWriter, later
-from agent.backup_file import BuildingFile
+from agent.api import backup, calls, syndic
 from agent.buffer import orphaned_spools
-from agent.clock import Clock, monotonic
 from agent.config import load
 from agent.config.sample import refuse_start
-from agent.data_usage import Traffic
-from agent.errors import Refused
-from agent.export_log import Exports
-from agent.gateway import Gateway, open_steering, policy_of
+from agent.core.atomic_write import SILENT, DiskWriter, later
+from agent.core.clock import Clock, monotonic
+from agent.core.errors import Refused
+from agent.core.log_fields import LogEvent, fields
+from agent.core.state import AGENT, PATIENCE, on_trial, owned
+from agent.core.storage import PROBED_EVERY, Storage, probed, volatile
+from agent.core.systemd import notify, watchdog_period
+from agent.core.tasks import end, error_text
+from agent.gateway import liveness
+from agent.gateway.backup_file import BuildingFile
+from agent.gateway.controls.setup import FILE
+from agent.gateway.data_usage import Traffic
+from agent.gateway.export_log import Exports
+from agent.gateway.gateway import Gateway, open_steering, policy_of
+from agent.gateway.lines import lines_of
+from agent.gateway.post_restore_gate import PostRestoreGate
+from agent.gateway.reload import reload
+from agent.gateway.supervisor import Running, running
+from agent.gateway.uplink_migration import Moves
+from agent.gateway.uplink_shutdown import UplinkShutdown
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_inbox, open_notes
-from agent.lines import lines_of
-from agent.log_fields import LogEvent, fields
-from agent.post_restore_gate import PostRestoreGate
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
 from agent.registry.registry import Registry
-from agent.reload import reload
-from agent.state import AGENT, PATIENCE, on_trial, owned
-from agent.steering.setup import FILE
-from agent.storage import PROBED_EVERY, Storage, probed, volatile
-from agent.supervisor import Running, running
-from agent.systemd import notify, watchdog_period
-from agent.tasks import end, error_text
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
-from agent.uplink_migration import Moves
-from agent.uplink_shutdown import UplinkShutdown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent import app, local
-from agent.systemd import FORMAT, log_handler, stderr_is_journal
+from agent.core.systemd import FORMAT, log_handler, stderr_is_journal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import AgentError, Refused
-from agent.i18n import retold
-from agent.state import DEFAULT_CONFIG
+from agent.core.errors import AgentError, Refused
+from agent.core.i18n import retold
+from agent.core.state import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,9 +3,9 @@
 Each connection carries one request, `{"call": "place.list", "args": {}}`. The daemon answers
 `{"here": <pid>}`, any number of `{"progress": {…}}`, and one `{"result": {…}}` or
 `{"refused": "what to do instead"}`. A refusal that can be translated also has its `message` and
-`values`. The kernel tells the account of the caller, `agent/roles.py` what it may do. An account
-without a role is refused at once. A long argument is not in `args`: `"files": {"text": 81920}`
-names it with its length, and its JSON follows after the line.
+`values`. The kernel tells the account of the caller, `agent/api/roles.py` what it may do. An
+account without a role is refused at once. A long argument is not in `args`:
+`"files": {"text": 81920}` names it with its length, and its JSON follows after the line.
 
 Modules of the daemon are imported inside functions, so that a command that only asks a running
 daemon starts quickly.
@@ -26,19 +26,19 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import AgentError, Refused, StorageFailed
-from agent.i18n import _, retold
-from agent.log_fields import LogEvent, fields
-from agent.state import SCAN, connect, listening, owned
-from agent.storage import made, volatile
-from agent.tasks import error_text
+from agent.core.errors import AgentError, Refused, StorageFailed
+from agent.core.i18n import _, retold
+from agent.core.log_fields import LogEvent, fields
+from agent.core.state import SCAN, connect, listening, owned
+from agent.core.storage import made, volatile
+from agent.core.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
-    from agent.gateway import Gateway
-    from agent.registry_api import Caller
+    from agent.api.registry import Caller
+    from agent.gateway.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,9 @@ LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
 
 async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, Any]:
     """Make the call that a request names. A refusal or an error is returned as `refused`."""
-    from agent.calls import CALLS  # noqa: PLC0415 -- see the module
-    from agent.registry_api import fit  # noqa: PLC0415
-    from agent.roles import see_that_it_may  # noqa: PLC0415
+    from agent.api.calls import CALLS  # noqa: PLC0415 -- see the module
+    from agent.api.registry import fit  # noqa: PLC0415
+    from agent.api.roles import see_that_it_may  # noqa: PLC0415
 
     name, arguments = request.get("call"), request.get("args") or {}
     if not isinstance(name, str) or name not in CALLS:
@@ -133,8 +133,8 @@ class Door:
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection from its greeting to its end."""
-        from agent.registry_api import Caller  # noqa: PLC0415 -- see the module
-        from agent.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
+        from agent.api.registry import Caller  # noqa: PLC0415 -- see the module
+        from agent.api.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
 
         async def tell(progress: dict[str, Any]) -> None:
             await _send(writer, {"progress": progress})
@@ -422,9 +422,9 @@ async def _in_this_process(
     args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
+    from agent.api.calls import CALLS  # noqa: PLC0415
+    from agent.api.registry import Caller  # noqa: PLC0415
     from agent.app import visited  # noqa: PLC0415 -- see the module
-    from agent.calls import CALLS  # noqa: PLC0415
-    from agent.registry_api import Caller  # noqa: PLC0415
 
     async def say(message: dict[str, Any]) -> None:
         progress(message)

@@ -79,10 +79,10 @@ async def timed(read, requests: int, values: int) -> dict[str, float]:
 
 
 async def gardien(there: str, values: int, requests: int, *, flags: bool) -> dict[str, float]:
+    from agent.core.model import Point
     from agent.drivers.bacnet import bus
     from agent.drivers.bacnet.bus import Bacnet
     from agent.drivers.bacnet.settings import BacnetSettings
-    from agent.model import Point
 
     if not flags:
         bus._with_flags = list  # noqa: SLF001 -- what the others read
@@ -183,9 +183,9 @@ def compared(values: int, requests: int, repetitions: int) -> dict[str, dict[str
 
 async def house(devices: int, values: int, minutes: int) -> None:
     """The share of a core that the driver takes when every value is read every minute."""
+    from agent.core.model import Point
     from agent.drivers.bacnet.bus import Bacnet
     from agent.drivers.bacnet.settings import BacnetSettings
-    from agent.model import Point
 
     port = free_udp_port()
     command = [sys.executable, "-m", "bench.bacnet", "--serve", str(port)]

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.clock import ClockTrust
 from agent.control.configured_control import ConfiguredControl
 from agent.control.controller import Controller
 from agent.control.dependencies import ControlDependencies
@@ -30,12 +29,13 @@ from agent.control.orders import Orders
 from agent.control.records import Transaction
 from agent.control.stamps import Moment
 from agent.control.writer import JournalWriter
+from agent.core.clock import ClockTrust
+from agent.core.model import Point
+from agent.core.storage import Storage
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.link import Link
-from agent.model import Point
-from agent.steering.setup import access_to
-from agent.storage import Storage
+from agent.drivers.link import Link
+from agent.gateway.controls.setup import access_to
 from agent.trust.sign import Signer, new_jti
 from agent.trust.signer import Member
 from agent.trust.verify import Audience, VerificationContext, verify

@@ -12,13 +12,13 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
-from agent.model import Point, Sample, Why
-from agent.pipeline.ingest import Ingest
-from agent.pipeline.row_assignment import RowAssignment
-from agent.pipeline.slots import SlotLedger
+from agent.core.model import Point, Sample, Why
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 from agent.registry.registry import Registry

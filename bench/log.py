@@ -62,8 +62,8 @@ def measured(way: str, out: Path) -> None:
     if way == "text":
         sys.modules["systemd"] = None  # type: ignore[assignment] -- as where it is not installed
     import agent.daemon  # noqa: F401 -- all that the daemon imports is not counted
-    from agent.log_fields import LogEvent, fields
-    from agent.systemd import FORMAT, log_handler
+    from agent.core.log_fields import LogEvent, fields
+    from agent.core.systemd import FORMAT, log_handler
 
     before, began = resident(), time.perf_counter()
     logging.basicConfig(level=logging.INFO, handlers=[log_handler()], format=FORMAT)

@@ -18,11 +18,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.model import Point
 from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.frame import checksum
 from agent.drivers.mbus.settings import MbusTcpSettings
-from agent.model import Point
 from hil.mbus.encode import Plate
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from pymodbus.client import AsyncModbusTcpClient
 
+from agent.core.model import Point
 from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.profile import profile
-from agent.model import Point
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

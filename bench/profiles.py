@@ -11,11 +11,11 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.core.model import Point
 from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.master import ModbusMaster
 from agent.drivers.modbus.profile_test import Cells
 from agent.drivers.profile import profile, profiles
-from agent.model import Point
 
 if TYPE_CHECKING:
     from agent.drivers.modbus.answer import RequestResult

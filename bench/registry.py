@@ -15,13 +15,13 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from agent.channels import channels
-from agent.errors import Refused
-from agent.model import Point, Sample
-from agent.pipeline.groups import Groups
-from agent.pipeline.reading_cache import ReadingCache
-from agent.pipeline.row_assignment import RowAssignment, Withholding
-from agent.pipeline.sums import ConfiguredSums, Sums
+from agent.acquisition.groups import Groups
+from agent.acquisition.reading_cache import ReadingCache
+from agent.acquisition.row_assignment import RowAssignment, Withholding
+from agent.acquisition.sums import ConfiguredSums, Sums
+from agent.core.channels import channels
+from agent.core.errors import Refused
+from agent.core.model import Point, Sample
 from agent.registry.aggregate import Group
 from agent.registry.background_change import change_in_background
 from agent.registry.calls import place_import

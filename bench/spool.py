@@ -17,7 +17,7 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.capacity import STEP
 from agent.buffer.database import Database
 from agent.buffer.spool import Spool
-from agent.model import Lane, Reading, Receipt, Series, SlotMark
+from agent.core.model import Lane, Reading, Receipt, Series, SlotMark
 
 HEAD = BatchHead("G7Q2MXW4T", "energie.metropole.example", "FR-1")
 KEY = b"k" * 32

@@ -24,8 +24,8 @@ import pymodbus
 from pymodbus.client import AsyncModbusSerialClient
 from pymodbus.exceptions import ModbusException
 
+from agent.core.model import Point
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
-from agent.model import Point
 from hil.torture_line import (
     BAUDRATE,
     DEAD,

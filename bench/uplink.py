@@ -27,11 +27,11 @@ from ruamel.yaml import YAML
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
-from agent.clock import Clock
-from agent.errors import UplinkLost
-from agent.model import Reading, SealedBatch, Series
+from agent.core.clock import Clock
+from agent.core.errors import UplinkLost
+from agent.core.model import Reading, SealedBatch, Series
+from agent.core.tasks import end, keep_open
 from agent.registry.place import mint
-from agent.tasks import end, keep_open
 from agent.uplink import transport
 from agent.uplink.base import GatewayFacts
 from agent.uplink.delivery_state import Delivery

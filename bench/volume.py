@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from agent.model import Lane, Reading, Series
+from agent.core.model import Lane, Reading, Series
 from agent.registry.place import mint
 from agent.uplink import budget
 from agent.uplink.budget import ReadStream, UplinkLoad

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.publish as mqtt
 
+from agent.core.model import Point
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.local import ask_daemon
-from agent.model import Point
 from hil.bacnet.controller import free_udp_port
 from hil.signers import GRANTING, Signers
 
 if TYPE_CHECKING:
-    from agent.model import Value
+    from agent.core.model import Value
     from hil.stage import Stage
 
 CONTROLS = """\

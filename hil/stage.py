@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.local import ask_daemon
 from hil.behind import behind
 from hil.platform.report import rows as platform_rows

@@ -17,7 +17,7 @@ sys.path.append(str(TOP))
 
 import agent  # noqa: E402 -- found by the line above
 from agent.config.schema import schema  # noqa: E402
-from agent.i18n import entries  # noqa: E402
+from agent.core.i18n import entries  # noqa: E402
 
 HERE = Path(agent.__file__).parent
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SAID = {"_": 1, "N_": 1, "n_": 2}
-"""how many messages each function of agent/i18n.py takes first"""
+"""how many messages each function of agent/core/i18n.py takes first"""
 
 
 def messages() -> dict[str, str]:

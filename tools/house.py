@@ -31,7 +31,7 @@ FORMATS = {
     "agent/control/records.py": {"words"},
     "agent/control/releaser.py": {"words"},
     "agent/drivers/base.py": {"words"},
-    "agent/protection/breach.py": {"told"},
+    "agent/api/protection/breach.py": {"told"},
     "agent/registry/records.py": {"word"},
 }
 """members that stand in files, answers or the configuration by these names"""

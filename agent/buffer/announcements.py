@@ -17,7 +17,7 @@ from agent.buffer.disclosures import TOKEN
 from agent.buffer.keys import SealBroken
 from agent.buffer.outbox import digest
 from agent.buffer.rotation import SealedTable
-from agent.model import Lane, SealedBatch
+from agent.core.model import Lane, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from agent.buffer.block import sparse
-from agent.clock import stamp
-from agent.model import Reading, Series
+from agent.core.clock import stamp
+from agent.core.model import Reading, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from agent.model import BatchId, Lane, Void
+    from agent.core.model import BatchId, Lane, Void
 
 SCHEMA = "gardien/batch/1"
 POLICY = "MDP-1"

@@ -11,7 +11,7 @@ import zlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.model import Reading, Series
+from agent.core.model import Reading, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

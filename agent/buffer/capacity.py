@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.buffer.database import HEADROOM, LOG_ROOM
-from agent.errors import SpoolFull
+from agent.core.errors import SpoolFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -15,9 +15,9 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.atomic_write import Log, allocate, sync_folder
-from agent.errors import Refused, SpoolFull, StorageFailed
-from agent.storage import reason_of
+from agent.core.atomic_write import Log, allocate, sync_folder
+from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.core.storage import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

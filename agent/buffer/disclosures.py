@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.database import Database
     from agent.buffer.rotation import Commit
-    from agent.model import BatchId, Reading
+    from agent.core.model import BatchId, Reading
 
     Read = Callable[..., list[tuple[Any, ...]]]
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from agent.model import Quality, Reading, ValueKind, Why
+from agent.core.model import Quality, Reading, ValueKind, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.model import Series
+    from agent.core.model import Series
 
     Midnight = Callable[[int], int]
     """the building's last midnight at or before a time"""

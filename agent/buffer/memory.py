@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.model import Reading
+    from agent.core.model import Reading
 
 KEPT = "memory"
 """the value of `kept` in its batches"""

@@ -10,12 +10,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from agent.atomic_write import write
 from agent.buffer.disclosures import TABLES, YEARS, Disclosure, DisclosureTokens, disclosures
 from agent.buffer.outbox import BatchState
 from agent.buffer.retracting import confirmed
-from agent.clock import stamp
-from agent.storage import volatile
+from agent.core.atomic_write import write
+from agent.core.clock import stamp
+from agent.core.storage import volatile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

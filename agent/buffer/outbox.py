@@ -13,7 +13,7 @@ from agent.buffer.packed import Packed
 from agent.buffer.pending import in_chunks
 from agent.buffer.rotation import SealedTable
 from agent.buffer.voids import Voids
-from agent.model import BatchId, Lane, SealedBatch, Void
+from agent.core.model import BatchId, Lane, SealedBatch, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

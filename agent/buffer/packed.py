@@ -14,7 +14,7 @@ from agent.buffer.rotation import SealedTable
 if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.buffer.keys import SpoolKeys
-    from agent.model import BatchId, SealedBatch
+    from agent.core.model import BatchId, SealedBatch
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS packed(epoch TEXT, seq INTEGER, form TEXT NOT NULL,

@@ -17,7 +17,7 @@ from agent.buffer.block import Extent, extent, lane_slot, pack, unpack
 from agent.buffer.keys import SealBroken
 from agent.buffer.person_keys import NOBODY, owner_of
 from agent.buffer.rotation import SealedTable
-from agent.model import Lane
+from agent.core.model import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.buffer.person_keys import PersonKeys
     from agent.buffer.schema import Meta
     from agent.buffer.series_ids import SeriesIds
-    from agent.model import Reading
+    from agent.core.model import Reading
 
 T = TypeVar("T")
 STEP = 1 << 20

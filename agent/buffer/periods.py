@@ -10,14 +10,14 @@ import json
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.clock import DRIFT, STEP
+from agent.core.clock import DRIFT, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.buffer.database import Database
-    from agent.clock import Period
-    from agent.model import MarkKey
+    from agent.core.clock import Period
+    from agent.core.model import MarkKey
 
 MOST = 16
 """periods that are kept: 5 kB each with 500 devices"""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.buffer.pending import PendingRows
     from agent.buffer.person_keys import PersonKeys
     from agent.buffer.voided_rows import VoidedRows
-    from agent.model import Reading
+    from agent.core.model import Reading
 
 
 class Holdings:

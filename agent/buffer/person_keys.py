@@ -18,7 +18,7 @@ from agent.buffer.rotation import secrets_of
 if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.buffer.keys import SpoolKeys
-    from agent.model import Series
+    from agent.core.model import Series
 
 NOBODY = 0
 """the owner number of bodies under the gateway's own key"""

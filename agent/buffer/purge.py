@@ -19,7 +19,7 @@ from agent.buffer.pending import in_chunks
 from agent.buffer.person_keys import NOBODY, owner_of
 from agent.buffer.taken_back import left_of, taken_by
 from agent.buffer.voided_rows import SHARED
-from agent.model import BatchId, Void
+from agent.core.model import BatchId, Void
 
 Step = Callable[[], list[BatchId]]
 """one commit of a purge; returns the batches that became voids"""
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.buffer.series_ids import SeriesIds
     from agent.buffer.taken_back import Takes
     from agent.buffer.voided_rows import Pile, VoidedRows
-    from agent.model import Reading, Retraction
+    from agent.core.model import Reading, Retraction
 
 
 class Purge:

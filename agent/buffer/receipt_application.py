@@ -12,7 +12,7 @@ from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
 from agent.buffer.receipt_evaluation import ReceiptVerdict, Settled, judge, may_begin_anew, seqs
 from agent.buffer.schema import end_epoch, new_epoch
-from agent.model import BatchId
+from agent.core.model import BatchId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.voided_rows import VoidedRows
-    from agent.model import Reading, Receipt
+    from agent.core.model import Reading, Receipt
 
 NOT_YET_RECEIVED = (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
 UNREADABLE = "unreadable: the batch was damaged on the gateway's disk"

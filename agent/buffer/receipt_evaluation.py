@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.buffer.outbox import StoredBatch
-    from agent.model import BatchId, Receipt
+    from agent.core.model import BatchId, Receipt
 
 CONFLICT_GAP = 86_400
 """least seconds between two epochs that conflicts begin (rule T8)"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agent.model import Receipt
+from agent.core.model import Receipt
 from agent.trust.strict import json_of
 
 SCHEMA = "gardien/receipt/1"

@@ -11,7 +11,7 @@ from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
 from agent.buffer.schema import past_epochs
-from agent.model import BatchId, Lane, Void
+from agent.core.model import BatchId, Lane, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,8 +13,8 @@ from agent.buffer.batch import write_retractions
 from agent.buffer.keys import SealBroken
 from agent.buffer.outbox import digest
 from agent.buffer.rotation import SealedTable
-from agent.clock import stamp
-from agent.model import Lane, SealedBatch
+from agent.core.clock import stamp
+from agent.core.model import Lane, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.buffer.disclosures import Read
     from agent.buffer.keys import SpoolKeys
-    from agent.model import Retraction
+    from agent.core.model import Retraction
 
 MOST, BYTES = 100, 300
 """retractions in one batch, and bytes of each before compression"""

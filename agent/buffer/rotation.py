@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.buffer.database import Damaged
 from agent.buffer.keys import SealBroken
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.database import Damaged, Database
 from agent.buffer.rotation import OTHER, NotOurs, fingerprint, fingerprints
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from pathlib import Path

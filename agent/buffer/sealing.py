@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
 from agent.buffer.person_keys import owner_of
-from agent.model import BatchId, Lane, SealedBatch
+from agent.core.model import BatchId, Lane, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.buffer.pending import Choice, PendingRows
     from agent.buffer.person_keys import PersonKeys
     from agent.buffer.schema import Meta
-    from agent.model import Reading, Series
+    from agent.core.model import Reading, Series
 
 SHRINK = 0.95
 

@@ -9,7 +9,7 @@ from agent.buffer.block import check_series
 from agent.buffer.database import Damaged
 from agent.buffer.keys import SealBroken
 from agent.buffer.rotation import SealedTable
-from agent.model import Series
+from agent.core.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -40,10 +40,10 @@ from agent.buffer.states import States
 from agent.buffer.upkeep import Upkeep
 from agent.buffer.versions import Versions
 from agent.buffer.voided_rows import VoidedRows
-from agent.clock import seconds
-from agent.errors import Refused, SpoolFull, StorageFailed
-from agent.model import BatchId, Lane, Retraction, SlotMark, Void
-from agent.storage import reason_of
+from agent.core.clock import seconds
+from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.core.model import BatchId, Lane, Retraction, SlotMark, Void
+from agent.core.storage import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from agent.buffer.outbox import Pack
     from agent.buffer.rotation import SealedTable, Stage
     from agent.buffer.sealing import BasisCheck
-    from agent.clock import Period
-    from agent.model import MarkKey, Range, Reading, Receipt, SealedBatch, Series
+    from agent.core.clock import Period
+    from agent.core.model import MarkKey, Range, Reading, Receipt, SealedBatch, Series
 
 FEW = 5
 """batches among which one that is not a void is searched"""

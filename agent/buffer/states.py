@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.database import Database
     from agent.buffer.keys import SpoolKeys
-    from agent.model import MarkKey, SlotMark, Told
+    from agent.core.model import MarkKey, SlotMark, Told
 
 
 class States:

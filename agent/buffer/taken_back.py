@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from agent.model import Reading, Retraction
+    from agent.core.model import Reading, Retraction
 
     Takes = Callable[[Reading], bool]
     """whether a row of a single slot is taken"""

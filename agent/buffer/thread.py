@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from agent.atomic_write import SILENT, STALLED_AFTER
 from agent.buffer.database import Damaged, at_each_answer
-from agent.clock import monotonic
-from agent.errors import StorageFailed
+from agent.core.atomic_write import SILENT, STALLED_AFTER
+from agent.core.clock import monotonic
+from agent.core.errors import StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

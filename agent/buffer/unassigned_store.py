@@ -18,8 +18,8 @@ from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.keys import SealBroken, SpoolKeys
 from agent.buffer.person_keys import NOBODY, PersonKeys
 from agent.buffer.rotation import Rotation, SealedTable, check_key
-from agent.errors import SpoolFull
-from agent.log_fields import LogEvent, fields
+from agent.core.errors import SpoolFull
+from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

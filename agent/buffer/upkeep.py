@@ -12,7 +12,7 @@ from agent.buffer.batch import parts, read, read_retractions
 from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
 from agent.buffer.pending import in_chunks
-from agent.model import Void
+from agent.core.model import Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.buffer.schema import Meta
     from agent.buffer.sealing import Sealing
     from agent.buffer.voided_rows import VoidedRows
-    from agent.model import BatchId, SealedBatch
+    from agent.core.model import BatchId, SealedBatch
 
 PARTED_AT_ONCE = 30_000
 """rows in one commit that divides blocks by owner: a tenth of a second"""

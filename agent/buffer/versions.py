@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.buffer.schema import Meta
-    from agent.model import Reading
+    from agent.core.model import Reading
 
 LAST, HIGHEST = "version", "highest"
 """facts of the spool: the last version given, and the highest slot that was closed when marks were

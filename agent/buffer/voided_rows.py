@@ -19,7 +19,7 @@ from agent.buffer.block import extent, pack, unpack
 from agent.buffer.keys import SealBroken
 from agent.buffer.person_keys import NOBODY, owner_of
 from agent.buffer.rotation import SealedTable
-from agent.model import BatchId, Lane
+from agent.core.model import BatchId, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.buffer.keys import Sealer, SpoolKeys
     from agent.buffer.person_keys import PersonKeys
     from agent.buffer.series_ids import SeriesIds
-    from agent.model import Reading
+    from agent.core.model import Reading
 
 
 SHARED = -1

@@ -14,14 +14,14 @@ from agent.buffer.batch import write_void
 from agent.buffer.disclosures import SeriesCount
 from agent.buffer.keys import SealBroken
 from agent.buffer.rotation import SealedTable
-from agent.model import SealedBatch, Void
+from agent.core.model import SealedBatch, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.buffer.database import Database
     from agent.buffer.keys import SpoolKeys
-    from agent.model import BatchId, Lane
+    from agent.core.model import BatchId, Lane
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS void(epoch TEXT, seq INTEGER, reason TEXT NOT NULL,

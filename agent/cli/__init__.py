@@ -113,7 +113,7 @@ def _version(
     version: bool = typer.Option(False, "--version", help="Show the version."),
 ) -> None:
     if version:
-        from agent.version import version as installed
+        from agent.core.version import version as installed
 
         typer.echo(f"gardien {installed()}")
         raise typer.Exit

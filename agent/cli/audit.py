@@ -20,7 +20,7 @@ from agent.cli.terminal import (
     table,
     when,
 )
-from agent.i18n import N_, _
+from agent.core.i18n import N_, _
 
 app = typer.Typer(
     no_args_is_help=True, help="Verify and list the audit chain, the record of all decisions."
@@ -68,7 +68,7 @@ def verify(
 
 
 def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
-    from agent.errors import Refused
+    from agent.core.errors import Refused
     from agent.local import ask_daemon
     from agent.trust.audit import FOLDER, verification_report
 
@@ -83,7 +83,7 @@ def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
 
 
 def _verify_copy(path: Path, batch: str | None) -> dict[str, Any]:
-    from agent.errors import Refused
+    from agent.core.errors import Refused
     from agent.trust.audit import verification_report
 
     try:

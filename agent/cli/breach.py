@@ -22,7 +22,7 @@ from agent.cli.terminal import (
     wrapped,
     write_page,
 )
-from agent.i18n import N_, _, language, n_
+from agent.core.i18n import N_, _, language, n_
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -303,7 +303,7 @@ def _notification_due(entry: dict[str, Any]) -> bool:
 
 def _warn_if_altered(id_: str, record: str) -> bool:
     """Warn if a record differs from what was written, and return whether it does."""
-    from agent.protection.breach import UNLIKE
+    from agent.api.protection.breach import UNLIKE
 
     if record in UNLIKE:
         why = _(UNLIKE[record])
@@ -351,7 +351,7 @@ def _stated_day(stamp: str) -> str:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    from agent.protection.stores import page_texts, stores
+    from agent.api.protection.stores import page_texts, stores
 
     read_here(answer)
     texts, reader = page_texts(language()), language()
@@ -392,7 +392,7 @@ DEADLINE_MOVED = N_("the deadline was moved: noticed on {now}; recorded before: 
 
 def _show_missing(missing: list[str]) -> None:
     """Print what is still missing."""
-    from agent.protection.stores import field_label
+    from agent.api.protection.stores import field_label
 
     if missing:
         typer.echo(_("still missing:"))

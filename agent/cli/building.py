@@ -10,8 +10,8 @@ import typer
 
 from agent.cli.reset import SAMPLE
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, State, ask, state_of
-from agent.clock import stamp
-from agent.errors import Refused
+from agent.core.clock import stamp
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -32,7 +32,7 @@ def backup(
     """
     import base64
 
-    from agent import backup
+    from agent.api import backup
 
     # read in this process, with the rights of the person who asks
     fields = {"certificate": _text(to), "files": backup.texts(config)}
@@ -65,11 +65,11 @@ def restore(
     is restored if there is none, or only the package's sample. Otherwise it is written beside the
     existing file.
     """
-    from agent import backup
+    from agent.api import backup
+    from agent.api.registry import person
+    from agent.core.state import owned
     from agent.local import account
     from agent.registry.place import shown
-    from agent.registry_api import person
-    from agent.state import owned
 
     author = person(account(os.getuid()), named)
     contents, signer = backup.opened(_bytes(file), key, signed_by)

@@ -55,7 +55,7 @@ def support_bundle(
     keep their names, after confirmation.
     """
     from agent.cli.redact import Pseudonyms, redact, take_out
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     if with_dwellings:
         _confirm()
@@ -101,7 +101,7 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
     import json
     import re
 
-    from agent.errors import AgentError, Refused
+    from agent.core.errors import AgentError, Refused
 
     try:
         names_of.learn(json.loads((state / "registry.json").read_bytes()))
@@ -138,7 +138,7 @@ def _devices(config: Path) -> tuple[set[str], set[str]]:
     """
     from agent.cli.redact import is_common
     from agent.config import load
-    from agent.errors import AgentError
+    from agent.core.errors import AgentError
 
     try:
         loaded = load(config)
@@ -201,7 +201,7 @@ def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
 
 def _status(state: Path) -> Any:
     """Return the daemon's status without readings."""
-    from agent.errors import AgentError
+    from agent.core.errors import AgentError
     from agent.local import ask_daemon
 
     try:

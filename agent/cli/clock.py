@@ -19,7 +19,7 @@ from agent.cli.terminal import (
     table,
     when,
 )
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -100,6 +100,6 @@ def _show(answer: dict[str, Any]) -> None:
 
 
 def _distance(seconds: int) -> str:
-    from agent.clock import span_of
+    from agent.core.clock import span_of
 
     return f"{span_of(seconds)} ahead" if seconds > 0 else f"{span_of(-seconds)} ago"

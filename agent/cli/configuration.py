@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, as_json, state_of
-from agent.errors import Refused
-from agent.i18n import _
+from agent.core.errors import Refused
+from agent.core.i18n import _
 
 app = typer.Typer(no_args_is_help=True, help="Compare, change and describe the configuration file.")
 
@@ -78,7 +78,7 @@ def set_(
     from agent.config.edit import put
     from agent.config.files import Files
     from agent.config.load import checked
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
 
     files = Files(config)
     # before the change: mistakes that the file has already must not be blamed on it

@@ -31,7 +31,7 @@ from agent.cli.terminal import (
     unchanged,
     write_page,
 )
-from agent.i18n import _
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
     Raises Refused if the folder cannot be read or has no such file.
     """
-    from agent.errors import Refused
+    from agent.core.errors import Refused
     from agent.registry.forms import NUMBER
     from agent.registry.place import parse
 

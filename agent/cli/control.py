@@ -24,9 +24,9 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
-from agent.errors import Refused
-from agent.i18n import N_, _
-from agent.units import spoken
+from agent.core.errors import Refused
+from agent.core.i18n import N_, _
+from agent.core.units import spoken
 
 if TYPE_CHECKING:
     from agent.control.releaser import ReleaseResult
@@ -207,14 +207,14 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     import asyncio
     from contextlib import suppress
 
-    from agent.clock import monotonic, seconds
     from agent.control.journal_copy import JournalCopy
     from agent.control.releaser import ReleaseResult, open_records, release_all
     from agent.control.stamps import Moment
-    from agent.state import owned_unwritten
-    from agent.steering.setup import FILE
-    from agent.storage import is_read_only, volatile
-    from agent.timesync import boot_id
+    from agent.core.clock import monotonic, seconds
+    from agent.core.state import owned_unwritten
+    from agent.core.storage import is_read_only, volatile
+    from agent.core.timesync import boot_id
+    from agent.gateway.controls.setup import FILE
 
     # monotonic times in the journal count only within the boot that wrote them
     boot = boot_id()

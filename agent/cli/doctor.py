@@ -78,7 +78,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
 def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
     from agent.cli.examine import Finding, no_access
     from agent.config.load import checked
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
 
     loaded = None
     try:
@@ -98,7 +98,7 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
 
 def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:
     from agent.cli.examine import Finding
-    from agent.errors import AgentError
+    from agent.core.errors import AgentError
     from agent.local import ask_daemon
 
     try:

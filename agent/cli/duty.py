@@ -19,7 +19,7 @@ from agent.cli.terminal import (
     day,
     table,
 )
-from agent.i18n import _
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,8 +23,8 @@ def ede(
     Prints YAML to paste under `devices:`, with the channels that units and names suggest. Exit
     status 1 if the file lists no object.
     """
+    from agent.core.errors import Refused
     from agent.drivers.bacnet.ede import read, text_of
-    from agent.errors import Refused
 
     try:
         content = file.read_bytes()

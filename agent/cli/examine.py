@@ -15,17 +15,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import timesync
-from agent.clock import seconds
+from agent.api.protection.breach import UNLIKE, Breaches
+from agent.api.roles import GROUP, OLD_GROUP, READER, holders, missing, of_the_old_group
 from agent.config.readable import PACKAGED_ACCOUNT, daemon_account, unreadable
+from agent.core import timesync
+from agent.core.clock import seconds
+from agent.core.errors import AgentError, NotForYou, Refused
+from agent.core.i18n import _
+from agent.core.settings import Secret
 from agent.enrolment import credential, judge
-from agent.errors import AgentError, NotForYou, Refused
-from agent.i18n import _
-from agent.protection.breach import UNLIKE, Breaches
 from agent.registry import identity
 from agent.registry.place import shown
-from agent.roles import GROUP, OLD_GROUP, READER, holders, missing, of_the_old_group
-from agent.settings import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

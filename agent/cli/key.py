@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, state_of, when
-from agent.i18n import N_, _
+from agent.core.i18n import N_, _
 
 app = typer.Typer(
     no_args_is_help=True, help="Create and show the gateway's id, keys and certificate."
@@ -23,9 +23,9 @@ APPROVAL_TIMEOUT = 7 * 86_400
 @app.command()
 def new(config: Config = DEFAULT_CONFIG, state: State = None) -> None:
     """Create this gateway's id and keys, once, in the state directory."""
+    from agent.core.state import owned
     from agent.registry import identity
     from agent.registry.place import shown
-    from agent.state import owned
 
     folder = state_of(config, state)
     with owned(folder, "gardien key new"):
@@ -62,7 +62,7 @@ def csr(
     The key is on the curve P-256. The private key stays on the gateway, and does not change until
     its certificate is installed.
     """
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     text = ask(config, state, "key.csr", named=named)["csr"]
     if out is None:
@@ -87,7 +87,7 @@ def install(
     json: Json = False,
 ) -> None:
     """Install the certificate that a CA issued for `gardien key csr`."""
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     try:
         # latin-1 decodes every byte: comments beside the PEM blocks may be in any encoding
@@ -228,7 +228,7 @@ def _token(file: Path | None, config: Path) -> str:
     """
     # no option for the token itself: every account can read command lines
     from agent.config import load
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     try:
         if file is not None:

@@ -25,7 +25,7 @@ from agent.cli.terminal import (
     text_of,
     unchanged,
 )
-from agent.i18n import _
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,7 +27,7 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
-from agent.i18n import _, n_
+from agent.core.i18n import _, n_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

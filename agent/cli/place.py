@@ -26,8 +26,8 @@ from agent.cli.terminal import (
     text_of,
     unchanged,
 )
-from agent.errors import AgentError, Refused
-from agent.i18n import _
+from agent.core.errors import AgentError, Refused
+from agent.core.i18n import _
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ def show(
     ] = None,
 ) -> None:
     """Print MDP-1, the rules for missing, late and doubtful values, in English or French."""
-    from agent.i18n import language
-    from agent.pipeline.policy import TEXTS
+    from agent.acquisition.policy import TEXTS
+    from agent.core.i18n import language
 
     typer.echo(TEXTS[lang or language()], nl=False)

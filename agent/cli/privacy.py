@@ -25,7 +25,7 @@ from agent.cli.terminal import (
     wrapped,
     write_page,
 )
-from agent.i18n import N_, _
+from agent.core.i18n import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

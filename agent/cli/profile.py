@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, as_json, plural, table
-from agent.errors import ConfigError, Refused
+from agent.core.errors import ConfigError, Refused
 
 if TYPE_CHECKING:
     from agent.config.profiles import Profiles
@@ -92,7 +92,7 @@ def _plain(profile: Profile) -> Any:
 
 
 def _show(profile: Profile) -> None:
-    from agent.channels import channel_of_quantity
+    from agent.core.channels import channel_of_quantity
 
     typer.echo(f"{profile.manufacturer} {profile.model}, {profile.driver}")
     serial = [("serial", profile.serial)] if profile.serial else []

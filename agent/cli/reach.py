@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.cli.examine import Finding, no_access
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.errors import LinkLost, UplinkLost
 from agent.enrolment import credential, tls
-from agent.errors import LinkLost, UplinkLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, state_of
-from agent.errors import ConfigError, Refused
-from agent.i18n import _
+from agent.core.errors import ConfigError, Refused
+from agent.core.i18n import _
 
 
 def reload(

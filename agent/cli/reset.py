@@ -29,7 +29,7 @@ def factory_reset(
     stays installed.
     """
     from agent.cli.terminal import plural
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     folder = state_of(config, state)
     if not folder.is_dir():
@@ -54,7 +54,7 @@ def factory_reset(
 
 
 def _waits(state: Path) -> int:
-    from agent.errors import AgentError
+    from agent.core.errors import AgentError
     from agent.local import ask_daemon
 
     try:
@@ -75,7 +75,7 @@ def _release_all(state: Path) -> None:
     """Release all controls, limits too. Raises Refused if a release is not confirmed."""
     # afterwards the journal is gone, and nothing could release what is left at a device
     from agent.cli.control import given_back
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     unconfirmed = [release for release in given_back(state, limits=True) if not release.done]
     if unconfirmed:
@@ -93,9 +93,9 @@ def _wipe(state: Path) -> str:
     Raises Refused while a daemon owns it. Flash memory may keep deleted data: to be sure, destroy
     the card.
     """
+    from agent.core.state import owned
     from agent.registry import identity
     from agent.registry.place import shown
-    from agent.state import owned
 
     with owned(state, "gardien factory-reset"):
         # without its keys, a state that is erased only in part cannot be read

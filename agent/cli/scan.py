@@ -18,7 +18,7 @@ from agent.cli.terminal import (
     state_of,
     text_of,
 )
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import typer
 
 from agent.cli import sign_objects, signing
 from agent.cli.terminal import plural
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from agent.trust.sign import Signer
@@ -91,7 +91,7 @@ def trust_list(
     """Make a trust list: who may sign, in which signing role."""
     import json
 
-    from agent.clock import seconds
+    from agent.core.clock import seconds
     from agent.trust import sign, trust_list
 
     now = int(seconds())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.signing import DAY, Out, bytes_of, moment, now, number, parsed, present, sign
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def command(
 
     The gateway checks whether grants permit it, and releases the control at its end.
     """
-    from agent.clock import stamp
+    from agent.core.clock import stamp
     from agent.trust.claim_types import seconds as duration_s
 
     at = now()

@@ -44,7 +44,7 @@ def accept(
     Exit status 1 if an object was refused or waits, or if a control refused an order. With
     --preview nothing is accepted, and the exit status is 1 if an object would be refused.
     """
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     call, more = ("object.preview", {}) if preview else ("object.accept", {"named": named})
     answers: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -121,7 +121,7 @@ def present(members: dict[str, Any]) -> dict[str, Any]:
 
 def now() -> int:
     """Return the current time in seconds since 1970, as claims have it."""
-    from agent.clock import seconds
+    from agent.core.clock import seconds
 
     return int(seconds())
 

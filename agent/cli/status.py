@@ -21,8 +21,8 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
-from agent.i18n import _
-from agent.units import spoken
+from agent.core.i18n import _
+from agent.core.units import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

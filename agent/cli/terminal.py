@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent import atomic_write
-from agent import state as packaged
-from agent.errors import Refused
-from agent.i18n import _
+from agent.core import atomic_write
+from agent.core import state as packaged
+from agent.core.errors import Refused
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -186,7 +186,7 @@ def plural(number: int, noun: str) -> str:
 
 def text_of(path: Path) -> str:
     """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read."""
-    from agent.errors import Refused
+    from agent.core.errors import Refused
     from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
 
@@ -220,7 +220,7 @@ def free_names(paths: Sequence[Path]) -> list[Path]:
 
 def write_page(path: Path, text: str) -> None:
     """Write a file that only its owner may read. Raises Refused."""
-    from agent.errors import Refused
+    from agent.core.errors import Refused
 
     try:
         # touch sets the mode of a new file only; an existing one may be readable by everybody

@@ -21,7 +21,7 @@ from agent.cli.terminal import (
     table,
     when,
 )
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, ask
-from agent.errors import AgentError, Refused
+from agent.core.errors import AgentError, Refused
 
 
 def updates(

@@ -13,8 +13,8 @@ from ruamel.yaml import MappingNode, Node, ScalarNode
 from agent.config.files import Files
 from agent.config.load import checked
 from agent.config.tree import INCLUDE, composed
-from agent.errors import ConfigError, Refused
-from agent.i18n import _
+from agent.core.errors import ConfigError, Refused
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ from agent.config.files import Files
 from agent.config.load import checked
 from agent.config.readable import daemon_account, unreadable
 from agent.config.summary import summary
-from agent.errors import ConfigError
-from agent.i18n import _, n_
-from agent.state import acting_as
+from agent.core.errors import ConfigError
+from agent.core.i18n import _, n_
+from agent.core.state import acting_as
 
 if TYPE_CHECKING:
     from pathlib import Path

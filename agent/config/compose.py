@@ -30,10 +30,10 @@ from agent.config.names import ILL_NAMED, NAME
 from agent.config.problem import did_you_mean
 from agent.config.syndic import Syndic
 from agent.control.settings import Control
+from agent.core.i18n import _
 from agent.drivers import DRIVERS, TAKEN_FOR, family
 from agent.drivers.profile import Profile
 from agent.enrolment.settings import Enrolment
-from agent.i18n import _
 from agent.trust.settings import TrustSettings
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.control.model import Modality
+    from agent.core.model import Point
     from agent.drivers.watchdog import DeviceWatchdog
-    from agent.model import Point
 
 
 class Config(Section):

@@ -15,7 +15,7 @@ from agent.drivers import family
 if TYPE_CHECKING:
     from agent.config.config import Config
     from agent.control.settings import Control
-    from agent.model import Point
+    from agent.core.model import Point
 
 
 def fits(config: Config) -> dict[str, ConfiguredControl]:

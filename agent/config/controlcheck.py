@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.channels import channels
 from agent.config.points import wanted, watchdog
 from agent.config.problem import did_you_mean, or_list
 from agent.control.settings import split
+from agent.core.channels import channels
+from agent.core.i18n import _
+from agent.core.settings import shown, written
+from agent.core.units import factor
 from agent.drivers import driver, family
 from agent.drivers.base import Writes
-from agent.i18n import _
-from agent.settings import shown, written
-from agent.units import factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

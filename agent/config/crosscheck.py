@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.config.problem import did_you_mean, or_list
+from agent.core.i18n import _
+from agent.core.settings import is_loopback, shown
 from agent.drivers import family
-from agent.i18n import _
-from agent.settings import is_loopback, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

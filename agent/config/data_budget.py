@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.channels import channels
 from agent.config.points import point, wanted
+from agent.core.channels import channels
+from agent.core.i18n import _
+from agent.core.model import ValueKind
+from agent.core.settings import written, written_size
 from agent.drivers.base import Budgets
-from agent.i18n import _
-from agent.model import ValueKind
 from agent.registry.consent_policy import FLOORS
-from agent.settings import written, written_size
 from agent.uplink.budget import DAY, KEEPALIVES, ReadStream, UplinkLoad, a_month, slowest, stretched
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from ruamel.yaml import MappingNode, Node, ScalarNode, SequenceNode
 from agent.config.problem import dotted
 from agent.config.tree import INCLUDE, composed, read
 from agent.config.yamlerror import YamlUnreadable
-from agent.errors import Refused
-from agent.i18n import _
-from agent.settings import shown
+from agent.core.errors import Refused
+from agent.core.i18n import _
+from agent.core.settings import shown
 
 if TYPE_CHECKING:
     from pathlib import Path as File

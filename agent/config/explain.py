@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, get_args
 
 from agent.config.problem import did_you_mean, no_blank, or_list
-from agent.i18n import N_, _
-from agent.settings import BYTES, SECONDS, harmless, shown, written, written_size
+from agent.core.i18n import N_, _
+from agent.core.settings import BYTES, SECONDS, harmless, shown, written, written_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,11 +9,11 @@ import os
 import tempfile
 from pathlib import Path, PurePath
 
-from agent import atomic_write
 from agent.config.problem import Problem, SourcePosition
-from agent.errors import ConfigError, Refused
-from agent.i18n import _
-from agent.settings import harmless, shown
+from agent.core import atomic_write
+from agent.core.errors import ConfigError, Refused
+from agent.core.i18n import _
+from agent.core.settings import harmless, shown
 
 LARGEST = 1_000_000
 """bytes of one file; 10,000 devices need about 800,000"""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import _
+from agent.core.settings import written
 from agent.drivers.base import Budgets
-from agent.i18n import _
-from agent.settings import written
 
 if TYPE_CHECKING:
     from agent.config.config import Config
-    from agent.model import Point
+    from agent.core.model import Point
 
 DAY, YEAR = 86_400, 365
 COMMIT = 15_000

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from agent.config.problem import did_you_mean, or_list
+from agent.core.i18n import N_, _
+from agent.core.settings import shown
 from agent.drivers import DRIVERS, driver
-from agent.i18n import N_, _
-from agent.settings import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,16 +12,16 @@ from agent.config.batteries import DAY, batteries
 from agent.config.midnightcheck import misses
 from agent.config.models import DeviceOptions
 from agent.config.points import point, wanted
+from agent.core.i18n import _
+from agent.core.settings import FROM_A_FILE, shown, took, written
 from agent.drivers.base import Budgets
-from agent.i18n import _
-from agent.settings import FROM_A_FILE, shown, took, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.config.compose import ConfigDraft
     from agent.config.models import DeviceConfig, LinkConfig
-    from agent.model import Point
+    from agent.core.model import Point
 
 STEPS = (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, DAY)
 """seconds: the round steps that messages propose"""

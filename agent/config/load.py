@@ -18,9 +18,9 @@ from agent.config.report import Enough, ProblemReport
 from agent.config.strictcheck import strictcheck
 from agent.config.tree import Include, Tree, no_files, read
 from agent.config.yamlerror import YamlUnreadable
-from agent.errors import ConfigError
-from agent.i18n import _
-from agent.settings import harmless, shown
+from agent.core.errors import ConfigError
+from agent.core.i18n import _
+from agent.core.settings import harmless, shown
 
 if TYPE_CHECKING:
     from pathlib import Path

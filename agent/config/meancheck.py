@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.channels import channels
-from agent.i18n import _
-from agent.model import ValueKind
-from agent.settings import written
+from agent.core.channels import channels
+from agent.core.i18n import _
+from agent.core.model import ValueKind
+from agent.core.settings import written
 
 if TYPE_CHECKING:
     from agent.config.compose import ConfigDraft

@@ -10,10 +10,10 @@ import datetime as dt
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from agent.channels import channels
-from agent.i18n import _
-from agent.model import ValueKind
-from agent.settings import written
+from agent.core.channels import channels
+from agent.core.i18n import _
+from agent.core.model import ValueKind
+from agent.core.settings import written
 
 if TYPE_CHECKING:
     from agent.config.compose import ConfigDraft

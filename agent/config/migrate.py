@@ -13,8 +13,8 @@ from agent.config.load import checked
 from agent.config.models import FORMAT
 from agent.config.tree import read
 from agent.config.yamlerror import YamlUnreadable
-from agent.errors import ConfigError, Refused
-from agent.i18n import _
+from agent.core.errors import ConfigError, Refused
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,17 +14,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from agent.channels import channels
 from agent.config.known import driver_word, transport_word
 from agent.config.problem import did_you_mean, misspelt, or_list
 from agent.control import hours
+from agent.core.channels import channels
+from agent.core.errors import Refused
+from agent.core.i18n import _
+from agent.core.settings import Bytes, Duration, FromTheRoot, shown, written
 from agent.drivers.profile import Profile  # noqa: TC001 -- pydantic reads it
-from agent.errors import Refused
-from agent.i18n import _
 from agent.registry import fields
 from agent.registry.aggregate import FEWEST, FLOOR, STEPS
 from agent.registry.place import parse
-from agent.settings import Bytes, Duration, FromTheRoot, shown, written
 from agent.uplink.budget import Allowance  # noqa: TC001 -- pydantic reads it
 
 FORMAT = 1

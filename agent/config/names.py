@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from agent.config.problem import did_you_mean
-from agent.i18n import N_, _
-from agent.settings import shown
-from agent.units import units
+from agent.core.i18n import N_, _
+from agent.core.settings import shown
+from agent.core.units import units
 
 NAME = re.compile(r"[^\W_][\w-]{0,63}")
 ILL_NAMED = N_("a name has letters, digits, - and _ only, at most 64 of them")

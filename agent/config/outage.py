@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.buffer.outage_estimate import WANTED, DailyLoad, days, enough
-from agent.channels import channels
-from agent.i18n import _
+from agent.core.channels import channels
+from agent.core.i18n import _
+from agent.core.settings import written_size
 from agent.registry.consent_policy import FLOORS
-from agent.settings import written_size
 
 if TYPE_CHECKING:
     from agent.config.config import Config

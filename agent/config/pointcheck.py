@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.channels import channels
 from agent.config.explain import options
 from agent.config.meancheck import meancheck
 from agent.config.midnightcheck import midnightcheck
@@ -12,12 +11,13 @@ from agent.config.models import DeviceOptions
 from agent.config.names import ILL_NAMED, NAME, no_unit
 from agent.config.points import point, wanted
 from agent.config.problem import did_you_mean, or_list
+from agent.core.channels import channels
+from agent.core.i18n import _
+from agent.core.model import ValueKind
+from agent.core.settings import shown, written
+from agent.core.units import factor, units
 from agent.drivers import driver, family
-from agent.i18n import _
-from agent.model import ValueKind
 from agent.registry import place
-from agent.settings import shown, written
-from agent.units import factor, units
 
 if TYPE_CHECKING:
     from agent.config.compose import ConfigDraft

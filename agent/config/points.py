@@ -6,10 +6,10 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.channels import channel_of_quantity, channels
 from agent.config.models import PointOptions
+from agent.core.channels import channel_of_quantity, channels
+from agent.core.model import Point
 from agent.drivers.watchdog import DeviceWatchdog
-from agent.model import Point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.i18n import _
-from agent.settings import shown
+from agent.core.i18n import _
+from agent.core.settings import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

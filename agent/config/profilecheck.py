@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.channels import channel_of_quantity, channels
 from agent.config.names import ILL_NAMED, NAME, no_unit
 from agent.config.problem import did_you_mean, or_list
+from agent.core.channels import channel_of_quantity, channels
+from agent.core.i18n import N_, _
+from agent.core.model import Point
+from agent.core.settings import shown
+from agent.core.units import factor, units
 from agent.drivers import DRIVERS, driver, family
 from agent.drivers.base import Rehearses
-from agent.i18n import N_, _
-from agent.model import Point
-from agent.settings import shown
-from agent.units import factor, units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.config.report import ProblemReport
+    from agent.core.model import Sample
     from agent.drivers.base import Reads
     from agent.drivers.profile import Offer, Profile
-    from agent.model import Sample
 
 ADDRESS = "1"
 """any address, since notation is checked without a device"""

@@ -13,10 +13,10 @@ from agent.config.profilecheck import profilecheck
 from agent.config.report import Enough, ProblemReport
 from agent.config.tree import Tree, read
 from agent.config.yamlerror import YamlUnreadable
+from agent.core.errors import ConfigError
+from agent.core.i18n import _
+from agent.core.settings import harmless
 from agent.drivers.profile import SUFFIX, Profile, profile, profiles, with_manners
-from agent.errors import ConfigError
-from agent.i18n import _
-from agent.settings import harmless
 
 if TYPE_CHECKING:
     from pathlib import Path

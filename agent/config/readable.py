@@ -10,9 +10,9 @@ from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.config.profiles import FOLDER, Profiles
-from agent.i18n import _
-from agent.settings import Secret
-from agent.state import DEFAULT_CONFIG, acting_as
+from agent.core.i18n import _
+from agent.core.settings import Secret
+from agent.core.state import DEFAULT_CONFIG, acting_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from agent.config.explain import UNKNOWN, explain
 from agent.config.problem import Path, Problem, SourcePosition, at, did_you_mean, dotted
-from agent.i18n import _
-from agent.settings import FROM_A_FILE, harmless
+from agent.core.i18n import _
+from agent.core.settings import FROM_A_FILE, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from agent.errors import ConfigError
-from agent.i18n import N_, _
+from agent.core.errors import ConfigError
+from agent.core.i18n import N_, _
 from agent.registry.place import squeeze
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from agent.config.models import (
 from agent.config.names import NAME
 from agent.config.syndic import Syndic
 from agent.control.settings import Control
+from agent.core.settings import BYTES, SECONDS, written, written_size
 from agent.drivers import DRIVERS
 from agent.enrolment.settings import Enrolment
-from agent.settings import BYTES, SECONDS, written, written_size
 from agent.trust.settings import TrustSettings
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from agent.config.data_budget import datacheck
 from agent.config.sample import samplecheck
+from agent.core.i18n import _
+from agent.core.settings import written, wrong_ipv4
 from agent.drivers.modbus.serialline import RATES
-from agent.i18n import _
-from agent.settings import written, wrong_ipv4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,17 +9,17 @@ from agent.config import data_budget
 from agent.config.flash_wear import wear
 from agent.config.outage import outage
 from agent.config.updates import AFTER
+from agent.core.i18n import N_, _, n_
+from agent.core.settings import took, written, written_size
 from agent.drivers.base import Budgets
-from agent.i18n import N_, _, n_
 from agent.registry import place
 from agent.registry.consent_policy import FLOORS
-from agent.settings import took, written, written_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agent.config.config import Config
-    from agent.model import Point
+    from agent.core.model import Point
 
 DAY = 86_400
 CLOCKS = {

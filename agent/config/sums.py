@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.pipeline.sums import ConfiguredSums
+from agent.acquisition.sums import ConfiguredSums
 from agent.registry.aggregate import STEPS
 
 if TYPE_CHECKING:
     from agent.config.config import Config
-    from agent.model import Point
+    from agent.core.model import Point
 
 DEMO = "DEMO-1"
 """the policy under which sums are as fine as what is read: for loopback only"""

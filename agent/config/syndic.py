@@ -9,8 +9,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from agent.config.models import Section, Text
-from agent.i18n import _
-from agent.settings import Duration, FromTheRoot, Secret, shown
+from agent.core.i18n import _
+from agent.core.settings import Duration, FromTheRoot, Secret, shown
 from agent.uplink.settings.files import address, check_way
 
 DAY = 86_400

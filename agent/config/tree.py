@@ -25,9 +25,9 @@ from agent.config.yamlerror import (
     in_own_words,
     stumbled,
 )
-from agent.errors import Refused
-from agent.i18n import _
-from agent.settings import harmless, shown
+from agent.core.errors import Refused
+from agent.core.i18n import _
+from agent.core.settings import harmless, shown
 
 if TYPE_CHECKING:
     from agent.config.problem import Path

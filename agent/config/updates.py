@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from agent.control import hours
-from agent.i18n import _
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

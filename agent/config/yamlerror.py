@@ -10,8 +10,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scanner import Scanner
 
 from agent.config.problem import SourcePosition, no_blank
-from agent.i18n import N_, _
-from agent.settings import shown
+from agent.core.i18n import N_, _
+from agent.core.settings import shown
 
 NO_READER_EXPECTED = (
     ValueError,

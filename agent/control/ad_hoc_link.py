@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
+from agent.core.errors import LinkLost
 from agent.drivers import DRIVERS, driver
-from agent.errors import LinkLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from agent.control.point_access import LineAccess
+    from agent.core.model import Point, Sample, Value
     from agent.drivers.base import PointSlots
-    from agent.model import Point, Sample, Value
 
 
 @asynccontextmanager

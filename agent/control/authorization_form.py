@@ -10,8 +10,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from agent.control.guard import plain
+from agent.core.units import spoken
 from agent.registry.dates import day_written_out
-from agent.units import spoken
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agent.control.hold_record import WatchdogTarget, WriteTarget
     from agent.control.model import Modality
     from agent.control.records import Key
-    from agent.model import Value
+    from agent.core.model import Value
 
 
 @dataclass(frozen=True, slots=True)

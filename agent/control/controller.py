@@ -26,8 +26,8 @@ from agent.control.release_retry import release_unconfigured, try_release
 from agent.control.report import end, report_refusal
 from agent.control.revoked import end_revoked
 from agent.control.self_test import TEST, Passed, run_self_test
-from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
-from agent.tasks import error_text
+from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
+from agent.core.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

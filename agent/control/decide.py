@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
 from agent.control.bounds import duration_text, outside, outside_hours
 from agent.control.granted import granted
 from agent.control.guard import inhibited, plain, tripped
 from agent.control.model import No, OrderCode, OrderState
 from agent.control.quotas import quota_refusal
 from agent.control.stamps import elapsed
-from agent.settings import written
-from agent.units import spoken
+from agent.core.clock import stamp
+from agent.core.settings import written
+from agent.core.units import spoken
 
 if TYPE_CHECKING:
     from agent.control.decision_input import DecisionFacts

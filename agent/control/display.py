@@ -10,8 +10,8 @@ import logging
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.errors import LinkLost, Refused, WriteRefused
-from agent.log_fields import LogEvent, fields
+from agent.core.errors import LinkLost, Refused, WriteRefused
+from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.control.model import AcceptedOrder
     from agent.control.point_access import PointAccess
     from agent.control.stamps import Moment
-    from agent.model import Value
+    from agent.core.model import Value
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from agent.control.release_retry import over
 from agent.control.report import end
 from agent.control.setpoint import FAILSAFE, FOREVER
 from agent.control.stamps import elapsed
-from agent.log_fields import LogEvent, fields
+from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from agent.control.configured_control import ConfiguredControl

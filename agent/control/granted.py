@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
 from agent.control.bounds import duration_text, outside, outside_hours, role_name
 from agent.control.model import No, OrderCode
 from agent.control.quotas import quota_refusal
+from agent.core.clock import stamp
+from agent.core.units import spoken
 from agent.trust.object_id import number_of
-from agent.units import spoken
 
 if TYPE_CHECKING:
     from agent.control.decision_input import DecisionFacts

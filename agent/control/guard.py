@@ -1,7 +1,7 @@
 """Whether a guard has tripped, or the operator's off switch is set. Pure (rule H3).
 
 A value that cannot be used counts as tripped: from a sensor that is silent, bad, older than twice
-its period, or not plausible (agent/steering/point_readings.py).
+its period, or not plausible (agent/gateway/controls/point_readings.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.control.model import No, OrderCode
-from agent.units import spoken
+from agent.core.units import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable

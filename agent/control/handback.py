@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.control import orphan_values
 from agent.control.records import Transaction
 from agent.control.release_retry import try_release
-from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
+from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.control.model import OrderState
 from agent.control.records import FINAL, Outcome
 from agent.control.setpoint import FAILSAFE
-from agent.units import spoken
+from agent.core.units import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -18,8 +18,8 @@ from agent.control.point_access import look_whole
 from agent.control.point_release import NOT_THERE, PointRelease
 from agent.control.records import Transaction
 from agent.control.watchdog import beat, watched
-from agent.errors import SpoolFull, StorageFailed
-from agent.log_fields import LogEvent, fields
+from agent.core.errors import SpoolFull, StorageFailed
+from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from agent.control.record_versions import understood
 from agent.control.stamps import Moment
 
 if TYPE_CHECKING:
-    from agent.model import Value
+    from agent.core.model import Value
 
 
 class Phase(StrEnum):

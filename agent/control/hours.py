@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from agent.control.model import Season, Window
-from agent.i18n import _
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

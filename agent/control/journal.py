@@ -33,8 +33,8 @@ from agent.control.records import (
     outcome_of,
     text,
 )
-from agent.errors import SpoolFull, StorageFailed
-from agent.storage import FAILING
+from agent.core.errors import SpoolFull, StorageFailed
+from agent.core.storage import FAILING
 from agent.trust import claims, replay, revocations
 from agent.trust.object_id import number_of
 from agent.trust.object_types import ROOT

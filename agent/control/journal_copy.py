@@ -1,9 +1,9 @@
 """A copy of the journal's open hold records, which survives kill -9 and needs no disk.
 
-Each record is one file in the volatile folder of the state (agent/storage.py), named by the random
-id of the journal and the number of the record. A file appears and is closed by a rename, which
-needs no space: at any moment it is complete or absent. A closed file stays until the disk has the
-change too. See docs/control.md.
+Each record is one file in the volatile folder of the state (agent/core/storage.py), named by the
+random id of the journal and the number of the record. A file appears and is closed by a rename,
+which needs no space: at any moment it is complete or absent. A closed file stays until the disk has
+the change too. See docs/control.md.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.control.hold_record import HoldRecord, Phase, decode, encode
-from agent.log_fields import LogEvent, fields
-from agent.state import dying
-from agent.storage import made
+from agent.core.log_fields import LogEvent, fields
+from agent.core.state import dying
+from agent.core.storage import made
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

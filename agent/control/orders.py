@@ -11,13 +11,13 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import stamp
 from agent.control.claims import grant_of, order_of
 from agent.control.decide import decide
 from agent.control.guard import plain
 from agent.control.model import AcceptedOrder, No, OrderCode, OrderState
 from agent.control.records import Outcome, Transaction
-from agent.errors import NotRecorded, StorageFailed
+from agent.core.clock import stamp
+from agent.core.errors import NotRecorded, StorageFailed
 from agent.trust import claims, replay, revocations
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_id import number_of, of_issuer

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from agent.control import orphan_values
 from agent.control.model import OrderState
 from agent.control.records import Outcome, Transaction
-from agent.errors import LinkLost, Refused, WriteRefused
-from agent.log_fields import LogEvent, fields
+from agent.core.errors import LinkLost, Refused, WriteRefused
+from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from agent.control.configured_control import ConfiguredControl
     from agent.control.context import ControlContext
     from agent.control.point_access import PointAccess
-    from agent.model import Value
+    from agent.core.model import Value
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.control.configured_control import ConfiguredControl
     from agent.control.point_access import Standing
     from agent.control.stamps import Moment
-    from agent.model import Value
+    from agent.core.model import Value
 
 HANDED = "handed"
 """takes the place of an order's id in a hold record: a person names the value from before"""

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
+from agent.core.errors import WriteRefused
+from agent.core.model import Point
 from agent.drivers.scaled import from_raw, to_raw
-from agent.errors import WriteRefused
-from agent.model import Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.control.hold_record import WriteTarget
+    from agent.core.model import Sample, Value
     from agent.drivers.base import PointSlots
-    from agent.model import Sample, Value
 
 
 @dataclass(frozen=True, slots=True)

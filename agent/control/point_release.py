@@ -14,8 +14,8 @@ from agent.control.hold_record import Phase, same
 from agent.control.model import OrderState
 from agent.control.records import FINAL, Outcome, Transaction
 from agent.control.watchdog import beat, call_off
-from agent.errors import LinkLost, Refused, WriteRefused
-from agent.log_fields import LogEvent, fields
+from agent.core.errors import LinkLost, Refused, WriteRefused
+from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

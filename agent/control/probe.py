@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from agent.control.hold_record import same
 from agent.control.model import LossRule
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from agent.control.model import Modality
-    from agent.model import Value
+    from agent.core.model import Value
 
 
 def probe(modality: Modality, base: Decimal | None, fallback: Value | None = None) -> Decimal:

@@ -25,7 +25,7 @@ from agent.control.journal_copy import OPEN
 from agent.control.model import OrderState
 from agent.control.point_access import LinePoint
 from agent.control.setpoint import FAILSAFE, FOREVER, Setpoint
-from agent.errors import AgentError, LinkLost, Refused, StorageFailed
+from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

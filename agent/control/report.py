@@ -12,7 +12,7 @@ from agent.control.records import FINAL, Outcome, Transaction
 if TYPE_CHECKING:
     from agent.control.context import ControlContext
     from agent.control.model import AcceptedOrder, No
-    from agent.model import Value
+    from agent.core.model import Value
 
 
 async def report_refusal(context: ControlContext, event: AcceptedOrder, no: No) -> None:

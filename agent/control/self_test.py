@@ -20,7 +20,7 @@ from agent.control.setpoint import Setpoint
 from agent.control.stop import forbidden
 from agent.control.watchdog import watched
 from agent.control.watchdog_test import longest, wait_for_fallback
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

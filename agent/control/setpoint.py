@@ -12,7 +12,7 @@ from agent.control.schedule import toward
 if TYPE_CHECKING:
     from agent.control.hold_record import WatchdogTarget, WriteTarget
     from agent.control.point_access import Standing
-    from agent.model import Value
+    from agent.core.model import Value
 FAILSAFE = "failsafe"
 """takes the place of an order's id in a hold record: the failsafe of a limit is applied"""
 FOREVER = math.inf

@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from agent.control import hours
-from agent.i18n import _
-from agent.settings import Duration, shown
+from agent.core.i18n import _
+from agent.core.settings import Duration, shown
 
 HOUR, DAY = 3600.0, 86_400.0
 SWITCHES = ("pause", "mode")

@@ -18,7 +18,7 @@ from agent.control.orphan_search import search_orphans
 from agent.control.release_retry import try_release
 from agent.control.report import end
 from agent.control.stop import forbidden
-from agent.errors import LinkLost, Refused
+from agent.core.errors import LinkLost, Refused
 
 if TYPE_CHECKING:
     from agent.control.configured_control import ConfiguredControl

@@ -6,14 +6,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.control.hold_record import same
-from agent.errors import WriteRefused
+from agent.core.errors import WriteRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.control.hold_record import HoldRecord, WatchdogTarget, WriteTarget
     from agent.control.point_access import PointAccess
-    from agent.model import Value
+    from agent.core.model import Value
 
     PointAccessor = Callable[[WriteTarget, int | None], PointAccess]
     Known = tuple[Value | None, Value | None]

@@ -14,7 +14,7 @@ from agent.control.guard import plain
 from agent.control.hold_record import same
 from agent.control.stop import forbidden
 from agent.control.watchdog import beat
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.control.configured_control import ConfiguredControl
     from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord, WatchdogTarget
-    from agent.model import Value
+    from agent.core.model import Value
 
     Say = Callable[[str], Awaitable[None]]
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.atomic_write import SILENT, STALLED_AFTER
 from agent.buffer.database import Damaged
 from agent.buffer.thread import OneThread
 from agent.control.hold_record import Phase
 from agent.control.journal import Journal
 from agent.control.journal_copy import JournalCopy
 from agent.control.records import Transaction
-from agent.errors import Refused, SpoolFull, StorageFailed
-from agent.log_fields import LogEvent, fields
-from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, volatile
+from agent.core.atomic_write import SILENT, STALLED_AFTER
+from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.core.log_fields import LogEvent, fields
+from agent.core.storage import HOLDS_END_AFTER, PROBED_EVERY, volatile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agent.control.journal_copy import Copied
     from agent.control.records import Key
     from agent.control.stamps import Moment
-    from agent.storage import Storage
+    from agent.core.storage import Storage
     from agent.trust.verify import Verified
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ MOST_NOTES = 20_000
 
 @dataclass(frozen=True)
 class Bounds:
-    """Time limits in seconds; see agent/storage.py."""
+    """Time limits in seconds; see agent/core/storage.py."""
 
     stalled: float = STALLED_AFTER
     ends: float = HOLDS_END_AFTER

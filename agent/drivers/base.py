@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from agent.core.model import Point, Sample, Value
     from agent.drivers.line_disturbance import Turn
-    from agent.model import Point, Sample, Value
 
 
 class Driver(Protocol):

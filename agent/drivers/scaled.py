@@ -5,10 +5,10 @@ from __future__ import annotations
 from decimal import Context, Decimal, Inexact
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
-    from agent.model import Point
+    from agent.core.model import Point
 
 EXACT = Context(prec=40, traps=[Inexact])
 

@@ -15,7 +15,7 @@ from agent.drivers.scaled import from_raw, to_raw
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.model import Point
+    from agent.core.model import Point
 
 
 @dataclass(frozen=True, slots=True)

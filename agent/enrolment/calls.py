@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from agent.clock import stamp
+from agent.core.clock import stamp
+from agent.core.errors import Refused
 from agent.enrolment import credential, judge
 from agent.enrolment.credential import Credential
 from agent.enrolment.request import request
-from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from agent.atomic_write import destroy, read_key, write_key
-from agent.errors import NotForYou, Refused
+from agent.core.atomic_write import destroy, read_key, write_key
+from agent.core.errors import NotForYou, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

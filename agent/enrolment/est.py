@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
 
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.errors import Refused, UplinkLost
 from agent.enrolment import tls
 from agent.enrolment.credential import certificates
 from agent.enrolment.response import BoundedResponse
 from agent.enrolment.settings import WELL_KNOWN
-from agent.errors import Refused, UplinkLost
 
 if TYPE_CHECKING:
     from pathlib import Path

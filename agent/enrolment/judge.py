@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.clock import BUILT, stamp
+from agent.core.clock import BUILT, stamp
 
 if TYPE_CHECKING:
     from datetime import timedelta

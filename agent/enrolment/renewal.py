@@ -7,10 +7,10 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from agent.clock import ClockTrust
+from agent.core.clock import ClockTrust
+from agent.core.errors import Refused
+from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import calls, credential, judge
-from agent.errors import Refused
-from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from agent.clock import Clock
+    from agent.core.clock import Clock
     from agent.enrolment.settings import Enrolment
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import logging
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
 
 if TYPE_CHECKING:
     import socket

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.i18n import _
-from agent.settings import FromTheRoot, Secret, checked_host, shown
+from agent.core.i18n import _
+from agent.core.settings import FromTheRoot, Secret, checked_host, shown
 
 WELL_KNOWN = "/.well-known/est"
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from agent.clock import BUILT, stamp
+from agent.core.clock import BUILT, stamp
+from agent.core.errors import CertificateRefused, Refused, UplinkLost
 from agent.enrolment.credential import load
 from agent.enrolment.judge import unfit, untimely
-from agent.errors import CertificateRefused, Refused, UplinkLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

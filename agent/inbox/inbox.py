@@ -17,11 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
-from agent.clock import ClockTrust, stamp
-from agent.errors import NotRecorded, NotYet, Refused, SpoolFull
+from agent.core.clock import ClockTrust, stamp
+from agent.core.errors import NotRecorded, NotYet, Refused, SpoolFull
+from agent.core.log_fields import LogEvent, fields
 from agent.inbox.object_status import ObjectStatus
 from agent.inbox.registry_adapter import contradiction
-from agent.log_fields import LogEvent, fields
 from agent.trust import claims, replay, revocations, set_aside, trust_list
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import MAP, parse_jws
@@ -31,7 +31,7 @@ from agent.trust.verify import NOT_THEIRS, Audience, VerificationContext, Verifi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.clock import Clock
+    from agent.core.clock import Clock
     from agent.inbox.registry_adapter import RegistryAdapter
     from agent.trust.signer import Member
     from agent.trust.store import TrustStore

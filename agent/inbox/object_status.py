@@ -13,9 +13,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import stamp
-from agent.errors import NotRecorded
-from agent.log_fields import LogEvent, fields
+from agent.core.clock import stamp
+from agent.core.errors import NotRecorded
+from agent.core.log_fields import LogEvent, fields
 from agent.trust.error_codes import ObjectCode
 from agent.trust.jws import MAP
 

@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.inputs import NewAlias, NewPlace
 from agent.registry.place import PLACES, parse
 from agent.trust.claim_types import moment

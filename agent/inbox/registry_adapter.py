@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import stamp
-from agent.errors import NotRecorded, Refused
+from agent.core.clock import stamp
+from agent.core.errors import NotRecorded, Refused
 from agent.inbox.placemap import MOST_NAMES, MOST_PLACES, NewMap, read_map
 from agent.registry import fields
 from agent.registry.dates import MONTH, day_of_the_year, sane

@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import NotRecorded
+from agent.core.errors import NotRecorded
+from agent.core.log_fields import LogEvent, fields
+from agent.core.storage import volatile
 from agent.inbox.audit_thinning import Repeated
 from agent.inbox.inbox import Inbox
-from agent.log_fields import LogEvent, fields
-from agent.storage import volatile
 from agent.trust.audit import FOLDER, Broken, Chain
 from agent.trust.key import Key
 from agent.trust.object_types import WITNESS
@@ -24,7 +24,7 @@ from agent.trust.verify import Audience
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from agent.clock import Clock
+    from agent.core.clock import Clock
     from agent.inbox.registry_adapter import RegistryAdapter
     from agent.registry.identity import Identity
     from agent.registry.registry import Registry

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from agent.atomic_write import DiskWriter
-from agent.clock import stamp
+from agent.core.atomic_write import DiskWriter
+from agent.core.clock import stamp
 
 if TYPE_CHECKING:
     from pathlib import Path

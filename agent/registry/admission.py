@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.conflicts import Conflicts
 from agent.registry.dates import sane
 from agent.registry.place import PLACES, shown

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
-from agent.errors import NotYet, Refused
-from agent.i18n import _
+from agent.core.clock import stamp
+from agent.core.errors import NotYet, Refused
+from agent.core.i18n import _
 from agent.registry import fields
 from agent.registry.admission import (
     admit_rows,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
-from agent.errors import Refused
+from agent.core.clock import stamp
+from agent.core.errors import Refused
 from agent.registry import fields
 from agent.registry.admission import (
     admit_rows,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
-from agent.errors import Refused
-from agent.i18n import _
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.i18n import _
 from agent.registry import fields
 from agent.registry.admission import admit_rows, claim, current_claims, label_and_id, new_id
 from agent.registry.duplicates import place_again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import stamp
+from agent.core.clock import stamp
 from agent.registry.labels import label_key
 from agent.registry.parsers import scope_of
 from agent.registry.place import parse, shown

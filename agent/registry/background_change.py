@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import TinyDB
 
-from agent.atomic_write import DiskWriter
-from agent.errors import NotRecorded, Refused
+from agent.core.atomic_write import DiskWriter
+from agent.core.errors import NotRecorded, Refused
 from agent.registry.registry import TABLE, Registry
 from agent.registry.storage import RegistryFile
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import answers, fields, lots, parsers, sheet
 from agent.registry.inputs import NewAlias, NewExchange, NewInstallation, NewPlace
 from agent.registry.place import PLACES, agrees, parse, shown, squeeze

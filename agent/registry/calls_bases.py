@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from agent.errors import Refused
-from agent.i18n import _
+from agent.core.errors import Refused
+from agent.core.i18n import _
 from agent.registry import answers, parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.inputs import NewConsent, NewDuty, NewWithdrawal

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from agent.clock import stamp
-from agent.errors import Refused
+from agent.core.clock import stamp
+from agent.core.errors import Refused
 from agent.registry import answers, parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.dates import DAY

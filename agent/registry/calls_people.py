@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import answers, parsers, sheet
 from agent.registry.inputs import NewOccupancy
 

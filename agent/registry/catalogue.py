@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.channels import channels
+from agent.core.channels import channels
 from agent.registry.dates import DAY
 
 LANGUAGES = ("fr", "en")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
+from agent.core.clock import stamp
 from agent.registry.marks import sentence
 from agent.registry.place import shown
 from agent.registry.records import (

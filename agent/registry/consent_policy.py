@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.errors import Refused
-from agent.model import ValueKind, Why
+from agent.core.errors import Refused
+from agent.core.model import ValueKind, Why
 from agent.registry.aggregate import FEWEST, ID, tells_of_few
 from agent.registry.dates import DAY, MONTH, midnight_of, slot_before
 from agent.registry.problems import did_you_mean
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.model import Channel, Series
+    from agent.core.model import Channel, Series
 
 FLOORS = {"FR-1": 600, "DEMO-1": 1}
 """seconds: no row of a dwelling at a finer step ever leaves; DEMO-1 is for loopback only"""

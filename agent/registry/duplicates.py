@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
-from agent.errors import Refused
+from agent.core.clock import stamp
+from agent.core.errors import Refused
 from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:

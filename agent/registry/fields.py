@@ -10,11 +10,11 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.channels import channels as known_channels
-from agent.clock import stamp
-from agent.errors import Refused
-from agent.i18n import _
-from agent.model import ValueKind
+from agent.core.channels import channels as known_channels
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.i18n import _
+from agent.core.model import ValueKind
 from agent.registry.dates import DAY, MONTH, months_later
 from agent.registry.problems import did_you_mean
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.errors import Refused
-from agent.i18n import _
+from agent.core.errors import Refused
+from agent.core.i18n import _
 from agent.registry import catalogue
 from agent.registry.dates import written_out
 from agent.registry.page import colon, joined

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.atomic_write import NO_ROOM, clear, overwrite, read_key
-from agent.errors import NotForYou, Refused
+from agent.core.atomic_write import NO_ROOM, clear, overwrite, read_key
+from agent.core.errors import NotForYou, Refused
 from agent.registry import place
 from agent.registry.storage import sync_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.place import looks_like_id, parse, shown, squeeze
 from agent.registry.problems import did_you_mean
 from agent.registry.schemes import Cardinality, scheme

@@ -14,7 +14,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.clock import stamp
+from agent.core.clock import stamp
 from agent.registry import catalogue
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.clock import stamp
-from agent.errors import NotYet, Refused
-from agent.i18n import _
+from agent.core.clock import stamp
+from agent.core.errors import NotYet, Refused
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
+from agent.core.settings import duration
 from agent.registry import fields
 from agent.registry.dates import DAY, MONTH, moment
 from agent.registry.problems import did_you_mean
-from agent.settings import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

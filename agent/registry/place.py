@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 
-from agent.errors import Refused
-from agent.i18n import N_, _
+from agent.core.errors import Refused
+from agent.core.i18n import N_, _
 
 PLACES = {"D": N_("dwelling"), "C": N_("common"), "B": N_("building")}
 OCCUPANCY, GATEWAY = "H", "G"

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import TinyDB
 
-from agent.errors import NotRecorded, Refused
-from agent.i18n import _
-from agent.log_fields import LogEvent, fields
+from agent.core.errors import NotRecorded, Refused
+from agent.core.i18n import _
+from agent.core.log_fields import LogEvent, fields
+from agent.core.storage import made
 from agent.registry.admission import Author
 from agent.registry.admit_bases import (
     admit_consents,
@@ -54,7 +55,6 @@ from agent.registry.records import (
 from agent.registry.retractions import effects
 from agent.registry.storage import AtomicStorage
 from agent.registry.stored import from_row, to_row
-from agent.storage import made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from tinydb.storages import Storage
 
-    from agent.model import Retraction
+    from agent.core.model import Retraction
     from agent.registry.consent_policy import Policy
     from agent.registry.forms import Box
     from agent.registry.inputs import (

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.model import FOR_GOOD, Retraction
+from agent.core.model import FOR_GOOD, Retraction
 from agent.registry.records import Consent, Duty, Installation, Occupancy
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.problems import Problems, did_you_mean, nearest
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinydb.storages import Storage
 
-from agent.atomic_write import DiskWriter, Reserve
-from agent.errors import NotRecorded
+from agent.core.atomic_write import DiskWriter, Reserve
+from agent.core.errors import NotRecorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,9 +16,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from agent.clock import stamp
-from agent.errors import Refused
-from agent.i18n import N_, _
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.i18n import N_, _
 from agent.registry import parsers, sheet
 from agent.registry.dates import DAY
 from agent.registry.fields import LONGEST_LABEL

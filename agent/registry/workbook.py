@@ -10,7 +10,7 @@ import zlib
 from contextlib import suppress
 from xml.parsers.expat import ExpatError
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"

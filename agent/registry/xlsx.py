@@ -23,7 +23,7 @@ from openpyxl.styles.numbers import (
 from openpyxl.utils.cell import coordinate_to_tuple
 from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, from_excel
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.sheet import MOST_COLUMNS, MOST_ROWS
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.clock import stamp
+from agent.core.clock import stamp
 from agent.trust.error_codes import Forged, ObjectCode
 
 if TYPE_CHECKING:

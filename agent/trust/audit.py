@@ -22,12 +22,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agent import atomic_write, timesync
-from agent.atomic_write import NO_ROOM, DiskWriter, Reserve
-from agent.clock import stamp
-from agent.errors import Refused
-from agent.i18n import N_
-from agent.log_fields import LogEvent, fields
+from agent.core import atomic_write, timesync
+from agent.core.atomic_write import NO_ROOM, DiskWriter, Reserve
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.i18n import N_
+from agent.core.log_fields import LogEvent, fields
 from agent.trust.canonical import canonical
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import stamp
+from agent.core.clock import stamp
 
 if TYPE_CHECKING:
     import sqlite3

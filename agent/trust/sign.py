@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
-from agent.clock import seconds
+from agent.core.clock import seconds
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.key import REGISTRY, Key
 from agent.trust.strict import decoded, encoded

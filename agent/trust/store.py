@@ -12,11 +12,11 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.atomic_write import NO_ROOM, SILENT, DiskWriter, Late, Reserve
-from agent.clock import seconds, stamp
-from agent.errors import NotRecorded, Refused
-from agent.log_fields import LogEvent, fields
-from agent.storage import made
+from agent.core.atomic_write import NO_ROOM, SILENT, DiskWriter, Late, Reserve
+from agent.core.clock import seconds, stamp
+from agent.core.errors import NotRecorded, Refused
+from agent.core.log_fields import LogEvent, fields
+from agent.core.storage import made
 from agent.trust import allowance, replay, revocations, set_aside, trust_list, votes
 from agent.trust.error_codes import Forged, ObjectCode
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from agent.clock import stamp
+from agent.core.clock import stamp
 from agent.trust.claim_types import ClaimsModel, Name, Seconds, Word, fault_of
 from agent.trust.claims import Role  # noqa: TC001 -- pydantic reads it
 from agent.trust.error_codes import Forged, ObjectCode

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from agent.clock import ClockTrust, stamp
+from agent.core.clock import ClockTrust, stamp
 from agent.trust import claims
 from agent.trust.claim_types import fault_of
 from agent.trust.error_codes import Forged, ObjectCode

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from agent.log_fields import LogEvent, fields
+from agent.core.log_fields import LogEvent, fields
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.outbox import Pack
-    from agent.model import Receipt, SealedBatch
+    from agent.core.model import Receipt, SealedBatch
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator
 
-from agent.i18n import _
-from agent.settings import shown, size
+from agent.core.i18n import _
+from agent.core.settings import shown, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

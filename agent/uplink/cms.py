@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from agent.errors import UplinkLost
+from agent.core.errors import UplinkLost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import zstandard
 from agent.uplink.table import table
 
 if TYPE_CHECKING:
-    from agent.model import SealedBatch
+    from agent.core.model import SealedBatch
     from agent.uplink.cms import Envelope
 
 LARGEST_TEXT = 64 * 1024 * 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from agent.atomic_write import later
+from agent.core.atomic_write import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,13 +6,13 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.clock import monotonic
-from agent.log_fields import LogEvent, fields
+from agent.core.clock import monotonic
+from agent.core.log_fields import LogEvent, fields
 from agent.uplink.pacing import ALARM
 
 if TYPE_CHECKING:
     from agent.buffer.receipt_evaluation import Settled
-    from agent.model import BatchId
+    from agent.core.model import BatchId
 
 log = logging.getLogger(__name__)
 

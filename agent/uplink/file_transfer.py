@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from agent.errors import NotStored
+from agent.core.errors import NotStored
 
 if TYPE_CHECKING:
-    from agent.model import BatchId, SealedBatch
+    from agent.core.model import BatchId, SealedBatch
     from agent.uplink.backup_message import BackupMessage
 
 IN, OUT, OBJECTS = "in", "out", "out/objects"

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 from agent.buffer import receipts
 from agent.buffer.outbox import digest
 from agent.buffer.receipts import parse
-from agent.clock import monotonic
-from agent.errors import NotRecorded, NotStored, TooLarge
-from agent.log_fields import LogEvent, fields
+from agent.core.clock import monotonic
+from agent.core.errors import NotRecorded, NotStored, TooLarge
+from agent.core.log_fields import LogEvent, fields
 from agent.uplink.backup_message import LARGEST_RECEIPT, held
 from agent.uplink.cms import Envelope
 from agent.uplink.container import Packing
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from agent.buffer.thread import OneThread
-    from agent.model import BatchId, Receipt, SealedBatch
+    from agent.core.model import BatchId, Receipt, SealedBatch
     from agent.uplink.backup_message import BackupMessage
     from agent.uplink.base import GatewayFacts, Turn
     from agent.uplink.file_transfer import RemoteFile, RemoteFolder

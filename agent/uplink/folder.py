@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from agent.errors import NotStored, UplinkLost
+from agent.core.errors import NotStored, UplinkLost
 from agent.uplink.file_transfer import IN, OUT, RemoteFile
 
 if TYPE_CHECKING:

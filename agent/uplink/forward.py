@@ -11,17 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.clock import monotonic
-from agent.errors import (
-    AgentError,
-    BatchRejected,
-    NotStored,
-    SpoolFull,
-    TooLarge,
-    UplinkLost,
-)
-from agent.model import Lane, Receipt
-from agent.tasks import end, together
+from agent.core.clock import monotonic
+from agent.core.errors import AgentError, BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
+from agent.core.model import Lane, Receipt
+from agent.core.tasks import end, together
 from agent.uplink import pacing
 from agent.uplink.publish_codes import NobodyThere, NotNow
 from agent.uplink.send_scheduler import Flight, SendScheduler
@@ -31,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from agent.buffer.receipt_evaluation import Settled
-    from agent.clock import Clock
-    from agent.model import BatchId, SealedBatch
+    from agent.core.clock import Clock
+    from agent.core.model import BatchId, SealedBatch
     from agent.uplink.base import Uplink
     from agent.uplink.delivery_state import Delivery
     from agent.uplink.sending import SendingSpool

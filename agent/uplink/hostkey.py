@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from agent.i18n import N_, _
+from agent.core.i18n import N_, _
 
 EXPECTED = N_('expected a public key such as "ssh-ed25519 AAAAC3Nza…", as printed by `ssh-keyscan`')
 

@@ -20,17 +20,17 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import SKIP_HEADER
 
 from agent.buffer.receipts import LARGEST
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.errors import CertificateRefused, UplinkLost
 from agent.enrolment.response import BoundedResponse
 from agent.enrolment.tls import explain, lost
-from agent.errors import CertificateRefused, UplinkLost
 from agent.trust.strict import json_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from agent.model import SealedBatch
+    from agent.core.model import SealedBatch
     from agent.uplink.backup_message import BackupMessage
     from agent.uplink.request_worker import Connection
 

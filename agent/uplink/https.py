@@ -14,10 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.buffer.receipts import parse
-from agent.clock import monotonic, seconds
+from agent.core.clock import monotonic, seconds
+from agent.core.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
+from agent.core.log_fields import LogEvent, fields
 from agent.enrolment.tls import context, doubt
-from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
-from agent.log_fields import LogEvent, fields
 from agent.uplink.backup_message import held
 from agent.uplink.http_client import asking
 from agent.uplink.publish_codes import SealedOtherwise
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from agent.buffer.thread import OneThread
-    from agent.model import BatchId, Receipt, SealedBatch
+    from agent.core.model import BatchId, Receipt, SealedBatch
     from agent.uplink.backup_message import BackupMessage
     from agent.uplink.base import GatewayFacts, Turn
     from agent.uplink.http_client import PlatformRequests

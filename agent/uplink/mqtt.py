@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 from paho.mqtt.client import MQTTv5, MQTTv311
 
 from agent.buffer.receipts import parse
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.errors import NotRecorded, Refused, TooLarge, UplinkLost
+from agent.core.log_fields import LogEvent, LogNames, fields
+from agent.core.model import Lane
 from agent.enrolment.tls import context, doubt
-from agent.errors import NotRecorded, Refused, TooLarge, UplinkLost
-from agent.log_fields import LogEvent, LogNames, fields
-from agent.model import Lane
 from agent.uplink.backup_message import held, parts
 from agent.uplink.connect_options import Hello
 from agent.uplink.end_marker import all_sent
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from agent.model import Receipt, SealedBatch
-    from agent.settings import Secret
+    from agent.core.model import Receipt, SealedBatch
+    from agent.core.settings import Secret
     from agent.uplink.backup_message import BackupMessage
     from agent.uplink.base import GatewayFacts, Turn
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
+from agent.core.errors import Refused, UplinkLost
 from agent.enrolment.judge import subject
-from agent.errors import Refused, UplinkLost
 from agent.trust.strict import bound
 from agent.uplink.cms import decrypt, verify
 from agent.uplink.container import LARGEST_TEXT

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from agent.clock import ClockTrust
-from agent.errors import Refused
+from agent.core.clock import ClockTrust
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from agent.buffer.receipt_evaluation import Settled
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
-    from agent.clock import Clock
-    from agent.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
+    from agent.core.clock import Clock
+    from agent.core.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
 
     OnVoid = Callable[[Collection[BatchId]], None]
 
 
 class StoredBases(Protocol):
-    """What the registry says about stored rows (agent/pipeline/basis_recheck.py)."""
+    """What the registry says about stored rows (agent/acquisition/basis_recheck.py)."""
 
     def revision(self) -> int:
         """The number of the registry's last change."""

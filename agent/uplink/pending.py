@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.errors import UplinkLost
+from agent.core.errors import UplinkLost
 
 ANSWER_SECONDS = 60.0
 

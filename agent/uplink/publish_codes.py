@@ -6,7 +6,7 @@ subscribers" is a success code in MQTT 5, although the message is lost (MQTT 5.0
 
 from __future__ import annotations
 
-from agent.errors import BatchRejected, NotStored, TooLarge
+from agent.core.errors import BatchRejected, NotStored, TooLarge
 
 NO_SUBSCRIBER = 0x10
 ERRORS = 0x80

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from agent.settings import Secret
+    from agent.core.settings import Secret
     from agent.uplink.file_transfer import RemoteFolder
     from agent.uplink.request_worker import Connection
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from agent.errors import BatchRejected, TooLarge
+from agent.core.errors import BatchRejected, TooLarge
 from agent.uplink.publish_codes import NotNow
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.model import Lane
+from agent.core.model import Lane
 from agent.uplink import pacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.model import BatchId, SealedBatch
+    from agent.core.model import BatchId, SealedBatch
 
 BYTES_PER_ROW = 10.0
 """estimate until a batch has been sealed"""

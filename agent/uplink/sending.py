@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from agent.buffer.receipt_evaluation import Settled
-    from agent.model import BatchId, Lane, Receipt, SealedBatch
+    from agent.core.model import BatchId, Lane, Receipt, SealedBatch
 
 
 class SendingSpool(Protocol):

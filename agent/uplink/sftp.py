@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
-from agent.errors import NotStored, Refused, UplinkLost
+from agent.core.errors import NotStored, Refused, UplinkLost
 from agent.uplink.file_transfer import IN, OUT, RemoteFile
 from agent.uplink.hostkey import host_key
 from agent.uplink.sftp_packets import ENDLESS, MOST, BoundedSocket, Checked
@@ -29,7 +29,7 @@ from agent.uplink.traffic import used
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.settings import Secret
+    from agent.core.settings import Secret
     from agent.uplink.request_worker import Connection
 
 PIECE = 32_768

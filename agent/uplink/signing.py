@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.errors import Refused, UplinkLost
 from agent.enrolment import credential
 from agent.enrolment.judge import uses
 from agent.enrolment.tls import doubt
-from agent.errors import Refused, UplinkLost
 
 if TYPE_CHECKING:
     from agent.uplink.base import GatewayFacts

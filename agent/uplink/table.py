@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from agent.channels import channels
+from agent.core.channels import channels
 from agent.trust.strict import LARGEST_EXPONENT
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from agent.model import Lane
+    from agent.core.model import Lane
 
 
 class Topics(NamedTuple):

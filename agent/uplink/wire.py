@@ -24,9 +24,9 @@ from paho.mqtt.enums import LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.errors import CertificateRefused, UplinkLost
 from agent.enrolment.tls import explain, lost, refusal, refuses
-from agent.errors import CertificateRefused, UplinkLost
 from agent.uplink import client
 from agent.uplink.client import CONNECT_SECONDS
 from agent.uplink.connect_options import BrokerLimits, Hello, limits

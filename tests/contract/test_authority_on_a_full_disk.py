@@ -5,8 +5,8 @@ import hashlib
 
 import pytest
 
-from agent.atomic_write import Reserve
-from agent.errors import NotRecorded
+from agent.core.atomic_write import Reserve
+from agent.core.errors import NotRecorded
 from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 from tests.contract.buffer.test_full_disk import hog

@@ -8,11 +8,11 @@ import subprocess
 
 import pytest
 
-from agent import backup
+from agent.api import backup
+from agent.api.calls import NOBODY, status
+from agent.api.registry import CALLS, Caller
 from agent.app import visited
-from agent.calls import NOBODY, status
 from agent.registry import identity
-from agent.registry_api import CALLS, Caller
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from agent import backup
+from agent.api import backup
 from agent.app import visited
+from agent.gateway.controls.setup import FILE
 from agent.registry import identity
-from agent.steering.setup import FILE
 from agent.trust import trust_list
 from agent.trust.jws import parse_jws
 from agent.trust.sign import Signer, new_jti

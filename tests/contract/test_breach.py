@@ -11,15 +11,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.calls import CALLS
+from agent.api.calls import CALLS
+from agent.api.protection.breach import Breaches
+from agent.api.protection.stores import stores
+from agent.api.registry import Caller
 from agent.cli import examine
-from agent.clock import stamp
-from agent.protection.breach import Breaches
-from agent.protection.stores import stores
+from agent.core.clock import stamp
 from agent.registry.dates import time_written_out, written_out
 from agent.registry.inputs import NewOccupancy
 from agent.registry.place import shown
-from agent.registry_api import Caller
 from agent.trust import audit
 from tests.contract.test_letter import DAY, US, Gateway, text_of
 

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from typer.testing import CliRunner
 
-from agent import backup
+from agent.api import backup
+from agent.api.registry import Caller
 from agent.app import visited
 from agent.cli import app
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import identity
-from agent.registry_api import Caller
 from agent.uplink.cms import Envelope
 from hil.ca import CA, DAY, bundle
 

@@ -17,19 +17,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from typer.testing import CliRunner
 
-from agent import commission, privacy
+from agent.api import commission, privacy
+from agent.api.calls import CALLS
+from agent.api.registry import Caller
+from agent.api.roles import NEEDS, Right, Role
 from agent.app import visited
-from agent.calls import CALLS
 from agent.cli import app
 from agent.cli.status import _device_row
-from agent.clock import stamp
-from agent.errors import Refused
-from agent.model import Reading, Series
-from agent.recipient import open_recipient
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.model import Reading, Series
+from agent.gateway.recipient import open_recipient
 from agent.registry import identity, place
 from agent.registry.index import Unknown
-from agent.registry_api import Caller
-from agent.roles import NEEDS, Right, Role
 from tests.contract.registry.test_background_change import held
 
 CONFIG = """\

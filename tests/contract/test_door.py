@@ -11,8 +11,9 @@ import threading
 
 import pytest
 
-from agent import local, state
-from agent.errors import Refused
+from agent import local
+from agent.core import state
+from agent.core.errors import Refused
 
 HANDED = """
 import os, socket, sys
@@ -166,7 +167,7 @@ def test_a_starting_agent_waits_for_a_command_and_says_so(tmp_path, caplog):
     started, said = threading.Event(), threading.Event()
     monitor = logging.Handler()
     monitor.emit = lambda _: said.set()
-    logging.getLogger("agent.state").addHandler(monitor)
+    logging.getLogger("agent.core.state").addHandler(monitor)
 
     def agent():
         with state.owned(tmp_path, state.AGENT, NEVER):
@@ -177,7 +178,7 @@ def test_a_starting_agent_waits_for_a_command_and_says_so(tmp_path, caplog):
         starting.start()
         assert said.wait(10)
         assert not started.is_set()
-    logging.getLogger("agent.state").removeHandler(monitor)
+    logging.getLogger("agent.core.state").removeHandler(monitor)
     assert started.wait(10)
     assert "is in use by `gardien scan plc` (process" in caplog.text
 

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from agent import local
+from agent.api.roles import EVERY_ROLE
 from agent.app import visited
-from agent.errors import Refused
-from agent.roles import EVERY_ROLE
-from agent.tasks import Supervisor
+from agent.core.errors import Refused
+from agent.core.tasks import Supervisor
 from tests.memory import forget, peak
 
 CONFIG = "building: {{name: Test}}\nclock: {{source: system}}\nstate: {state}\n"
@@ -176,8 +176,8 @@ def test_no_more_are_answered_at_once_than_the_door_takes(tmp_path, monkeypatch)
 
 
 def test_every_argument_of_every_call_has_a_type_that_is_checked():
-    from agent.calls import CALLS
-    from agent.registry_api import TYPES, fit
+    from agent.api.calls import CALLS
+    from agent.api.registry import TYPES, fit
 
     for name, one in CALLS.items():
         with pytest.raises(Refused, match="has no argument `nobody`"):

@@ -16,11 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 
-from agent.clock import Clock
+from agent.core.clock import Clock
+from agent.core.errors import Refused
 from agent.enrolment import calls, credential, judge, renewal
 from agent.enrolment.est import Est, _certificates
 from agent.enrolment.settings import Enrolment
-from agent.errors import Refused
 from hil.ca import CA, DAY, SERVER_USES
 from hil.est import Policy, est
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from agent import atomic_write
-from agent.atomic_write import SILENT
-from agent.errors import NotRecorded
+from agent.core import atomic_write
+from agent.core.atomic_write import SILENT
+from agent.core.errors import NotRecorded
 from agent.registry.access_log import AccessLog
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewPlace, NewWithdrawal

@@ -11,17 +11,18 @@ from zoneinfo import ZoneInfo
 import pytest
 from typer.testing import CliRunner
 
+from agent.api.calls import CALLS
+from agent.api.registry import Caller
 from agent.app import visited
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy, spool_of
 from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore, UnassignedValue
-from agent.calls import CALLS
 from agent.cli import app
-from agent.clock import stamp
-from agent.gateway import policy_of
-from agent.model import Lane, Reading, Series, SlotMark
-from agent.recipient import open_recipient
+from agent.core.clock import stamp
+from agent.core.model import Lane, Reading, Series, SlotMark
+from agent.gateway.gateway import policy_of
+from agent.gateway.recipient import open_recipient
 from agent.registry import identity
 from agent.registry.dates import day_written_out
 from agent.registry.forms import Box
@@ -35,7 +36,6 @@ from agent.registry.inputs import (
     NewPlace,
 )
 from agent.registry.place import shown
-from agent.registry_api import Caller
 from tests.contract.buffer.far import FOREVER, receipt_for
 
 DAY = 86_400

@@ -7,10 +7,10 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from agent.api.calls import CALLS, NOBODY, status
 from agent.app import visited
-from agent.calls import CALLS, NOBODY, status
 from agent.cli import app
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.consent_policy import steps_wanted
 from agent.registry.inputs import NewConsent, NewPlace
 from agent.registry.registry import Registry

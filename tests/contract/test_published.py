@@ -11,11 +11,11 @@ from functools import partial
 
 import pytest
 
+from agent.api.protection.published import HELD_BY
+from agent.api.protection.stores import stores
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
-from agent.gateway import policy_of
-from agent.protection.published import HELD_BY
-from agent.protection.stores import stores
+from agent.gateway.gateway import policy_of
 from agent.registry.inputs import NewConsent, NewOccupancy
 from tests.contract.test_letter import DAY, MANAGER, US, Gateway, text_of
 from tests.contract.upstream.running import at_work

@@ -11,17 +11,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent import control_api, local
+from agent import local
+from agent.api import control as control_api
+from agent.api.calls import CALLS
+from agent.api.registry import Caller
+from agent.api.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
 from agent.app import visited
-from agent.calls import CALLS
 from agent.cli import audit, command_line, control, examine
 from agent.config.models import Building
-from agent.errors import Refused
+from agent.core.errors import Refused
+from agent.core.state import acting_as
 from agent.registry import identity
 from agent.registry.access_log import EVERYBODY, AccessLog
-from agent.registry_api import Caller
-from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
-from agent.state import acting_as
 from agent.trust.audit import Chain
 from tests.contract.control.test_orders import Bench
 

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent import privacy
-from agent.aggregate_report import NOT_READ, OWN_METER
+from agent.acquisition import groups, totals
+from agent.api import privacy
+from agent.api.registry import Caller
+from agent.api.sums import NOT_READ, OWN_METER
 from agent.app import visited
-from agent.pipeline import groups, totals
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
-from agent.registry_api import Caller
 
 WHOLE = "B6ASQZ1Y2KSAA3Y"
 US = "centre.example"

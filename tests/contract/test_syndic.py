@@ -10,18 +10,18 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from agent import syndic
+from agent.api import syndic
+from agent.api.calls import CALLS, NOBODY, status
+from agent.api.registry import Caller
 from agent.app import visited
-from agent.calls import CALLS, NOBODY, status
 from agent.cli import app
-from agent.clock import stamp
+from agent.core.clock import stamp
+from agent.core.errors import Refused
 from agent.entry import _message
-from agent.errors import Refused
-from agent.gateway import policy_of
+from agent.gateway.gateway import policy_of
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace
 from agent.registry.place import shown
 from agent.registry.syndic_export import ClearChange, Doubt
-from agent.registry_api import Caller
 from hil.sshd import sftp_server
 from tests.contract.test_letter import DAY, Gateway
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent import local
 from agent.app import visited
-from agent.state import acting_as
+from agent.core.state import acting_as
 
 
 async def answers(config: Path, groups: Path, steps: list) -> list:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.errors import Refused
+from agent.core.model import Point
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.errors import Refused
 from agent.local import ask_daemon
-from agent.model import Point
 from hil.bacnet.controller import free_udp_port
 from hil.bacnet.process import BoilerRoom
 from hil.signers import GRANTING, Signers

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from agent.atomic_write import SILENT
-from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, READ_ONLY
+from agent.core.atomic_write import SILENT
+from agent.core.storage import HOLDS_END_AFTER, PROBED_EVERY, READ_ONLY
 from hil.bacnet.process import BoilerRoom
 from tests import disks
 from tests.system.test_control import Building, held, holds, until

@@ -235,7 +235,7 @@ def test_a_word_that_is_no_command_is_used_wrongly():
 
 def test_a_visitor_who_speaks_nonsense_harms_nobody(house):
     house.up()
-    from agent.state import connect
+    from agent.core.state import connect
 
     for nonsense in (b"\n", b"{}\n", b'{"call": "status", "args": {"x": 1}}\n', b"\xff" * 100):
         with connect(house.state) as door:

@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 
 from agent import local
-from agent.atomic_write import SILENT
-from agent.errors import Refused
+from agent.core.atomic_write import SILENT
+from agent.core.errors import Refused
+from agent.core.storage import volatile
 from agent.registry import identity
 from agent.registry.place import mint
-from agent.storage import volatile
 from hil.broker import broker
 from hil.building import Building as Meters
 from hil.platform.child import Platform

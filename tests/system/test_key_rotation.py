@@ -18,9 +18,9 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.memory import KEPT
 from agent.buffer.orphaned_spools import spool_of
 from agent.buffer.spool import Spool
-from agent.model import Reading, Series
+from agent.core.model import Reading, Series
+from agent.core.storage import made, volatile
 from agent.registry import identity
-from agent.storage import made, volatile
 from hil.platform.report import rows
 from tests.disks import available, disk
 from tests.system.moved import GCC

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log_fields import FIELDS, LogEvent
+from agent.core.log_fields import FIELDS, LogEvent
 from tests.system.test_daemon import CONFIG
 
 TOP = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def test_an_entry_says_in_fields_what_it_is_about(with_library):
     assert {one["_TRANSPORT"] for one in (uplink, line)} == {"journal"}
     assert uplink["PRIORITY"] == "4"
     assert uplink["MESSAGE"].startswith("WARNING uplink centre lost, trying again")
-    assert uplink["CODE_FILE"].endswith("agent/tasks.py")
+    assert uplink["CODE_FILE"].endswith("agent/core/tasks.py")
     stopping = only(entries, LogEvent.STOPPING)
     assert stopping["PRIORITY"] == "6"
 

@@ -19,17 +19,17 @@ import pytest
 from paho.mqtt import subscribe
 
 from agent import app, local
+from agent.acquisition.poller import Poller
+from agent.acquisition.row_assignment import RowAssignment
 from agent.buffer.database import Damaged
 from agent.buffer.spool import Spool
 from agent.control.controller import Controller
 from agent.drivers.modbus.bus import Bus
-from agent.export_log import Exports
-from agent.gateway import Gateway
-from agent.pipeline.poller import Poller
-from agent.pipeline.row_assignment import RowAssignment
+from agent.gateway.export_log import Exports
+from agent.gateway.gateway import Gateway
+from agent.gateway.uplink_migration import Moves
 from agent.registry import identity
 from agent.registry.place import mint
-from agent.uplink_migration import Moves
 from hil.broker import broker
 from hil.building import Building as Meters
 from hil.charger import Charger

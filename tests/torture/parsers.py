@@ -21,18 +21,20 @@ from openpyxl import Workbook
 from paho.mqtt.client import MQTTv5, MQTTv311
 from paramiko import SSHException
 
-from agent import backup, local, registry_api
+from agent import local
+from agent.api import backup
+from agent.api import registry as registry_api
+from agent.api.calls import CALLS
 from agent.buffer import receipts
-from agent.calls import CALLS
 from agent.config import tree
 from agent.config.load import examine
+from agent.core.errors import NotStored, Refused, UplinkLost
 from agent.drivers.bacnet import services, tags
 from agent.drivers.mbus import decode, dib, explain, frame, header, value, vib
 from agent.drivers.mbus.errors import MbusError
 from agent.drivers.modbus import answer, late_responses, rtu, tcpwire
 from agent.drivers.modbus.stream import ByteStream
 from agent.enrolment import est, response
-from agent.errors import NotStored, Refused, UplinkLost
 from agent.inbox import placemap
 from agent.registry import sheet, workbook
 from agent.registry.place import mint

@@ -34,7 +34,7 @@ CLOCK = "tests/contract/pipeline/test_wrong_clock.py"
 FULL = "tests/contract/buffer/test_full_disk_rules.py"
 GUARDS = {
     "the supervisor's catch": Guard(
-        "agent/tasks.py",
+        "agent/core/tasks.py",
         "if component.ending or isinstance(error, component.passes):",
         "if True:",
         (

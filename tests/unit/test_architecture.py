@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import paho.mqtt.publish
 import pytest
 
-from agent.calls import CALLS
+from agent.api.calls import CALLS
+from agent.api.registry import Caller
 from agent.registry import identity
-from agent.registry_api import Caller
 from hil.broker import broker
 from hil.building import Building
 from hil.modbus_server import Reply, serving
@@ -35,7 +35,7 @@ from tests.traced import Recorder, Run, Step, story
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from agent.gateway import Gateway
+    from agent.gateway.gateway import Gateway
     from hil.broker import Broker
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ PAGES = (
     "docs/decisions/005-modbus.md",
     "CONTRIBUTING.md",
 )
-ELSEWHERE = "agent/syndic.py"
+ELSEWHERE = "agent/api/syndic.py"
 """a file that has nothing to do with either story"""
 TIMES = 4
 NOT_BUILT = {"agent/web/"}

@@ -6,8 +6,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.clock import BUILT, DAY, SLACK, Clock, ClockTrust, Memory, judge, look, stamp
-from agent.timesync import ClockEvidence, boot_id, evidence, rtc
+from agent.core.clock import BUILT, DAY, SLACK, Clock, ClockTrust, Memory, judge, look, stamp
+from agent.core.timesync import ClockEvidence, boot_id, evidence, rtc
 
 NOW = 1_795_500_000.0
 

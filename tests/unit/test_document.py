@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import jsonschema
 
-from agent.calls import _link
+from agent.acquisition.device import Device
+from agent.api.calls import _link
 from agent.cli import examine
-from agent.clock import Clock
+from agent.core.clock import Clock
+from agent.core.model import Point
 from agent.drivers.line_disturbance import How, Turn
-from agent.lines import LinkDevices
-from agent.link import Link
-from agent.model import Point
-from agent.pipeline.device import Device
-from agent.upstream.alarms import events
-from agent.upstream.status_document import document, news
+from agent.drivers.link import Link
+from agent.gateway.lines import LinkDevices
+from agent.gateway.upstream.alarms import events
+from agent.gateway.upstream.status_document import document, news
 
 NOON = 1_800_014_400
 SCHEMA = json.loads(Path("docs/status.schema.json").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.check import check
-from agent.i18n import _, entries, language, n_
+from agent.core.i18n import _, entries, language, n_
 from tests.unit.config.samples import changed, edited_sample
 
 TOP = Path(__file__).resolve().parents[2]

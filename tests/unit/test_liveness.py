@@ -7,8 +7,9 @@ from types import SimpleNamespace as Facts
 import pytest
 
 from agent import app
-from agent.clock import monotonic
-from agent.liveness import (
+from agent.core.clock import monotonic
+from agent.core.tasks import Supervisor
+from agent.gateway.liveness import (
     COMMIT_WITHIN,
     CONTROL_WITHIN,
     LINE_WITHIN,
@@ -16,7 +17,6 @@ from agent.liveness import (
     UPLINK_WITHIN,
     late,
 )
-from agent.tasks import Supervisor
 
 NOW = 10_000.0
 FLUSH = 5.0

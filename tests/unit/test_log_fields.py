@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.log_fields import FIELDS, LogEvent, LogNames, fields
-from agent.model import BatchId
+from agent.core.log_fields import FIELDS, LogEvent, LogNames, fields
+from agent.core.model import BatchId
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs/log.md").read_text(encoding="utf-8")

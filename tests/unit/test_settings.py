@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from agent.errors import Refused
-from agent.settings import (
+from agent.core.errors import Refused
+from agent.core.settings import (
     FROM_A_FILE,
     Bytes,
     Duration,

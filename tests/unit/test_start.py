@@ -4,7 +4,7 @@ import asyncio
 
 from agent import app
 from agent.app import _stop_start
-from agent.state import AGENT, owned
+from agent.core.state import AGENT, owned
 from tests.unit.test_supervisor import on_a_moved_clock
 
 

@@ -1,6 +1,6 @@
 """The state directory: what in it counts, and what does not."""
 
-from agent.state import on_trial
+from agent.core.state import on_trial
 
 
 def test_a_version_is_judged_while_roots_mark_is_there(tmp_path):

@@ -7,9 +7,9 @@ import selectors
 
 import pytest
 
-from agent.errors import Refused, UplinkLost
-from agent.log_fields import FIELDS, LogEvent
-from agent.tasks import LONGEST_WAIT, Backoff, Faults, Supervisor
+from agent.core.errors import Refused, UplinkLost
+from agent.core.log_fields import FIELDS, LogEvent
+from agent.core.tasks import LONGEST_WAIT, Backoff, Faults, Supervisor
 
 LONGEST = 8.0
 WELL = 60.0
@@ -142,7 +142,7 @@ def test_a_traceback_is_logged_once_for_each_distinct_error(caplog):
         await asyncio.sleep(30)
         await jobs.end()
 
-    with caplog.at_level(logging.WARNING, "agent.tasks"):
+    with caplog.at_level(logging.WARNING, "agent.core.tasks"):
         on_a_moved_clock(scenario())
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [bool(record.exc_info) for record in errors] == [True, True]

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from agent.log_fields import LogEvent, fields
-from agent.systemd import (
+from agent.core.log_fields import LogEvent, fields
+from agent.core.systemd import (
     FORMAT,
     JournalHandler,
     log_handler,

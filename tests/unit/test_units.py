@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.channels import channels
-from agent.units import factor, units
+from agent.core.channels import channels
+from agent.core.units import factor, units
 
 ANY = st.sampled_from(sorted(units()))
 

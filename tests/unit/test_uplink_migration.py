@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Refused
-from agent.uplink_migration import FALL_BACK, FILE, PROBE_EVERY, Move, Moves, address, over
+from agent.core.errors import Refused
+from agent.gateway.uplink_migration import FALL_BACK, FILE, PROBE_EVERY, Move, Moves, address, over
 
 DAY = 86_400
 OLD, NEW = "mqtts://old.example", "mqtts://new.example"

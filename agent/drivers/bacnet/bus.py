@@ -6,8 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from agent import clock
-from agent.channels import channels
+from agent.core import clock
+from agent.core.channels import channels
+from agent.core.model import Sample, ValueKind, Why
 from agent.drivers.bacnet import notation, reading
 from agent.drivers.bacnet.commands import Commands
 from agent.drivers.bacnet.conversion import OwnProperties, own_refs
@@ -19,17 +20,16 @@ from agent.drivers.bacnet.scan import Scan
 from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.settings import BacnetSettings, station
 from agent.drivers.bacnet.wire import NotAnsweredError, opened
-from agent.model import Sample, ValueKind, Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Sequence
 
     from bacpypes3.pdu import Address
 
+    from agent.core.model import Point, Value
     from agent.drivers.bacnet.services import IAm
     from agent.drivers.bacnet.wire import BacnetPort
     from agent.drivers.base import Found, PointSlots, Progress, Swept, Wish
-    from agent.model import Point, Value
 
 FOLLOWED = 30
 """seconds: a point that is read less often is not subscribed, since one read of many points costs

@@ -10,7 +10,8 @@ import struct
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
+from agent.core.errors import Refused, WriteRefused
 from agent.drivers.bacnet import notation, reading, services
 from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PRIORITY_ARRAY, type_name
 from agent.drivers.bacnet.reading import read_property
@@ -29,18 +30,17 @@ from agent.drivers.bacnet.tags import (
 )
 from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError
 from agent.drivers.base import PointSlots, Swept
-from agent.errors import Refused, WriteRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.core.model import Point, Value
     from agent.drivers.bacnet.conversion import OwnProperties
     from agent.drivers.bacnet.directory import Directory
     from agent.drivers.bacnet.reading import Peer
     from agent.drivers.bacnet.settings import Slots
     from agent.drivers.bacnet.tags import Item
     from agent.drivers.bacnet.wire import BacnetPort
-    from agent.model import Point, Value
 
 PRIORITIES = 16
 MINIMUM_ON_OFF = 6

@@ -14,6 +14,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
+from agent.core.units import factor, spoken
+from agent.core.units import units as all_units
 from agent.drivers.bacnet.names import (
     ACCUMULATOR,
     ENGINEERING_UNITS,
@@ -32,13 +34,11 @@ from agent.drivers.bacnet.names import (
 from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.tags import Refusal
 from agent.drivers.scaled import EXACT
-from agent.units import factor, spoken
-from agent.units import units as all_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.model import Point
+    from agent.core.model import Point
 
 DAY = 86_400.0
 RETRY = 600.0

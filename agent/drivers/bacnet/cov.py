@@ -12,14 +12,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
+from agent.core.errors import LinkLost
+from agent.core.tasks import end
 from agent.drivers.bacnet import services
 from agent.drivers.bacnet.names import PRESENT_VALUE, STATUS_FLAGS
 from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.tags import Refusal
 from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError, station
-from agent.errors import LinkLost
-from agent.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

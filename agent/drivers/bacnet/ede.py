@@ -7,12 +7,12 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
+from agent.core.errors import Refused
 from agent.drivers.bacnet.guess import Thing, name_of, points
 from agent.drivers.bacnet.names import DEVICE, OBJECTS
 from agent.drivers.bacnet.notation import LAST_INSTANCE
 from agent.drivers.bacnet.tags import ObjectId
 from agent.drivers.base import Found
-from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,9 +6,9 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.channels import channels
+from agent.core.channels import channels
+from agent.core.units import factor
 from agent.drivers.bacnet.names import ENGINEERING_UNITS, NO_UNITS, OBJECTS, type_name, unit_name
-from agent.units import factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from agent.units import spoken
+from agent.core.units import spoken
 
 OBJECTS = MappingProxyType(
     {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from agent.core.i18n import _
 from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PROPERTIES
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import ObjectId
-from agent.i18n import _
 
 LAST_INSTANCE = 4_194_302
 """4,194,303 stands for any device (clause 20.2.14)"""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from agent.core.model import Sample, Why
 from agent.drivers.bacnet.conversion import Conversion
 from agent.drivers.bacnet.names import type_name
 from agent.drivers.bacnet.tags import ObjectId, Refusal
 from agent.drivers.scaled import EXACT
-from agent.model import Sample, Why
 
 if TYPE_CHECKING:
+    from agent.core.model import Point
     from agent.drivers.bacnet.services import Content
-    from agent.model import Point
 
 FAULT, OUT_OF_SERVICE = 1, 3
 """bits of the status flags (21, BACnetStatusFlags); 0 is in-alarm, 2 is overridden"""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
+from agent.core.errors import Refused
 from agent.drivers.bacnet import reading
 from agent.drivers.bacnet.guess import VALUES, Thing, name_of, points
 from agent.drivers.bacnet.names import (
@@ -26,7 +27,6 @@ from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import ObjectId, Refusal
 from agent.drivers.bacnet.wire import NotAnsweredError, station
 from agent.drivers.base import Found, Progress
-from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

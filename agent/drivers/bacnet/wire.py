@@ -39,10 +39,10 @@ from bacpypes3.netservice import NetworkServiceAccessPoint, NetworkServiceElemen
 from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
 from bacpypes3.settings import settings as bacpypes_settings
 
+from agent.core.errors import LinkLost
 from agent.drivers.bacnet import services
 from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, reason_text
 from agent.drivers.bacnet.tags import GarbledError, Refusal
-from agent.errors import LinkLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.i18n import _
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import Telegram

@@ -7,7 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
+from agent.core.model import Sample, Why
 from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus import registers, request
@@ -17,11 +18,11 @@ from agent.drivers.mbus.profile_test import rehearse
 from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
 from agent.drivers.mbus.wire import over_serial, over_tcp
-from agent.model import Sample, Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from agent.core.model import Point
     from agent.drivers.base import Found, Progress
     from agent.drivers.line_disturbance import Turn
     from agent.drivers.mbus.master import Readout
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.settings import LineSettings
     from agent.drivers.mbus.telegram import Telegram
     from agent.drivers.mbus.wire import MbusWire
-    from agent.model import Point
 
 FULL, SURE_AFTER = 0.9, 3600.0
 """share of the time above which a line is overloaded, and seconds of measurement before that is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
 from agent.drivers.line_disturbance import (
     DRAINED_WITHIN,
     LATE_WITHIN,

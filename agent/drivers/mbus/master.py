@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent import clock
+from agent.core import clock
+from agent.core.model import Why
 from agent.drivers.line_disturbance import How
 from agent.drivers.mbus import request
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.errors import ApplicationError, MbusError
 from agent.drivers.mbus.frame import ACKNOWLEDGE
-from agent.model import Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

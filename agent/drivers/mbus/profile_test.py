@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.model import Sample, Why
 from agent.drivers.mbus import registers
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.frame import checksum
-from agent.model import Sample, Why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.model import Point
+    from agent.core.model import Point
 
 HEAD = bytes.fromhex("08 01 72 78 56 34 12 2D 2C 01")
 """beginning of an answer of meter 1: number 12345678, maker KAM, version 1"""

@@ -19,18 +19,18 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from agent.core.i18n import _
+from agent.core.units import factor
 from agent.drivers.mbus import fixed, tables, vife
 from agent.drivers.mbus.device_types import medium as medium_words
 from agent.drivers.mbus.dib import Function
 from agent.drivers.mbus.vib import meaning
-from agent.i18n import _
-from agent.units import factor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.core.model import Value
     from agent.drivers.mbus.telegram import MeterValue, Telegram
-    from agent.model import Value
 
 ID, STATUS = "id", "status"
 HEADER = (ID, STATUS)

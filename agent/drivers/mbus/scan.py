@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.core.errors import Refused
+from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import request
 from agent.drivers.mbus.address import LAST_PRIMARY, WILD, MeterAddress
@@ -25,8 +27,6 @@ from agent.drivers.mbus.search import (
     numbers_from,
     unmistakable,
 )
-from agent.errors import Refused
-from agent.settings import took
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.core.settings import took
 from agent.drivers.base import Progress
 from agent.drivers.mbus import request
 from agent.drivers.mbus.address import WILD, MeterAddress
@@ -25,7 +26,6 @@ from agent.drivers.mbus.line import BITS
 from agent.drivers.mbus.registers import INDEXES
 from agent.drivers.mbus.scan_result import entry
 from agent.drivers.mbus.settings import ANSWERED, ASKED, REACTION_BITS, SELECTED
-from agent.settings import took
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.core.i18n import _
+from agent.core.settings import Duration, Host, from_the_root
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus.line import BITS
-from agent.i18n import _
-from agent.settings import Duration, Host, from_the_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.model import Point
+    from agent.core.model import Point
 
 SELECTED, ASKED, ANSWERED = 18, 5, 115
 """bytes of a selection with its E5, of a request, and of a typical answer"""

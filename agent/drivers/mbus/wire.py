@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from serial import PARITY_EVEN, Serial, SerialException
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
+from agent.core.errors import LinkLost
 from agent.drivers.line_disturbance import QUIET
-from agent.errors import LinkLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
+from agent.core.i18n import _
+from agent.core.settings import duration
 from agent.drivers.modbus.codec import RegisterRange, parse
-from agent.i18n import _
-from agent.settings import duration
 
 NOTE = re.compile(r"^([a-z]*)([=@]?)(.*)$", re.ASCII | re.DOTALL)
 HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.model import Why
+from agent.core.model import Why
 
 EXCEPTIONS = {
     1: "illegal function",

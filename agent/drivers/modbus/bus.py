@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from agent.core.errors import Refused, WriteRefused
+from agent.core.i18n import _
 from agent.drivers.base import PointSlots
 from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.command import requests
@@ -13,17 +15,15 @@ from agent.drivers.modbus.plan import NETWORK, plan
 from agent.drivers.modbus.profile_test import rehearse
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.scan import search
-from agent.errors import Refused, WriteRefused
-from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from agent.core.model import Point, Sample, Value
     from agent.drivers.base import Found, Progress, Swept, Wish
     from agent.drivers.line_disturbance import Turn
     from agent.drivers.modbus.plan import Tariff
     from agent.drivers.modbus.tcpwire import TcpWire
-    from agent.model import Point, Sample, Value
 
 ILLEGAL_FUNCTION = 1
 UNIT = re.compile(r"[0-9]{1,3}", re.ASCII)

@@ -17,12 +17,12 @@ from decimal import ROUND_HALF_EVEN, ROUND_UP, Context, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from agent.i18n import _
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.model import Value
+    from agent.core.model import Value
 
 ORDERS = ("big", "little", "swapped", "reversed")
 FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}

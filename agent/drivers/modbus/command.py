@@ -8,15 +8,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from agent.core.errors import Refused
 from agent.drivers.modbus.codec import encode
-from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.core.model import Value
     from agent.drivers.modbus.address_options import PointNotes
     from agent.drivers.modbus.codec import RegisterRange
-    from agent.model import Value
 
 ON = 0xFF00
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from agent.core.model import Point, Why
 from agent.drivers.modbus.master import ModbusMaster
 from agent.drivers.profile import profile, profiles
-from agent.model import Point, Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from agent.core.model import Sample
     from agent.drivers.modbus.master import ModbusWire
     from agent.drivers.profile import Profile
-    from agent.model import Sample
 
 BOUNDS = {
     "voltage": (80, 300),

@@ -7,7 +7,7 @@ overdue one has arrived, or is unlikely to arrive any more.
 
 from __future__ import annotations
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
 from agent.drivers.modbus.answer import BITS, READS, REFUSED, expected_size
 from agent.drivers.modbus.plan import LONGEST_OF
 from agent.drivers.modbus.rtu import find

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
+from agent.core.model import Sample, Why
 from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.answer import RequestResult, cells
 from agent.drivers.modbus.codec import FUNCTIONS, SUNSPEC, decode, raw_of
 from agent.drivers.modbus.plan import NETWORK, Cut, ReadBlock, Tariff, block, cut, plan
 from agent.drivers.modbus.sunspec import models
-from agent.model import Sample, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from agent.core.model import Point, Value
     from agent.drivers.modbus.address_options import PointNotes
     from agent.drivers.modbus.codec import RegisterRange
-    from agent.model import Point, Value
 
 
 NEVER_COUNTED = {

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import seconds
+from agent.core.clock import seconds
+from agent.core.i18n import _
 from agent.drivers.modbus.answer import checked
 from agent.drivers.modbus.codec import FUNCTIONS
 from agent.drivers.modbus.master import ModbusMaster
-from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.core.model import Point, Sample
     from agent.drivers.modbus.answer import RequestResult
-    from agent.model import Point, Sample
 
 BITS = ("coil", "discrete")
 REGISTER = range(0x10000)

@@ -11,8 +11,9 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent import clock
-from agent.clock import monotonic
+from agent.core import clock
+from agent.core.clock import monotonic
+from agent.core.model import Why
 from agent.drivers.line_disturbance import (
     DRAINED_WITHIN,
     MEANT,
@@ -35,7 +36,6 @@ from agent.drivers.modbus.rtu import (
     frames_in,
 )
 from agent.drivers.modbus.statistics import LineUsage
-from agent.model import Why
 
 if TYPE_CHECKING:
     from agent.drivers.modbus.late_responses import Overdue

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.core.errors import Refused
+from agent.core.model import Why
+from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.modbus.fingerprint import fitting
 from agent.drivers.modbus.rtu import Speed
@@ -19,9 +22,6 @@ from agent.drivers.modbus.scan_result import (
     other_unit,
     several_devices,
 )
-from agent.errors import Refused
-from agent.model import Why
-from agent.settings import took
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence

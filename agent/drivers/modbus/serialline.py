@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.core.settings import Duration, from_the_root
 from agent.drivers.modbus.bus import Bus, cost
 from agent.drivers.modbus.plan import Tariff
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.stream import serial_stream, tcp_stream
 from agent.drivers.modbus.tcp import ModbusTcpSettings
-from agent.settings import Duration, from_the_root
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from agent.model import Point
+    from agent.core.model import Point
 
 Parity = Literal["none", "even", "odd"]
 FRAME = 13

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

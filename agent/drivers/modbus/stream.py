@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import serial
 
-from agent.clock import monotonic
-from agent.errors import LinkLost, OutOfStep
+from agent.core.clock import monotonic
+from agent.core.errors import LinkLost, OutOfStep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from agent.core.model import Why
 from agent.drivers.modbus.answer import RequestResult, cells
-from agent.model import Why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agent.core.settings import Duration, Host  # noqa: TC001 -- pydantic evaluates it
 from agent.drivers.modbus.bus import Bus
 from agent.drivers.modbus.stream import tcp_stream
 from agent.drivers.modbus.tcpwire import TcpWire
-from agent.settings import Duration, Host  # noqa: TC001 -- pydantic evaluates it
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,13 +13,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from agent import clock
+from agent.core import clock
+from agent.core.errors import OutOfStep
+from agent.core.model import Why
 from agent.drivers.line_disturbance import How, Listener
 from agent.drivers.modbus.answer import MBAP, RequestResult, checked, in_step, of_another
 from agent.drivers.modbus.latency import Latency
 from agent.drivers.modbus.statistics import LineUsage
-from agent.errors import OutOfStep
-from agent.model import Why
 
 if TYPE_CHECKING:
     from agent.drivers.modbus.stream import ByteStream

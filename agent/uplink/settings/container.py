@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.i18n import N_
+from agent.core.i18n import N_
 
 
 class Container(StrEnum):

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from agent.i18n import _
-from agent.settings import Duration, FromTheRoot, Secret, checked_host
+from agent.core.i18n import _
+from agent.core.settings import Duration, FromTheRoot, Secret, checked_host
 from agent.uplink.hostkey import host_key
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm

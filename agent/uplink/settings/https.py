@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.i18n import _
-from agent.settings import Duration, FromTheRoot, checked_host, is_loopback
+from agent.core.i18n import _
+from agent.core.settings import Duration, FromTheRoot, checked_host, is_loopback
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm
 

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from agent.i18n import _
-from agent.model import Lane
-from agent.settings import Duration, FromTheRoot, Secret, checked_host, is_loopback
+from agent.core.i18n import _
+from agent.core.model import Lane
+from agent.core.settings import Duration, FromTheRoot, Secret, checked_host, is_loopback
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm
 from agent.uplink.presets import ANY, PRESETS, Preset

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from agent.buffer.batch import read
-from agent.model import Lane, Receipt
+from agent.core.model import Lane, Receipt
 
 FOREVER = 2**40
 """later than any slot: all rows are backfill"""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from agent.buffer.batch import read
 from agent.buffer.spool import Spool
-from agent.errors import StorageFailed
-from agent.model import Lane, SlotMark
+from agent.core.errors import StorageFailed
+from agent.core.model import Lane, SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, receipt_for, seal_all
 from tests.unit.buffer.rows import NOON, poll

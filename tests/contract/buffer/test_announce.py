@@ -11,8 +11,8 @@ import zstandard
 
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
-from agent.errors import SpoolFull
-from agent.model import Receipt
+from agent.core.errors import SpoolFull
+from agent.core.model import Receipt
 from hil.platform.unpack import unpack
 
 HEAD = BatchHead("GTEST", "r.example", "FR-1")

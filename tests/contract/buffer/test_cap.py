@@ -8,8 +8,8 @@ import pytest
 
 from agent.buffer.batch import read
 from agent.buffer.database import PAGE
-from agent.errors import SpoolFull
-from agent.model import SlotMark
+from agent.core.errors import SpoolFull
+from agent.core.model import SlotMark
 from tests.contract.buffer.far import receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, reading
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.model import Lane, Receipt, Retraction
+from agent.core.model import Lane, Receipt, Retraction
 from tests.contract.buffer.far import receipt_for, seal
 from tests.unit.buffer.rows import poll, reading
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.buffer.batch import read
-from agent.model import Receipt
+from agent.core.model import Receipt
 from tests.contract.buffer.conftest import HEAD
 from tests.contract.buffer.far import receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll

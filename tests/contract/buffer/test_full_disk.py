@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from agent.acquisition.ingest import Ingest
 from agent.buffer.batch import read
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.errors import Refused, SpoolFull
-from agent.model import SlotMark
-from agent.pipeline.ingest import Ingest
+from agent.core.errors import Refused, SpoolFull
+from agent.core.model import SlotMark
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.listen import Desk
 from hil.platform.report import report

@@ -10,7 +10,7 @@ from agent.buffer.batch import read
 from agent.buffer.capacity import LEAST_BATCH, UNRECEIPTED
 from agent.buffer.database import HEADROOM, LOG_ROOM, PAGE
 from agent.buffer.spool import Spool
-from agent.model import Lane, Void
+from agent.core.model import Lane, Void
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, receipt_for, seal
 from tests.contract.buffer.test_full_disk import hog

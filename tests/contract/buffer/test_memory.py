@@ -13,7 +13,7 @@ import pytest
 from agent.buffer.batch import _text
 from agent.buffer.memory import CAP, KEPT
 from agent.buffer.spool import Spool
-from agent.model import Lane, Quality, SlotMark, Why
+from agent.core.model import Lane, Quality, SlotMark, Why
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, Far, receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.buffer.batch import read
 from agent.buffer.spool import Spool
-from agent.model import Lane
+from agent.core.model import Lane
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, Far, receipt_for, seal_all
 from tests.unit.buffer.rows import NOON, reading

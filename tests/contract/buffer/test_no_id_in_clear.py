@@ -8,7 +8,7 @@ import pytest
 
 from agent.buffer.spool import Spool
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.model import SlotMark
+from agent.core.model import SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import receipt_for, seal
 from tests.contract.buffer.test_unassigned_store import kept

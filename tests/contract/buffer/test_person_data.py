@@ -3,7 +3,7 @@
 import pytest
 
 from agent.buffer.batch import read
-from agent.model import Lane
+from agent.core.model import Lane
 from tests.contract.buffer.far import FOREVER, receipt_for, seal
 from tests.contract.buffer.test_withdrawal import DAY, NOW, withdraw
 from tests.unit.buffer.rows import poll, series

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.buffer.database import Damaged
-from agent.errors import AgentError
+from agent.core.errors import AgentError
 from tests.contract.buffer.life import faults
 from tests.contract.buffer.power import cuts, record
 

@@ -1,7 +1,7 @@
 """Batches that the transport refuses: smaller ones, or the same once more, and nothing is lost
 (rules T4, T5). Guards rules G1, G2, T17."""
 
-from agent.model import Void
+from agent.core.model import Void
 from tests.contract.buffer.far import Far, receipt_for, seal
 from tests.contract.buffer.test_withdrawal import DAY, NOW, withdraw
 from tests.unit.buffer.rows import poll

@@ -14,8 +14,8 @@ from agent.buffer.rotation import NotOurs
 from agent.buffer.schema import ROTATED
 from agent.buffer.spool import Spool
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.errors import Refused
-from agent.model import Retraction, SlotMark
+from agent.core.errors import Refused
+from agent.core.model import Retraction, SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import Far, receipt_for, seal, seal_all
 from tests.contract.buffer.test_unassigned_store import ONE, TWO, kept

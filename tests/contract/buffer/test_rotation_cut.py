@@ -15,7 +15,7 @@ import pytest
 
 from agent.buffer.database import Damaged
 from agent.buffer.spool import Spool
-from agent.errors import AgentError
+from agent.core.errors import AgentError
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.life import CAP, faults, live
 from tests.contract.buffer.power import cuts, record

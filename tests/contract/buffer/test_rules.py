@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.buffer.batch import read
 from agent.buffer.spool import Spool
-from agent.model import Lane, Receipt, Retraction, Void
+from agent.core.model import Lane, Receipt, Retraction, Void
 from hil.platform.ledger import TABLES, Ledger
 from hil.platform.unpack import unpack
 from tests.contract.buffer.conftest import HEAD, KEY

@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.buffer.batch import read
 from agent.buffer.spool import Spool
-from agent.errors import SpoolFull
-from agent.model import Lane, Reading
+from agent.core.errors import SpoolFull
+from agent.core.model import Lane, Reading
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, Far, receipt_for, seal_all
 from tests.contract.buffer.town import (

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from agent.buffer.batch import BatchHead, read
-from agent.errors import Refused
-from agent.model import Lane, SlotMark
+from agent.core.errors import Refused
+from agent.core.model import Lane, SlotMark
 from tests.contract.buffer.conftest import HEAD
 from tests.contract.buffer.far import FOREVER, receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll, reading

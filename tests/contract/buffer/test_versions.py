@@ -6,9 +6,9 @@ Rule R7.
 from dataclasses import replace
 
 from agent.buffer.batch import read, read_retractions
-from agent.clock import Period
-from agent.errors import SpoolFull
-from agent.model import Range, Retraction, SlotMark
+from agent.core.clock import Period
+from agent.core.errors import SpoolFull
+from agent.core.model import Range, Retraction, SlotMark
 from tests.contract.buffer.far import seal_all
 from tests.unit.buffer.rows import NOON, reading, series
 

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from agent.buffer.batch import read
-from agent.model import Lane, Retraction, Void
+from agent.core.model import Lane, Retraction, Void
 from hil.platform.unpack import unpack
 from tests.contract.buffer.far import FOREVER, receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll, reading, series

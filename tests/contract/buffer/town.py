@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent.buffer.spool import Spool
-from agent.model import Reading, Series
+from agent.core.model import Reading, Series
 from tests.contract.buffer.conftest import HEAD, KEY
 
 CAP = 2 * 1024 * 1024

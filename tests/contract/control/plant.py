@@ -18,7 +18,6 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent.cli.control import given_back
-from agent.clock import monotonic, seconds
 from agent.control.ad_hoc_link import AdHocLink
 from agent.control.configured_control import ConfiguredControl
 from agent.control.controller import Controller
@@ -30,10 +29,11 @@ from agent.control.point_access import LinePoint
 from agent.control.records import Transaction
 from agent.control.stamps import Moment
 from agent.control.writer import Bounds, JournalWriter
+from agent.core.clock import monotonic, seconds
+from agent.core.state import owned
+from agent.core.storage import Storage
+from agent.core.timesync import boot_id
 from agent.drivers import driver
-from agent.state import owned
-from agent.storage import Storage
-from agent.timesync import boot_id
 from tests.contract.control.pretend import ZONE, agreed
 
 LIMIT = "holding/1100/uint32 write@5004/uint16 alone"

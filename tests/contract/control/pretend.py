@@ -28,7 +28,7 @@ from agent.control.model import (
 from agent.control.point_access import Standing
 from agent.control.records import Transaction
 from agent.control.stamps import Moment
-from agent.errors import SpoolFull, WriteRefused
+from agent.core.errors import SpoolFull, WriteRefused
 
 ZONE = ZoneInfo("Europe/Paris")
 BEGIN = 1_800_000_000.0

@@ -10,7 +10,7 @@ import pytest
 
 from agent.control.model import Limits, LossRule, OrderState
 from agent.control.records import Transaction
-from agent.errors import LinkLost, WriteRefused
+from agent.core.errors import LinkLost, WriteRefused
 from tests.contract.control.explorer import Plan, every_cut, run
 from tests.contract.control.pretend import DOG, Site, agreed, event, order
 

@@ -20,23 +20,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.atomic_write import SILENT, STALLED_AFTER
 from agent.buffer.thread import OneThread
 from agent.cli.control import given_back
-from agent.clock import monotonic
 from agent.control.hold_record import WriteTarget
 from agent.control.journal import Journal
 from agent.control.journal_copy import LEFT, JournalCopy
 from agent.control.model import OrderCode, OrderState
 from agent.control.records import Outcome, Transaction
 from agent.control.writer import STORE, Bounds
+from agent.core.atomic_write import SILENT, STALLED_AFTER
+from agent.core.clock import monotonic
+from agent.core.errors import Refused, StorageFailed
+from agent.core.model import Point
+from agent.core.storage import FAILING, READ_ONLY, Storage, volatile
+from agent.core.tasks import Supervisor, together
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.errors import Refused, StorageFailed
-from agent.liveness import late as hanging
-from agent.model import Point
-from agent.storage import FAILING, READ_ONLY, Storage, volatile
-from agent.tasks import Supervisor, together
+from agent.gateway.liveness import late as hanging
 from agent.trust import replay
 from hil.bacnet.controller import free_udp_port
 from hil.bacnet.process import BoilerRoom

@@ -11,7 +11,7 @@ import pytest
 from agent.control.configured_control import ConfiguredControl
 from agent.control.model import Limits, OrderState
 from agent.control.orders import Orders
-from agent.errors import NotRecorded, SpoolFull, StorageFailed
+from agent.core.errors import NotRecorded, SpoolFull, StorageFailed
 from agent.trust.error_codes import Forged
 from agent.trust.sign import Signer
 from agent.trust.signer import Member

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from agent.control.model import LossRule, OrderState
-from agent.errors import Refused
+from agent.core.errors import Refused
 from tests.contract.control.pretend import Crash, Site, agreed
 
 

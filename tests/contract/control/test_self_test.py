@@ -12,7 +12,7 @@ import pytest
 
 from agent.control.model import Limits
 from agent.control.records import Transaction
-from agent.errors import Refused
+from agent.core.errors import Refused
 from tests.contract.control.pretend import Site, agreed, event, order
 
 LIMITS = Limits(least=Decimal(-2), most=Decimal(40), duration=7200.0, emergency=True)

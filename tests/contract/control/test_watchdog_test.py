@@ -11,7 +11,7 @@ import pytest
 from agent.control.hold_record import WatchdogTarget
 from agent.control.model import OrderState
 from agent.control.records import Transaction
-from agent.errors import Refused
+from agent.core.errors import Refused
 from tests.contract.control.pretend import DOG, Site, event, order
 
 SEEN = WatchdogTarget(DOG.place, DOG.word, DOG.pause)

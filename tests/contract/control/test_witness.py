@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent import trust_api, vote_api
-from agent.errors import Refused
-from agent.registry_api import Caller
+from agent.api import trust as trust_api
+from agent.api import votes as vote_api
+from agent.api.registry import Caller
+from agent.core.errors import Refused
 from agent.trust.key import Key
 from agent.trust.object_types import WITNESS
 from agent.trust.signer import Member

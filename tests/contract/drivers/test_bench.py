@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.core.model import Point, Why
 from agent.drivers import driver
 from agent.drivers.profile import profile
-from agent.model import Point, Why
 from hil.bench import BenchLine, bench
 from hil.serial_line import Registers, SerialLine
 

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from unittest import mock
 
-from agent.clock import Clock
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.device import Device
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.poller import Poller
+from agent.acquisition.slots import SlotLedger
+from agent.core.clock import Clock
+from agent.core.model import Point
+from agent.core.tasks import end
+from agent.drivers.link import Link
 from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.settings import MbusTcpSettings as MbusSettings
 from agent.drivers.mbus.wire import MbusWire
@@ -24,14 +32,6 @@ from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.stream import ByteStream
 from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.modbus.tcpwire import TcpWire
-from agent.link import Link
-from agent.model import Point
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.device import Device
-from agent.pipeline.ingest import Ingest
-from agent.pipeline.poller import Poller
-from agent.pipeline.slots import SlotLedger
-from agent.tasks import end
 from hil.disturber import Gateway, Kind
 from hil.mbus.encode import Plate, energy_kwh
 from hil.mbus.line import Bus, Converter

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.acquisition.slots import SlotLedger
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
+from agent.core.model import Lane, Point, Why
 from agent.drivers.modbus.master import NEVER_COUNTED
 from agent.drivers.modbus.tcp import ModbusTcp
-from agent.model import Lane, Point, Why
-from agent.pipeline.slots import SlotLedger
 from hil.modbus_server import Reply, serving
 from hil.platform.unpack import unpack
 from hil.serial_line import Registers

@@ -12,8 +12,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.errors import LinkLost, WriteRefused
-from agent.model import Point
+from agent.core.errors import LinkLost, WriteRefused
+from agent.core.model import Point
 from hil.disturber import GATEWAY, SERIAL, Disturber, Kind
 from tests.contract.pipeline.disturbed import METERS, House, Mbus, Rtu, Tcp, number, run, virtually
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from agent.config.points import mean
-from agent.model import Point
+from agent.core.model import Point
 from hil.platform.plan import judge
 from tests.contract.pipeline.checker import by_slot, check_slots, rows_of
 from tests.contract.pipeline.world import Sensor, World, run, utc

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.model import Point
+from agent.core.model import Point
 from agent.registry.consent_policy import CommonBasis, policy
 from agent.registry.inputs import NewPlace
 from hil.platform.plan import judge

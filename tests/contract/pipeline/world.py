@@ -13,24 +13,24 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.basis_recheck import RegistryBases
+from agent.acquisition.device import Device
+from agent.acquisition.directory import directory
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.poller import Poller
+from agent.acquisition.slots import SlotLedger
+from agent.acquisition.timekeeper import SlotBook, Timekeeper
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
-from agent.clock import Clock
-from agent.errors import LinkLost
-from agent.gateway import points_by_key
-from agent.link import Link
-from agent.model import Lane, Point, Sample, Why
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.basis_recheck import RegistryBases
-from agent.pipeline.device import Device
-from agent.pipeline.directory import directory
-from agent.pipeline.ingest import Ingest
-from agent.pipeline.poller import Poller
-from agent.pipeline.slots import SlotLedger
-from agent.pipeline.timekeeper import SlotBook, Timekeeper
-from agent.recipient import ahead
-from agent.tasks import end
-from agent.timesync import ClockEvidence
+from agent.core.clock import Clock
+from agent.core.errors import LinkLost
+from agent.core.model import Lane, Point, Sample, Why
+from agent.core.tasks import end
+from agent.core.timesync import ClockEvidence
+from agent.drivers.link import Link
+from agent.gateway.gateway import points_by_key
+from agent.gateway.recipient import ahead
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack
 from tests.unit.pipeline.house import RECIPIENT, Town

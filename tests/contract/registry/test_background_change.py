@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from agent.atomic_write import Reserve
-from agent.errors import Refused
+from agent.core.atomic_write import Reserve
+from agent.core.errors import Refused
 from agent.registry import calls
 from agent.registry.background_change import TRIES, change_in_background
 from agent.registry.inputs import NewPlace

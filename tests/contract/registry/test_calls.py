@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import calls, calls_bases
 from agent.registry.registry import Registry
 

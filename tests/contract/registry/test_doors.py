@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.clock import stamp
-from agent.errors import NotYet, Refused
+from agent.core.clock import stamp
+from agent.core.errors import NotYet, Refused
 from agent.registry import calls, calls_bases, calls_people
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewOccupancy, NewWithdrawal

@@ -4,7 +4,7 @@ Rule I13.
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import calls, calls_bases, calls_people
 from agent.registry.registry import Registry
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import calls_forms
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.inputs import NewOccupancy, NewPlace, NewWithdrawal

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import identity
 from tests import powercut
 

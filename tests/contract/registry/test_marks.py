@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.errors import NotYet, Refused
+from agent.core.errors import NotYet, Refused
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.marks import Unknowing

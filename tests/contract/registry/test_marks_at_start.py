@@ -1,9 +1,9 @@
 """A withdrawal that an earlier version recorded has its mark once the upgrade stands."""
 
 from agent.app import _draw_marks
+from agent.core.state import JUDGED
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.registry import Registry
-from agent.state import JUDGED
 from tests.contract.registry.test_marks import DAY, NOW, PEOPLE, Building
 
 

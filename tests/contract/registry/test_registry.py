@@ -8,8 +8,8 @@ import stat
 
 import pytest
 
-from agent.channels import channels
-from agent.errors import NotRecorded, Refused
+from agent.core.channels import channels
+from agent.core.errors import NotRecorded, Refused
 from agent.registry.consent_policy import Basis, may_leave, policy
 from agent.registry.index import Unknown
 from agent.registry.inputs import (

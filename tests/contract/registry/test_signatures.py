@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import calls, calls_bases, calls_people
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewWithdrawal

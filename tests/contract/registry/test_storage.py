@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.atomic_write import Reserve
-from agent.errors import Refused
+from agent.core.atomic_write import Reserve
+from agent.core.errors import Refused
 from agent.registry.registry import Registry
 from agent.registry.storage import AtomicStorage
 from tests import powercut

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.buffer.thread import OneThread, in_own_thread
-from agent.clock import Clock
-from agent.errors import UplinkLost
-from agent.model import Reading, Series
-from agent.tasks import end, keep_open
+from agent.core.clock import Clock
+from agent.core.errors import UplinkLost
+from agent.core.model import Reading, Series
+from agent.core.tasks import end, keep_open
 from agent.uplink.base import GatewayFacts
 from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.tasks import end
+from agent.core.tasks import end
 from agent.uplink import transport
 from agent.uplink.base import GatewayFacts
 from hil.broker import broker
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from agent.model import Receipt
+    from agent.core.model import Receipt
     from agent.uplink.base import Uplink
     from hil.process import Child
 

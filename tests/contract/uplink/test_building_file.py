@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from agent.errors import NotStored
+from agent.core.errors import NotStored
 from agent.uplink import end_marker
 from agent.uplink.backup_message import AT_ONCE, BackupMessage, held, parts
 from hil.platform.buildings import Buildings

@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from agent.model import Retraction, Series
+from agent.core.model import Retraction, Series
 from agent.uplink.outbox import SpoolOutbox
 from hil.platform.unpack import unpack
 from tests.contract.uplink.house import House, delivering, house, series

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.buffer.receipt_evaluation import Settled
-from agent.model import Receipt
+from agent.core.model import Receipt
 from hil.broker import broker
 from hil.cut import cut
 from hil.platform.child import Platform

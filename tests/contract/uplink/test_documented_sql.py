@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from agent.buffer.spool import Spool
-from agent.model import Retraction
+from agent.core.model import Retraction
 from hil.platform.ledger import Ledger
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.unpack import Id, Parcel, Retract, Row, unpack

@@ -20,8 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
-from agent.errors import BatchRejected, NotStored, UplinkLost
-from agent.model import BatchId, Lane, Reading, SealedBatch
+from agent.core.errors import BatchRejected, NotStored, UplinkLost
+from agent.core.model import BatchId, Lane, Reading, SealedBatch
 from agent.uplink.base import GatewayFacts
 from agent.uplink.cursors import Cursors
 from agent.uplink.file_transfer import name

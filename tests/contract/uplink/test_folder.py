@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from agent.errors import NotStored
+from agent.core.errors import NotStored
 from agent.uplink import folder
 from agent.uplink.folder import Folder
 

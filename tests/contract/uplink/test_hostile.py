@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
-from agent.errors import UplinkLost
+from agent.core.errors import UplinkLost
 from agent.uplink.base import GatewayFacts
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink

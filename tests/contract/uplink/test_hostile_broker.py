@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 
 import pytest
 
-from agent.errors import NotRecorded, UplinkLost
+from agent.core.errors import NotRecorded, UplinkLost
 from agent.uplink.base import GatewayFacts
 from agent.uplink.mqtt import MqttUplink
 from agent.uplink.wire import INBOX_BYTES

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import paramiko
 import pytest
 
-from agent.errors import UplinkLost
+from agent.core.errors import UplinkLost
 from agent.uplink.base import GatewayFacts
 from agent.uplink.files import FilesUplink
 from tests.contract.uplink.house import GATEWAY

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.atomic_write import later
 from agent.buffer.batch import Stamp, write
-from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
-from agent.model import BatchId, Lane, SealedBatch
+from agent.core.atomic_write import later
+from agent.core.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
+from agent.core.model import BatchId, Lane, SealedBatch
 from agent.uplink.base import GatewayFacts
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from agent.buffer.spool import Spool
-from agent.model import FOR_GOOD, Quality, Reading, Series
-from agent.recipient import recover_withdrawals
+from agent.core.model import FOR_GOOD, Quality, Reading, Series
+from agent.gateway.recipient import recover_withdrawals
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewPlace, NewWithdrawal
 from agent.registry.registry import Registry

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
-from agent.model import BatchId, Lane, Receipt, SealedBatch
+from agent.core.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
+from agent.core.model import BatchId, Lane, Receipt, SealedBatch
 from agent.trust.verify import Audience
 from agent.uplink.base import GatewayFacts
 from agent.uplink.mqtt import MqttUplink

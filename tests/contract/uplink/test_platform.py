@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from agent.buffer.batch import Stamp, write
-from agent.model import BatchId, Lane, Reading, Series
+from agent.core.model import BatchId, Lane, Reading, Series
 from hil.platform.ledger import opened
 from hil.platform.listen import Desk
 from hil.platform.report import report, rows

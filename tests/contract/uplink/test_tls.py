@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from agent.errors import CertificateRefused, UplinkLost
+from agent.core.errors import CertificateRefused, UplinkLost
 from agent.uplink.base import GatewayFacts
 from agent.uplink.mqtt import MqttUplink
 from agent.uplink.settings.mqtt import Settings

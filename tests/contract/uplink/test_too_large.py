@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.model import Lane, Reading
+from agent.core.model import Lane, Reading
 from agent.uplink import transport
 from agent.uplink.base import GatewayFacts
 from hil.broker import broker

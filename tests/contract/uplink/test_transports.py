@@ -19,8 +19,8 @@ import pytest
 
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
-from agent.errors import NotStored, UplinkLost
-from agent.model import Lane, Reading, SealedBatch
+from agent.core.errors import NotStored, UplinkLost
+from agent.core.model import Lane, Reading, SealedBatch
 from hil.platform.answer import left_to_say, tell_to_say
 from hil.platform.ledger import tell_to_reject
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, House, house, series, serving

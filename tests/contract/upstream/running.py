@@ -12,11 +12,11 @@ from pathlib import Path
 
 from agent import app
 from agent.config import load
-from agent.gateway import Gateway
-from agent.model import Reading, Series
+from agent.core.model import Reading, Series
+from agent.gateway.gateway import Gateway
+from agent.gateway.reload import reload
+from agent.gateway.supervisor import running
 from agent.registry import identity
-from agent.reload import reload
-from agent.supervisor import running
 
 RECIPIENT = "r.example"
 CONFIG = """\

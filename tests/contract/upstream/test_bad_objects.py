@@ -14,8 +14,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from agent.calls import CALLS, NOBODY, status
-from agent.errors import SpoolFull
+from agent.api.calls import CALLS, NOBODY, status
+from agent.core.errors import SpoolFull
 from hil.broker import broker
 from hil.platform.child import Fetching, Platform, Serving
 from hil.process import free_port

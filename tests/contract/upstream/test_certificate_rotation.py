@@ -10,13 +10,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_csr
 from typer.testing import CliRunner
 
-from agent.calls import NOBODY, status
+from agent.api.calls import NOBODY, status
 from agent.cli import app
+from agent.core.errors import CertificateRefused
 from agent.enrolment import credential, renewal
-from agent.errors import CertificateRefused
+from agent.gateway.upstream import keys
+from agent.gateway.upstream.certificate_proof import Proving
 from agent.registry import identity
-from agent.upstream import keys
-from agent.upstream.certificate_proof import Proving
 from hil.broker import broker
 from hil.ca import CA
 from hil.platform.child import Platform

@@ -13,15 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from agent import app as agent
-from agent import calls, clock_api
+from agent.api import calls
+from agent.api import clock as clock_api
+from agent.api.registry import Caller
 from agent.buffer.batch import BatchHead, read_retractions
 from agent.buffer.spool import Spool
 from agent.cli import app
-from agent.clock import Clock, stamp
-from agent.errors import Refused
-from agent.model import SlotMark
+from agent.core.clock import Clock, stamp
+from agent.core.errors import Refused
+from agent.core.model import SlotMark
 from agent.registry import identity
-from agent.registry_api import Caller
 from tests.contract.upstream.running import at_work, configured, until
 from tests.contract.upstream.test_full_disk import DEVICE
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent import calls
-from agent.atomic_write import later
+from agent.api import calls
 from agent.buffer.batch import read
 from agent.buffer.memory import CAP
 from agent.buffer.orphaned_spools import spool_of
@@ -23,11 +22,12 @@ from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.cli import app
 from agent.config.check import check
-from agent.errors import Refused
-from agent.gateway import Gateway
-from agent.model import Lane
-from agent.storage import made, volatile
-from agent.upstream import uplinks
+from agent.core.atomic_write import later
+from agent.core.errors import Refused
+from agent.core.model import Lane
+from agent.core.storage import made, volatile
+from agent.gateway.gateway import Gateway
+from agent.gateway.upstream import uplinks
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.process import free_port

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from agent.model import SlotMark
+from agent.core.model import SlotMark
 from hil.platform.ledger import opened
 from hil.platform.listen import Desk
 from hil.platform.report import report, rows

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from agent.api.calls import NOBODY, status
+from agent.api.registry import Caller
 from agent.app import visited
 from agent.buffer.batch import BatchHead
 from agent.buffer.orphaned_spools import destroy, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.spool import Spool
-from agent.calls import NOBODY, status
 from agent.cli import app
-from agent.errors import Refused
-from agent.model import Reading, Series
-from agent.recipient import memory_of
+from agent.core.errors import Refused
+from agent.core.model import Reading, Series
+from agent.core.storage import made
+from agent.gateway.recipient import memory_of
+from agent.gateway.upstream import keys, rotation
 from agent.registry import identity
-from agent.registry_api import Caller
-from agent.storage import made
-from agent.upstream import keys, rotation
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.process import free_port

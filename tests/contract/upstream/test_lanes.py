@@ -6,7 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from agent.model import Reading, Series
+from agent.core.model import Reading, Series
 from hil.process import free_port
 from tests.contract.upstream.running import at_work, configured
 

@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent import calls
-from agent.atomic_write import later
+from agent.api import calls
 from agent.config.data_budget import affordable
 from agent.config.load import parse
 from agent.config.summary import summary
-from agent.data_usage import Traffic
-from agent.upstream import deliver
+from agent.core.atomic_write import later
+from agent.gateway.data_usage import Traffic
+from agent.gateway.upstream import deliver
 from hil.broker import broker
 from hil.platform.child import Platform
 from tests.contract.upstream.running import at_work, configured, put, settled, until

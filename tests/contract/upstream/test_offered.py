@@ -8,11 +8,11 @@ import subprocess
 
 import pytest
 
-from agent import backup, calls
-from agent.registry_api import CALLS, Caller
-from agent.tasks import end
+from agent.api import backup, calls
+from agent.api.registry import CALLS, Caller
+from agent.core.tasks import end
+from agent.gateway.upstream import backup_upload
 from agent.uplink.delivery_state import Delivery
-from agent.upstream import backup_upload
 from hil.broker import broker
 from hil.platform.buildings import Buildings
 from hil.platform.child import Platform

@@ -11,16 +11,17 @@ from decimal import Decimal
 
 import pytest
 
-from agent import local, supervisor
+from agent import local
+from agent.acquisition.ingest import ROOM, Ingest
+from agent.api.calls import NOBODY, status
+from agent.api.registry import Caller
 from agent.buffer.database import Damaged
-from agent.calls import NOBODY, status
-from agent.errors import NotRecorded
-from agent.model import Reading, Series, SlotMark
-from agent.pipeline.ingest import ROOM, Ingest
-from agent.recipient import close_passed_slots
-from agent.registry_api import Caller
+from agent.core.errors import NotRecorded
+from agent.core.model import Reading, Series, SlotMark
+from agent.gateway import supervisor
+from agent.gateway.recipient import close_passed_slots
+from agent.gateway.upstream.status_document import document
 from agent.trust import store
-from agent.upstream.status_document import document
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.platform.report import rows

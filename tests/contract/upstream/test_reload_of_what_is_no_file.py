@@ -11,7 +11,7 @@ import pytest
 from agent.config.check import check
 from agent.config.files import Files
 from agent.config.load import checked
-from agent.errors import ConfigError, Refused
+from agent.core.errors import ConfigError, Refused
 from hil.stage import GARDIEN
 from tests.contract.upstream.running import at_work, configured
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
+from agent.gateway.upstream import requests
 from agent.trust.claims import Request
-from agent.upstream import requests
 from hil.broker import broker
 from hil.platform.child import Platform
 from tests.contract.upstream.running import at_work, configured, put, settled, until

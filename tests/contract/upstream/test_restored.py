@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 
-from agent import post_restore_gate
-from agent.calls import CALLS, NOBODY, status
-from agent.clock import stamp
-from agent.errors import Refused
-from agent.model import Reading, Series
-from agent.registry_api import Caller
+from agent.api.calls import CALLS, NOBODY, status
+from agent.api.registry import Caller
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.model import Reading, Series
+from agent.gateway import post_restore_gate
 from agent.trust.sign import Signer, new_jti
 from hil.broker import broker
 from hil.platform.child import Platform, Serving

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import app, calls
-from agent.clock import Clock
-from agent.errors import Refused
+from agent import app
+from agent.api import calls
+from agent.core.clock import Clock
+from agent.core.errors import Refused
+from agent.gateway.upstream import route
 from agent.trust.claims import UplinkMove
-from agent.upstream import route
 from hil.broker import broker
 from hil.platform.child import Fetching, Platform
 from hil.process import free_port

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from agent.gateway import Gateway
+from agent.gateway.gateway import Gateway
 from agent.trust.allowance import BURST, INTERVAL
 from agent.trust.error_codes import Forged
 from agent.trust.key import Key

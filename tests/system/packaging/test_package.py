@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log_fields import LogEvent
+from agent.core.log_fields import LogEvent
 from tests.system.packaging import machine
 from tests.system.packaging.boiler import BEFORE, NAME, ORDERED
 

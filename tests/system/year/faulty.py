@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.pipeline.sums import Sums
+from agent.acquisition.sums import Sums
 from agent.registry.aggregate import formed
 from agent.registry.records import covers
 from agent.registry.registry import Registry

@@ -14,28 +14,28 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.basis_recheck import RegistryBases
+from agent.acquisition.directory import directory
+from agent.acquisition.groups import Groups
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.interval import Intervals
+from agent.acquisition.midnight_readings import MidnightReadings
+from agent.acquisition.reading_cache import ReadingCache
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
+from agent.acquisition.sums import ConfiguredSums, Sums
+from agent.acquisition.unassigned import UnassignedReadings
+from agent.acquisition.validation import Validation
 from agent.buffer.batch import BatchHead
 from agent.buffer.receipts import parse
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.clock import Clock
 from agent.config.points import derived
-from agent.gateway import points_by_key
-from agent.model import Lane, Sample, Why
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.basis_recheck import RegistryBases
-from agent.pipeline.directory import directory
-from agent.pipeline.groups import Groups
-from agent.pipeline.ingest import Ingest
-from agent.pipeline.interval import Intervals
-from agent.pipeline.midnight_readings import MidnightReadings
-from agent.pipeline.reading_cache import ReadingCache
-from agent.pipeline.row_assignment import RowAssignment
-from agent.pipeline.slots import SlotLedger
-from agent.pipeline.sums import ConfiguredSums, Sums
-from agent.pipeline.unassigned import UnassignedReadings
-from agent.pipeline.validation import Validation
+from agent.core.clock import Clock
+from agent.core.model import Lane, Sample, Why
+from agent.gateway.gateway import points_by_key
 from agent.registry.aggregate import FEWEST
 from agent.registry.consent_policy import LONGEST_UNSENT, policy
 from agent.registry.registry import Registry

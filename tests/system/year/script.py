@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from agent.model import Point
+from agent.core.model import Point
 from agent.registry.consent_policy import CommonBasis
 from agent.registry.forms import Box
 from agent.registry.inputs import (

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from agent.model import Reading, Series
+from agent.core.model import Reading, Series
 
 NOON = 1_700_000_000 // 3600 * 3600
 

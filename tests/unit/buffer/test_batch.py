@@ -12,7 +12,7 @@ from hypothesis import given
 
 from agent.buffer.batch import Stamp, read, write, write_void
 from agent.buffer.block import pack, unpack
-from agent.model import BatchId, Lane, Reading, Series, Void
+from agent.core.model import BatchId, Lane, Reading, Series, Void
 from agent.registry.place import mint
 from agent.uplink.table import table
 from tests.unit.buffer.rows import NOON, exact, reading, series, some_rows

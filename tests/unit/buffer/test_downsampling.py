@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.acquisition.timetable import running_slot
 from agent.buffer.downsampling import Tier, common, given_up, thinned, utc_midnight
-from agent.model import Reading, Series
-from agent.pipeline.timetable import running_slot
+from agent.core.model import Reading, Series
 from tests.unit.buffer.rows import some_rows
 
 PARIS = ZoneInfo("Europe/Paris")

@@ -2,7 +2,7 @@ import pytest
 
 from agent.buffer.outbox import BatchState, StoredBatch
 from agent.buffer.receipt_evaluation import judge, may_begin_anew
-from agent.model import Receipt, Void
+from agent.core.model import Receipt, Void
 
 A, B = "a" * 64, "b" * 64
 SENT, RECEIPTED, QUARANTINED = BatchState.UNRECEIPTED, BatchState.RECEIPTED, BatchState.QUARANTINED

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.buffer.receipts import parse
-from agent.model import Receipt
+from agent.core.model import Receipt
 
 A, B = "a" * 64, "b" * 64
 GOOD = {

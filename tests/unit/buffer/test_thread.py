@@ -9,7 +9,7 @@ import pytest
 from agent.buffer import thread as module
 from agent.buffer.database import _report_answer
 from agent.buffer.thread import DiskThread, in_own_thread
-from agent.errors import StorageFailed
+from agent.core.errors import StorageFailed
 
 
 @pytest.fixture(autouse=True)

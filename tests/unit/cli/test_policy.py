@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from agent.acquisition.policy import TEXTS
 from agent.buffer.batch import POLICY
 from agent.cli import app
-from agent.model import Flag, Why
-from agent.pipeline.policy import TEXTS
+from agent.core.model import Flag, Why
 
 DOCS = Path(__file__).parents[3] / "docs" / "policy.md"
 

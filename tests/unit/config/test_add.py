@@ -10,7 +10,7 @@ import pytest
 
 from agent.config import load
 from agent.config.add import add_devices
-from agent.errors import Refused
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
     from pathlib import Path

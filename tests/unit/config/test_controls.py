@@ -8,7 +8,7 @@ import pytest
 
 from agent.config import load
 from agent.config.control_definitions import fits
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 
 CHARGER = """\
 building: {name: Les Alpins, timezone: Europe/Paris}

@@ -8,7 +8,7 @@ from agent.config import parse
 from agent.config.data_budget import load
 from agent.config.outage import load as outage_load
 from agent.config.summary import summary
-from agent.errors import Refused
+from agent.core.errors import Refused
 from tests.unit.config.samples import changed
 
 LINES = {

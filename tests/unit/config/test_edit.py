@@ -17,7 +17,7 @@ from agent.config import load
 from agent.config.edit import put
 from agent.config.files import Files
 from agent.config.tree import read
-from agent.errors import Refused
+from agent.core.errors import Refused
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL
 
 if TYPE_CHECKING:

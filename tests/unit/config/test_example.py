@@ -13,7 +13,7 @@ from agent.config.check import check
 from agent.config.compose import SECTIONS
 from agent.config.models import Top
 from agent.config.summary import summary
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed, edited_sample
 
 

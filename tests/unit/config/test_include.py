@@ -8,7 +8,7 @@ import pytest
 
 from agent.config import load
 from agent.config.add import add_devices
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from tests.unit.config.samples import SMALL, changed
 
 if TYPE_CHECKING:

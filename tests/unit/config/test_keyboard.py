@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from tests.unit.config.samples import SMALL, changed
 
 BLOCK = """\

@@ -6,7 +6,7 @@ import pytest
 
 from agent.config import parse
 from agent.config.summary import summary
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 
 LINE = """\
 building: {{name: Les Alpins}}

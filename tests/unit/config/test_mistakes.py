@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pytest
 
-from agent.channels import channels
 from agent.config import load, parse
 from agent.config.compose import compose
 from agent.config.models import LinkConfig
@@ -14,7 +13,8 @@ from agent.config.pointcheck import pointcheck
 from agent.config.profiles import Profiles
 from agent.config.report import ProblemReport
 from agent.config.tree import read
-from agent.errors import ConfigError
+from agent.core.channels import channels
+from agent.core.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed
 
 TWO = changed(

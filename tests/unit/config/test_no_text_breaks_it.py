@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.channels import channel_of_quantity, channels
 from agent.config import Config, parse
 from agent.config.files import LARGEST
 from agent.config.load import examine, load
 from agent.config.problem import Problem
 from agent.config.summary import summary
+from agent.core.channels import channel_of_quantity, channels
+from agent.core.errors import ConfigError
+from agent.core.model import ValueKind
 from agent.drivers.profile import profile, profiles
-from agent.errors import ConfigError
-from agent.model import ValueKind
 from tests.unit.config.samples import EXAMPLE, LOOPBACK
 
 SAMPLE = EXAMPLE.read_text(encoding="utf-8")

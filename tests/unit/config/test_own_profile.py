@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from agent.cli import app
 from agent.config import load
+from agent.core.errors import ConfigError
 from agent.drivers.profile import profiles, text_of
-from agent.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, SMALL, changed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from agent.app import run
 from agent.config import load, parse
 from agent.config.check import check
 from agent.config.sample import refuse_start
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, OWN_VALUES, SMALL, changed, edited_sample
 
 REFUSED = [

@@ -6,7 +6,7 @@ import pytest
 
 from agent.config import parse
 from agent.config.data_budget import affordable
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from tests.unit.config.samples import changed
 
 URL = '"mqtts://192.168.10.5"'

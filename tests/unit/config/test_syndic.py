@@ -7,7 +7,7 @@ import pytest
 
 from agent.config import parse
 from agent.config.check import summary
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 
 BUILDING = "building: {name: Les Alpins}\n"
 COLUMNS = "columns: {dwelling: Lot, reference: Bail, since: Entrée, until: Sortie}"

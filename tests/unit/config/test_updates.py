@@ -12,7 +12,7 @@ from agent.cli import app
 from agent.config import parse
 from agent.config.models import Updates
 from agent.config.updates import early, held
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from tests.unit.config.samples import SMALL
 
 PARIS = ZoneInfo("Europe/Paris")

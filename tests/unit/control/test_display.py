@@ -7,7 +7,7 @@ from decimal import Decimal
 from agent.control.display import Display, display_values
 from agent.control.hold_record import HoldRecord
 from agent.control.records import Transaction
-from agent.errors import WriteRefused
+from agent.core.errors import WriteRefused
 from tests.contract.control.pretend import BEGIN, PLACE, Site, Truth, event, order
 
 NAMES = ("active", "value", "minutes", "by", "heartbeat")

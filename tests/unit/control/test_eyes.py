@@ -4,12 +4,12 @@ from decimal import Decimal
 
 import pytest
 
-from agent.clock import Clock
 from agent.config import load
 from agent.control.guard import fresh, tripped
 from agent.control.model import Guard
-from agent.model import Sample, Why
-from agent.steering.point_readings import PointReadings
+from agent.core.clock import Clock
+from agent.core.model import Sample, Why
+from agent.gateway.controls.point_readings import PointReadings
 
 CONFIG = """\
 building: {name: Les Alpins, timezone: Europe/Paris}

@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 
-from agent.channels import channel_of_quantity, channels
+from agent.core.channels import channel_of_quantity, channels
+from agent.core.model import Point
+from agent.core.units import factor, units
 from agent.drivers import DRIVERS, driver, family
 from agent.drivers.profile import Offer, profile, profiles
-from agent.model import Point
-from agent.units import factor, units
 
 
 def test_the_sdm120_is_one_of_them() -> None:

@@ -10,9 +10,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.errors import Refused
 from agent.enrolment import credential, judge
 from agent.enrolment.credential import Credential
-from agent.errors import Refused
 from hil.ca import CA, DAY
 
 G = "G12345"

@@ -7,14 +7,14 @@ import contextlib
 import json
 from typing import Any
 
-from agent.clock import Clock
+from agent.core.clock import Clock
+from agent.core.timesync import ClockEvidence
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
-from agent.timesync import ClockEvidence
 from agent.trust.audit import FOLDER, segments
 from agent.trust.settings import TrustSettings
 from agent.trust.sign import Signer, trust_list

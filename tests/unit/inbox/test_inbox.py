@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.clock import stamp
-from agent.errors import Refused
-from agent.log_fields import LogEvent
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.log_fields import LogEvent
 from agent.registry import identity
 from agent.registry.inputs import NewOccupancy, NewWithdrawal
 from agent.registry.place import mint

@@ -11,7 +11,8 @@ import sqlite3
 import pytest
 
 from agent.buffer.database import Damaged
-from agent.errors import NotRecorded, Refused, SpoolFull
+from agent.core.errors import NotRecorded, Refused, SpoolFull
+from agent.gateway.upstream.alarms import events
 from agent.inbox.inbox import REFUSALS_AN_HOUR
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.registry.consent_policy import policy
@@ -19,7 +20,6 @@ from agent.registry.place import mint
 from agent.registry.registry import Registry
 from agent.trust import set_aside
 from agent.trust.error_codes import LONGEST_SENTENCE, Forged, ObjectCode
-from agent.upstream.alarms import events
 from tests.unit.inbox.desk import Here, new_jti
 from tests.unit.inbox.test_inbox import home, refused, withdrawn
 

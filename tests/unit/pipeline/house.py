@@ -2,8 +2,8 @@
 
 from decimal import Decimal
 
-from agent.model import Point, Sample
-from agent.pipeline.row_assignment import RowAssignment
+from agent.acquisition.row_assignment import RowAssignment
+from agent.core.model import Point, Sample
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 from agent.registry.registry import Registry

@@ -5,10 +5,10 @@ from types import SimpleNamespace as Facts
 
 import pytest
 
-from agent.model import SlotMark
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.ingest import Ingest
-from agent.tasks import Faults
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.ingest import Ingest
+from agent.core.model import SlotMark
+from agent.core.tasks import Faults
 from tests.unit.pipeline.test_ingest import Failing, row
 
 KEY = ("a", 10)

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.model import SlotMark, Why
-from agent.pipeline.basis_recheck import RegistryBases
-from agent.pipeline.row_assignment import RowAssignment
-from agent.pipeline.slots import SlotLedger
+from agent.acquisition.basis_recheck import RegistryBases
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
+from agent.core.model import SlotMark, Why
 from agent.registry.consent_policy import policy
 from agent.registry.dates import DAY, MONTH
 from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.timetable import DAY, following, length, next_slot, running_slot, spans
+from agent.acquisition.timetable import DAY, following, length, next_slot, running_slot, spans
 
 PARIS = ZoneInfo("Europe/Paris")
 ZONES = [PARIS, ZoneInfo("America/Sao_Paulo"), ZoneInfo("Pacific/Apia"), ZoneInfo("Asia/Kathmandu")]

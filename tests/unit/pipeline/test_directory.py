@@ -1,7 +1,7 @@
 """Guards rule G3: a recipient is told of nobody without a basis that names him. Rule P21."""
 
-from agent.pipeline.directory import directory
-from agent.pipeline.slots import ExpectedSeries
+from agent.acquisition.directory import directory
+from agent.acquisition.slots import ExpectedSeries
 from agent.registry.inputs import NewAlias, NewDuty, NewWithdrawal
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town
 

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent.acquisition.history_backfill import DownGap, recalled
+from agent.core.model import Point, Sample, Why
 from agent.drivers.mbus.bus import MbusTcp
-from agent.model import Point, Sample, Why
-from agent.pipeline.history_backfill import DownGap, recalled
 
 PARIS = ZoneInfo("Europe/Paris")
 POINT = Point("heat-1", "heat_energy", "45120042", "heat:energy", 3600, "heat", "kWh")

@@ -3,9 +3,9 @@ from decimal import Decimal
 
 import pytest
 
-from agent.errors import SpoolFull
-from agent.model import Reading, Series, SlotMark
-from agent.pipeline.ingest import Ingest, shed
+from agent.acquisition.ingest import Ingest, shed
+from agent.core.errors import SpoolFull
+from agent.core.model import Reading, Series, SlotMark
 
 SERIES = Series("DX", "elec.imp", "REG", "kWh", 10, "1", "H1", "c1")
 OTHER = SERIES._replace(place="DY")

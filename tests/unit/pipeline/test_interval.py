@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from agent.model import Quality, Sample, Why
-from agent.pipeline.interval import Intervals
-from agent.pipeline.reading_cache import ReadingCache
+from agent.acquisition.interval import Intervals
+from agent.acquisition.reading_cache import ReadingCache
+from agent.core.model import Quality, Sample, Why
 from tests.unit.pipeline.house import NOW, Town, point
 
 INDEX = point(every=900)

@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent.acquisition.means import Means
 from agent.config.points import mean
-from agent.model import Sample, Why
-from agent.pipeline.means import Means
+from agent.core.model import Sample, Why
 from tests.unit.pipeline.house import NOW, point, sample
 
 HOUR = NOW - NOW % 3600

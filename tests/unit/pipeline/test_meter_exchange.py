@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from agent.model import Why
-from agent.pipeline.row_assignment import RowAssignment
-from agent.pipeline.slots import SlotLedger
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
+from agent.core.model import Why
 from agent.registry.consent_policy import CommonBasis
 from agent.registry.inputs import NewExchange
 from tests.unit.pipeline.house import NOW, RECIPIENT, Town, point, sample

@@ -9,14 +9,14 @@ from decimal import Decimal
 
 import pytest
 
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.midnight_readings import MidnightReadings
+from agent.acquisition.slots import SlotLedger
 from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.errors import SpoolFull
-from agent.model import Why
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.ingest import Ingest
-from agent.pipeline.midnight_readings import MidnightReadings
-from agent.pipeline.slots import SlotLedger
+from agent.core.errors import SpoolFull
+from agent.core.model import Why
 from agent.registry.dates import MONTH
 from agent.registry.inputs import NewDuty, NewOccupancy
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample

@@ -2,8 +2,8 @@
 
 from decimal import Decimal
 
-from agent.model import Why
-from agent.pipeline.slots import SlotLedger
+from agent.acquisition.slots import SlotLedger
+from agent.core.model import Why
 from agent.registry.inputs import NewExchange, NewInstallation
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 

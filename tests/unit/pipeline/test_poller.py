@@ -8,19 +8,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.calls import _line_is_back
-from agent.clock import Clock
-from agent.errors import LinkLost
-from agent.lines import LinkDevices
-from agent.link import Link
-from agent.log_fields import LogEvent
-from agent.model import Quality, Sample, SlotMark, Why
-from agent.pipeline import device_read, poller
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.device import Device
-from agent.pipeline.ingest import Ingest
-from agent.pipeline.poller import Poller
-from agent.pipeline.slots import SlotLedger
+from agent.acquisition import device_read, poller
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.device import Device
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.poller import Poller
+from agent.acquisition.slots import SlotLedger
+from agent.api.calls import _line_is_back
+from agent.core.clock import Clock
+from agent.core.errors import LinkLost
+from agent.core.log_fields import LogEvent
+from agent.core.model import Quality, Sample, SlotMark, Why
+from agent.drivers.link import Link
+from agent.gateway.lines import LinkDevices
 from tests.unit.pipeline.house import LONG_AGO, Town, point
 
 DAY = 86_400

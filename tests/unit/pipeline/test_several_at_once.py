@@ -7,12 +7,12 @@ from decimal import Decimal
 
 import pytest
 
-from agent.clock import Clock
-from agent.errors import LinkLost
-from agent.link import Link
-from agent.model import Sample, Why
-from agent.pipeline.device import Device
-from agent.pipeline.poller import Poller
+from agent.acquisition.device import Device
+from agent.acquisition.poller import Poller
+from agent.core.clock import Clock
+from agent.core.errors import LinkLost
+from agent.core.model import Sample, Why
+from agent.drivers.link import Link
 from tests.unit.pipeline.house import point
 
 

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from agent.model import SlotMark, Why
-from agent.pipeline.row_assignment import RowAssignment
-from agent.pipeline.slots import SlotLedger
-from agent.pipeline.timetable import following
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
+from agent.acquisition.timetable import following
+from agent.core.model import SlotMark, Why
 from agent.registry.consent_policy import CommonBasis
 from agent.registry.dates import DAY
 from tests.unit.pipeline.house import RECIPIENT, Town, point, sample

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
+from agent.acquisition.slots import SlotLedger
 from agent.buffer.periods import Wrong
-from agent.model import SlotMark, Why
-from agent.pipeline.slots import SlotLedger
+from agent.core.model import SlotMark, Why
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 A, B = point("m1"), point("m2")

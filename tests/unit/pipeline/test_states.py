@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model import Reading, Series, Why
-from agent.pipeline.slots import SlotLedger
-from agent.pipeline.states import news
+from agent.acquisition.slots import SlotLedger
+from agent.acquisition.states import news
+from agent.core.model import Reading, Series, Why
 from agent.registry.consent_policy import CommonBasis, policy
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.acquisition.groups import Groups
+from agent.acquisition.reading_cache import ReadingCache
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
+from agent.acquisition.sums import ConfiguredSums, Sums
 from agent.buffer.periods import Wrong
-from agent.model import Point, Range, Sample, Why
-from agent.pipeline.groups import Groups
-from agent.pipeline.reading_cache import ReadingCache
-from agent.pipeline.row_assignment import RowAssignment
-from agent.pipeline.slots import SlotLedger
-from agent.pipeline.sums import ConfiguredSums, Sums
+from agent.core.model import Point, Range, Sample, Why
 from agent.registry.aggregate import Group
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import (

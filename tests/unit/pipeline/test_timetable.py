@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.timetable import choose, next_slot, running_slot
+from agent.acquisition.timetable import choose, next_slot, running_slot
 
 STEPS = st.sampled_from([1, 10, 60, 900, 3600])
 NOW = st.floats(1e9, 2e9)

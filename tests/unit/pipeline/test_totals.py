@@ -6,9 +6,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.model import Point
-from agent.pipeline.row_assignment import RowAssignment, Withholding
-from agent.pipeline.totals import Totals
+from agent.acquisition.row_assignment import RowAssignment, Withholding
+from agent.acquisition.totals import Totals
+from agent.core.model import Point
 from agent.registry.consent_policy import CommonBasis, policy
 from tests.unit.pipeline.attack import Reckoner
 from tests.unit.pipeline.test_sums import HALF, MONTH, US, WHOLE, ZONE, Building, reckoned, slots

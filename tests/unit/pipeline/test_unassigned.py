@@ -7,14 +7,14 @@ from decimal import Decimal
 
 import pytest
 
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.slots import SlotLedger
+from agent.acquisition.unassigned import UnassignedReadings
 from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.errors import SpoolFull
-from agent.model import Why
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.ingest import Ingest
-from agent.pipeline.slots import SlotLedger
-from agent.pipeline.unassigned import UnassignedReadings
+from agent.core.errors import SpoolFull
+from agent.core.model import Why
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 DAY = 86_400

@@ -5,8 +5,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model import Quality
-from agent.pipeline.validation import Validation
+from agent.acquisition.validation import Validation
+from agent.core.model import Quality
 from tests.unit.pipeline.house import point
 
 METER = point(rating=Decimal(9), rolls_at=Decimal(100_000))

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent.model import Why
-from agent.pipeline.basis_recheck import RegistryBases
-from agent.pipeline.row_assignment import RowAssignment
-from agent.pipeline.slots import SlotLedger
+from agent.acquisition.basis_recheck import RegistryBases
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
+from agent.core.model import Why
 from agent.registry.dates import MONTH
 from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from agent.api.protection.breach import Breach, Breaches, Concern, missing
 from agent.config import parse
-from agent.errors import NotRecorded, Refused
-from agent.protection.breach import Breach, Breaches, Concern, missing
+from agent.core.errors import NotRecorded, Refused
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT, policy
 from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.letter import DisclosedValues

@@ -7,10 +7,7 @@ import string
 
 import pytest
 
-from agent.buffer import disclosures, memory, upkeep
-from agent.config import parse
-from agent.control import journal
-from agent.protection.stores import (
+from agent.api.protection.stores import (
     LANGUAGES,
     facts,
     opened_by,
@@ -19,6 +16,9 @@ from agent.protection.stores import (
     periods,
     stores,
 )
+from agent.buffer import disclosures, memory, upkeep
+from agent.config import parse
+from agent.control import journal
 from agent.registry import access_log
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.trust import audit, replay, store

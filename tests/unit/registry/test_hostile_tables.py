@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.sheet import read
 from agent.registry.workbook import text_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.labels import Labels
 from tests.unit.registry.building import HOME, NEIGHBOUR, PLANT, called
 

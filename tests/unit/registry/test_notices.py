@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.admit_places import admit_aliases

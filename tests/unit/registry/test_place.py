@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import place
 
 VECTORS = ["D84G7ZWYRD6Z1GQ", "DRDV1EWZEPEEXY9", "CZS2YFSTBQQ5WDC", "B6ASQZ1Y2KSAA3Y"]

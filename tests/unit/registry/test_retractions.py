@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model import Series, ValueKind
+from agent.core.model import Series, ValueKind
 from agent.registry.records import Duty, Provenance
 from agent.registry.retractions import effects, taken_away
 from tests.unit.registry.building import (

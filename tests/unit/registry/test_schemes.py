@@ -1,6 +1,6 @@
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.schemes import SCHEMES, scheme, value_of
 
 

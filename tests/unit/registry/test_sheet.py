@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry import sheet
 
 COLUMNS = {name: name for name in ("label", "type", "since")}

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.channels import channels
-from agent.model import Series, ValueKind, Why
+from agent.core.channels import channels
+from agent.core.model import Series, ValueKind, Why
 from agent.registry import parsers
 from agent.registry.consent_policy import (
     Basis,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.index import RegistryIndex
 from agent.registry.parsers import when
 from agent.registry.records import Alias, Occupancy, Place, Provenance

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.workbook import text_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.clock import ClockTrust
+from agent.core.clock import ClockTrust
 from agent.trust.sign import Signer, new_jti
 from agent.trust.signer import Member, Scope
 from agent.trust.verify import Audience, VerificationContext, Verified, verify

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.clock import ClockTrust
+from agent.core.clock import ClockTrust
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import LARGEST
 from agent.trust.object_types import KINDS

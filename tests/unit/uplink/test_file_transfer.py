@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.errors import NotStored
+from agent.core.errors import NotStored
 from agent.uplink.file_transfer import PART, RemoteFile, bring
 
 CONTENT, SHA = b"0123456789", "ab" * 32

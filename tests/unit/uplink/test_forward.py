@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from agent.buffer.receipt_evaluation import Settled
-from agent.clock import Clock
-from agent.errors import BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
-from agent.log_fields import LogEvent
-from agent.model import BatchId, Lane, Receipt, SealedBatch, Void
-from agent.tasks import end
+from agent.core.clock import Clock
+from agent.core.errors import BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
+from agent.core.log_fields import LogEvent
+from agent.core.model import BatchId, Lane, Receipt, SealedBatch, Void
+from agent.core.tasks import end
 from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import BREAKS, forward
 from agent.uplink.pacing import Rhythm

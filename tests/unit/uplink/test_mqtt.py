@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from agent.model import Lane
-from agent.settings import FROM_A_FILE
+from agent.core.model import Lane
+from agent.core.settings import FROM_A_FILE
 from agent.uplink.presets import PRESETS
 from agent.uplink.settings.mqtt import Settings, address
 from agent.uplink.topics import Topics

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.errors import BatchRejected, NotStored
+from agent.core.errors import BatchRejected, NotStored
 from agent.uplink.publish_codes import NobodyThere, judge
 
 

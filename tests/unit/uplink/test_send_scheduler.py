@@ -1,6 +1,6 @@
 import pytest
 
-from agent.model import BatchId, Lane, SealedBatch
+from agent.core.model import BatchId, Lane, SealedBatch
 from agent.uplink.pacing import Rhythm
 from agent.uplink.send_scheduler import SendScheduler
 from agent.uplink.settings import files

@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from agent.core.model import Point
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.model import Point
 from hil.bacnet.controller import Controller, controller, free_udp_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent.model import Sample
+    from agent.core.model import Sample
 
 TIMEOUT = 0.6
 

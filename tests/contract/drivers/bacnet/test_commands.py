@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.errors import Refused, WriteRefused
+from agent.core.errors import Refused, WriteRefused
 from hil.bacnet.controller import (
     Faults,
     analog_command,

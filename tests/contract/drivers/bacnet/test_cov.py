@@ -12,8 +12,8 @@ from bacpypes3.basetypes import PropertyValue, StatusFlags
 from bacpypes3.constructeddata import Any
 from bacpypes3.primitivedata import Real
 
+from agent.core.model import Why
 from agent.drivers.bacnet import cov
-from agent.model import Why
 from hil.bacnet.controller import Faults, analog_input
 from tests.contract.drivers.bacnet.net import net, point, values
 

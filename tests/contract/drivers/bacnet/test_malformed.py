@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.model import Why
+from agent.core.model import Why
 from hil.bacnet.controller import analog_input
 from tests.contract.drivers.bacnet.liar import frame, liar
 from tests.contract.drivers.bacnet.net import net, point, values

@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 
+from agent.core.errors import LinkLost
+from agent.core.model import Why
 from agent.drivers import driver
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.base import Discovers, ObservableBus, Writes
-from agent.errors import LinkLost
-from agent.model import Why
 from hil.bacnet.controller import (
     Faults,
     analog_input,

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from agent.core.errors import Refused
 from agent.drivers.base import Found, Progress, Wish
-from agent.errors import Refused
 from hil.bacnet.controller import Faults, analog_command, analog_input, binary_command, mode
 from tests.contract.drivers.bacnet.net import net
 

@@ -12,9 +12,9 @@ from bacpypes3.primitivedata import Unsigned
 
 from agent.control.hold_record import WriteTarget
 from agent.control.point_access import LinePoint, look_whole
+from agent.core.errors import Refused, WriteRefused
+from agent.core.model import Why
 from agent.drivers.base import Found, Wish
-from agent.errors import Refused, WriteRefused
-from agent.model import Why
 from hil.bacnet.controller import (
     Faults,
     accumulator,

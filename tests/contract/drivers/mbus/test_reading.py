@@ -10,12 +10,12 @@ from decimal import Decimal
 
 import pytest
 
+from agent.core.errors import LinkLost
+from agent.core.model import Why
 from agent.drivers.mbus import master
 from agent.drivers.mbus.bus import MbusSerial, MbusTcp
 from agent.drivers.mbus.request import selection
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
-from agent.errors import LinkLost
-from agent.model import Why
 from hil.mbus.encode import Plate, energy_kwh, hca_units, long_frame, pulses_litres, volume_litres
 from hil.mbus.line import Bus
 from hil.mbus.serve import pty, tcp

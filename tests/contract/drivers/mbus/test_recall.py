@@ -10,15 +10,15 @@ from decimal import Decimal
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
-from agent.clock import Clock
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.device import Device
+from agent.acquisition.history_backfill import DownGap
+from agent.acquisition.poller import Poller
+from agent.core.clock import Clock
+from agent.core.model import Point, SlotMark
+from agent.drivers.link import Link
 from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.settings import MbusTcpSettings
-from agent.link import Link
-from agent.model import Point, SlotMark
-from agent.pipeline.account import SlotAccount
-from agent.pipeline.device import Device
-from agent.pipeline.history_backfill import DownGap
-from agent.pipeline.poller import Poller
 from hil.mbus.encode import date, date_time, energy_kwh
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp

@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
+from agent.api.calls import CALLS
 from agent.app import _open_gateway
-from agent.calls import CALLS
 from agent.config.load import load
+from agent.core.errors import Refused
 from agent.drivers.base import Found, Progress, Wish
+from agent.drivers.link import Link
 from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import MbusTcpSettings
-from agent.errors import Refused
-from agent.link import Link
 from hil.mbus.encode import Plate
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp

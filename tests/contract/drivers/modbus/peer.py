@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.model import Point
 from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
-from agent.model import Point
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

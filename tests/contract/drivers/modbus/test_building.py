@@ -9,8 +9,8 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from agent.core.model import Why
 from agent.drivers.modbus.tcp import ModbusTcp
-from agent.model import Why
 from hil.building import Building
 from hil.modbus_server import Reply, serving
 from tests.contract.drivers.modbus.peer import point, settings

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config.load import parse
+from agent.core.errors import Refused
+from agent.core.model import Point
 from agent.drivers.modbus.tcp import ModbusTcp
 from agent.drivers.scaled import from_raw, to_raw
-from agent.errors import Refused
-from agent.model import Point
 from hil.charger import Charger
 from hil.modbus_server import Reply, serving
 from tests.contract.drivers.modbus.peer import settings

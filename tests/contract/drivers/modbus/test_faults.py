@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.core.errors import LinkLost, WriteRefused
+from agent.core.model import Sample, Why
 from agent.drivers.modbus.tcp import ModbusTcp
-from agent.errors import LinkLost, WriteRefused
-from agent.model import Sample, Why
 from tests.contract.drivers.modbus.peer import Behaviour, Request, faulty, peer, point, settings
 
 if TYPE_CHECKING:

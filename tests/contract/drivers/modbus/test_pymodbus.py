@@ -17,8 +17,8 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 from pymodbus.server import ModbusTcpServer
 
+from agent.core.model import Point, Why
 from agent.drivers.modbus.tcp import ModbusTcp
-from agent.model import Point, Why
 from hil.building import Building
 from hil.meter import ENERGY_IMPORT, SERIAL
 from hil.modbus_server import Reply, serving

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.core.errors import LinkLost
+from agent.core.model import Point, Why
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.stream import MOST_KEPT, ByteStream
-from agent.errors import LinkLost
-from agent.model import Point, Why
 from hil.serial_line import Registers, SerialLine, frame
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.core.errors import Refused
 from agent.drivers.base import Found, Progress, Wish
 from agent.drivers.modbus import scan
 from agent.drivers.modbus.address_options import place
@@ -19,7 +20,6 @@ from agent.drivers.modbus.scan_result import identification
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.tcp import ModbusTcp
 from agent.drivers.profile import profile
-from agent.errors import Refused
 from hil.building import Building
 from hil.modbus_server import Reply, serving
 from hil.serial_line import Registers, SerialLine, frame

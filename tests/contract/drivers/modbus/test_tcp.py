@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import link
-from agent.drivers import driver
+from agent.core.errors import LinkLost
+from agent.core.model import Point, Why
+from agent.core.tasks import keep_open, together
+from agent.drivers import driver, link
 from agent.drivers.modbus.codec import parse
 from agent.drivers.modbus.plan import plan
 from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.profile import profile, profiles
-from agent.errors import LinkLost
-from agent.model import Point, Why
-from agent.tasks import keep_open, together
 from hil.building import Building
 from hil.modbus_server import READ_HOLDING, Reply, serving
 from hil.process import free_port

@@ -15,8 +15,8 @@ from decimal import Decimal
 
 import pytest
 
+from agent.core.model import Point, Sample
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
-from agent.model import Point, Sample
 from hil.torture_line import (
     BAUDRATE,
     DEAD,

@@ -5,12 +5,12 @@ from decimal import Decimal
 
 import pytest
 
+from agent.core.model import Point
 from agent.drivers.bacnet import services
 from agent.drivers.bacnet.conversion import OwnProperties, convert, own_refs
 from agent.drivers.bacnet.names import SCALE, UNITS
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import ObjectId, Refusal
-from agent.model import Point
 
 METER, SENSOR = ObjectId(23, 3), ObjectId(0, 1)
 INDEX, VALUE = Ref(METER, 85), Ref(SENSOR, 85)

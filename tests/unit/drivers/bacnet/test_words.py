@@ -3,16 +3,16 @@
 import pytest
 from pydantic import ValidationError
 
-from agent.channels import channels
+from agent.core.channels import channels
+from agent.core.errors import Refused
+from agent.core.model import Point
+from agent.core.units import units
 from agent.drivers.bacnet import ede, notation
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.guess import Thing, channel_of, points, slug
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.settings import BacnetSettings, Slots
 from agent.drivers.bacnet.tags import ObjectId
-from agent.errors import Refused
-from agent.model import Point
-from agent.units import units
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
+from agent.core.model import Point, Sample, Why
 from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.master import ModbusMaster, manners_of, value_of
-from agent.model import Point, Sample, Why
 from hil.serial_line import Registers
 
 CELLS = {0: 0x7FFF, 1: 7, 2: 0xFFFE, 3: 2, 4: 9, 5: 0x8000, 6: 1, 7: 1}

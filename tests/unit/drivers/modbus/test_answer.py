@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.model import Why
 from agent.drivers.modbus.answer import in_step, refusal, whole
-from agent.model import Why
 
 
 def frame(pdu: bytes) -> bytes:

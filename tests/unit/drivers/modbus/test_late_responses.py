@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.clock import monotonic
+from agent.core.clock import monotonic
 from agent.drivers.modbus.late_responses import OWED_FOR, LateResponses
 from agent.drivers.modbus.rtu import framed
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from agent.core.model import Why
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.codec import parse
 from agent.drivers.modbus.latency import Latency
 from agent.drivers.modbus.plan import NETWORK, plan
 from agent.drivers.profile import profile
-from agent.model import Why
 
 
 def seen(request: float, register: float, *counts: int) -> Latency:

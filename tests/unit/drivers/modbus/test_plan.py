@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.core.model import Point
 from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.codec import RegisterRange, parse
 from agent.drivers.modbus.master import manners_of
@@ -18,7 +19,6 @@ from agent.drivers.modbus.plan import LONGEST, NETWORK, Cut, ReadBlock, Tariff, 
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.serialline import RtuSettings, tariff
 from agent.drivers.profile import profile, profiles
-from agent.model import Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.core.model import Why
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.sunspec import models
-from agent.model import Why
 from hil.serial_line import Registers
 
 if TYPE_CHECKING:

@@ -1,0 +1,268 @@
+"""Assigns a slot of a point to its series, for one recipient: whose it is, and whether it may
+leave.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass, replace
+from functools import cache
+from heapq import merge
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.acquisition.timetable import following, is_slot, running_slot
+from agent.core.channels import channels
+from agent.core.model import Series, ValueKind, Why
+from agent.registry.consent_policy import (
+    NOT_OCCUPIED,
+    Basis,
+    boundary_index,
+    may_leave,
+    steps_agreed,
+    steps_wanted,
+)
+from agent.registry.dates import DAY, MONTH
+from agent.registry.exchange import succession
+from agent.registry.index import Unknown
+from agent.registry.records import EXACT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from decimal import Decimal
+
+    from agent.core.model import Channel, Point
+    from agent.registry.consent_policy import Policy
+    from agent.registry.records import Installation
+    from agent.registry.registry import Registry
+
+NO_BASIS = Basis("", None)
+TEN_YEARS = 10 * 366 * 86_400
+LONGER = 3 * DAY
+"""seconds by which two periods may exceed twice their step: months, and long days"""
+QUARTER = 900
+"""seconds: midnight is a multiple of it in every time zone"""
+
+
+@dataclass(frozen=True, slots=True)
+class Withholding:
+    """Why the rows of a point are withheld; for people, never sent."""
+
+    reason: str
+    why: Why | None = None
+    """the registry's code for the reason; None: the reason lies elsewhere"""
+
+
+class Assignment(NamedTuple):
+    """The assignment of a point's slots, valid until the next change in the registry."""
+
+    series: tuple[Series, ...] | Withholding
+    """one series for each step at which rows may leave, or why none may"""
+    meter: Installation | None = None
+    """the meter of the values; None: no meter of a dwelling, or it is not known"""
+    meters: Sequence[Installation] = ()
+    """for an index and its consumption: that meter with its predecessors and successors, in
+    order
+    """
+    withheld: tuple[tuple[Series, Why], ...] = ()
+    """series of which a recipient that asks for it learns that rows are withheld, and why"""
+
+    def measured(self, point: Point, shown: Decimal) -> Decimal:
+        """What an index of the meter, or a difference of two, means for the place, exact."""
+        if self.meter is None:
+            return shown
+        if point.derived and self.meters:
+            return EXACT.multiply(shown, self.meter.multiplier)
+        return self.meter.measured(shown)
+
+
+class _PointAssignment(NamedTuple):
+    answers: tuple[int, bool]
+    since: int
+    until: int
+    answer: Assignment
+
+
+class RowAssignment:
+    """Assigns rows for one recipient. Answers are cached until something may change.
+
+    `withholds`: the recipient gets a row without value where one is withheld. `held`: whether the
+    index of a building's own meter is withheld for good (see `Totals`).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        policy: Policy,
+        recipient: str,
+        *,
+        withholds: bool = False,
+        held: Callable[[str, str], bool] = lambda _place, _channel: False,
+    ) -> None:
+        self.registry, self.policy, self.recipient = registry, policy, recipient
+        self.withholds, self.held = withholds, held
+        """`held`: whether the index of the building's own meter is withheld for good"""
+        self._cache: dict[tuple[str, str, str | None], _PointAssignment] = {}
+
+    def at(self, point: Point, serial: str | None, t: int) -> Assignment:
+        """The assignment of a point at time t, for a device that reports `serial`.
+
+        A change in the registry counts from the next call on.
+        """
+        key = (point.device, point.name, serial)
+        cached = self._cache.get(key)
+        if (
+            cached is None
+            or cached.answers != self.registry.answers
+            or not cached.since <= t < cached.until
+        ):
+            # Valid until the next change of any fact: the registry is asked once, not for every
+            # slot.
+            until = next(self._turning(t, t + TEN_YEARS, point), t + TEN_YEARS)
+            answer = self._assign(point, serial, t)
+            cached = self._cache[key] = _PointAssignment(self.registry.answers, t, until, answer)
+        return cached.answer
+
+    def boundary(self, point: Point, serial: str | None, t: int) -> Series | None:
+        """The series of a midnight index that a duty needs: occupants moved, or a bill is due. No
+        plan announces it.
+        """
+        if point.channel is None or point.derived or t % QUARTER:
+            return None
+        if not is_slot(t, DAY, self.policy.zone):
+            return None
+        meter, channel = self.at(point, serial, t).meter, channels()[point.channel]
+        if meter is None:
+            return None
+        basis = boundary_index(self.registry, self.policy, meter.place, channel, t, self.recipient)
+        serial = meter.serial or serial
+        return _series(meter.place, channel, DAY, serial, basis) if basis else None
+
+    def month_end(self, point: Point, serial: str | None, t: int) -> Series | None:
+        """The series of the month end at t that a duty needs, if the registry learned only later
+        who lived there then: on the day itself the row could not be theirs. None: there is no such
+        row.
+        """
+        planned = self.at(point, serial, t).series
+        if isinstance(planned, Withholding) or not is_slot(t, MONTH, self.policy.zone):
+            return None
+        duties = {duty.id for duty in self.registry.duties_of(str(point.channel))}
+        for series in planned:
+            if series.step == MONTH and series.basis in duties and series.occupancy is not None:
+                return series if self.registry.first_recorded_at(series.occupancy) > t else None
+        return None
+
+    def turns(self, start: int, end: int, point: Point | None = None) -> list[int]:
+        """The times in (start, end] at which an assignment may change, and `end` itself.
+
+        A quantity over a period must lie wholly within its basis. So for a derived point each
+        change counts again at the first slot whose period lies wholly after it.
+        """
+        return [*self._turning(start, end, point), end]
+
+    def _turning(self, start: int, end: int, point: Point | None) -> Iterator[int]:
+        """The times of `turns` before `end`, calculated only as far as the caller iterates."""
+        common, step = self.policy.common, point.every if point and point.derived else 0
+        # Changes shortly before `start` count, too: their period may end after it.
+        edges = self.registry.turns(start - 2 * step - LONGER if step else start, end)
+        if common is not None:
+            insort(edges, common.since)
+        last = start
+        for turn in merge(edges, (self._lies_after(edge, step) for edge in edges) if step else ()):
+            if last < turn < end:
+                yield turn
+                last = turn
+
+    def _lies_after(self, turn: int, step: int) -> int:
+        """The first slot whose period begins at or after a time. A day may be short or long."""
+        zone = self.policy.zone
+        begins = following(running_slot(step, turn - 1, zone), step, zone)
+        return following(begins, step, zone)
+
+    def _assign(self, point: Point, serial: str | None, t: int) -> Assignment:
+        if point.channel is None:
+            return Assignment(Withholding("no channel is configured for it"))
+        channel = channels()[point.channel]
+        index = channel.kind is ValueKind.REG
+        if point.derived:
+            channel = replace(channel, kind=channel.derived)
+        place, number, meter = point.place, serial, None
+        meters: Sequence[Installation] = ()
+        if place is None:
+            # a quantity over (t − step, t] belongs to the occupants until t
+            at = t - 1 if point.derived else t
+            installation = self.registry.whose(point.device, serial, channel.name, at)
+            if isinstance(installation, Unknown):
+                return Assignment(Withholding(installation.value))
+            place, number, meter = installation.place, installation.serial or serial, installation
+            meters = succession(installation, self.registry.meters_of(place)) if index else ()
+        bases = self._bases(point, place, channel, t)
+        withheld: tuple[tuple[Series, Why], ...] = ()
+        if self.withholds:
+            withheld = tuple(self._withheld(point, place, channel, bases, t))
+        if isinstance(bases, Why):
+            return Assignment(
+                Withholding(_withholding_reasons()[bases], bases), meter, meters, withheld
+            )
+        series = [_series(place, channel, step, number, basis) for step, basis in bases.items()]
+        return Assignment(tuple(series), meter, meters, withheld)
+
+    def _withheld(
+        self, point: Point, place: str, channel: Channel, bases: Mapping[int, Basis] | Why, t: int
+    ) -> Iterator[tuple[Series, Why]]:
+        """The series that are withheld, at each step that the recipient was ever to have, or once a
+        day.
+
+        They state only that the channel exists: no meter and no occupancy.
+        """
+        why = bases if isinstance(bases, Why) else Why.CONSENT
+        query = (self.registry, self.policy, place, channel, point.every, t, self.recipient)
+        if place[0] == "D":
+            steps = steps_agreed(*query) if channel.en is not None else set()
+            if point.derived:
+                steps &= {point.every}
+            elif not steps and isinstance(bases, Why) and channel.en is not None:
+                # A recipient that never had a basis here must not learn whether somebody lives
+                # here, so every such dwelling looks the same.
+                steps, why = {DAY}, Why.CONSENT
+        else:
+            steps = {point.every} if why is Why.FEW else set()
+        for step in sorted(steps):
+            if isinstance(bases, Why) or step not in bases:
+                yield _series(place, channel, step, None, NO_BASIS), why
+
+    def _bases(
+        self, point: Point, place: str, channel: Channel, t: int
+    ) -> Mapping[int, Basis] | Why:
+        """The steps at which rows may be made, each with its basis; or why there are none.
+
+        Differences of two indexes are made only at the step of reading. At a coarser step the
+        indexes say the same.
+        """
+        query = (self.registry, self.policy, place, channel, point.every, t, self.recipient)
+        if not point.derived:
+            for_good = channel.kind is ValueKind.REG and self.held(place, channel.name)
+            return Why.FEW if for_good else steps_wanted(*query)
+        basis = may_leave(*query)
+        return {point.every: basis} if isinstance(basis, Basis) else basis
+
+
+def _series(place: str, channel: Channel, step: int, meter: str | None, basis: Basis) -> Series:
+    return Series(
+        place=place,
+        channel=channel.name,
+        kind=channel.kind,
+        unit=channel.unit,
+        step=step,
+        meter=meter,
+        occupancy=basis.occupancy,
+        basis=basis.id,
+    )
+
+
+@cache
+def _withholding_reasons() -> dict[Why, str]:
+    return {
+        Why.CONSENT: "no consent covers it",
+        **NOT_OCCUPIED,
+        Why.FEW: "it would reveal the consumption of a few dwellings that are not sent one by one",
+    }

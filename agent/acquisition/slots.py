@@ -1,0 +1,535 @@
+"""The slots for one recipient: each closes once, in order, with a value or with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.acquisition.history_backfill import DownGap
+from agent.acquisition.meter_exchange import Exchanges
+from agent.acquisition.row_assignment import RowAssignment, Withholding
+from agent.acquisition.states import news, only
+from agent.acquisition.timetable import following, is_slot, length, running_slot, spans, within
+from agent.core.channels import channels
+from agent.core.model import (
+    Flag,
+    MarkKey,
+    Quality,
+    Range,
+    Reading,
+    Series,
+    SlotMark,
+    ValueKind,
+    Why,
+)
+from agent.core.units import factor
+from agent.registry.dates import DAY, slot_before
+from agent.registry.records import EXACT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from agent.acquisition.row_assignment import Assignment
+    from agent.buffer.periods import Wrong
+    from agent.core.model import Point, Sample
+    from agent.registry.consent_policy import Policy
+
+
+GOOD = (Quality.MEASURED, Quality.RAW)
+"""qualities of the values from which others are calculated"""
+
+
+def multiplier(point: Point) -> Decimal:
+    """The factor from a point's raw value to its channel's canonical unit, exact."""
+    unit = channels()[point.channel].unit if point.channel else point.unit
+    return point.scale * (factor(point.unit, unit) or Decimal(1))
+
+
+def _multipliers(points: Mapping[MarkKey, Sequence[Point]]) -> dict[tuple[str, str], Decimal]:
+    return {
+        (point.device, point.name): multiplier(point)
+        for group in points.values()
+        for point in group
+    }
+
+
+class ExpectedSeries(NamedTuple):
+    """A series of which the recipient is owed every slot."""
+
+    place: str
+    channel: str
+    kind: str
+    unit: str
+    step: int
+
+
+class _Slot(NamedTuple):
+    """A slot that is being closed, and what applies to all of its values."""
+
+    t: int
+    serial: str | None
+    """the serial number that the device reported"""
+    heard: bool
+    """whether the device has ever answered"""
+    flags: tuple[Flag, ...] = ()
+    made: int | None = None
+    """the Unix second at which rows out of schedule are made"""
+
+
+class SlotLedger:
+    """The slots of all devices for one recipient, closed up to the marks."""
+
+    def __init__(
+        self,
+        assignment: RowAssignment,
+        points: Mapping[MarkKey, Sequence[Point]],
+        marks: Mapping[MarkKey, SlotMark],
+        zone: ZoneInfo | None = None,
+    ) -> None:
+        self.assignment = assignment
+        self.zone = zone
+        """the time zone whose midnights are daily slots; None: UTC"""
+        self.marks = {key: mark for key, mark in marks.items() if key in points}
+        self.held: dict[str, dict[str, str]] = {}
+        """why the last rows of a device are withheld, by device and point"""
+        self.gaps: dict[MarkKey, DownGap] = {}
+        """slots that went by while the agent did not run: the meter itself may have their values"""
+        self.owed: dict[ExpectedSeries, int] = {}
+        """the first slot of each series that was closed since the start"""
+        self.removed: tuple[float, float] | None = None
+        """from when until when the recipient had no uplink here, seconds since 1970"""
+        self._points = points
+        self._claims: dict[tuple[str, str, str, int], tuple[str, int]] = {}
+        self._multipliers = _multipliers(points)
+        self._exchanges = Exchanges()
+
+    def renew(
+        self,
+        points: Mapping[MarkKey, Sequence[Point]],
+        marks: Mapping[MarkKey, SlotMark],
+        policy: Policy,
+        zone: ZoneInfo | None,
+        *,
+        withholds: bool = False,
+    ) -> None:
+        """Continue with other points under other rules. `marks`: how far slots are closed."""
+        before = self.assignment
+        registry_and_rules = (before.registry, policy, before.recipient)
+        self.assignment = RowAssignment(*registry_and_rules, withholds=withholds, held=before.held)
+        self.marks = {key: mark for key, mark in marks.items() if key in points}
+        self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
+        self.held.clear()
+
+    def taken_back(
+        self, wrong: Wrong, now: float
+    ) -> tuple[list[Range], list[Reading], dict[MarkKey, SlotMark]]:
+        """What must be retracted because a wrong clock closed it: the ranges to remove; rows that
+        close the slots which have passed as M `clock`; and the marks afterwards (for `set_back`).
+
+        The slot that runs at `now` stays open. Only the devices' claims on series change here.
+        """
+        before, self._claims = self.marks, {}
+        wrongly = {
+            key: running_slot(key[1], since, self.zone) if since >= 0 else since
+            for key, until in wrong.until.items()
+            if key in before and (since := wrong.since.get(key, -1)) < until
+        }
+        rows: list[Reading] = []
+        self.marks = dict(before)
+        try:
+            for key, since in wrongly.items():
+                self.marks[key] = before[key]._replace(slot=max(since, 0), states=())
+            firsts = {key: wrong.since.get(key, self._began(key, wrong)) for key in wrongly}
+            of_keys = [(key, *of) for key in wrongly for of in self._places_closed(key, wrong)]
+            ranges = _ranges(of_keys, firsts, wrong.until)
+            self._claims = {}
+            for key, since in wrongly.items():
+                rows += self._passed(key, since, wrong.until[key], now)
+                if wrong.until[key] <= now:  # what was closed since then is right
+                    slot = max(self.marks[key].slot, before[key].slot)
+                    self.marks[key] = self.marks[key]._replace(slot=slot)
+            return ranges, rows, {key: self.marks[key] for key in wrongly}
+        finally:
+            self.marks = before
+
+    def set_back(self, marks: Mapping[MarkKey, SlotMark]) -> None:
+        """Continue from these marks, which are on the disk. Forget everything about later slots."""
+        self.marks.update(marks)
+        self.gaps.clear()
+        self._exchanges = Exchanges()
+
+    def _began(self, key: MarkKey, wrong: Wrong) -> int:
+        """The slot after which a wrong clock closed everything of a key that had no mark."""
+        return running_slot(key[1], max(0, wrong.began), self.zone) - 1
+
+    def _places_closed(self, key: MarkKey, wrong: Wrong) -> set[tuple[str, str]]:
+        """The places and channels in which a wrong clock closed slots."""
+        return {
+            (series.place, series.channel)
+            for point in self._points[key]
+            for series, *_ in self._stretches(point, self.marks[key], wrong.until[key] + 1)
+        }
+
+    def _passed(self, key: MarkKey, since: int, until: int, now: float) -> list[Reading]:
+        """M `clock` for the slots up to `until` that have passed. Moves the mark there."""
+        running = running_slot(key[1], now, self.zone)
+        if since >= 0:
+            return self._gap(key, running if until > now else until + 1, Why.CLOCK)
+        # the wrong clock closed the first slot of all: nothing was owed before
+        slot = min(until, running_slot(key[1], running - 1, self.zone))
+        self.marks[key] = self.marks[key]._replace(slot=slot)
+        return []
+
+    def resume(self, now: float) -> list[Reading]:
+        """Close as M `agent` (or `uplink`) every slot since the marks, except the running one.
+
+        The rows are marked `again`: rows that were kept in memory while the disk failed may have
+        reported these slots already.
+        """
+        rows: list[Reading] = []
+        for key, mark in list(self.marks.items()):
+            if missed := self.catch_up(key, now, Why.AGENT):
+                rows += [replace(row, again=True) for row in missed]
+                last = self.marks[key].slot
+                if self.removed is not None:  # no uplink, so no backfill
+                    last = min(last, int(self.removed[0]))
+                if last > mark.slot:
+                    self.gaps[key] = DownGap(mark.slot + 1, last)
+        return rows
+
+    def catch_up(self, key: MarkKey, now: float, why: Why) -> list[Reading]:
+        """Close the slots of one device before the one that runs at `now`.
+
+        Slots in which the recipient had no uplink are M `uplink`, whether or not the agent ran.
+        """
+        rows: list[Reading] = []
+        if why is Why.AGENT and self.removed is not None:
+            # Two gaps: until the uplink was removed the agent was down, after that there was no
+            # uplink.
+            for moment, reason in zip(self.removed, (Why.AGENT, Why.UPLINK), strict=True):
+                rows += self._gap(key, running_slot(key[1], min(moment, now), self.zone), reason)
+        return rows + self._gap(key, running_slot(key[1], now, self.zone), why)
+
+    def close(  # noqa: PLR0913, PLR0917 -- a read, its slot and its circumstances
+        self,
+        key: MarkKey,
+        slot: int,
+        samples: Sequence[Sample],
+        serial: str | None,
+        skipped: Why,
+        made: int | None = None,
+    ) -> list[Reading]:
+        """Close one slot with the values read, and the skipped slots before it with a reason.
+
+        A slot at or before the mark is closed already and yields nothing. `made`: the Unix second
+        at which a read is dated that was made while the clock was not trusted.
+        """
+        mark = self.marks.get(key)
+        if mark is not None and slot <= mark.slot:
+            return []
+        if mark is not None and mark.serial is None:
+            # The device was not known when the slots were skipped: assume that it was there.
+            self.marks[key] = mark._replace(serial=serial)
+        gap = self._gap(key, slot, skipped)
+        answered = any(sample.why in (None, Why.BAD) for sample in samples)
+        heard = answered or (mark is not None and mark.heard)
+        closing = _Slot(slot, serial, heard, () if made is None else (Flag.CLOCK,), made)
+        rows: list[Reading] = []
+        reporting: list[Point] = []
+        for sample in samples:
+            answer = self.assignment.at(sample.point, serial, slot)
+            point_rows = self._rows(sample, answer, closing)
+            point_rows += self._withheld(sample.point, answer, closing)
+            rows += point_rows
+            reporting += [sample.point] if point_rows else []
+        rows, reported = news(rows, self.marks[key].states if mark else ())
+        known = serial or (mark.serial if mark else None)
+        self.marks[key] = SlotMark(slot, heard, known, only(reported, reporting))
+        return gap + rows
+
+    def late(
+        self, key: MarkKey, slot: int, samples: Sequence[Sample], serial: str | None, made: int
+    ) -> list[Reading]:
+        """New versions of a closed slot, made now from values that came later.
+
+        With a late index comes the consumption since the index before, if that is known. It is not
+        known if meters were exchanged in between and nobody had recorded it: that slot has no row
+        yet.
+        """
+        mark = self.marks.get(key)
+        if mark is None or slot > mark.slot:
+            return []
+        closed = _Slot(slot, serial, heard=True, flags=(Flag.LATE,), made=made)
+        rows: list[Reading] = []
+        for sample in (*samples, *self._flows(key, samples)):
+            answer = self.assignment.at(sample.point, serial, slot)
+            if sample.point.derived and sample.value is not None and answer.meters:
+                continue  # calculated from the dwelling's meters, one of which may be new
+            for row in self._rows(sample, answer, closed):
+                if row.value is not None:
+                    rows.append(row)
+                elif self._forgotten(sample.point, answer, slot):
+                    rows.append(replace(row, why=Why.AGENT))
+        rows, reported = news(rows, mark.states)
+        self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, states=reported)
+        return rows
+
+    def _forgotten(self, point: Point, answer: Assignment, t: int) -> bool:
+        """Whether the consumption until t is of two meters and a restart lost the first one's
+        index.
+        """
+        if answer.meter is None or not point.derived:
+            return False
+        since = slot_before(t, point.every, self.zone)
+        return self._exchanges.forgotten(answer.meters, answer.meter.place, point, since, t)
+
+    def _flows(self, key: MarkKey, samples: Sequence[Sample]) -> list[Sample]:
+        """The differences that are derived from good late indexes, without their values."""
+        return [
+            replace(
+                sample, point=point, value=None, flags=tuple({*sample.flags} & {Flag.EXCHANGED})
+            )
+            for point in self._points.get(key, ())
+            for sample in samples
+            if point.derived and point.channel == sample.point.channel
+            if sample.why is None and sample.quality in GOOD
+        ]
+
+    def midnight_rows(
+        self, slot: int, sample: Sample, serial: str | None, made: int
+    ) -> list[Reading]:
+        """Late versions of the midnight index for duties that came to need it afterwards."""
+        point = sample.point
+        if not isinstance(sample.value, Decimal):
+            return []
+        owed = (
+            self.assignment.boundary(point, serial, slot),
+            self.assignment.month_end(point, serial, slot),
+        )
+        shown = EXACT.multiply(sample.value, self._multipliers[point.device, point.name])
+        value = self.assignment.at(point, serial, slot).measured(point, shown)
+        delay = max(0, int(sample.at) - slot)
+        rows = []
+        for series in filter(None, owed):
+            # Read in a later slot: for this one it would be a wrong value.
+            if delay > series.step:
+                continue
+            flags = _flag_text({*sample.flags, Flag.LATE, *self._of_the_slot(series, slot, delay)})
+            rows.append(Reading(series, slot, value, sample.quality, delay, flags=flags, ver=made))
+        return rows
+
+    def _rows(self, sample: Sample, answer: Assignment, slot: _Slot) -> list[Reading]:
+        """One row for each step that has a slot here and that the recipient may have."""
+        point = sample.point
+        series = self._series(point, answer, slot)
+        if isinstance(series, Withholding):
+            self.held.setdefault(point.device, {})[point.name] = series.reason
+            return []
+        # The point is sent again: `status` must not show its old reason any more.
+        if held := self.held.get(point.device):
+            held.pop(point.name, None)
+            if not held:
+                del self.held[point.device]
+        meaning = self._value(sample, answer, slot.t)
+        if meaning is None:
+            why = (sample.why or Why.BAD) if slot.heard else Why.EARLY
+            return [
+                Reading(of, slot.t, None, Quality.MISSING, why=why, ver=slot.made) for of in series
+            ]
+        value, quality, flags = meaning
+        delay = max(0, int(sample.at) - slot.t)
+        return [
+            Reading(
+                of,
+                slot.t,
+                value,
+                quality,
+                delay,
+                ver=slot.made,
+                flags=_flag_text({*flags, *slot.flags, *self._of_the_slot(of, slot.t, delay)}),
+            )
+            if delay <= of.step  # a later value belongs to another slot
+            else Reading(of, slot.t, None, Quality.MISSING, why=Why.BUSY, ver=slot.made)
+            for of in series
+        ]
+
+    def _withheld(self, point: Point, answer: Assignment, slot: _Slot) -> list[Reading]:
+        """Rows without a value, for a recipient that wants to know that rows are withheld. None
+        beside the midnight index that a duty needs.
+        """
+        withheld = [
+            (series, why) for series, why in answer.withheld if self._lies_at(series, point, slot.t)
+        ]
+        beside = self.assignment.boundary(point, slot.serial, slot.t) if withheld else None
+        return [
+            Reading(series, slot.t, None, Quality.WITHHELD, why=why, ver=slot.made)
+            for series, why in withheld
+            if beside is None or series.step != beside.step
+            if self._claim(point, series, slot.t, slot.t)
+        ]
+
+    def _value(
+        self, sample: Sample, answer: Assignment, t: int
+    ) -> tuple[Decimal, str, tuple[str, ...]] | None:
+        """The value for the place, with quality and flags; None: there is no value.
+
+        The first index after an exchange of meters is flagged. The consumption of the step of the
+        exchange is calculated from the indexes of both meters.
+        """
+        point, shown, flags = sample.point, None, sample.flags
+        if sample.why is None and isinstance(sample.value, Decimal):
+            shown = EXACT.multiply(sample.value, self._multipliers[point.device, point.name])
+        if answer.meter is not None and answer.meters:
+            meters, place = answer.meters, answer.meter.place
+            if shown is not None and not point.derived and sample.quality in GOOD:
+                # Called for every good index, because it remembers the index for the next step.
+                if self._exchanges.first_after(meters, place, point, t, shown):
+                    flags = (*flags, Flag.EXCHANGED)
+            elif shown is None and point.derived:
+                since = slot_before(t, point.every, self.zone)
+                consumption = self._exchanges.flowed(meters, place, point, since, t)
+                if consumption is None or (
+                    sample.why is not None and Flag.EXCHANGED not in consumption[2]
+                ):
+                    return None
+                return (*consumption[:2], (*flags, *consumption[2]))
+        if shown is None:
+            return None
+        return answer.measured(point, shown), sample.quality, flags
+
+    def _of_the_slot(self, series: Series, slot: int, delay: int) -> list[Flag]:
+        """The flags of the slot itself: a short or long day, an index that was read late (rule
+        M9).
+        """
+        flags = []
+        if series.step == DAY and length(slot, self.zone) != DAY:
+            flags.append(Flag.DAYLIGHT)
+        if series.kind == ValueKind.REG and delay > series.step / 4:
+            flags.append(Flag.PART)
+        return flags
+
+    def _series(
+        self, point: Point, answer: Assignment, slot: _Slot
+    ) -> Sequence[Series] | Withholding:
+        """The series with a slot here, unless another device measures all of them already."""
+        boundary = self.assignment.boundary(point, slot.serial, slot.t)
+        if isinstance(answer.series, Withholding) and boundary is None:
+            return answer.series
+        announced = () if isinstance(answer.series, Withholding) else answer.series
+        planned = [series for series in announced if self._lies_at(series, point, slot.t)]
+        if boundary is not None:  # of two bases the duty is more durable (rule T13)
+            for series in planned:
+                self._owe(series, slot.t)
+            planned = [*(series for series in planned if series.step != boundary.step), boundary]
+        mine = [series for series in planned if self._claim(point, series, slot.t, slot.t)]
+        for series in mine:
+            if series is not boundary:
+                self._owe(series, slot.t)
+        if planned and not mine:
+            speaker = self._claims[_key(planned[0])][0]
+            return Withholding(f"{speaker} measures {planned[0].channel} of the same place")
+        return mine
+
+    def _lies_at(self, series: Series, point: Point, t: int) -> bool:
+        """Whether t is a slot of the series and of the point."""
+        return series.step == point.every or is_slot(t, series.step, self.zone)
+
+    def _claim(self, point: Point, series: Series, first: int, last: int) -> bool:
+        """Whether this device may report the series from slot `first` to `last`.
+
+        Two devices of one dwelling may measure the same quantity by mistake. The platform could not
+        tell their rows apart, so the rows of the second device are withheld.
+        """
+        # A claim ends with the last slot that its device reported, so a device that replaces
+        # another takes over at once.
+        speaker, until = self._claims.get(_key(series), (point.device, first - 1))
+        if speaker != point.device and until >= first:
+            return False
+        self._claims[_key(series)] = (point.device, last)
+        return True
+
+    def _owe(self, series: Series, first: int) -> None:
+        owed = ExpectedSeries(series.place, series.channel, series.kind, series.unit, series.step)
+        self.owed[owed] = min(first, self.owed.get(owed, first))
+
+    def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
+        """M for the slots after the mark and before `before`. Moves the mark there."""
+        mark, step = self.marks.get(key), key[1]
+        if mark is None or following(mark.slot, step, self.zone) >= before:
+            return []
+        # A device that has never answered may not be installed yet, so that is no outage.
+        reason = why if mark.heard else Why.EARLY
+        rows = [
+            Reading(series, first, None, quality, why=withheld or reason, span=slots)
+            for point in self._points[key]
+            for series, first, slots, withheld in self._stretches(point, mark, before)
+            for quality in (Quality.WITHHELD if withheld else Quality.MISSING,)
+        ]
+        rows, reported = news(rows, mark.states)
+        self.marks[key] = mark._replace(
+            slot=running_slot(step, before - 1, self.zone), states=reported
+        )
+        return rows
+
+    def _stretches(
+        self, point: Point, mark: SlotMark, before: int
+    ) -> Iterator[tuple[Series, int, int, Why | None]]:
+        """The slots of a gap as runs of one series each: series, first slot, number of slots, and
+        why they are withheld.
+        """
+        step, first = point.every, following(mark.slot, point.every, self.zone)
+        for turn in self.assignment.turns(first, before, point):
+            for start, slots in spans(first, turn, step, self.zone):
+                last = start + (slots - 1) * step
+                yield from self._runs(point, mark.serial, start, slots, last)
+                first = following(last, step, self.zone)
+
+    def _runs(
+        self, point: Point, serial: str | None, start: int, slots: int, last: int
+    ) -> Iterator[tuple[Series, int, int, Why | None]]:
+        """One run of the point's own slots, at each planned step. Nothing changes within the
+        run.
+        """
+        answer = self.assignment.at(point, serial, start)
+        series_of: list[tuple[Series, Why | None]] = [*answer.withheld]
+        series_of += [
+            (planned, None)
+            for planned in (() if isinstance(answer.series, Withholding) else answer.series)
+        ]
+        for series, withheld in series_of:
+            if not self._claim(point, series, start, last):
+                continue
+            # A monthly series of a point that is read every minute has few slots in this run.
+            each = within(series.step, start, last, point.every, self.zone)
+            for slot, count in ((start, slots),) if series.step == point.every else each:
+                if withheld is None:
+                    self._owe(series, slot)
+                yield series, slot, count, withheld
+
+
+def _ranges(
+    closed: Sequence[tuple[MarkKey, str, str]],
+    firsts: Mapping[MarkKey, int],
+    lasts: Mapping[MarkKey, int],
+) -> list[Range]:
+    """One range for each place and channel, over all steps in which slots were closed.
+
+    It begins after the latest of their marks, because a row of a finer step before that is right.
+    Slots of a coarser step in between have passed; M `clock` with a higher version replaces them.
+    """
+    ends: dict[tuple[str, str], tuple[int, int]] = {}
+    for key, place, channel in closed:
+        since, until = ends.get((place, channel), (-1, -1))
+        here = firsts[key], lasts[key]
+        ends[place, channel] = max(since, here[0]), max(until, here[1])
+    return [Range(*of, since + 1, until + 1) for of, (since, until) in ends.items()]
+
+
+def _key(series: Series) -> tuple[str, str, str, int]:
+    return (series.place, series.channel, series.kind, series.step)
+
+
+def _flag_text(flags: set[str]) -> str:
+    return "+".join(flag for flag in Flag if flag in flags) if flags else ""

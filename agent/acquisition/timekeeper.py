@@ -1,0 +1,215 @@
+"""Lets clock periods begin one after the other, and retracts what a wrong clock closed.
+
+Nothing is dated in a clock period before every spool has begun it. Then everything that was closed
+before is on the disk, and what a wrong clock closed is retracted first (rules C2, C5;
+docs/decisions/013).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.core.clock import span_of, stamp
+from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.core.log_fields import LogEvent, fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent.acquisition.ingest import Ingest
+    from agent.acquisition.poller import Poller
+    from agent.acquisition.slots import SlotLedger
+    from agent.acquisition.sums import ConfiguredSums, Sums, Taken
+    from agent.buffer.periods import Wrong
+    from agent.buffer.spool import Spool
+    from agent.core.clock import Clock, Period
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""seconds between two checks"""
+
+
+Run = Callable[..., Awaitable[Any]]
+"""runs a call of the spool in the spool's thread"""
+
+
+class SlotBook:
+    """The slots and sums of one recipient, as the clock periods affect them."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- what it consists of
+        self,
+        recipient: str,
+        ledger: SlotLedger,
+        ingest: Ingest,
+        spool: Spool,
+        run: Run,
+        sums: Sums | None = None,
+        sums_config: ConfiguredSums | None = None,
+        draining: Sequence[tuple[Spool, Run]] = (),
+    ) -> None:
+        self.recipient, self.ledger, self.ingest = recipient, ledger, ingest
+        self._spool, self._run, self._sums, self._sums_config = spool, run, sums, sums_config
+        self._draining = draining
+        """spools that get no new rows and still have rows to send"""
+
+    @property
+    def highest(self) -> int:
+        """The last slot that is closed."""
+        slots = [mark.slot for mark in self.ledger.marks.values()]
+        return max([*slots, self._sums.highest if self._sums else 0], default=0)
+
+    async def enter(self, period: Period, *, agreed: bool) -> Wrong | None:
+        """Begin a period durably. Return what a wrong clock is proved to have closed."""
+        wrong: Wrong | None = await self._run(partial(self._spool.enter, period, agreed=agreed))
+        return wrong
+
+    async def wrong_since(self, moment: float) -> Wrong:
+        """What was closed since `moment`, seconds since 1970."""
+        wrong: Wrong = await self._run(self._spool.wrong_since, moment)
+        return wrong
+
+    async def take_back(self, wrong: Wrong, now: float) -> int:
+        """Retract what a wrong clock closed, in one commit, and continue from before it. Return the
+        number of series. Raises SpoolFull.
+        """
+        # Only calculated here: ledger and sums move after the commit below, so after SpoolFull they
+        # are as before.
+        ranges, rows, marks = self.ledger.taken_back(wrong, now)
+        of_sums: Taken = ([], [], {})
+        if self._sums is not None and self._sums_config is not None:
+            of_sums = self._sums.taken_back(wrong, self._sums_config, now)
+        ranges, rows = ranges + of_sums[0], rows + of_sums[1]
+        for spool, run in self._draining:
+            # Before the recipient's own spool, whose periods are marked as put right in the last
+            # commit: after an error in between all of it is done again.
+            await run(spool.set_back, wrong._replace(entries=()), ranges, [], {}, now)
+        await self._run(self._spool.set_back, wrong, ranges, rows, {**marks, **of_sums[2]}, now)
+        self.ledger.set_back(marks)
+        if self._sums is not None:
+            self._sums.set_back(of_sums[2], now)
+        return len(ranges)
+
+
+class SetBack(NamedTuple):
+    """The result for one recipient."""
+
+    recipient: str
+    series: int
+    """number of series with retracted rows"""
+    ahead: float
+    """seconds by which its marks lay ahead of the clock"""
+
+
+class Timekeeper:
+    """Begins clock periods for all recipients and lines: they share one clock."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        books: Callable[[], Iterable[SlotBook]],
+        pollers: Callable[[], Iterable[Poller]],
+        audit: Callable[[str, Mapping[str, object]], None] = lambda _kind, _body: None,
+    ) -> None:
+        self._clock, self._books, self._pollers, self._audit = clock, books, pollers, audit
+        self._agreed = False
+        self._one_at_a_time = asyncio.Lock()
+        clock.await_entry()
+
+    async def serve(self) -> None:
+        """Check every second, for ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK)
+
+    async def look(self) -> None:
+        """Begin the present period once the clock is trusted."""
+        clock = self._clock
+        if not clock.entered:
+            # Marks ahead of the clock show that the clock was or is wrong.
+            clock.closed_to(max((book.highest for book in self._books()), default=0))
+        newly_agreed = clock.agreed and not self._agreed
+        if not clock.believed or (clock.entered and not newly_agreed):
+            self._agreed = clock.agreed
+            return
+        async with self._one_at_a_time:
+            try:
+                await self._let_in()
+            except (SpoolFull, StorageFailed):
+                log.warning(
+                    "readings are not dated until every spool has recorded the clock period",
+                    extra=fields(LogEvent.RECORD_NOT_WRITTEN),
+                )
+
+    async def joined(self) -> None:
+        """A spool was opened: it must begin the present period before anything is dated in it."""
+        self._clock.await_entry()
+        await self.look()
+
+    async def _let_in(self) -> None:
+        clock, books = self._clock, list(self._books())
+        # Read together before the first await: the clock may be stepped meanwhile.
+        number, period, agreed = len(clock.steps), clock.period, clock.agreed
+        clock.await_entry()
+        for book in books:
+            await book.ingest.commit()
+            if book.ingest.waits:  # closed in the earlier period and not on the disk yet
+                raise SpoolFull("rows wait")
+            if (wrong := await book.enter(period, agreed=agreed)) is not None:
+                await self._take_back(book, wrong, "proved")
+        self._agreed = agreed
+        self._open(number, books)
+
+    def _open(self, number: int, books: Sequence[SlotBook]) -> None:
+        # After a step meanwhile the next `look` begins that period instead.
+        if number == len(self._clock.steps):
+            highest = max((book.highest for book in books), default=0)
+            self._clock.let_in(number, highest)
+
+    async def reset(self, moment: float) -> list[SetBack]:
+        """A person states that the clock is right now and was wrong since `moment`. Retract what
+        was closed since. Raises Refused if that lies in the future, or if a spool has no room.
+        """
+        clock = self._clock
+        if moment > clock.now():
+            raise Refused(
+                f"{stamp(moment)} lies in the future: the clock shows {stamp(clock.now())}"
+            )
+        async with self._one_at_a_time:
+            clock.set_right()
+            clock.await_entry()
+            number, books, done = len(clock.steps), list(self._books()), []
+            try:
+                for book in books:
+                    await book.ingest.commit()
+                    await book.enter(clock.period, agreed=False)
+                    done.append(await self._take_back(book, await book.wrong_since(moment), "said"))
+            except SpoolFull as error:
+                raise Refused(
+                    "a spool has no room for the retractions: make room on the disk, and repeat the"
+                    " command"
+                ) from error
+            self._open(number, books)
+            return done
+
+    async def _take_back(self, book: SlotBook, wrong: Wrong, how: str) -> SetBack:
+        now, highest = self._clock.now(), book.highest
+        series = await book.take_back(wrong, now)
+        # Each poller compares with values that were dated by the wrong clock.
+        for poller in self._pollers():
+            poller.set_back(wrong.since)
+        done = SetBack(book.recipient, series, max(0.0, highest - now))
+        log.warning(
+            "%s: the clock was wrong: %d series are retracted and sent again; slots were closed"
+            " %s ahead",
+            book.recipient, series, span_of(done.ahead),
+            extra=fields(LogEvent.CLOCK_CORRECTED, recipient=book.recipient),
+        )  # fmt: skip
+        since = min(wrong.since.values(), default=0)
+        body = {"recipient": book.recipient, "since": stamp(since), "until": stamp(highest)}
+        self._audit("clock.set_back", {**body, "how": how, "series": series})
+        return done

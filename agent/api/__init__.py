@@ -1,0 +1,1 @@
+"""Every request that a gateway accepts: one file for each topic."""

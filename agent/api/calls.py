@@ -1,0 +1,509 @@
+"""All calls by name. The local socket and the command line make the same calls."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing, suppress
+from dataclasses import asdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from agent.acquisition import meterclock
+from agent.acquisition.slots import multiplier
+from agent.api import backup, commission, control_calls, load_test, privacy, syndic
+from agent.api import clock as clock_api
+from agent.api import control as control_api
+from agent.api import registry as registry_api
+from agent.api import trust as trust_api
+from agent.api import votes as vote_api
+from agent.api.registry import Caller, author, in_person, passing
+from agent.api.roles import INSTALLER, NAMES, Right, holders
+from agent.config.add import unlike
+from agent.config.outage import left
+from agent.core.channels import channels
+from agent.core.clock import monotonic, stamp
+from agent.core.errors import LinkLost, Refused, StorageFailed
+from agent.core.i18n import N_
+from agent.core.version import version
+from agent.drivers import driver
+from agent.drivers.base import Found, Seeks, Wish
+from agent.gateway.post_restore_gate import waits
+from agent.gateway.recipient import uplink_states
+from agent.gateway.upstream import backup_upload, keys, uplinks
+from agent.gateway.upstream.alarms import events
+from agent.gateway.upstream.gateway_status import moved, own_status
+from agent.registry.calls_forms import ending, open_forms
+from agent.registry.index import Unknown
+from agent.registry.records import OccupancyState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.acquisition.device import Device
+    from agent.api.registry import Call
+    from agent.core.model import Point, Sample
+    from agent.core.tasks import ComponentFault
+    from agent.gateway.gateway import Gateway, Recipient
+    from agent.gateway.lines import LinkDevices
+    from agent.uplink.delivery_state import Delivery
+
+
+NOT_PLANT = N_(
+    'the device "{device}" measures a dwelling, so the account "{account}" may not read it. It'
+    " needs the role {roles}. An administrator can give it: sudo adduser {account} {group}"
+)
+
+
+async def _nobody(_: dict[str, Any]) -> None:
+    """Discard progress."""
+
+
+NOBODY = Caller("gardien", _nobody)
+"""the agent itself"""
+
+
+async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) -> dict[str, Any]:
+    """Return the state of every part, as far as the caller may see it.
+
+    A caller on a shared account who gives no name sees no values of dwellings, and nothing is
+    written to the access log.
+    """
+    answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
+    # Events are made from the full answer; what the caller may not see is removed afterwards.
+    answer["events"] = [event._asdict() for event in events(answer)]
+    homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
+    who = None
+    with suppress(Refused):
+        who = author(gateway, caller, named)
+    if who is None or not caller.may(Right.METERS):
+        for name in homes:
+            latest = answer["devices"][name]["latest"]
+            answer["devices"][name]["latest"] = {
+                point: one | {"value": None, "detail": ""} for point, one in latest.items()
+            }
+    elif any(answer["devices"][name]["latest"] for name in homes):
+        privacy.note(gateway, who, "status")
+    if not caller.may(Right.SEE_PLANT):
+        for control in answer["controls"].values():
+            short = {name: words for name, words in SHORT.items() if control[name]}
+            control.update(short, guards={})
+    return answer if caller.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
+
+
+SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
+"""texts shown in place of reasons that may name people or values of a guard"""
+
+
+def _without_dwellings(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
+    """Remove from a status everything about dwellings. Names of devices may contain labels."""
+    for name in homes:
+        del answer["devices"][name]
+    for link in answer["links"].values():
+        link |= {"proposals": [], "disturbers": [], "health": {}}
+    for fault in answer["faults"]:
+        fault["words"] = fault["error"]
+    for event in answer["events"]:
+        event["here"] = ""
+    return answer
+
+
+def _status(gateway: Gateway) -> dict[str, Any]:
+    links = {name: _link(gateway, name, line) for name, line in gateway.lines.items()}
+    return {
+        "version": version(),
+        "roles": holders(gateway.config.building),
+        "gateway": gateway.identity.gateway if gateway.identity else None,
+        "building": gateway.config.building.name,
+        "started": stamp(gateway.started),
+        "now": stamp(gateway.clock.now()),
+        "clock": gateway.clock.trust.value,
+        "clock_said": gateway.clock.distrust_reason,
+        "links": links,
+        "devices": {
+            name: _device(gateway, device, of, links[of]["health"])
+            for of, line in gateway.lines.items()
+            for name, device in line.devices.items()
+        },
+        "dwellings": _dwellings(gateway),
+        "authority": trust_api.standing(gateway),
+        "consents": _consents(gateway),
+        "storage": _storage(gateway),
+        "restored": _restore_state(gateway),
+        "backup_said": gateway.backup_said,
+        "syndic": syndic.standing(gateway),
+        "faults": [_fault(gateway, one) for one in gateway.jobs.faults.all()],
+        **own_status(gateway),
+        "controls": control_calls.held(gateway.steering) if gateway.steering else {},
+        "holds": gateway.steering.holds() if gateway.steering else [],
+    }
+
+
+def _dwellings(gateway: Gateway) -> dict[str, int]:
+    """Count the dwellings that are occupied, vacant and unknown."""
+    registry, now = gateway.registry, int(gateway.clock.now())
+    states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
+    return {str(state): states.count(state) for state in OccupancyState}
+
+
+def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
+    """Describe a component that an unexpected error has stopped, with times of the wall clock."""
+    # Faults are dated by the loop's clock, which does not step. Convert only for the display.
+    passed, now = gateway.clock.now() - monotonic(), monotonic()
+    waits = fault.next_try is not None and fault.next_try > now
+    return {
+        "component": fault.component,
+        "since": stamp(passed + fault.since),
+        "error": fault.error,
+        "words": fault.text,
+        "next_try": stamp(passed + (fault.next_try or now)) if waits else None,
+        "uplink": fault.uplink,
+    }
+
+
+def _consents(gateway: Gateway) -> dict[str, Any]:
+    """Count the forms without an answer and the consents that end soon; say when the first ends."""
+    now = gateway.clock.now()
+    waits, ends = open_forms(gateway.registry, now), ending(gateway.registry, now)
+    return {
+        "unanswered": len(waits),
+        "ending": len(ends),
+        "first_end": stamp(ends[0].until) if ends else None,
+    }
+
+
+def _storage(gateway: Gateway) -> dict[str, Any]:
+    """Say which stores cannot be written, why and since when, and why no control is carried out."""
+    faults = gateway.storage.faults.items()
+    return {
+        "faults": {
+            name: {"reason": fault.reason, "since": stamp(fault.since)} for name, fault in faults
+        },
+        "controls": gateway.steering.writer.failing if gateway.steering else "",
+    }
+
+
+def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
+    """Describe the wait for withdrawals since the backup; None if nothing is waited for."""
+    gate = gateway.restored
+    if gate is None or gate.made is None or not gateway.recipients:
+        return None
+    now, uplinks = gateway.clock.now(), uplink_states(gateway)
+    return {
+        "made": gate.made,
+        "listens": gate.listens,
+        "uplinks": {
+            name: {
+                "complete": recipient.delivery.complete,
+                "waits": round(waits(uplinks[str(recipient.settings.recipient)], now)),
+                "unproved": recipient.settings.recipient in (gate.unproved or ()),
+            }
+            for name, recipient in gateway.recipients.items()
+        },
+    }
+
+
+def _link(gateway: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
+    return {
+        "open": not line.link.error,
+        "error": line.link.error,
+        "opened": line.link.opened,
+        "devices": len(line.devices),
+        "silent": sum(device.failures > 0 for device in line.devices.values()),
+        "health": dict(line.link.health()),
+        **_disturbed(line, gateway.clock.now()),
+        "proposals": gateway.proposals.get(name, []),
+    }
+
+
+def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
+    """Name the devices that disturb a line, and count the disturbed devices without known cause."""
+    names = {
+        line.link.whose(device.points[0].address): name
+        for name, device in line.devices.items()
+        if device.points
+    }
+    disturbed, total = line.link.disturbed.noisy()
+    return {
+        "disturbers": [
+            {"address": who, "device": names.get(who), "how": how.value, "today": today}
+            for who, how, today in line.link.disturbed.named(now)
+        ],
+        "disturbed": {"devices": disturbed, "of": total},
+    }
+
+
+def _device(
+    gateway: Gateway, device: Device, link: str, health: Mapping[str, Any]
+) -> dict[str, Any]:
+    held = {
+        name: _held_back(gateway, device, one.ledger.held[device.name])
+        for name, one in gateway.recipients.items()
+        if device.name in one.ledger.held
+    }
+    return {
+        "link": link,
+        "place": gateway.label(device),
+        "serial": device.serial,
+        "answer_ms": _health_value(health, device, "answer_ms"),
+        "failed": _health_value(health, device, "failed"),
+        "clock": _clock(gateway, health, device),
+        "answered": stamp(device.answered) if device.answered else None,
+        "failures": device.failures,
+        "rests_s": round(max(0.0, device.rests_until - monotonic())),
+        "said": "" if _line_is_back(gateway, device, link) else device.problem,
+        "held": held,
+        "latest": {name: shown(sample) for name, sample in device.latest.items()},
+    }
+
+
+def _line_is_back(gateway: Gateway, device: Device, link: str) -> bool:
+    """Whether a device failed only because its line was lost, and the line is open again."""
+    line = gateway.lines[link].link
+    return 0 < device.lost_at_opening < line.opened and not line.error
+
+
+def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str:
+    """Say why the last rows of a device were withheld, and for which points if not for all.
+
+    A reason that the registry no longer has is replaced: the next reading is sent.
+    """
+    now = int(gateway.clock.now())
+    wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
+    assignments = (gateway.registry.whose(device.name, device.serial, one, now) for one in wanted)
+    since = not any(isinstance(one, Unknown) for one in assignments)
+    points: dict[str, list[str]] = {}
+    for point, reason in held.items():
+        text = "its place has been recorded since: sent from its next reading on"
+        points.setdefault(text if since and reason in set(Unknown) else reason, []).append(point)
+    every = {p.name for p in device.points if p.channel is not None}
+    return "; ".join(
+        words if every <= set(names) else f"{', '.join(names)}: {words}"
+        for words, names in points.items()
+    )
+
+
+def _clock(gateway: Gateway, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
+    """Describe the meter's own clock, if the driver reads it."""
+    if (reading := _health_value(health, device, "clocks")) is None:
+        return None
+    meter_time, at = reading
+    seconds = meterclock.drift(meter_time, at, gateway.config.zone)
+    text = meterclock.describe(seconds) if gateway.clock.dates else ""
+    return {"said": meter_time, "drift_s": seconds, "words": text}
+
+
+def _health_value(health: Mapping[str, Any], device: Device, what: str) -> Any:
+    """Return one value that a line's statistics hold for a device, such as its response time."""
+    known = health.get(what, {})
+    return known.get(device.points[0].address) if device.points else None
+
+
+async def _uplinks(gateway: Gateway) -> dict[str, Any]:
+    """Describe each recipient whose spool is open, except one whose disk has just failed."""
+    states = {}
+    for name, recipient in list(gateway.recipients.items()):  # a copy: spools may close meanwhile
+        with suppress(StorageFailed):
+            states[name] = await _uplink(gateway, recipient)
+    return states
+
+
+async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
+    spool = recipient.spool
+    backlog, epoch = await recipient.thread.run(lambda: (spool.backlog(), spool.epoch))
+    in_memory = []
+    for other, own in list(recipient.spools[1:]):
+        with suppress(StorageFailed):  # closed in between: it was empty
+            in_memory.append(await own.run(other.backlog))
+    largest, usual = recipient.outbox.most_bytes(), recipient.settings.rhythm.most_bytes
+    return {
+        "recipient": recipient.settings.recipient,
+        "epoch": epoch,
+        "backlog": asdict(backlog),
+        "largest_batch": largest if largest and largest < usual else None,
+        "weaker": getattr(recipient.settings, "weaker", ""),
+        "receipt": "broker" if recipient.delivery.by_broker else "platform",
+        "data": moved(gateway, recipient),
+        "building": backup_upload.upload_state(gateway, recipient),
+        "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
+        "bears_days": left(gateway.config, backlog.rows + backlog.batch_rows),
+        "kept": recipient.kept,
+        "in_memory": sum(one.rows + one.batch_rows for one in in_memory),
+        "held_devices": len(recipient.ledger.held),
+        "delivery": _delivery(gateway, recipient.delivery),
+    }
+
+
+def _delivery(gateway: Gateway, delivery: Delivery) -> dict[str, Any]:
+    last, since = delivery.last_receipt, delivery.connected_since
+    return {
+        "connected_since": stamp(since) if since else None,
+        "last_receipt": stamp(last) if last else None,
+        "receipt_s": delivery.receipt_seconds,
+        "sent": delivery.sent,
+        "resent": delivery.resent,
+        "settled": delivery.settled,
+        "rejected": delivery.rejected,
+        "conflicts": delivery.conflicts,
+        "lost": "" if since else delivery.lost,
+        "last_error": delivery.last_error,
+        "alarm": delivery.alarm(gateway.clock.now()),
+    }
+
+
+async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = "") -> dict[str, Any]:
+    """Read a device now, between the daemon's own requests. Raises Refused.
+
+    `ok` is false if any point of the device itself has no value.
+    """
+    line, target = gateway.device(device)
+    if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
+        raise Refused(
+            NOT_PLANT,
+            account=caller.who,
+            device=device,
+            roles=[NAMES[INSTALLER]],
+            group=INSTALLER.group,
+        )
+    points: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
+    if not points:
+        names = ", ".join(p.name for p in target.points)
+        raise Refused(f'the device "{device}" has no point "{point}". Its points: {names}')
+    serial = [target.serial_point] if target.serial_point else []
+    await line.link.tried()
+    try:
+        # The serial number goes along, so that people see which meter has answered.
+        samples = await line.link.read([*serial, *points])
+    except LinkLost as error:
+        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
+    return {
+        "device": device,
+        "link": line.link.name,
+        "points": {sample.point.name: shown(sample) for sample in samples},
+        "ok": all(sample.why is None for sample in samples[len(serial) :]),
+    }
+
+
+async def reload(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Load the configuration again. Raises Refused; then the old one stays in force."""
+    del caller
+    if gateway.reload is None:
+        raise Refused("gardien is not running: it reads the configuration at its next start")
+    answer: dict[str, Any] = await gateway.reload()
+    return answer
+
+
+async def configuration(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the configuration as the file had it when it was last loaded."""
+    del caller
+    return {"written": json.loads(json.dumps(gateway.config.written, default=str))}
+
+
+async def scan(  # noqa: PLR0913 -- as many wishes
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    link: str,
+    first: str = "",
+    last: str = "",
+    expected: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Search a line for devices and report progress. Raises Refused.
+
+    `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
+    """
+    if link not in gateway.lines:
+        known = ", ".join(sorted(gateway.lines)) or "none"
+        raise Refused(f'no line "{link}" is configured. Configured lines: {known}')
+    line, devices, remarks = gateway.lines[link], [], []
+    known_names, used_names = _configured(gateway, link), set(gateway.config.devices)
+    await line.link.tried()
+    try:
+        async with aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search:
+            async for step in search:
+                if isinstance(step, Found):
+                    name = known_names.get(str(step.entry.get("address")))
+                    device = asdict(step) | {
+                        "entry": {"link": link, **step.entry},
+                        "configured": name is not None,
+                        "name": name or unlike(step.name, used_names),
+                    }
+                    used_names.add(device["name"])
+                    devices.append(device)
+                    await caller.progress({"text": f"found {step.about}", "device": device})
+                elif step.stays:
+                    remarks.append(step.words)
+                    await caller.progress({"text": step.words})
+                else:
+                    await caller.progress(asdict(step))
+    except LinkLost as error:
+        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
+    return {"link": link, "devices": devices, "remarks": remarks}
+
+
+def _configured(gateway: Gateway, link: str) -> dict[str, str]:
+    """Return the devices of a line by address and, if several share an address, by number."""
+    names: dict[str, str] = {}
+    kind = driver(gateway.config.links[link].driver)
+    for name, device in gateway.config.devices.items():
+        if device.link == link:
+            number = kind.number(device.address) if issubclass(kind, Seeks) else None
+            names.setdefault(number or device.address, name)
+            names[device.address] = name
+    return names
+
+
+def shown(sample: Sample) -> dict[str, Any]:
+    """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
+    value, point = sample.value, sample.point
+    unit = channels()[point.channel].unit if point.channel else point.unit
+    if isinstance(value, Decimal):
+        value = format((value * multiplier(point)).normalize(), "f")
+    return {
+        "value": value,
+        "unit": unit,
+        "channel": point.channel,
+        "at": stamp(sample.at),
+        "why": sample.why,
+        "detail": sample.detail,
+    }
+
+
+def at_home(call: Call) -> Call:
+    """Wrap a call so that its answer names the building's time zone."""
+
+    @passing(call)
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        return await call(gateway, caller, **args) | {"timezone": gateway.config.building.timezone}
+
+    return wrapper
+
+
+ALL: Mapping[str, Call] = {
+    "status": status,
+    "read": privacy.seen("read", read),
+    "reload": in_person(reload, "configuration.reloaded"),
+    "configuration": configuration,
+    "scan": scan,
+    **registry_api.CALLS,
+    **commission.CALLS,
+    **trust_api.CALLS,
+    **backup.CALLS,
+    **syndic.CALLS,
+    **clock_api.CALLS,
+    "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
+    "meter.load": privacy.seen("meter.load", load_test.meter_load),
+    **privacy.CALLS,
+    **keys.CALLS,
+    "key.csr": in_person(keys.csr, "certificate.requested"),
+    "key.install": in_person(keys.install, "certificate.installed"),
+    "key.enroll": in_person(keys.enroll, "certificate.enrolled"),
+    "key.renew": in_person(keys.renew, "certificate.renewed"),
+    "key.rotate": in_person(keys.rotate),
+    **uplinks.CALLS,
+    "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
+    "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
+    **control_api.CALLS,
+    **vote_api.CALLS,
+}
+CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
+"""all calls by name"""

@@ -1,0 +1,82 @@
+"""Calls about the clock: its state, the closed slots, and correcting a wrong clock (rule C4)."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from agent.acquisition.timekeeper import Timekeeper
+from agent.api.registry import author
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.gateway.recipient import open_recipient
+from agent.registry.dates import moment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from agent.api.registry import Call, Caller
+    from agent.gateway.gateway import Gateway
+
+
+async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Describe the clock and the last closed slot of each recipient.
+
+    `ahead`: seconds by which that slot lies in the future; negative if it is over.
+    """
+    del caller
+    async with _spools(gateway):
+        now = gateway.clock.now()
+        marks = {
+            name: {
+                "recipient": book.recipient,
+                "last": stamp(book.highest),
+                "ahead": round(book.highest - now),
+            }
+            for name, book in zip(gateway.recipients, gateway.books(), strict=True)
+            if book.highest
+        }
+        return {**gateway.clock.standing(), "marks": marks}
+
+
+async def reset(
+    gateway: Gateway, caller: Caller, *, wrong_since: str, named: str | None = None
+) -> dict[str, Any]:
+    """Retract the slots closed since `wrong_since`: the clock was wrong then, and is right now.
+
+    Raises Refused.
+    """
+    who = author(gateway, caller, named)
+    try:
+        since = moment(wrong_since, gateway.config.building.timezone)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    async with _spools(gateway):
+        timekeeper = gateway.timekeeper or Timekeeper(
+            gateway.clock, gateway.books, gateway.pollers, gateway.audit
+        )
+        # Audit first: if the correction is broken off, the chain still says who ordered it.
+        gateway.audit("clock.reset", {"by": who, "since": stamp(since)})
+        corrected = await timekeeper.reset(float(since))
+    return {
+        "since": stamp(since),
+        "done": [one._asdict() | {"ahead": round(one.ahead)} for one in corrected],
+    }
+
+
+@asynccontextmanager
+async def _spools(gateway: Gateway) -> AsyncIterator[None]:
+    """Have the spools open: those of the daemon or, if none runs, opened for this call."""
+    async with AsyncExitStack() as stack:
+        closed = [name for name in gateway.config.uplinks if name not in gateway.recipients]
+        if gateway.timekeeper is None and gateway.identity is not None:
+            for name in closed:
+                gateway.recipients[name] = await stack.enter_async_context(
+                    open_recipient(gateway, name)
+                )
+            stack.callback(gateway.recipients.clear)
+        yield
+
+
+CALLS: Mapping[str, Call] = {"clock.show": show, "clock.reset": reset}
+"""calls by name"""

@@ -1,0 +1,222 @@
+"""Commissioning: check that each meter is the one, and in the place, that the list says."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from agent.acquisition.slots import multiplier
+from agent.api.registry import author, change, device_of, passing
+from agent.core.errors import LinkLost, Refused
+from agent.registry import calls, fields
+from agent.registry.matching import Listed, OnTheLine, join
+from agent.registry.records import EXACT, Installation, covers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from agent.api.registry import Call, Caller
+    from agent.core.model import Point
+    from agent.gateway.gateway import Gateway
+    from agent.registry.matching import Joined
+
+DIGITS = 2
+"""units of the last digit that people wrote down, by which the meter may differ"""
+MINUTES = 15
+"""minutes for which a meter of known rating may have counted on since people read it"""
+
+
+@passing(change(calls.meter_import))
+async def meter_import(
+    gateway: Gateway, caller: Caller, *, join_lines: bool = True, **args: Any
+) -> dict[str, Any]:
+    """Record a list of meters, and match all recorded meters with the devices on the lines.
+
+    Raises Refused.
+    """
+    answer = await change(calls.meter_import)(gateway, caller, **args)
+    if not join_lines:
+        return answer
+    on_the_line = await _serials(gateway, caller)
+    return answer | {
+        "joined": await asyncio.to_thread(_match, gateway, answer["meters"], on_the_line)
+    }
+
+
+def _match(
+    gateway: Gateway, new: Sequence[Mapping[str, Any]], on_the_line: Sequence[OnTheLine]
+) -> dict[str, Any]:
+    # If a list is imported again, the answer has only its new meters. Match the others as well.
+    recorded = calls.meter_list(gateway.registry, who="", now=gateway.clock.now())["meters"]
+    ids = {one["id"] for one in new}
+    others = (one for one in recorded if one["in_force"] and one["id"] not in ids)
+    listed = [Listed(one["label"], one["serial"], one["device"]) for one in (*new, *others)]
+    return _answer(join(listed, on_the_line))
+
+
+async def _serials(gateway: Gateway, caller: Caller) -> list[OnTheLine]:
+    """Return every device of a dwelling with its serial number; read those not known yet."""
+    on_the_line: list[OnTheLine] = []
+    devices = [(line, one) for line in gateway.lines.values() for one in line.devices.values()]
+    for number, (line, device) in enumerate(devices, 1):
+        channels = frozenset(point.channel for point in device.points if point.channel)
+        serial, why = device.serial, ""
+        if any(point.place for point in device.points):
+            continue
+        if serial is None and device.serial_point is not None:
+            await caller.progress({"text": f"reading {device.name} ({number} of {len(devices)})"})
+            await line.link.tried()
+            try:
+                (sample,) = await line.link.read([device.serial_point])
+                serial, why = None if sample.value is None else str(sample.value), sample.detail
+            except LinkLost as error:
+                why = str(error)
+            device.serial = serial
+        on_the_line.append(OnTheLine(device.name, serial, channels, why))
+    return on_the_line
+
+
+def _answer(joined: Joined) -> dict[str, Any]:
+    return {
+        "matched": [
+            {"label": meter.label, "meter": meter.name, "device": device.device}
+            for meter, device in joined.matched
+        ],
+        "silent": [
+            {"label": meter.label, "meter": meter.name, "why": why} for meter, why in joined.silent
+        ],
+        "unlisted": [
+            {"device": one.device, "serial": one.serial, "why": one.why} for one in joined.unlisted
+        ],
+        "doubled": joined.doubled,
+    }
+
+
+async def meter_verify(
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    place: str,
+    shown: Mapping[str, str],
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Read the meters of a place now, and compare them with what people read on their displays.
+
+    `shown`: the reading on the display, by channel. A meter that agrees is recorded as proven by
+    `display`. If one differs, the value is searched on all other meters of the same channel. Raises
+    Refused.
+    """
+    if not shown:
+        raise Refused("the value that the meter shows is missing: give it such as --heat 8412")
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    dwelling = gateway.registry.place(place)
+    if any(one.device is None for one in gateway.registry.meters_of(dwelling.id)):
+        await _serials(gateway, caller)  # such a meter is found by its serial number
+    results = [
+        await _compare(
+            gateway, caller, dwelling.id, fields.channel(channel), fields.index(text, channel)
+        )
+        for channel, text in shown.items()
+    ]
+    proven = sorted({str(one["installation"]) for one in results if one["agrees"]})
+    if proven:
+        gateway.registry.verify(proven, "display", who, "gardien meter verify", now)
+    return {"label": dwelling.label, "place": dwelling.id, "results": results}
+
+
+async def _compare(
+    gateway: Gateway, caller: Caller, place: str, channel: str, shown: Decimal
+) -> dict[str, Any]:
+    """Find the meter of a place that shows this value; if none does, find others that do.
+
+    If two meters of a place measure the same channel, as water in kitchen and bathroom, people need
+    not say which one they read. Raises Refused.
+    """
+    own = {device: one for one, device in _measuring(gateway, place, channel)}
+    if not own:
+        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+    for device, meter in own.items():  # noqa: B007 -- the last one is shown if all differ
+        value = await _read(gateway, device, channel)
+        agrees = value is not None and _fits(gateway, device, channel, value, shown)
+        if agrees:
+            break
+    return {
+        "channel": channel,
+        "installation": meter.id,
+        "meter": meter.meter,
+        "shown": format(shown, "f"),
+        "read": None if value is None else format(value, "f"),
+        "agrees": agrees,
+        "shown_by": [] if agrees else await _who_shows(gateway, caller, set(own), channel, shown),
+    }
+
+
+def _measuring(gateway: Gateway, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
+    """Yield the current meters of a place that are on a line and have an index of this channel."""
+    now = int(gateway.clock.now())
+    for meter in gateway.registry.meters_of(place):
+        name = device_of(gateway, meter) if covers(meter, now) else None
+        if name and meter.channel in {None, channel} and _index(gateway, name, channel):
+            yield meter, name
+
+
+def _index(gateway: Gateway, name: str, channel: str) -> Point | None:
+    """Return the point of a device that is its index of a channel; None if it has none."""
+    _, device = gateway.device(name)
+    return next((p for p in device.points if p.channel == channel and not p.derived), None)
+
+
+async def _who_shows(
+    gateway: Gateway, caller: Caller, but: AbstractSet[str], channel: str, shown: Decimal
+) -> list[dict[str, Any]]:
+    """Find the other meters that show this value now, with the place recorded for each."""
+    others: list[dict[str, Any]] = []
+    for name in sorted(gateway.config.devices):
+        if name in but or not _index(gateway, name, channel):
+            continue
+        await caller.progress({"text": f"reading {name}"})
+        value = await _read(gateway, name, channel)
+        if value is not None and _fits(gateway, name, channel, value, shown):
+            _, device = gateway.device(name)
+            owner = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
+            place = owner.place if isinstance(owner, Installation) else None
+            labels = {one.id: one.label for one in gateway.registry.places()}
+            others.append(
+                {"device": name, "serial": device.serial, "label": labels.get(place or "")}
+            )
+    return others
+
+
+async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
+    """Read a device's index now, in the unit of its channel; None if it gives no value."""
+    line, device = gateway.device(name)
+    point = _index(gateway, name, channel)
+    if point is None:
+        return None
+    await line.link.tried()
+    try:
+        asked = [device.serial_point] if device.serial_point and device.serial is None else []
+        samples = await line.link.read([*asked, point])
+    except LinkLost:
+        return None
+    if asked and samples[0].value is not None:
+        device.serial = str(samples[0].value)
+    value = samples[-1].value
+    return EXACT.multiply(value, multiplier(point)) if isinstance(value, Decimal) else None
+
+
+def _fits(gateway: Gateway, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
+    exponent = shown.as_tuple().exponent
+    digit = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
+    _, device = gateway.device(name)
+    rating = next((one.rating for one in device.points if one.channel == channel), None)
+    # The meter counts on between the person's look and our read. Without a rating only rounding of
+    # the last digit is allowed.
+    flowed = (rating or Decimal(0)) * MINUTES / 60
+    return abs(value - shown) <= digit * DIGITS + flowed
+
+
+CALLS: Mapping[str, Call] = {"meter.import": meter_import, "meter.verify": meter_verify}
+"""calls by name"""

@@ -1,0 +1,321 @@
+"""The calls about controls. `who`: the name of the caller, which is recorded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from agent.control import hours, schedule
+from agent.control.claims import order_of
+from agent.control.guard import fresh, measured, plain
+from agent.control.history import sentences
+from agent.control.hold_record import Phase
+from agent.control.model import No, OrderState
+from agent.control.stamps import elapsed
+from agent.control.stop import OPTED_OUT_FOR
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.core.i18n import N_
+from agent.trust import claims
+from agent.trust.error_codes import ObjectCode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.controller import Controller
+    from agent.control.hold_record import HoldRecord
+    from agent.control.settings import WatchdogSettings
+    from agent.gateway.controls.setup import Steering
+    from agent.trust.verify import Verified
+
+
+def held(steering: Steering) -> dict[str, Any]:
+    """The state of each control, and of removed controls that are not released yet."""
+    controller = steering.controller
+    gone = {record.control: record for record in list(controller.journal.records.values())}
+    return {
+        **{
+            name: _control(steering, name, control) for name, control in controller.controls.items()
+        },
+        **{
+            name: _gone(record, controller)
+            for name, record in gone.items()
+            if name not in controller.controls
+        },
+    }
+
+
+def _gone(record: HoldRecord, controller: Controller) -> dict[str, Any]:
+    alarm = "the control is no longer configured, and not released yet"
+    return {
+        "point": record.place.name,
+        "action": None,
+        "unit": record.place.unit,
+        "state": N_("being given back"),
+        "value": _value(record),
+        "until": None,
+        "by": None,
+        "jti": record.jti,
+        "next": [],
+        "guards": {},
+        "forbidden": "",
+        "opted_out": "",
+        "tested": True,
+        "agreed": record.agreed,
+        "alarm": controller.alarms.get(record.control, alarm),
+        "failsafe": None,
+        "fell_back_s": None,
+    }
+
+
+def _value(record: HoldRecord | None) -> str | None:
+    return plain(record.target) if record and not isinstance(record.target, str) else None
+
+
+def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[str, Any]:
+    controller, journal, now = (
+        steering.controller,
+        steering.controller.journal,
+        steering.controller.dependencies.now(),
+    )
+    memo, modality = journal.memo(control.key), control.modality
+    records = [record for record in journal.open_records(control.key) if record.control == name]
+    record = records[0] if records else None
+    events = journal.of(control.key)
+    event = journal.events.get((record.jti, name)) if record else None
+    later = [one for one in events if one.state in schedule.WAITING and one.begin > now.wall]
+    out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
+    return {
+        "point": "/".join(control.key),
+        "action": modality.action,
+        "unit": modality.unit,
+        "state": _state(record.phase if record else None, record.jti if record else ""),
+        "value": _value(record),
+        "until": stamp(event.end) if event else None,
+        "by": event.order.by if event else (record.jti if record else None),
+        "jti": record.jti if record else None,
+        "next": [
+            {"jti": one.order.jti, "begin": stamp(one.begin), "end": stamp(one.end),
+             "value": plain(one.order.value) if one.order.value is not None else None}
+            for one in sorted(later, key=lambda one: one.begin)
+        ],
+        "guards": {
+            guard.name: _guard_value(steering, guard.device, guard.point, guard.unit)
+            for guard in modality.guards
+        },
+        "forbidden": str(no.reason) if (no := controller.forbidden(control)) else "",
+        "opted_out": memo.opt_words if out else "",
+        "tested": memo.tested == control.fingerprint,
+        "agreed": modality.version,
+        "alarm": controller.alarms.get(name, ""),
+        "failsafe": memo.watch.since is not None if modality.failsafe else None,
+        "fell_back_s": memo.fell_back_s,
+    }  # fmt: skip
+
+
+def _state(phase: Phase | None, jti: str) -> str:
+    if phase is None:
+        return N_("free")
+    if phase is Phase.RELEASING:
+        return N_("being given back")
+    return N_("failsafe") if jti == "failsafe" else N_("held")
+
+
+def _guard_value(steering: Steering, device: str, point: str, unit: str) -> str:
+    value = fresh(steering.controller.dependencies.look(device, point))
+    return "unknown" if value is None else measured(value, unit)
+
+
+def _named(steering: Steering, name: str) -> ConfiguredControl:
+    controls = steering.controller.controls
+    if name not in controls:
+        known = ", ".join(controls) or "none"
+        raise Refused(f'there is no control "{name}"; configured are: {known}')
+    return controls[name]
+
+
+async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
+    """What would become of an order now, for each control; nothing is recorded.
+
+    Raises Refused if the object is not an order, Forged if another object has used its id.
+    """
+    command = verified.model
+    if not isinstance(command, claims.Command) or command.gives_back:
+        raise Refused("dry-run takes an order only: a grant or a release commands no equipment")
+    before = await steering.writer.call(steering.controller.journal.first, verified)
+    if before is not None:
+        return {"jti": command.jti, "by": verified.owner, "targets": _taken(before["targets"])}
+    now = steering.controller.dependencies.now().wall
+    answers: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(command.cmd.tgt):
+        order = order_of(verified, command, name, now)
+        event = steering.orders.consider(verified, order)
+        if isinstance(event, No):
+            answers[name] = {"would": "be refused", "code": str(event), "words": event.reason}
+            continue
+        control = steering.controller.controls[name]
+        others = [
+            one
+            for one in steering.controller.journal.of(control.key)
+            if one.state in schedule.WAITING
+        ]
+        rival = schedule.winner([event, *schedule.in_time(others, event.begin)])
+        answers[name] = {
+            "would": "be done" if rival is event else "lose against a stronger order",
+            "value": plain(order.value) if order.value is not None else None,
+            "unit": control.modality.unit,
+            "begin": stamp(order.start),
+            "end": stamp(order.latest_end),
+            "drawn_s": int(order.rand),
+            "grants": [steering.controller.journal.grants[jti].evidence for jti in event.grants],
+        }
+    return {"jti": command.jti, "by": verified.owner, "targets": answers}
+
+
+def _taken(targets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The answer for an order that was taken before: the same bytes change nothing."""
+    return {
+        name: {"would": "change nothing", "code": str(ObjectCode.REPLAY),
+               "words": f"the same order was taken before, and was {one['state']} then"}
+        for name, one in targets.items()
+    }  # fmt: skip
+
+
+async def release(steering: Steering, who: str, *, name: str, reason: str = "") -> dict[str, Any]:
+    """End all holds and orders of a control. Raises Refused if there is no such control."""
+    _named(steering, name)
+    reason_text = f"released by {who}" + (f": {reason}" if reason else "")
+    ended = await steering.controller.cancel(name, reason_text)
+    steering.controller.dependencies.audit(
+        "control.released", {"control": name, "by": who, "ended": ended}
+    )
+    left = [
+        record.alarm
+        for record in steering.controller.journal.records.values()
+        if record.control == name
+    ]
+    return {"control": name, "ended": ended, "pending": left, "ok": not left}
+
+
+async def hand_back(
+    steering: Steering, who: str, *, name: str, to: str, reason: str = ""
+) -> dict[str, Any]:
+    """Release a register to a value that a person names, if the journal cannot know it (rule H24).
+
+    Raises Refused.
+    """
+    _named(steering, name)
+    try:
+        value = Decimal(to)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not value.is_finite():
+        raise Refused(f'"{to}" is not a value such as 32 or 21.5')
+    reason_text = f"released to {plain(value)} by {who}" + (f": {reason}" if reason else "")
+    left = await steering.controller.hand_back(name, value, reason_text)
+    steering.controller.dependencies.audit("control.handed_back", {"control": name, "by": who})
+    return {"control": name, "to": plain(value), "pending": left, "ok": not left}
+
+
+async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> dict[str, Any]:
+    """Close by hand a hold that cannot be released any more. Raises Refused if there is none."""
+    if all(record.control != name for record in steering.controller.journal.records.values()):
+        raise Refused(f"{name} has no hold that waits for its release")
+    closed = await steering.controller.abandon(name, f"abandoned by {who}: {reason}")
+    steering.controller.dependencies.audit("control.abandoned", {"control": name, "by": who})
+    return {"control": name, "closed": closed}
+
+
+async def opt_out(
+    steering: Steering, who: str, *, name: str, reason: str = "", hours: float = 0.0
+) -> dict[str, Any]:
+    """Stop at once, and forbid orders until the end of the order in force, or for some hours."""
+    control = _named(steering, name)
+    now = steering.controller.dependencies.now().wall
+    ends = [
+        one.end - now
+        for one in steering.controller.journal.of(control.key)
+        if one.state is OrderState.STARTED
+    ]
+    lasts = hours * 3600 or max(ends, default=OPTED_OUT_FOR)
+    reason_text = f"{who} has opted out" + (f": {reason}" if reason else "")
+    await steering.controller.opt_out(control, lasts, reason_text)
+    steering.controller.dependencies.audit("control.opted_out", {"control": name, "by": who})
+    await steering.controller.tend(name)
+    return {"control": name, "until": stamp(now + lasts)}
+
+
+async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
+    """End an opt-out."""
+    control = _named(steering, name)
+    await steering.controller.opt_out(control, 0.0, "")
+    steering.controller.dependencies.audit("control.opted_in", {"control": name, "by": who})
+    return {"control": name}
+
+
+async def history(
+    steering: Steering, who: str, *, name: str = "", since: str = "", until: str = ""
+) -> dict[str, Any]:
+    """What was done between two local days: sentences, and the outcomes themselves."""
+    del who
+    zone, now = steering.config.zone, steering.controller.dependencies.now().wall
+    first = _day(since, zone) if since else now - 30 * 86_400
+    # the last second of the day, which may have 23 or 25 hours
+    last = hours.bounds(hours.day_of(_day(until, zone), zone), zone)[1] - 1 if until else now
+    outcomes = await steering.writer.call(steering.controller.journal.history, first, last)
+    outcomes = [one for one in outcomes if name in {"", one.control}]
+    units = {one: control.modality.unit for one, control in steering.controller.controls.items()}
+    lines = sentences(outcomes, zone, units)
+    return {
+        "since": stamp(first),
+        "until": stamp(last),
+        "sentences": lines,
+        "outcomes": [
+            {"at": stamp(one.at), "jti": one.jti, "control": one.control, "state": one.state,
+             "code": one.code, "words": one.words, "value": one.value, "before": one.before,
+             "after": one.after, "by": one.by}
+            for one in outcomes
+        ],
+    }  # fmt: skip
+
+
+def _day(text: str, zone: Any) -> float:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
+    except ValueError:
+        raise Refused(f'"{text}" is not a day such as 2026-11-24') from None
+
+
+async def test(
+    steering: Steering, who: str, say: Callable[[str], Awaitable[None]], *, name: str
+) -> dict[str, Any]:
+    """Test a control: apply, read back, release, and again from the journal alone."""
+    _named(steering, name)
+    passed = await steering.controller.test(name, say)
+    fell = None if passed.fell_back_s is None else round(passed.fell_back_s, 1)
+    body = {"control": name, "by": who} | ({} if fell is None else {"fell_back_s": str(fell)})
+    steering.controller.dependencies.audit("control.tested", body)
+    if warning := _left_to_see(steering.config.controls[name].device_watchdog):
+        await say(warning)
+    return {
+        "control": name,
+        "value": plain(passed.value),
+        "applied_s": round(passed.applied_s, 3),
+        "released_s": round(passed.released_s, 3),
+        "recovered_s": round(passed.recovered_s, 3),
+        "fell_back_s": fell,
+    }
+
+
+def _left_to_see(watchdog: WatchdogSettings) -> str:
+    """A remark on what releases the equipment if this gateway fails, if no test can show it."""
+    if watchdog.logic:
+        return f"not tested: {watchdog.logic}. Try this once with the gateway off the line"
+    if watchdog.accepted:
+        return (
+            "nothing releases the equipment if this gateway fails for good: the operator has"
+            " accepted this"
+        )
+    return ""

@@ -1,0 +1,382 @@
+"""What the disk records about values of dwellings, for each recipient: waiting, received, erased.
+
+Also the gaps: what cannot be known, and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from agent.acquisition.midnight_readings import MidnightReadings
+from agent.acquisition.slots import multiplier
+from agent.buffer.disclosures import tokens_of
+from agent.buffer.orphaned_spools import kept, kept_for, recipients_of, record, spool_of
+from agent.buffer.thread import in_own_thread
+from agent.core.channels import channels
+from agent.core.clock import stamp
+from agent.core.errors import Refused, StorageFailed
+from agent.core.model import ValueKind
+from agent.gateway.recipient import directory_of, open_recipient, store_opening
+from agent.registry.dates import DAY
+from agent.registry.letter import (
+    DisclosedValues,
+    Erasure,
+    HeldValue,
+    KnowledgeGap,
+    RecipientKnowledge,
+    overlaps,
+)
+from agent.registry.records import EXACT, covers
+from agent.registry.schemes import scheme
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from agent.buffer.announcements import Item
+    from agent.buffer.disclosures import Disclosure
+    from agent.buffer.unassigned_store import UnassignedValue
+    from agent.core.model import Point, Reading
+    from agent.gateway.gateway import Gateway, Recipient
+    from agent.registry.records import Consent, Occupancy
+
+
+DISK_FAILS = "the disk fails"
+
+
+@dataclass
+class Records:
+    """The records of all recipients."""
+
+    disclosed: list[DisclosedValues] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
+    held: list[HeldValue] = field(default_factory=list)
+    """values that wait or are kept; only if one occupancy was asked for"""
+    known: list[RecipientKnowledge] = field(default_factory=list)
+    """what recipients know in addition to values"""
+    gaps: list[KnowledgeGap] = field(default_factory=list)
+    """what cannot be known"""
+
+
+async def records(
+    gateway: Gateway, place: str | None = None, occupancy: Occupancy | None = None
+) -> Records:
+    """Collect the records of one dwelling (by id) or of all; `home`: of this occupancy only.
+
+    A spool that is not open is opened for this, which first applies the retractions that it lacks.
+    If no daemon runs, devices get the serial numbers that they last gave.
+    """
+    result, state = Records(), gateway.config.state
+    concerned = _entitled(gateway, occupancy)
+    known = {*_uplinks(gateway), *recipients_of(state), *kept_for(state), *(concerned or ())}
+    for recipient in sorted(known):
+        await _of_recipient(result, gateway, recipient, place, occupancy)
+        if concerned is None or recipient in concerned:
+            result.gaps += _gaps(gateway, recipient)
+    if occupancy is not None:
+        consents = gateway.registry.consents()
+        result.disclosed = [
+            one for one in result.disclosed if _is_of_occupancy(one, occupancy, consents)
+        ]
+        result.erasures = [
+            one for one in result.erasures if _erasure_is_of_occupancy(one, occupancy)
+        ]
+        result.held += await _midnights(gateway, occupancy)
+    result.gaps += await _of_the_gateway(gateway, occupancy)
+    result.disclosed.sort(key=attrgetter("day", "recipient", "place", "channel"))
+    result.erasures.sort(key=attrgetter("asked", "recipient"))
+    return result
+
+
+def _uplinks(gateway: Gateway) -> dict[str, str]:
+    """Return the names of the uplinks by recipient."""
+    return {str(one.settings.recipient): name for name, one in gateway.config.uplinks.items()}
+
+
+async def _of_recipient(
+    result: Records, gateway: Gateway, recipient_id: str, place: str | None, home: Occupancy | None
+) -> None:
+    """Add the records of one recipient. What cannot be read becomes a gap."""
+    state, name = gateway.config.state, _uplinks(gateway).get(recipient_id)
+    known, _ = kept(state, recipient_id)
+    erasures: dict[str, int | None] = {}
+    try:
+        if name is None:
+            cipher_words = tokens_of(gateway.identity, recipient_id)
+            orphaned = await asyncio.to_thread(
+                record, state, recipient_id, place or "", cipher_words
+            )
+            if orphaned is not None:
+                known, erasures = known + orphaned.disclosures, orphaned.erasures
+                if orphaned.waits:
+                    result.gaps.append(KnowledgeGap("leftover", recipient_id, str(orphaned.waits)))
+            elif not known and recipient_id in (_entitled(gateway, home) or ()):
+                result.gaps.append(KnowledgeGap("no_uplink", recipient_id))
+        elif name in gateway.recipients or spool_of(state, recipient_id).exists():
+            async with _open_recipient(gateway, name) as recipient:
+                if recipient.kept:
+                    result.gaps.append(KnowledgeGap("unreadable", recipient_id, DISK_FAILS))
+                for spool, thread in recipient.spools:
+                    known += await thread.run(spool.disclosures, place or "")
+                    answers = await thread.run(spool.erasures)
+                    erasures |= {id_: n for id_, n in answers.items() if erasures.get(id_) is None}
+                result.held += await _waiting(recipient, home)
+                result.known += await _known(gateway, recipient, place, home)
+                _identify(gateway, recipient)
+    except (OSError, Refused, StorageFailed) as error:
+        result.gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
+    disclosures = [one for one in known if place in (None, one.place)]
+    received = {one.place for one in disclosures}
+    result.erasures += _erasures(gateway, recipient_id, erasures, received, place)
+    result.disclosed += _disclosed(disclosures, recipient_id)
+
+
+def _gaps(gateway: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
+    """Yield the reasons why the records of a recipient may be incomplete."""
+    spool, name = spool_of(gateway.config.state, recipient), _uplinks(gateway).get(recipient)
+    _, complete = kept(gateway.config.state, recipient)
+    if not complete or spool.with_name(f"{spool.name}.damaged").exists():
+        yield KnowledgeGap("damaged", recipient)
+    if (
+        name is not None
+        and getattr(gateway.config.uplinks[name].settings, "receipt", "") == "broker"
+    ):
+        yield KnowledgeGap("broker", recipient)
+
+
+async def identify(gateway: Gateway) -> list[KnowledgeGap]:
+    """Give devices the serial numbers that they last gave, if no daemon runs; return the gaps."""
+    gaps = []
+    for recipient_id, name in _uplinks(gateway).items():
+        if name not in gateway.recipients and spool_of(gateway.config.state, recipient_id).exists():
+            try:
+                async with _open_recipient(gateway, name) as recipient:
+                    _identify(gateway, recipient)
+            except Refused as error:
+                gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
+    return gaps
+
+
+def _entitled(gateway: Gateway, home: Occupancy | None) -> set[str] | None:
+    """Return the recipients that ever had a basis for values of an occupancy; None for all."""
+    if home is None:
+        return None
+    given = {one.recipient for one in gateway.registry.consents() if one.occupancy == home.id}
+    return given | {one.recipient for one in gateway.registry.duties() if overlaps(one, home)}
+
+
+@asynccontextmanager
+async def _open_recipient(gateway: Gateway, name: str) -> AsyncIterator[Recipient]:
+    """Give the open recipient of an uplink, or open it for this call."""
+    async with AsyncExitStack() as stack:
+        if (recipient := gateway.recipients.get(name)) is None:
+            recipient = await stack.enter_async_context(open_recipient(gateway, name))
+        yield recipient
+
+
+async def _known(
+    gateway: Gateway, recipient: Recipient, place: str | None, home: Occupancy | None
+) -> list[RecipientKnowledge]:
+    """Return what the directory of a recipient says about a dwelling and its occupancy."""
+    if place is None:
+        return []
+    items, recipient_id = await _announced(gateway, recipient), str(recipient.settings.recipient)
+    return known_facts(items, recipient_id, place, home, gateway.registry.consents())
+
+
+async def _announced(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
+    items = await recipient.thread.run(recipient.spool.announced)
+    return {**items, **directory_of(gateway, recipient)}
+
+
+async def announced(gateway: Gateway, recipient_id: str) -> dict[str, Item]:
+    """Return all items of the directory that a recipient has or will get; empty if not readable."""
+    name = _uplinks(gateway).get(recipient_id)
+    if name is None or not spool_of(gateway.config.state, recipient_id).exists():
+        return {}
+    try:
+        async with _open_recipient(gateway, name) as recipient:
+            return await _announced(gateway, recipient)
+    except (OSError, Refused, StorageFailed):
+        return {}  # `records` gives the reason as a gap
+
+
+async def waiting_counts(gateway: Gateway) -> dict[str, int]:
+    """Count the values that wait for recipients, by store, except stores that cannot be read."""
+    counts: dict[str, int] = {}
+    try:
+        for recipient_id, name in _uplinks(gateway).items():
+            if name in gateway.recipients or spool_of(gateway.config.state, recipient_id).exists():
+                async with _open_recipient(gateway, name) as recipient:
+                    await recipient.intake.commit()
+                    for spool, thread in recipient.spools:
+                        now = await thread.run(spool.backlog)
+                        counts["spool"] = counts.get("spool", 0) + now.rows + now.batch_rows
+    except (OSError, Refused, StorageFailed):
+        # A partial sum would look like the whole: rather no number than a wrong one.
+        counts.pop("spool", None)
+    return counts
+
+
+def known_facts(
+    items: Mapping[str, Item],
+    recipient: str,
+    place: str,
+    home: Occupancy | None,
+    consents: Sequence[Consent],
+) -> list[RecipientKnowledge]:
+    """Return which facts about a dwelling and an occupancy these items contain."""
+    own_bases = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
+    names = items.get(f"places/{place}", {}).get("aliases", ())
+    knows = {
+        "place": f"places/{place}" in items,
+        "aliases": bool(names),
+        "meter": any(
+            key.startswith("installations/") and item.get("place") == place
+            for key, item in items.items()
+        ),
+        "occupancy": home is not None and f"occupancies/{home.id}" in items,
+        "consents": bool(own_bases & items.keys()),
+    }
+    facts = tuple(fact for fact, known in knows.items() if known)
+    schemes = tuple(sorted({scheme(str(one["scheme"])).title for one in names}))
+    return [RecipientKnowledge(recipient, facts, schemes)] if facts else []
+
+
+def _identify(gateway: Gateway, recipient: Recipient) -> None:
+    for line in gateway.lines.values():
+        for (device, _), mark in recipient.ledger.marks.items():
+            if mark.serial and device in line.devices and line.devices[device].serial is None:
+                line.devices[device].serial = mark.serial
+
+
+async def _waiting(recipient: Recipient, home: Occupancy | None) -> list[HeldValue]:
+    if home is None:
+        return []
+    await recipient.intake.commit()  # rows in memory wait too, and must be in the answer
+    rows = []
+    for spool, thread in recipient.spools:
+        rows += await thread.run(spool.held_of, home.id)
+    return [_held_value(row, str(recipient.settings.recipient)) for row in rows]
+
+
+def _held_value(row: Reading, recipient: str) -> HeldValue:
+    series = row.series
+    period = series.kind in (ValueKind.INT, ValueKind.AVG)
+    value = "" if row.value is None else format(row.value, "f")
+    notes = [row.why or "", f"{row.span} slots" if row.span > 1 else "", row.flags]
+    return HeldValue(
+        recipient, series.basis, series.channel, series.step,
+        row.t - series.step if period else None, row.t,
+        value, series.unit, row.quality, " ".join(filter(None, notes)),
+    )  # fmt: skip
+
+
+async def _midnights(gateway: Gateway, home: Occupancy) -> list[HeldValue]:
+    """Return the midnight readings of an occupancy that are kept for a duty."""
+    async with AsyncExitStack() as stack:
+        midnights, file = gateway.midnight_readings, gateway.config.state / "registers.db"
+        if midnights is None:
+            if gateway.identity is None or not file.exists():
+                return []
+            opening = store_opening(gateway, file)
+            store, thread = await stack.enter_async_context(in_own_thread("registers", opening))
+            midnights = MidnightReadings(gateway.registry, store, thread)
+        readings = await midnights.of(home.place, gateway.point)
+        return [_midnight_value(*one) for one in readings if covers(home, one[0].slot)]
+
+
+def _midnight_value(reading: UnassignedValue, point: Point) -> HeldValue:
+    value = format(EXACT.multiply(Decimal(reading.value), multiplier(point)), "f")
+    channel = str(point.channel)
+    unit = channels()[channel].unit
+    return HeldValue("", "", channel, DAY, None, reading.slot, value, unit, reading.quality, "")
+
+
+def _disclosed(counts: Iterable[Disclosure], recipient: str) -> list[DisclosedValues]:
+    """Add up the counts of one recipient by day, place, channel, basis and occupancy."""
+    totals: dict[tuple[str, str, str, str, str], int] = {}
+    for count in counts:
+        key = (count.day, count.place, count.channel, count.basis, count.occupancy)
+        totals[key] = totals.get(key, 0) + count.values
+    return [
+        DisclosedValues(day, recipient, place, channel, basis, values, occupancy)
+        for (day, place, channel, basis, occupancy), values in totals.items()
+    ]
+
+
+def _erasures(
+    gateway: Gateway,
+    recipient: str,
+    confirmed: dict[str, int | None],
+    received: Collection[str],
+    place: str | None,
+) -> list[Erasure]:
+    """List what the registry has retracted from a recipient, with the recipient's answer."""
+    linked = recipient in _uplinks(gateway)
+    return [
+        Erasure(
+            recipient,
+            one.place,
+            one.channel,
+            one.basis,
+            one.occupancy,
+            one.since,
+            one.until,
+            one.reason,
+            one.asked,
+            confirmed.get(one.id, confirmed.get(one.former)),
+            linked,
+        )
+        for _, taken in gateway.registry.effects(0)
+        for one in taken
+        if one.place[:1] == "D"
+        and place in (None, one.place)
+        and one.recipient in (None, recipient)
+        and (
+            {one.id, one.former} & confirmed.keys()
+            or one.recipient == recipient
+            or one.place in received
+        )
+    ]
+
+
+def _is_of_occupancy(values: DisclosedValues, home: Occupancy, consents: Sequence[Consent]) -> bool:
+    """Whether received values belong to an occupancy, not to the one before or after.
+
+    Old records name no occupancy: the consent decides then, and without one the day.
+    """
+    if values.occupancy:
+        return values.occupancy == home.id
+    given = {consent.id: consent.occupancy for consent in consents}
+    if values.basis in given:
+        return given[values.basis] == home.id
+    until = None if home.until is None else stamp(home.until)[:10]
+    return values.day >= stamp(home.since)[:10] and (until is None or values.day <= until)
+
+
+def _erasure_is_of_occupancy(erasure: Erasure, home: Occupancy) -> bool:
+    """Whether an erasure removes rows of an occupancy."""
+    if erasure.occupancy is not None:
+        return erasure.occupancy == home.id
+    ends = erasure.until is None or erasure.until > home.since
+    return ends and (home.until is None or erasure.since <= home.until)
+
+
+async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:
+    """List the gaps that come from the gateway itself: a restore, or an untrusted clock."""
+    gaps = []
+    body = None
+    if gateway.notes is not None:  # in a thread: the chain may have years of files
+        body = await asyncio.to_thread(gateway.notes.chain.latest, "restored")
+    made = str(body.get("made", "")) if body else ""
+    if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):
+        gaps.append(KnowledgeGap("restored", "", made[:10]))
+    if gateway.close is not None and not gateway.clock.dates:
+        gaps.append(KnowledgeGap("clock"))
+    return gaps

@@ -1,0 +1,406 @@
+"""Calls about the registry, with the author of each change, in the building's time zone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import Parameter, Signature, signature
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent.api.roles import EVERY_ROLE, HELD
+from agent.core.channels import channels
+from agent.core.errors import Refused
+from agent.core.i18n import N_, _
+from agent.core.model import ValueKind
+from agent.registry import calls, calls_bases, calls_forms, calls_people, catalogue, parsers
+from agent.registry.background_change import change_in_background
+from agent.registry.dates import in_local_time
+from agent.registry.fields import LONGEST_LABEL, text
+from agent.registry.forms import Box, FormLayout, Question, template
+from agent.registry.records import covers, serial_key
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+    from agent.api.roles import Right, Role
+    from agent.gateway.gateway import Gateway
+    from agent.registry.records import Installation
+
+    Call = Callable[..., Awaitable[dict[str, Any]]]
+
+C = TypeVar("C", bound="Callable[..., Any]")
+SHARED = ("root", "gardien")
+"""accounts that several people use on any machine"""
+WHO_ARE_YOU = N_('several people use the account "{account}": give your name with --as NAME')
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a call, and how to report progress to them."""
+
+    who: str
+    progress: Callable[[dict[str, Any]], Awaitable[None]]
+    roles: frozenset[Role] = EVERY_ROLE
+    """their roles; all of them if the owner of the state makes the call in this process"""
+
+    def may(self, right: Right) -> bool:
+        """Whether one of their roles has this right."""
+        return bool(self.roles & HELD[right])
+
+
+def shared(gateway: Gateway) -> frozenset[str]:
+    """Return the accounts that several people use."""
+    return frozenset({*SHARED, *gateway.config.building.shared_accounts})
+
+
+def author(gateway: Gateway, caller: Caller, named: str | None) -> str:
+    """Return who acts: the caller's account, with the name given by --as.
+
+    Raises Refused if several people use the account and no name is given.
+    """
+    return person(caller.who, named, shared(gateway))
+
+
+def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
+    """As `author`, for any account. `several`: the accounts of several people. Raises Refused."""
+    name = text(named, "--as", LONGEST_LABEL) if named else ""
+    if name and name not in several:
+        return f"{name} ({account})"
+    if account in several:
+        raise Refused(WHO_ARE_YOU, account=name or account)
+    return account
+
+
+def in_person(
+    call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *recorded: str
+) -> Call:
+    """Wrap a call so that a person must make it: a shared account must give a name.
+
+    `record`: the kind of its record in the audit chain. `recorded`: the arguments in that record.
+    Without `record` the call itself records who made it.
+    """
+
+    @passing(call)
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        who = author(gateway, caller, named)
+        answer = await call(gateway, replace(caller, who=who), **args)
+        if record and "wait" not in answer:  # an unfinished call is repeated, and then recorded
+            gateway.audit(
+                record, {name: args[name] for name in recorded if name in args} | {"by": who}
+            )
+        return answer
+
+    return wrapper
+
+
+def passing(inner: Callable[..., Any], *without: str) -> Callable[[C], C]:
+    """Give a wrapper the signature of its call: its own arguments, and those of `inner` except
+    `without`. `fit` checks requests against it.
+    """
+
+    def mark(wrapper: C) -> C:
+        own = _keyword_parameters(wrapper)
+        rest = {
+            name: one
+            for name, one in _keyword_parameters(inner).items()
+            if name not in {*own, *without}
+        }
+        wrapper.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
+        return wrapper
+
+    return mark
+
+
+def _keyword_parameters(call: Callable[..., Any]) -> dict[str, Parameter]:
+    parameters = signature(call).parameters.values()
+    return {one.name: one for one in parameters if one.kind is Parameter.KEYWORD_ONLY}
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _texts_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "str | None": ("a text", lambda value: value is None or isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    # `type` and not isinstance: in Python a bool is an int. JSON here also allows NaN.
+    "float": ("a number", lambda value: type(value) in {int, float} and isfinite(value)),
+    "Sequence[str]": ("a list of texts", _texts),
+    "dict[str, str]": ("texts by name", _texts_by_name),
+    "Mapping[str, str]": ("texts by name", _texts_by_name),
+    "dict[str, Any]": ("an object", lambda value: isinstance(value, dict)),
+}
+"""types of arguments by annotation: their name for people, and the test of a JSON value"""
+
+
+def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Check that a call takes these arguments. Raises Refused."""
+    takes = _keyword_parameters(call)
+    if unknown := sorted(arguments.keys() - takes.keys()):
+        known = ", ".join(sorted(takes)) or "none"
+        raise Refused(f"it has no argument `{unknown[0][:LONGEST_LABEL]}`. Arguments: {known}")
+    for name, parameter in takes.items():
+        if name not in arguments:
+            if parameter.default is Parameter.empty:
+                raise Refused(f"its argument `{name}` is missing")
+            continue
+        expected, right = TYPES[parameter.annotation]
+        if not right(arguments[name]):
+            raise Refused(f"its argument `{name}` must be {expected}")
+
+
+def question(call: Callable[..., dict[str, Any]]) -> Call:
+    """Wrap a function of the registry that changes nothing as a call."""
+
+    @passing(call, "who", "now")
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        return call(gateway.registry, who=caller.who, now=gateway.clock.now(), **args)
+
+    return wrapper
+
+
+def change(call: Callable[..., dict[str, Any]]) -> Call:
+    """Wrap a function that changes the registry as a call. Dates are in the building's time zone.
+
+    With `preview` nothing is changed, and no author is needed.
+    """
+
+    @passing(call, "who", "now", "zone")
+    async def wrapper(
+        gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        who = caller.who if args.get("preview") else author(gateway, caller, named)
+        zone, now = gateway.config.building.timezone, gateway.clock.now()
+        asked = partial(call, who=who, now=now, zone=zone, **args)
+        if not args.get("preview"):
+            await gateway.ask_disk()
+        try:
+            # A list may have 50,000 lines: it is recorded in a thread, while readings go on.
+            listed = bool(args.get("text"))
+            answer = (
+                await change_in_background(gateway.registry, asked)
+                if listed
+                else asked(gateway.registry)
+            )
+        except Refused as error:
+            raise dated_here(error, zone) from error
+        if lost := answer.get("without_effect"):
+            answer["without_effect"] = [in_local_time(line, zone) for line in lost]
+        # Bind serial numbers first: the audit chain then gets both changes.
+        gateway.pin_all()
+        await gateway.registry_changed()
+        return answer
+
+    return wrapper
+
+
+def dated_here(error: Refused, zone: str) -> Refused:
+    """Return the same refusal with its times in the building's time zone."""
+    if not error.values:
+        return Refused(in_local_time(str(error), zone))
+    return Refused(
+        error.message,
+        **{
+            name: [in_local_time(part, zone) for part in value]
+            if isinstance(value, list)
+            else in_local_time(value, zone)
+            for name, value in error.values.items()
+        },
+    )
+
+
+def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
+    """As `change`, for a function that takes no dates."""
+
+    @passing(call)
+    def without(registry: Any, *, zone: str, **args: Any) -> dict[str, Any]:
+        del zone
+        return call(registry, **args)
+
+    return change(without)
+
+
+@passing(change(calls_bases.give), "policy")
+async def consent_give(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+    """Record consents within the building's privacy policy. Raises Refused."""
+    policy = gateway.config.privacy.policy
+    answer = await change(calls_bases.give)(gateway, caller, policy=policy, **args)
+    known = {one.settings.recipient for one in gateway.config.uplinks.values()}
+    named = {one["recipient"] for one in answer["consents"]}
+    return answer | {"without_uplink": sorted(named - known)}
+
+
+async def consent_forms(  # noqa: PLR0913 -- as many options
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    places: Sequence[str] = (),
+    language: str = "fr",
+    again: bool = False,
+    due: float = 0,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Make consent forms; the answer has the page to print and the list for the answers.
+
+    `again`: also for occupancies that have a form already. `due`: days. Raises Refused.
+    """
+    privacy, who = gateway.config.privacy, author(gateway, caller, named)
+    if privacy.forms is None or privacy.controller is None:
+        raise Refused(
+            _(
+                "consent forms are not configured: add `privacy.forms` and `privacy.controller` to"
+                " the configuration (docs/forms.md)"
+            )
+        )
+    if language not in catalogue.LANGUAGES:
+        languages = ", ".join(catalogue.LANGUAGES)
+        raise Refused(f'there are no forms in the language "{language}". Languages: {languages}')
+    settings = privacy.forms
+    own = {"fr": settings.french, "en": settings.english}[language]
+    asks = [
+        Question(
+            Box(
+                one.recipient, one.purpose, one.channels, parsers.step(one.scope, None), one.months
+            ),
+            one.name,
+            one.words.model_dump(),
+            one.why.model_dump(),
+        )
+        for one in settings.asks
+    ]
+    dpo = privacy.dpo
+    look = FormLayout(
+        gateway.config.building.name,
+        gateway.config.zone,
+        ", ".join(filter(None, (privacy.controller.name, privacy.controller.address,
+                                privacy.controller.contact))),
+        privacy.controller.contact,
+        f"{dpo.name}, {dpo.contact}" if dpo else "",
+        asks,
+        {language: await asyncio.to_thread(template, own, language)},
+    )  # fmt: skip
+    boxes = [one.box for one in asks]
+    await gateway.ask_disk()
+    answer = calls_forms.forms(
+        gateway.registry,
+        who=who,
+        now=gateway.clock.now(),
+        places=places,
+        again=again,
+        due=int(due),
+        boxes=boxes,
+        look=look,
+        language=language,
+    )
+    await gateway.registry_changed()
+    return answer
+
+
+@passing(change(calls_forms.back), "policy")
+async def consent_answers(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+    """Record the answers that people ticked on their forms. Raises Refused."""
+    policy = gateway.config.privacy.policy
+    return await change(calls_forms.back)(gateway, caller, policy=policy, **args)
+
+
+async def meter_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """List all installations, with how each is proven."""
+    serials = [one.serial for line in gateway.lines.values() for one in line.devices.values()]
+    listed = question(calls.meter_list)
+    return await listed(gateway, caller, serials=[one for one in serials if one])
+
+
+def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
+    """As `change`, for a function that takes indexes: it gets the channels that the device has."""
+
+    @passing(change(call), "known")
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        device = args.get("device") or _device_at(gateway, args.get("place"), args.get("old"))
+        return await change(call)(gateway, caller, known=registers(gateway, device), **args)
+
+    return wrapper
+
+
+@passing(with_indexes(calls.meter_assign))
+async def meter_assign(
+    gateway: Gateway, caller: Caller, *, device: str, serial: str | None = None, **args: Any
+) -> dict[str, Any]:
+    """Record the installation of a configured device.
+
+    If the device has given its serial number already, the call is refused at once if that meter is
+    recorded elsewhere. Raises Refused.
+    """
+    _, configured = gateway.device(device)
+    assign = with_indexes(calls.meter_assign)
+    if serial is None and configured.serial is not None:
+        tried = {"serial": configured.serial, "preview": True}
+        await assign(gateway, caller, device=device, **tried, **args)
+    return await assign(gateway, caller, device=device, serial=serial, **args)
+
+
+def registers(gateway: Gateway, device: str | None) -> list[str]:
+    """Return the channels of a device that are cumulative indexes."""
+    points = gateway.config.points().get(device or "", ())
+    names = {point.channel for point in points if point.channel and not point.derived}
+    return sorted(name for name in names if channels()[name].kind is ValueKind.REG)
+
+
+def _device_at(gateway: Gateway, place: str | None, old: str | None) -> str | None:
+    """Return the device of the only meter that matches; None if none or several match."""
+    if not place:
+        return None
+    now, id_ = int(gateway.clock.now()), gateway.registry.place(place).id
+    meters = [one for one in gateway.registry.meters_of(id_) if covers(one, now)]
+    matches = [one for one in meters if old in (None, one.serial, one.device)]
+    return device_of(gateway, matches[0]) if len(matches) == 1 else None
+
+
+def device_of(gateway: Gateway, meter: Installation) -> str | None:
+    """Return the device of a meter, as it was assigned or by its serial number; None if unknown."""
+    if meter.device is not None or meter.serial is None:
+        return meter.device if meter.device in gateway.config.devices else None
+    key = serial_key(meter.serial)
+    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
+    matches = (one.name for one in devices if one.serial and serial_key(one.serial) == key)
+    return next(matches, None)
+
+
+CALLS: Mapping[str, Call] = {
+    "place.new": change(calls.place_new),
+    "place.check": question(calls.place_check),
+    "place.import": change(calls.place_import),
+    "place.list": question(calls.place_list),
+    "alias.add": change(calls.alias_add),
+    "alias.end": change(calls.alias_end),
+    "alias.import": change(calls.alias_import),
+    "alias.list": question(calls.alias_list),
+    "meter.assign": meter_assign,
+    "meter.exchange": with_indexes(calls.meter_exchange),
+    "meter.remove": with_indexes(calls.meter_remove),
+    "meter.list": meter_list,
+    "occupancy.move_in": change(calls_people.move_in),
+    "occupancy.move_out": change(calls_people.move_out),
+    "occupancy.correct": change(calls_people.correct),
+    "occupancy.import": change(calls_people.import_),
+    "occupancy.list": question(calls_people.list_),
+    "consent.give": consent_give,
+    "consent.withdraw": zoneless(calls_bases.withdraw),
+    "consent.list": question(calls_bases.list_),
+    "consent.marks": question(calls_bases.marks),
+    "consent.forms": consent_forms,
+    "consent.answers": consent_answers,
+    "consent.due": question(calls_forms.due),
+    "duty.add": change(calls_bases.duty_add),
+    "duty.end": change(calls_bases.duty_end),
+    "duty.list": question(calls_bases.duty_list),
+}
+"""calls by name"""

@@ -1,0 +1,1 @@
+"""What every component uses: the model, errors, time, tasks, files and texts."""

@@ -1,0 +1,484 @@
+"""The time, and whether it can be trusted (docs/clock.md, rules C7, C15).
+
+Slots, consents and batches are dated by the wall clock. Every component takes the time from here.
+With the source `ntp`, the clock is trusted while a time service sets it, and for some time after if
+it has not stepped. With the source `system` it is always trusted; that is allowed on loopback only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from agent.core import timesync
+from agent.core.atomic_write import DiskWriter
+from agent.core.log_fields import LogEvent, fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.core.timesync import ClockEvidence
+
+log = logging.getLogger(__name__)
+
+DAY = 86_400.0
+TRUSTED_FOR = DAY
+"""seconds for which the clock stays trusted after a time service last set it"""
+HELD_FOR = 7 * DAY
+"""seconds after the last proof at which holdover ends"""
+SERVICED = 3600.0
+"""longest time in seconds in which timesyncd sets the clock again and touches its file"""
+STEP = 2.0
+"""seconds by which wall and monotonic time must part between two checks to be a clock step"""
+DRIFT = 10.0
+"""seconds by which the clock may differ from an earlier period and still count as back in it"""
+SLACK = 120.0
+"""seconds by which the clock may lie before the floor, or differ from the RTC (holdover)"""
+BUILT = 1_767_225_600.0
+"""2026-01-01: no correct clock shows an earlier time, since this version did not exist"""
+NOT_BELIEVED = "not believed: "
+"""first words of the outcome of a signed time that changes nothing"""
+REMEMBER_EVERY = 3600.0
+"""seconds between two writes of the clock's state, to spare the flash"""
+HISTORY = "clock-history.json"
+"""file beside `clock.json`: who confirmed the clock, and its steps"""
+STEPS_KEPT, KEPT_PERIODS = 20, 50
+BY_HAND, BY_SERVICE, BY_PLATFORM = "a person", "a time service", "the platform"
+"""who can confirm the clock"""
+
+
+class ClockTrust(StrEnum):
+    """How far the wall clock can be trusted (rule C7)."""
+
+    TRUSTED = "trusted"
+    HOLDOVER = "holdover"
+    UNTRUSTED = "untrusted"
+
+
+def seconds() -> float:
+    """Return the wall time in seconds since 1970 UTC."""
+    return time.time()
+
+
+def monotonic() -> float:
+    """Return monotonic seconds. They never step, and compare only within one boot."""
+    return time.monotonic()
+
+
+def stamp(at: float) -> str:
+    """Format a time as RFC 3339 in UTC with whole seconds: `2026-11-24T10:15:00Z`."""
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What earlier checks have established about the clock. It is kept on the disk."""
+
+    boot: str
+    proved: float | None
+    """monotonic time of the last proof in this boot; None: never, or the clock stepped since"""
+    apart: float
+    """wall − monotonic time at the last check, in seconds"""
+    floor: float
+    """the latest proved wall time: no earlier time is trusted"""
+
+
+class Period(NamedTuple):
+    """A time without a clock step. A boot or a step begins a new period."""
+
+    boot: str
+    apart: float
+    """wall − monotonic time when it began, in seconds"""
+    began: float
+    """monotonic seconds; if an earlier process began the period, when this process first saw it"""
+
+
+@dataclass(slots=True)
+class History:
+    """Who confirmed the clock, and how it stepped. It is kept on the disk."""
+
+    boot: str = ""
+    kept: list[float] = field(default_factory=list)
+    """wall − monotonic time of the confirmed periods of this boot, in order"""
+    vouched: tuple[str, float] | None = None
+    """who confirmed the clock last, and when (wall time)"""
+    steps: list[tuple[float, float]] = field(default_factory=list)
+    """the last steps: wall time before the step, and the seconds by which the clock moved"""
+
+    def note(self, by: str, wall: float, apart: float) -> None:
+        """Record that the clock was confirmed at wall time `wall`."""
+        self.vouched = (by, wall)
+        if not self.kept or abs(self.kept[-1] - apart) > STEP:
+            self.kept = [*self.kept, apart][-KEPT_PERIODS:]
+
+    def reverses(self, apart: float) -> bool:
+        """Return whether the clock is back in an earlier confirmed period of this boot.
+
+        The confirmations in between were wrong. They are forgotten.
+        """
+        same = [i for i, one in enumerate(self.kept) if abs(one - apart) <= DRIFT]
+        if not same or same[-1] == len(self.kept) - 1:
+            return False
+        del self.kept[same[-1] + 1 :]
+        return True
+
+
+def step(before: Memory, wall: float, steady: float) -> float:
+    """Return the seconds by which the wall clock stepped since the last check; 0 if it did not."""
+    moved = (wall - steady) - before.apart
+    return moved if abs(moved) > STEP else 0.0
+
+
+def look(before: Memory, wall: float, steady: float, proved: float | None) -> Memory:
+    """Return what is known after one check. `proved`: monotonic time of new evidence. Pure.
+
+    After a step without evidence, the clock is not trusted until a time service sets it again.
+    Evidence for a time before the floor does not count, whoever gives it.
+    """
+    # A step voids the proof: what was proved is the old relation of wall and monotonic time.
+    known = before.proved if not step(before, wall, steady) else None
+    if proved is not None and wall >= before.floor - SLACK:
+        known = proved if known is None else max(known, proved)
+    floor = max(before.floor, wall) if known is not None and known == proved else before.floor
+    return Memory(before.boot, known, wall - steady, floor)
+
+
+def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> ClockTrust:
+    """Decide how far the clock can be trusted (rule C7). Pure.
+
+    After a boot without a time service, an RTC that agrees gives holdover, for at most seven days
+    from the floor.
+    """
+    if wall < now.floor - SLACK:
+        return ClockTrust.UNTRUSTED
+    if now.proved is not None:
+        age = steady - now.proved
+        if age <= TRUSTED_FOR:
+            return ClockTrust.TRUSTED
+        return ClockTrust.HOLDOVER if age <= HELD_FOR else ClockTrust.UNTRUSTED
+    # Without the limit of seven days, an RTC that is set wrong would be trusted for ever.
+    agrees = rtc is not None and abs(rtc - wall) <= SLACK
+    return ClockTrust.HOLDOVER if agrees and wall <= now.floor + HELD_FOR else ClockTrust.UNTRUSTED
+
+
+class Clock:
+    """The agent's clock. Its trust decides whether slots are closed and orders begin."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- each a clock of its own, to be moved by tests
+        self,
+        source: Literal["system", "ntp"],
+        file: Path | None = None,
+        wall: Callable[[], float] = seconds,
+        steady: Callable[[], float] = monotonic,
+        evidence: Callable[[], ClockEvidence] = timesync.evidence,
+        rtc: Callable[[], float | None] = timesync.rtc,
+        boot: Callable[[], str] = timesync.boot_id,
+    ) -> None:
+        self.source = source
+        self._file, self._wall, self._steady = file, wall, steady
+        self._evidence, self._rtc = evidence, rtc
+        self._touched: int | None = None
+        name, apart = boot(), wall() - steady()
+        self._memory = _recall(file, name, apart)
+        self.history = _recall_history(file, name)
+        self.period = Period(name, self._memory.apart, steady())
+        self._guarded, self._let_in, self._marks = False, 0, 0.0
+        self.agreed = False
+        """a time service and a signed time of the platform agree in this period"""
+        self._moved_on: float | None = None
+        self._first = True
+        self._trust = ClockTrust.TRUSTED if source == "system" else ClockTrust.UNTRUSTED
+        self.steps: list[float] = []
+        """the steps since the start, in seconds"""
+
+    @property
+    def trust(self) -> ClockTrust:
+        """How far the clock can be trusted now. Not at all while closed slots lie in its future."""
+        # Look at each use: between two rounds of `serve` the clock may step, and a slot closed with
+        # the new time could not be opened again.
+        self.look()
+        return ClockTrust.UNTRUSTED if self.ahead > SLACK else self._trust
+
+    @property
+    def dates(self) -> bool:
+        """Whether readings may be dated by this clock now.
+
+        In holdover only in the boot in which the clock was proved: an RTC may be wrong by hours,
+        and rows sent with a wrong date must be taken back. Readings also wait while closed slots
+        lie in the future, and until a new period is admitted (`let_in`).
+        """
+        return self.believed and self.entered and self.ahead <= 0
+
+    @property
+    def believed(self) -> bool:
+        """Whether the clock itself is trusted, whatever slots were closed before."""
+        self.look()
+        trusted = self._trust is not ClockTrust.UNTRUSTED
+        return trusted and (self.source == "system" or self._memory.proved is not None)
+
+    @property
+    def ahead(self) -> float:
+        """Seconds by which the last closed slot lies in the future; 0 or less if it does not."""
+        return self._marks - self.now()
+
+    @property
+    def floor(self) -> float:
+        """The latest proved wall time: no earlier time is trusted."""
+        return self._memory.floor
+
+    def await_entry(self) -> None:
+        """Date no readings until `let_in`, now and after each later step."""
+        self._guarded, self._let_in = True, -1
+
+    @property
+    def ages(self) -> bool:
+        """Whether rows may be destroyed because of their age.
+
+        Not for one day after a trusted clock was set forward by more than a day: if that was wrong,
+        young rows would look old.
+        """
+        return self._moved_on is None or self._steady() - self._moved_on > DAY
+
+    @property
+    def entered(self) -> bool:
+        """Whether the present period is admitted."""
+        return not self._guarded or self._let_in == len(self.steps)
+
+    def closed_to(self, marks: float) -> None:
+        """Note the last closed slot, in Unix seconds."""
+        self._marks = marks
+
+    def let_in(self, number: int, marks: float) -> None:
+        """Admit a period: all slots closed before it are on the disk, the last one at `marks`.
+
+        `number`: the period, as the value of `len(steps)` when the caller checked it. A step since
+        then has begun another period, which is not admitted.
+        """
+        self._let_in, self._marks = number, marks
+
+    @property
+    def distrust_reason(self) -> str:
+        """Say why readings are not dated now, and what to do; empty if they are."""
+        if self.dates:
+            return ""
+        if self.ahead > 0:
+            return (
+                f"marks lie {span_of(self.ahead)} ahead of the clock: compare the clock with a"
+                " watch. This shows both and says what to do: gardien clock"
+            )
+        if self.now() < self._memory.floor - SLACK:
+            last = stamp(self._memory.floor)
+            return f"the clock shows {stamp(self.now())}, but {last} was proved already"
+        return (
+            "no time service sets the clock: check that the network lets NTP through (UDP port 123)"
+            " and see: timedatectl"
+        )
+
+    def now(self) -> float:
+        """Return the wall time in seconds since 1970 UTC."""
+        return self._wall()
+
+    def steady(self) -> float:
+        """Return monotonic seconds. They never step, and compare only within one boot."""
+        return self._steady()
+
+    async def until(self, when: float) -> None:
+        """Return at wall time `when`; after a step beyond it, within a second."""
+        # Sleep a second at most: one long sleep would miss a step of the wall clock.
+        while (left := when - self.now()) > 0:
+            await asyncio.sleep(min(left, 1.0))
+
+    def look(self) -> None:
+        """Check for a step and for evidence, and update the trust."""
+        wall, steady = self._wall(), self._steady()
+        if moved := step(self._memory, wall, steady):
+            self.steps.append(moved)
+            self.period, self.agreed = (
+                self.period._replace(apart=wall - steady, began=steady),
+                False,
+            )
+            self.history.steps = [*self.history.steps, (wall - moved, moved)][-STEPS_KEPT:]
+            if moved > DAY and (self.source == "system" or self._memory.proved is not None):
+                self._moved_on = steady
+            log.error("the clock stepped by %+.0f s", moved, extra=fields(LogEvent.CLOCK_STEPPED))
+        if self.source == "system":
+            self._memory = replace(self._memory, apart=wall - steady)
+            return
+        proof = self._proof(wall, steady)
+        if proof is not None:
+            if self.history.reverses(wall - steady) and wall < self._memory.floor:
+                log.warning(
+                    "a clock step was reversed: times from %s on are accepted again", stamp(wall),
+                    extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
+                )  # fmt: skip
+                self._memory = replace(self._memory, floor=wall)
+            if wall >= self._memory.floor - SLACK:
+                self.history.note(BY_SERVICE, wall, wall - steady)
+        self._memory = look(self._memory, wall, steady, proof)
+        # Reading an RTC is slow, so it is read only if there is no other evidence.
+        rtc = self._rtc() if self._memory.proved is None else None
+        trust = judge(self._memory, wall, steady, rtc)
+        if trust is not self._trust:
+            log.warning(
+                "the clock is now %s (was %s); it shows %s", trust, self._trust, stamp(wall),
+                extra=fields(LogEvent.CLOCK_TRUST_CHANGED),
+            )  # fmt: skip
+        self._trust = trust
+
+    def _proof(self, wall: float, steady: float) -> float | None:
+        """Return the monotonic time of the evidence that this check brought; None if none."""
+        evidence = self._evidence()
+        touched, self._touched = self._touched, evidence.touched
+        # The first check has no earlier one to compare with: an old file is no new synchronization.
+        first, self._first = self._first, False
+        if evidence.kernel or (not first and evidence.touched not in (None, touched)):
+            return steady
+        if first and evidence.touched is not None and self._memory.proved is None:
+            # timesyncd synchronized before this process began. How long ago, only the wall clock
+            # tells; an age longer than the uptime would mean that the clock stepped since.
+            age = wall - evidence.touched / 1e9
+            return steady - age if 0 <= age < steady else None
+        return None
+
+    def _serviced(self, wall: float) -> bool:
+        """Whether a time service keeps the clock now, or set it within the last hour."""
+        evidence = self._evidence()
+        set_at = None if evidence.touched is None else evidence.touched / 1e9
+        return evidence.kernel or (set_at is not None and 0 <= wall - set_at <= SERVICED)
+
+    def at_least(self, moment: float) -> None:
+        """Raise the floor to a time at which a trusted author signed something."""
+        if self.source == "ntp" and moment > self._memory.floor:
+            self._memory = replace(self._memory, floor=moment)
+            self.remember()
+
+    def take_signed_time(self, moment: float) -> str:
+        """Compare the clock with a signed time of the platform. Return the outcome as text.
+
+        If they agree, the clock is proved as by a time service. If not, the clock is left alone:
+        gardien never sets the machine's clock. The floor is lowered only if a time service agrees
+        too.
+        """
+        wall, steady = self._wall(), self._steady()
+        if self.source == "system":
+            return "the clock is believed as it is"
+        if abs(wall - moment) > SLACK:
+            return f"{NOT_BELIEVED}the clock is {wall - moment:+.0f} s off"
+        if wall < self._memory.floor - SLACK:
+            if not self._serviced(wall):
+                last = stamp(self._memory.floor)
+                return f"{NOT_BELIEVED}{last} was proved already: a time service must agree"
+            log.warning(
+                "the signed time is accepted: times from %s on are accepted again", stamp(moment),
+                extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
+            )  # fmt: skip
+        floor = wall if wall < self._memory.floor - SLACK else max(self._memory.floor, moment)
+        # Look first: `apart` is set below, and that would hide a step that nobody has noticed yet.
+        self.look()
+        self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)
+        self.history.note(BY_PLATFORM, wall, wall - steady)
+        self.agreed = self._serviced(wall)
+        self.look()
+        self.remember()
+        return "the clock agrees"
+
+    def standing(self) -> dict[str, object]:
+        """Describe the clock for people: times as `stamp` writes them, durations in seconds."""
+        trust, history = self.trust, self.history
+        by, at = history.vouched or ("", 0.0)
+        return {
+            "now": stamp(self.now()),
+            "trust": trust.value,
+            "source": self.source,
+            "floor": stamp(self.floor),
+            "vouched": {"by": by, "at": stamp(at)} if by else None,
+            "steps": [{"at": stamp(at), "seconds": round(by)} for at, by in history.steps],
+            "said": self.distrust_reason,
+        }
+
+    def set_right(self) -> None:
+        """Take a person's word that the clock is right now, even if it lies before the floor."""
+        self.look()
+        wall = self._wall()
+        self._memory = replace(self._memory, floor=min(self._memory.floor, wall))
+        self.history.note(BY_HAND, wall, self.period.apart)
+        self.remember()
+
+    async def serve(self) -> None:
+        """Check the clock every second, and store what is known every hour. Never returns."""
+        remembered = None
+        while True:
+            proved = self.trust is ClockTrust.TRUSTED
+            due = remembered is None or self.steady() - remembered >= REMEMBER_EVERY
+            if self.source == "ntp" and proved and due:
+                self.remember()
+                remembered = self.steady()
+            await asyncio.sleep(1.0)
+
+    def remember(self) -> None:
+        """Store what is known, durably, so that a restart or a boot goes on from it."""
+        if self._file is None or self.source == "system":
+            return
+        file, history, memory = self._file, asdict(self.history), asdict(self._memory)
+        with suppress(OSError):  # only people read it; a failure of the other file is logged
+            DiskWriter.make(lambda: _put(file.with_name(HISTORY), history))
+        try:
+            DiskWriter.make(lambda: _put(file, memory))
+        except OSError as error:
+            log.warning(
+                "%s could not be written: %s", self._file, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=file.name),
+            )  # fmt: skip
+
+
+def span_of(seconds: float) -> str:
+    """Format a duration for people: `23:59 h`, or in days from two days on."""
+    if seconds >= 2 * DAY:
+        return f"{seconds / DAY:,.0f} days"
+    minutes = -(-int(seconds) // 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def _put(path: Path, what: object) -> None:
+    fresh = path.with_suffix(".new")
+    with fresh.open("w", encoding="ascii") as file:
+        json.dump(what, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _recall_history(file: Path | None, boot: str) -> History:
+    """Load the history without the periods of an earlier boot, which cannot be compared."""
+    try:
+        stored = json.loads(file.with_name(HISTORY).read_text(encoding="ascii")) if file else {}
+        vouched = stored["vouched"]
+        known = History(
+            str(stored["boot"]),
+            [float(one) for one in stored["kept"]],
+            (str(vouched[0]), float(vouched[1])) if vouched else None,
+            [(float(at), float(moved)) for at, moved in stored["steps"]],
+        )
+    except (OSError, ValueError, TypeError, LookupError):
+        return History(boot)
+    return known if known.boot == boot else replace(known, boot=boot, kept=[])
+
+
+def _recall(file: Path | None, boot: str, apart: float) -> Memory:
+    """Load what is known of the clock. From an earlier boot only the floor is valid."""
+    empty = Memory(boot, None, apart, BUILT)
+    try:
+        known = Memory(**json.loads(file.read_text(encoding="ascii"))) if file else empty
+        floor = max(BUILT, float(known.floor))
+    except (OSError, ValueError, TypeError):
+        return empty
+    return known if known.boot == boot else replace(empty, floor=floor)

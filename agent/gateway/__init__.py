@@ -1,0 +1,1 @@
+"""The gateway: what is open, the components that run, and each recipient."""

@@ -1,0 +1,1 @@
+"""Demand response on open lines."""

@@ -1,0 +1,110 @@
+"""After a restore, nothing is sent until all later withdrawals have arrived (rule T9).
+
+Withdrawals, revocations and moves arrive as signed objects over each uplink. A transport that lists
+them knows when it has fetched the last one, and a platform behind a broker says so. If neither is
+possible, the gate opens after ten minutes of connection and reports that this is not proved.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.core.atomic_write import DiskWriter, write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FILE = "restored"
+"""file in the state directory; it exists only after a restore, until all objects have arrived"""
+LISTENS = 600.0
+"""seconds of connection to wait if nothing proves that all objects have arrived"""
+
+
+class Way(NamedTuple):
+    """The state of one uplink."""
+
+    complete: bool
+    """all signed objects that its platform has for us are settled"""
+    since: float | None
+    """connected since (wall time); None if it is not connected"""
+
+
+class PostRestoreGate:
+    """Decides whether anything may be sent after a restore. Its state is in one small file."""
+
+    def __init__(self, state: Path) -> None:
+        self._file = state / FILE
+        self.made: str | None = None
+        """when the backup was made; None: no restore, or all objects have arrived since"""
+        self.unproved: frozenset[str] | None = None
+        """None: the gate is closed; else the recipients whose objects may be incomplete"""
+        if self._file.exists():
+            self.made, self.unproved = _recall(self._file)
+
+    @property
+    def listens(self) -> bool:
+        """Whether nothing may be sealed yet."""
+        return self.made is not None and self.unproved is None
+
+    def judge(self, ways: Mapping[str, Way], now: float) -> bool:
+        """Decide by the state of each recipient's uplink whether anything may be sealed.
+
+        True once every uplink is complete or was connected for long enough. Raises NotRecorded if
+        the result cannot be stored.
+        """
+        if self.made is None:
+            return True
+        missing = frozenset(name for name, way in ways.items() if not way.complete)
+        # The gate is open, but some uplinks are unproved. Only their number can still change.
+        if self.unproved is not None:
+            if left := self.unproved & missing:
+                if left != self.unproved:
+                    self._note(left)
+            else:
+                self.end()
+            return True
+        if any(waits(way, now) for way in ways.values()):
+            return False
+        self._note(missing) if missing else self.end()
+        return True
+
+    def end(self) -> None:
+        """Open the gate for good: all objects have arrived, by proof or by a person's word."""
+        with suppress(OSError):  # if the file stays, the next start waits once more
+            DiskWriter.make(partial(self._file.unlink, missing_ok=True))
+        self.made = self.unproved = None
+
+    def _note(self, unproved: frozenset[str]) -> None:
+        self.unproved = unproved
+        write(self._file, _encoded(self.made or "", sorted(unproved)))
+
+
+def waits(way: Way, now: float) -> float:
+    """Return the seconds for which an uplink must still be connected; 0 if it is done."""
+    if way.complete:
+        return 0.0
+    heard = 0.0 if way.since is None else max(0.0, now - way.since)
+    return max(0.0, LISTENS - heard)
+
+
+def begin(state: Path, made: str) -> None:
+    """Close the gate of a state restored from the backup of `made`. Raises NotRecorded."""
+    write(state / FILE, _encoded(made, None))
+
+
+def _encoded(made: str, unproved: list[str] | None) -> bytes:
+    return json.dumps({"made": made, "unproved": unproved}).encode()
+
+
+def _recall(file: Path) -> tuple[str, frozenset[str] | None]:
+    try:
+        stored = json.loads(file.read_bytes())
+        unproved = stored["unproved"]
+        return str(stored["made"]), None if unproved is None else frozenset(map(str, unproved))
+    except (OSError, ValueError, LookupError, TypeError):
+        # The file exists, so there was a restore: a damaged file must keep the gate closed.
+        return "", None

@@ -1,0 +1,93 @@
+"""The replacement scan: find the device that took the place of a meter silent for a day.
+
+It runs while the line is free, one or two requests at a time, so readings are not delayed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from agent.acquisition.successor import PATIENCE, New, Silent, proposals
+from agent.core.clock import monotonic
+from agent.core.errors import LinkLost
+from agent.core.log_fields import LogEvent, fields
+from agent.drivers import TAKEN_FOR, driver
+from agent.drivers.base import Found, Seeks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.gateway.gateway import Gateway
+    from agent.gateway.lines import LinkDevices
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 60.0
+"""seconds between two checks for silent meters"""
+AGAIN_AFTER = PATIENCE
+"""seconds between two searches of one line"""
+
+
+async def seek(gateway: Gateway, look_every: float = LOOK_EVERY) -> None:
+    """Search for replacements and put them into `gateway.proposals` by line. Never returns."""
+    searched: dict[str, float] = {}
+    while True:
+        for name, line in list(gateway.lines.items()):
+            if not _missed(gateway, line):
+                gateway.proposals.pop(name, None)
+            elif monotonic() >= searched.get(name, 0.0):
+                searched[name] = monotonic() + AGAIN_AFTER
+                await _search(gateway, name, line)
+        await asyncio.sleep(look_every)
+
+
+def _missed(gateway: Gateway, line: LinkDevices) -> bool:
+    """Whether a meter of the line has been silent for long enough to start a scan."""
+    now = gateway.clock.now()
+    return gateway.clock.dates and any(
+        now - one.since >= PATIENCE for one in _silent(gateway, line)
+    )
+
+
+def _silent(gateway: Gateway, line: LinkDevices) -> Iterator[Silent]:
+    """Yield the meters that do not answer now and are addressed by their serial numbers."""
+    for name, device in line.devices.items():
+        number = _number(gateway, line, name)
+        if number and device.failures and not line.link.error:
+            kind = gateway.config.devices[name].profile or TAKEN_FOR["mbus"][0]
+            since = device.answered or gateway.started
+            yield Silent(number, gateway.label(device), kind, since)
+
+
+def _number(gateway: Gateway, line: LinkDevices, name: str) -> str | None:
+    kind = driver(gateway.config.links[line.link.name].driver)
+    if not issubclass(kind, Seeks):
+        return None
+    return kind.number(gateway.config.devices[name].address)
+
+
+async def _search(gateway: Gateway, name: str, line: LinkDevices) -> None:
+    log.info(
+        "line %s: a meter has been silent for a day; searching for its replacement", name,
+        extra=fields(line=name),
+    )  # fmt: skip
+    known = {_number(gateway, line, one) for one in line.devices}
+    known |= {(one.serial or "").partition("/")[0] for one in line.devices.values()}
+    unknown = []
+    try:
+        async for answer in line.link.seek():
+            number = answer.number if isinstance(answer, Found) else None
+            if isinstance(answer, Found) and number and number not in known:
+                unknown.append(New(str(answer.entry.get("profile", "")), answer.about))
+            if line is not gateway.lines.get(name):
+                return  # reloaded meanwhile
+    except LinkLost:
+        return  # the line logs its loss itself; the next scan is in a day
+    texts = proposals(
+        list(_silent(gateway, line)), unknown, gateway.clock.now(), gateway.config.zone
+    )
+    gateway.proposals[name] = texts
+    for text in texts:
+        log.warning("line %s: %s", name, text, extra=fields(LogEvent.REPLACEMENT_FOUND, line=name))
