@@ -17,8 +17,8 @@ from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
 from agent.gateway.gateway import policy_of
 from agent.registry.inputs import NewConsent, NewOccupancy
+from tests.contract.gateway.running import at_work
 from tests.contract.test_letter import DAY, MANAGER, US, Gateway, text_of
-from tests.contract.upstream.running import at_work
 
 PRIVACY = (
     "privacy: {policy: FR-1, controller: {name: Régie Dupont, contact: donnees@regie.example},"

@@ -30,7 +30,7 @@ class Guard:
 
 
 CONTROL = "tests/contract/control/test_failing_disk.py"
-CLOCK = "tests/contract/pipeline/test_wrong_clock.py"
+CLOCK = "tests/contract/acquisition/test_wrong_clock.py"
 FULL = "tests/contract/buffer/test_full_disk_rules.py"
 GUARDS = {
     "the supervisor's catch": Guard(
@@ -38,7 +38,7 @@ GUARDS = {
         "if component.ending or isinstance(error, component.passes):",
         "if True:",
         (
-            "tests/unit/test_supervisor.py::test_a_component_that_fails_is_parked_and_the_others_go_on",
+            "tests/unit/gateway/test_supervisor.py::test_a_component_that_fails_is_parked_and_the_others_go_on",
             "tests/system/test_one_part_fails.py::test_whichever_part_fails_the_others_go_on_and_nothing_is_lost_or_doubled",
         ),
     ),

@@ -29,7 +29,7 @@ from hil.platform.child import Platform
 from hil.platform.report import rows
 from hil.serial_line import Registers
 from hil.signers import Signers
-from tests.contract.upstream.running import at_work
+from tests.contract.gateway.running import at_work
 from tests.traced import Recorder, Run, Step, story
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import asyncio
 from agent import app
 from agent.app import _stop_start
 from agent.core.state import AGENT, owned
-from tests.unit.test_supervisor import on_a_moved_clock
+from tests.unit.gateway.test_supervisor import on_a_moved_clock
 
 
 def test_a_start_that_hangs_is_cancelled_when_it_is_told_to_end():

@@ -1,0 +1,165 @@
+"""`gardien clock`: what it shows and what a person may say, with a daemon and without."""
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agent import app as agent
+from agent.api import calls
+from agent.api import clock as clock_api
+from agent.api.registry import Caller
+from agent.buffer.batch import BatchHead, read_retractions
+from agent.buffer.spool import Spool
+from agent.cli import app
+from agent.core.clock import Clock, stamp
+from agent.core.errors import Refused
+from agent.core.model import SlotMark
+from agent.registry import identity
+from tests.contract.gateway.running import at_work, configured, until
+from tests.contract.gateway.test_full_disk import DEVICE
+
+KEY = ("boiler", 1)
+DAY = 86_400
+
+
+async def nobody(_):
+    pass
+
+
+ASKER = Caller("anne", nobody)
+
+
+def building(folder: Path) -> Path:
+    config = configured(folder, "mqtt://127.0.0.1:9")
+    config.write_text(DEVICE + config.read_text(encoding="utf-8"), encoding="utf-8")
+    return config
+
+
+def ahead(folder: Path, seconds: int) -> int:
+    """A clock that was wrong has closed slots so far ahead; when it began to be wrong."""
+    who = identity.load(folder / "state")
+    head = BatchHead(who.gateway, "r.example", "DEMO-1")
+    since = int(time.time())
+    with Spool.open(folder / "state" / "spool-r.example.db", who.spool_key, head, 50_000_000) as it:
+        it.belongs_to(who.state)
+        it.append([], {KEY: SlotMark(since + seconds, heard=True)})
+    return since
+
+
+def gardien(folder: Path, *words: str):
+    return CliRunner().invoke(app, [*words, "-c", str(folder / "config.yaml")])
+
+
+def test_without_a_daemon_it_shows_the_marks_and_a_person_sets_them_back(tmp_path: Path):
+    building(tmp_path)
+    since = ahead(tmp_path, DAY)
+    shown = gardien(tmp_path, "clock")
+    assert shown.exit_code == 0, shown.output
+    assert "24:00 h ahead" in shown.output
+    assert "gardien clock reset --wrong-since WHEN" in shown.output
+    said = json.loads(gardien(tmp_path, "clock", "--json").output)
+    assert said["marks"]["centre"]["last"] == stamp(since + DAY)
+    assert DAY - 100 < said["marks"]["centre"]["ahead"] <= DAY
+
+    words = ("clock", "reset", "--wrong-since", stamp(since), "--as", "anne")
+    refused = gardien(tmp_path, *words)
+    assert isinstance(refused.exception, Refused)
+    assert "--yes" in str(refused.exception)
+    done = gardien(tmp_path, *words, "--yes")
+    assert done.exit_code == 0, done.output
+    assert done.output == "r.example: 1 series retracted; slots were closed 24:00 h ahead\n"
+    after = json.loads(gardien(tmp_path, "clock", "--json").output)
+    assert after["marks"]["centre"]["ahead"] <= 0
+    tomorrow = gardien(tmp_path, "clock", "reset", "--wrong-since", stamp(since + DAY), "--yes")
+    assert "lies in the future" in str(tomorrow.exception) or "--as" in str(tomorrow.exception)
+
+
+def test_at_a_terminal_it_asks(tmp_path: Path):
+    building(tmp_path)
+    since = ahead(tmp_path, DAY)
+    front, back = pty.openpty()
+    command = (
+        sys.executable, "-c", "from agent.entry import main; main()", "clock", "reset",
+        "--wrong-since", stamp(since), "--as", "anne", "-c", str(tmp_path / "config.yaml"),
+    )  # fmt: skip
+    with subprocess.Popen(command, stdin=back, stdout=back, stderr=back, text=True) as process:
+        os.write(front, b"n\n")
+        assert process.wait(60) == 1
+    os.close(back)
+    assert b"Is the clock correct at present" in os.read(front, 1 << 16)
+    os.close(front)
+    assert "24:00 h ahead" in gardien(tmp_path, "clock").output
+
+
+def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(agent, "Clock", lambda _, file: Clock("system", file))
+    config = building(tmp_path)
+    since = ahead(tmp_path, DAY)
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            status = await calls.status(house, ASKER)
+            assert "marks lie 23:5" in status["clock_said"] or "24:00 h" in status["clock_said"]
+            assert status["clock"] == "untrusted"
+            assert any("readings are kept undated" in event["text"] for event in status["events"])
+            recipient = house.recipients["centre"]
+            assert recipient.ledger.marks[KEY].slot == since + DAY
+            answer = await clock_api.reset(house, ASKER, wrong_since=stamp(since))
+            assert [one["series"] for one in answer["done"]] == [1]
+            assert house.clock.dates
+
+            async def closed() -> bool:
+                return recipient.ledger.marks[KEY].slot > since + 2
+
+            await until(closed)
+            batch = await recipient.thread.run(
+                recipient.spool.retract, house.clock.now(), "trusted"
+            )
+            assert [one["reason"] for one in read_retractions(batch.payload)] == ["clock"]
+            assert house.notes.chain.latest("clock.reset")["by"] == "anne"
+            assert house.notes.chain.latest("clock.set_back")["how"] == "said"
+
+    asyncio.run(scenario())
+
+
+def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    wrong = [0]
+
+    def clock(_, file):
+        return Clock("system", file, wall=lambda: time.time() + wrong[0])
+
+    monkeypatch.setattr(agent, "Clock", clock)
+    config = building(tmp_path)
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            ledger = house.recipients["centre"].ledger
+
+            async def near() -> bool:
+                """Whether a slot of now is closed, by the clock as it stands."""
+                return KEY in ledger.marks and abs(ledger.marks[KEY].slot - house.clock.now()) < 5
+
+            await until(near)
+            wrong[0] = DAY
+            await until(near)
+            wrong[0] = 0
+            await until(near)
+            body = house.notes.chain.latest("clock.set_back")
+            assert (body["how"], body["series"]) == ("proved", 1)
+            shown = await clock_api.show(house, ASKER)
+            assert [one["seconds"] for one in shown["steps"]] == [DAY, -DAY]
+            assert shown["marks"]["centre"]["ahead"] <= 0
+
+    asyncio.run(scenario())

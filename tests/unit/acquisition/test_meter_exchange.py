@@ -1,0 +1,190 @@
+"""Rule M7: an exchange of meters is told, and what flowed is neither lost nor doubled."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.slots import SlotLedger
+from agent.core.model import Why
+from agent.registry.consent_policy import CommonBasis
+from agent.registry.inputs import NewExchange
+from tests.unit.acquisition.house import NOW, RECIPIENT, Town, point, sample
+
+INDEX, USED = point("m1"), point("m1", "used", derived=True)
+KEY = ("m1", 10)
+
+
+@pytest.fixture
+def town(tmp_path):
+    return Town(tmp_path, dwellings=1)
+
+
+def exchange(town, at, closing=None, opening=None, **more):
+    def index(value):
+        return None if value is None else {"elec.imp": Decimal(value)}
+
+    row = NewExchange("D1", serial="9", at=at, closing=index(closing), opening=index(opening))
+    town.registry.exchange([replace(row, **more)], "test", "test", at + 1)
+
+
+def read(ledger, slot, value, serial, used=None):
+    """One slot; what flowed is not known where meters were exchanged."""
+    flowed = sample(USED, used) if used else sample(USED, None, why=Why.BAD)
+    return ledger.close(KEY, slot, [sample(INDEX, value), flowed], serial, Why.BUSY)
+
+
+def a_ledger(town):
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, {})
+    read(ledger, NOW, "100", "1001")
+    return ledger
+
+
+def said(rows):
+    return [(row.series.kind, row.value, row.quality, row.flags) for row in rows]
+
+
+def test_the_first_index_is_flagged_and_what_flowed_is_of_both_meters(town):
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, "103.5", "7")
+    rows = read(ledger, NOW + 10, "9", "9")
+    assert said(rows) == [
+        ("REG", Decimal(9), "R", "EXCH"),
+        ("INT", Decimal("5.5"), "K", "EXCH"),
+    ]
+    index, flowed = read(ledger, NOW + 20, "10", "9", used="1")
+    assert (index.flags, flowed.flags) == ("", "")
+
+
+def test_without_a_closing_index_what_flowed_is_an_estimate(town):
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, None, "7")
+    _, flowed = read(ledger, NOW + 10, "9", "9")
+    assert (flowed.value, flowed.quality, flowed.flags) == (Decimal(2), "E", "EXCH")
+
+
+def test_what_flowed_is_told_of_the_slots_in_which_nobody_knew_the_meter(town):
+    ledger = a_ledger(town)
+    slots = {NOW + 10: "9", NOW + 20: "10", NOW + 30: "12.5"}
+    assert [row for slot, shown in slots.items() for row in read(ledger, slot, shown, "9")] == []
+    exchange(town, NOW + 4, "103.5", "7")
+    told = []
+    for slot, shown in slots.items():
+        kept = replace(sample(INDEX, shown, slot), flags=("EXCH",))
+        told += ledger.late(KEY, slot, [kept], "9", NOW + 40)
+    flows = [row for row in told if row.series.kind == "INT"]
+    assert [row.value for row in flows] == [Decimal("5.5"), Decimal(1), Decimal("2.5")]
+    assert {(row.quality, row.flags, row.ver) for row in flows} == {("K", "EXCH+LATE", NOW + 40)}
+
+
+def told_after_a_restart(town, closing):
+    """What is made of the slots in which nobody knew the meter, after a restart among them."""
+    ledger = a_ledger(town)
+    slots = {NOW + 10: "9", NOW + 20: "10", NOW + 30: "12.5"}
+    assert read(ledger, NOW + 10, "9", "9") == []
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
+    assert [row for slot in (NOW + 20, NOW + 30) for row in read(ledger, slot, "1", "9")] == []
+    exchange(town, NOW + 4, closing, "7")
+    told = []
+    for slot, shown in slots.items():
+        kept = replace(sample(INDEX, shown, slot), flags=("EXCH",))
+        told += ledger.late(KEY, slot, [kept], "9", NOW + 40)
+    assert {row.ver for row in told} == {NOW + 40}
+    return told
+
+
+def test_a_restart_before_the_notice_leaves_no_slot_without_a_row(town):
+    """Only what the old meter showed before is forgotten, and nothing else is lost."""
+    told = told_after_a_restart(town, "103.5")
+    flows = [(row.t, row.value, row.quality, row.why) for row in told if row.series.kind == "INT"]
+    assert flows == [
+        (NOW + 10, None, "M", "agent"),
+        (NOW + 20, Decimal(1), "K", None),
+        (NOW + 30, Decimal("2.5"), "K", None),
+    ]
+    assert [row.t for row in told if row.series.kind == "REG"] == [NOW + 10, NOW + 20, NOW + 30]
+
+
+def test_without_a_closing_index_nothing_of_the_old_meter_counts_and_none_is_forgotten(town):
+    first, *_ = [row for row in told_after_a_restart(town, None) if row.series.kind == "INT"]
+    assert (first.value, first.quality, first.flags) == (Decimal(2), "E", "EXCH+LATE")
+
+
+def test_what_flowed_comes_with_an_index_that_came_late(town):
+    ledger = a_ledger(town)
+    read(ledger, NOW + 10, None, "1001")
+    late = ledger.late(KEY, NOW + 10, [sample(INDEX, "103", NOW + 12)], "1001", NOW + 12)
+    assert said(late) == [("REG", Decimal(103), "R", "LATE"), ("INT", Decimal(3), "K", "LATE")]
+
+
+def test_in_a_dwelling_what_flowed_is_reckoned_once_from_its_meters(town):
+    ledger = a_ledger(town)
+    read(ledger, NOW + 10, None, "1001")
+    flow = replace(sample(USED, "9", NOW + 12), quality="K")
+    late = [sample(INDEX, "103", NOW + 12), flow]
+    _, flowed = ledger.late(KEY, NOW + 10, late, "1001", NOW + 12)
+    assert (flowed.series.kind, flowed.value) == ("INT", Decimal(3))
+
+
+def test_in_a_common_area_what_flowed_until_a_late_index_is_told_too(town):
+    place = "CZS2YFSTBQQ5WDC"
+    index, used = replace(INDEX, place=place), replace(USED, place=place)
+    gate = RowAssignment(
+        town.registry, replace(town.policy, common=CommonBasis("a vote", 0)), RECIPIENT
+    )
+    ledger = SlotLedger(gate, {KEY: [index, used]}, {})
+    for slot, shown in ((NOW, "100"), (NOW + 10, None)):
+        ledger.close(
+            KEY, slot, [sample(index, shown), sample(used, None, why=Why.BAD)], None, Why.BUSY
+        )
+    late = [sample(index, "103", NOW + 12), replace(sample(used, "3", NOW + 12), quality="K")]
+    told = ledger.late(KEY, NOW + 10, late, None, NOW + 12)
+    assert said(told) == [("REG", Decimal(103), "R", "LATE"), ("INT", Decimal(3), "K", "LATE")]
+
+
+def test_nothing_is_reckoned_from_a_suspect_index(town):
+    ledger = a_ledger(town)
+    for slot, quality in ((NOW + 10, "S"), (NOW + 20, "R")):
+        read(ledger, slot, None, "1001")
+        late = replace(sample(INDEX, "103", slot + 2), quality=quality)
+        (row,) = ledger.late(KEY, slot, [late], "1001", slot + 2)
+        assert (row.series.kind, row.quality) == ("REG", quality)
+
+
+def test_the_multiplier_of_each_meter_counts_for_its_own_part(town):
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, "103.5", "7", channel="elec.imp")
+    _, flowed = read(ledger, NOW + 10, "9", "9")
+    assert flowed.value == Decimal("5.5")
+
+
+def test_a_new_meter_behind_the_same_input_is_an_exchange_too(town):
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, "103.5", "103.5", serial="1001", offset=Decimal(0))
+    rows = read(ledger, NOW + 10, "105", "1001")
+    assert said(rows)[1] == ("INT", Decimal(5), "K", "EXCH")
+
+
+def test_over_a_gap_nothing_is_split_but_the_index_is_flagged(town):
+    ledger = a_ledger(town)
+    exchange(town, NOW + 14, "103.5", "7")
+    rows = read(ledger, NOW + 30, "9", "9")
+    index, flowed = rows[-2:]
+    assert (index.value, index.flags) == (Decimal(9), "EXCH")
+    assert flowed.value is None
+
+
+def test_an_exchange_before_a_restart_is_told_once(town):
+    exchange(town, NOW + 4, "103.5", "7")
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, {})
+    index, flowed = read(ledger, NOW + 10, "9", "9")
+    assert (index.flags, flowed.value) == ("EXCH", None)
+    index, _ = read(ledger, NOW + 20, "10", "9", used="1")
+    assert index.flags == ""
+
+
+def test_without_an_exchange_nothing_is_made_of_a_bad_difference(town):
+    ledger = a_ledger(town)
+    index, flowed = read(ledger, NOW + 10, "101", "1001")
+    assert (index.flags, flowed.value) == ("", None)

@@ -1,0 +1,207 @@
+"""Guards rule G3: what a meter showed at midnight is kept for a duty only, 62 days, and leaves
+for nothing but the index of a change of occupant that was told after it, and the month ends since.
+Rule P10.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.midnight_readings import MidnightReadings
+from agent.acquisition.slots import SlotLedger
+from agent.buffer.thread import in_own_thread
+from agent.buffer.unassigned_store import UnassignedStore
+from agent.core.errors import SpoolFull
+from agent.core.model import Why
+from agent.registry.dates import MONTH
+from agent.registry.inputs import NewDuty, NewOccupancy
+from tests.unit.acquisition.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample
+
+DAY = 86_400
+HOUR = 3600
+MIDNIGHT = NOW // DAY * DAY + DAY
+FIRST = int(datetime(2027, 2, 1, tzinfo=UTC).timestamp())
+METER = point("m1", every=HOUR)
+KEY = ("m1", HOUR)
+
+
+@pytest.fixture
+def town(tmp_path):
+    town = Town(tmp_path, consents=[])
+    duty = NewDuty(RECIPIENT, "décret", ("elec.imp",), since=LONG_AGO, id="duty")
+    town.registry.oblige([duty], "test", "test", NOW)
+    return town
+
+
+class Here:
+    """A ledger whose intake keeps rows in a list."""
+
+    def __init__(self, town):
+        self.town, self.rows, self.full = town, [], False
+        self.ledger = SlotLedger(town.gate(), {KEY: [METER]}, {})
+        self.accounts = [SlotAccount(self.ledger, Ingest(self.append, 1.0))]
+
+    async def append(self, rows, marks):
+        assert marks is not None
+        if self.full:
+            raise SpoolFull("full")
+        self.rows += rows
+
+    def reads(self, registers, first, hours=30):
+        """Read every hour; what leaves at once."""
+        left = []
+        for n in range(hours):
+            slot = first + n * HOUR
+            read = [sample(METER, f"{n}.50", slot + 1.0)]
+            registers.note(slot, read, "1001", self.accounts)
+            left += self.ledger.close(KEY, slot, read, "1001", Why.BUSY)
+        return left
+
+    def moves(self, at, told):
+        rows = [
+            NewOccupancy("move_out", "D1", until=at),
+            NewOccupancy("move_in", "D1", since=at),
+        ]
+        return self.town.registry.occupy(rows, "test", "test", told)[-1]
+
+    async def tend(self, registers, now):
+        return await registers.tend(now, self.accounts, lambda _device, _name: METER)
+
+
+def scenario(tmp_path, town, does):
+    async def run():
+        opening = lambda: UnassignedStore.open(tmp_path / "registers.db", b"k" * 32)  # noqa: E731
+        async with in_own_thread("registers", opening) as (shelf, thread):
+            await does(Here(town), MidnightReadings(town.registry, shelf, thread), shelf, thread)
+
+    asyncio.run(run())
+
+
+def test_what_a_full_spool_does_not_take_stays_on_the_shelf(tmp_path, town):
+    async def does(here, registers, shelf, thread):
+        here.reads(registers, MIDNIGHT - 2 * HOUR, 60)
+        await here.tend(registers, MIDNIGHT + 3 * DAY)
+        told = MIDNIGHT + 20 * DAY
+        here.moves(MIDNIGHT + DAY, told)
+        here.full = True
+        with pytest.raises(SpoolFull):
+            await here.tend(registers, told)
+        assert await thread.run(shelf.count) == 3
+        here.full = False
+        assert await here.tend(registers, told + 300) == 1
+        (row,) = here.rows
+        assert (row.t, row.value) == (MIDNIGHT + DAY, Decimal("26.50"))
+
+    scenario(tmp_path, town, does)
+
+
+def test_a_change_of_occupant_told_late_gives_its_index_once_and_no_other(tmp_path, town):
+    async def does(here, registers, shelf, thread):
+        assert here.reads(registers, MIDNIGHT - 2 * HOUR, 60) == []
+        assert await here.tend(registers, MIDNIGHT + 3 * DAY) == 0
+        assert await thread.run(shelf.count) == 3  # midnights, and nothing between
+        told = MIDNIGHT + 20 * DAY
+        home = here.moves(MIDNIGHT + DAY, told)
+        assert await here.tend(registers, told) == 1
+        (row,) = here.rows
+        assert (row.t, row.value, row.series.step) == (MIDNIGHT + DAY, Decimal("26.50"), DAY)
+        assert (row.series.basis, row.series.occupancy) == ("duty", home.id)
+        assert row.flags == "LATE"
+        assert row.ver > told  # what took the slot back from those who moved out does not take it
+        assert await here.tend(registers, told + 60) == 0
+        assert await thread.run(shelf.count) == 2
+
+    scenario(tmp_path, town, does)
+
+
+def test_a_notice_that_takes_a_month_end_back_gives_it_again_to_the_manager(tmp_path, town):
+    async def does(here, registers, _shelf, _thread):
+        (first,) = here.reads(registers, FIRST, 1)
+        assert (first.t, first.series.step) == (FIRST, MONTH)
+        told = FIRST + 20 * DAY
+        home = here.moves(FIRST - DAY, told)
+        assert await here.tend(registers, told) == 1
+        (row,) = here.rows
+        assert (row.t, row.value, row.series.step) == (FIRST, first.value, MONTH)
+        assert (row.series.basis, row.series.occupancy) == ("duty", home.id)
+        assert (row.flags, row.ver) == ("LATE", told + 1)
+        assert await here.tend(registers, told + DAY) == 0
+
+    scenario(tmp_path, town, does)
+
+
+def test_what_left_on_the_day_is_not_kept_beside(tmp_path, town):
+    async def does(here, registers, shelf, thread):
+        here.moves(MIDNIGHT, MIDNIGHT - DAY)
+        (row,) = here.reads(registers, MIDNIGHT - 2 * HOUR, 5)
+        assert row.t == MIDNIGHT
+        await here.tend(registers, MIDNIGHT + DAY)
+        assert await thread.run(shelf.count) == 0
+
+    scenario(tmp_path, town, does)
+
+
+def test_after_62_days_it_is_destroyed_and_a_notice_comes_too_late(tmp_path, town):
+    async def does(here, registers, _shelf, _thread):
+        here.reads(registers, MIDNIGHT, 1)
+        assert await here.tend(registers, MIDNIGHT + 62 * DAY) == 0
+        assert await here.tend(registers, MIDNIGHT + 62 * DAY + 1) == 1
+        here.moves(MIDNIGHT, MIDNIGHT + 63 * DAY)
+        assert await here.tend(registers, MIDNIGHT + 63 * DAY) == 0
+        assert here.rows == []
+
+    scenario(tmp_path, town, does)
+
+
+def test_without_a_duty_nothing_is_kept_and_what_was_is_destroyed_with_it(tmp_path, town):
+    async def does(here, registers, shelf, thread):
+        here.reads(registers, MIDNIGHT, 1)
+        await registers.commit()
+        assert await thread.run(shelf.count) == 1
+        town.registry.end_duty("duty", MIDNIGHT - 1, "test", "test", MIDNIGHT + DAY)
+        assert await here.tend(registers, MIDNIGHT + DAY) == 1
+        here.reads(registers, MIDNIGHT + DAY, 1)
+        await registers.commit()
+        assert await thread.run(shelf.count) == 0
+        assert here.rows == []
+
+    scenario(tmp_path, town, does)
+
+
+def test_it_is_given_after_a_restart_and_cannot_be_read_on_the_disk(tmp_path, town):
+    async def first(here, registers, _shelf, _thread):
+        here.reads(registers, MIDNIGHT - 26 * HOUR, 27)
+        await registers.commit()
+
+    async def second(here, registers, _shelf, _thread):
+        here.moves(MIDNIGHT, MIDNIGHT + DAY)
+        assert await here.tend(registers, MIDNIGHT + DAY) == 1
+        assert [row.value for row in here.rows] == [Decimal("26.50")]
+
+    scenario(tmp_path, town, first)
+    on_disk = (tmp_path / "registers.db").read_bytes()
+    assert b"26.50" not in on_disk
+    assert b"1001" not in on_disk
+    scenario(tmp_path, town, second)
+
+
+def test_people_may_see_what_is_kept_of_their_dwelling_and_it_stays(tmp_path, town):
+    async def does(here, registers, _shelf, _thread):
+        here.reads(registers, MIDNIGHT - 2 * HOUR, 60)
+        home = here.town.registry.place("D1").id
+        for _ in range(2):
+            found = await registers.of(home, lambda _device, _name: METER)
+            values = [(kept.slot, kept.value) for kept, _ in found]
+            assert values == [
+                (MIDNIGHT, "2.50"),
+                (MIDNIGHT + DAY, "26.50"),
+                (MIDNIGHT + 2 * DAY, "50.50"),
+            ]
+        assert await registers.of("DELSEWHERE", lambda _device, _name: METER) == []
+        assert await registers.of(home, lambda _device, _name: None) == []
+
+    scenario(tmp_path, town, does)

@@ -1,0 +1,373 @@
+"""Guards rule G7: a silent device costs the others one timeout a minute at most."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+
+from agent.acquisition import device_read, poller
+from agent.acquisition.account import SlotAccount
+from agent.acquisition.device import Device
+from agent.acquisition.ingest import Ingest
+from agent.acquisition.poller import Poller
+from agent.acquisition.slots import SlotLedger
+from agent.api.calls import _line_is_back
+from agent.core.clock import Clock
+from agent.core.errors import LinkLost
+from agent.core.log_fields import LogEvent
+from agent.core.model import Quality, Sample, SlotMark, Why
+from agent.drivers.link import Link
+from agent.gateway.lines import LinkDevices
+from tests.unit.acquisition.house import LONG_AGO, Town, point
+
+DAY = 86_400
+SERIAL = point("m1", "serial", every=0, channel=None)
+
+
+class Bus:
+    """A field bus in memory: what hil's meters are on a wire, with every request counted."""
+
+    def __init__(self):
+        self.asked, self.silent, self.lost = [], set(), False
+        self.bad = dict.fromkeys(("m1", "m2"), 0)  # how many answers are of no use
+        self.serials, self.shows = {"m1": "1001", "m2": "1002"}, "1.5"
+
+    @asynccontextmanager
+    async def open(self):
+        if self.lost:
+            raise LinkLost("no carrier")
+        yield self
+
+    async def read(self, points):
+        await asyncio.sleep(0)
+        if self.lost:
+            raise LinkLost("no carrier")
+        device = points[0].device
+        self.asked.append((device, [p.name for p in points]))
+        if device in self.silent:
+            return [Sample(p, time.time(), why=Why.SILENT, detail="no answer") for p in points]
+        if self.bad[device]:
+            self.bad[device] -= 1
+            return [Sample(p, time.time(), why=Why.BAD, detail="another unit") for p in points]
+        said = {"serial": self.serials[device]}
+        return [Sample(p, time.time(), Decimal(said.get(p.name, self.shows))) for p in points]
+
+
+class Rig:
+    def __init__(self, folder, devices=("m1", "m2"), serial_point=True, every=1, marks=None):
+        self.town, self.bus = Town(folder, step=1), Bus()
+        self.rows = []
+        groups = {(name, every): [point(name, every=every)] for name in devices}
+        self.ledger = ledger = SlotLedger(self.town.gate(), groups, marks or {})
+        intake = Ingest(self.append, flush=0.05)
+        self.intake = intake
+        self.devices = [
+            Device(
+                name, groups[name, every], point(name, "serial", 0, None) if serial_point else None
+            )
+            for name in devices
+        ]
+        self.link = Link("riser", self.bus.open)
+        self.poller = Poller(
+            self.link, self.devices, [SlotAccount(ledger, intake)], Clock("system"), lambda *_: None
+        )
+
+    async def append(self, rows, _marks):
+        self.rows += rows
+
+    async def run(self, seconds, meanwhile=None):
+        jobs = [self.link.serve(), self.poller.run(), self.intake.serve()]
+        tasks = [asyncio.create_task(job) for job in jobs]
+        try:
+            if meanwhile is not None:
+                await meanwhile()
+            await asyncio.sleep(seconds)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self.intake.commit()
+
+
+def test_the_serial_number_is_asked_for_until_anything_is_believed(tmp_path):
+    """Rule I16."""
+    rig = Rig(tmp_path, devices=("m1",))
+    rig.bus.bad["m1"] = 1
+    asyncio.run(rig.run(1.2))
+    asked = [names for _, names in rig.bus.asked]
+    assert asked[:2] == [["serial", "energy"]] * 2
+    assert rig.devices[0].serial == "1001"
+
+
+def test_the_serial_number_rides_in_the_first_read_only(tmp_path):
+    """Rule I16."""
+    rig = Rig(tmp_path)
+    asyncio.run(rig.run(2.2))
+    mine = [names for device, names in rig.bus.asked if device == "m1"]
+    assert mine[0] == ["serial", "energy"]
+    assert all(names == ["energy"] for names in mine[1:])
+    assert len(mine) >= 3
+    assert rig.rows
+
+
+def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog):
+    rig = Rig(tmp_path)
+    rig.bus.silent.add("m1")
+    asyncio.run(rig.run(2.2))
+    assert [device for device, _ in rig.bus.asked].count("m1") == 1
+    assert rig.devices[0].failures == 1
+    (record,) = [one for one in caplog.records if "is silent" in one.message]
+    assert (record.MESSAGE_ID, record.DEVICE) == (LogEvent.DEVICE_SILENT, "m1")
+    assert rig.poller.link.name == record.LINE
+    assert [row.why for row in rig.rows if row.series.place == rig.town.place("D2")] in (
+        [None] * 3,
+        [None] * 4,
+    )
+
+
+def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
+    """Rule I16."""
+    monkeypatch.setattr(device_read, "REST", 0.5)
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def exchange():
+        await asyncio.sleep(1.1)
+        rig.bus.silent.add("m1")
+        await asyncio.sleep(1.1)
+        rig.bus.silent.discard("m1")
+        rig.bus.serials["m1"] = "9999"  # another meter stands there now
+
+    asyncio.run(rig.run(2.2, exchange))
+    assert rig.devices[0].serial == "9999"
+    values = [row for row in rig.rows if row.why is None]
+    assert len(values) in (2, 3)
+
+
+def test_the_first_index_of_another_meter_is_compared_with_nothing(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+    rig.town.dwelling("D3", "9999", LONG_AGO, consents=False)
+    rig.town.consent("D3", step=1)
+
+    async def exchange():
+        await asyncio.sleep(1.1)
+        rig.bus.serials["m1"], rig.bus.shows = "9999", "0.5"
+        rig.devices[0].asked_at_opening = 0
+
+    asyncio.run(rig.run(1.2, exchange))
+    after = [row for row in rig.rows if row.series.place == rig.town.place("D3")]
+    assert {row.quality for row in after} == {Quality.RAW}
+    assert {row.value for row in after} == {Decimal("0.5")}
+
+
+def test_a_lost_line_closes_its_slots_with_link(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def cut():
+        await asyncio.sleep(1.1)
+        rig.bus.lost = True
+
+    asyncio.run(rig.run(2.2, cut))
+    whys = [row.why for row in rig.rows]
+    lost = whys.index("link")
+    assert lost >= 1
+    assert whys == [None] * lost + ["link"] * (len(whys) - lost)
+    (device,) = rig.devices
+    assert (device.problem, device.lost_at_opening) == ("riser is not open: no carrier", 1)
+    house = SimpleNamespace(lines={"riser": LinkDevices(rig.link, {})})
+    assert not _line_is_back(house, device, "riser")
+    rig.link.opened, rig.link.error = 2, ""
+    assert _line_is_back(house, device, "riser"), "an error that has ended is not shown any more"
+
+
+def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+    asyncio.run(rig.run(0.2))
+    assert {row.why for row in rig.rows} == {None}
+
+
+def restarted(folder):
+    """How often a meter that is read once a day is asked, before a restart and after it."""
+    for name in "12":
+        (folder / name).mkdir(parents=True)
+    first = Rig(folder / "1", devices=("m1",), every=86_400)
+    asyncio.run(first.run(0.3))
+    again = Rig(folder / "2", devices=("m1",), every=86_400, marks=first.ledger.marks)
+    asyncio.run(again.run(0.3))
+    return len(first.bus.asked), len(again.bus.asked)
+
+
+def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(tmp_path):
+    """Rule F14."""
+    day, asked = time.time() // 86_400, restarted(tmp_path / "a")
+    if time.time() // 86_400 != day:  # a midnight fell between them
+        asked = restarted(tmp_path / "b")
+    assert asked == (1, 0)
+
+
+def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(
+    tmp_path, monkeypatch
+):
+    """Rule M14."""
+    monkeypatch.setattr(device_read, "REST", 0.02)
+    monkeypatch.setattr(poller, "LOOK", 0.02)
+    asked = {}
+    for spacing in (0.0, 10.0):
+        folder = tmp_path / str(spacing)
+        folder.mkdir()
+        rig = Rig(folder, devices=("m1",))
+        rig.bus.silent.add("m1")
+        rig.devices[0].spacing = spacing
+        asyncio.run(rig.run(1.5))
+        asked[spacing] = len(rig.bus.asked)
+    assert asked[0.0] > 10
+    assert 2 <= asked[10.0] <= 6  # once and once again, in each of three slots at the most
+
+
+class OddBus(Bus):
+    """One device whose answers nobody can read, as a fault of the decoder would have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.odd = {"m1"}
+
+    async def read(self, points):
+        if points[0].device in self.odd:
+            raise ZeroDivisionError("scale")
+        return await super().read(points)
+
+
+def odd_rig(folder):
+    rig = Rig(folder)
+    rig.bus = OddBus()
+    rig.link._open_it = rig.bus.open
+    return rig
+
+
+def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_path):
+    rig = odd_rig(tmp_path)
+
+    async def then():
+        await asyncio.sleep(2.2)
+        assert [one.text for one in rig.poller._faults.all()] == ["m1: ZeroDivisionError: scale"]
+        assert "an error in gardien" in rig.devices[0].problem
+        rig.bus.odd.clear()
+
+    asyncio.run(rig.run(1.5, then))
+    assert not rig.poller._faults.all()
+    mine = [one for one in rig.rows if one.series.meter == "1001" or one.value is None]
+    assert {one.why for one in rig.rows if one.value is None} <= {Why.BAD, Why.EARLY}
+    good = sorted(one.t for one in rig.rows if one.value is not None)
+    assert len(good) >= 4, mine
+    assert not rig.link.error
+
+
+def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_path):
+    rig = Rig(tmp_path)
+    other, others = SlotLedger(rig.town.gate(), rig.ledger._points, {}), []
+
+    async def append(rows, _marks):
+        others.extend(rows)
+
+    intake = Ingest(append, flush=0.05, uplink="other")
+    rig.poller.accounts = [SlotAccount(other, intake), *rig.poller.accounts]
+    real = other.assignment.at
+
+    def wrong(*_):
+        raise KeyError("nobody")
+
+    async def then():
+        await asyncio.sleep(1.2)
+        other.assignment.at = wrong
+        await asyncio.sleep(2.2)
+        assert {one.component for one in rig.poller._faults.all()} == {"rows other"}
+        other.assignment.at = real
+
+    asyncio.run(rig.run(1.5, then))
+    asyncio.run(intake.commit())
+    assert not rig.poller._faults.all()
+    for rows in (rig.rows, others):
+        slots = sorted((one.series.meter, one.t + n) for one in rows for n in range(one.span))
+        assert len(slots) == len(set(slots)) >= 6
+    assert {one.why for one in others} >= {None, Why.AGENT}
+    assert all(one.value is not None for one in rig.rows)
+    said = {(one.series.meter, one.t + n) for one in others for n in range(one.span)}
+    assert said == {(one.series.meter, one.t) for one in rig.rows}
+
+
+def test_a_line_of_which_nothing_can_be_read_is_given_up_as_a_whole(tmp_path):
+    rig = odd_rig(tmp_path)
+    rig.bus.odd = {"m1", "m2"}
+
+    async def scenario():
+        serving = asyncio.create_task(rig.link.serve())
+        await rig.link.tried()
+        for _ in range(10):
+            with pytest.raises(ZeroDivisionError):
+                await rig.link.read([rig.devices[0].points[0]])
+        with pytest.raises(ZeroDivisionError):
+            await serving
+        assert rig.link.error == "an error in gardien (ZeroDivisionError)"
+        with pytest.raises(LinkLost, match="ZeroDivisionError"):
+            await rig.link.read([rig.devices[0].points[0]])
+
+    asyncio.run(scenario())
+
+
+def test_after_a_wrong_clock_the_mark_of_a_spool_that_is_not_open_does_not_silence_a_device(
+    tmp_path,
+):
+    """It is set back when it opens; the other accounts go on from before the wrong time."""
+    now, key = int(time.time()), ("m1", 1)
+    rig = Rig(
+        tmp_path, devices=("m1",), marks={key: SlotMark(now + DAY, heard=True, serial="1001")}
+    )
+    right = SlotLedger(
+        rig.town.gate(), {key: [point("m1", every=1)]}, {key: SlotMark(now, heard=True)}
+    )
+    rig.poller.accounts = [*rig.poller.accounts, SlotAccount(right, rig.intake)]
+    rig.poller.set_back({key: now})
+    asyncio.run(rig.run(2.5))
+    assert any(row.value is not None and row.t > now for row in rig.rows)
+
+
+def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_time(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+    clock = rig.poller.clock
+
+    async def moved(*_):
+        await asyncio.sleep(0)
+        clock.steps.append(86_400.0)
+        raise RuntimeError("a fault of the driver's")
+
+    rig.poller._reader.read = moved
+    before = dict(rig.poller._closed)
+
+    async def fails():
+        await asyncio.wait_for(raised.wait(), 20)
+
+    raised = asyncio.Event()
+    real = rig.poller._pass_over
+
+    def passed(name, slots, *, dated):
+        real(name, slots, dated=dated)
+        assert not dated
+        raised.set()
+
+    rig.poller._pass_over = passed
+    asyncio.run(rig.run(0, fails))
+    assert raised.is_set()
+    assert rig.poller._closed == before
+
+
+def test_a_poller_that_goes_on_knows_why_slots_were_not_closed(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = Rig(tmp_path / "a"), Rig(tmp_path / "b", devices=("m1",))
+    first.poller._blank, first.poller._stepped = {("m1", 1): 5, ("m2", 1): 5}, {("m1", 1)}
+    first.poller._failed = {("m1", 1), ("m2", 1)}
+    second.poller.go_on_from(first.poller)
+    found = second.poller._blank, second.poller._stepped, second.poller._failed
+    assert found == ({("m1", 1): 5}, {("m1", 1)}, {("m1", 1)})
