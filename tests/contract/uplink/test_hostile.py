@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
-from agent.core.errors import UplinkLost
+from agent.core.errors import CertificateRefused, UplinkLost
 from agent.uplink.base import GatewayFacts
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink
@@ -42,6 +42,22 @@ async def listening(say):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("status", [b"401 Unauthorized", b"403 Forbidden"])
+def test_a_platform_that_does_not_let_us_in_may_have_refused_our_certificate(status):
+    """By this class, and by no text, a new certificate is given up for the one before it."""
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+    async def scenario() -> None:
+        async with listening(say) as port:
+            with pytest.raises(CertificateRefused, match="does not let this gateway in"):
+                async with HttpsUplink.open(settings(port), GatewayFacts(GATEWAY)):
+                    pass
+
+    asyncio.run(scenario())
 
 
 async def for_ever(writer: asyncio.StreamWriter, head: bytes, drop: bytes) -> None:
