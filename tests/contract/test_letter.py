@@ -165,8 +165,9 @@ class Gateway:
 
 
 def day_of(moment):
-    """A day as an English letter writes it."""
-    return day_written_out(stamp(moment)[:10], "en")
+    """A day of the building as an English letter writes it."""
+    day = dt.datetime.fromtimestamp(moment, ZoneInfo("Europe/Paris")).date()
+    return day_written_out(day.isoformat(), "en")
 
 
 def text_of(letter):
