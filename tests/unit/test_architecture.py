@@ -243,9 +243,12 @@ def test_the_glossary_has_each_word_once_and_the_french_of_the_messages() -> Non
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     french = "".join(
         path.read_text(encoding="utf-8").lower()
-        for pattern in ("locale/*.po", "protection/*.yaml", "registry/*.py", "registry/*.html")
+        for pattern in (
+            "locale/*.po", "api/protection/*.yaml", "registry/*.yaml", "registry/*.py",
+            "registry/*.html", "control/*.txt", "acquisition/*.txt",
+        )
         for path in (ROOT / "agent").glob(pattern)
-    )
+    )  # fmt: skip
     for part in text.split("\n## ")[1:]:
         rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| .* \|$", part, re.MULTILINE)[1:]
         words = [word for word, _ in rows]
