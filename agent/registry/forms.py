@@ -100,7 +100,7 @@ class FormPage(NamedTuple):
 
 def template(path: Path | None, language: str) -> str:
     """The template of a language, or the manager's own. Raises Refused if it lacks a placeholder or
-    has an unknown one.
+    has an unknown one. Reads files: call it in a thread.
     """
     try:
         text = (path or FILES[language]).read_text(encoding="utf-8")
@@ -121,6 +121,8 @@ def template(path: Path | None, language: str) -> str:
                 path=path, lacks=" ".join(lacks) or "-", strange=" ".join(strange) or "-",
             )
         )  # fmt: skip
+    # loading the texts and the template engine takes a small gateway seconds: here in a thread
+    part("paragraph", texts_of("form", language)["none"])
     return text
 
 

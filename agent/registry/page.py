@@ -33,7 +33,13 @@ COMMAND = re.compile("`([^`]+)`")
 @cache
 def texts(file: Path, language: str) -> Mapping[str, Any]:
     """The texts of a YAML file in one language, by name."""
-    return _in_language(YAML(typ="safe", pure=True).load(file), language)
+    return _in_language(_both(file), language)
+
+
+@cache
+def _both(file: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(file)
+    return loaded
 
 
 def _in_language(both: dict[str, Any], language: str) -> dict[str, Any]:
