@@ -183,6 +183,12 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, ssl_context=self._tls, **more)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
+    def cert_verify(self, conn: Any, *_: Any) -> None:
+        """Leave it to the TLS context whom we trust: requests would add the CAs of certifi to it,
+        in some versions only.
+        """
+        conn.cert_reqs = "CERT_REQUIRED"
+
     def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
         manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **more)
         manager.pool_classes_by_scheme = self._pools

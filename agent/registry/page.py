@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from html import escape
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -89,18 +90,25 @@ def part(name: str, *values: Any) -> str:
 
 def marked(text: str) -> Markup:
     """A text as HTML; parts in `…` become code."""
-    from markupsafe import Markup, escape  # noqa: PLC0415 -- as above
-
-    # escaped first: a label or a purpose may contain < and &
-    return Markup(COMMAND.sub(r"<code>\1</code>", escape(text)))  # noqa: S704
+    return _markup(_coded(text))
 
 
 def _cell(text: str) -> Markup:
     """A cell's text: a date is broken only before its year, a long name anywhere."""
-    content = marked(text)
     if day := DAY.fullmatch(text):
-        return type(content)(f'<span class="day">{day[1]}</span> {day[2]}')
-    return type(content)(WHOLE.sub(r"\g<0><wbr>", content))
+        return _markup(f'<span class="day">{day[1]}</span> {day[2]}')
+    return _markup(WHOLE.sub(r"\g<0><wbr>", _coded(text)))
+
+
+def _coded(text: str) -> str:
+    # escaped first: a label or a purpose may contain < and &
+    return COMMAND.sub(r"<code>\1</code>", escape(text))
+
+
+def _markup(html: str) -> Markup:
+    from markupsafe import Markup  # noqa: PLC0415 -- as above
+
+    return Markup(html)  # noqa: S704 -- its texts are escaped
 
 
 def colon(language: str) -> str:
