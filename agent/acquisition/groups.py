@@ -7,13 +7,12 @@ could be the consumption of one dwelling. The file has ids of places and no valu
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING
 
-from agent.core.atomic_write import write
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
+from agent.core.state_file import StateFile
 from agent.registry.aggregate import Group
 
 if TYPE_CHECKING:
@@ -35,8 +34,18 @@ class Groups:
     """Groups by channel. With a missing or damaged file a new group begins."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._groups = _load(file)
+        self._file = StateFile[dict[str, list[Group]]](
+            file,
+            lambda stored: {
+                str(channel): [
+                    Group(int(since), int(until), frozenset(map(str, members)))
+                    for since, until, members in groups
+                ]
+                for channel, groups in stored.items()
+            },
+            missing=dict,
+        )
+        self._groups = self._file.load()
 
     def of(self, channel: str) -> Sequence[Group]:
         """The last groups of a channel, in order."""
@@ -67,7 +76,7 @@ class Groups:
             for name, groups in known.items()
         }
         try:
-            write(self._file, json.dumps(document).encode())
+            self._file.save(document)
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
                 "no sum of %s is made, because its group cannot be saved: %s", channel, error,
@@ -76,17 +85,3 @@ class Groups:
             return False
         self._groups = known
         return True
-
-
-def _load(file: Path) -> dict[str, list[Group]]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            str(channel): [
-                Group(int(since), int(until), frozenset(map(str, members)))
-                for since, until, members in groups
-            ]
-            for channel, groups in document.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}

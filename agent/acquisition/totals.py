@@ -6,15 +6,14 @@ good; the consumption of each step (`intervals`) may be sent again later.
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING
 
 from agent.acquisition.row_assignment import Withholding
-from agent.core.atomic_write import write
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,8 +36,12 @@ class Totals:
     """The state of each index, by place and channel. A damaged file counts as empty."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._states = _load(file)
+        self._file = StateFile[dict[str, str]](
+            file,
+            lambda stored: {str(key): str(how) for key, how in stored.items()},
+            missing=dict,
+        )
+        self._states = self._file.load()
 
     def held(self, place: str, channel: str) -> bool:
         """Whether an index is withheld for good."""
@@ -63,17 +66,9 @@ class Totals:
             return
         self._states = self._states | {key: how}
         try:
-            write(self._file, json.dumps(self._states).encode())
+            self._file.save(self._states)
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
                 "the state of index %s is not saved, and lost at a restart: %s", key, error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name),
             )  # fmt: skip
-
-
-def _load(file: Path) -> dict[str, str]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): str(how) for key, how in document.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import asdict, replace
 from inspect import signature
@@ -260,7 +261,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     return {
         "label": dwelling.label,
         "occupancy": None if home is None else shown(home.id),
-        "letter": letter(person, now, gateway.config.zone, language),
+        "letter": await asyncio.to_thread(letter, person, now, gateway.config.zone, language),
         "csv": table(person, gateway.config.zone),
         "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in stopped],
         "goes_on": [
@@ -407,7 +408,7 @@ async def privacy_catalogue(
     """
     del caller
     of = _processing(gateway, language)
-    return catalogue_of(of, language) | _page_forms(catalogue_page(of, language))
+    return catalogue_of(of, language) | await _page_forms(catalogue_page(of, language))
 
 
 async def privacy_register(
@@ -416,7 +417,7 @@ async def privacy_register(
     """Write the register of processing activities (GDPR, article 30). Raises Refused."""
     del caller
     of = _processing(gateway, language)
-    pages = _page_forms(register_page(of, language)) | {"csv": register_table(of, language)}
+    pages = await _page_forms(register_page(of, language)) | {"csv": register_table(of, language)}
     return {"activities": register(of, language)} | pages
 
 
@@ -426,7 +427,7 @@ async def privacy_assessment(
     """Write the facts for an impact assessment (GDPR, article 35). Raises Refused."""
     del caller
     of = _processing(gateway, language)
-    return {"facts": assessment(of, language)} | _page_forms(assessment_page(of, language))
+    return {"facts": assessment(of, language)} | await _page_forms(assessment_page(of, language))
 
 
 def _processing(gateway: Gateway, language: str) -> Processing:
@@ -434,8 +435,9 @@ def _processing(gateway: Gateway, language: str) -> Processing:
     return Processing(gateway.config, gateway.registry, reads(gateway), int(gateway.clock.now()))
 
 
-def _page_forms(page: Page) -> dict[str, Any]:
-    return {"text": page.text, "html": printed(page)}
+async def _page_forms(page: Page) -> dict[str, Any]:
+    # in a thread: loading the template engine takes a small gateway seconds
+    return {"text": page.text, "html": await asyncio.to_thread(printed, page)}
 
 
 def _explanations(gateway: Gateway, t: int) -> list[Explanation]:

@@ -4,7 +4,6 @@ the registry that were applied.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +12,8 @@ from urllib.parse import quote
 from agent.buffer.disclosures import TABLES, YEARS, Disclosure, DisclosureTokens, disclosures
 from agent.buffer.outbox import BatchState
 from agent.buffer.retracting import confirmed
-from agent.core.atomic_write import write
 from agent.core.clock import stamp
+from agent.core.state_file import StateFile
 from agent.core.storage import volatile
 
 if TYPE_CHECKING:
@@ -115,14 +114,7 @@ def destroy(state: Path, recipient: str, now: float, tokens: DisclosureTokens | 
 
 def kept(state: Path, recipient: str) -> tuple[list[Disclosure], bool]:
     """The record of receipts of destroyed spools, and whether it is complete."""
-    file = _kept_file(state, recipient)
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return [Disclosure(*entry) for entry in document["disclosures"]], bool(document["complete"])
-    except FileNotFoundError:
-        return [], True
-    except (OSError, ValueError, TypeError, LookupError):
-        return [], False
+    return _kept_file(state, recipient).load()
 
 
 def kept_for(state: Path) -> list[str]:
@@ -136,8 +128,16 @@ def recipients_of(state: Path) -> list[str]:
     return [recipient_of(file) for file in files]
 
 
-def _kept_file(state: Path, recipient: str) -> Path:
-    return state / f"{KEPT}{recipient}.json"
+def _kept_file(state: Path, recipient: str) -> StateFile[tuple[list[Disclosure], bool]]:
+    return StateFile(
+        state / f"{KEPT}{recipient}.json",
+        lambda stored: (
+            [Disclosure(*entry) for entry in stored["disclosures"]],
+            bool(stored["complete"]),
+        ),
+        missing=lambda: ([], True),
+        damaged=lambda _error: ([], False),
+    )
 
 
 def _keep_disclosures(
@@ -152,8 +152,7 @@ def _keep_disclosures(
     first = stamp(now - YEARS)[:10]
     rows = [disclosure for disclosure in rows if disclosure.day >= first]
     if rows or not complete:
-        document = {"disclosures": rows, "complete": complete}
-        write(_kept_file(state, recipient), json.dumps(document).encode())
+        _kept_file(state, recipient).save({"disclosures": rows, "complete": complete})
 
 
 def _files(state: Path) -> list[Path]:

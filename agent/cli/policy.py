@@ -32,7 +32,7 @@ def show(
     ] = None,
 ) -> None:
     """Print MDP-1, the rules for missing, late and doubtful values, in English or French."""
-    from agent.acquisition.policy import TEXTS
     from agent.core.i18n import language
+    from agent.registry.page import render
 
-    typer.echo(TEXTS[lang or language()], nl=False)
+    typer.echo(render("acquisition/policy.txt", language=lang or language()), nl=False)

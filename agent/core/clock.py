@@ -8,19 +8,19 @@ it has not stepped. With the source `system` it is always trusted; that is allow
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agent.core import timesync
-from agent.core.atomic_write import DiskWriter
+from agent.core.errors import NotRecorded
 from agent.core.log_fields import LogEvent, fields
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,12 +184,17 @@ class Clock:
         boot: Callable[[], str] = timesync.boot_id,
     ) -> None:
         self.source = source
-        self._file, self._wall, self._steady = file, wall, steady
+        self._wall, self._steady = wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
         name, apart = boot(), wall() - steady()
-        self._memory = _recall(file, name, apart)
-        self.history = _recall_history(file, name)
+        empty = Memory(name, None, apart, BUILT)
+        self._file = StateFile(file, partial(_known, empty=empty), lambda: empty)
+        self._memory = self._file.load()
+        self._history_file = StateFile(
+            file and file.with_name(HISTORY), partial(_history, boot=name), lambda: History(name)
+        )
+        self.history = self._history_file.load()
         self.period = Period(name, self._memory.apart, steady())
         self._guarded, self._let_in, self._marks = False, 0, 0.0
         self.agreed = False
@@ -426,18 +431,15 @@ class Clock:
 
     def remember(self) -> None:
         """Store what is known, durably, so that a restart or a boot goes on from it."""
-        if self._file is None or self.source == "system":
+        if self.source == "system":
             return
-        file, history, memory = self._file, asdict(self.history), asdict(self._memory)
-        with suppress(OSError):  # only people read it; a failure of the other file is logged
-            DiskWriter.make(lambda: _put(file.with_name(HISTORY), history))
+        with suppress(NotRecorded):  # only people read it; a failure of the other file is logged
+            self._history_file.save(asdict(self.history))
         try:
-            DiskWriter.make(lambda: _put(file, memory))
-        except OSError as error:
-            log.warning(
-                "%s could not be written: %s", self._file, error,
-                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=file.name),
-            )  # fmt: skip
+            self._file.save(asdict(self._memory))
+        except NotRecorded as error:
+            extra = fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name)
+            log.warning("%s", error, extra=extra)
 
 
 def span_of(seconds: float) -> str:
@@ -448,37 +450,20 @@ def span_of(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
-def _put(path: Path, what: object) -> None:
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", encoding="ascii") as file:
-        json.dump(what, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-
-
-def _recall_history(file: Path | None, boot: str) -> History:
-    """Load the history without the periods of an earlier boot, which cannot be compared."""
-    try:
-        stored = json.loads(file.with_name(HISTORY).read_text(encoding="ascii")) if file else {}
-        vouched = stored["vouched"]
-        known = History(
-            str(stored["boot"]),
-            [float(one) for one in stored["kept"]],
-            (str(vouched[0]), float(vouched[1])) if vouched else None,
-            [(float(at), float(moved)) for at, moved in stored["steps"]],
-        )
-    except (OSError, ValueError, TypeError, LookupError):
-        return History(boot)
+def _history(stored: dict[str, Any], boot: str) -> History:
+    """The stored history, without the periods of an earlier boot, which cannot be compared."""
+    vouched = stored["vouched"]
+    known = History(
+        str(stored["boot"]),
+        [float(one) for one in stored["kept"]],
+        (str(vouched[0]), float(vouched[1])) if vouched else None,
+        [(float(at), float(moved)) for at, moved in stored["steps"]],
+    )
     return known if known.boot == boot else replace(known, boot=boot, kept=[])
 
 
-def _recall(file: Path | None, boot: str, apart: float) -> Memory:
-    """Load what is known of the clock. From an earlier boot only the floor is valid."""
-    empty = Memory(boot, None, apart, BUILT)
-    try:
-        known = Memory(**json.loads(file.read_text(encoding="ascii"))) if file else empty
-        floor = max(BUILT, float(known.floor))
-    except (OSError, ValueError, TypeError):
-        return empty
-    return known if known.boot == boot else replace(empty, floor=floor)
+def _known(stored: dict[str, Any], empty: Memory) -> Memory:
+    """What is stored of the clock. From an earlier boot only the floor is valid."""
+    known = Memory(**stored)
+    floor = max(BUILT, float(known.floor))
+    return known if known.boot == empty.boot else replace(empty, floor=floor)

@@ -5,24 +5,39 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.enrolment import credential, judge
 from agent.enrolment.credential import Credential
-from agent.enrolment.request import request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
     from agent.enrolment.est import ApprovalPending, Est
     from agent.enrolment.settings import Enrolment
+
+USES = x509.ExtendedKeyUsage(
+    [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.EMAIL_PROTECTION]
+)
+SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 _lock = Lock()
 """the automatic renewal runs in another thread"""
@@ -64,7 +79,7 @@ def about(own: Credential, gateway: str, now: float) -> dict[str, Any]:
 def csr(state: Path, gateway: str) -> dict[str, Any]:
     """A certificate signing request; its key is kept until the certificate arrives."""
     with _lock:
-        signing_request = request(credential.waiting_key(state), gateway)
+        signing_request = _request(credential.waiting_key(state), gateway)
     return {"gateway": gateway, "csr": signing_request.public_bytes(Encoding.PEM).decode()}
 
 
@@ -125,11 +140,11 @@ def enroll(
     state: Path, gateway: str, now: float, settings: Enrolment, token: str
 ) -> dict[str, Any]:
     """Enrol for the first certificate with a one-time token; `wait`: seconds until the next try."""
-    from agent.enrolment.est import Est  # noqa: PLC0415 -- http.client is 3 MB that few gateways need
+    from agent.enrolment.est import Est  # noqa: PLC0415 -- an HTTP client costs memory that few gateways need
 
     with _lock:
         server, key = Est(settings), credential.waiting_key(state)
-        issued = server.enroll(request(key, gateway), gateway, token)
+        issued = server.enroll(_request(key, gateway), gateway, token)
         return _taken(state, gateway, now, key, issued, server)
 
 
@@ -140,7 +155,7 @@ def renew(state: Path, gateway: str, now: float, settings: Enrolment) -> dict[st
     with _lock:
         credential.load(state)
         key, server = credential.waiting_key(state), Est(settings, credential.path(state))
-        issued = server.reenroll(request(key, gateway))
+        issued = server.reenroll(_request(key, gateway))
         return _taken(state, gateway, now, key, issued, server)
 
 
@@ -167,3 +182,11 @@ def _taken(  # noqa: PLR0913, PLR0917 -- one step of two calls
 
 def _present_key(state: Path) -> EllipticCurvePrivateKey | None:
     return credential.load(state).key if credential.path(state).exists() else None
+
+
+def _request(key: EllipticCurvePrivateKey, gateway: str) -> x509.CertificateSigningRequest:
+    """A signing request (PKCS #10) for the common name `gateway`, signed with `key`."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, gateway)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    builder = builder.add_extension(USES, critical=False).add_extension(SIGNS, critical=True)
+    return builder.sign(key, SHA256())

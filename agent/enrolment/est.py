@@ -6,7 +6,6 @@ The server is authenticated by TLS before anything is sent to it; this cannot be
 from __future__ import annotations
 
 import base64
-import http.client
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,11 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
 
-from agent.core.clock import seconds
 from agent.core.errors import Refused, UplinkLost
 from agent.enrolment import tls
 from agent.enrolment.credential import certificates
-from agent.enrolment.response import BoundedResponse
+from agent.enrolment.http_client import HttpClient
 from agent.enrolment.settings import WELL_KNOWN
 
 if TYPE_CHECKING:
@@ -66,8 +64,8 @@ class Est:
     ) -> None:
         """`within`: seconds for one answer."""
         parts = urlsplit(settings.url)
-        self._host, self._port = parts.hostname or "", parts.port or 443
-        self._path = parts.path.rstrip("/") or WELL_KNOWN
+        self._where = f"{parts.hostname}:{parts.port or 443}"
+        self._url = f"https://{parts.netloc}{parts.path.rstrip('/') or WELL_KNOWN}"
         self._ca, self._credential, self._within = settings.ca, credential, within
 
     def cacerts(self) -> list[x509.Certificate]:
@@ -106,26 +104,15 @@ class Est:
         """Status, body and Retry-After of one answer."""
         try:
             secure = tls.context(self._ca, self._credential)
-            line = http.client.HTTPSConnection(
-                self._host, self._port, timeout=self._within, context=secure
-            )
-            line.response_class = BoundedResponse
-            try:
-                line.request(method, f"{self._path}/{what}", body, headers)
-                answer = line.getresponse()
-                content = answer.read(LARGEST + 1), answer.headers.get("Retry-After", "")
-                return answer.status, *content
-            finally:
-                line.close()
         except UplinkLost as error:
             raise Refused(str(error)) from error
-        except (OSError, http.client.HTTPException) as error:
-            explanation = tls.explain(error, self._where, seconds())
-            raise Refused(f"enrolment: {explanation}") from error
-
-    @property
-    def _where(self) -> str:
-        return f"{self._host}:{self._port}"
+        try:
+            with HttpClient.open(self._where, secure, self._within) as client:
+                url = f"{self._url}/{what}"
+                answer = client.request(method, url, LARGEST, headers=headers, data=body)
+        except UplinkLost as error:
+            raise Refused(f"enrolment: {error}") from error
+        return answer.status, answer.body, answer.headers.get("retry-after", "")
 
     def _good(self, status: int, body: bytes) -> bytes:
         if status == OK and len(body) <= LARGEST:

@@ -7,11 +7,11 @@ file replaces the one before. Only the key in the safe can decrypt it.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.atomic_write import write
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,13 +42,12 @@ class BuildingFile:
     """The stored backup, with the confirmations of platforms and the attempts to send it."""
 
     def __init__(self, state: Path) -> None:
-        self._body, self._note = state / BODY, state / NOTE
-        self.latest: Latest | None = None
-        self._holds: dict[str, tuple[str, int]] = {}
+        self._body = state / BODY
+        self._note = StateFile(state / NOTE, self._noted, missing=lambda: (None, {}))
+        self.latest, self._holds = self._note.load()
         """by recipient: the sha256 of the file that it holds, and since when (Unix seconds)"""
         self._tried: dict[str, tuple[int, float]] = {}
         """by recipient: attempts without a receipt, and the monotonic time of the last one"""
-        self._recall()
 
     def renew(self, content: bytes, says: str, made: int, revision: int) -> None:
         """Store an encrypted file in place of the one before. Raises NotRecorded."""
@@ -98,18 +97,12 @@ class BuildingFile:
 
     def _keep(self) -> None:
         assert self.latest is not None
-        note = {"latest": asdict(self.latest), "holds": self._holds}
-        write(self._note, json.dumps(note).encode())
+        self._note.save({"latest": asdict(self.latest), "holds": self._holds})
 
-    def _recall(self) -> None:
-        """Load the note. If it does not match the file, ignore it: a new file is then written."""
-        try:
-            note: dict[str, Any] = json.loads(self._note.read_bytes())
-            latest = Latest(**note["latest"])
-            holds = {str(name): (str(one), int(at)) for name, (one, at) in note["holds"].items()}
-            # File and note are written one after the other: a power cut may leave an old note.
-            whole = hashlib.sha256(self.content()).hexdigest() == latest.sha256
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return
-        if whole:
-            self.latest, self._holds = latest, holds
+    def _noted(self, note: Any) -> tuple[Latest | None, dict[str, tuple[str, int]]]:
+        """The content of the note; nothing if it does not match the file: a new one is written."""
+        latest = Latest(**note["latest"])
+        holds = {str(name): (str(sha256), int(at)) for name, (sha256, at) in note["holds"].items()}
+        # File and note are written one after the other: a power cut may leave an old note.
+        whole = hashlib.sha256(self.content()).hexdigest() == latest.sha256
+        return (latest, holds) if whole else (None, {})

@@ -6,13 +6,12 @@ less than an hour.
 
 from __future__ import annotations
 
-import json
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from agent.core.atomic_write import later
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +36,15 @@ class Traffic:
     """The counters of all recipients."""
 
     def __init__(self, state: Path, zone: ZoneInfo) -> None:
-        self._file, self._zone = state / FILE, zone
-        self._counters = _recall(self._file)
+        self._zone = zone
+        self._file = StateFile[dict[str, MonthlyBytes]](
+            state / FILE,
+            lambda stored: {
+                name: MonthlyBytes(str(month), int(used)) for name, (month, used) in stored.items()
+            },
+            missing=dict,
+        )
+        self._counters = self._file.load()
         self._written = 0.0
 
     def count(self, recipient: str, number: int, now: float) -> None:
@@ -66,12 +72,4 @@ class Traffic:
         """Queue the counters to be stored."""
         self._written = now
         stored = {name: [one.month, one.used] for name, one in self._counters.items()}
-        later.write(self._file, json.dumps(stored).encode())
-
-
-def _recall(file: Path) -> dict[str, MonthlyBytes]:
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        return {name: MonthlyBytes(str(month), int(used)) for name, (month, used) in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        self._file.save_later(stored)

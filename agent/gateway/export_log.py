@@ -6,15 +6,15 @@ one is started, and the next export is compared again.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.core.atomic_write import write
 from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.core.log_fields import LogEvent, fields
+from agent.core.state_file import StateFile
 from agent.registry.syndic_export import ExportRow, Lease
 
 if TYPE_CHECKING:
@@ -85,10 +85,12 @@ class Exports:
     """The exports read so far, the rows that wait, and the rows that were dismissed."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / FILE
+        file = folder / FILE
+        damaged = partial(_damaged, file)
+        self._file = StateFile(file, _parsed, _Kept, damaged, ensure_ascii=False)
         self.unreachable = ""
         """why files cannot be fetched now; empty if they can"""
-        self._kept = self._read()
+        self._kept = self._file.load()
 
     def begin(self, mapping: str, now: float) -> None:
         """Start a round. If the columns or other options changed, all files are read again."""
@@ -189,22 +191,21 @@ class Exports:
 
     def _keep(self) -> None:
         """Raises NotRecorded."""
-        write(self._file, json.dumps(asdict(self._kept), ensure_ascii=False).encode())
+        self._file.save(asdict(self._kept))
 
-    def _read(self) -> _Kept:
-        try:
-            plain = json.loads(self._file.read_bytes())
-            for proposal in plain["proposals"]:
-                row = proposal["row"]
-                proposal["row"] = ExportRow(**row | {"states": Lease(row["states"])})
-            plain["proposals"] = [Proposal(**one) for one in plain["proposals"]]
-            plain["reports"] = [ExportReport(**one) for one in plain["reports"]]
-            return _Kept(**plain)
-        except FileNotFoundError:
-            return _Kept()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            log.warning(
-                "%s cannot be read and is started again: %s", self._file, error,
-                extra=fields(LogEvent.STORE_DAMAGED, store=self._file.name),
-            )  # fmt: skip
-            return _Kept()
+
+def _parsed(stored: Any) -> _Kept:
+    for proposal in stored["proposals"]:
+        row = proposal["row"]
+        proposal["row"] = ExportRow(**row | {"states": Lease(row["states"])})
+    stored["proposals"] = [Proposal(**proposal) for proposal in stored["proposals"]]
+    stored["reports"] = [ExportReport(**report) for report in stored["reports"]]
+    return _Kept(**stored)
+
+
+def _damaged(file: Path, error: Exception) -> _Kept:
+    log.warning(
+        "%s cannot be read and is started again: %s", file, error,
+        extra=fields(LogEvent.STORE_DAMAGED, store=file.name),
+    )  # fmt: skip
+    return _Kept()

@@ -7,12 +7,12 @@ possible, the gate opens after ten minutes of connection and reports that this i
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.core.atomic_write import DiskWriter, write
+from agent.core.atomic_write import DiskWriter
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,13 +37,12 @@ class PostRestoreGate:
     """Decides whether anything may be sent after a restore. Its state is in one small file."""
 
     def __init__(self, state: Path) -> None:
-        self._file = state / FILE
+        self._path, self._file = state / FILE, _file(state)
         self.made: str | None = None
         """when the backup was made; None: no restore, or all objects have arrived since"""
         self.unproved: frozenset[str] | None = None
         """None: the gate is closed; else the recipients whose objects may be incomplete"""
-        if self._file.exists():
-            self.made, self.unproved = _recall(self._file)
+        self.made, self.unproved = self._file.load()
 
     @property
     def listens(self) -> bool:
@@ -75,12 +74,12 @@ class PostRestoreGate:
     def end(self) -> None:
         """Open the gate for good: all objects have arrived, by proof or by a person's word."""
         with suppress(OSError):  # if the file stays, the next start waits once more
-            DiskWriter.make(partial(self._file.unlink, missing_ok=True))
+            DiskWriter.make(partial(self._path.unlink, missing_ok=True))
         self.made = self.unproved = None
 
     def _note(self, unproved: frozenset[str]) -> None:
         self.unproved = unproved
-        write(self._file, _encoded(self.made or "", sorted(unproved)))
+        self._file.save({"made": self.made or "", "unproved": sorted(unproved)})
 
 
 def waits(way: Way, now: float) -> float:
@@ -93,18 +92,17 @@ def waits(way: Way, now: float) -> float:
 
 def begin(state: Path, made: str) -> None:
     """Close the gate of a state restored from the backup of `made`. Raises NotRecorded."""
-    write(state / FILE, _encoded(made, None))
+    _file(state).save({"made": made, "unproved": None})
 
 
-def _encoded(made: str, unproved: list[str] | None) -> bytes:
-    return json.dumps({"made": made, "unproved": unproved}).encode()
-
-
-def _recall(file: Path) -> tuple[str, frozenset[str] | None]:
-    try:
-        stored = json.loads(file.read_bytes())
-        unproved = stored["unproved"]
-        return str(stored["made"]), None if unproved is None else frozenset(map(str, unproved))
-    except (OSError, ValueError, LookupError, TypeError):
+def _file(state: Path) -> StateFile[tuple[str | None, frozenset[str] | None]]:
+    return StateFile(
+        state / FILE,
+        lambda stored: (
+            str(stored["made"]),
+            None if stored["unproved"] is None else frozenset(map(str, stored["unproved"])),
+        ),
+        missing=lambda: (None, None),
         # The file exists, so there was a restore: a damaged file must keep the gate closed.
-        return "", None
+        damaged=lambda _error: ("", None),
+    )

@@ -6,14 +6,13 @@ fall back on. Spool, epoch and batch numbers do not change.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.core.atomic_write import write
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,8 +71,12 @@ class Moves:
     """The moves in progress by recipient. They are on the disk before anything acts on them."""
 
     def __init__(self, state: Path) -> None:
-        self._file = state / FILE
-        self._known = _recall(self._file)
+        self._file = StateFile[dict[str, Move]](
+            state / FILE,
+            lambda stored: {name: Move(**move) for name, move in stored.items()},
+            missing=dict,
+        )
+        self._known = self._file.load()
 
     def of(self, recipient: str, configured: str, now: float) -> Move | None:
         """Return the move of a recipient's uplink; one that is over is removed."""
@@ -105,14 +108,5 @@ class Moves:
             )  # fmt: skip
 
     def _write(self, known: dict[str, Move]) -> None:
-        text = json.dumps({name: asdict(move) for name, move in known.items()})
-        write(self._file, text.encode())
+        self._file.save({name: asdict(move) for name, move in known.items()})
         self._known = known
-
-
-def _recall(file: Path) -> dict[str, Move]:
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return {name: Move(**move) for name, move in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}

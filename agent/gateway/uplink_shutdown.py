@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from agent.core.atomic_write import later, write
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,10 +17,19 @@ class UplinkShutdown:
     """These recipients, on the disk before anything acts on it. A restart does not reopen them."""
 
     def __init__(self, state: Path) -> None:
-        self._file = state / FILE
-        self._names = _recall(self._file)
-        self._removed_file = state / REMOVED
-        self._removed = _recall_since(self._removed_file)
+        self._file = StateFile[frozenset[str]](
+            state / FILE,
+            lambda stored: frozenset(name for name in stored if isinstance(name, str)),
+            missing=frozenset,
+        )
+        self._names = self._file.load()
+        self._removed_file = StateFile[dict[str, float]](
+            state / REMOVED,
+            lambda stored: {name: float(since) for name, since in stored.items()},
+            missing=dict,
+            sort_keys=True,
+        )
+        self._removed = self._removed_file.load()
         """by recipient: since when nothing is stored, in Unix seconds"""
 
     def __contains__(self, recipient: str) -> bool:
@@ -55,25 +63,9 @@ class UplinkShutdown:
 
     def _note(self, removed: dict[str, float]) -> None:
         if removed != self._removed:
-            later.write(self._removed_file, json.dumps(removed, sort_keys=True).encode())
+            self._removed_file.save_later(removed)
             self._removed = removed
 
     def _write(self, names: frozenset[str]) -> None:
-        write(self._file, json.dumps(sorted(names)).encode())
+        self._file.save(sorted(names))
         self._names = names
-
-
-def _recall(file: Path) -> frozenset[str]:
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return frozenset(name for name in stored if isinstance(name, str))
-    except (OSError, ValueError, TypeError):
-        return frozenset()
-
-
-def _recall_since(file: Path) -> dict[str, float]:
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return {name: float(since) for name, since in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}

@@ -21,7 +21,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.registry import catalogue
 from agent.registry.dates import written_out
-from agent.registry.page import colon, joined
+from agent.registry.page import colon, joined, part, texts_of
 from agent.registry.place import shown
 from agent.registry.sheet import harmless
 
@@ -37,35 +37,6 @@ MOST_BOXES = 20
 NEEDED = ("number", "dwelling", "boxes", "controller", "dpo", "withdraw")
 """placeholders that a template must have"""
 FILES = {language: Path(__file__).with_name(f"form.{language}.html") for language in ("fr", "en")}
-WORDS = {
-    "fr": {
-        "box": "Oui ☐&emsp;Non ☐", "to": "à qui", "what": "quoi", "shows": "ce que cela révèle",
-        "until": "pour {months} mois après la signature ; pourquoi si longtemps : {why}",
-        "none": "à demander au gestionnaire",
-        "withdrawn": "Le {on}, il a été noté que vous avez retiré votre accord : {to}.",
-        "refused": "Le {on}, il a été noté que vous avez refusé une demande : {to}.",
-        "restored": "Le {on}, la passerelle de l'immeuble a été remplacée : votre accord doit être"
-        " demandé de nouveau.",
-        "all": "tous les destinataires",
-        "withdraw": "Vous pouvez retirer votre accord à tout moment, sans avoir à dire pourquoi et"
-        " sans frais : écrivez à {contact}, ou dites-le au gardien de l'immeuble ou au"
-        " gestionnaire. Ce qui attend d'être envoyé est détruit aussitôt, et le destinataire doit"
-        " effacer ce qu'il a reçu.",
-    },
-    "en": {
-        "box": "Yes ☐&emsp;No ☐", "to": "to whom", "what": "what", "shows": "what it gives away",
-        "until": "for {months} months after the signature; why that long: {why}",
-        "none": "ask the building manager",
-        "withdrawn": "On {on} it was noted that you withdrew your consent: {to}.",
-        "refused": "On {on} it was noted that you refused a request: {to}.",
-        "restored": "On {on} the building's gateway was replaced: you have to be asked again.",
-        "all": "all recipients",
-        "withdraw": "You may withdraw your consent at any time, without a reason and free of"
-        " charge: write to {contact}, or tell the caretaker or the building manager. What waits is"
-        " destroyed at once, and the recipient must erase what it has received.",
-    },
-}  # fmt: skip
-
 LIST = {
     "fr": ("formulaire", "logement", "bail", "signé le", "mode", "preuve"),
     "en": ("form", "dwelling", "lease", "signed", "method", "proof"),
@@ -129,7 +100,7 @@ class FormPage(NamedTuple):
 
 def template(path: Path | None, language: str) -> str:
     """The template of a language, or the manager's own. Raises Refused if it lacks a placeholder or
-    has an unknown one.
+    has an unknown one. Reads files: call it in a thread.
     """
     try:
         text = (path or FILES[language]).read_text(encoding="utf-8")
@@ -150,6 +121,8 @@ def template(path: Path | None, language: str) -> str:
                 path=path, lacks=" ".join(lacks) or "-", strange=" ".join(strange) or "-",
             )
         )  # fmt: skip
+    # loading the texts and the template engine takes a small gateway seconds: here in a thread
+    part("paragraph", texts_of("form", language)["none"])
     return text
 
 
@@ -166,34 +139,34 @@ def printed(pages: Sequence[FormPage], layout: FormLayout, language: str) -> str
 
 
 def _filled(page: FormPage, layout: FormLayout, language: str) -> dict[str, str]:
-    says, form = WORDS[language], page.form
-    known = {(one.box.recipient, one.box.purpose): one for one in layout.asks}
-    boxes = [
-        _box(number, Box.of(text), known, language) for number, text in enumerate(form.asked, 1)
-    ]
+    says, form = texts_of("form", language), page.form
+    known = {(question.box.recipient, question.box.purpose): question for question in layout.asks}
     remarks = [
-        says[one.cause].format(
-            on=written_out(one.word.when, layout.zone, language),
-            to=_named(one.recipient, layout.asks) if one.recipient else says["all"],
+        says[mark.cause].format(
+            on=written_out(mark.word.when, layout.zone, language),
+            to=_named(mark.recipient, layout.asks) if mark.recipient else says["all"],
         )
-        for one in page.known
-    ]  # fmt: skip
+        for mark in page.known
+    ]
+    boxes = [_box(Box.of(text), known, language) for text in form.asked]
     return {
         "number": shown(form.id), "dwelling": escape(page.label), "lease": escape(page.lease),
         "building": escape(layout.building),
         "printed": written_out(form.printed, layout.zone, language),
         "controller": escape(layout.controller), "dpo": escape(layout.dpo or says["none"]),
         "withdraw": escape(says["withdraw"].format(contact=layout.contact)),
-        "boxes": "\n".join(boxes),
+        "boxes": part("boxes", boxes, says["box"], colon(language)),
         # two marks may give the same sentence, which the page shows once
-        "known": "".join(f"<p>{escape(one)}</p>" for one in dict.fromkeys(remarks)),
+        "known": "".join(part("paragraph", remark) for remark in dict.fromkeys(remarks)),
     }  # fmt: skip
 
 
-def _box(number: int, box: Box, known: Mapping[tuple[str, str], Question], language: str) -> str:
-    says = WORDS[language]
+def _box(
+    box: Box, known: Mapping[tuple[str, str], Question], language: str
+) -> tuple[str, list[tuple[str, str]], str]:
+    """The question of a box, its facts, and how long the answer holds."""
+    says = texts_of("form", language)
     asking = known.get((box.recipient, box.purpose))
-    text = asking.texts[language] if asking else box.purpose
     name = f"{asking.name} ({box.recipient})" if asking else box.recipient
     labels = _named_channels(box.channels, language)
     gives: dict[str, list[str]] = {}
@@ -203,16 +176,12 @@ def _box(number: int, box: Box, known: Mapping[tuple[str, str], Question], langu
         _named_channels(of, language) + colon(language) + f" {what}" if len(gives) > 1 else what
         for what, of in gives.items()
     ]
-    until = says["until"].format(months=box.months, why=asking.why[language] if asking else "-")
     facts = [
         (says["to"], name), (says["what"], f"{labels}, {catalogue.step(box.step, language)}"),
         (says["shows"], joined(shows, language)),
     ]  # fmt: skip
-    lines = "".join(f"<br>{escape(what)}{colon(language)} {escape(fact)}" for what, fact in facts)
-    return (
-        f"<tr><td><b>{number}</b></td><td><b>{escape(text)}</b>{lines}<br>{escape(until)}</td>"
-        f"<td class=tick>{says['box']}</td></tr>"
-    )
+    until = says["until"].format(months=box.months, why=asking.why[language] if asking else "-")
+    return asking.texts[language] if asking else box.purpose, facts, until
 
 
 def _named_channels(of: Sequence[str], language: str) -> str:

@@ -11,27 +11,20 @@ import csv
 import io
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import stamp
 from agent.registry import catalogue
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
-from agent.registry.dates import DAY, day_written_out
-from agent.registry.dates import written_out as _day
-from agent.registry.letter_words import WORDS
-from agent.registry.page import bullets as _list
-from agent.registry.page import document
-from agent.registry.page import grid as _table
-from agent.registry.page import heading as _title
-from agent.registry.page import paragraph as _paragraph
+from agent.registry.dates import DAY, day_written_out, written_out
+from agent.registry.page import render, texts_of
 from agent.registry.place import shown
 from agent.registry.records import covers
 from agent.registry.sheet import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.registry.access_log import AccessEntry
@@ -58,7 +51,6 @@ STATES = (
     *("asked_part", "cannot_ask_part", "confirmed_part"),
 )
 """states of the erasure of received values; of several that apply the first counts"""
-CSV_WORDS = {state: WORDS["en"][f"erasure_{state}"] for state in STATES}
 PERIODS = {
     "unsent": LONGEST_UNSENT // DAY,
     "registers": LONGEST_KEPT // DAY,
@@ -129,7 +121,7 @@ class RecipientKnowledge(NamedTuple):
 
     recipient: str
     facts: tuple[str, ...]
-    """names of texts `fact_…` in letter_words.py"""
+    """names of texts `fact_…` in texts.yaml"""
     schemes: tuple[str, ...]
     """schemes of the dwelling's aliases"""
 
@@ -138,7 +130,7 @@ class KnowledgeGap(NamedTuple):
     """Something that the gateway cannot know about the people of a dwelling."""
 
     kind: str
-    """name of a text `gap_…` in letter_words.py"""
+    """name of a text `gap_…` in texts.yaml"""
     recipient: str = ""
     detail: str = ""
 
@@ -242,6 +234,15 @@ class Person:
         gone = None if self.home is None else self.home.until
         return min((one for one in (until, gone) if one is not None), default=None)
 
+    def standing(self, basis: Consent | Duty) -> str:
+        """State of a consent or a duty now, as the name of a text."""
+        until = self.ends(basis.until)
+        if self.now < basis.since:
+            return "begins_later"
+        if until is not None and until <= self.now:
+            return "ended"
+        return "in_force" if basis.recipient in self.linked else "in_force_no_uplink"
+
     def lacks(self, kind: str, recipient: str = "") -> bool:
         """Whether there is a gap of this kind."""
         return any(one.kind == kind and one.recipient == recipient for one in self.gaps)
@@ -277,41 +278,43 @@ def erasure_state(received: DisclosedValues, erasures: Iterable[Erasure]) -> str
 
 def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
     """The letter as one self-contained HTML page."""
-    says = WORDS[language]
-    title = f"{says['title']} {person.place.label}"
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        _paragraph(f"{person.building} · {_day(now, zone, language)}"),
-        _paragraph(says["intro"].format(place=f"{person.place.label} ({shown(person.place.id)})")),
-        _paragraph(_home(person, zone, language)),
-        *map(_paragraph, person.responsible),
-    ]
-    if person.gaps:
-        gaps = (says[f"gap_{gap.kind}"].format(**gap.placeholders(language)) for gap in person.gaps)
-        parts += [_title(says["gaps"]), _paragraph(says["gaps_words"]), _list(gaps)]
-    if person.stop:
-        parts += [_title(says["stopped"]), _list(_stopped(person, language))]
-    parts += [
-        _title(says["measured"]),
-        *_measured(person, language),
-        _title(says["sent"]),
-        *_sent(person, zone, language),
-        *_in_sums(person, zone, language),
-        *_consents(person, zone, language),
-        *_marks(person, zone, language),
-        *_duties(person, zone, language),
-        _title(says["held"]),
-        *_held(person, says),
-        _title(says["received"]),
-        *_received(person, language),
-        *_erasures(person, zone, language),
-        *_looks(person, zone, language),
-        _title(says["kept"]),
-        _paragraph(says["kept_words"].format(days=person.keep_days, **PERIODS)),
-        _title(says["rights"]),
-        _paragraph(says["rights_words"]),
-    ]
-    return document(language, title, "\n".join(parts))
+    says = texts_of("letter", language)
+    bases: dict[str, Consent | Duty] = {consent.id: consent for consent in person.consents}
+    bases |= {duty.id: duty for duty in person.duties}
+
+    def day(at: float | None) -> str:
+        return "" if at is None else written_out(at, zone, language)
+
+    def span(basis: str) -> str:
+        if basis not in bases:
+            return ""
+        return f"{day(bases[basis].since)} → {day(bases[basis].until)}".strip()
+
+    def often(step: int) -> str:
+        """How often a value is sent; it need not be an index."""
+        if step < DAY:
+            return catalogue.step(step, language)
+        return says["every_month" if step > DAY else "every_day"]
+
+    def facts(known: RecipientKnowledge) -> str:
+        schemes = ", ".join(known.schemes)
+        return ", ".join(says[f"fact_{fact}"].format(schemes=schemes) for fact in known.facts)
+
+    looks: dict[tuple[str, str], list[str]] = {}
+    for entry in person.looks:
+        looks.setdefault((entry.who, entry.what), []).append(day(entry.at))
+    return render(
+        "registry/letter.html", language=language, title=f"{says['title']} {person.place.label}",
+        person=person, now=now, says=says, periods=PERIODS, unsure=UNSURE, looks=looks,
+        day=day, span=span, often=often, facts=facts, shown=shown, covers=covers,
+        erasure_state=erasure_state,
+        written=lambda date: day_written_out(date, language),
+        billing=lambda duty: ", ".join(day_written_out(date, language) for date in duty.billing),
+        label=lambda channel: catalogue.label(channel, language),
+        labels=lambda channels: ", ".join(catalogue.label(name, language) for name in channels),
+        shows=lambda channel: catalogue.shows(channel, language),
+        step=lambda step: catalogue.step(step, language),
+    )  # fmt: skip
 
 
 def table(person: Person, zone: ZoneInfo) -> str:
@@ -384,20 +387,23 @@ def _facts_refused(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ...
 
 def _facts_received(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ...]]:
     """Rows of what was received, what of it was retracted, and what cannot be known."""
+    says = texts_of("letter", "en")
     for day in person.disclosed:
         what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
-        yield (*what, f"{day.values} values; {CSV_WORDS[erasure_state(day, person.erasures)]}")
+        yield (
+            *what,
+            f"{day.values} values; {says[f'erasure_{erasure_state(day, person.erasures)}']}",
+        )
     for gone in person.erasures:
-        answer = CSV_WORDS["confirmed"] if gone.rows is not None else CSV_WORDS["asked"]
-        if gone.rows is None and not gone.linked:
-            answer = CSV_WORDS["cannot_ask"]
+        state = "asked" if gone.linked else "cannot_ask"
+        answer = says[f"erasure_{state if gone.rows is None else 'confirmed'}"]
         count = "" if gone.rows is None else f", {gone.rows} rows"
         cells = (gone.basis or "", gone.recipient, gone.channel or "", "")
         times = (_iso(gone.since, zone), _iso(gone.until, zone))
         asked = f"{gone.reason}, since {_iso(gone.asked, zone)}: {answer}{count}"
         yield ("erasure", *cells, *times, asked)
     for gap in person.gaps:
-        remark = WORDS["en"][f"gap_{gap.kind}"].format(**gap.placeholders(None))
+        remark = says[f"gap_{gap.kind}"].format(**gap.placeholders(None))
         yield ("unknown", "", gap.recipient, "", "", "", "", harmless(remark))
 
 
@@ -428,298 +434,6 @@ def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
 ) -> tuple[object, ...]:
     cells = (id_, recipient, channels, step, _iso(of.since, zone), _iso(of.until, zone), remark)
     return (fact, *(harmless(str(cell)) for cell in cells))
-
-
-def _home(person: Person, zone: ZoneInfo, language: str) -> str:
-    says = WORDS[language]
-    if person.home is None and person.vacant_since is None:
-        return says["unknown"]
-    if person.home is None:
-        return says["vacant"].format(since=_day(person.vacant_since or 0, zone, language))
-    reference = f" ({person.home.reference})" if person.home.reference else ""
-    since = _day(person.home.since, zone, language)
-    who = {"id": shown(person.home.id), "reference": reference, "since": since}
-    if person.home.until is None:
-        return says["lived"].format(**who)
-    return says["lived_until"].format(**who, until=_day(person.home.until, zone, language))
-
-
-def _stopped(person: Person, language: str) -> Iterable[str]:
-    says = WORDS[language]
-    if not person.stopped:
-        yield says["stopped_nothing"]
-    for consent in person.stopped:
-        how = "stopped_words" if consent.recipient in person.linked else "stopped_no_uplink"
-        # whether the waiting values are destroyed is unknown while the spool cannot be read
-        if person.lacks("unreadable", consent.recipient):
-            how = "stopped_unreadable"
-        yield says[how].format(
-            recipient=consent.recipient,
-            channels=_labels(consent.channels, language),
-            purpose=consent.purpose,
-        )
-    for duty in person.duties:
-        if person.here and covers(duty, int(person.now)):
-            how = "goes_on" if duty.recipient in person.linked else "goes_on_no_uplink"
-            yield says[how].format(recipient=duty.recipient, reference=duty.reference)
-
-
-def _measured(person: Person, language: str) -> Iterable[str]:
-    says = WORDS[language]
-    channels = sorted({one.channel for one in person.explanations})
-    if channels:
-        rows = [
-            (catalogue.label(one, language), catalogue.shows(one, language)) for one in channels
-        ]
-        yield _table(rows, says["measured_columns"])
-    elif not person.here:
-        yield _paragraph(says["measured_gone"])
-    elif not any(one.kind == "meter" for one in person.gaps):
-        yield _paragraph(says["measured_nothing"])
-    else:
-        yield _paragraph(says["measured_unknown"])
-
-
-def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    says, rows = WORDS[language], []
-    bases: dict[str, Consent | Duty] = {one.id: one for one in person.consents}
-    bases |= {one.id: one for one in person.duties}
-    for explanation in person.explanations:
-        if explanation.step is None:
-            continue
-        label, step = (
-            catalogue.label(explanation.channel, language),
-            catalogue.step(explanation.step, language),
-        )
-        basis = bases.get(explanation.basis)
-        dates = "" if basis is None else _span(basis, zone, language)
-        rows.append((explanation.recipient, label, step, explanation.why, dates))
-    for notice in person.notices:
-        what = says["notice"].format(quantity=catalogue.label(notice.channel, language))
-        why = says["notice_why"].format(reason=says[f"why_{notice.why}"])
-        rows.append((notice.recipient, what, _often(notice.step, language), why, ""))
-    if rows:
-        yield _table(rows, says["sent_columns"])
-    # with a gap, an empty table does not prove that nothing leaves
-    if person.gaps and not rows:
-        yield _paragraph(says["nothing_known"])
-    elif any(one.kind in UNSURE for one in person.gaps):
-        yield _paragraph(says["nothing_else_known"])
-    elif not rows and any(one.recipient for one in person.held):
-        yield _paragraph(says["nothing_new"])
-    elif not rows:
-        yield _paragraph(says["nothing_alone" if person.summed else "nothing"])
-    for known in person.known:
-        schemes = ", ".join(known.schemes)
-        facts = ", ".join(says[f"fact_{one}"].format(schemes=schemes) for one in known.facts)
-        yield _paragraph(says["knows"].format(recipient=known.recipient, facts=facts))
-
-
-def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """All consents of these people and their state."""
-    says, rows = WORDS[language], []
-    for consent in person.consents:
-        until = person.ends(consent.until)
-        linked = consent.recipient in person.linked
-        if consent.withdrawn is not None:
-            how = says["withdrawn"].format(day=_day(consent.withdrawn, zone, language))
-        else:
-            how = says[_standing(consent.since, until, person.now, linked=linked)]
-        rows.append(
-            (
-                *(
-                    consent.recipient,
-                    _labels(consent.channels, language),
-                    _often(consent.step, language),
-                ),
-                *(
-                    consent.purpose,
-                    _day(consent.given_at, zone, language),
-                    _day(consent.since, zone, language),
-                ),
-                *("" if until is None else _day(until, zone, language), how),
-            )
-        )
-    if rows:
-        yield _title(says["consents"])
-        yield _table(rows, says["consents_columns"])
-
-
-def _marks(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """Withdrawals and refusals of these people, and the forms printed for them."""
-    says = WORDS[language]
-    if person.marks:
-        yield _title(says["marks"])
-        yield _paragraph(says["marks_words"])
-        yield _table(
-            [
-                (
-                    _day(one.word.when, zone, language),
-                    one.recipient or says["everyone"],
-                    says[f"mark_{one.cause}"],
-                )
-                for one in person.marks
-            ],
-            says["marks_columns"],
-        )
-    if person.forms:
-        yield _title(says["forms"])
-        yield _table(
-            [
-                (
-                    *(shown(one.id), _day(one.printed, zone, language)),
-                    says["not_answered"]
-                    if one.signed is None
-                    else _day(one.signed, zone, language),
-                )
-                for one in person.forms
-            ],
-            says["forms_columns"],
-        )
-
-
-def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """What the manager may receive without their consent during their occupancy."""
-    says = WORDS[language]
-    rows = []
-    for duty in person.duties:
-        linked = duty.recipient in person.linked
-        how = says[_standing(duty.since, person.ends(duty.until), person.now, linked=linked)]
-        rows.append(
-            (
-                *(duty.recipient, _labels(duty.channels, language), duty.reference),
-                *(_billing(duty, language), _day(duty.since, zone, language)),
-                *("" if duty.until is None else _day(duty.until, zone, language), how),
-            )
-        )
-    if rows:
-        yield _title(says["duties"])
-        yield _paragraph(says["duties_words"].format(**PERIODS))
-        yield _table(rows, says["duties_columns"])
-
-
-def _standing(since: int, until: int | None, now: float, *, linked: bool) -> str:
-    """State of a consent or a duty now, as a name in letter_words.py."""
-    if now < since:
-        return "begins_later"
-    if until is not None and until <= now:
-        return "ended"
-    return "in_force" if linked else "in_force_no_uplink"
-
-
-def _held(person: Person, says: Mapping[str, str]) -> Iterable[str]:
-    for recipient in sorted({one.recipient for one in person.held}):
-        number = sum(one.recipient == recipient for one in person.held)
-        text = says["waiting" if recipient else "registers"]
-        yield _paragraph(text.format(number=number, recipient=recipient, **PERIODS))
-    if any(one.kind == "meter" for one in person.gaps):
-        yield _paragraph(says["held_unknown"])
-    elif not person.explanations:
-        yield _paragraph(says["held_nothing"])
-    else:
-        yield _paragraph(says["held_words_duty" if person.duties else "held_words"])
-
-
-def _in_sums(person: Person, zone: ZoneInfo, language: str) -> list[str]:
-    """The sums that include the dwelling; they reveal nothing about it alone."""
-    says = WORDS[language]
-    if not person.summed:
-        return []
-    rows = [
-        (
-            one.recipient,
-            catalogue.label(one.channel, language),
-            says["sum_never"] if one.step is None else catalogue.step(one.step, language),
-            str(len(one.members)),
-            "" if one.until is None else _day(one.until, zone, language),
-        )
-        for one in person.summed
-    ]
-    return [
-        _title(says["sums"]),
-        _paragraph(says["sums_words"]),
-        _table(rows, says["sums_columns"]),
-    ]
-
-
-def _received(person: Person, language: str) -> Iterable[str]:
-    says = WORDS[language]
-    if not person.disclosed:
-        yield _paragraph(says["received_unknown" if person.gaps else "received_nothing"])
-        return
-    rows = [
-        (
-            *(day_written_out(one.day, language), one.recipient),
-            *(catalogue.label(one.channel, language), str(one.values)),
-            says[f"erasure_{erasure_state(one, person.erasures)}"],
-        )
-        for one in person.disclosed
-    ]
-    yield _paragraph(says["received_words"])
-    yield _table(rows, says["received_columns"])
-
-
-def _looks(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """Who looked at their data here: on how many days, by person and command."""
-    if person.home is None:
-        return
-    says = WORDS[language]
-    yield _title(says["looks"])
-    yield _paragraph(says["looks_words"].format(**PERIODS))
-    days: dict[tuple[str, str], list[str]] = {}
-    for entry in person.looks:
-        days.setdefault((entry.who, entry.what), []).append(_day(entry.at, zone, language))
-    rows = [
-        (who, says.get(f"look_{what}", what), str(len(on)), on[0], on[-1])
-        for (who, what), on in days.items()
-    ]
-    yield _table(rows, says["looks_columns"]) if rows else _paragraph(says["looks_nothing"])
-
-
-def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
-    """What recipients were asked to erase, and their answers."""
-    says, rows = WORDS[language], []
-    for erasure in person.erasures:
-        answer = says["answer_waits" if erasure.linked else "answer_never"]
-        if erasure.rows is not None:
-            answer = says["answer_rows" if erasure.rows else "answer_none"].format(
-                rows=erasure.rows
-            )
-        what = (
-            says["everything"]
-            if erasure.channel is None
-            else catalogue.label(erasure.channel, language)
-        )
-        until = "" if erasure.until is None else _day(erasure.until, zone, language)
-        period = f"{_day(erasure.since, zone, language)} → {until}"
-        reason = says.get(f"reason_{erasure.reason}", erasure.reason)
-        rows.append(
-            (_day(erasure.asked, zone, language), erasure.recipient, what, period, reason, answer)
-        )
-    if rows:
-        yield _title(says["erasures"])
-        yield _paragraph(says["erasures_words"])
-        yield _table(rows, says["erasures_columns"])
-
-
-def _often(step: int, language: str) -> str:
-    """How often a value is sent; it need not be an index."""
-    if step < DAY:
-        return catalogue.step(step, language)
-    return WORDS[language]["every_month" if step > DAY else "every_day"]
-
-
-def _billing(duty: Duty, language: str) -> str:
-    return ", ".join(day_written_out(one, language) for one in duty.billing)
-
-
-def _labels(channels: Iterable[str], language: str) -> str:
-    return ", ".join(catalogue.label(one, language) for one in channels)
-
-
-def _span(basis: Consent | Duty, zone: ZoneInfo, language: str) -> str:
-    until = "" if basis.until is None else _day(basis.until, zone, language)
-    return f"{_day(basis.since, zone, language)} → {until}".strip()
 
 
 def _iso(at: int | None, zone: ZoneInfo) -> str:

@@ -1,32 +1,29 @@
-"""A page for people, as self-contained HTML or as text in 80 columns. Pure."""
+"""Pages for people: the templates and their texts, and a page as HTML or as text in 80 columns.
+
+The templates stand beside the modules that fill them. All HTML pages have the layout and the
+stylesheet of `base.html`, and need no other file.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from html import escape
+from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-STYLE = (
-    "body{font:11pt/1.4 sans-serif;max-width:46em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;width:100%;font-size:.84em}td,th{text-align:left;"
-    "vertical-align:top;padding:.3em .35em;border-bottom:1px solid #ccc}"
-    ".day{white-space:nowrap}h2{font-size:1.1em;margin-top:1.6em}"
-)
-SHEETS = (
-    "h3{font-size:1em;margin:1.2em 0 .2em}tr{break-inside:avoid}h2,h3{break-after:avoid}"
-    ".entry td:first-child{width:9.5em;color:#444}.dated td:first-child{white-space:nowrap}"
-    "body>div+div{break-before:page}"
-    "@page{size:A4;margin:15mm}@media print{body{font-size:10pt;margin:0;max-width:none}"
-    "h1{font-size:1.5em;margin-top:0}p,ul{margin:.6em 0}}"
-)
-"""additional style for pages that are printed"""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+AGENT = Path(__file__).parents[1]
+TEXTS = Path(__file__).with_name("texts.yaml")
 WIDTH = 80
-
-
 DAY = re.compile(r"([0-9]{1,2}(?:er)? \w+) ([0-9]{4})")
 WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{14}(?=[^\s<>&;.-])")
 """positions after which a cell may be broken; without them a table can be wider than the page"""
@@ -34,48 +31,84 @@ COMMAND = re.compile("`([^`]+)`")
 """something that people type, or read in a file"""
 
 
-def marked(text: str) -> str:
+@cache
+def texts(file: Path, language: str) -> Mapping[str, Any]:
+    """The texts of a YAML file in one language, by name."""
+    return _in_language(_both(file), language)
+
+
+@cache
+def _both(file: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(file)
+    return loaded
+
+
+def _in_language(both: dict[str, Any], language: str) -> dict[str, Any]:
+    return {
+        name: text[language] if "en" in text else _in_language(text, language)
+        for name, text in both.items()
+    }
+
+
+def texts_of(section: str, language: str) -> Mapping[str, str]:
+    """The texts of the letter (`letter`) or of the consent forms (`form`)."""
+    chosen: Mapping[str, str] = texts(TEXTS, language)[section]
+    return chosen
+
+
+@cache
+def environment() -> Environment:
+    """The templates of all pages, by their path in the package."""
+    from jinja2 import (  # noqa: PLC0415 -- few gateways make a page, and none when it starts
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+        select_autoescape,
+    )
+
+    made = Environment(
+        loader=FileSystemLoader(AGENT),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"marked": marked, "cell": _cell}
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """A page made from a template."""
+    return environment().get_template(template).render(values)
+
+
+def part(name: str, *values: Any) -> str:
+    """One part of a page as HTML: a macro of parts.html."""
+    macros = environment().get_template("registry/parts.html").module
+    return str(getattr(macros, name)(*values))
+
+
+def marked(text: str) -> Markup:
     """A text as HTML; parts in `…` become code."""
+    return _markup(_coded(text))
+
+
+def _cell(text: str) -> Markup:
+    """A cell's text: a date is broken only before its year, a long name anywhere."""
+    if day := DAY.fullmatch(text):
+        return _markup(f'<span class="day">{day[1]}</span> {day[2]}')
+    return _markup(WHOLE.sub(r"\g<0><wbr>", _coded(text)))
+
+
+def _coded(text: str) -> str:
     # escaped first: a label or a purpose may contain < and &
     return COMMAND.sub(r"<code>\1</code>", escape(text))
 
 
-def heading(text: str) -> str:
-    """A heading, as HTML."""
-    return f"<h2>{escape(text)}</h2>"
+def _markup(html: str) -> Markup:
+    from markupsafe import Markup  # noqa: PLC0415 -- as above
 
-
-def paragraph(text: str) -> str:
-    """A paragraph, as HTML."""
-    return f"<p>{marked(text)}</p>"
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """A bulleted list, as HTML."""
-    return "<ul>" + "".join(f"<li>{marked(line)}</li>" for line in lines) + "</ul>"
-
-
-def grid(rows: Iterable[Sequence[str]], columns: str) -> str:
-    """A table, as HTML; `|` separates its columns."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns.split("|"))
-    lines = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows]
-    return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "</table>"
-
-
-def _cell(text: str) -> str:
-    """One cell: a date is broken only before its year, a long name anywhere."""
-    if day := DAY.fullmatch(text):
-        return f'<td><span class="day">{day[1]}</span> {day[2]}</td>'
-    return "<td>" + WHOLE.sub(r"\g<0><wbr>", marked(text)) + "</td>"
-
-
-def document(language: str, title: str, body: str, style: str = STYLE) -> str:
-    """The HTML file around a page."""
-    return (
-        f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n{body}\n"
-        "</body></html>\n"
-    )
+    return Markup(html)  # noqa: S704 -- its texts are escaped
 
 
 def colon(language: str) -> str:
@@ -92,31 +125,32 @@ class Page:
     """One page, written part by part."""
 
     def __init__(self, language: str, title: str) -> None:
-        self._language, self.title = language, title
+        self.language, self.title = language, title
         self._colon = colon(language)
-        self._html: list[str] = [f"<h1>{escape(title)}</h1>"]
+        self.parts: list[tuple[str, tuple[Any, ...]]] = []
+        """for HTML: a macro of parts.html with its arguments"""
         self._text: list[str] = [title, "=" * min(len(title), WIDTH)]
 
     def heading(self, text: str) -> None:
         """Begin a part."""
-        self._html.append(heading(text))
+        self.parts.append(("heading", (text,)))
         self._text += ["", text, "-" * min(len(text), WIDTH)]
 
     def paragraph(self, text: str) -> None:
         """Add a paragraph; line breaks are kept."""
-        self._html.append("<p>" + marked(text).replace("\n", "<br>") + "</p>")
+        self.parts.append(("paragraph", (text,)))
         self._text += [_filled(line) for line in text.splitlines()]
 
     def bullets(self, lines: Sequence[str]) -> None:
         """Add a bulleted list."""
-        self._html.append(bullets(lines))
+        self.parts.append(("bullets", (lines,)))
         self._text += [_filled(line, "- ") for line in lines]
 
     def grid(self, rows: Sequence[Sequence[str]], columns: str, *, dated: bool = False) -> None:
-        """Add a table; in text an entry for each row. `dated`: each row begins with a date."""
-        self._html.append(
-            f'<div class="dated">{grid(rows, columns)}</div>' if dated else grid(rows, columns)
-        )
+        """Add a table with `|` between the names of its columns; in text an entry for each row.
+        `dated`: each row begins with a date.
+        """
+        self.parts.append(("grid", (rows, columns, dated)))
         names = columns.split("|")
         if len(names) == 2:  # noqa: PLR2004 -- something, and what it is
             self._text += [_filled(f"{key}{self._colon} {value}", "- ") for key, value in rows]
@@ -130,8 +164,7 @@ class Page:
 
     def entry(self, name: str, rows: Sequence[tuple[str, str]]) -> None:
         """Add an item with its properties, one per line."""
-        lines = "".join(f"<tr><td>{escape(k)}</td><td>{marked(v)}</td></tr>" for k, v in rows)
-        self._html.append(f'<h3>{escape(name)}</h3><table class="entry">{lines}</table>')
+        self.parts.append(("entry", (name, rows)))
         self._text.append(_filled(name, "* "))
         self._text += [_filled(f"{key}{self._colon} {value}", "    ") for key, value in rows]
 
@@ -140,17 +173,12 @@ class Page:
         """The page as text."""
         return "\n".join(self._text) + "\n"
 
-    @property
-    def body(self) -> str:
-        """The page's HTML without the file around it."""
-        return "\n".join(self._html)
-
 
 def printed(*pages: Page) -> str:
     """One HTML file; each page begins a new sheet."""
-    first = pages[0]
-    body = "\n".join(f'<div lang="{page._language}">{page.body}</div>' for page in pages)  # noqa: SLF001 -- its own
-    return document(first._language, first.title, body, STYLE + SHEETS)  # noqa: SLF001
+    return render(
+        "registry/page.html", language=pages[0].language, title=pages[0].title, pages=pages
+    )
 
 
 def _filled(text: str, sign: str = "") -> str:

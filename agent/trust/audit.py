@@ -22,12 +22,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agent.core import atomic_write, timesync
+from agent.core import timesync
 from agent.core.atomic_write import NO_ROOM, DiskWriter, Reserve
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
+from agent.core.state_file import StateFile
 from agent.trust.canonical import canonical
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Chain:
 
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._receipted = _receipted(self._folder)
+        self._receipted = _receipted(self._folder).load()
         files = segments(self._folder)
         if not files:
             return
@@ -221,8 +222,7 @@ class Chain:
         for file in reversed(segments(self._folder)):
             for record in _records(file, None):
                 if record.n > self._receipted and record.hash == digest:
-                    mark = {"n": record.n, "hash": digest}
-                    atomic_write.write(self._folder / RECEIPTED, canonical(mark))
+                    _receipted(self._folder).save({"hash": digest, "n": record.n})
                     self._receipted = record.n
                     return
             # all earlier files are receipted already
@@ -264,12 +264,10 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
 
 
-def _receipted(folder: Path) -> int:
+def _receipted(folder: Path) -> StateFile[int]:
     """The number of the last receipted record; 0: unknown."""
-    try:
-        return int(json.loads((folder / RECEIPTED).read_bytes())["n"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return 0
+    compact = (",", ":")
+    return StateFile(folder / RECEIPTED, lambda stored: int(stored["n"]), int, separators=compact)
 
 
 def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:

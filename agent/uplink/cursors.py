@@ -7,10 +7,9 @@ after a restore all objects are fetched again (rule T9).
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from agent.core.atomic_write import later
+from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +25,15 @@ class Cursors:
     """
 
     def __init__(self, file: Path | None = None, trust: Callable[[], str] = str) -> None:
-        self._file, self._trust, self._cursors = file, trust, _load(file)
+        self._trust = trust
+        self._file = StateFile[dict[str, tuple[str, str, str]]](
+            file,
+            lambda stored: {
+                name: (str(url), str(trust), str(at)) for name, (url, trust, at) in stored.items()
+            },
+            missing=dict,
+        )
+        self._cursors = self._file.load()
 
     @property
     def trust(self) -> str:
@@ -43,15 +50,5 @@ class Cursors:
         if self._cursors.get(recipient) == (entry := (url, self._trust(), cursor)):
             return
         self._cursors[recipient] = entry
-        if self._file is None:
-            return
         # written later and off the event loop: a lost cursor only repeats objects
-        later.write(self._file, json.dumps(self._cursors).encode())
-
-
-def _load(file: Path | None) -> dict[str, tuple[str, str, str]]:
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8")) if file else {}
-        return {name: (str(url), str(trust), str(at)) for name, (url, trust, at) in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        self._file.save_later(self._cursors)

@@ -19,7 +19,7 @@ from agent.core.errors import BatchRejected, NotRecorded, NotStored, TooLarge, U
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment.tls import context, doubt
 from agent.uplink.backup_message import held
-from agent.uplink.http_client import asking
+from agent.uplink.platform_requests import asking
 from agent.uplink.publish_codes import SealedOtherwise
 from agent.uplink.request_worker import in_turns, within
 from agent.uplink.response_codes import STORED, judge
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.core.model import BatchId, Receipt, SealedBatch
     from agent.uplink.backup_message import BackupMessage
     from agent.uplink.base import GatewayFacts, Turn
-    from agent.uplink.http_client import PlatformRequests
+    from agent.uplink.platform_requests import PlatformRequests
 
 log = logging.getLogger(__name__)
 

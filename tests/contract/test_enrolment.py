@@ -20,7 +20,9 @@ from agent.core.clock import Clock
 from agent.core.errors import Refused
 from agent.enrolment import calls, credential, judge, renewal
 from agent.enrolment.est import Est, _certificates
+from agent.enrolment.http_client import HttpClient
 from agent.enrolment.settings import Enrolment
+from agent.enrolment.tls import context
 from hil.ca import CA, DAY, SERVER_USES
 from hil.est import Policy, est
 
@@ -326,6 +328,38 @@ def test_a_server_that_answers_a_byte_at_a_time_is_given_up_at_the_timeout(tmp_p
         over.set()
         serving.join()
         door.close()
+
+
+def test_no_redirection_proxy_or_ca_of_the_environment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One client for platforms and EST: a token goes to the configured server and nowhere else."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    ca = CA()
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(ca.server(tmp_path))
+    door = secure.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
+    url = f"https://127.0.0.1:{door.getsockname()[1]}"
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        there, _ = door.accept()
+        with there:
+            requests.append(there.recv(4096))
+            elsewhere = f"Location: {url}/elsewhere\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n"
+            there.sendall(f"HTTP/1.1 302 Found\r\n{elsewhere}\r\n".encode())
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    tls = context(ca.file(tmp_path), None)
+    with HttpClient.open("server", tls, 5.0) as client:
+        answer = client.request("GET", f"{url}/cacerts", 100)
+    serving.join()
+    door.close()
+    assert (answer.status, len(requests)) == (302, 1)
+    assert requests[0].startswith(b"GET /cacerts HTTP/1.1")
+    assert len(tls.get_ca_certs()) == 1, "those of certifi were not added"
 
 
 def test_a_certificate_of_a_version_that_there_is_not_is_refused_in_words():

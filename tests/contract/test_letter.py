@@ -24,7 +24,7 @@ from agent.core.model import Lane, Reading, Series, SlotMark
 from agent.gateway.gateway import policy_of
 from agent.gateway.recipient import open_recipient
 from agent.registry import identity
-from agent.registry.dates import day_written_out
+from agent.registry.dates import day_written_out, written_out
 from agent.registry.forms import Box
 from agent.registry.inputs import (
     NewAlias,
@@ -166,8 +166,7 @@ class Gateway:
 
 def day_of(moment):
     """A day of the building as an English letter writes it."""
-    day = dt.datetime.fromtimestamp(moment, ZoneInfo("Europe/Paris")).date()
-    return day_written_out(day.isoformat(), "en")
+    return written_out(moment, ZoneInfo("Europe/Paris"), "en")
 
 
 def text_of(letter):

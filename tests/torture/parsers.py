@@ -34,7 +34,7 @@ from agent.drivers.mbus import decode, dib, explain, frame, header, value, vib
 from agent.drivers.mbus.errors import MbusError
 from agent.drivers.modbus import answer, late_responses, rtu, tcpwire
 from agent.drivers.modbus.stream import ByteStream
-from agent.enrolment import est, response
+from agent.enrolment import est, http_client
 from agent.inbox import placemap
 from agent.registry import sheet, workbook
 from agent.registry.place import mint
@@ -45,9 +45,9 @@ from agent.uplink import (
     backup_message,
     client,
     end_marker,
-    http_client,
     incoming,
     open_batch,
+    platform_requests,
     sftp,
     sftp_packets,
 )
@@ -100,8 +100,8 @@ def mqtt(version: int, raw: bytes) -> None:
 def http(raw: bytes) -> object:
     """As our client reads an answer to its question for objects, without the TCP."""
     settings = Settings(recipient="r.example", url="http://127.0.0.1:9", timeout=5.0)
-    with http_client.asking(settings, None, "", Connection()) as far:
-        pools = far._session.get_adapter("http://").poolmanager.pool_classes_by_scheme
+    with platform_requests.asking(settings, None, "", Connection()) as far:
+        pools = far._client._session.get_adapter("http://").poolmanager.pool_classes_by_scheme
         ends = []
 
         class Paired(pools["http"].ConnectionCls):
@@ -368,7 +368,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
             partial(mqtt, MQTTv5), [five, *PACKETS], modules=(incoming,), most=150_000
         ),
         "MQTT 3.1.1": Parser(partial(mqtt, MQTTv311), [four], modules=(incoming,), most=150_000),
-        "HTTP answers": Parser(http, ANSWERS, (UplinkLost,), (http_client, response)),
+        "HTTP answers": Parser(http, ANSWERS, (UplinkLost,), (platform_requests, http_client)),
         "SFTP answers": Parser(
             files, sftp_seeds(), (UplinkLost, *OPENING), (sftp, sftp_packets),
         ),

@@ -22,7 +22,12 @@ IMPORTED_AS = {
     "systemd-python": "systemd",
 }
 """where a package is not imported by its own name"""
-BROUGHT = {"urllib3": "requests", "pydantic_core": "pydantic", "click": "typer"}
+BROUGHT = {
+    "markupsafe": "jinja2",
+    "urllib3": "requests",
+    "pydantic_core": "pydantic",
+    "click": "typer",
+}
 """what is imported without being asked for, and what brings it"""
 
 

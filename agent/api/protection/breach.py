@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from agent.api.protection.stores import KEYS, opened_by, periods, stores
-from agent.core import atomic_write
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
+from agent.core.state_file import StateFile
 from agent.registry.problems import did_you_mean
 from agent.registry.records import Consent
 from agent.trust import audit
@@ -364,11 +365,15 @@ class Breaches:
     """The file of all breaches in the state directory, compared with the audit chain beside it."""
 
     def __init__(self, state: Path) -> None:
-        self._file, self._chain = state / FILE, state / audit.FOLDER
+        self._chain, file = state / audit.FOLDER, state / FILE
+        self._file = StateFile[list[dict[str, Any]]](
+            file, partial(_records, file=file), list, partial(_unreadable, file=file),
+            ensure_ascii=False, indent=1,
+        )  # fmt: skip
 
     def all(self) -> list[Breach]:
         """All records, oldest first. Raises Refused if the file cannot be read."""
-        return [_read(one) for one in self._written()]
+        return [_read(one) for one in self._file.load()]
 
     def compare_with_chain(self) -> dict[str, str]:
         """How each record compares with the audit chain, by id: `same`, `unknown` if the chain at
@@ -377,7 +382,7 @@ class Breaches:
         states: dict[str, str] = {}
         # the last entry of a breach counts: each step adds one
         entries = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
-        for written in self._written():
+        for written in self._file.load():
             breach, hash_ = _read(written), _hash(written)
             # what remains in `entries` is in the chain, but no longer in the file
             if (entry := entries.pop(breach.id, None)) is None:
@@ -389,36 +394,6 @@ class Breaches:
                 more = len(breach.steps) - int(entry.get("steps", 0))
                 states[breach.id] = "older" if more < 0 else "unnoted" if more else "changed"
         return states | dict.fromkeys(entries, "gone")
-
-    def _written(self) -> list[dict[str, Any]]:
-        """All records as they are in the file; each can be parsed. Raises Refused."""
-        try:
-            written = json.loads(self._file.read_bytes())
-            if written["schema"] != SCHEMA:
-                raise Refused(
-                    _(
-                        "{file}: another version of gardien wrote this file; this version"
-                        " cannot read it",
-                        file=self._file,
-                    )
-                )
-            records: list[dict[str, Any]] = written["breaches"]
-            for record in records:  # check all now, so that saving never drops one
-                _read(record)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise Refused(f"{self._file}: {error.strerror}") from error
-        except (ValueError, LookupError, TypeError) as error:
-            raise Refused(
-                _(
-                    "{file} cannot be read ({error}): move it to another folder, keep it"
-                    " there, and record the breach again",
-                    file=self._file,
-                    error=error,
-                )
-            ) from error
-        return records
 
     def get(self, id_: str) -> Breach:
         """One record by its id. Raises Refused if there is none."""
@@ -437,15 +412,41 @@ class Breaches:
     def save(self, breach: Breach) -> None:
         """Write one record, in place of its earlier version if there is one. Raises NotRecorded."""
         # read again: another record may have been written since the caller read the file
-        all_ = self._written()
+        all_ = self._file.load()
         known = [one["id"] for one in all_]
         if breach.id in known:
             all_[known.index(breach.id)] = asdict(breach)
         else:
             all_.append(asdict(breach))
-        written = {"schema": SCHEMA, "breaches": all_}
-        text = json.dumps(written, ensure_ascii=False, indent=1)
-        atomic_write.write(self._file, text.encode())
+        self._file.save({"schema": SCHEMA, "breaches": all_})
+
+
+def _records(stored: Any, file: Path) -> list[dict[str, Any]]:
+    """All records of the file; each can be parsed. Raises Refused."""
+    if stored["schema"] != SCHEMA:
+        raise Refused(
+            _(
+                "{file}: another version of gardien wrote this file; this version cannot read it",
+                file=file,
+            )
+        )
+    records: list[dict[str, Any]] = stored["breaches"]
+    for record in records:  # check all now, so that saving never drops one
+        _read(record)
+    return records
+
+
+def _unreadable(error: Exception, file: Path) -> list[dict[str, Any]]:
+    if isinstance(error, OSError):
+        raise Refused(f"{file}: {error.strerror}") from error
+    raise Refused(
+        _(
+            "{file} cannot be read ({error}): move it to another folder, keep it there, and record"
+            " the breach again",
+            file=file,
+            error=error,
+        )
+    ) from error
 
 
 def _hash(written: Mapping[str, Any]) -> str:

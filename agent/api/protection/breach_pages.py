@@ -13,8 +13,7 @@ from agent.api.protection.published import contact
 from agent.api.protection.stores import field_label, page_texts, periods, stores
 from agent.registry import catalogue
 from agent.registry.dates import time_written_out, written_out
-from agent.registry.letter_words import WORDS
-from agent.registry.page import Page, colon, joined
+from agent.registry.page import Page, colon, joined, texts_of
 from agent.registry.place import shown
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ def _facts(known: Sequence[RecipientKnowledge], recipient: str, language: str) -
     """What a recipient was told besides values, as text; or that this is not known here."""
     facts = list(dict.fromkeys(fact for one in known for fact in one.facts))
     schemes = ", ".join(sorted({name for one in known for name in one.schemes}))
-    labels = [WORDS[language][f"fact_{one}"].format(schemes=schemes) for one in facts]
+    labels = [texts_of("letter", language)[f"fact_{one}"].format(schemes=schemes) for one in facts]
     return ", ".join(labels) or page_texts(language)["far_unknown"].format(recipient=recipient)
 
 

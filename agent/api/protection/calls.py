@@ -144,7 +144,7 @@ async def breach_notification(
     states = await _save_step(gateway, id, now, who, "notification")
     return {
         "id": id,
-        "html": printed(page),
+        "html": await asyncio.to_thread(printed, page),
         "text": page.text,
         "missing": case.missing,
         "record": states.get(id, "unknown"),

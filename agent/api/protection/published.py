@@ -24,7 +24,7 @@ from agent.api.protection.stores import (
 from agent.core.channels import channels
 from agent.registry import catalogue
 from agent.registry.dates import day_written_out
-from agent.registry.page import Page, colon, joined
+from agent.registry.page import Page, colon, joined, texts_of
 from agent.registry.parsers import scope_of
 from agent.registry.records import covers
 from agent.registry.sheet import harmless
@@ -232,8 +232,9 @@ def catalogue_page(processing: Processing, language: str) -> Page:
         columns = says["store_columns"].split("|")
         cells = [*(text[part] for part in parts), store.place(language)]
         page.entry(text["name"], list(zip(map(_capital, columns), cells, strict=True)))
-    page.heading(says["rights"])
-    page.paragraph(says["rights_words"])
+    same_as_in_letter = texts_of("letter", language)
+    page.heading(same_as_in_letter["rights"])
+    page.paragraph(same_as_in_letter["rights_words"])
     return page
 
 

@@ -20,6 +20,7 @@ from agent.registry.catalogue import LANGUAGES
 from agent.registry.consent_policy import FLOORS, LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY
 from agent.registry.fields import LONGEST_CONSENT
+from agent.registry.page import texts
 from agent.trust import audit, replay, store
 
 if TYPE_CHECKING:
@@ -39,16 +40,9 @@ KEYS = ("spool", "signing", "certificate", "recovery", "credentials")
 """keys and passwords that can be stolen"""
 
 
-@cache
 def page_texts(language: str) -> Mapping[str, Any]:
     """The texts of the pages in one language, by name (words.yaml)."""
-    texts: dict[str, dict[str, Any]] = _read("words.yaml")
-    return texts[language]
-
-
-def _read(name: str) -> Any:
-    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
-    return YAML(typ="safe", pure=True).load(text)
+    return texts(Path(__file__).with_name("words.yaml"), language)
 
 
 def field_label(name: str, language: str) -> str:
@@ -157,13 +151,14 @@ class Store:
 @cache
 def stores() -> Mapping[str, Store]:
     """All stores, by id."""
+    listed = YAML(typ="safe", pure=True).load(Path(__file__).with_name("stores.yaml"))
     return {
         id_: Store(
             id_, one["files"], one["data"], tuple(one["keys"]), one["reach"], one["concerns"],
             one.get("staff", False),
             {language: one[language] for language in LANGUAGES},
         )
-        for id_, one in _read("stores.yaml").items()
+        for id_, one in listed.items()
     }  # fmt: skip
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.acquisition.policy import TEXTS
 from agent.buffer.batch import POLICY
 from agent.cli import app
 from agent.core.model import Flag, Why
+from agent.registry.page import render
 
+TEXTS = {language: render("acquisition/policy.txt", language=language) for language in ("en", "fr")}
 DOCS = Path(__file__).parents[3] / "docs" / "policy.md"
 
 
