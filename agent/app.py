@@ -15,7 +15,7 @@ from agent.config import load
 from agent.config.sample import refuse_start
 from agent.core.atomic_write import SILENT, DiskWriter, later
 from agent.core.clock import Clock, monotonic
-from agent.core.errors import Refused
+from agent.core.errors import NotRecorded, Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, Storage, probed, volatile
@@ -37,6 +37,7 @@ from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
+from agent.registry.background_change import fold_log
 from agent.registry.registry import Registry
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
@@ -56,6 +57,8 @@ NOTES = "registry.json"
 """file in memory, outside the state directory: changes that could not be written to the disk"""
 WRITTEN_WITHIN = 5.0
 """seconds that a shutdown waits until small files are written"""
+FOLDED_EVERY = 60.0
+"""least seconds between two attempts to begin a new log of the registry"""
 LOCK_LOOK = 10.0
 """seconds between two checks that the lock of the state is still ours"""
 LOST = "%s/lock was removed or replaced. Another agent may own the state, so this agent stops"
@@ -229,13 +232,17 @@ def _failure(storage: Storage) -> str:
 
 async def _tend_storage(gateway: Gateway) -> None:
     """Write to the disk, once it works again, what it could not store before. Never returns."""
-    tried = monotonic()
+    tried = folded = monotonic()
     registry, store = gateway.registry, REGISTRY
     while True:
         await asyncio.sleep(1)
         gateway.disk_answers()
         if not registry.marked:
             _draw_marks(registry, gateway.config.state, gateway.clock.now())
+        if registry.long_log and monotonic() - folded >= FOLDED_EVERY:
+            folded = monotonic()
+            with suppress(NotRecorded):  # a long log harms nothing, and a change will tell
+                await fold_log(registry)
         # Probe the disk at most once a minute: on a disk that hangs, a probe occupies a thread.
         waits = registry.mute or not registry.written
         if waits and store not in gateway.storage.faults:
@@ -308,7 +315,8 @@ def _refuse_older(registry: Registry, state: Path) -> None:
         f" {last}.\n"
         f"{missing} changes are missing. They may include withdrawals and moves, so gardien reads,"
         " records and sends nothing without them.\n"
-        "Put the newer registry.json back, then: sudo systemctl restart gardien\n"
+        "Put the newer registry.json back with its registry-*.log, then:"
+        " sudo systemctl restart gardien\n"
         'If it is lost, take it from the latest backup (replace.md, "An older registry"):'
         " sudo gardien restore FILE --key KEY --state /root/restored"
     )

@@ -56,10 +56,10 @@ class RegistryIndex:
     """Answers from one state of the registry; it never changes."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        self._documents = tuple(documents)
+        self.documents = tuple(documents)
         self._narrowed: dict[str, dict[str, Consent]] = {}
         latest: dict[tuple[str, str], Document] = {}
-        for document in self._documents:
+        for document in self.documents:
             before = latest.get((document.kind, document.id))
             # remember which version withdrew each channel: its date decides about erasure
             if isinstance(document, Consent) and isinstance(before, Consent):
@@ -141,7 +141,7 @@ class RegistryIndex:
 
     def and_with(self, documents: Iterable[Document]) -> RegistryIndex:
         """The index after these further documents."""
-        return RegistryIndex([*self._documents, *documents])
+        return RegistryIndex([*self.documents, *documents])
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int

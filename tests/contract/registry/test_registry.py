@@ -298,11 +298,14 @@ def test_a_full_disk_changes_nothing_and_is_said(registry, path):
     assert path.read_bytes() == before
 
 
-def test_what_came_to_the_disk_only_perhaps_does_not_hold_and_is_written_over(registry, path):
-    doubtful = Registry(path, full(stat.S_ISDIR))
+def test_what_came_to_the_disk_only_perhaps_does_not_hold_and_is_written_over(tmp_path):
+    path = tmp_path / "new.json"
+    doubtful = Registry(path, full(lambda mode: stat.S_ISDIR(mode) and path.exists()))
+    before = everything(doubtful)
     with pytest.raises(Refused, match="was not recorded"):
         doubtful.add_places([NewPlace("B", "D")], *BY)
-    assert everything(doubtful) == everything(registry)
+    assert everything(doubtful) == before
+    assert Registry.open(path).place("B")
     doubtful._storage._fsync = os.fsync
     doubtful.add_places([NewPlace("C", "D")], *BY)
     assert everything(doubtful) == everything(Registry.open(path))
