@@ -185,7 +185,7 @@ def released(folder: Path) -> None:
 
 def main() -> None:
     import agent.control.releaser
-    import agent.steering.setup  # noqa: F401
+    import agent.gateway.controls.setup  # noqa: F401
 
     for name in ("modbus-tcp", "bacnet"):
         driver(name)  # no child has to import it

@@ -447,8 +447,8 @@ OWNER = """
 import json, os, sys, threading, time
 from pathlib import Path
 from agent.control.journal_copy import JournalCopy
-from agent.state import owned
-from agent.storage import volatile
+from agent.core.state import owned
+from agent.core.storage import volatile
 folder = Path(sys.argv[1])
 with owned(folder, "gardien run"):
     assert JournalCopy(volatile(folder)).lock()
