@@ -15,7 +15,7 @@ from agent.config import load
 from agent.config.sample import refuse_start
 from agent.core.atomic_write import SILENT, DiskWriter, later
 from agent.core.clock import Clock, monotonic
-from agent.core.errors import NotRecorded, Refused
+from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, Storage, probed, volatile
@@ -37,7 +37,7 @@ from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
-from agent.registry.background_change import fold_log
+from agent.registry.background_change import keep_log_short
 from agent.registry.registry import Registry
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
@@ -57,8 +57,6 @@ NOTES = "registry.json"
 """file in memory, outside the state directory: changes that could not be written to the disk"""
 WRITTEN_WITHIN = 5.0
 """seconds that a shutdown waits until small files are written"""
-FOLDED_EVERY = 60.0
-"""least seconds between two attempts to begin a new log of the registry"""
 LOCK_LOOK = 10.0
 """seconds between two checks that the lock of the state is still ours"""
 LOST = "%s/lock was removed or replaced. Another agent may own the state, so this agent stops"
@@ -152,6 +150,7 @@ async def _serve(
             here.jobs.start(syndic.COMPONENT, partial(syndic.keep, gateway))
             here.jobs.start("clock", gateway.clock.serve)
             here.jobs.start("storage", partial(_tend_storage, gateway))
+            here.jobs.start("registry log", partial(keep_log_short, gateway.registry))
             here.jobs.start("watchdog", partial(_watchdog, gateway))
             notify("READY=1")
             lost = await until_stopped()
@@ -232,17 +231,13 @@ def _failure(storage: Storage) -> str:
 
 async def _tend_storage(gateway: Gateway) -> None:
     """Write to the disk, once it works again, what it could not store before. Never returns."""
-    tried = folded = monotonic()
+    tried = monotonic()
     registry, store = gateway.registry, REGISTRY
     while True:
         await asyncio.sleep(1)
         gateway.disk_answers()
         if not registry.marked:
             _draw_marks(registry, gateway.config.state, gateway.clock.now())
-        if registry.long_log and monotonic() - folded >= FOLDED_EVERY:
-            folded = monotonic()
-            with suppress(NotRecorded):  # a long log harms nothing, and a change will tell
-                await fold_log(registry)
         # Probe the disk at most once a minute: on a disk that hangs, a probe occupies a thread.
         waits = registry.mute or not registry.written
         if waits and store not in gateway.storage.faults:

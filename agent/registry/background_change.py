@@ -30,6 +30,8 @@ T = TypeVar("T")
 TRIES = 5
 SHORT = 200
 """documents that the event loop can write itself"""
+FOLDED_EVERY = 60.0
+"""seconds between two looks at the length of the log"""
 NUMBERS = count(1)
 """of drafts: a cancelled draft may still be written while the next one is, so each has its own
 file
@@ -104,6 +106,15 @@ async def fold_log(registry: Registry) -> bool:
     stage = partial(RegistryDraft.stage, anyway=True)
     await asyncio.to_thread(partial(_without_garbage_collection, stage, draft))
     return draft.submit()
+
+
+async def keep_log_short(registry: Registry, every: float = FOLDED_EVERY) -> None:
+    """Begin a new log whenever it is long. Never returns."""
+    while True:
+        await asyncio.sleep(every)
+        if registry.long_log:
+            with suppress(NotRecorded):  # a long log harms nothing, and changes report the disk
+                await fold_log(registry)
 
 
 def _without_garbage_collection(change: Callable[[RegistryDraft], T], draft: RegistryDraft) -> T:
