@@ -78,7 +78,8 @@ def main():
         path = Path(folder) / "registry.json"
         began = time.perf_counter()
         records = filled(path)
-        print(f"{DWELLINGS:,} dwellings, {path.stat().st_size / 1e6:.1f} MB", end=" ")
+        size = sum(file.stat().st_size for file in path.parent.glob("registry*"))
+        print(f"{DWELLINGS:,} dwellings, {size / 1e6:.1f} MB", end=" ")
         print(f"(filled in {time.perf_counter() - began:.0f} s)\n")
         print("| change | ms | ms of CPU | bytes written |")
         print("|---|---|---|---|")

@@ -273,13 +273,9 @@ class DocumentTable(Table):
         self._append({str(number): dict(row) for number, row in added.items()})
 
 
-class DamagedLine(ValueError):
-    """A line of a log is neither whole nor one that a power cut has torn."""
-
-
 def _merge(content: bytes, id_: str, rows: dict[str, Row]) -> tuple[int, bytes]:
     """Add the documents of a log to `rows`. Return how many bytes of it are whole, and the last
-    checksum. Raises DamagedLine.
+    checksum. Raises ValueError if a line is neither whole nor torn by a power cut.
 
     Only the last line can be torn, because the next one is written after it is durable. It was
     never acknowledged.
@@ -292,7 +288,7 @@ def _merge(content: bytes, id_: str, rows: dict[str, Row]) -> tuple[int, bytes]:
             # pieces that did not reach the disk read as zeros, which JSON never contains
             if number == len(lines) and not rest and b"\0" in line:
                 break
-            raise DamagedLine(f"line {number} is damaged")
+            raise ValueError(f"line {number} is damaged")
         rows.update(json.loads(text))
         size, last = size + len(line) + 1, checksum
     return size, last
