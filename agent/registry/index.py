@@ -151,7 +151,7 @@ class RegistryIndex:
         order = self._order
         if places := _of(Place, new):
             self.places = {**self.places, **{place.id: place for place in places}}
-            self._dwellings = tuple(sorted(id_ for id_ in self.places if id_[0] == "D"))
+            self._dwellings = tuple(sorted([id_ for id_ in self.places if id_[0] == "D"]))
         aliases, meters, homes = _of(Alias, new), _of(Installation, new), _of(Occupancy, new)
         listed_kinds = Alias | Installation | Occupancy
         named = {doc.place for doc in new if isinstance(doc, listed_kinds)}
