@@ -37,6 +37,7 @@ from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
+from agent.registry.background_change import keep_log_short
 from agent.registry.registry import Registry
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
@@ -149,6 +150,7 @@ async def _serve(
             here.jobs.start(syndic.COMPONENT, partial(syndic.keep, gateway))
             here.jobs.start("clock", gateway.clock.serve)
             here.jobs.start("storage", partial(_tend_storage, gateway))
+            here.jobs.start("registry log", partial(keep_log_short, gateway.registry))
             here.jobs.start("watchdog", partial(_watchdog, gateway))
             notify("READY=1")
             lost = await until_stopped()
@@ -308,7 +310,8 @@ def _refuse_older(registry: Registry, state: Path) -> None:
         f" {last}.\n"
         f"{missing} changes are missing. They may include withdrawals and moves, so gardien reads,"
         " records and sends nothing without them.\n"
-        "Put the newer registry.json back, then: sudo systemctl restart gardien\n"
+        "Put the newer registry.json back with its registry-*.log, then:"
+        " sudo systemctl restart gardien\n"
         'If it is lost, take it from the latest backup (replace.md, "An older registry"):'
         " sudo gardien restore FILE --key KEY --state /root/restored"
     )

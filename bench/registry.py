@@ -203,7 +203,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "registry.json"
         records = filled(path)
-        size = path.stat().st_size
+        size = sum(file.stat().st_size for file in path.parent.glob("registry*"))
         documents = len(records._documents)  # noqa: SLF001 -- what is measured
         print(f"{DWELLINGS} dwellings, {documents} documents, {size / 1000:.0f} kB\n")
         print(f"| what | µs a reading | readings/s (aim {AIM:,}) |")

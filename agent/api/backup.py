@@ -97,7 +97,7 @@ def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
         "gateway": gateway.identity.gateway,
         "made": stamp(gateway.clock.now()),
         "revision": gateway.registry.revision,
-        "registry": _registry(gateway.config.state / REGISTRY),
+        "registry": gateway.registry.stored(),
         "trust": base64.b64encode(store.trust.raw).decode() if store.trust else None,
         "revoked": sorted(store.revoked),
         "taken_back": [list(astuple(one)) for one in store.taken.all()],
@@ -249,10 +249,6 @@ def _is_configuration_file(name: str) -> bool:
     return Path(last).name == last != ".."
 
 
-def _registry(path: Path) -> Any:
-    return json.loads(path.read_bytes()) if path.exists() else None
-
-
 def _signer(state: Path) -> Path | None:
     """Return the file with key and certificate to sign with; None if there is none yet."""
     try:
@@ -358,7 +354,9 @@ def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
         new.chmod(0o600)
         # Withdrawals and consents made since the backup may still arrive. New marks make sure that
         # a consent given before such a withdrawal does not count again (rule D6).
-        Registry.open(new).draw_marks(seconds(), restored=True)
+        registry = Registry.open(new)
+        registry.marked = False  # without a log: people may copy this file
+        registry.draw_marks(seconds(), restored=True)
     raw = base64.b64decode(content["trust"]) if content["trust"] else None
     standing = trust_list.read(raw) if raw else None
     if standing and len(standing.signed_by(standing.roots)) < standing.threshold:

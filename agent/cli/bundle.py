@@ -98,16 +98,14 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
 
     Raises Refused if the registry cannot be read: a name that is not known would stay in the texts.
     """
-    import json
     import re
 
-    from agent.core.errors import AgentError, Refused
+    from agent.core.errors import AgentError, NotRecorded, Refused
+    from agent.registry.storage import RegistryStorage
 
     try:
-        names_of.learn(json.loads((state / "registry.json").read_bytes()))
-    except FileNotFoundError:
-        pass  # nothing has been recorded yet
-    except (OSError, ValueError) as error:
+        names_of.learn(RegistryStorage(state / "registry.json").read() or {})
+    except NotRecorded as error:
         try:
             for call in NAMING_CALLS:
                 names_of.learn(ask(config, state, call))

@@ -84,10 +84,7 @@ def admit_rows(
 
 def current_claims(index: RegistryIndex) -> Conflicts:
     """The claims of all documents in force."""
-    documents: list[Document] = [
-        *index.installations, *index.occupancies, *index.consents, *index.aliases, *index.duties,
-    ]  # fmt: skip
-    return Conflicts(index.places, documents)
+    return Conflicts(index)
 
 
 def claim(claims: Conflicts, document: Document) -> Document:

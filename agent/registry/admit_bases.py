@@ -398,7 +398,7 @@ def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy
     """
     if row.occupancy is not None:
         id_ = parse(row.occupancy, OCCUPANCY)
-        home = next((doc for doc in index.occupancies if doc.id == id_), None)
+        home = index.occupancy(id_)
         if home is None:
             if row.place:
                 index.labels.find(row.place)

@@ -130,7 +130,6 @@ def admit_exchanges(
 def admit_pin(index: RegistryIndex, device: str, serial: str, author: Author) -> list[Document]:
     """Record the serial number that a device reports in its installations without one."""
     unnumbered = _without_serial(index, device, author)
-    # called whenever a device reports its number: gather the claims only if needed, it is costly
     if not unnumbered:
         return []
     return _pinned(current_claims(index), unnumbered, serial, author.provenance(""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
@@ -60,14 +61,27 @@ class _Notices:
     def __init__(self, index: RegistryIndex, author: Author) -> None:
         self._index, self._author = index, author
         self._claims: Conflicts = current_claims(index)
-        self._current = {home.id: home for home in index.occupancies}
-        self._of_place: dict[str, list[str]] = {}
-        for home in index.occupancies:
-            self._of_place.setdefault(home.place, []).append(home.id)
-        self._consents: dict[str, list[Consent]] = {}
-        for consent in index.consents:
+        self._changed_homes: dict[str, Occupancy] = {}
+        self._new: dict[str, list[str]] = {}
+        """ids of new ones, by place"""
+
+    def _home(self, id_: str) -> Occupancy | None:
+        return self._changed_homes.get(id_) or self._index.occupancy(id_)
+
+    def _homes(self, place: str) -> list[Occupancy]:
+        """The occupancies of a place, in the order of their recorded dates; new ones last."""
+        recorded = self._index.occupancies_of(place)
+        homes = [self._changed_homes.get(home.id, home) for home in recorded]
+        return [*homes, *(self._changed_homes[id_] for id_ in self._new.get(place, ()))]
+
+    @cached_property
+    def _consents(self) -> dict[str, list[Consent]]:
+        """Consents that are not withdrawn, by occupancy."""
+        consents: dict[str, list[Consent]] = {}
+        for consent in self._index.consents:
             if consent.withdrawn is None:
-                self._consents.setdefault(consent.occupancy, []).append(consent)
+                consents.setdefault(consent.occupancy, []).append(consent)
+        return consents
 
     def ends_something(self, row: NewOccupancy) -> bool:
         """Whether a notice is about an occupancy that is recorded already."""
@@ -85,7 +99,7 @@ class _Notices:
         place = dwelling(self._index, row.place, "have occupants")
         since = self._author.since(row.since)
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
-        if id_ in self._current:
+        if self._home(id_) is not None:
             raise Refused(
                 f"occupancy {shown(id_)} is recorded already; correct it, or use another id"
             )
@@ -221,7 +235,7 @@ class _Notices:
         reference = _reference(row)
         if reference is None:
             raise Refused(_("reference: it is missing; a list of leases needs one for each lease"))
-        homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
+        homes = self._homes(place.id)
         known = [home for home in homes if home.reference == reference]
         begins = self._author.since(row.since)
         nameless = [
@@ -240,9 +254,9 @@ class _Notices:
         if not row.id:
             return None
         id_ = parse(row.id, OCCUPANCY)
-        if id_ not in self._current:
+        home = self._home(id_)
+        if home is None:
             raise Refused(N_("this registry has no occupancy {id}"), id=shown(id_))
-        home = self._current[id_]
         if row.place and self._index.labels.find(row.place).id != home.place:
             raise Refused(
                 N_("occupancy {home} is in {place}, {period}, not in {other}"),
@@ -254,11 +268,10 @@ class _Notices:
     def _there_before(self, text: str, at: int) -> Occupancy:
         place = dwelling(self._index, text, "have occupants")
         # latest first: of two that meet at this instant, those who moved in last
-        for id_ in reversed(self._of_place.get(place.id, [])):
-            home = self._current[id_]
+        homes = self._homes(place.id)
+        for home in reversed(homes):
             if home.since < at and (home.until is None or at <= home.until):
                 return home
-        homes = (self._current[id_] for id_ in self._of_place.get(place.id, []))
         message = N_(
             "{place}: no occupants are recorded before {at}; to see who is recorded:"
             " gardien occupancy list {label}"
@@ -275,7 +288,7 @@ class _Notices:
     def _last(self, text: str) -> Occupancy | None:
         """The latest occupancy: the only one that may turn out not to have ended."""
         place = dwelling(self._index, text, "have occupants")
-        homes = [self._current[id_] for id_ in self._of_place.get(place.id, ())]
+        homes = self._homes(place.id)
         lived = [home for home in homes if home.until is None or home.since < home.until]
         return max(lived, key=lambda home: home.since, default=None)
 
@@ -303,9 +316,9 @@ class _Notices:
                 then=_period(home),
             )
         claim(self._claims, home)
-        if home.id not in self._current:
-            self._of_place.setdefault(home.place, []).append(home.id)
-        self._current[home.id] = home
+        if self._home(home.id) is None:
+            self._new.setdefault(home.place, []).append(home.id)
+        self._changed_homes[home.id] = home
         return home
 
 

@@ -14,7 +14,7 @@ from agent.registry.duplicates import place_again
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
 from agent.registry.records import Alias, Occupancy, Place, covers
-from agent.registry.schemes import scheme, value_of
+from agent.registry.schemes import Cardinality, scheme, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,8 +34,7 @@ def admit_places(
     `lots` are aliases of these or of recorded places. A row of a list whose content is recorded
     already yields no document.
     """
-    labels = {key: label_and_id(place) for key, place in index.labels.by_label.items()}
-    ids = {place.id: label_and_id(place) for place in index.places.values()}
+    labels, ids = dict[str, str](), dict[str, str]()  # of the rows before
 
     def who_moved_in(known: Place | None) -> str:
         if known is None or known.type != "dwelling":
@@ -64,13 +63,16 @@ def admit_places(
         if place_again(index, row, known_place, new):
             return
         origin = f'"{label}" of {row.where or "this call"}'
-        for known, key in ((labels, label_key(label)), (ids, place)):
-            if key in known:
+        for there, known, key in (
+            (index.labels.by_label, labels, label_key(label)),
+            (index.places, ids, place),
+        ):
+            if key in there or key in known:
                 raise Refused(
                     _(
                         '"{label}" exists already: {known}{more}',
                         label=label,
-                        known=known[key],
+                        known=label_and_id(there[key]) if key in there else known[key],
                         more=who_moved_in(known_place),
                     )
                 )
@@ -90,11 +92,6 @@ def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author
     place may have only one; the message names both.
     """
     claims = current_claims(index)
-    names: dict[tuple[str, str, str], list[Alias]] = {}
-    for known_alias in index.aliases:
-        names.setdefault((known_alias.place, known_alias.scheme, known_alias.value), []).append(
-            known_alias
-        )
 
     def admit(row: NewAlias) -> Iterator[Document]:
         place = _place_of(index, row)
@@ -116,8 +113,17 @@ def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author
             note=row.note.strip()[: fields.LONGEST_LABEL],
         )
         # a list that is imported again repeats recorded aliases: they are no error
-        known_as = names.get((alias.place, alias.scheme, alias.value), ())
-        if not any(covers(one, alias.since) for one in known_as):
+        shared = known.names is Cardinality.SHARED
+        known_as = (
+            index.aliases_of(place.id)
+            if shared
+            else index.aliases_meaning(alias.scheme, alias.value)
+        )
+        stated = (alias.place, alias.scheme, alias.value)
+        if not any(
+            (one.place, one.scheme, one.value) == stated and covers(one, alias.since)
+            for one in known_as
+        ):
             yield claim(claims, alias)
 
     return admit_rows(rows, admit, lambda row: row.ends)
@@ -141,8 +147,8 @@ def _ended(
     at = author.since(row.until)
     meant = [
         alias
-        for alias in index.aliases
-        if (alias.place, alias.scheme) == (place.id, known.name)
+        for alias in index.aliases_of(place.id)
+        if alias.scheme == known.name
         and value in (None, alias.value)
         and alias.since <= at
         and (alias.until is None or at < alias.until)

@@ -1,6 +1,6 @@
 """A change that takes seconds, such as a list of 50,000 rows, made while the event loop goes on
-reading and commanding. A thread checks and writes it on a copy of the registry, which is then
-adopted as a whole.
+reading and commanding. A thread checks it on a copy of the registry, and writes a new snapshot if
+it is long; it is then adopted as a whole.
 
 There is still only one writer: only the event loop adopts a change, and only if nothing else has
 changed meanwhile. Otherwise the whole change is checked again.
@@ -15,20 +15,23 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
-from tinydb import TinyDB
-
 from agent.core.atomic_write import DiskWriter
 from agent.core.errors import NotRecorded, Refused
-from agent.registry.registry import TABLE, Registry
-from agent.registry.storage import RegistryFile
+from agent.registry.registry import Registry
+from agent.registry.stored import to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.registry.records import Document
+    from agent.registry.storage import Staged
 
 T = TypeVar("T")
 TRIES = 5
+SHORT = 200
+"""documents that the event loop can write itself"""
+FOLDED_EVERY = 60.0
+"""seconds between two looks at the length of the log"""
 NUMBERS = count(1)
 """of drafts: a cancelled draft may still be written while the next one is, so each has its own
 file
@@ -42,13 +45,25 @@ class RegistryDraft(Registry):
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._path, self._storage, self._documents, self._origin = registry.state()
-        self._index = self._origin
-        self.mute, self.marked = registry.mute, registry.marked
+        self._path, self._storage, self._index = registry.state()
+        self._origin = self._index
+        self.mute = registry.mute
         self._complete = registry.written
         self.unrecorded, self._notes, self._last_good = (), None, None
-        self._file = self._staging = RegistryFile(self._storage, f"draft{next(NUMBERS)}")
-        self._table = TinyDB(storage=lambda: self._staging).table(TABLE)
+        self._added: list[Document] = []
+        self._staged: Staged | None = None
+
+    def _write(self, documents: Sequence[Document] = ()) -> None:
+        self._added += documents  # on the disk once it is submitted
+
+    def stage(self, *, anyway: bool = False) -> None:
+        """Write the snapshot with a long change; `anyway`: with any or none. Raises NotRecorded."""
+        if anyway or len(self._added) > SHORT or (self._added and not self._complete):
+            try:
+                rows = map(to_row, self._documents)
+                self._staged = self._storage.stage(rows, f"draft{next(NUMBERS)}")
+            except OSError as error:
+                raise self._not_recorded(error) from error
 
     def _disk_failed(self, error: Exception, _: Sequence[Document]) -> None:
         # a draft puts nothing in force: `change_in_background` repeats the change on the registry
@@ -56,14 +71,13 @@ class RegistryDraft(Registry):
 
     def submit(self) -> bool:
         """Whether the change is in force now; False if the registry was changed meanwhile."""
-        # nothing was written: the answer is right only if the registry is still the same
-        staged = self._staging.staged
-        if staged is None:
+        # nothing to write: the answer is right only if the registry is still the same
+        if not self._added and self._staged is None:
             return self._registry.state()[-1] is self._origin
-        adopted = self._registry.adopt(staged, self.state(), self._origin)
-        if not adopted:
+        adopted = self._registry.adopt(self._added, self._index, self._origin, self._staged)
+        if not adopted and self._staged is not None:
             with suppress(OSError):
-                DiskWriter.make(partial(staged.unlink, missing_ok=True))
+                DiskWriter.make(partial(self._staged.path.unlink, missing_ok=True))
         return adopted
 
 
@@ -84,7 +98,26 @@ async def change_in_background(registry: Registry, change: Callable[[Registry], 
     )
 
 
-def _without_garbage_collection(change: Callable[[Registry], T], draft: Registry) -> T:
+async def fold_log(registry: Registry) -> bool:
+    """Begin a new log with a new snapshot, in a thread. False, without effect, if others changed
+    the registry meanwhile. Raises NotRecorded if the disk does not accept it.
+    """
+    draft = RegistryDraft(registry)
+    stage = partial(RegistryDraft.stage, anyway=True)
+    await asyncio.to_thread(partial(_without_garbage_collection, stage, draft))
+    return draft.submit()
+
+
+async def keep_log_short(registry: Registry, every: float = FOLDED_EVERY) -> None:
+    """Begin a new log whenever it is long. Never returns."""
+    while True:
+        await asyncio.sleep(every)
+        if registry.long_log:
+            with suppress(NotRecorded):  # a long log harms nothing, and changes report the disk
+                await fold_log(registry)
+
+
+def _without_garbage_collection(change: Callable[[RegistryDraft], T], draft: RegistryDraft) -> T:
     """Run a change without garbage collections. A collection examines all objects that a long list
     creates and stops every thread meanwhile. What is left over is freed with this thread.
     """
@@ -92,11 +125,14 @@ def _without_garbage_collection(change: Callable[[Registry], T], draft: Registry
     collects = gc.isenabled()
     gc.disable()
     try:
-        return change(draft)
+        answer = change(draft)
+        draft.stage()
     except Refused as error:
         # the traceback would keep all rows of the list in memory for as long as the error
         error.__traceback__ = error.__context__ = None
         raise
+    else:
+        return answer
     finally:
         if collects:
             gc.enable()

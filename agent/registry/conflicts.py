@@ -7,6 +7,7 @@ purpose. A claim that overlaps another one is refused, naming both documents.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
@@ -25,11 +26,12 @@ from agent.registry.records import (
 from agent.registry.schemes import Cardinality, scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from agent.registry.records import Document, Place
+    from agent.registry.index import RegistryIndex
+    from agent.registry.records import Document
 
-Thing = tuple[str | None, ...]
+Thing = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,12 @@ class Claim:
 class Conflicts:
     """The claims of all documents in force, and of those about to be added."""
 
-    def __init__(self, places: Mapping[str, Place], standing: Iterable[Document] = ()) -> None:
-        self._places = places
+    def __init__(self, index: RegistryIndex) -> None:
+        self._index = index
+        self._added: dict[str, Document] = {}
+        """by id"""
         self._claims: dict[Thing, list[Claim]] = {}
-        self._by_document: dict[str, list[Claim]] = {}
-        for document in standing:
-            self._add_claims(document, list(_claims_of(document)))
+        """of these"""
 
     def add(self, document: Document) -> str | None:
         """Add the claims of a document, in place of those of its earlier version. If another
@@ -73,23 +75,27 @@ class Conflicts:
         if against is not None:
             return self.sentence(against)
         # else what a correction has given up would still refuse other documents
-        for claim in self._by_document.pop(document.id, ()):
-            self._claims[claim.thing].remove(claim)
-        self._add_claims(document, list(_claims_of(document)))
+        if (earlier := self._added.get(document.id)) is not None:
+            for claim in _claims_of(earlier):
+                self._claims[claim.thing].remove(claim)
+        self._added[document.id] = document
+        for claim in _claims_of(document):
+            self._claims.setdefault(claim.thing, []).append(claim)
         return None
 
     def against(self, document: Document) -> Document | None:
         """A document that contradicts this one; None: there is none."""
         for claim in _claims_of(document):
-            for other in self._claims.get(claim.thing, ()):
+            for other in chain(self._in_force(claim.thing), self._claims.get(claim.thing, ())):
                 if claim.meets(other):
                     return other.by
         return None
 
-    def _add_claims(self, document: Document, claims: list[Claim]) -> None:
-        self._by_document[document.id] = claims
-        for claim in claims:
-            self._claims.setdefault(claim.thing, []).append(claim)
+    def _in_force(self, thing: Thing) -> Iterator[Claim]:
+        """The claims on a thing, but for those of documents with a later version here."""
+        for document in _claimants(self._index, *thing):
+            if document.id not in self._added:
+                yield from (one for one in _claims_of(document) if one.thing == thing)
 
     def sentence(self, document: Document) -> str:
         """What a document states and who recorded it."""
@@ -124,13 +130,33 @@ class Conflicts:
         return f"{text} from {stamp(document.since)}{until}"
 
     def _named(self, place: str) -> str:
-        known = self._places.get(place)
+        known = self._index.places.get(place)
         return f"{known.label} ({shown(place)})" if known else shown(place)
 
 
 def _provenance(document: Document) -> str:
     provenance = document.word
     return f"{provenance.who} on {stamp(provenance.when)[:10]}, {provenance.source}"
+
+
+def _claimants(index: RegistryIndex, what: str, *names: str) -> Sequence[Document]:  # noqa: PLR0911 -- one each
+    """Documents in force among which are all that claim a thing (`_things`)."""
+    match what:
+        case "device":
+            return index.known_as(names[0])
+        case "serial":
+            return index.meters_called(None, names[0])
+        case "measures":
+            return index.meters_of(names[0])
+        case "lives in":
+            return index.occupancies_of(names[0])
+        case "consents":
+            return index.consents_of(names[0], names[1])
+        case "means":
+            return index.aliases_meaning(names[0], names[1])
+        case "is called":
+            return index.aliases_of(names[0])
+    return index.duties
 
 
 def _claims_of(document: Document) -> Iterator[Claim]:

@@ -1,10 +1,11 @@
-"""The documents in force, indexed for what every reading asks. Pure. Built anew at every change,
-which takes milliseconds for 2,000 documents.
+"""The documents in force, indexed for what every reading asks. Pure. A change costs what it
+touches, and copies of what it touches in.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from copy import copy
 from dataclasses import replace
 from enum import StrEnum
 from operator import itemgetter
@@ -18,6 +19,7 @@ from agent.registry.records import (
     Alias,
     Consent,
     ConsentMark,
+    Document,
     Duty,
     Form,
     Installation,
@@ -28,15 +30,19 @@ from agent.registry.records import (
     covers,
     serial_key,
 )
+from agent.registry.schemes import Cardinality, scheme
+from agent.registry.sorted_groups import grouped, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from agent.registry.records import Dated, Document, Provenance
+    from agent.registry.records import Provenance
 
-K = TypeVar("K", bound="Hashable")
-V = TypeVar("V")
-D = TypeVar("D", Alias, Installation, Occupancy)
+    K = TypeVar("K")
+    V = TypeVar("V")
+    Groups = Mapping[K, tuple[V, ...]]
+
+D = TypeVar("D", bound=Document)
 
 SHORT_ENOUGH = LONGEST_CONSENT * 28 * DAY
 """seconds that are never more than so many months"""
@@ -53,78 +59,190 @@ class Unknown(StrEnum):
 
 
 class RegistryIndex:
-    """Answers from one state of the registry; it never changes."""
+    """Answers from one state of the registry; it never changes. `and_with` gives its successor."""
 
-    def __init__(self, documents: Iterable[Document]) -> None:
-        self._documents = tuple(documents)
-        self._narrowed: dict[str, dict[str, Consent]] = {}
-        latest: dict[tuple[str, str], Document] = {}
-        for document in self._documents:
-            before = latest.get((document.kind, document.id))
+    def __init__(self, documents: Iterable[Document] = ()) -> None:
+        self.documents: tuple[Document, ...] = ()
+        """all of them, in the order in which they were recorded"""
+        self._latest: Mapping[tuple[str, str], tuple[int, Document]] = {}
+        """by kind and id: its number among the first versions, and the latest version"""
+        self._narrowed: Mapping[str, Mapping[str, Consent]] = {}
+        """by consent and channel: the version that withdrew the channel"""
+        self._unlabelled: frozenset[str] = frozenset()
+        """places that documents name and that are not recorded"""
+        self.places: Mapping[str, Place] = {}
+        self.labels = Labels()
+        self.forms: Mapping[str, Form] = {}
+        self.aliases: list[Alias] = []
+        self._aliases_of: Groups[str, Alias] = {}
+        self._meaning: Groups[tuple[str, str], Alias] = {}
+        self.installations: list[Installation] = []
+        self._by_device: Groups[str, Installation] = {}
+        self._by_serial: Groups[str, Installation] = {}
+        self._meters_of: Groups[str, Installation] = {}
+        self.occupancies: list[Occupancy] = []
+        self._by_place: Groups[str, Occupancy] = {}
+        self.consents: list[Consent] = []
+        self._by_occupancy: Groups[tuple[str, str], Consent] = {}
+        self._ever_agreed: Groups[tuple[str, str], Consent] = {}
+        self.withdrawn: frozenset[str] = frozenset()
+        """ids of consents that were withdrawn before they arrived"""
+        self._ended: Groups[tuple[str, str], Consent] = {}
+        """withdrawn consents, and each narrowed one in the versions that narrowed it"""
+        self._marks: Groups[str, ConsentMark] = {}
+        self.duties: list[Duty] = []
+        self._by_channel: Groups[str, Duty] = {}
+        self._dwellings: tuple[str, ...] = ()
+        self._edges: Mapping[int, int] = {}
+        """times at which answers change, with the number of documents that cause each"""
+        self._turns: list[int] = []
+        self._add(tuple(documents))
+
+    def and_with(self, documents: Iterable[Document]) -> RegistryIndex:
+        """The index after these further documents. It costs what they touch."""
+        further = tuple(documents)
+        for place in further:
+            # its label is in the order of all documents that name it
+            if isinstance(place, Place) and (
+                place.id in self.places or place.id in self._unlabelled
+            ):
+                return RegistryIndex((*self.documents, *further))
+        after = copy(self)
+        after._add(further)  # noqa: SLF001 -- of its own
+        return after
+
+    def _add(self, documents: tuple[Document, ...]) -> None:
+        """Replace, and never change, what the documents touch."""
+        self.documents += documents
+        latest = dict(self._latest)
+        before: dict[tuple[str, str], Document | None] = {}
+        narrowed = dict(self._narrowed)
+        for document in documents:
+            key = (document.kind, document.id)
+            rank, former = latest.get(key, (len(latest), None))
+            before.setdefault(key, former)
+            latest[key] = rank, document
             # remember which version withdrew each channel: its date decides about erasure
-            if isinstance(document, Consent) and isinstance(before, Consent):
-                gone = set(before.channels) - set(document.channels)
-                self._narrowed.setdefault(document.id, {}).update(dict.fromkeys(gone, document))
-            latest[document.kind, document.id] = document
-        now = list(latest.values())
-        self.places = {doc.id: doc for doc in now if isinstance(doc, Place)}
-        self.aliases = self._listed(doc for doc in now if isinstance(doc, Alias))
-        self.labels = Labels(self.places, self.aliases)
-        self.installations = self._listed(doc for doc in now if isinstance(doc, Installation))
-        self.occupancies = self._listed(doc for doc in now if isinstance(doc, Occupancy))
-        # the basis hardest to lose comes first (rule T13)
-        stored = [doc for doc in now if isinstance(doc, Consent)]
-        # of two consents that cover a row, the coarser: a withdrawal of the finer keeps the row
-        self.consents = sorted(map(_capped, stored), key=_hardest_to_lose)
-        self.duties = [doc for doc in now if isinstance(doc, Duty)]
-        # a duty without an end lasts longest, so it comes first
-        self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
-        self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
-        self.withdrawn = {doc.id for doc in now if isinstance(doc, Withdrawal)}
-        self.forms = {doc.id: doc for doc in now if isinstance(doc, Form)}
-        self._marks = _groups((doc.occupancy, doc) for doc in now if isinstance(doc, ConsentMark))
-        self._unmarked = {
-            (doc.occupancy, doc.recipient)
-            for doc in self._ended(stored)
-            if not any(
-                # a mark that was drawn with the withdrawal, or later, covers it
-                one.word.revision >= doc.word.revision and one.recipient in (None, doc.recipient)
-                for one in self._marks.get(doc.occupancy, ())
+            if isinstance(document, Consent) and isinstance(former, Consent):
+                lost = set(former.channels) - set(document.channels)
+                if lost:
+                    known = narrowed.get(document.id, {})
+                    narrowed[document.id] = {**known, **dict.fromkeys(lost, document)}
+        former_ended = list(_ended(before.values(), self._narrowed))
+        self._latest, self._narrowed = latest, narrowed
+        gone = [document for document in before.values() if document is not None]
+        new = [latest[key][1] for key in before]
+        self._add_places(gone, new)
+        self._add_bases(gone, new)
+        self._add_ends(former_ended, gone, new)
+        self._add_turns(gone, new)
+
+    def _rank(self, document: Document) -> int:
+        return self._latest[document.kind, document.id][0]
+
+    def _order(self, document: Alias | Installation | Occupancy) -> tuple[str, int, int]:
+        """By label and date, the order in which people look for documents."""
+        place = self.places.get(document.place)
+        label = place.label if place else document.place
+        return label, document.since, self._rank(document)
+
+    def _add_places(self, gone: Sequence[Document], new: Sequence[Document]) -> None:
+        """Places, and the documents that are listed by their labels."""
+        order = self._order
+        if places := _of(Place, new):
+            self.places = {**self.places, **{place.id: place for place in places}}
+            self._dwellings = tuple(sorted([id_ for id_ in self.places if id_[0] == "D"]))
+        aliases, meters, homes = _of(Alias, new), _of(Installation, new), _of(Occupancy, new)
+        listed_kinds = Alias | Installation | Occupancy
+        named = {doc.place for doc in new if isinstance(doc, listed_kinds)}
+        self._unlabelled |= named - self.places.keys()
+        old_aliases = _of(Alias, gone)
+        self.labels = self.labels.and_with(self.places, places, old_aliases, aliases, order)
+        if aliases:
+            change = old_aliases, aliases
+            self.aliases = listed(self.aliases, *change, order)
+            self._aliases_of = grouped(self._aliases_of, *change, lambda doc: (doc.place,), order)
+            self._meaning = grouped(self._meaning, *change, _meanings, order)
+        if meters:
+            changed = _of(Installation, gone), meters
+            self.installations = listed(self.installations, *changed, order)
+            self._by_device = grouped(self._by_device, *changed, _devices, order)
+            self._by_serial = grouped(self._by_serial, *changed, _serials, order)
+            self._meters_of = grouped(self._meters_of, *changed, lambda doc: (doc.place,), order)
+        if homes:
+            moved = _of(Occupancy, gone), homes
+            self.occupancies = listed(self.occupancies, *moved, order)
+            self._by_place = grouped(self._by_place, *moved, lambda doc: (doc.place,), order)
+
+    def _add_bases(self, gone: Sequence[Document], new: Sequence[Document]) -> None:
+        if consents := _of(Consent, new):
+            stored = _of(Consent, gone), consents
+            # with their stored ends, not the capped ones: rows may have left until then
+            self._ever_agreed = grouped(
+                self._ever_agreed, *stored, lambda doc: ((doc.place, doc.recipient),), _firmness
             )
-        }
-        self._by_device = _groups((doc.device, doc) for doc in self.installations if doc.device)
-        self._by_serial = _groups(
-            (serial_key(doc.serial), doc) for doc in self.installations if doc.serial
-        )
-        self._by_place = _groups((doc.place, doc) for doc in self.occupancies)
-        self._by_occupancy = _groups(
-            ((doc.occupancy, doc.recipient), doc) for doc in self.consents if doc.withdrawn is None
-        )
-        # with their stored ends, not the capped ones: rows may have left until then
-        stored.sort(key=_hardest_to_lose)
-        self._ever_agreed = _groups(((doc.place, doc.recipient), doc) for doc in stored)
-        self._dwellings = tuple(sorted(id_ for id_ in self.places if id_[0] == "D"))
-        self._meters_of = _groups((doc.place, doc) for doc in self.installations)
-        self._turns = _edges([*self.installations, *self.occupancies, *self.consents, *self.duties])
+            # the basis hardest to lose comes first (rule T13)
+            # of two consents that cover a row, the coarser: a withdrawal of the finer keeps the row
+            capped = list(map(_capped, stored[0])), list(map(_capped, stored[1]))
+            self.consents = listed(self.consents, *capped, _firmness)
+            self._by_occupancy = grouped(
+                self._by_occupancy,
+                *capped,
+                lambda doc: ((doc.occupancy, doc.recipient),) if doc.withdrawn is None else (),
+                _firmness,
+            )
+        if duties := _of(Duty, new):
+            obliged = _of(Duty, gone), duties
+            self.duties = listed(self.duties, *obliged, _duration)
+            self._by_channel = grouped(
+                self._by_channel, *obliged, lambda doc: dict.fromkeys(doc.channels), _duration
+            )
+        if forms := _of(Form, new):
+            self.forms = {**self.forms, **{form.id: form for form in forms}}
 
-    def _listed(self, documents: Iterable[D]) -> list[D]:
-        """Documents by label and date, the order in which people look for them."""
+    def _add_ends(
+        self, former: Sequence[Consent], gone: Sequence[Document], new: Sequence[Document]
+    ) -> None:
+        """Withdrawals and their marks. `former`: what `_ended` gave for the earlier versions."""
+        self.withdrawn |= {document.id for document in _of(Withdrawal, new)}
+        ended = list(_ended(new, self._narrowed))
+        if former or ended:
+            self._ended = grouped(
+                self._ended, former, ended, lambda doc: ((doc.occupancy, doc.recipient),), _firmness
+            )
+        if marks := _of(ConsentMark, new):
+            drawn = _of(ConsentMark, gone), marks
+            self._marks = grouped(self._marks, *drawn, lambda one: (one.occupancy,), self._rank)
 
-        def order(document: D) -> tuple[str, int]:
-            place = self.places.get(document.place)
-            return (place.label if place else document.place, document.since)
-
-        return sorted(documents, key=order)
-
-    def _ended(self, stored: Iterable[Consent]) -> Iterator[Consent]:
-        """Each withdrawn consent, and each narrowed one in the version that narrowed it last."""
-        yield from (doc for doc in stored if doc.withdrawn is not None)
-        for gone in self._narrowed.values():
-            yield from gone.values()
+    def _add_turns(self, gone: Sequence[Document], new: Sequence[Document]) -> None:
+        """Times at which answers change."""
+        counts, touched = dict(self._edges), set[int]()
+        for step, documents in ((-1, gone), (1, new)):
+            for document in documents:
+                for edge in _edges(document):
+                    counts[edge] = counts.get(edge, 0) + step
+                    touched.add(edge)
+        if not touched:
+            return
+        added = [edge for edge in touched if counts[edge] and edge not in self._edges]
+        over = [edge for edge in touched if not counts[edge]]
+        for edge in over:
+            del counts[edge]
+        former = [edge for edge in over if edge in self._edges]
+        self._edges, self._turns = counts, listed(self._turns, former, added, int)
 
     def marks_of(self, occupancy: str, recipient: str) -> Marks:
         """The withdrawals from and refusals to this recipient, in order."""
-        return Marks(self.marks(occupancy, recipient), (occupancy, recipient) in self._unmarked)
+        return Marks(self.marks(occupancy, recipient), self._lacks_mark(occupancy, recipient))
+
+    def _lacks_mark(self, occupancy: str, recipient: str) -> bool:
+        """Whether one of their withdrawals from this recipient has no mark yet."""
+        drawn = self.marks(occupancy, recipient)
+        return any(
+            # a mark that was drawn with the withdrawal, or later, covers it
+            not any(mark.word.revision >= consent.word.revision for mark in drawn)
+            for consent in self._ended.get((occupancy, recipient), ())
+        )
 
     def marks(self, occupancy: str, recipient: str | None = None) -> tuple[ConsentMark, ...]:
         """See Registry.marks."""
@@ -133,15 +251,20 @@ class RegistryIndex:
 
     def mark(self, id_: str) -> ConsentMark | None:
         """See Registry.mark."""
-        return next((one for of in self._marks.values() for one in of if one.id == id_), None)
+        _, mark = self._latest.get((ConsentMark.kind, id_), (0, None))
+        return mark if isinstance(mark, ConsentMark) else None
 
     def unmarked(self) -> Sequence[tuple[str, str]]:
         """Occupancies and recipients with a withdrawal that has no mark yet."""
-        return sorted(self._unmarked)
+        return sorted(pair for pair in self._ended if self._lacks_mark(*pair))
 
-    def and_with(self, documents: Iterable[Document]) -> RegistryIndex:
-        """The index after these further documents."""
-        return RegistryIndex([*self._documents, *documents])
+    def aliases_of(self, place: str) -> Sequence[Alias]:
+        """All aliases of a place, in order."""
+        return self._aliases_of.get(place, ())
+
+    def aliases_meaning(self, system: str, value: str) -> Sequence[Alias]:
+        """All aliases with this value, of any place; none if all places may share it."""
+        return self._meaning.get((system, value), ())
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
@@ -171,6 +294,11 @@ class RegistryIndex:
         named = self._by_device.get(device, ()) if device else ()
         numbered = self._by_serial.get(serial_key(serial), ()) if serial else ()
         return [*named, *(doc for doc in numbered if doc not in named)]
+
+    def occupancy(self, id_: str) -> Occupancy | None:
+        """An occupancy by its id; None: there is none."""
+        _, home = self._latest.get((Occupancy.kind, id_), (0, None))
+        return home if isinstance(home, Occupancy) else None
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """The occupancy at t; None: vacant or unknown."""
@@ -238,7 +366,42 @@ class RegistryIndex:
         return self._turns[bisect_right(self._turns, start) : bisect_right(self._turns, end)]
 
 
-def _hardest_to_lose(consent: Consent) -> tuple[int, int, str]:
+def _of(cls: type[D], documents: Iterable[Document]) -> list[D]:
+    return [document for document in documents if isinstance(document, cls)]
+
+
+def _ended(
+    documents: Iterable[Document | None], narrowed: Mapping[str, Mapping[str, Consent]]
+) -> Iterator[Consent]:
+    """Each withdrawn consent, and each narrowed one in the versions that narrowed it."""
+    for document in documents:
+        if isinstance(document, Consent):
+            if document.withdrawn is not None:
+                yield document
+            yield from narrowed.get(document.id, {}).values()
+
+
+def _meanings(alias: Alias) -> tuple[tuple[str, str], ...]:
+    # a value that all places share would be a group of all of them
+    shared = scheme(alias.scheme).names is Cardinality.SHARED
+    return () if shared else ((alias.scheme, alias.value),)
+
+
+def _devices(meter: Installation) -> tuple[str, ...]:
+    return (meter.device,) if meter.device else ()
+
+
+def _serials(meter: Installation) -> tuple[str, ...]:
+    return (serial_key(meter.serial),) if meter.serial else ()
+
+
+def _duration(duty: Duty) -> tuple[int, str]:
+    # a duty without an end lasts longest, so it comes first
+    return (-duty.until if duty.until else -(2**62), duty.id)
+
+
+def _firmness(consent: Consent) -> tuple[int, int, str]:
+    """The consent hardest to lose first."""
     return (-consent.step, -consent.until, consent.id)
 
 
@@ -278,16 +441,12 @@ def _in_force(documents: Sequence[Installation], channel: str, t: int) -> Instal
     return closing
 
 
-def _groups(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
-    groups: dict[K, list[V]] = {}
-    for key, value in pairs:
-        groups.setdefault(key, []).append(value)
-    return {key: tuple(values) for key, values in groups.items()}
-
-
-def _edges(documents: Sequence[Dated]) -> list[int]:
-    """Times at which answers change: each beginning and end, and the second after it, because at t
-    the document that ends then may still answer.
+def _edges(document: Document) -> Iterable[int]:
+    """When answers change by a document: at its beginning and end, and the second after each,
+    because at t the document that ends then may still answer.
     """
-    ends = {doc.since for doc in documents} | {doc.until for doc in documents if doc.until}
-    return sorted(ends | {end + 1 for end in ends})
+    if not isinstance(document, Consent | Duty | Installation | Occupancy):
+        return ()
+    dated = _capped(document) if isinstance(document, Consent) else document
+    ends = {dated.since, dated.until} if dated.until else {dated.since}
+    return ends | {end + 1 for end in ends}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
+from copy import copy
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
 from agent.registry.place import looks_like_id, parse, shown, squeeze
 from agent.registry.problems import did_you_mean
 from agent.registry.schemes import Cardinality, scheme
+from agent.registry.sorted_groups import grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
     from agent.registry.records import Alias, Place
 
@@ -32,25 +35,46 @@ def _loose_key(label: str) -> str:
 class Labels:
     """The places of a building by id, label, label without punctuation, and alias.
 
-    An alias that all places of a building share finds none of them.
+    An alias that all places of a building share finds none of them. It never changes; `and_with`
+    gives its successor.
     """
 
-    def __init__(self, places: Mapping[str, Place], aliases: Iterable[Alias] = ()) -> None:
-        self._places = places
-        self.by_label = {label_key(place.label): place for place in places.values()}
-        self._loosely: dict[str, list[Place]] = {}
-        for place in places.values():
-            self._loosely.setdefault(_loose_key(place.label), []).append(place)
+    def __init__(self, places: Mapping[str, Place] | None = None) -> None:
+        self._places: Mapping[str, Place] = {}
+        self.by_label: Mapping[str, Place] = {}
+        self._loosely: Mapping[str, tuple[Place, ...]] = {}
+        self._by_alias: Mapping[str, tuple[Alias, ...]] = {}
         self._hints_left = HINTS
-        self._by_alias: dict[str, list[Place]] = {}
-        for alias in aliases:
-            known = scheme(alias.scheme)
-            if known.names is not Cardinality.SHARED and alias.place in places and _in_use(alias):
-                # people write 34, lot 34 or fr.lot 34
-                for name in (alias.value, known.title + alias.value, known.name + alias.value):
-                    named = self._by_alias.setdefault(_loose_key(name), [])
-                    if places[alias.place] not in named:
-                        named.append(places[alias.place])
+        if places:
+            self._add(places, list(places.values()))
+
+    def and_with(
+        self,
+        places: Mapping[str, Place],
+        new: Sequence[Place],
+        gone_aliases: Iterable[Alias],
+        new_aliases: Iterable[Alias],
+        order: Callable[[Alias], Any],
+    ) -> Labels:
+        """The labels after a change. `places`: all of them; `order`: of the aliases."""
+        after = copy(self)
+        after._hints_left = HINTS  # noqa: SLF001 -- of its own
+        if new:
+            after._add(places, new)  # noqa: SLF001
+        gone = [alias for alias in gone_aliases if _names(alias, places)]
+        added = [alias for alias in new_aliases if _names(alias, places)]
+        if gone or added:
+            by = grouped(self._by_alias, gone, added, _alias_keys, order)
+            after._by_alias = by  # noqa: SLF001
+        return after
+
+    def _add(self, places: Mapping[str, Place], new: Sequence[Place]) -> None:
+        self._places = places
+        self.by_label = {**self.by_label, **{label_key(place.label): place for place in new}}
+        # in the order in which they were recorded: a new one is the last
+        self._loosely = grouped(
+            self._loosely, (), new, lambda place: (_loose_key(place.label),), lambda _: 0
+        )
 
     def find(self, text: str) -> Place:
         """The place that is meant. Raises Refused if none or several fit, with the candidates."""
@@ -69,10 +93,13 @@ class Labels:
         known = self._places.get(squeeze(text)) or self.by_label.get(label_key(text))
         if known:
             return [known]
-        loose, named = self._loosely.get(_loose_key(text), []), self._by_alias.get(_loose_key(text))
+        loose = list(self._loosely.get(_loose_key(text), ()))
+        # several aliases of one place may have the same name
+        aliases = self._by_alias.get(_loose_key(text), ())
+        named = [self._places[id_] for id_ in dict.fromkeys(alias.place for alias in aliases)]
         # a label that differs only in punctuation comes before an alias, unless several places fit
         # it
-        return named if named and len(loose) != 1 and len(named) == 1 else loose or named or []
+        return named if len(loose) != 1 and len(named) == 1 else loose or named
 
     def _hint(self, text: str) -> str:
         """Suggestions for a label; limited to HINTS, since every line of a file may be wrong and a
@@ -83,9 +110,20 @@ class Labels:
         return did_you_mean(text, labels) if self._hints_left >= 0 else ""
 
 
-def _in_use(alias: Alias) -> bool:
-    """Whether an alias has not ended; an ended alias finds nothing."""
-    return alias.until is None
+def _names(alias: Alias, places: Mapping[str, Place]) -> bool:
+    """Whether a place is found by an alias: not if it has ended, or if all places share it."""
+    return (
+        alias.until is None
+        and alias.place in places
+        and scheme(alias.scheme).names is not Cardinality.SHARED
+    )
+
+
+def _alias_keys(alias: Alias) -> set[str]:
+    """What people write for an alias: 34, lot 34 or fr.lot 34."""
+    known = scheme(alias.scheme)
+    names = (alias.value, known.title + alias.value, known.name + alias.value)
+    return {_loose_key(name) for name in names}
 
 
 def _named(place: Place) -> str:

@@ -1,4 +1,4 @@
-"""The registry: an append-only list of documents in one file, and answers from memory.
+"""The registry: an append-only list of documents on the disk, and answers from memory.
 
 It has one owner and is used from one thread. Every change writes all its documents at once, and
 every answer reflects it when the call returns.
@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-
-from tinydb import TinyDB
 
 from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import _
@@ -53,14 +51,12 @@ from agent.registry.records import (
     Withdrawal,
 )
 from agent.registry.retractions import effects
-from agent.registry.storage import AtomicStorage
+from agent.registry.storage import TABLE, DocumentTable, RegistryStorage
 from agent.registry.stored import from_row, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
-
-    from tinydb.storages import Storage
 
     from agent.core.model import Retraction
     from agent.registry.consent_policy import Policy
@@ -78,14 +74,13 @@ if TYPE_CHECKING:
     )
     from agent.registry.marks import Marks
     from agent.registry.records import Document, OccupancyState
+    from agent.registry.storage import Documents, Staged
 
     Admit = Callable[..., list[Document]]
-    State = tuple[Path, AtomicStorage, list[Document], RegistryIndex]
 
 D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, ConsentMark, Form, Duty)
 
 log = logging.getLogger(__name__)
-TABLE = "documents"
 
 
 class Registry:
@@ -96,28 +91,24 @@ class Registry:
     would be recorded, but record nothing; ids that are drawn will be different.
     """
 
-    _documents: list[Document]
     _index: RegistryIndex
 
     def __init__(
         self, path: Path, fsync: Callable[[int], None] = os.fsync, notes: Path | None = None
     ) -> None:
         self._path, self._notes = path, notes
-        self._file: Storage = (storage := AtomicStorage(path, fsync))
-        self._storage = storage
-        self._table = TinyDB(storage=lambda: self._file).table(TABLE)
+        self._storage = RegistryStorage(path, fsync)
         self.unrecorded: tuple[Document, ...] = ()
         """documents in force that the disk has not accepted yet: see `_record`"""
         self.mute = False
         """nothing is allowed now, because a withdrawal made while the disk failed may be lost"""
-        self.marked = True
-        """whether withdrawals draw marks; the previous version cannot read marks"""
         self._complete, self._notes_begun = True, False
         """whether the file has what is in force; whether the notes are of this boot"""
         self._last_good: int | None = None
         """last revision that was written without error, if later ones may be in the file"""
         self._load()
         self._load_notes()
+        self.marked = True
 
     @classmethod
     def open(cls, path: Path, notes: Path | None = None) -> Registry:
@@ -128,6 +119,22 @@ class Registry:
         the file is not a registry, and leaves it unchanged.
         """
         return cls(path, notes=notes)
+
+    @property
+    def marked(self) -> bool:
+        """Whether withdrawals draw marks, and changes go to a log. False while an upgrade is on
+        trial, because the previous version may read neither.
+        """
+        return self._storage.logs
+
+    @marked.setter
+    def marked(self, marked: bool) -> None:
+        self._storage.logs = marked
+
+    @property
+    def _documents(self) -> Sequence[Document]:
+        """All documents in force, in the order in which they were recorded."""
+        return self._index.documents
 
     @property
     def revision(self) -> int:
@@ -463,25 +470,47 @@ class Registry:
 
     # changes in the background
 
-    def state(self) -> State:
+    def state(self) -> tuple[Path, RegistryStorage, RegistryIndex]:
         """What a draft of the registry starts from."""
-        return self._path, self._storage, list(self._documents), self._index
+        return self._path, self._storage, self._index
 
-    def adopt(self, staged: Path, state: State, of: RegistryIndex) -> bool:
-        """Adopt a change whose file is already written. False, without effect, if the registry is
-        no longer the one (`of`) that the change started from.
+    def adopt(
+        self,
+        added: Sequence[Document],
+        index: RegistryIndex,
+        of: RegistryIndex,
+        staged: Staged | None,
+    ) -> bool:
+        """Adopt a change that was checked elsewhere: its documents, the index with them, and the
+        snapshot with them if one was written. False, without effect, if the registry is no longer
+        the one (`of`) that the change started from.
         """
         # the change was checked against another state: what it contradicts may be recorded by now
         if of is not self._index:
             return False
         try:
-            self._storage.settle(staged)
-        except OSError as error:
-            self._disk_failed(error, ())  # the rename may have happened nevertheless
+            if staged is None:
+                self._write(added)
+            else:
+                self._storage.settle(staged)
+        except (OSError, NotRecorded) as error:
+            self._disk_failed(error, ())  # the file may have changed nevertheless
             raise self._not_recorded(error) from error
-        self._documents, self._index = state[2:]
-        self._written()
+        self._index = index
+        if staged is not None:
+            self._written()
         return True
+
+    @property
+    def long_log(self) -> bool:
+        """Whether the log of changes should become part of a new snapshot (`fold_log`)."""
+        return self._complete and self._storage.long
+
+    def stored(self) -> Documents | None:
+        """The documents as the disk has them, in one table; None: there is no file yet. Raises
+        NotRecorded if they cannot be read.
+        """
+        return self._storage.read()
 
     def _change(
         self, cls: type[D], admit: Admit, by: tuple[str, str, float], preview: bool = False
@@ -505,7 +534,7 @@ class Registry:
         except (OSError, NotRecorded) as error:
             self._disk_failed(error, documents)
         else:
-            self._apply([*self._documents, *documents])
+            self._index = self._index.and_with(documents)
 
     def _disk_failed(self, error: Exception, documents: Sequence[Document]) -> None:
         """Put in force, without the disk, those documents that take something away. Raises
@@ -518,7 +547,7 @@ class Registry:
             # file
             self._complete, self._last_good = False, self.revision
         if ends:
-            self._apply([*self._documents, *ends])
+            self._index = self._index.and_with(ends)
             self.unrecorded += tuple(ends)
         self._write_notes()
         if len(ends) < len(documents):
@@ -531,12 +560,13 @@ class Registry:
             return
         # an earlier write failed, so the file may hold refused documents: replace all of it
         rows = [to_row(document) for document in (*self._documents, *documents)]
-        self._file.write({TABLE: {str(n): row for n, row in enumerate(rows, 1)}})
-        self._written()
+        self._storage.write({TABLE: {str(n): row for n, row in enumerate(rows, 1)}})
+        self._written(len(rows))
 
-    def _written(self) -> None:
+    def _written(self, length: int | None = None) -> None:
         # a new table: TinyDB keeps the next row number in memory, and the file was replaced
-        self._table = TinyDB(storage=lambda: self._file).table(TABLE)
+        rows = len(self._documents) if length is None else length
+        self._table = DocumentTable(self._storage, rows)
         self._complete = True
         if self.unrecorded or self._last_good is not None:
             self.unrecorded, self._last_good = (), None
@@ -578,9 +608,6 @@ class Registry:
                 self._write()
         return self._complete
 
-    def _apply(self, documents: list[Document]) -> None:
-        self._documents, self._index = documents, RegistryIndex(documents)
-
     def _takes_away(self, after: Document) -> bool:
         """Whether a document only restricts: nothing may leave by it that could not leave without
         it.
@@ -606,18 +633,19 @@ class Registry:
         except (FileNotFoundError, ValueError, TypeError, LookupError):
             return
         self.mute = bool(noted.get("mute"))
-        have = [to_row(one) for one in self._documents]
-        new = [from_row(row) for row in rows if row not in have]
+        unrecorded = tuple(map(from_row, rows))
+        have, noted_ones = frozenset(self._documents), frozenset(unrecorded)
+        new = [document for document in unrecorded if document not in have]
         # drop documents that reached the disk in a failed write: their authors got an error
         kept = [
-            one
-            for one, row in zip(self._documents, have, strict=True)
-            if good is None or one.word.revision <= good or row in rows
+            document
+            for document in self._documents
+            if good is None or document.word.revision <= good or document in noted_ones
         ]
-        if new or len(kept) < len(have):
+        if new or len(kept) < len(self._documents):
             self._last_good = good
-            self._apply([*kept, *new])
-            self.unrecorded, self._complete = tuple(map(from_row, rows)), False
+            self._index = RegistryIndex([*kept, *new])
+            self.unrecorded, self._complete = unrecorded, False
             self.retry()
 
     def _write_notes(self) -> None:
@@ -648,15 +676,15 @@ class Registry:
         )
 
     def _load(self) -> None:
-        stored = self._storage.read()
+        stored = self._storage.load()
         try:
             tables = {TABLE: {}} if stored is None else dict(stored)
             rows = tables.pop(TABLE)
             # a later version may have added tables, which the next write would drop
             if tables:
                 raise ValueError(f"unknown tables {sorted(tables)}")
-            self._documents = [from_row(row) for row in rows.values()]
-            self._index = RegistryIndex(self._documents)
+            self._index = RegistryIndex([from_row(row) for row in rows.values()])
+            self._table = DocumentTable(self._storage, len(rows))
         except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise NotRecorded(
                 f"{self._path}: this is not a registry that this version can read "

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.model import FOR_GOOD, Retraction
-from agent.registry.records import Consent, Duty, Installation, Occupancy
+from agent.registry.records import Consent, Duty, Installation, Occupancy, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from agent.registry.records import Dated, Document, Provenance
 
@@ -34,26 +34,34 @@ class Lost(NamedTuple):
 
 
 def effects(
-    documents: Iterable[Document], after: int, closed: int = 0
+    documents: Sequence[Document], after: int, closed: int = 0
 ) -> list[tuple[int, tuple[Retraction, ...]]]:
     """Every change after revision `after`, in order, with its retractions.
 
     `documents`: all of them, in the order in which they were recorded. `closed`: the last slot for
     which rows may exist, if that is ahead of the clock.
     """
+    changed = {(one.kind, one.id) for one in documents if one.word.revision > after}
     before: dict[tuple[str, str], Document] = {}
     by_revision: dict[int, list[Retraction]] = {}
-    for document in documents:
+    for number, document in enumerate(documents if changed else ()):
         key = (document.kind, document.id)
+        if key not in changed:
+            continue
         if document.word.revision > after:
             taken = by_revision.setdefault(document.word.revision, [])
             if key in before:
                 # those recorded by then: a later call must return the same retractions, with the
                 # same ids
-                dwellings = [id_ for kind, id_ in before if kind == "place" and id_[0] == "D"]
+                dwellings = _dwellings(documents[:number]) if isinstance(document, Duty) else ()
                 taken += taken_away(before[key], document, dwellings, closed)
         before[key] = document
     return [(revision, tuple(taken)) for revision, taken in by_revision.items()]
+
+
+def _dwellings(documents: Iterable[Document]) -> Collection[str]:
+    places = (one.id for one in documents if isinstance(one, Place) and one.id[0] == "D")
+    return dict.fromkeys(places)
 
 
 def taken_away(

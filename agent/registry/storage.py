@@ -1,31 +1,70 @@
-"""The file with the registry's documents. It is always complete, even after kill -9.
+"""The files with the registry's documents: a snapshot, and a log of what was added since.
+
+`registry.json` is the snapshot, replaced as a whole. It names its log: `registry-ID.log` beside it
+has one line for each change since, so a change costs as much as it says, however large the registry
+is. A line is a checksum, which also covers all lines before it and the snapshot's ID, and the added
+documents as JSON. No log can therefore be taken for the log of another snapshot, and no line can be
+missing. Together the two files are complete even after kill -9.
 
 TinyDB's own storage overwrites the file in place; a kill between its write and its truncation
-leaves an unreadable file (12 of 100 kills, measured). This storage writes a new file beside the old
-one, makes it durable, and renames it.
+leaves an unreadable file (12 of 100 kills, measured).
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
-from typing import TYPE_CHECKING, Any
+import re
+import secrets
+from contextlib import suppress
+from hashlib import sha256
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinydb.storages import Storage
+from tinydb.table import Table
 
 from agent.core.atomic_write import DiskWriter, Reserve
 from agent.core.errors import NotRecorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-Documents = dict[str, dict[str, Any]]
+Row = dict[str, Any]
+Documents = dict[str, dict[str, Row]]
+
+TABLE, LOG = "documents", "log"
+"""tables of the snapshot: the documents; the ID of its log. Versions of gardien that know no log
+refuse a file with a second table
+"""
+ID = re.compile("[0-9a-f]{16}")
+WORTH_FOLDING = 256 * 1024
+"""bytes of a log; a shorter one needs no new snapshot"""
 
 
-class AtomicStorage(Storage):
-    """A TinyDB storage whose `write` is durable and complete when it returns.
+class Staged(NamedTuple):
+    """A snapshot that was written and is not in force yet."""
+
+    path: Path
+    id: str
+    """names its log; empty: it has none"""
+
+
+class LogEnd(NamedTuple):
+    """Where the next line of a log begins."""
+
+    path: Path
+    size: int
+    checksum: bytes
+    """of the last line"""
+    snapshot: tuple[int, ...]
+    """identifies the file that the log belongs to"""
+
+
+class RegistryStorage(Storage):
+    """A TinyDB storage whose changes are durable and complete when a call returns.
 
     `fsync` makes the bytes or names behind a descriptor durable.
     """
@@ -33,106 +72,244 @@ class AtomicStorage(Storage):
     def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
         self._path = path
         self._fsync = fsync
+        self.logs = False
+        """whether a snapshot without a log gets one; earlier versions of gardien read none"""
+        self._id = ""
+        self._end: LogEnd | None = None
+        """None: the next change needs a new snapshot"""
 
     def read(self) -> Documents | None:
-        """All documents; None if there is no file.
+        """All documents of snapshot and log; None if there is no file. They are as many tables as
+        the file has, the log's own excepted.
 
-        Raises NotRecorded if the file cannot be read, because then nothing may be recorded over it.
+        Raises NotRecorded if a file cannot be read, because then nothing may be recorded over it.
         """
-        try:
-            documents: Documents = json.loads(self._path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise NotRecorded(
-                f"{self._path}: this is not a registry that can be read ({error}); "
-                f"it was left unchanged: restore a copy of it"
-            ) from error
+        return self._read()[0]
+
+    def load(self) -> Documents | None:
+        """As `read`; later changes continue from here."""
+        documents, self._id, self._end = self._read()
         return documents
 
-    def write(self, data: Documents) -> None:
-        """Replace all documents; on a full disk in the space of the reserve.
+    def _read(self) -> tuple[Documents | None, str, LogEnd | None]:
+        while True:
+            try:
+                snapshot = self._identity()
+                documents: Documents = json.loads(self._path.read_bytes())
+            except FileNotFoundError:
+                return None, "", None
+            except (OSError, ValueError) as error:
+                raise self._unreadable(self._path, error) from error
+            if not isinstance(documents, dict) or LOG not in documents:
+                return documents, "", None
+            log = self._path
+            try:
+                id_ = ID.fullmatch(documents.pop(LOG)["1"]["id"])[0]  # type: ignore[index]
+                log = self._log(id_)
+                content = log.read_bytes()
+                whole, checksum = _merge(content, id_, documents[TABLE])
+            except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+                with suppress(OSError):
+                    if self._identity() != snapshot:
+                        continue  # this is another process, and the agent has replaced both files
+                raise self._unreadable(log, error) from error
+            # A torn line stays where it is: the next change writes a new snapshot.
+            end = LogEnd(log, whole, checksum, snapshot) if whole == len(content) else None
+            return documents, id_, end
 
-        Raises OSError if the disk does not accept them.
+    def _unreadable(self, path: Path, error: Exception) -> NotRecorded:
+        return NotRecorded(
+            f"{path}: this is not a registry that can be read ({error}); it was left unchanged:"
+            f" restore a copy of {self._path.name} and of its log, both of the same time"
+        )
+
+    def _log(self, id_: str) -> Path:
+        return self._path.with_name(f"{self._path.stem}-{id_}.log")
+
+    def _identity(self) -> tuple[int, ...]:
+        status = self._path.stat()
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    @property
+    def long(self) -> bool:
+        """Whether the log is so long that it should become part of a new snapshot."""
+        return self._end is not None and self._end.size > self._longest(self._end)
+
+    @staticmethod
+    def _longest(end: LogEnd) -> int:
+        """Bytes. In proportion to the snapshot, so that a change costs a few times its own size
+        even if the snapshots are counted in.
         """
+        return max(WORTH_FOLDING, end.snapshot[2] // 2)
+
+    # changes
+
+    def append(self, rows: Mapping[str, Row]) -> None:
+        """Add documents, by number; on a full disk in the space of the reserve.
+
+        Raises OSError if the disk does not accept them, and NotRecorded as `read` does.
+        """
+        DiskWriter.make(lambda: self._append(rows))
+
+    def write(self, data: Documents) -> None:
+        """Replace all documents by a new snapshot, likewise."""
         DiskWriter.make(lambda: self._write(data))
 
-    def _write(self, data: Documents) -> None:
+    def _append(self, rows: Mapping[str, Row]) -> None:
+        end = self._end
+        if end is None or not self._may_follow(end):
+            documents = self.read()
+            if documents is None:
+                documents = {TABLE: {}}
+            documents[TABLE].update(rows)
+            self._write(documents)
+            return
+        text = _json(rows)
+        checksum = _checksum(end.checksum, text)
+        line = b"%b %b\n" % (checksum, text)
         # a full disk must still accept a withdrawal: it gets the space of the reserve
         reserve = Reserve(self._path.parent)
-        reserve.for_(lambda: self._replace(self.stage(data, "new")))
+        self._end = None
+        reserve.for_(lambda: self._add(line, end))
+        self._end = end._replace(size=end.size + len(line), checksum=checksum)
+        reserve.stand(self._room())
+
+    def _may_follow(self, end: LogEnd) -> bool:
+        """Whether nobody has changed the files, and the log has not grown far beyond its length
+        because no agent runs that would begin a new one.
+        """
+        try:
+            unchanged = (self._identity(), end.path.stat().st_size) == (end.snapshot, end.size)
+        except OSError:
+            return False
+        return unchanged and end.size <= 2 * self._longest(end)
+
+    def _add(self, line: bytes, end: LogEnd) -> None:
+        handle = os.open(end.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            if os.pwrite(handle, line, end.size) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._fsync(handle)
+        except OSError:
+            # who made the change gets an error: it must not be in force after a restart
+            with suppress(OSError):
+                os.ftruncate(handle, end.size)
+                self._fsync(handle)
+            raise
+        finally:
+            os.close(handle)
+
+    def _write(self, data: Documents) -> None:
+        reserve, rows = Reserve(self._path.parent), data[TABLE].values()
+        reserve.for_(lambda: self._settle(self.stage(rows, "new")))
         reserve.stand(self._room())
 
     def _room(self) -> int:
-        """Bytes to reserve for writing the documents once more with additions."""
-        return max(Reserve.SIZE, self._path.stat().st_size + Reserve.SIZE // 2)
+        """Bytes to reserve for writing all documents once more with additions."""
+        log = self._longest(self._end) if self._end else 0
+        return max(Reserve.SIZE, self._path.stat().st_size + log + Reserve.SIZE // 2)
 
-    def stage(self, data: Documents, name: str) -> Path:
-        """Write all documents beside the current ones, durably. Raises OSError.
+    def stage(self, rows: Iterable[Row], name: str) -> Staged:
+        """Write a snapshot beside the current one, durably. Raises OSError.
 
-        May be called in any thread: nobody reads them before `settle`.
+        May be called in any thread: nobody reads it before `settle`.
         """
         new = self._path.with_suffix(f".{name}")
+        id_ = secrets.token_hex(8) if self.logs or self._id else ""
         DiskWriter.must_answer()
         try:
             with open(new, "wb", opener=_private) as file:
-                file.writelines(_encoded(data))
+                file.writelines(_encoded(rows, id_))
                 file.flush()
                 self._fsync(file.fileno())
         except OSError:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 new.unlink()
             raise
-        return new
+        return Staged(new, id_)
 
-    def settle(self, new: Path) -> None:
-        """Replace the current documents with staged ones. Raises OSError."""
-        DiskWriter.make(lambda: self._replace(new))
+    def settle(self, staged: Staged) -> None:
+        """Put a staged snapshot in force in place of the current files. Raises OSError."""
+        DiskWriter.make(lambda: self._settle(staged))
 
-    def _replace(self, new: Path) -> None:
+    def _settle(self, staged: Staged) -> None:
+        log, self._end = self._log(staged.id), None
         try:
-            # after an error the staged file must go: a full disk needs its room
-            new.replace(self._path)
+            # the snapshot must never name a log that is not there
+            if staged.id:
+                os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                sync_folder(self._path.parent, self._fsync)
+            staged.path.replace(self._path)
         except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink()
+            # a full disk needs their room
+            for path in (staged.path, *((log,) if staged.id else ())):
+                with suppress(OSError):
+                    path.unlink()
             raise
+        self._id = staged.id
         sync_folder(self._path.parent, self._fsync)
+        if staged.id:
+            self._end = LogEnd(log, 0, staged.id.encode(), self._identity())
+        # not before: a power cut may have brought the earlier snapshot back
+        for other in self._path.parent.glob(f"{self._path.stem}-*.log"):
+            if other != log and ID.fullmatch(other.stem.removeprefix(f"{self._path.stem}-")):
+                with suppress(OSError):
+                    other.unlink()
 
 
-class RegistryFile(Storage):
-    """A TinyDB storage that reads the current documents and stages what it writes; the last write
-    counts.
+class DocumentTable(Table):
+    """A TinyDB table to which documents are only added, so that adding one reads none."""
+
+    def __init__(self, storage: RegistryStorage, length: int) -> None:
+        super().__init__(storage, TABLE)
+        self._append, self._numbers = storage.append, count(length + 1)
+
+    def _get_next_id(self) -> int:
+        return next(self._numbers)
+
+    def _update_table(self, updater: Callable[[dict[int, Mapping[str, Any]]], None]) -> None:
+        added: dict[int, Mapping[str, Any]] = {}
+        updater(added)
+        self._append({str(number): dict(row) for number, row in added.items()})
+
+
+def _merge(content: bytes, id_: str, rows: dict[str, Row]) -> tuple[int, bytes]:
+    """Add the documents of a log to `rows`. Return how many bytes of it are whole, and the last
+    checksum. Raises ValueError if a line is neither whole nor torn by a power cut.
+
+    Only the last line can be torn, because the next one is written after it is durable. It was
+    never acknowledged.
     """
+    *lines, rest = content.split(b"\n")
+    size, last = 0, id_.encode()
+    for number, line in enumerate(lines, 1):
+        checksum, _, text = line.partition(b" ")
+        if checksum != _checksum(last, text):
+            # pieces that did not reach the disk read as zeros, which JSON never contains
+            if number == len(lines) and not rest and b"\0" in line:
+                break
+            raise ValueError(f"line {number} is damaged")
+        rows.update(json.loads(text))
+        size, last = size + len(line) + 1, checksum
+    return size, last
 
-    def __init__(self, storage: AtomicStorage, name: str) -> None:
-        self._storage, self._name = storage, name
-        self.staged: Path | None = None
 
-    def read(self) -> Documents | None:
-        """The staged documents, or else the current ones. Raises Refused if they cannot be read."""
-        return self._storage.read() if self.staged is None else AtomicStorage(self.staged).read()
-
-    def write(self, data: Documents) -> None:
-        """Stage all documents. Raises OSError if the disk does not accept them."""
-        self.staged = self._storage.stage(data, self._name)
+def _checksum(last: bytes, text: bytes) -> bytes:
+    return sha256(last + text).hexdigest()[:16].encode()
 
 
-def _encoded(data: Documents) -> Iterator[bytes]:
-    """The documents as JSON, one at a time: encoding a long list at once would block every
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _encoded(rows: Iterable[Row], id_: str) -> Iterator[bytes]:
+    """A snapshot as JSON, a document at a time: encoding a long list at once would block every
     thread.
     """
-    separator = "{"
-    for table, rows in data.items():
-        yield f"{separator}{json.dumps(table)}:".encode()
-        between = "{"
-        for number, row in rows.items():
-            text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-            yield f"{between}{json.dumps(number)}:{text}".encode()
-            between = ","
-        yield b"}" if rows else b"{}"
-        separator = ","
-    yield b"}" if data else b"{}"
+    yield b'{"%b":{' % TABLE.encode()
+    for number, row in enumerate(rows, 1):
+        yield b'%b"%d":%b' % (b"," if number > 1 else b"", number, _json(row))
+    yield b"}}" if not id_ else b'},"%b":{"1":{"id":"%b"}}}' % (LOG.encode(), id_.encode())
 
 
 def sync_folder(folder: Path, fsync: Callable[[int], None] = os.fsync) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from agent.cli import app
 from agent.registry import identity
+from agent.registry.storage import RegistryStorage
 
 SEEDS = range(30) if os.environ.get("GARDIEN_TORTURE") else (1,)
 LETTERS = "ABCDEFGHJKLMNPRSTVWXYZ"
@@ -63,7 +64,7 @@ class Building:
         (self.folder / "meters.csv").write_text("\n".join(meters) + "\n", encoding="utf-8")
         for table in ("place", "meter"):
             self.run(table, "import", str(self.folder / f"{table}s.csv"))
-        rows = json.loads((self.state / "registry.json").read_text(encoding="utf-8"))
+        rows = RegistryStorage(self.state / "registry.json").read()
         found = (row.get("id") for table in rows.values() for row in table.values())
         ids = [one for one in found if str(one).startswith(("D", "H"))]
         assert len(ids) >= 8

@@ -1,6 +1,8 @@
 """A long list is checked and written beside the loop, which goes on reading and commanding."""
 
 import asyncio
+import fnmatch
+import os
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -8,9 +10,9 @@ from functools import partial
 import pytest
 
 from agent.core.atomic_write import Reserve
-from agent.core.errors import Refused
+from agent.core.errors import NotRecorded, Refused
 from agent.registry import calls
-from agent.registry.background_change import TRIES, change_in_background
+from agent.registry.background_change import SHORT, TRIES, change_in_background, fold_log
 from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 
@@ -34,8 +36,11 @@ def everything(registry):
     return registry.revision, registry.places(), registry.occupancies()
 
 
-def files(folder):
-    return [path.name for path in folder.iterdir() if path.name != Reserve.FILE]
+def drafts(folder):
+    """What is neither the registry's nor of its one log."""
+    names = {path.name for path in folder.iterdir()} - {"registry.json", Reserve.FILE}
+    (log,) = fnmatch.filter(names, "registry-*.log")
+    return names - {log}
 
 
 async def held(work):
@@ -64,7 +69,7 @@ def test_what_was_made_beside_holds_and_is_on_the_disk(registry, tmp_path):
     assert everything(Registry.open(tmp_path / "registry.json")) == everything(registry)
     registry.add_places([NewPlace("Z", "dwelling")], *OTHERS)
     assert everything(Registry.open(tmp_path / "registry.json")) == everything(registry)
-    assert files(tmp_path) == ["registry.json"]
+    assert drafts(tmp_path) == set()
 
 
 @pytest.mark.parametrize("more", [{"rows": ["B;dweling"]}, {"preview": True}])
@@ -74,7 +79,7 @@ def test_what_is_refused_or_only_looked_at_leaves_nothing(registry, tmp_path, mo
     with nullcontext() if "preview" in more else pytest.raises(Refused, match=r"p\.csv:5:"):
         asyncio.run(change_in_background(registry, of(3, **more)))
     assert everything(registry) == before
-    assert files(tmp_path) == ["registry.json"]
+    assert drafts(tmp_path) == set()
 
 
 def disturbed(registry, change, *theirs):
@@ -100,7 +105,7 @@ def test_what_others_record_meanwhile_is_not_lost(registry, tmp_path):
     asyncio.run(run())
     assert [place.label for place in registry.places()] == ["A-0", "A-1", "Z"]
     assert everything(Registry.open(tmp_path / "registry.json")) == everything(registry)
-    assert files(tmp_path) == ["registry.json"]
+    assert drafts(tmp_path) == set()
 
 
 def test_what_others_record_meanwhile_is_checked_against(registry, tmp_path):
@@ -110,7 +115,7 @@ def test_what_others_record_meanwhile_is_checked_against(registry, tmp_path):
     with pytest.raises(Refused, match=r'p\.csv:3: "A-1" exists already'):
         asyncio.run(run())
     assert [place.label for place in registry.places()] == ["A-1"]
-    assert files(tmp_path) == ["registry.json"]
+    assert drafts(tmp_path) == set()
 
 
 def test_who_is_overtaken_each_time_is_told(registry, tmp_path):
@@ -120,4 +125,70 @@ def test_who_is_overtaken_each_time_is_told(registry, tmp_path):
     with pytest.raises(Refused, match="try again"):
         asyncio.run(run())
     assert len(registry.places()) == TRIES
-    assert files(tmp_path) == ["registry.json"]
+    assert drafts(tmp_path) == set()
+
+
+def test_a_long_list_is_a_new_snapshot_and_a_short_one_a_line(registry, tmp_path):
+    asyncio.run(change_in_background(registry, of(1)))
+    path = tmp_path / "registry.json"
+    before = path.read_bytes()
+    asyncio.run(change_in_background(registry, of(0, rows=["B;dwelling"])))
+    assert path.read_bytes() == before
+    asyncio.run(change_in_background(registry, of(SHORT + 1, rows=["C;dwelling"])))
+    assert path.stat().st_size > len(before) + 100 * SHORT
+    assert everything(Registry.open(path)) == everything(registry)
+    assert drafts(tmp_path) == set()
+
+
+def test_a_log_is_folded_while_the_loop_turns(registry, tmp_path):
+    path = tmp_path / "registry.json"
+    asyncio.run(change_in_background(registry, of(10_000)))
+    for n in range(3):
+        registry.add_places([NewPlace(f"Z-{n}", "dwelling")], *OTHERS)
+    (log,) = tmp_path.glob("registry-*.log")
+    before, answers = path.stat().st_size, everything(registry)
+    whole, longest = asyncio.run(held(fold_log(registry)))
+    assert longest < whole / 2
+    assert path.stat().st_size > before
+    assert not log.exists()
+    assert everything(registry) == everything(Registry.open(path)) == answers
+    registry.add_places([NewPlace("Y", "dwelling")], *OTHERS)
+    assert everything(Registry.open(path)) == everything(registry)
+    assert drafts(tmp_path) == set()
+
+
+def test_what_others_record_while_a_log_is_folded_is_not_lost(registry, tmp_path):
+    async def run():
+        registry.add_places([NewPlace("A", "dwelling")], *OTHERS)
+        folded = asyncio.create_task(fold_log(registry))
+        await asyncio.sleep(0)  # the thread has begun
+        registry.add_places([NewPlace("B", "dwelling")], *OTHERS)
+        return await folded
+
+    assert asyncio.run(run()) is False
+    assert [place.label for place in Registry.open(tmp_path / "registry.json").places()] == [
+        "A",
+        "B",
+    ]
+    assert drafts(tmp_path) == set()
+
+
+def test_a_disk_that_refuses_the_snapshot_leaves_the_log_in_force(tmp_path):
+    path, broken = tmp_path / "registry.json", []
+
+    def fsync(descriptor):
+        if broken:
+            raise OSError(28, "No space left on device")
+        os.fsync(descriptor)
+
+    registry = Registry(path, fsync)
+    registry.add_places([NewPlace("A", "dwelling")], *OTHERS)
+    registry.add_places([NewPlace("B", "dwelling")], *OTHERS)
+    broken.append(True)
+    with pytest.raises(NotRecorded):
+        asyncio.run(fold_log(registry))
+    assert registry.written
+    broken.clear()
+    registry.add_places([NewPlace("C", "dwelling")], *OTHERS)
+    assert everything(Registry.open(path)) == everything(registry)
+    assert drafts(tmp_path) == set()

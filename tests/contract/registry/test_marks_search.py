@@ -5,6 +5,7 @@ What each consent knows is reckoned beside the registry, from who has heard what
 honest; what they sign comes late, twice, in any order, or not at all. Rule D2.
 """
 
+import json
 import os
 import random
 import shutil
@@ -219,7 +220,10 @@ class Life(RuleBasedStateMachine):
     @rule()
     def a_backup_is_made(self):
         if self.registry.marked:
-            self.backup, self.lost_from = self.path.read_bytes(), len(self.withdrawals)
+            self.backup, self.lost_from = (
+                json.dumps(self.registry.stored()).encode(),
+                len(self.withdrawals),
+            )
 
     @precondition(lambda self: self.backup is not None)
     @rule(off=CLOCKS, happens=SELDOM)
@@ -247,7 +251,10 @@ class Life(RuleBasedStateMachine):
             self.knew[one.id] = self.knew.get(one.id, frozenset()) | restored
         for by in self.collectors:
             by.mark.clear()
-        self.lost_from, self.backup = len(self.withdrawals), self.path.read_bytes()
+        self.lost_from, self.backup = (
+            len(self.withdrawals),
+            json.dumps(self.registry.stored()).encode(),
+        )
 
     @rule()
     def it_is_started_again(self):

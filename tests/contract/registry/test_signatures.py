@@ -112,7 +112,7 @@ def test_a_list_gives_nothing_again_by_a_date_from_which_it_shall_count(registry
 
 def test_a_future_signature_that_an_earlier_version_took_defeats_no_withdrawal(registry):
     listed(registry, given="2026-11-20")
-    stored = registry._path.read_text()
+    stored = json.dumps(registry.stored())
     given = registry.consents()[0].given
     for later in (NOW + 30 * 365 * DAY, 253_402_300_799):  # 2056, and the last second of 9999
         registry._path.write_text(stored.replace(str(given), str(int(later))))
@@ -195,7 +195,7 @@ def test_the_day_on_which_a_dwelling_was_recorded_is_early_enough(registry):
 
 def test_what_an_earlier_version_recorded_stays_and_may_be_brought_again(registry):
     (one,) = listed(registry, given="2026-11-20")
-    text = registry._path.read_text()
+    text = json.dumps(registry.stored())
     moved_in = str(registry.occupancies_of(one["place"])[0].since)
     registry._path.write_text(text.replace(moved_in, str(int(NOW) - 3 * DAY)))
     old = Registry.open(registry._path)
@@ -272,7 +272,8 @@ def test_a_paper_that_is_older_than_36_months_gives_nothing(registry):
 def test_a_consent_that_an_earlier_version_counted_from_its_import_ends_in_time(registry):
     listed(registry, given="2026-03-10")
     first, last = (registry.consents()[0].until, 1_890_446_400)  # 2029-11-27
-    registry._path.write_text(registry._path.read_text().replace(str(first), str(last)))
+    stored = json.dumps(registry.stored())
+    registry._path.write_text(stored.replace(str(first), str(last)))
     old = Registry.open(registry._path)
     (consent,) = old.consents()
     assert consent.until == first

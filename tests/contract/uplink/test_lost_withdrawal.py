@@ -2,6 +2,7 @@
 Rule D12.
 """
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -55,7 +56,7 @@ def deliver(spool, ledger):
 def test_a_withdrawal_that_is_lost_comes_back_with_the_receipt(registry, tmp_path, channels):
     """Rule A9: whatever `ver` and whenever the rows are, they stay out, the receipt says why."""
     (given,) = registry.consents()
-    kept = (tmp_path / "registry.json").read_bytes()
+    kept = json.dumps(registry.stored())
     with opened(tmp_path / "ledger.db") as ledger:
         with Spool.open(tmp_path / "spool.db", KEY, HEAD, 50_000_000) as spool:
             spool.append(rows(given, "heat", 1, 2), {}, NOW)
@@ -65,7 +66,7 @@ def test_a_withdrawal_that_is_lost_comes_back_with_the_receipt(registry, tmp_pat
                 spool.apply(revision, taken, NOW)
             assert not deliver(spool, ledger)  # it told them itself
 
-        (tmp_path / "registry.json").write_bytes(kept)  # the power went before the disk had it
+        (tmp_path / "registry.json").write_text(kept)  # the power went before the disk had it
         after = Registry.open(tmp_path / "registry.json")
         (forgotten,) = after.consents()
         assert forgotten.withdrawn is None

@@ -2,11 +2,11 @@ import pytest
 
 from agent.registry.conflicts import Conflicts
 from tests.unit.registry.building import (
-    HOME,
     NEIGHBOUR,
     NOW,
     agreed,
     called,
+    facts,
     installed,
     lived,
 )
@@ -14,7 +14,7 @@ from tests.unit.registry.building import (
 
 def against(first, second):
     """What stands against the second document once the first one stands."""
-    claims = Conflicts({HOME: called()})
+    claims = Conflicts(facts(called()))
     assert claims.add(first) is None
     return claims.add(second)
 
