@@ -23,7 +23,7 @@ from agent.core.systemd import notify, watchdog_period
 from agent.core.tasks import end, error_text
 from agent.gateway import liveness
 from agent.gateway.backup_file import BuildingFile
-from agent.gateway.controls.setup import FILE
+from agent.gateway.controls import FILE
 from agent.gateway.data_usage import Traffic
 from agent.gateway.export_log import Exports
 from agent.gateway.gateway import Gateway, open_steering, policy_of

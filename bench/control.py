@@ -20,14 +20,12 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.control.configured_control import ConfiguredControl
+from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
-from agent.control.dependencies import ControlDependencies
-from agent.control.hold_record import Phase, WriteTarget
-from agent.control.model import Limits, LossRule, Modality
+from agent.control.model import ConfiguredControl, Limits, LossRule, Modality, Moment, WriteTarget
 from agent.control.orders import Orders
-from agent.control.records import Transaction
-from agent.control.stamps import Moment
+from agent.control.point_access import access_to
+from agent.control.records import Phase, Transaction
 from agent.control.writer import JournalWriter
 from agent.core.clock import ClockTrust
 from agent.core.model import Point
@@ -35,7 +33,6 @@ from agent.core.storage import Storage
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.drivers.link import Link
-from agent.gateway.controls.setup import access_to
 from agent.trust.sign import Signer, new_jti
 from agent.trust.signer import Member
 from agent.trust.verify import Audience, VerificationContext, verify

@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.control.stamps import Moment, elapsed
+from agent.control.model import Moment, elapsed
 
 if TYPE_CHECKING:
     from agent.control.model import Failsafe
+
 
 UNBROKEN = 120.0
 """seconds of heartbeat without a gap after which the failsafe is left without a new limit"""

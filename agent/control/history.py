@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from agent.control.hold import FAILSAFE
 from agent.control.model import OrderState
 from agent.control.records import FINAL, Outcome
-from agent.control.setpoint import FAILSAFE
 from agent.core.units import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
+
 
 TEST = "test"
 """the id of outcomes of `gardien control test`, which are not shown: a test is not an order"""

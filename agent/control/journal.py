@@ -17,16 +17,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.buffer.database import Damaged, Database, set_aside
-from agent.control.hold_record import HoldRecord, Phase, decode, encode
-from agent.control.journal_copy import LEFT, OPEN, Copied
 from agent.control.model import OrderState
 from agent.control.records import (
     FINAL,
     IDENTITY,
+    LEFT,
+    OPEN,
     TABLES,
+    Copied,
+    HoldRecord,
     Memo,
     Outcome,
+    Phase,
     Transaction,
+    decode,
+    encode,
     event_of,
     grant_of,
     memo_of,
@@ -44,10 +49,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from agent.control.model import AcceptedOrder, Grant
-    from agent.control.records import Key
-    from agent.control.stamps import Moment
+    from agent.control.model import AcceptedOrder, Grant, Key, Moment
     from agent.trust.verify import Verified
+
 
 Name = tuple[str, str]
 """an order at one control"""

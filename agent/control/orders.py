@@ -9,16 +9,25 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.control.claims import grant_of, order_of
+from agent.control import hours
 from agent.control.decide import decide
 from agent.control.guard import plain
-from agent.control.model import AcceptedOrder, No, OrderCode, OrderState
+from agent.control.model import (
+    AcceptedOrder,
+    ControlOrder,
+    Grant,
+    Limits,
+    No,
+    OrderCode,
+    OrderState,
+)
 from agent.control.records import Outcome, Transaction
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, StorageFailed
-from agent.trust import claims, replay, revocations
+from agent.trust import claim_types, claims, replay, revocations
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_id import number_of, of_issuer
 
@@ -26,10 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.buffer.database import Database
-    from agent.control.configured_control import ConfiguredControl
     from agent.control.controller import Controller
-    from agent.control.model import ControlOrder, Grant
+    from agent.control.model import ConfiguredControl
     from agent.trust.verify import Verified
+
 
 EARLY_KEPT = 72 * 3600.0
 """seconds for which a cancellation is kept that arrived before its order (rule H9)"""
@@ -363,3 +372,79 @@ def decide_unknown(order: ControlOrder) -> No:
 
 def _record_answer(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
     return lambda database: database.by(lambda db: replay.keep(db, verified, answer))
+
+
+def grant_of(verified: Verified, content: claims.GrantClaims) -> Grant:
+    """Read a grant.
+
+    Raises ValueError if its windows or its season cannot be read, and if an occupant's grant does
+    not name the occupancy with which it ends.
+    """
+    if content.role == "occupant" and content.occ is None:
+        raise ValueError("an occupant's grant must name its occupancy (`occ`)")
+    evidence = content.evid
+    return Grant(
+        jti=content.jti,
+        role=content.role,
+        by=verified.owner,
+        to=content.sub,
+        since=float(content.nbf if content.nbf is not None else content.iat),
+        until=float(content.exp),
+        assets=tuple(content.scope.assets),
+        actions=tuple(content.scope.acts),
+        limits=_limits(content.lim),
+        unit=content.lim.unit,
+        kid=verified.kid,
+        occupancy=content.occ,
+        evidence=f"{evidence.kind} {evidence.ref} of {evidence.date}",
+    )
+
+
+def _limits(lim: claims.Lim) -> Limits:
+    return Limits(
+        least=_number(lim.min),
+        most=_number(lim.max),
+        duration=_seconds(lim.max_dur),
+        gap=_seconds(lim.min_gap),
+        a_day=lim.max_day,
+        time_a_day=_seconds(lim.max_time_day),
+        notice=_seconds(lim.notice),
+        windows=tuple(hours.window(one) for one in lim.windows or ()),
+        season=hours.season(lim.season) if lim.season else None,
+        emergency=lim.emerg,
+    )
+
+
+def order_of(verified: Verified, command: claims.Command, control: str, now: float) -> ControlOrder:
+    """Read an order for one of its controls. An order without a start begins at `now`."""
+    cmd = command.cmd
+    value = cmd.val
+    return ControlOrder(
+        jti=command.jti,
+        control=control,
+        by=verified.owner,
+        role=verified.role,
+        action=cmd.act,
+        value=_number(value) if isinstance(value, int | Decimal) else None,
+        unit=cmd.unit,
+        start=float(claim_types.moment(cmd.start)) if cmd.start else now,
+        duration=_seconds(cmd.dur) or 0.0,
+        rand=_seconds(cmd.rand) or 0.0,
+        seq=command.seq,
+        prio=command.prio,
+        emergency=command.emerg,
+        resume=cmd.resume,
+        auth=tuple(command.auth),
+        ref=cmd.ref or "",
+        why=command.why or "",
+        kid=verified.kid,
+        received=now,
+    )
+
+
+def _number(value: int | Decimal | None) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else float(claim_types.seconds(text))

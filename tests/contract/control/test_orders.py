@@ -8,8 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.configured_control import ConfiguredControl
-from agent.control.model import Limits, OrderState
+from agent.control.model import ConfiguredControl, Limits, OrderState
 from agent.control.orders import Orders
 from agent.core.errors import NotRecorded, SpoolFull, StorageFailed
 from agent.trust.error_codes import Forged

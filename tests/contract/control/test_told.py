@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 
-from agent.api import control_calls as calls
+from agent.api import control as calls
 from agent.control.model import LossRule, OrderState
 from agent.control.orders import Orders
 from agent.control.records import Outcome, Transaction
-from agent.gateway.controls.setup import Steering
+from agent.gateway.controls import Steering
 from tests.contract.control.pretend import Site, agreed, event, order
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "batch.schema.json"

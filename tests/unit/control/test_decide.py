@@ -13,8 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.control import hours
-from agent.control.decide import Yes, decide
-from agent.control.decision_input import DecisionFacts
+from agent.control.decide import DecisionFacts, Yes, decide
 from agent.control.guard import GuardReading
 from agent.control.model import (
     AcceptedOrder,
@@ -24,9 +23,9 @@ from agent.control.model import (
     Limits,
     LossRule,
     Modality,
+    Moment,
     OrderState,
 )
-from agent.control.stamps import Moment
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 24, 17, 0, tzinfo=PARIS).timestamp()
