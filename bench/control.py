@@ -122,7 +122,7 @@ async def bench(folder: Path) -> None:
         for fit in fits.values():
             memo = replace(journal.memo(fit.key), tested="v1", swept=True)
             await writer.save(Transaction(memos=[(fit.key, memo)]))
-        orders = Orders(control_loop, writer.call)
+        orders = Orders(control_loop)
         await orders.take(verify(grant(), known()))
         for run in control_loop.rounds().values():
             stack.callback(asyncio.create_task(run()).cancel)

@@ -31,24 +31,19 @@ FURTHEST = 2 * 366 * 86_400.0
 """seconds from now to the latest begin of an order: no grant is valid for longer"""
 STARTABLE = 300.0
 """seconds by which the begin of an order may be past when it arrives over a slow transport"""
-COUNTED = {
-    OrderState.SCHEDULED,
-    OrderState.STARTED,
-    OrderState.RESTORING,
-    OrderState.COMPLETED,
-    OrderState.ABORTED,
+NOT_COUNTED = {
+    OrderState.RECEIVED,
+    OrderState.REJECTED,
+    OrderState.ACCEPTED,
+    OrderState.CANCELLED,
+    OrderState.EXPIRED,
 }
-COUNTED |= {
-    OrderState.OPTED_OUT,
-    OrderState.SUPERSEDED,
-    OrderState.FAILED,
-    OrderState.RELEASE_PENDING,
-}
+"""states in which an order that has not begun holds nothing, and will hold nothing"""
 
 
 @dataclass(frozen=True)
 class DecisionFacts:
-    """See the module."""
+    """What is known of a point, and when."""
 
     now: Moment
     zone: ZoneInfo
@@ -75,13 +70,8 @@ class Yes:
     grants: tuple[str, ...]
 
 
-def decide(order: ControlOrder, modality: Modality | None, facts: DecisionFacts) -> Yes | No:
-    """Decide about an order, at its acceptance and again when it begins (rule H26).
-
-    `modality`: of the control; None: there is no such control.
-    """
-    if modality is None:
-        return No(OrderCode.ASSET, f"there is no control {order.control} here")
+def decide(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> Yes | No:
+    """Decide about an order, at its acceptance and again when it begins (rule H26)."""
     for check in (_clock, _action, _range, _duration, _timing):
         if no := check(order, modality, facts):
             return no
@@ -214,6 +204,9 @@ def _state(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     return tripped(modality.guards, facts.look) or inhibited(modality, facts.look)
 
 
+# -- grants: one of each required role must cover the whole order
+
+
 def granted(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> tuple[str, ...] | No:
     """The id of one grant of each required role, or a refusal: missing, revoked or too narrow."""
     used = []
@@ -306,6 +299,9 @@ def _exceeded_limit(  # noqa: PLR0911 -- a limit each
     )
 
 
+# -- quotas: how often, how long in a day, and how soon after others
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """The time in which a point was, or will be, held."""
@@ -325,9 +321,11 @@ class Span:
 def quota_refusal(
     order: ControlOrder, limits: Limits, facts: DecisionFacts, no: Callable[[str, str], No]
 ) -> No | None:
-    """Refuse an order that is too often, too long in a day, or too soon after others.
+    """Refuse an order that is too often, too long in a day, or too soon after others (rule H4).
 
-    `no` makes the refusal from the name of the limit and the text about it.
+    Orders that overlap are one event: together they may not last longer than one order may. A hold
+    that is over counts for its real length, until it was released. `no` makes the refusal from the
+    name of the limit and the text about it.
     """
     others = [one for one in facts.events if _counts(one, order)]
     day = hours.day_of(order.start, facts.zone)
@@ -355,7 +353,11 @@ def _counts(event: AcceptedOrder, order: ControlOrder) -> bool:
     has begun.
     """
     replaced = event.order.jti == order.ref and not event.began
-    return (event.state in COUNTED or event.began) and event.order.jti != order.jti and not replaced
+    return (
+        (event.state not in NOT_COUNTED or event.began)
+        and event.order.jti != order.jti
+        and not replaced
+    )
 
 
 def _held(event: AcceptedOrder, facts: DecisionFacts) -> Span:
@@ -387,6 +389,9 @@ def _together(new: Span, held: Sequence[Span]) -> float:
 
 def _apart(new: Span, other: Span) -> float:
     return other.begin - new.end if other.begin >= new.end else new.begin - other.end
+
+
+# -- limits on the value and the hours, which both a modality and a grant may have
 
 
 def outside(value: Decimal, limits: Limits, unit: str) -> str:

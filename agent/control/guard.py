@@ -1,7 +1,7 @@
 """Whether a guard has tripped, or the operator's off switch is set. Pure (rule H3).
 
 A value that cannot be used counts as tripped: from a sensor that is silent, bad, older than twice
-its period, or not plausible (agent/gateway/controls/point_readings.py).
+its period, or not plausible (agent/gateway/controls.py).
 """
 
 from __future__ import annotations

@@ -138,10 +138,8 @@ class Holder:
             )
             # A watchdog that another hold refreshes contains our own value by now: the value from
             # before is in the record of that hold.
-            dog_pre = next(
-                (one.dog_pre for one in self._watched_by(setpoint.watchdog)),
-                dog_pre,
-            )
+            others = self._watched_by(setpoint.watchdog)
+            dog_pre = next((record.dog_pre for record in others), dog_pre)
         except NOT_THERE as error:
             return No(OrderCode.DEVICE, str(error))
         if standing.over:
@@ -152,31 +150,16 @@ class Holder:
             return No(OrderCode.OVERRIDDEN, reason)
         base, now = self._base(setpoint, standing), self._dependencies.now()
         target = setpoint.first(standing, base)
+        kept = setpoint.slot is not None or setpoint.restore is None
         record = HoldRecord(
-            setpoint.control,
-            setpoint.jti,
-            setpoint.place,
-            setpoint.slot,
-            standing.ours,
-            target,
-            (target,),
-            setpoint.restore
-            if setpoint.slot is None and setpoint.restore is not None
-            else standing.ours,
-            now,
-            setpoint.end,
-            setpoint.lasts,
-            base,
-            setpoint.tolerance,
-            standing.identity,
-            moved=now,
-            fallback=fallback,
-            failsafe=setpoint.failsafe,
-            dog=setpoint.watchdog,
-            dog_pre=dog_pre,
-            measured=self._dependencies.power(setpoint.control),
-            agreed=setpoint.agreed,
-        )
+            setpoint.control, setpoint.jti, setpoint.place, setpoint.slot, pre=standing.ours,
+            target=target, known=(target,),
+            restore=standing.ours if kept else setpoint.restore,
+            begun=now, end=setpoint.end, lasts=setpoint.lasts, base=base,
+            tolerance=setpoint.tolerance, identity=standing.identity, moved=now,
+            fallback=fallback, failsafe=setpoint.failsafe, dog=setpoint.watchdog, dog_pre=dog_pre,
+            measured=self._dependencies.power(setpoint.control), agreed=setpoint.agreed,
+        )  # fmt: skip
         try:
             # From now on our value may stand at the device, so the order counts as begun: quotas
             # count it even if the agent dies here.
@@ -230,14 +213,10 @@ class Holder:
         new = replace(new.knowing(target), phase=Phase.WRITING)
         try:
             saved = await self._dependencies.save(Transaction(new))
-        except SpoolFull as error:
-            return await self.release(
-                held.releasing(OrderState.ABORTED, f"journal: {error}"), access
-            )
-        except StorageFailed as error:
-            return await self.release(
-                held.releasing(OrderState.ABORTED, f"storage: {error}"), access
-            )
+        except (SpoolFull, StorageFailed) as error:
+            store = "journal" if isinstance(error, SpoolFull) else "storage"
+            aborted = held.releasing(OrderState.ABORTED, f"{store}: {error}")
+            return await self.release(aborted, access)
         assert saved is not None
         return await self._write_and_read_back(saved, access)
 
@@ -380,19 +359,15 @@ class Holder:
 
     async def _record_pending(self, record: HoldRecord, why: str) -> HoldRecord:
         """Record once that the release is pending (rule H18). It is tried until it is confirmed."""
-        record = (
-            record if record.phase is Phase.RELEASING else record.releasing(OrderState.ABORTED, why)
-        )
+        record = record.releasing(OrderState.ABORTED, why)
         if record.pending:  # recorded before: further attempts write nothing to the disk
             return replace(record, alarm=why)
         log.error(
-            "%s is not released yet: %s",
-            record.control,
-            why,
+            "%s is not released yet: %s", record.control, why,
             extra=fields(
                 LogEvent.RELEASE_PENDING, control=record.control, device=record.place.device
             ),
-        )
+        )  # fmt: skip
         pending = replace(record, pending=True, alarm=why)
         outcome = self._outcome(record, OrderState.RELEASE_PENDING, why)
         return await self._saved(pending, Transaction(pending, outcomes=[outcome]))
@@ -425,15 +400,10 @@ class Holder:
 
     def _outcome(self, record: HoldRecord, state: OrderState, reason: str) -> Outcome:
         return Outcome(
-            record.jti,
-            record.control,
-            state,
-            self._dependencies.now().wall,
-            words=reason,
-            value=str(record.target),
-            before=record.measured,
+            record.jti, record.control, state, self._dependencies.now().wall, words=reason,
+            value=str(record.target), before=record.measured,
             after=self._dependencies.power(record.control),
-        )
+        )  # fmt: skip
 
     async def _saved(self, record: HoldRecord, change: Transaction | None = None) -> HoldRecord:
         """Let a hold record count now. If it cannot be committed, the record on the disk is enough:

@@ -397,6 +397,12 @@ class ConfiguredControl:
         )  # fmt: skip
 
 
+def split(reference: str) -> tuple[str, str]:
+    """Device and point of DEVICE/POINT."""
+    device, _, point = reference.partition("/")
+    return device, point
+
+
 def same(value: Value | None, other: Value | None, tolerance: Decimal) -> bool:
     """Whether two values are equal, within the tolerance for rounding by a device."""
     if isinstance(value, Decimal) and isinstance(other, Decimal):

@@ -32,7 +32,7 @@ from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_id import number_of, of_issuer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from agent.buffer.database import Database
     from agent.control.controller import Controller
@@ -51,10 +51,9 @@ DRAWS = random.SystemRandom()
 
 @dataclass
 class Orders:
-    """See the module. `run` makes a call in the journal's thread."""
+    """See the module."""
 
     controller: Controller
-    run: Callable[..., Awaitable[Any]]
     refuse: Callable[[Verified], None] = lambda _: None
     """makes the journal delete an object that was refused, but may be on the disk all the same"""
     patience: float = 1.0
@@ -94,7 +93,7 @@ class Orders:
         """
         try:
             async with asyncio.timeout(self.patience if ends else None):
-                before: dict[str, Any] | None = await self.run(
+                before: dict[str, Any] | None = await self.controller.dependencies.read(
                     self.controller.journal.first, verified
                 )
         except (StorageFailed, TimeoutError) as error:
@@ -131,7 +130,9 @@ class Orders:
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
             grant = replace(grant, jti=of_issuer(grant.jti, grant.by))
         answer = {"grant": content.jti, "role": grant.role, "revoked": journal.is_revoked(grant)}
-        await self.run(journal.grant, grant, _record_answer(verified, answer))
+        await self.controller.dependencies.read(
+            journal.grant, grant, _record_answer(verified, answer)
+        )
         self._audit("control.grant", jti=content.jti, kid=verified.kid)
         return answer
 
@@ -171,7 +172,9 @@ class Orders:
         version = (verified.owner, content.ver)
         journal.believe(revoked)  # before the commit, which a failing disk may delay
         self.controller.wake_all()
-        await self.run(journal.revoke, revoked, version, _record_answer(verified, answer))
+        await self.controller.dependencies.read(
+            journal.revoke, revoked, version, _record_answer(verified, answer)
+        )
         self._audit("control.revoked", jti=content.jti, kid=verified.kid, revoked=answer["revoked"])
         return answer
 
@@ -214,11 +217,7 @@ class Orders:
             outcomes.append(received)
             if isinstance(decision, No):
                 code = str(decision)
-                answers[name] = {
-                    "state": OrderState.REJECTED,
-                    "code": code,
-                    "words": decision.reason,
-                }
+                answers[name] = _refusal(decision)
                 outcomes.append(
                     replace(received, state=OrderState.REJECTED, code=code, words=decision.reason)
                 )
@@ -265,7 +264,7 @@ class Orders:
         """
         journal, control = self.controller.journal, self.controller.controls.get(order.control)
         if control is None:
-            return decide_unknown(order)
+            return _unknown(order.control)
         modality = control.modality
         if verified and not verified.scope.covers(modality.name, modality.equipment):
             return No(OrderCode.KID, f"the key of {verified.owner} is not for {modality.name}")
@@ -316,26 +315,15 @@ class Orders:
                 answers[name] = {"state": OrderState.CANCELLED}
                 continue
             if control is None:
-                no = No(OrderCode.ASSET, f"there is no control {name} here")
+                no = _unknown(name)
             else:
-                no = No(
-                    OrderCode.KID,
-                    f"a key of the role {verified.role} may not end a hold of {name}",
-                )
+                reason = f"a key of the role {verified.role} may not end a hold of {name}"
+                no = No(OrderCode.KID, reason)
                 known.remove(name)
-            answers[name] = {"state": OrderState.REJECTED, "code": str(no), "words": no.reason}
+            answers[name] = _refusal(no)
             at = self.controller.dependencies.now().wall
-            outcomes.append(
-                Outcome(
-                    command.jti,
-                    name,
-                    OrderState.REJECTED,
-                    at,
-                    str(no),
-                    no.reason,
-                    by=verified.owner,
-                )
-            )
+            rejected, by = OrderState.REJECTED, verified.owner
+            outcomes.append(Outcome(command.jti, name, rejected, at, str(no), no.reason, by=by))
         answer = {"jti": command.jti, "targets": answers}
         ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)
@@ -349,7 +337,7 @@ class Orders:
         # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:
             until = self.controller.dependencies.now().wall + EARLY_KEPT
-            await self.run(journal.refuse_later, ref, known, until, keep)
+            await self.controller.dependencies.read(journal.refuse_later, ref, known, until, keep)
             await save(change)
         else:
             await save(change, keep)
@@ -365,9 +353,12 @@ class Orders:
         self.controller.dependencies.audit(kind, body)
 
 
-def decide_unknown(order: ControlOrder) -> No:
-    """The refusal of an order for a control that does not exist."""
-    return No(OrderCode.ASSET, f"there is no control {order.control} here")
+def _unknown(control: str) -> No:
+    return No(OrderCode.ASSET, f"there is no control {control} here")
+
+
+def _refusal(no: No) -> dict[str, Any]:
+    return {"state": OrderState.REJECTED, "code": str(no), "words": no.reason}
 
 
 def _record_answer(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:

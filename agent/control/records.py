@@ -1,6 +1,8 @@
-"""Outcomes, memos and transactions of the journal, and their form in the file.
+"""What the journal stores: hold records, outcomes and memos, and their form in the file.
 
-`Outcome` and `Memo` are stored as JSON: to rename one of their fields is to change the file format.
+A hold record is the value of ours that stands, or may stand, at one point, and how it is released.
+It is on the disk before anything is written to the device (rules H14, H15). `HoldRecord`, `Outcome`
+and `Memo` are stored as JSON: to rename one of their fields is to change the file format.
 """
 
 from __future__ import annotations
@@ -245,7 +247,9 @@ class Copied:
 def understood(kind: Any, body: dict[str, Any]) -> Any:
     """Make a record from the members that this version knows; the others are ignored.
 
-    Raises TypeError if a member is missing.
+    A later version may have added members (`gardien-upgrade --back`). If they made the journal
+    unreadable, it would be moved aside, and the equipment would stay as it was commanded. Raises
+    TypeError if a member is missing.
     """
     names = {one.name for one in fields(kind)}
     return kind(**{name: value for name, value in body.items() if name in names})

@@ -208,7 +208,10 @@ def longest(watchdog: WatchdogTarget) -> float:
 async def wait_for_fallback(
     controller: Release, control: ConfiguredControl, record: HoldRecord, say: Say
 ) -> Fallen:
-    """Wait until the device has fallen back by itself.
+    """Wait until the device has fallen back by itself, after its watchdog has run out (rule H23).
+
+    It is read meanwhile. If it does not fall back, it may take a read for a sign of life. Then the
+    line stays silent for as long, and the device is read once afterwards.
 
     Raises Refused if it does not, or not in time, or to another value than configured; LinkLost,
     WriteRefused.

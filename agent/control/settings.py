@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from agent.control import hours
-from agent.control.model import Failsafe, Guard, Limits, LossRule, Modality
+from agent.control.model import Failsafe, Guard, Limits, LossRule, Modality, split
 from agent.core.i18n import _
 from agent.core.settings import Duration, shown
 
@@ -260,12 +260,6 @@ class Control(ControlSection):
         """The version of the control sheet: it changes with everything that people agreed to."""
         text = self.model_dump_json(exclude_defaults=True, exclude={"measure", "shown"})
         return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def split(reference: str) -> tuple[str, str]:
-    """Device and point of DEVICE/POINT."""
-    device, _, point = reference.partition("/")
-    return device, point
 
 
 def modality(name: str, options: Control, unit: str, every: dict[str, tuple[int, str]]) -> Modality:

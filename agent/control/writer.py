@@ -54,7 +54,13 @@ LOCK = "lock"
 
 
 class JournalCopy:
-    """See the module. Only one process at a time writes to it."""
+    """The copy of the open hold records, which survives kill -9 and needs no disk.
+
+    Each record is one file in the volatile folder of the state (agent/core/storage.py), named by
+    the random id of the journal and the number of the record. A file appears and is closed by a
+    rename, which needs no space: at any moment it is complete or absent. A closed file stays until
+    the disk has the change too. Only one process at a time writes to the copy.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

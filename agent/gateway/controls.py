@@ -15,10 +15,9 @@ from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
 from agent.control.guard import GuardReading, measured, plain
 from agent.control.hold import FAILSAFE
-from agent.control.model import Moment, OrderCode, elapsed
+from agent.control.model import Moment, OrderCode, elapsed, split
 from agent.control.orders import Orders
 from agent.control.point_access import access_to, quiet
-from agent.control.settings import split
 from agent.control.writer import Bounds, JournalWriter
 from agent.core.channels import channels
 from agent.core.clock import stamp
@@ -203,7 +202,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             quiet=lambda place, seconds: quiet(link_of(place), seconds),
         )
         controller = Controller(journal, dependencies, made, writer=writer)
-        here = Steering(config, controller, Orders(controller, writer.call, writer.refuse), writer)
+        here = Steering(config, controller, Orders(controller, writer.refuse), writer)
         if not config.trust.witnessed:
             journal.silence(witness)
         # a new or restored journal does not contain the revocations of the trust store
@@ -246,7 +245,12 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
 
 
 class PointReadings:
-    """See the module. The configuration is read anew for each reading, because it may change."""
+    """The last readings of points, as far as a guard may rely on them.
+
+    A broken sensor often still gives values: 3276.7 °C if its wire is cut, or the same value for
+    days. With either, a guard would never trip. So neither value is used (channels.yaml: `least`,
+    `most`, `still`). The configuration is read anew for each reading, because it may change.
+    """
 
     def __init__(
         self,

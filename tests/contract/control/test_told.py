@@ -25,7 +25,7 @@ def steering(site: Site, place: str | None) -> Steering:
     config = SimpleNamespace(
         controls={"it": SimpleNamespace(point="boiler/offset")}, devices=devices
     )
-    return Steering(config, site.controller, Orders(site.controller, site.read), None)
+    return Steering(config, site.controller, Orders(site.controller), None)
 
 
 def holding(kind: LossRule = LossRule.SHIFT, lasts: float = 600.0) -> Site:

@@ -421,10 +421,6 @@ def test_it_is_refused_with_code_and_reason(name):
     assert words in found.reason
 
 
-def test_what_is_not_configured_is_no_asset():
-    assert str(decide(order(), None, facts())) == "E_ASSET"
-
-
 def test_a_second_grant_of_a_role_may_be_the_wider_one():
     wide = grant(jti="second")
     known = facts(grants=[*narrowed("residents_council", least=Decimal(-1)), wide])
