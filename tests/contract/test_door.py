@@ -18,7 +18,7 @@ from agent.core.errors import Refused
 HANDED = """
 import os, socket, sys
 from pathlib import Path
-from agent import state
+from agent.core import state
 os.environ["LISTEN_PID"] = str(os.getpid())
 state.listening(Path(sys.argv[1])).close()  # by an error; the next one finds it again
 door = state.listening(Path(sys.argv[1]))

@@ -165,8 +165,9 @@ class Gateway:
 
 
 def day_of(moment):
-    """A day as an English letter writes it."""
-    return day_written_out(stamp(moment)[:10], "en")
+    """A day of the building as an English letter writes it."""
+    day = dt.datetime.fromtimestamp(moment, ZoneInfo("Europe/Paris")).date()
+    return day_written_out(day.isoformat(), "en")
 
 
 def text_of(letter):
@@ -280,7 +281,7 @@ def test_what_was_received_and_erased_is_said_to_be_erased_once_that_is_confirme
     consent = gateway.consent()
     gateway.keep(gateway.row(consent.id))
     gateway.deliver()
-    day = day_of(gateway.now)
+    day = day_written_out(stamp(gateway.now)[:10], "en")  # received values are counted by UTC day
     line = f"{day} | {US} | electricity taken from the grid | 1 |"
     assert f"{line} no erasure asked for" in gateway.answer()[0]
     asked, answer = gateway.answer(stop=True)

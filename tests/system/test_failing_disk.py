@@ -49,7 +49,7 @@ spool: {{max: 5MB, reserve: 1MB, flush: 200ms}}
 METER = "  m-{0}: {{link: riser, address: {0}, profile: eastron-sdm120, every: 1s, place: {1}}}"
 SOONER = """\
 import sys
-from agent import recipient
+from agent.gateway import recipient
 from agent.buffer import thread
 recipient.PROBED_EVERY, thread.STALLED_AFTER = 1.0, 2.0
 from agent.entry import main

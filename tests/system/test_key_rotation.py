@@ -29,7 +29,7 @@ from tests.system.test_failing_disk import SOONER, Fails, agent, counted_well, j
 SLOWER = f"""\
 import asyncio
 from agent.buffer import rotation as lots
-from agent.upstream import rotation
+from agent.gateway.upstream import rotation
 lots.MOST = 1
 rotation.sleep = lambda _: asyncio.sleep(0.05)
 {SOONER}"""

@@ -250,8 +250,8 @@ def test_the_glossary_has_each_word_once_and_the_french_of_the_messages() -> Non
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     french = "".join(
         path.read_text(encoding="utf-8").lower()
-        for pattern in ("locale/*.po", "protection/*.yaml", "registry/*.py", "registry/*.html")
-        for path in (ROOT / "agent").glob(pattern)
+        for pattern in ("*.po", "*.yaml", "*.html", "registry/*.py")
+        for path in (ROOT / "agent").rglob(pattern)
     )
     for part in text.split("\n## ")[1:]:
         rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| .* \|$", part, re.MULTILINE)[1:]

@@ -25,8 +25,8 @@ from decimal import Decimal
 from pathlib import Path
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
-from agent.errors import Refused
-from agent.model import Lane, Reading, Receipt, Series, SlotMark
+from agent.core.errors import Refused
+from agent.core.model import Lane, Reading, Receipt, Series, SlotMark
 from hil.platform.unpack import unpack
 
 folder, first, count, settle, trial = Path(sys.argv[1]), *map(int, sys.argv[2:6])

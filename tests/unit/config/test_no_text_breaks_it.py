@@ -206,7 +206,7 @@ COST = """
 import re, sys
 from pathlib import Path
 from agent.config.load import parse
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 for path in sys.argv[1:]:
     with open(path) as file:
         try:

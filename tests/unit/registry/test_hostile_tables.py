@@ -81,7 +81,7 @@ def workbook(path, part=SHEET, pieces=(), packed=zipfile.ZIP_DEFLATED, before=""
 COST = """
 import re, resource, sys
 from pathlib import Path
-from agent.errors import Refused
+from agent.core.errors import Refused
 from agent.registry.workbook import text_of
 for path in sys.argv[1:]:
     try:

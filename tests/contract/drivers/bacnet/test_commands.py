@@ -129,7 +129,7 @@ import asyncio, sys
 from decimal import Decimal
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.model import Point
+from agent.core.model import Point
 async def main(port, controller):
     settings = BacnetSettings(address="127.0.0.1/8", port=int(port), ask=(controller,))
     async with Bacnet.open(settings) as line:

@@ -76,7 +76,7 @@ import asyncio, json, sys
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.drivers.base import Found, Wish
-from agent.model import Point
+from agent.core.model import Point
 async def main(**settings):
     async with Bacnet.open(BacnetSettings(timeout=1.5, **settings)) as line:
         await asyncio.sleep(0.5)
