@@ -116,7 +116,7 @@ async def bench(folder: Path) -> None:
         dependencies = ControlDependencies(
             now=moment, zone=ZoneInfo("Europe/Paris"), look=lambda _device, _point: None,
             access=lambda place, slot: access_to(link, place, slot),
-            save=writer.save, note=writer.note, read=writer.call,
+            save=writer.save, note=writer.note, call=writer.call,
         )  # fmt: skip
         control_loop = Controller(journal, dependencies, fits)
         for fit in fits.values():

@@ -42,7 +42,7 @@ class ControlDependencies(PointDependencies):
     zone: ZoneInfo
     look: Callable[[str, str], GuardReading | None]
     """the last reading of a point, by device and name"""
-    read: Callable[..., Awaitable[Any]]
+    call: Callable[..., Awaitable[Any]]
     """makes a call of the journal in the journal's thread"""
     home: Callable[[str, str], tuple[float, float] | None] = lambda _, __: None
     """begin and end of an occupancy, if it is in the dwelling of a device; None: it is not"""

@@ -20,7 +20,7 @@ from agent.control.display import Display, display_values
 from agent.control.model import No, OrderState, elapsed, hold_is_over
 from agent.control.records import Phase
 from agent.control.recovery import Recovery
-from agent.control.self_test import TEST, Passed, run_self_test
+from agent.control.self_test import TEST, Passed, SelfTest
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import error_text
@@ -133,7 +133,7 @@ class Controller(Recovery):
         now = self.dependencies.now()
         if now.trusted:
             with suppress(SpoolFull, StorageFailed):  # the next round does it
-                await self.dependencies.read(self.journal.prune, now.wall)
+                await self.dependencies.call(self.journal.prune, now.wall)
 
     async def _check_storage(self) -> None:
         while self.writer is not None:
@@ -334,11 +334,11 @@ class Controller(Recovery):
                 await self._show(self.controls[name])
 
     async def test(self, name: str, say: Callable[[str], Awaitable[None]]) -> Passed:
-        """Test a control under its lock; see `run_self_test`. Raises Refused."""
+        """Test a control under its lock; see `SelfTest`. Raises Refused."""
         control = self.controls[name]
         async with self.lock(name):
             try:
-                return await run_self_test(self, control, say)
+                return await SelfTest(self, control, say).run()
             except (LinkLost, WriteRefused, SpoolFull, StorageFailed) as error:
                 raise Refused(f"{name}: {error}") from error
             finally:

@@ -93,7 +93,7 @@ class Orders:
         """
         try:
             async with asyncio.timeout(self.patience if ends else None):
-                before: dict[str, Any] | None = await self.controller.dependencies.read(
+                before: dict[str, Any] | None = await self.controller.dependencies.call(
                     self.controller.journal.first, verified
                 )
         except (StorageFailed, TimeoutError) as error:
@@ -130,7 +130,7 @@ class Orders:
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
             grant = replace(grant, jti=of_issuer(grant.jti, grant.by))
         answer = {"grant": content.jti, "role": grant.role, "revoked": journal.is_revoked(grant)}
-        await self.controller.dependencies.read(
+        await self.controller.dependencies.call(
             journal.grant, grant, _record_answer(verified, answer)
         )
         self._audit("control.grant", jti=content.jti, kid=verified.kid)
@@ -172,7 +172,7 @@ class Orders:
         version = (verified.owner, content.ver)
         journal.believe(revoked)  # before the commit, which a failing disk may delay
         self.controller.wake_all()
-        await self.controller.dependencies.read(
+        await self.controller.dependencies.call(
             journal.revoke, revoked, version, _record_answer(verified, answer)
         )
         self._audit("control.revoked", jti=content.jti, kid=verified.kid, revoked=answer["revoked"])
@@ -337,7 +337,7 @@ class Orders:
         # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:
             until = self.controller.dependencies.now().wall + EARLY_KEPT
-            await self.controller.dependencies.read(journal.refuse_later, ref, known, until, keep)
+            await self.controller.dependencies.call(journal.refuse_later, ref, known, until, keep)
             await save(change)
         else:
             await save(change, keep)

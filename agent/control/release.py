@@ -15,7 +15,7 @@
   without the agent (rules H17, H20): `recovery.py`.
 
 Each release is tried again until the device confirms it: `try_release` (rule H18). No release waits
-for a ramp, a rest, a quota or a disk.
+for a rest, a quota or a disk; only the planned end of an order follows a ramp (rule H5).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HANDED_LASTS = 120.0
 
 
 class Release(ControlContext):
-    """See the module. Methods that begin with an underscore run under the control's lock."""
+    """See the module. What a check does, and `try_release`, run under the control's lock."""
 
     # -- one release
 

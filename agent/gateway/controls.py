@@ -194,7 +194,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             access=lambda place, slot: access_to(link_of(place), place, slot),
             save=writer.save,
             note=writer.note,
-            read=writer.call,
+            call=writer.call,
             audit=lambda kind, body: writer.behind(partial(audit, kind, body)),
             failing=lambda: writer.failing,
             home=home,

@@ -65,7 +65,7 @@ class Plant:
         self.fit = ConfiguredControl(modality, place, slots, BEFORE if slot is None else None, "v1")
         dependencies = ControlDependencies(
             now=self.now, zone=ZONE, look=lambda *_: GuardReading(None, 0.0, 60), access=self.hand,
-            save=writer.save, note=writer.note, read=writer.call, failing=lambda: writer.failing,
+            save=writer.save, note=writer.note, call=writer.call, failing=lambda: writer.failing,
         )  # fmt: skip
         self.controller = Controller(writer.journal, dependencies, {"it": self.fit}, writer=writer)
 

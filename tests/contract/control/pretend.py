@@ -263,7 +263,7 @@ class Site:
             access=self.hand,
             save=self.save,
             note=self.note,
-            read=self.read,
+            call=self.read,
             wait=self.wait,
             quiet=lambda _, seconds: self.wait(seconds),
         )

@@ -446,7 +446,7 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
     async def full(call, *args):
         return call(*args) if call == bench.site.journal.first else call(*args[:-1], no_room)
 
-    bench.site.controller.dependencies.read, bench.site.truth.full = full, True
+    bench.site.controller.dependencies.call, bench.site.truth.full = full, True
     raw = bench.order(cmd={"act": "release", "val": ..., "unit": ..., "dur": ...})
     if word == "revoke":
         raw = signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": grants[1]}])
@@ -454,7 +454,7 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
         bench.take(raw)
     bench.tend()
     assert bench.site.device.slots[13] is None
-    bench.site.controller.dependencies.read, bench.site.truth.full = bench.site.read, False
+    bench.site.controller.dependencies.call, bench.site.truth.full = bench.site.read, False
     assert "again" not in bench.take(raw)  # it came again, and is kept
 
 
@@ -469,7 +469,7 @@ def failing(bench, *, wholly=True):
     async def read(call, *args):
         return first(*args) if call == first else await no_disk()
 
-    bench.site.controller.dependencies.read = no_disk if wholly else read
+    bench.site.controller.dependencies.call = no_disk if wholly else read
     bench.site.controller.dependencies.save = no_disk
     bench.site.controller.dependencies.failing = lambda: "the disk is read-only"
     forgotten = []
@@ -524,7 +524,7 @@ def test_what_ends_does_not_wait_for_a_disk_that_does_not_answer(bench):
         await asyncio.Event().wait()
 
     bench.orders.patience = 0.01
-    bench.site.controller.dependencies.read = silent
+    bench.site.controller.dependencies.call = silent
     cmd = {"act": "release", "val": ..., "unit": ..., "dur": ...}
     with pytest.raises(NotRecorded):
         bench.take(bench.order(cmd=cmd))
