@@ -12,7 +12,7 @@ from agent.control import hours, schedule
 from agent.control.context import OPTED_OUT_FOR
 from agent.control.guard import fresh, measured, plain
 from agent.control.history import sentences
-from agent.control.model import No, OrderState, elapsed
+from agent.control.model import FAILSAFE, No, OrderState, elapsed
 from agent.control.orders import order_of
 from agent.control.records import Phase
 from agent.core.clock import stamp
@@ -219,7 +219,7 @@ def _state(phase: Phase | None, jti: str) -> str:
         return N_("free")
     if phase is Phase.RELEASING:
         return N_("being given back")
-    return N_("failsafe") if jti == "failsafe" else N_("held")
+    return N_("failsafe") if jti == FAILSAFE else N_("held")
 
 
 def _guard_value(steering: Steering, device: str, point: str, unit: str) -> str:

@@ -209,12 +209,11 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
 
     from agent.control.model import Moment
     from agent.control.recovery import ReleaseResult, open_records, release_all
-    from agent.control.writer import JournalCopy
+    from agent.control.writer import FILE, JournalCopy
     from agent.core.clock import monotonic, seconds
     from agent.core.state import owned_unwritten
     from agent.core.storage import is_read_only, volatile
     from agent.core.timesync import boot_id
-    from agent.gateway.controls import FILE
 
     # monotonic times in the journal count only within the boot that wrote them
     boot = boot_id()

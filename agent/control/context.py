@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.decide import DecisionFacts
 from agent.control.guard import GuardExtremes, measured, plain
-from agent.control.hold import FAILSAFE, FOREVER, Holder, PointDependencies, Setpoint
-from agent.control.model import LossRule, No, OrderCode, OrderState, elapsed
+from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
+from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState, elapsed
 from agent.control.records import FINAL, Outcome, Phase, Transaction
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from agent.control import failsafe, schedule
 from agent.control.decide import decide
 from agent.control.display import Display, display_values
-from agent.control.model import No, OrderState, elapsed, hold_is_over
+from agent.control.model import TEST, No, OrderState, elapsed, hold_is_over
 from agent.control.records import Phase
 from agent.control.recovery import Recovery
-from agent.control.self_test import TEST, Passed, SelfTest
+from agent.control.self_test import Passed, SelfTest
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import error_text

@@ -37,8 +37,6 @@ TRIES = 3
 """writes at most, until one is read back (rule H16)"""
 NOT_THERE = (LinkLost, WriteRefused, Refused)
 """errors of a device that does not answer, or does not accept the request now"""
-FAILSAFE = "failsafe"
-"""takes the place of an order's id in a hold record: the failsafe of a limit is applied"""
 FOREVER = math.inf
 """the end of a hold that no order limits"""
 

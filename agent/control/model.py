@@ -307,6 +307,10 @@ class AcceptedOrder:
         return self.begin + self.order.duration
 
 
+FAILSAFE, TEST, HANDED = "failsafe", "test", "handed"
+"""what takes the place of an order's id in a hold record: the failsafe of a limit applies, a
+control is tested, or a person names the value from before
+"""
 Key = tuple[str, str]
 """device and point: timers belong to a point, not to the name of a control (rule H4)"""
 

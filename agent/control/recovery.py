@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
 from agent.control import failsafe
-from agent.control.hold import FAILSAFE, FOREVER, Holder, PointDependencies, Setpoint
+from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
 from agent.control.journal import Journal
-from agent.control.model import OrderState
+from agent.control.model import FAILSAFE, OrderState
 from agent.control.point_access import LinePoint, opened
 from agent.control.records import OPEN, Outcome, Phase, Transaction
 from agent.control.release import Release

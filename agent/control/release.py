@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 from agent.control import schedule
 from agent.control.context import TRIED_FOR, ControlContext, Wait
 from agent.control.guard import inhibited, tripped
-from agent.control.hold import FAILSAFE, FOREVER
-from agent.control.model import No, OrderCode, OrderState, elapsed
+from agent.control.hold import FOREVER
+from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState, elapsed
 from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 60.0
 """seconds: the longest interval between two attempts"""
 ENDED_EARLY = {OrderState.SUPERSEDED, OrderState.CANCELLED, OrderState.ABORTED}
-HANDED = "handed"
-"""takes the place of an order's id in a hold record: a person names the value from before"""
 HANDED_LASTS = 120.0
 """seconds by which such a hold must be over"""
 

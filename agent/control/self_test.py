@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.control.guard import measured, plain
 from agent.control.hold import Holder, Setpoint
-from agent.control.model import LossRule, No, same
+from agent.control.model import TEST, LossRule, No, same
 from agent.control.point_access import beat, look_whole, watched
 from agent.control.records import Phase, Transaction
 from agent.core.errors import Refused
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     Say = Callable[[str], Awaitable[None]]
 
 
-TEST = "test"
-"""takes the place of an order's id in a hold record"""
 LASTS = 120.0
 """seconds by which a test must be over in any case, without the time for the device's watchdog"""
 SLACK = 1.1

@@ -169,6 +169,8 @@ def _pid(handle: int) -> int:
 
 T = TypeVar("T")
 STORE = "the journal of the controls"
+FILE = "control.sqlite"
+"""its name in the state folder"""
 NOTED_WITHIN = 1.0
 """seconds for which `note` waits for the disk; the commit goes on after that"""
 TRIED_EVERY = 10.0

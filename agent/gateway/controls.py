@@ -14,11 +14,10 @@ from agent.config.control_definitions import fits
 from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
 from agent.control.guard import GuardReading, measured, plain
-from agent.control.hold import FAILSAFE
-from agent.control.model import Moment, OrderCode, elapsed, split
+from agent.control.model import FAILSAFE, Moment, OrderCode, elapsed, split
 from agent.control.orders import Orders
 from agent.control.point_access import access_to, quiet
-from agent.control.writer import Bounds, JournalWriter
+from agent.control.writer import FILE, Bounds, JournalWriter
 from agent.core.channels import channels
 from agent.core.clock import stamp
 from agent.core.errors import StorageFailed
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
-FILE = "control.sqlite"
 RECOVERED_WITHIN = 30.0
 """seconds for which a start waits for releases; those that take longer go on beside the rest"""
 ENDED_WITHIN = 15.0

@@ -10,8 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.hold import FAILSAFE
-from agent.control.model import Failsafe, Limits, LossRule, OrderState
+from agent.control.model import FAILSAFE, Failsafe, Limits, LossRule, OrderState
 from agent.control.records import Phase, Transaction
 from agent.core.errors import WriteRefused
 from tests.contract.control.explorer import Plan, every_cut, run
