@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agent.control.guard import GuardReading
     from agent.control.model import AcceptedOrder, ControlOrder, Grant, Limits, Modality, Moment
 
-
 LONGEST = 86_400.0
 """seconds: the longest hold that any modality allows (rule H2)"""
 FURTHEST = 2 * 366 * 86_400.0

@@ -18,7 +18,6 @@ from agent.control.model import Moment, elapsed
 if TYPE_CHECKING:
     from agent.control.model import Failsafe
 
-
 UNBROKEN = 120.0
 """seconds of heartbeat without a gap after which the failsafe is left without a new limit"""
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-
 ENDS = {
     OrderState.COMPLETED: "released",
     OrderState.CANCELLED: "cancelled",

@@ -56,35 +56,6 @@ class Standing:
     """why the value that the device follows could not be read; then nothing may begin there"""
 
 
-class PointAccess(Protocol):
-    """A point as the hold needs it."""
-
-    async def look(self, *, whole: bool = False) -> Standing:
-        """Read the point. `whole`: also the value that the device follows, and its serial number.
-
-        Raises WriteRefused if the device gives no value, LinkLost, Refused.
-        """
-        ...
-
-    async def write(self, value: Value | None) -> None:
-        """Write a value; None empties our slot.
-
-        Raises WriteRefused (the value may stand all the same), LinkLost, Refused.
-        """
-        ...
-
-
-async def look_whole(access: PointAccess) -> Standing:
-    """Read a point with the value that the device follows and its serial number.
-
-    Raises WriteRefused also if the value that the device follows cannot be read.
-    """
-    standing = await access.look(whole=True)
-    if standing.unreadable:
-        raise WriteRefused(standing.unreadable)
-    return standing
-
-
 class LineAccess(Protocol):
     """The part of a line that is used."""
 
@@ -101,8 +72,8 @@ class LineAccess(Protocol):
         ...
 
 
-class LinePoint:
-    """A `PointAccess` over a field bus. `line`: opens it, or waits for it, for one request."""
+class PointAccess:
+    """A point as the hold needs it. `line`: opens its line, or waits for it, for one request."""
 
     def __init__(self, line: OpensLine, place: WriteTarget, slot: int | None) -> None:
         self._line, self._slot = line, slot
@@ -113,7 +84,10 @@ class LinePoint:
         self._serial = replace(self._point, name="serial", at=place.serial, scale=Decimal(1))
 
     async def look(self, *, whole: bool = False) -> Standing:
-        """See `PointAccess`."""
+        """Read the point. `whole`: also the value that the device follows, and its serial number.
+
+        Raises WriteRefused if the device gives no value, LinkLost, Refused.
+        """
         async with self._line() as line:
             held = await line.held(self._point)
         ours = self._scaled(held.ours.get(self._slot or 0))
@@ -139,7 +113,10 @@ class LinePoint:
         return value
 
     async def write(self, value: Value | None) -> None:
-        """See `PointAccess`."""
+        """Write a value; None empties our slot.
+
+        Raises WriteRefused (the value may stand all the same), LinkLost, Refused.
+        """
         raw_value = to_raw(self._point, value) if isinstance(value, Decimal) else value
         async with self._line() as line:
             await line.write(self._point, raw_value, self._slot)
@@ -148,10 +125,21 @@ class LinePoint:
         return from_raw(self._point, value) if isinstance(value, Decimal) else value
 
 
+async def look_whole(access: PointAccess) -> Standing:
+    """Read a point with the value that the device follows and its serial number.
+
+    Raises WriteRefused also if the value that the device follows cannot be read.
+    """
+    standing = await access.look(whole=True)
+    if standing.unreadable:
+        raise WriteRefused(standing.unreadable)
+    return standing
+
+
 def access_to(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
     """Access to a point over the agent's line, or over one that is opened for each request."""
     line = partial(_tried, link) if link else partial(opened, place.driver, place.settings)
-    return LinePoint(line, place, slot)
+    return PointAccess(line, place, slot)
 
 
 async def quiet(link: Link | None, seconds: float) -> None:

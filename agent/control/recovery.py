@@ -27,7 +27,7 @@ from agent.control import failsafe
 from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
 from agent.control.journal import Journal
 from agent.control.model import FAILSAFE, OrderState
-from agent.control.point_access import LinePoint, opened
+from agent.control.point_access import PointAccess, opened
 from agent.control.records import OPEN, Outcome, Phase, Transaction
 from agent.control.release import Release
 from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed, WriteRefused
@@ -332,12 +332,14 @@ class _JournalRelease:
         def line() -> nullcontext[LineAccess]:
             return nullcontext(bus)
 
-        dependencies = PointDependencies(self.now, partial(LinePoint, line), self._save, self._note)
+        dependencies = PointDependencies(
+            self.now, partial(PointAccess, line), self._save, self._note
+        )
         holder = Holder(self.journal, dependencies)
         for record in sorted(records, key=lambda record: record.phase is Phase.WRITING):
             if record.phase is Phase.WRITING:
                 await asyncio.sleep(self.landed - asyncio.get_running_loop().time())
-            access = LinePoint(line, record.place, record.slot)
+            access = PointAccess(line, record.place, record.slot)
             if record.failsafe is None or record.phase is Phase.RELEASING or self.limits:
                 aborted = record.releasing(OrderState.ABORTED, "the agent does not run")
                 left = await holder.release(aborted, access)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
-
 STEP = 60.0
 """seconds of one step of a ramp"""
 LATE = 10.0

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], Awaitable[None]]
 
-
 LASTS = 120.0
 """seconds by which a test must be over in any case, without the time for the device's watchdog"""
 SLACK = 1.1
