@@ -63,6 +63,7 @@ check: setup
 
 house: setup
 	$(BIN)/python tools/house.py
+	$(BIN)/python tools/paths.py
 
 test: check newest
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not alone" || $(BIN)/python -m pytest $(AGAIN) -m "not alone"

@@ -13,6 +13,7 @@ from agent.api import backup, calls, syndic
 from agent.buffer import orphaned_spools
 from agent.config import load
 from agent.config.sample import refuse_start
+from agent.control.writer import FILE
 from agent.core.atomic_write import SILENT, DiskWriter, later
 from agent.core.clock import Clock, monotonic
 from agent.core.errors import Refused
@@ -23,7 +24,6 @@ from agent.core.systemd import notify, watchdog_period
 from agent.core.tasks import end, error_text
 from agent.gateway import liveness
 from agent.gateway.backup_file import BuildingFile
-from agent.gateway.controls.setup import FILE
 from agent.gateway.data_usage import Traffic
 from agent.gateway.export_log import Exports
 from agent.gateway.gateway import Gateway, open_steering, policy_of

@@ -20,14 +20,12 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.control.configured_control import ConfiguredControl
+from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
-from agent.control.dependencies import ControlDependencies
-from agent.control.hold_record import Phase, WriteTarget
-from agent.control.model import Limits, LossRule, Modality
+from agent.control.model import ConfiguredControl, Limits, LossRule, Modality, Moment, WriteTarget
 from agent.control.orders import Orders
-from agent.control.records import Transaction
-from agent.control.stamps import Moment
+from agent.control.point_access import access_to
+from agent.control.records import Phase, Transaction
 from agent.control.writer import JournalWriter
 from agent.core.clock import ClockTrust
 from agent.core.model import Point
@@ -35,7 +33,6 @@ from agent.core.storage import Storage
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.drivers.link import Link
-from agent.gateway.controls.setup import access_to
 from agent.trust.sign import Signer, new_jti
 from agent.trust.signer import Member
 from agent.trust.verify import Audience, VerificationContext, verify
@@ -119,13 +116,13 @@ async def bench(folder: Path) -> None:
         dependencies = ControlDependencies(
             now=moment, zone=ZoneInfo("Europe/Paris"), look=lambda _device, _point: None,
             access=lambda place, slot: access_to(link, place, slot),
-            save=writer.save, note=writer.note, read=writer.call,
+            save=writer.save, note=writer.note, call=writer.call,
         )  # fmt: skip
         control_loop = Controller(journal, dependencies, fits)
         for fit in fits.values():
             memo = replace(journal.memo(fit.key), tested="v1", swept=True)
             await writer.save(Transaction(memos=[(fit.key, memo)]))
-        orders = Orders(control_loop, writer.call)
+        orders = Orders(control_loop)
         await orders.take(verify(grant(), known()))
         for run in control_loop.rounds().values():
             stack.callback(asyncio.create_task(run()).cancel)

@@ -101,8 +101,11 @@ class Recorder:
         while above is not None and not self._file(above.f_code):
             above = above.f_back
         caller = self._file(above.f_code) if above else ""
+        strand = self.strand()
         if caller != file:
-            self._run.calls.append((caller, file, self.strand()))
+            self._run.calls.append((caller, file, strand))
+        function = file, frame.f_code.co_qualname
+        self._run.functions.append((len(self._run.calls) - 1, function, strand))
 
     def _file(self, code: CodeType) -> str:
         """The path of a file of the agent; empty: it is another's."""
@@ -138,13 +141,18 @@ class Run:
 
     calls: list[tuple[str, str, int]] = field(default_factory=list)
     """caller, called file, task or thread; the caller is empty where the loop has called it"""
+    functions: list[tuple[int, tuple[str, str], int]] = field(default_factory=list)
+    """after which of the calls a function was called, its file and name, and its task or thread"""
     parents: dict[int, int] = field(default_factory=dict)
     """by which task a task was begun"""
     _known: dict[int, dict[tuple[str, str], list[int]]] = field(default_factory=dict)
+    _places: list[tuple[int, int, int]] = field(default_factory=list)
+    """task, first and last call of each part of the story followed last"""
 
     def follow(self, steps: Sequence[Step]) -> list[str]:
         """What is wrong with a story; nothing: the run was so."""
         wrong, since, named = [], 0, set[str]()
+        self._places.clear()
         for part in _parts(steps):
             files = {step.file for step in part}
             if named and not files & named:
@@ -155,6 +163,19 @@ class Run:
                 wrong.append(missing)
             since = max(since, end)
         return wrong
+
+    def passed(self) -> set[tuple[str, str]]:
+        """File and name of each function that ran in the places of the story followed last.
+
+        A place is in one task, from the first line of a part to its last. What other tasks do at
+        the same time does not count.
+        """
+        return {
+            function
+            for at, function, own in self.functions
+            for strand, start, end in self._places
+            if start <= at <= end and self._belongs(own, strand)
+        }
 
     def _part(self, part: Sequence[Step], since: int) -> tuple[int, str]:
         """Until where it took place, and what is wrong with it, in the strand that fits best."""
@@ -167,6 +188,7 @@ class Run:
             for start in starts[bisect_left(starts, since) :]:
                 far, end = _in_order(edges, at, start)
                 if far == len(edges):
+                    self._places.append((strand, start, end))
                     return end, ""
                 if far > best:
                     caller, file = edges[far]

@@ -27,9 +27,9 @@ ROLES = {"Settings"}
 """class names that play the same role in several folders"""
 FORMATS = {
     "agent/config/models.py": {"words"},
-    "agent/control/hold_record.py": {"word", "words"},
+    "agent/control/model.py": {"word"},
     "agent/control/records.py": {"words"},
-    "agent/control/releaser.py": {"words"},
+    "agent/control/recovery.py": {"words"},
     "agent/drivers/base.py": {"words"},
     "agent/api/protection/breach.py": {"told"},
     "agent/registry/records.py": {"word"},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition import meterclock
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, control_calls, load_test, privacy, syndic
+from agent.api import backup, commission, load_test, privacy, syndic
 from agent.api import clock as clock_api
 from agent.api import control as control_api
 from agent.api import registry as registry_api
@@ -133,7 +133,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         "syndic": syndic.standing(gateway),
         "faults": [_fault(gateway, one) for one in gateway.jobs.faults.all()],
         **own_status(gateway),
-        "controls": control_calls.held(gateway.steering) if gateway.steering else {},
+        "controls": control_api.held(gateway.steering) if gateway.steering else {},
         "holds": gateway.steering.holds() if gateway.steering else [],
     }
 

@@ -1,21 +1,41 @@
-"""Calls about controls, orders and grants."""
+"""Calls about controls, orders and grants. `who`: the name of the caller, which is recorded."""
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from agent.api import control_calls as calls
 from agent.api.registry import in_person, passing
+from agent.control import hours, schedule
+from agent.control.context import OPTED_OUT_FOR
+from agent.control.guard import fresh, measured, plain
+from agent.control.history import sentences
+from agent.control.model import FAILSAFE, No, OrderState, elapsed
+from agent.control.orders import order_of
+from agent.control.records import Phase
+from agent.core.clock import stamp
 from agent.core.errors import LinkLost, Refused
-from agent.gateway.controls.grants import grants
+from agent.core.i18n import N_
+from agent.trust import claims
+from agent.trust.error_codes import ObjectCode
 from agent.trust.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent.api.registry import Call, Caller
-    from agent.gateway.controls.setup import Steering
+    from agent.control.controller import Controller
+    from agent.control.journal import Journal
+    from agent.control.model import ConfiguredControl, Grant, Moment
+    from agent.control.records import HoldRecord
+    from agent.control.settings import WatchdogSettings
+    from agent.gateway.controls import Steering
     from agent.gateway.gateway import Gateway
+    from agent.trust.signer import Member
+
+NO_CONTROL = "no control is configured: see `controls` in the configuration"
 
 
 def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
@@ -24,7 +44,7 @@ def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
     @passing(call)
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         if gateway.steering is None:
-            raise Refused("no control is configured: see `controls` in the configuration")
+            raise Refused(NO_CONTROL)
         await _guards_read(gateway, args.get("name", ""))
         return await call(gateway.steering, caller.who, **args)
 
@@ -48,7 +68,7 @@ async def _guards_read(gateway: Gateway, name: str) -> None:
 async def everything(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Describe every control."""
     del caller
-    return {"controls": calls.held(gateway.steering) if gateway.steering else {}}
+    return {"controls": held(gateway.steering) if gateway.steering else {}}
 
 
 async def granted(gateway: Gateway, caller: Caller) -> dict[str, Any]:
@@ -60,38 +80,371 @@ async def granted(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     return {"grants": grants(gateway.steering, members)}
 
 
+def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
+    """Every recorded grant. `members`: the members whose keys count now, by kid."""
+    journal, now = steering.controller.journal, steering.controller.dependencies.now()
+    return [
+        {
+            "jti": one.jti,
+            "by": one.by,
+            "role": one.role,
+            "to": one.to,
+            "acts": [*one.actions],
+            "assets": [*one.assets],
+            "min": None if one.limits.least is None else plain(one.limits.least),
+            "max": None if one.limits.most is None else plain(one.limits.most),
+            "unit": one.unit,
+            "since": stamp(one.since),
+            "until": stamp(one.until),
+            "evidence": one.evidence,
+            "kid": one.kid,
+            "listed": one.kid in members,
+            "stands": not (why := _why_not(one, journal, now)),
+            "why": why,
+        }
+        for one in sorted(journal.grants.values(), key=lambda one: (one.role, one.since, one.jti))
+    ]
+
+
+def _why_not(grant: Grant, journal: Journal, now: Moment) -> str:
+    if grant.kid == journal.mute:
+        return "this gateway does not witness votes"
+    if grant.revoked is not None:
+        return "revoked"
+    if grant.until <= now.wall:
+        return "expired"
+    return f"not valid before {stamp(grant.since)}" if now.wall < grant.since else ""
+
+
+def left_out(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
+    """Keys that are not among these members, with the number of valid or future grants of each."""
+    journal, now = steering.controller.journal, steering.controller.dependencies.now()
+    counts = Counter(
+        (one.by, one.role, one.kid)
+        for one in journal.grants.values()
+        if one.kid not in members and one.revoked is None and now.wall < one.until
+    )
+    return [
+        {"name": name, "role": role, "kid": kid, "grants": count}
+        for (name, role, kid), count in sorted(counts.items())
+    ]
+
+
+def held(steering: Steering) -> dict[str, Any]:
+    """The state of each control, and of removed controls that are not released yet."""
+    controller = steering.controller
+    gone = {record.control: record for record in list(controller.journal.records.values())}
+    return {
+        **{
+            name: _control(steering, name, control) for name, control in controller.controls.items()
+        },
+        **{
+            name: _gone(record, controller)
+            for name, record in gone.items()
+            if name not in controller.controls
+        },
+    }
+
+
+def _gone(record: HoldRecord, controller: Controller) -> dict[str, Any]:
+    alarm = "the control is no longer configured, and not released yet"
+    return {
+        "point": record.place.name,
+        "action": None,
+        "unit": record.place.unit,
+        "state": N_("being given back"),
+        "value": _value(record),
+        "until": None,
+        "by": None,
+        "jti": record.jti,
+        "next": [],
+        "guards": {},
+        "forbidden": "",
+        "opted_out": "",
+        "tested": True,
+        "agreed": record.agreed,
+        "alarm": controller.alarms.get(record.control, alarm),
+        "failsafe": None,
+        "fell_back_s": None,
+    }
+
+
+def _value(record: HoldRecord | None) -> str | None:
+    return plain(record.target) if record and not isinstance(record.target, str) else None
+
+
+def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[str, Any]:
+    controller, journal, now = (
+        steering.controller,
+        steering.controller.journal,
+        steering.controller.dependencies.now(),
+    )
+    memo, modality = journal.memo(control.key), control.modality
+    records = [record for record in journal.open_records(control.key) if record.control == name]
+    record = records[0] if records else None
+    events = journal.of(control.key)
+    event = journal.events.get((record.jti, name)) if record else None
+    later = [one for one in events if one.state in schedule.WAITING and one.begin > now.wall]
+    out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
+    return {
+        "point": "/".join(control.key),
+        "action": modality.action,
+        "unit": modality.unit,
+        "state": _state(record.phase if record else None, record.jti if record else ""),
+        "value": _value(record),
+        "until": stamp(event.end) if event else None,
+        "by": event.order.by if event else (record.jti if record else None),
+        "jti": record.jti if record else None,
+        "next": [
+            {"jti": one.order.jti, "begin": stamp(one.begin), "end": stamp(one.end),
+             "value": plain(one.order.value) if one.order.value is not None else None}
+            for one in sorted(later, key=lambda one: one.begin)
+        ],
+        "guards": {
+            guard.name: _guard_value(steering, guard.device, guard.point, guard.unit)
+            for guard in modality.guards
+        },
+        "forbidden": str(no.reason) if (no := controller.forbidden(control)) else "",
+        "opted_out": memo.opt_words if out else "",
+        "tested": memo.tested == control.fingerprint,
+        "agreed": modality.version,
+        "alarm": controller.alarms.get(name, ""),
+        "failsafe": memo.watch.since is not None if modality.failsafe else None,
+        "fell_back_s": memo.fell_back_s,
+    }  # fmt: skip
+
+
+def _state(phase: Phase | None, jti: str) -> str:
+    if phase is None:
+        return N_("free")
+    if phase is Phase.RELEASING:
+        return N_("being given back")
+    return N_("failsafe") if jti == FAILSAFE else N_("held")
+
+
+def _guard_value(steering: Steering, device: str, point: str, unit: str) -> str:
+    value = fresh(steering.controller.dependencies.look(device, point))
+    return "unknown" if value is None else measured(value, unit)
+
+
+def _named(steering: Steering, name: str) -> ConfiguredControl:
+    controls = steering.controller.controls
+    if name not in controls:
+        known = ", ".join(controls) or "none"
+        raise Refused(f'there is no control "{name}"; configured are: {known}')
+    return controls[name]
+
+
+async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
+    """What would become of a signed order now, for each control; nothing is recorded.
+
+    Raises Refused if the object is not an order, Forged if it does not verify or if another object
+    has used its id.
+    """
+    del caller
+    steering = gateway.steering
+    if steering is None:
+        raise Refused(NO_CONTROL)
+    verified = verify(text.encode(), gateway.inbox_open().known())
+    for name in gateway.config.controls:
+        await _guards_read(gateway, name)
+    command = verified.model
+    if not isinstance(command, claims.Command) or command.gives_back:
+        raise Refused("dry-run takes an order only: a grant or a release commands no equipment")
+    before = await steering.writer.call(steering.controller.journal.first, verified)
+    if before is not None:
+        return {"jti": command.jti, "by": verified.owner, "targets": _taken(before["targets"])}
+    now = steering.controller.dependencies.now().wall
+    answers: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(command.cmd.tgt):
+        order = order_of(verified, command, name, now)
+        event = steering.orders.consider(verified, order)
+        if isinstance(event, No):
+            answers[name] = {"would": "be refused", "code": str(event), "words": event.reason}
+            continue
+        control = steering.controller.controls[name]
+        others = [
+            one
+            for one in steering.controller.journal.of(control.key)
+            if one.state in schedule.WAITING
+        ]
+        rival = schedule.winner([event, *schedule.in_time(others, event.begin)])
+        answers[name] = {
+            "would": "be done" if rival is event else "lose against a stronger order",
+            "value": plain(order.value) if order.value is not None else None,
+            "unit": control.modality.unit,
+            "begin": stamp(order.start),
+            "end": stamp(order.latest_end),
+            "drawn_s": int(order.rand),
+            "grants": [steering.controller.journal.grants[jti].evidence for jti in event.grants],
+        }
+    return {"jti": command.jti, "by": verified.owner, "targets": answers}
+
+
+def _taken(targets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The answer for an order that was taken before: the same bytes change nothing."""
+    return {
+        name: {"would": "change nothing", "code": str(ObjectCode.REPLAY),
+               "words": f"the same order was taken before, and was {one['state']} then"}
+        for name, one in targets.items()
+    }  # fmt: skip
+
+
+async def release(steering: Steering, who: str, *, name: str, reason: str = "") -> dict[str, Any]:
+    """End all holds and orders of a control. Raises Refused if there is no such control."""
+    _named(steering, name)
+    reason_text = f"released by {who}" + (f": {reason}" if reason else "")
+    ended = await steering.controller.cancel(name, reason_text)
+    steering.controller.dependencies.audit(
+        "control.released", {"control": name, "by": who, "ended": ended}
+    )
+    left = [
+        record.alarm
+        for record in steering.controller.journal.records.values()
+        if record.control == name
+    ]
+    return {"control": name, "ended": ended, "pending": left, "ok": not left}
+
+
+async def hand_back(
+    steering: Steering, who: str, *, name: str, to: str, reason: str = ""
+) -> dict[str, Any]:
+    """Release a register to a value that a person names, if the journal cannot know it (rule H24).
+
+    Raises Refused.
+    """
+    _named(steering, name)
+    try:
+        value = Decimal(to)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not value.is_finite():
+        raise Refused(f'"{to}" is not a value such as 32 or 21.5')
+    reason_text = f"released to {plain(value)} by {who}" + (f": {reason}" if reason else "")
+    left = await steering.controller.hand_back(name, value, reason_text)
+    steering.controller.dependencies.audit("control.handed_back", {"control": name, "by": who})
+    return {"control": name, "to": plain(value), "pending": left, "ok": not left}
+
+
+async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> dict[str, Any]:
+    """Close by hand a hold that cannot be released any more. Raises Refused if there is none."""
+    if all(record.control != name for record in steering.controller.journal.records.values()):
+        raise Refused(f"{name} has no hold that waits for its release")
+    closed = await steering.controller.abandon(name, f"abandoned by {who}: {reason}")
+    steering.controller.dependencies.audit("control.abandoned", {"control": name, "by": who})
+    return {"control": name, "closed": closed}
+
+
+async def opt_out(
+    steering: Steering, who: str, *, name: str, reason: str = "", hours: float = 0.0
+) -> dict[str, Any]:
+    """Stop at once, and forbid orders until the end of the order in force, or for some hours."""
+    control = _named(steering, name)
+    now = steering.controller.dependencies.now().wall
+    ends = [
+        one.end - now
+        for one in steering.controller.journal.of(control.key)
+        if one.state is OrderState.STARTED
+    ]
+    lasts = hours * 3600 or max(ends, default=OPTED_OUT_FOR)
+    reason_text = f"{who} has opted out" + (f": {reason}" if reason else "")
+    await steering.controller.opt_out(control, lasts, reason_text)
+    steering.controller.dependencies.audit("control.opted_out", {"control": name, "by": who})
+    await steering.controller.tend(name)
+    return {"control": name, "until": stamp(now + lasts)}
+
+
+async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
+    """End an opt-out."""
+    control = _named(steering, name)
+    await steering.controller.opt_out(control, 0.0, "")
+    steering.controller.dependencies.audit("control.opted_in", {"control": name, "by": who})
+    return {"control": name}
+
+
+async def history(
+    steering: Steering, who: str, *, name: str = "", since: str = "", until: str = ""
+) -> dict[str, Any]:
+    """What was done between two local days: sentences, and the outcomes themselves."""
+    del who
+    zone, now = steering.config.zone, steering.controller.dependencies.now().wall
+    first = _day(since, zone) if since else now - 30 * 86_400
+    # the last second of the day, which may have 23 or 25 hours
+    last = hours.bounds(hours.day_of(_day(until, zone), zone), zone)[1] - 1 if until else now
+    outcomes = await steering.writer.call(steering.controller.journal.history, first, last)
+    outcomes = [one for one in outcomes if name in {"", one.control}]
+    units = {one: control.modality.unit for one, control in steering.controller.controls.items()}
+    lines = sentences(outcomes, zone, units)
+    return {
+        "since": stamp(first),
+        "until": stamp(last),
+        "sentences": lines,
+        "outcomes": [
+            {"at": stamp(one.at), "jti": one.jti, "control": one.control, "state": one.state,
+             "code": one.code, "words": one.words, "value": one.value, "before": one.before,
+             "after": one.after, "by": one.by}
+            for one in outcomes
+        ],
+    }  # fmt: skip
+
+
+def _day(text: str, zone: Any) -> float:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
+    except ValueError:
+        raise Refused(f'"{text}" is not a day such as 2026-11-24') from None
+
+
 async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]:
-    """Run the self-test of a control and report progress. Raises Refused if it fails."""
+    """Test a control: apply, read back, release, and again from the journal alone.
+
+    It reports progress. Raises Refused if the test fails.
+    """
 
     async def say(text: str) -> None:
         await caller.progress({"text": text})
 
     async def call(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
-        return await calls.test(steering, who, say, name=name)
+        _named(steering, name)
+        passed = await steering.controller.test(name, say)
+        fell = None if passed.fell_back_s is None else round(passed.fell_back_s, 1)
+        body = {"control": name, "by": who} | ({} if fell is None else {"fell_back_s": str(fell)})
+        steering.controller.dependencies.audit("control.tested", body)
+        if warning := _left_to_see(steering.config.controls[name].device_watchdog):
+            await say(warning)
+        return {
+            "control": name,
+            "value": plain(passed.value),
+            "applied_s": round(passed.applied_s, 3),
+            "released_s": round(passed.released_s, 3),
+            "recovered_s": round(passed.recovered_s, 3),
+            "fell_back_s": fell,
+        }
 
     return await _on_controls(call)(gateway, caller, name=name)
 
 
-async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
-    """Say what would become of a signed order now. Raises Forged if it does not verify."""
-    del caller
-    if gateway.steering is None:
-        raise Refused("no control is configured: see `controls` in the configuration")
-    verified = verify(text.encode(), gateway.inbox_open().known())
-    for name in gateway.config.controls:
-        await _guards_read(gateway, name)
-    return await calls.dry_run(gateway.steering, verified)
+def _left_to_see(watchdog: WatchdogSettings) -> str:
+    """A remark on what releases the equipment if this gateway fails, if no test can show it."""
+    if watchdog.logic:
+        return f"not tested: {watchdog.logic}. Try this once with the gateway off the line"
+    if watchdog.accepted:
+        return (
+            "nothing releases the equipment if this gateway fails for good: the operator has"
+            " accepted this"
+        )
+    return ""
 
 
 CALLS: Mapping[str, Call] = {
     "control.list": everything,
     "control.grants": granted,
-    "control.release": _by_a_person(calls.release),
-    "control.hand_back": _by_a_person(calls.hand_back),
-    "control.abandon": _by_a_person(calls.abandon),
-    "control.opt_out": _by_a_person(calls.opt_out),
-    "control.opt_in": _by_a_person(calls.opt_in),
-    "control.history": _on_controls(calls.history),
+    "control.release": _by_a_person(release),
+    "control.hand_back": _by_a_person(hand_back),
+    "control.abandon": _by_a_person(abandon),
+    "control.opt_out": _by_a_person(opt_out),
+    "control.opt_in": _by_a_person(opt_in),
+    "control.history": _on_controls(history),
     "control.test": in_person(test),
     "control.dry_run": dry_run,
 }

@@ -8,11 +8,11 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from agent.api.control import left_out
 from agent.api.registry import author
 from agent.core.clock import NOT_BELIEVED, stamp
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
-from agent.gateway.controls.grants import left_out
 from agent.inbox.inbox import BY_HAND
 from agent.registry import parsers
 from agent.trust import audit, set_aside, trust_list

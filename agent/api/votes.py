@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.api.registry import shared
-from agent.control.claims import grant_of
+from agent.control.orders import grant_of
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.inbox.inbox import BY_HAND

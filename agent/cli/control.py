@@ -29,7 +29,7 @@ from agent.core.i18n import N_, _
 from agent.core.units import spoken
 
 if TYPE_CHECKING:
-    from agent.control.releaser import ReleaseResult
+    from agent.control.recovery import ReleaseResult
 
 app = typer.Typer(
     no_args_is_help=True, help="Show controls and what is in force; stop, test and authorize them."
@@ -207,14 +207,13 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     import asyncio
     from contextlib import suppress
 
-    from agent.control.journal_copy import JournalCopy
-    from agent.control.releaser import ReleaseResult, open_records, release_all
-    from agent.control.stamps import Moment
+    from agent.control.model import Moment
+    from agent.control.recovery import ReleaseResult, open_records, release_all
+    from agent.control.writer import FILE, JournalCopy
     from agent.core.clock import monotonic, seconds
     from agent.core.state import owned_unwritten
     from agent.core.storage import is_read_only, volatile
     from agent.core.timesync import boot_id
-    from agent.gateway.controls.setup import FILE
 
     # monotonic times in the journal count only within the boot that wrote them
     boot = boot_id()

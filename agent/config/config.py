@@ -25,8 +25,8 @@ from agent.config.models import (
     UplinkConfig,
 )
 from agent.config.syndic import Syndic  # noqa: TC001 -- pydantic reads it
-from agent.control.definition import modality
-from agent.control.settings import Control, split
+from agent.control.model import split
+from agent.control.settings import Control, modality
 from agent.enrolment.settings import Enrolment  # noqa: TC001 -- pydantic reads it
 from agent.trust.settings import TrustSettings
 

@@ -7,9 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.control.configured_control import ConfiguredControl
-from agent.control.hold_record import WatchdogTarget, WriteTarget
-from agent.control.settings import split
+from agent.control.model import ConfiguredControl, WatchdogTarget, WriteTarget, split
 from agent.drivers import family
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.points import wanted, watchdog
 from agent.config.problem import did_you_mean, or_list
-from agent.control.settings import split
+from agent.control.model import split
 from agent.core.channels import channels
 from agent.core.i18n import _
 from agent.core.settings import shown, written

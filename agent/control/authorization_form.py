@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.control.model import Modality
     from agent.control.settings import Control
 
+
 ROLES_FR = {
     "grid_operator": "gestionnaire de réseau",
     "building_manager": "syndic ou bailleur",
@@ -39,8 +40,6 @@ ACTIONS_FR = {
     "mode": "changement de mode",
     "limit": "limitation",
 }
-
-
 WIDTH = 80
 """columns of the printed page"""
 

@@ -1,4 +1,4 @@
-"""The journal, the dependencies and the controls that all steps of the controller share.
+"""What all steps of a controller share: the controls, applying a setpoint, and recording states.
 
 What it keeps from one check to the next is not needed after a restart.
 """
@@ -6,23 +6,56 @@ What it keeps from one check to the next is not needed after a restart.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from agent.control.guard_extremes import GuardExtremes
-from agent.control.hold import Holder
-from agent.control.hold_record import Phase
-from agent.control.model import OrderState
-from agent.control.records import Transaction
+from agent.control.decide import DecisionFacts
+from agent.control.guard import GuardExtremes, measured, plain
+from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
+from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState, elapsed
+from agent.control.records import FINAL, Outcome, Phase, Transaction
 
 if TYPE_CHECKING:
-    from agent.control.configured_control import ConfiguredControl
-    from agent.control.dependencies import ControlDependencies
-    from agent.control.hold_record import HoldRecord
+    from collections.abc import Awaitable, Callable
+    from decimal import Decimal
+    from zoneinfo import ZoneInfo
+
+    from agent.control.guard import GuardReading
     from agent.control.journal import Journal
-    from agent.control.model import AcceptedOrder
-    from agent.control.records import Key, Memo
-    from agent.control.stamps import Moment
+    from agent.control.model import AcceptedOrder, ConfiguredControl, Key, Moment, WriteTarget
+    from agent.control.records import HoldRecord, Memo
+    from agent.core.model import Value
+
+TRIED_FOR = 60.0
+"""seconds after its begin for which an order waits if something forbids it (rule H26)"""
+OPTED_OUT_FOR = 86_400.0
+"""seconds of an opt-out where no order was in force (rule H7)"""
+
+
+@dataclass(kw_only=True)
+class ControlDependencies(PointDependencies):
+    """What a controller needs from outside.
+
+    A part may be replaced while it is in use: read it anew for each call.
+    """
+
+    zone: ZoneInfo
+    look: Callable[[str, str], GuardReading | None]
+    """the last reading of a point, by device and name"""
+    call: Callable[..., Awaitable[Any]]
+    """makes a call of the journal in the journal's thread"""
+    home: Callable[[str, str], tuple[float, float] | None] = lambda _, __: None
+    """begin and end of an occupancy, if it is in the dwelling of a device; None: it is not"""
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """waits for a number of seconds"""
+    quiet: Callable[[WriteTarget, float], Awaitable[None]] = lambda _, seconds: asyncio.sleep(
+        seconds
+    )
+    """waits, while this gateway sends nothing on the line of that point"""
+    failing: Callable[[], str] = lambda: ""
+    """why the journal cannot be written; empty: it can be"""
+    ask: Callable[[str], Awaitable[None]] | None = None
+    """reads the guards of a control before they are due; raises LinkLost, Refused"""
 
 
 @dataclass
@@ -60,6 +93,7 @@ class ControlContext:
         """Make the object that holds and releases points."""
         self.holder = Holder(self.journal, self.dependencies, self._extremes)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._woken: dict[str, asyncio.Event] = {}
 
     def _extremes(self, name: str) -> str:
         control = self.controls.get(name)
@@ -68,6 +102,18 @@ class ControlContext:
     def lock(self, name: str) -> asyncio.Lock:
         """The lock of a control: one step at a time."""
         return self._locks.setdefault(name, asyncio.Lock())
+
+    def wake(self, name: str) -> None:
+        """Check a control at once."""
+        if name in self._woken:
+            self._woken[name].set()
+
+    def wake_all(self) -> None:
+        """Check all controls at once."""
+        for name in self.controls:
+            self.wake(name)
+
+    # -- what is known of a control
 
     def is_configured(self, record: HoldRecord) -> bool:
         """Whether a hold record belongs to a control as configured now."""
@@ -111,6 +157,181 @@ class ControlContext:
             )
         ]
 
+    def facts(self, control: ConfiguredControl, now: Moment) -> DecisionFacts:
+        """Gather what is known of a control's point at this moment, for a decision."""
+        journal, memo = self.journal, self.journal.memo(control.key)
+        out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
+        return DecisionFacts(
+            now=now,
+            zone=self.dependencies.zone,
+            grants=tuple(journal.grants.values()),
+            events=journal.of(control.key),
+            look=self.dependencies.look,
+            given_back=memo.given_back,
+            locked=(memo.locked, memo.lock_lasts) if memo.locked else None,
+            opted_out=memo.opt_words if out else "",
+            tested=memo.tested == control.fingerprint,
+            home=lambda occupancy: self.dependencies.home(occupancy, control.place.device),
+        )
+
+    # -- recording: each state of an order has an outcome and an entry of the audit chain
+
     async def remember(self, key: Key, memo: Memo) -> None:
         """Keep a memo of a point. It counts at once, also while the disk is full."""
         await self.dependencies.note(Transaction(memos=[(key, memo)]))
+
+    async def _opt_out(self, control: ConfiguredControl, lasts: float, reason: str) -> None:
+        memo, now = self.journal.memo(control.key), self.dependencies.now()
+        memo = replace(memo, opted_out=now, opt_lasts=lasts, opt_words=reason)
+        await self.remember(control.key, memo)
+
+    async def report_refusal(self, event: AcceptedOrder, no: No) -> None:
+        """Record that an accepted order is refused after all."""
+        order = event.order
+        body = {"jti": order.jti, "control": order.control, "code": str(no)}
+        self.dependencies.audit("control.refused", body | {"grants": [*event.grants]})
+        now = self.dependencies.now().wall
+        outcome = _outcome(event, OrderState.REJECTED, now, no.reason, str(no))
+        refused = replace(event, state=OrderState.REJECTED)
+        await self.dependencies.note(Transaction(events=[refused], outcomes=[outcome]))
+
+    async def end(self, event: AcceptedOrder, state: OrderState, reason: str) -> None:
+        """Record that an order is over, unless it is already."""
+        if event.state not in FINAL or event.state is OrderState.SUPERSEDED:
+            await self.report_state(replace(event, state=state), reason)
+
+    async def report_state(
+        self, event: AcceptedOrder, reason: str, pre: Value | None = None
+    ) -> None:
+        """Record and report the state of an order, with the power of the plant at this moment.
+
+        `pre`: at the begin, the value that stood there before.
+        """
+        order, state = event.order, event.state
+        body = {"jti": order.jti, "control": order.control}
+        self.dependencies.audit(f"control.{state.lower()}", body)
+        power = self.dependencies.power(order.control)
+        outcome = _outcome(event, state, self.dependencies.now().wall, reason)
+        outcome = replace(outcome, pre="" if pre is None else str(pre))
+        begins = state is OrderState.STARTED
+        outcome = replace(outcome, before=power) if begins else replace(outcome, after=power)
+        await self.dependencies.note(Transaction(events=[event], outcomes=[outcome]))
+
+    # -- applying
+
+    def setpoint_for(
+        self,
+        control: ConfiguredControl,
+        jti: str,
+        value: Decimal,
+        until: tuple[float, float],
+        slot: int | None,
+    ) -> Setpoint:
+        """The setpoint of a control for an order, or for the failsafe.
+
+        `until`: the end by the wall clock, and the seconds until then.
+        """
+        modality = control.modality
+        fallback = self.journal.memo(control.key).fallback
+        return Setpoint(
+            modality.name, jti, control.place, slot, value, control.restore, *until,
+            modality.tolerance, never_raise=modality.kind is LossRule.LIMIT,
+            ramp=None if jti == FAILSAFE else modality.ramp,  # a failsafe applies at once
+            fallback=fallback if control.fallback is None else control.fallback,
+            failsafe=modality.failsafe.value if modality.failsafe else None,
+            watchdog=control.watchdog, agreed=modality.version,
+        )  # fmt: skip
+
+    async def apply(
+        self,
+        control: ConfiguredControl,
+        record: HoldRecord | None,
+        setpoint: Setpoint,
+        event: AcceptedOrder | None,
+    ) -> None:
+        """Begin, change or refresh a hold, and record the outcome.
+
+        `record`: the hold that exists in this slot; None: there is none. `event`: the order; None:
+        the failsafe.
+        """
+        access = self.dependencies.access(control.place, setpoint.slot)
+        result: HoldRecord | No | None
+        if record is None:
+            result = await self.holder.begin(setpoint, access, event)
+        else:
+            result = await self.holder.change(record, setpoint, access)
+        if isinstance(result, No):
+            self.alarms[control.name] = result.reason
+            if event is not None and not self._will_retry(event, result):
+                await self.report_refusal(event, result)
+                self.alarms.pop(control.name)  # the refusal was reported: nothing is left to do
+        elif result is None:
+            await self._taken_over(control, setpoint.end)
+        else:
+            await self._report_result(control, result, setpoint)
+            await self._report_failsafe(record, result)
+
+    def _will_retry(self, event: AcceptedOrder, no: No) -> bool:
+        """Whether an order that could not begin is tried again.
+
+        A device or disk that fails for a moment delays an order; it does not end it.
+        """
+        return (
+            no.code in {OrderCode.DEVICE, OrderCode.STORAGE}
+            and self.dependencies.now().wall < event.begin + TRIED_FOR
+        )
+
+    async def _report_result(
+        self, control: ConfiguredControl, record: HoldRecord, setpoint: Setpoint
+    ) -> None:
+        if record.alarm:
+            self.alarms[control.name] = record.alarm
+        else:
+            self.alarms.pop(control.name, None)
+        if record.phase is Phase.RELEASING:
+            if record.outcome is OrderState.OPTED_OUT:
+                await self._taken_over(control, setpoint.end)
+            return
+        event = self.journal.events.get((setpoint.jti, control.name))
+        if record.phase is Phase.APPLIED and event and event.state is not OrderState.STARTED:
+            value = record.target if not isinstance(record.target, str) else setpoint.value
+            begun = replace(event, state=OrderState.STARTED, began=True, over=None)
+            await self.report_state(begun, measured(value, control.modality.unit), record.pre)
+
+    async def _report_failsafe(self, before: HoldRecord | None, now: HoldRecord) -> None:
+        """Report that a failsafe began, or that an order ended it.
+
+        A failsafe has no order of its own by which it could be reported.
+        """
+        was_failsafe = (
+            before is not None and before.jti == FAILSAFE and before.phase is Phase.APPLIED
+        )
+        if now.phase is not Phase.APPLIED or was_failsafe == (now.jti == FAILSAFE):
+            return
+        state = OrderState.SUPERSEDED if was_failsafe else OrderState.STARTED
+        reason = f"by {now.jti}" if was_failsafe else "the centre is not heard"
+        value = str(before.target if before and was_failsafe else now.target)
+        power, at = self.dependencies.power(now.control), self.dependencies.now().wall
+        outcome = Outcome(FAILSAFE, now.control, state, at, words=reason, value=value, after=power)
+        if not was_failsafe:
+            pre = "" if now.pre is None else str(now.pre)
+            outcome = replace(outcome, before=power, after="", pre=pre)
+        body = {"jti": FAILSAFE, "control": now.control}
+        self.dependencies.audit(f"control.{state.lower()}", body)
+        await self.dependencies.note(Transaction(outcomes=[outcome]))
+
+    async def _taken_over(self, control: ConfiguredControl, until: float) -> None:
+        """Opt out until the order ends, or for a day: somebody at the plant has taken over."""
+        now = self.dependencies.now()
+        lasts = max(0.0, until - now.wall) if until < FOREVER else OPTED_OUT_FOR
+        await self._opt_out(control, lasts, "somebody at the plant has taken over")
+        for event in self.active_orders(control):
+            await self.end(event, OrderState.OPTED_OUT, "manual")
+
+
+def _outcome(
+    event: AcceptedOrder, state: OrderState, at: float, reason: str, code: str = ""
+) -> Outcome:
+    order = event.order
+    value = "" if order.value is None else plain(order.value)
+    return Outcome(order.jti, order.control, state, at, code, reason, value, by=order.by)

@@ -1,49 +1,52 @@
 """Bringing each control to the order in force: compare the orders with the holds.
 
 Each check starts from the journal, the clock and the device alone. So it does not matter where the
-last one was interrupted: a hold without an order in force is released.
+last one was interrupted: a hold without an order in force is released. An order that begins is
+decided again (rule H26). `failsafe.py` decides when the failsafe of a limit applies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.control import ending, fallback, start, stop
-from agent.control.context import ControlContext
+from agent.control import failsafe, schedule
+from agent.control.decide import decide
 from agent.control.display import Display, display_values
-from agent.control.due import LOOK, until_next
-from agent.control.execution import follow_orders
-from agent.control.handback import hand_back
-from agent.control.hold_record import Phase
-from agent.control.model import No, OrderCode, OrderState
-from agent.control.orphan_search import search_orphans
-from agent.control.point_state import decision_input
-from agent.control.release_retry import release_unconfigured, try_release
-from agent.control.report import end, report_refusal
-from agent.control.revoked import end_revoked
-from agent.control.self_test import TEST, Passed, run_self_test
+from agent.control.model import TEST, No, OrderState, elapsed, hold_is_over
+from agent.control.records import Phase
+from agent.control.recovery import Recovery
+from agent.control.self_test import Passed, SelfTest
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
+from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from decimal import Decimal
 
-    from agent.control.configured_control import ConfiguredControl
-    from agent.control.decision_input import DecisionFacts
-    from agent.control.stamps import Moment
+    from agent.control.model import AcceptedOrder, ConfiguredControl, Failsafe, Moment
+    from agent.control.records import HoldRecord
     from agent.control.writer import JournalWriter
 
+log = logging.getLogger(__name__)
+
+CHECKED_EVERY = 10.0
+"""seconds between two checks of the guards and of the held value (rule H3)"""
+SOONEST = 0.01
+"""seconds: the shortest wait"""
 PRUNED_EVERY = 3600.0
 """seconds between two times at which the journal deletes what no longer counts"""
+WRITTEN_EVERY = 600.0
+"""seconds between two records of how long a failsafe has been applied"""
 
 
 @dataclass
-class Controller(ControlContext):
+class Controller(Recovery):
     """See the module. It has tasks that run until cancelled, and calls from outside."""
 
     writer: JournalWriter | None = None
@@ -52,7 +55,6 @@ class Controller(ControlContext):
     def __post_init__(self) -> None:
         """Begin with no control checked yet."""
         super().__post_init__()
-        self._woken: dict[str, asyncio.Event] = {}
         self.looked: dict[str, float] = {}
         """when each control was last checked (monotonic)"""
         self._failed: dict[str, str] = {}
@@ -70,41 +72,32 @@ class Controller(ControlContext):
         journal, and one that tries the disk.
         """
         each = {f"control {name}": partial(self._serve, name) for name in self.controls}
-        others = {
-            "controls left": self._release_unconfigured,
-            "journal pruning": self._prune_regularly,
+        others: dict[str, Callable[[], Awaitable[None]]] = {
+            "controls left": partial(self._regularly, self.release_unconfigured, CHECKED_EVERY),
+            "journal pruning": partial(self._regularly, self.prune, PRUNED_EVERY),
             "journal storage": self._check_storage,
         }
         return {**each, **others}
+
+    async def _regularly(self, step: Callable[[], Awaitable[None]], pause: float) -> None:
+        while True:
+            await step()
+            await asyncio.sleep(pause)
 
     async def _serve(self, name: str) -> None:
         """Run one control. After an unexpected error, its release comes first (rule H29)."""
         self.looked[name] = self.dependencies.now().steady
         if name in self._failed:
-            await self._release_after_error(name, self._failed[name])
+            await self._release_failed(name)
         try:
             await self._run_control(name)
         except Exception as error:
             self._failed[name] = f"an error in gardien: {error_text(error)}"
-            await self._release_after_error(name, self._failed[name])
+            await self._release_failed(name)
             raise
 
-    async def _release_after_error(self, name: str, reason: str) -> None:
-        """Release all holds of a control, and end its orders. Raises the last error of a release.
-
-        The supervisor then calls again, so a device that does not answer is tried again.
-        """
-        control, failed = self.controls[name], None
-        async with self.lock(name):
-            for record in self.records(control):
-                try:
-                    await try_release(self, record.releasing(OrderState.ABORTED, reason))
-                except Exception as error:  # noqa: BLE001 -- raised below, after the others
-                    failed = error
-            for event in self.active_orders(control):
-                await end(self, event, OrderState.ABORTED, reason)
-        if failed is not None:
-            raise failed
+    async def _release_failed(self, name: str) -> None:
+        await self.release_after_error(name, self._failed[name])
         del self._failed[name]
 
     async def _run_control(self, name: str) -> None:
@@ -117,15 +110,30 @@ class Controller(ControlContext):
                 async with asyncio.timeout(self.until_next(self.controls[name])):
                     await woken.wait()
 
-    async def _release_unconfigured(self) -> None:
-        while True:
-            await self.release_unconfigured()
-            await asyncio.sleep(LOOK)
+    def until_next(self, control: ConfiguredControl) -> float:
+        """Seconds until something of a control is due, `CHECKED_EVERY` at most.
 
-    async def _prune_regularly(self) -> None:
-        while True:
-            await self.prune()
-            await asyncio.sleep(PRUNED_EVERY)
+        Due are: the begin or end of an order, the end of a hold, a refresh of the device's
+        watchdog, another attempt at a release.
+        """
+        now, due = self.dependencies.now(), [CHECKED_EVERY]
+        for event in self.journal.of(control.key):
+            if event.state in schedule.WAITING:
+                due += [at - now.wall for at in (event.begin, event.end - event.back, event.end)]
+        for record in self.journal.open_records(control.key):
+            due.append(record.begun.steady + record.lasts - now.steady)
+            if record.dog is not None:  # each check refreshes the watchdog
+                due.append(record.dog.pause)
+            if record.number in self.waits:
+                due.append(self.waits[record.number].until - now.steady)
+        return max(SOONEST, min(seconds for seconds in due if seconds > 0))
+
+    async def prune(self) -> None:
+        """Let the journal delete what no longer counts, if the clock is trusted."""
+        now = self.dependencies.now()
+        if now.trusted:
+            with suppress(SpoolFull, StorageFailed):  # the next round does it
+                await self.dependencies.call(self.journal.prune, now.wall)
 
     async def _check_storage(self) -> None:
         while self.writer is not None:
@@ -144,29 +152,7 @@ class Controller(ControlContext):
                 self.recovering = ""
             self.wake_all()
 
-    async def prune(self) -> None:
-        """Let the journal delete what no longer counts, if the clock is trusted."""
-        now = self.dependencies.now()
-        if now.trusted:
-            with suppress(SpoolFull, StorageFailed):  # the next round does it
-                await self.dependencies.read(self.journal.prune, now.wall)
-
-    def until_next(self, control: ConfiguredControl) -> float:
-        """Seconds until something is due at a control."""
-        records = self.journal.open_records(control.key)
-        return until_next(
-            self.dependencies.now(), self.journal.of(control.key), records, self.waits
-        )
-
-    def wake(self, name: str) -> None:
-        """Check a control at once."""
-        if name in self._woken:
-            self._woken[name].set()
-
-    def wake_all(self) -> None:
-        """Check all controls at once."""
-        for name in self.controls:
-            self.wake(name)
+    # -- one check
 
     async def tend(self, name: str) -> None:
         """Check one control, and bring it to the order in force now."""
@@ -181,24 +167,149 @@ class Controller(ControlContext):
         for event in self.journal.of(control.key):
             # with a clock that is not trusted, an order is not refused: it waits (rule H26)
             if event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end:
-                no = stop.forbidden(self, control)
+                no = self.forbidden(control)
                 why = no.reason if no else self.alarms.get(control.name, "")
                 reason = "its time was over before it could begin" + (f": {why}" if why else "")
-                await end(self, event, OrderState.EXPIRED, reason)
+                await self.end(event, OrderState.EXPIRED, reason)
         records = self.records(control)
         # pending releases come first, whatever is ordered or forbidden now
         for record in records:
             if record.phase is Phase.RELEASING:
-                await try_release(self, record)
+                await self.try_release(record)
         records = [record for record in records if record.phase is not Phase.RELEASING]
         if records:
             self.extremes.note(control.name, control.modality.guards, self.dependencies.look)
-        if no := stop.forbidden(self, control):
-            await stop.stop(self, control, records, no)
-        elif await search_orphans(self, control):  # before that no order begins (rule H19)
-            records = await end_revoked(self, control, records)
-            if not await fallback.fallen_back(self, control, records, now):
-                await follow_orders(self, control, records, now)
+        if no := self.forbidden(control):
+            await self.stop(control, records, no)
+        # before the point was searched no order begins (rule H19)
+        elif self.journal.memo(control.key).swept or await self.search_orphans(control):
+            records = await self.end_revoked(control, records)
+            if not await self._fallen_back(control, records, now):
+                await self._follow_orders(control, records, now)
+
+    async def _follow_orders(
+        self, control: ConfiguredControl, records: list[HoldRecord], now: Moment
+    ) -> None:
+        """Bring a point to the strongest order in time, and release what no order holds."""
+        blocked_slots = self.blocked_slots(control)
+        going = [
+            event
+            for event in schedule.in_time(self.journal.of(control.key), now.wall)
+            if event.order.control == control.name  # the point may have been another control's
+            and may_run(event, records, now)
+            and slot_of(control, event) not in blocked_slots
+        ]
+        chosen = await self._choose(control, going, records, now)
+        record = None
+        if chosen is not None:
+            slot = slot_of(control, chosen)
+            record = next((other for other in records if other.slot == slot), None)
+            value = value_of(chosen, record, control, now)
+            if value is None:
+                record = None
+            else:
+                # The same order keeps its length by the monotonic clock: a wall clock that is set
+                # back must not lengthen the hold (rule H28).
+                same = record is not None and record.jti == chosen.order.jti
+                lasts = record.lasts if record and same else chosen.end - now.wall
+                until, jti = (chosen.end, lasts), chosen.order.jti
+                setpoint = self.setpoint_for(control, jti, value, until, slot)
+                await self.apply(control, record, setpoint, chosen)
+        for other in records:
+            if other is not record:
+                await self.end_as_planned(other)
+
+    async def _choose(
+        self,
+        control: ConfiguredControl,
+        going: list[AcceptedOrder],
+        records: Sequence[HoldRecord],
+        now: Moment,
+    ) -> AcceptedOrder | None:
+        """The strongest order that may run. One that begins is decided again; the others end.
+
+        Orders that are refused are removed from `going`.
+        """
+        chosen = schedule.winner(going)
+        # an order with a hold record was decided when it began, and is not decided again
+        while chosen is not None and not any(record.jti == chosen.order.jti for record in records):
+            decision = decide(chosen.order, control.modality, self.facts(control, now))
+            if not isinstance(decision, No):
+                break
+            await self.report_refusal(chosen, decision)
+            going.remove(chosen)
+            chosen = schedule.winner(going)
+        for event in going:
+            superseded = event.state is OrderState.SUPERSEDED
+            if chosen is not None and event is not chosen and not superseded:
+                await self.end(event, OrderState.SUPERSEDED, f"by {chosen.order.jti}")
+        return chosen
+
+    # -- the failsafe of a limit
+
+    def heard(self) -> None:
+        """Note a verified message of the centre, which is a heartbeat for limits.
+
+        It counts at the next check of each limit: only that changes what is known of the centre.
+        """
+        now = self.dependencies.now()
+        for name, control in self.controls.items():
+            if control.modality.failsafe:
+                # the first time shows a gap before it, the latest one that the centre is there now
+                self.heartbeats.setdefault(name, [])[1:] = [now]
+                # only a failsafe can end at once by this; other limits are checked soon enough
+                if self.journal.memo(control.key).watch.since:
+                    self.wake(name)
+
+    async def _fallen_back(
+        self, control: ConfiguredControl, records: list[HoldRecord], now: Moment
+    ) -> bool:
+        """Apply the failsafe value if it is due. Returns whether it is."""
+        rule, memo = control.modality.failsafe, self.journal.memo(control.key)
+        # at a point that has not passed its test nothing is written, not even a failsafe (rule H22)
+        if rule is None or memo.tested != control.fingerprint:
+            return False
+        if not await self._is_due(control, rule, now):
+            return False
+        for event in self.active_orders(control):
+            await self.end(event, OrderState.SUPERSEDED, "the centre is not heard: failsafe")
+        if control.slots[0] not in self.blocked_slots(control):
+            await self.fall_back(control, records)
+        return True
+
+    async def _is_due(self, control: ConfiguredControl, rule: Failsafe, now: Moment) -> bool:
+        """Update what is known of the centre. Returns whether the failsafe is applied.
+
+        What a start needs is written to the disk. When the centre was heard is not: a start begins
+        with the failsafe in any case.
+        """
+        memo = self.journal.memo(control.key)
+        before = memo.watch
+        heard = before
+        for heartbeat in self.heartbeats.pop(control.name, ()):
+            heard = failsafe.hear(heard, rule, heartbeat)
+        following = before.since is not None and any(
+            event.accepted >= before.entered and event.begin <= now.wall < event.end
+            and event.state in schedule.WAITING
+            for event in self.journal.of(control.key)
+        )  # fmt: skip
+        watch = failsafe.step(heard, rule, now, limit_since=following)
+        if watch.since is not None and elapsed(watch.since, now) > WRITTEN_EVERY:
+            watch = failsafe.aged(watch, now)
+        if (watch.since is None) != (before.since is None):
+            change = "has ended" if watch.since is None else "applies: the centre is not heard"
+            log.warning(
+                "%s: the failsafe limit %s", control.name, change,
+                extra=fields(LogEvent.FAILSAFE_CHANGED, control=control.name),
+            )  # fmt: skip
+        new = replace(memo, watch=watch)
+        if failsafe.to_keep(watch) != failsafe.to_keep(before):
+            await self.remember(control.key, new)
+        else:
+            self.journal.memos[control.key] = new  # a start does not need it: memory is enough
+        return watch.since is not None
+
+    # -- the operator's display, and the test
 
     async def _show(self, control: ConfiguredControl) -> None:
         """Show the operator in the BMS what is held."""
@@ -214,74 +325,57 @@ class Controller(ControlContext):
             self.dependencies.access, record, display_values(record, event, now), now.steady
         )
 
-    # -- calls from outside
-
-    async def recover(self) -> None:
-        """Release the holds of an earlier process; see `start.recover`."""
-        await start.recover(self)
-
-    async def release_unconfigured(self) -> None:
-        """Release the holds of controls that are no longer configured, and refuse their orders."""
-        await release_unconfigured(self)
-        for event in self.journal.without_control():
-            reason = f"{event.order.control} is no longer configured, or at another point"
-            await report_refusal(self, event, No(OrderCode.ASSET, reason))
-
-    def heard(self) -> None:
-        """Note a verified message of the centre, which is a heartbeat for limits."""
-        # only a failsafe can end at once by this; the other limits are checked soon enough
-        for name in fallback.hear(self):
-            self.wake(name)
-
-    def facts(self, control: ConfiguredControl, now: Moment) -> DecisionFacts:
-        """The decision input for one control."""
-        return decision_input(self, control, now)
-
-    def forbidden(self, control: ConfiguredControl) -> No | None:
-        """What forbids orders at a control now; None: nothing."""
-        return stop.forbidden(self, control)
-
-    async def cancel(self, name: str, reason: str, jti: str = "") -> list[str]:
-        """See `ending.cancel`."""
-        ended = await ending.cancel(self, name, reason, jti)
-        self.wake(name)
-        return ended
-
     async def release_controls(self, reason: str, names: Iterable[str]) -> None:
-        """See `ending.release_controls`. The display in the BMS is updated too."""
+        """See `Release`. The display in the BMS is updated too."""
         names = list(names)
-        await ending.release_controls(self, reason, names)
+        await super().release_controls(reason, names)
         for name in names:
             async with self.lock(name):
                 await self._show(self.controls[name])
 
-    async def abandon(self, name: str, reason: str) -> int:
-        """See `ending.abandon`."""
-        return await ending.abandon(self, name, reason)
-
-    async def opt_out(self, control: ConfiguredControl, lasts: float, reason: str) -> None:
-        """See `stop.opt_out`."""
-        async with self.lock(control.name):
-            await stop.opt_out(self, control, lasts, reason)
-
-    async def hand_back(self, name: str, value: Decimal, reason: str) -> list[str]:
-        """See `handback.hand_back`."""
-        return await hand_back(self, name, value, reason)
-
     async def test(self, name: str, say: Callable[[str], Awaitable[None]]) -> Passed:
-        """Test a control under its lock; see `run_self_test`. Raises Refused."""
+        """Test a control under its lock; see `SelfTest`. Raises Refused."""
         control = self.controls[name]
         async with self.lock(name):
             try:
-                return await run_self_test(self, control, say)
+                return await SelfTest(self, control, say).run()
             except (LinkLost, WriteRefused, SpoolFull, StorageFailed) as error:
                 raise Refused(f"{name}: {error}") from error
             finally:
                 # however the test ended, also if it was cancelled, its value must not stay
-                for record in [
-                    record
-                    for record in self.journal.open_records(control.key)
-                    if record.jti == TEST
-                ]:
-                    await try_release(self, record.releasing(OrderState.ABORTED, "the test failed"))
+                for record in self.journal.open_records(control.key):
+                    if record.jti == TEST:
+                        aborted = record.releasing(OrderState.ABORTED, "the test failed")
+                        await self.try_release(aborted)
                 self.wake(name)
+
+
+def may_run(event: AcceptedOrder, records: Sequence[HoldRecord], now: Moment) -> bool:
+    """Whether an order may run now. Pure.
+
+    Without a trusted clock no order begins. A hold ends by both clocks (rule H28).
+    """
+    record = next((one for one in records if one.jti == event.order.jti), None)
+    if record is not None:
+        return not hold_is_over(record.end, record.begun, record.lasts, now)
+    return now.trusted
+
+
+def slot_of(control: ConfiguredControl, event: AcceptedOrder) -> int | None:
+    """Our priority for an order; None: a register, which has none. Pure."""
+    return control.slots[1] if event.order.emergency else control.slots[0]
+
+
+def value_of(
+    event: AcceptedOrder, record: HoldRecord | None, control: ConfiguredControl, now: Moment
+) -> Decimal | None:
+    """The value of an order now; None: its release has begun. Pure."""
+    target = event.order.value
+    assert target is not None
+    # `Setpoint.first` limits the first step of a ramp; from a value that is no number there is none
+    if record is None or record.base is None:
+        return schedule.value_at(now.wall, event, target, target, None)
+    value = schedule.value_at(now.wall, event, record.base, target, control.modality.ramp)
+    if value is None or record.moved is None or isinstance(record.target, str):
+        return value
+    return schedule.paced(record.target, value, control.modality.ramp, elapsed(record.moved, now))

@@ -8,19 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.control.bounds import duration_text, outside, outside_hours
-from agent.control.granted import granted
-from agent.control.guard import inhibited, plain, tripped
-from agent.control.model import No, OrderCode, OrderState
-from agent.control.quotas import quota_refusal
-from agent.control.stamps import elapsed
+from agent.control import hours
+from agent.control.guard import inhibited, measured, plain, tripped
+from agent.control.model import No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
 from agent.core.settings import written
 from agent.core.units import spoken
+from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
-    from agent.control.decision_input import DecisionFacts
-    from agent.control.model import ControlOrder, Modality
+    from collections.abc import Callable, Iterator, Sequence
+    from decimal import Decimal
+    from zoneinfo import ZoneInfo
+
+    from agent.control.guard import GuardReading
+    from agent.control.model import AcceptedOrder, ControlOrder, Grant, Limits, Modality, Moment
 
 LONGEST = 86_400.0
 """seconds: the longest hold that any modality allows (rule H2)"""
@@ -28,6 +30,36 @@ FURTHEST = 2 * 366 * 86_400.0
 """seconds from now to the latest begin of an order: no grant is valid for longer"""
 STARTABLE = 300.0
 """seconds by which the begin of an order may be past when it arrives over a slow transport"""
+NOT_COUNTED = {
+    OrderState.RECEIVED,
+    OrderState.REJECTED,
+    OrderState.ACCEPTED,
+    OrderState.CANCELLED,
+    OrderState.EXPIRED,
+}
+"""states in which an order that has not begun holds nothing, and will hold nothing"""
+
+
+@dataclass(frozen=True)
+class DecisionFacts:
+    """What is known of a point, and when."""
+
+    now: Moment
+    zone: ZoneInfo
+    grants: Sequence[Grant]
+    events: Sequence[AcceptedOrder]
+    """the orders accepted at the same point before, without this one"""
+    look: Callable[[str, str], GuardReading | None]
+    given_back: Moment | None = None
+    """when the point was last released"""
+    locked: tuple[Moment, float] | None = None
+    """when a guard tripped, and for how many seconds nothing may begin after that"""
+    opted_out: str = ""
+    """who has opted out until now, and why; empty: nobody"""
+    home: Callable[[str], tuple[float, float] | None] = lambda _: None
+    """begin and end of an occupancy by its id; None: it is not known here"""
+    tested: bool = True
+    """`gardien control test` has passed for the point as it is configured now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +69,8 @@ class Yes:
     grants: tuple[str, ...]
 
 
-def decide(order: ControlOrder, modality: Modality | None, facts: DecisionFacts) -> Yes | No:
-    """Decide about an order, at its acceptance and again when it begins (rule H26).
-
-    `modality`: of the control; None: there is no such control.
-    """
-    if modality is None:
-        return No(OrderCode.ASSET, f"there is no control {order.control} here")
+def decide(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> Yes | No:
+    """Decide about an order, at its acceptance and again when it begins (rule H26)."""
     for check in (_clock, _action, _range, _duration, _timing):
         if no := check(order, modality, facts):
             return no
@@ -174,3 +201,235 @@ def _state(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     if facts.opted_out:
         return No(OrderCode.OVERRIDDEN, facts.opted_out)
     return tripped(modality.guards, facts.look) or inhibited(modality, facts.look)
+
+
+# -- grants: one of each required role must cover the whole order
+
+
+def granted(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> tuple[str, ...] | No:
+    """The id of one grant of each required role, or a refusal: missing, revoked or too narrow."""
+    used = []
+    for role in modality.require:
+        grant_id = _grant_of_role(role, order, modality, facts)
+        if isinstance(grant_id, No):
+            return grant_id
+        used.append(grant_id)
+    return tuple(used)
+
+
+def _grant_of_role(
+    role: str, order: ControlOrder, modality: Modality, facts: DecisionFacts
+) -> str | No:
+    of_role = [
+        grant
+        for grant in facts.grants
+        if grant.role == role
+        and grant.to == order.by
+        and order.action in grant.actions
+        and grant.covers(modality.name, modality.equipment)
+        and (not order.auth or number_of(grant.jti) in order.auth)
+    ]
+    if of_role and all(grant.revoked is not None for grant in of_role):
+        return No(OrderCode.REVOKED, f"the grant of the {role_name(role)} was revoked", role)
+    standing = [grant for grant in of_role if grant.revoked is None]
+    lived_in = [grant for grant in standing if _occupancy_lasts(grant, order, facts)]
+    if standing and not lived_in:
+        reason = f"the grant of the {role_name(role)} ends with an occupancy that is over then"
+        return No(OrderCode.GRANT_MISSING, reason, role)
+    valid = [
+        grant
+        for grant in lived_in
+        if grant.since <= order.start and order.latest_end <= grant.until
+    ]
+    if not valid:
+        reason = f"{order.by} has no grant of the {role_name(role)} for this"
+        if order.auth:
+            reason += " among those that `auth` names (without `auth` any grant counts)"
+        if standing:
+            first, last = stamp(standing[0].since), stamp(standing[0].until)
+            reason = f"the grant of the {role_name(role)} is valid from {first} to {last}"
+        return No(OrderCode.GRANT_MISSING, reason, role)
+    # each grant is tried alone, for limits of several grants must not be combined
+    refusals = []
+    for grant in valid:
+        no = _exceeded_limit(grant, order, modality, facts)
+        if no is None:
+            return grant.jti
+        refusals.append(no)
+    return refusals[0]
+
+
+def _occupancy_lasts(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
+    """Whether the occupancy of an occupant's grant lasts for the whole order."""
+    if grant.occupancy is None:
+        return True
+    home = facts.home(grant.occupancy)
+    return home is not None and home[0] <= order.start and order.latest_end <= home[1]
+
+
+def _exceeded_limit(  # noqa: PLR0911 -- a limit each
+    grant: Grant, order: ControlOrder, modality: Modality, facts: DecisionFacts
+) -> No | None:
+    """The first limit of a grant that an order exceeds; None: it exceeds none."""
+    limits, role = grant.limits, grant.role
+    whose = f"the grant of the {role_name(role)}"
+
+    def beyond(field: str, reason: str) -> No:
+        return No(OrderCode.GRANT_LIMIT, f"{whose} {reason}", role, field)
+
+    if grant.unit is not None and grant.unit != modality.unit:
+        return beyond("unit", f"is in {spoken(grant.unit)}, the control in {spoken(modality.unit)}")
+    if order.value is not None and (far := outside(order.value, limits, modality.unit)):
+        low = limits.least is not None and order.value < limits.least
+        return beyond("min" if low else "max", f"goes {far}")
+    if limits.duration is not None and order.duration > limits.duration:
+        reason = (
+            f"is for {duration_text(limits.duration)}, {duration_text(order.duration)} was asked"
+        )
+        return beyond("max_dur", reason)
+    if limits.notice is not None and order.start - order.received < limits.notice:
+        return beyond("notice", f"requires {duration_text(limits.notice)} of notice")
+    if order.emergency and not limits.emergency:
+        return beyond("emerg", "allows no emergency orders")
+    if no := outside_hours(order, limits, facts, OrderCode.GRANT_LIMIT, f"{whose} is"):
+        return beyond("windows", no.reason.removeprefix(whose).strip())
+    return quota_refusal(
+        order, limits, facts, lambda field, reason: beyond(field, f"allows {reason}")
+    )
+
+
+# -- quotas: how often, how long in a day, and how soon after others
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time in which a point was, or will be, held."""
+
+    begin: float
+    end: float
+
+    def meets(self, other: Span) -> bool:
+        """Whether they overlap."""
+        return self.begin < other.end and other.begin < self.end
+
+    def within(self, since: float, until: float) -> float:
+        """Seconds of the span between two moments."""
+        return max(0.0, min(self.end, until) - max(self.begin, since))
+
+
+def quota_refusal(
+    order: ControlOrder, limits: Limits, facts: DecisionFacts, no: Callable[[str, str], No]
+) -> No | None:
+    """Refuse an order that is too often, too long in a day, or too soon after others (rule H4).
+
+    Orders that overlap are one event: together they may not last longer than one order may. A hold
+    that is over counts for its real length, until it was released. `no` makes the refusal from the
+    name of the limit and the text about it.
+    """
+    others = [one for one in facts.events if _counts(one, order)]
+    day = hours.day_of(order.start, facts.zone)
+    that_day = sum(hours.day_of(one.begin, facts.zone) == day for one in others)
+    if limits.a_day is not None and that_day >= limits.a_day:
+        return no("max_day", f"{limits.a_day} a day, and that day has {that_day} already")
+    held, new = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
+    if limits.time_a_day is not None:
+        for since, until in _days(new, facts):
+            taken = sum(one.within(since, until) for one in held)
+            if taken + min(order.duration, new.within(since, until)) > limits.time_a_day:
+                return no("max_time_day", f"{duration_text(limits.time_a_day)} a day in all")
+    if limits.duration is not None and _together(new, held) > limits.duration + order.rand:
+        reason = f"{duration_text(limits.duration)}, and it would last longer with the order before"
+        return no("max_dur", reason)
+    if limits.gap and any(_apart(new, one) < limits.gap for one in held if not new.meets(one)):
+        return no("min_gap", f"a rest of {duration_text(limits.gap)} between two holds")
+    return None
+
+
+def _counts(event: AcceptedOrder, order: ControlOrder) -> bool:
+    """Whether an accepted order counts beside a new one.
+
+    The new order itself does not count, and neither does the order that it replaces before that
+    has begun.
+    """
+    replaced = event.order.jti == order.ref and not event.began
+    return (
+        (event.state not in NOT_COUNTED or event.began)
+        and event.order.jti != order.jti
+        and not replaced
+    )
+
+
+def _held(event: AcceptedOrder, facts: DecisionFacts) -> Span:
+    if event.over is None:
+        return Span(event.begin, event.end)
+    # counted back from now: the wall clock may have been set since the release
+    return Span(event.begin, facts.now.wall - elapsed(event.over, facts.now))
+
+
+def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
+    """Begin and end of each local day that a span touches."""
+    at = span.begin
+    while at < span.end:
+        since, until = hours.bounds(hours.day_of(at, facts.zone), facts.zone)
+        yield since, until
+        at = until
+
+
+def _together(new: Span, held: Sequence[Span]) -> float:
+    """Seconds of the event that a span would form with all spans it overlaps."""
+    whole, left = new, list(held)
+    # a span that joins may overlap further ones, so repeat until none is left
+    while met := [one for one in left if one.meets(whole)]:
+        begin, end = min(one.begin for one in met), max(one.end for one in met)
+        whole = Span(min(whole.begin, begin), max(whole.end, end))
+        left = [one for one in left if one not in met]
+    return whole.end - whole.begin
+
+
+def _apart(new: Span, other: Span) -> float:
+    return other.begin - new.end if other.begin >= new.end else new.begin - other.end
+
+
+# -- limits on the value and the hours, which both a modality and a grant may have
+
+
+def outside(value: Decimal, limits: Limits, unit: str) -> str:
+    """Which limit a value exceeds, as text; empty: none."""
+    if limits.least is not None and value < limits.least:
+        return f"down to {measured(limits.least, unit)}, {plain(value)} was asked"
+    if limits.most is not None and value > limits.most:
+        return f"up to {measured(limits.most, unit)}, {plain(value)} was asked"
+    return ""
+
+
+def outside_hours(
+    order: ControlOrder, limits: Limits, facts: DecisionFacts, code: OrderCode, whose: str
+) -> No | None:
+    """Refuse an order of which a minute, its draw included, lies outside the windows or the season.
+
+    `whose`: the subject of the refusal, such as `boiler is`.
+    """
+    span = (order.start, order.latest_end)
+    beyond = hours.first_outside(limits.windows, limits.season, span, facts.zone)
+    if beyond is None:
+        return None
+    return No(code, f"{whose} not agreed for {beyond:%a %d %B, %H:%M}")
+
+
+def role_name(role: str) -> str:
+    """A role for people: without underscores."""
+    return role.replace("_", " ")
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people, such as `1 h 30 min`."""
+    if seconds >= 60 and seconds % 60 == 0:  # noqa: PLR2004 -- a minute
+        hour, minute = divmod(int(seconds) // 60, 60)
+        return (
+            f"{hour} h {minute:02} min"
+            if hour and minute
+            else f"{hour} h"
+            if hour
+            else (f"{minute} min")
+        )
+    return f"{seconds:g} s"

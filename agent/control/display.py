@@ -16,14 +16,13 @@ from agent.core.log_fields import LogEvent, fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.control.hold_record import HoldRecord, WriteTarget
-    from agent.control.model import AcceptedOrder
+    from agent.control.model import AcceptedOrder, Moment, WriteTarget
     from agent.control.point_access import PointAccess
-    from agent.control.stamps import Moment
+    from agent.control.records import HoldRecord
     from agent.core.model import Value
 
-log = logging.getLogger(__name__)
 
+log = logging.getLogger(__name__)
 HEARTBEAT = "heartbeat"
 ROLES = ("grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant")
 REST = 60.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.control.stamps import Moment, elapsed
+from agent.control.model import Moment, elapsed
 
 if TYPE_CHECKING:
     from agent.control.model import Failsafe

@@ -1,7 +1,7 @@
 """Whether a guard has tripped, or the operator's off switch is set. Pure (rule H3).
 
 A value that cannot be used counts as tripped: from a sensor that is silent, bad, older than twice
-its period, or not plausible (agent/gateway/controls/point_readings.py).
+its period, or not plausible (agent/gateway/controls.py).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from agent.control.model import No, OrderCode
 from agent.core.units import spoken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from decimal import Decimal
 
     from agent.control.model import Guard, Modality
+
 
 SLACK = 5.0
 """seconds beyond two periods, because a read takes time"""
@@ -85,3 +86,32 @@ def measured(value: Decimal, unit: str) -> str:
 def plain(value: Decimal) -> str:
     """A number for people: no exponent, no needless zeros."""
     return format(value.normalize(), "f") if value else "0"
+
+
+class GuardExtremes:
+    """The worst values by control; they are kept until `tell` returns them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, Decimal]] = {}
+
+    def note(
+        self, name: str, guards: Iterable[Guard], look: Callable[[str, str], GuardReading | None]
+    ) -> None:
+        """Keep the values that are worse than those before."""
+        extremes = self._seen.setdefault(name, {})
+        for guard in guards:
+            value = fresh(look(guard.device, guard.point))
+            if value is not None:
+                before = extremes.get(guard.name, value)
+                low = guard.least is not None
+                extremes[guard.name] = min(before, value) if low else max(before, value)
+
+    def tell(self, name: str, guards: Iterable[Guard]) -> str:
+        """The worst values as text; they are forgotten."""
+        extremes = self._seen.pop(name, {})
+        return ", ".join(
+            f"{'lowest' if guard.least is not None else 'highest'} {guard.name}"
+            f" {measured(extremes[guard.name], guard.unit)}"
+            for guard in guards
+            if guard.name in extremes
+        )

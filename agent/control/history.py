@@ -5,17 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from agent.control.model import OrderState
+from agent.control.model import FAILSAFE, TEST, OrderState
 from agent.control.records import FINAL, Outcome
-from agent.control.setpoint import FAILSAFE
 from agent.core.units import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-TEST = "test"
-"""the id of outcomes of `gardien control test`, which are not shown: a test is not an order"""
 ENDS = {
     OrderState.COMPLETED: "released",
     OrderState.CANCELLED: "cancelled",
@@ -38,7 +35,7 @@ def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
     for outcome in outcomes:
         name = outcome.jti, outcome.control
         again = outcome.jti == FAILSAFE and name in last and outcome.state is OrderState.STARTED
-        if outcome.jti == TEST:
+        if outcome.jti == TEST:  # a test is not an order
             continue
         if not outcome.jti or name not in last or again:
             last[name] = []

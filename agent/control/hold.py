@@ -1,39 +1,112 @@
-"""Holding one point: read, compare, write, read back. `point_release.py` releases it.
+"""Holding one point: read, compare, write, read back; and releasing it, only over a value of ours.
 
 Each step is on the disk before it is written to the device. So the next start knows what may stand
 there, whatever the process died of (rule H14). A value that is not ours is a person's: it is left
-(rule H10). Nothing here waits or repeats by itself: the controller calls again.
+(rule H10). The outcome is recorded with the release. Nothing here waits or repeats by itself: the
+controller calls again. `release.py` says who releases, and when.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import math
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.control.hold_record import HoldRecord, Phase, same
-from agent.control.model import No, OrderCode, OrderState
-from agent.control.point_access import look_whole
-from agent.control.point_release import NOT_THERE, PointRelease
-from agent.control.records import Transaction
-from agent.control.watchdog import beat, watched
-from agent.core.errors import SpoolFull, StorageFailed
+from agent.control.model import No, OrderCode, OrderState, same
+from agent.control.point_access import beat, call_off, look_whole, watched
+from agent.control.records import FINAL, HoldRecord, Outcome, Phase, Transaction
+from agent.control.schedule import toward
+from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from agent.buffer.database import Database
     from agent.control.journal import Journal
-    from agent.control.model import AcceptedOrder
+    from agent.control.model import AcceptedOrder, Moment, WatchdogTarget, WriteTarget
     from agent.control.point_access import PointAccess, Standing
-    from agent.control.point_release import ReleaseDependencies
-    from agent.control.setpoint import Setpoint
+    from agent.core.model import Value
 
 log = logging.getLogger(__name__)
 
 TRIES = 3
 """writes at most, until one is read back (rule H16)"""
+NOT_THERE = (LinkLost, WriteRefused, Refused)
+"""errors of a device that does not answer, or does not accept the request now"""
+FOREVER = math.inf
+"""the end of a hold that no order limits"""
+
+
+@dataclass(frozen=True, slots=True)
+class Setpoint:
+    """The value that a point is to have, and until when."""
+
+    control: str
+    jti: str
+    place: WriteTarget
+    slot: int | None
+    value: Decimal
+    restore: Value | None
+    """the value that the release writes to a register; None: the value from before"""
+    end: float
+    """wall time at which the hold ends"""
+    lasts: float
+    """seconds from now until then"""
+    tolerance: Decimal
+    never_raise: bool = False
+    """of a limit: write the smaller of `value` and the value from before (rule H12)"""
+    ramp: Decimal | None = None
+    """the largest difference between the first write and the value that the device follows"""
+    fallback: Value | None = None
+    """the value to which the device's own watchdog falls back"""
+    failsafe: Decimal | None = None
+    """of a limit: the value that is written if the agent has died"""
+    watchdog: WatchdogTarget | None = None
+    """the device's own watchdog"""
+    agreed: str = ""
+    """version of the control sheet"""
+
+    def first(self, standing: Standing, base: Decimal | None) -> Decimal:
+        """The value of the first write. `base`: the value in force before any hold of ours."""
+        now, target = standing.effective, self.later(base)
+        if self.ramp is None or not isinstance(now, Decimal):
+            return target
+        return toward(now, target, self.ramp)
+
+    def later(self, base: Decimal | None) -> Decimal:
+        """The value of each further write. `base`: as in `first`."""
+        return min(self.value, base) if self.never_raise and base is not None else self.value
+
+
+class Save(Protocol):
+    """Commits a change to the disk, in the journal's own thread."""
+
+    async def __call__(
+        self, change: Transaction, also: Callable[[Database], None] | None = None
+    ) -> HoldRecord | None:
+        """See `JournalWriter.save`."""
+        ...
+
+
+@dataclass
+class PointDependencies:
+    """What holding and releasing a point needs from outside, also where no controller runs."""
+
+    now: Callable[[], Moment]
+    """the time by all clocks"""
+    access: Callable[[WriteTarget, int | None], PointAccess]
+    save: Save
+    """commits a change before anything is written"""
+    note: Callable[[Transaction], Awaitable[HoldRecord | None]]
+    """lets a change count at once; the commit follows as soon as the disk takes it"""
+    audit: Callable[[str, Mapping[str, Any]], None] = lambda _kind, _body: None
+    """writes a decision to the audit chain: ids only, never readings or names"""
+    power: Callable[[str], str] = lambda _: ""
+    """the power of a control's plant now, with its unit; empty: it is not known"""
 
 
 class Holder:
@@ -42,13 +115,12 @@ class Holder:
     def __init__(
         self,
         journal: Journal,
-        dependencies: ReleaseDependencies,
+        dependencies: PointDependencies,
         extremes: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._journal, self._dependencies = journal, dependencies
-        self._point_release = PointRelease(journal, dependencies, extremes)
-        self.release = self._point_release.release
-        """see `PointRelease.release`"""
+        self._extremes = extremes
+        """returns the worst values of a control's guards, and forgets them"""
 
     async def begin(
         self, setpoint: Setpoint, access: PointAccess, event: AcceptedOrder | None
@@ -64,10 +136,8 @@ class Holder:
             )
             # A watchdog that another hold refreshes contains our own value by now: the value from
             # before is in the record of that hold.
-            dog_pre = next(
-                (one.dog_pre for one in self._point_release.records_watched_by(setpoint.watchdog)),
-                dog_pre,
-            )
+            others = self._watched_by(setpoint.watchdog)
+            dog_pre = next((record.dog_pre for record in others), dog_pre)
         except NOT_THERE as error:
             return No(OrderCode.DEVICE, str(error))
         if standing.over:
@@ -78,31 +148,16 @@ class Holder:
             return No(OrderCode.OVERRIDDEN, reason)
         base, now = self._base(setpoint, standing), self._dependencies.now()
         target = setpoint.first(standing, base)
+        kept = setpoint.slot is not None or setpoint.restore is None
         record = HoldRecord(
-            setpoint.control,
-            setpoint.jti,
-            setpoint.place,
-            setpoint.slot,
-            standing.ours,
-            target,
-            (target,),
-            setpoint.restore
-            if setpoint.slot is None and setpoint.restore is not None
-            else standing.ours,
-            now,
-            setpoint.end,
-            setpoint.lasts,
-            base,
-            setpoint.tolerance,
-            standing.identity,
-            moved=now,
-            fallback=fallback,
-            failsafe=setpoint.failsafe,
-            dog=setpoint.watchdog,
-            dog_pre=dog_pre,
-            measured=self._dependencies.power(setpoint.control),
-            agreed=setpoint.agreed,
-        )
+            setpoint.control, setpoint.jti, setpoint.place, setpoint.slot, pre=standing.ours,
+            target=target, known=(target,),
+            restore=standing.ours if kept else setpoint.restore,
+            begun=now, end=setpoint.end, lasts=setpoint.lasts, base=base,
+            tolerance=setpoint.tolerance, identity=standing.identity, moved=now,
+            fallback=fallback, failsafe=setpoint.failsafe, dog=setpoint.watchdog, dog_pre=dog_pre,
+            measured=self._dependencies.power(setpoint.control), agreed=setpoint.agreed,
+        )  # fmt: skip
         try:
             # From now on our value may stand at the device, so the order counts as begun: quotas
             # count it even if the agent dies here.
@@ -150,20 +205,16 @@ class Holder:
         if not same(target, held.target, Decimal(0)):
             new = replace(new, moved=self._dependencies.now())
         if same(target, held.target, Decimal(0)) and held.phase is Phase.APPLIED:
-            return held if new == held else await self._point_release.saved(new)
+            return held if new == held else await self._saved(new)
         # The new value is committed as ours before it is written. Otherwise, if the agent dies
         # then, the next start would take it for a person's value and leave it.
         new = replace(new.knowing(target), phase=Phase.WRITING)
         try:
             saved = await self._dependencies.save(Transaction(new))
-        except SpoolFull as error:
-            return await self.release(
-                held.releasing(OrderState.ABORTED, f"journal: {error}"), access
-            )
-        except StorageFailed as error:
-            return await self.release(
-                held.releasing(OrderState.ABORTED, f"storage: {error}"), access
-            )
+        except (SpoolFull, StorageFailed) as error:
+            store = "journal" if isinstance(error, SpoolFull) else "storage"
+            aborted = held.releasing(OrderState.ABORTED, f"{store}: {error}")
+            return await self.release(aborted, access)
         assert saved is not None
         return await self._write_and_read_back(saved, access)
 
@@ -201,7 +252,7 @@ class Holder:
         ):
             return None
         if record.first and not ours:  # nothing of ours was there yet
-            await self._point_release.saved(replace(record, phase=Phase.CLOSED))
+            await self._saved(replace(record, phase=Phase.CLOSED))
             return (None,)
         reason = f"{standing.over} is in force: somebody at the plant has taken over"
         if not standing.over:
@@ -233,7 +284,7 @@ class Holder:
             "%s: %s", record.control, problem,
             extra=fields(LogEvent.ORDER_FAILED, control=record.control, device=record.place.device),
         )  # fmt: skip
-        return await self._point_release.saved(record.releasing(OrderState.FAILED, problem))
+        return await self._saved(record.releasing(OrderState.FAILED, problem))
 
     async def _write_once(
         self, record: HoldRecord, access: PointAccess
@@ -264,6 +315,120 @@ class Holder:
         )
 
     async def _record_applied(self, record: HoldRecord, standing: Standing) -> HoldRecord:
-        return await self._point_release.saved(
+        return await self._saved(
             replace(record.knowing(standing.ours), phase=Phase.APPLIED, alarm="")
+        )
+
+    # -- releasing
+
+    async def release(self, record: HoldRecord, access: PointAccess) -> HoldRecord | None:
+        """Release a point, only over a value of ours. None: the device confirmed that it is over.
+
+        The device's watchdog is restored too, unless it belongs to another hold as well. Otherwise
+        it would run out, and the device would fall back over a person's value.
+        """
+        try:
+            standing = await access.look(whole=bool(record.identity))
+            _check_identity(record, standing)
+            if not _is_released(record, standing) and record.ours(standing.ours):
+                # a device that has fallen back may take no value before its watchdog is refreshed
+                with suppress(*NOT_THERE):
+                    await beat(self._dependencies.access, record)
+                await access.write(record.restore)
+                standing = await access.look()
+            over = _is_released(record, standing) or not record.ours(standing.ours)
+            if over and all(one.number == record.number for one in self._watched_by(record.dog)):
+                await call_off(self._dependencies.access, record)
+        except NOT_THERE as error:
+            return await self._record_pending(record, str(error))
+        if _is_released(record, standing):
+            await self._close(record, "released, confirmed")
+            return None
+        if record.ours(standing.ours):
+            return await self._record_pending(record, f"{standing.ours} still stands there")
+        await self._close(record, f"{standing.ours} is somebody else's and was left", theirs=True)
+        return None
+
+    def _watched_by(self, watchdog: WatchdogTarget | None) -> list[HoldRecord]:
+        """The open hold records with this watchdog; several controls may share one."""
+        spot = watchdog.place.spot if watchdog else None
+        records = list(self._journal.records.values())
+        return [record for record in records if record.dog and record.dog.place.spot == spot]
+
+    async def _record_pending(self, record: HoldRecord, why: str) -> HoldRecord:
+        """Record once that the release is pending (rule H18). It is tried until it is confirmed."""
+        record = record.releasing(OrderState.ABORTED, why)
+        if record.pending:  # recorded before: further attempts write nothing to the disk
+            return replace(record, alarm=why)
+        log.error(
+            "%s is not released yet: %s", record.control, why,
+            extra=fields(
+                LogEvent.RELEASE_PENDING, control=record.control, device=record.place.device
+            ),
+        )  # fmt: skip
+        pending = replace(record, pending=True, alarm=why)
+        outcome = self._outcome(record, OrderState.RELEASE_PENDING, why)
+        return await self._saved(pending, Transaction(pending, outcomes=[outcome]))
+
+    async def _close(self, record: HoldRecord, how: str, *, theirs: bool = False) -> None:
+        """Close the hold record, with its outcome, by what was read back.
+
+        `theirs`: somebody else's value was left. Then a start may no longer empty that slot, so it
+        is removed from the free slots.
+        """
+        now, journal = self._dependencies.now(), self._journal
+        closed = replace(record, phase=Phase.CLOSED)
+        # orders that were superseded in this hold end with it, too
+        events = [
+            replace(one, over=now, state=one.state if one.state in FINAL else record.outcome)
+            for one in journal.of(record.key)
+            if _order_of(one, record)
+        ]
+        reason = f"{record.words}; {how}" if record.words and record.words != how else how
+        memo = replace(journal.memo(record.key), given_back=now)
+        if theirs:
+            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
+        outcome = self._outcome(record, record.outcome, reason)
+        outcome = replace(outcome, seen=self._extremes(record.control), closed=True)
+        await self._dependencies.note(
+            Transaction(closed, events, [outcome], [(record.key, memo)], theirs)
+        )
+        body = {"jti": record.jti, "control": record.control, "state": record.outcome.value}
+        self._dependencies.audit("control.left" if theirs else "control.given_back", body)
+
+    def _outcome(self, record: HoldRecord, state: OrderState, reason: str) -> Outcome:
+        return Outcome(
+            record.jti, record.control, state, self._dependencies.now().wall, words=reason,
+            value=str(record.target), before=record.measured,
+            after=self._dependencies.power(record.control),
+        )  # fmt: skip
+
+    async def _saved(self, record: HoldRecord, change: Transaction | None = None) -> HoldRecord:
+        """Let a hold record count now. If it cannot be committed, the record on the disk is enough:
+        it contains the value from before, and all values of ours that were written.
+        """
+        return await self._dependencies.note(change or Transaction(record)) or record
+
+
+def _is_released(record: HoldRecord, standing: Standing) -> bool:
+    """Whether the value from before, or the value to restore, stands there."""
+    if record.slot is not None:
+        return standing.ours is None
+    return same(standing.ours, record.restore, record.tolerance) or (
+        same(standing.ours, record.pre, record.tolerance)
+    )
+
+
+def _order_of(event: AcceptedOrder, record: HoldRecord) -> bool:
+    """Whether a hold record was for this order, in the end or before another order took over."""
+    if event.state is OrderState.SUPERSEDED:
+        return event.began and event.over is None
+    return (event.order.jti, event.order.control) == (record.jti, record.control)
+
+
+def _check_identity(record: HoldRecord, standing: Standing) -> None:
+    if record.identity and standing.identity != record.identity:
+        raise WriteRefused(
+            f"{record.place.name} has the serial number {standing.identity or 'unknown'} now, not"
+            f" {record.identity}"
         )

@@ -1,7 +1,7 @@
 """The journal: holds, orders, grants, timers and outcomes, as they survive a power cut (rule H14).
 
 It is one SQLite file. A change is committed before anything is written to a device. What is read
-often is kept in memory. A copy of the open hold records needs no disk (`journal_copy.py`): a record
+often is kept in memory. A copy of the open hold records needs no disk (`writer.py`): a record
 that is closed in either place is closed; otherwise one that is open in either place is open.
 """
 
@@ -17,16 +17,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.buffer.database import Damaged, Database, set_aside
-from agent.control.hold_record import HoldRecord, Phase, decode, encode
-from agent.control.journal_copy import LEFT, OPEN, Copied
 from agent.control.model import OrderState
 from agent.control.records import (
     FINAL,
     IDENTITY,
+    LEFT,
+    OPEN,
     TABLES,
+    Copied,
+    HoldRecord,
     Memo,
     Outcome,
+    Phase,
     Transaction,
+    decode,
+    encode,
     event_of,
     grant_of,
     memo_of,
@@ -44,10 +49,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from agent.control.model import AcceptedOrder, Grant
-    from agent.control.records import Key
-    from agent.control.stamps import Moment
+    from agent.control.model import AcceptedOrder, Grant, Key, Moment
     from agent.trust.verify import Verified
+
 
 Name = tuple[str, str]
 """an order at one control"""
@@ -165,6 +169,14 @@ class Journal:
         self.id = secrets.token_hex(8)
         with suppress(SpoolFull):  # full disk, file of an earlier version: the next probe does it
             self._identify()
+
+    @contextmanager
+    def _transaction(self, also: Callable[[Database], None] | None) -> Iterator[None]:
+        """A transaction that begins with what `also` writes."""
+        with self._db.transaction():
+            if also is not None:
+                also(self._db)
+            yield
 
     def _identify(self) -> None:
         """Give the journal its lasting id by one commit. Raises SpoolFull, StorageFailed.
@@ -295,9 +307,7 @@ class Journal:
 
         Raises SpoolFull, StorageFailed, Damaged.
         """
-        with self._db.transaction():
-            if also is not None:
-                also(self._db)
+        with self._transaction(also):
             if change.record is not None:
                 self._save_record(change.record)
             for event in change.events:
@@ -365,9 +375,7 @@ class Journal:
 
     def grant(self, grant: Grant, also: Callable[[Database], None] | None = None) -> None:
         """Commit a grant."""
-        with self._db.transaction():
-            if also is not None:
-                also(self._db)
+        with self._transaction(also):
             self._db.write(
                 "INSERT OR REPLACE INTO granted VALUES(?,?,?)", grant.jti, grant.until, text(grant)
             )
@@ -392,9 +400,7 @@ class Journal:
         It counts from now on, even if the commit fails.
         """
         self.believe(revoked)
-        with self._db.transaction():
-            if also is not None:
-                also(self._db)
+        with self._transaction(also):
             self._write_revocations(revoked)
             self._db.write("INSERT OR REPLACE INTO version VALUES(?,?)", *version)
         self.versions[version[0]] = version[1]
@@ -427,9 +433,7 @@ class Journal:
         also: Callable[[Database], None] | None = None,
     ) -> None:
         """Record that an order was cancelled at these controls before it arrived (rule H9)."""
-        with self._db.transaction():
-            if also is not None:
-                also(self._db)
+        with self._transaction(also):
             for name in controls:
                 self._db.write(
                     "INSERT OR REPLACE INTO cancelled_early VALUES(?,?,?)", jti, name, until

@@ -7,13 +7,51 @@ one of their fields is to change the file format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.control.stamps import Moment
+    from collections.abc import Mapping
+
+    from agent.core.model import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment by all clocks. It is stored as JSON in the journal: its fields are a file format."""
+
+    wall: float
+    steady: float
+    """monotonic seconds; comparable within one boot only"""
+    boot: str
+    trusted: bool
+    """whether the wall clock is trusted"""
+
+
+def elapsed(since: Moment, now: Moment) -> float:
+    """Seconds that have certainly passed, at least 0 (rule H4).
+
+    Within a boot: by the monotonic clock. Across boots: by the wall clock if it was trusted at both
+    moments, else only the time since the boot.
+    """
+    if since.boot == now.boot:
+        return max(0.0, now.steady - since.steady)
+    if since.trusted and now.trusted:
+        return max(0.0, now.wall - since.wall)
+    return max(0.0, now.steady)
+
+
+def hold_is_over(wall_end: float, set_at: Moment, lasts: float, now: Moment) -> bool:
+    """Whether a hold that began at `set_at` is over, by the earlier of both clocks (rule H28).
+
+    A wall clock that steps back must not lengthen a hold. One that is set forward shows that the
+    hold began earlier than we thought. A boot ends every hold: nothing is applied again.
+    """
+    if set_at.boot != now.boot:
+        return True
+    return now.wall >= wall_end or now.steady - set_at.steady >= lasts
 
 
 class LossRule(StrEnum):
@@ -267,3 +305,110 @@ class AcceptedOrder:
     def end(self) -> float:
         """When the hold must be over."""
         return self.begin + self.order.duration
+
+
+FAILSAFE, TEST, HANDED = "failsafe", "test", "handed"
+"""what takes the place of an order's id in a hold record: the failsafe of a limit applies, a
+control is tested, or a person names the value from before
+"""
+Key = tuple[str, str]
+"""device and point: timers belong to a point, not to the name of a control (rule H4)"""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTarget:
+    """Where a value was written. It is enough to find the point under another configuration."""
+
+    link: str
+    driver: str
+    settings: str
+    """the settings of the line, as JSON"""
+    device: str
+    point: str
+    address: str
+    at: str
+    unit: str = "1"
+    scale: str = "1"
+    serial: str = ""
+    """the address of the device's serial number; empty: it has none"""
+
+    @property
+    def name(self) -> str:
+        """The point as DEVICE/POINT."""
+        return f"{self.device}/{self.point}"
+
+    @property
+    def spot(self) -> tuple[str, str, str]:
+        """Line, device address and register or object: the same point under any name."""
+        return self.link, self.address, self.at
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogTarget:
+    """A device's own watchdog, as written during a hold (rule H23).
+
+    While it is refreshed, the device follows us. Once we are gone, it falls back by itself
+    (agent/drivers/watchdog.py).
+    """
+
+    place: WriteTarget
+    word: Decimal
+    """the value that refreshes it, in its unit"""
+    pause: float
+    """seconds between two refreshes: half its timeout"""
+    fallback: WriteTarget | None = None
+    """the register with the value to which the device falls back; None: it has none"""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredControl:
+    """A control as configured: what was agreed, where its point is, and how it is released."""
+
+    modality: Modality
+    place: WriteTarget
+    slots: tuple[int | None, int | None]
+    """our priorities for ordinary and for emergency orders; None: a register, which has none"""
+    restore: Value | None
+    """the value that a release writes; None: our slot is emptied, or the value from before"""
+    fingerprint: str
+    """changes if anything changes for which a passed test is evidence"""
+    fallback: Value | None = None
+    watchdog: WatchdogTarget | None = None
+    """the device's own watchdog"""
+    shown: Mapping[str, WriteTarget] = field(default_factory=dict)
+    """points that show the operator what is held (agent/control/display.py)"""
+
+    @property
+    def key(self) -> Key:
+        """The point."""
+        return self.place.device, self.place.point
+
+    @property
+    def name(self) -> str:
+        """The name of the control in the configuration."""
+        return self.modality.name
+
+    def could_be_ours(self, value: Value | None) -> bool:
+        """Whether an order, the failsafe or the device's watchdog could have set this value."""
+        if value is None or isinstance(value, str):
+            return False
+        modality, limits = self.modality, self.modality.limits
+        named = [*modality.choices, *([modality.failsafe.value] if modality.failsafe else [])]
+        if any(same(value, one, modality.tolerance) for one in (*named, self.fallback)):
+            return True
+        return limits.least is not None and limits.most is not None and (
+            limits.least <= value <= limits.most
+        )  # fmt: skip
+
+
+def split(reference: str) -> tuple[str, str]:
+    """Device and point of DEVICE/POINT."""
+    device, _, point = reference.partition("/")
+    return device, point
+
+
+def same(value: Value | None, other: Value | None, tolerance: Decimal) -> bool:
+    """Whether two values are equal, within the tolerance for rounding by a device."""
+    if isinstance(value, Decimal) and isinstance(other, Decimal):
+        return abs(value - other) <= tolerance
+    return value == other

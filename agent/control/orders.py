@@ -9,27 +9,36 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.control.claims import grant_of, order_of
+from agent.control import hours
 from agent.control.decide import decide
 from agent.control.guard import plain
-from agent.control.model import AcceptedOrder, No, OrderCode, OrderState
+from agent.control.model import (
+    AcceptedOrder,
+    ControlOrder,
+    Grant,
+    Limits,
+    No,
+    OrderCode,
+    OrderState,
+)
 from agent.control.records import Outcome, Transaction
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, StorageFailed
-from agent.trust import claims, replay, revocations
+from agent.trust import claim_types, claims, replay, revocations
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_id import number_of, of_issuer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from agent.buffer.database import Database
-    from agent.control.configured_control import ConfiguredControl
     from agent.control.controller import Controller
-    from agent.control.model import ControlOrder, Grant
+    from agent.control.model import ConfiguredControl
     from agent.trust.verify import Verified
+
 
 EARLY_KEPT = 72 * 3600.0
 """seconds for which a cancellation is kept that arrived before its order (rule H9)"""
@@ -42,10 +51,9 @@ DRAWS = random.SystemRandom()
 
 @dataclass
 class Orders:
-    """See the module. `run` makes a call in the journal's thread."""
+    """See the module."""
 
     controller: Controller
-    run: Callable[..., Awaitable[Any]]
     refuse: Callable[[Verified], None] = lambda _: None
     """makes the journal delete an object that was refused, but may be on the disk all the same"""
     patience: float = 1.0
@@ -85,7 +93,7 @@ class Orders:
         """
         try:
             async with asyncio.timeout(self.patience if ends else None):
-                before: dict[str, Any] | None = await self.run(
+                before: dict[str, Any] | None = await self.controller.dependencies.call(
                     self.controller.journal.first, verified
                 )
         except (StorageFailed, TimeoutError) as error:
@@ -122,7 +130,9 @@ class Orders:
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
             grant = replace(grant, jti=of_issuer(grant.jti, grant.by))
         answer = {"grant": content.jti, "role": grant.role, "revoked": journal.is_revoked(grant)}
-        await self.run(journal.grant, grant, _record_answer(verified, answer))
+        await self.controller.dependencies.call(
+            journal.grant, grant, _record_answer(verified, answer)
+        )
         self._audit("control.grant", jti=content.jti, kid=verified.kid)
         return answer
 
@@ -162,7 +172,9 @@ class Orders:
         version = (verified.owner, content.ver)
         journal.believe(revoked)  # before the commit, which a failing disk may delay
         self.controller.wake_all()
-        await self.run(journal.revoke, revoked, version, _record_answer(verified, answer))
+        await self.controller.dependencies.call(
+            journal.revoke, revoked, version, _record_answer(verified, answer)
+        )
         self._audit("control.revoked", jti=content.jti, kid=verified.kid, revoked=answer["revoked"])
         return answer
 
@@ -205,11 +217,7 @@ class Orders:
             outcomes.append(received)
             if isinstance(decision, No):
                 code = str(decision)
-                answers[name] = {
-                    "state": OrderState.REJECTED,
-                    "code": code,
-                    "words": decision.reason,
-                }
+                answers[name] = _refusal(decision)
                 outcomes.append(
                     replace(received, state=OrderState.REJECTED, code=code, words=decision.reason)
                 )
@@ -256,7 +264,7 @@ class Orders:
         """
         journal, control = self.controller.journal, self.controller.controls.get(order.control)
         if control is None:
-            return decide_unknown(order)
+            return _unknown(order.control)
         modality = control.modality
         if verified and not verified.scope.covers(modality.name, modality.equipment):
             return No(OrderCode.KID, f"the key of {verified.owner} is not for {modality.name}")
@@ -307,26 +315,15 @@ class Orders:
                 answers[name] = {"state": OrderState.CANCELLED}
                 continue
             if control is None:
-                no = No(OrderCode.ASSET, f"there is no control {name} here")
+                no = _unknown(name)
             else:
-                no = No(
-                    OrderCode.KID,
-                    f"a key of the role {verified.role} may not end a hold of {name}",
-                )
+                reason = f"a key of the role {verified.role} may not end a hold of {name}"
+                no = No(OrderCode.KID, reason)
                 known.remove(name)
-            answers[name] = {"state": OrderState.REJECTED, "code": str(no), "words": no.reason}
+            answers[name] = _refusal(no)
             at = self.controller.dependencies.now().wall
-            outcomes.append(
-                Outcome(
-                    command.jti,
-                    name,
-                    OrderState.REJECTED,
-                    at,
-                    str(no),
-                    no.reason,
-                    by=verified.owner,
-                )
-            )
+            rejected, by = OrderState.REJECTED, verified.owner
+            outcomes.append(Outcome(command.jti, name, rejected, at, str(no), no.reason, by=by))
         answer = {"jti": command.jti, "targets": answers}
         ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)
@@ -340,7 +337,7 @@ class Orders:
         # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:
             until = self.controller.dependencies.now().wall + EARLY_KEPT
-            await self.run(journal.refuse_later, ref, known, until, keep)
+            await self.controller.dependencies.call(journal.refuse_later, ref, known, until, keep)
             await save(change)
         else:
             await save(change, keep)
@@ -356,10 +353,89 @@ class Orders:
         self.controller.dependencies.audit(kind, body)
 
 
-def decide_unknown(order: ControlOrder) -> No:
-    """The refusal of an order for a control that does not exist."""
-    return No(OrderCode.ASSET, f"there is no control {order.control} here")
+def _unknown(control: str) -> No:
+    return No(OrderCode.ASSET, f"there is no control {control} here")
+
+
+def _refusal(no: No) -> dict[str, Any]:
+    return {"state": OrderState.REJECTED, "code": str(no), "words": no.reason}
 
 
 def _record_answer(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
     return lambda database: database.by(lambda db: replay.keep(db, verified, answer))
+
+
+def grant_of(verified: Verified, content: claims.GrantClaims) -> Grant:
+    """Read a grant.
+
+    Raises ValueError if its windows or its season cannot be read, and if an occupant's grant does
+    not name the occupancy with which it ends.
+    """
+    if content.role == "occupant" and content.occ is None:
+        raise ValueError("an occupant's grant must name its occupancy (`occ`)")
+    evidence = content.evid
+    return Grant(
+        jti=content.jti,
+        role=content.role,
+        by=verified.owner,
+        to=content.sub,
+        since=float(content.nbf if content.nbf is not None else content.iat),
+        until=float(content.exp),
+        assets=tuple(content.scope.assets),
+        actions=tuple(content.scope.acts),
+        limits=_limits(content.lim),
+        unit=content.lim.unit,
+        kid=verified.kid,
+        occupancy=content.occ,
+        evidence=f"{evidence.kind} {evidence.ref} of {evidence.date}",
+    )
+
+
+def _limits(lim: claims.Lim) -> Limits:
+    return Limits(
+        least=_number(lim.min),
+        most=_number(lim.max),
+        duration=_seconds(lim.max_dur),
+        gap=_seconds(lim.min_gap),
+        a_day=lim.max_day,
+        time_a_day=_seconds(lim.max_time_day),
+        notice=_seconds(lim.notice),
+        windows=tuple(hours.window(one) for one in lim.windows or ()),
+        season=hours.season(lim.season) if lim.season else None,
+        emergency=lim.emerg,
+    )
+
+
+def order_of(verified: Verified, command: claims.Command, control: str, now: float) -> ControlOrder:
+    """Read an order for one of its controls. An order without a start begins at `now`."""
+    cmd = command.cmd
+    value = cmd.val
+    return ControlOrder(
+        jti=command.jti,
+        control=control,
+        by=verified.owner,
+        role=verified.role,
+        action=cmd.act,
+        value=_number(value) if isinstance(value, int | Decimal) else None,
+        unit=cmd.unit,
+        start=float(claim_types.moment(cmd.start)) if cmd.start else now,
+        duration=_seconds(cmd.dur) or 0.0,
+        rand=_seconds(cmd.rand) or 0.0,
+        seq=command.seq,
+        prio=command.prio,
+        emergency=command.emerg,
+        resume=cmd.resume,
+        auth=tuple(command.auth),
+        ref=cmd.ref or "",
+        why=command.why or "",
+        kid=verified.kid,
+        received=now,
+    )
+
+
+def _number(value: int | Decimal | None) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else float(claim_types.seconds(text))

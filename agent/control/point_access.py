@@ -1,21 +1,43 @@
-"""Reading and writing one commanded point, over an open line and in the point's own unit."""
+"""Reading and writing one commanded point, over an open line and in the point's own unit.
+
+The line is one of the agent's, or one that is opened for each request, where the agent does not run
+or where the line is no longer configured. A device's own watchdog is read, refreshed and restored
+in the same way (rule H23).
+"""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
 
-from agent.core.errors import WriteRefused
+from pydantic import ValidationError
+
+from agent.control.model import same
+from agent.core.errors import LinkLost, WriteRefused
 from agent.core.model import Point
+from agent.drivers import DRIVERS, driver
 from agent.drivers.scaled import from_raw, to_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from agent.control.hold_record import WriteTarget
+    from agent.control.model import WatchdogTarget, WriteTarget
+    from agent.control.records import HoldRecord
     from agent.core.model import Sample, Value
     from agent.drivers.base import PointSlots
+    from agent.drivers.link import Link
+
+    PointAccessor = Callable[[WriteTarget, int | None], "PointAccess"]
+    OpensLine = Callable[[], AbstractAsyncContextManager["LineAccess"]]
+    Known = tuple[Value | None, Value | None]
+
+TRIED_WITHIN = 10.0
+"""seconds to wait for a line to be opened"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +56,6 @@ class Standing:
     """why the value that the device follows could not be read; then nothing may begin there"""
 
 
-class PointAccess(Protocol):
-    """A point as the hold needs it."""
-
-    async def look(self, *, whole: bool = False) -> Standing:
-        """Read the point. `whole`: also the value that the device follows, and its serial number.
-
-        Raises WriteRefused if the device gives no value, LinkLost, Refused.
-        """
-        ...
-
-    async def write(self, value: Value | None) -> None:
-        """Write a value; None empties our slot.
-
-        Raises WriteRefused (the value may stand all the same), LinkLost, Refused.
-        """
-        ...
-
-
-async def look_whole(access: PointAccess) -> Standing:
-    """Read a point with the value that the device follows and its serial number.
-
-    Raises WriteRefused also if the value that the device follows cannot be read.
-    """
-    standing = await access.look(whole=True)
-    if standing.unreadable:
-        raise WriteRefused(standing.unreadable)
-    return standing
-
-
 class LineAccess(Protocol):
     """The part of a line that is used."""
 
@@ -79,10 +72,10 @@ class LineAccess(Protocol):
         ...
 
 
-class LinePoint:
-    """A `PointAccess` over a field bus."""
+class PointAccess:
+    """A point as the hold needs it. `line`: opens its line, or waits for it, for one request."""
 
-    def __init__(self, line: LineAccess, place: WriteTarget, slot: int | None) -> None:
+    def __init__(self, line: OpensLine, place: WriteTarget, slot: int | None) -> None:
         self._line, self._slot = line, slot
         self._point = Point(
             place.device, place.point, place.address, place.at, 0, unit=place.unit,
@@ -91,8 +84,12 @@ class LinePoint:
         self._serial = replace(self._point, name="serial", at=place.serial, scale=Decimal(1))
 
     async def look(self, *, whole: bool = False) -> Standing:
-        """See `PointAccess`."""
-        held = await self._line.held(self._point)
+        """Read the point. `whole`: also the value that the device follows, and its serial number.
+
+        Raises WriteRefused if the device gives no value, LinkLost, Refused.
+        """
+        async with self._line() as line:
+            held = await line.held(self._point)
         ours = self._scaled(held.ours.get(self._slot or 0))
         over = held.outranking(self._slot) if self._slot is not None else None
         standing = Standing(ours, f"priority {over}" if over is not None else "", ours)
@@ -107,7 +104,8 @@ class LinePoint:
         return replace(standing, identity=str(identity))
 
     async def _read(self, point: Point) -> Value:
-        (sample,) = await self._line.read([point])
+        async with self._line() as line:
+            (sample,) = await line.read([point])
         if sample.value is None:
             raise WriteRefused(f"{point.device}/{point.name}: {sample.detail or sample.why}")
         value = self._scaled(sample.value) if point is self._point else sample.value
@@ -115,9 +113,107 @@ class LinePoint:
         return value
 
     async def write(self, value: Value | None) -> None:
-        """See `PointAccess`."""
+        """Write a value; None empties our slot.
+
+        Raises WriteRefused (the value may stand all the same), LinkLost, Refused.
+        """
         raw_value = to_raw(self._point, value) if isinstance(value, Decimal) else value
-        await self._line.write(self._point, raw_value, self._slot)
+        async with self._line() as line:
+            await line.write(self._point, raw_value, self._slot)
 
     def _scaled(self, value: Value | None) -> Value | None:
         return from_raw(self._point, value) if isinstance(value, Decimal) else value
+
+
+async def look_whole(access: PointAccess) -> Standing:
+    """Read a point with the value that the device follows and its serial number.
+
+    Raises WriteRefused also if the value that the device follows cannot be read.
+    """
+    standing = await access.look(whole=True)
+    if standing.unreadable:
+        raise WriteRefused(standing.unreadable)
+    return standing
+
+
+def access_to(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
+    """Access to a point over the agent's line, or over one that is opened for each request."""
+    line = partial(_tried, link) if link else partial(opened, place.driver, place.settings)
+    return PointAccess(line, place, slot)
+
+
+async def quiet(link: Link | None, seconds: float) -> None:
+    """Wait some seconds, while this gateway sends nothing on the line."""
+    await (link.quiet(seconds) if link else asyncio.sleep(seconds))
+
+
+@asynccontextmanager
+async def _tried(link: Link) -> AsyncIterator[LineAccess]:
+    """A configured line, which may not be open yet. Raises LinkLost."""
+    try:
+        async with asyncio.timeout(TRIED_WITHIN):
+            await link.tried()
+    except TimeoutError:
+        raise LinkLost(f"{link.name} could not be opened yet") from None
+    yield link
+
+
+@asynccontextmanager
+async def opened(name: str, settings: str) -> AsyncIterator[LineAccess]:
+    """Open a line by its driver's name and its settings in JSON.
+
+    Raises LinkLost if this version does not know the driver or its settings, or if the line cannot
+    be opened.
+    """
+    if name not in DRIVERS:
+        raise LinkLost(f"this version has no driver {name}")
+    driver_type = driver(name)
+    try:
+        line_settings = driver_type.Settings.model_validate_json(settings)
+    except ValidationError as error:
+        raise LinkLost(f"this version cannot read the settings of {name}: {error}") from error
+    async with driver_type.open(line_settings) as bus:
+        # each driver has the methods of `LineAccess`
+        yield cast("LineAccess", bus)
+
+
+NO_SLOT: None = None
+"""a watchdog is a register, which has no priorities"""
+
+
+async def watched(
+    access: PointAccessor, watchdog: WatchdogTarget | None, fallback: Value | None
+) -> Known:
+    """The value in the watchdog's register before a hold, and the value of the device's fallback.
+
+    `fallback`: as configured; if it is None, it is read from the device where that is possible.
+    Raises LinkLost, WriteRefused, Refused.
+    """
+    if watchdog is None:
+        return None, fallback
+    pre = (await access(watchdog.place, NO_SLOT).look()).ours
+    if fallback is not None or watchdog.fallback is None:
+        return pre, fallback
+    return pre, (await access(watchdog.fallback, NO_SLOT).look()).ours
+
+
+async def beat(access: PointAccessor, record: HoldRecord) -> None:
+    """Refresh the watchdog. Raises LinkLost, WriteRefused, Refused."""
+    if record.dog is not None:
+        await access(record.dog.place, NO_SLOT).write(record.dog.word)
+
+
+async def call_off(access: PointAccessor, record: HoldRecord) -> None:
+    """Restore the watchdog's register; if the value is back already, nothing is written.
+
+    Raises WriteRefused if the value does not stand after the write, LinkLost, Refused.
+    """
+    if record.dog is None or record.dog_pre is None:
+        return
+    register = access(record.dog.place, NO_SLOT)
+    if same((await register.look()).ours, record.dog_pre, Decimal(0)):
+        return
+    await register.write(record.dog_pre)
+    left = (await register.look()).ours
+    if not same(left, record.dog_pre, Decimal(0)):
+        raise WriteRefused(f"{left} stands in {record.dog.place.name} instead of {record.dog_pre}")

@@ -24,7 +24,7 @@ from agent.core.errors import NotRecorded, Refused, StorageFailed
 from agent.core.log_fields import LogEvent, LogNames, fields
 from agent.core.storage import Storage, probed
 from agent.core.tasks import Supervisor
-from agent.gateway.controls.setup import open_steering as opened
+from agent.gateway.controls import open_steering as opened
 from agent.inbox.inbox import BY_HAND, store_is_broken
 from agent.registry.consent_policy import CommonBasis, Policy, policy
 from agent.registry.dates import DAY
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
     from agent.config import Config
-    from agent.control.hold_record import WriteTarget
+    from agent.control.model import WriteTarget
     from agent.core.clock import Clock
     from agent.core.model import MarkKey, Point, Sample
     from agent.drivers.link import Link
     from agent.gateway.backup_file import BuildingFile
-    from agent.gateway.controls.setup import Steering
+    from agent.gateway.controls import Steering
     from agent.gateway.data_usage import Traffic
     from agent.gateway.export_log import Exports
     from agent.gateway.lines import LinkDevices

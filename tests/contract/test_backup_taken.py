@@ -12,7 +12,7 @@ import pytest
 
 from agent.api import backup
 from agent.app import visited
-from agent.gateway.controls.setup import FILE
+from agent.control.writer import FILE
 from agent.registry import identity
 from agent.trust import trust_list
 from agent.trust.jws import parse_jws

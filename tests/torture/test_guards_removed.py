@@ -43,7 +43,7 @@ GUARDS = {
         ),
     ),
     "the journal's copy": Guard(
-        "agent/control/journal_copy.py",
+        "agent/control/writer.py",
         'self._write(f"{journal}-{record.number}", OPEN, {"row": encode(record)})',
         "pass",
         (

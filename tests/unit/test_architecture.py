@@ -52,6 +52,8 @@ PAGES = (
 ELSEWHERE = "agent/api/syndic.py"
 """a file that has nothing to do with either story"""
 TIMES = 4
+FILES = 76
+"""files that a reading, or an order, may pass through"""
 NOT_BUILT = {"agent/web/"}
 RECIPIENT = "energie.metropole.example"
 CONFIG = """\
@@ -185,17 +187,16 @@ async def an_order(here: Gateway, recorder: Recorder) -> None:
     recorder.on = False
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def follow_both(recorder: Recorder, folder: Path) -> dict[str, Run]:
     """The calls of one reading and of one order, by the heading of their story.
 
     Tasks go on beside each other: now and then a batch is begun just before the row is committed
     that it takes. So the next one is looked at where the first was not as the story has it.
     """
-    recorder, found = Recorder(ROOT), {}
+    found = {}
 
     async def run() -> None:
-        async with gateway(tmp_path_factory.mktemp("gateway")) as here:
+        async with gateway(folder) as here:
             await here.prepare()
             for heading, happens in zip(STORIES, (a_reading, an_order), strict=True):
                 for _ in range(TIMES):
@@ -209,11 +210,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return found
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return follow_both(Recorder(ROOT), tmp_path_factory.mktemp("gateway"))
+
+
 @pytest.mark.parametrize("heading", STORIES)
 def test_a_story_is_that_of_a_gateway_that_runs(heading: str, runs: dict[str, Run]) -> None:
     steps = story(PAGE, heading)
     assert len(steps) > 20
     assert runs[heading].follow(steps) == []
+    assert len({file for file, _ in runs[heading].passed()}) <= FILES
 
 
 @pytest.mark.parametrize("heading", STORIES)

@@ -18,16 +18,20 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent.cli.control import given_back
-from agent.control.ad_hoc_link import AdHocLink
-from agent.control.configured_control import ConfiguredControl
+from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
-from agent.control.dependencies import ControlDependencies
 from agent.control.guard import GuardReading
-from agent.control.hold_record import WriteTarget
-from agent.control.model import AcceptedOrder, ControlOrder, Modality, OrderState
-from agent.control.point_access import LinePoint
+from agent.control.model import (
+    AcceptedOrder,
+    ConfiguredControl,
+    ControlOrder,
+    Modality,
+    Moment,
+    OrderState,
+    WriteTarget,
+)
+from agent.control.point_access import access_to
 from agent.control.records import Transaction
-from agent.control.stamps import Moment
 from agent.control.writer import Bounds, JournalWriter
 from agent.core.clock import monotonic, seconds
 from agent.core.state import owned
@@ -61,7 +65,7 @@ class Plant:
         self.fit = ConfiguredControl(modality, place, slots, BEFORE if slot is None else None, "v1")
         dependencies = ControlDependencies(
             now=self.now, zone=ZONE, look=lambda *_: GuardReading(None, 0.0, 60), access=self.hand,
-            save=writer.save, note=writer.note, read=writer.call, failing=lambda: writer.failing,
+            save=writer.save, note=writer.note, call=writer.call, failing=lambda: writer.failing,
         )  # fmt: skip
         self.controller = Controller(writer.journal, dependencies, {"it": self.fit}, writer=writer)
 
@@ -69,7 +73,7 @@ class Plant:
         return Moment(seconds() + self.later, monotonic() + self.later, boot_id(), trusted=True)
 
     def hand(self, place: WriteTarget, slot: int | None):
-        return Hand(LinePoint(AdHocLink(place.driver, place.settings), place, slot), self.step)
+        return Hand(access_to(None, place, slot), self.step)
 
     def order(self, jti: str = "one", value: Decimal = TARGET) -> AcceptedOrder:
         start = self.now().wall
@@ -95,7 +99,7 @@ class Plant:
 class Hand:
     """A plug, each request a step."""
 
-    def __init__(self, access: LinePoint, step) -> None:
+    def __init__(self, access, step) -> None:
         self._plug, self._step = access, step
 
     async def look(self, *, whole: bool = False):
@@ -184,8 +188,8 @@ def released(folder: Path) -> None:
 
 
 def main() -> None:
-    import agent.control.releaser
-    import agent.gateway.controls.setup  # noqa: F401
+    import agent.control.recovery
+    import agent.gateway.controls  # noqa: F401
 
     for name in ("modbus-tcp", "bacnet"):
         driver(name)  # no child has to import it

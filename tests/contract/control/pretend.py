@@ -9,25 +9,26 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.control.configured_control import ConfiguredControl
+from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
-from agent.control.dependencies import ControlDependencies
 from agent.control.guard import GuardReading
-from agent.control.hold_record import Phase, WatchdogTarget, WriteTarget
 from agent.control.journal import Journal
 from agent.control.model import (
     AcceptedOrder,
+    ConfiguredControl,
     ControlOrder,
     Failsafe,
     Guard,
     Limits,
     LossRule,
     Modality,
+    Moment,
     OrderState,
+    WatchdogTarget,
+    WriteTarget,
 )
 from agent.control.point_access import Standing
-from agent.control.records import Transaction
-from agent.control.stamps import Moment
+from agent.control.records import Phase, Transaction
 from agent.core.errors import SpoolFull, WriteRefused
 
 ZONE = ZoneInfo("Europe/Paris")
@@ -262,7 +263,7 @@ class Site:
             access=self.hand,
             save=self.save,
             note=self.note,
-            read=self.read,
+            call=self.read,
             wait=self.wait,
             quiet=lambda _, seconds: self.wait(seconds),
         )

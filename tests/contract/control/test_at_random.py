@@ -11,8 +11,8 @@ from decimal import Decimal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.control.hold_record import Phase
 from agent.control.model import Limits, LossRule
+from agent.control.records import Phase
 from tests.contract.control.explorer import TICK, Plan, run
 from tests.contract.control.pretend import DOG, Crash, Site, agreed, event, order
 from tests.contract.control.test_explorer import DEATHS

@@ -22,12 +22,10 @@ import pytest
 
 from agent.buffer.thread import OneThread
 from agent.cli.control import given_back
-from agent.control.hold_record import WriteTarget
 from agent.control.journal import Journal
-from agent.control.journal_copy import LEFT, JournalCopy
-from agent.control.model import OrderCode, OrderState
-from agent.control.records import Outcome, Transaction
-from agent.control.writer import STORE, Bounds
+from agent.control.model import OrderCode, OrderState, WriteTarget
+from agent.control.records import LEFT, Outcome, Transaction
+from agent.control.writer import STORE, Bounds, JournalCopy
 from agent.core.atomic_write import SILENT, STALLED_AFTER
 from agent.core.clock import monotonic
 from agent.core.errors import Refused, StorageFailed
@@ -446,7 +444,7 @@ def test_a_start_on_a_journal_that_cannot_be_read_gives_back_by_its_copy_and_goe
 OWNER = """
 import json, os, sys, threading, time
 from pathlib import Path
-from agent.control.journal_copy import JournalCopy
+from agent.control.writer import JournalCopy
 from agent.core.state import owned
 from agent.core.storage import volatile
 folder = Path(sys.argv[1])

@@ -10,10 +10,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.hold_record import Phase
-from agent.control.model import Failsafe, Limits, LossRule, OrderState
-from agent.control.records import Transaction
-from agent.control.setpoint import FAILSAFE
+from agent.control.model import FAILSAFE, Failsafe, Limits, LossRule, OrderState
+from agent.control.records import Phase, Transaction
 from agent.core.errors import WriteRefused
 from tests.contract.control.explorer import Plan, every_cut, run
 from tests.contract.control.pretend import BEGIN, DOG, Hand, Site, agreed, event, order

@@ -8,10 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.hold_record import HoldRecord, Phase
 from agent.control.journal import CLOSED
 from agent.control.model import Grant, Limits, LossRule, OrderState
-from agent.control.records import Transaction
+from agent.control.records import HoldRecord, Phase, Transaction
 from tests.contract.control.explorer import Plan, run
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed, event, order
 

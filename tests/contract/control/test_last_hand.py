@@ -8,13 +8,11 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.hold_record import HoldRecord, Phase, WriteTarget
 from agent.control.journal import Journal
-from agent.control.journal_copy import JournalCopy
-from agent.control.model import OrderState
-from agent.control.records import Transaction
-from agent.control.releaser import release_all
-from agent.control.stamps import Moment
+from agent.control.model import Moment, OrderState, WriteTarget
+from agent.control.records import HoldRecord, Phase, Transaction
+from agent.control.recovery import release_all
+from agent.control.writer import JournalCopy
 from hil.charger import Charger
 from hil.modbus_server import Reply, serving
 

@@ -8,8 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.configured_control import ConfiguredControl
-from agent.control.model import Limits, OrderState
+from agent.control.model import ConfiguredControl, Limits, OrderState
 from agent.control.orders import Orders
 from agent.core.errors import NotRecorded, SpoolFull, StorageFailed
 from agent.trust.error_codes import Forged
@@ -34,7 +33,7 @@ class Bench:
         self.site.start()
         fit = replace(self.site.fit, modality=modality)
         self.site.controller.controls = {"boiler-offset": fit}
-        self.orders = Orders(self.site.controller, self.site.read)
+        self.orders = Orders(self.site.controller)
 
     def close(self) -> None:
         self.site.close()
@@ -45,7 +44,7 @@ class Bench:
         self.site.die()
         self.site.start()
         self.site.controller.controls = fits
-        self.orders = Orders(self.site.controller, self.site.read)
+        self.orders = Orders(self.site.controller)
 
     def another(self, name: str, **over) -> ConfiguredControl:
         """One more control, of a point of its own."""
@@ -172,7 +171,7 @@ def test_the_same_number_on_other_bytes_is_a_replay_also_after_a_restart(bench):
     bench.take(raw)
     bench.site.die()
     bench.site.start()
-    bench.orders = Orders(bench.site.controller, bench.site.read)
+    bench.orders = Orders(bench.site.controller)
     other = bench.order(jti="0192-one-and-the-same", cmd={"val": -1})
     with pytest.raises(Forged, match="E_REPLAY"):
         bench.take(other)
@@ -447,7 +446,7 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
     async def full(call, *args):
         return call(*args) if call == bench.site.journal.first else call(*args[:-1], no_room)
 
-    bench.orders.run, bench.site.truth.full = full, True
+    bench.site.controller.dependencies.call, bench.site.truth.full = full, True
     raw = bench.order(cmd={"act": "release", "val": ..., "unit": ..., "dur": ...})
     if word == "revoke":
         raw = signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": grants[1]}])
@@ -455,7 +454,7 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
         bench.take(raw)
     bench.tend()
     assert bench.site.device.slots[13] is None
-    bench.orders.run, bench.site.truth.full = bench.site.read, False
+    bench.site.controller.dependencies.call, bench.site.truth.full = bench.site.read, False
     assert "again" not in bench.take(raw)  # it came again, and is kept
 
 
@@ -470,7 +469,7 @@ def failing(bench, *, wholly=True):
     async def read(call, *args):
         return first(*args) if call == first else await no_disk()
 
-    bench.orders.run = no_disk if wholly else read
+    bench.site.controller.dependencies.call = no_disk if wholly else read
     bench.site.controller.dependencies.save = no_disk
     bench.site.controller.dependencies.failing = lambda: "the disk is read-only"
     forgotten = []
@@ -524,7 +523,8 @@ def test_what_ends_does_not_wait_for_a_disk_that_does_not_answer(bench):
     async def silent(*_):
         await asyncio.Event().wait()
 
-    bench.orders.run, bench.orders.patience = silent, 0.01
+    bench.orders.patience = 0.01
+    bench.site.controller.dependencies.call = silent
     cmd = {"act": "release", "val": ..., "unit": ..., "dur": ...}
     with pytest.raises(NotRecorded):
         bench.take(bench.order(cmd=cmd))

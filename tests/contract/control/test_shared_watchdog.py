@@ -8,11 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.hold import Holder
-from agent.control.hold_record import WatchdogTarget
+from agent.control.hold import Holder, PointDependencies, Setpoint
+from agent.control.model import WatchdogTarget
 from agent.control.point_access import Standing
-from agent.control.releaser import ReleaserDependencies
-from agent.control.setpoint import Setpoint
 from tests.contract.control.pretend import BEGIN, PLACE, Site
 
 SOCKETS = [replace(PLACE, point=name, at=f"holding/{n}/uint16") for n, name in enumerate("ab")]
@@ -38,7 +36,7 @@ def test_it_is_left_as_it_was_once_both_are_given_back_and_not_before(first):
     site = Site(array=False)
     site.start()
     cells = {place.at: Decimal(32) for place in SOCKETS} | {DOG.place.at: Decimal(0)}
-    alone = ReleaserDependencies(
+    alone = PointDependencies(
         site.truth.moment, lambda place, _: Register(cells, place.at), site.save, site.note
     )
     holder = Holder(site.journal, alone)

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 
-from agent.api import control_calls as calls
+from agent.api import control as calls
 from agent.control.model import LossRule, OrderState
 from agent.control.orders import Orders
 from agent.control.records import Outcome, Transaction
-from agent.gateway.controls.setup import Steering
+from agent.gateway.controls import Steering
 from tests.contract.control.pretend import Site, agreed, event, order
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "batch.schema.json"
@@ -25,7 +25,7 @@ def steering(site: Site, place: str | None) -> Steering:
     config = SimpleNamespace(
         controls={"it": SimpleNamespace(point="boiler/offset")}, devices=devices
     )
-    return Steering(config, site.controller, Orders(site.controller, site.read), None)
+    return Steering(config, site.controller, Orders(site.controller), None)
 
 
 def holding(kind: LossRule = LossRule.SHIFT, lasts: float = 600.0) -> Site:

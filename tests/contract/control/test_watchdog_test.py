@@ -8,8 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.hold_record import WatchdogTarget
-from agent.control.model import OrderState
+from agent.control.model import OrderState, WatchdogTarget
 from agent.control.records import Transaction
 from agent.core.errors import Refused
 from tests.contract.control.pretend import DOG, Site, event, order

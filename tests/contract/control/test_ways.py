@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.gateway.controls.setup import Steering
+from agent.gateway.controls import Steering
 from tests.contract.control.test_orders import Bench
 from tests.contract.uplink.house import house, serving
 from tests.contract.uplink.sides import side

@@ -8,11 +8,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.control.authorization_form import WIDTH, sheet
-from agent.control.definition import modality
 from agent.control.history import sentences
 from agent.control.model import OrderState
 from agent.control.records import Outcome
-from agent.control.settings import Control
+from agent.control.settings import Control, modality
 
 AGREED = {
     "action": "offset", "min": "-2", "max": "1", "max_duration": "2h", "min_gap": "2h",

@@ -13,8 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.control import hours
-from agent.control.decide import Yes, decide
-from agent.control.decision_input import DecisionFacts
+from agent.control.decide import DecisionFacts, Yes, decide
 from agent.control.guard import GuardReading
 from agent.control.model import (
     AcceptedOrder,
@@ -24,9 +23,9 @@ from agent.control.model import (
     Limits,
     LossRule,
     Modality,
+    Moment,
     OrderState,
 )
-from agent.control.stamps import Moment
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 24, 17, 0, tzinfo=PARIS).timestamp()
@@ -420,10 +419,6 @@ def test_it_is_refused_with_code_and_reason(name):
     assert not isinstance(found, Yes), name
     assert code in {str(found), str(found.code)}
     assert words in found.reason
-
-
-def test_what_is_not_configured_is_no_asset():
-    assert str(decide(order(), None, facts())) == "E_ASSET"
 
 
 def test_a_second_grant_of_a_role_may_be_the_wider_one():

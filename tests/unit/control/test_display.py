@@ -5,8 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from agent.control.display import Display, display_values
-from agent.control.hold_record import HoldRecord
-from agent.control.records import Transaction
+from agent.control.records import HoldRecord, Transaction
 from agent.core.errors import WriteRefused
 from tests.contract.control.pretend import BEGIN, PLACE, Site, Truth, event, order
 

@@ -9,7 +9,7 @@ from agent.control.guard import fresh, tripped
 from agent.control.model import Guard
 from agent.core.clock import Clock
 from agent.core.model import Sample, Why
-from agent.gateway.controls.point_readings import PointReadings
+from agent.gateway.controls import PointReadings
 
 CONFIG = """\
 building: {name: Les Alpins, timezone: Europe/Paris}

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from agent.control import failsafe
 from agent.control.failsafe import Watch
-from agent.control.model import Failsafe
-from agent.control.stamps import Moment
+from agent.control.model import Failsafe, Moment
 
 RULE = Failsafe(Decimal(6), 7200.0, 60.0)
 LOST, UNBROKEN, TICK = 120.0, 120.0, 10.0

@@ -7,8 +7,15 @@ from decimal import Decimal
 
 from agent.control import failsafe, schedule
 from agent.control.failsafe import Watch
-from agent.control.model import AcceptedOrder, ControlOrder, Failsafe, OrderState
-from agent.control.stamps import Moment, elapsed, over
+from agent.control.model import (
+    AcceptedOrder,
+    ControlOrder,
+    Failsafe,
+    Moment,
+    OrderState,
+    elapsed,
+    hold_is_over,
+)
 
 RULE = Failsafe(Decimal(6), 7200.0, 60.0)
 
@@ -88,10 +95,12 @@ def test_a_draw_or_a_ramp_longer_than_the_hold_leaves_half_of_it():
 def test_a_hold_is_over_by_the_earlier_clock():
     """Rule H28."""
     begun = at(1000.0)
-    assert not over(1e9 + 1600, begun, 600.0, at(1599.0))
-    assert over(1e9 + 1600, begun, 600.0, at(1600.0, wall=0.0))  # the wall clock fell back to 1970
-    assert over(1e9 + 1600, begun, 600.0, at(1001.0, wall=4e9))
-    assert over(1e9 + 1600, begun, 600.0, at(1001.0, boot="b"))
+    assert not hold_is_over(1e9 + 1600, begun, 600.0, at(1599.0))
+    assert hold_is_over(
+        1e9 + 1600, begun, 600.0, at(1600.0, wall=0.0)
+    )  # the wall clock fell back to 1970
+    assert hold_is_over(1e9 + 1600, begun, 600.0, at(1001.0, wall=4e9))
+    assert hold_is_over(1e9 + 1600, begun, 600.0, at(1001.0, boot="b"))
 
 
 def test_time_that_passed_is_what_is_certain():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.claims import grant_of, order_of
+from agent.control.orders import grant_of, order_of
 from agent.registry.inputs import NewPlace
 from agent.registry.place import OCCUPANCY, check_characters, parse
 from agent.trust.claims import Cmd, ConsentEvidence, GrantScope, Lim, Revoked

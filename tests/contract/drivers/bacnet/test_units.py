@@ -4,14 +4,15 @@ Rule F11.
 
 import asyncio
 import time
+from contextlib import nullcontext
 from decimal import Decimal
 
 import pytest
 from bacpypes3.basetypes import EngineeringUnits, Scale
 from bacpypes3.primitivedata import Unsigned
 
-from agent.control.hold_record import WriteTarget
-from agent.control.point_access import LinePoint, look_whole
+from agent.control.model import WriteTarget
+from agent.control.point_access import PointAccess, look_whole
 from agent.core.errors import Refused, WriteRefused
 from agent.core.model import Why
 from agent.drivers.base import Found, Wish
@@ -234,7 +235,7 @@ def test_an_order_in_another_unit_is_refused_and_giving_back_is_not():
             line = await on.driver()
             with pytest.raises(Refused, match="is in degrees-fahrenheit, and `unit` says Cel"):
                 await line.write(SETPOINT, Decimal(20), 13)
-            access = LinePoint(line, place, 13)
+            access = PointAccess(lambda: nullcontext(line), place, 13)
             with pytest.raises(WriteRefused, match="degrees-fahrenheit"):
                 await look_whole(access)
             standing = await access.look(whole=True)

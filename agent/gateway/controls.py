@@ -6,46 +6,39 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.config.control_definitions import fits
-from agent.control.ad_hoc_link import AdHocLink
+from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
-from agent.control.dependencies import ControlDependencies
-from agent.control.model import OrderCode
+from agent.control.guard import GuardReading, measured, plain
+from agent.control.model import FAILSAFE, Moment, OrderCode, elapsed, split
 from agent.control.orders import Orders
-from agent.control.point_access import LinePoint
-from agent.control.setpoint import FAILSAFE
-from agent.control.settings import split
-from agent.control.stamps import Moment, elapsed
-from agent.control.writer import Bounds, JournalWriter
+from agent.control.point_access import access_to, quiet
+from agent.control.writer import FILE, Bounds, JournalWriter
+from agent.core.channels import channels
 from agent.core.clock import stamp
-from agent.core.errors import LinkLost, StorageFailed
+from agent.core.errors import StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import Storage
 from agent.core.timesync import boot_id
-from agent.gateway.controls.point_readings import PointReadings
+from agent.core.units import factor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from agent.config import Config
-    from agent.control.dependencies import Audit
-    from agent.control.hold_record import HoldRecord, WriteTarget
-    from agent.control.point_access import PointAccess
-    from agent.control.records import Key, Outcome
+    from agent.control.model import Key, WriteTarget
+    from agent.control.records import HoldRecord, Outcome
     from agent.core.clock import Clock
-    from agent.core.model import Point, Sample, Value
-    from agent.drivers.base import PointSlots
+    from agent.core.model import Point, Sample
     from agent.drivers.link import Link
     from agent.trust.revocations import TakenBack
 
-log = logging.getLogger(__name__)
 
-FILE = "control.sqlite"
-TRIED_WITHIN = 10.0
-"""seconds to wait for a line to be opened"""
+log = logging.getLogger(__name__)
 RECOVERED_WITHIN = 30.0
 """seconds for which a start waits for releases; those that take longer go on beside the rest"""
 ENDED_WITHIN = 15.0
@@ -164,7 +157,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     clock: Clock,
     link_of: Callable[[WriteTarget], Link | None],
     latest: Callable[[str, str], Sample | None],
-    audit: Audit,
+    audit: Callable[[str, Mapping[str, Any]], None],
     *,
     home: Callable[[str, str], tuple[float, float] | None],
     ask: Callable[[str], Awaitable[None]],
@@ -199,7 +192,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             access=lambda place, slot: access_to(link_of(place), place, slot),
             save=writer.save,
             note=writer.note,
-            read=writer.call,
+            call=writer.call,
             audit=lambda kind, body: writer.behind(partial(audit, kind, body)),
             failing=lambda: writer.failing,
             home=home,
@@ -207,7 +200,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             quiet=lambda place, seconds: quiet(link_of(place), seconds),
         )
         controller = Controller(journal, dependencies, made, writer=writer)
-        here = Steering(config, controller, Orders(controller, writer.call, writer.refuse), writer)
+        here = Steering(config, controller, Orders(controller, writer.refuse), writer)
         if not config.trust.witnessed:
             journal.silence(witness)
         # a new or restored journal does not contain the revocations of the trust store
@@ -249,40 +242,66 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value or key == "jti"}
 
 
-def access_to(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
-    """Access to a point over the open line, or over one that is opened for each request."""
-    return LinePoint(
-        LineReference(link) if link else AdHocLink(place.driver, place.settings), place, slot
-    )
+class PointReadings:
+    """The last readings of points, as far as a guard may rely on them.
 
+    A broken sensor often still gives values: 3276.7 °C if its wire is cut, or the same value for
+    days. With either, a guard would never trip. So neither value is used (channels.yaml: `least`,
+    `most`, `still`). The configuration is read anew for each reading, because it may change.
+    """
 
-async def quiet(link: Link | None, seconds: float) -> None:
-    """Wait some seconds, while this gateway sends nothing on the line."""
-    await (link.quiet(seconds) if link else asyncio.sleep(seconds))
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        clock: Clock,
+        latest: Callable[[str, str], Sample | None],
+    ) -> None:
+        self._config, self._clock, self._latest = config, clock, latest
+        self._still: dict[str, tuple[Decimal, float]] = {}
+        """the value of a sensor, and since when it has not changed (monotonic)"""
 
+    def seen(self, device: str, name: str) -> GuardReading:
+        """The last value of a point, in its own unit, with its age and any doubt."""
+        point, sample = self._config().point(f"{device}/{name}"), self._latest(device, name)
+        if sample is None:
+            return GuardReading(None, 0.0, point.every)
+        age = self._clock.now() - sample.at
+        if sample.why is not None or not isinstance(sample.value, Decimal):
+            # an invalid value interrupts the time without a change
+            self._still.pop(f"{device}/{name}", None)
+            doubt = f"has no valid value: {sample.detail}" if sample.detail else ""
+            return GuardReading(None, age, point.every, doubt)
+        value = sample.value * point.scale
+        doubt = self._doubt(point, value)
+        return GuardReading(None if doubt else value, age, point.every, doubt)
 
-class LineReference:
-    """A configured line that may not be open yet."""
+    def _doubt(self, point: Point, value: Decimal) -> str:
+        """Why a value is not plausible; empty: it is."""
+        channel = channels().get(point.channel or "")
+        by = factor(point.unit, channel.unit) if channel else None
+        if channel is None or by is None:
+            return ""
+        comparable, since = value * by, self._since(f"{point.device}/{point.name}", value)
+        low = channel.least is not None and comparable < channel.least
+        if low or (channel.most is not None and comparable > channel.most):
+            return f"reads {measured(value, point.unit)}, which is not plausible"
+        if channel.still is not None and self._clock.steady() - since > channel.still:
+            hours = f"{channel.still / 3600:g} h"
+            return f"has read {measured(value, point.unit)} for more than {hours}: it is stuck"
+        return ""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def _since(self, name: str, value: Decimal) -> float:
+        known = self._still.get(name)
+        if known is None or known[0] != value:
+            known = self._still[name] = value, self._clock.steady()
+        return known[1]
 
-    async def _tried(self) -> Link:
-        try:
-            async with asyncio.timeout(TRIED_WITHIN):
-                await self._link.tried()
-        except TimeoutError:
-            raise LinkLost(f"{self._link.name} could not be opened yet") from None
-        return self._link
-
-    async def read(self, points: Sequence[Point]) -> list[Sample]:
-        """See `Reads`."""
-        return await (await self._tried()).read(points)
-
-    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
-        """See `Writes`."""
-        await (await self._tried()).write(point, value, slot)
-
-    async def held(self, point: Point) -> PointSlots:
-        """See `Writes`."""
-        return await (await self._tried()).held(point)
+    def power(self, control: str) -> str:
+        """The power of a control's plant now, with its unit; empty: it is not known."""
+        options = self._config().controls.get(control)
+        if options is None or options.measure is None:
+            return ""
+        point, sample = self._config().point(options.measure), self._latest(*split(options.measure))
+        if sample is None or not isinstance(sample.value, Decimal):
+            return ""
+        return f"{plain(sample.value * point.scale)} {point.unit}"

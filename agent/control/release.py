@@ -1,0 +1,371 @@
+"""Who releases a control, when, and from where.
+
+- A check of the control releases what no order in force holds: `end_as_planned` (rule H8). It
+  releases all if a guard trips, the operator or a person stops it, or the disk fails: `stop` (rules
+  H3, H7). It ends what is under a revoked grant or key, or an occupancy that is over: `end_revoked`
+  (rule H27).
+- An order or a person ends orders and holds: `cancel` (rule H9).
+- The end of the agent and a reload release under the configuration so far: `release_controls`
+  (rule H21). A limit then changes to its failsafe: `fall_back` (rule H1).
+- A control that is no longer configured is released: `release_unconfigured`.
+- After an error in the code the release comes first: `release_after_error` (rule H29).
+- A person names the value that the journal cannot know: `hand_back` (rule H24), or closes what
+  cannot be released: `abandon`.
+- A start releases what an earlier process has left, and `gardien control release --all` does so
+  without the agent (rules H17, H20): `recovery.py`.
+
+Each release is tried again until the device confirms it: `try_release` (rule H18). No release waits
+for a rest, a quota or a disk; only the planned end of an order follows a ramp (rule H5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.control import schedule
+from agent.control.context import TRIED_FOR, ControlContext, Wait
+from agent.control.guard import inhibited, tripped
+from agent.control.hold import FOREVER
+from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState, elapsed
+from agent.control.records import HoldRecord, Outcome, Phase, Transaction
+from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from decimal import Decimal
+
+    from agent.control.model import AcceptedOrder, ConfiguredControl, Grant, Moment
+
+LONGEST_WAIT = 60.0
+"""seconds: the longest interval between two attempts"""
+ENDED_EARLY = {OrderState.SUPERSEDED, OrderState.CANCELLED, OrderState.ABORTED}
+HANDED_LASTS = 120.0
+"""seconds by which such a hold must be over"""
+
+
+class Release(ControlContext):
+    """See the module. What a check does, and `try_release`, run under the control's lock."""
+
+    # -- one release
+
+    async def try_release(self, record: HoldRecord) -> None:
+        """Make one attempt at a release, if one is due.
+
+        If the device has moved to another address, it is tried there too (rule H21).
+        """
+        now = self.dependencies.now().steady
+        wait = self.waits.setdefault(record.number, Wait())
+        if record.phase is Phase.RELEASING and now < wait.until:
+            return
+        left = await self._attempt(record)
+        if left is not None and (moved := self._at_new_address(left)):
+            remaining = await self._attempt(moved)
+            left = None if remaining is None else left
+        if left is None:
+            self.waits.pop(record.number, None)
+            self.alarms.pop(record.control, None)
+            return
+        # 1, 2, 4 … 60 s: a device may be away for days
+        wait.until, wait.last = now + wait.last, min(LONGEST_WAIT, wait.last * 2)
+        self.alarms[record.control] = f"not released yet: {left.alarm}"
+
+    async def _attempt(self, record: HoldRecord) -> HoldRecord | None:
+        access = self.dependencies.access(record.place, record.slot)
+        return await self.holder.release(record, access)
+
+    def _at_new_address(self, record: HoldRecord) -> HoldRecord | None:
+        """The hold record at the address at which its device is configured now, if it has moved.
+
+        Only for a device with a serial number: a release checks that number, so no other device
+        that is now at the address is written to.
+        """
+        control = self.controls.get(record.control)
+        if control is None or not record.identity or control.key != record.key:
+            return None
+        if control.place == record.place or (record.slot is None) != (control.slots[0] is None):
+            return None
+        return replace(record, place=control.place, dog=control.watchdog)
+
+    # -- at a check of the control
+
+    async def end_as_planned(self, record: HoldRecord) -> None:
+        """Release a hold for which no order is in force any more, and report RESTORING."""
+        event = self.journal.events.get((record.jti, record.control))
+        if record.number not in self.journal.records:  # released by an earlier step of this check
+            return
+        outcome = OrderState.COMPLETED
+        if event and event.state in ENDED_EARLY:
+            outcome = event.state
+        elif event and event.state is OrderState.STARTED:
+            await self.report_state(replace(event, state=OrderState.RESTORING), "")
+        await self.try_release(record.releasing(outcome, ""))
+
+    def forbidden(self, control: ConfiguredControl) -> No | None:
+        """What forbids orders and failsafe at a control now; None: nothing."""
+        if why := self.recovering or self.dependencies.failing():
+            return No(OrderCode.STORAGE, why)
+        memo = self.journal.memo(control.key)
+        if memo.opted_out and elapsed(memo.opted_out, self.dependencies.now()) < memo.opt_lasts:
+            return No(OrderCode.OVERRIDDEN, memo.opt_words)
+        modality, look = control.modality, self.dependencies.look
+        return tripped(modality.guards, look) or inhibited(modality, look)
+
+    async def stop(self, control: ConfiguredControl, records: Iterable[HoldRecord], no: No) -> None:
+        """Release all for this reason. A guard that ended a hold locks out orders for `min_gap`."""
+        state = OrderState.OPTED_OUT if no.code is OrderCode.OVERRIDDEN else OrderState.ABORTED
+        guarded = no.code is OrderCode.GUARD
+        reason = f"guard:{no.field}: {no.reason}" if guarded else no.reason
+        reason = f"storage: {reason}" if no.code is OrderCode.STORAGE else reason
+        held = False
+        for record in records:
+            held = True
+            await self.try_release(record.releasing(state, reason))
+        for event in self.active_orders(control):
+            await self.end(event, state, reason)
+        await self._refuse_due(control, no)
+        # a guard that trips while nothing is held forbids orders only until it is within bounds
+        if held and guarded:
+            memo, gap = self.journal.memo(control.key), control.modality.limits.gap or 0.0
+            locked = replace(memo, locked=self.dependencies.now(), lock_lasts=gap)
+            await self.remember(control.key, locked)
+
+    async def _refuse_due(self, control: ConfiguredControl, no: No) -> None:
+        """Refuse the orders that should have begun `TRIED_FOR` seconds ago.
+
+        Until then they wait, so that a sensor that is silent for a moment refuses no order.
+        """
+        due = self.dependencies.now().wall - TRIED_FOR
+        for event in schedule.in_time(self.journal.of(control.key), due):
+            if event.state is OrderState.SCHEDULED and not event.began:
+                await self.report_refusal(event, no)
+
+    async def end_revoked(
+        self, control: ConfiguredControl, records: list[HoldRecord]
+    ) -> list[HoldRecord]:
+        """End the orders that no longer count. Returns the hold records that stay."""
+        journal, now = self.journal, self.dependencies.now()
+        for event in journal.of(control.key):
+            if event.state not in schedule.WAITING:
+                continue
+            no = taken_back(
+                event, journal.grants, journal.key_taken,
+                lambda occupancy: self.dependencies.home(occupancy, control.place.device), now,
+            )  # fmt: skip
+            if no is None:
+                continue
+            reason = f"{no}: {no.reason}"
+            for record in records:
+                if record.jti == event.order.jti:
+                    await self.try_release(record.releasing(OrderState.ABORTED, reason))
+            records = [record for record in records if record.jti != event.order.jti]
+            latest = journal.events[event.order.jti, event.order.control]
+            await self.end(latest, OrderState.ABORTED, reason)
+        return records
+
+    async def fall_back(self, control: ConfiguredControl, records: list[HoldRecord]) -> None:
+        """Bring a limit to its failsafe value now, and release its other slot."""
+        assert control.modality.failsafe is not None
+        value, slot = control.modality.failsafe.value, control.slots[0]
+        setpoint = self.setpoint_for(control, FAILSAFE, value, (FOREVER, FOREVER), slot)
+        record = next((one for one in records if one.slot == slot), None)
+        await self.apply(control, record, setpoint, None)
+        for other in records:
+            if other is not record:
+                await self.end_as_planned(other)
+
+    # -- by an order, or by a person
+
+    async def cancel(self, name: str, reason: str, jti: str = "") -> list[str]:
+        """End one order, or (without `jti`) all orders of a control. Returns what was ended.
+
+        A failsafe that is ended like this is not entered again before the centre is heard again.
+        """
+        control, ended = self.controls[name], []
+        async with self.lock(name):
+            for event in self.journal.of(control.key):
+                ends_it = event.order.control == name and (not jti or event.order.jti == jti)
+                resumes = event.state is OrderState.SUPERSEDED and event.order.resume
+                if ends_it and (event.state in schedule.WAITING or resumes):
+                    await self.end(event, OrderState.CANCELLED, reason)
+                    ended.append(event.order.jti)
+            if not jti and await self._leave_failsafe(control):
+                ended.append(FAILSAFE)
+            for record in self.journal.open_records(control.key):
+                if record.jti in ended:
+                    await self.try_release(record.releasing(OrderState.CANCELLED, reason))
+        self.wake(name)
+        return ended
+
+    async def _leave_failsafe(self, control: ConfiguredControl) -> bool:
+        """Leave the failsafe until the centre is heard again. Returns whether it was applied."""
+        memo = self.journal.memo(control.key)
+        if not memo.watch.since:
+            return False
+        watch = replace(memo.watch, since=None, age=0.0, spent=True)
+        await self.remember(control.key, replace(memo, watch=watch))
+        return True
+
+    async def opt_out(self, control: ConfiguredControl, lasts: float, reason: str) -> None:
+        """Forbid orders and failsafe at a point for a number of seconds."""
+        async with self.lock(control.name):
+            await self._opt_out(control, lasts, reason)
+
+    async def abandon(self, name: str, reason: str) -> int:
+        """Close by hand the holds that cannot be released. The value at the device stays.
+
+        Orders in force end first, and what can be released is released. Returns how many hold
+        records were closed without a release.
+        """
+        async with self.lock(name):
+            if control := self.controls.get(name):
+                for event in self.active_orders(control):
+                    await self.end(event, OrderState.CANCELLED, reason)
+                await self._leave_failsafe(control)
+            for record in self._records_named(name):
+                self.waits.pop(record.number, None)
+                await self.try_release(record.releasing(OrderState.CANCELLED, reason))
+            left = self._records_named(name)
+            for record in left:
+                at, closed = self.dependencies.now().wall, replace(record, phase=Phase.CLOSED)
+                outcome = Outcome(
+                    record.jti, name, OrderState.FAILED, at, words=reason, closed=True
+                )
+                await self.dependencies.note(Transaction(closed, outcomes=[outcome]))
+                self.waits.pop(record.number, None)
+            self.alarms.pop(name, None)
+        return len(left)
+
+    def _records_named(self, name: str) -> list[HoldRecord]:
+        return [record for record in self.journal.records.values() if record.control == name]
+
+    async def hand_back(self, name: str, value: Decimal, reason: str) -> list[str]:
+        """Write the value, and read it back until it stands. Returns what is left to do.
+
+        Raises Refused if the journal knows the value from before, or if no order could have set the
+        value that stands there now.
+        """
+        control = self.controls[name]
+        if control.slots[0] is not None:
+            release = f"`gardien control release {name}`"
+            raise Refused(f"{name} has a priority of ours, which a release empties: {release}")
+        async with self.lock(name):
+            record = await self._handed(control, value, reason)
+            try:
+                saved = await self.dependencies.save(Transaction(record))
+            except (SpoolFull, StorageFailed) as error:
+                raise Refused(
+                    f"nothing was written, as the journal takes no record: {error}"
+                ) from error
+            assert saved is not None
+            self.waits.pop(saved.number, None)  # a person waits: try at once, not when it is due
+            await self.try_release(saved)
+            self.journal.memos[control.key] = replace(self.journal.memo(control.key), swept=True)
+            return [record.alarm for record in self.journal.open_records(control.key)]
+
+    async def _handed(self, control: ConfiguredControl, value: Decimal, reason: str) -> HoldRecord:
+        """The hold record that releases a register to the value that a person names."""
+        records = self.journal.open_records(control.key)
+        if any(record.jti != HANDED for record in records):
+            release = f"`gardien control release {control.name}`"
+            raise Refused(f"the journal knows the value of {control.name} from before: {release}")
+        if records:
+            return replace(records[0], pre=value, restore=value, words=reason)
+        if self.journal.memo(control.key).tested == control.fingerprint:
+            raise Refused(
+                f"{control.name} is released already: the journal goes back to its test, and shows"
+                " no hold"
+            )
+        try:
+            standing = await self.dependencies.access(control.place, None).look(whole=True)
+        except (LinkLost, WriteRefused) as error:
+            raise Refused(f"{control.name}: {error}") from error
+        ours = standing.ours
+        if ours is None or not control.could_be_ours(ours):
+            raise Refused(f"{ours} stands there, which no order could have set: it was not changed")
+        now = self.dependencies.now()
+        return HoldRecord(
+            control.name, HANDED, control.place, slot=None, pre=value, target=ours, known=(ours,),
+            restore=value, begun=now, end=now.wall + HANDED_LASTS, lasts=HANDED_LASTS,
+            tolerance=control.modality.tolerance, identity=standing.identity,
+            phase=Phase.RELEASING, outcome=OrderState.COMPLETED, words=reason,
+        )  # fmt: skip
+
+    # -- at the agent's end, at a reload, and after an error
+
+    async def release_controls(self, reason: str, names: Iterable[str]) -> None:
+        """Release these controls now. Orders that have not begun stay scheduled.
+
+        While the agent ends, a limit changes to its failsafe: nobody hears the centre then.
+        """
+        await asyncio.gather(
+            *(self._release_control(reason, self.controls[name]) for name in names)
+        )
+
+    async def _release_control(self, reason: str, control: ConfiguredControl) -> None:
+        async with self.lock(control.name):
+            records = self.records(control)
+            for event in self.active_orders(control):
+                await self.end(event, OrderState.ABORTED, reason)
+            limited = [record for record in records if record.phase is not Phase.RELEASING]
+            falls_back = self.closing and control.modality.failsafe and limited
+            if falls_back and not self.forbidden(control):
+                await self.fall_back(control, limited)
+                records = [record for record in records if record not in limited]
+            for record in records:
+                await self.try_release(record.releasing(OrderState.ABORTED, reason))
+
+    async def release_unconfigured(self) -> None:
+        """Release the holds of controls that are no longer configured, and refuse their orders."""
+        reason = "the control is no longer configured like this"
+        for record in list(self.journal.records.values()):
+            if not self.is_configured(record):
+                await self.try_release(record.releasing(OrderState.ABORTED, reason))
+        for event in self.journal.without_control():
+            reason = f"{event.order.control} is no longer configured, or at another point"
+            await self.report_refusal(event, No(OrderCode.ASSET, reason))
+
+    async def release_after_error(self, name: str, reason: str) -> None:
+        """Release all holds of a control, and end its orders. Raises the last error of a release.
+
+        The supervisor then calls again, so a device that does not answer is tried again.
+        """
+        control, failed = self.controls[name], None
+        async with self.lock(name):
+            for record in self.records(control):
+                try:
+                    await self.try_release(record.releasing(OrderState.ABORTED, reason))
+                except Exception as error:  # noqa: BLE001 -- raised below, after the others
+                    failed = error
+            for event in self.active_orders(control):
+                await self.end(event, OrderState.ABORTED, reason)
+        if failed is not None:
+            raise failed
+
+
+def taken_back(
+    event: AcceptedOrder,
+    grants: Mapping[str, Grant],
+    key_taken: Callable[[str, str, str], float | None],
+    home: Callable[[str], tuple[float, float] | None],
+    now: Moment,
+) -> No | None:
+    """The refusal of an order whose grant, occupancy or key no longer counts; None: all do. Pure.
+
+    `key_taken`: when a key was revoked; `home`: begin and end of an occupancy.
+    """
+    for jti in event.grants:
+        grant = grants.get(jti)
+        if grant is None or grant.revoked is not None:
+            role = grant.role if grant else ""
+            return No(OrderCode.REVOKED, f"the grant of the {role} was revoked", role)
+        if grant.occupancy is not None and now.trusted:
+            stands = home(grant.occupancy)
+            if stands is None or stands[1] <= now.wall:
+                reason = f"the occupancy of the {grant.role} has ended"
+                return No(OrderCode.REVOKED, reason, grant.role)
+    order = event.order
+    if key_taken(order.kid, order.by, order.role) is not None:
+        return No(OrderCode.REVOKED, "the key that ordered it was revoked")
+    return None

@@ -1,1 +1,0 @@
-"""Demand response on open lines."""
