@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
-    At,
     Config,
     Json,
-    Preview,
-    Since,
     State,
     as_json,
     ask,
@@ -23,11 +20,11 @@ from agent.cli.terminal import (
     show_ignored_columns,
     show_not_occupied,
     table,
-    text_of,
     when,
     wrapped,
 )
 from agent.core.i18n import _, n_
+from agent.registry.facts import occupancy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,12 +32,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Record when occupants move in and out. No names are stored."
 )
-
-Dwelling = Annotated[str, typer.Argument(help="The dwelling's label or id.")]
-Id = Annotated[str | None, typer.Option("--id", metavar="H…", help="Only this occupancy.")]
-Reference = Annotated[
-    str | None, typer.Option(help="Your own reference, such as the lease number.")
-]
 
 
 def _show(occupancies: Sequence[dict[str, Any]]) -> None:
@@ -52,119 +43,48 @@ def _show(occupancies: Sequence[dict[str, Any]]) -> None:
     table(heads, rows)
 
 
-def _until(occupancy: dict[str, Any]) -> str:
-    return _("never lived there") if occupancy.get("never") else day(occupancy["until"])
+def _until(home: dict[str, Any]) -> str:
+    return _("never lived there") if home.get("never") else day(home["until"])
 
 
-@app.command("move-in")
-def move_in(
-    dwelling: Dwelling,
-    since: Since = None,
-    until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,
-    reference: Reference = None,
-    id: Annotated[  # noqa: A002 -- the word people write
-        str | None, typer.Option("--id", metavar="H…", help="An id that was created elsewhere.")
-    ] = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
+@command(app, occupancy.MOVE_IN, "move-in")
+def move_in(answer: Answer, _args: Answer) -> None:
     """Record that somebody moves in. The occupants before them must have moved out."""
-    fields = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
-    answer = ask(config, state, "occupancy.move_in", named=as_, **fields)
-    as_json(answer) if json else _show(answer["occupancies"])
+    _show(answer["occupancies"])
 
 
-@app.command("move-out")
-def move_out(
-    dwelling: Dwelling,
-    at: At = None,
-    id: Id = None,  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
+@command(app, occupancy.MOVE_OUT, "move-out")
+def move_out(answer: Answer, _args: Answer) -> None:
     """Record that the occupants move out or have moved out.
 
     Recipients are asked to erase what was sent since they moved out.
     """
-    answer = ask(config, state, "occupancy.move_out", named=as_, place=dwelling, at=at, id=id)
-    as_json(answer) if json else _show(answer["occupancies"])
-
-
-@app.command()
-def correct(
-    dwelling: Dwelling,
-    since: Annotated[str | None, typer.Option(help="The day on which they moved in.")] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="The day on which they moved out. If it is the day of --since, they never lived"
-            " there."
-        ),
-    ] = None,
-    stays: Annotated[
-        bool, typer.Option("--stays", help="They have not moved out; it was a mistake.")
-    ] = False,
-    reference: Reference = None,
-    id: Id = None,  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Correct the recorded dates of an occupancy."""
-    fields = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
-    answer = ask(config, state, "occupancy.correct", named=as_, stays=stays, **fields)
-    if json:
-        as_json(answer)
-        return
     _show(answer["occupancies"])
-    if stays:
+
+
+@command(app, occupancy.CORRECT)
+def correct(answer: Answer, args: Answer) -> None:
+    """Correct the recorded dates of an occupancy."""
+    _show(answer["occupancies"])
+    if args["stays"]:
         typer.echo(
             "their consents apply again from now on; data that was destroyed meanwhile is lost"
         )
 
 
-@app.command("import")
-def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(help="CSV or .xlsx with the columns dwelling;reference;since;until."),
-    ],
-    preview: Preview = False,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
+@command(app, occupancy.IMPORT, "import")
+def import_(answer: Answer, args: Answer) -> None:
     """Record your list of leases, and update those that are known: all rows or none."""
-    fields = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "occupancy.import", named=as_, **fields)
-    if json:
-        as_json(answer)
-        return
     if answer["occupancies"]:
         _show(answer["occupancies"])
-    done = "would be recorded" if preview else "recorded; all others are unchanged"
+    done = "would be recorded" if args["preview"] else "recorded; all others are unchanged"
     typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
     show_ignored_columns(answer)
 
 
-@app.command("list")
-def list_(
-    dwelling: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
+@command(app, occupancy.LIST, "list")
+def list_(answer: Answer, _args: Answer) -> None:
     """List all occupancies, and the dwellings that are vacant or of which nothing is known."""
-    answer = ask(config, state, "occupancy.list", place=dwelling)
-    if json:
-        as_json(answer)
-        return
     _show(answer["occupancies"])
     show_not_occupied(answer["not_occupied"])
 

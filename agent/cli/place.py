@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import alias
+from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     DEFAULT_STATE,
-    As,
     Config,
     Json,
-    Preview,
     State,
     as_json,
     ask,
@@ -23,11 +22,11 @@ from agent.cli.terminal import (
     plural,
     show_ignored_columns,
     table,
-    text_of,
     unchanged,
 )
 from agent.core.errors import AgentError, Refused
 from agent.core.i18n import _
+from agent.registry.facts import place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
 if TYPE_CHECKING:
@@ -53,37 +52,23 @@ def _show(places: Sequence[dict[str, Any]]) -> None:
     table((_("label"), _("id"), _("type"), _("state"), _("also called")), rows)
 
 
-def _state(place: dict[str, Any]) -> str:
+def _state(shown_place: dict[str, Any]) -> str:
     """Return whether a dwelling is occupied, vacant or unknown, and since when."""
-    state, since = place["occupancy_state"], place["occupancy_state_since"]
+    state, since = shown_place["occupancy_state"], shown_place["occupancy_state_since"]
     if state is None:
         return ""
     text = {"occupied": _("occupied"), "vacant": _("vacant"), "unknown": _("unknown")}[state]
     if since is not None:
         text = _("{state} since {day}", state=text, day=day(since))
-    if later := place["lived_in_from"]:
+    if later := shown_place["lived_in_from"]:
         text = _("{state}; occupied from {day}", state=text, day=day(later))
     return text
 
 
-@app.command()
-def new(
-    label: Annotated[str, typer.Argument(help="What people call it, such as A-3-12.")],
-    type: Annotated[str, typer.Option(help="The type: dwelling, common or building.")] = "dwelling",  # noqa: A002
-    id: Annotated[str | None, typer.Option(help="An id that was created elsewhere.")] = None,  # noqa: A002
-    since: Annotated[
-        str | None,
-        typer.Option(help="When the present occupants moved in; default: occupancy unknown."),
-    ] = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
+@command(app, place.NEW)
+def new(answer: Answer, _args: Answer) -> None:
     """Record one place and create its id."""
-    fields = {"label": label, "type": type, "id": id, "since": since}
-    answer = ask(config, state, "place.new", named=as_, **fields)
-    as_json(answer) if json else _show(answer["places"])
+    _show(answer["places"])
 
 
 @app.command()
@@ -133,46 +118,24 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
         return answer | {"looked_up": False}, str(error)
 
 
-@app.command("import")
-def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV or .xlsx with the columns label;type. An optional column since: when the"
-            " present occupants moved in."
-        ),
-    ],
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Import only rows of this type, such as appartement; may be repeated."),
-    ] = None,
-    preview: Preview = False,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
+@command(app, place.IMPORT, "import")
+def import_(answer: Answer, args: Answer) -> None:
     """Record the places in a spreadsheet and create their ids: all rows or none.
 
     With a column `lot`, cellars and parking spaces become additional names of their dwelling.
     """
-    fields = {"text": text_of(file), "name": str(file), "types": only or [], "preview": preview}
-    answer = ask(config, state, "place.import", named=as_, **fields)
-    if json:
-        as_json(answer)
-    else:
-        if answer["places"]:
-            _show(answer["places"])
-        done = "would be recorded; the import creates their ids" if preview else "recorded"
-        lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
-        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
-        for type_, many in answer["not_taken"].items():
-            typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
-        show_ignored_columns(answer)
+    if answer["places"]:
+        _show(answer["places"])
+    preview = args["preview"]
+    done = "would be recorded; the import creates their ids" if preview else "recorded"
+    lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
+    typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
+    for type_, many in answer["not_taken"].items():
+        typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
+    show_ignored_columns(answer)
 
 
-@app.command("list")
-def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+@command(app, place.LIST, "list")
+def list_(answer: Answer, _args: Answer) -> None:
     """List all places."""
-    answer = ask(config, state, "place.list")
-    as_json(answer) if json else _show(answer["places"])
+    _show(answer["places"])

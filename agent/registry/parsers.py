@@ -5,19 +5,23 @@ Refused.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.errors import Refused
 from agent.core.settings import duration
 from agent.registry import fields
 from agent.registry.dates import DAY, MONTH, moment
+from agent.registry.facts.declaration import REQUIRED, Field, Kind
 from agent.registry.problems import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from decimal import Decimal
 
+    from agent.registry.inputs import Input
     from agent.registry.sheet import SheetRow
+
+R = TypeVar("R", bound="Input")
 
 SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 1800}
 """finest step in seconds of each scope; a load curve of 10 min needs an explicit step"""
@@ -83,6 +87,57 @@ def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | N
             moments.append(None)
             faults.append(str(error))
     return moments, "; ".join(faults)
+
+
+def members(
+    fields: Iterable[Field], stated: Mapping[str, Any], zone: str | None, known: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The members of an input, by what people state in these fields. Raises Refused.
+
+    `known`: the channels that a device measures.
+    """
+    quantities = [stated["channel"]] if stated.get("channel") else known
+    return {field.to: _value(field, stated.get(field.name), zone, quantities) for field in fields}
+
+
+def row(make: Callable[..., R], fields: Iterable[Field], line: SheetRow, zone: str | None) -> R:
+    """The input of a row, with what is wrong in it: all dates, or else the first other fault."""
+    quantities = [line.cells["channel"]] if "channel" in line.cells else ()
+    values: dict[str, Any] = {}
+    dates, others = [line.fault] if line.fault else [], list[str]()
+    for field in fields:
+        cell = line.cells.get(field.name)
+        try:
+            _must_be_whole(field, cell or "")
+            stated = (cell or "").split() if field.repeated else cell
+            values[field.to] = _value(field, stated, zone, quantities)
+        except Refused as error:
+            values[field.to] = _value(field, None, zone, ())
+            (dates if field.kind is Kind.MOMENT else others).append(str(error))
+    return make(**values, where=line.where, fault="; ".join(dates) or "".join(others[:1]))
+
+
+def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str]) -> Any:
+    """The member of an input; `stated` is as the call takes it, None if it is absent."""
+    if stated is None:
+        stated = "" if field.default is REQUIRED else field.default
+    match field.kind:
+        case Kind.MOMENT:
+            return when(stated, zone, field.name if field.prefixed else "")
+        case Kind.INDEXES:
+            return indexes(stated or (), quantities, field.name)
+        case Kind.TEXTS:
+            return tuple(stated or ())
+    if field.read is not None:
+        return field.read(stated) if stated else field.absent
+    return field.absent if stated is None else stated
+
+
+def _must_be_whole(field: Field, cell: str) -> None:
+    """Refuse a cell that a spreadsheet program has spoilt."""
+    spoilt = {"number": lost_digits, "date": made_a_date}.get(field.spoilt_as)
+    if fault := spoilt(cell, field.name) if spoilt else "":
+        raise Refused(fault)
 
 
 def lost_digits(cell: str, column: str) -> str:
