@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.terminal import (
-    DEFAULT_CONFIG,
-    As,
-    Config,
-    Json,
-    State,
-    as_json,
-    ask,
-    text_of,
-)
+from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, text_of
 from agent.registry.facts.declaration import REQUIRED, UNSET, Kind
 
 if TYPE_CHECKING:

@@ -85,9 +85,7 @@ def _device(device: dict[str, Any]) -> str:
 
 
 # the options of `verify` are quantities, whose names typer does not know
-@app.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-)
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def verify(
     context: typer.Context,
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],

@@ -90,11 +90,7 @@ def list_(answer: Answer, _args: Answer) -> None:
 
 
 @app.command()
-def proposed(
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
+def proposed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
     """List rows of the manager's exports that wait for your decision: accept or dismiss."""
     answer = ask(config, state, "occupancy.proposed")
     if json:

@@ -25,7 +25,7 @@ from agent.cli.terminal import (
     unchanged,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import _
+from agent.core.i18n import _, language
 from agent.registry.facts import place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
@@ -39,17 +39,17 @@ app.add_typer(alias.app, name="alias")
 
 
 def _show(places: Sequence[dict[str, Any]]) -> None:
+    recorded = [place.described(p, language()) for p in places]
+    # a column in which no place has a value would take room from the others
+    titles = list(dict.fromkeys(title for values in recorded for title in values))
     rows = [
         (
-            p["label"],
-            p["shown"],
-            p["type"],
-            _state(p),
-            ", ".join(p["aliases"]),
+            *(p["label"], p["shown"], p["type"], _state(p), ", ".join(p["aliases"])),
+            *(values.get(title, "") for title in titles),
         )
-        for p in places
+        for p, values in zip(places, recorded, strict=True)
     ]
-    table((_("label"), _("id"), _("type"), _("state"), _("also called")), rows)
+    table((_("label"), _("id"), _("type"), _("state"), _("also called"), *titles), rows)
 
 
 def _state(shown_place: dict[str, Any]) -> str:

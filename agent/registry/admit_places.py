@@ -11,6 +11,7 @@ from agent.core.i18n import _
 from agent.registry import fields
 from agent.registry.admission import admit_rows, claim, current_claims, label_and_id, new_id
 from agent.registry.duplicates import place_again
+from agent.registry.facts.place import particulars
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
 from agent.registry.records import Alias, Occupancy, Place, covers
@@ -32,7 +33,7 @@ def admit_places(
     """Documents for places, and for each dwelling an occupancy that begins at `since`.
 
     `lots` are aliases of these or of recorded places. A row of a list whose content is recorded
-    already yields no document.
+    already yields no document; a row with other particulars of a recorded place changes them.
     """
     labels = {key: label_and_id(place) for key, place in index.labels.by_label.items()}
     ids = {place.id: label_and_id(place) for place in index.places.values()}
@@ -59,9 +60,10 @@ def admit_places(
             raise Refused(f'label: "{label}" is an id; a label is what people call the place')
         prefix = fields.prefix(row.type)
         place = parse(row.id, prefix) if row.id else mint(prefix)
-        new = Place(place, label, author.provenance(row.where))
+        new = Place(place, label, author.provenance(row.where), **particulars(row))
         known_place = index.labels.by_label.get(label_key(label))
-        if place_again(index, row, known_place, new):
+        if known_place is not None and place_again(index, row, known_place, new):
+            yield from _restated(known_place, new)
             return
         origin = f'"{label}" of {row.where or "this call"}'
         for known, key in ((labels, label_key(label)), (ids, place)):
@@ -83,6 +85,14 @@ def admit_places(
     places = admit_rows(rows, admit)
     # a lot may belong to a place of the same list
     return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
+
+
+def _restated(known: Place, new: Place) -> Iterator[Place]:
+    """The recorded place with other particulars, if a row states any."""
+    # an empty cell contradicts nothing
+    stated = {name: value for name, value in particulars(new).items() if value is not None}
+    if particulars(known) != particulars(known) | stated:
+        yield replace(known, word=new.word, **stated)
 
 
 def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author) -> list[Document]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import stamp
+from agent.registry.facts.place import particulars
 from agent.registry.labels import label_key
 from agent.registry.parsers import scope_of
 from agent.registry.place import parse, shown
@@ -97,10 +98,10 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     since: Mapping[str, int],
     now: float,
 ) -> Answer:
-    """Places as an import would record them. An id that is not in `given_ids` would be drawn.
-    `since`: by label, the beginning of the occupancy, past or future.
+    """Places as an import would record them. An id that is neither recorded nor in `given_ids`
+    would be drawn. `since`: by label, the beginning of the occupancy, past or future.
     """
-    ids = {parse(one) for one in given_ids}
+    ids = {parse(one) for one in given_ids} | {place.id for place in registry.places()}
     begins = {label_key(label): at for label, at in since.items()}
     answer = places(registry, added, [None] * len(added), 0)
     for place in answer["places"]:
@@ -203,6 +204,7 @@ def _place(place: Place, home: Occupancy | None, names: Sequence[str]) -> Answer
         "occupancy": home.id if home else None,
         "occupied_since": stamp(home.since) if home else None,
         "reference": home.reference if home else None,
+        **particulars(place),
         **_provenance(place.word),
     }
 

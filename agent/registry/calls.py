@@ -16,7 +16,7 @@ from agent.core.i18n import _
 from agent.registry import answers, lots, parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
-from agent.registry.facts.declaration import columns, given
+from agent.registry.facts.declaration import columns, exact, given
 from agent.registry.inputs import (
     NewAlias,
     NewConsent,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.registry.answers import Answer
     from agent.registry.facts.declaration import FactCommand, Field
     from agent.registry.inputs import Input
+    from agent.registry.records import Place
 
     Call = Callable[..., Answer]
     Record = Callable[..., list[Any]]
@@ -142,7 +143,25 @@ def _new_place(**members: Any) -> NewPlace:
     return NewPlace(**members, occupied=members["since"] is not None)
 
 
-place_new = _recording(place.NEW, _new_place, Registry.add_places, answers.places_added)
+def _add_places(registry: Registry, rows: Sequence[NewPlace], *by: Any, **more: Any) -> list[Place]:
+    """Record places. Raises Refused while an upgrade is on trial if the previous version could then
+    not read the registry.
+    """
+    stated = (
+        name for row in rows for name, value in place.particulars(row).items() if value is not None
+    )
+    if not registry.marked and (name := next(stated, "")):
+        raise Refused(
+            _(
+                "an upgrade is on trial, so `{name}` cannot be recorded; record it once the upgrade"
+                " is confirmed",
+                name=name,
+            )
+        )
+    return registry.add_places(rows, *by, **more)
+
+
+place_new = _recording(place.NEW, _new_place, _add_places, answers.places_added)
 
 
 def place_check(registry: Registry, *, who: str, now: float, text: str) -> Answer:  # noqa: ARG001 -- all calls are made alike
@@ -176,12 +195,13 @@ def place_import(  # noqa: PLR0913 -- as many options
     everything and show what would be recorded, but record nothing.
     """
     headings = columns((*place.SHEET, place.LOT))
-    lines = sheet.read(text, name, headings, ("label", "type"))
+    unlike = sheet.EXACTLY | exact(place.SHEET)
+    lines = sheet.read(text, name, headings, ("label", "type"), unlike)
     taken, left = lots.of_types(lines, types)
     places, parts = lots.split_lots(taken)
     rows = [parsers.row(_new_place, place.SHEET, line, zone) for line in places]
     known = lots.known(registry.places(), registry.aliases(), parts, now)
-    added = registry.add_places(rows, who, name, now, lots=parts, preview=preview)
+    added = _add_places(registry, rows, who, name, now, lots=parts, preview=preview)
     if preview:
         ids = {row.id for row in rows if row.id}
         begins = {row.label: row.since for row in rows if row.since is not None}

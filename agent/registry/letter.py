@@ -20,6 +20,7 @@ from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY, day_written_out
 from agent.registry.dates import written_out as _day
+from agent.registry.facts.place import described, particulars
 from agent.registry.letter_words import WORDS
 from agent.registry.page import bullets as _list
 from agent.registry.page import document
@@ -285,6 +286,10 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         _paragraph(says["intro"].format(place=f"{person.place.label} ({shown(person.place.id)})")),
         _paragraph(_home(person, zone, language)),
         *map(_paragraph, person.responsible),
+        *(
+            _paragraph(says["recorded"].format(title=title, value=value))
+            for title, value in described(particulars(person.place), language).items()
+        ),
     ]
     if person.gaps:
         gaps = (says[f"gap_{gap.kind}"].format(**gap.placeholders(language)) for gap in person.gaps)
@@ -320,6 +325,11 @@ def table(person: Person, zone: ZoneInfo) -> str:
     """
     rows: list[tuple[object, ...]] = [
         ("responsible", *[""] * 6, harmless(line)) for line in person.responsible
+    ]
+    rows += [
+        ("place", person.place.id, *[""] * 5, f"{name} {value}; not sent to anybody")
+        for name, value in particulars(person.place).items()
+        if value is not None
     ]
     if person.home is not None:
         home = person.home

@@ -16,6 +16,7 @@ WORDS = {
         "et personne n'y a emménagé depuis.",
         "unknown": "La passerelle ne sait pas si quelqu'un habite ce logement : aucun occupant n'y "
         "est enregistré. Aucune donnée personnelle n'en est envoyée.",
+        "recorded": "{title} : {value}. Cette valeur n'est envoyée à personne.",
         "gaps": "Cette lettre est incomplète",
         "gaps_words": "La passerelle ne peut pas répondre sur les points suivants. Tant que le "
         "gestionnaire ne les a pas éclaircis, au besoin auprès des destinataires, cette lettre "
@@ -201,6 +202,7 @@ WORDS = {
         "out, and nobody has moved in since.",
         "unknown": "The gateway does not know whether somebody lives in this dwelling: no "
         "occupants are recorded. No personal data of it are sent.",
+        "recorded": "{title}: {value}. This value is not sent to anybody.",
         "gaps": "This letter is incomplete",
         "gaps_words": "The gateway cannot answer on the following points. The building manager "
         "must clear them up, with the recipients where necessary, before this letter is a full "

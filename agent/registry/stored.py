@@ -6,6 +6,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
+from agent.registry.facts.place import PARTICULARS
 from agent.registry.records import (
     Alias,
     Consent,
@@ -26,12 +27,17 @@ KINDS: dict[str, type[Document]] = {
 }
 NUMBERS = ("multiplier", "offset")
 INDEXES = ("opened", "closed")
+UNKNOWN_BEFORE = {field.name for field in PARTICULARS}
 LISTS = ("channels", "billing", "asked", "after", "answers")
 
 
 def to_row(document: Document) -> dict[str, Any]:
     """A document as it is stored."""
     row = {"kind": document.kind, **asdict(document)}
+    # the previous version reads a registry without members that it does not know
+    for name in UNKNOWN_BEFORE & row.keys():
+        if row[name] is None:
+            del row[name]
     if isinstance(document, Installation):
         for name in NUMBERS:
             row[name] = _digits(row[name])

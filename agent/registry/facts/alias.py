@@ -57,10 +57,7 @@ END = FactCommand(
 )
 IMPORT = FactCommand(
     "alias.import",
-    (
-        FILE._replace(help="CSV or .xlsx with the columns place;scheme;value."),
-        PREVIEW,
-    ),
+    (FILE._replace(help="CSV or .xlsx with the columns place;scheme;value."), PREVIEW),
 )
 LIST = FactCommand(
     "alias.list", (Field("place", "Only this place.", default="", argument=True),), changes=False

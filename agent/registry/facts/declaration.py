@@ -67,6 +67,10 @@ class Field(NamedTuple):
     """value of the member if nothing is stated"""
     prefixed: bool = True
     """whether the message about a wrong date begins with the name of the field"""
+    exact: bool = False
+    """whether no similar heading is taken for a mistake: other columns resemble it"""
+    titles: tuple[str, str] = ("", "")
+    """its name for people, in French and English"""
     spoilt_as: str = ""
     """`date` or `number`: what a spreadsheet program makes of such a name"""
 
@@ -137,6 +141,11 @@ def columns(fields: Iterable[Field]) -> dict[str, str]:
     }
 
 
+def exact(fields: Iterable[Field]) -> frozenset[str]:
+    """The headings to which no similar one is a mistake."""
+    return frozenset(columns(field for field in fields if field.exact))
+
+
 def number(text: str) -> Decimal | None:
     """A number as people write it, with a decimal point or comma; None: it is not one."""
     plain = "".join(text.split()).replace(",", ".")
@@ -147,15 +156,11 @@ def number(text: str) -> Decimal | None:
 
 
 SINCE = Field(
-    "since",
-    "Start: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now.",
-    Kind.MOMENT,
+    "since", "Start: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now.", Kind.MOMENT
 )
 UNTIL = Field("until", "End; default: none.", Kind.MOMENT)
 AT = Field(
-    "at",
-    "When: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now.",
-    Kind.MOMENT,
+    "at", "When: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now.", Kind.MOMENT
 )
 FILE = Field("file", "", Kind.FILE, default=REQUIRED, argument=True)
 PREVIEW = Field(

@@ -27,7 +27,6 @@ ADD = FactCommand(
     ),
 )
 END = FactCommand(
-    "duty.end",
-    (Field("duty", "The duty's reference or id.", default=REQUIRED, argument=True), AT),
+    "duty.end", (Field("duty", "The duty's reference or id.", default=REQUIRED, argument=True), AT)
 )
 LIST = FactCommand("duty.list", changes=False)

@@ -92,8 +92,7 @@ ASSIGN = FactCommand(
         Field("device", "A configured device.", default=REQUIRED, argument=True),
         PLACE._replace(name="dwelling", member="place"),
         Field(
-            "serial",
-            "The serial number on the meter; default: the first that the device reports.",
+            "serial", "The serial number on the meter; default: the first that the device reports."
         ),
         CHANNEL,
         SINCE._replace(prefixed=False),
@@ -107,8 +106,7 @@ EXCHANGE = FactCommand(
     (
         PLACE,
         Field(
-            "serial",
-            "The new meter's serial number; default: the first that its device reports.",
+            "serial", "The new meter's serial number; default: the first that its device reports."
         ),
         OLD,
         CHANNEL,
@@ -116,9 +114,7 @@ EXCHANGE = FactCommand(
         AT,
         CLOSING,
         Field(
-            "opening",
-            "The new meter's first index: 0 or heat=0.5; may be repeated.",
-            Kind.INDEXES,
+            "opening", "The new meter's first index: 0 or heat=0.5; may be repeated.", Kind.INDEXES
         ),
         MULTIPLIER,
         OFFSET,

@@ -66,13 +66,8 @@ CORRECT = FactCommand(
 )
 IMPORT = FactCommand(
     "occupancy.import",
-    (
-        FILE._replace(help="CSV or .xlsx with the columns dwelling;reference;since;until."),
-        PREVIEW,
-    ),
+    (FILE._replace(help="CSV or .xlsx with the columns dwelling;reference;since;until."), PREVIEW),
 )
 LIST = FactCommand(
-    "occupancy.list",
-    (DWELLING._replace(help="Only this dwelling.", assumed=UNSET),),
-    changes=False,
+    "occupancy.list", (DWELLING._replace(help="Only this dwelling.", assumed=UNSET),), changes=False
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import Refused
 from agent.registry.facts.declaration import (
     FILE,
     PREVIEW,
@@ -10,7 +14,63 @@ from agent.registry.facts.declaration import (
     FactCommand,
     Field,
     Kind,
+    number,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LARGEST_AREA = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Particulars:
+    """What people state of a place and the registry keeps as it is. Nobody is sent any of it.
+
+    Each member has a field of the same name below, and None for what was never stated.
+    """
+
+    # a base with slots of its own could not be combined with another
+    __slots__ = ()
+
+    area_m2: float | None = None
+    """living area"""
+
+
+def area(text: str) -> float:
+    """A living area in m². Raises Refused."""
+    value = number(text.casefold().replace("m²", "").replace("m2", ""))
+    if value is None or not 0 < value <= LARGEST_AREA or value != round(value, 2):
+        raise Refused(f'area_m2: "{text}" is not an area in m² such as 67.5')
+    return float(value)
+
+
+PARTICULARS = (
+    Field(
+        "area_m2",
+        "The living area in m², such as 67.5.",
+        headings=("area", "area (m²)", "surface", "surface (m²)"),
+        read=area,
+        exact=True,
+        titles=("surface habitable (m²)", "living area (m²)"),
+    ),
+)
+
+
+def particulars(place: Particulars) -> dict[str, Any]:
+    """What is recorded of a place, by the name of the field; None: it was never stated."""
+    return {field.name: getattr(place, field.name) for field in PARTICULARS}
+
+
+def described(recorded: Mapping[str, Any], language: str) -> dict[str, str]:
+    """All that is recorded of a place (see `particulars`), by title, in `fr` or `en`."""
+    point = "," if language == "fr" else "."
+    return {
+        field.titles[language != "fr"]: f"{value}".removesuffix(".0").replace(".", point)
+        for field in PARTICULARS
+        if (value := recorded.get(field.name)) is not None
+    }
+
 
 LABEL = Field(
     "label",
@@ -21,10 +81,7 @@ LABEL = Field(
     spoilt_as="date",
 )
 TYPE = Field(
-    "type",
-    "The type: dwelling, common or building.",
-    default=REQUIRED,
-    assumed="dwelling",
+    "type", "The type: dwelling, common or building.", default=REQUIRED, assumed="dwelling"
 )
 ID = Field("id", "An id that was created elsewhere.", headings=("identifiant", "place"))
 BEGINS = SINCE._replace(
@@ -33,7 +90,6 @@ BEGINS = SINCE._replace(
 )
 LOT = Field("lot", headings=("n° de lot", "numéro de lot", "n° lot"))
 """of a row; it becomes an alias (agent/registry/lots.py)"""
-PARTICULARS: tuple[Field, ...] = ()
 NEW = FactCommand("place.new", (LABEL, TYPE, ID, BEGINS._replace(prefixed=False), *PARTICULARS))
 SHEET = (LABEL, TYPE, ID, BEGINS, *PARTICULARS)
 IMPORT = FactCommand(
