@@ -364,32 +364,17 @@ def device_of(gateway: Gateway, meter: Installation) -> str | None:
 
 
 CALLS: Mapping[str, Call] = {
-    "place.new": change(calls.place_new),
+    name: change(call) if command.changes else question(call)
+    for name, (command, call) in calls.CALLS.items()
+} | {
     "place.check": question(calls.place_check),
-    "place.import": change(calls.place_import),
-    "place.list": question(calls.place_list),
-    "alias.add": change(calls.alias_add),
-    "alias.end": change(calls.alias_end),
-    "alias.import": change(calls.alias_import),
-    "alias.list": question(calls.alias_list),
     "meter.assign": meter_assign,
     "meter.exchange": with_indexes(calls.meter_exchange),
     "meter.remove": with_indexes(calls.meter_remove),
     "meter.list": meter_list,
-    "occupancy.move_in": change(calls.occupancy_move_in),
-    "occupancy.move_out": change(calls.occupancy_move_out),
-    "occupancy.correct": change(calls.occupancy_correct),
-    "occupancy.import": change(calls.occupancy_import),
-    "occupancy.list": question(calls.occupancy_list),
     "consent.give": consent_give,
-    "consent.withdraw": change(calls.consent_withdraw),
-    "consent.list": question(calls.consent_list),
-    "consent.marks": question(calls.consent_marks),
     "consent.forms": consent_forms,
     "consent.answers": consent_answers,
     "consent.due": question(calls_forms.due),
-    "duty.add": change(calls.duty_add),
-    "duty.end": change(calls.duty_end),
-    "duty.list": question(calls.duty_list),
 }
-"""calls by name"""
+"""calls by name: those that follow from the facts, and those that need more than the registry"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,7 +11,7 @@ from agent.cli.terminal import day, plural, show_ignored_columns, table, unchang
 from agent.registry.facts import alias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,37 +19,25 @@ app = typer.Typer(
 )
 
 
-def _show(aliases: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (a["label"], a["said"], a["value"], a["note"], day(a["since"]), day(a["until"]))
-        for a in aliases
+        for a in answer["aliases"]
     ]
     table(("place", "scheme", "value", "", "since", "until"), rows)
 
 
-@command(app, alias.ADD)
-def add(answer: Answer, _args: Answer) -> None:
-    """Record an alias: the name that another system uses for a place."""
-    _show(answer["aliases"])
+command(app, alias.ADD)(_show)
+command(app, alias.END)(_show)
 
 
-@command(app, alias.END)
-def end(answer: Answer, _args: Answer) -> None:
-    """Record that an alias of a place is no longer valid."""
-    _show(answer["aliases"])
-
-
-@command(app, alias.IMPORT, "import")
-def import_(answer: Answer, args: Answer) -> None:
-    """Record the aliases in a spreadsheet: all rows or none."""
+@command(app, alias.IMPORT)
+def _show_import(answer: Answer, args: Answer) -> None:
     if answer["aliases"]:
-        _show(answer["aliases"])
+        _show(answer)
     done = "would be recorded" if args["preview"] else "recorded"
     typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{unchanged(answer)}")
     show_ignored_columns(answer)
 
 
-@command(app, alias.LIST, "list")
-def list_(answer: Answer, _args: Answer) -> None:
-    """List all aliases of places, including those that are no longer valid."""
-    _show(answer["aliases"])
+command(app, alias.LIST)(_show)

@@ -44,13 +44,13 @@ app = typer.Typer(
 )
 
 
-def _show(consents: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (
             *(c["label"], c["recipient"], c["purpose"]),
             *(f"{', '.join(c['channels'])}, {_scope(c)}", _until(c), c["id"]),
         )
-        for c in sorted(consents, key=lambda one: str(one["label"]))
+        for c in sorted(answer["consents"], key=lambda one: str(one["label"]))
     ]
     heads = (_("dwelling"), _("recipient"), _("for"), _("quantities"), _("until"), _("id"))
     table(heads, rows, whole=_("id"))
@@ -75,7 +75,7 @@ def _until(shown: dict[str, Any]) -> str:
 
 def _show_result(answer: Answer, done: str) -> None:
     if answer["consents"]:
-        _show(answer["consents"])
+        _show(answer)
     if done:
         typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{unchanged(answer)}")
     for reason in answer.get("without_effect", ()):
@@ -147,11 +147,7 @@ def _ask_about_marks(args: Answer, config: Path, state: Path | None) -> None:
 
 
 @command(app, consent.GIVE, prepare=_ask_about_marks)
-def give(answer: Answer, _args: Answer) -> None:
-    """Record what the occupants of one or more dwellings have agreed to.
-
-    If they withdrew a consent before, the command shows it and asks whether they agree again.
-    """
+def _show_given(answer: Answer, _args: Answer) -> None:
     _show_result(answer, "recorded")
 
 
@@ -237,7 +233,7 @@ def due(
                 typer.echo(remark)
         typer.echo(_("print them again: gardien consent forms --again"))
     if answer["consents"]:
-        _show(answer["consents"])
+        _show(answer)
         typer.echo(_("ask again: gardien consent forms --due {days}", days=days))
     if not answer["printed"]:
         typer.echo(_("no form has been printed yet: gardien consent forms"))
@@ -313,12 +309,7 @@ def import_(
 
 
 @command(app, consent.WITHDRAW)
-def withdraw(answer: Answer, _args: Answer) -> None:
-    """Record that the occupants withdraw their consent.
-
-    Sending stops at once, and the recipient is asked to erase all that it received under the
-    consent.
-    """
+def _show_withdrawn(answer: Answer, _args: Answer) -> None:
     if answer["consents"]:
         _show_result(answer, "withdrawn; recipients are asked to erase what they received")
     else:
@@ -326,12 +317,7 @@ def withdraw(answer: Answer, _args: Answer) -> None:
 
 
 @command(app, consent.MARKS)
-def marks(answer: Answer, _args: Answer) -> None:
-    """Show what the occupants have withdrawn or refused, the latest at the end.
-
-    A new consent is valid only if it names the latest mark: this shows that the occupants knew of
-    that withdrawal or refusal.
-    """
+def _show_known_marks(answer: Answer, _args: Answer) -> None:
     if answer["marks"]:
         _show_marks(answer["marks"])
     else:
@@ -339,7 +325,4 @@ def marks(answer: Answer, _args: Answer) -> None:
     show_not_occupied(answer["not_occupied"])
 
 
-@command(app, consent.LIST, "list")
-def list_(answer: Answer, _args: Answer) -> None:
-    """List all consents, including those that are no longer in force."""
-    _show(answer["consents"])
+command(app, consent.LIST)(_show)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,7 +12,7 @@ from agent.core.i18n import _
 from agent.registry.facts import duty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,28 +21,15 @@ app = typer.Typer(
 )
 
 
-def _show(duties: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (d["reference"], d["recipient"], ", ".join(d["channels"]), ", ".join(d["billing"]),
          day(d["since"]), "never" if d.get("never") else day(d["until"]))
-        for d in duties
+        for d in answer["duties"]
     ]  # fmt: skip
     table((_("reference"), _("manager"), _("channels"), _("billing"), _("since"), _("until")), rows)
 
 
-@command(app, duty.ADD)
-def add(answer: Answer, _args: Answer) -> None:
-    """Record a duty."""
-    _show(answer["duties"])
-
-
-@command(app, duty.END)
-def end(answer: Answer, _args: Answer) -> None:
-    """Record that a duty ends or has ended."""
-    _show(answer["duties"])
-
-
-@command(app, duty.LIST, "list")
-def list_(answer: Answer, _args: Answer) -> None:
-    """List all duties."""
-    _show(answer["duties"])
+command(app, duty.ADD)(_show)
+command(app, duty.END)(_show)
+command(app, duty.LIST)(_show)

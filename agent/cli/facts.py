@@ -23,11 +23,9 @@ Prepare = Callable[[dict[str, Any], Path, Path | None], None]
 
 
 def command(
-    app: typer.Typer, declared: FactCommand, name: str | None = None, prepare: Prepare | None = None
+    app: typer.Typer, declared: FactCommand, prepare: Prepare | None = None
 ) -> Callable[[Show], Show]:
-    """Add a command with the options of its fact to a group. The function shows the answer; its
-    docstring is the help.
-    """
+    """Add a command to its group. The function shows the answer to people."""
 
     def add(show: Show) -> Show:
         def run(
@@ -50,8 +48,7 @@ def command(
         ]
         run.__signature__ = Signature(options)  # type: ignore[attr-defined]
         run.__annotations__ = {option.name: option.annotation for option in options}
-        run.__name__, run.__doc__ = show.__name__, show.__doc__
-        app.command(name)(run)
+        app.command(declared.name, help=declared.help)(run)
         return show
 
     return add

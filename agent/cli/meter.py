@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Record and verify which meter measures which place.")
 
 
-def _show(meters: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or "all",
          day(m["since"]), _state(m), m["proof"])
-        for m in meters
+        for m in answer["meters"]
     ]  # fmt: skip
     table((_("serial"), _("device"), _("place"), _("channel"), _("since"), "", _("proof")), rows)
 
@@ -50,11 +50,10 @@ def _state(installed: dict[str, Any]) -> str:
     return text if installed["offset"] == "0" else f"{text}; {installed['offset']} added"
 
 
-@command(app, meter.IMPORT, "import")
-def import_(answer: Answer, args: Answer) -> None:
-    """Record the meters in a spreadsheet: all rows or none."""
+@command(app, meter.IMPORT)
+def _show_import(answer: Answer, args: Answer) -> None:
     if answer["meters"]:
-        _show(answer["meters"])
+        _show(answer)
     done = "would be recorded" if args["preview"] else "recorded"
     typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{unchanged(answer)}")
     show_ignored_columns(answer)
@@ -167,28 +166,16 @@ def _comparison(result: dict[str, Any]) -> str:
     return f"{subject}differs: {read}; this value is read from {' and '.join(others)}"
 
 
-@command(app, meter.ASSIGN)
-def assign(answer: Answer, _args: Answer) -> None:
-    """Record which place a device measures."""
-    _show(answer["meters"])
+command(app, meter.ASSIGN)(_show)
 
 
 @command(app, meter.EXCHANGE)
-def exchange(answer: Answer, _args: Answer) -> None:
-    """Record a meter exchange, with the indexes of both meters if they are known."""
-    _show(answer["meters"])
+def _show_exchange(answer: Answer, _args: Answer) -> None:
+    _show(answer)
     # the first is the old meter
     if not answer["meters"][0]["closed"]:
         typer.echo("no last index was given: the old meter's last good reading is used")
 
 
-@command(app, meter.REMOVE)
-def remove(answer: Answer, _args: Answer) -> None:
-    """Record that a meter no longer measures a place, or never did."""
-    _show(answer["meters"])
-
-
-@command(app, meter.LIST, "list")
-def list_(answer: Answer, _args: Answer) -> None:
-    """List all meters and the places that they measure."""
-    _show(answer["meters"])
+command(app, meter.REMOVE)(_show)
+command(app, meter.LIST)(_show)

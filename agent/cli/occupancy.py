@@ -27,17 +27,17 @@ from agent.core.i18n import _, n_
 from agent.registry.facts import occupancy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 app = typer.Typer(
     no_args_is_help=True, help="Record when occupants move in and out. No names are stored."
 )
 
 
-def _show(occupancies: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (o["label"], o["reference"] or "–", o["shown"], day(o["since"]), _until(o))
-        for o in occupancies
+        for o in answer["occupancies"]
     ]
     heads = (_("dwelling"), _("your reference"), _("occupancy"), _("since"), _("until"))
     table(heads, rows)
@@ -47,45 +47,31 @@ def _until(home: dict[str, Any]) -> str:
     return _("never lived there") if home.get("never") else day(home["until"])
 
 
-@command(app, occupancy.MOVE_IN, "move-in")
-def move_in(answer: Answer, _args: Answer) -> None:
-    """Record that somebody moves in. The occupants before them must have moved out."""
-    _show(answer["occupancies"])
-
-
-@command(app, occupancy.MOVE_OUT, "move-out")
-def move_out(answer: Answer, _args: Answer) -> None:
-    """Record that the occupants move out or have moved out.
-
-    Recipients are asked to erase what was sent since they moved out.
-    """
-    _show(answer["occupancies"])
+command(app, occupancy.MOVE_IN)(_show)
+command(app, occupancy.MOVE_OUT)(_show)
 
 
 @command(app, occupancy.CORRECT)
-def correct(answer: Answer, args: Answer) -> None:
-    """Correct the recorded dates of an occupancy."""
-    _show(answer["occupancies"])
+def _show_correction(answer: Answer, args: Answer) -> None:
+    _show(answer)
     if args["stays"]:
         typer.echo(
             "their consents apply again from now on; data that was destroyed meanwhile is lost"
         )
 
 
-@command(app, occupancy.IMPORT, "import")
-def import_(answer: Answer, args: Answer) -> None:
-    """Record your list of leases, and update those that are known: all rows or none."""
+@command(app, occupancy.IMPORT)
+def _show_import(answer: Answer, args: Answer) -> None:
     if answer["occupancies"]:
-        _show(answer["occupancies"])
+        _show(answer)
     done = "would be recorded" if args["preview"] else "recorded; all others are unchanged"
     typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
     show_ignored_columns(answer)
 
 
-@command(app, occupancy.LIST, "list")
-def list_(answer: Answer, _args: Answer) -> None:
-    """List all occupancies, and the dwellings that are vacant or of which nothing is known."""
-    _show(answer["occupancies"])
+@command(app, occupancy.LIST)
+def _show_list(answer: Answer, _args: Answer) -> None:
+    _show(answer)
     show_not_occupied(answer["not_occupied"])
 
 
@@ -127,7 +113,7 @@ def accept(
     if json:
         as_json(answer)
         return
-    _show(answer["occupancies"])
+    _show(answer)
     for other in answer["also"]:
         typer.echo(
             wrapped(

@@ -30,7 +30,7 @@ from agent.registry.facts import place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 app = typer.Typer(
     no_args_is_help=True, help="Record places: dwellings, common areas and buildings."
@@ -38,8 +38,8 @@ app = typer.Typer(
 app.add_typer(alias.app, name="alias")
 
 
-def _show(places: Sequence[dict[str, Any]]) -> None:
-    recorded = [place.described(p, language()) for p in places]
+def _show(answer: Answer, _args: Answer | None = None) -> None:
+    recorded = [place.described(p, language()) for p in answer["places"]]
     # a column in which no place has a value would take room from the others
     titles = list(dict.fromkeys(title for values in recorded for title in values))
     rows = [
@@ -47,7 +47,7 @@ def _show(places: Sequence[dict[str, Any]]) -> None:
             *(p["label"], p["shown"], p["type"], _state(p), ", ".join(p["aliases"])),
             *(values.get(title, "") for title in titles),
         )
-        for p, values in zip(places, recorded, strict=True)
+        for p, values in zip(answer["places"], recorded, strict=True)
     ]
     table((_("label"), _("id"), _("type"), _("state"), _("also called"), *titles), rows)
 
@@ -65,10 +65,7 @@ def _state(shown_place: dict[str, Any]) -> str:
     return text
 
 
-@command(app, place.NEW)
-def new(answer: Answer, _args: Answer) -> None:
-    """Record one place and create its id."""
-    _show(answer["places"])
+command(app, place.NEW)(_show)
 
 
 @app.command()
@@ -118,14 +115,10 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
         return answer | {"looked_up": False}, str(error)
 
 
-@command(app, place.IMPORT, "import")
-def import_(answer: Answer, args: Answer) -> None:
-    """Record the places in a spreadsheet and create their ids: all rows or none.
-
-    With a column `lot`, cellars and parking spaces become additional names of their dwelling.
-    """
+@command(app, place.IMPORT)
+def _show_import(answer: Answer, args: Answer) -> None:
     if answer["places"]:
-        _show(answer["places"])
+        _show(answer)
     preview = args["preview"]
     done = "would be recorded; the import creates their ids" if preview else "recorded"
     lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
@@ -135,7 +128,4 @@ def import_(answer: Answer, args: Answer) -> None:
     show_ignored_columns(answer)
 
 
-@command(app, place.LIST, "list")
-def list_(answer: Answer, _args: Answer) -> None:
-    """List all places."""
-    _show(answer["places"])
+command(app, place.LIST)(_show)

@@ -16,7 +16,7 @@ from agent.core.i18n import _
 from agent.registry import answers, lots, parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
-from agent.registry.facts.declaration import columns, exact, given
+from agent.registry.facts.declaration import columns, exact, given, required
 from agent.registry.inputs import (
     NewAlias,
     NewConsent,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from agent.registry.answers import Answer
     from agent.registry.facts.declaration import FactCommand, Field
     from agent.registry.inputs import Input
-    from agent.registry.records import Place
+    from agent.registry.records import Consent, Place
 
     Call = Callable[..., Answer]
     Record = Callable[..., list[Any]]
@@ -48,11 +48,18 @@ C = TypeVar("C", bound="Call")
 PREVIEW = given("preview", "bool", default=False)
 
 
+CALLS: dict[str, tuple[FactCommand, Call]] = {}
+"""the calls of all commands about facts, by name"""
+
+
 def of(command: FactCommand, *more: Parameter) -> Callable[[C], C]:
-    """Give a call the signature of its command; `more`: what only the gateway gives."""
+    """Make a function the call of a command, and give it the command's signature; `more`: what only
+    the gateway gives.
+    """
 
     def mark(call: C) -> C:
         call.__signature__ = command.signature(*more)  # type: ignore[attr-defined]
+        CALLS[command.call] = command, call
         return call
 
     return mark
@@ -87,17 +94,19 @@ def _recording(
     return call
 
 
-def _importing(  # noqa: PLR0913, PLR0917 -- the parts of a list
+def _importing(  # noqa: PLR0913 -- the parts of a list
     command: FactCommand,
     fields: Sequence[Field],
-    required: Sequence[str],
     make: Callable[..., Input],
     record: Record,
     show: Show,
+    *,
+    counted: bool = True,
     **fixed: Any,
 ) -> Call:
     """The call that records the rows of a table: all of them or none. A row that repeats what is
-    recorded changes nothing. `preview`: check everything, but record nothing.
+    recorded changes nothing. `preview`: check everything, but record nothing. `counted`: whether
+    the answer has the number of rows that changed nothing.
     """
 
     @of(command)
@@ -111,29 +120,35 @@ def _importing(  # noqa: PLR0913, PLR0917 -- the parts of a list
         zone: str | None = None,
         preview: bool = False,
     ) -> Answer:
-        lines = sheet.read(text, name, columns(fields), required)
+        lines = sheet.read(text, name, columns(fields), required(fields))
         rows = [
             parsers.row(lambda **values: make(**values, **fixed), fields, line, zone)
             for line in lines
         ]
         changed = record(registry, rows, who, name, now, preview=preview)
-        return show(registry, changed, now) | {
-            "not_read": sheet.unread(text, name, columns(fields)),
-            "unchanged": len(rows) - len(changed),
-        }
+        counts = {"unchanged": len(rows) - len(changed)} if counted else {}
+        unread = {"not_read": sheet.unread(text, name, columns(fields))}
+        return show(registry, changed, now) | unread | counts
 
     return call
 
 
-def _listing(command: FactCommand, read: Callable[[Registry], Sequence[Any]], show: Show) -> Call:
-    """The call that lists all documents of a kind, or those of one place, ended ones included."""
+def _listing(
+    command: FactCommand,
+    read: Callable[[Registry], Sequence[Any]],
+    show: Show,
+    more: Callable[[Registry, float, str | None], Answer] = lambda *_: {},
+) -> Call:
+    """The call that lists all documents of a kind, or those of one place, ended ones included;
+    `more`: further members of the answer.
+    """
 
     @of(command)
     def call(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:
         del who
         id_ = registry.place(place).id if place else None
         rows = [document for document in read(registry) if id_ in (None, document.place)]
-        return show(registry, rows, now)
+        return show(registry, rows, now) | more(registry, now, id_)
 
     return call
 
@@ -196,7 +211,7 @@ def place_import(  # noqa: PLR0913 -- as many options
     """
     headings = columns((*place.SHEET, place.LOT))
     unlike = sheet.EXACTLY | exact(place.SHEET)
-    lines = sheet.read(text, name, headings, ("label", "type"), unlike)
+    lines = sheet.read(text, name, headings, required(place.SHEET), unlike)
     taken, left = lots.of_types(lines, types)
     places, parts = lots.split_lots(taken)
     rows = [parsers.row(_new_place, place.SHEET, line, zone) for line in places]
@@ -225,14 +240,7 @@ def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: 
 
 alias_add = _recording(alias.ADD, NewAlias, Registry.name, answers.aliases)
 alias_end = _recording(alias.END, NewAlias, Registry.name, answers.aliases, ends=True)
-alias_import = _importing(
-    alias.IMPORT,
-    alias.SHEET,
-    ("place", "scheme", "value"),
-    NewAlias,
-    Registry.name,
-    answers.aliases,
-)
+alias_import = _importing(alias.IMPORT, alias.SHEET, NewAlias, Registry.name, answers.aliases)
 alias_list = _listing(alias.LIST, Registry.aliases, answers.aliases)
 
 meter_assign = _recording(
@@ -245,7 +253,7 @@ meter_remove = _recording(
     meter.REMOVE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN, followed=False
 )
 meter_import = _importing(
-    meter.IMPORT, meter.SHEET, ("dwelling",), NewInstallation, Registry.install, answers.meters
+    meter.IMPORT, meter.SHEET, NewInstallation, Registry.install, answers.meters
 )
 
 
@@ -271,41 +279,22 @@ occupancy_move_out = _recording(
 occupancy_correct = _recording(
     occupancy.CORRECT, NewOccupancy, Registry.occupy, answers.occupancies, event="correct"
 )
-_leases = _importing(
+# A recorded lease is updated. An occupancy without a reference becomes the lease that overlaps it.
+occupancy_import = _importing(
     occupancy.IMPORT,
     occupancy.SHEET,
-    ("dwelling", "reference"),
     NewOccupancy,
     Registry.occupy,
     answers.occupancies,
+    counted=False,  # a lease may change two occupancies
     event="lease",
 )
-
-
-@of(occupancy.IMPORT)
-def occupancy_import(registry: Registry, **args: Any) -> Answer:
-    """Record the manager's list of leases: all rows or none.
-
-    A recorded lease is updated. An occupancy without a reference becomes the lease that overlaps
-    it. Rows that change nothing are ignored.
-    """
-    answer = _leases(registry, **args)
-    # a lease may change two occupancies, so what is unchanged cannot be counted
-    del answer["unchanged"]
-    return answer
-
-
-@of(occupancy.LIST)
-def occupancy_list(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:
-    """List all occupancies, or those of one dwelling, including ended ones; and which dwellings are
-    vacant or unknown now.
-    """
-    id_ = registry.place(place).id if place else None
-    rest = answers.not_occupied(registry, now, id_)
-    return _occupancies(registry, who=who, now=now, place=place) | {"not_occupied": rest}
-
-
-_occupancies = _listing(occupancy.LIST, Registry.occupancies, answers.occupancies)
+occupancy_list = _listing(
+    occupancy.LIST,
+    Registry.occupancies,
+    answers.occupancies,
+    lambda registry, now, place: {"not_occupied": answers.not_occupied(registry, now, place)},
+)
 
 
 @of(consent.GIVE, consent.POLICY, PREVIEW)
@@ -341,7 +330,7 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
     unread = {}
     if text is not None:
         headings = columns(consent.SHEET)
-        lines += sheet.read(text, name, headings, ("place",))
+        lines += sheet.read(text, name, headings, required(consent.SHEET))
         unread = {"not_read": sheet.unread(text, name, headings)}
     if not lines:
         raise Refused("no place is named: name places, or a file with a column `place` or `label`")
@@ -391,16 +380,17 @@ def _consent(
     )
 
 
-_withdraw = _recording(consent.WITHDRAW, NewWithdrawal, Registry.withdraw, answers.consents)
-
-
-@of(consent.WITHDRAW)
-def consent_withdraw(registry: Registry, **args: Any) -> Answer:
+def _withdraw(registry: Registry, rows: Sequence[NewWithdrawal], *by: Any) -> list[Consent]:
     """Record what the occupants of a place withdraw; without conditions, everything."""
-    id_ = args.get("id")
-    if id_ is not None and all(document.id != id_ for document in registry.consents()):
-        raise Refused(_("no consent has the id {id}; to see all ids: gardien consent list", id=id_))
-    return _withdraw(registry, **args)
+    for row in rows:
+        # a signed withdrawal may name a consent that has not arrived; a person mistypes
+        if row.id is not None and all(consent.id != row.id for consent in registry.consents()):
+            text = _("no consent has the id {id}; to see all ids: gardien consent list", id=row.id)
+            raise Refused(text)
+    return registry.withdraw(rows, *by)
+
+
+consent_withdraw = _recording(consent.WITHDRAW, NewWithdrawal, _withdraw, answers.consents)
 
 
 @of(consent.MARKS)

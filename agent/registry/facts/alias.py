@@ -6,33 +6,28 @@ from agent.registry.facts.declaration import (
     AT,
     FILE,
     PREVIEW,
-    REQUIRED,
     SINCE,
     UNTIL,
-    FactCommand,
     Field,
+    argument,
+    listed,
+    stated,
 )
 
-PLACE = Field(
+PLACE = argument(
     "place",
     "The place's label or id.",
-    default=REQUIRED,
-    argument=True,
     headings=("place_id", "label", "logement", "appartement", "dwelling"),
 )
-SCHEME = Field(
+SCHEME = argument(
     "scheme",
     "The scheme: PRM, PCE, lot, RNB, fr.invariant, bis:desigo, …",
-    default=REQUIRED,
-    argument=True,
     metavar="SCHEME",
     headings=("référentiel", "système"),
 )
-VALUE = Field(
+VALUE = argument(
     "value",
     "The name in that system.",
-    default=REQUIRED,
-    argument=True,
     headings=("valeur", "identifiant", "numéro"),
     spoilt_as="number",
 )
@@ -44,21 +39,33 @@ SHEET = (
     UNTIL._replace(headings=("valid_to", "jusqu'au")),
     Field("note", default=""),
 )
-ADD = FactCommand("alias.add", (PLACE, SCHEME, VALUE, SINCE, UNTIL), group="place alias")
-END = FactCommand(
-    "alias.end",
-    (
-        PLACE,
-        SCHEME,
-        VALUE._replace(help="Which alias, if there are several.", default=None, absent=""),
-        AT._replace(member="until"),
-    ),
+ADD = stated(
+    "alias.add",
+    "Record an alias: the name that another system uses for a place.",
+    PLACE,
+    SCHEME,
+    VALUE,
+    SINCE,
+    UNTIL,
     group="place alias",
 )
-IMPORT = FactCommand(
-    "alias.import",
-    (FILE._replace(help="CSV or .xlsx with the columns place;scheme;value."), PREVIEW),
+END = stated(
+    "alias.end",
+    "Record that an alias of a place is no longer valid.",
+    PLACE,
+    SCHEME,
+    VALUE._replace(help="Which alias, if there are several.", default=None, absent=""),
+    AT._replace(member="until"),
+    group="place alias",
 )
-LIST = FactCommand(
-    "alias.list", (Field("place", "Only this place.", default="", argument=True),), changes=False
+IMPORT = stated(
+    "alias.import",
+    "Record the aliases in a spreadsheet: all rows or none.",
+    FILE._replace(help="CSV or .xlsx with the columns place;scheme;value."),
+    PREVIEW,
+)
+LIST = listed(
+    "alias.list",
+    "List all aliases of places, including those that are no longer valid.",
+    argument("place", "Only this place.", default=""),
 )

@@ -7,10 +7,13 @@ from agent.registry.facts.declaration import (
     REQUIRED,
     SINCE,
     UNTIL,
-    FactCommand,
     Field,
     Kind,
+    argument,
+    flag,
     given,
+    listed,
+    stated,
 )
 
 DWELLING = ("label", "logement", "appartement", "dwelling", "libellé", "désignation")
@@ -59,65 +62,64 @@ AFTER = Field(
 COMMON = (RECIPIENT, CHANNELS, SCOPE, STEP, PURPOSE, BEGINS, ENDS, GIVEN, LEASE, AFTER)
 """fields that an option states for all rows, and a column for one"""
 SHEET = (
-    Field("place", headings=DWELLING),
+    Field("place", default=REQUIRED, headings=DWELLING),
     *COMMON,
     Field("method"),
     Field("proof", headings=("preuve",)),
     Field("reference"),
 )
 POLICY = given("policy", "str", "FR-1")
-GIVE = FactCommand(
+GIVE = stated(
     "consent.give",
-    (
-        Field("places", "Labels or ids of dwellings.", Kind.TEXTS, argument=True),
-        RECIPIENT,
-        CHANNELS,
-        PURPOSE,
-        SCOPE,
-        STEP,
-        FILE._replace(
-            help="CSV or .xlsx with a column `place`; cells of further columns (recipient, …)"
-            " take precedence over the options.",
-            default=None,
-            argument=False,
-        ),
-        BEGINS,
-        ENDS,
-        GIVEN,
-        LEASE,
-        AFTER,
-        Field(
-            "replace",
-            "End existing consents that conflict, even if they permit more than the new one.",
-            Kind.FLAG,
-            default=False,
-        ),
+    "Record what the occupants of one or more dwellings have agreed to.\n\n"
+    "If they withdrew a consent before, the command shows it and asks whether they agree "
+    "again.",
+    argument("places", "Labels or ids of dwellings.", default=None, kind=Kind.TEXTS),
+    RECIPIENT,
+    CHANNELS,
+    PURPOSE,
+    SCOPE,
+    STEP,
+    FILE._replace(
+        help="CSV or .xlsx with a column `place`; cells of further columns (recipient, …)"
+        " take precedence over the options.",
+        default=None,
+        argument=False,
+    ),
+    BEGINS,
+    ENDS,
+    GIVEN,
+    LEASE,
+    AFTER,
+    flag(
+        "replace", "End existing consents that conflict, even if they permit more than the new one."
     ),
 )
-WITHDRAW = FactCommand(
+WITHDRAW = stated(
     "consent.withdraw",
-    (
-        Field("place", "The dwelling's label or id.", default="", argument=True),
-        Field(
-            "id",
-            "The id of one consent. Without --purpose and --channel, all consents of its occupants"
-            " for its recipient end.",
-        ),
-        RECIPIENT._replace(help="Only for this recipient."),
-        PURPOSE._replace(help="Only for this purpose."),
-        CHANNELS._replace(help="Only this channel; may be repeated."),
+    "Record that the occupants withdraw their consent.\n\n"
+    "Sending stops at once, and the recipient is asked to erase all that it received "
+    "under the consent.",
+    argument("place", "The dwelling's label or id.", default=""),
+    Field(
+        "id",
+        "The id of one consent. Without --purpose and --channel, all consents of its occupants"
+        " for its recipient end.",
     ),
+    RECIPIENT._replace(help="Only for this recipient."),
+    PURPOSE._replace(help="Only for this purpose."),
+    CHANNELS._replace(help="Only this channel; may be repeated."),
 )
-MARKS = FactCommand(
+MARKS = listed(
     "consent.marks",
-    (
-        Field("places", "Labels or ids of dwellings.", Kind.TEXTS, default=REQUIRED, argument=True),
-        RECIPIENT._replace(help="Only for this recipient."),
-    ),
-    changes=False,
+    "Show what the occupants have withdrawn or refused, the latest at the end.\n\n"
+    "A new consent is valid only if it names the latest mark: this shows that the "
+    "occupants knew of that withdrawal or refusal.",
+    argument("places", "Labels or ids of dwellings.", kind=Kind.TEXTS),
+    RECIPIENT._replace(help="Only for this recipient."),
 )
-LIST = FactCommand(
+LIST = listed(
     "consent.list",
-    (Field("place", "Only this dwelling.", default="", argument=True),),
-    changes=False,
+    "List all consents, including those that are no longer in force.",
+    argument("place", "Only this dwelling.", default=""),
 )

@@ -97,23 +97,38 @@ class Field(NamedTuple):
         return [_parameter(self.name, TYPES.get(self.kind, optional), default)]
 
 
+def argument(name: str, help_: str, *, default: Any = REQUIRED, **more: Any) -> Field:
+    """A field with a place on the command line."""
+    return Field(name, help_, default=default, argument=True, **more)
+
+
+def flag(name: str, help_: str, *, default: bool = False, option: str = "") -> Field:
+    """A field that is false or true."""
+    return Field(name, help_, Kind.FLAG, default=default, option=option)
+
+
 class FactCommand(NamedTuple):
     """A command and its call."""
 
     call: str
     """such as `occupancy.move_in`"""
-    fields: tuple[Field, ...] = ()
+    help: str
+    fields: tuple[Field, ...]
     """in the order in which the help shows them"""
-    changes: bool = True
+    changes: bool
     """whether it records something, and therefore needs an author"""
-    group: str = ""
-    """what people type before its last word, if another than in `call`"""
+    group: str
+    """what people type before its name"""
+
+    @property
+    def name(self) -> str:
+        """The command's name in its group."""
+        return self.call.partition(".")[2].replace("_", "-")
 
     @property
     def source(self) -> str:
         """The source of what it records: the command as people type it."""
-        group, _, verb = self.call.partition(".")
-        return f"gardien {self.group or group} {verb.replace('_', '-')}"
+        return f"gardien {self.group} {self.name}"
 
     def signature(self, *more: Parameter) -> Signature:
         """The signature of its function in the registry; `more`: what only the gateway gives."""
@@ -122,6 +137,16 @@ class FactCommand(NamedTuple):
             common.append(_parameter("zone", "str | None", None))
         mine = [parameter for field in self.fields for parameter in field.parameters()]
         return Signature([*common, *mine, *more])
+
+
+def stated(call: str, help_: str, *fields: Field, group: str = "") -> FactCommand:
+    """A command that records what people state; `group`: as typed, if another than in `call`."""
+    return FactCommand(call, help_, fields, True, group or call.partition(".")[0])
+
+
+def listed(call: str, help_: str, *fields: Field) -> FactCommand:
+    """A command that changes nothing."""
+    return stated(call, help_, *fields)._replace(changes=False)
 
 
 def given(name: str, type_: str, default: Any = REQUIRED) -> Parameter:
@@ -139,6 +164,11 @@ def columns(fields: Iterable[Field]) -> dict[str, str]:
     return {field.name: field.name for field in named} | {
         heading: field.name for field in named for heading in field.headings
     }
+
+
+def required(fields: Iterable[Field]) -> list[str]:
+    """The columns that a sheet must have."""
+    return [field.name for field in fields if field.default is REQUIRED]
 
 
 def exact(fields: Iterable[Field]) -> frozenset[str]:
@@ -162,7 +192,5 @@ UNTIL = Field("until", "End; default: none.", Kind.MOMENT)
 AT = Field(
     "at", "When: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now.", Kind.MOMENT
 )
-FILE = Field("file", "", Kind.FILE, default=REQUIRED, argument=True)
-PREVIEW = Field(
-    "preview", "Only check the file and show what it would change.", Kind.FLAG, default=False
-)
+FILE = argument("file", "", kind=Kind.FILE)
+PREVIEW = flag("preview", "Only check the file and show what it would change.")

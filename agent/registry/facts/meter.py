@@ -11,11 +11,14 @@ from agent.registry.facts.declaration import (
     PREVIEW,
     REQUIRED,
     SINCE,
-    FactCommand,
     Field,
     Kind,
+    argument,
+    flag,
     given,
+    listed,
     number,
+    stated,
 )
 
 MOST = Decimal(10) ** 15
@@ -38,7 +41,7 @@ def offset(text: str) -> Decimal:
     return value
 
 
-PLACE = Field("place", "The dwelling's label or id.", default=REQUIRED, argument=True)
+PLACE = argument("place", "The dwelling's label or id.")
 OLD = Field(
     "old",
     "The old or removed meter, by serial number or device; required if the place has several.",
@@ -74,7 +77,7 @@ SHEET = (
     Field("device", headings=("appareil",)),
     Field(
         "dwelling",
-        default="",
+        default=REQUIRED,
         headings=("logement", "appartement", "label", "place"),
         member="place",
     ),
@@ -86,68 +89,47 @@ SHEET = (
 )  # fmt: skip
 KNOWN = given("known", "Sequence[str]", ())
 """the channels that the device measures"""
-ASSIGN = FactCommand(
+ASSIGN = stated(
     "meter.assign",
-    (
-        Field("device", "A configured device.", default=REQUIRED, argument=True),
-        PLACE._replace(name="dwelling", member="place"),
-        Field(
-            "serial", "The serial number on the meter; default: the first that the device reports."
-        ),
-        CHANNEL,
-        SINCE._replace(prefixed=False),
-        MULTIPLIER,
-        OFFSET,
-        INDEX,
-    ),
+    "Record which place a device measures.",
+    argument("device", "A configured device."),
+    PLACE._replace(name="dwelling", member="place"),
+    Field("serial", "The serial number on the meter; default: the first that the device reports."),
+    CHANNEL,
+    SINCE._replace(prefixed=False),
+    MULTIPLIER,
+    OFFSET,
+    INDEX,
 )
-EXCHANGE = FactCommand(
+EXCHANGE = stated(
     "meter.exchange",
-    (
-        PLACE,
-        Field(
-            "serial", "The new meter's serial number; default: the first that its device reports."
-        ),
-        OLD,
-        CHANNEL,
-        Field("device", "The configured device of the new meter; default: that of the old one."),
-        AT,
-        CLOSING,
-        Field(
-            "opening", "The new meter's first index: 0 or heat=0.5; may be repeated.", Kind.INDEXES
-        ),
-        MULTIPLIER,
-        OFFSET,
-    ),
+    "Record a meter exchange, with the indexes of both meters if they are known.",
+    PLACE,
+    Field("serial", "The new meter's serial number; default: the first that its device reports."),
+    OLD,
+    CHANNEL,
+    Field("device", "The configured device of the new meter; default: that of the old one."),
+    AT,
+    CLOSING,
+    Field("opening", "The new meter's first index: 0 or heat=0.5; may be repeated.", Kind.INDEXES),
+    MULTIPLIER,
+    OFFSET,
 )
-REMOVE = FactCommand(
+REMOVE = stated(
     "meter.remove",
-    (
-        PLACE,
-        OLD,
-        CHANNEL,
-        AT,
-        Field(
-            "never",
-            "The meter never measured the place: have all its readings erased.",
-            Kind.FLAG,
-            default=False,
-        ),
-        CLOSING,
-    ),
+    "Record that a meter no longer measures a place, or never did.",
+    PLACE,
+    OLD,
+    CHANNEL,
+    AT,
+    flag("never", "The meter never measured the place: have all its readings erased."),
+    CLOSING,
 )
-IMPORT = FactCommand(
+IMPORT = stated(
     "meter.import",
-    (
-        FILE._replace(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
-        Field(
-            "join_lines",
-            "Do not read the meters' serial numbers.",
-            Kind.FLAG,
-            default=True,
-            option="offline",
-        ),
-        PREVIEW,
-    ),
+    "Record the meters in a spreadsheet: all rows or none.",
+    FILE._replace(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
+    flag("join_lines", "Do not read the meters' serial numbers.", default=True, option="offline"),
+    PREVIEW,
 )
-LIST = FactCommand("meter.list", changes=False)
+LIST = listed("meter.list", "List all meters and the places that they measure.")

@@ -10,64 +10,70 @@ from agent.registry.facts.declaration import (
     SINCE,
     UNSET,
     UNTIL,
-    FactCommand,
     Field,
-    Kind,
+    argument,
+    flag,
+    listed,
+    stated,
 )
 
-DWELLING = Field(
-    "place",
-    "The dwelling's label or id.",
-    default="",
-    assumed=REQUIRED,
-    argument=True,
-    option="dwelling",
+DWELLING = argument(
+    "place", "The dwelling's label or id.", default="", assumed=REQUIRED, option="dwelling"
 )
 ID = Field("id", "Only this occupancy.", metavar="H…")
 REFERENCE = Field("reference", "Your own reference, such as the lease number.")
 SHEET = (
     Field(
         "dwelling",
-        default="",
+        default=REQUIRED,
         headings=("logement", "appartement", "label", "libellé", "désignation", "place"),
         member="place",
     ),
     REFERENCE._replace(
-        headings=("bail", "n° de bail", "numéro de bail", "référence", "lease", "contrat")
+        default=REQUIRED,
+        headings=("bail", "n° de bail", "numéro de bail", "référence", "lease", "contrat"),
     ),
     SINCE._replace(headings=("depuis", "entrée", "date d'entrée", "move in", "début")),
     UNTIL._replace(headings=("sortie", "date de sortie", "jusqu'au", "move out", "fin")),
     Field("occupancy", member="id"),
 )
-MOVE_IN = FactCommand(
+MOVE_IN = stated(
     "occupancy.move_in",
-    (
-        DWELLING._replace(default=REQUIRED),
-        SINCE,
-        UNTIL,
-        REFERENCE,
-        ID._replace(help="An id that was created elsewhere."),
-    ),
+    "Record that somebody moves in. The occupants before them must have moved out.",
+    DWELLING._replace(default=REQUIRED),
+    SINCE,
+    UNTIL,
+    REFERENCE,
+    ID._replace(help="An id that was created elsewhere."),
 )
-MOVE_OUT = FactCommand("occupancy.move_out", (DWELLING, AT._replace(member="until"), ID))
-CORRECT = FactCommand(
+MOVE_OUT = stated(
+    "occupancy.move_out",
+    "Record that the occupants move out or have moved out.\n\n"
+    "Recipients are asked to erase what was sent since they moved out.",
+    DWELLING,
+    AT._replace(member="until"),
+    ID,
+)
+CORRECT = stated(
     "occupancy.correct",
-    (
-        DWELLING,
-        SINCE._replace(help="The day on which they moved in."),
-        UNTIL._replace(
-            help="The day on which they moved out. If it is the day of --since, they never lived"
-            " there."
-        ),
-        Field("stays", "They have not moved out; it was a mistake.", Kind.FLAG, default=False),
-        REFERENCE,
-        ID,
+    "Correct the recorded dates of an occupancy.",
+    DWELLING,
+    SINCE._replace(help="The day on which they moved in."),
+    UNTIL._replace(
+        help="The day on which they moved out. If it is the day of --since, they never lived there."
     ),
+    flag("stays", "They have not moved out; it was a mistake."),
+    REFERENCE,
+    ID,
 )
-IMPORT = FactCommand(
+IMPORT = stated(
     "occupancy.import",
-    (FILE._replace(help="CSV or .xlsx with the columns dwelling;reference;since;until."), PREVIEW),
+    "Record your list of leases, and update those that are known: all rows or none.",
+    FILE._replace(help="CSV or .xlsx with the columns dwelling;reference;since;until."),
+    PREVIEW,
 )
-LIST = FactCommand(
-    "occupancy.list", (DWELLING._replace(help="Only this dwelling.", assumed=UNSET),), changes=False
+LIST = listed(
+    "occupancy.list",
+    "List all occupancies, and the dwellings that are vacant or of which nothing is known.",
+    DWELLING._replace(help="Only this dwelling.", assumed=UNSET),
 )

@@ -11,10 +11,12 @@ from agent.registry.facts.declaration import (
     PREVIEW,
     REQUIRED,
     SINCE,
-    FactCommand,
     Field,
     Kind,
+    argument,
+    listed,
     number,
+    stated,
 )
 
 if TYPE_CHECKING:
@@ -72,11 +74,9 @@ def described(recorded: Mapping[str, Any], language: str) -> dict[str, str]:
     }
 
 
-LABEL = Field(
+LABEL = argument(
     "label",
     "What people call it, such as A-3-12.",
-    default=REQUIRED,
-    argument=True,
     headings=("libellé", "logement", "appartement", "désignation", "dwelling"),
     spoilt_as="date",
 )
@@ -90,22 +90,31 @@ BEGINS = SINCE._replace(
 )
 LOT = Field("lot", headings=("n° de lot", "numéro de lot", "n° lot"))
 """of a row; it becomes an alias (agent/registry/lots.py)"""
-NEW = FactCommand("place.new", (LABEL, TYPE, ID, BEGINS._replace(prefixed=False), *PARTICULARS))
-SHEET = (LABEL, TYPE, ID, BEGINS, *PARTICULARS)
-IMPORT = FactCommand(
-    "place.import",
-    (
-        FILE._replace(
-            help="CSV or .xlsx with the columns label;type. An optional column since: when the"
-            " present occupants moved in."
-        ),
-        Field(
-            "types",
-            "Import only rows of this type, such as appartement; may be repeated.",
-            Kind.TEXTS,
-            option="only",
-        ),
-        PREVIEW,
-    ),
+NEW = stated(
+    "place.new",
+    "Record one place and create its id.",
+    LABEL,
+    TYPE,
+    ID,
+    BEGINS._replace(prefixed=False),
+    *PARTICULARS,
 )
-LIST = FactCommand("place.list", changes=False)
+SHEET = (LABEL, TYPE, ID, BEGINS, *PARTICULARS)
+IMPORT = stated(
+    "place.import",
+    "Record the places in a spreadsheet and create their ids: all rows or none.\n\n"
+    "With a column `lot`, cellars and parking spaces become additional names of their "
+    "dwelling.",
+    FILE._replace(
+        help="CSV or .xlsx with the columns label;type. An optional column since: when the"
+        " present occupants moved in."
+    ),
+    Field(
+        "types",
+        "Import only rows of this type, such as appartement; may be repeated.",
+        Kind.TEXTS,
+        option="only",
+    ),
+    PREVIEW,
+)
+LIST = listed("place.list", "List all places.")
