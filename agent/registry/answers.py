@@ -101,7 +101,8 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     """Places as an import would record them. An id that is neither recorded nor in `given_ids`
     would be drawn. `since`: by label, the beginning of the occupancy, past or future.
     """
-    ids = {parse(one) for one in given_ids} | {place.id for place in registry.places()}
+    ids = {parse(one) for one in given_ids}
+    recorded = {place.id: place for place in registry.places()}
     begins = {label_key(label): at for label, at in since.items()}
     answer = places(registry, added, [None] * len(added), 0)
     for place in answer["places"]:
@@ -111,7 +112,11 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
         elif at is not None:
             place.update(_stated(OccupancyState.UNKNOWN, later=at))
         mine = label_key(place["label"])
-        place["aliases"] = [f"lot {lot.value}" for lot in lots if label_key(lot.place) == mine]
+        more = [f"lot {lot.value}" for lot in lots if label_key(lot.place) == mine]
+        if known := recorded.get(place["id"]):
+            place.update(_state(registry, known, now), aliases=place["aliases"] + more)
+            continue
+        place["aliases"] = more
         if place["id"] not in ids:
             place["id"], place["shown"] = None, "new"
     return answer

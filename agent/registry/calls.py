@@ -8,6 +8,7 @@ people; then nothing was changed.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -121,10 +122,7 @@ def _importing(  # noqa: PLR0913 -- the parts of a list
         preview: bool = False,
     ) -> Answer:
         lines = sheet.read(text, name, columns(fields), required(fields))
-        rows = [
-            parsers.row(lambda **values: make(**values, **fixed), fields, line, zone)
-            for line in lines
-        ]
+        rows = parsers.rows(partial(make, **fixed), fields, lines, zone)
         changed = record(registry, rows, who, name, now, preview=preview)
         counts = {"unchanged": len(rows) - len(changed)} if counted else {}
         unread = {"not_read": sheet.unread(text, name, columns(fields))}
@@ -214,7 +212,7 @@ def place_import(  # noqa: PLR0913 -- as many options
     lines = sheet.read(text, name, headings, required(place.SHEET), unlike)
     taken, left = lots.of_types(lines, types)
     places, parts = lots.split_lots(taken)
-    rows = [parsers.row(_new_place, place.SHEET, line, zone) for line in places]
+    rows = parsers.rows(_new_place, place.SHEET, places, zone)
     known = lots.known(registry.places(), registry.aliases(), parts, now)
     added = _add_places(registry, rows, who, name, now, lots=parts, preview=preview)
     if preview:

@@ -100,34 +100,44 @@ def members(
     return {field.to: _value(field, stated.get(field.name), zone, quantities) for field in fields}
 
 
-def row(make: Callable[..., R], fields: Iterable[Field], line: SheetRow, zone: str | None) -> R:
-    """The input of a row, with what is wrong in it: all dates, or else the first other fault."""
-    quantities = [line.cells["channel"]] if "channel" in line.cells else ()
-    values: dict[str, Any] = {}
-    dates, others = [line.fault] if line.fault else [], list[str]()
-    for field in fields:
-        cell = line.cells.get(field.name)
-        try:
-            _must_be_whole(field, cell or "")
-            stated = (cell or "").split() if field.repeated else cell
-            values[field.to] = _value(field, stated, zone, quantities)
-        except Refused as error:
-            values[field.to] = _value(field, None, zone, ())
-            (dates if field.kind is Kind.MOMENT else others).append(str(error))
-    return make(**values, where=line.where, fault="; ".join(dates) or "".join(others[:1]))
+def rows(
+    make: Callable[..., R], fields: Iterable[Field], lines: Iterable[SheetRow], zone: str | None
+) -> list[R]:
+    """The input of each row, with what is wrong in it: all dates, or else the first other fault."""
+    # a list may have 50,000 rows, and most cells of optional columns are empty
+    blank = [(field, field.to, _value(field, None, zone, ()), field.plain) for field in fields]
+    inputs = []
+    for line in lines:
+        quantities = [line.cells["channel"]] if "channel" in line.cells else ()
+        values: dict[str, Any] = {}
+        dates, others = [line.fault] if line.fault else [], list[str]()
+        for field, member, empty, plain in blank:
+            cell = line.cells.get(field.name)
+            if cell is None or plain:
+                values[member] = empty if cell is None else cell
+                continue
+            values[member] = empty
+            try:
+                _must_be_whole(field, cell)
+                stated = cell.split() if field.repeated else cell
+                values[member] = _value(field, stated, zone, quantities)
+            except Refused as error:
+                (dates if field.kind is Kind.MOMENT else others).append(str(error))
+        fault = "; ".join(dates) or "".join(others[:1])
+        inputs.append(make(**values, where=line.where, fault=fault))
+    return inputs
 
 
 def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str]) -> Any:
     """The member of an input; `stated` is as the call takes it, None if it is absent."""
     if stated is None:
         stated = "" if field.default is REQUIRED else field.default
-    match field.kind:
-        case Kind.MOMENT:
-            return when(stated, zone, field.name if field.prefixed else "")
-        case Kind.INDEXES:
-            return indexes(stated or (), quantities, field.name)
-        case Kind.TEXTS:
-            return tuple(stated or ())
+    if field.kind is Kind.MOMENT:
+        return when(stated, zone, field.name if field.prefixed else "")
+    if field.kind is Kind.INDEXES:
+        return indexes(stated or (), quantities, field.name)
+    if field.kind is Kind.TEXTS:
+        return tuple(stated or ())
     if field.read is not None:
         return field.read(stated) if stated else field.absent
     return field.absent if stated is None else stated
@@ -135,8 +145,10 @@ def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str
 
 def _must_be_whole(field: Field, cell: str) -> None:
     """Refuse a cell that a spreadsheet program has spoilt."""
-    spoilt = {"number": lost_digits, "date": made_a_date}.get(field.spoilt_as)
-    if fault := spoilt(cell, field.name) if spoilt else "":
+    if not field.spoilt_as:
+        return
+    spoilt = lost_digits if field.spoilt_as == "number" else made_a_date
+    if fault := spoilt(cell, field.name):
         raise Refused(fault)
 
 

@@ -82,7 +82,12 @@ class Field(NamedTuple):
     @property
     def repeated(self) -> bool:
         """Whether it takes several texts."""
-        return self.kind in {Kind.TEXTS, Kind.INDEXES}
+        return self.kind is Kind.TEXTS or self.kind is Kind.INDEXES
+
+    @property
+    def plain(self) -> bool:
+        """Whether a cell is its value as it is."""
+        return self.kind is Kind.TEXT and self.read is None and not self.spoilt_as
 
     def parameters(self) -> list[Parameter]:
         """The arguments of the call."""

@@ -58,12 +58,13 @@ def test_a_column_that_only_resembles_an_area_is_ignored_as_before(registry, hea
 
 
 def test_a_list_that_is_imported_again_changes_areas_and_an_empty_cell_changes_none(registry):
-    imported(registry, "label;type\nA-1;logement\nA-2;logement\n")
+    since = "2026-09-01T00:00:00Z"
+    imported(registry, f"label;type;since\nA-1;logement;{since}\nA-2;logement;\n")
     first = {place.label: place.id for place in registry.places()}
     preview = imported(registry, "label;type;area\nA-1;logement;50\n", preview=True)
-    assert [(one["label"], one["area_m2"], one["id"]) for one in preview["places"]] == [
-        ("A-1", 50, first["A-1"])
-    ]
+    (known,) = preview["places"]
+    assert (known["label"], known["area_m2"], known["id"]) == ("A-1", 50, first["A-1"])
+    assert known["occupancy_state"] == "occupied"
     assert areas(registry) == {"A-1": None, "A-2": None}
     for cells, changed in (("50;61", 2), ("50;61", 0), (";62", 1), (";", 0)):
         one, two = cells.split(";")

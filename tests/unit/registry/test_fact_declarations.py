@@ -1,7 +1,9 @@
 """What the declarations of the facts promise: each field once, and all else follows from it."""
 
+import re
 from dataclasses import fields
 from inspect import signature
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from agent.registry.inputs import NewAlias, NewInstallation, NewOccupancy, NewPl
 from agent.registry.records import Place
 from agent.registry.sheet import plain
 
+ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
     command
     for module in (alias, consent, duty, meter, occupancy, place)
@@ -60,6 +63,20 @@ def test_no_two_columns_of_a_sheet_have_the_same_heading(sheet, row):
     if row is not None:
         members = {member.name for member in fields(row)} | {place.LOT.name}
         assert {field.to for field in sheet} <= members
+
+
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_the_table_of_headings_for_users_is_that_of_the_declarations(sheet):
+    known = {plain(head): name for head, name in columns(SHEETS[sheet][0]).items()}
+    page = (ROOT / "docs" / "spreadsheets.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| {sheet} \| (.*) \|$", page, re.MULTILINE)
+    # without remarks in parentheses, each part is a name of ours, or `name` = `heading`, `heading`
+    parts = re.split(r"[;,] (?=`[^`]+` =)|; ", re.sub(r" \([^)]*\)", "", row))
+    declared = [part for part in parts if re.match(r"(also )?`[^`]+` =", part)]
+    assert declared or sheet == "aliases"
+    for part in declared:
+        name, *headings = re.findall(r"`([^`]+)`", part)
+        assert {known[plain(head)] for head in (name, *headings)} == {name}
 
 
 def test_what_is_stated_of_a_place_is_declared_once():
