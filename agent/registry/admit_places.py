@@ -10,7 +10,6 @@ from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.registry import fields
 from agent.registry.admission import admit_rows, claim, current_claims, label_and_id, new_id
-from agent.registry.duplicates import place_again
 from agent.registry.facts.place import particulars
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
@@ -37,6 +36,7 @@ def admit_places(
     """
     labels = {key: label_and_id(place) for key, place in index.labels.by_label.items()}
     ids = {place.id: label_and_id(place) for place in index.places.values()}
+    changed: dict[str, Place] = {}
 
     def who_moved_in(known: Place | None) -> str:
         if known is None or known.type != "dwelling":
@@ -62,8 +62,8 @@ def admit_places(
         place = parse(row.id, prefix) if row.id else mint(prefix)
         new = Place(place, label, author.provenance(row.where), **particulars(row))
         known_place = index.labels.by_label.get(label_key(label))
-        if known_place is not None and place_again(index, row, known_place, new):
-            yield from _restated(known_place, new)
+        if known_place is not None and _place_again(index, row, known_place, new):
+            yield from _restated(known_place, new, changed)
             return
         origin = f'"{label}" of {row.where or "this call"}'
         for known, key in ((labels, label_key(label)), (ids, place)):
@@ -87,12 +87,20 @@ def admit_places(
     return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
 
 
-def _restated(known: Place, new: Place) -> Iterator[Place]:
-    """The recorded place with other particulars, if a row states any."""
+def _restated(known: Place, new: Place, changed: dict[str, Place]) -> Iterator[Place]:
+    """The recorded place with other particulars, if a row states any; `changed`: those of earlier
+    rows. Raises Refused if two rows contradict each other.
+    """
     # an empty cell contradicts nothing
     stated = {name: value for name, value in particulars(new).items() if value is not None}
-    if particulars(known) != particulars(known) | stated:
-        yield replace(known, word=new.word, **stated)
+    before = changed.get(known.id, known)
+    if particulars(before) == particulars(before) | stated:
+        return
+    if before is not known:
+        names = ", ".join(stated)
+        raise Refused(f"{names}: {label_and_id(known)} has another one in {before.word.source}")
+    changed[known.id] = replace(known, word=new.word, **stated)
+    yield changed[known.id]
 
 
 def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author) -> list[Document]:
@@ -162,3 +170,13 @@ def _ended(
         problem = f"name one of them: {which}" if meant else "it has none in force then"
         raise Refused(f"{label_and_id(place)}, {known.title}: {problem}")
     return replace(meant[0], until=at, word=author.provenance(row.where))
+
+
+def _place_again(index: RegistryIndex, row: NewPlace, known: Place | None, new: Place) -> bool:
+    """Whether a row states the recorded place with this label."""
+    if not row.where or known is None or known.type != new.type:
+        return False
+    if row.id and known.id != new.id:
+        return False
+    homes = index.occupancies_of(known.id)
+    return row.since is None or any(home.since == row.since for home in homes)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from agent.acquisition.directory import directory
+from agent.cli import place as place_commands
 from agent.core.errors import Refused
 from agent.registry import calls
 from agent.registry.consent_policy import policy
@@ -74,6 +75,14 @@ def test_a_list_that_is_imported_again_changes_areas_and_an_empty_cell_changes_n
     assert {place.label: place.id for place in registry.places()} == first
 
 
+def test_two_rows_with_different_areas_of_one_dwelling_are_refused(registry):
+    imported(registry, "label;type\nA-1;logement\n")
+    with pytest.raises(Refused, match=r"places\.csv:3: area_m2: .* another one in places\.csv:2"):
+        imported(registry, "label;type;area\nA-1;logement;50\nA-1;logement;51\n")
+    imported(registry, "label;type;area\nA-1;logement;50\nA-1;logement;50\nA-1;logement;\n")
+    assert areas(registry) == {"A-1": 50}
+
+
 def test_an_area_is_in_no_directory_and_retracts_nothing(registry):
     here = BY | {"zone": "Europe/Paris"}
     calls.place_new(registry, **here, label="A-1", type="dwelling", since="2026-09-01")
@@ -102,3 +111,16 @@ def test_while_an_upgrade_is_on_trial_no_area_is_recorded(registry):
         calls.place_new(registry, **BY, label="A-1", type="dwelling", area_m2="50")
     calls.place_new(registry, **BY, label="A-1", type="dwelling")
     assert areas(registry) == {"A-1": None}
+
+
+def test_the_list_has_a_column_for_areas_only_if_there_are_any(registry, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LANGUAGE", "en")
+    calls.place_new(registry, **BY, label="A-1", type="dwelling")
+    place_commands._show(calls.place_list(registry, **BY))
+    assert "area" not in capsys.readouterr().out
+    calls.place_new(registry, **BY, label="A-2", type="dwelling", area_m2="67,5")
+    place_commands._show(calls.place_list(registry, **BY))
+    head, *rows = capsys.readouterr().out.strip().splitlines()
+    assert head.rstrip().endswith("living area (m²)")
+    assert [row.split()[-1] for row in rows[1:]] == ["unknown", "67.5"]

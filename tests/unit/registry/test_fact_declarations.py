@@ -9,6 +9,7 @@ import pytest
 
 from agent.api.calls import CALLS
 from agent.cli import command_line
+from agent.cli.facts import arguments
 from agent.registry import calls
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
 from agent.registry.facts.declaration import FactCommand, columns
@@ -53,6 +54,21 @@ def test_each_option_of_a_command_has_the_help_of_its_field(command):
     for field in command.fields:
         assert field.help
         assert helps[field.option or field.name] == field.help
+
+
+def test_what_is_typed_becomes_the_arguments_of_the_call(tmp_path):
+    table = tmp_path / "meters.csv"
+    table.write_text("serial;dwelling\n45;A-1\n", encoding="utf-8")
+    typed = {"file": table, "offline": True, "preview": False}
+    assert arguments(meter.IMPORT, typed) == {
+        "text": table.read_text(encoding="utf-8"), "name": str(table),
+        "join_lines": False, "preview": False,
+    }  # fmt: skip
+    assert arguments(meter.IMPORT, typed | {"offline": False})["join_lines"]
+    left = {"dwelling": "A-1", "at": None, "id": None}
+    assert arguments(occupancy.MOVE_OUT, left) == {"place": "A-1", "at": None, "id": None}
+    typed = dict.fromkeys(("place", "id", "recipient", "purpose", "channel"))
+    assert arguments(consent.WITHDRAW, typed)["channels"] == []
 
 
 @pytest.mark.parametrize(("sheet", "row"), SHEETS.values(), ids=SHEETS)
