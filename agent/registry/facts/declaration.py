@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 REQUIRED: Any = Parameter.empty
 """default of a field that people must state"""
-
-
 UNSET: Any = object()
+"""the command line has the default of the call"""
 
 
 class Kind(Enum):
