@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
 from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
-    DEFAULT_CONFIG,
-    As,
-    Config,
-    Json,
-    State,
-    as_json,
-    ask,
     day,
     plural,
     show_ignored_columns,
@@ -25,9 +18,6 @@ from agent.cli.terminal import (
 )
 from agent.core.i18n import _, n_
 from agent.registry.facts import occupancy
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     no_args_is_help=True, help="Record when occupants move in and out. No names are stored."
@@ -75,13 +65,8 @@ def _show_list(answer: Answer, _args: Answer) -> None:
     show_not_occupied(answer["not_occupied"])
 
 
-@app.command()
-def proposed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List rows of the manager's exports that wait for your decision: accept or dismiss."""
-    answer = ask(config, state, "occupancy.proposed")
-    if json:
-        as_json(answer)
-        return
+@command(app, occupancy.PROPOSED)
+def _show_proposed(answer: Answer, _args: Answer) -> None:
     for row in answer["proposed"]:
         typer.echo(f"{row['id']}  {row['label']}: {_event(row)} ({row['source']})")
         typer.echo(f"          {_reason(row)}")
@@ -97,22 +82,8 @@ def proposed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = 
         typer.echo(_export_summary(report))
 
 
-@app.command()
-def accept(
-    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record what a row of an export states.
-
-    Recipients are asked to erase readings that were sent under the wrong occupancy.
-    """
-    answer = ask(config, state, "occupancy.accept", named=as_, row=id)
-    if json:
-        as_json(answer)
-        return
+@command(app, occupancy.ACCEPT)
+def _show_accepted(answer: Answer, _args: Answer) -> None:
     _show(answer)
     for other in answer["also"]:
         typer.echo(
@@ -129,17 +100,9 @@ def accept(
         )
 
 
-@app.command()
-def dismiss(
-    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Ignore a row. The same row is ignored in later exports, too."""
-    answer = ask(config, state, "occupancy.dismiss", named=as_, row=id)
-    as_json(answer) if json else typer.echo(_("dismissed"))
+@command(app, occupancy.DISMISS)
+def _show_dismissed(_answer: Answer, _args: Answer) -> None:
+    typer.echo(_("dismissed"))
 
 
 def _event(row: dict[str, Any]) -> str:

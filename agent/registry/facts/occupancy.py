@@ -77,3 +77,18 @@ LIST = listed(
     "List all occupancies, and the dwellings that are vacant or of which nothing is known.",
     DWELLING._replace(help="Only this dwelling.", assumed=UNSET),
 )
+ROW = argument("row", "The row's id, from: gardien occupancy proposed.", option="id")
+"""of an export of the manager's software (agent/registry/syndic_export.py)"""
+PROPOSED = listed(
+    "occupancy.proposed",
+    "List rows of the manager's exports that wait for your decision: accept or dismiss.",
+)
+ACCEPT = stated(
+    "occupancy.accept",
+    "Record what a row of an export states.\n\n"
+    "Recipients are asked to erase readings that were sent under the wrong occupancy.",
+    ROW,
+)
+DISMISS = stated(
+    "occupancy.dismiss", "Ignore a row. The same row is ignored in later exports, too.", ROW
+)
