@@ -36,7 +36,6 @@ def admit_places(
     """
     labels = {key: label_and_id(place) for key, place in index.labels.by_label.items()}
     ids = {place.id: label_and_id(place) for place in index.places.values()}
-    changed: dict[str, Place] = {}
 
     def who_moved_in(known: Place | None) -> str:
         if known is None or known.type != "dwelling":
@@ -52,6 +51,8 @@ def admit_places(
             label=known.label,
             id=shown(homes[-1].id),
         )
+
+    changed: dict[str, Place] = {}
 
     def admit(row: NewPlace) -> Iterator[Document]:
         label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())

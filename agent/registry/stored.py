@@ -34,15 +34,15 @@ LISTS = ("channels", "billing", "asked", "after", "answers")
 def to_row(document: Document) -> dict[str, Any]:
     """A document as it is stored."""
     row = {"kind": document.kind, **asdict(document)}
-    # the previous version reads a registry without members that it does not know
-    for name in UNKNOWN_BEFORE & row.keys():
-        if row[name] is None:
-            del row[name]
     if isinstance(document, Installation):
         for name in NUMBERS:
             row[name] = _digits(row[name])
         for name in INDEXES:
             row[name] = [[channel, _digits(value)] for channel, value in row[name]]
+    # the previous version reads a registry without members that it does not know
+    for name in UNKNOWN_BEFORE & row.keys():
+        if row[name] is None:
+            del row[name]
     return row
 
 
