@@ -73,6 +73,8 @@ def test_a_list_that_is_imported_again_changes_areas_and_an_empty_cell_changes_n
         assert (len(answer["places"]), answer["unchanged"]) == (changed, 2 - changed)
     assert areas(registry) == {"A-1": 50, "A-2": 62}
     assert {place.label: place.id for place in registry.places()} == first
+    # a changed place takes the place of its earlier version: the label names one place
+    assert registry.place("a 1").id == first["A-1"]
 
 
 def test_two_rows_with_different_areas_of_one_dwelling_are_refused(registry):
