@@ -34,6 +34,7 @@ from agent.gateway.gateway import policy_of
 from agent.registry import answers, parsers
 from agent.registry.access_log import EVERYBODY
 from agent.registry.explain import ConfiguredReading, explain
+from agent.registry.facts.place import particulars
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.letter import (
     KnowledgeGap,
@@ -211,6 +212,7 @@ async def privacy_explain(
         "at": stamp(t),
         "policy": gateway.config.privacy.policy,
         "recipients": recipients(gateway),
+        "recorded": particulars(gateway.registry.place(id_)) if id_ else {},
         "not_occupied": answers.not_occupied(gateway.registry, t, id_),
         "sums": sums,
         "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),

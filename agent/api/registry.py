@@ -14,7 +14,7 @@ from agent.core.channels import channels
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
 from agent.core.model import ValueKind
-from agent.registry import calls, calls_bases, calls_forms, calls_people, catalogue, parsers
+from agent.registry import calls, calls_forms, catalogue, parsers
 from agent.registry.background_change import change_in_background
 from agent.registry.dates import in_local_time
 from agent.registry.fields import LONGEST_LABEL, text
@@ -218,22 +218,11 @@ def dated_here(error: Refused, zone: str) -> Refused:
     )
 
 
-def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
-    """As `change`, for a function that takes no dates."""
-
-    @passing(call)
-    def without(registry: Any, *, zone: str, **args: Any) -> dict[str, Any]:
-        del zone
-        return call(registry, **args)
-
-    return change(without)
-
-
-@passing(change(calls_bases.give), "policy")
+@passing(change(calls.consent_give), "policy")
 async def consent_give(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy. Raises Refused."""
     policy = gateway.config.privacy.policy
-    answer = await change(calls_bases.give)(gateway, caller, policy=policy, **args)
+    answer = await change(calls.consent_give)(gateway, caller, policy=policy, **args)
     known = {one.settings.recipient for one in gateway.config.uplinks.values()}
     named = {one["recipient"] for one in answer["consents"]}
     return answer | {"without_uplink": sorted(named - known)}
@@ -375,32 +364,17 @@ def device_of(gateway: Gateway, meter: Installation) -> str | None:
 
 
 CALLS: Mapping[str, Call] = {
-    "place.new": change(calls.place_new),
+    name: change(call) if command.changes else question(call)
+    for name, (command, call) in calls.CALLS.items()
+} | {
     "place.check": question(calls.place_check),
-    "place.import": change(calls.place_import),
-    "place.list": question(calls.place_list),
-    "alias.add": change(calls.alias_add),
-    "alias.end": change(calls.alias_end),
-    "alias.import": change(calls.alias_import),
-    "alias.list": question(calls.alias_list),
     "meter.assign": meter_assign,
     "meter.exchange": with_indexes(calls.meter_exchange),
     "meter.remove": with_indexes(calls.meter_remove),
     "meter.list": meter_list,
-    "occupancy.move_in": change(calls_people.move_in),
-    "occupancy.move_out": change(calls_people.move_out),
-    "occupancy.correct": change(calls_people.correct),
-    "occupancy.import": change(calls_people.import_),
-    "occupancy.list": question(calls_people.list_),
     "consent.give": consent_give,
-    "consent.withdraw": zoneless(calls_bases.withdraw),
-    "consent.list": question(calls_bases.list_),
-    "consent.marks": question(calls_bases.marks),
     "consent.forms": consent_forms,
     "consent.answers": consent_answers,
     "consent.due": question(calls_forms.due),
-    "duty.add": change(calls_bases.duty_add),
-    "duty.end": change(calls_bases.duty_end),
-    "duty.list": question(calls_bases.duty_list),
 }
-"""calls by name"""
+"""calls by name: those that follow from the facts, and those that need more than the registry"""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
@@ -32,6 +33,7 @@ from agent.cli.terminal import (
     write_page,
 )
 from agent.core.i18n import _
+from agent.registry.facts import consent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,41 +44,38 @@ app = typer.Typer(
 )
 
 
-def _show(consents: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (
             *(c["label"], c["recipient"], c["purpose"]),
             *(f"{', '.join(c['channels'])}, {_scope(c)}", _until(c), c["id"]),
         )
-        for c in sorted(consents, key=lambda one: str(one["label"]))
+        for c in sorted(answer["consents"], key=lambda one: str(one["label"]))
     ]
     heads = (_("dwelling"), _("recipient"), _("for"), _("quantities"), _("until"), _("id"))
     table(heads, rows, whole=_("id"))
 
 
-def _scope(consent: dict[str, Any]) -> str:
-    if consent["scope"] != "loadcurve":
-        return str(consent["scope"])
-    step = int(consent["step"])
+def _scope(shown: dict[str, Any]) -> str:
+    if shown["scope"] != "loadcurve":
+        return str(shown["scope"])
+    step = int(shown["step"])
     return f"{step // 60} min" if step % 60 == 0 else f"{step} s"
 
 
-def _until(consent: dict[str, Any]) -> str:
-    if consent["withdrawn"]:
+def _until(shown: dict[str, Any]) -> str:
+    if shown["withdrawn"]:
         return _("withdrawn")
-    if consent.get("never"):
+    if shown.get("never"):
         return _("never in force")
-    if consent.get("moved_out"):
-        return _("moved out {day}", day=day(consent["moved_out"])[:10])
-    return day(consent["until"])[:10]
+    if shown.get("moved_out"):
+        return _("moved out {day}", day=day(shown["moved_out"])[:10])
+    return day(shown["until"])[:10]
 
 
-def _show_result(answer: dict[str, Any], json: bool, done: str) -> None:
-    if json:
-        as_json(answer)
-        return
+def _show_result(answer: Answer, done: str) -> None:
     if answer["consents"]:
-        _show(answer["consents"])
+        _show(answer)
     if done:
         typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{unchanged(answer)}")
     for reason in answer.get("without_effect", ()):
@@ -139,91 +138,17 @@ def _show_marks(withdrawals: Sequence[dict[str, Any]]) -> None:
     table(heads, rows, whole=_("mark"))
 
 
-@app.command()
-def give(
-    places: Annotated[
-        list[str] | None, typer.Argument(help="Labels or ids of dwellings.", show_default=False)
-    ] = None,
-    recipient: Annotated[
-        str | None, typer.Option(help="The recipient, by its DNS name.", show_default=False)
-    ] = None,
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(help="A channel, such as heat; may be repeated.", show_default=False),
-    ] = None,
-    purpose: Annotated[
-        str | None, typer.Option(help="The purpose; exactly one.", show_default=False)
-    ] = None,
-    scope: Annotated[
-        str | None,
-        typer.Option(
-            help="How often: monthly, daily or loadcurve (the default).", show_default=False
-        ),
-    ] = None,
-    step: Annotated[
-        str | None,
-        typer.Option(
-            help="The shortest interval of a load curve, at least 10min; default: 30min.",
-            show_default=False,
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV or .xlsx with a column `place`; cells of further columns (recipient, …)"
-            " take precedence over the options."
-        ),
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="Start; default: now.")] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(help="End; default and latest: 36 months after the signature."),
-    ] = None,
-    given: Annotated[
-        str | None, typer.Option(help="When it was signed, such as 2026-07-12; default: now.")
-    ] = None,
-    lease: Annotated[
-        str | None,
-        typer.Option(
-            help="For people who signed before they moved in: the reference of their lease, or"
-            " their occupancy (H…).",
-            show_default=False,
-        ),
-    ] = None,
-    after: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The mark of a withdrawal that they knew of; may be repeated. See: consent marks.",
-            show_default=False,
-        ),
-    ] = None,
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace",
-            help="End existing consents that conflict, even if they permit more than the new one.",
-        ),
-    ] = False,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record what the occupants of one or more dwellings have agreed to.
-
-    If they withdrew a consent before, the command shows it and asks whether they agree again.
-    """
+def _ask_about_marks(args: Answer, config: Path, state: Path | None) -> None:
+    """Show what the occupants withdrew before, and ask whether they agree again."""
     # only options are checked here: rows of a file name their marks in a column
-    if places and not after and not lease:
-        answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
-        after = _confirmed_marks(answer["marks"])
-    answer = ask(
-        config, state, "consent.give", named=as_,
-        places=places or [], recipient=recipient, channels=channel or [], purpose=purpose,
-        scope=scope, step=step, text=text_of(file) if file else None, name=str(file or ""),
-        since=since, until=until, given=given, lease=lease, replace=replace, after=after or [],
-    )  # fmt: skip
-    _show_result(answer, json, "recorded")
+    if args["places"] and not args["after"] and not args["lease"]:
+        asked = {"places": args["places"], "recipient": args["recipient"]}
+        args["after"] = _confirmed_marks(ask(config, state, "consent.marks", **asked)["marks"])
+
+
+@command(app, consent.GIVE, prepare=_ask_about_marks)
+def _show_given(answer: Answer, _args: Answer) -> None:
+    _show_result(answer, "recorded")
 
 
 @app.command()
@@ -308,7 +233,7 @@ def due(
                 typer.echo(remark)
         typer.echo(_("print them again: gardien consent forms --again"))
     if answer["consents"]:
-        _show(answer["consents"])
+        _show(answer)
         typer.echo(_("ask again: gardien consent forms --due {days}", days=days))
     if not answer["printed"]:
         typer.echo(_("no form has been printed yet: gardien consent forms"))
@@ -358,101 +283,46 @@ def import_(
             "scans": hashes(scans) if scans else {},
         }  # fmt: skip
         answer = ask(config, state, "consent.answers", named=as_, **fields)
-        _show_result(answer, json, "")
-        if not json:
-            typer.echo(
-                _(
-                    "forms read: {forms}; consents given: {given}, ended: {ended}, replaced:"
-                    " {replaced}; refusals: {no}; scans added: {proved}",
-                    forms=answer["answers"], given=answer["given"], ended=answer["ended"],
-                    replaced=answer["replaced"], no=answer["refused"], proved=answer["proved"],
-                )
-            )  # fmt: skip
-            if preview:
-                typer.echo(_("nothing was recorded, because of --preview"))
-        for number in () if json else answer["without_scan"]:
+        if json:
+            as_json(answer)
+            return
+        _show_result(answer, "")
+        typer.echo(
+            _(
+                "forms read: {forms}; consents given: {given}, ended: {ended}, replaced:"
+                " {replaced}; refusals: {no}; scans added: {proved}",
+                forms=answer["answers"], given=answer["given"], ended=answer["ended"],
+                replaced=answer["replaced"], no=answer["refused"], proved=answer["proved"],
+            )
+        )  # fmt: skip
+        if preview:
+            typer.echo(_("nothing was recorded, because of --preview"))
+        for number in answer["without_scan"]:
             typer.echo(_("form {form}: the folder has no scan of it", form=number))
         return
     fields = {"text": text, "name": str(file), "replace": replace, "preview": preview}
     answer = ask(config, state, "consent.give", named=as_, **fields)
-    _show_result(answer, json, "would be recorded" if preview else "recorded")
-
-
-@app.command()
-def withdraw(
-    place: Annotated[
-        str, typer.Argument(help="The dwelling's label or id.", show_default=False)
-    ] = "",
-    id: Annotated[  # noqa: A002 -- the word people write
-        str | None,
-        typer.Option(
-            "--id",
-            help="The id of one consent. Without --purpose and --channel, all consents of its"
-            " occupants for its recipient end.",
-            show_default=False,
-        ),
-    ] = None,
-    recipient: Annotated[
-        str | None, typer.Option(help="Only for this recipient.", show_default=False)
-    ] = None,
-    purpose: Annotated[
-        str | None, typer.Option(help="Only for this purpose.", show_default=False)
-    ] = None,
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this channel; may be repeated.", show_default=False),
-    ] = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record that the occupants withdraw their consent.
-
-    Sending stops at once, and the recipient is asked to erase all that it received under the
-    consent.
-    """
-    fields = {"place": place, "id": id, "recipient": recipient, "purpose": purpose}
-    answer = ask(config, state, "consent.withdraw", named=as_, channels=channel or [], **fields)
-    if not answer["consents"] and not json:
-        typer.echo(_("no consent was in force; it is recorded that they want nothing to be sent"))
-        return
-    _show_result(answer, json, "withdrawn; recipients are asked to erase what they received")
-
-
-@app.command()
-def marks(
-    places: Annotated[list[str], typer.Argument(help="Labels or ids of dwellings.")],
-    recipient: Annotated[
-        str | None, typer.Option(help="Only for this recipient.", show_default=False)
-    ] = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Show what the occupants have withdrawn or refused, the latest at the end.
-
-    A new consent is valid only if it names the latest mark: this shows that the occupants knew of
-    that withdrawal or refusal.
-    """
-    answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
     if json:
         as_json(answer)
-    elif answer["marks"]:
+    else:
+        _show_result(answer, "would be recorded" if preview else "recorded")
+
+
+@command(app, consent.WITHDRAW)
+def _show_withdrawn(answer: Answer, _args: Answer) -> None:
+    if answer["consents"]:
+        _show_result(answer, "withdrawn; recipients are asked to erase what they received")
+    else:
+        typer.echo(_("no consent was in force; it is recorded that they want nothing to be sent"))
+
+
+@command(app, consent.MARKS)
+def _show_known_marks(answer: Answer, _args: Answer) -> None:
+    if answer["marks"]:
         _show_marks(answer["marks"])
     else:
         typer.echo(_("the occupants have withdrawn or refused nothing"))
-    if not json:
-        show_not_occupied(answer["not_occupied"])
+    show_not_occupied(answer["not_occupied"])
 
 
-@app.command("list")
-def list_(
-    place: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """List all consents, including those that are no longer in force."""
-    answer = ask(config, state, "consent.list", place=place)
-    as_json(answer) if json else _show(answer["consents"])
+command(app, consent.LIST)(_show)

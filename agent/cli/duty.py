@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from agent.cli.terminal import (
-    DEFAULT_CONFIG,
-    As,
-    At,
-    Config,
-    Json,
-    Since,
-    State,
-    as_json,
-    ask,
-    day,
-    table,
-)
+from agent.cli.facts import Answer, command
+from agent.cli.terminal import day, table
 from agent.core.i18n import _
+from agent.registry.facts import duty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,58 +21,15 @@ app = typer.Typer(
 )
 
 
-def _show(duties: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (d["reference"], d["recipient"], ", ".join(d["channels"]), ", ".join(d["billing"]),
          day(d["since"]), "never" if d.get("never") else day(d["until"]))
-        for d in duties
+        for d in answer["duties"]
     ]  # fmt: skip
     table((_("reference"), _("manager"), _("channels"), _("billing"), _("since"), _("until")), rows)
 
 
-@app.command()
-def add(
-    reference: Annotated[
-        str, typer.Argument(help='The law or contract, such as "décret 2020-886".')
-    ],
-    recipient: Annotated[str, typer.Option(help="The building manager, by DNS name.")],
-    channel: Annotated[
-        list[str],
-        typer.Option(help="A channel with an index, such as heat or cw; may be repeated."),
-    ],
-    billing: Annotated[
-        list[str] | None, typer.Option(help="A billing day, such as 06-30; may be repeated.")
-    ] = None,
-    since: Since = None,
-    until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record a duty."""
-    fields = {"reference": reference, "recipient": recipient, "channels": channel}
-    dates = {"billing": billing or [], "since": since, "until": until}
-    answer = ask(config, state, "duty.add", named=as_, **fields, **dates)
-    as_json(answer) if json else _show(answer["duties"])
-
-
-@app.command()
-def end(
-    duty: Annotated[str, typer.Argument(help="The duty's reference or id.")],
-    at: At = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record that a duty ends or has ended."""
-    answer = ask(config, state, "duty.end", named=as_, duty=duty, at=at)
-    as_json(answer) if json else _show(answer["duties"])
-
-
-@app.command("list")
-def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List all duties."""
-    answer = ask(config, state, "duty.list")
-    as_json(answer) if json else _show(answer["duties"])
+command(app, duty.ADD)(_show)
+command(app, duty.END)(_show)
+command(app, duty.LIST)(_show)

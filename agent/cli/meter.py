@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
-    At,
     Config,
     Json,
-    Preview,
-    Since,
     State,
     as_json,
     ask,
@@ -22,10 +19,10 @@ from agent.cli.terminal import (
     plural,
     show_ignored_columns,
     table,
-    text_of,
     unchanged,
 )
 from agent.core.i18n import _
+from agent.registry.facts import meter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,91 +30,34 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Record and verify which meter measures which place.")
 
 
-Index = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="The index (cumulative reading): 8412,5 or heat=8412.5; may be repeated.",
-        show_default=False,
-    ),
-]
-Closing = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="The last index of the old or removed meter: 8412,5 or heat=8412.5; may be repeated.",
-        show_default=False,
-    ),
-]
-Opening = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="The new meter's first index: 0 or heat=0.5; may be repeated.", show_default=False
-    ),
-]
-OldMeter = Annotated[
-    str | None,
-    typer.Option(
-        help="The old or removed meter, by serial number or device; required if the place has"
-        " several.",
-        show_default=False,
-    ),
-]
-Channel = Annotated[str | None, typer.Option(help="Only this channel.", show_default=False)]
-Offset = Annotated[
-    str | None, typer.Option(help="Add this to the index, after --multiplier.", show_default=False)
-]
-Multiplier = Annotated[
-    str | None,
-    typer.Option(help="Multiply the index by this; needs --channel.", show_default=False),
-]
-
-
-def _show(meters: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or "all",
          day(m["since"]), _state(m), m["proof"])
-        for m in meters
+        for m in answer["meters"]
     ]  # fmt: skip
     table((_("serial"), _("device"), _("place"), _("channel"), _("since"), "", _("proof")), rows)
 
 
-def _state(meter: dict[str, Any]) -> str:
-    if meter.get("never"):
+def _state(installed: dict[str, Any]) -> str:
+    if installed.get("never"):
         return "never measured it"
-    if meter["until"]:
-        return f"until {day(meter['until'])}"
-    text = str(meter["state"]) if meter["in_force"] else "not yet in force"
-    if meter["multiplier"] != "1":
-        text += f"; × {meter['multiplier']}"
-    return text if meter["offset"] == "0" else f"{text}; {meter['offset']} added"
+    if installed["until"]:
+        return f"until {day(installed['until'])}"
+    text = str(installed["state"]) if installed["in_force"] else "not yet in force"
+    if installed["multiplier"] != "1":
+        text += f"; × {installed['multiplier']}"
+    return text if installed["offset"] == "0" else f"{text}; {installed['offset']} added"
 
 
-@app.command("import")
-def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
-    ],
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Do not read the meters' serial numbers.")
-    ] = False,
-    preview: Preview = False,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record the meters in a spreadsheet: all rows or none."""
-    fields = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "meter.import", named=as_, join_lines=not offline, **fields)
-    if json:
-        as_json(answer)
-        return
+@command(app, meter.IMPORT)
+def _show_import(answer: Answer, args: Answer) -> None:
     if answer["meters"]:
-        _show(answer["meters"])
-    done = "would be recorded" if preview else "recorded"
+        _show(answer)
+    done = "would be recorded" if args["preview"] else "recorded"
     typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{unchanged(answer)}")
     show_ignored_columns(answer)
-    if not offline:
+    if args["join_lines"]:
         _show_matching(answer["joined"])
 
 
@@ -144,9 +84,7 @@ def _device(device: dict[str, Any]) -> str:
 
 
 # the options of `verify` are quantities, whose names typer does not know
-@app.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-)
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def verify(
     context: typer.Context,
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
@@ -228,103 +166,16 @@ def _comparison(result: dict[str, Any]) -> str:
     return f"{subject}differs: {read}; this value is read from {' and '.join(others)}"
 
 
-@app.command()
-def assign(
-    device: Annotated[str, typer.Argument(help="A configured device.")],
-    dwelling: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
-    serial: Annotated[
-        str | None,
-        typer.Option(
-            help="The serial number on the meter; default: the first that the device reports."
-        ),
-    ] = None,
-    channel: Channel = None,
-    since: Since = None,
-    multiplier: Multiplier = None,
-    offset: Offset = None,
-    index: Index = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record which place a device measures."""
-    answer = ask(
-        config, state, "meter.assign", named=as_,
-        device=device, dwelling=dwelling, serial=serial, channel=channel, since=since,
-        multiplier=multiplier, offset=offset, index=index or [],
-    )  # fmt: skip
-    as_json(answer) if json else _show(answer["meters"])
+command(app, meter.ASSIGN)(_show)
 
 
-@app.command()
-def exchange(
-    place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
-    serial: Annotated[
-        str | None,
-        typer.Option(
-            help="The new meter's serial number; default: the first that its device reports."
-        ),
-    ] = None,
-    old: OldMeter = None,
-    channel: Channel = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="The configured device of the new meter; default: that of the old one."),
-    ] = None,
-    at: At = None,
-    closing: Closing = None,
-    opening: Opening = None,
-    multiplier: Multiplier = None,
-    offset: Offset = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record a meter exchange, with the indexes of both meters if they are known."""
-    answer = ask(
-        config, state, "meter.exchange", named=as_,
-        place=place, serial=serial, old=old, channel=channel, device=device, at=at,
-        closing=closing or [], opening=opening or [], multiplier=multiplier, offset=offset,
-    )  # fmt: skip
-    if json:
-        as_json(answer)
-        return
-    _show(answer["meters"])
+@command(app, meter.EXCHANGE)
+def _show_exchange(answer: Answer, _args: Answer) -> None:
+    _show(answer)
     # the first is the old meter
     if not answer["meters"][0]["closed"]:
         typer.echo("no last index was given: the old meter's last good reading is used")
 
 
-@app.command()
-def remove(
-    place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
-    old: OldMeter = None,
-    channel: Channel = None,
-    at: At = None,
-    never: Annotated[
-        bool,
-        typer.Option(
-            "--never", help="The meter never measured the place: have all its readings erased."
-        ),
-    ] = False,
-    closing: Closing = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record that a meter no longer measures a place, or never did."""
-    answer = ask(
-        config, state, "meter.remove", named=as_,
-        place=place, old=old, channel=channel, at=at, never=never, closing=closing or [],
-    )  # fmt: skip
-    as_json(answer) if json else _show(answer["meters"])
-
-
-@app.command("list")
-def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List all meters and the places that they measure."""
-    answer = ask(config, state, "meter.list")
-    as_json(answer) if json else _show(answer["meters"])
+command(app, meter.REMOVE)(_show)
+command(app, meter.LIST)(_show)

@@ -2,184 +2,71 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
+from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
-    DEFAULT_CONFIG,
-    As,
-    At,
-    Config,
-    Json,
-    Preview,
-    Since,
-    State,
-    as_json,
-    ask,
     day,
     plural,
     show_ignored_columns,
     show_not_occupied,
     table,
-    text_of,
     when,
     wrapped,
 )
 from agent.core.i18n import _, n_
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from agent.registry.facts import occupancy
 
 app = typer.Typer(
     no_args_is_help=True, help="Record when occupants move in and out. No names are stored."
 )
 
-Dwelling = Annotated[str, typer.Argument(help="The dwelling's label or id.")]
-Id = Annotated[str | None, typer.Option("--id", metavar="H…", help="Only this occupancy.")]
-Reference = Annotated[
-    str | None, typer.Option(help="Your own reference, such as the lease number.")
-]
 
-
-def _show(occupancies: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (o["label"], o["reference"] or "–", o["shown"], day(o["since"]), _until(o))
-        for o in occupancies
+        for o in answer["occupancies"]
     ]
     heads = (_("dwelling"), _("your reference"), _("occupancy"), _("since"), _("until"))
     table(heads, rows)
 
 
-def _until(occupancy: dict[str, Any]) -> str:
-    return _("never lived there") if occupancy.get("never") else day(occupancy["until"])
+def _until(home: dict[str, Any]) -> str:
+    return _("never lived there") if home.get("never") else day(home["until"])
 
 
-@app.command("move-in")
-def move_in(
-    dwelling: Dwelling,
-    since: Since = None,
-    until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,
-    reference: Reference = None,
-    id: Annotated[  # noqa: A002 -- the word people write
-        str | None, typer.Option("--id", metavar="H…", help="An id that was created elsewhere.")
-    ] = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record that somebody moves in. The occupants before them must have moved out."""
-    fields = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
-    answer = ask(config, state, "occupancy.move_in", named=as_, **fields)
-    as_json(answer) if json else _show(answer["occupancies"])
+command(app, occupancy.MOVE_IN)(_show)
+command(app, occupancy.MOVE_OUT)(_show)
 
 
-@app.command("move-out")
-def move_out(
-    dwelling: Dwelling,
-    at: At = None,
-    id: Id = None,  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record that the occupants move out or have moved out.
-
-    Recipients are asked to erase what was sent since they moved out.
-    """
-    answer = ask(config, state, "occupancy.move_out", named=as_, place=dwelling, at=at, id=id)
-    as_json(answer) if json else _show(answer["occupancies"])
-
-
-@app.command()
-def correct(
-    dwelling: Dwelling,
-    since: Annotated[str | None, typer.Option(help="The day on which they moved in.")] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="The day on which they moved out. If it is the day of --since, they never lived"
-            " there."
-        ),
-    ] = None,
-    stays: Annotated[
-        bool, typer.Option("--stays", help="They have not moved out; it was a mistake.")
-    ] = False,
-    reference: Reference = None,
-    id: Id = None,  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Correct the recorded dates of an occupancy."""
-    fields = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
-    answer = ask(config, state, "occupancy.correct", named=as_, stays=stays, **fields)
-    if json:
-        as_json(answer)
-        return
-    _show(answer["occupancies"])
-    if stays:
+@command(app, occupancy.CORRECT)
+def _show_correction(answer: Answer, args: Answer) -> None:
+    _show(answer)
+    if args["stays"]:
         typer.echo(
             "their consents apply again from now on; data that was destroyed meanwhile is lost"
         )
 
 
-@app.command("import")
-def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(help="CSV or .xlsx with the columns dwelling;reference;since;until."),
-    ],
-    preview: Preview = False,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record your list of leases, and update those that are known: all rows or none."""
-    fields = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "occupancy.import", named=as_, **fields)
-    if json:
-        as_json(answer)
-        return
+@command(app, occupancy.IMPORT)
+def _show_import(answer: Answer, args: Answer) -> None:
     if answer["occupancies"]:
-        _show(answer["occupancies"])
-    done = "would be recorded" if preview else "recorded; all others are unchanged"
+        _show(answer)
+    done = "would be recorded" if args["preview"] else "recorded; all others are unchanged"
     typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
     show_ignored_columns(answer)
 
 
-@app.command("list")
-def list_(
-    dwelling: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """List all occupancies, and the dwellings that are vacant or of which nothing is known."""
-    answer = ask(config, state, "occupancy.list", place=dwelling)
-    if json:
-        as_json(answer)
-        return
-    _show(answer["occupancies"])
+@command(app, occupancy.LIST)
+def _show_list(answer: Answer, _args: Answer) -> None:
+    _show(answer)
     show_not_occupied(answer["not_occupied"])
 
 
-@app.command()
-def proposed(
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """List rows of the manager's exports that wait for your decision: accept or dismiss."""
-    answer = ask(config, state, "occupancy.proposed")
-    if json:
-        as_json(answer)
-        return
+@command(app, occupancy.PROPOSED)
+def _show_proposed(answer: Answer, _args: Answer) -> None:
     for row in answer["proposed"]:
         typer.echo(f"{row['id']}  {row['label']}: {_event(row)} ({row['source']})")
         typer.echo(f"          {_reason(row)}")
@@ -195,23 +82,9 @@ def proposed(
         typer.echo(_export_summary(report))
 
 
-@app.command()
-def accept(
-    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record what a row of an export states.
-
-    Recipients are asked to erase readings that were sent under the wrong occupancy.
-    """
-    answer = ask(config, state, "occupancy.accept", named=as_, row=id)
-    if json:
-        as_json(answer)
-        return
-    _show(answer["occupancies"])
+@command(app, occupancy.ACCEPT)
+def _show_accepted(answer: Answer, _args: Answer) -> None:
+    _show(answer)
     for other in answer["also"]:
         typer.echo(
             wrapped(
@@ -227,17 +100,9 @@ def accept(
         )
 
 
-@app.command()
-def dismiss(
-    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Ignore a row. The same row is ignored in later exports, too."""
-    answer = ask(config, state, "occupancy.dismiss", named=as_, row=id)
-    as_json(answer) if json else typer.echo(_("dismissed"))
+@command(app, occupancy.DISMISS)
+def _show_dismissed(_answer: Answer, _args: Answer) -> None:
+    typer.echo(_("dismissed"))
 
 
 def _event(row: dict[str, Any]) -> str:

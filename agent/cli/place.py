@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import alias
+from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     DEFAULT_STATE,
-    As,
     Config,
     Json,
-    Preview,
     State,
     as_json,
     ask,
@@ -23,15 +22,15 @@ from agent.cli.terminal import (
     plural,
     show_ignored_columns,
     table,
-    text_of,
     unchanged,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import _
+from agent.core.i18n import _, language
+from agent.registry.facts import place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 app = typer.Typer(
     no_args_is_help=True, help="Record places: dwellings, common areas and buildings."
@@ -39,51 +38,34 @@ app = typer.Typer(
 app.add_typer(alias.app, name="alias")
 
 
-def _show(places: Sequence[dict[str, Any]]) -> None:
+def _show(answer: Answer, _args: Answer | None = None) -> None:
+    recorded = [place.described(p, language()) for p in answer["places"]]
+    # a column in which no place has a value would take room from the others
+    titles = list(dict.fromkeys(title for values in recorded for title in values))
     rows = [
         (
-            p["label"],
-            p["shown"],
-            p["type"],
-            _state(p),
-            ", ".join(p["aliases"]),
+            *(p["label"], p["shown"], p["type"], _state(p), ", ".join(p["aliases"])),
+            *(values.get(title, "") for title in titles),
         )
-        for p in places
+        for p, values in zip(answer["places"], recorded, strict=True)
     ]
-    table((_("label"), _("id"), _("type"), _("state"), _("also called")), rows)
+    table((_("label"), _("id"), _("type"), _("state"), _("also called"), *titles), rows)
 
 
-def _state(place: dict[str, Any]) -> str:
+def _state(shown_place: dict[str, Any]) -> str:
     """Return whether a dwelling is occupied, vacant or unknown, and since when."""
-    state, since = place["occupancy_state"], place["occupancy_state_since"]
+    state, since = shown_place["occupancy_state"], shown_place["occupancy_state_since"]
     if state is None:
         return ""
     text = {"occupied": _("occupied"), "vacant": _("vacant"), "unknown": _("unknown")}[state]
     if since is not None:
         text = _("{state} since {day}", state=text, day=day(since))
-    if later := place["lived_in_from"]:
+    if later := shown_place["lived_in_from"]:
         text = _("{state}; occupied from {day}", state=text, day=day(later))
     return text
 
 
-@app.command()
-def new(
-    label: Annotated[str, typer.Argument(help="What people call it, such as A-3-12.")],
-    type: Annotated[str, typer.Option(help="The type: dwelling, common or building.")] = "dwelling",  # noqa: A002
-    id: Annotated[str | None, typer.Option(help="An id that was created elsewhere.")] = None,  # noqa: A002
-    since: Annotated[
-        str | None,
-        typer.Option(help="When the present occupants moved in; default: occupancy unknown."),
-    ] = None,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record one place and create its id."""
-    fields = {"label": label, "type": type, "id": id, "since": since}
-    answer = ask(config, state, "place.new", named=as_, **fields)
-    as_json(answer) if json else _show(answer["places"])
+command(app, place.NEW)(_show)
 
 
 @app.command()
@@ -133,46 +115,17 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
         return answer | {"looked_up": False}, str(error)
 
 
-@app.command("import")
-def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV or .xlsx with the columns label;type. An optional column since: when the"
-            " present occupants moved in."
-        ),
-    ],
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Import only rows of this type, such as appartement; may be repeated."),
-    ] = None,
-    preview: Preview = False,
-    as_: As = None,
-    config: Config = DEFAULT_CONFIG,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Record the places in a spreadsheet and create their ids: all rows or none.
-
-    With a column `lot`, cellars and parking spaces become additional names of their dwelling.
-    """
-    fields = {"text": text_of(file), "name": str(file), "types": only or [], "preview": preview}
-    answer = ask(config, state, "place.import", named=as_, **fields)
-    if json:
-        as_json(answer)
-    else:
-        if answer["places"]:
-            _show(answer["places"])
-        done = "would be recorded; the import creates their ids" if preview else "recorded"
-        lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
-        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
-        for type_, many in answer["not_taken"].items():
-            typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
-        show_ignored_columns(answer)
+@command(app, place.IMPORT)
+def _show_import(answer: Answer, args: Answer) -> None:
+    if answer["places"]:
+        _show(answer)
+    preview = args["preview"]
+    done = "would be recorded; the import creates their ids" if preview else "recorded"
+    lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
+    typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
+    for type_, many in answer["not_taken"].items():
+        typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
+    show_ignored_columns(answer)
 
 
-@app.command("list")
-def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List all places."""
-    answer = ask(config, state, "place.list")
-    as_json(answer) if json else _show(answer["places"])
+command(app, place.LIST)(_show)

@@ -25,7 +25,9 @@ from agent.cli.terminal import (
     wrapped,
     write_page,
 )
+from agent.core import i18n
 from agent.core.i18n import N_, _
+from agent.registry.facts.place import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -195,6 +197,8 @@ def explain(
                 place=place or _("any place"),
             )
         )
+    for title, value in described(answer["recorded"], i18n.language()).items():
+        typer.echo(_("{title}: {value}; it is not sent to anybody", title=title, value=value))
     show_not_occupied(answer["not_occupied"])
     notices = _withheld(answer["notices"])
     for line in (*_unassigned(answer["rows"]), *notices, *_sums(answer["sums"])):

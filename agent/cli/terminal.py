@@ -48,14 +48,6 @@ As = Annotated[
         show_default=False,
     ),
 ]
-Since = Annotated[
-    str | None,
-    typer.Option(help="Start: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now."),
-]
-At = Annotated[
-    str | None,
-    typer.Option(help="When: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now."),
-]
 Language = Annotated[str, typer.Option(help="Language: fr or en.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

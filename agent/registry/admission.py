@@ -1,6 +1,9 @@
 """The checks that every input passes before it is recorded, whichever way it arrives. Either all
 rows are admitted or none.
 
+People import a whole list whenever something in it has changed: a row that repeats what is recorded
+changes nothing and is not an error, and an empty cell contradicts nothing.
+
 Here is what all kinds of documents share; admit_*.py has the checks of each kind. Pure except for
 new ids: the functions take the state of the registry and rows, and return documents or raise
 Refused, which names every wrong row.

@@ -20,7 +20,6 @@ from agent.registry.admission import (
     new_id,
 )
 from agent.registry.dates import day_of_the_year, sane
-from agent.registry.duplicates import consent_again, duty_again
 from agent.registry.marks import Unknowing, sentence
 from agent.registry.marks import unknown as marks_unknown
 from agent.registry.place import OCCUPANCY, parse, shown, squeeze
@@ -88,7 +87,7 @@ def admit_consents(
         )
         if consent.id in known:
             raise Refused(f"consent {consent.id} is recorded already")
-        old = consent_again(index, row, consent)
+        old = _consent_again(index, row, consent)
         if old is not None and row.where:
             return
         if old is not None:
@@ -251,7 +250,7 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
             word=author.provenance(row.where),
             billing=tuple(sorted({day_of_the_year(day) for day in row.billing})),
         )
-        old = duty_again(index, row, duty)
+        old = _duty_again(index, row, duty)
         if old is not None:
             raise Refused(f"{claims.sentence(old)}: that is recorded already")
         for other in duties:
@@ -503,3 +502,27 @@ def _overlap(first: Duty, second: Duty) -> bool:
     return (second.until is None or first.since < second.until) and (
         first.until is None or second.since < first.until
     )
+
+
+def _consent_again(index: RegistryIndex, row: NewConsent, new: Consent) -> Consent | None:
+    """The recorded consent that a row states; None if the row replaces another one."""
+    if row.id is not None or row.replaces is not None:
+        return None
+    for old in index.consents_of(new.occupancy, new.recipient):
+        same = (old.channels, old.step, old.purpose) == (new.channels, new.step, new.purpose)
+        dated = covers(old, new.since) if row.since is None else old.since == row.since
+        if same and dated and row.until in (None, old.until) and row.given in (None, old.given):
+            return old
+    return None
+
+
+def _duty_again(index: RegistryIndex, row: NewDuty, new: Duty) -> Duty | None:
+    """The recorded duty that a row states."""
+    for old in index.duties:
+        same = (old.recipient, old.reference, old.channels, old.billing) == (
+            new.recipient, new.reference, new.channels, new.billing,
+        )  # fmt: skip
+        dated = covers(old, new.since) if row.since is None else old.since == row.since
+        if row.id is None and same and dated and row.until in (None, old.until):
+            return old
+    return None

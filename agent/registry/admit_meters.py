@@ -18,7 +18,6 @@ from agent.registry.admission import (
     label_and_id,
     new_id,
 )
-from agent.registry.duplicates import meter_again
 from agent.registry.records import Installation, covers, serial_key
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def admit_installations(
             offset=offset,
             opened=_indexes(row.index, channel),
         )
-        known = meter_again(index, row, installation)
+        known = _meter_again(index, row, installation)
         if known is None:
             yield _claimed(index, claims, installation)
         elif not row.where:
@@ -252,3 +251,48 @@ def _meant(document: Installation, row: NewExchange) -> bool:
         return True
     known = document.serial is not None and serial_key(document.serial) == serial_key(row.old)
     return known or document.device == row.old
+
+
+def _meter_again(
+    index: RegistryIndex, row: NewInstallation, new: Installation
+) -> Installation | None:
+    """The recorded installation that a row states. Raises Refused if a row of a list has a meter
+    that was removed from there: the list is out of date, or lacks the date since which the meter is
+    back.
+    """
+    there = [
+        old
+        for old in index.meters_called(new.device, new.serial)
+        if old.place == new.place and _same_meter(old, new)
+    ]
+    for old in there:
+        if _same_installation(old, row, new):
+            return old
+    # an empty interval states that the meter never was there, so the list may be right
+    gone = [old for old in there if old.until is not None and old.since < old.until <= new.since]
+    if row.where and row.since is None and gone:
+        raise Refused(
+            f"meter {new.meter} measures {row.place} no more since {stamp(gone[-1].until or 0)} "
+            f"({gone[-1].word.who}, {gone[-1].word.source}): leave it out of the list, or write "
+            "since when it is back, in a column `since`"
+        )
+    return None
+
+
+def _same_meter(old: Installation, new: Installation) -> bool:
+    """Whether each name of the new installation is also the old one's."""
+    if new.device and new.device != old.device:
+        return False
+    if new.serial:
+        return old.serial is not None and serial_key(old.serial) == serial_key(new.serial)
+    return True
+
+
+def _same_installation(old: Installation, row: NewInstallation, new: Installation) -> bool:
+    return (
+        old.channel == new.channel
+        and (covers(old, new.since) if row.since is None else old.since == row.since)
+        and row.multiplier in (None, old.multiplier)
+        and row.offset in (None, old.offset)
+        and (not new.opened or new.opened == old.opened)
+    )

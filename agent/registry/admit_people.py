@@ -130,6 +130,8 @@ class _Notices:
 
     def correct(self, row: NewOccupancy) -> Iterator[Document]:
         """Other dates than recorded; if both are the same, the occupancy never existed."""
+        if row.stays and row.until is not None:
+            raise Refused("until: occupants who have not moved out have no end date; leave it out")
         home = (
             self._by_id(row)
             or (self._last(row.place) if row.stays else None)

@@ -10,7 +10,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.registry import fields
 from agent.registry.admission import admit_rows, claim, current_claims, label_and_id, new_id
-from agent.registry.duplicates import place_again
+from agent.registry.facts.place import particulars
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
 from agent.registry.records import Alias, Occupancy, Place, covers
@@ -32,7 +32,7 @@ def admit_places(
     """Documents for places, and for each dwelling an occupancy that begins at `since`.
 
     `lots` are aliases of these or of recorded places. A row of a list whose content is recorded
-    already yields no document.
+    already yields no document; a row with other particulars of a recorded place changes them.
     """
     labels, ids = dict[str, str](), dict[str, str]()  # of the rows before
 
@@ -51,6 +51,8 @@ def admit_places(
             id=shown(homes[-1].id),
         )
 
+    changed: dict[str, Place] = {}
+
     def admit(row: NewPlace) -> Iterator[Document]:
         label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())
         # a label that is a valid id could not be told from the place with that id
@@ -58,9 +60,10 @@ def admit_places(
             raise Refused(f'label: "{label}" is an id; a label is what people call the place')
         prefix = fields.prefix(row.type)
         place = parse(row.id, prefix) if row.id else mint(prefix)
-        new = Place(place, label, author.provenance(row.where))
+        new = Place(place, label, author.provenance(row.where), **particulars(row))
         known_place = index.labels.by_label.get(label_key(label))
-        if place_again(index, row, known_place, new):
+        if known_place is not None and _place_again(index, row, known_place, new):
+            yield from _restated(known_place, new, changed)
             return
         origin = f'"{label}" of {row.where or "this call"}'
         for there, known, key in (
@@ -85,6 +88,22 @@ def admit_places(
     places = admit_rows(rows, admit)
     # a lot may belong to a place of the same list
     return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
+
+
+def _restated(known: Place, new: Place, changed: dict[str, Place]) -> Iterator[Place]:
+    """The recorded place with other particulars, if a row states any; `changed`: those of earlier
+    rows. Raises Refused if two rows contradict each other.
+    """
+    # an empty cell contradicts nothing
+    stated = {name: value for name, value in particulars(new).items() if value is not None}
+    before = changed.get(known.id, known)
+    if particulars(before) == particulars(before) | stated:
+        return
+    if before is not known:
+        names = ", ".join(stated)
+        raise Refused(f"{names}: {label_and_id(known)} has another one in {before.word.source}")
+    changed[known.id] = replace(known, word=new.word, **stated)
+    yield changed[known.id]
 
 
 def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author) -> list[Document]:
@@ -158,3 +177,13 @@ def _ended(
         problem = f"name one of them: {which}" if meant else "it has none in force then"
         raise Refused(f"{label_and_id(place)}, {known.title}: {problem}")
     return replace(meant[0], until=at, word=author.provenance(row.where))
+
+
+def _place_again(index: RegistryIndex, row: NewPlace, known: Place | None, new: Place) -> bool:
+    """Whether a row states the recorded place with this label."""
+    if not row.where or known is None or known.type != new.type:
+        return False
+    if row.id and known.id != new.id:
+        return False
+    homes = index.occupancies_of(known.id)
+    return row.since is None or any(home.since == row.since for home in homes)

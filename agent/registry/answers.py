@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import stamp
+from agent.registry.facts.place import particulars
 from agent.registry.labels import label_key
 from agent.registry.parsers import scope_of
 from agent.registry.place import parse, shown
@@ -97,10 +98,11 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     since: Mapping[str, int],
     now: float,
 ) -> Answer:
-    """Places as an import would record them. An id that is not in `given_ids` would be drawn.
-    `since`: by label, the beginning of the occupancy, past or future.
+    """Places as an import would record them. An id that is neither recorded nor in `given_ids`
+    would be drawn. `since`: by label, the beginning of the occupancy, past or future.
     """
     ids = {parse(one) for one in given_ids}
+    recorded = {place.id: place for place in registry.places()}
     begins = {label_key(label): at for label, at in since.items()}
     answer = places(registry, added, [None] * len(added), 0)
     for place in answer["places"]:
@@ -110,7 +112,11 @@ def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
         elif at is not None:
             place.update(_stated(OccupancyState.UNKNOWN, later=at))
         mine = label_key(place["label"])
-        place["aliases"] = [f"lot {lot.value}" for lot in lots if label_key(lot.place) == mine]
+        more = [f"lot {lot.value}" for lot in lots if label_key(lot.place) == mine]
+        if known := recorded.get(place["id"]):
+            place.update(_state(registry, known, now), aliases=place["aliases"] + more)
+            continue
+        place["aliases"] = more
         if place["id"] not in ids:
             place["id"], place["shown"] = None, "new"
     return answer
@@ -203,6 +209,7 @@ def _place(place: Place, home: Occupancy | None, names: Sequence[str]) -> Answer
         "occupancy": home.id if home else None,
         "occupied_since": stamp(home.since) if home else None,
         "reference": home.reference if home else None,
+        **particulars(place),
         **_provenance(place.word),
     }
 

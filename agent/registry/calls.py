@@ -1,77 +1,180 @@
-"""Calls of the commands about places and meters. Arguments are plain text, answers plain data for
-display; calls_people.py, calls_bases.py and calls_forms.py have the other topics.
+"""Calls of the commands about facts. Arguments are plain text, answers plain data for display;
+calls_forms.py has those about consent forms.
 
-Every call takes the registry, who asks, and the time. A file that the CLI reads comes as its text
-and name. Raises Refused with a message for people; then nothing was changed.
+Every call takes the registry, who asks, and the time; the rest follows from the declaration of its
+fact. A file that the CLI reads comes as its text and name. Raises Refused with a message for
+people; then nothing was changed.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from agent.core.errors import Refused
-from agent.registry import answers, fields, lots, parsers, sheet
-from agent.registry.inputs import NewAlias, NewExchange, NewInstallation, NewPlace
+from agent.core.i18n import _
+from agent.registry import answers, lots, parsers, sheet
+from agent.registry.consent_policy import policy as named_policy
+from agent.registry.facts import alias, consent, duty, meter, occupancy, place
+from agent.registry.facts.declaration import columns, exact, given, required
+from agent.registry.inputs import (
+    NewAlias,
+    NewConsent,
+    NewDuty,
+    NewExchange,
+    NewInstallation,
+    NewOccupancy,
+    NewPlace,
+    NewWithdrawal,
+)
 from agent.registry.place import PLACES, agrees, parse, shown, squeeze
 from agent.registry.records import serial_key
+from agent.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from inspect import Parameter
 
     from agent.registry.answers import Answer
-    from agent.registry.registry import Registry
+    from agent.registry.facts.declaration import FactCommand, Field
+    from agent.registry.inputs import Input
+    from agent.registry.records import Consent, Place
 
-PLACE_COLUMNS = {
-    **{name: name for name in ("label", "type", "id", "since", "lot")},
-    **dict.fromkeys(("libellé", "logement", "appartement", "désignation", "dwelling"), "label"),
-    **dict.fromkeys(("identifiant", "place"), "id"),
-    **dict.fromkeys(("depuis", "date d'entrée", "entrée"), "since"),
-    **dict.fromkeys(("n° de lot", "numéro de lot", "n° lot"), "lot"),
-}
-ALIAS_COLUMNS = {
-    **{name: name for name in ("place", "scheme", "value", "since", "until", "note")},
-    **dict.fromkeys(("place_id", "label", "logement", "appartement", "dwelling"), "place"),
-    **dict.fromkeys(("référentiel", "système"), "scheme"),
-    **dict.fromkeys(("valeur", "identifiant", "numéro"), "value"),
-    **dict.fromkeys(("valid_from", "depuis"), "since"),
-    **dict.fromkeys(("valid_to", "jusqu'au"), "until"),
-}
-METER_COLUMNS = {
-    **{name: name for name in (
-        "serial", "device", "dwelling", "channel", "since", "multiplier", "offset", "index",
-    )},
-    **dict.fromkeys(
-        ("serial number", "n° de série", "numéro de série", "n° série", "n° compteur",
-         "numéro de compteur", "matricule"), "serial",
-    ),
-    **dict.fromkeys(("logement", "appartement", "label", "place"), "dwelling"),
-    **dict.fromkeys(("appareil",), "device"),
-    **dict.fromkeys(("grandeur",), "channel"),
-    **dict.fromkeys(("depuis", "date de pose", "pose"), "since"),
-    **dict.fromkeys(("coefficient", "rapport tc"), "multiplier"),
-    **dict.fromkeys(("index de pose", "index à la pose"), "index"),
-}  # fmt: skip
+    Call = Callable[..., Answer]
+    Record = Callable[..., list[Any]]
+    Show = Callable[..., Answer]
+
+C = TypeVar("C", bound="Call")
+PREVIEW = given("preview", "bool", default=False)
 
 
-def place_new(  # noqa: PLR0913 -- as many options
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    label: str,
-    type: str,  # noqa: A002 -- the word people write
-    id: str | None = None,  # noqa: A002
-    since: str | None = None,
-    zone: str | None = None,
-) -> Answer:
-    """Record one place. `id`: minted elsewhere; None: minted here. Without `since` it is unknown
-    whether anybody lives there.
+CALLS: dict[str, tuple[FactCommand, Call]] = {}
+"""the calls of all commands about facts, by name"""
+
+
+def of(command: FactCommand, *more: Parameter) -> Callable[[C], C]:
+    """Make a function the call of a command, and give it the command's signature; `more`: what only
+    the gateway gives.
     """
-    begins = parsers.when(since, zone)
-    row = NewPlace(label, type, id, begins, occupied=begins is not None)
-    added = registry.add_places([row], who, "gardien place new", now)
-    return answers.places_added(registry, added, now)
+
+    def mark(call: C) -> C:
+        call.__signature__ = command.signature(*more)  # type: ignore[attr-defined]
+        CALLS[command.call] = command, call
+        return call
+
+    return mark
+
+
+def _recording(
+    command: FactCommand,
+    make: Callable[..., Input],
+    record: Record,
+    show: Show,
+    *more: Parameter,
+    **fixed: Any,
+) -> Call:
+    """The call of a command that states one fact; `fixed`: members that the command implies."""
+
+    @of(command, *more)
+    def call(  # noqa: PLR0913 -- what every call takes
+        registry: Registry,
+        *,
+        who: str,
+        now: float,
+        zone: str | None = None,
+        known: Sequence[str] = (),
+        preview: bool = False,
+        **stated: Any,
+    ) -> Answer:
+        row = make(**parsers.members(command.fields, stated, zone, known), **fixed)
+        previewed = {"preview": True} if preview else {}
+        changed = record(registry, [row], who, command.source, now, **previewed)
+        return show(registry, changed, now)
+
+    return call
+
+
+def _importing(  # noqa: PLR0913 -- the parts of a list
+    command: FactCommand,
+    fields: Sequence[Field],
+    make: Callable[..., Input],
+    record: Record,
+    show: Show,
+    *,
+    counted: bool = True,
+    **fixed: Any,
+) -> Call:
+    """The call that records the rows of a table: all of them or none. A row that repeats what is
+    recorded changes nothing. `preview`: check everything, but record nothing. `counted`: whether
+    the answer has the number of rows that changed nothing.
+    """
+
+    @of(command)
+    def call(  # noqa: PLR0913
+        registry: Registry,
+        *,
+        who: str,
+        now: float,
+        text: str,
+        name: str,
+        zone: str | None = None,
+        preview: bool = False,
+    ) -> Answer:
+        lines = sheet.read(text, name, columns(fields), required(fields))
+        rows = parsers.rows(partial(make, **fixed), fields, lines, zone)
+        changed = record(registry, rows, who, name, now, preview=preview)
+        counts = {"unchanged": len(rows) - len(changed)} if counted else {}
+        unread = {"not_read": sheet.unread(text, name, columns(fields))}
+        return show(registry, changed, now) | unread | counts
+
+    return call
+
+
+def _listing(
+    command: FactCommand,
+    read: Callable[[Registry], Sequence[Any]],
+    show: Show,
+    more: Callable[[Registry, float, str | None], Answer] = lambda *_: {},
+) -> Call:
+    """The call that lists all documents of a kind, or those of one place, ended ones included;
+    `more`: further members of the answer.
+    """
+
+    @of(command)
+    def call(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:
+        del who
+        id_ = registry.place(place).id if place else None
+        rows = [document for document in read(registry) if id_ in (None, document.place)]
+        return show(registry, rows, now) | more(registry, now, id_)
+
+    return call
+
+
+def _new_place(**members: Any) -> NewPlace:
+    """Without `since` it is unknown whether anybody lives there."""
+    return NewPlace(**members, occupied=members["since"] is not None)
+
+
+def _add_places(registry: Registry, rows: Sequence[NewPlace], *by: Any, **more: Any) -> list[Place]:
+    """Record places. Raises Refused while an upgrade is on trial if the previous version could then
+    not read the registry.
+    """
+    stated = (
+        name for row in rows for name, value in place.particulars(row).items() if value is not None
+    )
+    if not registry.marked and (name := next(stated, "")):
+        raise Refused(
+            _(
+                "an upgrade is on trial, so `{name}` cannot be recorded; record it once the upgrade"
+                " is confirmed",
+                name=name,
+            )
+        )
+    return registry.add_places(rows, *by, **more)
+
+
+place_new = _recording(place.NEW, _new_place, _add_places, answers.places_added)
 
 
 def place_check(registry: Registry, *, who: str, now: float, text: str) -> Answer:  # noqa: ARG001 -- all calls are made alike
@@ -86,7 +189,8 @@ def place_check(registry: Registry, *, who: str, now: float, text: str) -> Answe
     return {"id": place.id, "shown": shown(place.id), "type": place.type, "label": place.label}
 
 
-def place_import(  # noqa: PLR0913
+@of(place.IMPORT)
+def place_import(  # noqa: PLR0913 -- as many options
     registry: Registry,
     *,
     who: str,
@@ -97,229 +201,61 @@ def place_import(  # noqa: PLR0913
     zone: str | None = None,
     preview: bool = False,
 ) -> Answer:
-    """Record the places of a table `label;type`, optionally with `id`, `since` and `lot`: all rows
-    or none.
+    """Record the places of a table: all rows or none.
 
     A row for a cellar or a parking space is not a place: its lot becomes an alias of the dwelling
-    with that label. `types`: record only rows of these types and count the others. Without `since`
-    it is unknown whether anybody lives in a dwelling. `preview`: check everything and show what
-    would be recorded, but record nothing.
+    with that label. `types`: record only rows of these types and count the others. `preview`: check
+    everything and show what would be recorded, but record nothing.
     """
-    lines = sheet.read(text, name, PLACE_COLUMNS, ("label", "type"))
+    headings = columns((*place.SHEET, place.LOT))
+    unlike = sheet.EXACTLY | exact(place.SHEET)
+    lines = sheet.read(text, name, headings, required(place.SHEET), unlike)
     taken, left = lots.of_types(lines, types)
     places, parts = lots.split_lots(taken)
-    rows = []
-    for line in places:
-        cells = line.cells
-        (since,), fault = parsers.dated(line, zone, "since")
-        row = NewPlace(
-            cells.get("label", ""), cells.get("type", ""), cells.get("id"), since,
-            occupied=since is not None, where=line.where,
-            fault=fault or parsers.made_a_date(cells.get("label", ""), "label"),
-        )  # fmt: skip
-        rows.append(row)
+    rows = parsers.rows(_new_place, place.SHEET, places, zone)
     known = lots.known(registry.places(), registry.aliases(), parts, now)
-    added = registry.add_places(rows, who, name, now, lots=parts, preview=preview)
+    added = _add_places(registry, rows, who, name, now, lots=parts, preview=preview)
     if preview:
         ids = {row.id for row in rows if row.id}
         begins = {row.label: row.since for row in rows if row.since is not None}
         answer = answers.places_foreseen(registry, added, ids, parts, begins, now)
     else:
         answer = answers.places_added(registry, added, now)
-    new_lots, standing = len(parts) - known, len(rows) - len(added) + known
-    return (
-        answer | _rest(text, name, PLACE_COLUMNS, standing) | {"lots": new_lots, "not_taken": left}
-    )
+    return answer | {
+        "not_read": sheet.unread(text, name, headings),
+        "unchanged": len(rows) - len(added) + known,
+        "lots": len(parts) - known,
+        "not_taken": left,
+    }
 
 
+@of(place.LIST)
 def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
     """List all places with their occupants now, or that they are vacant or unknown."""
     homes = [registry.occupancy_at(place.id, int(now)) for place in registry.places()]
     return answers.places(registry, registry.places(), homes, now)
 
 
-def alias_add(  # noqa: PLR0913
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    place: str,
-    scheme: str,
-    value: str,
-    since: str | None = None,
-    until: str | None = None,
-    zone: str | None = None,
-) -> Answer:
-    """Record an alias of a place."""
-    begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
-    row = NewAlias(place, scheme, value, begins, ends)
-    named = registry.name([row], who, "gardien place alias add", now)
-    return answers.aliases(registry, named, now)
+alias_add = _recording(alias.ADD, NewAlias, Registry.name, answers.aliases)
+alias_end = _recording(alias.END, NewAlias, Registry.name, answers.aliases, ends=True)
+alias_import = _importing(alias.IMPORT, alias.SHEET, NewAlias, Registry.name, answers.aliases)
+alias_list = _listing(alias.LIST, Registry.aliases, answers.aliases)
+
+meter_assign = _recording(
+    meter.ASSIGN, NewInstallation, Registry.install, answers.meters, meter.KNOWN, PREVIEW
+)
+meter_exchange = _recording(
+    meter.EXCHANGE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN
+)
+meter_remove = _recording(
+    meter.REMOVE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN, followed=False
+)
+meter_import = _importing(
+    meter.IMPORT, meter.SHEET, NewInstallation, Registry.install, answers.meters
+)
 
 
-def alias_end(  # noqa: PLR0913
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    place: str,
-    scheme: str,
-    value: str | None = None,
-    at: str | None = None,
-    zone: str | None = None,
-) -> Answer:
-    """Record that an alias of a place has ended."""
-    row = NewAlias(place, scheme, value or "", until=parsers.when(at, zone, "at"), ends=True)
-    named = registry.name([row], who, "gardien place alias end", now)
-    return answers.aliases(registry, named, now)
-
-
-def alias_import(  # noqa: PLR0913
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    text: str,
-    name: str,
-    zone: str | None = None,
-    preview: bool = False,
-) -> Answer:
-    """Record the aliases of a table `place;scheme;value`: all rows or none."""
-    rows = []
-    for line in sheet.read(text, name, ALIAS_COLUMNS, ("place", "scheme", "value")):
-        cells = line.cells
-        (since, until), fault = parsers.dated(line, zone, "since", "until")
-        row = NewAlias(
-            cells.get("place", ""), cells.get("scheme", ""), cells.get("value", ""), since, until,
-            cells.get("note", ""), where=line.where,
-            fault=fault or parsers.lost_digits(cells.get("value", ""), "value"),
-        )  # fmt: skip
-        rows.append(row)
-    named = registry.name(rows, who, name, now, preview=preview)
-    rest = _rest(text, name, ALIAS_COLUMNS, len(rows) - len(named))
-    return answers.aliases(registry, named, now) | rest
-
-
-def alias_list(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
-    """List all aliases, or those of one place, including ended ones."""
-    id_ = registry.place(place).id if place else None
-    rows = [one for one in registry.aliases() if id_ in (None, one.place)]
-    return answers.aliases(registry, rows, now)
-
-
-def meter_import(  # noqa: PLR0913
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    text: str,
-    name: str,
-    zone: str | None = None,
-    preview: bool = False,
-) -> Answer:
-    """Record the meters of a table `serial;dwelling`, `device;dwelling` or both: all rows or none.
-
-    Optional columns are `channel`, `since`, and, only with a channel, `multiplier`, `offset` and
-    `index`. `preview`: as in `place_import`.
-    """
-    lines = sheet.read(text, name, METER_COLUMNS, ("dwelling",))
-    rows = [_meter(line, zone) for line in lines]
-    installed = registry.install(rows, who, name, now, preview=preview)
-    rest = _rest(text, name, METER_COLUMNS, len(rows) - len(installed))
-    return answers.meters(registry, installed, now) | rest
-
-
-def meter_assign(  # noqa: PLR0913
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    device: str,
-    dwelling: str,
-    serial: str | None = None,
-    channel: str | None = None,
-    since: str | None = None,
-    multiplier: str | None = None,
-    offset: str | None = None,
-    index: Sequence[str] = (),
-    known: Sequence[str] = (),
-    zone: str | None = None,
-    preview: bool = False,
-) -> Answer:
-    """Record which place a device measures. `serial` is what people read on the meter.
-
-    Without it the installation takes the first serial number that the device reports. `index`: what
-    the meter showed at `since`; `known`: the channels that it measures.
-    """
-    row = NewInstallation(
-        dwelling, device, serial, channel, parsers.when(since, zone),
-        fields.multiplier(multiplier) if multiplier else None,
-        fields.offset(offset) if offset else None,
-        parsers.indexes(index, [channel] if channel else known, "index"),
-    )  # fmt: skip
-    source = "gardien meter assign"
-    installed = registry.install([row], who, source, now, preview=preview)
-    return answers.meters(registry, installed, now)
-
-
-def meter_exchange(  # noqa: PLR0913
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    place: str,
-    old: str | None = None,
-    channel: str | None = None,
-    device: str | None = None,
-    serial: str | None = None,
-    at: str | None = None,
-    closing: Sequence[str] = (),
-    opening: Sequence[str] = (),
-    multiplier: str | None = None,
-    offset: str | None = None,
-    known: Sequence[str] = (),
-    zone: str | None = None,
-) -> Answer:
-    """Record that another meter took the place of one. `known`: the channels that it measures.
-
-    Without a closing index the old meter's last good reading is used, as an estimate.
-    """
-    quantities = [channel] if channel else known
-    row = NewExchange(
-        place, old, channel, device, serial, parsers.when(at, zone, "at"),
-        parsers.indexes(closing, quantities, "closing"),
-        parsers.indexes(opening, quantities, "opening"),
-        fields.multiplier(multiplier) if multiplier else None,
-        fields.offset(offset) if offset else None,
-    )  # fmt: skip
-    changed = registry.exchange([row], who, "gardien meter exchange", now)
-    return answers.meters(registry, changed, now)
-
-
-def meter_remove(  # noqa: PLR0913
-    registry: Registry,
-    *,
-    who: str,
-    now: float,
-    place: str,
-    old: str | None = None,
-    channel: str | None = None,
-    at: str | None = None,
-    never: bool = False,
-    closing: Sequence[str] = (),
-    known: Sequence[str] = (),
-    zone: str | None = None,
-) -> Answer:
-    """Record that a meter no longer measures a place; `never`: that it never did."""
-    quantities = [channel] if channel else known
-    row = NewExchange(
-        place, old, channel, at=parsers.when(at, zone, "at"), followed=False, never=never,
-        closing=parsers.indexes(closing, quantities, "closing"),
-    )  # fmt: skip
-    changed = registry.exchange([row], who, "gardien meter remove", now)
-    return answers.meters(registry, changed, now)
-
-
+@of(meter.LIST, given("serials", "Sequence[str]", ()))
 def meter_list(
     registry: Registry,
     *,
@@ -332,31 +268,169 @@ def meter_list(
     return answers.meters(registry, registry.installations(), now, keys)
 
 
-def _rest(text: str, name: str, columns: Mapping[str, str], unchanged: int) -> Answer:
-    """The headings of a list that are not read, and how many of its rows changed nothing."""
-    return {"not_read": sheet.unread(text, name, columns), "unchanged": unchanged}
+occupancy_move_in = _recording(
+    occupancy.MOVE_IN, NewOccupancy, Registry.occupy, answers.occupancies, event="move_in"
+)
+occupancy_move_out = _recording(
+    occupancy.MOVE_OUT, NewOccupancy, Registry.occupy, answers.occupancies, event="move_out"
+)
+occupancy_correct = _recording(
+    occupancy.CORRECT, NewOccupancy, Registry.occupy, answers.occupancies, event="correct"
+)
+# A recorded lease is updated. An occupancy without a reference becomes the lease that overlaps it.
+occupancy_import = _importing(
+    occupancy.IMPORT,
+    occupancy.SHEET,
+    NewOccupancy,
+    Registry.occupy,
+    answers.occupancies,
+    counted=False,  # a lease may change two occupancies
+    event="lease",
+)
+occupancy_list = _listing(
+    occupancy.LIST,
+    Registry.occupancies,
+    answers.occupancies,
+    lambda registry, now, place: {"not_occupied": answers.not_occupied(registry, now, place)},
+)
 
 
-def _meter(line: sheet.SheetRow, zone: str | None) -> NewInstallation:
-    cells = line.cells
-    (since,), fault = parsers.dated(line, zone, "since")
-    fault = fault or parsers.lost_digits(cells.get("serial", ""), "serial")
-    row = NewInstallation(
-        place=cells.get("dwelling", ""),
-        device=cells.get("device"),
-        serial=cells.get("serial"),
-        channel=cells.get("channel"),
-        since=since,
-        where=line.where,
-        fault=fault,
+@of(consent.GIVE, consent.POLICY, PREVIEW)
+def consent_give(  # noqa: PLR0913 -- what concerns all rows
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    places: Sequence[str] = (),
+    text: str | None = None,
+    name: str = "",
+    replace: bool = False,
+    zone: str | None = None,
+    policy: str = "FR-1",
+    preview: bool = False,
+    **stated: Any,
+) -> Answer:
+    """Record consents of the occupants of each place, named in `places` or in a table: all rows or
+    none.
+
+    A cell of the table overrides the argument of the same name. `replace`: a consent in force for
+    the same purpose ends where the new one begins. `policy`: its name. `given`: date of the
+    signature. `lease`: the reference of the lease of those who signed. `after`: marks of the
+    withdrawals that they knew of.
+    """
+    common = {
+        field.name: " ".join(stated.get(field.name) or ())
+        if field.repeated
+        else stated.get(field.name) or ""
+        for field in consent.COMMON
+    }
+    lines = [sheet.SheetRow("", {"place": place}) for place in places]
+    unread = {}
+    if text is not None:
+        headings = columns(consent.SHEET)
+        lines += sheet.read(text, name, headings, required(consent.SHEET))
+        unread = {"not_read": sheet.unread(text, name, headings)}
+    if not lines:
+        raise Refused("no place is named: name places, or a file with a column `place` or `label`")
+    rows = [_consent(line, common, zone, "any" if replace else None) for line in lines]
+    under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
+    before = {document.id for document in registry.consents()}
+    unknowing: list[Refused] = []
+    recorded = registry.consent(
+        rows, who, consent.GIVE.source, now, under, preview=preview, without_effect=unknowing
     )
-    known = [cells["channel"]] if "channel" in cells else []
+    new = sum(document.id not in before for document in recorded)
+    counts = {
+        "unchanged": len(rows) - new - len(unknowing),
+        "without_effect": [str(reason) for reason in unknowing],
+    }
+    return answers.consents(registry, recorded, now) | unread | counts
+
+
+def _consent(
+    line: sheet.SheetRow, common: Mapping[str, str], zone: str | None, replaces: str | None
+) -> NewConsent:
+    cells = {**common, **line.cells}
+    seconds, fault = 1, line.fault
     try:
-        return replace(
-            row,
-            multiplier=fields.multiplier(cells["multiplier"]) if "multiplier" in cells else None,
-            offset=fields.offset(cells["offset"]) if "offset" in cells else None,
-            index=parsers.indexes(cells.get("index", "").split(), known, "index"),
-        )
+        seconds = parsers.step(cells["scope"], cells["step"])
     except Refused as error:
-        return replace(row, fault=fault or str(error))
+        fault = fault or str(error)
+    (since, until, signed), wrong = parsers.dated(
+        sheet.SheetRow(line.where, cells, fault), zone, "since", "until", "given"
+    )
+    return NewConsent(
+        cells.get("place", ""),
+        cells["recipient"],
+        parsers.listed(cells["channels"]),
+        seconds,
+        cells["purpose"],
+        since,
+        until,
+        given=signed,
+        method=cells.get("method", ""),
+        proof=cells.get("proof", "") or cells.get("reference", ""),
+        lease=cells["lease"] or None,
+        after=tuple(cells["after"].split()),
+        replaces=replaces,
+        where=line.where,
+        fault=wrong,
+    )
+
+
+def _withdraw(registry: Registry, rows: Sequence[NewWithdrawal], *by: Any) -> list[Consent]:
+    """Record what the occupants of a place withdraw; without conditions, everything."""
+    for row in rows:
+        # a signed withdrawal may name a consent that has not arrived; a person mistypes
+        if row.id is not None and all(consent.id != row.id for consent in registry.consents()):
+            text = _("no consent has the id {id}; to see all ids: gardien consent list", id=row.id)
+            raise Refused(text)
+    return registry.withdraw(rows, *by)
+
+
+consent_withdraw = _recording(consent.WITHDRAW, NewWithdrawal, _withdraw, answers.consents)
+
+
+@of(consent.MARKS)
+def consent_marks(
+    registry: Registry,
+    *,
+    who: str,  # noqa: ARG001
+    now: float,
+    places: Sequence[str],
+    recipient: str | None = None,
+) -> Answer:
+    """List the withdrawals and refusals of the occupants of dwellings, latest last. A later consent
+    counts only if it knows of them.
+    """
+    asked = [registry.place(place) for place in places]
+    homes = [registry.occupancy_at(place.id, int(now)) for place in asked]
+    rows = [mark for home in homes if home for mark in registry.marks(home.id, recipient)]
+    rest = [state for place in asked for state in answers.not_occupied(registry, now, place.id)]
+    return answers.marks(registry, rows) | {"not_occupied": rest}
+
+
+consent_list = _listing(consent.LIST, Registry.consents, answers.consents)
+
+duty_add = _recording(duty.ADD, NewDuty, Registry.oblige, answers.duties)
+
+
+@of(duty.END)
+def duty_end(  # noqa: PLR0913 -- as many options
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    duty: str,
+    at: str | None = None,
+    zone: str | None = None,
+) -> Answer:
+    """Record that a duty, by its reference or id, ends."""
+    ended = registry.end_duty(duty, parsers.when(at, zone, "at"), who, "gardien duty end", now)
+    return answers.duties(registry, ended, now)
+
+
+@of(duty.LIST)
+def duty_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
+    """List all duties."""
+    return answers.duties(registry, registry.duties(), now)

@@ -7,7 +7,6 @@ message for the person who wrote it.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.core.channels import channels as known_channels
@@ -16,17 +15,18 @@ from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.core.model import ValueKind
 from agent.registry.dates import DAY, MONTH, months_later
+from agent.registry.facts.declaration import number
+from agent.registry.facts.meter import MOST
 from agent.registry.problems import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from agent.registry.consent_policy import Policy
 
 LONGEST_LABEL = 80
 LONGEST_WORD = 200
-MOST = Decimal(10) ** 15
-"""no meter shows this much"""
 LONGEST_CONSENT = 36
 """months from the signature (rule P5)"""
 CLOCKS_DIFFER = 300
@@ -152,32 +152,8 @@ def until(until: int | None, since: int, signed: int) -> int:
 
 def index(written: str, name: str) -> Decimal:
     """What a meter shows, with a decimal point or comma."""
-    plain = "".join(written.split()).replace(",", ".")
-    value = _decimal(plain)
+    value = number(written)
     if value is None or not 0 <= value < MOST:
         zeros = "; it has a letter O where a zero belongs" if "O" in written.upper() else ""
         raise Refused(f'{name}: "{written}" is not what a meter shows, such as 8412.5{zeros}')
     return value
-
-
-def multiplier(written: str) -> Decimal:
-    """The factor of a meter's index."""
-    value = _decimal("".join(written.split()).replace(",", "."))
-    if value is None or not Decimal("0.000001") <= value <= 1_000_000:  # noqa: PLR2004 -- sane
-        raise Refused(f'multiplier: "{written}" is not a number such as 10 or 0.1')
-    return value
-
-
-def offset(written: str) -> Decimal:
-    """What is added to a meter's index."""
-    value = _decimal("".join(written.split()).replace(",", "."))
-    if value is None or abs(value) >= MOST:
-        raise Refused(f'offset: "{written}" is not a number such as -120.5')
-    return value
-
-
-def _decimal(plain: str) -> Decimal | None:
-    # Decimal alone would accept 1e9, NaN and Infinity
-    if not re.fullmatch(r"[+-]?[0-9]{1,20}(\.[0-9]{1,9})?", plain):
-        return None
-    return Decimal(plain)

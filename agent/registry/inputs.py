@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.registry.facts.place import Particulars
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
@@ -23,8 +25,8 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class NewPlace(Input):
-    """A place and its label."""
+class NewPlace(Input, Particulars):
+    """A place, its label, and what else people state of it."""
 
     label: str
     type: str

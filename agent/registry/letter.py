@@ -18,6 +18,7 @@ from agent.registry import catalogue
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY, day_written_out, written_out
+from agent.registry.facts.place import described, particulars
 from agent.registry.page import render, texts_of
 from agent.registry.place import shown
 from agent.registry.records import covers
@@ -311,6 +312,7 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         written=lambda date: day_written_out(date, language),
         billing=lambda duty: ", ".join(day_written_out(date, language) for date in duty.billing),
         label=lambda channel: catalogue.label(channel, language),
+        recorded=described(particulars(person.place), language),
         labels=lambda channels: ", ".join(catalogue.label(name, language) for name in channels),
         shows=lambda channel: catalogue.shows(channel, language),
         step=lambda step: catalogue.step(step, language),
@@ -323,6 +325,11 @@ def table(person: Person, zone: ZoneInfo) -> str:
     """
     rows: list[tuple[object, ...]] = [
         ("responsible", *[""] * 6, harmless(line)) for line in person.responsible
+    ]
+    rows += [
+        ("place", person.place.id, *[""] * 5, f"{name} {value}; not sent to anybody")
+        for name, value in particulars(person.place).items()
+        if value is not None
     ]
     if person.home is not None:
         home = person.home

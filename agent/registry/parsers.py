@@ -5,19 +5,23 @@ Refused.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.errors import Refused
 from agent.core.settings import duration
 from agent.registry import fields
 from agent.registry.dates import DAY, MONTH, moment
+from agent.registry.facts.declaration import REQUIRED, Field, Kind
 from agent.registry.problems import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from decimal import Decimal
 
+    from agent.registry.inputs import Input
     from agent.registry.sheet import SheetRow
+
+R = TypeVar("R", bound="Input")
 
 SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 1800}
 """finest step in seconds of each scope; a load curve of 10 min needs an explicit step"""
@@ -83,6 +87,69 @@ def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | N
             moments.append(None)
             faults.append(str(error))
     return moments, "; ".join(faults)
+
+
+def members(
+    fields: Iterable[Field], stated: Mapping[str, Any], zone: str | None, known: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The members of an input, by what people state in these fields. Raises Refused.
+
+    `known`: the channels that a device measures.
+    """
+    quantities = [stated["channel"]] if stated.get("channel") else known
+    return {field.to: _value(field, stated.get(field.name), zone, quantities) for field in fields}
+
+
+def rows(
+    make: Callable[..., R], fields: Iterable[Field], lines: Iterable[SheetRow], zone: str | None
+) -> list[R]:
+    """The input of each row, with what is wrong in it: all dates, or else the first other fault."""
+    # a list may have 50,000 rows, and most cells of optional columns are empty
+    blank = [(field, field.to, _value(field, None, zone, ()), field.plain) for field in fields]
+    inputs = []
+    for line in lines:
+        quantities = [line.cells["channel"]] if "channel" in line.cells else ()
+        values: dict[str, Any] = {}
+        dates, others = [line.fault] if line.fault else [], list[str]()
+        for field, member, empty, plain in blank:
+            cell = line.cells.get(field.name)
+            if cell is None or plain:
+                values[member] = empty if cell is None else cell
+                continue
+            values[member] = empty
+            try:
+                _must_be_whole(field, cell)
+                stated = cell.split() if field.repeated else cell
+                values[member] = _value(field, stated, zone, quantities)
+            except Refused as error:
+                (dates if field.kind is Kind.MOMENT else others).append(str(error))
+        fault = "; ".join(dates) or "".join(others[:1])
+        inputs.append(make(**values, where=line.where, fault=fault))
+    return inputs
+
+
+def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str]) -> Any:
+    """The member of an input; `stated` is as the call takes it, None if it is absent."""
+    if stated is None:
+        stated = "" if field.default is REQUIRED else field.default
+    if field.kind is Kind.MOMENT:
+        return when(stated, zone, field.name if field.prefixed else "")
+    if field.kind is Kind.INDEXES:
+        return indexes(stated or (), quantities, field.name)
+    if field.kind is Kind.TEXTS:
+        return tuple(stated or ())
+    if field.read is not None:
+        return field.read(stated) if stated else field.absent
+    return field.absent if stated is None else stated
+
+
+def _must_be_whole(field: Field, cell: str) -> None:
+    """Refuse a cell that a spreadsheet program has spoilt."""
+    if not field.spoilt_as:
+        return
+    spoilt = lost_digits if field.spoilt_as == "number" else made_a_date
+    if fault := spoilt(cell, field.name):
+        raise Refused(fault)
 
 
 def lost_digits(cell: str, column: str) -> str:

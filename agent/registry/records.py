@@ -13,6 +13,7 @@ from decimal import Context, Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from agent.registry.facts.place import Particulars
 from agent.registry.place import PLACES
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place with its label."""
+class Place(Particulars):
+    """A place with its label and what else is recorded of it."""
 
     kind: ClassVar[str] = "place"
     id: str

@@ -63,17 +63,21 @@ class SheetRow:
 
 
 def read(
-    text: str, name: str, columns: Mapping[str, str], required: Sequence[str]
+    text: str,
+    name: str,
+    columns: Mapping[str, str],
+    required: Sequence[str],
+    exactly: Container[str] = EXACTLY,
 ) -> list[SheetRow]:
     """The rows of a table separated by semicolons, commas or tabs.
 
     `columns` maps each heading that people may write, in lower case, to our name; `required` has
-    our names. Raises Refused if a heading is misspelt, duplicate or missing, and if the file has no
-    rows or exceeds MOST_ROWS, MOST_COLUMNS or MOST_CELLS. A faulty row is returned with its
-    `fault`.
+    our names; a heading that resembles one of `exactly` is not taken for a mistake. Raises Refused
+    if a heading is misspelt, duplicate or missing, and if the file has no rows or exceeds
+    MOST_ROWS, MOST_COLUMNS or MOST_CELLS. A faulty row is returned with its `fault`.
     """
     at, first, rows = _find_headings(text, name, columns)
-    names = _column_names(first, f"{name}:{at}", columns, required)
+    names = _column_names(first, f"{name}:{at}", columns, required, exactly)
     lines = [_line(f"{name}:{number}", row, names) for number, row in rows if any(row)]
     if not lines:
         raise Refused(f"{name}: there is no line below the headings")
@@ -188,13 +192,17 @@ def _too_much(columns: int, cells: int) -> str:
 
 
 def _column_names(
-    first: list[str], where: str, columns: Mapping[str, str], required: Sequence[str]
+    first: list[str],
+    where: str,
+    columns: Mapping[str, str],
+    required: Sequence[str],
+    exactly: Container[str],
 ) -> list[str]:
     problems, names, meant = Problems(), [], set[str]()
     known = {plain(heading): ours for heading, ours in columns.items()}
     present = {known.get(plain(heading)) for heading in first}
     open_ones = [heading for heading, ours in columns.items() if ours not in present]
-    open_ones = [heading for heading in open_ones if heading not in EXACTLY]
+    open_ones = [heading for heading in open_ones if heading not in exactly]
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
         if ours == STRANGE:

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import Any
 
+from agent.registry.facts.place import PARTICULARS
 from agent.registry.records import (
     Alias,
     Consent,
@@ -27,6 +28,7 @@ KINDS: dict[str, type[Document]] = {
 NAMES = {kind: tuple(member.name for member in fields(cls)) for kind, cls in KINDS.items()}
 NUMBERS = ("multiplier", "offset")
 INDEXES = ("opened", "closed")
+UNKNOWN_BEFORE = {field.name for field in PARTICULARS}
 LISTS = ("channels", "billing", "asked", "after", "answers")
 
 
@@ -40,6 +42,10 @@ def to_row(document: Document) -> dict[str, Any]:
             row[name] = _digits(row[name])
         for name in INDEXES:
             row[name] = [[channel, _digits(value)] for channel, value in row[name]]
+    # the previous version reads a registry without members that it does not know
+    for name in UNKNOWN_BEFORE & row.keys():
+        if row[name] is None:
+            del row[name]
     return row
 
 

@@ -589,3 +589,39 @@ def test_a_meter_that_no_configured_device_is_leaves_the_letter_incomplete(gatew
     assert kinds(answer) == [("meter", "")]
     assert "Meter 99: no device has reported this serial number yet" in letter
     assert gateway.command("explain", "A-1").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence", "line"),
+    [
+        (
+            "en",
+            "living area (m²): 67.5. This value is not sent to anybody.",
+            "living area (m²): 67.5; it is not sent to anybody",
+        ),
+        (
+            "fr",
+            "surface habitable (m²) : 67,5. Cette valeur n'est envoyée à personne.",
+            "surface habitable (m²) : 67,5 ; n'est envoyé à personne",
+        ),
+    ],
+)
+def test_the_area_of_a_dwelling_stands_in_its_letter_and_in_what_is_explained(
+    gateway, language, sentence, line
+):
+    async def record(house):
+        args = {"text": "label;type;surface\nA-1;logement;67,5\n", "name": "places.csv"}
+        return await CALLS["place.import"](house, Caller("alice", None), **args)
+
+    gateway.keep()
+    gateway.consent()
+    (place,) = gateway.inside(record)["places"]
+    assert place["area_m2"] == 67.5
+    written = ("person", "A-1", "--language", language, "--to", gateway.folder)
+    assert gateway.command(*written).exit_code == 0
+    assert sentence in text_of((gateway.folder / "A-1.html").read_text())
+    assert f"place;{gateway.place};;;;;;area_m2 67.5; not sent to anybody" in gateway.answer()[1][
+        "csv"
+    ].replace('"', "")
+    assert line in gateway.command("explain", "A-1", language=language).output
+    assert line not in gateway.command("explain", language=language).output

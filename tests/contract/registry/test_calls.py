@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent.core.errors import Refused
-from agent.registry import calls, calls_bases
+from agent.registry import calls
 from agent.registry.registry import Registry
 
 BY = {"who": "alice", "now": 1_790_000_000.0}
@@ -117,7 +117,7 @@ def test_an_assigned_device_says_what_it_waits_for(registry):
 
 def give(registry, **more):
     asked = {"recipient": "A.example", "channels": ["heat"], "step": "30min", "purpose": "advice"}
-    return calls_bases.give(registry, **BY, **{**asked, **more})
+    return calls.consent_give(registry, **BY, **{**asked, **more})
 
 
 def test_several_places_and_a_file_consent_in_one_go(registry):
@@ -128,7 +128,7 @@ def test_several_places_and_a_file_consent_in_one_go(registry):
         ("A-3-13", "a.example", 1800),
     ]
     assert [each["source"] for each in done["consents"]] == ["gardien consent give", "homes.csv:2"]
-    listed = calls_bases.list_(registry, **BY)["consents"]
+    listed = calls.consent_list(registry, **BY)["consents"]
     assert sorted(each["label"] for each in listed) == ["A-3-12", "A-3-13"]
     assert all(each["in_force"] for each in listed)
 

@@ -5,7 +5,7 @@ Rule I13.
 import pytest
 
 from agent.core.errors import Refused
-from agent.registry import calls, calls_bases, calls_people
+from agent.registry import calls
 from agent.registry.registry import Registry
 
 NOW = 1_790_000_000.0
@@ -29,7 +29,7 @@ def meters(registry, text=METERS, now=NOW + DAY, **more):
 
 
 def consents(registry, text=CONSENTS, now=NOW + DAY):
-    return calls_bases.give(registry, **at(now), text=text, name="c.csv")
+    return calls.consent_give(registry, **at(now), text=text, name="c.csv")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def registry(tmp_path):
     registry = Registry.open(tmp_path / "registry.json")
     places(registry)
     meters(registry, now=NOW)
-    calls_bases.give(registry, **at(), text=CONSENTS, name="c.csv")
+    calls.consent_give(registry, **at(), text=CONSENTS, name="c.csv")
     calls.alias_import(registry, **at(), text=NAMES, name="n.csv")
     return registry
 
@@ -137,7 +137,7 @@ def mark(registry):
 
 
 def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
-    calls_bases.withdraw(registry, who="alice", now=NOW + DAY, place="A-1")
+    calls.consent_withdraw(registry, who="alice", now=NOW + DAY, place="A-1")
     for heading in ("", "since", "given"):
         (no_effect,) = consents(registry, dated(heading), now=NOW + 9 * DAY)["without_effect"]
         assert (
@@ -151,24 +151,24 @@ def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
 @pytest.mark.parametrize("later", ["nothing", "withdrawn", "moved out"])
 def test_a_list_gives_no_channel_again_that_was_withdrawn_by_itself(registry, later):
     both = CONSENTS.replace("heat", '"heat,cw"')
-    calls_bases.give(registry, **at(NOW), text=both, name="c.csv", replace=True)
-    calls_bases.withdraw(registry, who="alice", now=NOW + DAY, place="A-1", channels=["cw"])
+    calls.consent_give(registry, **at(NOW), text=both, name="c.csv", replace=True)
+    calls.consent_withdraw(registry, who="alice", now=NOW + DAY, place="A-1", channels=["cw"])
     if later == "withdrawn":
-        calls_bases.withdraw(registry, who="alice", now=NOW + DAY + 9, place="A-1")
+        calls.consent_withdraw(registry, who="alice", now=NOW + DAY + 9, place="A-1")
     only = CONSENTS.replace("heat", "cw")
     if later == "moved out":
-        calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-11-22")
+        calls.occupancy_move_out(registry, **at(NOW + DAY), place="A-1", at="2026-11-22")
     for text in (both, only):
         brought = {"text": text, "name": "c.csv", "replace": True}
-        answer = calls_bases.give(registry, **at(NOW + 2 * DAY), **brought)
+        answer = calls.consent_give(registry, **at(NOW + 2 * DAY), **brought)
         assert (answer["consents"], len(answer["without_effect"])) == ([], 1)
     agreed = with_column("after", mark(registry)).replace("heat", "cw")
-    assert calls_bases.give(registry, **at(NOW + 9 * DAY), text=agreed, name="c.csv")["consents"]
+    assert calls.consent_give(registry, **at(NOW + 9 * DAY), text=agreed, name="c.csv")["consents"]
 
 
 def test_a_list_without_dates_gives_nothing_for_who_moved_in_since(registry):
-    calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
-    calls_people.move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
+    calls.occupancy_move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
+    calls.occupancy_move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
     given = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-20\n")
     with pytest.raises(Refused, match=r"c\.csv:2: lease: A-1 .* 2 occupancies, .* column `lease`"):
         consents(registry, now=NOW + 3 * DAY)
@@ -188,6 +188,6 @@ def test_a_newer_paper_is_not_taken_for_the_old_one(registry):
 
 def test_a_duty_that_is_added_again_is_said_to_stand(registry):
     words = {"reference": "contract 7", "recipient": "syndic.example", "channels": ["heat"]}
-    calls_bases.duty_add(registry, **at(), **words)
+    calls.duty_add(registry, **at(), **words)
     with pytest.raises(Refused, match=r"contract 7 .*recorded already"):
-        calls_bases.duty_add(registry, **at(NOW + DAY), **words)
+        calls.duty_add(registry, **at(NOW + DAY), **words)

@@ -1,0 +1,135 @@
+"""An installation: which meter measures which place."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from agent.core.errors import Refused
+from agent.registry.facts.declaration import (
+    AT,
+    FILE,
+    PREVIEW,
+    REQUIRED,
+    SINCE,
+    Field,
+    Kind,
+    argument,
+    flag,
+    given,
+    listed,
+    number,
+    stated,
+)
+
+MOST = Decimal(10) ** 15
+"""no meter shows this much"""
+
+
+def multiplier(text: str) -> Decimal:
+    """The factor of a meter's index."""
+    value = number(text)
+    if value is None or not Decimal("0.000001") <= value <= 1_000_000:  # noqa: PLR2004 -- sane
+        raise Refused(f'multiplier: "{text}" is not a number such as 10 or 0.1')
+    return value
+
+
+def offset(text: str) -> Decimal:
+    """What is added to a meter's index."""
+    value = number(text)
+    if value is None or abs(value) >= MOST:
+        raise Refused(f'offset: "{text}" is not a number such as -120.5')
+    return value
+
+
+PLACE = argument("place", "The dwelling's label or id.")
+OLD = Field(
+    "old",
+    "The old or removed meter, by serial number or device; required if the place has several.",
+)
+CHANNEL = Field("channel", "Only this channel.", headings=("grandeur",))
+MULTIPLIER = Field(
+    "multiplier",
+    "Multiply the index by this; needs --channel.",
+    headings=("coefficient", "rapport tc"),
+    read=multiplier,
+)
+OFFSET = Field("offset", "Add this to the index, after --multiplier.", read=offset)
+INDEX = Field(
+    "index",
+    "The index (cumulative reading): 8412,5 or heat=8412.5; may be repeated.",
+    Kind.INDEXES,
+    headings=("index de pose", "index à la pose"),
+)
+CLOSING = Field(
+    "closing",
+    "The last index of the old or removed meter: 8412,5 or heat=8412.5; may be repeated.",
+    Kind.INDEXES,
+)
+SHEET = (
+    Field(
+        "serial",
+        headings=(
+            "serial number", "n° de série", "numéro de série", "n° série", "n° compteur",
+            "numéro de compteur", "matricule",
+        ),
+        spoilt_as="number",
+    ),
+    Field("device", headings=("appareil",)),
+    Field(
+        "dwelling",
+        default=REQUIRED,
+        headings=("logement", "appartement", "label", "place"),
+        member="place",
+    ),
+    CHANNEL,
+    SINCE._replace(headings=("depuis", "date de pose", "pose")),
+    MULTIPLIER,
+    OFFSET,
+    INDEX,
+)  # fmt: skip
+KNOWN = given("known", "Sequence[str]", ())
+"""the channels that the device measures"""
+ASSIGN = stated(
+    "meter.assign",
+    "Record which place a device measures.",
+    argument("device", "A configured device."),
+    PLACE._replace(name="dwelling", member="place"),
+    Field("serial", "The serial number on the meter; default: the first that the device reports."),
+    CHANNEL,
+    SINCE._replace(prefixed=False),
+    MULTIPLIER,
+    OFFSET,
+    INDEX,
+)
+EXCHANGE = stated(
+    "meter.exchange",
+    "Record a meter exchange, with the indexes of both meters if they are known.",
+    PLACE,
+    Field("serial", "The new meter's serial number; default: the first that its device reports."),
+    OLD,
+    CHANNEL,
+    Field("device", "The configured device of the new meter; default: that of the old one."),
+    AT,
+    CLOSING,
+    Field("opening", "The new meter's first index: 0 or heat=0.5; may be repeated.", Kind.INDEXES),
+    MULTIPLIER,
+    OFFSET,
+)
+REMOVE = stated(
+    "meter.remove",
+    "Record that a meter no longer measures a place, or never did.",
+    PLACE,
+    OLD,
+    CHANNEL,
+    AT,
+    flag("never", "The meter never measured the place: have all its readings erased."),
+    CLOSING,
+)
+IMPORT = stated(
+    "meter.import",
+    "Record the meters in a spreadsheet: all rows or none.",
+    FILE._replace(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
+    flag("join_lines", "Do not read the meters' serial numbers.", default=True, option="offline"),
+    PREVIEW,
+)
+LIST = listed("meter.list", "List all meters and the places that they measure.")

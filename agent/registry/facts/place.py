@@ -1,0 +1,120 @@
+"""A place: a dwelling, a common area or a building, with what is recorded of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import Refused
+from agent.registry.facts.declaration import (
+    FILE,
+    PREVIEW,
+    REQUIRED,
+    SINCE,
+    Field,
+    Kind,
+    argument,
+    listed,
+    number,
+    stated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LARGEST_AREA = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Particulars:
+    """What people state of a place and the registry keeps as it is. Nobody is sent any of it.
+
+    Each member has a field of the same name below, and None for what was never stated.
+    """
+
+    # a base with slots of its own could not be combined with another
+    __slots__ = ()
+
+    area_m2: float | None = None
+    """living area"""
+
+
+def area(text: str) -> float:
+    """A living area in m². Raises Refused."""
+    value = number(text.casefold().replace("m²", "").replace("m2", ""))
+    if value is None or not 0 < value <= LARGEST_AREA or value != round(value, 2):
+        raise Refused(f'area_m2: "{text}" is not an area in m² such as 67.5')
+    return float(value)
+
+
+PARTICULARS = (
+    Field(
+        "area_m2",
+        "The living area in m², such as 67.5.",
+        headings=("area", "area (m²)", "surface", "surface (m²)"),
+        read=area,
+        exact=True,
+        titles=("surface habitable (m²)", "living area (m²)"),
+    ),
+)
+
+
+def particulars(place: Particulars) -> dict[str, Any]:
+    """What is recorded of a place, by the name of the field; None: it was never stated."""
+    return {field.name: getattr(place, field.name) for field in PARTICULARS}
+
+
+def described(recorded: Mapping[str, Any], language: str) -> dict[str, str]:
+    """All that is recorded of a place (see `particulars`), by title, in `fr` or `en`."""
+    point = "," if language == "fr" else "."
+    return {
+        field.titles[language != "fr"]: f"{value}".removesuffix(".0").replace(".", point)
+        for field in PARTICULARS
+        if (value := recorded.get(field.name)) is not None
+    }
+
+
+LABEL = argument(
+    "label",
+    "What people call it, such as A-3-12.",
+    headings=("libellé", "logement", "appartement", "désignation", "dwelling"),
+    spoilt_as="date",
+)
+TYPE = Field(
+    "type", "The type: dwelling, common or building.", default=REQUIRED, assumed="dwelling"
+)
+ID = Field("id", "An id that was created elsewhere.", headings=("identifiant", "place"))
+BEGINS = SINCE._replace(
+    help="When the present occupants moved in; default: occupancy unknown.",
+    headings=("depuis", "date d'entrée", "entrée"),
+)
+LOT = Field("lot", headings=("n° de lot", "numéro de lot", "n° lot"))
+"""of a row; it becomes an alias (agent/registry/lots.py)"""
+NEW = stated(
+    "place.new",
+    "Record one place and create its id.",
+    LABEL,
+    TYPE,
+    ID,
+    BEGINS._replace(prefixed=False),
+    *PARTICULARS,
+)
+SHEET = (LABEL, TYPE, ID, BEGINS, *PARTICULARS)
+IMPORT = stated(
+    "place.import",
+    "Record the places in a spreadsheet and create their ids: all rows or none.\n\n"
+    "With a column `lot`, cellars and parking spaces become additional names of their "
+    "dwelling.",
+    FILE._replace(
+        help="CSV or .xlsx with the columns label;type. An optional column since: when the"
+        " present occupants moved in."
+    ),
+    Field(
+        "types",
+        "Import only rows of this type, such as appartement; may be repeated.",
+        Kind.TEXTS,
+        option="only",
+    ),
+    PREVIEW,
+)
+LIST = listed("place.list", "List all places.")
