@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from functools import cached_property
-from pathlib import Path  # noqa: TC003 -- pydantic reads it
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -24,10 +24,10 @@ from agent.config.models import (
     Updates,
     UplinkConfig,
 )
-from agent.config.syndic import Syndic  # noqa: TC001 -- pydantic reads it
+from agent.config.syndic import Syndic
 from agent.control.model import split
 from agent.control.settings import Control, modality
-from agent.enrolment.settings import Enrolment  # noqa: TC001 -- pydantic reads it
+from agent.enrolment.settings import Enrolment
 from agent.trust.settings import TrustSettings
 
 if TYPE_CHECKING:

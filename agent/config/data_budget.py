@@ -12,7 +12,7 @@ from agent.core.model import ValueKind
 from agent.core.settings import written, written_size
 from agent.drivers.base import Budgets
 from agent.registry.consent_policy import FLOORS
-from agent.uplink.budget import DAY, KEEPALIVES, ReadStream, UplinkLoad, a_month, slowest, stretched
+from agent.uplink.budget import KEEPALIVES, ReadStream, UplinkLoad, a_month, slowest, stretched
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.config.config import Config
     from agent.config.models import UplinkConfig
 
+DAY, YEAR = 86_400, 365
 LEAST = 1_000_000
 """bytes to which messages round"""
 USUAL_SECONDS = 0.1

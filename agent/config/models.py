@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from decimal import Decimal  # noqa: TC003 -- pydantic reads it
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -21,11 +21,11 @@ from agent.core.channels import channels
 from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.core.settings import Bytes, Duration, FromTheRoot, shown, written
-from agent.drivers.profile import Profile  # noqa: TC001 -- pydantic reads it
+from agent.drivers.profile import Profile
 from agent.registry import fields
 from agent.registry.aggregate import FEWEST, FLOOR, STEPS
 from agent.registry.place import parse
-from agent.uplink.budget import Allowance  # noqa: TC001 -- pydantic reads it
+from agent.uplink.budget import Allowance
 
 FORMAT = 1
 """the present format number of the file; see `migrate`"""

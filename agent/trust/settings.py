@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.core.settings import Secret  # noqa: TC001 -- pydantic reads it
+from agent.core.settings import Secret
 from agent.trust.trust_list import keys_of
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from agent.core.errors import LinkLost
 from agent.core.i18n import _
-from agent.core.settings import Duration  # noqa: TC001 -- pydantic evaluates it
+from agent.core.settings import Duration
 
 INTERFACE = re.compile(r"[A-Za-z][\w.@-]{0,14}", re.ASCII)
 SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.core.settings import Duration, Host  # noqa: TC001 -- pydantic evaluates it
+from agent.core.settings import Duration, Host
 from agent.drivers.modbus.bus import Bus
 from agent.drivers.modbus.stream import tcp_stream
 from agent.drivers.modbus.tcpwire import TcpWire

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from agent.core.i18n import _
 from agent.core.settings import Duration, FromTheRoot, Secret, checked_host
 from agent.uplink.hostkey import host_key
-from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
+from agent.uplink.options import Recipient
 from agent.uplink.pacing import Rhythm
 from agent.uplink.settings.container import WEAKER, Container
 

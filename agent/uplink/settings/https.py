@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.core.i18n import _
 from agent.core.settings import Duration, FromTheRoot, checked_host, is_loopback
-from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
+from agent.uplink.options import Recipient
 from agent.uplink.pacing import Rhythm
 
 

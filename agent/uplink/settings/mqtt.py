@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from agent.core.i18n import _
 from agent.core.model import Lane
 from agent.core.settings import Duration, FromTheRoot, Secret, checked_host, is_loopback
-from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
+from agent.uplink.options import Recipient
 from agent.uplink.pacing import Rhythm
 from agent.uplink.presets import ANY, PRESETS, Preset
 from agent.uplink.topics import Topics
