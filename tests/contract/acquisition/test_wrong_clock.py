@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from agent.registry.inputs import NewOccupancy
 from tests.contract.acquisition.checker import by_slot, rows_of
 from tests.contract.acquisition.test_the_day import meter_point
-from tests.contract.acquisition.world import Meter, World, run, utc
+from tests.contract.acquisition.world import Meter, World, utc
 from tests.depth import depth
+from tests.virtual_time import run
 
 BEGIN = "2026-10-26T08:00:10"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
