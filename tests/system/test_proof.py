@@ -48,7 +48,6 @@ async def lose_what_the_broker_took(on):
     await asyncio.sleep(SETTLE)
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("attempt", range(ROUNDS))

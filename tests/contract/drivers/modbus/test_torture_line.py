@@ -29,7 +29,7 @@ from hil.torture_line import (
 )
 from tests.depth import depth
 
-READS = depth(1_000, 10_000)
+READS = depth(500, 10_000)
 
 
 @dataclass
