@@ -316,7 +316,11 @@ def account(uid: int) -> str:
 
 
 def ask_daemon(
-    state: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+    state: Path,
+    call: str,
+    args: dict[str, Any],
+    progress: Callable[[dict[str, Any]], None],
+    greeting_within: float = GREETING_WITHIN,
 ) -> dict[str, Any] | None:
     """Return the daemon's answer; None if no daemon owns the state. Raises Refused as it says."""
     door = connect(state) or connect(volatile(state))
@@ -327,7 +331,7 @@ def ask_daemon(
             with suppress(BrokenPipeError):  # the reason may already wait in the answer
                 for piece in _request(call, args):
                     door.sendall(piece)
-            _await_greeting(door, lines.readline)
+            _await_greeting(door, lines.readline, greeting_within)
             if (result := _answer(lines, progress)) is not None:
                 return result
     except (ConnectionError, json.JSONDecodeError):
@@ -375,9 +379,9 @@ def _warn_unrecorded() -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _await_greeting(door: socket.socket, line: Callable[[], bytes]) -> None:
+def _await_greeting(door: socket.socket, line: Callable[[], bytes], within: float) -> None:
     """Wait for the daemon's greeting. Raises Refused if it does not come."""
-    door.settimeout(GREETING_WITHIN)
+    door.settimeout(within)
     try:
         if not line():
             raise Refused(CLOSED)

@@ -39,9 +39,10 @@ async def until_told(line, value):
         await asyncio.sleep(0.02)
 
 
-async def followed(on, lifetime=60, **more):
+async def followed(on, lifetime=60, pause=cov.PAUSE, believed=cov.BELIEVED, **more):
     one = await on.add(1201, sensor(), **more)
     line = await on.driver(cov=lifetime)
+    line.following.pause, line.following.believed = pause, believed
     await line.read([TEMPERATURE])
     return one, line
 
@@ -113,12 +114,10 @@ def test_a_reboot_that_nobody_noticed_is_mended_by_the_renewal():
     asyncio.run(attack())
 
 
-def test_a_device_that_says_it_has_started_is_subscribed_to_at_once(monkeypatch):
-    monkeypatch.setattr(cov, "PAUSE", 0.1)
-
+def test_a_device_that_says_it_has_started_is_subscribed_to_at_once():
     async def attack():
         async with net() as on:
-            one, line = await followed(on, 60)
+            one, line = await followed(on, pause=0.1)
             await until(lambda: one.subscriptions == 1)
             one.reboot()
             one.i_am(address=line.wire.address)
@@ -127,12 +126,10 @@ def test_a_device_that_says_it_has_started_is_subscribed_to_at_once(monkeypatch)
     asyncio.run(attack())
 
 
-def test_what_nobody_repeats_is_read_again_and_a_dead_device_is_not_believed(monkeypatch):
-    monkeypatch.setattr(cov, "BELIEVED", 2)
-
+def test_what_nobody_repeats_is_read_again_and_a_dead_device_is_not_believed():
     async def attack():
         async with net() as on:
-            one, line = await followed(on)
+            one, line = await followed(on, believed=2.0)
             await until(lambda: line.health()["followed"] == 1)
             one.faults.silent = True
             assert values(await line.read([TEMPERATURE])) == [Decimal(20)]
