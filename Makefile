@@ -18,7 +18,7 @@ COMMANDS += /usr/lib/postgresql/17/bin/postgres $(SYSTEMD)/journal.py
 COMMANDS += /usr/bin/apt-ftparchive /usr/bin/gpg /usr/bin/dh /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 OTHER := $(firstword $(wildcard $(filter-out $(realpath $(PYTHON)),/usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13)))
 NEWEST := .venv-newest/bin/python -m pytest -o cache_dir=.venv-newest/pytest_cache --ignore tests/unit/packaging
-NEWEST_TESTS := tests/unit tests/contract/acquisition tests/contract/registry tests/contract/drivers/modbus/test_pymodbus.py
+NEWEST_TESTS := tests/unit tests/contract/acquisition tests/contract/registry tests/contract/test_entry.py tests/contract/drivers/modbus/test_pymodbus.py
 # tests wait more than they compute; those of one file share what is costly to build
 BY_FILE := --dist loadfile
 # what failed is asked once more by itself, on a machine that is then as quiet as it gets, and is named:
