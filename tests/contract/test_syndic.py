@@ -23,6 +23,7 @@ from agent.registry.syndic_export import ClearChange, Doubt
 from hil.sshd import sftp_server
 from tests.command import gardien
 from tests.contract.test_letter import DAY, Gateway
+from tests.waiting import until
 
 CONFIG = """\
 building: {{name: Les Alpins}}
@@ -329,12 +330,6 @@ def test_exports_come_by_sftp_and_a_server_that_is_away_is_told(site):
                     await job
 
     asyncio.run(scenario())
-
-
-async def until(fact):
-    async with asyncio.timeout(60):
-        while not fact():
-            await asyncio.sleep(0.05)
 
 
 def test_a_move_dated_before_readings_that_left_waits_unless_it_is_of_these_days(tmp_path):

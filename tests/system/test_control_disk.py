@@ -13,7 +13,8 @@ from agent.core.storage import HOLDS_END_AFTER, PROBED_EVERY, READ_ONLY
 from hil.bacnet.process import BoilerRoom
 from tests import disks
 from tests.depth import LONG
-from tests.system.test_control import Building, held, holds, until
+from tests.system.test_control import Building, held, holds
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(not LONG or not disks.available(), reason="minutes; needs root")
 BOUND = {"read_only": PROBED_EVERY, "freeze": PROBED_EVERY + HOLDS_END_AFTER}

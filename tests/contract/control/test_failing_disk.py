@@ -46,6 +46,7 @@ from tests.contract.buffer.test_full_disk import hog
 from tests.contract.control import test_last_hand as last_hand
 from tests.contract.control.plant import BEFORE, TARGET, plant, register
 from tests.depth import LONG
+from tests.waiting import until
 
 PATIENCE = 60.0
 MOUNTS = disks.available()
@@ -118,13 +119,6 @@ class Boiler:
 async def bacnet():
     async with BoilerRoom() as room:
         yield Boiler(room)
-
-
-async def until(seen, patience=PATIENCE):
-    end = time.monotonic() + patience
-    while not (await found if asyncio.iscoroutine(found := seen()) else found):
-        assert time.monotonic() < end, seen
-        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -20,7 +20,8 @@ from hil.ca import CA
 from hil.platform.child import Platform
 from hil.process import free_port
 from tests.command import gardien
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.waiting import until
 
 
 def tls(folder: Path, ca: CA, port: int) -> tuple[str, ...]:

@@ -22,8 +22,9 @@ from agent.core.errors import Refused
 from agent.core.model import SlotMark
 from agent.registry import identity
 from tests.command import gardien
-from tests.contract.gateway.running import at_work, configured, until
+from tests.contract.gateway.running import at_work, configured
 from tests.contract.gateway.test_full_disk import DEVICE
+from tests.waiting import until
 
 KEY = ("boiler", 1)
 DAY = 86_400

@@ -28,7 +28,8 @@ from hil.platform.child import Platform
 from hil.process import free_port
 from tests.command import gardien
 from tests.contract.buffer.far import seal_all
-from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled, until
+from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled
+from tests.waiting import until
 
 BEFORE, CAP = 3_000, 50_000_000
 FORMER = "former.example"

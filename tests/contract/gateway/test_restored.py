@@ -17,8 +17,9 @@ from hil.broker import broker
 from hil.platform.child import Platform, Serving
 from hil.platform.report import rows
 from hil.process import free_port
-from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled, until
+from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled
 from tests.contract.gateway.test_signed import NOW, believe, believing
+from tests.waiting import until
 
 COLLECTOR = Signer.new("accueil")
 MADE = "2026-11-20T10:00:00Z"

@@ -16,19 +16,13 @@ from agent.core.model import Why
 from agent.drivers.bacnet import cov
 from hil.bacnet.controller import Faults, analog_input
 from tests.contract.drivers.bacnet.net import net, point, values
+from tests.waiting import until
 
 TEMPERATURE = point("analog-input,1", every=1, channel="temp", unit="Cel")
 
 
 def sensor():
     return [analog_input(1, "t1", 20, "degrees-celsius"), analog_input(2, "e", 7, "kilowatt-hours")]
-
-
-async def until(true, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come about"
-        await asyncio.sleep(0.02)
 
 
 async def until_told(line, value):
