@@ -18,13 +18,14 @@ COMMANDS += /usr/lib/postgresql/17/bin/postgres $(SYSTEMD)/journal.py
 COMMANDS += /usr/bin/apt-ftparchive /usr/bin/gpg /usr/bin/dh /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 OTHER := $(firstword $(wildcard $(filter-out $(realpath $(PYTHON)),/usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13)))
 NEWEST := .venv-newest/bin/python -m pytest -o cache_dir=.venv-newest/pytest_cache --ignore tests/unit/packaging
-NEWEST_TESTS := tests/unit tests/contract/acquisition tests/contract/registry tests/contract/drivers/modbus/test_pymodbus.py
+NEWEST_TESTS := tests/unit tests/contract/acquisition tests/contract/registry tests/contract/test_entry.py tests/contract/drivers/modbus/test_pymodbus.py
 # tests wait more than they compute; those of one file share what is costly to build
-SIDE_BY_SIDE := -n 4 --dist loadfile
+BY_FILE := --dist loadfile
 # what failed is asked once more by itself, on a machine that is then as quiet as it gets, and is named:
 # on cores that others use too, a test of waits, kills and clocks can lose its race without a fault of
 # the code. What fails twice fails
 AGAIN := -v --last-failed --last-failed-no-failures none
+NEWEST_ENDS = cat .venv-newest/log; [ ! -e .venv-newest/failed ] || $(NEWEST) $(AGAIN) $(NEWEST_TESTS)
 CONSTRAINTS := packaging/constraints-debian13.txt packaging/constraints-tools.txt
 # which CAs a connection trusts must not depend on the version of requests
 NEWEST_TESTS += tests/contract/test_enrolment.py
@@ -32,7 +33,7 @@ NEWEST_TESTS += tests/contract/test_enrolment.py
 APT := apt-get -qq -o Acquire::Retries=5
 PIP_INSTALL := pip install --quiet --disable-pip-version-check --retries 10
 
-.PHONY: setup demo test newest package-test archive-tests check house bench torture clean
+.PHONY: setup demo test first newest newest-once package-test archive-tests check house bench torture clean
 
 setup: .venv/ready
 
@@ -65,16 +66,28 @@ house: setup
 	$(BIN)/python tools/house.py
 	$(BIN)/python tools/paths.py
 
-test: check newest
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not alone" || $(BIN)/python -m pytest $(AGAIN) -m "not alone"
+# the second leg runs beside the first; what failed in it is asked once more when both have ended
+test: check
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going first newest-once && ended=0 || ended=$$?; \
+	$(NEWEST_ENDS) && exit $$ended
 	$(BIN)/python -m pytest -m alone || $(BIN)/python -m pytest $(AGAIN) -m alone
 
-# the second leg: another Python where there is one, with the newest of what the index has. The .deb
-# is built of Debian's versions, so its own tests are not among these
-newest:
-	@if [ -z "$(OTHER)" ]; then echo "no other Python from 3.11 to 3.13 here: one leg only"; else \
-	$(MAKE) --no-print-directory .venv-newest/ready && \
-	$(NEWEST) $(SIDE_BY_SIDE) $(NEWEST_TESTS) || $(NEWEST) $(AGAIN) $(NEWEST_TESTS); fi
+first: setup
+	$(BIN)/python -m pytest -n 4 $(BY_FILE) -m "not alone" || $(BIN)/python -m pytest $(AGAIN) -m "not alone"
+
+newest: newest-once
+	@$(NEWEST_ENDS)
+
+# another Python where there is one, with the newest of what the index has. The .deb is built of
+# Debian's versions, so its own tests are not among these. The log is kept apart from the first leg's
+ifeq ($(OTHER),)
+newest-once:
+	@mkdir -p .venv-newest && echo "no other Python from 3.11 to 3.13 here: one leg only" >.venv-newest/log
+else
+newest-once: .venv-newest/ready
+	@rm -f .venv-newest/failed
+	@$(NEWEST) -n 2 $(BY_FILE) $(NEWEST_TESTS) >.venv-newest/log 2>&1 || touch .venv-newest/failed
+endif
 
 .venv-newest/ready: pyproject.toml
 	$(OTHER) -m venv .venv-newest

@@ -126,8 +126,8 @@ async def _result(
 class Door:
     """Serves connections to the local socket, within bounds."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._house = gateway
+    def __init__(self, gateway: Gateway, line_within: float, most_visitors: int) -> None:
+        self._house, self._line_within, self._most_visitors = gateway, line_within, most_visitors
         self._visitors = 0
         self._with_files = asyncio.Semaphore(AT_ONCE)
 
@@ -150,16 +150,18 @@ class Door:
             return
         self._visitors += 1
         try:
-            if self._visitors > 2 * MOST_VISITORS:
+            if self._visitors > 2 * self._most_visitors:
                 return  # too many even for a refusal
             await _send(writer, {"here": os.getpid()})
-            if self._visitors > MOST_VISITORS:
-                raise Refused(f"{MOST_VISITORS} other calls are being answered: try again later")
+            if self._visitors > self._most_visitors:
+                raise Refused(
+                    f"{self._most_visitors} other calls are being answered: try again later"
+                )
             await self._serve(reader, writer, caller)
         except (ConnectionError, TimeoutError) as error:
             log.info("a caller disconnected: %s", error, extra=fields(component="local socket"))
         except Refused as error:
-            await _turn_away(reader, writer, str(error))
+            await _turn_away(reader, writer, str(error), self._line_within)
         finally:
             self._visitors -= 1
             writer.close()
@@ -167,7 +169,7 @@ class Door:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller
     ) -> None:
-        request = await _read_request(reader)
+        request = await _read_request(reader, self._line_within)
         async with AsyncExitStack() as stack:
             if files := _sizes(request):
                 await stack.enter_async_context(self._with_files)
@@ -175,10 +177,10 @@ class Door:
             await _send(writer, await answer(self._house, request, caller))
 
 
-async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:
+async def _read_request(reader: asyncio.StreamReader, within: float) -> dict[str, Any]:
     """Read and parse the line of a request. Raises Refused."""
     try:
-        async with asyncio.timeout(LINE_WITHIN):
+        async with asyncio.timeout(within):
             line = await reader.readuntil(b"\n")
     except asyncio.IncompleteReadError as error:
         line = error.partial
@@ -188,7 +190,7 @@ async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:
             " command and the daemon have the same version"
         ) from None
     except TimeoutError:
-        raise Refused(f"the request was not complete within {LINE_WITHIN:.0f} s") from None
+        raise Refused(f"the request was not complete within {within:.0f} s") from None
     request = _parsed(line)
     if not isinstance(request, dict) or not isinstance(request.get("args") or {}, dict):
         raise Refused("not a call: the request and its arguments must be objects")
@@ -236,12 +238,14 @@ def _parsed(raw: bytes | bytearray) -> Any:
         raise Refused(f"not a call that this version knows: {error}") from None
 
 
-async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
+async def _turn_away(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str, within: float
+) -> None:
     """Send a refusal to a caller who may still be sending its request."""
     with suppress(ConnectionError, TimeoutError):
         await _send(writer, {"refused": why})
         writer.write_eof()
-        async with asyncio.timeout(LINE_WITHIN):
+        async with asyncio.timeout(within):
             # Closing with unread bytes resets the connection, and the caller would lose the reason.
             left = PASSED_OVER
             while left > 0 and (piece := await reader.read(PIECE)):
@@ -261,7 +265,12 @@ async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
         await asyncio.sleep(0)
 
 
-async def open_door(gateway: Gateway, state: Path) -> None:
+async def open_door(
+    gateway: Gateway,
+    state: Path,
+    line_within: float = LINE_WITHIN,
+    most_visitors: int = MOST_VISITORS,
+) -> None:
     """Serve the local socket of the state until cancelled."""
     try:
         door = listening(state)
@@ -273,7 +282,8 @@ async def open_door(gateway: Gateway, state: Path) -> None:
         state = made(volatile(state))
         door = listening(state)
     # start_unix_server would remove the socket's name at the end, and that may be systemd's.
-    server = await asyncio.start_server(Door(gateway).visit, sock=door, limit=LONGEST_LINE)
+    visit = Door(gateway, line_within, most_visitors).visit
+    server = await asyncio.start_server(visit, sock=door, limit=LONGEST_LINE)
     try:
         await asyncio.Event().wait()
     finally:
@@ -316,7 +326,11 @@ def account(uid: int) -> str:
 
 
 def ask_daemon(
-    state: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+    state: Path,
+    call: str,
+    args: dict[str, Any],
+    progress: Callable[[dict[str, Any]], None],
+    greeting_within: float = GREETING_WITHIN,
 ) -> dict[str, Any] | None:
     """Return the daemon's answer; None if no daemon owns the state. Raises Refused as it says."""
     door = connect(state) or connect(volatile(state))
@@ -327,7 +341,7 @@ def ask_daemon(
             with suppress(BrokenPipeError):  # the reason may already wait in the answer
                 for piece in _request(call, args):
                     door.sendall(piece)
-            _await_greeting(door, lines.readline)
+            _await_greeting(door, lines.readline, greeting_within)
             if (result := _answer(lines, progress)) is not None:
                 return result
     except (ConnectionError, json.JSONDecodeError):
@@ -375,9 +389,9 @@ def _warn_unrecorded() -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _await_greeting(door: socket.socket, line: Callable[[], bytes]) -> None:
+def _await_greeting(door: socket.socket, line: Callable[[], bytes], within: float) -> None:
     """Wait for the daemon's greeting. Raises Refused if it does not come."""
-    door.settimeout(GREETING_WITHIN)
+    door.settimeout(within)
     try:
         if not line():
             raise Refused(CLOSED)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.depth import LONG, depth
+
 # tests may run as root, which is an account that several people use: they say who they are
 os.environ.setdefault("GARDIEN_AS", "the tests")
 
@@ -24,12 +26,13 @@ os.umask(0o022)
 # how long an example takes says something of the machine, and nothing of the code. The examples
 # of a commit are the same wherever it is tested; what nobody thought of, the torture looks for
 settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    "gardien",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not LONG,
+    max_examples=depth(25, 500),
 )
-settings.register_profile(
-    "torture", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False
-)
-settings.load_profile("torture" if os.environ.get("GARDIEN_TORTURE") else "any machine")
+settings.load_profile("gardien")
 
 
 @pytest.fixture

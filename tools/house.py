@@ -4,6 +4,7 @@
 - No variable, argument or attribute is called said, found, told, one or word(s); in comprehensions
   and lambdas a short name is allowed.
 - Citations of rules (docs/rules) that resolve to no clause.
+- Constants of our own modules that tests patch.
 - Comments per hundred lines of code.
 """
 
@@ -108,6 +109,23 @@ def comments() -> tuple[int, int]:
     return seen["comments"], seen["lines"]
 
 
+def patched() -> list[str]:
+    """`file:line: name` of each constant of a module of ours that a test patches."""
+    patches = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        modules: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.ImportFrom(module=str(module), names=names) if module.startswith("agent"):
+                    modules |= {name.asname or name.name for name in names}
+                case ast.Call(
+                    func=ast.Attribute(attr="setattr"),
+                    args=[ast.Name(id=module), ast.Constant(value=str(name)), _],
+                ) if module in modules:
+                    patches.append(f"{path.relative_to(ROOT)}:{node.lineno}: {module}.{name}")
+    return patches
+
+
 def main() -> None:
     """Print the counts; with `--check` only what is refused, and status 1 where there is any."""
     twice, odd, lost = used_twice(), odd_names(), unresolved()
@@ -118,6 +136,7 @@ def main() -> None:
     print(f"class names that stand for two things  {len(twice)}")
     print(f"names that say nothing                 {len(odd)}")
     print(f"citations that resolve to no clause    {len(lost)}")
+    print(f"patches of our own modules in tests    {len(patched())}")
     print(f"comments per hundred lines             {100 * written / lines:.1f}")
 
 

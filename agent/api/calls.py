@@ -27,7 +27,6 @@ from agent.core.i18n import N_
 from agent.core.version import version
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
-from agent.gateway.post_restore_gate import waits
 from agent.gateway.recipient import uplink_states
 from agent.gateway.upstream import backup_upload, keys, uplinks
 from agent.gateway.upstream.alarms import events
@@ -194,7 +193,7 @@ def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
         "uplinks": {
             name: {
                 "complete": recipient.delivery.complete,
-                "waits": round(waits(uplinks[str(recipient.settings.recipient)], now)),
+                "waits": round(gate.waits(uplinks[str(recipient.settings.recipient)], now)),
                 "unproved": recipient.settings.recipient in (gate.unproved or ()),
             }
             for name, recipient in gateway.recipients.items()

@@ -107,14 +107,15 @@ class OneThread:
 
 
 class DiskThread(OneThread):
-    """A thread whose calls wait for a disk, at most `STALLED_AFTER` seconds at each step.
+    """A thread whose calls wait for a disk, at most `stalled_after` seconds at each step.
 
     If the disk does not answer in that time, or a call raises StorageFailed, all later calls raise
     it: only opening the file again shows what it holds.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, stalled_after: float | None = None) -> None:
         super().__init__(name)
+        self._stalled_after = STALLED_AFTER if stalled_after is None else stalled_after
         self.failed = ""
         """why no more calls are made; empty: the disk works"""
         self._answered = monotonic()
@@ -157,8 +158,8 @@ class DiskThread(OneThread):
             raise
 
     async def _wait(self, future: asyncio.Future[T]) -> None:
-        await asyncio.wait([future], timeout=STALLED_AFTER)
-        if not future.done() and monotonic() - self._answered >= STALLED_AFTER:
+        await asyncio.wait([future], timeout=self._stalled_after)
+        if not future.done() and monotonic() - self._answered >= self._stalled_after:
             self.failed = self.failed or SILENT
             future.cancel()  # a call that has not begun is not made
             # The call may still fail later; asyncio would log its exception as never retrieved.

@@ -47,6 +47,7 @@ class Link:
         self.name = name
         self.at_once = at_once
         """how many devices may be read at the same time"""
+        self.idle, self.opened_within = IDLE, OPENED_WITHIN
         self.disturbed = Disturbed(zone)
         """the devices that disturb the bus, as far as the driver can tell; days are in `zone`"""
         self.opened = 0
@@ -112,7 +113,7 @@ class Link:
         The same holds if the bytes of another device broke the framing.
         """
         # Decided before the read: afterwards `turned` is new, whether or not the bus was idle.
-        idle = self._driver is not None and monotonic() - self.turned > IDLE
+        idle = self._driver is not None and monotonic() - self.turned > self.idle
         try:
             return await self._read(points, idle=idle)
         except OutOfStep:
@@ -120,7 +121,7 @@ class Link:
         except LinkLost:
             if not idle:
                 raise
-        if not await self._opened_again(OPENED_WITHIN):
+        if not await self._opened_again(self.opened_within):
             raise LinkLost(f"{self.name} is not open: {self.error}")
         return await self._read(points)
 
@@ -156,7 +157,7 @@ class Link:
         """Give the open driver when it is our turn. Raises LinkLost while the bus is down."""
         async with self._turn:
             if self._driver is None:
-                await self._opened_again(self._out_of_step + OPENED_WITHIN - monotonic())
+                await self._opened_again(self._out_of_step + self.opened_within - monotonic())
             driver, lost = self._driver, self._lost
             if driver is None or lost is None:
                 raise LinkLost(f"{self.name} is not open: {self.error}")

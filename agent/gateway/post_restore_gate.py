@@ -36,8 +36,9 @@ class Way(NamedTuple):
 class PostRestoreGate:
     """Decides whether anything may be sent after a restore. Its state is in one small file."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, listens_for: float = LISTENS) -> None:
         self._path, self._file = state / FILE, _file(state)
+        self.listens_for = listens_for
         self.made: str | None = None
         """when the backup was made; None: no restore, or all objects have arrived since"""
         self.unproved: frozenset[str] | None = None
@@ -66,10 +67,17 @@ class PostRestoreGate:
             else:
                 self.end()
             return True
-        if any(waits(way, now) for way in ways.values()):
+        if any(self.waits(way, now) for way in ways.values()):
             return False
         self._note(missing) if missing else self.end()
         return True
+
+    def waits(self, way: Way, now: float) -> float:
+        """Return the seconds for which an uplink must still be connected; 0 if it is done."""
+        if way.complete:
+            return 0.0
+        heard = 0.0 if way.since is None else max(0.0, now - way.since)
+        return max(0.0, self.listens_for - heard)
 
     def end(self) -> None:
         """Open the gate for good: all objects have arrived, by proof or by a person's word."""
@@ -80,14 +88,6 @@ class PostRestoreGate:
     def _note(self, unproved: frozenset[str]) -> None:
         self.unproved = unproved
         self._file.save({"made": self.made or "", "unproved": sorted(unproved)})
-
-
-def waits(way: Way, now: float) -> float:
-    """Return the seconds for which an uplink must still be connected; 0 if it is done."""
-    if way.complete:
-        return 0.0
-    heard = 0.0 if way.since is None else max(0.0, now - way.since)
-    return max(0.0, LISTENS - heard)
 
 
 def begin(state: Path, made: str) -> None:

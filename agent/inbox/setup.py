@@ -66,8 +66,10 @@ class AuditNotes:
     dropped while the chain has no room for them (`Chain.has_room_for_senders`).
     """
 
-    def __init__(self, chain: Chain, steady: Callable[[], float]) -> None:
-        self.chain, self._steady = chain, steady
+    def __init__(
+        self, chain: Chain, steady: Callable[[], float], most_pending: int = MOST_PENDING
+    ) -> None:
+        self.chain, self._steady, self._most_pending = chain, steady, most_pending
         self._lock = RLock()
         self._pending: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._repeated = Repeated(steady())
@@ -82,7 +84,7 @@ class AuditNotes:
         A thread does not wait while another one writes, since the disk may not answer: the record
         is queued, and the other thread writes it.
         """
-        if len(self._pending) >= MOST_PENDING:
+        if len(self._pending) >= self._most_pending:
             self.lost += 1
             return
         self._pending.append((type_, body))

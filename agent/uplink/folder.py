@@ -27,9 +27,11 @@ MOST_NAMES = 50_000
 class Folder:
     """Files under one path (agent.uplink.file_transfer.RemoteFolder)."""
 
-    def __init__(self, root: Path, folders: tuple[str, ...] = (IN, OUT)) -> None:
+    def __init__(
+        self, root: Path, folders: tuple[str, ...] = (IN, OUT), most_names: int = MOST_NAMES
+    ) -> None:
         """Raises UplinkLost if a folder is missing, as in an empty mount point."""
-        self._root = root
+        self._root, self._most_names = root, most_names
         if not root.is_dir():
             raise UplinkLost(f"the folder {root} does not exist. Is it mounted?")
         for folder in folders:
@@ -60,10 +62,10 @@ class Folder:
             if not (self._root / folder).is_dir():
                 return []
             with os.scandir(self._root / folder) as scan:
-                names = [item.name for item in islice(scan, MOST_NAMES + 1)]
-            if len(names) > MOST_NAMES:
+                names = [item.name for item in islice(scan, self._most_names + 1)]
+            if len(names) > self._most_names:
                 where = self._root / folder
-                raise NotStored(f"{where}: more than {MOST_NAMES} files. Remove the old ones")
+                raise NotStored(f"{where}: more than {self._most_names} files. Remove the old ones")
             entries = (self.entry(f"{folder}/{name}") for name in names)
             return [entry for entry in entries if entry]
 

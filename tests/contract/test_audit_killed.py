@@ -2,7 +2,6 @@
 Rule O27.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,8 +9,9 @@ import sys
 import pytest
 
 from agent.trust.audit import FOLDER, Chain, verify
+from tests.depth import depth
 
-ROUNDS = 40 if os.environ.get("GARDIEN_TORTURE") else 4
+ROUNDS = depth(4, 40)
 WRITER = """
 import sys
 from pathlib import Path

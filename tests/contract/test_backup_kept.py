@@ -13,6 +13,7 @@ from agent.api.calls import NOBODY, status
 from agent.api.registry import CALLS, Caller
 from agent.app import visited
 from agent.registry import identity
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -54,12 +55,6 @@ def test_what_the_configuration_names_beside_itself_comes_along_and_no_private_k
             "platform-ca.pem",
         )
     }
-
-
-async def until(fact):
-    async with asyncio.timeout(60):
-        while not fact():
-            await asyncio.sleep(0.05)
 
 
 def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monkeypatch):

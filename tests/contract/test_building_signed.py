@@ -10,16 +10,15 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from typer.testing import CliRunner
 
 from agent.api import backup
 from agent.api.registry import Caller
 from agent.app import visited
-from agent.cli import app
 from agent.core.errors import Refused
 from agent.registry import identity
 from agent.uplink.cms import Envelope
 from hil.ca import CA, DAY, bundle
+from tests.command import gardien
 
 ME = Caller("dupont", None)
 FLEET, STRANGER = CA("Fleet CA"), CA("Fleet CA")
@@ -104,7 +103,7 @@ def test_who_restores_sees_whose_and_of_when_it_is_before_anything_is_made_of_it
     new = ("--key", site / "safe.pem", "--state", site / "new", "-c", site / "new.yaml")
 
     def restored(*words, typed=""):
-        done = CliRunner().invoke(app, ["restore", *map(str, (*words, *new))], input=typed)
+        done = gardien("restore", *map(str, (*words, *new)), typed=typed)
         return done.exit_code, done.output
 
     for file, said in (

@@ -15,14 +15,12 @@ from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
-from typer.testing import CliRunner
 
 from agent.api import commission, privacy
 from agent.api.calls import CALLS
 from agent.api.registry import Caller
 from agent.api.roles import NEEDS, Right, Role
 from agent.app import visited
-from agent.cli import app
 from agent.cli.status import _device_row
 from agent.core.clock import stamp
 from agent.core.errors import Refused
@@ -30,6 +28,7 @@ from agent.core.model import Reading, Series
 from agent.gateway.recipient import open_recipient
 from agent.registry import identity, place
 from agent.registry.index import Unknown
+from tests.command import gardien
 from tests.contract.registry.test_background_change import held
 
 CONFIG = """\
@@ -162,7 +161,7 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
 
 
 def test_a_meter_that_does_not_answer_is_told_with_what_to_look_at(config):
-    said = CliRunner().invoke(app, ["read", "m-9", "-c", str(config)])
+    said = gardien("read", "m-9", "-c", str(config))
     assert said.exit_code == 1
     assert "Search the line for devices: gardien scan riser" in said.output
 

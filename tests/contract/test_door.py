@@ -71,16 +71,14 @@ def knocking(folder, answers):
     return door, done
 
 
-def test_a_daemon_that_cannot_start_is_told_instead_of_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "GREETING_WITHIN", 0.3)
+def test_a_daemon_that_cannot_start_is_told_instead_of_waited_for(tmp_path):
     door, done = knocking(tmp_path, [])
     with door, pytest.raises(Refused, match="journalctl -u gardien"):
-        local.ask_daemon(tmp_path, "status", {}, lambda _: None)
+        local.ask_daemon(tmp_path, "status", {}, lambda _: None, 0.3)
     done.set()
 
 
-def test_a_daemon_that_is_here_may_take_its_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "GREETING_WITHIN", 0.3)
+def test_a_daemon_that_is_here_may_take_its_time(tmp_path):
     door = state.listening(tmp_path)
 
     def serve():
@@ -93,7 +91,7 @@ def test_a_daemon_that_is_here_may_take_its_time(tmp_path, monkeypatch):
     threading.Thread(target=serve, daemon=True).start()
     said = []
     with door:
-        assert local.ask_daemon(tmp_path, "read", {}, said.append) == {"a": 1}
+        assert local.ask_daemon(tmp_path, "read", {}, said.append, 0.3) == {"a": 1}
     assert said == [{"text": "x"}]
 
 

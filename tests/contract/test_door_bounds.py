@@ -20,14 +20,14 @@ CONFIG = "building: {{name: Test}}\nclock: {{source: system}}\nstate: {state}\n"
 
 
 @asynccontextmanager
-async def door(folder):
+async def door(folder, **bounds):
     """The daemon's door on a real house without lines; its state."""
     state = folder / "state"
     state.mkdir(exist_ok=True)
     config = folder / "config.yaml"
     config.write_text(CONFIG.format(state=state))
     async with visited(config) as house:
-        serving = asyncio.create_task(local.open_door(house, state))
+        serving = asyncio.create_task(local.open_door(house, state, **bounds))
         while not (state / "gardien.sock").exists():
             await asyncio.sleep(0.01)
         try:
@@ -143,11 +143,9 @@ def test_a_file_is_taken_behind_the_line_and_a_larger_one_refused(tmp_path):
     asyncio.run(scenario())
 
 
-def test_who_does_not_ask_is_turned_away_and_others_are_answered_meanwhile(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "LINE_WITHIN", 0.5)
-
+def test_who_does_not_ask_is_turned_away_and_others_are_answered_meanwhile(tmp_path):
     async def scenario() -> None:
-        async with door(tmp_path) as state:
+        async with door(tmp_path, line_within=0.5) as state:
             slow = asyncio.create_task(said(state, b'{"call":'))
             assert "result" in await said(state, call("status"))
             assert "not complete within" in (await slow)["refused"]
@@ -155,11 +153,9 @@ def test_who_does_not_ask_is_turned_away_and_others_are_answered_meanwhile(tmp_p
     asyncio.run(scenario())
 
 
-def test_no_more_are_answered_at_once_than_the_door_takes(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "MOST_VISITORS", 3)
-
+def test_no_more_are_answered_at_once_than_the_door_takes(tmp_path):
     async def scenario() -> None:
-        async with door(tmp_path) as state:
+        async with door(tmp_path, most_visitors=3) as state:
             path = str(state / "gardien.sock")
             waiting = [await asyncio.open_unix_connection(path) for _ in range(3)]
             for reader, _ in waiting:

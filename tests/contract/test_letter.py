@@ -9,7 +9,6 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from typer.testing import CliRunner
 
 from agent.api.calls import CALLS
 from agent.api.registry import Caller
@@ -18,7 +17,6 @@ from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy, spool_of
 from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore, UnassignedValue
-from agent.cli import app
 from agent.core.clock import stamp
 from agent.core.model import Lane, Reading, Series, SlotMark
 from agent.gateway.gateway import policy_of
@@ -36,6 +34,7 @@ from agent.registry.inputs import (
     NewPlace,
 )
 from agent.registry.place import shown
+from tests.command import gardien
 from tests.contract.buffer.far import FOREVER, receipt_for
 
 DAY = 86_400
@@ -161,7 +160,7 @@ class Gateway:
 
     def command(self, *words, language="en"):
         given = [str(one) for one in ("privacy", *words, "-c", self.path)]
-        return CliRunner(env={"LANGUAGE": language}).invoke(app, given)
+        return gardien(*given, env={"LANGUAGE": language})
 
 
 def day_of(moment):

@@ -5,15 +5,14 @@ import json
 import time
 
 import pytest
-from typer.testing import CliRunner
 
 from agent.api.calls import CALLS, NOBODY, status
 from agent.app import visited
-from agent.cli import app
 from agent.core.errors import Refused
 from agent.registry.consent_policy import steps_wanted
 from agent.registry.inputs import NewConsent, NewPlace
 from agent.registry.registry import Registry
+from tests.command import gardien
 from tests.unit.registry.building import FR, HEAT
 
 DAY = 86_400
@@ -43,22 +42,21 @@ def site(tmp_path_factory):
     config.write_text(CONFIG.format(state=tmp_path / "state"))
     (tmp_path / "state").mkdir()
 
-    def gardien(*words, code=0, language="C.UTF-8"):
-        runner = CliRunner(env={"LANG": language, "COLUMNS": "200"})
-        done = runner.invoke(app, [*words, "-c", str(config)])
+    def run(*words, code=0, language="C.UTF-8"):
+        done = gardien(*words, "-c", config, env={"LANG": language, "COLUMNS": "200"})
         assert done.exit_code == code, done.output
         return " ".join(done.output.split())
 
-    gardien("key", "new")
+    run("key", "new")
     list_ = tmp_path / "p.csv"
     list_.write_text("label;type;since\nA-1;D;2026-01-01\nA-2;D;2026-01-01\nA-3;D;\nHall;C;\n")
-    gardien("place", "import", str(list_))
+    run("place", "import", str(list_))
     left = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 10 * DAY))
-    gardien("occupancy", "move-out", "A-2", "--at", left)
+    run("occupancy", "move-out", "A-2", "--at", left)
     for n in (1, 2, 3):
-        gardien("meter", "assign", f"m-{n}", f"A-{n}", "--serial", f"4{n}")
-    gardien.left, gardien.config = left, config
-    return gardien
+        run("meter", "assign", f"m-{n}", f"A-{n}", "--serial", f"4{n}")
+    run.left, run.config = left, config
+    return run
 
 
 def test_lists_say_it_with_the_same_three_words(site):

@@ -3,15 +3,14 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from agent.cli import app
+from tests.command import gardien
 
 ID = "B6ASQ-Z1Y2K-SAA3Y"
 
 
 def check(*words):
-    return CliRunner().invoke(app, ["place", "check", *words])
+    return gardien("place", "check", *words)
 
 
 @pytest.mark.parametrize("configuration", [None, "links: [", "building: {name: Test}\n"])

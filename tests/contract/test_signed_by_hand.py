@@ -5,11 +5,10 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from typer.testing import CliRunner
 
-from agent.cli import app
 from agent.registry.place import mint
 from agent.trust.jws import parse_jws
+from tests.command import gardien
 
 RECIPIENT = "energie.metropole.example"
 
@@ -25,7 +24,7 @@ def site(tmp_path, monkeypatch):
 
 
 def run(*words, refused=None):
-    found = CliRunner().invoke(app, [str(word) for word in words])
+    found = gardien(*words)
     if refused is not None:
         said = f"{found.exception} {found.output}"
         assert refused in said, said

@@ -8,13 +8,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from agent.cli import app
 from agent.registry import identity
 from agent.registry.storage import RegistryStorage
+from tests.command import gardien
+from tests.depth import LONG
 
-SEEDS = range(30) if os.environ.get("GARDIEN_TORTURE") else (1,)
+SEEDS = range(30) if LONG else (1,)
 LETTERS = "ABCDEFGHJKLMNPRSTVWXYZ"
 JOURNAL = """#!/bin/sh
 cat "{log}"
@@ -71,7 +71,7 @@ class Building:
         self.names += ids
 
     def run(self, *words: str, put: str = "") -> str:
-        done = CliRunner().invoke(app, [*words, "--config", str(self.config)], input=put)
+        done = gardien(*words, "--config", str(self.config), typed=put)
         assert done.exit_code == 0, (words, done.output, done.exception)
         return done.output
 
@@ -125,7 +125,7 @@ def test_with_dwellings_they_are_named_after_a_person_has_said_so(tmp_path: Path
     here.journal(monkeypatch)
     out = tmp_path / "no.tar.gz"
     words = ["support-bundle", "--with-dwellings", "--out", str(out), "-c", str(here.config)]
-    told = CliRunner().invoke(app, words, input="yes\n")
+    told = gardien(*words, typed="yes\n")
     assert told.exit_code == 1
     assert "so it can be linked to people" in told.output
     assert not out.exists()
@@ -138,7 +138,7 @@ def test_where_the_names_cannot_be_had_no_bundle_is_made(tmp_path: Path):
     here.write()
     (here.state / "registry.json").write_text("{", encoding="utf-8")
     out = tmp_path / "no.tar.gz"
-    told = CliRunner().invoke(app, ["support-bundle", "--out", str(out), "-c", str(here.config)])
+    told = gardien("support-bundle", "--out", str(out), "-c", str(here.config))
     assert told.exit_code == 1
     assert "--with-dwellings" in str(told.exception)
     assert not out.exists()

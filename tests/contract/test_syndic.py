@@ -8,13 +8,11 @@ import os
 import time
 
 import pytest
-from typer.testing import CliRunner
 
 from agent.api import syndic
 from agent.api.calls import CALLS, NOBODY, status
 from agent.api.registry import Caller
 from agent.app import visited
-from agent.cli import app
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.entry import _message
@@ -23,7 +21,9 @@ from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace
 from agent.registry.place import shown
 from agent.registry.syndic_export import ClearChange, Doubt
 from hil.sshd import sftp_server
+from tests.command import gardien
 from tests.contract.test_letter import DAY, Gateway
+from tests.waiting import until
 
 CONFIG = """\
 building: {{name: Les Alpins}}
@@ -255,7 +255,7 @@ def test_an_accepted_overlap_does_not_come_back_and_refusals_are_french_with_loc
 
     id_, other = inside(site, scenario)
     words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
-    done = CliRunner().invoke(app, words)
+    done = gardien(*words)
     monkeypatch.setenv("LANGUAGE", "fr")
     said = _message(done.exception)
     assert f"est occupé par {shown(other)} (B-2), 2025-07-01 → …" in said
@@ -274,7 +274,7 @@ def test_a_lease_that_another_dwelling_has_too_is_named_when_it_is_accepted(site
 
     id_ = inside(site, scenario)
     words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
-    done = CliRunner(env={"LANGUAGE": "fr", "COLUMNS": "200"}).invoke(app, words)
+    done = gardien(*words, env={"LANGUAGE": "fr", "COLUMNS": "200"})
     assert "le bail B-1 est enregistré aussi pour A-1, depuis le 2020-01-01" in done.output
 
 
@@ -286,7 +286,7 @@ def test_the_commands_say_what_waits_in_the_reader_s_language(site, monkeypatch)
     inside(site, scenario)
 
     def said(*words):
-        done = CliRunner().invoke(app, ["occupancy", *words, "-c", str(site.config)])
+        done = gardien("occupancy", *words, "-c", str(site.config))
         assert done.exit_code == 0, done.output
         return done.output
 
@@ -330,12 +330,6 @@ def test_exports_come_by_sftp_and_a_server_that_is_away_is_told(site):
                     await job
 
     asyncio.run(scenario())
-
-
-async def until(fact):
-    async with asyncio.timeout(60):
-        while not fact():
-            await asyncio.sleep(0.05)
 
 
 def test_a_move_dated_before_readings_that_left_waits_unless_it_is_of_these_days(tmp_path):

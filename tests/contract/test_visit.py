@@ -4,10 +4,9 @@ import socketserver
 import threading
 
 import pytest
-from typer.testing import CliRunner
 
-from agent.cli import app
 from hil.process import free_port
+from tests.command import gardien
 
 CONFIG = """\
 building: {{name: Test}}
@@ -61,10 +60,6 @@ def config(tmp_path, hosts):
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(hall=hall, cellar=cellar, nobody=free_port(), state=state))
     return path
-
-
-def gardien(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_only_the_line_in_question_is_opened_and_why_it_cannot_is_said_once(config, hosts, caplog):

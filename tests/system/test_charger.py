@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from hil.charger import Charger
 from hil.modbus_server import Reply, serving
-from tests.system.test_control import Building, until
+from tests.system.test_control import Building
+from tests.waiting import until
 
 CONFIG = """\
 building: {{name: Les Alpins}}

@@ -22,11 +22,11 @@ from agent.local import ask_daemon
 from hil.bacnet.controller import free_udp_port
 from hil.bacnet.process import BoilerRoom
 from hil.signers import GRANTING, Signers
+from tests.waiting import until
 
 GARDIEN = Path(sys.executable).with_name("gardien")
 OFFSET = Point("boiler", "offset", "1201", "analog-value,7", 0, writable=True)
 ROOM = Point("stairs", "temp", "1202", "analog-input,4", 0)
-PATIENCE = 60.0
 HELD = 20
 """seconds of an order: a busy machine asks for the status within"""
 
@@ -147,17 +147,6 @@ async def building(folder, faster=1.0, least="18.0"):
             if made.agent is not None:
                 made.agent.kill()
                 await made.agent.wait()
-
-
-async def until(seen, patience=PATIENCE):
-    end = time.monotonic() + patience
-    while True:
-        found = seen()
-        found = await found if asyncio.iscoroutine(found) else found
-        if found:
-            return found
-        assert time.monotonic() < end, seen
-        await asyncio.sleep(0.1)
 
 
 def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):

@@ -4,7 +4,6 @@ Guards rule G6; minutes long, so only in the torture.
 """
 
 import asyncio
-import os
 import time
 
 import pytest
@@ -13,11 +12,11 @@ from agent.core.atomic_write import SILENT
 from agent.core.storage import HOLDS_END_AFTER, PROBED_EVERY, READ_ONLY
 from hil.bacnet.process import BoilerRoom
 from tests import disks
-from tests.system.test_control import Building, held, holds, until
+from tests.depth import LONG
+from tests.system.test_control import Building, held, holds
+from tests.waiting import until
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("GARDIEN_TORTURE") or not disks.available(), reason="minutes; needs root"
-)
+pytestmark = pytest.mark.skipif(not LONG or not disks.available(), reason="minutes; needs root")
 BOUND = {"read_only": PROBED_EVERY, "freeze": PROBED_EVERY + HOLDS_END_AFTER}
 
 

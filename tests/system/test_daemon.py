@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
+
 GARDIEN = Path(sys.executable).with_name("gardien")
 CONFIG = """\
 building: {{name: Test}}
@@ -53,15 +55,8 @@ class House:
 
     def up(self):
         daemon = self.start()
-        until((self.state / "gardien.sock").exists)
+        wait_until((self.state / "gardien.sock").exists)
         return daemon
-
-
-def until(happens, within=60):
-    deadline = time.monotonic() + within
-    while not happens():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +156,9 @@ def test_a_daemon_that_waits_for_the_lock_ends_at_once_when_told_to(house):
         fcntl.flock(held, fcntl.LOCK_EX)
         daemon = house.start()
         waits = Path(f"/proc/{daemon.pid}/fd")
-        until(lambda: str(house.state / "lock") in {str(fd.resolve()) for fd in waits.iterdir()})
+        wait_until(
+            lambda: str(house.state / "lock") in {str(fd.resolve()) for fd in waits.iterdir()}
+        )
         daemon.terminate()
         assert daemon.wait(10) == -signal.SIGTERM
 
@@ -172,14 +169,14 @@ def test_a_daemon_that_was_killed_leaves_nothing_behind_that_stops_the_next(hous
     house.daemons[0].wait()
     assert "gardien run" in house("status", status=1)
     house.up()
-    until(lambda: '"gateway"' in house("status", "--json", status=1))
+    wait_until(lambda: '"gateway"' in house("status", "--json", status=1))
 
 
 def test_an_assignment_made_while_running_is_bound_to_what_the_device_says(house, building):
     house("place", "new", "A-1")
     house.up()
     serial = building["meters"][0]["serial"]
-    until(lambda: serial in house("status", "--json", status=1))
+    wait_until(lambda: serial in house("status", "--json", status=1))
     house("meter", "assign", "m-1", "A-1")
     (meter,) = json.loads(house("meter", "list", "--json"))["meters"]
     assert meter["serial"] == serial
@@ -198,7 +195,7 @@ def test_rows_wait_on_the_disk_when_the_daemon_is_told_to_end(house):
         answer = json.loads(house("status", "--json", status=1))
         return answer["uplinks"]["centre"]["backlog"]["slots"]
 
-    until(lambda: backlog() >= 3)
+    wait_until(lambda: backlog() >= 3)
     before = backlog()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(60) == 0

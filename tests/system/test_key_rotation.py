@@ -5,7 +5,6 @@ Guards rules G1, G2 (docs/decisions/031).
 
 import asyncio
 import errno
-import os
 import signal
 import time
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from agent.core.model import Reading, Series
 from agent.core.storage import made, volatile
 from agent.registry import identity
 from hil.platform.report import rows
+from tests.depth import LONG
 from tests.disks import available, disk
 from tests.system.moved import GCC
 from tests.system.test_failing_disk import SOONER, Fails, agent, counted_well, judged
@@ -37,7 +37,7 @@ rotation.sleep = lambda _: asyncio.sleep(0.05)
 LOTS, EACH = 400, 20
 PLANT = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
 WAYS = [errno.EROFS]
-if os.environ.get("GARDIEN_TORTURE"):
+if LONG:
     WAYS.append(errno.EIO)
 
 

@@ -3,7 +3,6 @@
 
 import asyncio
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.contract.uplink.sides import Side, side
+from tests.depth import LONG
 from tests.system.sender import DWELLINGS
 
-WHOLE = bool(os.environ.get("GARDIEN_TORTURE"))
-READINGS, KILLS, FAR_KILLS = (200_000, 10, 4) if WHOLE else (5_000, 2, 1)
-MOST_ROWS = 1_000 if WHOLE else 500
+READINGS, KILLS, FAR_KILLS = (200_000, 10, 4) if LONG else (5_000, 2, 1)
+MOST_ROWS = 1_000 if LONG else 500
 
 
 async def restarted(far: Side) -> None:
@@ -46,14 +45,14 @@ async def scenario(folder: Path, word: str) -> None:
             )
             if kills == KILLS:
                 try:
-                    async with asyncio.timeout(1500 if WHOLE else 90):
+                    async with asyncio.timeout(1500 if LONG else 90):
                         assert await sender.wait() == 0
                 finally:
                     if sender.returncode is None:  # nobody else would end it
                         sender.kill()
                         await sender.wait()
                 break
-            await asyncio.sleep(1.5 + 0.37 * (kills % 4) + (2 if WHOLE else 0))
+            await asyncio.sleep(1.5 + 0.37 * (kills % 4) + (2 if LONG else 0))
             if kills % 2 and kills // 2 < FAR_KILLS:
                 await restarted(far)
             if sender.returncode is None:
@@ -69,7 +68,7 @@ async def scenario(folder: Path, word: str) -> None:
     assert counted["batches"] >= READINGS // MOST_ROWS
 
 
-@pytest.mark.timeout(1800 if WHOLE else 150)
+@pytest.mark.timeout(1800 if LONG else 150)
 @pytest.mark.parametrize("word", ["mqtt", "https", "sftp"])
 def test_all_readings_arrive_once_though_gateway_and_far_side_are_killed(tmp_path: Path, word: str):
     asyncio.run(scenario(tmp_path, word))

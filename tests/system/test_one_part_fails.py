@@ -38,6 +38,7 @@ from hil.platform.child import Platform
 from hil.platform.report import rows
 from hil.signers import Signers
 from tests.system.test_daemon import GARDIEN
+from tests.waiting import until
 
 SCHEMA = json.loads(Path("docs/status.schema.json").read_text(encoding="utf-8"))
 CONFIG = """\
@@ -190,12 +191,6 @@ class Daemon:
         document = await self.told(uplink)
         jsonschema.validate(document, SCHEMA)
         return {one["component"] for one in document.get("faults", ())}
-
-
-async def until(fact, within=60.0):
-    async with asyncio.timeout(within):
-        while not fact():
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import pytest
 
 from hil.platform.report import rows
 from hil.stage import RECIPIENT, stage
+from tests.waiting import until
 
 PATIENCE = 90
 
@@ -19,12 +20,6 @@ PATIENCE = 90
 def values(on, place):
     """Slots of a place of which the platform holds the value."""
     return [row.t for row in rows(on.platform.db) if row.place == place and row.value is not None]
-
-
-async def until(true):
-    async with asyncio.timeout(PATIENCE):
-        while not true():
-            await asyncio.sleep(0.3)
 
 
 async def disclosed(on, dwelling):

@@ -2,15 +2,14 @@
 it may go. Sixty dwellings on real Modbus TCP, a real mosquitto, the agent and the broker killed."""
 
 import asyncio
-import os
 import time
 
 import pytest
 
 from hil.platform.plan import judge
 from hil.stage import stage
+from tests.depth import LONG
 
-LONG = bool(os.environ.get("GARDIEN_TORTURE"))
 ROUNDS = 5 if LONG else 1
 TRANSPORTS = ("mqtt", "https", "sftp") if LONG else ("mqtt",)
 """the others' short form: test_killed_deliveries"""
@@ -49,7 +48,6 @@ async def lose_what_the_broker_took(on):
     await asyncio.sleep(SETTLE)
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("attempt", range(ROUNDS))

@@ -14,8 +14,9 @@ import pytest
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.platform.report import rows
-from tests.system.test_daemon import House, until
+from tests.system.test_daemon import House
 from tests.system.test_withdrawal import CONFIG, building
+from tests.waiting import wait_until
 
 __all__ = ["building"]
 
@@ -78,7 +79,7 @@ def test_the_bytes_of_a_purged_dwelling_are_in_no_file_of_the_state_directory(tm
             )  # fmt: skip
         daemon = house.up()
         try:
-            until(lambda: len({row.place for row in rows(platform.db)}) == 2, within=120)
+            wait_until(lambda: len({row.place for row in rows(platform.db)}) == 2, within=120)
             platform.freeze()
             time.sleep(4)  # some batches are kept, some have no receipt, some rows wait
             with standing_still(daemon):
@@ -92,7 +93,9 @@ def test_the_bytes_of_a_purged_dwelling_are_in_no_file_of_the_state_directory(tm
             assert before - after, "all that was sealed held something of both"
             platform.thaw()
             marks = {row.place: row.t for row in rows(platform.db)}
-            until(lambda: any(row.t > max(marks.values()) + 5 for row in rows(platform.db)), 120)
+            wait_until(
+                lambda: any(row.t > max(marks.values()) + 5 for row in rows(platform.db)), 120
+            )
         finally:
             for one in house.daemons:
                 one.kill()

@@ -12,6 +12,7 @@ import pytest
 
 from hil.platform.plan import judge
 from hil.stage import GARDIEN, stage
+from tests.waiting import until
 
 OTHER_WAY = (
     'transport: files, url: "sftp://g@127.0.0.1:9/", key: "file:/none", container: none,'
@@ -35,12 +36,6 @@ async def gardien(on, *words):
     )  # fmt: skip
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
-
-
-async def until(fact, within=60.0):
-    async with asyncio.timeout(within):
-        while not await fact():
-            await asyncio.sleep(0.1)
 
 
 async def a_morning_of_changes(folder):

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.system.test_daemon import House, building, until  # noqa: F401 -- a fixture
+from tests.system.test_daemon import House, building  # noqa: F401 -- a fixture
+from tests.waiting import wait_until
 
 RECIPIENT = "centre.example"
 
@@ -48,8 +49,8 @@ def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, buildin
         old("consent", "give", "A-3-12", "--recipient", RECIPIENT, "--channel", "elec.imp",
             "--purpose", "suivi", "--step", "1s", "--as", "me")  # fmt: skip
         daemon = old.up()
-        until(lambda: reads(old)[1] is not None)
-        until(lambda: waits(old) > 0)
+        wait_until(lambda: reads(old)[1] is not None)
+        wait_until(lambda: waits(old) > 0)
         before = json.loads(old("status", "--json", status=1))
         old("backup", str(tmp_path / "building"), "--to", str(certificate))
         sealed = (tmp_path / "building").read_bytes()
@@ -78,8 +79,8 @@ def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, buildin
             for name in keys
         )
         new.up()
-        until(lambda: reads(new)[1] is not None)
-        until(lambda: waits(new) > 0)
+        wait_until(lambda: reads(new)[1] is not None)
+        wait_until(lambda: waits(new) > 0)
         place, _, held = reads(new)
         after = json.loads(new("status", "--json", status=1))
         assert (place, held) == ("A-3-12", [])

@@ -14,6 +14,7 @@ from hil.ca import DAY
 from hil.est import Policy, est
 from hil.process import free_port
 from hil.stage import RECIPIENT, Stage, stage
+from tests.waiting import until
 
 SCHEMA = json.loads(Path("docs/status.schema.json").read_text(encoding="utf-8"))
 
@@ -38,13 +39,6 @@ async def said(on: Stage, gateway: str) -> dict:
     client = await asyncio.create_subprocess_exec(*ask, stdout=asyncio.subprocess.PIPE)
     printed, _ = await client.communicate()
     return json.loads(printed)
-
-
-async def until(fact, within: float = 60.0):
-    async with asyncio.timeout(within):
-        while not (found := await fact()):
-            await asyncio.sleep(0.2)
-        return found
 
 
 async def scenario(folder: Path) -> None:

@@ -14,7 +14,8 @@ from agent.registry.place import mint
 from agent.trust.sign import Signer, new_jti
 from agent.trust.trust_list import read
 from hil.signers import Signers
-from tests.system.test_daemon import House, until
+from tests.system.test_daemon import House
+from tests.waiting import wait_until
 
 RECIPIENT = "centre.example"
 
@@ -78,7 +79,7 @@ def test_a_consent_published_by_the_platform_counts_once_and_a_forged_one_never(
     def consents():
         return json.loads(house("consent", "list", "--json"))["consents"]
 
-    until(connected)
+    wait_until(connected)
     manager = people.people["building_manager"]
     now = int(home_since(home))
     said = {
@@ -87,20 +88,20 @@ def test_a_consent_published_by_the_platform_counts_once_and_a_forged_one_never(
         "data": {"channels": ["elec.imp"], "step": "PT30M"}, "nbf": now, "exp": now + 10_000_000,
     }  # fmt: skip
     publish(Signer.new(manager.name).sign("consent+jwt", said))
-    until(lambda: told(house, "object.refused"))
+    wait_until(lambda: told(house, "object.refused"))
     assert told(house, "object.refused")[0]["code"] == "E_KID"
     assert not consents()
 
     given = manager.sign("consent+jwt", said)
     publish(given)
-    until(consents)
+    wait_until(consents)
     daemon.kill()
     daemon.wait()
     house.up()
-    until(connected)
+    wait_until(connected)
     publish(given)
     publish(manager.sign("consent+jwt", {**said, "jti": new_jti(), "sub": mint("H")}))
-    until(lambda: json.loads(house("object", "list", "--json"))["waiting"])
+    wait_until(lambda: json.loads(house("object", "list", "--json"))["waiting"])
     assert [one["id"] for one in consents()] == [said["jti"]]
     assert len([one for one in told(house, "object.accepted") if one["jti"] == said["jti"]]) == 1
     assert "1 signed object waiting" in house("status", status=1)

@@ -16,7 +16,8 @@ from hil.broker import broker
 from hil.modbus_server import Reply, asked, serving
 from hil.platform.child import Platform
 from hil.platform.report import rows
-from tests.system.test_daemon import House, until
+from tests.system.test_daemon import House
+from tests.waiting import wait_until
 
 CONFIG = """\
 building: {{name: Test}}
@@ -94,20 +95,20 @@ def test_a_door_is_told_when_it_opens_and_shuts_and_a_kill_repeats_nothing(
 
         house("key", "new")
         daemon = house.up()
-        until(lambda: told() == ["0"] and not waits())
+        wait_until(lambda: told() == ["0"] and not waits())
         platform.freeze()
         door.turn(1)
-        until(lambda: door.looked and waits())
+        wait_until(lambda: door.looked and waits())
         daemon.kill()
         daemon.wait()
         house.up()
         platform.thaw()
-        until(lambda: told() == ["0", "1"])
+        wait_until(lambda: told() == ["0", "1"])
         looked = door.looked
-        until(lambda: door.looked > looked + 1)  # slots in which nothing is new
+        wait_until(lambda: door.looked > looked + 1)  # slots in which nothing is new
         assert told() == ["0", "1"]
         door.turn(0)
-        until(lambda: told() == ["0", "1", "0"] and not waits())
+        wait_until(lambda: told() == ["0", "1", "0"] and not waits())
 
     counted = asyncio.run(scenario())
     assert counted["alarms"] == 0

@@ -21,7 +21,8 @@ from hil.building import Building
 from hil.curves import Standby
 from hil.platform.child import Platform
 from hil.platform.plan import judge
-from tests.system.test_daemon import House, until
+from tests.system.test_daemon import House
+from tests.waiting import wait_until
 
 WHOLE = "B6ASQZ1Y2KSAA3Y"
 CONFIG = """\
@@ -114,7 +115,9 @@ def test_a_sum_leaves_slot_by_slot_of_the_same_dwellings_until_too_few_are_in_it
         furnish(house, building, url)
         daemon = house.up()
         try:
-            until(lambda: sum(n == METERS for _, _, n, *_ in held(platform.db)) >= 3, within=60)
+            wait_until(
+                lambda: sum(n == METERS for _, _, n, *_ in held(platform.db)) >= 3, within=60
+            )
             said = house("privacy", "explain")
             assert "sum of elec.imp to centre.example every 1 s" in said
             assert "A-12" in said
@@ -123,13 +126,15 @@ def test_a_sum_leaves_slot_by_slot_of_the_same_dwellings_until_too_few_are_in_it
             daemon.wait()
             daemon = house.up()
             killed = held(platform.db)[-1][0]
-            until(lambda: [n for t, _, n, *_ in held(platform.db) if t > killed + 2 and n])
+            wait_until(lambda: [n for t, _, n, *_ in held(platform.db) if t > killed + 2 and n])
             house("privacy", "person", "A-1", "--language", "en", "--to", tmp_path)
             assert "Your dwelling counts in a sum" in (tmp_path / "A-1.html").read_text()
             agree(house, "A-1", "A-2")
             agreed = int(time.time())
-            until(lambda: [1 for t, _, _, why, *_ in held(platform.db) if why == "few"], within=60)
-            until(lambda: held(platform.db)[-1][0] > agreed + 4, within=60)
+            wait_until(
+                lambda: [1 for t, _, _, why, *_ in held(platform.db) if why == "few"], within=60
+            )
+            wait_until(lambda: held(platform.db)[-1][0] > agreed + 4, within=60)
             after = [row for row in held(platform.db) if row[0] > agreed + 1]
             assert {(q, n, why) for _, q, n, why, *_ in after} == {("W", None, "few")}
         finally:

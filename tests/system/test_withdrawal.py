@@ -15,7 +15,8 @@ import pytest
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.platform.report import rows
-from tests.system.test_daemon import House, until
+from tests.system.test_daemon import House
+from tests.waiting import wait_until
 
 CONFIG = """\
 building: {{name: Test}}
@@ -52,7 +53,7 @@ def settled(db, places):
         held = {row.place for row in rows(db)}
         return places[0] not in held and places[1] in held
 
-    until(told, within=120)
+    wait_until(told, within=120)
 
 
 @pytest.mark.timeout(400)
@@ -80,7 +81,7 @@ def test_what_is_withdrawn_while_the_platform_stands_still_does_not_stay_there(
         places = [next(one["id"] for one in listed if one["label"] == f"A-{n}") for n in (1, 2)]
         daemon = house.up()
         try:
-            until(lambda: {row.place for row in rows(platform.db)} == set(places), within=120)
+            wait_until(lambda: {row.place for row in rows(platform.db)} == set(places), within=120)
             platform.freeze()
             time.sleep(3)  # something is sealed and sent, and nobody answers
             if dead:

@@ -5,7 +5,6 @@ Guards rules G1, G2, G5, G6. The short form is one kill and one power cut; the l
 `make torture`.
 """
 
-import os
 import random
 import threading
 import time
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.depth import LONG
+
 from .gateway import GIVEN_BACK_WITHIN, UNWRITTEN, available, f2fs
 from .site import site
 
-LONG = bool(os.environ.get("GARDIEN_TORTURE"))
 PARTS, KILLS, CUTS = 4, 250, 25
 """each part has a building of its own"""
 HOLDS_END_WITHIN = {"read_only": 60.0, "eio": 60.0, "freeze": 120.0}

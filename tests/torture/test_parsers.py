@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.depth import LONG
 from tests.memory import forget, peak
 from tests.torture.mutate import mutated
 from tests.torture.parsers import parsers, scratch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 MANY = int(os.environ.get("GARDIEN_MUTATIONS", "100000"))
-LONG = bool(os.environ.get("GARDIEN_TORTURE"))
 SHORT = 150
 """changes of each parser in the short form"""
 TRACED = 2_000

@@ -5,7 +5,7 @@ import asyncio
 from agent import app
 from agent.app import _stop_start
 from agent.core.state import AGENT, owned
-from tests.unit.gateway.test_supervisor import on_a_moved_clock
+from tests.virtual_time import run
 
 
 def test_a_start_that_hangs_is_cancelled_when_it_is_told_to_end():
@@ -43,6 +43,6 @@ def test_an_agent_ends_when_the_lock_of_its_state_is_lost_and_not_before(tmp_pat
         (tmp_path / "lock").unlink()
         (tmp_path / "lock").touch()
 
-    assert on_a_moved_clock(scenario(None)) == ""
-    assert "Another agent may own the state" in on_a_moved_clock(scenario(replaced))
-    assert "was removed" in on_a_moved_clock(scenario((tmp_path / "lock").unlink))
+    assert run(scenario(None)) == ""
+    assert "Another agent may own the state" in run(scenario(replaced))
+    assert "was removed" in run(scenario((tmp_path / "lock").unlink))

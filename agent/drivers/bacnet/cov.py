@@ -65,6 +65,7 @@ class Following:
 
     def __init__(self, wire: BacnetPort, directory: Directory, lifetime: float) -> None:
         self.wire, self.directory, self.lifetime = wire, directory, lifetime
+        self.pause, self.believed = PAUSE, BELIEVED
         self.notifications = 0
         self._subscriptions: dict[int, dict[ObjectId, Subscription]] = {}
         self._renewals: dict[int, asyncio.Task[None]] = {}
@@ -83,7 +84,11 @@ class Following:
         """The last values of an object, if they still count; else None."""
         subscription = self._subscriptions.get(instance, {}).get(ref.object)
         now = monotonic()
-        if subscription is None or now > subscription.until or now - subscription.heard > BELIEVED:
+        if (
+            subscription is None
+            or now > subscription.until
+            or now - subscription.heard > self.believed
+        ):
             return None
         return subscription.values
 
@@ -156,11 +161,11 @@ class Following:
             woken.clear()
             subscription = min(
                 subscriptions.values(),
-                key=lambda candidate: max(candidate.due, candidate.asked + PAUSE),
+                key=lambda candidate: max(candidate.due, candidate.asked + self.pause),
             )
             try:
                 async with asyncio.timeout(
-                    max(subscription.due, subscription.asked + PAUSE) - monotonic()
+                    max(subscription.due, subscription.asked + self.pause) - monotonic()
                 ):
                     await woken.wait()
                 continue
@@ -174,7 +179,7 @@ class Following:
     async def _subscribe(self, instance: int, subscription: Subscription) -> None:
         now, peer = monotonic(), self.directory.peers.get(instance)
         if peer is None:  # the address is not known: the next read looks for it
-            subscription.due = now + BELIEVED
+            subscription.due = now + self.believed
             return
         subscription.asked = now
         asked = services.subscribe(PROCESS, subscription.object, int(self.lifetime))
@@ -188,7 +193,7 @@ class Following:
                 now + AGAIN,
             )
         except NotAnsweredError:
-            subscription.due = now + BELIEVED
+            subscription.due = now + self.believed
         else:
             subscription.refused = ""
             subscription.until, subscription.due = now + self.lifetime, now + self.lifetime / 2

@@ -65,6 +65,7 @@ class MbusMaster:
         """by link address: the frame count bit of the next request; a missing one is reset first"""
         self._numbers: dict[int, str | None] = {}
         """by primary address: the meter's number in its last telegram"""
+        self.pause = PAUSE
         self._pause = False
         """the meter asked for a pause before the next request"""
 
@@ -157,7 +158,7 @@ class MbusMaster:
         failed = _Failed(Why.SILENT, "")
         for _ in range(attempts):
             if self._pause:
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(self.pause)
             question = request.ask(station, self._fcb[station])
             answer = await self.line.frame(question, address.baudrate)
             if not answer.data:

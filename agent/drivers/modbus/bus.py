@@ -14,7 +14,7 @@ from agent.drivers.modbus.master import ModbusMaster, manners_of
 from agent.drivers.modbus.plan import NETWORK, plan
 from agent.drivers.modbus.profile_test import rehearse
 from agent.drivers.modbus.rtuwire import RtuWire
-from agent.drivers.modbus.scan import search
+from agent.drivers.modbus.scan import LISTENS, search
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -40,6 +40,7 @@ class Bus:
     ) -> None:
         self.wire = wire
         self.master = ModbusMaster(wire, tariff)
+        self.listens = LISTENS
 
     @classmethod
     def check(cls, point: Point) -> None:
@@ -102,7 +103,7 @@ class Bus:
         speed = (
             self.wire.speed if isinstance(self.wire, RtuWire) and self.wire.speed.baudrate else None
         )
-        async for step in search(self, wish, speed):
+        async for step in search(self, wish, speed, self.listens):
             yield step
 
     def turn(self) -> Turn:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.drivers.modbus.bus import Bus
     from agent.drivers.modbus.tcpwire import TcpWire
 
-LISTEN = 3.0
+LISTENS = 3.0
 """seconds of listening for another master: a master that polls sends more often"""
 PROBES = (b"\x03\0\0\0\x01", b"\x04\0\0\0\x01")
 """requests that show whether a device is there; an exception is an answer too"""
@@ -43,15 +43,19 @@ PARITIES = ("none", "even", "odd")
 LAST = 247
 
 
-async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Found | Progress]:
+async def search(
+    bus: Bus, wish: Wish, speed: Speed | None, listens: float
+) -> AsyncIterator[Found | Progress]:
     """Search as `agent.drivers.base.Discovers` promises; `speed`: of a serial port, else None.
+
+    A serial line is searched once no other master has been heard for `listens` seconds.
 
     If no device answers at that speed, the other usual speeds are tried that the port supports.
     """
     units = range_of(wish)
     if isinstance(bus.wire, RtuWire):
         yield Progress(0, 1, "listening for another master")
-        await _refuse_another_master(bus.wire)
+        await _refuse_another_master(bus.wire, listens)
     known_at: dict[str, int] = {}
     others: dict[int, int] = {}
     trying = list(speeds(speed))
@@ -87,11 +91,11 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
     )
 
 
-async def _refuse_another_master(wire: RtuWire) -> None:
+async def _refuse_another_master(wire: RtuWire, listens: float) -> None:
     """Raise Refused if another master uses a serial line: two at once disturb each other."""
-    if heard := await wire.overhear(LISTEN):
+    if heard := await wire.overhear(listens):
         raise Refused(
-            f"another master uses this line ({heard} bytes in {LISTEN:.0f} s): nothing was"
+            f"another master uses this line ({heard} bytes in {listens:.0f} s): nothing was"
             " searched; stop it, then scan again"
         )
 

@@ -7,12 +7,10 @@ before whose answers the time does not jump. Everything of the agent is its own.
 from __future__ import annotations
 
 import asyncio
-import selectors
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from unittest import mock
 
 from agent.acquisition.account import SlotAccount
 from agent.acquisition.device import Device
@@ -37,41 +35,12 @@ from hil.mbus.encode import Plate, energy_kwh
 from hil.mbus.line import Bus, Converter
 from hil.mbus.slave import Slave
 from hil.serial_line import SerialLine
-from tests.contract.acquisition.world import Jumping
 from tests.unit.acquisition.house import NOW, Town
+from tests.virtual_time import PatientLoop, VirtualLoop, clocks_at
 
 METERS = 25
 TIMEOUT = 1.0
 BEGIN = NOW // 900 * 900 - 5
-GRACE = 0.002
-"""real seconds for which bytes in the kernel are waited for before the time jumps"""
-
-
-class Patient(Jumping):
-    """A jumping loop whose time stands still while bytes may be on their way in the kernel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._selector = _Patient(self)
-        self._selector.register(self._ssock, selectors.EVENT_READ, None)
-        for key in list(self._selector.get_map().values()):
-            if key.data is None:
-                self._selector.unregister(key.fileobj)
-        self._add_reader(self._ssock, self._read_from_self)
-
-
-class _Patient(selectors.SelectSelector):
-    def __init__(self, loop):
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout=None):
-        ready = super().select(0)
-        if not ready and timeout:
-            ready = super().select(GRACE)
-            if not ready:
-                self._loop._now += timeout
-        return ready
 
 
 def answering(unit):
@@ -304,14 +273,8 @@ class House:
 
 def virtually(story, kernel=False):
     """Run a coroutine in virtual time: all clocks are the loop's."""
-    with asyncio.Runner(loop_factory=Patient if kernel else Jumping) as runner:
-        now = runner.get_loop().time
-        origin = BEGIN - now()
-        with (
-            mock.patch.object(time, "monotonic", now),
-            mock.patch.object(time, "time", side_effect=lambda: origin + now()),
-        ):
-            return runner.run(story)
+    with clocks_at(BEGIN, PatientLoop if kernel else VirtualLoop) as runs:
+        return runs(story)
 
 
 def run(folder, bus, disturbers, seconds, step=60):

@@ -12,7 +12,7 @@ import struct
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.acquisition.slots import SlotLedger
@@ -25,6 +25,7 @@ from hil.modbus_server import Reply, serving
 from hil.platform.unpack import unpack
 from hil.serial_line import Registers
 from tests.contract.drivers.modbus.peer import settings as line_settings
+from tests.depth import examples
 from tests.unit.acquisition.house import NOW, RECIPIENT, Town
 
 HOLDING = 3
@@ -81,7 +82,7 @@ def house(tmp_path_factory):
         yield Town(folder, dwellings=1), spool
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(100, 1_000)
 @given(register=st.one_of(whole(), floating(), converted()))
 def test_decimal_strings_go_from_the_registers_to_the_platform_unchanged(house, register):
     written, kind, scale, unit, shown = register

@@ -6,7 +6,6 @@ real pseudo-terminal and a real gateway's socket beside the line in memory. Rule
 """
 
 import asyncio
-import os
 import random
 from decimal import Decimal
 
@@ -25,10 +24,10 @@ from tests.contract.acquisition.disturbed import (
     run,
     virtually,
 )
+from tests.depth import LONG
 
 BAD = (7, 8, 17)
 OTHERS = [unit for unit in range(1, METERS + 1) if unit not in BAD]
-LONG = bool(os.environ.get("GARDIEN_TORTURE"))
 KEPT = 0.95
 NEVER_NAMED = {(Tcp, Kind.LATE), (Tcp, Kind.BEHIND), (Mbus, Kind.LATE), (Mbus, Kind.TWICE)}
 """the transaction tells a late answer, and asked last it is late for nobody; a meter that is not

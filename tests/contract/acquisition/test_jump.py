@@ -3,7 +3,8 @@
 from hil.platform.plan import judge
 from tests.contract.acquisition.checker import by_slot, check_slots, rows_of
 from tests.contract.acquisition.test_the_day import meter_point
-from tests.contract.acquisition.world import Meter, World, run, utc
+from tests.contract.acquisition.world import Meter, World, utc
+from tests.virtual_time import run
 
 BEGIN = "2026-10-26T08:00:10"
 

@@ -7,7 +7,8 @@ from agent.config.points import mean
 from agent.core.model import Point
 from hil.platform.plan import judge
 from tests.contract.acquisition.checker import by_slot, check_slots, rows_of
-from tests.contract.acquisition.world import Sensor, World, run, utc
+from tests.contract.acquisition.world import Sensor, World, utc
+from tests.virtual_time import run
 
 BEGIN, END = "2026-10-25T06:00:10", "2026-10-25T10:00:30"
 AIR = Point("m1", "air", "m1", "x", 60, "temp", "Cel")

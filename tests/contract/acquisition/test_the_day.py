@@ -26,7 +26,8 @@ from tests.contract.acquisition.checker import (
     check_state,
     rows_of,
 )
-from tests.contract.acquisition.world import BORN, RATE, ZONE, Meter, Odd, Sensor, World, run, utc
+from tests.contract.acquisition.world import BORN, RATE, ZONE, Meter, Odd, Sensor, World, utc
+from tests.virtual_time import run
 
 BEGIN, END = "2026-10-24T20:00:10", "2026-10-26T04:00:10"
 NOON = utc("2026-10-25T12:07:00")

@@ -6,7 +6,6 @@ The oracle knows the meters, true time and the rows of the platform, and nothing
 
 import datetime as dt
 import json
-import os
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -20,7 +19,9 @@ from hypothesis import strategies as st
 from agent.registry.inputs import NewOccupancy
 from tests.contract.acquisition.checker import by_slot, rows_of
 from tests.contract.acquisition.test_the_day import meter_point
-from tests.contract.acquisition.world import Meter, World, run, utc
+from tests.contract.acquisition.world import Meter, World, utc
+from tests.depth import depth
+from tests.virtual_time import run
 
 BEGIN = "2026-10-26T08:00:10"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -278,7 +279,6 @@ def test_a_move_told_while_marks_lie_ahead_leaves_no_later_row_with_those_who_mo
     assert reasons == ({"moved", "clock"} if proved else {"moved"})
 
 
-EXAMPLES = 400 if os.environ.get("GARDIEN_TORTURE") else 8
 OFFSETS = (0, 0, 40, -40, 600, -600, HOUR, -3 * HOUR, DAY)
 ACTS = st.lists(
     st.tuples(
@@ -292,7 +292,7 @@ ACTS = st.lists(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+@settings(max_examples=depth(8, 400), derandomize=True)
 @given(ACTS)
 def test_whatever_the_clock_did_all_is_right_once_a_person_has_said_so(acts):
     with tempfile.TemporaryDirectory() as folder:

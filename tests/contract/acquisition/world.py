@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import selectors
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -44,29 +43,6 @@ RATE = Decimal("0.0005")
 
 def utc(text):
     return int(dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC).timestamp())
-
-
-class Jumping(asyncio.SelectorEventLoop):
-    """A loop that does not wait: where nothing is to be done, its time jumps to what comes next."""
-
-    def __init__(self):
-        self._now = 1_000.0
-        super().__init__(_NoWait(self))
-
-    def time(self):
-        return self._now
-
-
-class _NoWait(selectors.SelectSelector):
-    def __init__(self, loop):
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout=None):
-        ready = super().select(0)
-        if not ready and timeout:
-            self._loop._now += timeout
-        return ready
 
 
 class Meter:
@@ -236,9 +212,3 @@ class World:
 async def in_place(call, *args):
     """A call of the spool, where no thread is wanted."""
     return call(*args)
-
-
-def run(story):
-    """Run a coroutine in virtual time."""
-    with asyncio.Runner(loop_factory=Jumping) as runner:
-        return runner.run(story)

@@ -1,6 +1,5 @@
 """Guards rules G1, G2: kill -9 at any moment loses nothing accepted, doubles nothing."""
 
-import os
 import random
 import signal
 import subprocess
@@ -9,9 +8,10 @@ import time
 from pathlib import Path
 
 from tests.contract.buffer.life import METERS, faults
+from tests.depth import depth
 
 ROOT = Path(__file__).parents[3]
-ROUNDS = 60 if os.environ.get("GARDIEN_TORTURE") else 6
+ROUNDS = depth(6, 60)
 
 
 def life(folder, seed, first):

@@ -4,7 +4,6 @@ Messages may be lost, repeated, late; the far side may hold other bytes under an
 start anew at any time. What must hold is checked by the platform's own unique key.
 """
 
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from agent.buffer.spool import Spool
 from agent.core.model import Lane
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, Far, receipt_for, seal_all
+from tests.depth import depth
 from tests.unit.buffer.rows import NOON, reading
 
 DAY = 86_400.0
@@ -176,7 +176,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=500 if os.environ.get("GARDIEN_TORTURE") else 60,
+    max_examples=depth(60, 500),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -2,7 +2,6 @@
 exactly once, under one of the two keys, and then under the new one alone. Guards rules G2, K6.
 """
 
-import os
 import random
 import shutil
 import signal
@@ -20,10 +19,10 @@ from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.life import CAP, faults, live
 from tests.contract.buffer.power import cuts, record
 from tests.contract.buffer.rotates import NEW, rotating
+from tests.depth import LONG
 
 ROOT = Path(__file__).parents[3]
-TORTURE = bool(os.environ.get("GARDIEN_TORTURE"))
-CUTS, KILLS = (150, 40) if TORTURE else (12, 2)
+CUTS, KILLS = (150, 40) if LONG else (12, 2)
 FIRST = 60
 
 

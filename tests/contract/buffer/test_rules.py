@@ -5,7 +5,6 @@ pretend platform judges: at the end what may leave is there exactly once, what w
 """
 
 import hashlib
-import os
 import sqlite3
 import tempfile
 from dataclasses import replace
@@ -23,6 +22,7 @@ from hil.platform.ledger import TABLES, Ledger
 from hil.platform.unpack import unpack
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, receipt_for
+from tests.depth import depth
 from tests.unit.buffer.rows import NOON, reading, series
 
 pytestmark = pytest.mark.timeout(600)
@@ -296,7 +296,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=300 if os.environ.get("GARDIEN_TORTURE") else 20,
+    max_examples=depth(20, 300),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -2,7 +2,6 @@
 says what went, once; never the index of a midnight or a sealed batch.
 """
 
-import os
 import random
 import shutil
 import signal
@@ -35,8 +34,9 @@ from tests.contract.buffer.town import (
     stated,
     values,
 )
+from tests.depth import depth
 
-ROUNDS = 60 if os.environ.get("GARDIEN_TORTURE") else 2
+ROUNDS = depth(2, 60)
 ROOT = Path(__file__).parents[3]
 
 
@@ -274,7 +274,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=300 if os.environ.get("GARDIEN_TORTURE") else 40,
+    max_examples=depth(40, 300),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -5,7 +5,6 @@ orders, losses, hands, clocks and deaths. The judge looks at the device alone.
 from __future__ import annotations
 
 import asyncio
-import os
 from decimal import Decimal
 
 from hypothesis import HealthCheck, given, settings
@@ -16,8 +15,9 @@ from agent.control.records import Phase
 from tests.contract.control.explorer import TICK, Plan, run
 from tests.contract.control.pretend import DOG, Crash, Site, agreed, event, order
 from tests.contract.control.test_explorer import DEATHS
+from tests.depth import depth
 
-MANY = 3_000 if os.environ.get("GARDIEN_TORTURE") else 80
+MANY = depth(80, 3_000)
 LASTS = 600.0
 SETTLED = 600.0
 """seconds: the longest order, the longest absence, and the bound of a give-back"""

@@ -4,7 +4,6 @@ nothing of it ends the agent. The long form (GARDIEN_TORTURE=1) goes on for minu
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from decimal import Decimal
 
@@ -16,8 +15,9 @@ from agent.control import hours
 from agent.control.model import OrderState
 from agent.trust.error_codes import Forged
 from tests.contract.control.test_orders import Bench
+from tests.depth import depth
 
-MANY = 20_000 if os.environ.get("GARDIEN_TORTURE") else 120
+MANY = depth(120, 20_000)
 numbers = st.one_of(
     st.integers(-3, 3), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from([0.1, -1.5, 1e300, -1e-300, 10**40, -(10**200)]),

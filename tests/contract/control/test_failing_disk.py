@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -44,13 +43,14 @@ from tests import disks
 from tests.contract.buffer.test_full_disk import hog
 from tests.contract.control import test_last_hand as last_hand
 from tests.contract.control.plant import BEFORE, TARGET, plant, register
+from tests.depth import LONG
+from tests.waiting import until
 
 PATIENCE = 60.0
 MOUNTS = disks.available()
 needs_a_disk = pytest.mark.skipif(
     not MOUNTS, reason="a disk that fails needs root and loop devices"
 )
-TORTURE = bool(os.environ.get("GARDIEN_TORTURE"))
 WAYS = {"read_only": READ_ONLY, "fails": FAILING, "freeze": SILENT}
 
 
@@ -117,13 +117,6 @@ class Boiler:
 async def bacnet():
     async with BoilerRoom() as room:
         yield Boiler(room)
-
-
-async def until(seen, patience=PATIENCE):
-    end = time.monotonic() + patience
-    while not (await found if asyncio.iscoroutine(found := seen()) else found):
-        assert time.monotonic() < end, seen
-        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -331,9 +324,9 @@ def apart(bus):
 
 
 KILLED = -9
-EVERY = 1 if TORTURE else 7
+EVERY = 1 if LONG else 7
 SHORT = [("fails", modbus), ("freeze", modbus), ("read_only", bacnet)]
-CUTS = [(way, bus) for way in WAYS for bus in (modbus, bacnet)] if TORTURE else SHORT
+CUTS = [(way, bus) for way in WAYS for bus in (modbus, bacnet)] if LONG else SHORT
 
 
 @needs_a_disk
@@ -345,7 +338,7 @@ def test_A_i_killed_at_any_step_and_the_disk_fails_nothing_stays_commanded(  # n
 ):
     """Every seventh step in the short form, each way beginning at another one. Rules A11, A13."""
     cuts, held = 0, 0
-    first = 1 if TORTURE else 1 + 2 * CUTS.index((way, bus)) % EVERY
+    first = 1 if LONG else 1 + 2 * CUTS.index((way, bus)) % EVERY
     with apart(bus) as (device, standing):
         for fatal in range(first, 1000, EVERY):
             with disks.disk() as disk:

@@ -13,6 +13,7 @@ from agent.control.model import Grant, Limits, LossRule, OrderState
 from agent.control.records import HoldRecord, Phase, Transaction
 from tests.contract.control.explorer import Plan, run
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed, event, order
+from tests.waiting import until
 
 DAY = 86_400.0
 
@@ -57,12 +58,12 @@ def test_rows_of_what_was_given_back_do_not_fill_the_disk(site):
 
 
 def test_grants_that_ended_are_forgotten_and_standing_ones_are_not(site):
-    for jti, until in (
+    for jti, ends in (
         ("ended", BEGIN - 30 * DAY),
         ("just-ended", BEGIN - 1),
         ("stands", BEGIN + DAY),
     ):
-        grant = Grant(jti, "building_manager", "the manager", "metropole", BEGIN - 90 * DAY, until,
+        grant = Grant(jti, "building_manager", "the manager", "metropole", BEGIN - 90 * DAY, ends,
                       ("it",), ("offset",), Limits())  # fmt: skip
         site.journal.grant(grant)
     asyncio.run(site.controller.prune())
@@ -258,9 +259,3 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
 
 async def wrong(_):
     raise TypeError("odd")
-
-
-async def until(fact):
-    async with asyncio.timeout(10):
-        while not fact():
-            await asyncio.sleep(0.01)

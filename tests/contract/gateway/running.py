@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from agent.gateway.gateway import Gateway
 from agent.gateway.reload import reload
 from agent.gateway.supervisor import running
 from agent.registry import identity
+from tests.waiting import until
 
 RECIPIENT = "r.example"
 CONFIG = """\
@@ -68,13 +68,6 @@ async def owed(house: Gateway) -> int:
     recipient = house.recipients["centre"]
     backlog = await recipient.thread.run(recipient.spool.backlog)
     return backlog.rows + backlog.batch_rows
-
-
-async def until(fact, within: float = 60.0):
-    async with asyncio.timeout(within):
-        while not (found := await fact()):
-            await asyncio.sleep(0.1)
-        return found
 
 
 async def settled(house: Gateway) -> None:

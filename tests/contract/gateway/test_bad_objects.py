@@ -20,7 +20,7 @@ from hil.broker import broker
 from hil.platform.child import Fetching, Platform, Serving
 from hil.process import free_port
 from hil.sshd import sftp_server
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.contract.gateway.running import at_work, configured, put, settled
 from tests.contract.gateway.test_signed import (
     NOW,
     PLATFORM,
@@ -30,6 +30,7 @@ from tests.contract.gateway.test_signed import (
     signed,
     tell,
 )
+from tests.waiting import until
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "batch.schema.json"
 TRANSPORTS = ("mqtt", "https", "files")

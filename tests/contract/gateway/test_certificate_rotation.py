@@ -8,10 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_csr
-from typer.testing import CliRunner
 
 from agent.api.calls import NOBODY, status
-from agent.cli import app
 from agent.core.errors import CertificateRefused
 from agent.enrolment import credential, renewal
 from agent.gateway.upstream import keys
@@ -21,7 +19,9 @@ from hil.broker import broker
 from hil.ca import CA
 from hil.platform.child import Platform
 from hil.process import free_port
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.command import gardien
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.waiting import until
 
 
 def tls(folder: Path, ca: CA, port: int) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def test_the_spool_key_is_rotated_though_the_est_server_is_away(tmp_path: Path):
     asyncio.run(begin())
     before, present = identity.load(state).spool_key, own(state)
     words = ["key", "rotate", "-c", str(config)]
-    said = CliRunner().invoke(app, words, env={"LANGUAGE": "fr"})
+    said = gardien(*words, env={"LANGUAGE": "fr"})
     assert said.exit_code == 1, said.output
     assert "La clé de la file d'attente est remplacée" in said.output
     assert "Connection refused. L'ancienne clé reste en service" in said.output

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from agent import app as agent
 from agent.api import calls
@@ -18,13 +17,14 @@ from agent.api import clock as clock_api
 from agent.api.registry import Caller
 from agent.buffer.batch import BatchHead, read_retractions
 from agent.buffer.spool import Spool
-from agent.cli import app
 from agent.core.clock import Clock, stamp
 from agent.core.errors import Refused
 from agent.core.model import SlotMark
 from agent.registry import identity
-from tests.contract.gateway.running import at_work, configured, until
+from tests.command import gardien
+from tests.contract.gateway.running import at_work, configured
 from tests.contract.gateway.test_full_disk import DEVICE
+from tests.waiting import until
 
 KEY = ("boiler", 1)
 DAY = 86_400
@@ -54,31 +54,31 @@ def ahead(folder: Path, seconds: int) -> int:
     return since
 
 
-def gardien(folder: Path, *words: str):
-    return CliRunner().invoke(app, [*words, "-c", str(folder / "config.yaml")])
+def in_folder(folder: Path, *words: str):
+    return gardien(*words, "-c", folder / "config.yaml")
 
 
 def test_without_a_daemon_it_shows_the_marks_and_a_person_sets_them_back(tmp_path: Path):
     building(tmp_path)
     since = ahead(tmp_path, DAY)
-    shown = gardien(tmp_path, "clock")
+    shown = in_folder(tmp_path, "clock")
     assert shown.exit_code == 0, shown.output
     assert "24:00 h ahead" in shown.output
     assert "gardien clock reset --wrong-since WHEN" in shown.output
-    said = json.loads(gardien(tmp_path, "clock", "--json").output)
+    said = json.loads(in_folder(tmp_path, "clock", "--json").output)
     assert said["marks"]["centre"]["last"] == stamp(since + DAY)
     assert DAY - 100 < said["marks"]["centre"]["ahead"] <= DAY
 
     words = ("clock", "reset", "--wrong-since", stamp(since), "--as", "anne")
-    refused = gardien(tmp_path, *words)
+    refused = in_folder(tmp_path, *words)
     assert isinstance(refused.exception, Refused)
     assert "--yes" in str(refused.exception)
-    done = gardien(tmp_path, *words, "--yes")
+    done = in_folder(tmp_path, *words, "--yes")
     assert done.exit_code == 0, done.output
     assert done.output == "r.example: 1 series retracted; slots were closed 24:00 h ahead\n"
-    after = json.loads(gardien(tmp_path, "clock", "--json").output)
+    after = json.loads(in_folder(tmp_path, "clock", "--json").output)
     assert after["marks"]["centre"]["ahead"] <= 0
-    tomorrow = gardien(tmp_path, "clock", "reset", "--wrong-since", stamp(since + DAY), "--yes")
+    tomorrow = in_folder(tmp_path, "clock", "reset", "--wrong-since", stamp(since + DAY), "--yes")
     assert "lies in the future" in str(tomorrow.exception) or "--as" in str(tomorrow.exception)
 
 
@@ -96,7 +96,7 @@ def test_at_a_terminal_it_asks(tmp_path: Path):
     os.close(back)
     assert b"Is the clock correct at present" in os.read(front, 1 << 16)
     os.close(front)
-    assert "24:00 h ahead" in gardien(tmp_path, "clock").output
+    assert "24:00 h ahead" in in_folder(tmp_path, "clock").output
 
 
 def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from agent.api import calls
 from agent.buffer.batch import read
@@ -20,7 +19,6 @@ from agent.buffer.memory import CAP
 from agent.buffer.orphaned_spools import spool_of
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
-from agent.cli import app
 from agent.config.check import check
 from agent.core.atomic_write import later
 from agent.core.errors import Refused
@@ -31,6 +29,7 @@ from agent.gateway.upstream import uplinks
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.process import free_port
+from tests.command import gardien
 from tests.contract.buffer.conftest import HEAD
 from tests.contract.gateway.running import at_work, configured, owed, put, settled
 from tests.unit.buffer.rows import reading
@@ -81,12 +80,12 @@ def test_a_spool_that_no_uplink_names_is_told_by_check_and_listed_and_dropped_by
     assert "5 values are still stored for r.example, which has no uplink any more" in said
 
     at = ("--config", str(tmp_path / "config.yaml"))
-    shown = CliRunner().invoke(app, ["uplink", "list", *at])
+    shown = gardien("uplink", "list", *at)
     assert "5 values waiting for r.example" in shown.output
-    drained = CliRunner().invoke(app, ["uplink", "close", "r.example", "--drain", *at])
+    drained = gardien("uplink", "close", "r.example", "--drain", *at)
     assert drained.exit_code == 1
     assert check(tmp_path / "config.yaml")[0] == 1, "nothing was lost by asking"
-    dropped = CliRunner().invoke(app, ["uplink", "close", "r.example", "--drop", "--yes", *at])
+    dropped = gardien("uplink", "close", "r.example", "--drop", "--yes", *at)
     assert "5 values destroyed" in dropped.output
     assert check(tmp_path / "config.yaml")[0] == 0
     assert not list((tmp_path / "state").glob("spool-*"))
@@ -187,7 +186,7 @@ def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
 
     asyncio.run(scenario())
     at = ("--config", str(tmp_path / "config.yaml"))
-    told = CliRunner().invoke(app, ["uplink", "retry", "centre", *at])
+    told = gardien("uplink", "retry", "centre", *at)
     assert "gardien is not running, and only a running gateway delivers" in str(told.exception)
 
 

@@ -11,7 +11,8 @@ from hil.platform.report import report, rows
 from hil.process import free_port
 from tests.contract.buffer.far import receipt_for, seal
 from tests.contract.buffer.test_full_disk import hog
-from tests.contract.gateway.running import at_work, configured, until
+from tests.contract.gateway.running import at_work, configured
+from tests.waiting import until
 
 DEVICE = """links:
   plant: {driver: modbus-tcp, host: 127.0.0.1, port: 9, timeout: 500ms}

@@ -9,7 +9,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from agent.api.calls import NOBODY, status
 from agent.api.registry import Caller
@@ -18,7 +17,6 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.orphaned_spools import destroy, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.spool import Spool
-from agent.cli import app
 from agent.core.errors import Refused
 from agent.core.model import Reading, Series
 from agent.core.storage import made
@@ -28,8 +26,10 @@ from agent.registry import identity
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.process import free_port
+from tests.command import gardien
 from tests.contract.buffer.far import seal_all
-from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled, until
+from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled
+from tests.waiting import until
 
 BEFORE, CAP = 3_000, 50_000_000
 FORMER = "former.example"
@@ -148,7 +148,7 @@ def test_what_ends_in_the_middle_is_gone_on_with_at_the_next_start(config: Path,
 
 def rotate(config: Path, *more: str, language: str = "en"):
     words = ["key", "rotate", *more, "-c", str(config)]
-    return CliRunner().invoke(app, words, env={"LANGUAGE": language})
+    return gardien(*words, env={"LANGUAGE": language})
 
 
 def test_without_an_agent_the_command_does_it_and_says_so_in_either_language(config: Path):
@@ -191,10 +191,7 @@ def test_a_rotation_that_was_broken_off_is_done_by_the_next_command_with_no_othe
 
     asyncio.run(begin())
     drawn = key_of(config).spool_key
-    assert (
-        "rotating     the spool key, since "
-        in CliRunner().invoke(app, ["key", "show", "-c", str(config)]).output
-    )
+    assert "rotating     the spool key, since " in gardien("key", "show", "-c", str(config)).output
     said = rotate(config, "spool")
     assert "that was under way is done" in said.output
     after = key_of(config)

@@ -18,7 +18,8 @@ from agent.gateway.data_usage import Traffic
 from agent.gateway.upstream import deliver
 from hil.broker import broker
 from hil.platform.child import Platform
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.waiting import until
 
 PARIS = ZoneInfo("Europe/Paris")
 NOVEMBER = 1_795_000_000.0

@@ -16,7 +16,8 @@ from agent.uplink.delivery_state import Delivery
 from hil.broker import broker
 from hil.platform.buildings import Buildings
 from hil.platform.child import Platform
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.waiting import until
 
 GATEWAY = Caller("dupont", None)
 

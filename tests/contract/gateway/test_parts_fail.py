@@ -26,7 +26,8 @@ from hil.broker import broker
 from hil.platform.child import Platform
 from hil.platform.report import rows
 from hil.process import free_port
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.waiting import until
 
 SERIES = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
 

@@ -13,7 +13,8 @@ from agent.gateway.upstream import requests
 from agent.trust.claims import Request
 from hil.broker import broker
 from hil.platform.child import Platform
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.waiting import until
 
 NOW = int(time.time())
 

@@ -17,8 +17,9 @@ from hil.broker import broker
 from hil.platform.child import Platform, Serving
 from hil.platform.report import rows
 from hil.process import free_port
-from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled, until
+from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled
 from tests.contract.gateway.test_signed import NOW, believe, believing
+from tests.waiting import until
 
 COLLECTOR = Signer.new("accueil")
 MADE = "2026-11-20T10:00:00Z"
@@ -43,8 +44,7 @@ async def events(house):
     return {one["code"]: one["text"] for one in (await status(house, NOBODY))["events"]}
 
 
-def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
+def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp_path):
 
     async def scenario():
         async with (
@@ -58,8 +58,8 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             await put(house, 5)
             await asyncio.sleep(2)
             assert (await platform.report())["rows"] == 0
-            assert "60 minutes more" in (await events(house))["restored"]
-            monkeypatch.setattr(post_restore_gate, "LISTENS", 0.5)
+            assert "10 minutes more" in (await events(house))["restored"]
+            house.restored.listens_for = 0.5
             await platform.holds(5)
             assert "restored" not in await events(house)
             assert "has not confirmed" in (await events(house))["restored-unproved"]
@@ -74,10 +74,7 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
     asyncio.run(scenario())
 
 
-def test_a_platform_behind_a_broker_sends_all_objects_and_says_that_these_were_all(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
+def test_a_platform_behind_a_broker_sends_all_objects_and_says_that_these_were_all(tmp_path):
     (tmp_path / "objects").mkdir()
     for number in range(3):
         (tmp_path / "objects" / f"{number}.jwt").write_text(f"object {number}")
@@ -128,11 +125,8 @@ def withdrawn(given):
 
 
 @pytest.mark.parametrize("since", ["withdrawn since", "nothing said since"])
-def test_what_was_withdrawn_after_the_building_file_was_written_does_not_leave(
-    tmp_path, monkeypatch, since
-):
+def test_what_was_withdrawn_after_the_building_file_was_written_does_not_leave(tmp_path, since):
     """Rule D6."""
-    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
     (tmp_path / "objects").mkdir()
 
     async def scenario():
@@ -151,8 +145,7 @@ def test_what_was_withdrawn_after_the_building_file_was_written_does_not_leave(
     assert asyncio.run(scenario()) == (0 if since == "withdrawn since" else 3)
 
 
-def test_over_https_the_end_of_the_list_is_the_proof(tmp_path, monkeypatch):
-    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
+def test_over_https_the_end_of_the_list_is_the_proof(tmp_path):
     port = free_port()
     path = configured(tmp_path, "mqtt://127.0.0.1:9")
     text = path.read_text().replace("transport: mqtt", "transport: https")

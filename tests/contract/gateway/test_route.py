@@ -17,7 +17,8 @@ from agent.trust.claims import UplinkMove
 from hil.broker import broker
 from hil.platform.child import Fetching, Platform
 from hil.process import free_port
-from tests.contract.gateway.running import at_work, configured, put, settled, until
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.waiting import until
 
 NOW = int(time.time())
 

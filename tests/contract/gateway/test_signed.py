@@ -22,8 +22,9 @@ from agent.trust.sign import Signer, new_jti, trust_list
 from agent.trust.trust_list import read
 from hil.broker import Broker, broker
 from hil.platform.child import Platform
-from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled, until
+from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled
 from tests.contract.uplink.test_documented import printed
+from tests.waiting import until
 
 NOW = int(time.time())
 DAY = 86_400

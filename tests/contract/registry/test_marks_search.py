@@ -6,7 +6,6 @@ honest; what they sign comes late, twice, in any order, or not at all. Rule D2.
 """
 
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.marks import Unknowing
 from agent.registry.registry import Registry
+from tests.depth import depth
 
 NOW, DAY = 1_790_000_000, 86_400
 FR = policy("FR-1")
@@ -280,7 +280,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=20_000 if os.environ.get("GARDIEN_TORTURE") else 300,
+    max_examples=depth(300, 20_000),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -35,10 +35,10 @@ from hil.sshd import sftp_server
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, house, series, serving
 from tests.contract.uplink.sides import Side, listening, papers, settings_of, side, so
 from tests.contract.uplink.test_transports import once, packs, sealed
+from tests.depth import LONG
 
 far_sides = pytest.mark.parametrize("word", ["folder", "sftp"])
 AS_ROOT = os.geteuid() == 0
-TORTURE = bool(os.environ.get("GARDIEN_TORTURE"))
 LINE_WORDS = ("F.p7m", "platform.key", "platform.crt", "fleet-ca.crt", "signer.pem")
 DOCUMENTED = Path(__file__).parents[3] / "docs/platform.md"
 
@@ -80,7 +80,7 @@ def test_a_file_opens_with_the_documented_line_and_a_flipped_byte_gives_nothing(
     with pytest.raises(UnreadableError, match="signed by"):
         reader.open(file, "GOTHER")
     whole, gave_nothing = reader.open(file, GATEWAY), 0
-    flips = range(0, len(batch.payload), 1 if TORTURE else len(batch.payload) // 25)
+    flips = range(0, len(batch.payload), 1 if LONG else len(batch.payload) // 25)
     for at in flips:
         broken = bytearray(batch.payload)
         broken[at] ^= 1

@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from agent.core.errors import NotStored
-from agent.uplink import folder
 from agent.uplink.folder import Folder
 
 
@@ -68,11 +67,11 @@ def test_nothing_is_written_through_a_link_or_into_a_pipe(far, odd, tmp_path):
     assert odd.read_text() == "key"
 
 
-def test_a_folder_of_too_many_files_is_told(far, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "MOST_NAMES", 5)
+def test_a_folder_of_too_many_files_is_told(far):
+    few = Folder(far._root, most_names=5)
     for number in range(5):
-        (tmp_path / f"exchange/out/objects/{number}").touch()
-    assert len(far.entries("out/objects")) == 5
-    (tmp_path / "exchange/out/objects/5").touch()
+        (far._root / f"out/objects/{number}").touch()
+    assert len(few.entries("out/objects")) == 5
+    (far._root / "out/objects/5").touch()
     with pytest.raises(NotStored, match="more than 5 files"):
-        far.entries("out/objects")
+        few.entries("out/objects")

@@ -2,7 +2,6 @@
 real HTTPS, a proxy that errs, real brokers and restarts. Guards rules G1, G2, T18."""
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -24,11 +23,11 @@ from hil.process import free_port
 from hil.proxy import Proxy, proxy
 from tests.contract.uplink.house import GATEWAY, House, delivering, house, series, serving
 from tests.contract.uplink.sides import settings_of
+from tests.depth import LONG
 
 HOUR, DAY = 3_600.0, 86_400.0
 LARGEST = 4_000
 """bytes that the way to the platform takes"""
-LONG = bool(os.environ.get("GARDIEN_TORTURE"))
 
 
 @dataclass

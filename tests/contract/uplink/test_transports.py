@@ -25,12 +25,13 @@ from hil.platform.answer import left_to_say, tell_to_say
 from hil.platform.ledger import tell_to_reject
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, House, house, series, serving
 from tests.contract.uplink.sides import OVER_A_LINE, TRANSPORTS, Side, side
+from tests.depth import depth
 
 every_transport = pytest.mark.parametrize("word", TRANSPORTS)
 over_a_line = pytest.mark.parametrize("word", OVER_A_LINE)
 Fact = Callable[[], Awaitable[bool]]
 YEAR = 365 * 86_400.0
-CUTS = 400 if os.environ.get("GARDIEN_TORTURE") else 6
+CUTS = depth(6, 400)
 
 
 async def proved(at: House, far: Side, folder: Path) -> dict[str, Any]:

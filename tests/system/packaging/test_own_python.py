@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.depth import LONG
 from tests.system.packaging import machine
 from tests.system.packaging.conftest import needed
 
@@ -33,7 +34,7 @@ test -m alone
 """
 
 
-@pytest.mark.skipif(not os.environ.get("GARDIEN_TORTURE"), reason="make torture")
+@pytest.mark.skipif(not LONG, reason="make torture")
 @pytest.mark.alone
 @pytest.mark.timeout(2400)
 def test_unit_and_contract_tests_pass_on_what_debian_ships(built):

@@ -3,11 +3,11 @@ of it and nothing else, whatever moved, was exchanged, agreed to, withdrawn, or 
 """
 
 import asyncio
-import os
 from collections import Counter
 
 import pytest
 
+from tests.depth import LONG
 from tests.system.year.checker import judged
 from tests.system.year.script import (
     BOTH,
@@ -23,9 +23,8 @@ from tests.system.year.script import (
     narrows,
 )
 
-TORTURE = bool(os.environ.get("GARDIEN_TORTURE"))
-DWELLINGS = 40 if TORTURE else len(STORIES)
-HOURLY = FINE if TORTURE else {agrees_to_curves, narrows}
+DWELLINGS = 40 if LONG else len(STORIES)
+HOURLY = FINE if LONG else {agrees_to_curves, narrows}
 RECIPIENTS = (METRO, FLEX, SYNDIC)
 
 
@@ -36,11 +35,11 @@ def year(tmp_path_factory):
     script = Script(tmp_path_factory.mktemp("year"), stories, fine=HOURLY, **asked)
     script.unreachable(METRO, 250, 271)
     script.unreachable(FLEX, 300, 370)
-    asyncio.run(script.run(every=1 if TORTURE else 2))
+    asyncio.run(script.run(every=1 if LONG else 2))
     return script
 
 
-@pytest.mark.timeout(3600 if TORTURE else 600)
+@pytest.mark.timeout(3600 if LONG else 600)
 @pytest.mark.parametrize("recipient", RECIPIENTS)
 def test_a_recipient_holds_all_that_it_may_and_nothing_else(year, recipient):
     found = judged(year.truth(), recipient, year.house.held(recipient), midnight(DAYS))

@@ -6,6 +6,7 @@ import pytest
 from agent.acquisition.ingest import Ingest, shed
 from agent.core.errors import SpoolFull
 from agent.core.model import Reading, Series, SlotMark
+from tests.virtual_time import run
 
 SERIES = Series("DX", "elec.imp", "REG", "kWh", 10, "1", "H1", "c1")
 OTHER = SERIES._replace(place="DY")
@@ -44,7 +45,7 @@ def test_one_append_holds_what_came_in_a_flush_interval():
         assert [len(rows) for rows, _ in disk.commits] == [10]
         assert disk.commits[0][1] == {("a", 10): SlotMark(90, heard=True)}
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_the_reader_waits_while_there_is_no_room():
@@ -59,7 +60,7 @@ def test_the_reader_waits_while_there_is_no_room():
         async with asyncio.timeout(10):
             await intake.put([row(20)], {})
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_full_spool_costs_values_but_no_slot():
@@ -86,7 +87,7 @@ def test_a_full_spool_costs_values_but_no_slot():
         assert intake.shed_rows == 6
         assert disk.commits[-1][1] == {("a", 10): SlotMark(40, heard=True)}
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_marks_wait_for_the_rows_they_stand_for():
@@ -98,7 +99,7 @@ def test_marks_wait_for_the_rows_they_stand_for():
         await intake.commit()
         assert disk.commits == []
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_shed_keeps_a_gap_between_runs():
@@ -144,7 +145,7 @@ def test_slots_are_closed_by_what_is_stored_and_by_what_waits_for_room():
             ("b", 10): SlotMark(5, heard=True),
         }
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_the_index_of_a_day_outlives_a_full_spool_and_so_many_of_them_at_most():
@@ -183,7 +184,7 @@ def test_an_index_of_a_day_that_waited_for_room_is_stored_with_its_own_value():
         assert [r.why for r in disk.rows] == [None, "shed"]
         assert intake.shed_rows == 1
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 class Failing(Disk):
@@ -217,7 +218,7 @@ def test_what_an_unexpected_error_kept_from_the_disk_is_there_with_the_next_comm
         assert [one.t for one in disk.rows] == [0, 10]
         assert disk.commits[-1][1] == {("a", 10): SlotMark(10, heard=True)}
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("error", [None, OSError("disk I/O error")])
@@ -238,7 +239,7 @@ def test_a_commit_that_is_cancelled_leaves_each_row_once(error):
         await intake.commit()
         assert [one.t for one in disk.rows] == [0]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_row_that_no_batch_could_carry_costs_its_own_value_alone():
@@ -258,7 +259,7 @@ def test_a_row_that_no_batch_could_carry_costs_its_own_value_alone():
         ]
         assert disk.commits[-1][1], "the mark goes with the last row"
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_rows_that_wait_are_asked_about_again_once_the_registry_has_changed():
@@ -277,7 +278,7 @@ def test_rows_that_wait_are_asked_about_again_once_the_registry_has_changed():
         await intake.commit()
         assert [one.t for one in disk.rows] == [10]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_nobody_waits_for_room_while_the_disk_fails_and_no_slot_is_lost():
@@ -302,7 +303,7 @@ def test_nobody_waits_for_room_while_the_disk_fails_and_no_slot_is_lost():
         assert sorted(closed) == list(range(0, 1000, 10))
         assert intake.shed_rows > 90
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_what_had_no_value_keeps_its_reason_on_a_full_disk_as_far_as_there_is_room():
@@ -326,4 +327,4 @@ def test_what_is_kept_elsewhere_is_not_taken_by_a_full_spool():
         await intake.keep([row(0, ver=5)])
         assert disk.rows == [row(0, ver=5)]
 
-    asyncio.run(scenario())
+    run(scenario())

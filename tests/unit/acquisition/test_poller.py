@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.acquisition import device_read, poller
 from agent.acquisition.account import SlotAccount
 from agent.acquisition.device import Device
+from agent.acquisition.device_read import REST
 from agent.acquisition.ingest import Ingest
 from agent.acquisition.poller import Poller
 from agent.acquisition.slots import SlotLedger
@@ -92,20 +92,20 @@ class Rig:
             await self.intake.commit()
 
 
-def test_the_serial_number_is_asked_for_until_anything_is_believed(tmp_path):
+def test_the_serial_number_is_asked_for_until_anything_is_believed(tmp_path, virtually):
     """Rule I16."""
     rig = Rig(tmp_path, devices=("m1",))
     rig.bus.bad["m1"] = 1
-    asyncio.run(rig.run(1.2))
+    virtually(rig.run(1.2))
     asked = [names for _, names in rig.bus.asked]
     assert asked[:2] == [["serial", "energy"]] * 2
     assert rig.devices[0].serial == "1001"
 
 
-def test_the_serial_number_rides_in_the_first_read_only(tmp_path):
+def test_the_serial_number_rides_in_the_first_read_only(tmp_path, virtually):
     """Rule I16."""
     rig = Rig(tmp_path)
-    asyncio.run(rig.run(2.2))
+    virtually(rig.run(2.2))
     mine = [names for device, names in rig.bus.asked if device == "m1"]
     assert mine[0] == ["serial", "energy"]
     assert all(names == ["energy"] for names in mine[1:])
@@ -113,10 +113,10 @@ def test_the_serial_number_rides_in_the_first_read_only(tmp_path):
     assert rig.rows
 
 
-def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog):
+def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog, virtually):
     rig = Rig(tmp_path)
     rig.bus.silent.add("m1")
-    asyncio.run(rig.run(2.2))
+    virtually(rig.run(2.2))
     assert [device for device, _ in rig.bus.asked].count("m1") == 1
     assert rig.devices[0].failures == 1
     (record,) = [one for one in caplog.records if "is silent" in one.message]
@@ -128,9 +128,8 @@ def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog):
     )
 
 
-def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
+def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, virtually):
     """Rule I16."""
-    monkeypatch.setattr(device_read, "REST", 0.5)
     rig = Rig(tmp_path, devices=("m1",))
 
     async def exchange():
@@ -140,13 +139,13 @@ def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
         rig.bus.silent.discard("m1")
         rig.bus.serials["m1"] = "9999"  # another meter stands there now
 
-    asyncio.run(rig.run(2.2, exchange))
+    virtually(rig.run(REST + 2, exchange))
     assert rig.devices[0].serial == "9999"
     values = [row for row in rig.rows if row.why is None]
     assert len(values) in (2, 3)
 
 
-def test_the_first_index_of_another_meter_is_compared_with_nothing(tmp_path):
+def test_the_first_index_of_another_meter_is_compared_with_nothing(tmp_path, virtually):
     rig = Rig(tmp_path, devices=("m1",))
     rig.town.dwelling("D3", "9999", LONG_AGO, consents=False)
     rig.town.consent("D3", step=1)
@@ -156,20 +155,20 @@ def test_the_first_index_of_another_meter_is_compared_with_nothing(tmp_path):
         rig.bus.serials["m1"], rig.bus.shows = "9999", "0.5"
         rig.devices[0].asked_at_opening = 0
 
-    asyncio.run(rig.run(1.2, exchange))
+    virtually(rig.run(1.2, exchange))
     after = [row for row in rig.rows if row.series.place == rig.town.place("D3")]
     assert {row.quality for row in after} == {Quality.RAW}
     assert {row.value for row in after} == {Decimal("0.5")}
 
 
-def test_a_lost_line_closes_its_slots_with_link(tmp_path):
+def test_a_lost_line_closes_its_slots_with_link(tmp_path, virtually):
     rig = Rig(tmp_path, devices=("m1",))
 
     async def cut():
         await asyncio.sleep(1.1)
         rig.bus.lost = True
 
-    asyncio.run(rig.run(2.2, cut))
+    virtually(rig.run(2.2, cut))
     whys = [row.why for row in rig.rows]
     lost = whys.index("link")
     assert lost >= 1
@@ -182,48 +181,38 @@ def test_a_lost_line_closes_its_slots_with_link(tmp_path):
     assert _line_is_back(house, device, "riser"), "an error that has ended is not shown any more"
 
 
-def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path):
+def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path, virtually):
     rig = Rig(tmp_path, devices=("m1",))
-    asyncio.run(rig.run(0.2))
+    virtually(rig.run(0.2))
     assert {row.why for row in rig.rows} == {None}
 
 
-def restarted(folder):
-    """How often a meter that is read once a day is asked, before a restart and after it."""
-    for name in "12":
-        (folder / name).mkdir(parents=True)
-    first = Rig(folder / "1", devices=("m1",), every=86_400)
-    asyncio.run(first.run(0.3))
-    again = Rig(folder / "2", devices=("m1",), every=86_400, marks=first.ledger.marks)
-    asyncio.run(again.run(0.3))
-    return len(first.bus.asked), len(again.bus.asked)
-
-
-def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(tmp_path):
-    """Rule F14."""
-    day, asked = time.time() // 86_400, restarted(tmp_path / "a")
-    if time.time() // 86_400 != day:  # a midnight fell between them
-        asked = restarted(tmp_path / "b")
-    assert asked == (1, 0)
-
-
-def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(
-    tmp_path, monkeypatch
+def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(
+    tmp_path, virtually
 ):
+    """Rule F14."""
+    for name in "12":
+        (tmp_path / name).mkdir()
+    first = Rig(tmp_path / "1", devices=("m1",), every=DAY)
+    virtually(first.run(0.3))
+    again = Rig(tmp_path / "2", devices=("m1",), every=DAY, marks=first.ledger.marks)
+    virtually(again.run(0.3))
+    assert (len(first.bus.asked), len(again.bus.asked)) == (1, 0)
+
+
+def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(tmp_path, virtually):
     """Rule M14."""
-    monkeypatch.setattr(device_read, "REST", 0.02)
-    monkeypatch.setattr(poller, "LOOK", 0.02)
-    asked = {}
-    for spacing in (0.0, 10.0):
+    asked, slot = {}, 12 * int(REST)
+    for spacing in (0.0, 10.0 * slot):
         folder = tmp_path / str(spacing)
         folder.mkdir()
-        rig = Rig(folder, devices=("m1",))
+        rig = Rig(folder, devices=("m1",), every=slot)
         rig.bus.silent.add("m1")
         rig.devices[0].spacing = spacing
-        asyncio.run(rig.run(1.5))
+        virtually(rig.run(1.5 * slot))
         asked[spacing] = len(rig.bus.asked)
     assert asked[0.0] > 10
-    assert 2 <= asked[10.0] <= 6  # once and once again, in each of three slots at the most
+    assert 2 <= asked[10.0 * slot] <= 6  # once and once again, in each of three slots at the most
 
 
 class OddBus(Bus):
@@ -246,7 +235,7 @@ def odd_rig(folder):
     return rig
 
 
-def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_path):
+def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_path, virtually):
     rig = odd_rig(tmp_path)
 
     async def then():
@@ -255,7 +244,7 @@ def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_pat
         assert "an error in gardien" in rig.devices[0].problem
         rig.bus.odd.clear()
 
-    asyncio.run(rig.run(1.5, then))
+    virtually(rig.run(1.5, then))
     assert not rig.poller._faults.all()
     mine = [one for one in rig.rows if one.series.meter == "1001" or one.value is None]
     assert {one.why for one in rig.rows if one.value is None} <= {Why.BAD, Why.EARLY}
@@ -264,7 +253,7 @@ def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_pat
     assert not rig.link.error
 
 
-def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_path):
+def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_path, virtually):
     rig = Rig(tmp_path)
     other, others = SlotLedger(rig.town.gate(), rig.ledger._points, {}), []
 
@@ -285,8 +274,8 @@ def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_
         assert {one.component for one in rig.poller._faults.all()} == {"rows other"}
         other.assignment.at = real
 
-    asyncio.run(rig.run(1.5, then))
-    asyncio.run(intake.commit())
+    virtually(rig.run(1.5, then))
+    virtually(intake.commit())
     assert not rig.poller._faults.all()
     for rows in (rig.rows, others):
         slots = sorted((one.series.meter, one.t + n) for one in rows for n in range(one.span))
@@ -297,7 +286,7 @@ def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_
     assert said == {(one.series.meter, one.t) for one in rig.rows}
 
 
-def test_a_line_of_which_nothing_can_be_read_is_given_up_as_a_whole(tmp_path):
+def test_a_line_of_which_nothing_can_be_read_is_given_up_as_a_whole(tmp_path, virtually):
     rig = odd_rig(tmp_path)
     rig.bus.odd = {"m1", "m2"}
 
@@ -313,11 +302,11 @@ def test_a_line_of_which_nothing_can_be_read_is_given_up_as_a_whole(tmp_path):
         with pytest.raises(LinkLost, match="ZeroDivisionError"):
             await rig.link.read([rig.devices[0].points[0]])
 
-    asyncio.run(scenario())
+    virtually(scenario())
 
 
 def test_after_a_wrong_clock_the_mark_of_a_spool_that_is_not_open_does_not_silence_a_device(
-    tmp_path,
+    tmp_path, virtually
 ):
     """It is set back when it opens; the other accounts go on from before the wrong time."""
     now, key = int(time.time()), ("m1", 1)
@@ -329,11 +318,13 @@ def test_after_a_wrong_clock_the_mark_of_a_spool_that_is_not_open_does_not_silen
     )
     rig.poller.accounts = [*rig.poller.accounts, SlotAccount(right, rig.intake)]
     rig.poller.set_back({key: now})
-    asyncio.run(rig.run(2.5))
+    virtually(rig.run(2.5))
     assert any(row.value is not None and row.t > now for row in rig.rows)
 
 
-def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_time(tmp_path):
+def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_time(
+    tmp_path, virtually
+):
     rig = Rig(tmp_path, devices=("m1",))
     clock = rig.poller.clock
 
@@ -357,7 +348,7 @@ def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_tim
         raised.set()
 
     rig.poller._pass_over = passed
-    asyncio.run(rig.run(0, fails))
+    virtually(rig.run(0, fails))
     assert raised.is_set()
     assert rig.poller._closed == before
 

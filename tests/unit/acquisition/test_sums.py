@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.acquisition.groups import Groups
@@ -28,6 +28,7 @@ from agent.registry.inputs import (
     NewWithdrawal,
 )
 from agent.registry.registry import Registry
+from tests.depth import examples
 from tests.unit.acquisition.attack import Reckoner
 
 ZONE = ZoneInfo("Europe/Paris")
@@ -445,7 +446,7 @@ def reckoned(reckoner, private):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(15, 300)
 @given(events, st.sampled_from([MONTH, NEXT - 3 * HALF]))
 def test_nothing_of_one_dwelling_that_never_agreed_follows_from_all_that_was_sent(
     tmp_path_factory, happened, first

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.acquisition.row_assignment import RowAssignment, Withholding
 from agent.acquisition.totals import Totals
 from agent.core.model import Point
 from agent.registry.consent_policy import CommonBasis, policy
+from tests.depth import examples
 from tests.unit.acquisition.attack import Reckoner
 from tests.unit.acquisition.test_sums import HALF, MONTH, US, WHOLE, ZONE, Building, reckoned, slots
 
@@ -112,7 +113,7 @@ def _tell(house, what, n, now, given):
         house.withdraw(given.pop(n), now)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(15, 300)
 @given(events)
 def test_nothing_of_one_dwelling_that_never_agreed_follows_from_a_total(tmp_path_factory, happened):
     """Rule S14."""

@@ -15,16 +15,11 @@ from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.core.errors import SpoolFull
 from agent.core.model import Why
-from tests.unit.acquisition.house import LONG_AGO, NOW, Town, point, sample
+from tests.unit.acquisition.house import LONG_AGO, NOW, point, sample
 
 DAY = 86_400
 METER = point("m9")
 KEY = ("m9", 10)
-
-
-@pytest.fixture
-def town(tmp_path):
-    return Town(tmp_path)
 
 
 class Here:
@@ -51,9 +46,9 @@ class Here:
         return await unclaimed.tend(now, [self.account], lambda _device, _name: METER)
 
 
-def scenario(tmp_path, town, does):
+def scenario(tmp_path, town, does, *cap):
     async def run():
-        opening = lambda: UnassignedStore.open(tmp_path / "shelf.db", b"k" * 32)  # noqa: E731
+        opening = lambda: UnassignedStore.open(tmp_path / "shelf.db", b"k" * 32, *cap)  # noqa: E731
         async with in_own_thread("shelf", opening) as (shelf, thread):
             here = Here(town)
             await does(here, UnassignedReadings(town.registry, shelf, thread), shelf, thread)
@@ -146,9 +141,4 @@ def test_a_full_shelf_gives_up_the_oldest(tmp_path, town):
         assert min(kept) > NOW
         assert (tmp_path / "shelf.db").stat().st_size <= 1_000_000
 
-    async def run():
-        opening = lambda: UnassignedStore.open(tmp_path / "shelf.db", b"k" * 32, 1_000_000)  # noqa: E731
-        async with in_own_thread("shelf", opening) as (shelf, thread):
-            await does(Here(town), UnassignedReadings(town.registry, shelf, thread), shelf, thread)
-
-    asyncio.run(run())
+    scenario(tmp_path, town, does, 1_000_000)

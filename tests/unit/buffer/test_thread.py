@@ -6,15 +6,13 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from agent.buffer import thread as module
 from agent.buffer.database import _report_answer
 from agent.buffer.thread import DiskThread, in_own_thread
 from agent.core.errors import StorageFailed
 
 
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch):
-    monkeypatch.setattr(module, "STALLED_AFTER", 0.2)
+def disk_thread():
+    return DiskThread("spool", stalled_after=0.2)
 
 
 def test_a_disk_that_does_not_answer_is_a_failure_of_all_calls_and_not_waited_for():
@@ -22,7 +20,7 @@ def test_a_disk_that_does_not_answer_is_a_failure_of_all_calls_and_not_waited_fo
     stuck, made = threading.Event(), []
 
     async def main():
-        thread = DiskThread("spool")
+        thread = disk_thread()
         first = asyncio.ensure_future(thread.run(stuck.wait, 60))
         second = asyncio.ensure_future(thread.run(made.append, "second"))
         for call in (first, second):
@@ -49,7 +47,7 @@ def test_a_long_call_that_the_disk_goes_on_answering_is_waited_for():
         return "done"
 
     async def main():
-        thread = DiskThread("spool")
+        thread = disk_thread()
         assert await thread.run(long) == "done"
         await thread.leave(int)
 
@@ -63,7 +61,7 @@ def test_a_call_that_says_that_the_disk_fails_is_the_last():
         raise StorageFailed("the disk reports errors")
 
     async def main():
-        thread = DiskThread("spool")
+        thread = disk_thread()
         with pytest.raises(StorageFailed):
             await thread.run(fails)
         with pytest.raises(StorageFailed, match="reports errors"):
@@ -85,7 +83,7 @@ def test_what_was_being_opened_when_the_disk_froze_is_closed_when_it_thaws():
 
     async def main():
         with pytest.raises(StorageFailed):
-            async with in_own_thread("spool", spool):
+            async with in_own_thread("spool", spool, disk_thread()):
                 pytest.fail("it is not open")
         assert not said
         stuck.set()
@@ -100,7 +98,7 @@ def test_a_cancelled_call_is_waited_for_and_a_stuck_one_is_not():
     stuck = threading.Event()
 
     async def main():
-        thread = DiskThread("spool")
+        thread = disk_thread()
         call = asyncio.ensure_future(thread.run(stuck.wait, 60))
         await asyncio.sleep(0)
         call.cancel()

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from agent.buffer.batch import POLICY
-from agent.cli import app
 from agent.core.model import Flag, Why
 from agent.registry.page import render
+from tests.command import gardien
 
 TEXTS = {language: render("acquisition/policy.txt", language=language) for language in ("en", "fr")}
 DOCS = Path(__file__).parents[3] / "docs" / "policy.md"
@@ -16,7 +15,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "policy.md"
 
 @pytest.mark.parametrize("lang", TEXTS)
 def test_the_command_says_what_the_page_says(lang):
-    said = CliRunner().invoke(app, ["policy", "show", "--lang", lang])
+    said = gardien("policy", "show", "--lang", lang)
     assert said.exit_code == 0
     assert said.output == TEXTS[lang]
     assert TEXTS[lang] in DOCS.read_text(encoding="utf-8")
@@ -25,9 +24,9 @@ def test_the_command_says_what_the_page_says(lang):
 def test_the_language_is_the_terminals(monkeypatch):
     monkeypatch.delenv("LC_ALL", raising=False)
     monkeypatch.setenv("LANG", "fr_FR.UTF-8")
-    assert CliRunner().invoke(app, ["policy", "show"]).output == TEXTS["fr"]
+    assert gardien("policy", "show").output == TEXTS["fr"]
     monkeypatch.setenv("LANG", "C.UTF-8")
-    assert CliRunner().invoke(app, ["policy", "show"]).output == TEXTS["en"]
+    assert gardien("policy", "show").output == TEXTS["en"]
 
 
 @pytest.mark.parametrize("lang", TEXTS)

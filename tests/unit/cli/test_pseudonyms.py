@@ -4,11 +4,12 @@ import json
 import re
 from urllib.parse import quote
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cli.redact import ANYWHERE, Pseudonyms, without_comments
 from agent.registry.place import mint
+from tests.depth import examples
 
 WORDS = st.text(
     st.characters(categories=("L", "N", "P", "S", "Zs"), max_codepoint=0x17F),
@@ -41,7 +42,7 @@ def buildings(draw):
     return {"_default": {str(n): row for n, row in enumerate(rows)}}, names
 
 
-@settings(max_examples=20, deadline=None)
+@examples(5, 200)
 @given(building=buildings(), data=st.data())
 def test_no_name_of_a_random_building_is_left_in_any_encoding(building, data):
     told, names = building

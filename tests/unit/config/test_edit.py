@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from agent.cli import app
 from agent.config import load
 from agent.config.edit import put
 from agent.config.files import Files
 from agent.config.tree import read
 from agent.core.errors import Refused
+from tests.command import gardien
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def house(folder: Path, text: str = BEFORE) -> Path:
 
 
 def said(path: Path, *words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["config", *words, "-c", str(path)])
+    done = gardien("config", *words, "-c", str(path))
     text = f"{done.exception}" if isinstance(done.exception, Refused) else done.output
     return done.exit_code, text
 
@@ -231,7 +230,7 @@ def test_the_schema_for_editors_knows_every_section_and_refuses_what_they_can_se
     from agent.config.compose import SECTIONS
     from agent.config.models import Top
 
-    made = json.loads(CliRunner().invoke(app, ["config", "schema"]).output)
+    made = json.loads(gardien("config", "schema").output)
     assert made["properties"].keys() == {*SECTIONS, *Top.model_fields}
     validator = jsonschema.Draft202012Validator(made)
     right = json.loads(json.dumps(read(EXAMPLE.read_text()).data, default=str))

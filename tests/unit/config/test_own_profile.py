@@ -6,12 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
-from agent.cli import app
 from agent.config import load
 from agent.core.errors import ConfigError
 from agent.drivers.profile import profiles, text_of
+from tests.command import gardien
 from tests.unit.config.samples import EXAMPLE, SMALL, changed
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def test_a_mistake_in_it_is_told_in_its_own_file(tmp_path, before, after, expect
     told = [one.removeprefix(f"{tmp_path}/") for one in str(caught.value).splitlines()]
     assert any(one.startswith(f"profiles/acme-m1.yaml:{expected}") for one in told), told
     own = tmp_path / "profiles" / "acme-m1.yaml"
-    done = CliRunner().invoke(app, ["profile", "check", str(own)])
+    done = gardien("profile", "check", str(own))
     assert done.exit_code == 1
     assert expected in done.output
 
@@ -107,7 +106,7 @@ def test_the_commands_list_show_and_check_it(tmp_path):
     path = house(tmp_path)
 
     def said(*words):
-        done = CliRunner().invoke(app, ["profile", *words])
+        done = gardien("profile", *words)
         assert done.exit_code == 0, done.output
         return done.output
 
@@ -125,7 +124,7 @@ def test_the_commands_list_show_and_check_it(tmp_path):
     assert "the maker's sheet of 2026" in shown
     assert said("show", "acme-m1", "--yaml", "-c", str(path)) == OURS
     assert "3 values, all tested" in said("check", str(tmp_path / "profiles/acme-m1.yaml"))
-    nearest = CliRunner().invoke(app, ["profile", "show", "acme-m2", "-c", str(path)])
+    nearest = gardien("profile", "show", "acme-m2", "-c", str(path))
     assert 'did you mean "acme-m1"?' in str(nearest.exception)
 
 
@@ -133,7 +132,7 @@ def test_the_commands_list_show_and_check_it(tmp_path):
 def test_every_profile_of_ours_passes_the_same_check(tmp_path, name):
     path = tmp_path / f"my-{name}.yaml"
     path.write_text(text_of(name), encoding="utf-8")
-    done = CliRunner().invoke(app, ["profile", "check", str(path)])
+    done = gardien("profile", "check", str(path))
     assert done.exit_code == 0, done.output
 
 
@@ -148,5 +147,5 @@ def test_the_profile_that_is_documented_is_right(tmp_path):
     (text,) = [part for part in page.split("```") if "acme-m1.yaml\nmanufacturer" in part]
     path = tmp_path / "acme-m1.yaml"
     path.write_text(text.removeprefix("yaml\n"), encoding="utf-8")
-    done = CliRunner().invoke(app, ["profile", "check", str(path)])
+    done = gardien("profile", "check", str(path))
     assert "3 values, all tested" in done.output

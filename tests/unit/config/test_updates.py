@@ -6,13 +6,12 @@ import datetime as dt
 from zoneinfo import ZoneInfo
 
 import pytest
-from typer.testing import CliRunner
 
-from agent.cli import app
 from agent.config import parse
 from agent.config.models import Updates
 from agent.config.updates import early, held
 from agent.core.errors import ConfigError
+from tests.command import gardien
 from tests.unit.config.samples import SMALL
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -91,7 +90,7 @@ def test_the_command_answers_gardien_upgrade(tmp_path):
     path.write_text(f"{SMALL}state: {tmp_path / 'state'}\n")
 
     def said(*words):
-        done = CliRunner().invoke(app, ["updates", "-c", str(path), *words])
+        done = gardien("updates", "-c", str(path), *words)
         return done.exit_code, done.output or str(done.exception)
 
     assert said("--by-hand") == (0, "gardien may be upgraded now\n")

@@ -7,12 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.control import failsafe
 from agent.control.failsafe import Watch
 from agent.control.model import Failsafe, Moment
+from tests.depth import examples
 
 RULE = Failsafe(Decimal(6), 7200.0, 60.0)
 LOST, UNBROKEN, TICK = 120.0, 120.0, 10.0
@@ -89,7 +90,7 @@ acts = st.sampled_from(["beats", "silence", "word", "limit", "restart", "reboot"
 spans = st.sampled_from([TICK, 50.0, 130.0, 900.0, 7300.0])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(40, 2_000)
 @given(st.lists(st.tuples(acts, spans), min_size=1, max_size=12))
 def test_the_failsafe_is_entered_kept_and_left_as_the_sentences_say(life):
     judge = Judge()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.core.clock import BUILT, DAY, SLACK, Clock, ClockTrust, Memory, judge, look, stamp
 from agent.core.timesync import ClockEvidence, boot_id, evidence, rtc
+from tests.waiting import until
 
 NOW = 1_795_500_000.0
 
@@ -201,7 +202,7 @@ def test_what_is_remembered_is_written_while_it_serves(tmp_path):
 
     async def a_moment():
         serving = asyncio.ensure_future(clock.serve())
-        await asyncio.sleep(0.05)
+        await until((tmp_path / "clock.json").exists)
         serving.cancel()
 
     asyncio.run(a_moment())

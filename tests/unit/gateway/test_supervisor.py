@@ -3,46 +3,16 @@
 import asyncio
 import itertools
 import logging
-import selectors
 
 import pytest
 
 from agent.core.errors import Refused, UplinkLost
 from agent.core.log_fields import FIELDS, LogEvent
 from agent.core.tasks import LONGEST_WAIT, Backoff, Faults, Supervisor
+from tests.virtual_time import run
 
 LONGEST = 8.0
 WELL = 60.0
-
-
-class Ahead(selectors.DefaultSelector):
-    """Where nothing happens before the next timer, its moment comes at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.ahead = 0.0
-
-    def select(self, timeout=None):
-        if found := super().select(0):
-            return found
-        self.ahead += max(0.0, timeout or 0.0)
-        return []
-
-
-class Moved(asyncio.SelectorEventLoop):
-    """A loop on a clock of its own."""
-
-    def __init__(self):
-        self.selector = Ahead()
-        super().__init__(self.selector)
-
-    def time(self):
-        return self.selector.ahead
-
-
-def on_a_moved_clock(scenario):
-    with asyncio.Runner(loop_factory=Moved) as runner:
-        return runner.run(scenario)
 
 
 class Part:
@@ -93,7 +63,7 @@ def test_a_component_that_fails_is_parked_and_the_others_go_on():
         assert not jobs.faults.all()
         await jobs.end()
 
-    on_a_moved_clock(scenario())
+    run(scenario())
 
 
 def test_attempts_come_ever_more_rarely_and_never_more_so_than_stated():
@@ -104,7 +74,7 @@ def test_attempts_come_ever_more_rarely_and_never_more_so_than_stated():
         await jobs.end()
         return bad.begins
 
-    begins = on_a_moved_clock(scenario())
+    begins = run(scenario())
     waits = [b - a for a, b in itertools.pairwise(begins)]
     assert all(wait <= bound for wait, bound in zip(waits, (1, 2, 4), strict=False))
     assert max(waits) <= LONGEST + 0.01
@@ -120,7 +90,7 @@ def test_the_back_off_starts_over_after_it_stood_well():
         assert jobs._components["bad"].backoff._most == 1.0
         await jobs.end()
 
-    on_a_moved_clock(scenario())
+    run(scenario())
 
 
 def test_a_back_off_is_bounded_and_begins_with_a_second():
@@ -143,7 +113,7 @@ def test_a_traceback_is_logged_once_for_each_distinct_error(caplog):
         await jobs.end()
 
     with caplog.at_level(logging.WARNING, "agent.core.tasks"):
-        on_a_moved_clock(scenario())
+        run(scenario())
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [bool(record.exc_info) for record in errors] == [True, True]
     assert {record.COMPONENT for record in errors} == {"bad"}
@@ -186,7 +156,7 @@ def test_a_refusal_is_no_bug_and_has_no_traceback(caplog):
         assert [fault.text for fault in jobs.faults.all()] == ["another's key"]
         await jobs.end()
 
-    on_a_moved_clock(scenario())
+    run(scenario())
     (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
     assert "another's key" in record.message
     assert not record.exc_info
@@ -206,7 +176,7 @@ def test_a_component_that_ends_by_itself_is_tried_again_too():
         assert "ended by itself" in jobs.faults.all()[0].text
         await jobs.end()
 
-    on_a_moved_clock(scenario())
+    run(scenario())
 
 
 def test_a_cancellation_that_nobody_asked_for_parks_as_an_error_does():
@@ -227,7 +197,7 @@ def test_a_cancellation_that_nobody_asked_for_parks_as_an_error_does():
         assert jobs.faults.all()[0].error == "CancelledError"
         await jobs.end()
 
-    on_a_moved_clock(scenario())
+    run(scenario())
 
 
 def test_what_is_parked_is_ended_at_once_and_tried_again_at_once_when_asked():
@@ -254,7 +224,7 @@ def test_what_is_parked_is_ended_at_once_and_tried_again_at_once_when_asked():
         assert loop.time() - began < 0.01, "a parked one needs no patience"
         assert not jobs.faults.all(), "what is there no more has no fault"
 
-    on_a_moved_clock(scenario())
+    run(scenario())
 
 
 def test_one_that_fails_while_it_is_closed_prevents_no_other_from_closing(caplog):
@@ -283,7 +253,7 @@ def test_one_that_fails_while_it_is_closed_prevents_no_other_from_closing(caplog
         assert sorted(closed) == ["bad", "good"]
         assert user.ended
 
-    on_a_moved_clock(scenario())
+    run(scenario())
     assert any("bad failed while it ended: OSError" in one.message for one in caplog.records)
 
 
@@ -311,7 +281,7 @@ def test_what_cannot_be_opened_is_parked_and_the_start_goes_on():
         assert not jobs.parked("spool")
         await jobs.end()
 
-    on_a_moved_clock(scenario())
+    run(scenario())
 
 
 def test_what_takes_long_to_open_or_to_close_is_known():
@@ -346,7 +316,7 @@ def test_what_takes_long_to_open_or_to_close_is_known():
         assert not jobs.opening()
         await jobs.end()
 
-    on_a_moved_clock(scenario())
+    run(scenario())
 
 
 def test_alone_passes_what_is_raised_on_purpose_and_parks_the_rest():
@@ -364,4 +334,4 @@ def test_alone_passes_what_is_raised_on_purpose_and_parks_the_rest():
         assert not jobs.runs("status")
         assert not jobs.faults.all()
 
-    on_a_moved_clock(scenario())
+    run(scenario())

@@ -4,7 +4,6 @@ import json
 import threading
 import time
 
-from agent.inbox import setup
 from agent.inbox.setup import AuditNotes
 from agent.trust.audit import FOLDER, Chain, segments
 
@@ -19,8 +18,8 @@ def written(folder):
 class Frozen:
     """A chain whose disk does not answer one thread until `thaw`."""
 
-    def __init__(self, folder):
-        self.notes = AuditNotes(Chain(folder, time.time), time.monotonic)
+    def __init__(self, folder, **bounds):
+        self.notes = AuditNotes(Chain(folder, time.time), time.monotonic, **bounds)
         self.thaw, self._waits = threading.Event(), threading.Event()
         self._append = self.notes.chain.append
         self.notes.chain.append = self._slowly
@@ -48,9 +47,8 @@ def test_a_decision_does_not_wait_for_a_thread_whose_disk_stands_still(tmp_path)
     assert written(tmp_path) == ["control.started", "object.accepted", "key"]
 
 
-def test_what_would_wait_without_end_is_counted_as_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, "MOST_PENDING", 3)
-    chain = Frozen(tmp_path)
+def test_what_would_wait_without_end_is_counted_as_lost(tmp_path):
+    chain = Frozen(tmp_path, most_pending=3)
     for n in range(5):
         chain.notes("object.accepted", {"jti": f"k{n}"})
     chain.thawed()

@@ -9,13 +9,14 @@ import warnings
 import zipfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
 
 from agent.core.errors import Refused
 from agent.registry.sheet import read
 from agent.registry.workbook import text_of
+from tests.depth import examples
 
 HERE = "http://schemas.openxmlformats.org/"
 SHEET, SHARED, STYLES = "xl/worksheets/sheet1.xml", "xl/sharedStrings.xml", "xl/styles.xml"
@@ -190,7 +191,7 @@ CELLS = st.one_of(
 
 
 @given(st.lists(st.lists(CELLS, min_size=1, max_size=3), min_size=1, max_size=3))
-@settings(max_examples=40, deadline=None)
+@examples(10, 400)
 def test_cells_are_read_as_openpyxl_reads_them(rows):
     book, content = Workbook(), io.BytesIO()
     for row in rows:

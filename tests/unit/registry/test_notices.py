@@ -4,7 +4,7 @@ two places, and what was known at each time stays known.
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import Refused
@@ -16,6 +16,7 @@ from agent.registry.inputs import NewAlias, NewOccupancy
 from agent.registry.records import covers
 from agent.registry.retractions import effects
 from agent.registry.stored import from_row, to_row
+from tests.depth import examples
 from tests.unit.registry.building import HOME, NEIGHBOUR, NOW, called
 
 PLACES = [called(), called(NEIGHBOUR, "A-3-13")]
@@ -56,7 +57,7 @@ def overlaps(documents):
     ]
 
 
-@settings(max_examples=150)
+@examples(30, 1_500)
 @given(st.lists(st.lists(notices, min_size=1, max_size=3), max_size=6))
 def test_nobody_lives_with_others_and_what_was_known_stays_known(calls):
     """Rule I14."""
@@ -78,7 +79,7 @@ def test_nobody_lives_with_others_and_what_was_known_stays_known(calls):
             assert [then.occupancy_at(HOME, t) for t in at] == known
 
 
-@settings(max_examples=150)
+@examples(30, 1_500)
 @given(st.lists(st.lists(notices, min_size=1, max_size=3), max_size=6))
 def test_what_is_taken_back_is_exactly_who_lived_there_by_an_earlier_word_and_not_by_the_last(
     calls,
@@ -112,7 +113,7 @@ names = st.builds(
 )
 
 
-@settings(max_examples=150)
+@examples(30, 1_500)
 @given(st.lists(st.lists(names, min_size=1, max_size=3), max_size=6))
 def test_a_name_means_one_place_at_any_instant(calls):
     for documents in told(PLACES, calls, admit_aliases):

@@ -5,20 +5,19 @@ The long form (GARDIEN_TORTURE=1) goes on for minutes. Rule O30.
 
 import base64
 import json
-import os
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.trust import trust_list
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_types import KINDS
 from agent.trust.verify import Verified
+from tests.depth import examples
 from tests.unit.trust.objects import RIGHT, SIGNERS, checked, claims, signed
 
-MANY = 50_000 if os.environ.get("GARDIEN_TORTURE") else 150
-often = settings(max_examples=MANY, deadline=None)
+often = examples(40, 50_000)
 kinds = st.sampled_from(sorted(KINDS))
 words = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -18,6 +18,7 @@ from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import BREAKS, forward
 from agent.uplink.pacing import Rhythm
 from agent.uplink.publish_codes import NobodyThere
+from tests.virtual_time import clocks_at
 
 
 def batch(seq: int, lane: Lane = Lane.LIVE) -> SealedBatch:
@@ -128,6 +129,11 @@ class Uplink:
         return [one.id.seq for one in self.sent]
 
 
+def virtually(scenario):
+    with clocks_at(1_800_000_000.0) as runs:
+        return runs(scenario)
+
+
 def run(outbox: Outbox, uplink: Uplink, until: Callable[[], bool], seal: float = 0.05) -> Delivery:
     """Forward until it is so, 5 s at most."""
 
@@ -146,7 +152,7 @@ def run(outbox: Outbox, uplink: Uplink, until: Callable[[], bool], seal: float =
             task.result()
         return delivery
 
-    return asyncio.run(scenario())
+    return virtually(scenario())
 
 
 def test_what_was_sealed_before_is_sent_first_byte_for_byte_and_in_order():
@@ -255,7 +261,7 @@ def test_a_batch_over_which_the_connection_breaks_off_again_and_again_is_too_lar
                               random.Random(1))  # fmt: skip
             assert (outbox.standing[large.id].void is not None) == (broken == BREAKS)
 
-    asyncio.run(scenario())
+    virtually(scenario())
     assert outbox.limit == 2_500
 
 

@@ -16,19 +16,13 @@ from agent.core.model import Why
 from agent.drivers.bacnet import cov
 from hil.bacnet.controller import Faults, analog_input
 from tests.contract.drivers.bacnet.net import net, point, values
+from tests.waiting import until
 
 TEMPERATURE = point("analog-input,1", every=1, channel="temp", unit="Cel")
 
 
 def sensor():
     return [analog_input(1, "t1", 20, "degrees-celsius"), analog_input(2, "e", 7, "kilowatt-hours")]
-
-
-async def until(true, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come about"
-        await asyncio.sleep(0.02)
 
 
 async def until_told(line, value):
@@ -39,9 +33,10 @@ async def until_told(line, value):
         await asyncio.sleep(0.02)
 
 
-async def followed(on, lifetime=60, **more):
+async def followed(on, lifetime=60, pause=cov.PAUSE, believed=cov.BELIEVED, **more):
     one = await on.add(1201, sensor(), **more)
     line = await on.driver(cov=lifetime)
+    line.following.pause, line.following.believed = pause, believed
     await line.read([TEMPERATURE])
     return one, line
 
@@ -113,12 +108,10 @@ def test_a_reboot_that_nobody_noticed_is_mended_by_the_renewal():
     asyncio.run(attack())
 
 
-def test_a_device_that_says_it_has_started_is_subscribed_to_at_once(monkeypatch):
-    monkeypatch.setattr(cov, "PAUSE", 0.1)
-
+def test_a_device_that_says_it_has_started_is_subscribed_to_at_once():
     async def attack():
         async with net() as on:
-            one, line = await followed(on, 60)
+            one, line = await followed(on, pause=0.1)
             await until(lambda: one.subscriptions == 1)
             one.reboot()
             one.i_am(address=line.wire.address)
@@ -127,12 +120,10 @@ def test_a_device_that_says_it_has_started_is_subscribed_to_at_once(monkeypatch)
     asyncio.run(attack())
 
 
-def test_what_nobody_repeats_is_read_again_and_a_dead_device_is_not_believed(monkeypatch):
-    monkeypatch.setattr(cov, "BELIEVED", 2)
-
+def test_what_nobody_repeats_is_read_again_and_a_dead_device_is_not_believed():
     async def attack():
         async with net() as on:
-            one, line = await followed(on)
+            one, line = await followed(on, believed=2.0)
             await until(lambda: line.health()["followed"] == 1)
             one.faults.silent = True
             assert values(await line.read([TEMPERATURE])) == [Decimal(20)]

@@ -3,7 +3,6 @@ Rule F13.
 """
 
 import asyncio
-import os
 import random
 import socket
 import struct
@@ -15,8 +14,9 @@ from agent.core.model import Why
 from hil.bacnet.controller import analog_input
 from tests.contract.drivers.bacnet.liar import frame, liar
 from tests.contract.drivers.bacnet.net import net, point, values
+from tests.depth import depth
 
-ROUNDS = 3000 if os.environ.get("GARDIEN_TORTURE") else 300
+ROUNDS = depth(300, 3000)
 GOOD = bytes.fromhex("0c000000011e29554e4441a400004f296f4e8204004f1f")
 """a ReadPropertyMultiple answer: analog-input 1 is 20.5, no flags"""
 

@@ -12,8 +12,8 @@ import pytest
 
 from agent.core.errors import LinkLost
 from agent.core.model import Why
-from agent.drivers.mbus import master
 from agent.drivers.mbus.bus import MbusSerial, MbusTcp
+from agent.drivers.mbus.master import PAUSE
 from agent.drivers.mbus.request import selection
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
 from hil.mbus.encode import Plate, energy_kwh, hca_units, long_frame, pulses_litres, volume_litres
@@ -26,9 +26,10 @@ from tests.contract.drivers.mbus.setting import heat, on_serial, on_tcp, points,
 ON = pytest.mark.parametrize("on", [on_tcp, on_serial])
 
 
-def read(slaves, *asked, on=on_tcp, times=1, **bus):
+def read(slaves, *asked, on=on_tcp, times=1, pause=PAUSE, **bus):
     async def go():
         async with on(Bus(slaves, 38_400, **bus)) as driver:
+            driver.master.pause = pause
             for _ in range(times):
                 said = [await driver.read(one) for one in asked]
             return said
@@ -129,8 +130,7 @@ def test_what_stands_in_a_telegram_that_is_lost_is_silent_and_comes_with_the_nex
     assert [one.value for one in again] == [1, 2, 3]
 
 
-def test_a_meter_that_says_it_is_busy_is_left_alone_for_a_while(monkeypatch):
-    monkeypatch.setattr(master, "PAUSE", 0.3)
+def test_a_meter_that_says_it_is_busy_is_left_alone_for_a_while():
     meter = Slave(Plate("45120042"), lambda: [energy_kwh(1), volume_litres(2000)])
     data, asked_at = meter._data, []
 
@@ -140,7 +140,9 @@ def test_a_meter_that_says_it_is_busy_is_left_alone_for_a_while(monkeypatch):
         return long_frame(frame[5], frame[7:-2], frame[6], frame[4] | 0x10)
 
     meter._data = busy
-    ((energy, volume),) = read([meter], points("45120042") + points("45120042", "volume"))
+    ((energy, volume),) = read(
+        [meter], points("45120042") + points("45120042", "volume"), pause=0.3
+    )
     assert (energy.value, volume.value) == (1, 2)
     assert asked_at[1] - asked_at[0] >= 0.3
 

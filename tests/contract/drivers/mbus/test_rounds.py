@@ -5,15 +5,14 @@ Rule F1.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 
 import pytest
 
 from hil.mbus.line import Bus
 from tests.contract.drivers.mbus.setting import heat, on_serial, on_tcp, points, water
+from tests.depth import LONG
 
-LONG = bool(os.environ.get("GARDIEN_TORTURE"))
 ROUNDS = 1_000 if LONG else 30
 RATES = (300, 600, 1200, 2400, 4800, 9600, 19_200, 38_400) if LONG else (38_400,)
 BASE, APART = 1_000_000, 100_000

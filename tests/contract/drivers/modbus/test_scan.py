@@ -53,13 +53,11 @@ def numberless(name: str) -> Registers:
 
 
 @asynccontextmanager
-async def opened(
-    monkeypatch: pytest.MonkeyPatch, baudrate: int = 115200
-) -> AsyncIterator[tuple[SerialLine, ModbusRtu]]:
-    monkeypatch.setattr(scan, "LISTEN", 0.2)
+async def opened(baudrate: int = 115200) -> AsyncIterator[tuple[SerialLine, ModbusRtu]]:
     async with SerialLine.open(baudrate) as line:
         wanted = RtuSettings(port=line.port, baudrate=baudrate, timeout=0.06)
         async with ModbusRtu.open(wanted) as driver:
+            driver.listens = 0.2
             yield line, driver
 
 
@@ -69,9 +67,9 @@ async def found(driver: ModbusRtu | ModbusTcp, first: str, last: str) -> dict[in
 
 
 @pytest.mark.alone
-def test_devices_are_found_and_named_by_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_found_and_named_by_what_they_say() -> None:
     async def attack() -> None:
-        async with opened(monkeypatch) as (line, driver):
+        async with opened() as (line, driver):
             line.add(2, device("eastron-sdm120"), QUICK)
             line.add(3, device("sunspec-203"), QUICK)
             line.add(5, lambda pdu: bytes([pdu[0] | 0x80, 1]), QUICK)
@@ -98,11 +96,9 @@ def test_devices_are_found_and_named_by_what_they_say(monkeypatch: pytest.Monkey
     asyncio.run(attack())
 
 
-def test_where_nobody_answers_the_other_usual_speeds_and_parities_are_tried(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_nobody_answers_the_other_usual_speeds_and_parities_are_tried() -> None:
     async def attack() -> None:
-        async with opened(monkeypatch, 19200) as (line, driver):
+        async with opened(19200) as (line, driver):
             line.trouble.deaf = lambda: line.adapter != 4800
             line.add(2, device("eastron-sdm120"), QUICK)
             every = [one async for one in driver.discover(Wish("1", "2"))]
@@ -144,9 +140,9 @@ def test_every_usual_speed_and_parity_is_tried_once_the_lines_own_first() -> Non
     assert list(scan.speeds(None)) == [None]
 
 
-def test_a_speed_that_the_port_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_speed_that_the_port_does_not_know_is_left_out() -> None:
     async def attack() -> None:
-        async with opened(monkeypatch, 19200) as (line, driver):
+        async with opened(19200) as (line, driver):
             assert not driver.wire.stream.tune(Speed(19200, "even"))  # a pseudo-terminal knows none
             assert driver.wire.stream.tune(Speed(19200))
             assert line.adapter == 19200
@@ -154,13 +150,13 @@ def test_a_speed_that_the_port_does_not_know_is_left_out(monkeypatch: pytest.Mon
     asyncio.run(attack())
 
 
-def test_what_a_device_looks_like_is_said_to_be_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_device_looks_like_is_said_to_be_a_guess() -> None:
     def nonsense(pdu: bytes) -> bytes:
         count = int.from_bytes(pdu[3:5], "big")
         return bytes([pdu[0], 2 * count]) + b"\x7f\xff" * count
 
     async def attack() -> None:
-        async with opened(monkeypatch) as (line, driver):
+        async with opened() as (line, driver):
             line.add(2, device("eastron-sdm120"), QUICK)
             line.add(3, nonsense, QUICK)
             got = await found(driver, "2", "3")
@@ -173,9 +169,7 @@ def test_what_a_device_looks_like_is_said_to_be_a_guess(monkeypatch: pytest.Monk
     asyncio.run(attack())
 
 
-def test_a_device_that_strange_questions_silence_is_asked_no_more_of_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_device_that_strange_questions_silence_is_asked_no_more_of_them() -> None:
     asked = []
 
     def shy(pdu: bytes) -> bytes | None:
@@ -183,7 +177,7 @@ def test_a_device_that_strange_questions_silence_is_asked_no_more_of_them(
         return b"\x03\x02\x00\x00" if pdu == scan.PROBES[0] else None
 
     async def attack() -> None:
-        async with opened(monkeypatch) as (line, driver):
+        async with opened() as (line, driver):
             line.add(1, shy, QUICK)
             got = await found(driver, "1", "1")
             assert "no profile fits" in got[1].warnings[0]
@@ -193,11 +187,9 @@ def test_a_device_that_strange_questions_silence_is_asked_no_more_of_them(
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.003, 0.02])
-def test_two_devices_on_one_address_are_told_in_words(
-    monkeypatch: pytest.MonkeyPatch, apart: float
-) -> None:
+def test_two_devices_on_one_address_are_told_in_words(apart: float) -> None:
     async def attack() -> None:
-        async with opened(monkeypatch) as (line, driver):
+        async with opened() as (line, driver):
             line.add(4, Registers({}, fills=True), after=0.01)
             line.add(4, lambda pdu: bytes([pdu[0] | 0x80, 1]), after=0.01 + apart)
             (one,) = (await found(driver, "4", "4")).values()
@@ -207,13 +199,11 @@ def test_two_devices_on_one_address_are_told_in_words(
     asyncio.run(attack())
 
 
-def test_a_line_on_which_another_master_speaks_is_not_searched(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_line_on_which_another_master_speaks_is_not_searched() -> None:
     """Rule F7."""
 
     async def attack() -> None:
-        async with opened(monkeypatch) as (line, driver):
+        async with opened() as (line, driver):
             line.say(frame(7, b"\3\0\0\0\1"), after=0.1)
             with pytest.raises(Refused, match="another master uses this line"):
                 await found(driver, "1", "2")
@@ -222,7 +212,7 @@ def test_a_line_on_which_another_master_speaks_is_not_searched(
     asyncio.run(attack())
 
 
-def test_a_scan_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_writes_nothing() -> None:
     """Rule F7."""
     asked: list[int] = []
 
@@ -231,7 +221,7 @@ def test_a_scan_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return device("eastron-sdm630")(pdu)
 
     async def attack() -> None:
-        async with opened(monkeypatch) as (line, driver):
+        async with opened() as (line, driver):
             line.add(1, listen, QUICK)
             assert await found(driver, "1", "1")
             assert set(asked) <= {3, 4, 0x2B}

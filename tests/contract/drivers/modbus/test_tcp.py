@@ -335,15 +335,15 @@ async def mbpoll(port: int, kind: str, reference: int) -> str:
 
 @pytest.mark.parametrize("idle", [0.0, 60.0], ids=["idle", "busy"])
 def test_a_host_that_hangs_up_costs_no_slot_and_when_it_is_gone_it_is_waited_for_once(
-    monkeypatch: pytest.MonkeyPatch, idle: float
+    idle: float,
 ) -> None:
-    monkeypatch.setattr(link, "IDLE", idle)
     answer = Registers({(3, 0): 7})
     wanted = [point("holding/0/uint16")]
 
     async def attack() -> None:
         async with serving(lambda _, pdu: Reply(answer(pdu))) as port:
             line = link.Link("hall", lambda: ModbusTcp.open(settings(port)))
+            line.idle, line.opened_within = idle, 2.0
             serve = asyncio.ensure_future(line.serve())
             await line.tried()
             assert (await line.read(wanted))[0].value == 7
@@ -357,5 +357,4 @@ def test_a_host_that_hangs_up_costs_no_slot_and_when_it_is_gone_it_is_waited_for
         serve.cancel()
         await asyncio.wait([serve])
 
-    monkeypatch.setattr(link, "OPENED_WITHIN", 2.0)
     asyncio.run(attack())

@@ -7,7 +7,6 @@ Rules G7, F1.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from dataclasses import dataclass, field
@@ -28,8 +27,9 @@ from hil.torture_line import (
     cell,
     torture_line,
 )
+from tests.depth import depth
 
-READS = 10_000 if os.environ.get("GARDIEN_TORTURE") else 1_000
+READS = depth(500, 10_000)
 
 
 @dataclass

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from decimal import Decimal
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.drivers.mbus.decode import MbusError, decode
 from agent.drivers.mbus.explain import explained
 from agent.drivers.mbus.json_form import dumps
+from tests.depth import examples
 from tests.unit.drivers.mbus.wire import HEADER, long_frame
 
 REAL = bytes.fromhex(
@@ -21,7 +21,6 @@ REAL = bytes.fromhex(
     "42 6C 5F 1C 0C 2A DD B4 EB DD 0D 93 1F 03 61 01 0C 1F 01 02"
 )
 VALID = long_frame(REAL)
-MANY = 250 if os.environ.get("GARDIEN_TORTURE") else 1
 """times as many frames in the long form"""
 CIS = st.sampled_from((0x72, 0x76, 0x78, 0x7A, 0x73, 0x77, 0x70, 0x6E, 0x6F, 0x71, 0x74, 0x75))
 
@@ -42,7 +41,7 @@ def check_forms(telegram):
         assert bytes.fromhex(said["data"]) == record.data
 
 
-@settings(max_examples=400 * MANY)
+@examples(100, 100_000)
 @given(st.binary(max_size=300))
 @example(b"")
 @example(b"\x68")
@@ -51,13 +50,13 @@ def test_any_bytes_are_decoded_or_refused(data):
     check(data)
 
 
-@settings(max_examples=400 * MANY)
+@examples(100, 100_000)
 @given(st.binary(max_size=252), CIS)
 def test_any_payload_in_a_sound_frame_is_decoded_or_refused(payload, ci):
     check(long_frame(payload, ci))
 
 
-@settings(max_examples=400 * MANY)
+@examples(100, 100_000)
 @given(st.binary(max_size=200))
 def test_any_records_behind_a_sound_header_are_decoded(payload):
     frame = long_frame(bytes.fromhex(HEADER) + payload)
@@ -65,7 +64,7 @@ def test_any_records_behind_a_sound_header_are_decoded(payload):
     assert decode(frame).id == "12345678"
 
 
-@settings(max_examples=300 * MANY)
+@examples(100, 75_000)
 @given(st.lists(st.tuples(st.integers(0, len(REAL) - 1), st.integers(0, 255)), max_size=4))
 def test_a_mutated_frame_with_its_checksum_put_right_is_decoded_or_refused(changes):
     payload = bytearray(REAL)

@@ -6,10 +6,9 @@ import io
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from agent.cli import app
 from agent.cli.decoded import run
+from tests.command import gardien
 from tests.unit.drivers.mbus.test_anything import VALID
 from tests.unit.drivers.mbus.wire import HEADER, long_frame
 
@@ -68,5 +67,5 @@ def test_an_encrypted_telegram_is_said_to_be_so():
 
 @pytest.mark.parametrize("words", [[FRAME], FRAME.split(), []])
 def test_frames_come_as_arguments_or_on_standard_input(words):
-    done = CliRunner().invoke(app, ["decode", "mbus", "--json", *words], input=f"{FRAME}\n\n")
+    done = gardien("decode", "mbus", "--json", *words, typed=f"{FRAME}\n\n")
     assert (done.exit_code, json.loads(done.output)["id"]) == (0, "12345678")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.model import Point
@@ -19,6 +19,7 @@ from agent.drivers.modbus.plan import LONGEST, NETWORK, Cut, ReadBlock, Tariff, 
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.serialline import RtuSettings, tariff
 from agent.drivers.profile import profile, profiles
+from tests.depth import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def test_no_block_is_too_long_or_crosses_a_cut(
 TARIFFS = st.builds(Tariff, st.integers(0, 60).map(float), st.integers(1, 3).map(float))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(40, 2_000)
 @given(spots(most=6, last=160), CUTS, TARIFFS)
 def test_no_other_grouping_costs_less(
     wanted: tuple[RegisterRange, ...], cuts: frozenset[Cut], tariff: Tariff
