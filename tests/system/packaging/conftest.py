@@ -40,54 +40,65 @@ def built(tmp_path_factory):
     return next(out.glob("*.deb"))
 
 
+LIVES = ("operation", "versions")
+
+
 @pytest.fixture(scope="session")
-def living(built, request):
-    """The machine, on its way through the life of the package; nothing if nobody will look."""
+def living(built, request, tmp_path_factory):
+    """The machines, each on its way through a life of the package; none if nobody will look."""
     if not any("seen" in item.fixturenames for item in request.session.items):
-        yield None
+        yield ()
         return
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(life, built)
+    equip(built, folder := tmp_path_factory.mktemp("test"))
+    with ThreadPoolExecutor(len(LIVES)) as pool:
+        yield [pool.submit(life, name, folder) for name in LIVES]
 
 
 @pytest.fixture(scope="session")
 def seen(living):
-    """What was seen inside a machine that went through the life of the package."""
-    return living.result()
+    """What each step saw inside the machines; of a step of both lives, what `operation` saw."""
+    steps = {}
+    for machine_life in reversed(living):
+        steps |= machine_life.result()
+    (machine.TOP / "build").mkdir(exist_ok=True)
+    figures = json.dumps(steps, indent=1, default=len)
+    (machine.TOP / "build/package-test.json").write_text(figures)  # for people
+    return steps
 
 
-def life(built):
-    """Boot a machine, and give what `inside.py` saw in it."""
-    # overlayfs on overlayfs does not work, and /tmp may be one
-    with tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder:
-        work = Path(folder)
-        with machine.layered(machine.root(needed()), work) as here:
-            test = here / "opt/test"
-            test.mkdir(parents=True)
-            equip(test, built, work)
-            (here / "etc/systemd/system/test.service").write_text(machine.UNIT)
-            wants = here / "etc/systemd/system/multi-user.target.wants"
-            wants.mkdir(parents=True, exist_ok=True)
-            (wants / "test.service").symlink_to("../test.service")
-            machine.boot(here, within=760)
-            told = (test / "seen.json").read_text()
-            (machine.TOP / "build").mkdir(exist_ok=True)
-            (machine.TOP / "build/package-test.json").write_text(told)  # figures, for people
-            found = json.loads(told)
-            found["log"] = (test / "log").read_text()
-            if (test / "bundle.tar.gz").exists():
-                found["bundle_bytes"] = (test / "bundle.tar.gz").read_bytes()
-            return found
+def life(name, test):
+    """Boot a machine with the folder `test` in it, and give what each step saw, and its log."""
+    with (
+        # overlayfs on overlayfs does not work, and /tmp may be one
+        tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder,
+        machine.layered(machine.root(needed()), Path(folder)) as here,
+    ):
+        inside = shutil.copytree(test, here / "opt/test")
+        (here / "etc/systemd/system/test.service").write_text(machine.UNIT.format(life=name))
+        wants = here / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / "test.service").symlink_to("../test.service")
+        machine.boot(here, within=760)
+        steps = json.loads((inside / "seen.json").read_text())
+        log = (inside / "log").read_text()
+        if (inside / "bundle.tar.gz").exists():
+            steps["bundle"]["file"] = (inside / "bundle.tar.gz").read_bytes()
+        for step in steps.values():
+            if "failed" in step:
+                step["failed"] += f"\n{log[-3000:]}"
+        return steps
 
 
-def equip(test, built, work):
-    """Put what happens inside, and the versions of the package, into the machine."""
+def equip(built, test):
+    """Collect what happens inside, and the versions of the package."""
     for name in ("inside.py", "boiler.py"):
         shutil.copy(HERE / name, test)
     shutil.copytree(machine.TOP / "hil", test / "hil")
     shutil.copy(built, test / "new.deb")
-    shutil.copy(variant(built, "0.0.9", work), test / "old.deb")
-    shutil.copy(variant(built, "0.1.1", work), test / "newer.deb")
-    shutil.copy(variant(built, "9.9.9", work, broken=True), test / "broken.deb")
-    other = variant(built, "0.2.0", work, format_more=True, lives=4)
-    shutil.copy(other, test / "other-format.deb")
+    for name, version, others in (
+        ("old", "0.0.9", {}),
+        ("newer", "0.1.1", {}),
+        ("broken", "9.9.9", {"broken": True}),
+        ("other-format", "0.2.0", {"format_more": True, "lives": 4}),
+    ):
+        variant(built, version, test, **others).rename(test / f"{name}.deb")

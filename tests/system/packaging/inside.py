@@ -1,4 +1,4 @@
-"""What happens inside the machine, step by step; each writes what it saw to /opt/test/seen.json."""
+"""What happens inside a machine, step by step; each writes what it saw to /opt/test/seen.json."""
 
 import contextlib
 import hashlib
@@ -42,14 +42,6 @@ clock: {{source: system}}
 state: /var/lib/gardien
 spool: {{max: 50MB, flush: 1s}}
 {boiler.CONTROLS}"""
-STEPS = []
-
-
-def step(call):
-    STEPS.append(call)
-    return call
-
-
 os.environ["GARDIEN_AS"] = "installer"  # root is an account that several people use
 
 
@@ -105,17 +97,19 @@ def as_user(name, *command):
     )
 
 
-@step
+def apt_install(version):
+    quietly = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    deb = f"/opt/test/{version}.deb"
+    return sh("apt-get", "install", "-y", "--no-install-recommends", deb, env=quietly)
+
+
+def install_new():
+    apt_install("new")
+
+
 def install():
     began = time.monotonic()
-    done = sh(
-        "apt-get",
-        "install",
-        "-y",
-        "--no-install-recommends",
-        "/opt/test/old.deb",
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-    )
+    done = apt_install("old")
     keys = Path("/var/lib/gardien/keys")
     return {
         "seconds": round(time.monotonic() - began, 1),
@@ -161,7 +155,6 @@ def brought():
     }
 
 
-@step
 def sample_again():
     """Removed and installed again, installed over itself, configured anew: still the sample."""
     sh("apt-get", "remove", "-y", "gardien")
@@ -181,10 +174,9 @@ def sample_again():
     return found | {"log": log}
 
 
-@step
 def surroundings():
     (TEST / "mosquitto.conf").write_text(f"listener {BROKER} 127.0.0.1\nallow_anonymous true\n")
-    sh("systemd-run", "--quiet", "--unit=broker", "mosquitto", "-c", "/opt/test/mosquitto.conf")
+    start_broker()
     python(
         "hil.building",
         "--lines",
@@ -202,6 +194,11 @@ def surroundings():
     start_platform()
 
 
+def start_broker(unit="broker"):
+    named = ("--quiet", f"--unit={unit}")
+    sh("systemd-run", *named, "mosquitto", "-c", "/opt/test/mosquitto.conf")
+
+
 def start_platform():
     python(
         "hil.platform",
@@ -214,7 +211,6 @@ def start_platform():
     )
 
 
-@step
 def commissioning():
     devices = "".join(
         f"  m{n}: {{link: riser, address: {n}, profile: eastron-sdm120, every: 1s}}\n"
@@ -250,7 +246,6 @@ def commissioning():
     return {"owners": sorted(owners)}
 
 
-@step
 def start():
     began = time.monotonic()
     sh("systemctl", "enable", "--now", "gardien")
@@ -287,7 +282,6 @@ def listening(pid):
     return found
 
 
-@step
 def door():
     sh("useradd", "--no-create-home", "--groups", "gardien-manager", "marie")
     sh("useradd", "--no-create-home", "jean")
@@ -309,13 +303,11 @@ def door():
     }
 
 
-@step
 def doctor():
     done = sh("gardien", "doctor", check=False)
     return {"status": done.returncode, "said": done.stdout + done.stderr}
 
 
-@step
 def bundle():
     secret = Path("/etc/gardien/credentials/broker-password")
     secret.write_text("planted-secret-93\n")
@@ -332,7 +324,6 @@ def bundle():
     return {"status": done.returncode, "said": done.stdout + done.stderr, "planted": planted}
 
 
-@step
 def commanded():
     """An order in force: nothing is upgraded meanwhile."""
     sys.dont_write_bytecode = True
@@ -416,12 +407,10 @@ def started():
     return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + int(said.stdout) / 1e6
 
 
-@step
 def watchdog():
     return quickly() | dies_of(signal.SIGSTOP)
 
 
-@step
 def killed():
     in_force()
     found = dies_of(signal.SIGKILL)
@@ -429,7 +418,6 @@ def killed():
     return found
 
 
-@step
 def upgrade():
     """With a backlog: the broker is down meanwhile. The daemon's account has planted a link."""
     sh("systemctl", "stop", "broker")
@@ -465,7 +453,6 @@ def quick(steady=2, within=12):
     return os.environ | told
 
 
-@step
 def failed_upgrade():
     done = sh("gardien-upgrade", "/opt/test/broken.deb", check=False, env=quick(within=5))
     return {
@@ -476,10 +463,8 @@ def failed_upgrade():
     }
 
 
-@step
 def nothing_lost():
-    sh("systemctl", "reset-failed", "broker", check=False)
-    sh("systemd-run", "--quiet", "--unit=broker", "mosquitto", "-c", "/opt/test/mosquitto.conf")
+    start_broker("broker-again")  # systemd may still know a unit that was stopped
     last = int(time.time())
     until(lambda: min(newest().values()) >= last and not gaps(last), 60)
     report = sh(
@@ -511,7 +496,6 @@ def whys():
     return found
 
 
-@step
 def log_search():
     """What the journal has of an uplink whose broker was down."""
     search = ("journalctl", "-u", "gardien", "UPLINK=metropole")
@@ -524,7 +508,6 @@ def log_search():
     }
 
 
-@step
 def library_update():
     """As an update of Debian would: the package is unpacked anew."""
     pid = show("MainPID")
@@ -534,7 +517,6 @@ def library_update():
     return {"restarted": True}
 
 
-@step
 def judged():
     """A version whose spool has a format more runs for a while, and does not stand."""
     marker, seen = Path("/var/lib/gardien-upgrade/upgrade"), set()
@@ -585,7 +567,6 @@ def archive(published, version="newer"):
     listed.write_text(f"deb [trusted=yes] http://127.0.0.1:{ARCHIVE} ./\n")
 
 
-@step
 def timely():
     """The timer's program: before its ring, outside of its window, and when it may."""
     today, config = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), CONFIG.read_text()
@@ -619,7 +600,6 @@ def timely():
     return found
 
 
-@step
 def back():
     """From the newer version that the timer took, to the one before."""
     version = status()["version"]
@@ -656,7 +636,6 @@ def at_terminal(typed, *command):
         os.close(other)
 
 
-@step
 def no_downgrade():
     """The daemon's account plants the mark of an upgrade, and its daemon answers nobody."""
     mark, version = Path("/var/lib/gardien/upgrade"), sh("gardien", "--version").stdout
@@ -670,7 +649,6 @@ def no_downgrade():
     return found | {"mark": mark.exists()}
 
 
-@step
 def memory():
     """Idle with a line of every driver and one uplink."""
     config = CONFIG.read_text()
@@ -693,7 +671,6 @@ def memory():
     }
 
 
-@step
 def remove():
     in_force()
     planted = plant("removed")
@@ -709,7 +686,6 @@ def remove():
     }
 
 
-@step
 def reinstalled():
     """Over what a removal has left: it starts by itself, with the same identity."""
     sh("apt-get", "install", "-y", "--no-install-recommends", "/opt/test/new.deb")
@@ -720,7 +696,6 @@ def reinstalled():
     }
 
 
-@step
 def backed_up():
     """The backup, as docs/replace.md makes it, for what comes after the reset."""
     key, certificate = TEST / "recovery.key", TEST / "recovery.crt"
@@ -738,7 +713,6 @@ def told_of():
     return {"gateway": status()["gateway"], "places": places}
 
 
-@step
 def reset():
     """While the equipment does not answer nothing is destroyed: who knows what stood there?"""
     in_force()
@@ -763,7 +737,6 @@ def reset():
     }
 
 
-@step
 def replaced():
     """docs/replace.md, word by word, on what a new machine has: the package and its sample."""
     sh("systemctl", "stop", "gardien")
@@ -785,7 +758,6 @@ def told_anew():
     }
 
 
-@step
 def dead():
     """What was on a disk, put into a machine with the sample, by the commands of the manual."""
     old = Path("/media/old")
@@ -802,37 +774,13 @@ def dead():
     return told_anew() | {"enabled": sh("systemctl", "is-enabled", "gardien", check=False).stdout}
 
 
-@step
 def purge():
     sh("apt-get", "purge", "-y", "gardien")
     uid = pwd.getpwnam("gardien").pw_uid
-    left = sh(
-        "find",
-        "/",
-        "-xdev",
-        "(",
-        "-iname",
-        "*gardien*",
-        "-o",
-        "-uid",
-        str(uid),
-        ")",
-        "-not",
-        "-path",
-        "/opt/test/*",
-        "-not",
-        "-path",
-        "/proc/*",
-        "-not",
-        "-path",
-        "/run/user/*",
-        "-not",
-        "-path",
-        "/var/log/*",
-        "-not",
-        "-path",
-        "/sys/*",
-    ).stdout.split()
+    elsewhere = ("/opt/test/*", "/proc/*", "/run/user/*", "/var/log/*", "/sys/*")
+    ours = ("(", "-iname", "*gardien*", "-o", "-uid", str(uid), ")")
+    besides = [word for path in elsewhere for word in ("-not", "-path", path)]
+    left = sh("find", "/", "-xdev", *ours, *besides).stdout.split()
     listed = ("systemctl", "list-units", "--all", "gardien*", "--plain", "--no-legend")
     # systemd forgets a name when it comes round to it
     with contextlib.suppress(TimeoutError):
@@ -840,11 +788,20 @@ def purge():
     return {"left": left, "units": sh(*listed).stdout.strip()}
 
 
+LIVES = {
+    "operation": (
+        install, sample_again, surroundings, commissioning, start, door, doctor, bundle, commanded,
+        watchdog, killed, upgrade, failed_upgrade, nothing_lost, log_search, library_update, remove,
+        reinstalled, backed_up, reset, replaced, dead, purge,
+    ),
+    "versions": (
+        install_new, surroundings, commissioning, start, judged, timely, back, no_downgrade, memory,
+    ),
+}  # fmt: skip
+
+
 def main():
-    only = os.environ.get("ONLY", "").split()
-    for call in STEPS:
-        if only and call.__name__ not in only:
-            continue
+    for call in LIVES[sys.argv[1]]:
         began = time.monotonic()
         try:
             SEEN[call.__name__] = call() or {}

@@ -30,7 +30,7 @@ UNIT = """\
 After=multi-user.target dbus.service
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/python3 /opt/test/inside.py
+ExecStart=/usr/bin/python3 /opt/test/inside.py {life}
 StandardOutput=append:/opt/test/log
 StandardError=append:/opt/test/log
 ExecStopPost=/usr/bin/systemctl poweroff --no-block
