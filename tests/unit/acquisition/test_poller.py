@@ -21,17 +21,10 @@ from agent.core.log_fields import LogEvent
 from agent.core.model import Quality, Sample, SlotMark, Why
 from agent.drivers.link import Link
 from agent.gateway.lines import LinkDevices
-from tests.unit.acquisition.house import LONG_AGO, NOW, Town, point
-from tests.virtual_time import clocks_at
+from tests.unit.acquisition.house import LONG_AGO, Town, point
 
 DAY = 86_400
 SERIAL = point("m1", "serial", every=0, channel=None)
-
-
-@pytest.fixture
-def virtually():
-    with clocks_at(NOW + 0.5) as run:
-        yield run
 
 
 class Bus:

@@ -13,14 +13,7 @@ from agent.core.clock import Clock
 from agent.core.errors import LinkLost
 from agent.core.model import Sample, Why
 from agent.drivers.link import Link
-from tests.unit.acquisition.house import NOW, point
-from tests.virtual_time import clocks_at
-
-
-@pytest.fixture
-def virtually():
-    with clocks_at(NOW + 0.5) as run:
-        yield run
+from tests.unit.acquisition.house import point
 
 
 class Bus:

@@ -3,8 +3,6 @@
 import math
 from decimal import Decimal
 
-import pytest
-
 from agent.acquisition.slots import SlotLedger
 from agent.buffer.periods import Wrong
 from agent.core.model import SlotMark, Why
@@ -13,11 +11,6 @@ from tests.unit.acquisition.house import LONG_AGO, NOW, Town, point, sample
 A, B = point("m1"), point("m2")
 KEY_A, KEY_B = ("m1", 10), ("m2", 10)
 POINTS = {KEY_A: [A], KEY_B: [B]}
-
-
-@pytest.fixture
-def town(tmp_path):
-    return Town(tmp_path)
 
 
 def ledger_of(town, marks=None, points=POINTS):

@@ -15,16 +15,11 @@ from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.core.errors import SpoolFull
 from agent.core.model import Why
-from tests.unit.acquisition.house import LONG_AGO, NOW, Town, point, sample
+from tests.unit.acquisition.house import LONG_AGO, NOW, point, sample
 
 DAY = 86_400
 METER = point("m9")
 KEY = ("m9", 10)
-
-
-@pytest.fixture
-def town(tmp_path):
-    return Town(tmp_path)
 
 
 class Here:

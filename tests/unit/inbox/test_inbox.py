@@ -25,13 +25,6 @@ TO = NAMES["grid_operator"]
 """the recipient of the consents"""
 
 
-@pytest.fixture
-def here(tmp_path):
-    made = Here(tmp_path).believed()
-    yield made
-    made.close()
-
-
 def refused(here, raw, via="metropole"):
     with pytest.raises(Forged) as caught:
         here.accept(raw, via)

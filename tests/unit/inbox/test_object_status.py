@@ -7,15 +7,7 @@ import pytest
 from agent.inbox.object_status import LATEST, ObjectStatus
 from agent.registry.place import mint
 from agent.trust.error_codes import Forged
-from tests.unit.inbox.desk import Here
 from tests.unit.trust.objects import DAY, NAMES, NOW, SIGNERS, signed
-
-
-@pytest.fixture
-def here(tmp_path):
-    made = Here(tmp_path).believed()
-    yield made
-    made.close()
 
 
 def told(here, uplink, recipient=""):

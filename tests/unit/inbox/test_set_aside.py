@@ -27,13 +27,6 @@ ASKED = "request+jwt"
 SENDER = "metropole"
 
 
-@pytest.fixture
-def here(tmp_path):
-    made = Here(tmp_path).believed()
-    yield made
-    made.close()
-
-
 def raising(here, error):
     """Let the evaluation of requests raise; how often it was tried."""
     tried = []
