@@ -5,22 +5,20 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from typer.testing import CliRunner
+from typer import testing
 
-from agent.cli import command_line
+from agent.cli import app
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from typer.testing import Result
-
-command = cache(command_line)
-"""building it takes a tenth of a second, and typer's own runner does it at each call"""
+# building the command line takes a tenth of a second, and the runner would do it at each call
+testing._get_command = cache(testing._get_command)
 
 
 def gardien(
     *args: object, typed: str | None = None, env: Mapping[str, str] | None = None
-) -> Result:
+) -> testing.Result:
     """Run `gardien` with these arguments and with `typed` on its standard input."""
-    runner = super(CliRunner, CliRunner(env=env))
-    return runner.invoke(command(), [str(arg) for arg in args], input=typed)
+    runner = testing.CliRunner(env=env)
+    return runner.invoke(app, [str(arg) for arg in args], input=typed)
