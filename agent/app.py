@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.api import backup, calls, syndic
 from agent.buffer import orphaned_spools
 from agent.config import load
-from agent.config.sample import refuse_start
+from agent.config.strictcheck import refuse_start
 from agent.control.writer import FILE
 from agent.core.atomic_write import SILENT, DiskWriter, later
 from agent.core.clock import Clock, monotonic
@@ -22,7 +22,7 @@ from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, Storage, probed, volatile
 from agent.core.systemd import notify, watchdog_period
 from agent.core.tasks import end, error_text
-from agent.gateway import liveness
+from agent.gateway import supervisor
 from agent.gateway.backup_file import BuildingFile
 from agent.gateway.data_usage import Traffic
 from agent.gateway.export_log import Exports
@@ -31,16 +31,15 @@ from agent.gateway.lines import lines_of
 from agent.gateway.post_restore_gate import PostRestoreGate
 from agent.gateway.reload import reload
 from agent.gateway.supervisor import Running, running
-from agent.gateway.uplink_migration import Moves
-from agent.gateway.uplink_shutdown import UplinkShutdown
+from agent.gateway.uplink_changes import Moves, UplinkShutdown
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
 from agent.registry.background_change import keep_log_short
 from agent.registry.registry import Registry
-from agent.uplink import cursors
-from agent.uplink.cursors import Cursors
+from agent.uplink import base
+from agent.uplink.base import Cursors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -216,7 +215,7 @@ def _open_gateway(config: Config) -> Iterator[Gateway]:
     gateway.exports = Exports(config.state)
     gateway.notes = open_notes(config.state, clock, who, moved=moved)
     gateway.notes.registry_changed(registry)
-    gateway.cursors = Cursors(config.state / cursors.FILE, lambda: _trust_hash(gateway))
+    gateway.cursors = Cursors(config.state / base.FILE, lambda: _trust_hash(gateway))
     with ExitStack() as stack:
         if who is not None:
             gateway.open_trust_store = partial(_open_trust_store, gateway, who, stack)
@@ -340,7 +339,7 @@ async def _watchdog(gateway: Gateway) -> None:
     period, hung = watchdog_period(), False
     while True:
         await asyncio.sleep(period or LONGEST_REST)
-        late = liveness.late(gateway, monotonic())
+        late = supervisor.late(gateway, monotonic())
         if late and not hung:
             log.error(
                 "gardien hangs: %s. If this lasts, systemd restarts it", ", ".join(late),

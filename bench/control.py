@@ -34,8 +34,7 @@ from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.drivers.link import Link
 from agent.trust.sign import Signer, new_jti
-from agent.trust.signer import Member
-from agent.trust.verify import Audience, VerificationContext, verify
+from agent.trust.verify import Audience, Member, VerificationContext, verify
 from hil.bacnet.controller import analog_command, controller, free_udp_port
 
 ASSETS = 50

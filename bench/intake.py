@@ -16,8 +16,8 @@ from agent.acquisition.ingest import Ingest
 from agent.acquisition.row_assignment import RowAssignment
 from agent.acquisition.slots import SlotLedger
 from agent.buffer.batch import BatchHead
+from agent.buffer.database import in_own_thread
 from agent.buffer.spool import Spool
-from agent.buffer.thread import in_own_thread
 from agent.core.model import Point, Sample, Why
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace

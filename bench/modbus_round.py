@@ -23,10 +23,9 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from agent.core.model import Point
-from agent.drivers.modbus.address_options import place
+from agent.drivers.modbus.codec import place
 from agent.drivers.modbus.plan import Tariff, plan
-from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
-from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
+from agent.drivers.modbus.serialline import ModbusRtu, ModbusTcp, ModbusTcpSettings, RtuSettings
 from agent.drivers.profile import profile, profiles
 from hil.modbus_server import Reply, serving
 from hil.serial_line import Registers, SerialLine

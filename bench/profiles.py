@@ -12,9 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.model import Point
-from agent.drivers.modbus.address_options import place
-from agent.drivers.modbus.master import ModbusMaster
-from agent.drivers.modbus.profile_test import Cells
+from agent.drivers.modbus.codec import place
+from agent.drivers.modbus.master import Cells, ModbusMaster
 from agent.drivers.profile import profile, profiles
 
 if TYPE_CHECKING:

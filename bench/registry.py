@@ -15,16 +15,14 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from agent.acquisition.groups import Groups
-from agent.acquisition.reading_cache import ReadingCache
 from agent.acquisition.row_assignment import RowAssignment, Withholding
-from agent.acquisition.sums import ConfiguredSums, Sums
-from agent.core.channels import channels
+from agent.acquisition.sums import ConfiguredSums, Groups, ReadingCache, Sums
+from agent.api.facts import place_import
 from agent.core.errors import Refused
 from agent.core.model import Point, Sample
+from agent.core.quantities import channels
 from agent.registry.aggregate import Group
 from agent.registry.background_change import change_in_background
-from agent.registry.calls import place_import
 from agent.registry.consent_policy import Basis, may_leave, policy, steps_wanted
 from agent.registry.index import Unknown
 from agent.registry.inputs import NewAlias, NewConsent, NewInstallation, NewOccupancy, NewPlace

@@ -25,8 +25,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from agent.buffer.batch import BatchHead
+from agent.buffer.database import in_own_thread
 from agent.buffer.spool import Spool
-from agent.buffer.thread import in_own_thread
 from agent.core.clock import Clock
 from agent.core.errors import UplinkLost
 from agent.core.model import Reading, SealedBatch, Series
@@ -34,9 +34,9 @@ from agent.core.tasks import end, keep_open
 from agent.registry.place import mint
 from agent.uplink import transport
 from agent.uplink.base import GatewayFacts
-from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward
 from agent.uplink.outbox import SpoolOutbox
+from agent.uplink.pacing import Delivery
 from hil.behind import Behind, behind
 
 GATEWAY, RECIPIENT = "G84G7ZWYRD6Z1GQ", "energie.metropole.example"

@@ -21,9 +21,9 @@ from pathlib import Path
 from agent.core.model import Lane, Reading, Series
 from agent.registry.place import mint
 from agent.uplink import budget
+from agent.uplink.base import used
 from agent.uplink.budget import ReadStream, UplinkLoad
-from agent.uplink.file_transfer import OUT, RECEIPT, name
-from agent.uplink.traffic import used
+from agent.uplink.files.folder import OUT, RECEIPT, name
 from bench.uplink import CLOCK, Gateway, Recording, gateway
 
 SEGMENT = 1_400

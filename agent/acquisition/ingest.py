@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import monotonic
 from agent.core.errors import SpoolFull
@@ -17,9 +17,8 @@ from agent.core.model import MarkKey, Quality, Reading, Series, SlotMark, ValueK
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    Recheck = Callable[[Sequence[Reading]], list[Reading]]
-    Marks = Callable[[], Awaitable[Mapping[MarkKey, SlotMark]]]
-    Append = Callable[[Sequence[Reading], Mapping[MarkKey, SlotMark]], Awaitable[None]]
+    from agent.acquisition.slots import SlotLedger
+    from agent.core.tasks import Faults
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,12 @@ KEPT = 5_000
 """daily indexes and changes of states that are kept in memory while the spool has no room: ten days
 of 500 meters
 """
+
+
+if TYPE_CHECKING:
+    Recheck = Callable[[Sequence[Reading]], list[Reading]]
+    Marks = Callable[[], Awaitable[Mapping[MarkKey, SlotMark]]]
+    Append = Callable[[Sequence[Reading], Mapping[MarkKey, SlotMark]], Awaitable[None]]
 
 
 def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
@@ -286,3 +291,36 @@ def _without_value(row: Reading) -> list[Reading]:
     if row.value is None:
         return []
     return [replace(row, value=None, quality=Quality.MISSING, why=Why.AGENT, flags="", n=None)]
+
+
+class SlotAccount(NamedTuple):
+    """The slots of one recipient, and the queue in front of its spool."""
+
+    ledger: SlotLedger
+    ingest: Ingest
+
+    def take(self, key: MarkKey, change: Callable[[], Sequence[Reading]], faults: Faults) -> bool:
+        """Make the rows of one change at one mark and queue them together with the mark. Return
+        whether that worked.
+
+        An error restores the mark, so that its slots stay open. The error is noted and affects this
+        recipient only. Afterwards wait for room in `ingest` before the next change.
+        """
+        uplink = self.ingest.uplink
+        with faults.alone(f"rows {uplink}", key[0], uplink) as works:
+            self._take(key, change)
+        return works()
+
+    def _take(self, key: MarkKey, change: Callable[[], Sequence[Reading]]) -> None:
+        marks = self.ledger.marks
+        before = marks.get(key)
+        try:
+            rows = change()
+            self.ingest.take(rows, {key: marks[key]} if key in marks else {})
+        except BaseException:
+            if before is None:
+                # A mark without its rows would close slots that nobody stored.
+                marks.pop(key, None)
+            else:
+                marks[key] = before
+            raise

@@ -11,14 +11,11 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.acquisition import device_read
-from agent.acquisition.device_read import DeviceReader
-from agent.acquisition.history_backfill import recalled
-from agent.acquisition.interval import Intervals
-from agent.acquisition.means import Means
-from agent.acquisition.slots import multiplier
+from agent.acquisition.derived import Intervals, Means
+from agent.acquisition.device import REST, DeviceReader
+from agent.acquisition.slots import multiplier, recalled
 from agent.acquisition.timetable import choose, running_slot
-from agent.acquisition.undated_readings import UndatedRead, UndatedReadings
+from agent.acquisition.unsent_readings import UndatedRead, UndatedReadings
 from agent.acquisition.validation import Validation
 from agent.core.errors import LinkLost
 from agent.core.model import Flag, MarkKey, Sample, Why
@@ -28,13 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.acquisition.account import SlotAccount
-    from agent.acquisition.device import Device
-    from agent.acquisition.device_read import Identified
-    from agent.acquisition.history_backfill import DownGap
-    from agent.acquisition.midnight_readings import MidnightReadings
-    from agent.acquisition.reading_cache import ReadingCache
-    from agent.acquisition.unassigned import UnassignedReadings
+    from agent.acquisition.device import Device, Identified
+    from agent.acquisition.ingest import SlotAccount
+    from agent.acquisition.slots import DownGap
+    from agent.acquisition.sums import ReadingCache
+    from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
     from agent.core.clock import Clock
     from agent.drivers.base import StoredHistory
     from agent.drivers.link import Link
@@ -308,8 +303,8 @@ class Poller:
         """
         self._owed.pop(key, None)
         gone = (s.why in (Why.SILENT, Why.LINK) for s in samples if not s.point.derived)
-        if key[1] > 2 * device_read.REST and any(gone):
-            self._owed[key] = slot, self.clock.steady() + device_read.REST
+        if key[1] > 2 * REST and any(gone):
+            self._owed[key] = slot, self.clock.steady() + REST
 
     async def _ask_again(self, now: float) -> bool:
         """Read one device again for an open slot; its values come late, as new versions (rule
@@ -327,7 +322,7 @@ class Poller:
                     period = len(self.clock.steps)
                     samples = await self._reader.read(device, device.due((step,)))
                     # a battery cannot bear a read every minute
-                    rest = max(device_read.REST, device.spacing)
+                    rest = max(REST, device.spacing)
                     self._owed[key] = slot, self.clock.steady() + rest
                     # The clock was stepped during the read: the slot may be another one now.
                     if len(self.clock.steps) != period:

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.acquisition.history_backfill import DownGap
-from agent.acquisition.meter_exchange import Exchanges
 from agent.acquisition.row_assignment import RowAssignment, Withholding
-from agent.acquisition.states import news, only
 from agent.acquisition.timetable import following, is_slot, length, running_slot, spans, within
-from agent.core.channels import channels
 from agent.core.model import (
     Flag,
     MarkKey,
     Quality,
     Range,
     Reading,
+    Sample,
     Series,
     SlotMark,
     ValueKind,
     Why,
 )
-from agent.core.units import factor
+from agent.core.quantities import channels, factor
 from agent.registry.dates import DAY, slot_before
+from agent.registry.exchange import Forgotten, ShownIndex, flow, meters_between
 from agent.registry.records import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.acquisition.row_assignment import Assignment
-    from agent.buffer.periods import Wrong
-    from agent.core.model import Point, Sample
+    from agent.buffer.slot_marks import Wrong
+    from agent.core.model import Point, Told
+    from agent.drivers.base import StoredHistory
     from agent.registry.consent_policy import Policy
-
+    from agent.registry.records import Installation
 
 GOOD = (Quality.MEASURED, Quality.RAW)
 """qualities of the values from which others are calculated"""
+TRUE_WITHIN = 900
+"""seconds by which the meter's clock may be wrong"""
 
 
 def multiplier(point: Point) -> Decimal:
@@ -533,3 +535,136 @@ def _key(series: Series) -> tuple[str, str, str, int]:
 
 def _flag_text(flags: set[str]) -> str:
     return "+".join(flag for flag in Flag if flag in flags) if flags else ""
+
+
+def news(rows: Sequence[Reading], reported: Told) -> tuple[list[Reading], Told]:
+    """Leave out rows of states that were reported before. Also return the reports afterwards."""
+    statements, left = dict(reported), []
+    for row in rows:
+        if row.series.kind == ValueKind.EVT:
+            name, statement = row.series.channel, _statement(row)
+            if statements.get(name) == statement:
+                continue
+            statements[name] = statement
+            row = replace(row, span=1)  # noqa: PLW2901 -- it holds for all slots until the next row
+        left.append(row)
+    return left, tuple(statements.items())
+
+
+def only(reported: Told, points: Iterable[Point]) -> Told:
+    """The reports of points that still have rows; the others start anew when they have rows
+    again.
+    """
+    names = {str(point.channel) for point in points}
+    return tuple((name, statement) for name, statement in reported if name in names)
+
+
+def _statement(row: Reading) -> str:
+    series = row.series
+    what = str(row.why) if row.value is None else format(row.value.normalize(), "f")
+    return " ".join((series.place, series.meter or "", series.occupancy or "", series.basis, what))
+
+
+if TYPE_CHECKING:
+    Key = tuple[str, str, int]
+
+
+class Exchanges:
+    """Remembers the last two good indexes of each place, channel and step, as the meters showed
+    them.
+    """
+
+    def __init__(self) -> None:
+        self._last_two: dict[Key, tuple[ShownIndex | None, ShownIndex]] = {}
+
+    def first_after(
+        self,
+        meters: Sequence[Installation],
+        place: str,
+        point: Point,
+        slot: int,
+        shown: Decimal,
+    ) -> bool:
+        """Note an index. Return whether another meter showed the one before.
+
+        After a restart only the slot before is compared.
+        """
+        key = (place, str(point.channel), point.every)
+        _, last = self._last_two.get(key, (None, None))
+        if last is not None and last.t >= slot:
+            return False  # a late index: the exchange was flagged with a later one already
+        self._last_two[key] = (last, ShownIndex(slot, shown))
+        since = slot - point.every if last is None else last.t
+        return len(meters_between(meters, key[1], since, slot)) > 1
+
+    def flowed(
+        self, meters: Sequence[Installation], place: str, point: Point, since: int, slot: int
+    ) -> tuple[Decimal, str, tuple[str, ...]] | None:
+        """The consumption in the step between two consecutive slots, its quality, and a flag if
+        meters were exchanged in it. None if not all of the indexes that this needs are known.
+        """
+        last, now = self._last_two.get((place, str(point.channel), point.every), (None, None))
+        before = last or Forgotten(since)
+        if now is None or (before.t, now.t) != (since, slot):
+            return None
+        consumption = flow(meters, str(point.channel), before, now)
+        if consumption is None:
+            return None
+        quality = Quality.ESTIMATED if consumption.estimated else Quality.CALCULATED
+        return consumption.quantity, quality, (Flag.EXCHANGED,) if consumption.exchanged else ()
+
+    def forgotten(
+        self, meters: Sequence[Installation], place: str, point: Point, since: int, slot: int
+    ) -> bool:
+        """Whether meters were exchanged in the step, and a restart since then has lost the index of
+        the old meter at the beginning of the step.
+        """
+        last, now = self._last_two.get((place, str(point.channel), point.every), (None, None))
+        exchanged = len(meters_between(meters, str(point.channel), since, slot)) > 1
+        return last is None and now is not None and now.t == slot and exchanged
+
+
+class DownGap(NamedTuple):
+    """Slots of one account that were closed because the agent did not run."""
+
+    first: int
+    last: int
+
+
+def recalled(
+    kept: StoredHistory, samples: Sequence[Sample], gap: DownGap, zone: ZoneInfo | None
+) -> Iterator[tuple[int, Sample]]:
+    """The slots of a gap that the meter has stored values for, each with its sample."""
+    sample_of = {sample.point: sample for sample in samples if sample.why is None}
+    now = sample_of.get(kept.clock)
+    here = zone or dt.UTC
+    if now is None or not _right(str(now.value), now.at, here):
+        return
+    for when, value in kept.values:
+        if when in sample_of and value in sample_of:
+            slot = _instant(str(sample_of[when].value), here)
+            if slot is not None and gap.first <= slot <= gap.last:
+                point: Point = kept.point
+                if is_slot(slot, point.every, zone):
+                    stored = sample_of[value].value
+                    yield slot, Sample(point, slot, stored, quality=Quality.MEASURED)
+
+
+def _right(clock_text: str, at: float, zone: dt.tzinfo) -> bool:
+    """Whether the meter's clock shows the building's local time. A date alone must be today's."""
+    civil = dt.datetime.fromtimestamp(at, zone).replace(tzinfo=None)
+    shown = dt.datetime.fromisoformat(clock_text)
+    if "T" not in clock_text:
+        return shown.date() == civil.date()
+    return abs((shown - civil).total_seconds()) <= TRUE_WITHIN
+
+
+def _instant(text: str, zone: dt.tzinfo) -> int | None:
+    """The time of a stored value in Unix seconds; a date means the end of that day (EN 13757-3)."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if "T" not in text:
+        moment += dt.timedelta(days=1)
+    return int(moment.replace(tzinfo=zone).timestamp())

@@ -6,12 +6,16 @@ of one dwelling.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
 
-from agent.acquisition.slots import ExpectedSeries
-from agent.acquisition.timetable import following, length, running_slot
-from agent.core.channels import channels
+from agent.acquisition.row_assignment import Withholding
+from agent.acquisition.slots import ExpectedSeries, multiplier
+from agent.acquisition.timetable import following, is_slot, length, running_slot
+from agent.core.errors import Refused
+from agent.core.log_fields import LogEvent, fields
 from agent.core.model import (
     Flag,
     MarkKey,
@@ -23,30 +27,40 @@ from agent.core.model import (
     ValueKind,
     Why,
 )
-from agent.registry.aggregate import ID, formed, sent_alone, step_of, sum_of_slot
+from agent.core.quantities import channels
+from agent.core.state_file import StateFile
+from agent.registry.aggregate import ID, Group, formed, sent_alone, step_of, sum_of_slot
 from agent.registry.dates import DAY, MONTH, slot_before
 from agent.registry.explain import ConfiguredReading, UnassignedDevice, place_of
-from agent.registry.records import covers
+from agent.registry.records import EXACT, Installation, covers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
     from zoneinfo import ZoneInfo
 
-    from agent.acquisition.groups import Groups
     from agent.acquisition.ingest import Ingest
-    from agent.acquisition.reading_cache import ReadingCache
+    from agent.acquisition.row_assignment import RowAssignment
     from agent.acquisition.slots import SlotLedger
-    from agent.buffer.periods import Wrong
-    from agent.core.model import Point
-    from agent.registry.aggregate import Group
+    from agent.buffer.slot_marks import Wrong
+    from agent.core.model import Point, Sample
     from agent.registry.registry import Registry
 
-    Taken = tuple[list[Range], list[Reading], dict[MarkKey, SlotMark]]
+log = logging.getLogger(__name__)
 
 LATE = 60
 """seconds after the end of its reading in which a value still counts for a slot"""
 PREFIX = "sum of "
 """prefix of the name under which the marks of a sum are kept; names of devices have no space"""
+KEPT = 2
+"""groups kept of a channel: the slot that ends with a month is summed after the month"""
+SENT, HELD = "sent", "held"
+GOOD = (Quality.MEASURED, Quality.RAW)
+HOUR = 3600
+
+
+if TYPE_CHECKING:
+    Taken = tuple[list[Range], list[Reading], dict[MarkKey, SlotMark]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,3 +322,185 @@ def _add(rows: list[Reading], row: Reading | None) -> None:
         rows[-1] = replace(last, span=last.span + 1)
     else:
         rows.append(row)
+
+
+def groups_file(state: Path, recipient: str) -> Path:
+    """The file with the groups of a recipient."""
+    return state / f"rest-{recipient}.json"
+
+
+class Groups:
+    """Groups by channel. With a missing or damaged file a new group begins."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = StateFile[dict[str, list[Group]]](
+            file,
+            lambda stored: {
+                str(channel): [
+                    Group(int(since), int(until), frozenset(map(str, members)))
+                    for since, until, members in groups
+                ]
+                for channel, groups in stored.items()
+            },
+            missing=dict,
+        )
+        self._groups = self._file.load()
+
+    def of(self, channel: str) -> Sequence[Group]:
+        """The last groups of a channel, in order."""
+        return self._groups.get(channel, [])
+
+    def over(self, channel: str, start: int, end: int) -> Group | None:
+        """The group for a quantity over (start, end]; None: there is none, or two groups share the
+        period.
+        """
+        return next((group for group in self.of(channel) if group.has(start, end)), None)
+
+    def add(self, channel: str, group: Group) -> bool:
+        """Keep a group. Return whether it is on the disk: otherwise it does not count."""
+        return self._keep(self._groups | {channel: [*self.of(channel), group][-KEPT:]}, channel)
+
+    def forget(self, now: int) -> None:
+        """Forget groups of months that have not begun: a wrong clock made them."""
+        left = {
+            channel: [group for group in groups if group.since <= now]
+            for channel, groups in self._groups.items()
+        }
+        if left != self._groups and not self._keep(left, "any channel"):
+            self._groups = left  # it counts in memory; a restart drops these groups again
+
+    def _keep(self, known: dict[str, list[Group]], channel: str) -> bool:
+        document = {
+            name: [[group.since, group.until, sorted(group.members)] for group in groups]
+            for name, groups in known.items()
+        }
+        try:
+            self._file.save(document)
+        except Refused as error:
+            log.error(  # noqa: TRY400 -- no bug
+                "no sum of %s is made, because its group cannot be saved: %s", channel, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name),
+            )  # fmt: skip
+            return False
+        self._groups = known
+        return True
+
+
+def totals_file(state: Path, recipient: str) -> Path:
+    """The file with the states of a recipient's indexes."""
+    return state / f"totals-{recipient}.json"
+
+
+class Totals:
+    """The state of each index, by place and channel. A damaged file counts as empty."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = StateFile[dict[str, str]](
+            file,
+            lambda stored: {str(key): str(how) for key, how in stored.items()},
+            missing=dict,
+        )
+        self._states = self._file.load()
+
+    def held(self, place: str, channel: str) -> bool:
+        """Whether an index is withheld for good."""
+        return self._states.get(f"{place}/{channel}") == HELD
+
+    def look(self, assignment: RowAssignment, points: Iterable[Point], now: int) -> None:
+        """Note the present state of each index of the building; on the disk if it has changed."""
+        for point in points:
+            answer = assignment.at(point, None, now).series
+            key = f"{point.place}/{point.channel}"
+            if not isinstance(answer, Withholding):
+                self._note(key, SENT)
+            elif answer.why is Why.FEW and self._states.get(key) == SENT:
+                self._note(key, HELD)
+                log.warning(
+                    "the index %s would reveal a few dwellings: it is no longer sent", key,
+                    extra=fields(LogEvent.INDEX_WITHHELD),
+                )  # fmt: skip
+
+    def _note(self, key: str, how: str) -> None:
+        if self._states.get(key) in (how, HELD):
+            return
+        self._states = self._states | {key: how}
+        try:
+            self._file.save(self._states)
+        except Refused as error:
+            log.error(  # noqa: TRY400 -- no bug
+                "the state of index %s is not saved, and lost at a restart: %s", key, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name),
+            )  # fmt: skip
+
+
+class MeterIndex(NamedTuple):
+    """The index of one meter."""
+
+    meter: str
+    """id of the installation: a difference needs two indexes of one meter"""
+    value: Decimal
+
+
+class ReadingCache:
+    """The indexes of the last day and two more slots, by channel, slot and dwelling."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._steps: Mapping[str, int] = {}
+        self._zone: ZoneInfo | None = None
+        self._kept: dict[str, dict[int, dict[str, MeterIndex]]] = {}
+
+    def set_steps(self, steps: Mapping[str, int], zone: ZoneInfo | None) -> None:
+        """From now on keep the indexes of these channels, at slots of these steps (seconds)."""
+        self._steps, self._zone = steps, zone
+        self._kept = {channel: self._kept.get(channel, {}) for channel in steps}
+
+    def note(self, slot: int, samples: Iterable[Sample], serial: str | None) -> None:
+        """Keep the good indexes of dwellings' meters, the first of each slot."""
+        for sample in samples:
+            point = sample.point
+            step = self._steps.get(point.channel or "")
+            if step is None or point.derived or point.place is not None:
+                continue
+            if sample.why is not None or not isinstance(sample.value, Decimal):
+                continue
+            if sample.quality not in GOOD or not is_slot(slot, step, self._zone):
+                continue
+            whose = self._registry.whose(point.device, serial, str(point.channel), slot)
+            if isinstance(whose, Installation) and whose.place[0] == "D":
+                value = whose.measured(EXACT.multiply(sample.value, multiplier(point)))
+                slots = self._kept[str(point.channel)]
+                # The first value of a slot counts, as in the rows that are sent.
+                slots.setdefault(slot, {}).setdefault(whose.place, MeterIndex(whose.id, value))
+                # a slot is closed before the next one ends, and a day may have 25 hours
+                for old_slot in [
+                    kept_slot for kept_slot in slots if kept_slot < slot - DAY - 2 * step - HOUR
+                ]:
+                    del slots[old_slot]
+
+    def forget(self, now: int) -> None:
+        """Forget everything if an index belongs to a future slot: a wrong clock made it."""
+        if any(slot > now for slots in self._kept.values() for slot in slots):
+            self._kept = {channel: {} for channel in self._kept}
+
+    def flows(self, channel: str, t: int) -> dict[str, Decimal]:
+        """The consumption in the slot that ends at t, by dwelling. Only of dwellings with indexes
+        of one meter at both ends, the second not below the first.
+        """
+        slots, step = self._kept.get(channel, {}), self._steps.get(channel, DAY)
+        ends, begins = slots.get(t, {}), slots.get(slot_before(t, step, self._zone), {})
+        flow_of = {}
+        for place, index in ends.items():
+            before = begins.get(place)
+            if before is not None and before.meter == index.meter and index.value >= before.value:
+                flow_of[place] = EXACT.subtract(index.value, before.value)
+        return flow_of
+
+    def day(self, channel: str, t: int) -> dict[str, Decimal]:
+        """The known consumption in the slots of the day until t, by dwelling."""
+        whole: dict[str, Decimal] = {}
+        for slot in self._kept.get(channel, {}):
+            if t - DAY < slot <= t:
+                for place, flow in self.flows(channel, slot).items():
+                    whole[place] = EXACT.add(whole.get(place, Decimal(0)), flow)
+        return whole

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.core.channels import channels
 from agent.core.model import Flag, Quality, ValueKind
+from agent.core.quantities import channels
 
 if TYPE_CHECKING:
     from agent.core.model import Channel, Point

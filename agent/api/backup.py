@@ -31,18 +31,18 @@ from agent.core.clock import seconds, stamp
 from agent.core.errors import Refused, UplinkLost
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
-from agent.enrolment.judge import subject
+from agent.enrolment.credential import subject
 from agent.gateway import post_restore_gate
 from agent.registry import identity, place
 from agent.registry.registry import Registry
 from agent.trust import trust_list
 from agent.trust.audit import Chain
+from agent.trust.claims import REVOKES
 from agent.trust.jws import parse_jws
-from agent.trust.object_types import REVOKES
-from agent.trust.revocations import TakenBack
 from agent.trust.store import FILE, TrustStore
 from agent.trust.strict import bound
-from agent.uplink.cms import Envelope, decrypt, verify
+from agent.trust.verify import TakenBack
+from agent.uplink.files.container import Envelope, decrypt, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,30 +8,29 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition import meterclock
+from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, load_test, privacy, syndic
+from agent.api import backup, commission, keys, privacy, syndic, uplinks
 from agent.api import clock as clock_api
 from agent.api import control as control_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api import votes as vote_api
+from agent.api.forms import ending, open_forms
 from agent.api.registry import Caller, author, in_person, passing
 from agent.api.roles import INSTALLER, NAMES, Right, holders
-from agent.config.add import unlike
-from agent.config.outage import left
-from agent.core.channels import channels
+from agent.api.status import events, moved, own_status
+from agent.config.edit import unlike
+from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import LinkLost, Refused, StorageFailed
 from agent.core.i18n import N_
+from agent.core.quantities import channels
 from agent.core.version import version
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
+from agent.gateway import delivery
 from agent.gateway.recipient import uplink_states
-from agent.gateway.upstream import backup_upload, keys, uplinks
-from agent.gateway.upstream.alarms import events
-from agent.gateway.upstream.gateway_status import moved, own_status
-from agent.registry.calls_forms import ending, open_forms
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from agent.core.tasks import ComponentFault
     from agent.gateway.gateway import Gateway, Recipient
     from agent.gateway.lines import LinkDevices
-    from agent.uplink.delivery_state import Delivery
+    from agent.uplink.pacing import Delivery
 
 
 NOT_PLANT = N_(
@@ -286,8 +285,8 @@ def _clock(gateway: Gateway, health: Mapping[str, Any], device: Device) -> dict[
     if (reading := _health_value(health, device, "clocks")) is None:
         return None
     meter_time, at = reading
-    seconds = meterclock.drift(meter_time, at, gateway.config.zone)
-    text = meterclock.describe(seconds) if gateway.clock.dates else ""
+    seconds = drift(meter_time, at, gateway.config.zone)
+    text = describe(seconds) if gateway.clock.dates else ""
     return {"said": meter_time, "drift_s": seconds, "words": text}
 
 
@@ -322,7 +321,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "weaker": getattr(recipient.settings, "weaker", ""),
         "receipt": "broker" if recipient.delivery.by_broker else "platform",
         "data": moved(gateway, recipient),
-        "building": backup_upload.upload_state(gateway, recipient),
+        "building": delivery.upload_state(gateway, recipient),
         "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
         "bears_days": left(gateway.config, backlog.rows + backlog.batch_rows),
         "kept": recipient.kept,
@@ -490,7 +489,7 @@ ALL: Mapping[str, Call] = {
     **syndic.CALLS,
     **clock_api.CALLS,
     "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
-    "meter.load": privacy.seen("meter.load", load_test.meter_load),
+    "meter.load": privacy.seen("meter.load", commission.meter_load),
     **privacy.CALLS,
     **keys.CALLS,
     "key.csr": in_person(keys.csr, "certificate.requested"),

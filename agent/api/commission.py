@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.slots import multiplier
+from agent.api import facts
 from agent.api.registry import author, change, device_of, passing
+from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused
-from agent.registry import calls, fields
-from agent.registry.matching import Listed, OnTheLine, join
+from agent.registry import parsers
+from agent.registry.matching import IndexReading, Listed, OnTheLine, join, verdict
+from agent.registry.parsers import checked_channel as channel_name
 from agent.registry.records import EXACT, Installation, covers
 
 if TYPE_CHECKING:
@@ -26,9 +29,12 @@ DIGITS = 2
 """units of the last digit that people wrote down, by which the meter may differ"""
 MINUTES = 15
 """minutes for which a meter of known rating may have counted on since people read it"""
+ROUGHLY = Context(prec=3)
+SHORTEST, LONGEST = 1.0, 900.0
+"""limits of each of the two spans, in seconds"""
 
 
-@passing(change(calls.meter_import))
+@passing(change(facts.meter_import))
 async def meter_import(
     gateway: Gateway, caller: Caller, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:
@@ -36,7 +42,7 @@ async def meter_import(
 
     Raises Refused.
     """
-    answer = await change(calls.meter_import)(gateway, caller, **args)
+    answer = await change(facts.meter_import)(gateway, caller, **args)
     if not join_lines:
         return answer
     on_the_line = await _serials(gateway, caller)
@@ -49,7 +55,7 @@ def _match(
     gateway: Gateway, new: Sequence[Mapping[str, Any]], on_the_line: Sequence[OnTheLine]
 ) -> dict[str, Any]:
     # If a list is imported again, the answer has only its new meters. Match the others as well.
-    recorded = calls.meter_list(gateway.registry, who="", now=gateway.clock.now())["meters"]
+    recorded = facts.meter_list(gateway.registry, who="", now=gateway.clock.now())["meters"]
     ids = {one["id"] for one in new}
     others = (one for one in recorded if one["in_force"] and one["id"] not in ids)
     listed = [Listed(one["label"], one["serial"], one["device"]) for one in (*new, *others)]
@@ -116,7 +122,11 @@ async def meter_verify(
         await _serials(gateway, caller)  # such a meter is found by its serial number
     results = [
         await _compare(
-            gateway, caller, dwelling.id, fields.channel(channel), fields.index(text, channel)
+            gateway,
+            caller,
+            dwelling.id,
+            parsers.checked_channel(channel),
+            parsers.index(text, channel),
         )
         for channel, text in shown.items()
     ]
@@ -220,3 +230,115 @@ def _fits(gateway: Gateway, name: str, channel: str, value: Decimal, shown: Deci
 
 CALLS: Mapping[str, Call] = {"meter.import": meter_import, "meter.verify": meter_verify}
 """calls by name"""
+
+
+async def meter_load(  # noqa: PLR0913 -- as many options
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    place: str,
+    channel: str,
+    seconds: float = 60.0,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Find the meter that moves when a load is switched on; record it if it is the place's own.
+
+    `seconds`: the length of each span. Progress tells the person what to do. Raises Refused.
+    """
+    if not SHORTEST <= seconds <= LONGEST:
+        raise Refused(f"--for must be {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
+    who, dwelling, channel = (
+        author(gateway, caller, named),
+        gateway.registry.place(place),
+        channel_name(channel),
+    )
+    meter, own_device = _meter_at(gateway, dwelling.id, channel)
+    readings = await _read_three_times(gateway, caller, dwelling.label, channel, seconds)
+    if own_device not in readings:
+        raise Refused(
+            f"{own_device} did not answer all three reads, so nothing is proven: try again"
+        )
+    result = verdict(own_device, readings)
+    if result.agrees:
+        gateway.registry.verify([meter.id], "load", who, "gardien meter load", gateway.clock.now())
+        await gateway.registry_changed()
+    return {
+        "label": dwelling.label,
+        "channel": channel,
+        "meter": meter.meter,
+        "agrees": result.agrees,
+        "moved": None if result.moved is None else _description(gateway, result.moved, channel),
+        "more": format(ROUGHLY.plus(result.more[own_device]), "f"),
+        "asked": len(readings),
+    }
+
+
+def _meter_at(gateway: Gateway, place: str, channel: str) -> tuple[Installation, str]:
+    """Return the meter of a place (by id) for a channel, and its device. Raises Refused."""
+    now = int(gateway.clock.now())
+    meters = [one for one in gateway.registry.meters_of(place) if covers(one, now)]
+    meter = next((one for one in meters if one.channel in (None, channel)), None)
+    device = None if meter is None else device_of(gateway, meter)
+    if meter is None or device is None:
+        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+    return meter, device
+
+
+async def _read_three_times(
+    gateway: Gateway, caller: Caller, label: str, channel: str, seconds: float
+) -> dict[str, tuple[IndexReading, IndexReading, IndexReading]]:
+    """Read all meters three times: at the start, after a span without and one with the load.
+
+    Meters that did not answer each time are left out.
+    """
+    asked = _devices(gateway, channel)
+    first = await _read_all(gateway, asked, channel)
+    await caller.progress({"text": f"change nothing in {label} for {seconds:g} s"})
+    await asyncio.sleep(seconds)
+    second = await _read_all(gateway, asked, channel)
+    text = f"now switch on a large load in {label}, or open a tap, for {seconds:g} s"
+    await caller.progress({"text": text})
+    await asyncio.sleep(seconds)
+    third = await _read_all(gateway, asked, channel)
+    # A meter with a missing read cannot be compared: it may have moved in either span.
+    always = first.keys() & second.keys() & third.keys()
+    return {name: (first[name], second[name], third[name]) for name in always}
+
+
+def _devices(gateway: Gateway, channel: str) -> list[str]:
+    """Return every device that has an index of this channel, except common plant."""
+    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
+    return sorted(
+        one.name
+        for one in devices
+        if any(p.channel == channel and not p.derived for p in one.points)
+        and not any(p.place for p in one.points)
+    )
+
+
+async def _read_all(
+    gateway: Gateway, devices: list[str], channel: str
+) -> Mapping[str, IndexReading]:
+    """Read each device once. Those that do not answer are left out."""
+    readings: dict[str, IndexReading] = {}
+    for name in devices:
+        line, device = gateway.device(name)
+        point = next(p for p in device.points if p.channel == channel and not p.derived)
+        await line.link.tried()
+        try:
+            (sample,) = await line.link.read([point])
+        except LinkLost:
+            continue
+        if isinstance(sample.value, Decimal):
+            value = EXACT.multiply(sample.value, multiplier(point))
+            readings[name] = IndexReading(monotonic(), value)
+    return readings
+
+
+def _description(gateway: Gateway, name: str, channel: str) -> dict[str, Any]:
+    """Return a device with its serial number and the recorded place."""
+    _, device = gateway.device(name)
+    installation = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
+    place = installation.place if isinstance(installation, Installation) else ""
+    labels = {one.id: one.label for one in gateway.registry.places()}
+    return {"device": name, "serial": device.serial, "label": labels.get(place)}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent.control.settings import WatchdogSettings
     from agent.gateway.controls import Steering
     from agent.gateway.gateway import Gateway
-    from agent.trust.signer import Member
+    from agent.trust.verify import Member
 
 NO_CONTROL = "no control is configured: see `controls` in the configuration"
 

@@ -13,17 +13,18 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from agent.acquisition.midnight_readings import MidnightReadings
 from agent.acquisition.slots import multiplier
+from agent.acquisition.unsent_readings import MidnightReadings
+from agent.buffer.database import in_own_thread
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import kept, kept_for, recipients_of, record, spool_of
-from agent.buffer.thread import in_own_thread
-from agent.core.channels import channels
 from agent.core.clock import stamp
 from agent.core.errors import Refused, StorageFailed
 from agent.core.model import ValueKind
+from agent.core.quantities import channels
 from agent.gateway.recipient import directory_of, open_recipient, store_opening
 from agent.registry.dates import DAY
+from agent.registry.labels import scheme
 from agent.registry.letter import (
     DisclosedValues,
     Erasure,
@@ -33,7 +34,6 @@ from agent.registry.letter import (
     overlaps,
 )
 from agent.registry.records import EXACT, covers
-from agent.registry.schemes import scheme
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence

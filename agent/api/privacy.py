@@ -9,8 +9,9 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.row_assignment import RowAssignment
-from agent.acquisition.totals import Totals
-from agent.acquisition.totals import file_of as totals_of
+from agent.acquisition.sums import Totals
+from agent.acquisition.sums import totals_file as totals_of
+from agent.api import answers
 from agent.api.disclosures import identify, records
 from agent.api.protection import calls as breach_calls
 from agent.api.protection.published import (
@@ -31,7 +32,7 @@ from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.gateway.gateway import policy_of
-from agent.registry import answers, parsers
+from agent.registry import parsers
 from agent.registry.access_log import EVERYBODY
 from agent.registry.explain import ConfiguredReading, explain
 from agent.registry.facts.place import particulars

@@ -9,16 +9,17 @@ from inspect import Parameter, Signature, signature
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.api import facts, forms
 from agent.api.roles import EVERY_ROLE, HELD
-from agent.core.channels import channels
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
 from agent.core.model import ValueKind
-from agent.registry import calls, calls_forms, catalogue, parsers
+from agent.core.quantities import channels
+from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
 from agent.registry.dates import in_local_time
-from agent.registry.fields import LONGEST_LABEL, text
 from agent.registry.forms import Box, FormLayout, Question, template
+from agent.registry.parsers import LONGEST_LABEL, text
 from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
@@ -218,11 +219,11 @@ def dated_here(error: Refused, zone: str) -> Refused:
     )
 
 
-@passing(change(calls.consent_give), "policy")
+@passing(change(facts.consent_give), "policy")
 async def consent_give(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy. Raises Refused."""
     policy = gateway.config.privacy.policy
-    answer = await change(calls.consent_give)(gateway, caller, policy=policy, **args)
+    answer = await change(facts.consent_give)(gateway, caller, policy=policy, **args)
     known = {one.settings.recipient for one in gateway.config.uplinks.values()}
     named = {one["recipient"] for one in answer["consents"]}
     return answer | {"without_uplink": sorted(named - known)}
@@ -250,8 +251,8 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
                 " the configuration (docs/forms.md)"
             )
         )
-    if language not in catalogue.LANGUAGES:
-        languages = ", ".join(catalogue.LANGUAGES)
+    if language not in page.LANGUAGES:
+        languages = ", ".join(page.LANGUAGES)
         raise Refused(f'there are no forms in the language "{language}". Languages: {languages}')
     settings = privacy.forms
     own = {"fr": settings.french, "en": settings.english}[language]
@@ -279,7 +280,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     )  # fmt: skip
     boxes = [one.box for one in asks]
     await gateway.ask_disk()
-    answer = calls_forms.forms(
+    answer = forms.forms(
         gateway.registry,
         who=who,
         now=gateway.clock.now(),
@@ -294,17 +295,17 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     return answer
 
 
-@passing(change(calls_forms.back), "policy")
+@passing(change(forms.back), "policy")
 async def consent_answers(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
     """Record the answers that people ticked on their forms. Raises Refused."""
     policy = gateway.config.privacy.policy
-    return await change(calls_forms.back)(gateway, caller, policy=policy, **args)
+    return await change(forms.back)(gateway, caller, policy=policy, **args)
 
 
 async def meter_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List all installations, with how each is proven."""
     serials = [one.serial for line in gateway.lines.values() for one in line.devices.values()]
-    listed = question(calls.meter_list)
+    listed = question(facts.meter_list)
     return await listed(gateway, caller, serials=[one for one in serials if one])
 
 
@@ -319,7 +320,7 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     return wrapper
 
 
-@passing(with_indexes(calls.meter_assign))
+@passing(with_indexes(facts.meter_assign))
 async def meter_assign(
     gateway: Gateway, caller: Caller, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:
@@ -329,7 +330,7 @@ async def meter_assign(
     recorded elsewhere. Raises Refused.
     """
     _, configured = gateway.device(device)
-    assign = with_indexes(calls.meter_assign)
+    assign = with_indexes(facts.meter_assign)
     if serial is None and configured.serial is not None:
         tried = {"serial": configured.serial, "preview": True}
         await assign(gateway, caller, device=device, **tried, **args)
@@ -365,16 +366,16 @@ def device_of(gateway: Gateway, meter: Installation) -> str | None:
 
 CALLS: Mapping[str, Call] = {
     name: change(call) if command.changes else question(call)
-    for name, (command, call) in calls.CALLS.items()
+    for name, (command, call) in facts.CALLS.items()
 } | {
-    "place.check": question(calls.place_check),
+    "place.check": question(facts.place_check),
     "meter.assign": meter_assign,
-    "meter.exchange": with_indexes(calls.meter_exchange),
-    "meter.remove": with_indexes(calls.meter_remove),
+    "meter.exchange": with_indexes(facts.meter_exchange),
+    "meter.remove": with_indexes(facts.meter_remove),
     "meter.list": meter_list,
     "consent.give": consent_give,
     "consent.forms": consent_forms,
     "consent.answers": consent_answers,
-    "consent.due": question(calls_forms.due),
+    "consent.due": question(forms.due),
 }
 """calls by name: those that follow from the facts, and those that need more than the registry"""

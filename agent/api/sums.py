@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.acquisition.groups import Groups, file_of
-from agent.acquisition.sums import Sums
+from agent.acquisition.sums import Groups, Sums, groups_file
 from agent.acquisition.timetable import following, running_slot
 from agent.registry.aggregate import Group, formed, sent_alone
 from agent.registry.dates import MONTH
@@ -85,5 +84,5 @@ def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> str | None:
 
 def _stored_sums(gateway: Gateway, recipient: str) -> Sums:
     """Load the groups that a daemon stored, for a call that runs without a daemon."""
-    groups = Groups(file_of(gateway.config.state, recipient))
+    groups = Groups(groups_file(gateway.config.state, recipient))
     return Sums(gateway.registry, recipient, groups, gateway.indexes, {}, gateway.serial)

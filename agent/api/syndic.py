@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent.api import answers
 from agent.api.disclosures import records
 from agent.api.registry import author, dated_here
 from agent.core.clock import monotonic, stamp
@@ -24,7 +25,6 @@ from agent.core.i18n import _
 from agent.core.log_fields import LogEvent, fields
 from agent.core.settings import harmless
 from agent.gateway.export_log import ExportReport
-from agent.registry import answers
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.background_change import change_in_background
@@ -39,21 +39,21 @@ from agent.registry.syndic_export import (
     parse,
 )
 from agent.registry.workbook import LARGEST, text_of
-from agent.uplink.remote_folder import place
+from agent.uplink.files.folder import place
 from agent.uplink.request_worker import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.api.registry import Call, Caller
-    from agent.config.syndic import Syndic
+    from agent.config.models import Syndic
     from agent.gateway.export_log import Proposal
     from agent.gateway.gateway import Gateway
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewOccupancy
     from agent.registry.records import Occupancy
     from agent.registry.syndic_export import ClearChange, Comparison, Export, ExportRow
-    from agent.uplink.file_transfer import RemoteFile
+    from agent.uplink.files.folder import RemoteFile
 
 log = logging.getLogger(__name__)
 

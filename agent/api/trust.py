@@ -15,7 +15,7 @@ from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.inbox.inbox import BY_HAND
 from agent.registry import parsers
-from agent.trust import audit, set_aside, trust_list
+from agent.trust import audit, store, trust_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,7 +126,7 @@ async def object_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List the waiting objects with what they wait for, and the objects that were set aside."""
     del caller
     book = gateway.inbox_open().trust_store
-    return {"waiting": book.waiting_list(), "set_aside": set_aside.listed(book.db)}
+    return {"waiting": book.waiting_list(), "set_aside": store.list_set_aside(book.db)}
 
 
 async def object_all_came(

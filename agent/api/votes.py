@@ -13,10 +13,10 @@ from agent.control.orders import grant_of
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.inbox.inbox import BY_HAND
-from agent.trust import claims, votes
+from agent.trust import claims, store
 from agent.trust.sign import Signer, new_jti
+from agent.trust.store import CONFIRMED_WITHIN, Vote
 from agent.trust.verify import verify
-from agent.trust.votes import CONFIRMED_WITHIN, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,9 +45,9 @@ async def record(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> 
         "aud": us.building or us.gateway, **grant,
     }  # fmt: skip
     _signed(gateway, payload)  # refuse a wrong grant now, before people sign the paper
-    code, vote = votes.draw(), Vote(account, int(now) + CONFIRMED_WITHIN, payload)
+    code, vote = store.draw_code(), Vote(account, int(now) + CONFIRMED_WITHIN, payload)
     with gateway.inbox_open().trust_store.transaction() as db:
-        votes.keep(db, code, vote, now)
+        store.keep_vote(db, code, vote, now)
     gateway.audit(
         "vote.recorded", {"jti": payload["jti"], "sha256": evidence["sha256"], "by": account}
     )
@@ -71,7 +71,7 @@ async def confirm(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, A
     # Drop the code last. If the process is killed before, the same signed bytes are accepted again
     # with the first answer.
     with gateway.inbox_open().trust_store.transaction() as db:
-        votes.drop(db, code)
+        store.drop_vote(db, code)
     gateway.audit("vote.confirmed", {"jti": vote.claims["jti"], "by": account})
     return answer
 
@@ -100,7 +100,7 @@ def _person(gateway: Gateway, caller: Caller) -> str:
 
 
 def _vote(gateway: Gateway, code: str) -> Vote:
-    vote = votes.find(gateway.inbox_open().trust_store.db, code, gateway.clock.now())
+    vote = store.find_vote(gateway.inbox_open().trust_store.db, code, gateway.clock.now())
     if vote is None:
         raise Refused("no vote waits for this code: it is wrong, already used, or expired")
     return vote

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import zstandard
 
-from agent.buffer.keys import SealBroken, SpoolKeys
-from agent.buffer.rotation import SealedTable
+from agent.buffer.keys import SealBroken, SealedTable, SpoolKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.buffer.database import Database
-    from agent.buffer.rotation import Commit
+    from agent.buffer.keys import Commit
     from agent.core.model import BatchId, Reading
 
     Read = Callable[..., list[tuple[Any, ...]]]

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from agent.buffer.announcements import confirmed
 from agent.buffer.disclosures import TABLES, YEARS, Disclosure, DisclosureTokens, disclosures
 from agent.buffer.outbox import BatchState
-from agent.buffer.retracting import confirmed
 from agent.core.clock import stamp
 from agent.core.state_file import StateFile
 from agent.core.storage import volatile

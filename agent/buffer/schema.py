@@ -8,7 +8,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from agent.buffer.database import Damaged, Database
-from agent.buffer.rotation import OTHER, NotOurs, fingerprint, fingerprints
+from agent.buffer.keys import OTHER, NotOurs, fingerprint, fingerprints
 from agent.core.errors import Refused
 
 if TYPE_CHECKING:

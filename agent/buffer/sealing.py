@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from agent.buffer.batch import Stamp, write
+from agent.buffer.keys import owner_of
 from agent.buffer.outbox import digest
-from agent.buffer.person_keys import owner_of
 from agent.core.model import BatchId, Lane, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.buffer.batch import BatchHead
+    from agent.buffer.keys import PersonKeys
     from agent.buffer.outbox import Outbox
     from agent.buffer.pending import Choice, PendingRows
-    from agent.buffer.person_keys import PersonKeys
     from agent.buffer.schema import Meta
     from agent.core.model import Reading, Series
 
 SHRINK = 0.95
+DAY = 86_400.0
+LONGEST = 32 * DAY
+"""seconds until larger batches are tried, after many refusals"""
+MOST_STEPS = 32
 
 
 class BasisCheck(Protocol):
@@ -148,3 +153,56 @@ class Sealing:
         for no, rows in broken:
             self._pending.drop(no, rows)
             self._meta.add("unreadable", rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The limit learned from refusals and receipts; sizes in bytes of a payload before it is
+    packed.
+    """
+
+    most: int
+    """size limit at time `at`; it doubles after each `wait`"""
+    passed: int
+    """the largest batch that was receipted since"""
+    at: float
+    """of the last refusal, seconds since 1970 UTC"""
+    wait: float = DAY
+    """seconds"""
+
+    def now(self, now: float) -> int:
+        """The size limit at time `now`. A clock that was wrong does not keep batches small."""
+        # `abs`, because the clock of the refusal may have been ahead.
+        return self.most << min(int(abs(now - self.at) // self.wait), MOST_STEPS)
+
+    def took(self, size: int) -> Limit:
+        """The limit after a batch of that size was receipted."""
+        return replace(self, passed=max(self.passed, size))
+
+
+def refused_limit(limit: Limit | None, size: int, now: float) -> Limit:
+    """The limit after a batch of that size was too large: half of it, or the size that is known to
+    pass.
+
+    If larger batches were tried and refused again, the next attempt waits twice as long.
+    """
+    half = max(1, size // 2)
+    if limit is None:
+        return Limit(half, 0, now)
+    passed = limit.passed if limit.passed < size else 0
+    tried = limit.now(now)
+    wait = min(LONGEST, limit.wait * 2) if tried > limit.most else limit.wait
+    return Limit(min(tried, max(passed, half)), passed, now, wait)
+
+
+def written_limit(limit: Limit | None) -> str:
+    """The limit as the spool stores it."""
+    return "" if limit is None else json.dumps(asdict(limit))
+
+
+def read_limit(text: str | None) -> Limit | None:
+    """The limit that the spool has stored; None: batches are as large as configured."""
+    try:
+        return Limit(**json.loads(text)) if text else None
+    except (ValueError, TypeError):
+        return None  # another version wrote it: the limit is learned again

@@ -13,33 +13,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.buffer.announcements import Announced
-from agent.buffer.backlog import BacklogCount
+from agent.buffer.announcements import Announced, Retracting
 from agent.buffer.batch import Stamp, read_audit
-from agent.buffer.capacity import AT_FIRST, DiskSpace, SpoolCapacity
+from agent.buffer.capacity import AT_FIRST, DiskSpace, Shedding, SpoolCapacity
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.disclosures import DisclosureCounts, DisclosureTokens
-from agent.buffer.keys import SpoolKeys
-from agent.buffer.memory import provisional
+from agent.buffer.erasure import Holdings, Purge, VoidedRows
+from agent.buffer.keys import PersonKeys, Rotation, SpoolKeys
 from agent.buffer.outbox import Outbox
-from agent.buffer.pending import PendingRows
-from agent.buffer.periods import Periods, Wrong, wrong
-from agent.buffer.person_data import Holdings
-from agent.buffer.person_keys import PersonKeys
-from agent.buffer.purge import Purge
-from agent.buffer.receipt_application import UNREADABLE, ReceiptApplication
-from agent.buffer.receipt_evaluation import Settled
-from agent.buffer.resending import Resending
-from agent.buffer.retracting import Retracting
-from agent.buffer.rotation import Rotation
+from agent.buffer.pending import ROOM, PendingRows, SeriesIds
+from agent.buffer.receipts import UNREADABLE, ReceiptApplication, Resending, Settled
 from agent.buffer.schema import Meta, claim, rekeyed
 from agent.buffer.sealing import Sealing, SealRequest
-from agent.buffer.series_ids import ROOM, SeriesIds
-from agent.buffer.shedding import Shedding
-from agent.buffer.states import States
-from agent.buffer.upkeep import Upkeep
-from agent.buffer.versions import Versions
-from agent.buffer.voided_rows import VoidedRows
+from agent.buffer.slot_marks import Periods, States, Versions, Wrong, wrong
+from agent.buffer.upkeep import BacklogCount, Upkeep
 from agent.core.clock import seconds
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.model import BatchId, Lane, Retraction, SlotMark, Void
@@ -50,13 +37,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.announcements import Item
-    from agent.buffer.backlog import Backlog
     from agent.buffer.batch import BatchHead
+    from agent.buffer.capacity import Midnight
     from agent.buffer.disclosures import Disclosure
-    from agent.buffer.downsampling import Midnight
+    from agent.buffer.keys import SealedTable, Stage
     from agent.buffer.outbox import Pack
-    from agent.buffer.rotation import SealedTable, Stage
     from agent.buffer.sealing import BasisCheck
+    from agent.buffer.upkeep import Backlog
     from agent.core.clock import Period
     from agent.core.model import MarkKey, Range, Reading, Receipt, SealedBatch, Series
 
@@ -67,6 +54,10 @@ PURGING = "purging"
 """fact of the spool: the change of the registry that is being purged"""
 RESENT_AT_ONCE = 200
 """batches that are requested again in one commit"""
+KEPT = "memory"
+"""the value of `kept` in its batches"""
+CAP = 8 * 1024 * 1024
+"""bytes for each recipient: they count as memory of the systemd service"""
 
 
 class Spool:
@@ -804,3 +795,19 @@ class Spool:
 def _by_the_clock(range_: Range, ver: int) -> Retraction:
     scope = (None, range_.place, range_.channel, None, None, None, range_.since, range_.until)
     return Retraction(secrets.token_hex(8), *scope, ver, "clock")
+
+
+def provisional(rows: Sequence[Reading], now: int) -> list[Reading]:
+    """Rows as they leave this spool: a value replaces any row of the same slot from the spool on
+    the disk, and a row without a value never does.
+
+    The spool on the disk does not know that these slots are closed: once it works again, it reports
+    them as M `agent`. `now`: Unix second, the version of a value that has none.
+    """
+    return [
+        # `again`: the platform drops it if it has a row of the slot already.
+        replace(row, ver=None, again=True)
+        if row.value is None
+        else replace(row, ver=now if row.ver is None else row.ver)
+        for row in rows
+    ]

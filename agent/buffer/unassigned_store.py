@@ -15,9 +15,15 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
-from agent.buffer.keys import SealBroken, SpoolKeys
-from agent.buffer.person_keys import NOBODY, PersonKeys
-from agent.buffer.rotation import Rotation, SealedTable, check_key
+from agent.buffer.keys import (
+    NOBODY,
+    PersonKeys,
+    Rotation,
+    SealBroken,
+    SealedTable,
+    SpoolKeys,
+    check_key,
+)
 from agent.core.errors import SpoolFull
 from agent.core.log_fields import LogEvent, fields
 

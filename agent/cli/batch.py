@@ -40,7 +40,7 @@ def open_(
     An encrypted file (.p7m) needs --key, --cert and --ca. Exit status 1 if it cannot be opened, or
     if it was not signed by the gateway that it names.
     """
-    from agent.uplink.open_batch import OpeningKeys, unsealed
+    from agent.uplink.files.container import OpeningKeys, unsealed
 
     given = [key, cert, ca]
     # a file that is only decrypted would show rows that anybody may have written

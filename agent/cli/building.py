@@ -99,7 +99,7 @@ def _signed(signer: x509.Certificate | None) -> str:
     """Return who signed a backup."""
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    from agent.enrolment.judge import begins, ends
+    from agent.enrolment.credential import begins, ends
 
     if signer is None:
         return (

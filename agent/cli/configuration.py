@@ -39,7 +39,7 @@ def diff(
     Exit status 1 if there is a difference.
     """
     from agent.config import load
-    from agent.config.differ import differences
+    from agent.config.edit import differences
 
     new = load(config).written
     old = load(other).written if other else _running(state_of(config, state))
@@ -74,8 +74,7 @@ def set_(
 
     A change that would make the file wrong is refused, and the file is not changed.
     """
-    from agent.config.differ import differences
-    from agent.config.edit import put
+    from agent.config.edit import differences, put
     from agent.config.files import Files
     from agent.config.load import checked
     from agent.core.errors import ConfigError
@@ -106,7 +105,7 @@ def migrate(config: Config = DEFAULT_CONFIG) -> None:
 
     Comments and the order of lines are kept. The old file is kept beside the new one.
     """
-    from agent.config.migrate import migrate as bring_up_to_date
+    from agent.config.edit import migrate as bring_up_to_date
 
     had, kept = bring_up_to_date(config)
     if kept is None:

@@ -274,7 +274,7 @@ def import_(
     json: Json = False,
 ) -> None:
     """Record the consents in a spreadsheet, or the answers to forms: all rows or none."""
-    from agent.registry.calls_forms import is_list
+    from agent.api.forms import is_list
 
     text = text_of(file)
     if is_list(text):

@@ -26,7 +26,7 @@ from agent.cli.terminal import (
 )
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
-from agent.core.units import spoken
+from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from agent.control.recovery import ReleaseResult
@@ -210,10 +210,9 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     from agent.control.model import Moment
     from agent.control.recovery import ReleaseResult, open_records, release_all
     from agent.control.writer import FILE, JournalCopy
-    from agent.core.clock import monotonic, seconds
+    from agent.core.clock import boot_id, monotonic, seconds
     from agent.core.state import owned_unwritten
     from agent.core.storage import is_read_only, volatile
-    from agent.core.timesync import boot_id
 
     # monotonic times in the journal count only within the boot that wrote them
     boot = boot_id()

@@ -41,7 +41,7 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 def findings(config: Path, state: Path) -> Iterator[Finding]:
     """Yield the findings one by one, as each check ends."""
-    from agent.cli import examine, reach
+    from agent.cli import examine
     from agent.config.files import Files
 
     yield from examine.versions()
@@ -71,8 +71,8 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
         yield from examine.ports(loaded)
         # lines that the agent has open are not contacted
         held = {name for name, one in (status or {}).get("links", {}).items() if one["open"]}
-        yield from reach.lines(loaded, held)
-        yield from reach.uplinks(loaded, state)
+        yield from examine.lines(loaded, held)
+        yield from examine.uplinks(loaded, state)
 
 
 def _configuration(files: Files) -> tuple[Loaded | None, Finding]:

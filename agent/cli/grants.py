@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, when, wrapped
-from agent.core.units import spoken
+from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

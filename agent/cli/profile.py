@@ -92,7 +92,7 @@ def _plain(profile: Profile) -> Any:
 
 
 def _show(profile: Profile) -> None:
-    from agent.core.channels import channel_of_quantity
+    from agent.core.quantities import channel_of_quantity
 
     typer.echo(f"{profile.manufacturer} {profile.model}, {profile.driver}")
     serial = [("serial", profile.serial)] if profile.serial else []

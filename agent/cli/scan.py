@@ -1,13 +1,16 @@
-"""`gardien scan`: searches a line for devices, and prints configuration for them."""
+"""`gardien scan` searches a line, `gardien ede` reads a list of BACnet objects."""
 
 from __future__ import annotations
 
+import sys
+import textwrap
+from collections import defaultdict
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.scanned import Ticker, warn, yaml_of
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     Config,
@@ -21,7 +24,110 @@ from agent.cli.terminal import (
 from agent.core.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+TENTHS = 10
+"""how many lines of progress are printed without a terminal"""
+
+
+# ids and commands stay in one piece, so that people can copy them
+WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
+
+
+class Ticker:
+    """Progress of long work: one line that is overwritten on a terminal, else ten lines in all."""
+
+    def __init__(self) -> None:
+        self._shown = (0, -1)
+        """the total, and the tenth of it, of the last line"""
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        """Show a message of a call: `text` stays, any other message is progress."""
+        if "text" in progress:
+            self.end()
+            typer.echo(progress["text"], err=True)
+            return
+        line = f"{progress['done']}/{progress['total']} {progress['words']}"
+        if sys.stderr.isatty():
+            # a line that wraps cannot be overwritten
+            typer.echo(f"\r{line[: _width() - 1]}\x1b[K", err=True, nl=False)
+            return
+        # a log must not get one line for each of thousands of addresses
+        tenth = progress["total"], TENTHS * progress["done"] // max(1, progress["total"])
+        if tenth != self._shown:
+            typer.echo(line, err=True)
+        self._shown = tenth
+
+    def end(self) -> None:
+        """Erase the line of progress."""
+        if sys.stderr.isatty():
+            typer.echo("\r\x1b[K", err=True, nl=False)
+
+
+def warn(devices: Sequence[dict[str, Any]]) -> None:
+    """Print each warning once, with all devices that it concerns."""
+    devices_by_warning: dict[str, list[str]] = defaultdict(list)
+    for device in devices:
+        for warning in device["warnings"]:
+            devices_by_warning[warning].append(device["name"])
+    for warning, names in devices_by_warning.items():
+        line = f"! {', '.join(names)}: {warning}"
+        typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
+
+
+def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
+    """Return the devices as YAML for the configuration, with a comment about each.
+
+    A device without anything to read is commented out.
+    """
+    return "".join(f"{line}\n" for line in ("devices:", *_lines(devices)))
+
+
+def _lines(devices: Sequence[dict[str, Any]]) -> Iterator[str]:
+    from agent.config.edit import readable, written
+
+    for device in devices:
+        about = f"  # {device['about']}"
+        yield from textwrap.wrap(about, _width(), **WHOLE, subsequent_indent="  #   ")
+        text = written(device["name"], device["entry"], "  ").splitlines()
+        yield from text if readable(device["entry"]) else (f"  #{line[1:]}" for line in text)
+
+
+def _width() -> int:
+    return get_terminal_size((80, 24)).columns
+
+
+def ede(
+    file: Annotated[Path, typer.Argument(help="The EDE file (CSV) that lists the objects.")],
+    link: Annotated[
+        str, typer.Option(help="The name of the BACnet line in the configuration.")
+    ] = "bms",
+    json: Json = False,
+) -> None:
+    """Turn an EDE file into devices and points, without contacting any device.
+
+    Prints YAML to paste under `devices:`, with the channels that units and names suggest. Exit
+    status 1 if the file lists no object.
+    """
+    from agent.core.errors import Refused
+    from agent.drivers.bacnet.ede import read, text_of
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror}") from error
+    devices = read(text_of(content), file.name)
+    entries = [
+        {"name": device.name, "entry": {"link": link, **device.entry}, "about": device.about,
+         "warnings": list(device.warnings)}
+        for device in devices
+    ]  # fmt: skip
+    if json:
+        as_json({"devices": entries})
+        return
+    warn(entries)
+    typer.echo(f"{plural(len(devices), 'device')} in {file}", err=True)
+    typer.echo(yaml_of(entries), nl=False)
 
 
 def scan(
@@ -75,7 +181,7 @@ def scan(
     else:
         _show(devices, answer["remarks"])
     if add:
-        from agent.config.add import add_devices
+        from agent.config.edit import add_devices
 
         entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
         added, home = add_devices(config, entries)

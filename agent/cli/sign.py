@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import sign_objects, signing
+from agent.cli import sign_objects
 from agent.cli.terminal import plural
 from agent.core.errors import Refused
 
@@ -42,7 +42,7 @@ def key(
         (file, 0o600, made.private_jwk()),
         (public, 0o644, made.public_jwk()),
     ):
-        signing.write_new(path, json.dumps(content, ensure_ascii=False, indent=2), mode)
+        sign_objects.write_new(path, json.dumps(content, ensure_ascii=False, indent=2), mode)
     typer.echo(f"{file}: private key without a password, keep it secret\n{public}: public key")
     typer.echo(f"kid {made.kid}")
 
@@ -86,7 +86,7 @@ def trust_list(
     ] = None,
     by: Annotated[str, typer.Option(help="Who publishes the list.")] = "trust list",
     days: Annotated[int, typer.Option(help="How many days it is valid.")] = 365,
-    out: signing.Out = None,
+    out: sign_objects.Out = None,
 ) -> None:
     """Make a trust list: who may sign, in which signing role."""
     import json
@@ -95,12 +95,12 @@ def trust_list(
     from agent.trust import sign, trust_list
 
     now = int(seconds())
-    signers = [signing.signer(path) for path in root]
+    signers = [sign_objects.signer(path) for path in root]
     previous = trust_list.payload_of(before.read_bytes()) if before else {}
     dropped = set(without or ())
     roots = [jwk for jwk in previous.get("roots", []) if jwk.get("kid") not in dropped]
     roots += [signer.public_jwk() for signer in signers]
-    roots += [signing.public(path) for path in other_root or ()]
+    roots += [sign_objects.public(path) for path in other_root or ()]
     members = [entry for entry in previous.get("keys", []) if entry["kid"] not in dropped]
     members += [_member(entry, now, days) for entry in member or ()]
     # a root that signs may be in the previous list, too: the newest entry counts
@@ -110,14 +110,14 @@ def trust_list(
         # a list keeps its publisher: --by counts for the first list only
         "iss": previous.get("iss", by),
         "iat": now,
-        "exp": now + days * signing.DAY,
+        "exp": now + days * sign_objects.DAY,
         "roots": roots,
         "threshold": threshold or previous.get("threshold") or min(2, len(roots)),
         "keys": _distinct(members),
     }
     raw = sign.trust_list(json.dumps(payload, ensure_ascii=False), signers)
     _checked_list(raw)
-    signing.write_object(raw, out)
+    sign_objects.write_object(raw, out)
 
 
 @app.command("co-sign")
@@ -126,15 +126,15 @@ def co_sign(
     root: Annotated[
         list[Path], typer.Option(help="The private key of another root; may be repeated.")
     ],
-    out: signing.Out = None,
+    out: sign_objects.Out = None,
 ) -> None:
     """Add a root's signature to a trust list. Read the list first: sign show FILE."""
     from agent.trust import sign
 
-    signers: list[Signer] = [signing.signer(path) for path in root]
-    raw = sign.cosigned(signing.bytes_of(file), signers)
+    signers: list[Signer] = [sign_objects.signer(path) for path in root]
+    raw = sign.cosigned(sign_objects.bytes_of(file), signers)
     _checked_list(raw)
-    signing.write_object(raw, out)
+    sign_objects.write_object(raw, out)
 
 
 @app.command()
@@ -147,7 +147,7 @@ def show(
     from agent.trust import trust_list
     from agent.trust.jws import parse_jws
 
-    raw = signing.bytes_of(file)
+    raw = sign_objects.bytes_of(file)
     if raw.lstrip()[:1] == b"{":
         payload: dict[str, Any] = trust_list.payload_of(raw)
         head = {
@@ -170,7 +170,7 @@ def _member(option: str, now: int, days: int) -> dict[str, Any]:
         known = ", ".join(get_args(Role))
         raise Refused(f"--member {option}: write ROLE=FILE.pub; roles are {known}")
     file, *restrictions = path.split(";")
-    jwk = signing.public(Path(file))
+    jwk = sign_objects.public(Path(file))
     return {
         "kid": jwk["kid"],
         "jwk": {name: jwk[name] for name in ("kty", "crv", "x")},
@@ -178,7 +178,7 @@ def _member(option: str, now: int, days: int) -> dict[str, Any]:
         "name": jwk["name"],
         "scope": _scope(restrictions),
         "nbf": now - 60,  # the gateway's clock may be behind
-        "exp": now + days * signing.DAY,
+        "exp": now + days * sign_objects.DAY,
     }
 
 

@@ -22,7 +22,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.i18n import _
-from agent.core.units import spoken
+from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -29,7 +29,7 @@ def updates(
     not be upgraded now.
     """
     from agent.config import load
-    from agent.config.updates import early, held
+    from agent.config.config import early, held
 
     now = datetime.now(UTC)
     try:

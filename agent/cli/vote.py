@@ -66,7 +66,7 @@ def witness(
     """
     import hashlib
 
-    from agent.cli.signing import DAY, bytes_of, moment, number
+    from agent.cli.sign_objects import DAY, bytes_of, moment, number
 
     lim = {
         "min": _plain(number(least)), "max": _plain(number(most)), "unit": unit,

@@ -1,20 +1,395 @@
-"""The command `gardien check`. It opens no connection."""
+"""The command `gardien check`: mistakes, unreadable files, a summary. Opens no connection."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import pwd
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.buffer.orphaned_spools import leftovers
+from agent.config import estimates
+from agent.config.config import AFTER
+from agent.config.estimates import outage, wear
 from agent.config.files import Files
 from agent.config.load import checked
-from agent.config.readable import daemon_account, unreadable
-from agent.config.summary import summary
+from agent.config.profiles import FOLDER, Profiles
 from agent.core.errors import ConfigError
-from agent.core.i18n import _, n_
-from agent.core.state import acting_as
+from agent.core.i18n import N_, _, n_
+from agent.core.settings import Secret, took, written, written_size
+from agent.core.state import DEFAULT_CONFIG, acting_as
+from agent.drivers.base import Budgets
+from agent.registry import place
+from agent.registry.consent_policy import FLOORS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
+
+    from agent.config.config import Config
+    from agent.core.model import Point
+
+DAY = 86_400
+CLOCKS = {
+    "ntp": N_("ntp: readings are dated once a time service keeps the clock"),
+    "system": N_("system: trusted without a time service, for a demonstration only"),
+}
+Row = TypeVar("Row")
+PACKAGED_ACCOUNT = "gardien"
+CREDENTIALS = "credentials"
+"""a folder beside the configuration that only systemd reads, as root"""
+
+
+def summary(config: Config) -> str:
+    """About ten lines of at most 80 columns: what is read, sent, kept, and what is missing."""
+    rows = [
+        *_building(config),
+        *_lines(config),
+        *_uplinks(config),
+        *_controls(config),
+        *_rules(config),
+    ]
+    return "\n".join(f"{title:<10} {text}".rstrip() for title, text in rows)
+
+
+def _backup(config: Config) -> str:
+    """Where the backup is kept."""
+    options = config.backup
+    if options is None:
+        return _("none: if this gateway is replaced, all records must be entered again")
+    named = config.uplinks if options.uplinks is None else options.uplinks
+    keepers = [*named, *([str(options.folder)] if options.folder else [])]
+    if not keepers:
+        return _("none: there is neither an uplink nor a `folder` for it")
+    return _("after each change to {keepers}", keepers=", ".join(keepers))
+
+
+def _building(config: Config) -> Iterator[tuple[str, str]]:
+    building = config.building
+    shown = f" ({place.shown(building.place)})" if building.place else ""
+    yield _("building"), f"{building.name}{shown}, {building.timezone}"
+
+
+def _lines(config: Config) -> Iterator[tuple[str, str]]:
+    if not config.links:
+        yield _("lines"), _("none: nothing is read")
+    on = Counter(device.link for device in config.devices.values())
+    for title, (name, link) in _titled(_("lines"), config.links.items()):
+        devices = n_("{number:,} device", "{number:,} devices", on[name])
+        yield title, f"{name}: {link.driver}, {devices}{_round(config, name)}"
+    every = Counter(point.every for of in config.points().values() for point in of if point.channel)
+    for title, (step, number) in _titled(_("read"), sorted(every.items())):
+        a_day = _("{number:,} readings a day", number=number * DAY // step)
+        values = n_("{number:,} value", "{number:,} values", number)
+        yield (
+            title,
+            _("{values} every {step}: {a_day}", values=values, step=written(step), a_day=a_day),
+        )
+
+
+def _round(config: Config, link: str) -> str:
+    """The time to read all devices of a line once; empty: its driver cannot estimate it."""
+    settings, on = config.links[link].settings, config.devices
+    of = {name: points for name, points in config.points().items() if on[name].link == link}
+    read = ([one for one in points if not one.derived] for points in of.values())
+    mine = [points for points in read if points]
+    if not isinstance(settings, Budgets) or not mine:
+        return ""
+    return _(
+        ", all read in {time} at best", time=took(sum(settings.seconds(points) for points in mine))
+    )
+
+
+def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
+    if not config.uplinks:
+        yield _("uplinks"), _("none: nothing is stored or sent")
+    for title, (name, uplink) in _titled(_("uplinks"), config.uplinks.items()):
+        settings = uplink.settings
+        text = _(
+            "{recipient} over {transport}, a batch every {seal}",
+            recipient=settings.recipient,
+            transport=uplink.transport,
+            seal=written(settings.seal),
+        )
+        yield title, f"{name}: {text}"
+        if getattr(settings, "receipt", "platform") == "broker":
+            yield "", _("receipts come from the broker only: batches that it loses are lost")
+        if weaker := getattr(settings, "weaker", ""):
+            yield "", weaker
+        if uplink.sums:
+            yield (
+                "",
+                _(
+                    "sums over {fewest} dwellings or more: {channels}",
+                    fewest=config.privacy.fewest,
+                    channels=", ".join(uplink.sums),
+                ),
+            )
+        for line in estimates.report(uplink, config):
+            yield "", line
+
+
+def _controls(config: Config) -> Iterator[tuple[str, str]]:
+    for title, (name, control) in _titled(_("controls"), config.controls.items()):
+        limits, unit = control.modality, config.point(control.point).unit
+        bounds = (
+            _("a choice")
+            if limits.choices
+            else _("{least} to {most} {unit}", least=limits.min, most=limits.max, unit=unit)
+        )
+        at_most = _("{time} at most", time=written(limits.max_duration))
+        yield title, f"{name}: {limits.action} {bounds}, {at_most}"
+        if control.device_watchdog.accepted:
+            device = control.point.partition("/")[0]
+            accepted = N_("! if this gateway is gone for good, {device} keeps our value: accepted")
+            yield "", _(accepted, device=device)
+
+
+def _rules(config: Config) -> Iterator[tuple[str, str]]:
+    common = config.privacy.common
+    yield _("privacy"), _("{policy}; dwellings by consent only", policy=config.privacy.policy)
+    floor = FLOORS[config.privacy.policy]
+    if fine := sum(point.every < floor for point in _of_dwellings(config)):
+        text = n_(
+            "{number:,} value of dwellings is never sent: its step is under {floor}",
+            "{number:,} values of dwellings are never sent: their steps are under {floor}",
+            fine,
+            floor=written(floor),
+        )
+        yield "", text
+    if common:
+        yield "", _("common plant from {day}: {basis}", day=common.from_, basis=common.basis)
+    elif any(device.place for device in config.devices.values()):
+        yield "", _("common plant is not sent until `privacy.common` names the legal basis")
+    yield _("clock"), _(CLOCKS[config.clock.source])
+    yield _("kept in"), str(config.state)
+    spool = config.spool
+    yield (
+        "",
+        _(
+            "at most {size} for each recipient; received batches for {time}",
+            size=written_size(spool.max),
+            time=written(spool.keep),
+        ),
+    )
+    yield from _titled("", outage(config))
+    yield _("backup"), _backup(config)
+    if syndic := config.syndic:
+        where = str(syndic.path or syndic.url)
+        text = _(
+            "{files} in {where}, looked for every {every}",
+            files=syndic.files,
+            where=where,
+            every=written(syndic.every),
+        )
+        yield _("leases"), text
+    yield from _titled(_("flash"), wear(config))
+    if of := config.updates:
+        days = AFTER[of.ring]
+        waits = n_("{number} day after it appears", "{number} days after it appears", days)
+        yield _("updates"), _("each version {waits}, {window}", waits=waits, window=of.window)
+    else:
+        yield _("updates"), _("by hand only: sudo gardien-upgrade")
+
+
+def _of_dwellings(config: Config) -> Iterator[Point]:
+    for points in config.points().values():
+        yield from (point for point in points if point.channel and point.place is None)
+
+
+def _titled(title: str, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
+    for row in rows:
+        yield title, row
+        title = ""
+
+
+class Needed(NamedTuple):
+    """A file or folder that the agent reads."""
+
+    path: Path
+    where: str
+    """the option that names it; empty: the configuration, or a file beside it"""
+    secret: bool = False
+
+
+def daemon_account(config: Path, state: Path) -> pwd.struct_passwd | None:
+    """The account under which the agent runs: the owner of its state directory.
+
+    With the packaged configuration it is `gardien`, even if root owns the state. None: this process
+    is not root, or the agent runs as root.
+    """
+    if os.geteuid() != 0:
+        return None
+    with suppress(OSError, KeyError):
+        if owner := state.stat().st_uid:
+            return pwd.getpwuid(owner)
+    with suppress(KeyError):
+        if config == DEFAULT_CONFIG:
+            return pwd.getpwnam(PACKAGED_ACCOUNT)
+    return None
+
+
+def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list[str]:
+    """A line for each file that the account cannot read, with the command that helps."""
+    group = _group(account)
+    home = files.path.absolute().parent
+    problems = [
+        _line(needed, closed, home, account.pw_name, group)
+        for needed in _needed(files, config)
+        if needed.path.exists() and (closed := _closed(needed.path, account)) is not None
+    ]
+    if lacking := _lacking_in_state(config.state, account):
+        problems.append(
+            _(
+                "{path}: the agent runs as {account}, which cannot read and write this: sudo chown"
+                " -R {account}:{group} {state}",
+                path=lacking,
+                account=account.pw_name,
+                group=group,
+                state=quote(str(config.state)),
+            )
+        )
+    return problems
+
+
+def _group(account: pwd.struct_passwd) -> str:
+    import grp  # noqa: PLC0415 -- for a remedy only
+
+    try:
+        return grp.getgrgid(account.pw_gid).gr_name
+    except KeyError:
+        return str(account.pw_gid)
+
+
+def _needed(files: Files, config: Config) -> Iterator[Needed]:
+    for path in files.paths():
+        yield Needed(path, "")
+    folder = files.path.parent / FOLDER
+    shelf = Profiles(folder)
+    own = {shelf.path(device.profile) for device in config.devices.values() if device.profile}
+    if paths := sorted(path for path in own if path is not None):
+        yield Needed(folder, "")
+        yield from (Needed(path, "") for path in paths)
+    for name, uplink in config.uplinks.items():
+        yield from _named(uplink.settings, f"uplinks.{name}")
+    if config.enrolment is not None:
+        yield from _named(config.enrolment, "enrolment")
+    if config.backup is not None:
+        yield Needed(config.backup.to, "backup.to")
+    if config.syndic is not None:
+        yield from _named(config.syndic, "syndic")
+        if config.syndic.path is not None:
+            yield Needed(config.syndic.path, "syndic.path")
+
+
+def _named(settings: object, where: str) -> Iterator[Needed]:
+    """The certificates and secrets that a section names."""
+    for option in ("ca", "encrypt_for", "password", "key", "token"):
+        value = getattr(settings, option, None)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Path):
+                yield Needed(item, f"{where}.{option}")
+            elif isinstance(item, Secret) and item.kind == "file":
+                yield Needed(Path(item.name), f"{where}.{option}", secret=True)
+
+
+def _closed(path: Path, account: pwd.struct_passwd) -> Path | None:
+    """The folder on the way, or the path itself, that an account cannot read; None: it can."""
+    real = path.resolve()
+    with acting_as(account):
+        # through a link, the folders of the link and those of its target must be open. Without
+        # effective_ids the system would answer for root, which may read everything
+        for folder in (*reversed(path.absolute().parents), *reversed(real.parents)):
+            if not os.access(folder, os.X_OK, effective_ids=True):
+                return folder
+        wanted = os.R_OK | os.X_OK if real.is_dir() else os.R_OK
+        return None if os.access(real, wanted, effective_ids=True) else path
+
+
+def _line(needed: Needed, closed: Path, home: Path, account: str, group: str) -> str:
+    path = f"{needed.path} ({needed.where})" if needed.where else str(needed.path)
+    remedy = _unreadable_remedy(needed, closed, home, account, group)
+    if closed == needed.path:
+        return _(
+            "{path}: the agent runs as {account}, which cannot read this: {remedy}",
+            path=path,
+            account=account,
+            remedy=remedy,
+        )
+    return _(
+        "{path}: the agent runs as {account}, which cannot enter {folder}: {remedy}",
+        path=path,
+        account=account,
+        folder=closed,
+        remedy=remedy,
+    )
+
+
+def _unreadable_remedy(needed: Needed, closed: Path, home: Path, account: str, group: str) -> str:
+    path, what = quote(str(needed.path)), quote(str(closed))
+    if needed.secret and closed == home / CREDENTIALS:
+        return _(
+            "write credential:gardien_{name} instead of file:{path}",
+            name=needed.path.name,
+            path=needed.path,
+        )
+    if closed == home or home in closed.absolute().parents:
+        if needed.secret and closed == needed.path:
+            return f"sudo chown {account} {what} && sudo chmod 600 {what}"
+        return f"sudo chgrp {group} {what} && sudo chmod {_mode(closed)} {what}"
+    if not needed.where:
+        return _("move the configuration to {folder}", folder=DEFAULT_CONFIG.parent)
+    # the copy would otherwise give that account any file of root to which its link leads (rule U17)
+    if _planted(needed.path, account):
+        return _("put the file itself, and no link, into {folder}", folder=home)
+    copy = quote(str(home / needed.path.name))
+    whose = f"-o {account} -m 600" if needed.secret else f"-g {group} -m 640"
+    return _(
+        "name a copy of it: sudo install {whose} {path} {copy}",
+        whose=whose,
+        path=path,
+        copy=copy,
+    )
+
+
+def _planted(path: Path, account: str) -> bool:
+    """Whether an account may have chosen the file to which a path leads."""
+    uid = pwd.getpwnam(account).pw_uid
+    linked = path.resolve() != path.absolute()
+    return linked or any(one.lstat().st_uid == uid for one in path.absolute().parents)
+
+
+def _mode(path: Path) -> str:
+    return "g+rx" if path.is_dir() else "g+r"
+
+
+def _is_ours(path: Path, state: Path) -> bool:
+    """Whether gardien wrote a file or folder of the state directory."""
+    written = (".json", ".db", ".sqlite")
+    return path.parent != state or path.is_dir() or path.name == "lock" or path.suffix in written
+
+
+def _lacking_in_state(state: Path, account: pwd.struct_passwd) -> Path | None:
+    """The first file or folder of the state directory that an account cannot use; no links."""
+    if not state.is_dir():
+        return None
+    entries = [
+        path
+        for folder in (state, state / "keys")
+        if folder.is_dir() and not folder.is_symlink()
+        for path in sorted(folder.iterdir())
+        if not path.is_symlink() and (path.is_file() or path.is_dir()) and _is_ours(path, state)
+    ]
+    with acting_as(account):
+        for path in (state, *entries):
+            wanted = os.R_OK | os.W_OK | (os.X_OK if path in {state, state / "keys"} else 0)
+            # a running agent may have removed a file meanwhile
+            there = path is state or os.path.lexists(path)
+            if there and not os.access(path, wanted, effective_ids=True):
+                return path
+    return None
 
 
 def check(path: Path) -> tuple[int, str]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from agent.config.explain import no_mapping, no_such_option, options
-from agent.config.known import driver_settings, transport_settings
 from agent.config.models import (
+    ILL_NAMED,
+    NAME,
     Backup,
     Building,
     ClockSource,
@@ -21,29 +21,30 @@ from agent.config.models import (
     Privacy,
     Section,
     SpoolLimits,
+    Syndic,
     Top,
     Updates,
     UplinkConfig,
     UplinkOptions,
+    driver_settings,
+    transport_settings,
 )
-from agent.config.names import ILL_NAMED, NAME
-from agent.config.problem import did_you_mean
-from agent.config.syndic import Syndic
+from agent.config.problem import did_you_mean, no_mapping, no_such_option, options
 from agent.control.settings import Control
 from agent.core.i18n import _
 from agent.drivers import DRIVERS, TAKEN_FOR, family
 from agent.drivers.profile import Profile
 from agent.enrolment.settings import Enrolment
-from agent.trust.settings import TrustSettings
+from agent.trust.trust_list import TrustSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pydantic import BaseModel
 
-    from agent.config.problem import Path
+    from agent.config.files import ProblemReport
+    from agent.config.problem import ValuePath
     from agent.config.profiles import Profiles
-    from agent.config.report import ProblemReport
 
 SECTIONS = (
     "building",
@@ -209,13 +210,13 @@ def _misplaced(value: object) -> str | None:
     return next((section for word, section in signs.items() if word in entry), None)
 
 
-def _link(report: ProblemReport, entry: dict[str, Any], path: Path) -> LinkConfig | None:
+def _link(report: ProblemReport, entry: dict[str, Any], path: ValuePath) -> LinkConfig | None:
     model = driver_settings(entry.get("driver"))
     fields = _with_settings(report, entry, path, LinkOptions, model)
     return LinkConfig(**fields) if fields else None
 
 
-def _uplink(report: ProblemReport, entry: dict[str, Any], path: Path) -> UplinkConfig | None:
+def _uplink(report: ProblemReport, entry: dict[str, Any], path: ValuePath) -> UplinkConfig | None:
     model = transport_settings(entry.get("transport"))
     fields = _with_settings(report, entry, path, UplinkOptions, model)
     return UplinkConfig(**fields) if fields else None
@@ -224,7 +225,7 @@ def _uplink(report: ProblemReport, entry: dict[str, Any], path: Path) -> UplinkC
 def _with_settings(
     report: ProblemReport,
     entry: dict[str, Any],
-    path: Path,
+    path: ValuePath,
     ours: type[Section],
     model: type[BaseModel] | None,
 ) -> dict[str, Any] | None:
@@ -255,7 +256,7 @@ def _only(entry: dict[str, Any], keys: list[str]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key in keys}
 
 
-def _device(report: ProblemReport, entry: dict[str, Any], path: Path) -> DeviceConfig | None:
+def _device(report: ProblemReport, entry: dict[str, Any], path: ValuePath) -> DeviceConfig | None:
     """Build a device, each point by itself; of an invalid device keep what can still be checked."""
     whole = {key: value for key, value in entry.items() if key != "points"}
     device = report.build(DeviceOptions, whole, path) or _salvaged(whole)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,31 +15,170 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from agent.config import points
+from agent.acquisition.sums import ConfiguredSums
 from agent.config.models import (
     Backup,
     Building,
     ClockSource,
     DeviceConfig,
     LinkConfig,
+    PointOptions,
     Privacy,
     Section,
     SpoolLimits,
+    Syndic,
     Updates,
     UplinkConfig,
 )
-from agent.config.syndic import Syndic
+from agent.control import hours
 from agent.control.model import split
 from agent.control.settings import Control, modality
+from agent.core.i18n import _
+from agent.core.model import Point
+from agent.core.quantities import channel_of_quantity, channels
+from agent.drivers import driver
+from agent.drivers.base import Stations
+from agent.drivers.watchdog import DeviceWatchdog
 from agent.enrolment.settings import Enrolment
-from agent.trust.settings import TrustSettings
+from agent.registry.aggregate import STEPS
+from agent.trust.trust_list import TrustSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent.control.model import Modality
-    from agent.core.model import Point
-    from agent.drivers.watchdog import DeviceWatchdog
+    from agent.drivers.profile import Profile
+
+DAY = 86_400
+DEMO = "DEMO-1"
+"""the policy under which sums are as fine as what is read: for loopback only"""
+AFTER = {0: 0, 1: 1, 2: 4, 3: 14}
+"""days after publication until a version is installed, by ring"""
+BEFORE_A_HOLD = dt.timedelta(hours=2)
+"""time before an order in which nothing is upgraded"""
+FREE = "free"
+
+
+def wanted(device: DeviceConfig) -> Mapping[str, PointOptions]:
+    """The points that are read, by name; options in the file override those of the profile."""
+    known = device.made
+    names = [*(known.defaults if known else ()), *device.points]
+    return {name: _merged(name, device, known) for name in dict.fromkeys(names)}
+
+
+def _merged(name: str, device: DeviceConfig, known: Profile | None) -> PointOptions:
+    written = device.points.get(name, PointOptions())
+    if known is None or name not in known.points:
+        return written
+    offer = known.points[name]
+    from_profile = {
+        "at": offer.at,
+        "channel": channel_of_quantity().get(name),
+        "unit": offer.unit,
+        "scale": offer.scale,
+        "rating": offer.rating,
+        "rolls_at": offer.rolls_at,
+    }
+    # an option that is not written is None here, and must not hide that of the profile
+    over = {key: value for key, value in dict(written).items() if value is not None}
+    return PointOptions.model_construct(**(dict(written) | from_profile | over))
+
+
+def point(device_name: str, device: DeviceConfig, name: str, options: PointOptions) -> Point:
+    """The point for drivers. `options.at` must be set."""
+    channel = channels().get(options.channel or "")
+    return Point(
+        device=device_name,
+        name=name,
+        address=device.address,
+        at=options.at or "",
+        every=int(options.every or device.every),
+        channel=options.channel,
+        unit=options.unit or (channel.unit if channel else "1"),
+        scale=Decimal(1) if options.scale is None else options.scale,
+        place=device.place,
+        rating=options.rating,
+        rolls_at=options.rolls_at,
+        writable=options.writable,
+    )
+
+
+def derived(index: Point) -> Point:
+    """The point for the consumption in each step of an index; it is calculated, not read."""
+    unit = channels()[str(index.channel)].unit
+    name = f"{index.name}-interval"
+    return replace(
+        index, name=name, at="", unit=unit, scale=Decimal(1), derived=True, of=index.name
+    )
+
+
+def mean(source: Point, step: float) -> Point:
+    """The point for the mean of a momentary value over each step; it is calculated, not read."""
+    flow = derived(source)
+    return replace(flow, name=f"{source.name}-mean", every=int(step), writable=False)
+
+
+def watchdog(device_name: str, device: DeviceConfig) -> DeviceWatchdog | None:
+    """The watchdog in the device's profile; None: it has none."""
+    known = device.made
+    if known is None or known.watchdog is None:
+        return None
+    watchdog_point, fallback = (
+        replace(point(device_name, device, name, _merged(name, device, known)), writable=True)
+        for name in (known.watchdog.point, known.watchdog.fallback)
+    )
+    return DeviceWatchdog(watchdog_point, Decimal(known.watchdog.timeout), fallback)
+
+
+def serial_point(device_name: str, device: DeviceConfig) -> Point | None:
+    """The point with the serial number of the device; None: its profile has none."""
+    known = device.made
+    if known is None or known.serial is None:
+        return None
+    return Point(device_name, "serial", device.address, known.serial.at, every=0)
+
+
+def batteries(
+    devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
+) -> Iterator[tuple[Sequence[str], int]]:
+    """The names of the devices on each battery, with the readings a day that it allows.
+
+    The inputs of a pulse collector share one battery, so they come together.
+    """
+    together: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, device in devices.items():
+        together[device.link, _station(device, links)].append(name)
+    for names in together.values():
+        if most := _most([devices[name] for name in names]):
+            yield names, most
+
+
+def spacings(
+    devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
+) -> dict[str, float]:
+    """The least time between two readings of a device in seconds, by its name."""
+    # the devices on one battery get equal parts of its readings
+    return {
+        name: DAY * len(names) / most for names, most in batteries(devices, links) for name in names
+    }
+
+
+def _station(device: DeviceConfig, links: Mapping[str, LinkConfig]) -> str:
+    link = links.get(device.link)
+    with suppress(ValueError):  # an invalid address: pointcheck reports it
+        if link and issubclass(kind := driver(link.driver), Stations):
+            return kind.station(device.address)
+    return device.address
+
+
+def _most(devices: Sequence[DeviceConfig]) -> int | None:
+    """The readings a day of one battery; None: no limit.
+
+    `reads_a_day` in the configuration comes before that of profiles. The lowest one counts.
+    """
+    configured = [one.reads_a_day for one in devices if one.reads_a_day]
+    from_profiles = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]
+    return min(configured or from_profiles, default=None)
 
 
 class Config(Section):
@@ -78,7 +221,7 @@ class Config(Section):
 
         It has `every` 0 and no channel: it is read when the line is opened, and is no reading.
         """
-        return points.serial_point(device, self.devices[device])
+        return serial_point(device, self.devices[device])
 
     def point(self, reference: str) -> Point:
         """The point with the name DEVICE/POINT. Raises KeyError."""
@@ -94,7 +237,7 @@ class Config(Section):
 
     def watchdog(self, device: str) -> DeviceWatchdog | None:
         """The watchdog of a device, refreshed during a hold; None: its profile has none."""
-        return points.watchdog(device, self.devices[device])
+        return watchdog(device, self.devices[device])
 
     @property
     def zone(self) -> ZoneInfo:
@@ -112,10 +255,70 @@ class Config(Section):
     def _points_of(self, name: str) -> tuple[Point, ...]:
         device = self.devices[name]
         made = []
-        for point_name, options in points.wanted(device).items():
-            made.append(points.point(name, device, point_name, options))
+        for point_name, options in wanted(device).items():
+            made.append(point(name, device, point_name, options))
             if options.intervals:
-                made.append(points.derived(made[-1]))
+                made.append(derived(made[-1]))
             if options.mean:
-                made.append(points.mean(made[-1], options.mean))
+                made.append(mean(made[-1], options.mean))
         return tuple(made)
+
+
+def sums_asked(config: Config, uplink: str) -> ConfiguredSums:
+    """The sums over dwellings for one uplink: of channels for which the building has no meter."""
+    points = [point for group in config.points().values() for point in group if not point.derived]
+    own = [point for point in points if point.place is not None and point.place[0] == "B"]
+    whole = {point.channel for point in own}
+    read: dict[str, list[Point]] = {}
+    for point in points:
+        if point.place is None and point.channel in config.uplinks[uplink].sums:
+            read.setdefault(str(point.channel), []).append(point)
+    place, demo = config.building.place, config.privacy.policy == DEMO
+    return ConfiguredSums(
+        place or "",
+        {channel: found for channel, found in read.items() if place and channel not in whole},
+        config.privacy.fewest,
+        config.zone,
+        1 if demo else None,
+        config.uplinks[uplink].withheld,
+        tuple(point for point in own if point.channel in STEPS),
+    )
+
+
+def held(controls: Mapping[str, Mapping[str, Any]], now: dt.datetime) -> str:
+    """Why an order forbids an upgrade now; empty: none does.
+
+    `controls`: the answer to `control.list`.
+    """
+    for name, control in controls.items():
+        if control["state"] != FREE:
+            until = f" {_('until {time}', time=control['until'])}" if control.get("until") else ""
+            state = _(control["state"])
+            return _("{control} is {state}{until}", control=name, state=state, until=until)
+        for event in control.get("next", ()):
+            begin = dt.datetime.fromisoformat(event["begin"])
+            # the agent restarts for an upgrade, and a failed one is replaced again
+            if begin - now < BEFORE_A_HOLD:
+                return _("{control} is commanded from {time}", control=name, time=event["begin"])
+    return ""
+
+
+def early(
+    updates: Updates | None, published: dt.datetime | None, now: dt.datetime, zone: ZoneInfo
+) -> str:
+    """Why the configuration forbids an automatic upgrade now; empty: it does not."""
+    if updates is None:
+        return _("the configuration has no `updates`, so this gateway is only upgraded by hand")
+    if not hours.within([hours.window(updates.window)], None, now.astimezone(zone)):
+        return _("outside of {window}", window=updates.window)
+    days = dt.timedelta(days=AFTER[updates.ring])
+    # without a date every ring would take the version at once
+    if days and published is None:
+        return _(
+            "the archive does not say when this version appeared, and ring {ring} waits",
+            ring=updates.ring,
+        )
+    if days and published is not None and now < (due := published + days):
+        day = due.astimezone(zone).strftime("%Y-%m-%d %H:%M")
+        return _("ring {ring} takes this version from {day} on", ring=updates.ring, day=day)
+    return ""

@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING
 
 from agent.config.compose import ConfigDraft, compose
 from agent.config.config import Config
-from agent.config.controlcheck import controlcheck
-from agent.config.crosscheck import crosscheck
-from agent.config.explain import EXPECTED
-from agent.config.files import Files
-from agent.config.linecheck import linecheck
-from agent.config.pointcheck import pointcheck
-from agent.config.problem import Problem, at
+from agent.config.crosscheck import controlcheck, crosscheck
+from agent.config.files import (
+    Enough,
+    Files,
+    Include,
+    ProblemReport,
+    Tree,
+    YamlUnreadable,
+    no_files,
+    read,
+)
+from agent.config.pointcheck import linecheck, pointcheck
+from agent.config.problem import EXPECTED, Problem, at
 from agent.config.profiles import FOLDER, Profiles
-from agent.config.report import Enough, ProblemReport
 from agent.config.strictcheck import strictcheck
-from agent.config.tree import Include, Tree, no_files, read
-from agent.config.yamlerror import YamlUnreadable
 from agent.core.errors import ConfigError
 from agent.core.i18n import _
 from agent.core.settings import harmless, shown

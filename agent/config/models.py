@@ -8,25 +8,39 @@ from __future__ import annotations
 import datetime as dt
 import re
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from agent.config.known import driver_word, transport_word
 from agent.config.problem import did_you_mean, misspelt, or_list
 from agent.control import hours
-from agent.core.channels import channels
 from agent.core.errors import Refused
-from agent.core.i18n import _
-from agent.core.settings import Bytes, Duration, FromTheRoot, shown, written
+from agent.core.i18n import N_, _
+from agent.core.quantities import channels, units
+from agent.core.settings import Bytes, Duration, FromTheRoot, Secret, shown, written
+from agent.drivers import DRIVERS, driver
 from agent.drivers.profile import Profile
-from agent.registry import fields
+from agent.registry import parsers
 from agent.registry.aggregate import FEWEST, FLOOR, STEPS
 from agent.registry.place import parse
 from agent.uplink.budget import Allowance
+from agent.uplink.files.settings import address, check_way
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAME = re.compile(r"[^\W_][\w-]{0,63}")
+ILL_NAMED = N_("a name has letters, digits, - and _ only, at most 64 of them")
+OTHER_SPELLINGS = {"°C": "Cel", "C": "Cel", "degC": "Cel", "m³": "m3", "L": "l", "°": "deg"}
+TRANSPORTS = {
+    "files": "agent.uplink.files.settings:Settings",
+    "https": "agent.uplink.https.settings:Settings",
+    "mqtt": "agent.uplink.mqtt.settings:Settings",
+}
+"""the name of a transport, and where its settings model is"""
 FORMAT = 1
 """the present format number of the file; see `migrate`"""
 DAY = 86_400
@@ -37,6 +51,55 @@ SHORT = 11
 REACHABLE = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+|\+?[0-9][0-9 ().-]{5,}[0-9]", re.ASCII)
 """an e-mail address or a telephone number"""
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def no_unit(unit: str) -> str:
+    """The text for an unknown unit, with the one that may be meant."""
+    other = OTHER_SPELLINGS.get(unit)
+    near = _('; did you mean "{other}"?', other=other) if other else did_you_mean(unit, units())
+    return _(
+        "no unit {unit}{near}",
+        unit=shown(unit),
+        near=near or _(", known are such as kWh, W, m3, Cel, %RH"),
+    )
+
+
+def driver_word(name: str) -> str:
+    """Return the name if it is a driver's. Raises ValueError with a similar name."""
+    if name not in DRIVERS:
+        raise ValueError(_unknown(N_("driver"), name, DRIVERS))
+    return name
+
+
+def transport_word(name: str) -> str:
+    """Return the name if it is a transport's. Raises ValueError with a similar name."""
+    if name not in TRANSPORTS:
+        raise ValueError(_unknown(N_("transport"), name, TRANSPORTS))
+    return name
+
+
+def driver_settings(name: object) -> type[BaseModel] | None:
+    """The settings model of a driver; None: there is no driver of this name."""
+    if not isinstance(name, str) or name not in DRIVERS:
+        return None
+    return cast("type[BaseModel]", driver(name).Settings)
+
+
+def transport_settings(name: object) -> type[BaseModel] | None:
+    """The settings model of a transport; None: there is no transport of this name."""
+    if not isinstance(name, str) or name not in TRANSPORTS:
+        return None
+    module, _, attribute = TRANSPORTS[name].partition(":")
+    return cast("type[BaseModel]", getattr(import_module(module), attribute))
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = did_you_mean(name, names) or _("; there is {names}", names=or_list(names))
+    return _("no {kind} {word}{near}", kind=_(kind), word=shown(name), near=near)
 
 
 def _place(text: str) -> str:
@@ -181,7 +244,7 @@ def _summed(channel: str) -> str:
 
 def _recipient(name: str) -> str:
     try:
-        return fields.recipient(name)
+        return parsers.recipient(name)
     except Refused as error:
         raise ValueError(str(error)) from error
 
@@ -206,8 +269,9 @@ def _window(text: str) -> str:
 
 
 Summed = Annotated[str, AfterValidator(_summed)]
+
+
 Every = Annotated[Duration, AfterValidator(_every)]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Section(BaseModel):
@@ -493,3 +557,108 @@ class Top(Section):
     """the format number of this file; `gardien config migrate` upgrades an older file"""
     state: FromTheRoot = Field(Path("/var/lib/gardien"), examples=["/var/lib/gardien"])
     """the folder for everything that gardien stores: keys, registry, readings that wait"""
+
+
+class SyndicColumns(Section):
+    """The columns of the export: gardien's name on the left, the heading on the right.
+
+    Columns that are not named here are not read.
+    """
+
+    dwelling: Text = Field(examples=["N° lot"])
+    """the dwelling, by its label or an alias"""
+    reference: Text | None = Field(None, examples=["N° bail"])
+    """the number of the lease"""
+    since: Text | None = Field(None, examples=["Date d'entrée"])
+    """the first day of the lease"""
+    until: Text | None = Field(None, examples=["Date de sortie"])
+    """the end of the lease; an empty cell: no end"""
+    move: Text | None = Field(None, examples=["Mouvement"])
+    """in a list of moves: a move in or a move out"""
+    date: Text | None = Field(None, examples=["Date du mouvement"])
+    """in a list of moves: the date"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        leases, moves = (self.reference, self.since, self.until), (self.move, self.date)
+        if not all(leases) and not all(moves):
+            raise ValueError(
+                _(
+                    "a list of leases has `reference`, `since` and `until`, one of moves `move` and"
+                    " `date`: write all of one of them"
+                )
+            )
+        if (any((self.since, self.until)) and not all(leases)) or (any(moves) and not all(moves)):
+            raise ValueError(
+                _("`reference`, `since` and `until` go together, and so do `move` and `date`")
+            )
+        written = [heading.casefold() for heading in self.headings.values()]
+        if len(set(written)) < len(written):
+            raise ValueError(_("two columns have one heading"))
+        return self
+
+    @property
+    def headings(self) -> dict[str, str]:
+        """The configured headings, by gardien's name of the column."""
+        headings = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: heading for name, heading in headings.items() if heading}
+
+
+class Syndic(Section):
+    """The building manager's software, which exports leases and moves as CSV files."""
+
+    path: FromTheRoot | None = Field(None, examples=["/var/spool/syndic"])
+    """the folder on this machine to which the software writes"""
+    url: Annotated[str, AfterValidator(address)] | None = Field(
+        None, examples=["sftp://gateway-7@sftp.syndic.example/exports"]
+    )
+    """instead of `path`: the SFTP server and folder from which the files are fetched"""
+    host_key: str = Field(
+        "",
+        max_length=2_000,
+        examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Wm5mEr0V9b2Xk8aQ2V7tZ4d1n6Yc3uHs5Lq8R"],
+    )
+    """the server's public key as `ssh-keyscan` shows it; compare it with its operator"""
+    key: Secret | None = Field(None, examples=["credential:gardien_syndic-key"])
+    """where our private key for the server is stored; it must have no passphrase"""
+    timeout: Annotated[Duration, Field(ge=0.1, le=600)] = Field(30.0, examples=["30s"])
+    """how long to wait for an answer of the server until the connection is lost"""
+    files: Text = Field("*.csv", examples=["baux*.csv"])
+    """the pattern of the names of files that are read"""
+    every: Annotated[Duration, Field(ge=1, le=DAY)] = Field(3600.0, examples=["1h"])
+    """how often gardien looks for a new export"""
+    overdue: Annotated[Duration, Field(ge=3600)] = Field(3.0 * DAY, examples=["3d"])
+    """the time without a new export after which `gardien status` has an alarm"""
+    columns: SyndicColumns = Field(
+        examples=[{"dwelling": "Lot", "reference": "Bail", "since": "Entrée", "until": "Sortie"}]
+    )
+    """the headings of the columns"""
+    last_day: bool = Field(False, examples=[True])
+    """whether `until` and the date of a move out give the last day of the occupancy; otherwise they
+    give the day after it"""
+    move_in: tuple[Text, ...] = Field(("entrée", "emménagement", "move in", "in"), examples=[["E"]])
+    """values of the column `move` that mean a move in"""
+    move_out: tuple[Text, ...] = Field(
+        ("sortie", "déménagement", "move out", "out"), examples=[["S"]]
+    )
+    """values of the column `move` that mean a move out"""
+    only: dict[Text, tuple[Text, ...]] = Field({}, examples=[{"Immeuble": ["0457"]}])
+    """values by heading: only rows with one of them are read, such as those of this building; the
+    others are only counted"""
+    late: Annotated[Duration, Field(ge=0)] = Field(3.0 * DAY, examples=["3d"])
+    """a change with an older date waits for a person's decision if readings that it concerns have
+    been sent since that date"""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        check_way(self.url, self.path, self.host_key, self.key)
+        read = {heading.casefold() for heading in self.columns.headings.values()}
+        for heading in self.only:
+            if heading.casefold() in read:
+                raise ValueError(
+                    _(
+                        "{heading} stands under `columns`, too: `only` is for other columns",
+                        heading=shown(heading),
+                    )
+                )
+        return self

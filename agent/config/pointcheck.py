@@ -1,36 +1,112 @@
-"""Check the points of devices: profile, address, channel, unit, and that no value comes twice."""
+"""Check the points of devices, and whether their line and their battery allow the schedule."""
 
 from __future__ import annotations
 
+import datetime as dt
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-from agent.config.explain import options
-from agent.config.meancheck import meancheck
-from agent.config.midnightcheck import midnightcheck
-from agent.config.models import DeviceOptions
-from agent.config.names import ILL_NAMED, NAME, no_unit
-from agent.config.points import point, wanted
-from agent.config.problem import did_you_mean, or_list
-from agent.core.channels import channels
+from pydantic import ValidationError
+
+from agent.config.config import batteries, point, wanted
+from agent.config.models import ILL_NAMED, NAME, DeviceOptions, no_unit
+from agent.config.problem import did_you_mean, options, or_list
 from agent.core.i18n import _
 from agent.core.model import ValueKind
-from agent.core.settings import shown, written
-from agent.core.units import factor, units
+from agent.core.quantities import channels, factor, units
+from agent.core.settings import FROM_A_FILE, shown, took, written
 from agent.drivers import driver, family
+from agent.drivers.base import Budgets
 from agent.registry import place
 
 if TYPE_CHECKING:
-    from agent.config.compose import ConfigDraft
-    from agent.config.models import DeviceConfig, PointOptions
-    from agent.config.problem import Path
+    from collections.abc import Iterator, Sequence
 
+    from agent.config.compose import ConfigDraft
+    from agent.config.models import DeviceConfig, LinkConfig, PointOptions
+    from agent.config.problem import ValuePath
+    from agent.core.model import Point
+
+DAY = 86_400
+FEWEST = 2
+"""the least number of reads in a step: the mean of one read is the read itself"""
 Slot = tuple[str, str, int]
 """place or device, channel and step, which only one point may have"""
+STEPS = (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, DAY)
+"""seconds: the round steps that messages propose"""
+
+
+def meancheck(
+    draft: ConfigDraft, path: ValuePath, device: DeviceConfig, merged: PointOptions
+) -> None:
+    """Report a `mean` of an index or state, or over a step that its reads do not fill."""
+    if not merged.mean:
+        return
+    known, step = channels().get(merged.channel or ""), int(merged.every or device.every)
+    over = int(merged.mean)
+    if merged.channel is None:
+        what = _("`{what}` needs a `channel`, such as elec.imp", what="mean")
+    elif known is not None and known.kind is ValueKind.REG:
+        what = _(
+            "{name} is an index: what it counts in a step is `intervals: true`", name=known.name
+        )
+    elif known is not None and known.at_changes:
+        what = _(
+            "{name} is a state, which is sent when it changes: it has no mean", name=known.name
+        )
+    elif over % step or over < FEWEST * step:
+        fits = next((n for n in range(over, 0, -1) if _fits(n, over)), over)
+        what = _(
+            "a mean over {over} needs several reads: write `every: {fits}`, or a longer `mean`",
+            over=written(over),
+            fits=written(fits),
+        )
+    else:
+        return
+    draft.report.value((*path, "mean"), what)
+
+
+def _fits(step: int, over: int) -> bool:
+    """Whether a step of reads divides the day and `over`, with ten reads or more in `over`."""
+    return over % step == 0 and DAY % step == 0 and over >= min(10, over) * step
+
+
+def midnightcheck(
+    draft: ConfigDraft, path: ValuePath, device: DeviceConfig, merged: PointOptions
+) -> None:
+    """Report a step without a slot at midnight, for a meter that may be a dwelling's."""
+    known = channels().get(merged.channel or "")
+    step = int(merged.every or device.every)
+    if known is None or known.kind is not ValueKind.REG or device.place or draft.building is None:
+        return
+    zone = ZoneInfo(draft.building.timezone)
+    if step == DAY or not misses(step, zone):
+        return
+    fits = max(n for n in range(1, step) if DAY % n == 0 and not misses(n, zone))
+    what = _(
+        "a step of {step} has no slot at midnight in {zone}, so daily and monthly values would be"
+        " missing: write {fits} or 1d",
+        step=written(step),
+        zone=str(zone),
+        fits=written(fits),
+    )
+    # the problem is at `every` of the point if it has one, else at that of the device
+    own = draft.written["devices"][path[1]].get("points") or {}
+    at_point = isinstance(own, dict) and "every" in (own.get(path[-1]) or {})
+    draft.report.value((*path, "every") if at_point else (*path[:2], "every"), what)
+
+
+def misses(step: int, zone: ZoneInfo) -> bool:
+    """Whether midnight is not a slot of a step, in summer or in winter."""
+    # each month, since the dates on which a zone changes its offset are not known here
+    seasons = (dt.datetime(2027, month, 1, tzinfo=zone) for month in range(1, 13))
+    return any(int(one.timestamp()) % step for one in seasons)
 
 
 def pointcheck(draft: ConfigDraft) -> None:
     """Report mistakes in devices and their points."""
-    measured: dict[Slot, Path] = {}
+    measured: dict[Slot, ValuePath] = {}
     for name, device in draft.devices.items():
         _no_dwelling(draft, name, device)
         if not _profile_fits(draft, name, device):
@@ -85,7 +161,7 @@ def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
     return True
 
 
-def _path(name: str, device: DeviceConfig, point_name: str) -> Path:
+def _path(name: str, device: DeviceConfig, point_name: str) -> ValuePath:
     """The path of a point in the file; one that only the profile has is at `profile`."""
     if point_name in device.points:
         return ("devices", name, "points", point_name)
@@ -93,7 +169,7 @@ def _path(name: str, device: DeviceConfig, point_name: str) -> Path:
 
 
 def _point(
-    draft: ConfigDraft, path: Path, written_as: tuple[str, DeviceConfig, str, PointOptions]
+    draft: ConfigDraft, path: ValuePath, written_as: tuple[str, DeviceConfig, str, PointOptions]
 ) -> None:
     name, device, point_name, merged = written_as
     if not NAME.fullmatch(point_name):
@@ -129,7 +205,7 @@ def _no_at(device: DeviceConfig, point_name: str) -> str:
     )
 
 
-def _quantity(draft: ConfigDraft, path: Path, merged: PointOptions) -> None:
+def _quantity(draft: ConfigDraft, path: ValuePath, merged: PointOptions) -> None:
     if merged.unit is not None and merged.unit not in units():
         draft.report.value((*path, "unit"), no_unit(merged.unit))
     if merged.channel is None:
@@ -180,8 +256,8 @@ def _only_of_an_index(merged: PointOptions) -> str:
 
 def _once(
     draft: ConfigDraft,
-    measured: dict[Slot, Path],
-    path: Path,
+    measured: dict[Slot, ValuePath],
+    path: ValuePath,
     of: tuple[str, DeviceConfig, PointOptions],
 ) -> None:
     """Check that no other point has the same series: a platform could not tell their rows apart."""
@@ -203,3 +279,90 @@ def _once(
                 line=draft.report.line(other),
             )
             draft.report.key(path, what)
+
+
+def linecheck(draft: ConfigDraft) -> None:
+    """Report devices that are read more often than their line or battery allows."""
+    for together, most in batteries(draft.devices, draft.links):
+        _battery(draft, together, most)
+    for name, link in draft.links.items():
+        if isinstance(link.settings, Budgets):
+            _capacity(draft, name, link)
+
+
+def _battery(draft: ConfigDraft, together: Sequence[str], most: int) -> None:
+    devices = [draft.devices[name] for name in together]
+    number = sum(map(_reads_a_day, devices))
+    if number <= most or not all(_whole(draft, name) for name in together):
+        return
+    slower = next(
+        step for step in _steps(draft) if len(devices) * DAY <= most * step or step == DAY
+    )
+    what = _(
+        "{number} readings a day empty the battery of this meter, which is designed for"
+        " {most}: write `every: {slower}`, or `reads_a_day:` if its manufacturer allows"
+        " more",
+        number=number,
+        most=most,
+        slower=written(slower),
+    )
+    if len(together) > 1:
+        what += _(" (of {names} together: it is one device)", names=", ".join(together))
+    name = together[-1]
+    if "every" in draft.entry("devices", name):
+        draft.report.value(("devices", name, "every"), what)
+    else:
+        draft.report.key(("devices", name), what)
+
+
+def _whole(draft: ConfigDraft, name: str) -> bool:
+    """Whether a device is valid: the step of an invalid one is only the default."""
+    entry = {key: value for key, value in draft.entry("devices", name).items() if key != "points"}
+    try:
+        DeviceOptions.model_validate(entry, context=FROM_A_FILE)
+    except ValidationError:
+        return False
+    return True
+
+
+def _reads_a_day(device: DeviceConfig) -> int:
+    """Readings a day of a device; points that are due at the same time are one reading."""
+    steps = {int(one.every or device.every) for one in wanted(device).values()}
+    return len({slot for step in steps for slot in range(0, DAY, step)})
+
+
+def _steps(draft: ConfigDraft) -> list[int]:
+    """The steps to propose: those with a slot at midnight in summer and in winter."""
+    zone = ZoneInfo(draft.building.timezone if draft.building else "UTC")
+    return [step for step in STEPS if step == DAY or not misses(step, zone)]
+
+
+def _capacity(draft: ConfigDraft, name: str, link: LinkConfig) -> None:
+    reads = []
+    for points in _devices_on(draft, name):
+        with suppress(ValueError):  # an invalid address: pointcheck reports it
+            reads.append((link.settings.seconds(points), min(one.every for one in points)))
+    # the share of time for which the line is busy; above 1, slots are missed every day
+    load = sum(seconds / step for seconds, step in reads)
+    if load <= 1:
+        return
+    around, asked = sum(seconds for seconds, _ in reads), min(step for _, step in reads)
+    slower = next(step for step in _steps(draft) if around <= step or step == DAY)
+    what = _(
+        "{name} cannot read its {number} devices so often: to read all once takes {around}, and"
+        " the shortest step is {asked}. Write `every: {slower}`, or split the line",
+        name=shown(name),
+        around=took(around),
+        number=len(reads),
+        asked=written(asked),
+        slower=written(slower),
+    )
+    draft.report.key(("links", name), what)
+
+
+def _devices_on(draft: ConfigDraft, link: str) -> Iterator[list[Point]]:
+    for name, device in draft.devices.items():
+        options = wanted(device).items() if device.link == link else ()
+        points = [point(name, device, one, said) for one, said in options if said.at]
+        if points:
+            yield points

@@ -5,27 +5,155 @@ The manager's are files in the folder `profiles/`. They have the same form and t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.config.files import read_text
-from agent.config.problem import at
-from agent.config.profilecheck import profilecheck
-from agent.config.report import Enough, ProblemReport
-from agent.config.tree import Tree, read
-from agent.config.yamlerror import YamlUnreadable
+from agent.config.files import Enough, ProblemReport, Tree, YamlUnreadable, read, read_text
+from agent.config.models import ILL_NAMED, NAME, no_unit
+from agent.config.problem import at, did_you_mean, or_list
 from agent.core.errors import ConfigError
-from agent.core.i18n import _
-from agent.core.settings import harmless
+from agent.core.i18n import N_, _
+from agent.core.model import Point
+from agent.core.quantities import channel_of_quantity, channels, factor, units
+from agent.core.settings import harmless, shown
+from agent.drivers import DRIVERS, driver, family
+from agent.drivers.base import Rehearses
 from agent.drivers.profile import SUFFIX, Profile, profile, profiles, with_manners
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from agent.config.problem import Problem
+    from agent.core.model import Sample
+    from agent.drivers.base import Reads
+    from agent.drivers.profile import Offer
 
+ADDRESS = "1"
+"""any address, since notation is checked without a device"""
+ANY = "any"
+"""model of a profile for all meters of a kind; each meter states its own values"""
+UNTESTED = N_(
+    "`test` is missing, or its `reads`: registers of a device and the values that"
+    " must be read from them; without it the profile is unproved"
+)
 FOLDER = "profiles"
 MOST = 1000
 """files of the folder that are used"""
+
+
+def profilecheck(report: ProblemReport, made: Profile) -> None:
+    """Report mistakes in a profile whose form is valid."""
+    speakers = [driver(name) for name in DRIVERS if family(name) == family(made.driver)]
+    if not speakers:
+        known = sorted({family(name) for name in DRIVERS})
+        near = did_you_mean(made.driver, known) or _("; there is {names}", names=or_list(known))
+        report.value(
+            ("driver",), _("no driver {driver}{near}", driver=shown(made.driver), near=near)
+        )
+        return
+    _Check(report, made, speakers[0]).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    report: ProblemReport
+    made: Profile
+    speaks: type[Reads]
+
+    def run(self) -> None:
+        serial = {"serial": self.made.serial} if self.made.serial else {}
+        offers = {**self.made.points, **serial}
+        sound = {name: self._offer(name, offer) for name, offer in offers.items()}
+        for quantity in self.made.defaults:
+            if quantity not in self.made.points:
+                self.report.value(("defaults",), _no_point(quantity, self.made.points))
+        if not self.made.defaults and self.made.model != ANY:
+            what = _("no point is read by default: name at least one")
+            self.report.value(("defaults",), what)
+        # the test of a point that cannot be read would report the same mistake again
+        if all(sound.values()):
+            self._rehearse(offers)
+
+    def _offer(self, name: str, offer: Offer) -> bool:
+        """Check a point. Returns whether the driver can read it."""
+        path = ("serial",) if offer is self.made.serial else ("points", name)
+        if not NAME.fullmatch(name):
+            self.report.key(path, _(ILL_NAMED))
+        channel = channel_of_quantity().get(name)
+        if offer.unit not in units():
+            self.report.value((*path, "unit"), no_unit(offer.unit))
+        elif channel and factor(offer.unit, unit := channels()[channel].unit) is None:
+            what = _(
+                "{unit} cannot be converted to {other}, the unit of {name}",
+                unit=offer.unit,
+                other=unit,
+                name=channel,
+            )
+            self.report.value((*path, "unit"), what)
+        try:
+            self.speaks.check(self._point(name, offer))
+        except ValueError as error:
+            self.report.value((*path, "at"), str(error))
+            return False
+        return True
+
+    def _point(self, name: str, offer: Offer) -> Point:
+        manners = f" {self.made.manners}" if self.made.manners else ""
+        return Point("profile", name, ADDRESS, f"{offer.at}{manners}", 60, unit=offer.unit)
+
+    def _rehearse(self, offers: Mapping[str, Offer]) -> None:
+        """Run the profile's test: read its cells, and compare the values."""
+        reads = self.made.test.get("reads")
+        if not isinstance(reads, dict) or not reads:
+            self.report.key(("test",), _(UNTESTED))
+            return
+        if not issubclass(self.speaks, Rehearses):
+            what = _(
+                "{driver} cannot be tested without a device: delete the test",
+                driver=self.made.driver,
+            )
+            self.report.value(("test",), what)
+            return
+        for name in reads.keys() - offers.keys():
+            self.report.key(("test", "reads", name), _no_point(name, offers))
+        points = [self._point(name, offers[name]) for name in reads if name in offers]
+        try:
+            samples = self.speaks.rehearse(self.made.test, points) if points else []
+        except ValueError as error:
+            self.report.value(("test",), str(error))
+            return
+        for sample in samples:
+            self._hold_against(sample, offers[sample.point.name], reads[sample.point.name])
+
+    def _hold_against(self, sample: Sample, offer: Offer, expected: object) -> None:
+        path, value = ("test", "reads", sample.point.name), sample.value
+        if isinstance(value, Decimal):
+            value *= offer.scale
+        if sample.why:
+            self.report.value(path, _("these cells are not read: {detail}", detail=sample.detail))
+        elif value != _exact(expected):
+            shown_value = format(value, "f") if isinstance(value, Decimal) else shown(value)
+            self.report.value(
+                path,
+                _(
+                    "these cells are read as {said}, not as {expected}",
+                    said=shown_value,
+                    expected=shown(expected),
+                ),
+            )
+
+
+def _no_point(name: str, known: Iterable[str]) -> str:
+    near = did_you_mean(name, known) or _("; there is {names}", names=or_list(known))
+    return _("no point {name}{near}", name=shown(name), near=near)
+
+
+def _exact(expected: object) -> object:
+    # for Python True is the number 1, but a state is no number
+    whole = isinstance(expected, int) and not isinstance(expected, bool)
+    return Decimal(str(expected)) if whole or isinstance(expected, float) else expected
 
 
 class Profiles:

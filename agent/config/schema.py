@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.config.known import TRANSPORTS, driver_settings, transport_settings
 from agent.config.models import (
+    NAME,
+    TRANSPORTS,
     Backup,
     Building,
     ClockSource,
@@ -17,17 +18,18 @@ from agent.config.models import (
     LinkOptions,
     Privacy,
     SpoolLimits,
+    Syndic,
     Top,
     Updates,
     UplinkOptions,
+    driver_settings,
+    transport_settings,
 )
-from agent.config.names import NAME
-from agent.config.syndic import Syndic
 from agent.control.settings import Control
 from agent.core.settings import BYTES, SECONDS, written, written_size
 from agent.drivers import DRIVERS
 from agent.enrolment.settings import Enrolment
-from agent.trust.settings import TrustSettings
+from agent.trust.trust_list import TrustSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from agent.control.guard import plain
-from agent.core.units import spoken
+from agent.core.quantities import spoken
 from agent.registry.dates import day_written_out
 from agent.registry.page import colon, render
 

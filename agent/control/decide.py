@@ -12,9 +12,9 @@ from agent.control import hours
 from agent.control.guard import inhibited, measured, plain, tripped
 from agent.control.model import No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
+from agent.core.quantities import spoken
 from agent.core.settings import written
-from agent.core.units import spoken
-from agent.trust.object_id import number_of
+from agent.trust.claims import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.control.model import No, OrderCode
-from agent.core.units import spoken
+from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.control.model import FAILSAFE, TEST, OrderState
 from agent.control.records import FINAL, Outcome
-from agent.core.units import spoken
+from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -40,10 +40,9 @@ from agent.control.records import (
 )
 from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.storage import FAILING
-from agent.trust import claims, replay, revocations
-from agent.trust.object_id import number_of
-from agent.trust.object_types import ROOT
-from agent.trust.revocations import TakenBack
+from agent.trust import claims, verify
+from agent.trust.claims import ROOT, number_of
+from agent.trust.verify import TakenBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +96,7 @@ class Journal:
         self._at: dict[Key, dict[Name, AcceptedOrder]] = {}
         self.memos: dict[Key, Memo] = {}
         self.grants: dict[str, Grant] = {}
-        self.taken = revocations.Revocations()
+        self.taken = verify.Revocations()
         """which keys and grants were revoked, and by whom"""
         self.mute: str | None = None
         """a key whose grants do not count now, although nobody has revoked it"""
@@ -209,7 +208,7 @@ class Journal:
             self._index(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
             self.memos[device, point] = memo_of(json.loads(body))
-        self.taken = self._db.by(revocations.Revocations.read)
+        self.taken = self._db.by(verify.Revocations.read)
         # An earlier version recorded revocations without their author. They count as those of a
         # root, for a key and for a grant of that name.
         named = self.taken.names()
@@ -421,7 +420,7 @@ class Journal:
         self.grants = {jti: self._with_revocation(grant) for jti, grant in self.grants.items()}
 
     def _write_revocations(self, revoked: Sequence[TakenBack]) -> None:
-        self._db.by(lambda db: revocations.keep(db, revoked))
+        self._db.by(lambda db: verify.keep_revocations(db, revoked))
         for item in revoked:
             self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", item.what, item.at)
 
@@ -445,7 +444,7 @@ class Journal:
 
         Raises Forged E_REPLAY if other bytes had the same id.
         """
-        return self._db.by(lambda db: replay.first(db, verified))
+        return self._db.by(lambda db: verify.first_answer(db, verified))
 
     def prune(self, now: float) -> None:
         """Delete ids that cannot come again, and orders to which no quota looks back.
@@ -454,7 +453,7 @@ class Journal:
         """
         since = now - REMEMBERED
         with self._db.transaction():
-            self._db.by(lambda db: replay.prune(db, now))
+            self._db.by(lambda db: verify.prune_used(db, now))
             self._db.write("DELETE FROM event WHERE final=1 AND until<?", since)
             self._db.write(
                 "DELETE FROM hold WHERE closed=1 AND number<=(SELECT max(number) FROM hold)-?",
@@ -572,7 +571,7 @@ class Journal:
             self.recent = deque(kept, maxlen=RECENT)
         for verified in refused:
             with self._db.transaction():
-                self._db.by(partial(replay.undo, verified=verified))
+                self._db.by(partial(verify.forget_object, verified=verified))
                 if isinstance(verified.model, claims.GrantClaims):
                     self._db.write("DELETE FROM granted WHERE jti=?", verified.jti)
                     self.grants.pop(verified.jti, None)

@@ -27,9 +27,9 @@ from agent.control.model import (
 from agent.control.records import Outcome, Transaction
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, StorageFailed
-from agent.trust import claim_types, claims, replay, revocations
+from agent.trust import claims, verify
+from agent.trust.claims import number_of, of_issuer
 from agent.trust.error_codes import Forged, ObjectCode
-from agent.trust.object_id import number_of, of_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +158,7 @@ class Orders:
                 f"{verified.owner} has issued version {last} already, this one is {content.ver}"
             )
             raise Forged(ObjectCode.VERSION, reason)
-        revoked = revocations.revoked_by(verified, content)
+        revoked = verify.revoked_by(verified, content)
         for revocation in revoked:
             self._check_may_revoke(revocation)
         answer = {
@@ -183,7 +183,7 @@ class Orders:
         grants = self.controller.journal.grants.values()
         return [grant for grant in grants if number_of(grant.jti) == number]
 
-    def _check_may_revoke(self, revocation: revocations.TakenBack) -> None:
+    def _check_may_revoke(self, revocation: verify.TakenBack) -> None:
         """Refuse a revocation by somebody who may not revoke this grant. Raises Forged E_KID.
 
         A grant that is not known yet may come later. Then it is decided whether the revocation
@@ -191,7 +191,7 @@ class Orders:
         """
         named = () if revocation.key else self._grants_with_number(revocation.what)
         if named and not any(
-            revocations.may_end(revocation.owner, revocation.role, by.by, by.role) for by in named
+            verify.may_end(revocation.owner, revocation.role, by.by, by.role) for by in named
         ):
             raise Forged(
                 ObjectCode.KID,
@@ -362,7 +362,7 @@ def _refusal(no: No) -> dict[str, Any]:
 
 
 def _record_answer(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
-    return lambda database: database.by(lambda db: replay.keep(db, verified, answer))
+    return lambda database: database.by(lambda db: verify.keep_answer(db, verified, answer))
 
 
 def grant_of(verified: Verified, content: claims.GrantClaims) -> Grant:
@@ -418,7 +418,7 @@ def order_of(verified: Verified, command: claims.Command, control: str, now: flo
         action=cmd.act,
         value=_number(value) if isinstance(value, int | Decimal) else None,
         unit=cmd.unit,
-        start=float(claim_types.moment(cmd.start)) if cmd.start else now,
+        start=float(claims.moment(cmd.start)) if cmd.start else now,
         duration=_seconds(cmd.dur) or 0.0,
         rand=_seconds(cmd.rand) or 0.0,
         seq=command.seq,
@@ -438,4 +438,4 @@ def _number(value: int | Decimal | None) -> Decimal | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    return None if text is None else float(claim_types.seconds(text))
+    return None if text is None else float(claims.seconds(text))

@@ -26,7 +26,7 @@ from agent.control.model import (
     WriteTarget,
     same,
 )
-from agent.trust import replay, revocations
+from agent.trust import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ FINAL = {
 IDENTITY = """CREATE TABLE IF NOT EXISTS journal(one INTEGER PRIMARY KEY, id TEXT NOT NULL,
     probed INTEGER NOT NULL)"""
 TABLES = (
-    *(part for part in replay.SCHEMA.split(";") if part.strip()),
+    *(part for part in verify.REPLAY_SCHEMA.split(";") if part.strip()),
     """CREATE TABLE IF NOT EXISTS hold(number INTEGER PRIMARY KEY, device TEXT NOT NULL,
     point TEXT NOT NULL, slot INTEGER, closed INTEGER NOT NULL, body TEXT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS hold_open ON hold(closed)",
@@ -156,7 +156,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS outcome(n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
     jti TEXT NOT NULL, control TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS granted(jti TEXT PRIMARY KEY, until REAL, body TEXT NOT NULL)",
-    revocations.SCHEMA,
+    verify.REVOCATION_SCHEMA,
     # an earlier version reads and writes only this table, which does not name who revoked
     "CREATE TABLE IF NOT EXISTS revoked(what TEXT PRIMARY KEY, at REAL NOT NULL)",
     "CREATE TABLE IF NOT EXISTS version(iss TEXT PRIMARY KEY, ver INTEGER NOT NULL)",

@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.buffer.database import Damaged
-from agent.buffer.thread import OneThread
+from agent.buffer.database import Damaged, OneThread
 from agent.control.journal import Journal
 from agent.control.records import (
     CLOSED,

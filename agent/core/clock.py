@@ -8,25 +8,24 @@ it has not stepped. With the source `system` it is always trusted; that is allow
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
+import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from agent.core import timesync
 from agent.core.errors import NotRecorded
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
-    from agent.core.timesync import ClockEvidence
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,13 @@ HISTORY = "clock-history.json"
 STEPS_KEPT, KEPT_PERIODS = 20, 50
 BY_HAND, BY_SERVICE, BY_PLATFORM = "a person", "a time service", "the platform"
 """who can confirm the clock"""
+TIMESYNCD = Path("/run/systemd/timesync/synchronized")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+RTC = Path("/sys/class/rtc/rtc0/since_epoch")
+
+STA_UNSYNC = 0x40
+MOST_ERROR = 16_000_000
+"""microseconds at which the kernel's error is unknown (timedate1 uses the same limit)"""
 
 
 class ClockTrust(StrEnum):
@@ -170,6 +176,31 @@ def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> ClockTr
     return ClockTrust.HOLDOVER if agrees and wall <= now.floor + HELD_FOR else ClockTrust.UNTRUSTED
 
 
+def evidence(timesyncd: Path = TIMESYNCD) -> ClockEvidence:
+    """Collect the evidence. This costs two system calls."""
+    try:
+        touched: int | None = timesyncd.stat().st_mtime_ns
+    except OSError:
+        touched = None
+    return ClockEvidence(_kernel_keeps_time(), touched)
+
+
+def boot_id(path: Path = BOOT) -> str:
+    """Return the id of this boot: monotonic times compare only within one boot."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return f"unknown-{os.getppid()}"
+
+
+def rtc(path: Path = RTC) -> float | None:
+    """Return the time of the battery-backed clock in Unix seconds; None if there is none."""
+    try:
+        return float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
 class Clock:
     """The agent's clock. Its trust decides whether slots are closed and orders begin."""
 
@@ -179,9 +210,9 @@ class Clock:
         file: Path | None = None,
         wall: Callable[[], float] = seconds,
         steady: Callable[[], float] = monotonic,
-        evidence: Callable[[], ClockEvidence] = timesync.evidence,
-        rtc: Callable[[], float | None] = timesync.rtc,
-        boot: Callable[[], str] = timesync.boot_id,
+        evidence: Callable[[], ClockEvidence] = evidence,
+        rtc: Callable[[], float | None] = rtc,
+        boot: Callable[[], str] = boot_id,
     ) -> None:
         self.source = source
         self._wall, self._steady = wall, steady
@@ -467,3 +498,39 @@ def _known(stored: dict[str, Any], empty: Memory) -> Memory:
     known = Memory(**stored)
     floor = max(BUILT, float(known.floor))
     return known if known.boot == empty.boot else replace(empty, floor=floor)
+
+
+class _Timex(ctypes.Structure):
+    """The first fields of the kernel's `struct timex`, and space for the rest of it."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 256),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClockEvidence:
+    """The evidence for the wall clock at one check."""
+
+    kernel: bool
+    """a time service keeps the kernel's clock"""
+    touched: int | None
+    """when timesyncd last synchronized, in nanoseconds of the wall clock at that time"""
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _kernel_keeps_time() -> bool:
+    now = _Timex()
+    if _libc().adjtimex(ctypes.byref(now)) < 0:
+        return False
+    return now.maxerror < MOST_ERROR and not now.status & STA_UNSYNC

@@ -216,7 +216,7 @@ class Reading:
 
 
 Told = tuple[tuple[str, str], ...]
-"""states by name, as they were last sent to one recipient (agent/acquisition/states.py)"""
+"""states by name, as they were last sent to one recipient (agent/acquisition/slots.py)"""
 
 
 class SlotMark(NamedTuple):

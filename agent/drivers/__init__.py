@@ -16,7 +16,7 @@ DRIVERS: Mapping[str, str] = MappingProxyType(
         "bacnet": "agent.drivers.bacnet.bus:Bacnet",
         "mbus": "agent.drivers.mbus.bus:MbusSerial",
         "mbus-tcp": "agent.drivers.mbus.bus:MbusTcp",
-        "modbus-tcp": "agent.drivers.modbus.tcp:ModbusTcp",
+        "modbus-tcp": "agent.drivers.modbus.serialline:ModbusTcp",
         "modbus-rtu": "agent.drivers.modbus.serialline:ModbusRtu",
         "modbus-rtu-tcp": "agent.drivers.modbus.serialline:ModbusRtuTcp",
     }

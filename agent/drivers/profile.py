@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
 
-from agent.core.channels import channel_of_quantity
+from agent.core.quantities import channel_of_quantity
 
 FOLDER, SUFFIX = Path(__file__).parent / "profiles", ".yaml"
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)

@@ -1,7 +1,10 @@
-"""Calls about the gateway's key and certificate. They are synchronous and raise Refused."""
+"""The gateway's key and certificate: calls about them, and renewal from two thirds of its life."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import logging
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +13,23 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.core.clock import stamp
+from agent.core.clock import ClockTrust, stamp
 from agent.core.errors import Refused
-from agent.enrolment import credential, judge
+from agent.core.log_fields import LogEvent, fields
+from agent.enrolment import credential
 from agent.enrolment.credential import Credential
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+    from agent.core.clock import Clock
     from agent.enrolment.est import ApprovalPending, Est
     from agent.enrolment.settings import Enrolment
+
+log = logging.getLogger(__name__)
 
 USES = x509.ExtendedKeyUsage(
     [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.EMAIL_PROTECTION]
@@ -41,6 +48,13 @@ SIGNS = x509.KeyUsage(
 
 _lock = Lock()
 """the automatic renewal runs in another thread"""
+SPREAD = 1 / 18
+"""share of its life, 5 of 90 days: gateways enrolled together must not renew together"""
+AGAIN = 86_400.0
+LONGEST_UNPROVED = 30 * 86_400.0
+"""seconds for which the previous certificate is kept if no platform accepts the new one"""
+LOOK = 3600.0
+"""seconds between two checks"""
 
 
 def show(state: Path, gateway: str, now: float) -> dict[str, Any]:
@@ -62,17 +76,17 @@ def about(own: Credential, gateway: str, now: float) -> dict[str, Any]:
     """Details of a certificate, for people and programs."""
     certificate = own.certificate
     return {
-        "subject": judge.subject(certificate),
+        "subject": credential.subject(certificate),
         "issuer": certificate.issuer.rfc4514_string(),
         "serial": f"{certificate.serial_number:x}",
         "sha256": certificate.fingerprint(SHA256()).hex(),
-        "not_before": stamp(judge.begins(certificate)),
-        "not_after": stamp(judge.ends(certificate)),
-        "days_left": judge.days_left(certificate, now),
-        "uses": sorted(judge.uses(certificate)),
+        "not_before": stamp(credential.begins(certificate)),
+        "not_after": stamp(credential.ends(certificate)),
+        "days_left": credential.days_left(certificate, now),
+        "uses": sorted(credential.uses(certificate)),
         "chain": len(own.chain),
-        "validity": judge.validity(certificate, now),
-        "alarm": judge.unfit(certificate, gateway) or judge.alarm(certificate, now),
+        "validity": credential.validity(certificate, now),
+        "alarm": credential.unfit(certificate, gateway) or credential.alarm(certificate, now),
     }
 
 
@@ -107,9 +121,9 @@ def take(state: Path, gateway: str, now: float, own: Credential) -> dict[str, An
     One that is not valid yet is stored as well: the clock may be wrong, and the CA will not issue
     it twice.
     """
-    problem = judge.unfit(own.certificate, gateway)
-    if not problem and now > judge.ends(own.certificate):
-        problem = judge.untimely(own.certificate, now)
+    problem = credential.unfit(own.certificate, gateway)
+    if not problem and now > credential.ends(own.certificate):
+        problem = credential.untimely(own.certificate, now)
     if problem:
         raise Refused(problem)
     credential.keep(state, own)
@@ -190,3 +204,91 @@ def _request(key: EllipticCurvePrivateKey, gateway: str) -> x509.CertificateSign
     builder = x509.CertificateSigningRequestBuilder().subject_name(name)
     builder = builder.add_extension(USES, critical=False).add_extension(SIGNS, critical=True)
     return builder.sign(key, SHA256())
+
+
+def due(certificate: x509.Certificate, gateway: str) -> float:
+    """When to renew, in seconds since 1970: after two thirds of its life, plus a delay that depends
+    on the gateway's id. Pure.
+    """
+    begin, life = (
+        credential.begins(certificate),
+        credential.ends(certificate) - credential.begins(certificate),
+    )
+    draw = int.from_bytes(hashlib.sha256(gateway.encode()).digest()[4:8], "big") / 2**32
+    return begin + life * (2 / 3 + draw * SPREAD)
+
+
+async def keep_valid(
+    state: Path, gateway: str, clock: Clock, settings: Callable[[], Enrolment | None]
+) -> None:
+    """Renew the certificate in time if an EST server is configured, and log its expiry; for ever.
+
+    Transports read the file at each opening. If a key waits for a certificate beside the present
+    one, a person has asked for it (`gardien key rotate`), and its enrolment is continued.
+    """
+    reported, next_try = "", 0.0
+    while True:
+        reported = _log_problem(state, gateway, clock.now(), reported)
+        await asyncio.to_thread(_destroy_previous, state, clock)
+        server = settings()
+        # with a wrong clock every certificate seems due or expired
+        ready = server is not None and clock.trust is not ClockTrust.UNTRUSTED
+        if server and ready and clock.steady() >= next_try and _is_due(state, gateway, clock.now()):
+            wait = await asyncio.to_thread(_renew, state, gateway, clock.now(), server)
+            next_try = clock.steady() + wait
+        await asyncio.sleep(LOOK)
+
+
+def _is_due(state: Path, gateway: str, now: float) -> bool:
+    try:
+        own = credential.load(state).certificate
+        return now >= due(own, gateway) or credential.standing_key(state) is not None
+    except Refused:
+        return False  # there is no certificate yet, and the first one needs a person and a token
+
+
+def _destroy_previous(state: Path, clock: Clock) -> None:
+    installed, previous = credential.installed(state), credential.before(state)
+    if previous is None or clock.trust is ClockTrust.UNTRUSTED:
+        return
+    age = clock.now() - installed / 1e9
+    over = age > LONGEST_UNPROVED or clock.now() > credential.ends(previous.certificate)
+    if over and has_worked(state, installed):
+        log.warning(
+            "the previous key is destroyed",
+            extra=fields(LogEvent.CERTIFICATE_RENEWED),
+        )
+
+
+def _renew(state: Path, gateway: str, now: float, settings: Enrolment) -> float:
+    """Try to renew; returns seconds until the next try."""
+    try:
+        answer = renew(state, gateway, now, settings)
+    except Refused as error:
+        log.error(  # noqa: TRY400 -- no bug
+            "the certificate could not be renewed and is tried again tomorrow: %s", error,
+            extra=fields(LogEvent.CERTIFICATE_PROBLEM),
+        )  # fmt: skip
+        return AGAIN
+    if "wait" in answer:
+        log.warning(
+            "the new certificate waits for approval by the CA",
+            extra=fields(LogEvent.CERTIFICATE_PENDING),
+        )
+        return float(answer["wait"])
+    log.warning(
+        "the certificate is renewed: %s", answer["certificate"]["validity"],
+        extra=fields(LogEvent.CERTIFICATE_RENEWED),
+    )  # fmt: skip
+    return AGAIN
+
+
+def _log_problem(state: Path, gateway: str, now: float, reported: str) -> str:
+    try:
+        own = credential.load(state).certificate
+    except Refused:
+        return ""
+    problem = credential.unfit(own, gateway) or credential.alarm(own, now)
+    if problem and problem != reported:
+        log.error("%s", problem, extra=fields(LogEvent.CERTIFICATE_PROBLEM))
+    return problem

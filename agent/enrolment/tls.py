@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import BUILT, stamp
 from agent.core.errors import CertificateRefused, Refused, UplinkLost
-from agent.enrolment.credential import load
-from agent.enrolment.judge import unfit, untimely
+from agent.enrolment.credential import load, unfit, untimely
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

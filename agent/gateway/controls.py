@@ -18,13 +18,11 @@ from agent.control.model import FAILSAFE, Moment, OrderCode, elapsed, split
 from agent.control.orders import Orders
 from agent.control.point_access import access_to, quiet
 from agent.control.writer import FILE, Bounds, JournalWriter
-from agent.core.channels import channels
-from agent.core.clock import stamp
+from agent.core.clock import boot_id, stamp
 from agent.core.errors import StorageFailed
 from agent.core.log_fields import LogEvent, fields
+from agent.core.quantities import channels, factor
 from agent.core.storage import Storage
-from agent.core.timesync import boot_id
-from agent.core.units import factor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from agent.core.clock import Clock
     from agent.core.model import Point, Sample
     from agent.drivers.link import Link
-    from agent.trust.revocations import TakenBack
+    from agent.trust.verify import TakenBack
 
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.registry.syndic_export import Doubtful
-    from agent.uplink.file_transfer import RemoteFile
+    from agent.uplink.files.folder import RemoteFile
 
 log = logging.getLogger(__name__)
 FILE = "syndic.json"

@@ -10,15 +10,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition.account import SlotAccount
+from agent.acquisition.ingest import SlotAccount
 from agent.acquisition.poller import Poller
-from agent.acquisition.reading_cache import ReadingCache
+from agent.acquisition.sums import ReadingCache
 from agent.acquisition.timekeeper import SlotBook
 from agent.acquisition.timetable import running_slot
-from agent.buffer.database import Damaged
-from agent.buffer.memory import KEPT
-from agent.buffer.thread import DiskThread
-from agent.config.sums import sums_asked
+from agent.buffer.database import Damaged, DiskThread
+from agent.buffer.spool import KEPT
+from agent.config.config import sums_asked
 from agent.core.atomic_write import SILENT, DiskWriter
 from agent.core.errors import NotRecorded, Refused, StorageFailed
 from agent.core.log_fields import LogEvent, LogNames, fields
@@ -28,11 +27,10 @@ from agent.gateway.controls import open_steering as opened
 from agent.inbox.inbox import BY_HAND, store_is_broken
 from agent.registry.consent_policy import CommonBasis, Policy, policy
 from agent.registry.dates import DAY
-from agent.registry.mapping import Met, mapping
+from agent.registry.matching import Met, mapping
 from agent.registry.records import Installation, covers, serial_key
-from agent.trust.jws import MAP
-from agent.trust.key import Key
-from agent.uplink.cursors import Cursors
+from agent.trust.jws import MAP, Key
+from agent.uplink.base import Cursors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -40,15 +38,13 @@ if TYPE_CHECKING:
 
     from agent.acquisition.device import Device
     from agent.acquisition.ingest import Ingest
-    from agent.acquisition.midnight_readings import MidnightReadings
     from agent.acquisition.slots import SlotLedger
-    from agent.acquisition.sums import ConfiguredSums, Sums
+    from agent.acquisition.sums import ConfiguredSums, Sums, Totals
     from agent.acquisition.timekeeper import Timekeeper
-    from agent.acquisition.totals import Totals
-    from agent.acquisition.unassigned import UnassignedReadings
+    from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
     from agent.buffer.announcements import Item
+    from agent.buffer.database import OneThread
     from agent.buffer.spool import Spool
-    from agent.buffer.thread import OneThread
     from agent.config import Config
     from agent.control.model import WriteTarget
     from agent.core.clock import Clock
@@ -60,16 +56,15 @@ if TYPE_CHECKING:
     from agent.gateway.export_log import Exports
     from agent.gateway.lines import LinkDevices
     from agent.gateway.post_restore_gate import PostRestoreGate
-    from agent.gateway.uplink_migration import Moves
-    from agent.gateway.uplink_shutdown import UplinkShutdown
+    from agent.gateway.uplink_changes import Moves, UplinkShutdown
     from agent.inbox.inbox import Inbox
     from agent.inbox.setup import AuditNotes
     from agent.registry.access_log import AccessLog
     from agent.registry.identity import Identity
     from agent.registry.registry import Registry
     from agent.trust.verify import Verified
-    from agent.uplink.delivery_state import Delivery
     from agent.uplink.outbox import Draining, SpoolOutbox
+    from agent.uplink.pacing import Delivery
 
 log = logging.getLogger(__name__)
 

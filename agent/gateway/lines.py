@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import Device
-from agent.config.batteries import spacings
+from agent.config.config import spacings
 from agent.drivers import driver
 from agent.drivers.link import Link
 

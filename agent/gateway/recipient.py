@@ -11,20 +11,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.acquisition.basis_recheck import RegistryBases
 from agent.acquisition.directory import directory
-from agent.acquisition.groups import Groups, file_of
 from agent.acquisition.ingest import Ingest
-from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.row_assignment import RegistryBases, RowAssignment
 from agent.acquisition.slots import SlotLedger
-from agent.acquisition.sums import Sums
-from agent.acquisition.totals import Totals
-from agent.acquisition.totals import file_of as totals_of
+from agent.acquisition.sums import Groups, Sums, Totals, groups_file
+from agent.acquisition.sums import totals_file as totals_of
 from agent.buffer.batch import BatchHead
-from agent.buffer.memory import CAP, KEPT
+from agent.buffer.database import in_own_thread
 from agent.buffer.orphaned_spools import recipients_of, spool_of
-from agent.buffer.spool import Spool
-from agent.buffer.thread import in_own_thread
+from agent.buffer.spool import CAP, KEPT, Spool
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.core.errors import Refused, StorageFailed
 from agent.core.log_fields import LogEvent, LogNames, fields
@@ -36,8 +32,8 @@ from agent.gateway.post_restore_gate import Way
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.records import serial_key
 from agent.registry.retractions import lost_withdrawals
-from agent.uplink.delivery_state import Delivery
 from agent.uplink.outbox import Draining, SpoolOutbox
+from agent.uplink.pacing import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.announcements import Item
-    from agent.buffer.thread import OneThread
+    from agent.buffer.database import OneThread
     from agent.core.clock import Clock
     from agent.core.model import MarkKey, Reading, SlotMark
     from agent.gateway.gateway import Gateway
@@ -286,7 +282,7 @@ def _new_recipient(
 
     flush = config.spool.flush
     intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
-    groups = Groups(file_of(config.state, recipient_id))
+    groups = Groups(groups_file(config.state, recipient_id))
     sums = Sums(gateway.registry, recipient_id, groups, gateway.indexes, marks, gateway.serial)
     outbox = SpoolOutbox(spool, thread, gateway.clock, bases=bases)
     facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)

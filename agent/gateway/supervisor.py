@@ -9,18 +9,19 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition.midnight_readings import MidnightReadings
 from agent.acquisition.timekeeper import Timekeeper
-from agent.acquisition.unassigned import UnassignedReadings
+from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
+from agent.buffer.database import in_own_thread
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
-from agent.buffer.thread import in_own_thread
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
-from agent.core.storage import SPOOL
+from agent.core.storage import HOLDS_END_AFTER, SPOOL
 from agent.core.tasks import error_text, together
-from agent.enrolment import renewal
+from agent.enrolment import calls
+from agent.gateway import key_rotation
+from agent.gateway.delivery import LONGEST_WAIT, deliver, register_handlers
 from agent.gateway.gateway import Gateway, new_poller, open_steering
 from agent.gateway.recipient import (
     NOT_COUNTED,
@@ -31,14 +32,11 @@ from agent.gateway.recipient import (
     wait_for_disk,
 )
 from agent.gateway.replacement_scan import seek
-from agent.gateway.upstream import rotation
-from agent.gateway.upstream.deliver import LONGEST_WAIT, deliver
-from agent.gateway.upstream.handlers import register_handlers
 from agent.inbox.inbox import store_is_broken
 from agent.registry.consent_policy import LONGEST_UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -60,6 +58,17 @@ BESIDE_CONTROLS = ("controls left", "journal pruning", "journal storage")
 """components that use the journal, in addition to one for each control"""
 ONE_READ = 60.0
 """seconds that a reload waits for the read under way on a line"""
+LINE_WITHIN = 300.0
+"""seconds for one attempt to open, or for one device with many blocks on a slow line in a search"""
+CONTROL_WITHIN = 300.0
+"""seconds for one round of a control: guards are checked every ten, but devices may be slow"""
+COMMIT_WITHIN = 3 * HOLDS_END_AFTER
+"""seconds beyond the flush interval for a commit. A disk that does not answer is a fault of its
+store; a restart would not help"""
+OPENED_WITHIN = 300.0
+"""seconds for opening or closing a file on a slow card"""
+UPLINK_WITHIN = 900.0
+"""seconds for the longest wait between two attempts together with the longest attempt"""
 
 
 @asynccontextmanager
@@ -91,7 +100,7 @@ async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]
         jobs.start("signed objects", here.take_what_waited)
         jobs.start("search", partial(seek, gateway))
         jobs.start("certificate", here.renew)
-        jobs.start(rotation.COMPONENT, partial(rotation.serve, gateway))
+        jobs.start(key_rotation.COMPONENT, partial(key_rotation.serve, gateway))
         yield here
     finally:
         await jobs.end()
@@ -338,7 +347,7 @@ class Running:
         gateway = self.gateway
         gateway_id = gateway.identity.gateway if gateway.identity else ""
         state, clock = gateway.config.state, gateway.clock
-        await renewal.keep_valid(state, gateway_id, clock, lambda: gateway.config.enrolment)
+        await calls.keep_valid(state, gateway_id, clock, lambda: gateway.config.enrolment)
 
     async def reopen(self) -> None:
         """Try all uplinks that are not connected at once: the cause may be gone."""
@@ -435,3 +444,48 @@ class Running:
             except Exception as error:  # noqa: BLE001 -- its rows go on waiting
                 why = f"rows for {recipient.name} stay in memory: {error_text(error)}"
                 self.jobs.faults.log(error, why, f"spool {recipient.name}")
+
+
+def late(gateway: Gateway, now: float) -> list[str]:
+    """Name the components that made no progress within their bound. `now`: monotonic seconds."""
+    return [name for name, within, turned in _components(gateway, now) if now - turned > within]
+
+
+def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
+    """Yield each component with its bound and the time of its last progress.
+
+    Parked components are left out: they wait for their next attempt.
+    """
+    parked = gateway.jobs.parked
+    for name, line in gateway.lines.items():
+        # A line that is down stops its poller too: report the cause, not both.
+        if line.link.error and not parked(f"line {name}"):
+            yield f"opening line {name}", LINE_WITHIN, line.link.turned
+        elif line.poller is not None and line.devices and not parked(f"poll {name}"):
+            turned = max(line.poller.turned, line.link.turned)
+            yield f"reading line {name}", LINE_WITHIN, turned
+    if gateway.steering is not None:
+        controller = gateway.steering.controller
+        for name, looked in controller.looked.items():
+            if name in controller.controls and not parked(f"control {name}"):
+                yield (
+                    f"looking after control {name}",
+                    CONTROL_WITHIN,
+                    max(looked, controller.turned),
+                )
+    for name, recipient in gateway.recipients.items():
+        if not recipient.thread.stalled(now):  # a disk that hangs is a fault of its store
+            flush = gateway.config.spool.flush
+            yield from _recipient_components(
+                name, recipient, flush, parked=parked(f"uplink {name}")
+            )
+    for name, began in gateway.jobs.opening().items():
+        yield f"opening {name}", OPENED_WITHIN, began
+
+
+def _recipient_components(
+    name: str, recipient: Recipient, flush: float, *, parked: bool
+) -> Iterator[tuple[str, float, float]]:
+    yield f"storing for {name}", flush + COMMIT_WITHIN, recipient.intake.turned
+    if not parked:
+        yield f"sending to {name}", UPLINK_WITHIN, recipient.delivery.turned

@@ -12,36 +12,52 @@ import hashlib
 import logging
 import re
 import sqlite3
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
 from agent.core.clock import ClockTrust, stamp
 from agent.core.errors import NotRecorded, NotYet, Refused, SpoolFull
 from agent.core.log_fields import LogEvent, fields
-from agent.inbox.object_status import ObjectStatus
 from agent.inbox.registry_adapter import contradiction
-from agent.trust import claims, replay, revocations, set_aside, trust_list
+from agent.trust import claims, store, trust_list
+from agent.trust.claims import REVOKES, ROOT
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import MAP, parse_jws
-from agent.trust.object_types import REVOKES, ROOT
-from agent.trust.verify import NOT_THEIRS, Audience, VerificationContext, Verified, verify
+from agent.trust.verify import (
+    NOT_THEIRS,
+    Audience,
+    VerificationContext,
+    Verified,
+    first_answer,
+    keep_answer,
+    may_end,
+    prune_used,
+    revoked_by,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.clock import Clock
     from agent.inbox.registry_adapter import RegistryAdapter
-    from agent.trust.signer import Member
+    from agent.registry.records import ConsentMark
     from agent.trust.store import TrustStore
     from agent.trust.trust_list import TrustList
+    from agent.trust.verify import Member
 
 log = logging.getLogger(__name__)
 
+HERE = "the building"
+
+LATEST = 500
+"""entries that are kept for recipients who have not received them yet"""
 Handler = Callable[[Verified], Awaitable[dict[str, Any]]]
 """carries out a verified object once and returns its outcome; it stores used ids itself
-(agent/trust/replay.py). Raises Forged or Refused"""
+(agent/trust/verify.py). Raises Forged or Refused"""
 
 MOST_MARKS = 20
 """marks that the sender of a refused consent gets, the latest ones"""
@@ -68,6 +84,123 @@ SQLITE_NO_ROOM = {
     sqlite3.SQLITE_PROTOCOL,
 }  # fmt: skip
 SQLITE_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+if TYPE_CHECKING:
+    Marked = Callable[[str], ConsentMark | None]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEntry:
+    """The status of one object."""
+
+    n: int
+    at: int
+    via: str
+    owner: str
+    """owner of the key that signed it; empty: not verified"""
+    typ: str
+    jti: str
+    sha256: str
+    state: str
+    code: str
+    """of a refusal; after a space, the contradicting lines of a place map (`E_REGISTRY 3,17`) or
+    the marks that a consent does not take into account
+    """
+    sentence: str = ""
+    """of a refusal: the reason and what to do"""
+
+    def item(self, recipient: str, mark: Marked) -> dict[str, Any]:
+        """The entry for a recipient, with only those marks that concern it."""
+        code, _, about = self.code.partition(" ")
+        marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
+        named = filter(None, map(mark, marks.split(",")))
+        members = {
+            "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
+            "state": self.state, "code": code, "words": self.sentence, "at": stamp(self.at),
+            "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
+            "marks": [
+                {"mark": one.id, "cause": one.cause, "at": stamp(one.word.when), "by": _by(one)}
+                for one in named
+                if one.recipient in (None, recipient)
+            ],
+        }  # fmt: skip
+        return {name: value for name, value in members.items() if value}
+
+
+def _by(mark: ConsentMark) -> str:
+    """The author of a withdrawal: an issuer, or HERE for people in the building."""
+    return mark.word.who if mark.number else HERE
+
+
+class ObjectStatus:
+    """The latest entries, in the trust store. `mark` returns a consent mark by its id."""
+
+    def __init__(self, store: TrustStore, mark: Marked) -> None:
+        self._store, self._mark = store, mark
+        # sentences have their own table, because an earlier version reads every column of `told`
+        rows = store.db.execute(
+            "SELECT told.*, coalesce(words, '') FROM told LEFT JOIN told_words USING (n) ORDER BY n"
+        )
+        self._latest = deque((StatusEntry(*row) for row in rows), maxlen=LATEST)
+        self._unstored = 0
+
+    def add(
+        self,
+        at: float,
+        came: tuple[str, str],
+        what: tuple[str, str, str],
+        how: str,
+        sentence: str = "",
+    ) -> None:
+        """Store an entry, unless these bytes have the same status already.
+
+        `came`: way and signer; `what`: typ, jti, sha256; `how`: a state, or `REJECTED`, a space
+        and the code; `sentence`: the sentence for the code.
+        """
+        state, _, code = how.partition(" ")
+        earlier = (one for one in reversed(self._latest) if one.sha256 == what[2])
+        if any((one.via, one.state, one.code) == (came[0], state, code) for one in earlier):
+            return
+        values = (int(at), *came, *what, state, code)
+        try:
+            n = self._insert(values, sentence)
+        except NotRecorded as error:  # the sender still gets it, until the next start
+            log.warning(
+                "the status of an object is in memory only: %s", error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN),
+            )  # fmt: skip
+            # numbers on the disk are positive: two entries must not have one key in the directory
+            self._unstored -= 1
+            n = self._unstored
+        self._latest.append(StatusEntry(n, *values, sentence))
+
+    def _insert(self, values: tuple[object, ...], sentence: str) -> int:
+        with self._store.transaction() as db:
+            n = db.execute(
+                "INSERT INTO told (at, via, owner, typ, jti, sha256, state, code)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values,
+            ).lastrowid  # fmt: skip
+            if sentence:
+                db.execute("INSERT OR REPLACE INTO told_words VALUES (?, ?)", (n, sentence))
+            db.execute("DELETE FROM told WHERE n <= ?", ((n or 0) - LATEST,))
+            db.execute("DELETE FROM told_words WHERE n <= ?", ((n or 0) - LATEST,))
+        return n or 0
+
+    def to(
+        self, uplink: str, recipient: str, report: Callable[[], dict[str, Any]] = dict
+    ) -> dict[str, dict[str, Any]]:
+        """Entries for one recipient, by their keys in its directory.
+
+        `report` returns how places and meters match now. It is added to the latest accepted place
+        map, for its sender or signer.
+        """
+        mine = [one for one in self._latest if one.via == uplink or one.owner == recipient]
+        items = {f"outcomes/o{one.n}-{one.at}": one.item(recipient, self._mark) for one in mine}
+        maps = [one for one in self._latest if (one.typ, one.state) == (MAP, "ACCEPTED")]
+        if maps and maps[-1] in mine:
+            items[f"outcomes/o{maps[-1].n}-{maps[-1].at}"] |= {"report": report()}
+        return items
 
 
 class Inbox:
@@ -138,7 +271,7 @@ class Inbox:
         sha256 = hashlib.sha256(raw.strip()).hexdigest()
         self.trust_store.must_be_open()
         try:
-            before = set_aside.holds(self.trust_store.db, sha256)
+            before = store.is_set_aside(self.trust_store.db, sha256)
             # a transport would bring it again and again; a person knows when the error is corrected
             if before and via != BY_HAND:
                 raise Forged(ObjectCode.INTERNAL, "it was set aside when it first arrived")
@@ -150,7 +283,7 @@ class Inbox:
                     answer = await self._take(raw, via)
             if before:
                 with self.trust_store.transaction() as db:
-                    set_aside.drop(db, sha256)
+                    store.drop_set_aside(db, sha256)
         except (Forged, NotRecorded, Damaged):
             raise
         # after its subclasses above, whose senders must react otherwise
@@ -179,7 +312,7 @@ class Inbox:
         """
         what = f"{type(error).__name__}: {error}"
         with self.trust_store.transaction() as db:
-            set_aside.keep(db, sha256, (via, raw), what, self.clock.now())
+            store.set_aside(db, sha256, (via, raw), what, self.clock.now())
 
     async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
         try:
@@ -194,7 +327,7 @@ class Inbox:
         if verified.typ in self.handlers and verified.typ != REVOKES:
             answer = await self.handlers[verified.typ](verified)
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
-        first = replay.first(self.trust_store.db, verified)
+        first = first_answer(self.trust_store.db, verified)
         if first is not None:
             since = self.registry_adapter.since(verified, self.clock.now())
             return first | {"again": True} | ({"outcome": since} if since else {})
@@ -226,7 +359,7 @@ class Inbox:
         if not isinstance(verified.model, claims.PlaceMap):
             raise Refused(f"only a place map has a preview; this is {verified.typ}")
         answer = {"typ": verified.typ, "jti": verified.jti, "iss": verified.owner}
-        if replay.first(self.trust_store.db, verified) is not None:
+        if first_answer(self.trust_store.db, verified) is not None:
             return answer | {"again": True, "places": [], "names": [], "unchanged": 0}
         self.trust_store.must_be_newer(verified, verified.model.ver)
         try:
@@ -261,13 +394,13 @@ class Inbox:
     def _finish(self, verified: Verified, via: str, outcome: str) -> dict[str, Any]:
         answer = _answer(verified, outcome)
         with self.trust_store.transaction() as db:
-            replay.keep(db, verified, answer)
+            keep_answer(db, verified, answer)
             if isinstance(verified.model, claims.PlaceMap):
                 self.trust_store.note_version(verified, verified.model.ver)
             db.execute("DELETE FROM waiting WHERE sha256 = ?", (verified.sha256,))
             # a clock that runs ahead would forget ids of objects that are still valid (rule O9)
             if self.clock.trust is ClockTrust.TRUSTED and self.clock.now() - self._pruned > HOUR:
-                replay.prune(db, self.clock.now())
+                prune_used(db, self.clock.now())
                 self._pruned = self.clock.now()
         self.audit("object.accepted", _ids(verified, via))
         return answer
@@ -275,7 +408,7 @@ class Inbox:
     async def _revoke(self, verified: Verified, revocation: claims.Revocation) -> dict[str, Any]:
         """Revoke keys at once; the handler of revocations ends grants and orders.
 
-        Revocations of unknown objects are stored with their signer (agent/trust/revocations.py).
+        Revocations of unknown objects are stored with their signer (agent/trust/verify.py).
         """
         self.trust_store.must_be_newer(verified, revocation.ver)
         kids = [one.kid for one in revocation.rev if one.kid is not None]
@@ -283,7 +416,7 @@ class Inbox:
         for kid in kids:
             _may_revoke(verified, kid, members)
         self.trust_store.taken.add(
-            revocations.revoked_by(verified, revocation)
+            revoked_by(verified, revocation)
         )  # in force even if the disk fails
         handler = self.handlers.get(REVOKES)
         answer = _answer(verified, "revoked")
@@ -293,10 +426,10 @@ class Inbox:
         now = int(self.clock.now())
         with self.trust_store.transaction() as db:
             self.trust_store.note_version(verified, revocation.ver)
-            self.trust_store.take_back(revocations.revoked_by(verified, revocation))
+            self.trust_store.take_back(revoked_by(verified, revocation))
             for kid in members.keys() & kids:
                 db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (kid, now))
-            replay.keep(db, verified, answer)
+            keep_answer(db, verified, answer)
         self.audit("object.accepted", _ids(verified, "") | {"keys": kids})
         return answer
 
@@ -450,7 +583,7 @@ class Inbox:
             "expires": stamp(current.expires) if current else None,
             "alarm": self._alarm(current),
             "waiting": len(self.trust_store.waiting()),
-            "set_aside": set_aside.recent(self.trust_store.db, self.clock.now()),
+            "set_aside": store.set_aside_recently(self.trust_store.db, self.clock.now()),
         }
 
     def _alarm(self, current: TrustList | None) -> str:
@@ -470,9 +603,7 @@ class Inbox:
 def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> None:
     """Check that a signer may revoke a key; an unknown key passes. Raises Forged."""
     member = members.get(kid)
-    if member is None or revocations.may_end(
-        verified.owner, verified.role, member.name, member.role
-    ):
+    if member is None or may_end(verified.owner, verified.role, member.name, member.role):
         return
     if member.role == ROOT:
         reason = "a root key can only be changed by a new trust list"

@@ -5,31 +5,110 @@ The author of a fact is the owner of the key, and its source is the object.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+import io
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, Refused
-from agent.inbox.placemap import MOST_NAMES, MOST_PLACES, NewMap, read_map
-from agent.registry import fields
+from agent.registry import parsers
 from agent.registry.dates import MONTH, day_of_the_year, sane
-from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
-from agent.registry.marks import Unknowing
-from agent.registry.place import OCCUPANCY, parse
+from agent.registry.index import Unknowing
+from agent.registry.inputs import (
+    NewAlias,
+    NewConsent,
+    NewDuty,
+    NewOccupancy,
+    NewPlace,
+    NewWithdrawal,
+)
+from agent.registry.place import OCCUPANCY, PLACES, parse
 from agent.trust import claims
-from agent.trust.claim_types import moment, seconds
+from agent.trust.claims import moment, number_of, of_issuer, seconds
 from agent.trust.error_codes import REMEDIES, Forged, ObjectCode
-from agent.trust.object_id import number_of, of_issuer
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from agent.registry.consent_policy import Policy
     from agent.registry.records import Consent
     from agent.registry.registry import Registry
     from agent.trust.verify import Verified
 
-
+MOST_LINES = 25_000
+"""lines of one map, which has 1 MiB at most"""
+MOST_PLACES, MOST_NAMES = 60_000, 120_000
+"""limits for the registry after a map is recorded"""
+COLUMNS = ["place_id", "type", "parent", "label", "scheme", "value", "valid_from", "valid_to"]
 COLLECTOR = "consent_collector"
 """role that may withdraw only consents it has collected; a building manager may withdraw any"""
+
+
+AS_CLAIMS = {"until:": "`exp`:", "step:": "`data.step`:", "given:": "`given_at`:"}
+"""columns of a list, and the claims with the same meaning"""
+CONTRADICTS = {
+    "consent+jwt": "it contradicts what is recorded at the gateway: `place` is not known, the"
+    " occupancy is of another place or does not exist at `nbf`, this consent is recorded or was"
+    " withdrawn already, or another one is in force for the same recipient and purpose",
+    "occupancy+jwt": "it contradicts what is recorded at the gateway: `place` is not a dwelling"
+    " known there, somebody else lives there at that time, or `occ` is known already (move_in) or"
+    " not known (move_out, correct)",
+    "duty+jwt": "it contradicts what is recorded at the gateway: this duty is known already,"
+    " another recipient has one for the same time, or there is none to end",
+    "place-map+jws": "the place map contradicts what is recorded at the gateway: `conflicts` gives"
+    " the lines where they are known",
+}
+
+
+@dataclass
+class NewMap:
+    """The rows of a map, for the registry."""
+
+    places: list[NewPlace] = field(default_factory=list)
+    names: list[NewAlias] = field(default_factory=list)
+
+
+def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
+    """Read a map; `known`: ids of recorded places. Raises Refused with the wrong line."""
+    lines = csv.reader(io.StringIO(text), delimiter=";", strict=True)
+    place_map, seen = NewMap(), set(known)
+    try:
+        heading = next(lines, [])
+        if heading != COLUMNS:
+            raise Refused(f"{name}:1: a place map has the columns {';'.join(COLUMNS)}")
+        for number, cells in enumerate(lines, start=2):
+            if number > MOST_LINES + 1:
+                raise Refused(f"{name}:{number}: a place map has {MOST_LINES:,} lines at most")
+            if cells:
+                _line(cells, f"{name}:{number}", place_map, seen)
+    except csv.Error as error:
+        raise Refused(f"{name}:{lines.line_num}: {error}") from None
+    return place_map
+
+
+def _line(cells: list[str], where: str, place_map: NewMap, seen: set[str]) -> None:
+    if len(cells) != len(COLUMNS):
+        raise Refused(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}")
+    id_, type_, _, label, scheme, value, since, until = cells
+    try:
+        place = parse(id_)
+        begins, ends = _moment(since), _moment(until)
+    except (Refused, ValueError) as error:
+        raise Refused(f"{where}: {error}") from None
+    if type_ not in {place[0], PLACES[place[0]]}:
+        raise Refused(f"{where}: {id_} is a {PLACES[place[0]]}, not a {type_}")
+    if place not in seen:
+        place_map.places.append(
+            NewPlace(label, PLACES[place[0]], place, occupied=False, where=where)
+        )
+        seen.add(place)
+    if scheme:
+        place_map.names.append(NewAlias(place, scheme, value, begins, ends, where=where))
+
+
+def _moment(text: str) -> int | None:
+    return moment(text) if text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +201,7 @@ class RegistryAdapter:
         return f"ended on {stamp(ends[0])}" if ends and ends[0] and ends[0] <= now else ""
 
     def _id(self, number: str, issuer: str) -> str:
-        """The id of an issuer's consent or duty here (agent/trust/object_id.py)."""
+        """The id of an issuer's consent or duty here (agent/trust/claims.py)."""
         if self.registry.author(number) in {None, issuer}:
             return number
         return of_issuer(number, issuer)
@@ -171,7 +250,7 @@ class RegistryAdapter:
         if consent.status == "refused":
             return self._refusal(consent, by)
         assert consent.given_at is not None
-        if consent.given_at > by[2] + fields.CLOCKS_DIFFER:
+        if consent.given_at > by[2] + parsers.CLOCKS_DIFFER:
             given, now = stamp(consent.given_at), stamp(by[2])
             reason = f"`given_at` is {given}, but it is {now} here: give the time of the signature"
             raise Forged(ObjectCode.NOT_YET, reason)
@@ -305,22 +384,6 @@ def _at(text: str | None) -> int | None:
         raise Refused(f"{text}: {error}") from error
 
 
-AS_CLAIMS = {"until:": "`exp`:", "step:": "`data.step`:", "given:": "`given_at`:"}
-"""columns of a list, and the claims with the same meaning"""
-CONTRADICTS = {
-    "consent+jwt": "it contradicts what is recorded at the gateway: `place` is not known, the"
-    " occupancy is of another place or does not exist at `nbf`, this consent is recorded or was"
-    " withdrawn already, or another one is in force for the same recipient and purpose",
-    "occupancy+jwt": "it contradicts what is recorded at the gateway: `place` is not a dwelling"
-    " known there, somebody else lives there at that time, or `occ` is known already (move_in) or"
-    " not known (move_out, correct)",
-    "duty+jwt": "it contradicts what is recorded at the gateway: this duty is known already,"
-    " another recipient has one for the same time, or there is none to end",
-    "place-map+jws": "the place map contradicts what is recorded at the gateway: `conflicts` gives"
-    " the lines where they are known",
-}
-
-
 def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
     """Convert a refusal of the registry into Forged, with a reason that the sender may see."""
     if isinstance(error, Forged):
@@ -345,10 +408,10 @@ def own_fault(verified: Verified, policy: Policy) -> str:
             ):
                 parse(model.sub, OCCUPANCY)
                 parse(model.place)
-                fields.recipient(recipients[0])
-                fields.personal(data.channels)
-                fields.step(MONTH if data.step == "P1M" else seconds(data.step), policy)
-                fields.until(model.exp, sane(model.nbf or 0), sane(model.given_at or 0))
+                parsers.recipient(recipients[0])
+                parsers.personal(data.channels)
+                parsers.checked_step(MONTH if data.step == "P1M" else seconds(data.step), policy)
+                parsers.until(model.exp, sane(model.nbf or 0), sane(model.given_at or 0))
             case claims.OccupancyClaims():
                 parse(model.occ, OCCUPANCY)
                 parse(model.place)
@@ -357,8 +420,8 @@ def own_fault(verified: Verified, policy: Policy) -> str:
             case claims.DutyClaims():
                 for moment_said in (model.from_, model.to):
                     _at(moment_said)
-                fields.recipient(model.recipient)
-                fields.registers(model.channels)
+                parsers.recipient(model.recipient)
+                parsers.registers(model.channels)
                 for day in model.billing or ():
                     day_of_the_year(day)
             case claims.PlaceMap():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from agent.core.errors import NotRecorded
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import volatile
-from agent.inbox.audit_thinning import Repeated
 from agent.inbox.inbox import Inbox
 from agent.trust.audit import FOLDER, Broken, Chain
-from agent.trust.key import Key
-from agent.trust.object_types import WITNESS
-from agent.trust.signer import Member
+from agent.trust.claims import WITNESS
+from agent.trust.jws import Key
 from agent.trust.store import FILE, TrustStore
-from agent.trust.verify import Audience
+from agent.trust.verify import Audience, Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,19 +27,27 @@ if TYPE_CHECKING:
     from agent.inbox.registry_adapter import RegistryAdapter
     from agent.registry.identity import Identity
     from agent.registry.registry import Registry
-    from agent.trust.settings import TrustSettings
+    from agent.trust.trust_list import TrustSettings
 
 log = logging.getLogger(__name__)
 
+SINGLE_RECORDS = 5
+"""refusals of one sender with one code that get records of their own in an hour"""
+HOUR = 3600.0
+BURST = 200
+"""records that may be written in a row"""
+AT_START = 20
+"""of them after a start, so that forcing restarts gains nothing"""
+A_DAY = 48
+"""records a day in the long run: 20 MB in five years"""
+DAY = 86_400.0
+MOST_SENDERS = 100
+"""pairs of sender and code that are counted separately"""
+OTHERS = ("object.refused", "", "")
+
+RefusalKey = tuple[str, str, str]
+"""type of the record, sender, code"""
 MACHINE = Path("/etc/machine-id")
-
-
-def machine_id() -> str:
-    """Systemd's id of this machine; empty: it has none."""
-    try:
-        return MACHINE.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 REFUSALS = frozenset({"object.refused", "control.refused"})
@@ -54,6 +61,63 @@ MOST_PENDING = 10_000
 """records that wait while the disk does not answer"""
 
 
+@dataclass(slots=True)
+class _Counted:
+    since: float
+    written: int = 0
+    more: int = 0
+
+
+class Repeated:
+    """Counts refusals without a record of their own, by sender and code."""
+
+    def __init__(self, now: float) -> None:
+        self._left, self._at = float(AT_START), now
+        self._of: dict[RefusalKey, _Counted] = {}
+
+    def writes(self, type_: str, body: Mapping[str, Any], now: float) -> bool:
+        """Whether a refusal gets its own record now; otherwise it is counted."""
+        key = (type_, str(body.get("kid") or body.get("via", "")), str(body["code"]))
+        # bounded: a trust list may name 200 keys, and each can be refused with many codes
+        if key not in self._of and len(self._of) >= MOST_SENDERS:
+            key = OTHERS
+        counted = self._of.setdefault(key, _Counted(now))
+        if counted.written < SINGLE_RECORDS and not counted.more and self._allowed(now):
+            counted.written += 1
+            return True
+        counted.more += int(body.get("count", 1))
+        return False
+
+    def due(self, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Type and body of a summary record for each count that is an hour old."""
+        for key, counted in list(self._of.items()):
+            if now - counted.since < HOUR:
+                continue
+            # the count stays until a record is allowed: no refusal is forgotten
+            if counted.more and not self._allowed(now):
+                return
+            del self._of[key]
+            if counted.more:
+                type_, sender, code = key
+                yield type_, {"from": sender, "code": code, "more": str(counted.more)}
+
+    def _allowed(self, now: float) -> bool:
+        self._left = min(BURST, self._left + max(0.0, now - self._at) * A_DAY / DAY)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def machine_id() -> str:
+    """Systemd's id of this machine; empty: it has none."""
+    try:
+        return MACHINE.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def _by_senders(type_: str) -> bool:
     """Whether senders of signed objects have caused a record."""
     return type_.startswith(("object.", "control.")) and type_ not in BY_PEOPLE_HERE
@@ -62,7 +126,7 @@ def _by_senders(type_: str) -> bool:
 class AuditNotes:
     """Writes decisions to the audit chain; a failing disk does not stop the caller.
 
-    Repeated refusals are counted (agent/inbox/audit_thinning.py). Records that senders cause are
+    Repeated refusals are counted (agent/inbox/setup.py). Records that senders cause are
     dropped while the chain has no room for them (`Chain.has_room_for_senders`).
     """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.core.clock import stamp
 from agent.core.errors import NotYet, Refused
 from agent.core.i18n import _
-from agent.registry import fields
+from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
     claim,
@@ -20,8 +20,8 @@ from agent.registry.admission import (
     new_id,
 )
 from agent.registry.dates import day_of_the_year, sane
-from agent.registry.marks import Unknowing, sentence
-from agent.registry.marks import unknown as marks_unknown
+from agent.registry.index import Unknowing, sentence
+from agent.registry.index import unknown as marks_unknown
 from agent.registry.place import OCCUPANCY, parse, shown, squeeze
 from agent.registry.records import (
     Consent,
@@ -35,8 +35,7 @@ from agent.registry.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from agent.registry.admission import Author
-    from agent.registry.conflicts import Conflicts
+    from agent.registry.admission import Author, Conflicts
     from agent.registry.consent_policy import Policy
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewConsent, NewDuty, NewWithdrawal
@@ -74,16 +73,16 @@ def admit_consents(
             id=row.id or new_id(),
             occupancy=home.id,
             place=home.place,
-            recipient=fields.recipient(row.recipient),
-            channels=fields.personal(row.channels),
-            step=fields.step(row.step, policy),
-            purpose=fields.text(row.purpose, "purpose", fields.LONGEST_WORD),
+            recipient=parsers.recipient(row.recipient),
+            channels=parsers.personal(row.channels),
+            step=parsers.checked_step(row.step, policy),
+            purpose=parsers.text(row.purpose, "purpose", parsers.LONGEST_WORD),
             since=since,
-            until=fields.until(row.until, since, signed),
+            until=parsers.until(row.until, since, signed),
             word=author.provenance(row.where),
             given=row.given,
-            method=row.method[: fields.LONGEST_LABEL],
-            proof=row.proof[: fields.LONGEST_WORD],
+            method=row.method[: parsers.LONGEST_LABEL],
+            proof=row.proof[: parsers.LONGEST_WORD],
         )
         if consent.id in known:
             raise Refused(f"consent {consent.id} is recorded already")
@@ -129,7 +128,7 @@ def admit_withdrawals(
     def ended(
         row: NewWithdrawal, meant: list[Consent], provenance: Provenance
     ) -> Iterator[Document]:
-        channels = set(fields.channels(row.channels)) if row.channels else set()
+        channels = set(parsers.channels(row.channels)) if row.channels else set()
         for named in meant:
             consent = known[named.id]
             if consent.withdrawn is not None or (channels and not channels & set(consent.channels)):
@@ -151,7 +150,7 @@ def admit_withdrawals(
             raise Refused(f"consent {row.id} was withdrawn already")
         if unheard and not again:
             # recorded, so that the consent is refused if it arrives after its withdrawal
-            yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), provenance)
+            yield Withdrawal(parsers.text(row.id or "", "id", parsers.LONGEST_LABEL), provenance)
         ends = list(ended(row, meant, provenance))
         partly = row.channels or row.purpose or (row.id and not unheard)
         if not ends and partly and not row.number:  # a signed withdrawal has effect by its number
@@ -172,7 +171,7 @@ def _withdrawn_by(
 
     If the consent never arrived, only the signed object says whose it is.
     """
-    recipient = fields.recipient(row.recipient) if row.recipient else None
+    recipient = parsers.recipient(row.recipient) if row.recipient else None
     if row.id is not None:
         named = known.get(row.id)
         if named is None:
@@ -242,9 +241,9 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
             raise Refused(f"until: {stamp(row.until)} is not after {stamp(since)}")
         duty = Duty(
             id=row.id or new_id(),
-            recipient=fields.recipient(row.recipient),
-            reference=fields.text(row.reference, "reference", fields.LONGEST_WORD),
-            channels=fields.registers(row.channels),
+            recipient=parsers.recipient(row.recipient),
+            reference=parsers.text(row.reference, "reference", parsers.LONGEST_WORD),
+            channels=parsers.registers(row.channels),
             since=since,
             until=row.until,
             word=author.provenance(row.where),
@@ -295,7 +294,7 @@ def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
     if row.given is None:
         return
     late = row.where and _day(row.given, policy) > _day(author.now, policy)
-    if late or row.given > author.now + fields.CLOCKS_DIFFER:
+    if late or row.given > author.now + parsers.CLOCKS_DIFFER:
         raise Refused(
             _(
                 "given: {given} is in the future (the gateway's time is {now}), so the"
@@ -346,7 +345,7 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
         return False
     place = dwelling(index, row.place, "have consents")
     return any(
-        old.channels == fields.personal(row.channels)
+        old.channels == parsers.personal(row.channels)
         and (old.step, old.purpose) == (row.step, row.purpose)
         and row.given in (None, old.given)
         for home in _leases(index, place, row.lease)

@@ -12,8 +12,8 @@ from agent.registry.admission import admit_rows, dwelling, label_and_id
 from agent.registry.admit_bases import admit_consents, admit_withdrawals
 from agent.registry.dates import months_later
 from agent.registry.forms import NUMBER, Box
+from agent.registry.index import Unknowing, sentence, unknown
 from agent.registry.inputs import NewConsent, NewWithdrawal
-from agent.registry.marks import Unknowing, sentence, unknown
 from agent.registry.place import mint, parse, shown
 from agent.registry.records import Form, covers
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.registry import fields
+from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
     claim,
@@ -23,8 +23,7 @@ from agent.registry.records import Installation, covers, serial_key
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
-    from agent.registry.admission import Author
-    from agent.registry.conflicts import Conflicts
+    from agent.registry.admission import Author, Conflicts
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewExchange, NewInstallation
     from agent.registry.records import Document, Indexes, Provenance
@@ -47,7 +46,7 @@ def admit_installations(
         device, serial = _names(row.device, row.serial)
         if not device and not serial:
             raise Refused("a meter needs a serial number or the name of its device")
-        channel = fields.channel(row.channel) if row.channel else None
+        channel = parsers.checked_channel(row.channel) if row.channel else None
         multiplier, offset = row.multiplier or Decimal(1), row.offset or Decimal(0)
         if channel is None and (multiplier != 1 or offset != 0):
             raise Refused(NO_CHANNEL)
@@ -167,7 +166,7 @@ def _without_serial(index: RegistryIndex, device: str, author: Author) -> list[I
 def _pinned(
     claims: Conflicts, unnumbered: Sequence[Installation], serial: str, provenance: Provenance
 ) -> list[Document]:
-    number = fields.text(serial, "serial", fields.LONGEST_LABEL)
+    number = parsers.text(serial, "serial", parsers.LONGEST_LABEL)
     return [
         claim(claims, replace(doc, serial=number, pinned=True, word=provenance))
         for doc in unnumbered
@@ -208,14 +207,14 @@ def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Docu
 
 def _names(device: str | None, serial: str | None) -> tuple[str | None, str | None]:
     return (
-        fields.text(device, "device", fields.LONGEST_LABEL) if device else None,
-        fields.text(serial, "serial", fields.LONGEST_LABEL) if serial else None,
+        parsers.text(device, "device", parsers.LONGEST_LABEL) if device else None,
+        parsers.text(serial, "serial", parsers.LONGEST_LABEL) if serial else None,
     )
 
 
 def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexes:
     for name in given or {}:
-        if channel not in (None, fields.channel(name)):
+        if channel not in (None, parsers.checked_channel(name)):
             raise Refused(f"index: this meter measures {channel}, not {name}")
     return tuple(sorted((given or {}).items()))
 

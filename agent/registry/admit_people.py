@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
-from agent.registry import fields
+from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
     claim,
@@ -25,8 +25,7 @@ from agent.registry.records import Occupancy
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from agent.registry.admission import Author
-    from agent.registry.conflicts import Conflicts
+    from agent.registry.admission import Author, Conflicts
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewOccupancy
     from agent.registry.records import Consent, Document
@@ -340,7 +339,7 @@ def _recorded(home: Occupancy) -> str:
 def _reference(row: NewOccupancy) -> str | None:
     if row.reference is None or not row.reference.strip():
         return None
-    return fields.text(row.reference, "reference", fields.LONGEST_LABEL)
+    return parsers.text(row.reference, "reference", parsers.LONGEST_LABEL)
 
 
 def _after(until: int | None, since: int) -> int | None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import _
-from agent.registry import fields
+from agent.registry import parsers
 from agent.registry.admission import admit_rows, claim, current_claims, label_and_id, new_id
 from agent.registry.facts.place import particulars
-from agent.registry.labels import label_key
+from agent.registry.labels import Cardinality, label_key, scheme, value_of
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
 from agent.registry.records import Alias, Occupancy, Place, covers
-from agent.registry.schemes import Cardinality, scheme, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from agent.registry.admission import Author
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewAlias, NewPlace
+    from agent.registry.labels import Scheme
     from agent.registry.records import Document
-    from agent.registry.schemes import Scheme
 
 
 def admit_places(
@@ -54,11 +53,11 @@ def admit_places(
     changed: dict[str, Place] = {}
 
     def admit(row: NewPlace) -> Iterator[Document]:
-        label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())
+        label = " ".join(parsers.text(row.label, "label", parsers.LONGEST_LABEL).split())
         # a label that is a valid id could not be told from the place with that id
         if agrees(squeeze(label)):
             raise Refused(f'label: "{label}" is an id; a label is what people call the place')
-        prefix = fields.prefix(row.type)
+        prefix = parsers.prefix(row.type)
         place = parse(row.id, prefix) if row.id else mint(prefix)
         new = Place(place, label, author.provenance(row.where), **particulars(row))
         known_place = index.labels.by_label.get(label_key(label))
@@ -129,7 +128,7 @@ def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author
             since=since,
             until=row.until,
             word=author.provenance(row.where),
-            note=row.note.strip()[: fields.LONGEST_LABEL],
+            note=row.note.strip()[: parsers.LONGEST_LABEL],
         )
         # a list that is imported again repeats recorded aliases: they are no error
         shared = known.names is Cardinality.SHARED

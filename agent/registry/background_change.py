@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from agent.core.atomic_write import DiskWriter
 from agent.core.errors import NotRecorded, Refused
 from agent.registry.registry import Registry
-from agent.registry.stored import to_row
+from agent.registry.storage import to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

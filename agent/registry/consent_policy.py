@@ -13,8 +13,8 @@ from agent.core.errors import Refused
 from agent.core.model import ValueKind, Why
 from agent.registry.aggregate import FEWEST, ID, tells_of_few
 from agent.registry.dates import DAY, MONTH, midnight_of, slot_before
-from agent.registry.problems import did_you_mean
 from agent.registry.records import Consent, Duty, Occupancy, covers
+from agent.registry.sheet import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.core.channels import channels
 from agent.core.model import Why
+from agent.core.quantities import channels
 from agent.registry.consent_policy import NOT_OCCUPIED, steps_wanted
 from agent.registry.index import Unknown
 from agent.registry.records import Consent, Duty, Installation

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.errors import Refused
 from agent.core.i18n import _
-from agent.registry import catalogue
+from agent.registry import page
 from agent.registry.dates import written_out
 from agent.registry.page import colon, joined, part, texts_of
 from agent.registry.place import shown
@@ -171,13 +171,13 @@ def _box(
     labels = _named_channels(box.channels, language)
     gives: dict[str, list[str]] = {}
     for channel in box.channels:
-        gives.setdefault(catalogue.shows(channel, language, box.step), []).append(channel)
+        gives.setdefault(page.shows(channel, language, box.step), []).append(channel)
     shows = [
         _named_channels(of, language) + colon(language) + f" {what}" if len(gives) > 1 else what
         for what, of in gives.items()
     ]
     facts = [
-        (says["to"], name), (says["what"], f"{labels}, {catalogue.step(box.step, language)}"),
+        (says["to"], name), (says["what"], f"{labels}, {page.step_words(box.step, language)}"),
         (says["shows"], joined(shows, language)),
     ]  # fmt: skip
     until = says["until"].format(months=box.months, why=asking.why[language] if asking else "-")
@@ -185,7 +185,7 @@ def _box(
 
 
 def _named_channels(of: Sequence[str], language: str) -> str:
-    return ", ".join(catalogue.label(one, language) for one in of)
+    return ", ".join(page.label(one, language) for one in of)
 
 
 def answer_list(pages: Sequence[FormPage], language: str) -> str:

@@ -9,12 +9,14 @@ from copy import copy
 from dataclasses import replace
 from enum import StrEnum
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from agent.core.clock import stamp
+from agent.core.errors import NotYet, Refused
+from agent.core.i18n import _
 from agent.registry.dates import DAY, months_later
-from agent.registry.fields import LONGEST_CONSENT
-from agent.registry.labels import Labels
-from agent.registry.marks import Marks
+from agent.registry.labels import Cardinality, Labels, grouped, listed, scheme
+from agent.registry.parsers import LONGEST_CONSENT
 from agent.registry.records import (
     Alias,
     Consent,
@@ -30,22 +32,75 @@ from agent.registry.records import (
     covers,
     serial_key,
 )
-from agent.registry.schemes import Cardinality, scheme
-from agent.registry.sorted_groups import grouped, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from agent.registry.records import Provenance
-
-    K = TypeVar("K")
-    V = TypeVar("V")
-    Groups = Mapping[K, tuple[V, ...]]
 
 D = TypeVar("D", bound=Document)
 
 SHORT_ENOUGH = LONGEST_CONSENT * 28 * DAY
 """seconds that are never more than so many months"""
+
+
+class Marks(NamedTuple):
+    """The withdrawals and refusals of an occupancy that concern a recipient, in the order in which
+    they were recorded.
+    """
+
+    drawn: tuple[ConsentMark, ...]
+    pending: bool
+    """a withdrawal has no mark yet, because the previous version could not read marks"""
+
+
+class Unknowing(Refused):
+    """A consent does not know these marks."""
+
+    def __init__(self, message: str, marks: Sequence[ConsentMark]) -> None:
+        super().__init__(message)
+        self.marks = tuple(marks)
+
+
+def unknown(
+    marks: Marks, after: Collection[str], withdrawals: Collection[str], issuer: str
+) -> list[ConsentMark]:
+    """The marks that a consent does not know; empty: it counts.
+
+    `after`: it knows all marks up to the last of these. `withdrawals`: numbers of its issuer's own.
+    Raises NotYet if one of these has not arrived, or has no mark yet.
+    """
+    if marks.pending:
+        raise NotYet("a withdrawal has no mark yet, because an upgrade is on trial")
+    # a number counts only with its issuer: another issuer's consent must not know it by chance
+    own = {mark.number: mark.id for mark in marks.drawn if mark.number and mark.word.who == issuer}
+    for number in withdrawals:
+        if number not in own:
+            raise NotYet(f"the withdrawal {number}, which it names, has not arrived yet")
+    known = {own[number] for number in withdrawals}
+    # naming a mark covers all earlier ones: people saw the list up to that mark
+    first = max((n for n, mark in enumerate(marks.drawn, 1) if mark.id in after), default=0)
+    return [mark for mark in marks.drawn[first:] if mark.id not in known]
+
+
+def sentence(mark: ConsentMark) -> str:
+    """What was withdrawn or refused, when, to whom and by whom, with the mark."""
+    facts = {
+        "to": mark.recipient or _("all recipients"), "on": stamp(mark.word.when),
+        "who": mark.word.who, "mark": mark.id,
+    }  # fmt: skip
+    match mark.cause:
+        case "refused":
+            return _("refused to {to} on {on} by {who}: mark {mark}", **facts)
+        case "restored":
+            return _("the gateway was restored on {on}: mark {mark}", **facts)
+    return _("withdrawn from {to} on {on} by {who}: mark {mark}", **facts)
+
+
+if TYPE_CHECKING:
+    K = TypeVar("K")
+    V = TypeVar("V")
+    Groups = Mapping[K, tuple[V, ...]]
 
 
 class Unknown(StrEnum):

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import stamp
-from agent.registry import catalogue
+from agent.registry import page
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY, day_written_out, written_out
@@ -294,7 +294,7 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
     def often(step: int) -> str:
         """How often a value is sent; it need not be an index."""
         if step < DAY:
-            return catalogue.step(step, language)
+            return page.step_words(step, language)
         return says["every_month" if step > DAY else "every_day"]
 
     def facts(known: RecipientKnowledge) -> str:
@@ -311,11 +311,11 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         erasure_state=erasure_state,
         written=lambda date: day_written_out(date, language),
         billing=lambda duty: ", ".join(day_written_out(date, language) for date in duty.billing),
-        label=lambda channel: catalogue.label(channel, language),
+        label=lambda channel: page.label(channel, language),
         recorded=described(particulars(person.place), language),
-        labels=lambda channels: ", ".join(catalogue.label(name, language) for name in channels),
-        shows=lambda channel: catalogue.shows(channel, language),
-        step=lambda step: catalogue.step(step, language),
+        labels=lambda channels: ", ".join(page.label(name, language) for name in channels),
+        shows=lambda channel: page.shows(channel, language),
+        step=lambda step: page.step_words(step, language),
     )  # fmt: skip
 
 

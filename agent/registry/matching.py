@@ -1,15 +1,26 @@
-"""Compare the list of a building's meters with what its devices report. Pure."""
+"""Compare a building's meters with its list, a place map, and a switched load. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.registry.records import serial_key
+from agent.registry.index import Unknown
+from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from agent.registry.registry import Registry
+
+MOST = 100
+"""names in one list; further ones are only counted"""
+TIMES = 2
+"""a meter must have moved this many times as much as any other, because neighbours use appliances,
+too; and it must have counted this many times its usual quantity, or it may have been a fridge
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +128,82 @@ def _two_for_one(matched: Sequence[tuple[Listed, OnTheLine]]) -> Iterable[str]:
             other = seen.setdefault((meter.label, channel), meter.name)
             if other != meter.name:
                 yield f"{meter.label}: {other} and {meter.name} both measure {channel}"
+
+
+class Met(NamedTuple):
+    """A device on a line."""
+
+    device: str
+    serial: str | None
+    channels: Collection[str]
+    """channels that it measures"""
+
+
+def mapping(registry: Registry, line: Iterable[Met], now: int) -> dict[str, Any]:
+    """How many places have a meter, which dwellings have none, and which meters have no place.
+
+    `line`: the devices that are read and do not belong to common plant.
+    """
+    mapped = {one.place for one in registry.installations() if covers(one, now)}
+    without = [
+        one.id for one in registry.places() if one.type == "dwelling" and one.id not in mapped
+    ]
+    unplaced = [one for one in line if not _placed(registry, one, now)]
+    return {
+        "mapped": len(mapped),
+        "places_without_meter": without[:MOST],
+        "meters_without_place": [one.serial or one.device for one in unplaced][:MOST],
+        "more": max(0, len(without) - MOST) + max(0, len(unplaced) - MOST),
+    }
+
+
+def _placed(registry: Registry, device: Met, now: int) -> bool:
+    owners = (
+        registry.whose(device.device, device.serial, channel, now) for channel in device.channels
+    )
+    return any(not isinstance(whose, Unknown) for whose in owners)
+
+
+class IndexReading(NamedTuple):
+    """A meter's index and when it was read, in seconds."""
+
+    at: float
+    value: Decimal
+
+
+class MoveResult(NamedTuple):
+    """Which meter moved, and whether it is the expected one."""
+
+    agrees: bool
+    moved: str | None
+    """the device that moved most, if it stands out"""
+    more: Mapping[str, Decimal]
+    """by device: how much more it counted in the second span, in its unit"""
+
+
+def verdict(
+    mine: str, spans: Mapping[str, tuple[IndexReading, IndexReading, IndexReading]]
+) -> MoveResult:
+    """Whether the dwelling's recorded meter counted what the load used.
+
+    `spans`: by device the three readings; only devices that answered all three times.
+    """
+    # what runs all the time, such as a fridge, must not count as the load
+    usual = {device: _usual(*seen) for device, seen in spans.items()}
+    more = {name: loaded.value - still.value - usual[name] for name, (_, still, loaded) in
+            spans.items()}  # fmt: skip
+    ranked = sorted(more, key=lambda device: more[device], reverse=True)
+    first = next(iter(ranked), None)
+    second = more[ranked[1]] if len(ranked) > 1 else Decimal(0)
+    if first is None or not more[first] > 0:
+        return MoveResult(agrees=False, moved=None, more=more)
+    # it must stand out from the neighbours, and from its own usual quantity
+    if more[first] < max(TIMES * second, (TIMES - 1) * usual[first]):
+        return MoveResult(agrees=False, moved=None, more=more)
+    return MoveResult(agrees=first == mine, moved=first, more=more)
+
+
+def _usual(before: IndexReading, still: IndexReading, loaded: IndexReading) -> Decimal:
+    """The quantity expected in the second span from that of the first."""
+    first, second = Decimal(still.at - before.at), Decimal(loaded.at - still.at)
+    return (still.value - before.value) * second / first if first > 0 else loaded.value

@@ -1,8 +1,4 @@
-"""Pages for people: the templates and their texts, and a page as HTML or as text in 80 columns.
-
-The templates stand beside the modules that fill them. All HTML pages have the layout and the
-stylesheet of `base.html`, and need no other file.
-"""
+"""Pages for people: templates and texts, what channels mean; as HTML or as text."""
 
 from __future__ import annotations
 
@@ -15,20 +11,94 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
+from agent.core.quantities import channels
+from agent.registry.dates import DAY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from jinja2 import Environment
     from markupsafe import Markup
 
+LANGUAGES = ("fr", "en")
+
+SHOWS = {
+    "elec": {
+        "fr": "des relevés fréquents montrent l'heure du lever, des absences et du coucher",
+        "en": "read often it shows when people get up, go out and go to bed",
+    },
+    "water": {
+        "fr": "des relevés fréquents montrent la présence et les habitudes de toilette",
+        "en": "read often it shows whether people are there, and when they wash",
+    },
+    "heat": {
+        "fr": "des relevés fréquents montrent les absences et le confort choisi",
+        "en": "read often it shows absences, and the comfort people choose",
+    },
+    "air": {
+        "fr": "la présence, et le nombre de personnes",
+        "en": "it shows whether people are there, and how many",
+    },
+}
+"""what fine readings reveal, by what is measured"""
+COARSE = {
+    "fr": (
+        "la consommation de chaque mois, et un mois d'absence",
+        "la consommation de chaque jour, et les jours d'absence",
+    ),
+    "en": (
+        "one index a month shows how much was used that month, and a month of absence",
+        "one index a day shows how much was used each day, and days of absence",
+    ),
+}
+"""what an index per month, and one per day, reveal"""
+STEPS = {
+    "fr": ("un index par mois", "un index par jour"),
+    "en": ("one index a month", "one index a day"),
+}
+EVERY = {
+    "fr": {
+        "s": ("chaque seconde", "toutes les {} secondes"),
+        "min": ("chaque minute", "toutes les {} minutes"),
+    },
+    "en": {"s": ("every second", "every {} seconds"), "min": ("every minute", "every {} minutes")},
+}
+"""steps shorter than a day: one of the unit, and several"""
+OF = {
+    "cw": "water", "dhw": "water", "gas": "heat", "heat": "heat", "cool": "heat", "hca": "heat",
+    "temp": "heat", "rh": "air", "co2": "air",
+}  # fmt: skip
 AGENT = Path(__file__).parents[1]
 TEXTS = Path(__file__).with_name("texts.yaml")
 WIDTH = 80
-DAY = re.compile(r"([0-9]{1,2}(?:er)? \w+) ([0-9]{4})")
+WRITTEN_DAY = re.compile(r"([0-9]{1,2}(?:er)? \w+) ([0-9]{4})")
 WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{14}(?=[^\s<>&;.-])")
 """positions after which a cell may be broken; without them a table can be wider than the page"""
 COMMAND = re.compile("`([^`]+)`")
 """something that people type, or read in a file"""
+
+
+def label(channel: str, language: str) -> str:
+    """The name of a channel in this language; the channel's id if the catalogue lacks it."""
+    known = channels()[channel]
+    return (known.fr if language == "fr" else known.en) or channel
+
+
+def shows(channel: str, language: str, step: int = 0) -> str:
+    """What readings of a channel reveal about the occupants; `step` in seconds."""
+    if step >= DAY:
+        return COARSE[language][step == DAY]
+    return SHOWS[OF.get(channel, "elec")][language]
+
+
+def step_words(seconds: int, language: str) -> str:
+    """The granularity of data at a step in seconds, as text."""
+    if seconds >= DAY:
+        return STEPS[language][seconds == DAY]
+    minutes, rest = divmod(seconds, 60)
+    single, several = EVERY[language]["s" if rest else "min"]
+    number = seconds if rest else minutes
+    return single if number == 1 else several.format(number)
 
 
 @cache
@@ -95,7 +165,7 @@ def marked(text: str) -> Markup:
 
 def _cell(text: str) -> Markup:
     """A cell's text: a date is broken only before its year, a long name anywhere."""
-    if day := DAY.fullmatch(text):
+    if day := WRITTEN_DAY.fullmatch(text):
         return _markup(f'<span class="day">{day[1]}</span> {day[2]}')
     return _markup(WHOLE.sub(r"\g<0><wbr>", _coded(text)))
 

@@ -51,8 +51,7 @@ from agent.registry.records import (
     Withdrawal,
 )
 from agent.registry.retractions import effects
-from agent.registry.storage import TABLE, DocumentTable, RegistryStorage
-from agent.registry.stored import from_row, to_row
+from agent.registry.storage import TABLE, DocumentTable, RegistryStorage, from_row, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from agent.core.model import Retraction
     from agent.registry.consent_policy import Policy
     from agent.registry.forms import Box
+    from agent.registry.index import Marks
     from agent.registry.inputs import (
         NewAlias,
         NewAnswer,
@@ -72,7 +72,6 @@ if TYPE_CHECKING:
         NewPlace,
         NewWithdrawal,
     )
-    from agent.registry.marks import Marks
     from agent.registry.records import Document, OccupancyState
     from agent.registry.storage import Documents, Staged
 

@@ -21,9 +21,9 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_, _
 from agent.registry import parsers, sheet
 from agent.registry.dates import DAY
-from agent.registry.fields import LONGEST_LABEL
 from agent.registry.inputs import NewOccupancy
 from agent.registry.labels import label_key
+from agent.registry.parsers import LONGEST_LABEL
 from agent.registry.place import shown
 from agent.registry.records import Occupancy, Provenance
 

@@ -22,14 +22,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agent.core import timesync
+from agent.core import clock
 from agent.core.atomic_write import NO_ROOM, DiskWriter, Reserve
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state_file import StateFile
-from agent.trust.canonical import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LARGEST = 2**53 - 1
+"""the largest integer that all JSON readers represent exactly"""
 FOLDER = "audit"
 BEGIN = "0" * 64
 """`prev` of the first record"""
@@ -55,6 +56,35 @@ NOT_IN_CHAIN = N_(
     "no record here has the hash {hash}: this is another chain, or records were removed"
 )
 NAME = re.compile(r"\d{12}\.jsonl")
+
+
+def canonical(value: Any) -> bytes:
+    """Encode with members sorted by UTF-16 code units and without spaces.
+
+    Raises ValueError on a fraction, an integer beyond 2⁵³ or a lone surrogate.
+    """
+    return _text(value).encode("utf-8")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        # Python's order of text differs from RFC 8785 for characters beyond U+FFFF
+        members = sorted(value.items(), key=lambda member: _units(member[0]))
+        return "{" + ",".join(f"{_text(name)}:{_text(inner)}" for name, inner in members) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_text(inner) for inner in value) + "]"
+    # before numbers: for Python True is an int, and `True` is not JSON
+    if isinstance(value, bool | str) or value is None:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int) and abs(value) <= LARGEST:
+        return str(value)
+    raise ValueError(f"{value!r} has no canonical form here")
+
+
+def _units(name: object) -> bytes:
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is not a member name")  # noqa: TRY004 -- one kind of fault
+    return name.encode("utf-16-be")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +113,7 @@ class Chain:
         segment: int = SEGMENT,
     ) -> None:
         self._folder, self._now, self._fsync, self._segment = state / FOLDER, now, fsync, segment
-        self._boot = timesync.boot_id()
+        self._boot = clock.boot_id()
         self._n, self.last = 0, BEGIN
         self._latest: dict[str, AuditRecord] = {}
         self.torn = 0

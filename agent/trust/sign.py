@@ -15,7 +15,7 @@ from joserfc.jwk import OKPKey
 
 from agent.core.clock import seconds
 from agent.trust.error_codes import Forged, ObjectCode
-from agent.trust.key import REGISTRY, Key
+from agent.trust.jws import REGISTRY, Key
 from agent.trust.strict import decoded, encoded
 from agent.trust.trust_list import TYP, read
 

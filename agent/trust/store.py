@@ -5,10 +5,14 @@ It is one SQLite file in the state directory. A commit that has returned is on t
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import secrets
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +21,189 @@ from agent.core.clock import seconds, stamp
 from agent.core.errors import NotRecorded, Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import made
-from agent.trust import allowance, replay, revocations, set_aside, trust_list, votes
+from agent.trust import trust_list, verify
 from agent.trust.error_codes import Forged, ObjectCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from agent.trust.revocations import TakenBack
     from agent.trust.trust_list import TrustList
-    from agent.trust.verify import Verified
+    from agent.trust.verify import TakenBack, Verified
 
 log = logging.getLogger(__name__)
 
+ALLOWANCE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS allowance (
+    owner TEXT PRIMARY KEY, left REAL NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+BURST = 20
+"""requests that an issuer may make in a row"""
+INTERVAL = 1800.0
+"""seconds after which an issuer may make one more request"""
+SET_ASIDE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS set_aside (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, at INTEGER NOT NULL,
+    via TEXT NOT NULL, error TEXT NOT NULL, raw BLOB NOT NULL
+);
+"""
+MOST = 1000
+"""objects of which the hash is kept"""
+MOST_WHOLE = 20
+"""objects of which the bytes are kept as well"""
+MOST_BYTES = 2 * 1024 * 1024
+"""of all kept objects together"""
+RECENT = 7 * 86_400
+"""seconds for which `status` reports one"""
+LONGEST_ERROR = 300
+VOTES_SCHEMA = """
+CREATE TABLE IF NOT EXISTS vote (
+    code TEXT PRIMARY KEY, until INTEGER NOT NULL, account TEXT NOT NULL, claims TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+CONFIRMED_WITHIN = 30 * 86_400
+"""seconds for which a code can be used"""
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""without characters that people confuse: O, I and L are read as 0, 1 and 1"""
+ALIKE = str.maketrans("OIL", "011", "- ")
+LENGTH = 10
 FILE = "authority.sqlite"
+
+
+MOST_WAITING = 1000
+WAITS_FOR = 60 * 86_400
+"""seconds for which an object waits for facts that it depends on"""
+
+
+NOT_NOW = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
+}  # fmt: skip
+"""errors of a full or busy disk, which do not mean that the file is damaged"""
+
+
+def take_allowance(db: sqlite3.Connection, owner: str, now: float) -> None:
+    """Count one request of an issuer. Raises Forged E_OFTEN if it has none left; then
+    none counts.
+    """
+    allowance = db.execute("SELECT left, at FROM allowance WHERE owner = ?", (owner,)).fetchone()
+    left, at = allowance or (BURST, now)
+    # a clock that is set back must neither add nor remove requests
+    left = min(BURST, left + max(0.0, now - at) / INTERVAL)
+    if left < 1:
+        again = stamp(now + (1 - left) * INTERVAL)
+        raise Forged(
+            ObjectCode.OFTEN,
+            f"{owner} has made {BURST} requests and may now make one every {INTERVAL / 60:.0f}"
+            f" minutes: the next from {again}",
+        )
+    db.execute("INSERT OR REPLACE INTO allowance VALUES (?, ?, ?)", (owner, left - 1, now))
+
+
+def is_set_aside(db: sqlite3.Connection, sha256: str) -> bool:
+    """Whether an object with this hash was set aside."""
+    row = db.execute("SELECT 1 FROM set_aside WHERE sha256 = ?", (sha256,)).fetchone()
+    return row is not None
+
+
+def set_aside(
+    db: sqlite3.Connection, sha256: str, came: tuple[str, bytes], error: str, at: float
+) -> None:
+    """Set an object aside. `came`: its way here and its bytes."""
+    # one that a person submitted in vain gets a new number, and counts as the newest
+    db.execute(
+        "INSERT OR REPLACE INTO set_aside (sha256, at, via, error, raw) VALUES (?, ?, ?, ?, ?)",
+        (sha256, int(at), came[0], error[:LONGEST_ERROR], came[1]),
+    )
+    left = MOST_BYTES
+    rows = db.execute("SELECT n, length(raw) FROM set_aside ORDER BY n DESC").fetchall()
+    # newest first, so that the oldest lose their bytes
+    for place, (n, size) in enumerate(rows):
+        left -= size
+        if size and (place >= MOST_WHOLE or left < 0):
+            db.execute("UPDATE set_aside SET raw = x'' WHERE n = ?", (n,))
+    for n, _ in rows[MOST:]:
+        db.execute("DELETE FROM set_aside WHERE n = ?", (n,))
+
+
+def forget_set_aside(db: sqlite3.Connection, before: int) -> None:
+    """Delete all but the hash of objects that were set aside before a time."""
+    db.execute("UPDATE set_aside SET raw = x'', error = '' WHERE at < ? AND error != ''", (before,))
+
+
+def drop_set_aside(db: sqlite3.Connection, sha256: str) -> None:
+    """Delete an object that has been accepted now."""
+    db.execute("DELETE FROM set_aside WHERE sha256 = ?", (sha256,))
+
+
+def set_aside_recently(db: sqlite3.Connection, now: float) -> int:
+    """Number of objects set aside in the last seven days."""
+    since = int(now) - RECENT
+    count: int = db.execute("SELECT count(*) FROM set_aside WHERE at > ?", (since,)).fetchone()[0]
+    return count
+
+
+def list_set_aside(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """All of them, newest first, for people."""
+    rows = db.execute(
+        "SELECT sha256, at, via, error FROM set_aside WHERE error != '' ORDER BY n DESC"
+    )
+    return [
+        {"sha256": sha256, "since": stamp(at), "via": via, "error": error}
+        for sha256, at, via, error in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A recorded vote: the account, the claims, and until when it can be confirmed."""
+
+    account: str
+    until: int
+    claims: Mapping[str, Any]
+
+
+def draw_code() -> str:
+    """A new random code, as printed on paper."""
+    drawn = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+    return f"{drawn[:5]}-{drawn[5:]}"
+
+
+def keep_vote(db: sqlite3.Connection, code: str, vote: Vote, now: float) -> None:
+    """Store a vote until it is confirmed, and delete votes whose time is over."""
+    db.execute("DELETE FROM vote WHERE until < ?", (int(now),))
+    text = json.dumps(vote.claims, ensure_ascii=False)
+    db.execute(
+        "INSERT INTO vote VALUES (?, ?, ?, ?)", (_hash(code), vote.until, vote.account, text)
+    )
+
+
+def find_vote(db: sqlite3.Connection, code: str, now: float) -> Vote | None:
+    """The vote of a code; None: the code is unknown, used or expired."""
+    row = db.execute(
+        "SELECT account, until, claims FROM vote WHERE code = ? AND until >= ?",
+        (_hash(code), int(now)),
+    ).fetchone()
+    return Vote(row[0], row[1], json.loads(row[2])) if row else None
+
+
+def drop_vote(db: sqlite3.Connection, code: str) -> None:
+    """Delete a vote, since a code works once."""
+    db.execute("DELETE FROM vote WHERE code = ?", (_hash(code),))
+
+
+def _hash(code: str) -> str:
+    return hashlib.sha256(code.upper().translate(ALIKE).encode()).hexdigest()
+
+
 SCHEMA = f"""
-{replay.SCHEMA}
-{votes.SCHEMA}
-{revocations.SCHEMA}
-{set_aside.SCHEMA}
-{allowance.SCHEMA}
+{verify.REPLAY_SCHEMA}
+{VOTES_SCHEMA}
+{verify.REVOCATION_SCHEMA}
+{SET_ASIDE_SCHEMA}
+{ALLOWANCE_SCHEMA}
 CREATE TABLE IF NOT EXISTS trust (ver INTEGER PRIMARY KEY, at INTEGER NOT NULL, raw BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS revoked (kid TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS version (
@@ -53,17 +220,6 @@ CREATE TABLE IF NOT EXISTS told (
 );
 CREATE TABLE IF NOT EXISTS told_words (n INTEGER PRIMARY KEY, words TEXT NOT NULL);
 """
-MOST_WAITING = 1000
-WAITS_FOR = 60 * 86_400
-"""seconds for which an object waits for facts that it depends on"""
-
-
-NOT_NOW = {
-    sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
-    sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
-}  # fmt: skip
-"""errors of a full or busy disk, which do not mean that the file is damaged"""
 
 
 def _no_room(error: Exception) -> bool:
@@ -101,7 +257,7 @@ class TrustStore:
         self.volatile = False
         """it is a copy in memory, because the disk fails; new entries are lost at the next boot"""
         self._shut = False
-        self.taken = revocations.Revocations.read(db)
+        self.taken = verify.Revocations.read(db)
         self.trust = self._trust()
 
     @classmethod
@@ -284,7 +440,7 @@ class TrustStore:
 
         They take effect at once, even if the transaction fails.
         """
-        revocations.keep(self.db, some)
+        verify.keep_revocations(self.db, some)
         self.taken.add(some)
 
     def must_be_newer(self, verified: Verified, ver: int) -> None:
@@ -373,5 +529,5 @@ class TrustStore:
         with self.transaction() as db:
             rows = db.execute("SELECT typ, jti FROM waiting WHERE at < ?", (before,)).fetchall()
             db.execute("DELETE FROM waiting WHERE at < ?", (before,))
-            set_aside.forget(db, before)
+            forget_set_aside(db, before)
         return rows

@@ -12,17 +12,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.core.clock import stamp
-from agent.trust.claim_types import ClaimsModel, Name, Seconds, Word, fault_of
-from agent.trust.claims import Role  # noqa: TC001 -- pydantic reads it
+from agent.core.settings import Secret
+from agent.trust.claims import ROOT, ClaimsModel, Name, Role, Seconds, Word, fault_of
 from agent.trust.error_codes import Forged, ObjectCode
-from agent.trust.jws import LARGEST, header_of
-from agent.trust.key import Key
-from agent.trust.object_types import ROOT
-from agent.trust.signer import Member, Scope
+from agent.trust.jws import LARGEST, Key, header_of
 from agent.trust.strict import decoded, object_of, text_of
+from agent.trust.verify import Member, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -223,3 +221,22 @@ def payload_of(raw: bytes) -> dict[str, Any]:
     """The payload of a list, unverified. Raises Forged."""
     outer = object_of(text_of(raw, LARGEST), "text")
     return json.loads(decoded(str(outer.get("payload")), "payload"))  # type: ignore[no-any-return]
+
+
+class TrustSettings(BaseModel):
+    """Who may sign the trust list, which names all other signers: docs/authority.md."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True
+    )
+
+    roots: Secret | None = Field(None, examples=["file:/etc/gardien/roots.jwks"])
+    """the only root keys that the first trust list may name; default: a person compares them"""
+    threshold: Annotated[int, Field(ge=1, le=20)] = Field(2, examples=[2])
+    """the least number of roots that must sign a trust list; 1 is for a small site"""
+    witnessed: bool = Field(False, examples=[True])
+    """whether this gateway may sign an assembly's vote as witness, in the residents' name"""
+
+    def pinned(self) -> frozenset[str]:
+        """Kids of the configured root keys; empty: any root is allowed. Raises Refused."""
+        return frozenset(keys_of(self.roots.reveal().encode())) if self.roots else frozenset()

@@ -1,22 +1,17 @@
-"""Verify a signed object, or refuse it with a code. Pure.
-
-The checks run in this order: bytes, header, key, signature, claims, author, audience, time. Replay
-is checked by `replay.py`, in the transaction that accepts the object.
-"""
+"""Verify a signed object, its signer, its revocation, and that it is new; or refuse it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import json
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
 from agent.core.clock import ClockTrust, stamp
 from agent.trust import claims
-from agent.trust.claim_types import fault_of
-from agent.trust.error_codes import Forged, ObjectCode
-from agent.trust.jws import parse_jws
-from agent.trust.object_types import (
+from agent.trust.claims import (
+    LATEST,
     LONGEST_ACCEPTANCE,
     LONGEST_STANDING,
     OCCUPANT,
@@ -24,22 +19,78 @@ from agent.trust.object_types import (
     WITNESS,
     Addressed,
     Dated,
+    fault_of,
     kind_of,
     needs_no_clock,
     roles_for,
 )
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.jws import parse_jws
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    import sqlite3
+    from collections.abc import Collection, Iterable, Mapping
 
-    from agent.trust.claims import ObjectClaims
-    from agent.trust.jws import Jws
-    from agent.trust.object_types import ObjectKind
-    from agent.trust.signer import Member, Scope
+    from agent.trust.claims import ObjectClaims, ObjectKind, Revocation
+    from agent.trust.jws import Jws, Key
 
 TOLERANCE = {ClockTrust.TRUSTED: 60.0, ClockTrust.HOLDOVER: 120.0}
 """seconds by which two clocks may differ"""
 NOT_THEIRS = "a key is revoked by its owner, by another key of its role, or by a root"
+REPLAY_SCHEMA = """
+CREATE TABLE IF NOT EXISTS seen (
+    iss TEXT NOT NULL, jti TEXT NOT NULL, sha256 TEXT NOT NULL, exp INTEGER, outcome TEXT NOT NULL,
+    PRIMARY KEY (iss, jti)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS seen_exp ON seen (exp);
+CREATE TABLE IF NOT EXISTS seen_pruned (one INTEGER PRIMARY KEY CHECK (one = 1), exp INTEGER);
+"""
+KEPT_AFTER = 86_400
+"""seconds after `exp` for which a `jti` is stored"""
+REVOCATION_SCHEMA = """
+CREATE TABLE IF NOT EXISTS taken_back (
+    what TEXT NOT NULL, key INTEGER NOT NULL, owner TEXT NOT NULL, role TEXT NOT NULL,
+    at REAL NOT NULL, PRIMARY KEY (what, key, owner, role)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Limits of a key. None: all that its role allows; empty: nothing."""
+
+    buildings: frozenset[str] | None = None
+    """ids of buildings or gateways"""
+    assets: frozenset[str] | None = None
+    """controls by name, or `kind:heating`"""
+    kinds: frozenset[str] | None = None
+    """types of objects, by typ"""
+
+    def allows(self, typ: str, here: frozenset[str]) -> bool:
+        """Whether the key may sign objects of this type for this building."""
+        return (self.buildings is None or bool(self.buildings & here)) and (
+            self.kinds is None or typ in self.kinds
+        )
+
+    def covers(self, control: str, equipment: str = "") -> bool:
+        """Whether the key may sign objects about a control with this name or equipment."""
+        return self.assets is None or control in self.assets or f"kind:{equipment}" in self.assets
+
+
+EVERYTHING = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One key of the trust list."""
+
+    key: Key
+    name: str
+    """of its owner"""
+    role: str
+    scope: Scope = EVERYTHING
+    since: float = 0
+    until: float = LATEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +300,154 @@ def _limited(kind: ObjectKind, model: ObjectClaims) -> None:
         raise Forged(ObjectCode.FORM, "`exp` is more than 48 hours after `iat`")
     if kind.dated is Dated.STANDING and model.exp - begin > LONGEST_STANDING:
         raise Forged(ObjectCode.FORM, "it is valid for more than 24 months")
+
+
+def first_answer(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] | None:
+    """The first outcome of exactly these bytes; None: they are new.
+
+    Raises Forged E_REPLAY if their `jti` was used for other bytes, or may have been.
+    """
+    seen = db.execute(
+        "SELECT sha256, outcome FROM seen WHERE iss = ? AND jti = ?",
+        (verified.owner, verified.jti),
+    ).fetchone()
+    if seen is None:
+        _not_too_old(db, verified)
+        return None
+    if seen[0] != verified.sha256:
+        raise Forged(ObjectCode.REPLAY, f"{verified.owner} has used the jti {verified.jti} before")
+    outcome: dict[str, Any] = json.loads(seen[1])
+    return outcome
+
+
+def _not_too_old(db: sqlite3.Connection, verified: Verified) -> None:
+    pruned = db.execute("SELECT exp FROM seen_pruned").fetchone()
+    # its jti may have been pruned, and then it would take effect a second time
+    if pruned is not None and verified.exp is not None and verified.exp <= pruned[0]:
+        reason = "it is older than the `jti` values that this gateway remembers"
+        raise Forged(
+            ObjectCode.REPLAY,
+            f"{verified.jti} is older than the jti values remembered here",
+            reason,
+        )
+
+
+def keep_answer(db: sqlite3.Connection, verified: Verified, outcome: dict[str, Any]) -> None:
+    """Store the `jti` and outcome of an accepted object.
+
+    Raises sqlite3.IntegrityError if the `jti` was stored meanwhile.
+    """
+    db.execute(
+        "INSERT INTO seen (iss, jti, sha256, exp, outcome) VALUES (?, ?, ?, ?, ?)",
+        (verified.owner, verified.jti, verified.sha256, verified.exp, json.dumps(outcome)),
+    )
+
+
+def forget_object(db: sqlite3.Connection, verified: Verified) -> None:
+    """Remove the entry of exactly these bytes."""
+    db.execute(
+        "DELETE FROM seen WHERE iss = ? AND jti = ? AND sha256 = ?",
+        (verified.owner, verified.jti, verified.sha256),
+    )
+
+
+def prune_used(db: sqlite3.Connection, now: float) -> int:
+    """Delete expired entries; returns how many. Call it only while the clock is trusted.
+
+    The highest deleted `exp` is stored, and objects that expired by then are refused as replays.
+    Entries without `exp` are kept for ever.
+    """
+    before = int(now) - KEPT_AFTER
+    highest = db.execute("SELECT max(exp) FROM seen WHERE exp < ?", (before,)).fetchone()[0]
+    if highest is None:
+        return 0
+    # never lower: objects whose ids were pruned before would be accepted again
+    db.execute(
+        "INSERT INTO seen_pruned VALUES (1, ?)"
+        " ON CONFLICT (one) DO UPDATE SET exp = max(exp, excluded.exp)",
+        (highest,),
+    )
+    return db.execute("DELETE FROM seen WHERE exp < ?", (before,)).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """One revoked grant or key, with the signer of the revocation."""
+
+    what: str
+    """the `jti` of a grant, or a kid"""
+    key: bool
+    owner: str
+    """owner of the key that signed the revocation"""
+    role: str
+    at: float
+
+
+def revoked_by(verified: Verified, revocation: Revocation) -> list[TakenBack]:
+    """The grants and keys that a revocation names."""
+    return [
+        TakenBack(
+            one.kid or one.jti or "", one.kid is not None, verified.owner, verified.role,
+            float(revocation.iat if one.at is None else one.at),
+        )
+        for one in revocation.rev
+    ]  # fmt: skip
+
+
+def may_end(owner: str, role: str, whose: str, of: str) -> bool:
+    """Whether `owner` in `role` may revoke what `whose` signed in the role `of`.
+
+    Allowed are the signer itself, another key of the same role (except occupants, who act only for
+    themselves) and a root key. A root key is changed by a trust list only.
+    """
+    if of == ROOT:
+        return False
+    return role == ROOT or owner == whose or (role == of and of != OCCUPANT)
+
+
+class Revocations:
+    """All revocations, in memory."""
+
+    def __init__(self, some: Iterable[TakenBack] = ()) -> None:
+        self._of: dict[tuple[str, bool], list[TakenBack]] = {}
+        self.add(some)
+
+    @classmethod
+    def read(cls, db: sqlite3.Connection) -> Self:
+        """Read the stored revocations."""
+        rows = db.execute("SELECT what, key, owner, role, at FROM taken_back").fetchall()
+        return cls(TakenBack(what, bool(key), *rest) for what, key, *rest in rows)
+
+    def add(self, some: Iterable[TakenBack]) -> None:
+        """Add revocations."""
+        for revoked in some:
+            self._of.setdefault((revoked.what, revoked.key), []).append(revoked)
+
+    def all(self) -> list[TakenBack]:
+        """All revocations."""
+        return [one for some in self._of.values() for one in some]
+
+    def names(self) -> frozenset[str]:
+        """The ids and kids that any revocation names, whether it applies or not."""
+        return frozenset(what for what, _ in self._of)
+
+    def when(self, what: str, whose: str, of: str, *, key: bool = False) -> float | None:
+        """Time since which an object of `whose` in the role `of` is revoked; None: it is valid."""
+        some = self._of.get((what, key), ())
+        # others may have revoked it in advance: that must have no effect (rule O14)
+        hits = [one.at for one in some if may_end(one.owner, one.role, whose, of)]
+        return min(hits, default=None)
+
+    def keys(self, members: Mapping[str, Member]) -> frozenset[str]:
+        """Kids of these members' keys that are revoked."""
+        named = (kid for kid, key in self._of if key and kid in members)
+        return frozenset(
+            kid
+            for kid in named
+            if self.when(kid, members[kid].name, members[kid].role, key=True) is not None
+        )
+
+
+def keep_revocations(db: sqlite3.Connection, some: Iterable[TakenBack]) -> None:
+    """Store revocations for ever; stored ones are not changed."""
+    db.executemany("INSERT OR IGNORE INTO taken_back VALUES (?, ?, ?, ?, ?)", map(astuple, some))

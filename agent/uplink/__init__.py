@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from agent.uplink.base import Uplink
 
 TRANSPORTS = {
-    "files": "agent.uplink.files:FilesUplink",
-    "https": "agent.uplink.https:HttpsUplink",
-    "mqtt": "agent.uplink.mqtt:MqttUplink",
+    "files": "agent.uplink.files.transport:FilesUplink",
+    "https": "agent.uplink.https.transport:HttpsUplink",
+    "mqtt": "agent.uplink.mqtt.transport:MqttUplink",
 }
 """by the value of `transport:`, the module and the class"""
 

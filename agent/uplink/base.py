@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
+
+from pydantic import Field
 
 from agent.core.log_fields import LogEvent, fields
-from agent.uplink.cursors import Cursors
+from agent.core.state_file import StateFile
+from agent.trust.strict import json_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -19,6 +25,134 @@ if TYPE_CHECKING:
     from agent.core.model import Receipt, SealedBatch
 
 log = logging.getLogger(__name__)
+
+FILE = "cursors.json"
+PART, RECEIPT = "gardien/building-part/1", "gardien/building-receipt/1"
+LARGEST_RECEIPT = 2_000
+AT_ONCE = 16_000
+"""bytes of one part; 1.5 s at 100 kbit/s"""
+DNS_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+
+
+Recipient = Annotated[
+    str,
+    Field(
+        pattern=f"^{DNS_NAME}$",
+        max_length=253,
+        description="who receives the data: a DNS name in lower case, which consents state",
+        examples=["energie.metropole.example"],
+    ),
+]
+HEADERS = 52
+"""bytes of the IPv4 and TCP headers of a segment, with timestamps"""
+RECEIVED, SEGMENTS, SENT = 128, 136, 200
+"""offsets in `struct tcp_info` (linux/tcp.h, 4.19 and later)"""
+SIZE = 208
+Turn = Callable[[], Awaitable[None]]
+"""returns once nothing more urgent waits to be sent, or after a limited wait"""
+
+
+class Cursors:
+    """One cursor for each recipient; without a file, in memory only. `trust`: id of the trust
+    list.
+    """
+
+    def __init__(self, file: Path | None = None, trust: Callable[[], str] = str) -> None:
+        self._trust = trust
+        self._file = StateFile[dict[str, tuple[str, str, str]]](
+            file,
+            lambda stored: {
+                name: (str(url), str(trust), str(at)) for name, (url, trust, at) in stored.items()
+            },
+            missing=dict,
+        )
+        self._cursors = self._file.load()
+
+    @property
+    def trust(self) -> str:
+        """An id of the trust list in force."""
+        return self._trust()
+
+    def of(self, recipient: str, url: str) -> str:
+        """The cursor of the last settled object; empty: none."""
+        *where, cursor = self._cursors.get(recipient, ("", "", ""))
+        return cursor if where == [url, self._trust()] else ""
+
+    def keep(self, recipient: str, url: str, cursor: str) -> None:
+        """Store a cursor. If the disk fails, objects are fetched again, which does no harm."""
+        if self._cursors.get(recipient) == (entry := (url, self._trust(), cursor)):
+            return
+        self._cursors[recipient] = entry
+        # written later and off the event loop: a lost cursor only repeats objects
+        self._file.save_later(self._cursors)
+
+
+def condition(
+    gateway: str, recipient: str, state: Literal["online", "offline"], more: Mapping[str, object]
+) -> bytes:
+    """The document as JSON; `more`: its members beside ids and state."""
+    members = {"schema": "gardien/status/1", "gateway": gateway, "recipient": recipient}
+    whole = {**members, "state": state, **more}
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class BackupMessage:
+    """One encrypted backup."""
+
+    gateway: str
+    recipient: str
+    made: str
+    """such as 2026-11-24T10:15:00Z"""
+    revision: int
+    sha256: str
+    content: bytes
+
+
+def parts(message: BackupMessage) -> Iterator[bytes]:
+    """The MQTT messages of a backup: one line of JSON each, then the bytes from offset `from`."""
+    for start in range(0, len(message.content), AT_ONCE):
+        head = {
+            "schema": PART,
+            "gateway": message.gateway,
+            "recipient": message.recipient,
+            "made": message.made,
+            "revision": message.revision,
+            "sha256": message.sha256,
+            "size": len(message.content),
+            "from": start,
+        }
+        text = json.dumps(head, separators=(",", ":")).encode()
+        yield text + b"\n" + message.content[start : start + AT_ONCE]
+
+
+def held(body: bytes, gateway: str, recipient: str) -> str | None:
+    """The sha256 of this gateway's backup that a platform says it holds; None: not such a
+    receipt.
+    """
+    if len(body) > LARGEST_RECEIPT or RECEIPT.encode() not in body:
+        return None
+    try:
+        receipt = json_of(body, "it")
+        whose = (receipt["schema"], receipt["gateway"], receipt["recipient"])
+        return str(receipt["sha256"]) if whose == (RECEIPT, gateway, recipient) else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def used(wire: socket.socket) -> int:
+    """Bytes sent and received, with retransmissions and headers; 0: unknown."""
+    try:
+        info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
+    except OSError:
+        return 0
+    # an older kernel returns fewer fields
+    if len(info) < SIZE:
+        return 0
+    (received,) = struct.unpack_from("=Q", info, RECEIVED)
+    out, came = struct.unpack_from("=II", info, SEGMENTS)
+    (sent,) = struct.unpack_from("=Q", info, SENT)
+    return int(received + sent + HEADERS * (out + came))
 
 
 def unwanted(sha256: str) -> None:
@@ -31,10 +165,6 @@ def unwanted(sha256: str) -> None:
 
 def unheard() -> None:
     """Do nothing."""
-
-
-Turn = Callable[[], Awaitable[None]]
-"""returns once nothing more urgent waits to be sent, or after a limited wait"""
 
 
 async def nobody(raw: bytes) -> None:

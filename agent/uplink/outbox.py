@@ -1,4 +1,4 @@
-"""The sending side of a spool, called from the event loop (agent.uplink.sending.SendingSpool)."""
+"""The sending side of a spool, called from the event loop (agent.uplink.forward.SendingSpool)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from agent.buffer.announcements import Item
-    from agent.buffer.receipt_evaluation import Settled
+    from agent.buffer.database import OneThread
+    from agent.buffer.receipts import Settled
     from agent.buffer.spool import Spool
-    from agent.buffer.thread import OneThread
     from agent.core.clock import Clock
     from agent.core.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class StoredBases(Protocol):
-    """What the registry says about stored rows (agent/acquisition/basis_recheck.py)."""
+    """What the registry says about stored rows (agent/acquisition/row_assignment.py)."""
 
     def revision(self) -> int:
         """The number of the registry's last change."""

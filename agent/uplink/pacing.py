@@ -1,15 +1,21 @@
-"""Delays and limits of sending. Pure; the numbers come from the simulation in decision 006.
-
-After an outage of a platform, two thousand gateways return at once. Jitter alone does not protect
-it. The closed loop does: each gateway has one unreceipted backfill batch, and the gap to the next
-follows the receipt time. After a short outage all delays are short: the backlog clears in seconds.
-"""
+"""Delays and limits of sending (from the simulation of decision 006); an uplink's state."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.core.clock import monotonic
+from agent.core.log_fields import LogEvent, fields
+
+if TYPE_CHECKING:
+    from agent.buffer.receipts import Settled
+    from agent.core.model import BatchId
+
+log = logging.getLogger(__name__)
 
 SPACING = 0.2
 """least seconds between two batches; cloud services accept five batches a second"""
@@ -123,3 +129,159 @@ def jittered(gap: float, draw: float) -> float:
 def spacing(slow_down: float) -> float:
     """Seconds between two batches, as the last receipt asks."""
     return min(LONGEST_SPACING, max(SPACING, slow_down))
+
+
+@dataclass(slots=True)
+class Delivery:
+    """The state of one uplink since the start. Times are seconds since 1970 UTC; None: never."""
+
+    alarm_after: float = ALARM
+    """seconds without a receipt for sent batches until an alarm is raised"""
+    by_broker: bool = False
+    """the broker's acknowledgement settles a batch; weaker: what the broker loses is lost"""
+    connected_since: float | None = None
+    """None: not connected"""
+    last_receipt: float | None = None
+    receipt_seconds: float | None = None
+    """smoothed, from sending to receipt"""
+    sent: int = 0
+    """batches that the transport accepted"""
+    resent: int = 0
+    """of these, batches that had been sent before"""
+    settled: int = 0
+    rejected: int = 0
+    """batches put in quarantine by the recipient or the transport"""
+    conflicts: int = 0
+    lost: str = ""
+    """why the connection was lost, or could not be opened, the last time"""
+    last_error: str = ""
+    """the last error; empty again once a batch was accepted"""
+    last_error_at: float | None = None
+    complains: bool = False
+    """`last_error` says why batches are not accepted; it ends when one is"""
+    owed_since: float | None = None
+    """since when sent batches wait without any receipt"""
+    nobody_since: float | None = None
+    """since when the broker reports no subscriber"""
+    heard: float = field(default_factory=monotonic)
+    """monotonic: time of the last receipt, else of the start; an outage is counted from it"""
+    turned: float = field(default_factory=monotonic)
+    """monotonic: when the sending loop last ran, or an attempt to open the uplink ended"""
+    hurry: bool = False
+    """seal waiting rows at once, before the interval ends"""
+    idle: bool = False
+    """no batch waits for a receipt, and no backlog waits"""
+    complete: bool = False
+    """all signed objects of the platform were settled at least once since the start"""
+    breaks: tuple[BatchId | None, int] = None, 0
+    """the batch during which the connection was lost last, and how often since the last receipt"""
+    heard_here: bool = False
+    """a receipt has arrived since the last opening, or since the last call of `good`"""
+    uplink: str = ""
+    recipient: str = ""
+    """the name of the uplink and its recipient, for the log"""
+
+    def _fields(self, event: LogEvent, batch: BatchId | None = None) -> dict[str, str]:
+        return fields(event, uplink=self.uplink, recipient=self.recipient, batch=batch)
+
+    def good(self) -> bool:
+        """Whether the lost connection had delivered; `keep_open` calls this after each attempt.
+
+        True only once, so that attempts that fail to open do not count as healthy.
+        """
+        self.turned = monotonic()
+        heard, self.heard_here = self.heard_here, False
+        return heard
+
+    def all_came(self) -> None:
+        """Note that all signed objects of the platform are settled."""
+        self.complete = True
+
+    def complain(self, error: str, now: float) -> None:
+        """Note why a batch was not accepted; log each reason once, since it may last for days."""
+        if self.last_error != error:
+            log.warning(
+                "uplink %s: a batch was not accepted and is sent again until it is: %s",
+                self.uplink, error,
+                extra=self._fields(LogEvent.DELIVERY_DELAYED),
+            )  # fmt: skip
+        self.last_error, self.last_error_at, self.complains = error, now, True
+
+    def _ended(self, ended: bool) -> None:
+        """Clear an error that has ended."""
+        if ended:
+            self.last_error, self.last_error_at, self.complains = "", None, False
+
+    def refuse(self, id_: BatchId, error: str, now: float) -> None:
+        """Note that the transport rejected a batch."""
+        self.rejected += 1
+        self.last_error, self.last_error_at, self.complains = error, now, False
+        log.error(
+            "batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error,
+            extra=self._fields(LogEvent.BATCH_QUARANTINED, id_),
+        )  # fmt: skip
+
+    def shrink(self, id_: BatchId, error: str, most: int | None, now: float) -> None:
+        """Note that a batch was too large, and the new limit in bytes."""
+        self.last_error, self.last_error_at = error, now
+        log.warning(
+            "batch %s/%d is too large and is sent again in batches of at most %s B: %s",
+            id_.epoch, id_.seq, most, error,
+            extra=self._fields(LogEvent.BATCH_SPLIT, id_),
+        )  # fmt: skip
+
+    def count(self, now: float, *, resent: bool, owed: bool) -> None:
+        """Note that the transport accepted a batch; `owed`: its receipt has not arrived yet."""
+        self._ended(self.complains)
+        self.sent += 1
+        self.resent += resent
+        self.nobody_since = None
+        if self.owed_since is None and owed:
+            self.owed_since = now
+
+    def broken(self, id_: BatchId) -> int:
+        """Note that the connection was lost during a batch; return how often in a row."""
+        last, times = self.breaks
+        self.breaks = id_, times + 1 if id_ == last else 1
+        return self.breaks[1]
+
+    def lives(self, receipt_seconds: float | None, owed: bool, now: float) -> None:
+        """Note a receipt; `owed`: other sent batches still wait for one."""
+        self.last_receipt, self.heard, self.heard_here = now, monotonic(), True
+        self.breaks = None, 0
+        self.receipt_seconds = receipt_seconds
+        # counted from this receipt: the alarm is about a platform that is silent, not about one
+        # batch
+        self.owed_since = now if owed else None
+
+    def learn(self, settled: Settled, now: float) -> None:
+        """Note which batches a receipt settled or quarantined, and log its alarms."""
+        for batch in settled.quarantined:
+            log.error(
+                "batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq,
+                extra=self._fields(LogEvent.BATCH_QUARANTINED, batch),
+            )  # fmt: skip
+        self.settled += len(settled.settled)
+        self.rejected += len(settled.quarantined)
+        self.conflicts += settled.conflict is not None
+        self._ended(bool(settled.settled))
+        for event in filter(None, (settled.conflict, settled.ahead, settled.alarm)):
+            self.last_error, self.last_error_at, self.complains = event, now, False
+            log.error(
+                "uplink %s: %s", self.uplink, event, extra=self._fields(LogEvent.DELIVERY_ALARM)
+            )
+
+    def lose(self, why: str) -> None:
+        """Note why the connection is lost, or could not be opened."""
+        self.lost = why
+
+    def alarm(self, now: float) -> str:
+        """The alarm of this uplink for people; empty if there is none. `now`: seconds since
+        1970 UTC.
+        """
+        if self.nobody_since is not None:
+            return "the platform is not consuming: it is not subscribed at the broker"
+        if self.owed_since is not None and now - self.owed_since >= self.alarm_after:
+            minutes = int((now - self.owed_since) // 60)
+            return f"the platform is not consuming: no receipt for {minutes} min"
+        return ""

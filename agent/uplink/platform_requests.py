@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.core.model import SealedBatch
-    from agent.uplink.backup_message import BackupMessage
+    from agent.uplink.base import BackupMessage
     from agent.uplink.request_worker import Connection
 
 LARGEST_PAGE = 4_000_000

@@ -12,7 +12,7 @@ import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.buffer.thread import OneThread, in_own_thread
+from agent.buffer.database import OneThread, in_own_thread
 from agent.core.errors import UplinkLost
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ANSWERS = 20
 """total timeout of a request, as a multiple of the timeout of one read …"""
 LONGEST = 480.0
 """… and at most so many seconds; a partial upload stays, and is resumed. Together with the longest
-wait between two attempts this is less than the watchdog allows (agent.gateway.liveness)
+wait between two attempts this is less than the watchdog allows (agent.gateway.supervisor)
 """
 
 

@@ -1,20 +1,28 @@
-"""What the HTTP status of an answer means for a batch. Pure (decision 024).
-
-Only a refusal of the content puts a batch in quarantine. After a refusal that concerns permissions,
-addresses or load, the batch waits until the cause is removed.
-"""
+"""What the reason code of a PUBACK or an HTTP status means for a batch. Pure (decision 024)."""
 
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from agent.core.errors import BatchRejected, TooLarge
-from agent.uplink.publish_codes import NotNow
+from agent.core.errors import BatchRejected, NotStored, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+NO_SUBSCRIBER = 0x10
+ERRORS = 0x80
+PAYLOAD_INVALID = 0x99
+"""the only refusal of the content; others are temporary, or about permissions"""
+PACKET_TOO_LARGE = 0x95
+"""mosquitto's code above its `message_size_limit`, although MQTT does not allow it in a PUBACK"""
+PUBLISH_REASONS = {
+    0x87: "this gateway may not publish there. Ask the operator of the broker for the permission",
+    0x90: "the topic is not valid there",
+    0x93: "too many messages are unacknowledged",
+    0x96: "the message rate is too high",
+    0x97: "a quota is used up, or its disk is full",
+}
 STORED = {200, 201}
 TOO_LARGE = 413
 ABOUT_THE_BYTES = {400, 415, 422}
@@ -22,7 +30,7 @@ LONGEST = 3600.0
 """seconds; the longest delay that one answer can ask for"""
 LONGEST_ADDRESS = 200
 """characters of a redirection target that a message shows"""
-REASONS = {
+RESPONSE_REASONS = {
     401: "this gateway is not known there",
     403: "it does not let this gateway in",
     404: "the address does not exist. Check `url`",
@@ -32,7 +40,48 @@ REASONS = {
 }
 
 
-def judge(status: int, headers: Mapping[str, str], now: float) -> None:
+class NobodyThere(NotStored):
+    """The platform is not subscribed at the broker, so the batch was lost."""
+
+
+class SealedOtherwise(NotStored):
+    """A batch was sealed for another transport; it is packed again at the next opening
+    (Spool.unreceipted).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a batch was sealed for another `transport`, and there was no space to pack it again;"
+            " it is tried again"
+        )
+
+
+class NotNow(NotStored):
+    """The recipient accepts nothing now; `seconds`: how long it asks to wait, 0 if unknown."""
+
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+def judge_publish(code: int) -> None:
+    """Return if the broker accepted the message.
+
+    Raises BatchRejected if it refuses the content, TooLarge if it refuses the size, NobodyThere if
+    nobody is subscribed, else NotStored.
+    """
+    if code == NO_SUBSCRIBER:
+        raise NobodyThere("the platform is not subscribed at the broker")
+    if code == PACKET_TOO_LARGE:
+        raise TooLarge("the broker refuses a message of this size (0x95)")
+    if code == PAYLOAD_INVALID:
+        raise BatchRejected("the broker refuses the payload")
+    if code >= ERRORS:
+        reason = PUBLISH_REASONS.get(code, "the message is not accepted now")
+        raise NotStored(f"the broker answers 0x{code:02X}: {reason}")
+
+
+def judge_response(status: int, headers: Mapping[str, str], now: float) -> None:
     """Return on 200 and 201; the caller checks that the body is a receipt.
 
     `headers`: names in lower case; `now`: wall time. Raises BatchRejected if the platform refuses
@@ -52,7 +101,7 @@ def judge(status: int, headers: Mapping[str, str], now: float) -> None:
         raise NotNow(
             f"the platform redirects to {where}, where nothing is sent. Write the right `url`"
         )
-    reason = REASONS.get(status, "the batch is not accepted now")
+    reason = RESPONSE_REASONS.get(status, "the batch is not accepted now")
     raise NotNow(f"{who} answers {status}: {reason}", retry_after(headers, now))
 
 

@@ -16,7 +16,7 @@ from agent.api.registry import Caller
 from agent.app import visited
 from agent.core.errors import Refused
 from agent.registry import identity
-from agent.uplink.cms import Envelope
+from agent.uplink.files.container import Envelope
 from hil.ca import CA, DAY, bundle
 from tests.command import gardien
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certifi
 
 from agent.core.clock import Clock
 from agent.core.errors import Refused
-from agent.enrolment import calls, credential, judge, renewal
+from agent.enrolment import calls, credential
 from agent.enrolment.est import Est, _certificates
 from agent.enrolment.http_client import HttpClient
 from agent.enrolment.settings import Enrolment
@@ -225,7 +225,7 @@ def test_it_is_renewed_at_two_thirds_of_its_life_and_not_by_all_at_once(
     with est(tmp_path, policy) as url:
         calls.enroll(state, G, NOW, settings(url, policy.ca.file(tmp_path)), "once")
     own = credential.load(state).certificate
-    days = [(renewal.due(own, f"G{n}") - judge.begins(own)) / 86_400 for n in range(200)]
+    days = [(calls.due(own, f"G{n}") - credential.begins(own)) / 86_400 for n in range(200)]
     assert min(days) >= 60
     assert max(days) <= 65
     assert max(days) - min(days) > 4
@@ -241,9 +241,7 @@ def test_the_agent_renews_by_itself_in_time_and_tells_what_it_cannot(
         policy.begins, policy.lasts = -DAY, 90 * DAY
 
         async def scenario() -> None:
-            job = asyncio.ensure_future(
-                renewal.keep_valid(state, G, Clock("system"), lambda: there)
-            )
+            job = asyncio.ensure_future(calls.keep_valid(state, G, Clock("system"), lambda: there))
             async with asyncio.timeout(20):
                 while len(policy.issued) < 2:
                     await asyncio.sleep(0.05)
@@ -253,7 +251,7 @@ def test_the_agent_renews_by_itself_in_time_and_tells_what_it_cannot(
         asyncio.run(scenario())
     assert "expires in 4 days and has not been renewed" in caplog.text
     assert credential.load(state).certificate == policy.issued[1]
-    assert judge.alarm(credential.load(state).certificate, NOW) == ""
+    assert credential.alarm(credential.load(state).certificate, NOW) == ""
 
 
 def test_a_new_key_that_waits_for_approval_is_asked_for_again_though_the_certificate_holds_long(
@@ -268,9 +266,7 @@ def test_a_new_key_that_waits_for_approval_is_asked_for_again_though_the_certifi
         key = credential.standing_key(state)
 
         async def scenario() -> None:
-            job = asyncio.ensure_future(
-                renewal.keep_valid(state, G, Clock("system"), lambda: there)
-            )
+            job = asyncio.ensure_future(calls.keep_valid(state, G, Clock("system"), lambda: there))
             async with asyncio.timeout(20):
                 while credential.standing_key(state) is not None:
                     await asyncio.sleep(0.05)
@@ -294,7 +290,7 @@ def test_the_key_before_goes_after_30_days_though_no_platform_has_taken_the_new_
         calls.renew(state, G, NOW, there)
     then = NOW - days * 86_400
     os.utime(credential.path(state), (then, then))
-    renewal._destroy_previous(state, Clock("system"))
+    calls._destroy_previous(state, Clock("system"))
     assert (credential.before(state) is not None) is kept
     installed = credential.installed(state)
     assert not calls.has_worked(state, installed - 1)

@@ -13,9 +13,9 @@ import pytest
 from agent.api.calls import CALLS
 from agent.api.registry import Caller
 from agent.app import visited
+from agent.buffer.database import in_own_thread
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy, spool_of
-from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore, UnassignedValue
 from agent.core.clock import stamp
 from agent.core.model import Lane, Reading, Series, SlotMark

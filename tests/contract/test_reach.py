@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import examine, reach
+from agent.cli import examine
 from agent.cli.examine import Finding
 from agent.config.load import parse
 from agent.registry import identity
@@ -29,7 +29,7 @@ def looked(folder: Path, lines: tuple[str, ...], ca: Path) -> Finding:
         async with broker(more=lines) as far:
             text = CONFIG.format(port=far.port, ca=ca, state=folder / "state")
             config = parse(text, "config.yaml")
-            found = await asyncio.to_thread(lambda: list(reach.uplinks(config, folder / "state")))
+            found = await asyncio.to_thread(lambda: list(examine.uplinks(config, folder / "state")))
             return found[-1]
 
     return asyncio.run(scenario())
@@ -92,9 +92,9 @@ def test_a_bacnet_port_is_ours_and_free_or_it_says_who_has_it(tmp_path: Path):
     port = free_udp_port()
     link = f"{{bms: {{driver: bacnet, address: 127.0.0.1/8, port: {port}}}}}"
     config = parse(f"building: {{name: B}}\nlinks: {link}\nstate: {tmp_path}\n", "config.yaml")
-    assert next(reach.lines(config, set())).fine
+    assert next(examine.lines(config, set())).fine
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", port))
-        (found,) = reach.lines(config, set())
+        (found,) = examine.lines(config, set())
     assert not found.fine
     assert "another program has it" in found.text

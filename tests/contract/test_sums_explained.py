@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.acquisition import groups, totals
+from agent.acquisition import sums
 from agent.api import privacy
 from agent.api.registry import Caller
 from agent.api.sums import NOT_READ, OWN_METER
@@ -118,7 +118,7 @@ def test_the_group_of_the_month_is_the_one_on_the_disk(tmp_path):
         members = [one.id for one in found.registry.places() if one.label != "A-11"]
         now = int(time.time())
         said = {"elec.imp": [[now - 86_400, now + 86_400, members]]}
-        groups.file_of(found.config.state, US).write_text(json.dumps(said))
+        sums.groups_file(found.config.state, US).write_text(json.dumps(said))
 
     said, _ = told(tmp_path, 12, fix)
     assert "A-11" not in of(said, "elec.imp")["labels"]
@@ -128,7 +128,7 @@ def test_the_group_of_the_month_is_the_one_on_the_disk(tmp_path):
 def test_a_total_of_the_building_that_stays_for_good_is_said_to(tmp_path, held):
     def hold(found):
         words = json.dumps({f"{WHOLE}/heat": "held" if held else "sent"})
-        totals.file_of(found.config.state, US).write_text(words)
+        sums.totals_file(found.config.state, US).write_text(words)
 
     said, _ = told(tmp_path, 12, hold)
     (row,) = [row for row in said["rows"] if row["device"] == "whole"]

@@ -15,18 +15,17 @@ from functools import partial
 from pathlib import Path
 
 from agent.buffer.batch import BatchHead
+from agent.buffer.database import in_own_thread
 from agent.buffer.spool import Spool
-from agent.buffer.thread import in_own_thread
 from agent.core.clock import Clock
 from agent.core.errors import UplinkLost
 from agent.core.model import Reading, Series, SlotMark
 from agent.core.tasks import end, keep_open
 from agent.uplink import transport
 from agent.uplink.base import GatewayFacts
-from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward
 from agent.uplink.outbox import SpoolOutbox
-from agent.uplink.pacing import Rhythm
+from agent.uplink.pacing import Delivery, Rhythm
 
 GATEWAY, RECIPIENT = "GTEST", "r.example"
 DWELLINGS, CHUNK = 50, 20

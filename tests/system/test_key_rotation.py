@@ -14,9 +14,8 @@ from functools import partial
 import pytest
 
 from agent.buffer.batch import BatchHead
-from agent.buffer.memory import KEPT
 from agent.buffer.orphaned_spools import spool_of
-from agent.buffer.spool import Spool
+from agent.buffer.spool import KEPT, Spool
 from agent.core.model import Reading, Series
 from agent.core.storage import made, volatile
 from agent.registry import identity

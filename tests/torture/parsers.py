@@ -26,34 +26,26 @@ from agent.api import backup
 from agent.api import registry as registry_api
 from agent.api.calls import CALLS
 from agent.buffer import receipts
-from agent.config import tree
+from agent.config import files
 from agent.config.load import examine
 from agent.core.errors import NotStored, Refused, UplinkLost
-from agent.drivers.bacnet import services, tags
-from agent.drivers.mbus import decode, dib, explain, frame, header, value, vib
-from agent.drivers.mbus.errors import MbusError
-from agent.drivers.modbus import answer, late_responses, rtu, tcpwire
+from agent.drivers.bacnet import codec
+from agent.drivers.mbus import blocks, decode, explain, frame, telegram, value
+from agent.drivers.mbus.telegram import MbusError
+from agent.drivers.modbus import answer, rtu, rtuwire, tcpwire
 from agent.drivers.modbus.stream import ByteStream
 from agent.enrolment import est, http_client
-from agent.inbox import placemap
+from agent.inbox import registry_adapter
 from agent.registry import sheet, workbook
 from agent.registry.place import mint
-from agent.trust import canonical, jws, strict, trust_list, verify
-from agent.trust import claims as claim_rules
+from agent.trust import audit, claims, jws, strict, trust_list, verify
 from agent.trust.error_codes import Forged
-from agent.uplink import (
-    backup_message,
-    client,
-    end_marker,
-    incoming,
-    open_batch,
-    platform_requests,
-    sftp,
-    sftp_packets,
-)
-from agent.uplink.connect_options import Hello
+from agent.uplink import base, platform_requests
+from agent.uplink.files import container, sftp
+from agent.uplink.https.settings import Settings
+from agent.uplink.mqtt import incoming, transport, wire
+from agent.uplink.mqtt.wire import Hello
 from agent.uplink.request_worker import Connection
-from agent.uplink.settings.https import Settings
 from hil.ca import CA
 from tests.unit.buffer.test_receipts import GOOD
 from tests.unit.drivers.mbus.test_anything import REAL
@@ -83,7 +75,7 @@ class Parser:
 
 def mqtt(version: int, raw: bytes) -> None:
     """As paho's thread reads it, behind our bounds."""
-    paho = client.made(Hello("h", 1, "c", 30, "s", b"", version=version))
+    paho = wire.made(Hello("h", 1, "c", 30, "s", b"", version=version))
     paho.on_message = lambda *_: None
     near, far = socket.socketpair()
     with near, far:
@@ -202,14 +194,14 @@ def socket_call(raw: bytes) -> None:
 
 def words(raw: bytes) -> None:
     """What a platform says beside receipts."""
-    end_marker.all_sent(raw, "G/1/B")
-    backup_message.held(raw, "G1", "r.example")
+    transport.all_sent(raw, "G/1/B")
+    base.held(raw, "G1", "r.example")
 
 
 def batch_file(raw: bytes, folder: Path) -> None:
     path = folder / "batch"
     path.write_bytes(raw)
-    open_batch.unsealed(path, None)
+    container.unsealed(path, None)
 
 
 def modbus_tcp(raw: bytes) -> None:
@@ -227,7 +219,7 @@ def modbus_tcp(raw: bytes) -> None:
 
 def modbus_rtu(raw: bytes) -> None:
     request = bytes((3, 0, 0, 0, 2))
-    debts = late_responses.LateResponses()
+    debts = rtuwire.LateResponses()
     debts.asked(1, request, 0.0)
     debts.settle(raw)
     rtu.asked_in(raw, rtu.framed(1, request))
@@ -239,18 +231,18 @@ def modbus_rtu(raw: bytes) -> None:
 
 
 def bacnet(raw: bytes) -> None:
-    requested = services.Ref(tags.ObjectId(0, 1), 85)
+    requested = codec.Ref(codec.ObjectId(0, 1), 85)
     for read in (
-        services.i_am,
-        services.notification,
-        partial(services.read_answer, requested=requested),
-        services.read_multiple_answer,
-        services.error,
-        lambda data: tags.items(tags.tags(data)),
+        codec.i_am,
+        codec.notification,
+        partial(codec.read_answer, requested=requested),
+        codec.read_multiple_answer,
+        codec.error,
+        lambda data: codec.items(codec.tags(data)),
     ):
         try:
             read(raw)
-        except tags.GarbledError:
+        except codec.GarbledError:
             continue
 
 
@@ -318,7 +310,7 @@ clock: {source: system}
 CSV = 'label;type;since\nA-1;dwelling;2026-01-01\n"A;2";common;\nÀ-3;dwelling;01.02.2026\n'
 WORDS = (
     {"schema": "gardien/objects-end/1", "audience": "G/1/B"},
-    {"schema": backup_message.RECEIPT, "gateway": "G1", "recipient": "r.example", "sha256": "00"},
+    {"schema": base.RECEIPT, "gateway": "G1", "recipient": "r.example", "sha256": "00"},
 )
 MAP = (
     "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
@@ -370,24 +362,24 @@ def parsers(folder: Path) -> dict[str, Parser]:
         "MQTT 3.1.1": Parser(partial(mqtt, MQTTv311), [four], modules=(incoming,), most=150_000),
         "HTTP answers": Parser(http, ANSWERS, (UplinkLost,), (platform_requests, http_client)),
         "SFTP answers": Parser(
-            files, sftp_seeds(), (UplinkLost, *OPENING), (sftp, sftp_packets),
+            files, sftp_seeds(), (UplinkLost, *OPENING), (sftp, sftp),
         ),
         "receipts": Parser(
             receipts.parse, [json.dumps(GOOD).encode()], (ValueError,), (receipts, strict)
         ),
         "words of the platform": Parser(
             words,
-            [json.dumps(one).encode() for one in WORDS], (), (end_marker, backup_message),
+            [json.dumps(one).encode() for one in WORDS], (), (transport, base),
         ),
         "signed objects": Parser(
-            checked, objects, (Forged,), (jws, strict, verify, claim_rules, canonical)
+            checked, objects, (Forged,), (jws, strict, verify, claims, audit)
         ),
         "claims": Parser(
-            vouched, [json.dumps(claims(typ)).encode() for typ in RIGHT], (Forged,), (claim_rules,)
+            vouched, [json.dumps(claims(typ)).encode() for typ in RIGHT], (Forged,), (claims,)
         ),
         "place maps": Parser(
-            lambda raw: placemap.read_map(raw.decode("utf-8", "replace"), "map", ()),
-            [MAP.encode()], (Refused,), (placemap, sheet),
+            lambda raw: registry_adapter.read_map(raw.decode("utf-8", "replace"), "map", ()),
+            [MAP.encode()], (Refused,), (registry_adapter, sheet),
         ),
         "trust lists": Parser(trust_list.read, [made()], (Forged,), (trust_list, strict)),
         "local socket": Parser(
@@ -403,12 +395,12 @@ def parsers(folder: Path) -> dict[str, Parser]:
             est._certificates, [base64.encodebytes(der)], (Refused,), (est,)
         ),
         "batch files": Parser(
-            batch, [zipped(BATCH), gzipped(BATCH)], (Refused,), (open_batch,)
+            batch, [zipped(BATCH), gzipped(BATCH)], (Refused,), (container,)
         ),
         "batch texts": Parser(
             compressed(batch, zipped),
             [BATCH, b"batch;row;value\nG1/r.example/e/1;1;2\n", b"batch;row;batch\nG1/r/e/1;1\n"],
-            (Refused,), (open_batch,),
+            (Refused,), (container,),
         ),
         "building files": Parser(building, [gzipped(BUILDING)], (Refused,), (backup,)),
         "building texts": Parser(
@@ -420,7 +412,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
         ),
         "Modbus RTU": Parser(
             modbus_rtu, [RTU, RTU * 2, rtu.framed(1, b"\x83\2"), rtu.framed(9, RTU[1:-2])], (),
-            (rtu, late_responses, answer),
+            (rtu, rtuwire, answer),
         ),
         "M-Bus frames": Parser(
             lambda raw: list(explain.explained(raw)), [long_frame(REAL)], (MbusError,),
@@ -428,10 +420,10 @@ def parsers(folder: Path) -> dict[str, Parser]:
         ),
         "M-Bus telegrams": Parser(
             lambda raw: decode.decode(long_frame(raw[:252])), [REAL], (MbusError,),
-            (decode, dib, vib, header, value),
+            (decode, blocks, blocks, telegram, value),
         ),
         "BACnet": Parser(
-            bacnet, [bytes.fromhex(one) for one in BACNET], (), (services, tags), most=1_500
+            bacnet, [bytes.fromhex(one) for one in BACNET], (), (codec, codec), most=1_500
         ),
         "CSV": Parser(
             table, [CSV.encode(), CSV.encode("utf-16"), CSV.encode("cp1252")], (Refused,),
@@ -439,7 +431,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
         ),
         "xlsx": Parser(table, [workbook_seed()], (Refused,), (workbook,)),
         "YAML": Parser(
-            lambda raw: examine(raw.decode("utf-8", "replace"), "config.yaml"), [YAML], (), (tree,),
+            lambda raw: examine(raw.decode("utf-8", "replace"), "config.yaml"), [YAML], (), (files,),
             most=20_000,
         ),
     }  # fmt: skip

@@ -58,7 +58,7 @@ GUARDS = {
         (f"{FULL}::test_B_retraction_not_sealed",),
     ),
     "the proof of a step": Guard(
-        "agent/buffer/periods.py",
+        "agent/buffer/slot_marks.py",
         "    else:\n        return None\n    taken",
         "    else:\n        first = 0\n    taken",
         (
@@ -67,7 +67,7 @@ GUARDS = {
         ),
     ),
     "the version of what is kept in memory": Guard(
-        "agent/buffer/memory.py",
+        "agent/buffer/spool.py",
         "else replace(row, ver=now if row.ver is None else row.ver)",
         "else row",
         ("tests/contract/buffer/test_memory.py::test_A_a_a_value_kept_in_memory_counts_whichever_comes_first",),

@@ -9,14 +9,14 @@ import jsonschema
 
 from agent.acquisition.device import Device
 from agent.api.calls import _link
+from agent.api.status import events
 from agent.cli import examine
 from agent.core.clock import Clock
 from agent.core.model import Point
 from agent.drivers.line_disturbance import How, Turn
 from agent.drivers.link import Link
+from agent.gateway.delivery import document, news
 from agent.gateway.lines import LinkDevices
-from agent.gateway.upstream.alarms import events
-from agent.gateway.upstream.status_document import document, news
 
 NOON = 1_800_014_400
 SCHEMA = json.loads(Path("docs/status.schema.json").read_text(encoding="utf-8"))

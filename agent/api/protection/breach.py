@@ -17,8 +17,8 @@ from agent.api.protection.stores import KEYS, opened_by, periods, stores
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
 from agent.core.state_file import StateFile
-from agent.registry.problems import did_you_mean
 from agent.registry.records import Consent
+from agent.registry.sheet import did_you_mean
 from agent.trust import audit
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.api.protection.breach import AUTHORITY_WITHIN, TEXTS, untranslated, whole_day
 from agent.api.protection.published import contact
 from agent.api.protection.stores import field_label, page_texts, periods, stores
-from agent.registry import catalogue
+from agent.registry import page
 from agent.registry.dates import time_written_out, written_out
 from agent.registry.page import Page, colon, joined, texts_of
 from agent.registry.place import shown
@@ -136,7 +136,7 @@ def _far(case: Case, recipient: str, language: str) -> tuple[str, str, str]:
     values = sum(n for (of, _home), n in case.received.items() if of == recipient)
     parts = []
     if channels:
-        labels = ", ".join(catalogue.label(one, language) for one in sorted(channels))
+        labels = ", ".join(page.label(one, language) for one in sorted(channels))
         parts.append(says["far_values"].format(channels=labels, values=values))
     known = [one for (of, _home), one in case.knows.items() if of == recipient]
     parts.append(_facts(known, recipient, language))
@@ -280,7 +280,7 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
         # what was measured before they moved in is not about them
         since = max(home.since, back)
         earliest[store.data] = min(since, earliest.get(store.data, since))
-    labels = ", ".join(catalogue.label(one, language) for one in of.channels)
+    labels = ", ".join(page.label(one, language) for one in of.channels)
     channels = f" ({labels})" if labels else ""
     sentences = [
         says[f"letter_{data}"].format(since=case.day(since, language), channels=channels)

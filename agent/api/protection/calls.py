@@ -32,9 +32,8 @@ from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.core.i18n import language as terminal_language
 from agent.registry import parsers
-from agent.registry.catalogue import LANGUAGES
 from agent.registry.dates import DAY, date_alone, in_local_time
-from agent.registry.page import printed
+from agent.registry.page import LANGUAGES, printed
 from agent.registry.place import OCCUPANCY, parse, shown
 
 if TYPE_CHECKING:

@@ -21,10 +21,9 @@ from agent.api.protection.stores import (
     periods,
     stores,
 )
-from agent.core.channels import channels
-from agent.registry import catalogue
+from agent.core.quantities import channels
 from agent.registry.dates import day_written_out
-from agent.registry.page import Page, colon, joined, texts_of
+from agent.registry.page import Page, colon, joined, label, shows, step_words, texts_of
 from agent.registry.parsers import scope_of
 from agent.registry.records import covers
 from agent.registry.sheet import harmless
@@ -149,9 +148,9 @@ def catalogue_of(processing: Processing, language: str) -> dict[str, Any]:
         "channels": [
             {
                 "channel": name,
-                "label": catalogue.label(name, language),
+                "label": label(name, language),
                 "unit": channel.unit,
-                "shows": catalogue.shows(name, language),
+                "shows": shows(name, language),
                 "read_here": name in read,
                 "uses": list(_uses(processing, name, language)),
             }
@@ -172,7 +171,7 @@ def _uses(processing: Processing, channel: str, language: str) -> Iterator[str]:
     says, uses = page_texts(language), dict[str, None]()
     for consent in processing.consents:
         if channel in consent.channels:
-            step = catalogue.step(consent.step, language)
+            step = step_words(consent.step, language)
             use = says["use_consent"].format(
                 purpose=consent.purpose, recipient=processing.called(consent.recipient), step=step
             )
@@ -303,7 +302,7 @@ def _activities(processing: Processing, language: str) -> Iterator[dict[str, str
     def sent(
         activity: str, recipient: str, channels_: Sequence[str], **more: str
     ) -> dict[str, str]:
-        labels = ", ".join(catalogue.label(one, language) for one in channels_)
+        labels = ", ".join(label(one, language) for one in channels_)
         how, host = where.get(recipient, ("transfer_unlinked", ""))
         long = _retention(processing, HELD_BY[activity], language)
         return {
@@ -323,7 +322,7 @@ def _activities(processing: Processing, language: str) -> Iterator[dict[str, str
     for (recipient, purpose), given in sorted(grouped.items()):
         names = sorted({name for one in given for name in one.channels})
         steps = sorted({one.step for one in given}, reverse=True)
-        fine = ", ".join(catalogue.step(step, language) for step in steps)
+        fine = ", ".join(step_words(step, language) for step in steps)
         yield sent("consent", recipient, names, purpose=purpose, step=fine)
     for duty in processing.duties:
         billing = _billing(duty, language)
@@ -447,7 +446,7 @@ def _flow(
         if duty.recipient == recipient:
             yield says["flow_duty"].format(reference=duty.reference)
     if uplink.sums:
-        names = (catalogue.label(one, language) for one in uplink.sums)
+        names = (label(one, language) for one in uplink.sums)
         yield says["flow_sums"].format(channels=", ".join(names))
     if common is not None:
         yield says["flow_common"].format(basis=common.basis)
@@ -464,7 +463,7 @@ def assessment_page(processing: Processing, language: str) -> Page:
     heading(processing, page, language)
     page.paragraph(says["assessment_intro"])
     page.heading(says["described"])
-    labels = ", ".join(catalogue.label(one, language) for one in data["channels"])
+    labels = ", ".join(label(one, language) for one in data["channels"])
     rows = [
         (says["fact_dwellings"], str(data["dwellings"])),
         (says["fact_occupied"], str(data["occupied"])),

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from agent.buffer import disclosures, memory, upkeep
+from agent.buffer import disclosures, spool, upkeep
 from agent.control import journal
 from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.registry import access_log
-from agent.registry.catalogue import LANGUAGES
 from agent.registry.consent_policy import FLOORS, LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY
-from agent.registry.fields import LONGEST_CONSENT
-from agent.registry.page import texts
-from agent.trust import audit, replay, store
+from agent.registry.page import LANGUAGES, texts
+from agent.registry.parsers import LONGEST_CONSENT
+from agent.trust import audit, store, verify
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -72,7 +71,7 @@ def periods(config: Config) -> Mapping[str, int]:
         "registers": LONGEST_KEPT,
         "sums": DAY,
         "waits": store.WAITS_FOR,
-        "numbers": replay.KEPT_AFTER,
+        "numbers": verify.KEPT_AFTER,
         "orders": round(journal.REMEMBERED),
         "audit": audit.KEPT_FOR,
         "looks": access_log.YEARS,
@@ -98,7 +97,7 @@ def facts(config: Config, language: str) -> Mapping[str, str]:
     mega = "Mo" if language == "fr" else "MB"
     return texts | {
         "audit_size": f"{audit.MOST_SEGMENTS * audit.SEGMENT // 2**20} {mega}",
-        "memory": f"{memory.CAP // 2**20} {mega}",
+        "memory": f"{spool.CAP // 2**20} {mega}",
         "outcomes": str(journal.KEPT),
         "consent": str(LONGEST_CONSENT),
         "fewest": str(config.privacy.fewest),

@@ -7,18 +7,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.core import clock
-from agent.core.channels import channels
 from agent.core.model import Sample, ValueKind, Why
-from agent.drivers.bacnet import notation, reading
-from agent.drivers.bacnet.commands import Commands
-from agent.drivers.bacnet.conversion import OwnProperties, own_refs
-from agent.drivers.bacnet.cov import Following
-from agent.drivers.bacnet.directory import Directory
+from agent.core.quantities import channels
+from agent.drivers.bacnet import settings, wire
+from agent.drivers.bacnet.codec import Content, Ref
+from agent.drivers.bacnet.devices import Commands, Directory, Following
 from agent.drivers.bacnet.names import PRESENT_VALUE, STATUS_FLAGS
-from agent.drivers.bacnet.samples import sample
 from agent.drivers.bacnet.scan import Scan
-from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.settings import BacnetSettings, station
+from agent.drivers.bacnet.values import OwnProperties, own_refs, sample
 from agent.drivers.bacnet.wire import NotAnsweredError, opened
 
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from bacpypes3.pdu import Address
 
     from agent.core.model import Point, Value
-    from agent.drivers.bacnet.services import IAm
+    from agent.drivers.bacnet.codec import IAm
     from agent.drivers.bacnet.wire import BacnetPort
     from agent.drivers.base import Found, PointSlots, Progress, Swept, Wish
 
@@ -69,8 +66,8 @@ class Bacnet:
     @staticmethod
     def check(point: Point) -> None:
         """Raise ValueError if `address` is not a device or `at` is not a property."""
-        notation.address(point.address)
-        notation.at(point.at)
+        settings.address(point.address)
+        settings.at(point.at)
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`.
@@ -78,8 +75,8 @@ class Bacnet:
         If all points have a recent notification, the device is not asked. Units and scale of the
         objects are read together with the values, at first and then daily.
         """
-        of = notation.address(points[0].address)
-        refs = [notation.at(point.at) for point in points]
+        of = settings.address(points[0].address)
+        refs = [settings.at(point.at) for point in points]
         for point, ref in zip(points, refs, strict=True):
             if self.settings.cov and _followed(point, ref):
                 self.following.follow(of.instance, ref)
@@ -118,7 +115,7 @@ class Bacnet:
         return contents
 
     async def _ask(
-        self, of: notation.BacnetAddress, refs: Sequence[Ref]
+        self, of: settings.BacnetAddress, refs: Sequence[Ref]
     ) -> tuple[dict[Ref, Content], str]:
         """Read from the device. If it stops answering, the second item is the reason."""
         contents: dict[Ref, Content] = {}
@@ -129,7 +126,7 @@ class Bacnet:
                 async with peer.turn:
                     wanted = _with_flags(refs)
                     wanted = _with_own(wanted, due) if due else wanted
-                    await reading.read(self.wire, peer, wanted, contents)
+                    await wire.read(self.wire, peer, wanted, contents)
             except NotAnsweredError as error:
                 # The address may have changed, the subscriptions may be lost, and another program
                 # may run in the device: all is looked up again.

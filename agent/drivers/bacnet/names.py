@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from agent.core.units import spoken
+from agent.core.quantities import spoken
 
 OBJECTS = MappingProxyType(
     {

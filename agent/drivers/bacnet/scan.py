@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import Refused
-from agent.drivers.bacnet import reading
-from agent.drivers.bacnet.guess import VALUES, Thing, name_of, points
+from agent.drivers.bacnet import wire
+from agent.drivers.bacnet.codec import ObjectId, Ref, Refusal
+from agent.drivers.bacnet.ede import VALUES, Thing, name_of, points
 from agent.drivers.bacnet.names import (
     ACCUMULATOR,
     DESCRIPTION,
@@ -22,9 +23,7 @@ from agent.drivers.bacnet.names import (
     UNITS,
     UNKNOWN_PROPERTY,
 )
-from agent.drivers.bacnet.notation import LAST_INSTANCE
-from agent.drivers.bacnet.services import Ref
-from agent.drivers.bacnet.tags import ObjectId, Refusal
+from agent.drivers.bacnet.settings import LAST_INSTANCE
 from agent.drivers.bacnet.wire import NotAnsweredError, station
 from agent.drivers.base import Found, Progress
 
@@ -33,10 +32,9 @@ if TYPE_CHECKING:
 
     from bacpypes3.pdu import Address
 
-    from agent.drivers.bacnet.directory import Directory
-    from agent.drivers.bacnet.reading import Contents, Peer
-    from agent.drivers.bacnet.services import Content, IAm
-    from agent.drivers.bacnet.wire import BacnetPort
+    from agent.drivers.bacnet.codec import Content, IAm
+    from agent.drivers.bacnet.devices import Directory
+    from agent.drivers.bacnet.wire import BacnetPort, Contents, Peer
     from agent.drivers.base import Wish
 
 _T = TypeVar("_T")
@@ -136,11 +134,11 @@ class Scan:
         """The objects of a device: its whole list at once, or if it refuses, by index."""
         whole = Ref(ObjectId(DEVICE, peer.instance), OBJECT_LIST)
         async with peer.turn:
-            content = await reading.read_property(self.wire, peer, whole)
+            content = await wire.read_property(self.wire, peer, whole)
         if not isinstance(content, Refusal):
             return _ids(content), []
         async with peer.turn:
-            count = await reading.read_property(self.wire, peer, whole._replace(element=0))
+            count = await wire.read_property(self.wire, peer, whole._replace(element=0))
         if isinstance(count, Refusal) or len(count) != 1 or not isinstance(count[0], Decimal):
             return [], ["the device does not list its objects"]
         object_ids: list[ObjectId] = []
@@ -168,7 +166,7 @@ class Scan:
     async def _read(self, peer: Peer, refs: Sequence[Ref]) -> Contents:
         contents: Contents = {}
         async with peer.turn:
-            await reading.read(self.wire, peer, refs, contents)
+            await wire.read(self.wire, peer, refs, contents)
         return contents
 
     def _result(

@@ -18,6 +18,7 @@ import errno
 import logging
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -40,21 +41,15 @@ from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
 from bacpypes3.settings import settings as bacpypes_settings
 
 from agent.core.errors import LinkLost
-from agent.drivers.bacnet import services
+from agent.drivers.bacnet import codec
+from agent.drivers.bacnet.codec import HEADER, Content, GarbledError, Ref, Refusal, chunks, size
 from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, reason_text
-from agent.drivers.bacnet.tags import GarbledError, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from agent.drivers.bacnet.services import IAm, Notification
+    from agent.drivers.bacnet.codec import IAm, Notification
 
-    Announced = Callable[[Address, IAm], None]
-    Notified = Callable[[Address, Notification], bool]
-
-# bacpypes3 logs every invalid packet, so any device on the network could fill the log. Faults that
-# matter are in the samples.
-logging.getLogger("bacpypes3").setLevel(logging.CRITICAL + 1)
 # Send requests to a device behind a router through the router from which it was heard.
 bacpypes_settings.route_aware = True
 
@@ -67,6 +62,25 @@ Station = tuple[int, int | None, bytes | None]
 CONFIRMED, UNCONFIRMED = 0, 1
 """PDU types (clause 20.1)"""
 SEGMENTED = 0x08
+
+
+NO_RESPONSE = 65
+"""abort reason by which bacpypes3 itself reports that no answer came"""
+SMALLEST = 50
+"""bytes of an answer that every device supports (clause 20.1.2.5)"""
+
+
+MISSING = Refusal("left out of the answer")
+
+
+if TYPE_CHECKING:
+    Announced = Callable[[Address, IAm], None]
+    Notified = Callable[[Address, Notification], bool]
+
+
+# bacpypes3 logs every invalid packet, so any device on the network could fill the log. Faults that
+# matter are in the samples.
+logging.getLogger("bacpypes3").setLevel(logging.CRITICAL + 1)
 
 
 class NotAnsweredError(Exception):
@@ -239,10 +253,10 @@ class BacnetPort:
     def heard(self, source: Address, data: bytes) -> None:
         """Take an unconfirmed request: an I-Am or a notification."""
         try:
-            if data[1] == services.I_AM:
-                self.announced(source, services.i_am(data[2:]))
-            elif data[1] == services.UNCONFIRMED_COV:
-                self.notified(source, services.notification(data[2:]))
+            if data[1] == codec.I_AM:
+                self.announced(source, codec.i_am(data[2:]))
+            elif data[1] == codec.UNCONFIRMED_COV:
+                self.notified(source, codec.notification(data[2:]))
         except (GarbledError, IndexError):
             self.strays += 1
 
@@ -254,9 +268,9 @@ class BacnetPort:
             return
         number, service = data[2], data[3]
         answer: Any = RejectPDU(number, UNRECOGNIZED_SERVICE)
-        if service == services.CONFIRMED_COV:
+        if service == codec.CONFIRMED_COV:
             try:
-                ours = self.notified(source, services.notification(data[header:]))
+                ours = self.notified(source, codec.notification(data[header:]))
             except GarbledError:
                 ours = False
             if ours:
@@ -288,19 +302,15 @@ def _contents(apdu: Any, service: int) -> bytes:
     if isinstance(apdu, AbortPDU) and int(apdu.apduAbortRejectReason) == NO_RESPONSE:
         raise TimeoutError
     if isinstance(apdu, AbortPDU):
-        raise DeniedError(services.aborted(int(apdu.apduAbortRejectReason)), whole=True)
+        raise DeniedError(codec.aborted(int(apdu.apduAbortRejectReason)), whole=True)
     if isinstance(apdu, RejectPDU):
         reason = int(apdu.apduAbortRejectReason)
         raise DeniedError(Refusal(reason_text(REJECTS, reason), REJECTED - reason), whole=True)
     if isinstance(apdu, ErrorPDU):
-        raise DeniedError(services.error(bytes(apdu.pduData)), whole=False)
+        raise DeniedError(codec.error(bytes(apdu.pduData)), whole=False)
     if apdu.apduService != service:
         raise DeniedError(Refusal("answer to another request"), whole=False)
     return bytes(apdu.pduData) if isinstance(apdu, ComplexAckPDU) else b""
-
-
-NO_RESPONSE = 65
-"""abort reason by which bacpypes3 itself reports that no answer came"""
 
 
 def alone(address: IPv4Address) -> None:
@@ -335,3 +345,71 @@ async def opened(
         yield wire
     finally:
         await wire.close()
+
+
+if TYPE_CHECKING:
+    Contents = dict[Ref, Content]
+
+
+@dataclass(slots=True)
+class Peer:
+    """A device that was found, and its limits as learnt so far."""
+
+    instance: int
+    address: Address
+    room: int = MAX_APDU
+    """greatest number of bytes in an answer without segmentation"""
+    multiple: bool = True
+    """the device supports ReadPropertyMultiple"""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """allows one request at a time; devices behind one router share it and their slow line"""
+
+
+async def read(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], contents: Contents) -> None:
+    """Read properties of one device into `contents`; a Refusal for each that cannot be read.
+
+    Raises NotAnsweredError at the first request without an answer; `contents` then holds the
+    earlier answers. Raises LinkLost.
+    """
+    for chunk in chunks(refs, min(peer.room, MAX_APDU) - HEADER):
+        await _chunk(wire, peer, chunk, contents)
+
+
+async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], contents: Contents) -> None:
+    if not peer.multiple or len(refs) == 1:
+        for ref in refs:
+            contents[ref] = await read_property(wire, peer, ref)
+        return
+    try:
+        data = await wire.ask(peer.address, codec.READ_MULTIPLE, codec.read_multiple(refs))
+        answer = codec.read_multiple_answer(data)
+    except (GarbledError, DeniedError) as error:
+        _learn(peer, refs, error)
+        half = (len(refs) + 1) // 2
+        await _chunk(wire, peer, refs[:half], contents)
+        await _chunk(wire, peer, refs[half:], contents)
+    else:
+        contents.update((ref, answer.get(ref, MISSING)) for ref in refs)
+
+
+def _learn(peer: Peer, refs: Sequence[Ref], error: GarbledError | DeniedError) -> None:
+    """Learn the limits of a device from the reason why it refused to read these together."""
+    if isinstance(error, GarbledError):
+        return  # one value makes the whole answer unreadable; reading the halves isolates it
+    # Only this reject means that the service is missing. After any other one, smaller requests may
+    # work.
+    if error.refusal.code == REJECTED - UNRECOGNIZED_SERVICE:
+        peer.multiple = False
+    elif error.whole:
+        peer.room = max(SMALLEST, min(peer.room, size(refs)) // 2 + HEADER)
+
+
+async def read_property(wire: BacnetPort, peer: Peer, ref: Ref) -> Content:
+    """Read one property with ReadProperty, which every device has. Raises NotAnsweredError."""
+    try:
+        data = await wire.ask(peer.address, codec.READ, codec.read_request(ref))
+        return codec.read_answer(data, ref)
+    except GarbledError as error:
+        return Refusal(str(error))
+    except DeniedError as error:
+        return error.refusal

@@ -11,13 +11,12 @@ from agent.core.clock import monotonic
 from agent.core.model import Sample, Why
 from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.mbus import address as addresses
-from agent.drivers.mbus import registers, request
-from agent.drivers.mbus.line import MbusLine
+from agent.drivers.mbus import frame, registers
+from agent.drivers.mbus.line import MbusLine, over_serial, over_tcp
 from agent.drivers.mbus.master import MbusMaster, name_of
-from agent.drivers.mbus.profile_test import rehearse
+from agent.drivers.mbus.registers import rehearse
 from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
-from agent.drivers.mbus.wire import over_serial, over_tcp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     from agent.core.model import Point
     from agent.drivers.base import Found, Progress
     from agent.drivers.line_disturbance import Turn
+    from agent.drivers.mbus.line import MbusWire
     from agent.drivers.mbus.master import Readout
     from agent.drivers.mbus.registers import Register
     from agent.drivers.mbus.settings import LineSettings
     from agent.drivers.mbus.telegram import Telegram
-    from agent.drivers.mbus.wire import MbusWire
 
 FULL, SURE_AFTER = 0.9, 3600.0
 """share of the time above which a line is overloaded, and seconds of measurement before that is
@@ -138,7 +137,7 @@ class Mbus:
         """Search all numbers. It does not listen for another master first, since this line is being
         read by this gateway.
         """
-        async for step in scan(self.line, Wish(first=request.ANY_ID), 0.0):
+        async for step in scan(self.line, Wish(first=frame.ANY_ID), 0.0):
             self.line.turn = ""
             self.master.begin_anew()
             yield step
@@ -180,7 +179,7 @@ def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:
     if not readout.telegrams:
         return Sample(point, readout.at, why=readout.why, detail=readout.detail)
     try:
-        value = registers.value(wanted, readout.telegrams, point.unit)
+        value = registers.point_value(wanted, readout.telegrams, point.unit)
     except registers.Unfit as unfit:
         # The register may be in a telegram that is missing: that is silence, not a wrong register.
         if readout.why and not wanted.of(readout.telegrams):

@@ -9,29 +9,32 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from agent.drivers.mbus import dib as dibs
-from agent.drivers.mbus.data_blocks import LAST, MORE, DataBlock, cut
-from agent.drivers.mbus.dib import Function
-from agent.drivers.mbus.errors import ApplicationError, MbusError
-from agent.drivers.mbus.fixed import FixedCounter, counters
+from agent.drivers.mbus import blocks
+from agent.drivers.mbus.blocks import LAST, MORE, DataBlock, Function, cut, meaning
 from agent.drivers.mbus.frame import unwrap
-from agent.drivers.mbus.header import FIXED, MSB_FIRST, read
-from agent.drivers.mbus.novalue import NoValue
-from agent.drivers.mbus.sealed import claimed, plain
 from agent.drivers.mbus.telegram import (
     ENCRYPTED,
+    FIXED,
     MALFORMED,
     MANUFACTURER_DATA,
+    MSB_FIRST,
+    ApplicationError,
+    FixedCounter,
+    MbusError,
     MeterValue,
+    NoValue,
     Telegram,
+    claimed,
+    counters,
+    plain,
+    read,
 )
 from agent.drivers.mbus.value import bcd, integer, scaled, value
-from agent.drivers.mbus.vib import meaning
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.drivers.mbus.vib import Meaning
+    from agent.drivers.mbus.blocks import Meaning
 
 __all__ = ["ApplicationError", "Function", "MbusError", "MeterValue", "Telegram", "decode"]
 
@@ -98,9 +101,9 @@ Front = tuple[Function, int, int, int, str, str, str]
 
 
 @lru_cache(maxsize=1024)
-def _front(dib: bytes, codes: bytes, text: str) -> tuple[Front, dibs.Coding, Meaning]:
+def _front(dib: bytes, codes: bytes, text: str) -> tuple[Front, blocks.Coding, Meaning]:
     """Decode DIB and VIB of a block. Cached, since meters send the same ones each time."""
-    head, vib_meaning = dibs.read(dib), meaning(codes, text)
+    head, vib_meaning = blocks.read(dib), meaning(codes, text)
     where = (head.function, head.storage, head.tariff, head.subunit)
     return (
         (*where, vib_meaning.quantity, vib_meaning.unit, vib_meaning.vif_unit),

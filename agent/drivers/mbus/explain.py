@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.drivers.mbus import dib as dibs
-from agent.drivers.mbus.data_blocks import FILLER, LAST, MORE, DataBlock, cut
+from agent.drivers.mbus import blocks
+from agent.drivers.mbus.blocks import FILLER, LAST, MORE, DataBlock, cut
 from agent.drivers.mbus.decode import TEXT_BEFORE_VIFES, record
-from agent.drivers.mbus.device_types import medium, status
 from agent.drivers.mbus.frame import unwrap
-from agent.drivers.mbus.header import BARE, FIXED, LONG, MSB_FIRST, Header, read
+from agent.drivers.mbus.telegram import BARE, FIXED, LONG, MSB_FIRST, Header, medium, read, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.drivers.mbus.telegram import MeterValue
+    from agent.drivers.mbus.telegram import MeterValue, Telegram
 
 ROW = 8
 """bytes in one line of output"""
+HEADER = ("manufacturer", "id", "version", "medium", "access", "status")
 
 
 def explained(data: bytes) -> Iterator[str]:
@@ -112,7 +113,7 @@ def _block(block: DataBlock, decoded: MeterValue) -> Iterator[str]:
 
 
 def _dib(block: DataBlock, decoded: MeterValue) -> str:
-    coding = dibs.read(block.dib).coding
+    coding = blocks.read(block.dib).coding
     length = f" of {coding.length} bytes" if coding.length > 0 else ""
     numbers = (
         ("storage", decoded.storage),
@@ -128,3 +129,58 @@ def _value(decoded: MeterValue) -> str:
         return f"no value: {decoded.error}"
     plain = format(decoded.value, "f") if isinstance(decoded.value, Decimal) else decoded.value
     return plain if decoded.unit in ("", "1") else f"{plain} {decoded.unit}"
+
+
+def dumps(telegram: Telegram) -> str:
+    """`{"ok": true, "manufacturer": …, "records": […]}`; numbers are exact decimals."""
+    header = {name: getattr(telegram, name) for name in HEADER}
+    return _object(
+        {
+            "ok": True,
+            **header,
+            "address": telegram.address,
+            "more": telegram.more,
+            "encrypted": telegram.encrypted or None,
+            "records": [_record(record) for record in telegram.records],
+        }
+    )
+
+
+def refusal(error: str) -> str:
+    """The line for bytes that are not a telegram."""
+    return _object({"ok": False, "error": error})
+
+
+def _record(record: MeterValue) -> dict[str, object]:
+    """`unit` is that of the VIF. If VIFEs change the unit of the value, `value_unit` gives it."""
+    members: dict[str, object] = {
+        "function": record.function,
+        "storage": record.storage,
+        "tariff": record.tariff,
+        "subunit": record.subunit,
+        "quantity": record.quantity,
+        "unit": record.vif_unit,
+        "value": record.value,
+        "error": record.error,
+        "modifiers": list(record.modifiers),
+        "dib": record.dib.hex(),
+        "vib": record.vib.hex(),
+        "data": record.data.hex(),
+    }
+    if record.unit != record.vif_unit:
+        members["value_unit"] = record.unit
+    return members
+
+
+def _object(members: dict[str, object]) -> str:
+    return "{" + ", ".join(f"{json.dumps(k)}: {_json_value(v)}" for k, v in members.items()) + "}"
+
+
+def _json_value(item: object) -> str:
+    if isinstance(item, Decimal):
+        return format(item, "f")
+    if isinstance(item, dict):
+        return _object(item)
+    if isinstance(item, list):
+        return f"[{', '.join(map(_json_value, item))}]"
+    return json.dumps(item, ensure_ascii=False)

@@ -1,10 +1,13 @@
-"""Frames of the link layer (EN 13757-2, format class FT 1.2), from 68h to 16h."""
+"""Frames of the link layer (EN 13757-2): checked, found among noise, and made for a master."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from agent.drivers.mbus.errors import MbusError
+from agent.drivers.mbus.telegram import MbusError
+
+if TYPE_CHECKING:
+    from agent.drivers.mbus.address import MeterAddress
 
 START_LONG = 0x68
 START_SHORT = 0x10
@@ -16,6 +19,17 @@ ENVELOPE = 6
 """bytes that the L field does not count: 68 L L 68 … CS 16"""
 LEAST = 3
 """least value of the L field: C, A and CI"""
+SHORT = 5
+"""bytes of a short frame"""
+SELECTED = 0xFD
+"""the address of the meter that is selected"""
+ALL_SILENT = 0xFF
+"""broadcast: all meters listen, none answers"""
+SND_NKE, REQ_UD2, FCB, SND_UD = 0x40, 0x5B, 0x20, 0x53
+SELECT = 0x52
+ANY_ID, ANY = "FFFFFFFF", 0xFF
+FABRICATION = bytes((0x0C, 0x78))
+"""DIF and VIF of the fabrication number, which follow in an enhanced selection"""
 
 
 class MbusFrame(NamedTuple):
@@ -65,3 +79,101 @@ def _what_instead(data: bytes) -> str:
     if data[0] == START_LONG:
         return f"{len(data)} bytes: too short for a frame"
     return f"starts with {data[0]:02X}, not with 68"
+
+
+def without_echo(received: bytes, request: bytes) -> bytes:
+    """The received bytes without the request itself, which some level converters echo."""
+    if request.startswith(received):
+        return b""
+    before, echo, behind = received.partition(request)
+    return before + behind if echo else received
+
+
+def acknowledged(received: bytes) -> bytes | None:
+    """E5 if it is among the received bytes, else None.
+
+    Noise may contain an E5. This does no harm, since an acknowledgement is only followed by a
+    request whose answer is checked.
+    """
+    return b"\xe5" if ACKNOWLEDGE in received else None
+
+
+def sound(received: bytes) -> bytes | None:
+    """The first valid frame of a meter, wherever it begins; None: there is none yet."""
+    at = received.find(START_LONG)
+    while at >= 0:
+        frame = _frame_at(received, at)
+        # A request is a valid frame too, such as one of another master or a late echo.
+        if frame and not frame[4] & FROM_MASTER:
+            return frame
+        at = received.find(START_LONG, at + 1)
+    return None
+
+
+def foreign(received: bytes) -> bool:
+    """Whether another master uses this line: any valid frame, while this gateway sends nothing."""
+    for at, byte in enumerate(received):
+        if byte == START_LONG and _frame_at(received, at):
+            return True
+        short = received[at : at + SHORT]
+        whole = byte == START_SHORT and len(short) == SHORT and short[4] == STOP
+        if whole and checksum(short[1:3]) == short[3]:
+            return True
+    return False
+
+
+def _frame_at(received: bytes, at: int) -> bytes | None:
+    head = received[at : at + 4]
+    if len(head) < len("hLLh") or head[1] != head[2] or head[3] != START_LONG or head[1] < LEAST:
+        return None
+    frame = received[at : at + head[1] + ENVELOPE]
+    whole = len(frame) == head[1] + ENVELOPE and frame[-1] == STOP
+    return frame if whole and checksum(frame[4:-2]) == frame[-2] else None
+
+
+def reset(address: int) -> bytes:
+    """SND_NKE: reset. A meter answers E5, forgets its frame count bit and begins a new readout."""
+    return _short(SND_NKE, address)
+
+
+def ask(address: int, fcb: bool) -> bytes:
+    """REQ_UD2: request data. With the same FCB again, the meter repeats its last answer."""
+    return _short(REQ_UD2 | (FCB if fcb else 0), address)
+
+
+def select(wanted: MeterAddress) -> bytes:
+    """Select the meters that match the address; all others deselect themselves."""
+    kind = bytes((wanted.version if wanted.version is not None else ANY,))
+    kind += bytes((wanted.medium if wanted.medium is not None else ANY,))
+    return selection(wanted.id, packed(wanted.manufacturer), kind, wanted.fabrication)
+
+
+def selection(
+    digits: str, maker: bytes = b"\xff\xff", kind: bytes = b"\xff\xff", fabrication: str = ""
+) -> bytes:
+    """Select by eight digits, maker (2 bytes), version and medium; F or FFh is a wildcard."""
+    wanted = bytes.fromhex(digits)[::-1] + maker + kind
+    if fabrication:
+        wanted += FABRICATION + bytes.fromhex(fabrication)[::-1]
+    return _long(SND_UD | FCB, SELECTED, SELECT, wanted)
+
+
+def packed(manufacturer: str | None) -> bytes:
+    """Three letters in two bytes, least significant first; FF FF for any (EN 13757-7)."""
+    if manufacturer is None:
+        return bytes((ANY, ANY))
+    code = 0
+    for letter in manufacturer:
+        code = code << 5 | (ord(letter) - 64) & 0x1F
+    return code.to_bytes(2, "little")
+
+
+def _short(control: int, address: int) -> bytes:
+    counted = bytes((control, address))
+    return b"\x10" + counted + bytes((checksum(counted), 0x16))
+
+
+def _long(control: int, address: int, ci: int, payload: bytes) -> bytes:
+    counted = bytes((control, address, ci)) + payload
+    length = len(counted)
+    return bytes((0x68, length, length, 0x68)) + counted + bytes((checksum(counted), 0x16))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.core import clock
 from agent.core.model import Why
 from agent.drivers.line_disturbance import How
-from agent.drivers.mbus import request
+from agent.drivers.mbus import frame
 from agent.drivers.mbus.decode import decode
-from agent.drivers.mbus.errors import ApplicationError, MbusError
 from agent.drivers.mbus.frame import ACKNOWLEDGE
+from agent.drivers.mbus.telegram import ApplicationError, MbusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,14 +124,14 @@ class MbusMaster:
         raise failed
 
     async def _reset(self, address: MeterAddress) -> None:
-        await self._acknowledged(request.reset(_station(address)), address, "does not answer")
+        await self._acknowledged(frame.reset(_station(address)), address, "does not answer")
         self._fcb[_station(address)] = True
 
     async def _select(self, address: MeterAddress) -> None:
         """Select a meter. This resets its frame count bit, so the next request has it set."""
         silent = "does not answer when it is selected"
-        await self._acknowledged(request.select(address), address, silent)
-        self._fcb[request.SELECTED] = True
+        await self._acknowledged(frame.select(address), address, silent)
+        self._fcb[frame.SELECTED] = True
 
     async def _acknowledged(self, question: bytes, address: MeterAddress, silent: str) -> None:
         for _ in range(ATTEMPTS):
@@ -159,7 +159,7 @@ class MbusMaster:
         for _ in range(attempts):
             if self._pause:
                 await asyncio.sleep(self.pause)
-            question = request.ask(station, self._fcb[station])
+            question = frame.ask(station, self._fcb[station])
             answer = await self.line.frame(question, address.baudrate)
             if not answer.data:
                 self._unless_loud()
@@ -213,7 +213,7 @@ class MbusMaster:
 
 
 def _station(address: MeterAddress) -> int:
-    return request.SELECTED if address.primary is None else address.primary
+    return frame.SELECTED if address.primary is None else address.primary
 
 
 def name_of(address: MeterAddress) -> str:

@@ -19,17 +19,20 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from agent.core.clock import seconds
 from agent.core.i18n import _
-from agent.core.units import factor
-from agent.drivers.mbus import fixed, tables, vife
-from agent.drivers.mbus.device_types import medium as medium_words
-from agent.drivers.mbus.dib import Function
-from agent.drivers.mbus.vib import meaning
+from agent.core.model import Sample, Why
+from agent.core.quantities import factor
+from agent.drivers.mbus import tables, telegram
+from agent.drivers.mbus.blocks import Function, meaning
+from agent.drivers.mbus.decode import decode
+from agent.drivers.mbus.frame import checksum
+from agent.drivers.mbus.telegram import medium as medium_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from agent.core.model import Value
+    from agent.core.model import Point, Value
     from agent.drivers.mbus.telegram import MeterValue, Telegram
 
 ID, STATUS = "id", "status"
@@ -51,6 +54,10 @@ STORAGES = 33
 """one past the last storage number that is read: two years of months, and due dates"""
 NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
 RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
+HEAD = bytes.fromhex("08 01 72 78 56 34 12 2D 2C 01")
+"""beginning of an answer of meter 1: number 12345678, maker KAM, version 1"""
+STATE = bytes(4)
+"""access number, status, no security"""
 
 
 class Unfit(ValueError):
@@ -144,7 +151,7 @@ def quantities() -> dict[str, str]:
     """The decoder's names of quantities, by the name in `at`."""
     pages = (tables.PRIMARY_PAGE, tables.FB_PAGE, tables.FD_PAGE, tables.FDFD_PAGE)
     names = {row.quantity for page in pages for row in page}
-    names |= {unit.quantity for unit in fixed.UNITS.values()}
+    names |= {unit.quantity for unit in telegram.UNITS.values()}
     return {written(name): name for name in sorted(names.union(HEADER)) if name != "reserved"}
 
 
@@ -160,7 +167,7 @@ def written(name: str) -> str:
     return name.replace(",", "").replace(" ", "-").lower()
 
 
-def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value:
+def point_value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value:
     """The register's value in `unit`, exact, with the meter's own digits. Raises Unfit.
 
     If several records with different values fit, none is used: the choice might change from one
@@ -224,3 +231,28 @@ def at(written_at: str, input_number: int | None) -> Register:
     """The register of an `at`; for an input of a collector, the register of that input."""
     register = parse(written_at)
     return register if input_number is None else replace(register, subunit=input_number)
+
+
+def frame(test: Mapping[str, Any]) -> bytes:
+    """The telegram of the simulated meter. Raises ValueError if the test's records are invalid."""
+    try:
+        records = bytes.fromhex(str(test.get("records", "")))
+        medium = int(str(test.get("medium", 0)), 0)
+        counted = HEAD + bytes([medium]) + STATE + records
+        length = bytes([len(counted)])
+    except ValueError as error:
+        what = '`medium` and `records` as a meter sends them, such as "0C 06 67 45 23 01"'
+        raise ValueError(f"expected {what}: {error}") from error
+    return b"\x68" + length * 2 + b"\x68" + counted + bytes([checksum(counted), 0x16])
+
+
+def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
+    """See `agent.drivers.base.Rehearses`."""
+    telegrams, now, samples = [decode(frame(test))], seconds(), []
+    for point in points:
+        try:
+            value = point_value(parse(point.at), telegrams, point.unit)
+            samples.append(Sample(point, now, value))
+        except Unfit as error:
+            samples.append(Sample(point, now, why=Why.BAD, detail=str(error)))
+    return samples

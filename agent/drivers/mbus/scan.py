@@ -13,20 +13,26 @@ from typing import TYPE_CHECKING
 from agent.core.errors import Refused
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
-from agent.drivers.mbus import request
+from agent.drivers.mbus import frame
 from agent.drivers.mbus.address import LAST_PRIMARY, WILD, MeterAddress
-from agent.drivers.mbus.frame_search import foreign
-from agent.drivers.mbus.same_number import apart
-from agent.drivers.mbus.scan_result import any_address, any_number, other_number, unread, unreadable
+from agent.drivers.mbus.frame import foreign
 from agent.drivers.mbus.search import (
     DIGITS,
     LENGTH,
     MOST_ON_THE_WAY,
     MOST_TELEGRAMS,
     Search,
+    any_address,
+    any_kind,
+    any_number,
     numbers_from,
+    other_number,
+    told_apart,
     unmistakable,
+    unread,
+    unreadable,
 )
+from agent.drivers.mbus.telegram import MAKERS, MEDIA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,12 +41,153 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.line import MbusLine
     from agent.drivers.mbus.telegram import Telegram
 
+NOBODYS = 0xFE
+"""no meter has this version and medium: a meter that answers does not compare them"""
+NOBODYS_FABRICATION = "E" * LENGTH
+"""no meter has this fabrication number: a meter that answers does not compare it"""
 NOBODYS_NUMBER = "EEEEEEEE"
 """no meter has this number, or a number that begins with its first seven digits"""
 NOBODYS_ADDRESS = 252
 """reserved (EN 13757-2, 5.7.5): no meter has this primary address"""
 LOOK_EVERY = 5.0
 """seconds between two checks while listening for another master"""
+
+
+async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
+    """All meters with this number; if they cannot be distinguished, one unreadable result."""
+    unused_kind = MeterAddress(None, number, None, NOBODYS, NOBODYS)
+    if await search.certainly(frame.select(unused_kind)):
+        yield await _of_any_kind(search, unused_kind)
+        return
+    devices: dict[str, Found] = {}
+    search.total += len(MEDIA)
+    search.selections += len(MEDIA)
+    for medium in MEDIA:
+        search.done += 1
+        search.selections -= 1
+        yield search.progress(f"two meters of one number, {number}")
+        async for step in _of_medium(search, number, medium):
+            if isinstance(step, Found):
+                devices[step.name] = step
+            else:
+                yield step
+    for device in devices.values():
+        yield told_apart(device) if len(devices) > 1 else device
+    if not devices:
+        address = MeterAddress(id=number)
+        search.known.add(address.station)
+        yield unreadable(address)
+
+
+async def _of_any_kind(search: Search, unused_kind: MeterAddress) -> Found:
+    """The meter that answers to any version, so that others with its number cannot be found."""
+    telegram = await search.telegram(unused_kind)
+    if telegram is None or telegram.id != unused_kind.id:
+        address = MeterAddress(id=unused_kind.id)
+        search.known.add(address.station)
+        return unreadable(address)
+    address = MeterAddress(
+        None, unused_kind.id, telegram.manufacturer, telegram.version, telegram.medium
+    )
+    return any_kind(search.note(address, telegram))
+
+
+async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[Found | Progress]:
+    """The meters with one number and one medium, by version if there are several."""
+    all_versions = MeterAddress(None, number, None, None, medium)
+    if not await search.anybody(frame.select(all_versions)):
+        return
+    known = None
+    if telegram := await search.telegram(all_versions):
+        address = MeterAddress(None, number, telegram.manufacturer, telegram.version, medium)
+        # A collision of telegrams may look like a meter that does not exist. Such a meter does not
+        # acknowledge its selection.
+        if address.fits(telegram) and await search.anybody(frame.select(address)):
+            known = telegram.version
+            yield search.note(address, telegram)
+            if unmistakable(telegram):
+                return
+    unused_kind = all_versions._replace(version=NOBODYS)
+    if not await search.certainly(frame.select(unused_kind)):
+        async for step in _by_version(search, all_versions, known):
+            yield step
+    elif known is None:
+        yield await _of_any_kind(search, unused_kind)
+
+
+async def _by_version(
+    search: Search, among: MeterAddress, known: int | None
+) -> AsyncIterator[Found | Progress]:
+    """The meters with one number and one medium, by version; `known`: a version found already."""
+    kinds = []
+    search.total += NOBODYS
+    search.selections += NOBODYS
+    for version in range(NOBODYS):
+        search.done += 1
+        search.selections -= 1
+        kind = among._replace(version=version)
+        if await search.anybody(frame.select(kind)):
+            kinds.append(kind)
+        yield search.progress(f"{among.id}: version {version:02X}")
+    for kind in kinds:
+        if kind.version == known:
+            continue
+        telegram = None
+        if len(kinds) > 1 and await search.selected(kind):
+            telegram = await search.telegram(kind)
+        if telegram is None:
+            async for step in _by_maker(search, kind):
+                yield step
+            continue
+        address = kind._replace(manufacturer=telegram.manufacturer)
+        if not address.fits(telegram):
+            return  # the same meter again: it answers to versions that are not its own
+        yield search.note(address, telegram)
+
+
+async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found | Progress]:
+    """The meters with one number, version and medium: by maker, else by fabrication number."""
+    search.total += len(MAKERS)
+    search.selections += len(MAKERS)
+    for maker in MAKERS:
+        search.done += 1
+        search.selections -= 1
+        yield search.progress(f"{kind.id}: makers, {maker}")
+        address = kind._replace(manufacturer=maker)
+        if address.station in search.known or not await search.anybody(frame.select(address)):
+            continue
+        may_ask = search.may_ask(address)
+        telegram = await search.telegram(address)
+        if telegram and address.fits(telegram):
+            yield search.note(address, telegram)
+            continue
+        several = False
+        async for step in _by_fabrication(search, address):
+            several |= isinstance(step, Found)
+            yield step
+        if not several and not may_ask:
+            search.known.add(address.station)
+            yield unread(address)
+
+
+async def _by_fabrication(search: Search, among: MeterAddress) -> AsyncIterator[Found | Progress]:
+    """The meters that differ only in their fabrication numbers (enhanced selection)."""
+    if await search.certainly(frame.select(among._replace(fabrication=NOBODYS_FABRICATION))):
+        return
+    todo = [""]
+    while todo:
+        prefix = todo.pop()
+        yield search.progress(f"{among.id}: fabrication numbers {prefix or 'of all'}")
+        address = among._replace(fabrication=prefix.ljust(LENGTH, WILD))
+        if not await search.anybody(frame.select(address)):
+            continue
+        if len(prefix) < LENGTH:
+            todo += [prefix + str(digit) for digit in reversed(range(10))]
+        elif (telegram := await search.telegram(address)) and address.fits(telegram):
+            yield search.note(address, telegram)
+        elif not search.may_ask(address):
+            search.known.add(address.station)
+            yield unread(address)
 
 
 async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found | Progress]:
@@ -120,7 +267,7 @@ async def _by_number(
     """The expected meters, then all whose numbers begin with the prefix."""
     any_selection = MeterAddress(id=NOBODYS_NUMBER)
     any_wildcard = numbers_from(NOBODYS_NUMBER[:-1])
-    answers_any_number = await search.certainly(request.select(any_selection))
+    answers_any_number = await search.certainly(frame.select(any_selection))
     for number in () if answers_any_number else dict.fromkeys(expected):
         yield await _expected(search, number)
         yield search.progress(f"asked for {number}")
@@ -130,14 +277,14 @@ async def _by_number(
     if search.ended:
         search.prefixes.clear()
         return
-    if not await search.anybody(request.select(numbers_from(prefix))):
+    if not await search.anybody(frame.select(numbers_from(prefix))):
         search.prefixes.clear()
         search.done += len(DIGITS)
         yield search.progress(
             f"no meter with a number from {prefix}" if prefix else "no meter answers by its number"
         )
         return
-    if answers_any_number or await search.certainly(request.select(any_wildcard)):
+    if answers_any_number or await search.certainly(frame.select(any_wildcard)):
         search.prefixes.clear()
         search.done += len(DIGITS)
         yield await _answers_all(search, any_selection if answers_any_number else any_wildcard)
@@ -222,7 +369,7 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
         search.done += 1
         search.selections -= 1
         longer = prefix + digit
-        if await search.anybody(request.select(numbers_from(longer))):
+        if await search.anybody(frame.select(numbers_from(longer))):
             answered.append(longer)
             search.prefixes[longer] = True
         yield search.progress(f"asked for numbers from {longer}")
@@ -289,7 +436,7 @@ async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
         yield search.note(address, telegram)
     elif telegram:
         yield _of_another(search, address, telegram)
-    elif not (await search.line.acknowledged(request.select(address))).data:
+    elif not (await search.line.acknowledged(frame.select(address))).data:
         return  # it was noise
     elif search.may_ask(address):
         async for step in apart(search, number):
@@ -300,7 +447,7 @@ async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
 
 
 async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Progress]:
-    if addresses and await search.certainly(request.reset(NOBODYS_ADDRESS)):
+    if addresses and await search.certainly(frame.reset(NOBODYS_ADDRESS)):
         search.addresses = 0
         yield await _answers_everywhere(search)
         return
@@ -308,7 +455,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
     for number in addresses:
         search.done += 1
         search.addresses -= 1
-        if not await search.anybody(request.reset(number)):
+        if not await search.anybody(frame.reset(number)):
             yield search.progress(f"no meter at address {number}")
             continue
         address = MeterAddress(number)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from agent.core.errors import Refused, WriteRefused
 from agent.core.i18n import _
 from agent.drivers.base import PointSlots
-from agent.drivers.modbus.address_options import place
-from agent.drivers.modbus.command import requests
-from agent.drivers.modbus.master import ModbusMaster, manners_of
+from agent.drivers.modbus.codec import place
+from agent.drivers.modbus.master import ModbusMaster, manners_of, rehearse, requests
 from agent.drivers.modbus.plan import NETWORK, plan
-from agent.drivers.modbus.profile_test import rehearse
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.scan import LISTENS, search
 

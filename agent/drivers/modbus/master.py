@@ -3,31 +3,112 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.core.clock import monotonic
+from agent.core.clock import monotonic, seconds
+from agent.core.errors import Refused
+from agent.core.i18n import _
 from agent.core.model import Sample, Why
-from agent.drivers.modbus.address_options import place
-from agent.drivers.modbus.answer import RequestResult, cells
-from agent.drivers.modbus.codec import FUNCTIONS, SUNSPEC, decode, raw_of
+from agent.drivers.modbus.answer import RequestResult, cells, checked
+from agent.drivers.modbus.codec import FUNCTIONS, SUNSPEC, decode, encode, place, raw_of
 from agent.drivers.modbus.plan import NETWORK, Cut, ReadBlock, Tariff, block, cut, plan
-from agent.drivers.modbus.sunspec import models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent.core.model import Point, Value
-    from agent.drivers.modbus.address_options import PointNotes
-    from agent.drivers.modbus.codec import RegisterRange
+    from agent.drivers.modbus.codec import PointNotes, RegisterRange
 
+BASES = (40000, 0, 50000)
+MARKER = [0x5375, 0x6E53]
+"""SunS"""
+END = 0xFFFF
+MOST_MODELS = 64
 
+Ask = Callable[[int, int], Awaitable[RequestResult]]
+"""reads holding registers, by the first one and the count"""
+ON = 0xFF00
 NEVER_COUNTED = {
     "int64": frozenset({1 << 63, (1 << 63) - 1}),
     "uint64": frozenset({1 << 63, (1 << 63) - 1, (1 << 64) - 1}),
 }
 """raw numbers that no counter reaches: meters use them for "no value\""""
+BITS = ("coil", "discrete")
+REGISTER = range(0x10000)
+
+
+async def models(ask: Ask) -> tuple[Mapping[int, int], RequestResult | None]:
+    """By number, the register at which each model begins; of several with one number, the first.
+
+    If the device stops answering, the second item is that result.
+    """
+    for base in BASES:
+        answer = await ask(base, 4)
+        if answer.why is Why.SILENT:
+            return {}, answer
+        if not answer.why and cells(answer.pdu, 4)[:2] == MARKER:
+            return await _walk(ask, base + 2, cells(answer.pdu, 4)[2:])
+    return {}, None
+
+
+async def _walk(
+    ask: Ask, start: int, header: list[int]
+) -> tuple[Mapping[int, int], RequestResult | None]:
+    starts: dict[int, int] = {}
+    for _ in range(MOST_MODELS):
+        number, length = header
+        # A wrong length must not lead beyond the last register.
+        if number == END or start + length + 4 > END:
+            break
+        starts.setdefault(number, start)
+        start += 2 + length
+        answer = await ask(start, 2)
+        if answer.why is Why.SILENT:
+            return {}, answer
+        if answer.why:
+            break
+        header = cells(answer.pdu, 2)
+    return starts, None
+
+
+def requests(point: PointNotes, value: Value | None) -> Iterator[bytes]:
+    """The request PDUs that write a value, in the order to try them.
+
+    The second one is for a device that does not support the function of the first. Raises Refused
+    if the value cannot be written.
+    """
+    spot = point.written or point.spot
+    if point.exponent or point.code:
+        raise Refused("a value that another register scales cannot be written")
+    if not isinstance(value, Decimal):
+        raise Refused("a register cannot be emptied: only a number can be written to it")
+    start = spot.start.to_bytes(2, "big")
+    if spot.table == "coil":
+        yield from _coil(start, value)
+    elif spot.table == "holding":
+        yield from _registers(start, spot, value)
+    else:
+        raise Refused(f"the table {spot.table} is read-only")
+
+
+def _coil(start: bytes, value: Decimal) -> Iterator[bytes]:
+    if value not in {0, 1}:
+        raise Refused(f"a coil is 0 or 1, not {value}")
+    yield b"\x05" + start + (ON if value else 0).to_bytes(2, "big")
+    yield b"\x0f" + start + b"\0\1\1" + bytes([int(value)])
+
+
+def _registers(start: bytes, spot: RegisterRange, value: Decimal) -> Iterator[bytes]:
+    try:
+        data = b"".join(cell.to_bytes(2, "big") for cell in encode(spot, value))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if spot.width == 1:
+        yield b"\x06" + start + data
+    yield b"\x10" + start + spot.width.to_bytes(2, "big") + bytes([len(data)]) + data
 
 
 class ModbusWire(Protocol):
@@ -257,3 +338,70 @@ def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]
             )
         value *= factor
     return value
+
+
+class Cells:
+    """The connection to the simulated device; cells that the test does not name are 0."""
+
+    def __init__(self, test: Mapping[str, Any]) -> None:
+        self._tables = {
+            FUNCTIONS[table]: _test_cells(table, test.get(table, {})) for table in FUNCTIONS
+        }
+
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
+        """Answer a read immediately."""
+        del unit
+        first, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
+        cells = [self._tables[pdu[0]].get(at, 0) for at in range(first, first + count)]
+        if pdu[0] in {FUNCTIONS[table] for table in BITS}:
+            bits = sum(bool(cell) << n for n, cell in enumerate(cells))
+            data = bits.to_bytes(-(-count // 8), "little")
+        else:
+            data = b"".join(cell.to_bytes(2, "big") for cell in cells)
+        return checked(pdu, bytes((pdu[0], len(data))) + data, seconds())
+
+
+def _test_cells(table: str, runs: object) -> dict[int, int]:
+    by_address: dict[int, int] = {}
+    for first, run in runs.items() if isinstance(runs, dict) else ():
+        start, cells = _number(first), run if isinstance(run, list) else [run]
+        for at, cell in enumerate(map(_number, cells), start):
+            if cell not in REGISTER or at not in REGISTER:
+                raise ValueError(
+                    _(
+                        "{table}: a cell has 16 bits, found {cell} at {at}",
+                        table=table,
+                        cell=cell,
+                        at=at,
+                    )
+                )
+            by_address[at] = cell
+    return by_address
+
+
+def _number(written: object) -> int:
+    """A whole number, decimal or as `0x1F`. Raises ValueError with a message."""
+    try:
+        return int(str(written), 0)
+    except ValueError:
+        raise ValueError(
+            _("expected a cell such as 0x1F or 31, found {written}", written=written)
+        ) from None
+
+
+def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
+    """See `agent.drivers.base.Rehearses`."""
+    at_once = [replace(point, at=_unhurried(point.at)) for point in points]
+    # Nothing in memory waits, so the coroutine ends at its first step, without an event loop: the
+    # check of a configuration has none.
+    reading = ModbusMaster(Cells(test)).read(at_once)
+    try:
+        reading.send(None)
+    except StopIteration as read:
+        samples: list[Sample] = read.value
+        return [replace(s, point=point) for s, point in zip(samples, points, strict=True)]
+    raise AssertionError("reading cells in memory does not wait")
+
+
+def _unhurried(at: str) -> str:
+    return " ".join(note for note in at.split() if not note.startswith("pause="))

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
-from agent.core.model import Why
+from agent.core.model import Point, Why
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
-from agent.drivers.modbus.fingerprint import fitting
+from agent.drivers.modbus.master import ModbusMaster
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
-from agent.drivers.modbus.scan_result import (
-    IDENTIFY,
-    answers_everywhere,
-    found_device,
-    identification,
-    other_unit,
-    several_devices,
-)
+from agent.drivers.profile import profile, profiles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
+    from agent.core.model import Sample
     from agent.drivers.base import Wish
     from agent.drivers.modbus.answer import RequestResult
     from agent.drivers.modbus.bus import Bus
+    from agent.drivers.modbus.master import ModbusWire
     from agent.drivers.modbus.tcpwire import TcpWire
+    from agent.drivers.profile import Profile
 
+BOUNDS = {
+    "voltage": (80, 300),
+    "frequency": (45, 65),
+    "power_factor": (-1, 1),
+    "temperature": (-30, 60),
+    "supply_temperature": (1, 180),
+    "return_temperature": (1, 180),
+    "humidity": (1, 100),
+    "co2": (250, 10_000),
+}
+"""plausible values of quantities, by the beginning of their name. Where possible, 0 is outside,
+since unused registers are mostly 0
+"""
+ENOUGH = 3
+"""values in bounds, of two kinds at least, that make a match; fewer may match by chance"""
+SILENCES = 2
+"""unanswered reads after which no more profiles are tried: the device may stop answering at all"""
+IDENTIFY = b"\x2b\x0e\x01\0"
+"""request for maker, product and version (Application Protocol V1.1b3, 6.21)"""
+UNNAMED = re.compile(r"[^a-z0-9]+", re.ASCII)
 LISTENS = 3.0
 """seconds of listening for another master: a master that polls sends more often"""
 PROBES = (b"\x03\0\0\0\x01", b"\x04\0\0\0\x01")
@@ -41,6 +59,152 @@ ATTEMPTS = 3
 BAUDRATES = (9600, 19200, 38400, 115200, 4800, 2400)
 PARITIES = ("none", "even", "odd")
 LAST = 247
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The profile that a device seems to match; all empty: none."""
+
+    profile: str = ""
+    model: str = ""
+    serial: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+async def fitting(wire: ModbusWire, unit: int) -> AsyncIterator[Fingerprint | None]:
+    """Compare a device with all profiles. Yields None after each, and at the end the result.
+
+    Raises LinkLost.
+    """
+    fits: list[tuple[int, str]] = []
+    silences, master = 0, ModbusMaster(wire)
+    for name in profiles():
+        candidate = profile(name)
+        points = list(_points(unit, candidate)) if candidate.driver == "modbus" else []
+        if not points or silences >= SILENCES:
+            continue
+        samples = await master.read(points)
+        if samples[0].why is Why.SILENT:
+            silences += 1
+        elif number := _values_in_bounds(samples):
+            fits.append((number, name))
+        yield None
+    best = max((number for number, _ in fits), default=0)
+    names = [name for number, name in fits if number == best]
+    yield await _fingerprint_of(master, unit, names) if names else Fingerprint()
+
+
+def _points(unit: int, candidate: Profile) -> Iterator[Point]:
+    for quantity, offer in candidate.points.items():
+        if _bounds(quantity) or quantity in candidate.defaults:
+            scale = offer.scale / 100 if offer.unit == "%" else offer.scale
+            yield Point("", quantity, str(unit), offer.at, 60, scale=scale)
+
+
+def _bounds(quantity: str) -> tuple[int, int] | None:
+    return next((b for name, b in BOUNDS.items() if quantity.startswith(name)), None)
+
+
+def _values_in_bounds(samples: list[Sample]) -> int:
+    """The number of values in bounds; 0: one is out of bounds, or there are too few."""
+    kinds: set[tuple[int, int]] = set()
+    number = 0
+    for sample in samples:
+        if not isinstance(sample.value, Decimal):
+            return 0
+        bounds = _bounds(sample.point.name)
+        if bounds is None:
+            continue
+        if not bounds[0] <= sample.value * sample.point.scale <= bounds[1]:
+            return 0
+        kinds.add(bounds)
+        number += 1
+    return number if number >= min(ENOUGH, len(samples)) and len(kinds) > 1 else 0
+
+
+async def _fingerprint_of(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
+    match = profile(names[0])
+    serial, warnings = (
+        "",
+        ["the profile is guessed from the values: compare it with the type plate"],
+    )
+    if names[1:]:
+        warnings.append(f"it may also be {', '.join(names[1:])}")
+    if match.serial:
+        (sample,) = await master.read([Point("", "serial", str(unit), match.serial.at, 0)])
+        serial = str(sample.value or "")  # 0: it was never set
+    return Fingerprint(names[0], f"{match.manufacturer} {match.model}", serial, tuple(warnings))
+
+
+def identification(answer: RequestResult) -> str:
+    """The texts in the answer to IDENTIFY (function 43/14), in order; empty if it is not one."""
+    pdu, texts, at = answer.pdu, [], 7
+    if len(pdu) < at or pdu[:2] != IDENTIFY[:2]:
+        return ""
+    for _ in range(pdu[6]):
+        if at + 2 > len(pdu):
+            break
+        text = pdu[at + 2 : at + 2 + pdu[at + 1]].decode("ascii", "replace").strip("\0 ")
+        texts.append("".join(c for c in text if c.isprintable()))
+        at += 2 + pdu[at + 1]
+    return " ".join(text for text in texts if text)
+
+
+def several_devices(unit: int) -> Found:
+    """The result for several devices with one unit id."""
+    warning = (
+        f"more than one device answers at {unit}: switch on one at a time, and give each its own"
+        " address"
+    )
+    return Found(
+        f"modbus-{unit}", {"address": unit}, f"unit {unit}, more than one device", (warning,)
+    )
+
+
+def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Speed | None) -> Found:
+    """The result for one device, by its fingerprint and its own identification.
+
+    other: the speed at which it answers, if that is not the line's.
+    """
+    warnings = list(fingerprint.warnings)
+    if other:
+        warnings.append(f"it uses {other}, and the line is set otherwise: change one of the two")
+    entry: dict[str, str | int] = {"address": unit}
+    if fingerprint.profile:
+        entry["profile"] = fingerprint.profile
+    else:
+        warnings.append("no profile fits: name a profile, or the values to read under `points`")
+    base = UNNAMED.sub("-", _kind(fingerprint.profile)).strip("-")
+    name = f"{base}-{UNNAMED.sub('-', fingerprint.serial.lower()).strip('-') or unit}"[:64]
+    about = ", ".join(
+        part for part in (f"unit {unit}", fingerprint.model, identity, fingerprint.serial) if part
+    )
+    return Found(name, entry, about, tuple(warnings), fingerprint.serial or None)
+
+
+def _kind(profile: str) -> str:
+    """The first part of a device's name: the model in its profile, or all of `sunspec-203`."""
+    model = profile.partition("-")[2]
+    return (profile if model.isdecimal() else model) or "modbus"
+
+
+def answers_everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
+    """The remark on a device that answers at every unit id."""
+    text = (
+        f"the device at {first} answers at {unit} too: it seems to answer at every unit id, so the"
+        " search ends here"
+    )
+    return Progress(len(units), len(units), text, stays=True)
+
+
+def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
+    """The remark on a host that answers with another unit id than the one asked."""
+    text = (
+        f"unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
+        f" write address: {answered}; behind a gateway, set the gateway to answer with the unit id"
+        " of the request, then scan again"
+    )
+    return Progress(len(units), len(units), text, stays=True)
 
 
 async def search(

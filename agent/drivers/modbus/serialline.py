@@ -1,4 +1,4 @@
-"""Modbus RTU, on a serial port of this machine or through a network converter."""
+"""The Modbus drivers: TCP, RTU on a serial port of this machine, RTU through a converter."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.core.settings import Duration, from_the_root
+from agent.core.settings import Duration, Host, from_the_root
 from agent.drivers.modbus.bus import Bus, cost
 from agent.drivers.modbus.plan import Tariff
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.stream import serial_stream, tcp_stream
-from agent.drivers.modbus.tcp import ModbusTcpSettings
+from agent.drivers.modbus.tcpwire import TcpWire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -33,6 +33,42 @@ RATES = (
 """baud rates of POSIX and Linux, and others that meters, drives and controllers offer"""
 TURNAROUND_MS = 16.0
 """assumed time from a request to its answer, until it has been measured"""
+
+
+class ModbusTcpSettings(BaseModel):
+    """Options of a `driver: modbus-tcp` link."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: Host = Field(
+        min_length=1,
+        description="Name or address of the meter or gateway.",
+        examples=["192.168.10.20"],
+    )
+    port: int = Field(
+        default=502, ge=1, le=65535, description="Its TCP port.", examples=[502, 1502]
+    )
+    timeout: Annotated[Duration, Field(gt=0, le=60)] = Field(
+        default=1.0,
+        description="How long to wait for one answer, and for the connection.",
+        examples=["1s", "500ms"],
+    )
+
+
+class ModbusTcp(Bus):
+    """An open Modbus TCP connection. Unit 255 (or 0) is the host itself, 1 to 247 are devices
+    behind it (Modbus Messaging on TCP/IP V1.0b, 4.4.1.2).
+    """
+
+    Settings = ModbusTcpSettings
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: ModbusTcpSettings) -> AsyncIterator[Self]:
+        """Connect; close on leaving. Raises LinkLost if it cannot within the timeout."""
+        async with tcp_stream(settings.host, settings.port, settings.timeout) as stream:
+            wire = TcpWire(stream, settings.timeout)
+            yield cls(wire, wire.pace.tariff)
 
 
 class RtuSettings(BaseModel):

@@ -18,8 +18,7 @@ from agent.core.errors import OutOfStep
 from agent.core.model import Why
 from agent.drivers.line_disturbance import How, Listener
 from agent.drivers.modbus.answer import MBAP, RequestResult, checked, in_step, of_another
-from agent.drivers.modbus.latency import Latency
-from agent.drivers.modbus.statistics import LineUsage
+from agent.drivers.modbus.statistics import Latency, LineUsage
 
 if TYPE_CHECKING:
     from agent.drivers.modbus.stream import ByteStream

@@ -89,7 +89,7 @@ BEGINS = SINCE._replace(
     headings=("depuis", "date d'entrée", "entrée"),
 )
 LOT = Field("lot", headings=("n° de lot", "numéro de lot", "n° lot"))
-"""of a row; it becomes an alias (agent/registry/lots.py)"""
+"""of a row; it becomes an alias (agent/api/facts.py)"""
 NEW = stated(
     "place.new",
     "Record one place and create its id.",

@@ -12,9 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from agent.acquisition.account import SlotAccount
 from agent.acquisition.device import Device
-from agent.acquisition.ingest import Ingest
+from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.poller import Poller
 from agent.acquisition.slots import SlotLedger
 from agent.core.clock import Clock
@@ -22,13 +21,12 @@ from agent.core.model import Point
 from agent.core.tasks import end
 from agent.drivers.link import Link
 from agent.drivers.mbus.bus import MbusTcp
+from agent.drivers.mbus.line import MbusWire
 from agent.drivers.mbus.settings import MbusTcpSettings as MbusSettings
-from agent.drivers.mbus.wire import MbusWire
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
-from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
+from agent.drivers.modbus.serialline import ModbusRtu, ModbusTcp, ModbusTcpSettings, RtuSettings
 from agent.drivers.modbus.stream import ByteStream
-from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.modbus.tcpwire import TcpWire
 from hil.disturber import Gateway, Kind
 from hil.mbus.encode import Plate, energy_kwh

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.config.points import mean
+from agent.config.config import mean
 from agent.core.model import Point
 from hil.platform.plan import judge
 from tests.contract.acquisition.checker import by_slot, check_slots, rows_of

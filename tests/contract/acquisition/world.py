@@ -12,21 +12,19 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from agent.acquisition.account import SlotAccount
-from agent.acquisition.basis_recheck import RegistryBases
 from agent.acquisition.device import Device
 from agent.acquisition.directory import directory
-from agent.acquisition.ingest import Ingest
+from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.poller import Poller
+from agent.acquisition.row_assignment import RegistryBases
 from agent.acquisition.slots import SlotLedger
 from agent.acquisition.timekeeper import SlotBook, Timekeeper
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
-from agent.core.clock import Clock
+from agent.core.clock import Clock, ClockEvidence
 from agent.core.errors import LinkLost
 from agent.core.model import Lane, Point, Sample, Why
 from agent.core.tasks import end
-from agent.core.timesync import ClockEvidence
 from agent.drivers.link import Link
 from agent.gateway.gateway import points_by_key
 from agent.gateway.recipient import ahead

@@ -11,8 +11,7 @@ from decimal import Decimal
 import pytest
 
 from agent.buffer.batch import _text
-from agent.buffer.memory import CAP, KEPT
-from agent.buffer.spool import Spool
+from agent.buffer.spool import CAP, KEPT, Spool
 from agent.core.model import Lane, Quality, SlotMark, Why
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, Far, receipt_for, seal, seal_all

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.buffer.keys import SealBroken, SpoolKeys
-from agent.buffer.rotation import NotOurs
+from agent.buffer.keys import NotOurs, SealBroken, SpoolKeys
 from agent.buffer.schema import ROTATED
 from agent.buffer.spool import Spool
 from agent.buffer.unassigned_store import UnassignedStore

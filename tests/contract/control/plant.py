@@ -33,10 +33,9 @@ from agent.control.model import (
 from agent.control.point_access import access_to
 from agent.control.records import Transaction
 from agent.control.writer import Bounds, JournalWriter
-from agent.core.clock import monotonic, seconds
+from agent.core.clock import boot_id, monotonic, seconds
 from agent.core.state import owned
 from agent.core.storage import Storage
-from agent.core.timesync import boot_id
 from agent.drivers import driver
 from tests.contract.control.pretend import ZONE, agreed
 

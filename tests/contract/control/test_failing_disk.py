@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.buffer.thread import OneThread
+from agent.buffer.database import OneThread
 from agent.cli.control import given_back
 from agent.control.journal import Journal
 from agent.control.model import OrderCode, OrderState, WriteTarget
@@ -33,8 +33,8 @@ from agent.core.storage import FAILING, READ_ONLY, Storage, volatile
 from agent.core.tasks import Supervisor, together
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.gateway.liveness import late as hanging
-from agent.trust import replay
+from agent.gateway.supervisor import late as hanging
+from agent.trust import verify
 from hil.bacnet.controller import free_udp_port
 from hil.bacnet.process import BoilerRoom
 from hil.charger import Charger
@@ -594,7 +594,7 @@ class Taken:
     owner, exp, model = "metropole", None, None
 
     def keep(self, db) -> None:
-        replay.keep(db, self, {})
+        verify.keep_answer(db, self, {})
 
 
 @needs_a_disk

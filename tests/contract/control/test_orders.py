@@ -13,8 +13,7 @@ from agent.control.orders import Orders
 from agent.core.errors import NotRecorded, SpoolFull, StorageFailed
 from agent.trust.error_codes import Forged
 from agent.trust.sign import Signer
-from agent.trust.signer import Member
-from agent.trust.verify import verify
+from agent.trust.verify import Member, verify
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed
 from tests.unit.trust.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
 from tests.unit.trust.objects import SIGNERS as KEYS

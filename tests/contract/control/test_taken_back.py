@@ -11,8 +11,7 @@ import pytest
 
 from agent.control.model import OrderState
 from agent.trust.sign import Signer
-from agent.trust.signer import Member
-from agent.trust.verify import verify
+from agent.trust.verify import Member, verify
 from tests.contract.control.test_orders import NOW, Bench
 from tests.unit.trust.objects import MEMBERS, NAMES, SIGNERS, claims, known, signed
 

@@ -13,10 +13,10 @@ from agent.api import trust as trust_api
 from agent.api import votes as vote_api
 from agent.api.registry import Caller
 from agent.core.errors import Refused
-from agent.trust.key import Key
-from agent.trust.object_types import WITNESS
-from agent.trust.signer import Member
-from agent.trust.votes import CONFIRMED_WITHIN
+from agent.trust.claims import WITNESS
+from agent.trust.jws import Key
+from agent.trust.store import CONFIRMED_WITHIN
+from agent.trust.verify import Member
 from tests.contract.control.test_orders import NOW, Bench
 from tests.unit.inbox.desk import Here
 from tests.unit.trust.objects import DAY, NAMES

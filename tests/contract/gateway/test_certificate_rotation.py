@@ -9,11 +9,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_csr
 
+from agent.api import keys
 from agent.api.calls import NOBODY, status
 from agent.core.errors import CertificateRefused
-from agent.enrolment import credential, renewal
-from agent.gateway.upstream import keys
-from agent.gateway.upstream.certificate_proof import Proving
+from agent.enrolment import calls, credential
+from agent.gateway.delivery import Proving
 from agent.registry import identity
 from hil.broker import broker
 from hil.ca import CA
@@ -123,7 +123,7 @@ def test_the_spool_key_is_rotated_though_the_est_server_is_away(tmp_path: Path):
     assert "Connection refused. L'ancienne clé reste en service" in said.output
     assert identity.load(state).spool_key != before
     assert own(state) == present
-    assert renewal._is_due(state, identity.load(state).gateway, time.time()), "the agent goes on"
+    assert calls._is_due(state, identity.load(state).gateway, time.time()), "the agent goes on"
 
 
 def test_what_a_platform_refused_before_does_not_count_against_the_new_certificate(tmp_path: Path):

@@ -13,19 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.api import calls
+from agent.api import calls, uplinks
 from agent.buffer.batch import read
-from agent.buffer.memory import CAP
+from agent.buffer.database import in_own_thread
 from agent.buffer.orphaned_spools import spool_of
-from agent.buffer.spool import Spool
-from agent.buffer.thread import in_own_thread
+from agent.buffer.spool import CAP, Spool
 from agent.config.check import check
 from agent.core.atomic_write import later
 from agent.core.errors import Refused
 from agent.core.model import Lane
 from agent.core.storage import made, volatile
 from agent.gateway.gateway import Gateway
-from agent.gateway.upstream import uplinks
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.process import free_port

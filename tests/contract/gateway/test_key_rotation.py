@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from agent.api import keys
 from agent.api.calls import NOBODY, status
 from agent.api.registry import Caller
 from agent.app import visited
 from agent.buffer.batch import BatchHead
+from agent.buffer.keys import NotOurs
 from agent.buffer.orphaned_spools import destroy, spool_of
-from agent.buffer.rotation import NotOurs
 from agent.buffer.spool import Spool
 from agent.core.errors import Refused
 from agent.core.model import Reading, Series
 from agent.core.storage import made
+from agent.gateway import key_rotation
 from agent.gateway.recipient import memory_of
-from agent.gateway.upstream import keys, rotation
 from agent.registry import identity
 from hil.broker import broker
 from hil.platform.child import Platform
@@ -62,7 +63,7 @@ def former(config: Path):
 
 
 async def done(house) -> bool:
-    return rotation.standing(house) is None
+    return key_rotation.standing(house) is None
 
 
 async def delivered(folder: Path) -> int:
@@ -131,9 +132,9 @@ def test_what_ends_in_the_middle_is_gone_on_with_at_the_next_start(config: Path,
         async with at_work(config) as house:
             await put(house, 100, START)
         async with visited(config) as house:
-            await rotation.begin(house, "me")
-            for file in rotation.files(house.config.state)[:files]:
-                await rotation._file(house, file, house.identity.spool_key, None)
+            await key_rotation.begin(house, "me")
+            for file in key_rotation.files(house.config.state)[:files]:
+                await key_rotation._file(house, file, house.identity.spool_key, None)
         assert key_of(config).spool_key_before is not None
         async with at_work(config) as house:
             await put(house, 100, START + 100)
@@ -187,7 +188,7 @@ def test_a_rotation_that_was_broken_off_is_done_by_the_next_command_with_no_othe
         async with at_work(config) as house:
             await put(house, 100, START)
         async with visited(config) as house:
-            await rotation.begin(house, "me")
+            await key_rotation.begin(house, "me")
 
     asyncio.run(begin())
     drawn = key_of(config).spool_key
@@ -202,16 +203,16 @@ def test_a_rotation_waits_for_a_spool_that_is_closed_and_says_so(config: Path):
     async def scenario() -> None:
         async with at_work(config) as house:
             await put(house, 10, START)
-            await rotation.begin(house, "me")
+            await key_rotation.begin(house, "me")
             recipient = house.recipients.pop("centre")
             with pytest.raises(Refused, match="spool of centre is not open"):
-                await rotation.work(house)
+                await key_rotation.work(house)
             assert house.identity.spool_key_before is not None, "the old key is still needed"
             answer = await status(house, NOBODY)
             assert answer["rotation"]["since"]
             house.recipients["centre"] = recipient
-            await rotation.work(house)
-            assert rotation.standing(house) is None
+            await key_rotation.work(house)
+            assert key_rotation.standing(house) is None
 
     asyncio.run(scenario())
 
@@ -256,11 +257,11 @@ def test_a_spool_that_is_destroyed_in_the_middle_is_no_fault(config: Path):
         async with at_work(config) as house:
             for n in range(0, 2_000, 20):
                 await put(house, 20, START + n)
-            await rotation.begin(house, "me")
+            await key_rotation.begin(house, "me")
             while "spool-r.example.db" not in house.rotation:
                 await asyncio.sleep(0)
             destroy(house.config.state, "z.example", time.time(), None)
-            assert rotation.standing(house) is not None
+            assert key_rotation.standing(house) is not None
             await until(lambda: done(house))
             assert not last.exists(), "and none is begun in its place"
 

@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.api import calls
-from agent.config.data_budget import affordable
+from agent.config.check import summary
+from agent.config.estimates import affordable
 from agent.config.load import parse
-from agent.config.summary import summary
 from agent.core.atomic_write import later
+from agent.gateway import delivery
 from agent.gateway.data_usage import Traffic
-from agent.gateway.upstream import deliver
 from hil.broker import broker
 from hil.platform.child import Platform
 from tests.contract.gateway.running import at_work, configured, put, settled
@@ -45,7 +45,7 @@ def test_a_damaged_count_begins_anew(tmp_path: Path, text: str):
 
 
 def test_what_moves_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(deliver, "COUNT", 0.2)
+    monkeypatch.setattr(delivery, "COUNT", 0.2)
 
     async def scenario() -> None:
         async with (
@@ -70,7 +70,7 @@ def test_what_moves_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(deliver, "COUNT", 0.2)
+    monkeypatch.setattr(delivery, "COUNT", 0.2)
 
     async def scenario() -> None:
         async with (
@@ -81,9 +81,9 @@ def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
             await put(house, 5)
             await settled(house)
             recipient = house.recipients["centre"]
-            assert deliver.slowed(house, recipient, 60.0) == 60.0
+            assert delivery.slowed(house, recipient, 60.0) == 60.0
             house.traffic.count("r.example", 60_000_000, time.time())
-            assert deliver.slowed(house, recipient, 60.0) == DAY
+            assert delivery.slowed(house, recipient, 60.0) == DAY
 
             async def reopened() -> bool:
                 return "data are used up too fast" in recipient.delivery.lost
@@ -122,7 +122,7 @@ def test_the_agent_takes_the_slower_settings_that_check_has_told():
 def test_what_became_of_an_order_does_not_wait_for_the_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(deliver, "URGENT", 0.2)
+    monkeypatch.setattr(delivery, "URGENT", 0.2)
 
     async def scenario() -> None:
         async with (

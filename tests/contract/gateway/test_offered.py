@@ -11,8 +11,9 @@ import pytest
 from agent.api import backup, calls
 from agent.api.registry import CALLS, Caller
 from agent.core.tasks import end
-from agent.gateway.upstream import backup_upload
-from agent.uplink.delivery_state import Delivery
+from agent.gateway import delivery
+from agent.gateway.delivery import _wait_for_batches
+from agent.uplink.pacing import Delivery
 from hil.broker import broker
 from hil.platform.buildings import Buildings
 from hil.platform.child import Platform
@@ -25,7 +26,7 @@ GATEWAY = Caller("dupont", None)
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(backup, "LOOK", 0.1)
-    monkeypatch.setattr(backup_upload, "LOOK", 0.1)
+    monkeypatch.setattr(delivery, "BACKUP_LOOK", 0.1)
 
 
 def backed_up(folder, url, more="", options=""):
@@ -138,19 +139,19 @@ def test_a_metered_line_whose_month_is_ahead_keeps_it_for_later(tmp_path):
 def test_a_backlog_under_way_goes_before_each_part(monkeypatch):
     async def scenario():
         delivery = Delivery()
-        monkeypatch.setattr(backup_upload, "PATIENCE", 60.0)
-        turn = asyncio.create_task(backup_upload._wait_for_batches(delivery))
+        monkeypatch.setattr(delivery, "PATIENCE", 60.0)
+        turn = asyncio.create_task(_wait_for_batches(delivery))
         await asyncio.sleep(0.3)
         assert not turn.done()
         delivery.idle = True
         async with asyncio.timeout(30):
             await turn
         delivery.idle = False
-        monkeypatch.setattr(backup_upload, "PATIENCE", 0.8)
+        monkeypatch.setattr(delivery, "PATIENCE", 0.8)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with asyncio.timeout(30):
-            await backup_upload._wait_for_batches(delivery)
+            await _wait_for_batches(delivery)
         assert loop.time() - start > 0.7, "not for ever: a backlog may last for days"
 
     asyncio.run(scenario())

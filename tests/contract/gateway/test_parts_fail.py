@@ -19,8 +19,8 @@ from agent.buffer.database import Damaged
 from agent.core.errors import NotRecorded
 from agent.core.model import Reading, Series, SlotMark
 from agent.gateway import supervisor
+from agent.gateway.delivery import document
 from agent.gateway.recipient import close_passed_slots
-from agent.gateway.upstream.status_document import document
 from agent.trust import store
 from hil.broker import broker
 from hil.platform.child import Platform

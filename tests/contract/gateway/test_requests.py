@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import Refused
-from agent.gateway.upstream import requests
+from agent.gateway import requests
 from agent.trust.claims import Request
 from hil.broker import broker
 from hil.platform.child import Platform

@@ -12,7 +12,7 @@ from agent import app
 from agent.api import calls
 from agent.core.clock import Clock
 from agent.core.errors import Refused
-from agent.gateway.upstream import route
+from agent.gateway import delivery
 from agent.trust.claims import UplinkMove
 from hil.broker import broker
 from hil.platform.child import Fetching, Platform
@@ -41,7 +41,7 @@ def test_a_move_counts_once_it_brought_a_receipt_and_goes_on_counting(tmp_path: 
             async with at_work(config) as house:
                 await put(house, 5)
                 await settled(house)
-                await route.move(house, ordered(new.url))
+                await delivery.move(house, ordered(new.url))
 
                 async def proved() -> bool:
                     move = house.moves.of("r.example", old.url, NOW)
@@ -63,7 +63,7 @@ def test_a_move_counts_once_it_brought_a_receipt_and_goes_on_counting(tmp_path: 
 def test_an_address_without_a_platform_never_counts_and_the_old_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(route, "PROVE_WITHIN", 1.0)
+    monkeypatch.setattr(delivery, "PROVE_WITHIN", 1.0)
 
     async def scenario() -> None:
         async with (
@@ -73,7 +73,7 @@ def test_an_address_without_a_platform_never_counts_and_the_old_one_goes_on(
         ):
             async with at_work(configured(tmp_path, old.url)) as house:
                 for turn, url in enumerate((deaf.url, f"mqtt://127.0.0.1:{free_port()}")):
-                    await route.move(house, ordered(url))
+                    await delivery.move(house, ordered(url))
                     await put(house, 5, NOW + 100 + 100 * turn)
                     await settled(house)
                     move = house.moves.of("r.example", old.url, NOW)
@@ -89,10 +89,10 @@ def test_an_address_that_can_be_none_is_refused(tmp_path: Path):
         async with at_work(configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}")) as house:
             for url in ("mqtt://platform.example", "https://x.example", "mqtts://a:b@c.example"):
                 with pytest.raises(Refused, match="is not a valid address"):
-                    await route.move(house, ordered(url))
+                    await delivery.move(house, ordered(url))
             other = ordered("mqtts://x.example").model_copy(update={"recipient": "other"})
             with pytest.raises(Refused, match="sends nothing to other"):
-                await route.move(house, other)
+                await delivery.move(house, other)
 
     asyncio.run(scenario())
 
@@ -121,10 +121,10 @@ def test_an_exchange_folder_moves_to_another_folder_and_to_nothing_else(
         ):
             for url in ("sftp://us@x.example/", "file://x.example/mnt", "file:mnt", str(new)):
                 with pytest.raises(Refused, match="is not a folder"):
-                    await route.move(house, ordered(url))
+                    await delivery.move(house, ordered(url))
             await put(house, 5)
             await settled(house)
-            await route.move(house, ordered(new.as_uri()))
+            await delivery.move(house, ordered(new.as_uri()))
 
             async def proved() -> bool:
                 move = house.moves.of("r.example", old.as_uri(), NOW)
@@ -140,7 +140,7 @@ def test_an_exchange_folder_moves_to_another_folder_and_to_nothing_else(
             listed = await calls.CALLS["uplink.list"](house, calls.NOBODY)
             assert listed["uplinks"]["centre"]["moved"] == {"to": new.as_uri(), "proved": True}
             with pytest.raises(Refused, match="is its address already"):
-                await route.move(house, ordered(old.as_uri()))
+                await delivery.move(house, ordered(old.as_uri()))
 
     asyncio.run(scenario())
 

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.gateway.gateway import Gateway
-from agent.trust.allowance import BURST, INTERVAL
 from agent.trust.error_codes import Forged
-from agent.trust.key import Key
+from agent.trust.jws import Key
 from agent.trust.sign import Signer, new_jti, trust_list
+from agent.trust.store import BURST, INTERVAL
 from agent.trust.trust_list import read
 from hil.broker import Broker, broker
 from hil.platform.child import Platform

@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 
+from agent.api import facts
 from agent.core.atomic_write import Reserve
 from agent.core.errors import NotRecorded, Refused
-from agent.registry import calls
 from agent.registry.background_change import SHORT, TRIES, change_in_background, fold_log
 from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
@@ -29,7 +29,7 @@ def of(lines, **more):
     """A call that brings a list of so many dwellings."""
     rows = [f"A-{n};dwelling" for n in range(lines)]
     text = "\n".join(["label;type", *rows, *more.pop("rows", ())])
-    return partial(calls.place_import, **BY, text=text, name="p.csv", **more)
+    return partial(facts.place_import, **BY, text=text, name="p.csv", **more)
 
 
 def everything(registry):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from agent.api import facts
 from agent.core.errors import Refused
-from agent.registry import calls
 from agent.registry.registry import Registry
 
 BY = {"who": "alice", "now": 1_790_000_000.0}
@@ -18,12 +18,12 @@ PLACES = (
 @pytest.fixture
 def registry(tmp_path):
     registry = Registry.open(tmp_path / "registry.json")
-    calls.place_import(registry, **BY, text=PLACES, name="places.csv")
+    facts.place_import(registry, **BY, text=PLACES, name="places.csv")
     return registry
 
 
 def test_places_come_from_a_table_and_are_listed(registry):
-    listed = calls.place_list(registry, **BY)
+    listed = facts.place_list(registry, **BY)
     json.dumps(listed)
     assert [(place["label"], place["type"]) for place in listed["places"]] == [
         ("A-3-12", "dwelling"),
@@ -41,29 +41,29 @@ def test_a_wrong_line_17_is_told_and_nothing_is_recorded(registry):
     rows[15] = "B-17;dweling"
     text = "\n".join(["label;type", *rows])
     with pytest.raises(Refused) as refused:
-        calls.place_import(registry, **BY, text=text, name="places.csv")
+        facts.place_import(registry, **BY, text=text, name="places.csv")
     said = str(refused.value)
     assert said.startswith('places.csv:17: type: "dweling" is not one of dwelling, logement, ')
     assert said.endswith('; did you mean "dwelling"?')
     assert said.count("\n") == 0
-    assert len(calls.place_list(registry, **BY)["places"]) == 3
+    assert len(facts.place_list(registry, **BY)["places"]) == 3
 
 
 @pytest.mark.parametrize("label", ["03-janv", "1-Dec", "15-août.", "2026-01-03", "03/01/2026"])
 def test_a_name_that_excel_made_a_date_of_is_no_name(registry, label):
     with pytest.raises(Refused, match=rf'p\.csv:2: label: .*made the date "{label}" of what was'):
-        calls.place_import(registry, **BY, text=f"label;type\n{label};D\n", name="p.csv")
+        facts.place_import(registry, **BY, text=f"label;type\n{label};D\n", name="p.csv")
 
 
 def test_an_empty_type_speaks_of_merged_cells(registry):
     with pytest.raises(Refused, match="type: it is empty; of merged cells"):
-        calls.place_import(registry, **BY, text="label;type\nA-9;\n", name="p.csv")
+        facts.place_import(registry, **BY, text="label;type\nA-9;\n", name="p.csv")
 
 
 def test_all_wrong_lines_are_told_in_order_whatever_is_wrong_with_them(registry):
     text = "label;type;since\nC-1;dwelling;12/07/2026\nC-2;flat;\nC-3;D;;x\n;D;\n"
     with pytest.raises(Refused) as refused:
-        calls.place_import(registry, **BY, text=text, name="p.csv")
+        facts.place_import(registry, **BY, text=text, name="p.csv")
     lines = str(refused.value).splitlines()
     assert [line.split()[0] for line in lines] == [
         "p.csv:2:",
@@ -75,20 +75,20 @@ def test_all_wrong_lines_are_told_in_order_whatever_is_wrong_with_them(registry)
 
 
 def test_a_new_place_gets_an_id_and_a_date_at_the_buildings_midnight(registry):
-    added = calls.place_new(
+    added = facts.place_new(
         registry, **BY, label="B-1", type="D", since="2026-07-12", zone="Europe/Paris"
     )
     (place,) = added["places"]
     assert place["occupied_since"] == "2026-07-11T22:00:00Z"
-    assert calls.place_check(registry, **BY, text=place["id"])["label"] == "B-1"
+    assert facts.place_check(registry, **BY, text=place["id"])["label"] == "B-1"
 
 
 def test_check_tells_an_id_of_another_building_from_a_wrong_one(registry):
-    foreign = calls.place_check(registry, **BY, text="drdvi-ewzep-eexy9")
+    foreign = facts.place_check(registry, **BY, text="drdvi-ewzep-eexy9")
     assert (foreign["shown"], foreign["label"]) == ("DRDV1-EWZEP-EEXY9", None)
-    assert calls.place_check(registry, **BY, text="a-3-12")["id"] == "D84G7ZWYRD6Z1GQ"
+    assert facts.place_check(registry, **BY, text="a-3-12")["id"] == "D84G7ZWYRD6Z1GQ"
     with pytest.raises(Refused, match="check characters do not match"):
-        calls.place_check(registry, **BY, text="DRDV1-EWZEP-EEXY8")
+        facts.place_check(registry, **BY, text="DRDV1-EWZEP-EEXY8")
 
 
 @pytest.mark.parametrize(
@@ -100,24 +100,24 @@ def test_check_tells_an_id_of_another_building_from_a_wrong_one(registry):
     ],
 )
 def test_meters_come_from_a_table(registry, table):
-    done = calls.meter_import(registry, **BY, text=table, name="meters.csv")
+    done = facts.meter_import(registry, **BY, text=table, name="meters.csv")
     json.dumps(done)
     assert [meter["label"] for meter in done["meters"]] == ["A-3-12", "A-3-13"]
     assert (done.pop("not_read"), done.pop("unchanged")) == ([], 0)
-    assert calls.meter_list(registry, **BY) == done
+    assert facts.meter_list(registry, **BY) == done
 
 
 def test_an_assigned_device_says_what_it_waits_for(registry):
-    (waits,) = calls.meter_assign(registry, **BY, device="sdm", dwelling="A-3-12")["meters"]
+    (waits,) = facts.meter_assign(registry, **BY, device="sdm", dwelling="A-3-12")["meters"]
     assert waits["state"] == "not yet said by the device"
     assigned = {"device": "sdm2", "dwelling": "A-3-13", "serial": "45"}
-    (known,) = calls.meter_assign(registry, **BY, **assigned)["meters"]
+    (known,) = facts.meter_assign(registry, **BY, **assigned)["meters"]
     assert known["state"] == "as people recorded"
 
 
 def give(registry, **more):
     asked = {"recipient": "A.example", "channels": ["heat"], "step": "30min", "purpose": "advice"}
-    return calls.consent_give(registry, **BY, **{**asked, **more})
+    return facts.consent_give(registry, **BY, **{**asked, **more})
 
 
 def test_several_places_and_a_file_consent_in_one_go(registry):
@@ -128,7 +128,7 @@ def test_several_places_and_a_file_consent_in_one_go(registry):
         ("A-3-13", "a.example", 1800),
     ]
     assert [each["source"] for each in done["consents"]] == ["gardien consent give", "homes.csv:2"]
-    listed = calls.consent_list(registry, **BY)["consents"]
+    listed = facts.consent_list(registry, **BY)["consents"]
     assert sorted(each["label"] for each in listed) == ["A-3-12", "A-3-13"]
     assert all(each["in_force"] for each in listed)
 
@@ -154,26 +154,26 @@ def test_a_wrong_consent_is_refused_and_nothing_is_recorded(registry, more, why)
 def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
     before = registry.revision
     lots = "lot;label;type\n12;A-9-1;appartement\n112;A-9-1;cave\n"
-    (home,) = calls.place_import(registry, **BY, text=lots, name="l.csv", preview=True)["places"]
+    (home,) = facts.place_import(registry, **BY, text=lots, name="l.csv", preview=True)["places"]
     assert (home["id"], home["shown"], home["aliases"]) == (None, "new", ["lot 12", "lot 112"])
     cellar = "lot;label;type\n112;Cave 9;cave\n"
     with pytest.raises(Refused, match=r"l\.csv:2: .*a cave belongs to a dwelling: write"):
-        calls.place_import(registry, **BY, text=cellar, name="l.csv")
+        facts.place_import(registry, **BY, text=cellar, name="l.csv")
     text = "Libellé;type;Nom\nA-9-1;appartement;Dupont\nCave 9;parties communes;\n"
-    would = calls.place_import(registry, **BY, text=text, name="p.csv", preview=True)
+    would = facts.place_import(registry, **BY, text=text, name="p.csv", preview=True)
     assert [place["label"] for place in would["places"]] == ["A-9-1", "Cave 9"]
     assert would["not_read"] == ["Nom"]
     assert registry.revision == before
-    done = calls.place_import(registry, **BY, text=text, name="p.csv")
+    done = facts.place_import(registry, **BY, text=text, name="p.csv")
     assert registry.revision == before + 1
     assert [place["type"] for place in done["places"]] == ["dwelling", "common"]
     with pytest.raises(Refused, match="exists already"):
-        calls.place_import(registry, **BY, text="label;type\nA-9-1;C\n", name="p.csv", preview=True)
+        facts.place_import(registry, **BY, text="label;type\nA-9-1;C\n", name="p.csv", preview=True)
     meters = "N° de série;Logement;Pose\n4,51E+07;A-9-1;\n"
     with pytest.raises(Refused, match=r'm\.csv:2: serial: .*"4,51E\+07"'):
-        calls.meter_import(registry, **BY, text=meters, name="m.csv", preview=True)
+        facts.meter_import(registry, **BY, text=meters, name="m.csv", preview=True)
     meters = "N° de série;Logement;Pose\n01234567;A-9-1;12/05/2026\n"
-    (meter,) = calls.meter_import(registry, **BY, text=meters, name="m.csv", zone="Europe/Paris")[
+    (meter,) = facts.meter_import(registry, **BY, text=meters, name="m.csv", zone="Europe/Paris")[
         "meters"
     ]
     assert meter["since"] == "2026-05-11T22:00:00Z"
@@ -184,17 +184,17 @@ def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
 
 def test_a_place_with_another_date_is_refused_with_what_to_do(registry):
     list_ = "label;type;since\nA-9;logement;2026-01-01\n"
-    calls.place_import(registry, **BY, text=list_, name="p.csv", zone="Europe/Paris")
+    facts.place_import(registry, **BY, text=list_, name="p.csv", zone="Europe/Paris")
     other = list_.replace("2026", "2025")
     with pytest.raises(Refused, match=r"gardien occupancy correct A-9 --id H.* --since DATE"):
-        calls.place_import(registry, **BY, text=other, name="p.csv", zone="Europe/Paris")
+        facts.place_import(registry, **BY, text=other, name="p.csv", zone="Europe/Paris")
 
 
 def test_a_place_that_begins_to_be_lived_in_later_is_foreseen_and_listed_so(registry):
     list_ = "label;type;since\nA-8;logement;2020-01-01\nA-9;logement;2036-01-01\n"
     words = {"text": list_, "name": "p.csv", "zone": "UTC"}
-    would = calls.place_import(registry, **BY, **words, preview=True)["places"]
-    done = calls.place_import(registry, **BY, **words)["places"]
+    would = facts.place_import(registry, **BY, **words, preview=True)["places"]
+    done = facts.place_import(registry, **BY, **words)["places"]
     names = ("occupancy_state", "occupancy_state_since", "lived_in_from")
     stated = [[place[name] for name in names] for place in done]
     assert stated == [

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
+from agent.api import facts
 from agent.core.clock import stamp
 from agent.core.errors import NotYet, Refused
-from agent.registry import calls
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewOccupancy, NewWithdrawal
 from agent.registry.place import shown
@@ -24,7 +24,7 @@ US, FR = "centre.example", policy("FR-1")
 @pytest.fixture
 def registry(tmp_path):
     registry = Registry.open(tmp_path / "registry.json")
-    calls.place_import(registry, **PARIS, text=PLACES, name="places.csv")
+    facts.place_import(registry, **PARIS, text=PLACES, name="places.csv")
     return registry
 
 
@@ -38,21 +38,21 @@ def taken(registry):
 
 def give(registry, **more):
     asked = {"places": ["A-1"], "recipient": US, "channels": ["heat"], "purpose": "advice"}
-    return calls.consent_give(registry, **PARIS, **asked | more)["consents"]
+    return facts.consent_give(registry, **PARIS, **asked | more)["consents"]
 
 
 def leases(registry, *rows, **more):
     text = "\n".join(["logement;bail;entrée;sortie", *rows])
-    return calls.occupancy_import(registry, **PARIS, text=text, name="l.csv", **more)["occupancies"]
+    return facts.occupancy_import(registry, **PARIS, text=text, name="l.csv", **more)["occupancies"]
 
 
 # occupancies
 
 
 def test_one_moves_out_and_another_in_at_the_buildings_midnight(registry):
-    calls.occupancy_move_out(registry, **PARIS, place="A-1", at="2026-05-01")
-    calls.occupancy_move_in(registry, **PARIS, place="A-1", since="2026-05-01", reference="B-7")
-    old, new = calls.occupancy_list(registry, **BY, place="A-1")["occupancies"]
+    facts.occupancy_move_out(registry, **PARIS, place="A-1", at="2026-05-01")
+    facts.occupancy_move_in(registry, **PARIS, place="A-1", since="2026-05-01", reference="B-7")
+    old, new = facts.occupancy_list(registry, **BY, place="A-1")["occupancies"]
     json.dumps([old, new])
     assert old["until"] == new["since"] == "2026-04-30T22:00:00Z"
     assert (new["reference"], new["in_force"], old["in_force"]) == ("B-7", True, False)
@@ -65,7 +65,7 @@ def test_one_moves_out_and_another_in_at_the_buildings_midnight(registry):
 def test_two_at_once_are_refused_with_both_named(registry):
     """Rule I14."""
     with pytest.raises(Refused) as refused:
-        calls.occupancy_move_in(registry, **PARIS, place="A-1", since="2026-05-01", reference="B-7")
+        facts.occupancy_move_in(registry, **PARIS, place="A-1", since="2026-05-01", reference="B-7")
     said = str(refused.value)
     assert said.startswith("A-1 (D84G7-ZWYRD-6Z1GQ) is occupied by H")
     assert (
@@ -73,13 +73,13 @@ def test_two_at_once_are_refused_with_both_named(registry):
     )
     assert "gardien occupancy move-out" in said
     with pytest.raises(Refused, match="that is recorded already"):
-        calls.occupancy_move_in(registry, **PARIS, place="A-1", since="2025-01-01")
+        facts.occupancy_move_in(registry, **PARIS, place="A-1", since="2025-01-01")
 
 
 def test_who_moves_in_before_those_of_a_later_date_is_told_both_ways_out(registry):
     home = registry.occupancies_of(registry.place("A-1").id)[0]
     with pytest.raises(Refused) as refused:
-        calls.occupancy_move_in(registry, **PARIS, place="A-1", since="2020-05-01")
+        facts.occupancy_move_in(registry, **PARIS, place="A-1", since="2020-05-01")
     said = str(refused.value)
     assert f"gardien occupancy correct A-1 --id {shown(home.id)} --since DATE" in said
     assert f"gardien occupancy move-in A-1 --since DATE --until {stamp(home.since)}" in said
@@ -87,7 +87,7 @@ def test_who_moves_in_before_those_of_a_later_date_is_told_both_ways_out(registr
 
 def test_nobody_moves_out_where_nobody_ever_lived_and_the_refusal_says_what_that_means(registry):
     with pytest.raises(Refused, match=r"stays unknown.*If the dwelling is empty, do nothing"):
-        calls.occupancy_move_out(registry, **PARIS, place="A-2", at="2026-01-01")
+        facts.occupancy_move_out(registry, **PARIS, place="A-2", at="2026-01-01")
 
 
 @pytest.mark.parametrize(
@@ -105,17 +105,17 @@ def test_nobody_moves_out_where_nobody_ever_lived_and_the_refusal_says_what_that
 def test_a_notice_that_cannot_be_is_refused(registry, notice, why):
     before = registry.revision
     with pytest.raises(Refused, match=why):
-        calls.occupancy_move_out(registry, **PARIS, **notice)
+        facts.occupancy_move_out(registry, **PARIS, **notice)
     assert registry.revision == before
 
 
 def test_a_list_of_leases_takes_over_who_was_known_without_reference(registry):
-    (known,) = calls.occupancy_list(registry, **BY, place="A-1")["occupancies"]
+    (known,) = facts.occupancy_list(registry, **BY, place="A-1")["occupancies"]
     new = leases(
         registry, "A-1;B-1;01/03/2019;31/08/2025", "A-1;B-2;2025-08-31;", "A-2;B-3;2020-02-29;"
     )
     assert {one["reference"] for one in new} == {"B-1", "B-2", "B-3"}
-    homes = {one["reference"]: one for one in calls.occupancy_list(registry, **BY)["occupancies"]}
+    homes = {one["reference"]: one for one in facts.occupancy_list(registry, **BY)["occupancies"]}
     assert homes["B-2"]["id"] == known["id"] or homes["B-1"]["id"] == known["id"]
     assert homes["B-1"]["since"] == "2019-02-28T23:00:00Z"
     assert homes["B-1"]["until"] == homes["B-2"]["since"]
@@ -149,39 +149,39 @@ def test_wrong_rows_of_a_list_are_all_told_and_a_preview_records_nothing(registr
 
 
 def test_an_occupancy_that_never_was_leaves_room_for_the_right_one(registry):
-    calls.occupancy_correct(registry, **PARIS, place="A-1", since="2025-01-01", until="2025-01-01")
-    (one,) = calls.occupancy_move_in(registry, **PARIS, place="A-1", since="2025-01-01")[
+    facts.occupancy_correct(registry, **PARIS, place="A-1", since="2025-01-01", until="2025-01-01")
+    (one,) = facts.occupancy_move_in(registry, **PARIS, place="A-1", since="2025-01-01")[
         "occupancies"
     ]
     assert registry.occupancy_at(HOME, int(NOW)).id == one["id"]
 
 
 def test_a_move_out_of_the_wrong_dwelling_is_taken_back(registry):
-    (home,) = calls.occupancy_list(registry, **BY, place="A-1")["occupancies"]
+    (home,) = facts.occupancy_list(registry, **BY, place="A-1")["occupancies"]
     give(registry)
-    calls.occupancy_move_out(registry, **PARIS, place="A-1", at="2026-05-01")
+    facts.occupancy_move_out(registry, **PARIS, place="A-1", at="2026-05-01")
     assert registry.occupancy_at(HOME, int(NOW)) is None
-    calls.occupancy_correct(registry, **PARIS, place="A-1", stays=True)
+    facts.occupancy_correct(registry, **PARIS, place="A-1", stays=True)
     assert registry.occupancy_at(HOME, int(NOW)).id == home["id"]
     with pytest.raises(Refused, match=r"their move-out is not recorded; .* --id"):
-        calls.occupancy_correct(registry, **PARIS, place="A-1", stays=True)
+        facts.occupancy_correct(registry, **PARIS, place="A-1", stays=True)
     with pytest.raises(Refused, match="until: occupants who have not moved out have no end date"):
-        calls.occupancy_correct(registry, **PARIS, place="A-1", stays=True, until="2026-06-01")
+        facts.occupancy_correct(registry, **PARIS, place="A-1", stays=True, until="2026-06-01")
 
 
 # meters
 
 
 def meters(registry):
-    return calls.meter_list(registry, **BY)["meters"]
+    return facts.meter_list(registry, **BY)["meters"]
 
 
 def test_an_exchange_ends_one_meter_and_begins_the_other_with_both_indexes(registry):
-    calls.meter_assign(
+    facts.meter_assign(
         registry, **PARIS, device="m", dwelling="A-1", serial="1", channel="heat",
         since="2026-01-01", index=["10,5"], multiplier="10",
     )  # fmt: skip
-    calls.meter_exchange(
+    facts.meter_exchange(
         registry, **PARIS, place="A-1", serial="2", channel="heat", at="2026-05-12",
         closing=["8412.25"], opening=["heat=0"],
     )  # fmt: skip
@@ -195,7 +195,7 @@ def test_an_exchange_ends_one_meter_and_begins_the_other_with_both_indexes(regis
 
 
 def test_an_index_means_its_multiple_exactly(registry):
-    calls.meter_assign(
+    facts.meter_assign(
         registry, **PARIS, device="m", dwelling="A-1", serial="1", channel="heat",
         multiplier="0.1", offset="-3.25",
     )  # fmt: skip
@@ -205,11 +205,11 @@ def test_an_index_means_its_multiple_exactly(registry):
 
 
 def test_behind_an_input_another_meter_counts_on_under_the_same_number(registry):
-    calls.meter_assign(
+    facts.meter_assign(
         registry, **PARIS, device="k", dwelling="A-1", serial="45120042/2", channel="cw",
         multiplier="0.1", since="2026-01-01",
     )  # fmt: skip
-    calls.meter_exchange(
+    facts.meter_exchange(
         registry, **PARIS, place="A-1", serial="45120042/2", at="2026-02-01", offset="-500.2"
     )
     old, new = registry.installations()
@@ -231,22 +231,22 @@ def test_behind_an_input_another_meter_counts_on_under_the_same_number(registry)
     ],
 )
 def test_an_exchange_that_cannot_be_is_refused(registry, words, why):
-    calls.meter_assign(
+    facts.meter_assign(
         registry, **PARIS, device="m", dwelling="A-1", serial="1", channel="heat",
         since="2026-01-01",
     )  # fmt: skip
     text = "serial;dwelling;channel\n3;A-1;cw\n4;A-2;heat\n"
-    calls.meter_import(registry, **PARIS, text=text, name="m.csv")
+    facts.meter_import(registry, **PARIS, text=text, name="m.csv")
     with pytest.raises(Refused, match=why):
-        calls.meter_exchange(registry, **PARIS, **words)
+        facts.meter_exchange(registry, **PARIS, **words)
 
 
 def test_a_meter_that_never_measured_a_place_may_be_given_to_another(registry):
-    calls.meter_assign(
+    facts.meter_assign(
         registry, **PARIS, device="m", dwelling="A-2", serial="1", since="2026-01-01"
     )
-    calls.meter_remove(registry, **PARIS, place="A-2", never=True)
-    calls.meter_assign(
+    facts.meter_remove(registry, **PARIS, place="A-2", never=True)
+    facts.meter_assign(
         registry, **PARIS, device="m", dwelling="A-1", serial="1", since="2026-01-01"
     )
     assert registry.whose("m", "1", "heat", int(NOW)).place == HOME
@@ -261,14 +261,14 @@ def test_a_name_is_unique_both_ways_at_any_instant(registry):
     """Rule I7."""
 
     def name(place, value, **more):
-        return calls.alias_add(registry, **PARIS, place=place, scheme="PRM", value=value, **more)
+        return facts.alias_add(registry, **PARIS, place=place, scheme="PRM", value=value, **more)
 
     name("A-1", "19123456789012", since="2026-01-01")
     with pytest.raises(Refused, match=r"A-2 .* is PRM 19123456789012 .*, but A-1 .* is PRM 1912"):
         name("A-2", "19123456789012")
     with pytest.raises(Refused, match=r"A-1 .*, but A-1 .* is PRM 19123456789012"):
         name("A-1", "19123456789099")
-    calls.alias_end(registry, **PARIS, place="A-1", scheme="PRM", at="2026-06-01")
+    facts.alias_end(registry, **PARIS, place="A-1", scheme="PRM", at="2026-06-01")
     name("A-2", "19123456789012", since="2026-06-01")
     name("A-1", "19123456789099", since="2026-06-01")
     assert registry.place("PRM 19123456789012").label == "A-2"
@@ -277,7 +277,7 @@ def test_a_name_is_unique_both_ways_at_any_instant(registry):
 def test_a_buildings_name_is_shared_and_finds_no_dwelling(registry):
     """Rule I7."""
     for place in ("A-1", "A-2"):
-        calls.alias_add(registry, **BY, place=place, scheme="RNB", value="D8T7TQQ4JHMY")
+        facts.alias_add(registry, **BY, place=place, scheme="RNB", value="D8T7TQQ4JHMY")
     with pytest.raises(Refused, match="no place"):
         registry.place("D8T7TQQ4JHMY")
 
@@ -285,8 +285,8 @@ def test_a_buildings_name_is_shared_and_finds_no_dwelling(registry):
 def test_lots_of_a_list_are_places_and_their_further_names(registry):
     text = "lot;type;label\n12;appartement;B-1\n112;cave;B-1\n9;parking;A-1\n7;bureau;B-2\n"
     with pytest.raises(Refused, match=r'p.csv:5: type: "bureau"'):
-        calls.place_import(registry, **PARIS, text=text, name="p.csv")
-    done = calls.place_import(
+        facts.place_import(registry, **PARIS, text=text, name="p.csv")
+    done = facts.place_import(
         registry, **PARIS, text=text, name="p.csv", types=["dwelling", "cave", "parking"]
     )
     assert ([one["label"] for one in done["places"]], done["lots"]) == (["B-1"], 3)
@@ -301,8 +301,8 @@ def test_lots_of_a_list_are_places_and_their_further_names(registry):
 def test_a_consent_is_withdrawn_at_once_and_not_given_again_by_an_older_paper(registry):
     (one,) = give(registry, scope="daily")
     assert (one["scope"], one["step"]) == ("daily", 86400)
-    calls.consent_withdraw(registry, **BY | {"who": "dupont"}, place="A-1")
-    (gone,) = calls.consent_list(registry, **BY)["consents"]
+    facts.consent_withdraw(registry, **BY | {"who": "dupont"}, place="A-1")
+    (gone,) = facts.consent_list(registry, **BY)["consents"]
     assert (gone["who"], gone["recorded"]["who"]) == ("dupont", BY["who"])
     assert (gone["id"], gone["in_force"], gone["withdrawn"]) == (
         one["id"], False, "2026-09-21T14:13:20Z",
@@ -310,38 +310,38 @@ def test_a_consent_is_withdrawn_at_once_and_not_given_again_by_an_older_paper(re
     (home,) = registry.occupancies_of(HOME)
     assert list(registry.consents_of(home.id, US)) == []
     text = "place;recipient;channels;purpose;given\nA-1;centre.example;heat;advice;2026-09-01\n"
-    answer = calls.consent_give(registry, **PARIS, text=text, name="c.csv")
+    answer = facts.consent_give(registry, **PARIS, text=text, name="c.csv")
     assert answer["consents"] == []
     assert "but since then: withdrawn from all recipients on" in answer["without_effect"][0]
     with pytest.raises(Refused, match=r"but since then: withdrawn from all recipients on"):
         give(registry, scope="daily")
-    (mark,) = calls.consent_marks(registry, **BY, places=["A-1"])["marks"]
+    (mark,) = facts.consent_marks(registry, **BY, places=["A-1"])["marks"]
     assert give(registry, scope="daily", after=[mark["mark"]])
 
 
 def test_a_channel_is_withdrawn_and_the_others_stay(registry):
     give(registry, channels=["heat", "cw"])
-    (left,) = calls.consent_withdraw(registry, **BY, place="A-1", channels=["cw"])["consents"]
+    (left,) = facts.consent_withdraw(registry, **BY, place="A-1", channels=["cw"])["consents"]
     assert (left["channels"], left["in_force"]) == (["heat"], True)
     assert [one.channel for one in taken(registry)] == ["cw"]
 
 
 def test_nothing_to_withdraw_is_said(registry):
     """It counts all the same: what was signed before may be on its way."""
-    assert calls.consent_withdraw(registry, **BY, place="A-1")["consents"] == []
+    assert facts.consent_withdraw(registry, **BY, place="A-1")["consents"] == []
     with pytest.raises(Refused, match="but since then"):
         give(registry)
     with pytest.raises(Refused, match="no such consent is left"):
-        calls.consent_withdraw(registry, **BY, place="A-1", purpose="research")
+        facts.consent_withdraw(registry, **BY, place="A-1", purpose="research")
     with pytest.raises(Refused, match="no consent has the id nonsense"):
-        calls.consent_withdraw(registry, **BY, id="nonsense")
+        facts.consent_withdraw(registry, **BY, id="nonsense")
 
 
 def test_after_a_withdrawal_of_one_purpose_an_older_consent_to_a_third_gives_nothing(registry):
     """Rules D1, D9."""
     (kept,) = give(registry)
     give(registry, recipient="other.example", purpose="research", channels=["cw"])
-    calls.consent_withdraw(registry, **BY, place="A-1", purpose="research")
+    facts.consent_withdraw(registry, **BY, place="A-1", purpose="research")
     with pytest.raises(Refused, match="but since then"):
         give(registry, recipient="third.example", purpose="research", channels=["cw"])
     (home,) = registry.occupancies_of(HOME)
@@ -351,12 +351,12 @@ def test_after_a_withdrawal_of_one_purpose_an_older_consent_to_a_third_gives_not
 def test_a_list_with_a_consent_of_those_who_moved_out_is_taken_again(registry):
     leases(registry, "A-2;B-1;2025-01-01;")
     text = "place;recipient;channels;purpose;lease\nA-2;centre.example;heat;advice;B-1\n"
-    calls.consent_give(registry, **PARIS, text=text, name="c.csv")
-    calls.occupancy_move_out(registry, **PARIS, place="A-2", at="2026-05-01")
-    (gone,) = calls.consent_list(registry, **BY)["consents"]
+    facts.consent_give(registry, **PARIS, text=text, name="c.csv")
+    facts.occupancy_move_out(registry, **PARIS, place="A-2", at="2026-05-01")
+    (gone,) = facts.consent_list(registry, **BY)["consents"]
     assert (gone["in_force"], gone["moved_out"]) == (False, "2026-04-30T22:00:00Z")
     text += "A-1;centre.example;heat;advice;\n"
-    answer = calls.consent_give(registry, **PARIS, text=text, name="c.csv")
+    answer = facts.consent_give(registry, **PARIS, text=text, name="c.csv")
     assert ([one["label"] for one in answer["consents"]], answer["unchanged"]) == (["A-1"], 1)
 
 
@@ -403,7 +403,7 @@ def signed(occupancy="H4STZRK0YB09136", **more):
 def test_a_consent_before_its_occupancy_waits(registry):
     with pytest.raises(NotYet, match="H4STZ-RK0YB-09136 is not recorded yet"):
         registry.consent([signed(id="c-1")], "collector", "object", NOW, FR)
-    calls.occupancy_move_out(registry, **PARIS, place="A-1", at="2026-05-01")
+    facts.occupancy_move_out(registry, **PARIS, place="A-1", at="2026-05-01")
     row = NewOccupancy("move_in", "A-1", "H4STZ-RK0YB-09136", 1_780_000_000)
     registry.occupy([row], "registry", "object", NOW)
     (consent,) = registry.consent([signed(id="c-1")], "collector", "object", NOW, FR)
@@ -422,7 +422,7 @@ def test_a_consent_withdrawn_before_it_came_is_never_taken(registry):
 
 def test_a_building_has_one_manager_at_a_time(registry):
     def duty(reference, recipient, **more):
-        return calls.duty_add(
+        return facts.duty_add(
             registry, **PARIS, reference=reference, recipient=recipient, channels=["heat"], **more
         )["duties"]
 
@@ -432,7 +432,7 @@ def test_a_building_has_one_manager_at_a_time(registry):
         duty("contract", "other.example")
     duty("contract", "manager.example")
     for reference in ("décret 2020-886", "contract"):
-        calls.duty_end(registry, **PARIS, duty=reference, at="2026-10-01")
+        facts.duty_end(registry, **PARIS, duty=reference, at="2026-10-01")
     duty("contract", "other.example", since="2026-10-01")
     assert taken(registry) == []
 
@@ -449,7 +449,7 @@ def test_a_building_has_one_manager_at_a_time(registry):
 def test_a_duty_that_cannot_be_is_refused(registry, words, why):
     asked = {"reference": "contract", "recipient": "manager.example", "channels": ["heat"]}
     with pytest.raises(Refused, match=why):
-        calls.duty_add(registry, **PARIS, **asked | words)
+        facts.duty_add(registry, **PARIS, **asked | words)
 
 
 def test_a_registry_of_the_first_version_still_loads(tmp_path):
@@ -468,8 +468,8 @@ def test_a_registry_of_the_first_version_still_loads(tmp_path):
     table = {str(number): row for number, row in enumerate(rows, 1)}
     path.write_text(json.dumps({"documents": table}))
     registry = Registry.open(path)
-    calls.consent_withdraw(registry, **BY, place="A-1")
-    calls.meter_exchange(registry, **BY, place="A-1", serial="2")
+    facts.consent_withdraw(registry, **BY, place="A-1")
+    facts.meter_exchange(registry, **BY, place="A-1", serial="2")
     assert len(reopened(registry).installations()) == 2
     assert [one.reason for one in taken(reopened(registry))] == ["withdrawn"]
 
@@ -478,8 +478,8 @@ def test_one_wrong_line_in_50000_is_told_soon_and_the_file_refused(registry):
     rows = [f"B-{number};dwelling" for number in range(50_000)]
     rows[30_000] = "B-30000;dweling"
     with pytest.raises(Refused, match=r'^p.csv:30002: type: "dweling"'):
-        calls.place_import(registry, **PARIS, text="\n".join(["label;type", *rows]), name="p.csv")
+        facts.place_import(registry, **PARIS, text="\n".join(["label;type", *rows]), name="p.csv")
     all_wrong = "\n".join(["serial;dwelling", *(f"{n};Z-{n}" for n in range(50_000))])
     with pytest.raises(Refused, match="and 49980 more"):
-        calls.meter_import(registry, **PARIS, text=all_wrong, name="m.csv")
+        facts.meter_import(registry, **PARIS, text=all_wrong, name="m.csv")
     assert registry.revision == 1

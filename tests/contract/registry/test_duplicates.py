@@ -4,8 +4,8 @@ Rule I13.
 
 import pytest
 
+from agent.api import facts
 from agent.core.errors import Refused
-from agent.registry import calls
 from agent.registry.registry import Registry
 
 NOW = 1_790_000_000.0
@@ -21,15 +21,15 @@ def at(now=NOW):
 
 
 def places(registry, text=PLACES, **more):
-    return calls.place_import(registry, **at(), text=text, name="p.csv", **more)
+    return facts.place_import(registry, **at(), text=text, name="p.csv", **more)
 
 
 def meters(registry, text=METERS, now=NOW + DAY, **more):
-    return calls.meter_import(registry, **at(now), text=text, name="m.csv", **more)
+    return facts.meter_import(registry, **at(now), text=text, name="m.csv", **more)
 
 
 def consents(registry, text=CONSENTS, now=NOW + DAY):
-    return calls.consent_give(registry, **at(now), text=text, name="c.csv")
+    return facts.consent_give(registry, **at(now), text=text, name="c.csv")
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def registry(tmp_path):
     registry = Registry.open(tmp_path / "registry.json")
     places(registry)
     meters(registry, now=NOW)
-    calls.consent_give(registry, **at(), text=CONSENTS, name="c.csv")
-    calls.alias_import(registry, **at(), text=NAMES, name="n.csv")
+    facts.consent_give(registry, **at(), text=CONSENTS, name="c.csv")
+    facts.alias_import(registry, **at(), text=NAMES, name="n.csv")
     return registry
 
 
@@ -49,7 +49,7 @@ def test_a_list_that_is_brought_again_changes_nothing_and_is_no_error(registry, 
         (places(registry, preview=preview), "places", 3),
         (meters(registry, preview=preview), "meters", 2),
         (consents(registry), "consents", 1),
-        (calls.alias_import(registry, **at(), text=NAMES, name="n.csv"), "aliases", 1),
+        (facts.alias_import(registry, **at(), text=NAMES, name="n.csv"), "aliases", 1),
     ):
         assert (made[what], made["unchanged"]) == ([], many), what
     assert registry.revision == before
@@ -104,14 +104,14 @@ def test_a_device_needs_no_name_where_its_number_is_known(registry):
     with pytest.raises(Refused, match="leave out the name of the device"):
         meters(registry, "serial;dwelling;device\n46;A-2;sdm-1\n")
     again = {**at(NOW + DAY), "device": "sdm-9", "dwelling": "A-2"}
-    calls.meter_assign(registry, **again)
+    facts.meter_assign(registry, **again)
     with pytest.raises(Refused, match="recorded already"):
-        calls.meter_assign(registry, **again)
+        facts.meter_assign(registry, **again)
 
 
 def test_an_old_list_does_not_bring_back_a_meter_that_was_exchanged(registry):
     words = {"place": "A-2", "old": "46", "serial": "48", "at": "2026-09-22"}
-    calls.meter_exchange(registry, **at(NOW + DAY), **words)
+    facts.meter_exchange(registry, **at(NOW + DAY), **words)
     with pytest.raises(Refused, match=r"m\.csv:3: meter 46 measures A-2 no more since .*`since`"):
         meters(registry, now=NOW + 2 * DAY)
     back = "serial;dwelling;since\n46;A-2;2026-10-01\n"
@@ -120,7 +120,7 @@ def test_an_old_list_does_not_bring_back_a_meter_that_was_exchanged(registry):
 
 
 def test_a_meter_that_never_was_there_may_be_said_to_be_there_now(registry):
-    calls.meter_remove(registry, **at(NOW + DAY), place="A-2", never=True)
+    facts.meter_remove(registry, **at(NOW + DAY), place="A-2", never=True)
     assert [one["serial"] for one in meters(registry)["meters"]] == ["46"]
 
 
@@ -137,7 +137,7 @@ def mark(registry):
 
 
 def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
-    calls.consent_withdraw(registry, who="alice", now=NOW + DAY, place="A-1")
+    facts.consent_withdraw(registry, who="alice", now=NOW + DAY, place="A-1")
     for heading in ("", "since", "given"):
         (no_effect,) = consents(registry, dated(heading), now=NOW + 9 * DAY)["without_effect"]
         assert (
@@ -151,24 +151,24 @@ def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
 @pytest.mark.parametrize("later", ["nothing", "withdrawn", "moved out"])
 def test_a_list_gives_no_channel_again_that_was_withdrawn_by_itself(registry, later):
     both = CONSENTS.replace("heat", '"heat,cw"')
-    calls.consent_give(registry, **at(NOW), text=both, name="c.csv", replace=True)
-    calls.consent_withdraw(registry, who="alice", now=NOW + DAY, place="A-1", channels=["cw"])
+    facts.consent_give(registry, **at(NOW), text=both, name="c.csv", replace=True)
+    facts.consent_withdraw(registry, who="alice", now=NOW + DAY, place="A-1", channels=["cw"])
     if later == "withdrawn":
-        calls.consent_withdraw(registry, who="alice", now=NOW + DAY + 9, place="A-1")
+        facts.consent_withdraw(registry, who="alice", now=NOW + DAY + 9, place="A-1")
     only = CONSENTS.replace("heat", "cw")
     if later == "moved out":
-        calls.occupancy_move_out(registry, **at(NOW + DAY), place="A-1", at="2026-11-22")
+        facts.occupancy_move_out(registry, **at(NOW + DAY), place="A-1", at="2026-11-22")
     for text in (both, only):
         brought = {"text": text, "name": "c.csv", "replace": True}
-        answer = calls.consent_give(registry, **at(NOW + 2 * DAY), **brought)
+        answer = facts.consent_give(registry, **at(NOW + 2 * DAY), **brought)
         assert (answer["consents"], len(answer["without_effect"])) == ([], 1)
     agreed = with_column("after", mark(registry)).replace("heat", "cw")
-    assert calls.consent_give(registry, **at(NOW + 9 * DAY), text=agreed, name="c.csv")["consents"]
+    assert facts.consent_give(registry, **at(NOW + 9 * DAY), text=agreed, name="c.csv")["consents"]
 
 
 def test_a_list_without_dates_gives_nothing_for_who_moved_in_since(registry):
-    calls.occupancy_move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
-    calls.occupancy_move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
+    facts.occupancy_move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
+    facts.occupancy_move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
     given = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-20\n")
     with pytest.raises(Refused, match=r"c\.csv:2: lease: A-1 .* 2 occupancies, .* column `lease`"):
         consents(registry, now=NOW + 3 * DAY)
@@ -188,6 +188,6 @@ def test_a_newer_paper_is_not_taken_for_the_old_one(registry):
 
 def test_a_duty_that_is_added_again_is_said_to_stand(registry):
     words = {"reference": "contract 7", "recipient": "syndic.example", "channels": ["heat"]}
-    calls.duty_add(registry, **at(), **words)
+    facts.duty_add(registry, **at(), **words)
     with pytest.raises(Refused, match=r"contract 7 .*recorded already"):
-        calls.duty_add(registry, **at(NOW + DAY), **words)
+        facts.duty_add(registry, **at(NOW + DAY), **words)

@@ -8,8 +8,8 @@ import pytest
 
 from agent.core.errors import NotYet, Refused
 from agent.registry.consent_policy import policy
+from agent.registry.index import Unknowing
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.marks import Unknowing
 from agent.registry.registry import Registry
 
 NOW, DAY = 1_790_000_000, 86_400

@@ -21,8 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.core.errors import Refused
 from agent.registry.consent_policy import policy
+from agent.registry.index import Unknowing
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.marks import Unknowing
 from agent.registry.registry import Registry
 from tests.depth import depth
 

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from agent.acquisition.directory import directory
+from agent.api import facts
 from agent.cli import place as place_commands
 from agent.core.errors import Refused
-from agent.registry import calls
 from agent.registry.consent_policy import policy
 from agent.registry.registry import Registry
-from agent.registry.stored import to_row
+from agent.registry.storage import to_row
 
 BY = {"who": "alice", "now": 1_790_000_000.0}
 
@@ -21,17 +21,17 @@ def registry(tmp_path):
 
 
 def imported(registry, text, **more):
-    return calls.place_import(registry, **BY, text=text, name="places.csv", **more)
+    return facts.place_import(registry, **BY, text=text, name="places.csv", **more)
 
 
 def areas(registry):
-    places = calls.place_list(registry, **BY)["places"]
+    places = facts.place_list(registry, **BY)["places"]
     return {place["label"]: place["area_m2"] for place in places}
 
 
 def test_an_area_is_recorded_by_the_command_and_survives_a_restart(registry, tmp_path):
-    calls.place_new(registry, **BY, label="A-1", type="dwelling", area_m2="67,5")
-    calls.place_new(registry, **BY, label="A-2", type="dwelling")
+    facts.place_new(registry, **BY, label="A-1", type="dwelling", area_m2="67,5")
+    facts.place_new(registry, **BY, label="A-2", type="dwelling")
     assert areas(Registry.open(tmp_path / "registry.json")) == {"A-1": 67.5, "A-2": None}
 
 
@@ -87,9 +87,9 @@ def test_two_rows_with_different_areas_of_one_dwelling_are_refused(registry):
 
 def test_an_area_is_in_no_directory_and_retracts_nothing(registry):
     here = BY | {"zone": "Europe/Paris"}
-    calls.place_new(registry, **here, label="A-1", type="dwelling", since="2026-09-01")
+    facts.place_new(registry, **here, label="A-1", type="dwelling", since="2026-09-01")
     duty = {"recipient": "syndic.example", "reference": "décret 2020-886", "channels": ["heat"]}
-    calls.duty_add(registry, **here, **duty, since="2026-09-01")
+    facts.duty_add(registry, **here, **duty, since="2026-09-01")
     rules = policy("FR-1")
     before = directory(registry, rules, "syndic.example", {}, {}, "Europe/Paris")
     revision = registry.revision
@@ -102,7 +102,7 @@ def test_an_area_is_in_no_directory_and_retracts_nothing(registry):
 
 
 def test_a_registry_without_areas_is_written_as_the_version_before_reads_it(registry):
-    calls.place_new(registry, **BY, label="A-1", type="dwelling")
+    facts.place_new(registry, **BY, label="A-1", type="dwelling")
     (place,) = registry.places()
     assert sorted(to_row(place)) == ["id", "kind", "label", "word"]
 
@@ -110,19 +110,19 @@ def test_a_registry_without_areas_is_written_as_the_version_before_reads_it(regi
 def test_while_an_upgrade_is_on_trial_no_area_is_recorded(registry):
     registry.marked = False
     with pytest.raises(Refused, match="an upgrade is on trial, so `area_m2` cannot be recorded"):
-        calls.place_new(registry, **BY, label="A-1", type="dwelling", area_m2="50")
-    calls.place_new(registry, **BY, label="A-1", type="dwelling")
+        facts.place_new(registry, **BY, label="A-1", type="dwelling", area_m2="50")
+    facts.place_new(registry, **BY, label="A-1", type="dwelling")
     assert areas(registry) == {"A-1": None}
 
 
 def test_the_list_has_a_column_for_areas_only_if_there_are_any(registry, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("LANGUAGE", "en")
-    calls.place_new(registry, **BY, label="A-1", type="dwelling")
-    place_commands._show(calls.place_list(registry, **BY))
+    facts.place_new(registry, **BY, label="A-1", type="dwelling")
+    place_commands._show(facts.place_list(registry, **BY))
     assert "area" not in capsys.readouterr().out
-    calls.place_new(registry, **BY, label="A-2", type="dwelling", area_m2="67,5")
-    place_commands._show(calls.place_list(registry, **BY))
+    facts.place_new(registry, **BY, label="A-2", type="dwelling", area_m2="67,5")
+    place_commands._show(facts.place_list(registry, **BY))
     head, *rows = capsys.readouterr().out.strip().splitlines()
     assert head.rstrip().endswith("living area (m²)")
     assert [row.split()[-1] for row in rows[1:]] == ["unknown", "67.5"]

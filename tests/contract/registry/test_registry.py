@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from agent.core.channels import channels
 from agent.core.errors import NotRecorded, Refused
+from agent.core.quantities import channels
 from agent.registry.consent_policy import Basis, may_leave, policy
 from agent.registry.index import Unknown
 from agent.registry.inputs import (

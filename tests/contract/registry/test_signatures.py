@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from agent.api import facts
 from agent.core.errors import Refused
-from agent.registry import calls
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewWithdrawal
 from agent.registry.registry import Registry
@@ -27,23 +27,23 @@ def at(now=NOW):
 @pytest.fixture
 def registry(tmp_path):
     registry = Registry.open(tmp_path / "registry.json")
-    calls.place_import(registry, **at(), text=PLACES, name="p.csv")
+    facts.place_import(registry, **at(), text=PLACES, name="p.csv")
     return registry
 
 
 def listed(registry, now=NOW, row=ROW, **cells):
     """Bring a list of one line with further columns."""
     text = ";".join([HEADINGS, *cells]) + "\n" + ";".join([row, *cells.values()]) + "\n"
-    return calls.consent_give(registry, **at(now), text=text, name="c.csv")["consents"]
+    return facts.consent_give(registry, **at(now), text=text, name="c.csv")["consents"]
 
 
 def typed(registry, now=NOW, **words):
     asked = {"places": ["A-1"], "recipient": US, "channels": ["heat"], "purpose": "advice"}
-    return calls.consent_give(registry, **at(now), **asked, **words)["consents"]
+    return facts.consent_give(registry, **at(now), **asked, **words)["consents"]
 
 
 def withdraw(registry, now):
-    calls.consent_withdraw(registry, who="bob", now=now, place="A-1")
+    facts.consent_withdraw(registry, who="bob", now=now, place="A-1")
 
 
 def in_force(registry):
@@ -53,9 +53,9 @@ def in_force(registry):
 
 def moved(registry, since="2026-11-01", reference="B-2", now=NOW - 30 * DAY):
     """Other people live in A-1 since then."""
-    calls.occupancy_move_out(registry, **at(now), place="A-1", at=since)
+    facts.occupancy_move_out(registry, **at(now), place="A-1", at=since)
     words = {"place": "A-1", "since": since, "reference": reference}
-    (home,) = calls.occupancy_move_in(registry, **at(now), **words)["occupancies"]
+    (home,) = facts.occupancy_move_in(registry, **at(now), **words)["occupancies"]
     return home
 
 
@@ -189,7 +189,7 @@ def test_a_lease_that_is_named_is_not_taken_for_that_of_those_who_moved_out(regi
 
 def test_the_day_on_which_a_dwelling_was_recorded_is_early_enough(registry):
     """Its occupancy begins at 05:00, and a list has whole days."""
-    calls.occupancy_move_in(registry, **at(), place="A-2")
+    facts.occupancy_move_in(registry, **at(), place="A-2")
     assert listed(registry, row=ROW.replace("A-1", "A-2"), given="2026-11-27")
 
 
@@ -206,7 +206,7 @@ def test_what_an_earlier_version_recorded_stays_and_may_be_brought_again(registr
 
 def leases(registry, row, now=NOW):
     text = f"logement;bail;entrée\n{row}\n"
-    return calls.occupancy_import(registry, **at(now), text=text, name="l.csv")["occupancies"]
+    return facts.occupancy_import(registry, **at(now), text=text, name="l.csv")["occupancies"]
 
 
 def test_a_list_of_leases_that_comes_later_gives_no_consent_to_who_moved_in_since(registry):
@@ -220,7 +220,7 @@ def test_a_list_of_leases_that_comes_later_gives_no_consent_to_who_moved_in_sinc
 
 def test_it_names_those_who_moved_in_once_the_others_have_moved_out(registry):
     (one,) = listed(registry, NOW - 60 * DAY, given="2026-09-20")
-    calls.occupancy_move_out(registry, **at(), place="A-1", at="2026-11-01")
+    facts.occupancy_move_out(registry, **at(), place="A-1", at="2026-11-01")
     (home,) = leases(registry, "A-1;B-2;2026-11-01")
     assert home["id"] != one["occupancy"]
     assert list(registry.consents_of(home["id"], US)) == []
@@ -228,7 +228,7 @@ def test_it_names_those_who_moved_in_once_the_others_have_moved_out(registry):
 
 def test_it_gives_it_to_the_same_people_by_the_word_of_a_person(registry):
     (one,) = listed(registry, NOW - 60 * DAY, given="2026-09-20")
-    calls.occupancy_correct(registry, **at(), place="A-1", since="2026-11-01")
+    facts.occupancy_correct(registry, **at(), place="A-1", since="2026-11-01")
     (home,) = leases(registry, "A-1;B-2;2026-11-01")
     assert home["id"] == one["occupancy"]
 
@@ -263,7 +263,7 @@ def test_no_end_is_later_than_36_months_after_the_signature(registry):
 
 
 def test_a_paper_that_is_older_than_36_months_gives_nothing(registry):
-    calls.occupancy_correct(registry, **at(), place="A-1", since="2020-01-01")
+    facts.occupancy_correct(registry, **at(), place="A-1", since="2020-01-01")
     with pytest.raises(Refused, match=r"c\.csv:2: given: .* ended on 2026-11-09.* new one signed"):
         listed(registry, given="2023-11-10")
     assert registry.consents() == []
@@ -284,7 +284,7 @@ def test_a_consent_that_an_earlier_version_counted_from_its_import_ends_in_time(
     old.withdraw([NewWithdrawal(consent.id)], "bob", "a test", NOW + 61)
     (taken,) = [one for _, found in old.effects(0) for one in found]
     assert (taken.reason, taken.until) == ("withdrawn", None)
-    json.dumps(calls.consent_list(old, who="alice", now=NOW)["consents"])
+    json.dumps(facts.consent_list(old, who="alice", now=NOW)["consents"])
 
 
 # what people see

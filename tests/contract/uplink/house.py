@@ -11,25 +11,25 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.batch import BatchHead
+from agent.buffer.database import OneThread, in_own_thread
 from agent.buffer.spool import Spool
-from agent.buffer.thread import OneThread, in_own_thread
 from agent.core.clock import Clock
 from agent.core.errors import UplinkLost
 from agent.core.model import Reading, Series
 from agent.core.tasks import end, keep_open
 from agent.uplink.base import GatewayFacts
-from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward
-from agent.uplink.mqtt import MqttUplink
+from agent.uplink.mqtt.settings import Settings
+from agent.uplink.mqtt.transport import MqttUplink
 from agent.uplink.outbox import SpoolOutbox
-from agent.uplink.settings.mqtt import Settings
+from agent.uplink.pacing import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from agent.uplink.base import Uplink
-    from agent.uplink.sending import SendingSpool
+    from agent.uplink.forward import SendingSpool
 
 GATEWAY, RECIPIENT = "GTEST", "r.example"
 SEAL = 0.2

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from agent.core.errors import NotStored
-from agent.uplink import end_marker
-from agent.uplink.backup_message import AT_ONCE, BackupMessage, held, parts
+from agent.uplink.base import AT_ONCE, BackupMessage, held, parts
+from agent.uplink.mqtt import transport
 from hil.platform.buildings import Buildings
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import TRANSPORTS, Side, listening, side, so
@@ -67,9 +67,9 @@ def test_what_is_said_on_both_sides_is_as_published(tmp_path: Path):
     for part in parts(one):
         judge.validate(json.loads(part.partition(b"\n")[0]))
     judge.validate(Buildings(tmp_path / "b").keep(GATEWAY, RECIPIENT, one.made, b"x"))
-    judge.validate({"schema": end_marker.SCHEMA, "audience": f"{US.gateway}.{US.state}"})
+    judge.validate({"schema": transport.SCHEMA, "audience": f"{US.gateway}.{US.state}"})
     with pytest.raises(jsonschema.ValidationError):
-        judge.validate({"schema": end_marker.SCHEMA})
+        judge.validate({"schema": transport.SCHEMA})
 
 
 def test_behind_a_broker_that_is_believed_its_word_is_enough(tmp_path: Path):

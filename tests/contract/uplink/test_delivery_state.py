@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agent.buffer.receipt_evaluation import Settled
+from agent.buffer.receipts import Settled
 from agent.core.model import Receipt
 from hil.broker import broker
 from hil.cut import cut

@@ -22,11 +22,10 @@ from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
 from agent.core.errors import BatchRejected, NotStored, UplinkLost
 from agent.core.model import BatchId, Lane, Reading, SealedBatch
-from agent.uplink.base import GatewayFacts
-from agent.uplink.cursors import Cursors
-from agent.uplink.file_transfer import name
-from agent.uplink.files import FilesUplink
-from agent.uplink.publish_codes import SealedOtherwise
+from agent.uplink.base import Cursors, GatewayFacts
+from agent.uplink.files.folder import name
+from agent.uplink.files.transport import FilesUplink
+from agent.uplink.response_codes import SealedOtherwise
 from hil.ca import CA, DAY, bundle
 from hil.platform.files import OPEN, Reader
 from hil.platform.ledger import tell_to_reject

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from agent.core.errors import NotStored
-from agent.uplink.folder import Folder
+from agent.uplink.files.folder import Folder
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from agent.core.errors import NotRecorded, UplinkLost
 from agent.uplink.base import GatewayFacts
-from agent.uplink.mqtt import MqttUplink
-from agent.uplink.wire import INBOX_BYTES
+from agent.uplink.mqtt.transport import MqttUplink
+from agent.uplink.mqtt.wire import INBOX_BYTES
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import so
 from tests.contract.uplink.stub import stub

@@ -15,7 +15,7 @@ import pytest
 
 from agent.core.errors import UplinkLost
 from agent.uplink.base import GatewayFacts
-from agent.uplink.files import FilesUplink
+from agent.uplink.files.transport import FilesUplink
 from tests.contract.uplink.house import GATEWAY
 from tests.contract.uplink.sides import settings_of
 

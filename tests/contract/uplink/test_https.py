@@ -16,11 +16,9 @@ from agent.buffer.batch import Stamp, write
 from agent.core.atomic_write import later
 from agent.core.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.core.model import BatchId, Lane, SealedBatch
-from agent.uplink.base import GatewayFacts
-from agent.uplink.cursors import Cursors
-from agent.uplink.https import HttpsUplink
-from agent.uplink.publish_codes import NotNow
-from agent.uplink.response_codes import judge, retry_after
+from agent.uplink.base import Cursors, GatewayFacts
+from agent.uplink.https.transport import HttpsUplink
+from agent.uplink.response_codes import NotNow, judge_response, retry_after
 from hil.ca import CA, DAY
 from hil.platform.child import Serving
 from hil.process import free_port
@@ -180,7 +178,7 @@ def test_retry_after_is_kept_in_seconds_or_as_a_date_an_hour_at_most():
     assert retry_after({"retry-after": "999999999"}, 0.0) == 3600
     assert [retry_after({"retry-after": odd}, 0.0) for odd in ODD_WAITS] == [0] * 6
     with pytest.raises(NotNow) as error:
-        judge(429, {"retry-after": "7"}, 0.0)
+        judge_response(429, {"retry-after": "7"}, 0.0)
     assert error.value.seconds == 7
 
 

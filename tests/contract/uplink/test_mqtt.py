@@ -15,9 +15,9 @@ from agent.core.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
 from agent.core.model import BatchId, Lane, Receipt, SealedBatch
 from agent.trust.verify import Audience
 from agent.uplink.base import GatewayFacts
-from agent.uplink.mqtt import MqttUplink
-from agent.uplink.publish_codes import NobodyThere
-from agent.uplink.settings.mqtt import Settings
+from agent.uplink.mqtt.settings import Settings
+from agent.uplink.mqtt.transport import MqttUplink
+from agent.uplink.response_codes import NobodyThere
 from hil.broker import broker
 from hil.cut import cut
 from hil.process import free_port

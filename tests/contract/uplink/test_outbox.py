@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.buffer.batch import read
-from agent.core.clock import Clock
+from agent.core.clock import Clock, ClockEvidence
 from agent.core.errors import Refused
 from agent.core.model import Lane
-from agent.core.timesync import ClockEvidence
 from agent.uplink.outbox import SpoolOutbox
 from tests.contract.uplink.house import house, series
 from tests.contract.uplink.test_by_broker import Registry

@@ -13,8 +13,8 @@ from cryptography import x509
 
 from agent.core.errors import CertificateRefused, UplinkLost
 from agent.uplink.base import GatewayFacts
-from agent.uplink.mqtt import MqttUplink
-from agent.uplink.settings.mqtt import Settings
+from agent.uplink.mqtt.settings import Settings
+from agent.uplink.mqtt.transport import MqttUplink
 from hil.broker import Broker, broker
 from hil.ca import CA, DAY
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, delivering, house

@@ -14,25 +14,20 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
-from agent.acquisition.account import SlotAccount
-from agent.acquisition.basis_recheck import RegistryBases
+from agent.acquisition.derived import Intervals
 from agent.acquisition.directory import directory
-from agent.acquisition.groups import Groups
-from agent.acquisition.ingest import Ingest
-from agent.acquisition.interval import Intervals
-from agent.acquisition.midnight_readings import MidnightReadings
-from agent.acquisition.reading_cache import ReadingCache
-from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.ingest import Ingest, SlotAccount
+from agent.acquisition.row_assignment import RegistryBases, RowAssignment
 from agent.acquisition.slots import SlotLedger
-from agent.acquisition.sums import ConfiguredSums, Sums
-from agent.acquisition.unassigned import UnassignedReadings
+from agent.acquisition.sums import ConfiguredSums, Groups, ReadingCache, Sums
+from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
 from agent.acquisition.validation import Validation
 from agent.buffer.batch import BatchHead
+from agent.buffer.database import in_own_thread
 from agent.buffer.receipts import parse
 from agent.buffer.spool import Spool
-from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.config.points import derived
+from agent.config.config import derived
 from agent.core.clock import Clock
 from agent.core.model import Lane, Sample, Why
 from agent.gateway.gateway import points_by_key

@@ -5,8 +5,7 @@ from types import SimpleNamespace as Facts
 
 import pytest
 
-from agent.acquisition.account import SlotAccount
-from agent.acquisition.ingest import Ingest
+from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.core.model import SlotMark
 from agent.core.tasks import Faults
 from tests.unit.acquisition.test_ingest import Failing, row

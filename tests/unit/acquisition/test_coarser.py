@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.acquisition.basis_recheck import RegistryBases
-from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.row_assignment import RegistryBases, RowAssignment
 from agent.acquisition.slots import SlotLedger
 from agent.core.model import SlotMark, Why
 from agent.registry.consent_policy import policy

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.acquisition.history_backfill import DownGap, recalled
+from agent.acquisition.slots import DownGap, recalled
 from agent.core.model import Point, Sample, Why
 from agent.drivers.mbus.bus import MbusTcp
 

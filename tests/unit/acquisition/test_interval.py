@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.acquisition.interval import Intervals
-from agent.acquisition.reading_cache import ReadingCache
+from agent.acquisition.derived import Intervals
+from agent.acquisition.sums import ReadingCache
 from agent.core.model import Quality, Sample, Why
 from tests.unit.acquisition.house import NOW, Town, point
 

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.acquisition.means import Means
-from agent.config.points import mean
+from agent.acquisition.derived import Means
+from agent.config.config import mean
 from agent.core.model import Sample, Why
 from tests.unit.acquisition.house import NOW, point, sample
 

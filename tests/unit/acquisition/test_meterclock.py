@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.acquisition.meterclock import describe, drift
+from agent.acquisition.device import describe, drift
 
 PARIS = ZoneInfo("Europe/Paris")
 WINTER = dt.datetime(2026, 11, 24, 10, 12, tzinfo=PARIS).timestamp()

@@ -9,11 +9,10 @@ from decimal import Decimal
 
 import pytest
 
-from agent.acquisition.account import SlotAccount
-from agent.acquisition.ingest import Ingest
-from agent.acquisition.midnight_readings import MidnightReadings
+from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.slots import SlotLedger
-from agent.buffer.thread import in_own_thread
+from agent.acquisition.unsent_readings import MidnightReadings
+from agent.buffer.database import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.core.errors import SpoolFull
 from agent.core.model import Why

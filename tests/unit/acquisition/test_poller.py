@@ -8,10 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.acquisition.account import SlotAccount
-from agent.acquisition.device import Device
-from agent.acquisition.device_read import REST
-from agent.acquisition.ingest import Ingest
+from agent.acquisition.device import REST, Device
+from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.poller import Poller
 from agent.acquisition.slots import SlotLedger
 from agent.api.calls import _line_is_back

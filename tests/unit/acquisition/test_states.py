@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.acquisition.slots import SlotLedger
-from agent.acquisition.states import news
+from agent.acquisition.slots import SlotLedger, news
 from agent.core.model import Reading, Series, Why
 from agent.registry.consent_policy import CommonBasis, policy
 from tests.unit.acquisition.house import LONG_AGO, NOW, Town, point, sample

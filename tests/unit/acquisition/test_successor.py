@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
-from agent.acquisition.successor import PATIENCE, New, Silent, proposals
+from agent.gateway.replacement_scan import PATIENCE, New, Silent, proposals
 
 ZONE = ZoneInfo("Europe/Paris")
 NOW = 1_795_600_000.0  # Wed 25 November 2026, 10:46 in Paris

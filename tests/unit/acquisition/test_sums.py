@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.acquisition.groups import Groups
-from agent.acquisition.reading_cache import ReadingCache
 from agent.acquisition.row_assignment import RowAssignment
 from agent.acquisition.slots import SlotLedger
-from agent.acquisition.sums import ConfiguredSums, Sums
-from agent.buffer.periods import Wrong
+from agent.acquisition.sums import ConfiguredSums, Groups, ReadingCache, Sums
+from agent.buffer.slot_marks import Wrong
 from agent.core.model import Point, Range, Sample, Why
 from agent.registry.aggregate import Group
 from agent.registry.consent_policy import policy

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.acquisition.row_assignment import RowAssignment, Withholding
-from agent.acquisition.totals import Totals
+from agent.acquisition.sums import Totals
 from agent.core.model import Point
 from agent.registry.consent_policy import CommonBasis, policy
 from tests.depth import examples

@@ -7,11 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from agent.acquisition.account import SlotAccount
-from agent.acquisition.ingest import Ingest
+from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.slots import SlotLedger
-from agent.acquisition.unassigned import UnassignedReadings
-from agent.buffer.thread import in_own_thread
+from agent.acquisition.unsent_readings import UnassignedReadings
+from agent.buffer.database import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.core.errors import SpoolFull
 from agent.core.model import Why

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent.acquisition.basis_recheck import RegistryBases
-from agent.acquisition.row_assignment import RowAssignment
+from agent.acquisition.row_assignment import RegistryBases, RowAssignment
 from agent.acquisition.slots import SlotLedger
 from agent.core.model import Why
 from agent.registry.dates import MONTH

@@ -16,12 +16,12 @@ from agent.api.protection.stores import (
     periods,
     stores,
 )
-from agent.buffer import disclosures, memory, upkeep
+from agent.buffer import disclosures, spool, upkeep
 from agent.config import parse
 from agent.control import journal
 from agent.registry import access_log
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
-from agent.trust import audit, replay, store
+from agent.trust import audit, store, verify
 from tests.unit.config.samples import SMALL
 
 DAY = 86_400
@@ -93,8 +93,8 @@ def test_the_catalogue_says_the_periods_that_the_code_keeps_to():
         for language in LANGUAGES:
             long = stores()[name].texts(config, language)["long"]
             assert period_text(seconds, language) in long, name
-    assert period_text(replay.KEPT_AFTER, "en") in stores()["objects"].texts(config, "en")["long"]
-    assert f"{memory.CAP // 2**20} Mo" in stores()["memory"].texts(config, "fr")["what"]
+    assert period_text(verify.KEPT_AFTER, "en") in stores()["objects"].texts(config, "en")["long"]
+    assert f"{spool.CAP // 2**20} Mo" in stores()["memory"].texts(config, "fr")["what"]
     assert "64 MB" in stores()["audit"].texts(config, "en")["long"]
 
 

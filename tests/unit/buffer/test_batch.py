@@ -10,11 +10,10 @@ import pytest
 import zstandard
 from hypothesis import given
 
-from agent.buffer.batch import Stamp, read, write, write_void
-from agent.buffer.block import pack, unpack
+from agent.buffer.batch import Stamp, pack, read, unpack, write, write_void
 from agent.core.model import BatchId, Lane, Reading, Series, Void
 from agent.registry.place import mint
-from agent.uplink.table import table
+from agent.uplink.files.container import table
 from tests.unit.buffer.rows import NOON, exact, reading, series, some_rows
 
 DOCS = Path(__file__).parents[3] / "docs"

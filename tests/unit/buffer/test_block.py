@@ -3,7 +3,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 
-from agent.buffer.block import extent, pack, unpack
+from agent.buffer.batch import extent, pack, unpack
 from tests.unit.buffer.rows import NOON, exact, reading, series, some_rows
 
 

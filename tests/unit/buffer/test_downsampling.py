@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.acquisition.timetable import running_slot
-from agent.buffer.downsampling import Tier, common, given_up, thinned, utc_midnight
+from agent.buffer.capacity import Tier, common, given_up, thinned, utc_midnight
 from agent.core.model import Reading, Series
 from tests.unit.buffer.rows import some_rows
 

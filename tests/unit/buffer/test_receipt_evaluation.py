@@ -1,7 +1,7 @@
 import pytest
 
 from agent.buffer.outbox import BatchState, StoredBatch
-from agent.buffer.receipt_evaluation import judge, may_begin_anew
+from agent.buffer.receipts import judge, may_begin_anew
 from agent.core.model import Receipt, Void
 
 A, B = "a" * 64, "b" * 64

@@ -6,8 +6,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from agent.buffer.database import _report_answer
-from agent.buffer.thread import DiskThread, in_own_thread
+from agent.buffer.database import DiskThread, _report_answer, in_own_thread
 from agent.core.errors import StorageFailed
 
 

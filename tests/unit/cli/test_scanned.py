@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.cli.scanned import Ticker, warn, yaml_of
+from agent.cli.scan import Ticker, warn, yaml_of
 from agent.config import parse
 
 LONG = "unit 6, Schneider Electric iEM3155, iEM3255, iEM3355, and so on for a long while yet"

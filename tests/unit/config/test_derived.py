@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
-from agent.config.data_budget import load
-from agent.config.outage import load as outage_load
-from agent.config.summary import summary
+from agent.config.check import summary
+from agent.config.estimates import daily_load as outage_load
+from agent.config.estimates import uplink_load
 from agent.core.errors import Refused
 from tests.unit.config.samples import changed
 
@@ -44,7 +44,7 @@ def test_a_state_takes_no_room_and_no_data_for_the_slots_in_which_it_is_not_told
         for channel in ("state.door", "state.mode")
     )
     assert (outage_load(as_state).rows, outage_load(as_value).rows) == (0, 8640)
-    of = [load(config.uplinks["metropole"], config) for config in (as_state, as_value)]
+    of = [uplink_load(config.uplinks["metropole"], config) for config in (as_state, as_value)]
     assert [sum(stream.values for stream in one.streams) for one in of] == [0, 1]
 
 

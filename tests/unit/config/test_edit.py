@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from agent.config import load
 from agent.config.edit import put
-from agent.config.files import Files
-from agent.config.tree import read
+from agent.config.files import Files, read
 from agent.core.errors import Refused
 from tests.command import gardien
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL

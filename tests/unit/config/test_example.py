@@ -9,10 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from agent.config import Config, load, parse
-from agent.config.check import check
+from agent.config.check import check, summary
 from agent.config.compose import SECTIONS
 from agent.config.models import Top
-from agent.config.summary import summary
 from agent.core.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed, edited_sample
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
-from agent.config.flash_wear import wear
+from agent.config.estimates import wear
 from tests.unit.config.samples import LOOPBACK, SMALL, changed
 
 MB = 1_000_000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config import load
-from agent.config.add import add_devices
+from agent.config.edit import add_devices
 from agent.core.errors import ConfigError
 from tests.unit.config.samples import SMALL, changed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
-from agent.config.summary import summary
+from agent.config.check import summary
 from agent.core.errors import ConfigError
 
 LINE = """\

@@ -8,13 +8,12 @@ import pytest
 
 from agent.config import load, parse
 from agent.config.compose import compose
+from agent.config.files import ProblemReport, read
 from agent.config.models import LinkConfig
 from agent.config.pointcheck import pointcheck
 from agent.config.profiles import Profiles
-from agent.config.report import ProblemReport
-from agent.config.tree import read
-from agent.core.channels import channels
 from agent.core.errors import ConfigError
+from agent.core.quantities import channels
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed
 
 TWO = changed(

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import Config, parse
+from agent.config.check import summary
 from agent.config.files import LARGEST
 from agent.config.load import examine, load
 from agent.config.problem import Problem
-from agent.config.summary import summary
-from agent.core.channels import channel_of_quantity, channels
 from agent.core.errors import ConfigError
 from agent.core.model import ValueKind
+from agent.core.quantities import channel_of_quantity, channels
 from agent.drivers.profile import profile, profiles
 from tests.unit.config.samples import EXAMPLE, LOOPBACK
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.buffer.outage_estimate import DailyLoad, days, enough
+from agent.buffer.capacity import DailyLoad, days, enough
 from agent.config import parse
-from agent.config.outage import left, load, outage
+from agent.config.estimates import daily_load, left, outage
 from tests.unit.config.samples import SMALL, changed
 
 METERS = "".join(
@@ -38,9 +38,9 @@ def test_what_waits_already_shortens_it():
 
 def test_values_of_dwellings_that_never_leave_need_no_room():
     often = changed("profile: eastron-sdm120}", "profile: eastron-sdm120, every: 1min}")
-    assert load(parse(often, "x")) == DailyLoad(0, 0)
+    assert daily_load(parse(often, "x")) == DailyLoad(0, 0)
     assert left(parse(often, "x"), 0) is None
-    assert load(parse(SMALL, "x")).owners == 1
+    assert daily_load(parse(SMALL, "x")).owners == 1
 
 
 def test_nothing_is_said_where_nothing_is_kept():

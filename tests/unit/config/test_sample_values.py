@@ -9,7 +9,7 @@ import pytest
 from agent.app import run
 from agent.config import load, parse
 from agent.config.check import check
-from agent.config.sample import refuse_start
+from agent.config.strictcheck import refuse_start
 from agent.core.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, OWN_VALUES, SMALL, changed, edited_sample
 

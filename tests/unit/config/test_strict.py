@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
-from agent.config.data_budget import affordable
+from agent.config.estimates import affordable
 from agent.core.errors import ConfigError
 from tests.unit.config.samples import changed
 

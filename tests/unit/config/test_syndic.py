@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import parse
-from agent.config.summary import summary
+from agent.config.check import summary
 from agent.core.errors import ConfigError
 
 BUILDING = "building: {name: Les Alpins}\n"

@@ -6,9 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from agent.config.files import YamlUnreadable, read
 from agent.config.problem import SourcePosition
-from agent.config.tree import read
-from agent.config.yamlerror import YamlUnreadable
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.config import parse
+from agent.config.config import early, held
 from agent.config.models import Updates
-from agent.config.updates import early, held
 from agent.core.errors import ConfigError
 from tests.command import gardien
 from tests.unit.config.samples import SMALL

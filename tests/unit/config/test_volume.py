@@ -1,8 +1,8 @@
 """What `check` counts for the data volume of an uplink: rows that can leave, grouped by device."""
 
 from agent.config import parse
-from agent.config.data_budget import affordable, load
-from agent.config.summary import summary
+from agent.config.check import summary
+from agent.config.estimates import affordable, uplink_load
 from agent.uplink.budget import ReadStream
 from tests.unit.config.samples import changed
 
@@ -12,7 +12,7 @@ FOUR_VALUES = """profile: eastron-sdm120, every: 10min, points:
 
 def streams(device: str) -> tuple[ReadStream, ...]:
     config = parse(changed("profile: eastron-sdm120}", device), "x")
-    return load(config.uplinks["metropole"], config).streams
+    return uplink_load(config.uplinks["metropole"], config).streams
 
 
 def test_values_of_one_device_count_as_one_group():

@@ -6,8 +6,21 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.clock import BUILT, DAY, SLACK, Clock, ClockTrust, Memory, judge, look, stamp
-from agent.core.timesync import ClockEvidence, boot_id, evidence, rtc
+from agent.core.clock import (
+    BUILT,
+    DAY,
+    SLACK,
+    Clock,
+    ClockEvidence,
+    ClockTrust,
+    Memory,
+    boot_id,
+    evidence,
+    judge,
+    look,
+    rtc,
+    stamp,
+)
 from tests.waiting import until
 
 NOW = 1_795_500_000.0

@@ -5,8 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.acquisition.groups import Groups
-from agent.acquisition.totals import SENT, Totals
+from agent.acquisition.sums import SENT, Groups, Totals
 from agent.api.protection.breach import Breaches
 from agent.buffer import orphaned_spools
 from agent.core.clock import Clock, ClockTrust
@@ -16,9 +15,8 @@ from agent.gateway.backup_file import BuildingFile
 from agent.gateway.data_usage import Traffic
 from agent.gateway.export_log import Exports
 from agent.gateway.post_restore_gate import PostRestoreGate
-from agent.gateway.uplink_migration import Moves
-from agent.gateway.uplink_shutdown import UplinkShutdown
-from agent.uplink.cursors import Cursors
+from agent.gateway.uplink_changes import Moves, UplinkShutdown
+from agent.uplink.base import Cursors
 
 US = "centre.example"
 PARIS = ZoneInfo("Europe/Paris")

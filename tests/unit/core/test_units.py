@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.channels import channels
-from agent.core.units import factor, units
+from agent.core.quantities import channels, factor, units
 
 ANY = st.sampled_from(sorted(units()))
 

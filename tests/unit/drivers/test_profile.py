@@ -6,9 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.core.channels import channel_of_quantity, channels
 from agent.core.model import Point
-from agent.core.units import factor, units
+from agent.core.quantities import channel_of_quantity, channels, factor, units
 from agent.drivers import DRIVERS, driver, family
 from agent.drivers.profile import Offer, profile, profiles
 

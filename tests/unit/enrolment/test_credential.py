@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import Refused
-from agent.enrolment import credential, judge
+from agent.enrolment import credential
 from agent.enrolment.credential import Credential
 from hil.ca import CA, DAY
 
@@ -149,17 +149,17 @@ def test_a_certificate_that_is_not_for_this_gateway_is_unfit(
     key = credential.waiting_key(tmp_path).public_key()
     ca = CA()
     found = ca.issue(name, key) if uses is None else ca.issue(name, key, uses)
-    assert said in judge.unfit(found, G)
-    assert bool(judge.unfit(found, G)) == bool(said)
+    assert said in credential.unfit(found, G)
+    assert bool(credential.unfit(found, G)) == bool(said)
 
 
 def test_clock_trouble_is_told_as_what_it_is(tmp_path: Path):
     found = CA().issue(G, credential.waiting_key(tmp_path).public_key())
-    said = judge.untimely(found, 12.0)
+    said = credential.untimely(found, 12.0)
     assert said.startswith("the certificate is not valid before 20")
     assert "the clock of this gateway says 1970" in said
-    assert "expired at" in judge.untimely(found, NOW + 91 * 86_400)
-    assert judge.untimely(found, NOW) == ""
+    assert "expired at" in credential.untimely(found, NOW + 91 * 86_400)
+    assert credential.untimely(found, NOW) == ""
 
 
 @pytest.mark.parametrize(
@@ -169,14 +169,16 @@ def test_the_end_is_told_two_weeks_and_three_days_before(tmp_path: Path, left: f
     """Rule K4."""
     key = credential.waiting_key(tmp_path).public_key()
     found = CA().issue(G, key, lasts=DAY + dt.timedelta(days=left))
-    assert said in judge.alarm(found, NOW)
-    assert bool(judge.alarm(found, NOW)) == bool(said)
+    assert said in credential.alarm(found, NOW)
+    assert bool(credential.alarm(found, NOW)) == bool(said)
 
 
 def test_validity_is_said_in_words(tmp_path: Path):
     key = credential.waiting_key(tmp_path).public_key()
     half = dt.timedelta(hours=12)
-    assert judge.validity(CA().issue(G, key, lasts=90 * DAY + half), NOW).endswith("89 days left")
+    assert credential.validity(CA().issue(G, key, lasts=90 * DAY + half), NOW).endswith(
+        "89 days left"
+    )
 
 
 @given(st.binary(max_size=400) | st.binary(max_size=200).map(framed))
@@ -196,5 +198,9 @@ def test_a_certificate_with_any_one_wrong_bit_is_refused_or_read_to_the_end():
         except Refused:
             refused += 1
             continue
-        _ = judge.unfit(found, G), judge.alarm(found, NOW), judge.validity(found, NOW)
+        _ = (
+            credential.unfit(found, G),
+            credential.alarm(found, NOW),
+            credential.validity(found, NOW),
+        )
     assert refused > 100

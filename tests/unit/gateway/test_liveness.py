@@ -9,7 +9,7 @@ import pytest
 from agent import app
 from agent.core.clock import monotonic
 from agent.core.tasks import Supervisor
-from agent.gateway.liveness import (
+from agent.gateway.supervisor import (
     COMMIT_WITHIN,
     CONTROL_WITHIN,
     LINE_WITHIN,

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import Refused
-from agent.gateway.uplink_migration import FALL_BACK, FILE, PROBE_EVERY, Move, Moves, address, over
+from agent.gateway.uplink_changes import (
+    FALL_BACK,
+    MOVES_FILE,
+    PROBE_EVERY,
+    Move,
+    Moves,
+    address,
+    over,
+)
 
 DAY = 86_400
 OLD, NEW = "mqtts://old.example", "mqtts://new.example"
@@ -55,5 +63,5 @@ def test_a_move_survives_a_restart_and_is_forgotten_when_it_is_over(tmp_path: Pa
 
 def test_a_damaged_note_of_moves_moves_nothing(tmp_path: Path):
     for text in ("", "[]", '{"r.example": {"old": 1}}', "\x00"):
-        (tmp_path / FILE).write_text(text, encoding="utf-8")
+        (tmp_path / MOVES_FILE).write_text(text, encoding="utf-8")
         assert Moves(tmp_path).of("r.example", OLD, 0) is None

@@ -7,8 +7,7 @@ import contextlib
 import json
 from typing import Any
 
-from agent.core.clock import Clock
-from agent.core.timesync import ClockEvidence
+from agent.core.clock import Clock, ClockEvidence
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import open_inbox, open_notes
 from agent.registry import identity
@@ -16,8 +15,8 @@ from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 from agent.trust.audit import FOLDER, segments
-from agent.trust.settings import TrustSettings
 from agent.trust.sign import Signer, trust_list
+from agent.trust.trust_list import TrustSettings
 from tests.unit.trust import objects
 from tests.unit.trust.objects import DAY, NOW, SIGNERS, new_jti
 

@@ -11,8 +11,7 @@ import pytest
 from agent.control.orders import grant_of, order_of
 from agent.registry.inputs import NewPlace
 from agent.registry.place import OCCUPANCY, check_characters, parse
-from agent.trust.claims import Cmd, ConsentEvidence, GrantScope, Lim, Revoked
-from agent.trust.object_types import KINDS, kind_of
+from agent.trust.claims import KINDS, Cmd, ConsentEvidence, GrantScope, Lim, Revoked, kind_of
 from agent.trust.sign import Signer
 from agent.trust.verify import Verified
 from tests.unit.inbox.desk import DAY, Here

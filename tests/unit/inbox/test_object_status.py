@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agent.inbox.object_status import LATEST, ObjectStatus
+from agent.inbox.inbox import LATEST, ObjectStatus
 from agent.registry.place import mint
 from agent.trust.error_codes import Forged
 from tests.unit.trust.objects import DAY, NAMES, NOW, SIGNERS, signed

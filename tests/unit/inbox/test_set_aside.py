@@ -10,15 +10,15 @@ import sqlite3
 
 import pytest
 
+from agent.api.status import events
 from agent.buffer.database import Damaged
 from agent.core.errors import NotRecorded, Refused, SpoolFull
-from agent.gateway.upstream.alarms import events
 from agent.inbox.inbox import REFUSALS_AN_HOUR
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.registry.consent_policy import policy
 from agent.registry.place import mint
 from agent.registry.registry import Registry
-from agent.trust import set_aside
+from agent.trust import store
 from agent.trust.error_codes import LONGEST_SENTENCE, Forged, ObjectCode
 from tests.unit.inbox.desk import Here, new_jti
 from tests.unit.inbox.test_inbox import home, refused, withdrawn
@@ -59,7 +59,7 @@ def test_a_fault_of_our_own_sets_the_object_aside_and_tells_its_sender(here, fau
     assert refused(here, raw) is ObjectCode.INTERNAL
     assert told(here) == [("REJECTED", "E_INTERNAL")]
     assert here.records("object.refused")[-1]["body"]["code"] == "E_INTERNAL"
-    (one,) = set_aside.listed(here.inbox.trust_store.db)
+    (one,) = store.list_set_aside(here.inbox.trust_store.db)
     assert one["via"] == SENDER
     assert one["error"].startswith(type(fault).__name__)
     assert here.inbox.status()["set_aside"] == 1
@@ -185,16 +185,16 @@ def test_one_that_waits_and_cannot_be_evaluated_stops_no_other(here):
 
 def test_what_is_set_aside_is_bounded_in_number_and_in_bytes(here):
     db = here.inbox.trust_store.db
-    for n in range(set_aside.MOST + 5):
-        set_aside.keep(db, f"{n:064}", (SENDER, b"x" * 100), "E" * 1000, n)
-    set_aside.keep(db, "f" * 64, (SENDER, b"x" * set_aside.MOST_BYTES), "E", n + 1)
+    for n in range(store.MOST + 5):
+        store.set_aside(db, f"{n:064}", (SENDER, b"x" * 100), "E" * 1000, n)
+    store.set_aside(db, "f" * 64, (SENDER, b"x" * store.MOST_BYTES), "E", n + 1)
     (rows, size, error) = db.execute(
         "SELECT count(*), sum(length(raw)), max(length(error)) FROM set_aside"
     ).fetchone()
-    assert (rows, size) == (set_aside.MOST, set_aside.MOST_BYTES)
-    assert error == set_aside.LONGEST_ERROR
-    assert set_aside.holds(db, f"{set_aside.MOST + 4:064}")
-    assert not set_aside.holds(db, f"{0:064}")
+    assert (rows, size) == (store.MOST, store.MOST_BYTES)
+    assert error == store.LONGEST_ERROR
+    assert store.is_set_aside(db, f"{store.MOST + 4:064}")
+    assert not store.is_set_aside(db, f"{0:064}")
 
 
 def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
@@ -205,7 +205,7 @@ def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
     asyncio.run(here.inbox.retry_waiting())
     db = here.inbox.trust_store.db
     assert db.execute("SELECT error, raw FROM set_aside").fetchall() == [("", b"")]
-    assert set_aside.listed(db) == []
+    assert store.list_set_aside(db) == []
     assert here.inbox.status()["set_aside"] == 0
     assert refused(here, raw) is ObjectCode.INTERNAL
 

@@ -1,6 +1,6 @@
 """A building for the registry's tests: builds objects, states nothing."""
 
-from agent.core.channels import channels
+from agent.core.quantities import channels
 from agent.registry.consent_policy import CommonBasis, policy
 from agent.registry.index import RegistryIndex
 from agent.registry.records import Consent, Installation, Occupancy, Place, Provenance

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.channels import channels
 from agent.core.model import ValueKind, Why
+from agent.core.quantities import channels
 from agent.registry.aggregate import Sum, formed, sent_alone, step_of, sum_of_slot
 from agent.registry.consent_policy import Basis, may_leave
 from agent.registry.dates import DAY

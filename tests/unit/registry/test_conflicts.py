@@ -1,6 +1,6 @@
 import pytest
 
-from agent.registry.conflicts import Conflicts
+from agent.registry.admission import Conflicts
 from tests.unit.registry.building import (
     NEIGHBOUR,
     NOW,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.channels import channels
 from agent.core.errors import Refused
 from agent.core.model import ValueKind, Why
+from agent.core.quantities import channels
 from agent.registry.consent_policy import Basis, CommonBasis, boundary_index, may_leave, policy
 from agent.registry.dates import DAY, MONTH
 from agent.registry.records import Duty

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.api import facts
 from agent.api.calls import CALLS
 from agent.cli import command_line
 from agent.cli.facts import arguments
-from agent.registry import calls
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
 from agent.registry.facts.declaration import FactCommand, columns
 from agent.registry.inputs import NewAlias, NewInstallation, NewOccupancy, NewPlace
@@ -100,6 +100,6 @@ def test_what_is_stated_of_a_place_is_declared_once():
     assert declared == {member.name for member in fields(place.Particulars)}
     for cls in (NewPlace, Place):
         assert declared <= {member.name for member in fields(cls)}
-    assert declared <= signature(calls.place_new).parameters.keys()
+    assert declared <= signature(facts.place_new).parameters.keys()
     assert declared <= set(columns(place.SHEET).values())
     assert all(field.titles[0] and field.titles[1] for field in place.PARTICULARS)

@@ -4,6 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.registry.index import RegistryIndex
+from agent.registry.labels import FEW
 from agent.registry.records import (
     Alias,
     Consent,
@@ -16,7 +17,6 @@ from agent.registry.records import (
     Provenance,
     Withdrawal,
 )
-from agent.registry.sorted_groups import FEW
 from tests.unit.registry.building import called, installed, lived
 
 WHEN = st.integers(0, 6)

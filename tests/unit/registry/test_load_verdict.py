@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from agent.registry.load_verdict import IndexReading, verdict
+from agent.registry.matching import IndexReading, verdict
 
 
 def seen(*values, every=60):

@@ -15,7 +15,7 @@ from agent.registry.index import RegistryIndex
 from agent.registry.inputs import NewAlias, NewOccupancy
 from agent.registry.records import covers
 from agent.registry.retractions import effects
-from agent.registry.stored import from_row, to_row
+from agent.registry.storage import from_row, to_row
 from tests.depth import examples
 from tests.unit.registry.building import HOME, NEIGHBOUR, NOW, called
 

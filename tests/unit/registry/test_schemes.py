@@ -1,7 +1,7 @@
 import pytest
 
 from agent.core.errors import Refused
-from agent.registry.schemes import SCHEMES, scheme, value_of
+from agent.registry.labels import SCHEMES, scheme, value_of
 
 
 @pytest.mark.parametrize("known", SCHEMES.values(), ids=SCHEMES)

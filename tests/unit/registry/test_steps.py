@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.core.channels import channels
 from agent.core.model import Series, ValueKind, Why
+from agent.core.quantities import channels
 from agent.registry import parsers
 from agent.registry.consent_policy import (
     Basis,

@@ -6,8 +6,7 @@ from typing import Any
 
 from agent.core.clock import ClockTrust
 from agent.trust.sign import Signer, new_jti
-from agent.trust.signer import Member, Scope
-from agent.trust.verify import Audience, VerificationContext, Verified, verify
+from agent.trust.verify import Audience, Member, Scope, VerificationContext, Verified, verify
 
 NOW = 1_795_000_000
 US = Audience("G84G7ZWYRD6Z1GQ", "5f1c9e0a", "B6ASQZ1Y2KSAA3Y")

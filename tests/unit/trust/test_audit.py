@@ -12,10 +12,10 @@ from agent.trust.audit import (
     RECEIPTED,
     Broken,
     Chain,
+    canonical,
     segments,
     verify,
 )
-from agent.trust.canonical import canonical
 
 NOW = 1_795_000_000.0
 

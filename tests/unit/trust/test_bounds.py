@@ -9,8 +9,8 @@ import pytest
 
 from agent.buffer import receipts
 from agent.trust.strict import DEEPEST, json_of
-from agent.uplink.backup_message import held
-from agent.uplink.end_marker import all_sent
+from agent.uplink.base import held
+from agent.uplink.mqtt.transport import all_sent
 from tests.memory import forget, peak
 
 FULL = 4_000_000

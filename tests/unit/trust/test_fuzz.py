@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.trust import trust_list
+from agent.trust.claims import KINDS
 from agent.trust.error_codes import Forged, ObjectCode
-from agent.trust.object_types import KINDS
 from agent.trust.verify import Verified
 from tests.depth import examples
 from tests.unit.trust.objects import RIGHT, SIGNERS, checked, claims, signed

@@ -9,12 +9,11 @@ from decimal import Decimal
 import pytest
 
 from agent.core.clock import ClockTrust
+from agent.trust.claims import KINDS
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import LARGEST
-from agent.trust.object_types import KINDS
 from agent.trust.sign import Signer
-from agent.trust.signer import Member
-from agent.trust.verify import Audience
+from agent.trust.verify import Audience, Member
 from tests.unit.trust.objects import (
     DAY,
     MEMBERS,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.uplink.backup_message import held
+from agent.uplink.base import held
 
 WORD = {"schema": "gardien/building-receipt/1", "gateway": "G1", "recipient": "r.example",
         "sha256": "a" * 64}  # fmt: skip

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.uplink.end_marker import all_sent
+from agent.uplink.mqtt.transport import all_sent
 
 US = "G84G7ZWYRD6Z1GQ.5f1c9e0a"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.core.errors import NotStored
-from agent.uplink.file_transfer import PART, RemoteFile, bring
+from agent.uplink.files.folder import PART, RemoteFile, bring
 
 CONTENT, SHA = b"0123456789", "ab" * 32
 FINAL = "in/G_r_e_1.csv.gz"

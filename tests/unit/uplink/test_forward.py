@@ -8,16 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from agent.buffer.receipt_evaluation import Settled
+from agent.buffer.receipts import Settled
 from agent.core.clock import Clock
 from agent.core.errors import BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
 from agent.core.log_fields import LogEvent
 from agent.core.model import BatchId, Lane, Receipt, SealedBatch, Void
 from agent.core.tasks import end
-from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import BREAKS, forward
-from agent.uplink.pacing import Rhythm
-from agent.uplink.publish_codes import NobodyThere
+from agent.uplink.pacing import Delivery, Rhythm
+from agent.uplink.response_codes import NobodyThere
 from tests.virtual_time import clocks_at
 
 

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from agent.buffer.receipts import parse
-from agent.uplink.backup_message import held
-from agent.uplink.end_marker import all_sent
+from agent.uplink.base import held
+from agent.uplink.mqtt.transport import all_sent
 from agent.uplink.response_codes import LONGEST, retry_after
 
 NUMBERS = (

@@ -3,9 +3,7 @@ from pydantic import ValidationError
 
 from agent.core.model import Lane
 from agent.core.settings import FROM_A_FILE
-from agent.uplink.presets import PRESETS
-from agent.uplink.settings.mqtt import Settings, address
-from agent.uplink.topics import Topics
+from agent.uplink.mqtt.settings import PRESETS, Settings, Topics, address
 
 
 def test_topics_are_those_of_the_contract():

@@ -1,9 +1,9 @@
 import pytest
 
 from agent.core.model import BatchId, Lane, SealedBatch
+from agent.uplink.files import settings
+from agent.uplink.forward import SendScheduler
 from agent.uplink.pacing import Rhythm
-from agent.uplink.send_scheduler import SendScheduler
-from agent.uplink.settings import files
 
 T = 1_000.0
 
@@ -268,7 +268,7 @@ def test_three_weeks_of_sixty_dwellings_are_made_good_in_an_hour_by_a_slow_platf
 
 def test_a_platform_that_fetches_files_when_it_likes_is_not_taken_for_a_slow_one():
     told = {"recipient": "r.example", "path": "/mnt/x", "container": "none"}
-    rhythm, rows = files.Settings.model_validate(told).rhythm, DWELLINGS * THREE_WEEKS // 60
+    rhythm, rows = settings.Settings.model_validate(told).rhythm, DWELLINGS * THREE_WEEKS // 60
     assert drained(rhythm, rows, 300.0) < 4 * 3_600
     assert drained(rhythm, rows, 900.0) < 10 * 3_600, "once an interval, a batch an interval"
     assert drained(rhythm, rows, 1_800.0) > 20 * 3_600, "a slower one is left time"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paramiko import SFTPError, SSHException
 
-from agent.uplink.sftp_packets import MOST, BoundedSocket, counted
+from agent.uplink.files.sftp import MOST, BoundedSocket, counted
 
 ATTRS, NAME, DATA = 105, 104, 103
 texts = st.binary(max_size=20)

@@ -13,7 +13,7 @@ from bacpypes3.constructeddata import Any
 from bacpypes3.primitivedata import Real
 
 from agent.core.model import Why
-from agent.drivers.bacnet import cov
+from agent.drivers.bacnet import devices
 from hil.bacnet.controller import Faults, analog_input
 from tests.contract.drivers.bacnet.net import net, point, values
 from tests.waiting import until
@@ -33,7 +33,7 @@ async def until_told(line, value):
         await asyncio.sleep(0.02)
 
 
-async def followed(on, lifetime=60, pause=cov.PAUSE, believed=cov.BELIEVED, **more):
+async def followed(on, lifetime=60, pause=devices.PAUSE, believed=devices.BELIEVED, **more):
     one = await on.add(1201, sensor(), **more)
     line = await on.driver(cov=lifetime)
     line.following.pause, line.following.believed = pause, believed
@@ -158,7 +158,7 @@ def test_notifications_that_nobody_asked_for_are_rejected(stranger):
             await until(lambda: line.health()["followed"] == 1)
             two = await on.add(1202, sensor())
             lie = ConfirmedCOVNotificationRequest(
-                subscriberProcessIdentifier=5 if stranger == "another process" else cov.PROCESS,
+                subscriberProcessIdentifier=5 if stranger == "another process" else devices.PROCESS,
                 initiatingDeviceIdentifier=("device", 1201),
                 monitoredObjectIdentifier=(
                     "analog-input",

@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 
 from agent.core.model import Point
 from agent.drivers.mbus.bus import MbusSerial, MbusTcp
-from agent.drivers.mbus.line import BITS, MbusLine, Reply
+from agent.drivers.mbus.line import BITS, MbusLine, MbusWire, Reply
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
-from agent.drivers.mbus.wire import MbusWire
 from hil.mbus.encode import HEAT, WATER, Plate, energy_kwh, flow_temperature, volume_litres
 from hil.mbus.line import Bus, Converter
 from hil.mbus.serve import pty, tcp

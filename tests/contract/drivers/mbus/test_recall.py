@@ -10,10 +10,10 @@ from decimal import Decimal
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
-from agent.acquisition.account import SlotAccount
 from agent.acquisition.device import Device
-from agent.acquisition.history_backfill import DownGap
+from agent.acquisition.ingest import SlotAccount
 from agent.acquisition.poller import Poller
+from agent.acquisition.slots import DownGap
 from agent.core.clock import Clock
 from agent.core.model import Point, SlotMark
 from agent.drivers.link import Link

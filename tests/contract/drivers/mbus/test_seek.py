@@ -6,12 +6,11 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
-from agent.acquisition.successor import PATIENCE
 from agent.app import _open_gateway
 from agent.config.load import load
 from agent.drivers.base import Found
 from agent.drivers.mbus.bus import MbusTcp
-from agent.gateway.replacement_scan import seek
+from agent.gateway.replacement_scan import PATIENCE, seek
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp
 from tests.contract.drivers.mbus.setting import heat, points, water

@@ -14,7 +14,7 @@ import pytest
 from agent.config.load import parse
 from agent.core.errors import Refused
 from agent.core.model import Point
-from agent.drivers.modbus.tcp import ModbusTcp
+from agent.drivers.modbus.serialline import ModbusTcp
 from agent.drivers.scaled import from_raw, to_raw
 from hil.charger import Charger
 from hil.modbus_server import Reply, serving

@@ -6,11 +6,10 @@ from decimal import Decimal
 import pytest
 
 from agent.core.model import Point
-from agent.drivers.bacnet import services
-from agent.drivers.bacnet.conversion import OwnProperties, convert, own_refs
+from agent.drivers.bacnet import codec
+from agent.drivers.bacnet.codec import ObjectId, Ref, Refusal
 from agent.drivers.bacnet.names import SCALE, UNITS
-from agent.drivers.bacnet.services import Ref
-from agent.drivers.bacnet.tags import ObjectId, Refusal
+from agent.drivers.bacnet.values import OwnProperties, convert, own_refs
 
 METER, SENSOR = ObjectId(23, 3), ObjectId(0, 1)
 INDEX, VALUE = Ref(METER, 85), Ref(SENSOR, 85)
@@ -40,7 +39,7 @@ def answer(value):
     ],
 )
 def test_a_scale_is_read_exactly_whichever_kind_it_is(value, scale):
-    (read,) = services.read_answer(answer(value), Ref(METER, SCALE))
+    (read,) = codec.read_answer(answer(value), Ref(METER, SCALE))
     assert read == Decimal(scale)
 
 
@@ -48,7 +47,7 @@ def test_a_scale_is_read_exactly_whichever_kind_it_is(value, scale):
     "value", ["197f", "1980", "0c7fc00000", "0c7f800000", "0b3dcccc", "2900", ""]
 )
 def test_a_scale_that_makes_no_sense_is_refused(value):
-    read = services.read_answer(answer(value), Ref(METER, SCALE))
+    read = codec.read_answer(answer(value), Ref(METER, SCALE))
     assert not read or isinstance(read[0], Refusal)
 
 

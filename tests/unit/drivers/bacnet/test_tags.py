@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.drivers.bacnet import services
-from agent.drivers.bacnet.services import Ref
-from agent.drivers.bacnet.tags import (
+from agent.drivers.bacnet import codec
+from agent.drivers.bacnet.codec import (
     CLOSE,
     OPEN,
     GarbledError,
     ObjectId,
+    Ref,
     Refusal,
     context,
     item,
     items,
     object_id,
     tags,
-    write,
+    write_tag,
 )
 
 
@@ -85,23 +85,25 @@ def test_any_bytes_are_taken_apart_or_refused(data):
 def test_no_answer_makes_a_reader_raise_anything_else(data):
     asked = Ref(ObjectId(0, 1), 85)
     readers = (
-        services.read_multiple_answer,
-        services.i_am,
-        services.notification,
-        lambda bytes_: services.read_answer(bytes_, asked),
+        codec.read_multiple_answer,
+        codec.i_am,
+        codec.notification,
+        lambda bytes_: codec.read_answer(bytes_, asked),
     )
     for reader in readers:
         try:
             reader(data)
         except GarbledError:
             continue
-    assert services.error(data).reason
+    assert codec.error(data).reason
 
 
 def test_what_is_written_is_read_back():
-    assert tags(context(2, 300) + object_id(1, ObjectId(5, 70000)) + write(7, b"\0" + b"x" * 90))
+    assert tags(
+        context(2, 300) + object_id(1, ObjectId(5, 70000)) + write_tag(7, b"\0" + b"x" * 90)
+    )
     (number, of, text) = tags(
-        context(2, 300) + object_id(1, ObjectId(5, 70000)) + write(7, b"\0" + b"x" * 90)
+        context(2, 300) + object_id(1, ObjectId(5, 70000)) + write_tag(7, b"\0" + b"x" * 90)
     )
     assert int.from_bytes(number.data, "big") == 300
     assert of.data == (5 << 22 | 70000).to_bytes(4, "big")

@@ -3,16 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
-from agent.core.channels import channels
 from agent.core.errors import Refused
 from agent.core.model import Point
-from agent.core.units import units
-from agent.drivers.bacnet import ede, notation
+from agent.core.quantities import channels, units
+from agent.drivers.bacnet import ede, settings
 from agent.drivers.bacnet.bus import Bacnet
-from agent.drivers.bacnet.guess import Thing, channel_of, points, slug
-from agent.drivers.bacnet.services import Ref
+from agent.drivers.bacnet.codec import ObjectId, Ref
+from agent.drivers.bacnet.ede import Thing, channel_of, points, slug
 from agent.drivers.bacnet.settings import BacnetSettings, Slots
-from agent.drivers.bacnet.tags import ObjectId
 
 
 @pytest.mark.parametrize(
@@ -28,7 +26,7 @@ from agent.drivers.bacnet.tags import ObjectId
     ],
 )
 def test_addresses_are_read(written, read):
-    assert notation.address(written) == read
+    assert settings.address(written) == read
 
 
 @pytest.mark.parametrize(
@@ -49,7 +47,7 @@ def test_what_is_no_address_is_refused_with_an_example(written):
     ],
 )
 def test_points_are_read(written, ref):
-    assert notation.at(written) == ref
+    assert settings.at(written) == ref
 
 
 @pytest.mark.parametrize(
@@ -59,7 +57,7 @@ def test_points_are_read(written, ref):
 )  # fmt: skip
 def test_what_is_no_point_is_refused(written):
     with pytest.raises(ValueError, match=r"analog-input,1|not known|types go"):
-        notation.at(written)
+        settings.at(written)
 
 
 def test_a_priority_that_overrules_people_needs_a_reason():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.drivers.mbus import request
+from agent.drivers.mbus import frame
 from agent.drivers.mbus.address import MeterAddress, parse
 from tests.unit.drivers.mbus.wire import telegram
 
@@ -63,19 +63,19 @@ def test_any_text_is_an_address_or_refused(text):
 @pytest.mark.parametrize(
     ("frame", "bits"),
     [
-        (request.reset(5), "10 40 05 45 16"),
-        (request.ask(5, fcb=True), "10 7B 05 80 16"),
-        (request.ask(0xFD, fcb=False), "10 5B FD 58 16"),
+        (frame.reset(5), "10 40 05 45 16"),
+        (frame.ask(5, fcb=True), "10 7B 05 80 16"),
+        (frame.ask(0xFD, fcb=False), "10 5B FD 58 16"),
         (
-            request.select(parse("12345678")),
+            frame.select(parse("12345678")),
             "68 0B 0B 68 73 FD 52 78 56 34 12 FF FF FF FF D2 16",
         ),
         (
-            request.select(parse("12345678-KAM-01-04")),
+            frame.select(parse("12345678-KAM-01-04")),
             "68 0B 0B 68 73 FD 52 78 56 34 12 2D 2C 01 04 34 16",
         ),
         (
-            request.select(parse("12345678+00000017")),
+            frame.select(parse("12345678+00000017")),
             "68 11 11 68 73 FD 52 78 56 34 12 FF FF FF FF 0C 78 17 00 00 00 6D 16",
         ),
     ],

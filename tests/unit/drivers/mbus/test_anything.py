@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.drivers.mbus.decode import MbusError, decode
-from agent.drivers.mbus.explain import explained
-from agent.drivers.mbus.json_form import dumps
+from agent.drivers.mbus.explain import dumps, explained
 from tests.depth import examples
 from tests.unit.drivers.mbus.wire import HEADER, long_frame
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.drivers.mbus.data_blocks import cut
+from agent.drivers.mbus.blocks import cut
 from tests.unit.drivers.mbus.wire import HEADER, one, telegram
 
 VOLUME = "0C 13 27 04 85 02 "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.drivers.mbus.dates import date_or_time
-from agent.drivers.mbus.novalue import NoValue
+from agent.drivers.mbus.telegram import NoValue
+from agent.drivers.mbus.value import date_or_time
 
 
 def type_g(year, month, day):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.drivers.mbus.device_types import medium, status
+from agent.drivers.mbus.telegram import medium, status
 
 DEVICE_TYPES = """
 00 other

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.drivers.mbus.dib import Function, lvar, read
+from agent.drivers.mbus.blocks import Function, lvar, read
 from tests.unit.drivers.mbus.wire import one
 
 

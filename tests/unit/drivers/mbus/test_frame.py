@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.drivers.mbus.errors import MbusError
 from agent.drivers.mbus.frame import checksum, unwrap
+from agent.drivers.mbus.telegram import MbusError
 from tests.unit.drivers.mbus.wire import long_frame
 
 SOUND = long_frame(b"\x0f", ci=0x78, control=0x18, address=42)

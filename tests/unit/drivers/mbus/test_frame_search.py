@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.drivers.mbus import request
-from agent.drivers.mbus.frame_search import acknowledged, foreign, sound, without_echo
+from agent.drivers.mbus import frame
+from agent.drivers.mbus.frame import acknowledged, foreign, sound, without_echo
 from tests.unit.drivers.mbus.wire import HEADER, long_frame
 
 FRAME = long_frame(bytes.fromhex(HEADER + "0C 06 01 00 00 00"))
-ASK = request.ask(0xFD, fcb=True)
+ASK = frame.ask(0xFD, fcb=True)
 NOISE = st.binary(max_size=40).filter(lambda some: sound(some) is None)
 
 
@@ -35,7 +35,7 @@ def test_a_start_within_noise_does_not_hide_the_frame_behind_it():
 
 
 def test_a_master_s_frame_is_no_answer_but_somebody_else_s_talk():
-    select = request.selection("1FFFFFFF")
+    select = frame.selection("1FFFFFFF")
     assert sound(select) is None
     assert foreign(select)
     assert foreign(b"\x00" + ASK)

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.drivers.mbus.errors import ApplicationError, MbusError
-from agent.drivers.mbus.header import manufacturer, read
+from agent.drivers.mbus.telegram import ApplicationError, MbusError, manufacturer, read
 
 LONG = bytes.fromhex("78 56 34 12 2D 2C 01 04 55 10 34 12")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from agent.drivers.mbus.json_form import dumps, refusal
+from agent.drivers.mbus.explain import dumps, refusal
 from tests.unit.drivers.mbus.wire import telegram
 
 

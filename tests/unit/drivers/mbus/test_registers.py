@@ -16,7 +16,7 @@ from tests.unit.drivers.mbus.wire import HEADER, telegram
 
 
 def value(at, records, unit="kWh", header=HEADER):
-    return registers.value(parse(at), [telegram(records, header=header)], unit)
+    return registers.point_value(parse(at), [telegram(records, header=header)], unit)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_status_byte_is_a_value_though_no_record_holds_it():
     power_low = HEADER.replace("55 00", "55 04")
     assert [value("status", "", "1", header) for header in (HEADER, power_low)] == [0, 4]
     with pytest.raises(Unfit, match="does not give its status"):
-        registers.value(parse("status"), [telegram("0C 06 67 45 23 01", 0x78, "")], "1")
+        registers.point_value(parse("status"), [telegram("0C 06 67 45 23 01", 0x78, "")], "1")
 
 
 def test_one_value_said_twice_is_one():
@@ -100,5 +100,5 @@ def test_a_profile_reads_what_its_source_says_and_the_number(name):
     assert made.test["reads"].keys() >= set(made.defaults)
     for quantity, expected in made.test["reads"].items():
         offer = made.points[quantity]
-        assert registers.value(parse(offer.at), said, offer.unit) == Decimal(str(expected))
-    assert registers.value(parse(made.serial.at), said, "1") == "12345678"
+        assert registers.point_value(parse(offer.at), said, offer.unit) == Decimal(str(expected))
+    assert registers.point_value(parse(made.serial.at), said, "1") == "12345678"

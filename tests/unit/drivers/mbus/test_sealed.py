@@ -5,7 +5,7 @@ import random
 import pytest
 
 from agent.drivers.mbus.decode import decode
-from agent.drivers.mbus.sealed import claimed
+from agent.drivers.mbus.telegram import claimed
 from tests.unit.drivers.mbus.wire import HEADER, long_frame, telegram
 
 MODE_5_TWO_BLOCKS = HEADER[:-5] + "20 05"

@@ -10,8 +10,8 @@ from decimal import Decimal
 
 import pytest
 
+from agent.drivers.mbus.blocks import meaning
 from agent.drivers.mbus.tables import FB_PAGE, FD_PAGE, FDFD_PAGE, PRIMARY_PAGE, RESERVED
-from agent.drivers.mbus.vib import meaning
 from tests.unit.drivers.mbus.wire import one
 
 SECONDS = "s min h d"

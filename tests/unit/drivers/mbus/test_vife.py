@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.drivers.mbus.vife import COMBINABLE_PAGE, ERROR_CODES
+from agent.drivers.mbus.blocks import COMBINABLE_PAGE, ERROR_CODES
 from tests.unit.drivers.mbus.wire import one
 
 WORDS = """

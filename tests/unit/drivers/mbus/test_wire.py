@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.drivers.mbus.wire import MbusWire
+from agent.drivers.mbus.line import MbusWire
 
 
 def test_bytes_that_come_in_the_moment_in_which_their_time_ends_are_heard():

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from agent.core.model import Point, Sample, Why
-from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.answer import RequestResult
+from agent.drivers.modbus.codec import place
 from agent.drivers.modbus.master import ModbusMaster, manners_of, value_of
 from hil.serial_line import Registers
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent.core.clock import monotonic
-from agent.drivers.modbus.late_responses import OWED_FOR, LateResponses
 from agent.drivers.modbus.rtu import framed
+from agent.drivers.modbus.rtuwire import OWED_FOR, LateResponses
 
 
 def read(start: int, count: int, function: int = 3) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 from agent.core.model import Why
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.codec import parse
-from agent.drivers.modbus.latency import Latency
 from agent.drivers.modbus.plan import NETWORK, plan
+from agent.drivers.modbus.statistics import Latency
 from agent.drivers.profile import profile
 
 

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.model import Point
-from agent.drivers.modbus.address_options import place
-from agent.drivers.modbus.codec import RegisterRange, parse
+from agent.drivers.modbus.codec import RegisterRange, parse, place
 from agent.drivers.modbus.master import manners_of
 from agent.drivers.modbus.plan import LONGEST, NETWORK, Cut, ReadBlock, Tariff, cut, plan
 from agent.drivers.modbus.rtu import Speed

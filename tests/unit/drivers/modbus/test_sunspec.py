@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.model import Why
 from agent.drivers.modbus.answer import RequestResult
-from agent.drivers.modbus.sunspec import models
+from agent.drivers.modbus.master import models
 from hil.serial_line import Registers
 
 if TYPE_CHECKING:

@@ -1,0 +1,332 @@
+"""Readings that no slot takes yet: of unassigned meters, at midnight for duties, undated."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.acquisition.timetable import is_slot
+from agent.buffer.unassigned_store import UnassignedValue
+from agent.core.model import Flag, Sample
+from agent.core.quantities import channels
+from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT, register_kept
+from agent.registry.dates import DAY
+from agent.registry.index import Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from agent.acquisition.ingest import SlotAccount
+    from agent.buffer.database import OneThread
+    from agent.buffer.unassigned_store import UnassignedStore
+    from agent.core.model import Point, Reading
+    from agent.registry.registry import Registry
+
+MOST = 2_000
+"""values of one device in memory that are written to the disk at once"""
+KEPT_AT_MOST = 5 * MOST
+"""values of one device kept in memory while the store fails: the latest"""
+MIDNIGHTS_AT_MOST = 1_000
+"""indexes of one dwelling kept in memory while the store fails: the latest"""
+QUARTER = 900
+"""seconds: midnight is a multiple of it in every time zone"""
+ROOM = 50_000
+"""samples of one line: 60 devices every minute for 14 hours"""
+
+
+class UnassignedReadings:
+    """Puts unassigned readings into their store, and releases them."""
+
+    def __init__(self, registry: Registry, store: UnassignedStore, thread: OneThread) -> None:
+        self._registry = registry
+        self.store, self.thread = store, thread
+        """replaced when the store is opened again"""
+        self._held: dict[str, list[UnassignedValue]] = {}
+        self.asked = -1
+        """the registry's change after which `tend` last checked all values"""
+        self.full = False
+        """whether many values wait in memory, or the last write failed"""
+
+    def note(self, slot: int, samples: Iterable[Sample], serial: str | None) -> None:
+        """Keep the values that the registry cannot assign."""
+        for sample in samples:
+            point = sample.point
+            if point.place is not None or point.channel is None or point.derived:
+                continue
+            if sample.why is not None or not isinstance(sample.value, Decimal):
+                continue
+            if self._whose(point, serial, slot):
+                continue
+            kept = UnassignedValue(
+                point.device,
+                point.name,
+                point.every,
+                slot,
+                serial,
+                str(sample.value),
+                sample.at,
+                sample.quality,
+                sample.flags,
+            )
+            self._held.setdefault(point.device, []).append(kept)
+            self.full |= len(self._held[point.device]) >= MOST
+            # Bounded also while the store cannot be opened.
+            del self._held[point.device][:-KEPT_AT_MOST]
+
+    async def commit(self) -> None:
+        """Write the values held in memory to the store; those that fail stay in memory."""
+        held, self._held, self.full = self._held, {}, False
+        try:
+            for device in list(held):
+                await self.thread.run(self.store.add, held[device])
+                del held[device]
+        except Exception:
+            for device, values in held.items():
+                # while the store cannot be opened, the latest values are kept
+                self._held[device] = [*values, *self._held.get(device, ())][-KEPT_AT_MOST:]
+            self.full = True
+            raise
+
+    async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
+        """Release the values that the registry can assign since its last change, and destroy those
+        that are too old. Return how many values were released or destroyed.
+
+        Raises SpoolFull where a spool has no room: the values that it did not take stay in the
+        store.
+        """
+        await self.commit()
+        expired = await self.thread.run(self.store.expire, int(now - LONGEST_UNSENT))
+        if self.asked == self._registry.revision:
+            return expired
+        asked = self._registry.revision
+        lots = await self.thread.run(lambda: list(self.store.each()))
+        released = 0
+        for no, values in lots:
+            released += await self._release(no, values, now, accounts, point_of)
+        self.asked = asked
+        return expired + released
+
+    async def _release(
+        self,
+        number: int,
+        values: list[UnassignedValue],
+        now: float,
+        accounts: Sequence[SlotAccount],
+        point_of: PointOf,
+    ) -> int:
+        known = [(value, point) for value in values if (point := self._claimed(value, point_of))]
+        if not known:
+            return 0
+        for ledger, ingest in accounts:
+            rows: list[Reading] = []
+            for value, point in known:
+                key, sample = (value.device, value.step), _exchanged_sample(value, point)
+                rows += ledger.late(key, value.slot, [sample], value.serial, int(now))
+            # An error leaves the values in the store. A kill before they are removed there sends
+            # them again, as another version.
+            await ingest.keep(rows)
+        left = [value for value in values if not self._claimed(value, point_of)]
+        await self.thread.run(self.store.put_back, number, {"": left} if left else {})
+        return len(known)
+
+    def _claimed(self, value: UnassignedValue, point_of: PointOf) -> Point | None:
+        point = point_of(value.device, value.point)
+        if point is None or not self._whose(point, value.serial, value.slot):
+            return None
+        return point
+
+    def _whose(self, point: Point, serial: str | None, slot: int) -> bool:
+        installation = self._registry.whose(point.device, serial, str(point.channel), slot)
+        return not isinstance(installation, Unknown)
+
+
+def _exchanged_sample(value: UnassignedValue, point: Point) -> Sample:
+    sample = Sample(point, value.at, Decimal(value.value), quality=value.quality)
+    return replace(sample, flags=(*value.flags, Flag.EXCHANGED))
+
+
+if TYPE_CHECKING:
+    PointOf = Callable[[str, str], Point | None]
+    """a configured point by device and name; None: it is no longer configured"""
+
+
+class MidnightReadings:
+    """Puts midnight indexes into a store of their own, and releases them to the manager."""
+
+    def __init__(self, registry: Registry, store: UnassignedStore, thread: OneThread) -> None:
+        self._registry = registry
+        self.store, self.thread = store, thread
+        """replaced when the store is opened again"""
+        self._held: dict[str, list[UnassignedValue]] = {}
+        """by dwelling: each dwelling has its own key in the store"""
+        self.asked = -1
+        """the registry's change after which `tend` last checked all values"""
+        self.full = False
+        """whether the last write to the store failed"""
+
+    def note(
+        self,
+        slot: int,
+        samples: Iterable[Sample],
+        serial: str | None,
+        accounts: Sequence[SlotAccount],
+    ) -> None:
+        """Keep the midnight indexes that a duty may come to need and that no recipient gets
+        already.
+        """
+        if slot % QUARTER or not any(is_slot(slot, DAY, ledger.zone) for ledger, _ in accounts):
+            return
+        for sample in samples:
+            point = sample.point
+            if sample.why is not None or not isinstance(sample.value, Decimal) or point.derived:
+                continue
+            if (place := self._for_a_duty(point, serial, slot)) is None:
+                continue
+            # A recipient gets this index already: a copy here would serve no purpose (rule P10).
+            if any(ledger.assignment.boundary(point, serial, slot) for ledger, _ in accounts):
+                continue
+            content = (str(sample.value), sample.at, sample.quality, sample.flags)
+            value = UnassignedValue(point.device, point.name, point.every, slot, serial, *content)
+            self._held.setdefault(place, []).append(value)
+
+    async def commit(self) -> None:
+        """Write the values held in memory to the store; if that fails they stay in memory."""
+        held, self._held, self.full = self._held, {}, False
+        try:
+            if held:
+                await self.thread.run(self.store.add_each, held)
+        except Exception:
+            for place, values in held.items():
+                self._held[place] = [*values, *self._held.get(place, ())][-MIDNIGHTS_AT_MOST:]
+            self.full = True
+            raise
+
+    async def of(self, place: str, point_of: PointOf) -> list[tuple[UnassignedValue, Point]]:
+        """The indexes kept of a dwelling (by id), the oldest first."""
+        await self.commit()
+        values_kept = []
+        for _, values in await self.thread.run(lambda: list(self.store.each())):
+            for value in values:
+                point = point_of(value.device, value.point)
+                if point is None or point.channel is None:
+                    continue
+                whose = self._registry.whose(point.device, value.serial, point.channel, value.slot)
+                if not isinstance(whose, Unknown) and whose.place == place:
+                    values_kept.append((value, point))
+        return sorted(values_kept, key=lambda held: held[0].slot)
+
+    async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
+        """Release the indexes that became owed since the registry's last change. Destroy those that
+        are too old or serve no duty. Return how many left the store.
+
+        Raises SpoolFull where a spool has no room: the values that it did not take stay in the
+        store.
+        """
+        await self.commit()
+        gone = await self.thread.run(self.store.expire, int(now - LONGEST_KEPT))
+        # Read before the values are checked: a change meanwhile is handled by the next call.
+        asked = self._registry.revision
+        if self.asked != asked:
+            for no, values in await self.thread.run(lambda: list(self.store.each())):
+                left = await self._deliver(values, now, accounts, point_of)
+                stay = sum(map(len, left.values()))
+                if stay < len(values):
+                    gone += len(values) - stay
+                    await self.thread.run(self.store.put_back, no, left)
+            self.asked = asked
+        return gone
+
+    async def _deliver(
+        self,
+        values: list[UnassignedValue],
+        now: float,
+        accounts: Sequence[SlotAccount],
+        point_of: PointOf,
+    ) -> dict[str, list[UnassignedValue]]:
+        """Send the values of one entry that are owed. Return those that stay in the store, by
+        dwelling.
+        """
+        left: dict[str, list[UnassignedValue]] = {}
+        rows_of: list[list[Reading]] = [[] for _ in accounts]
+        for value in values:
+            point = point_of(value.device, value.point)
+            if point is None:
+                continue
+            if (place := self._for_a_duty(point, value.serial, value.slot)) is None:
+                continue
+            owed = False
+            for (ledger, _), rows_made in zip(accounts, rows_of, strict=True):
+                # One second later than now: the change that asks for this index may have retracted
+                # the same slot, and only a higher version counts after that.
+                rows = ledger.midnight_rows(
+                    value.slot, _midnight_sample(value, point), value.serial, int(now) + 1
+                )
+                rows_made.extend(rows)
+                owed |= bool(rows)
+            if not owed:
+                left.setdefault(place, []).append(value)
+        for (_, ingest), rows_made in zip(accounts, rows_of, strict=True):
+            if rows_made:
+                # An error leaves the values in the store. A kill before they are removed there
+                # sends them again, as another version.
+                await ingest.keep(rows_made)
+        return left
+
+    def _for_a_duty(self, point: Point, serial: str | None, slot: int) -> str | None:
+        """The dwelling for which a duty may need this index; None: no duty does."""
+        if point.channel is None or point.place is not None:
+            return None
+        installation = self._registry.whose(point.device, serial, point.channel, slot)
+        if isinstance(installation, Unknown):
+            return None
+        kept = register_kept(self._registry, installation.place, channels()[point.channel], slot)
+        return installation.place if kept else None
+
+
+def _midnight_sample(value: UnassignedValue, point: Point) -> Sample:
+    return Sample(point, value.at, Decimal(value.value), quality=value.quality, flags=value.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class UndatedRead:
+    """One read of one device, with or without an answer."""
+
+    device: str
+    steps: tuple[int, ...]
+    """the steps whose slots it is for, seconds"""
+    steady: float
+    """monotonic time of the answer"""
+    samples: Sequence[Sample]
+    serial: str | None
+
+
+class UndatedReadings:
+    """Reads in the order of time; when there is no room the oldest are dropped."""
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._reads: deque[UndatedRead] = deque()
+        self._room = room
+        self._samples = 0
+        self.dropped = 0
+        """samples dropped since the start"""
+
+    def __len__(self) -> int:
+        return self._samples
+
+    def add(self, read: UndatedRead) -> None:
+        """Keep a read until the clock is trusted."""
+        self._reads.append(read)
+        self._samples += len(read.samples)
+        while self._samples > self._room and len(self._reads) > 1:
+            gone = len(self._reads.popleft().samples)
+            self._samples -= gone
+            self.dropped += gone
+
+    def take(self) -> list[UndatedRead]:
+        """Remove and return all reads, the oldest first."""
+        reads = list(self._reads)
+        self._reads.clear()
+        self._samples = 0
+        return reads

@@ -1,0 +1,120 @@
+"""Calls about uplinks: list them, retry refused batches, close one without losing rows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from agent.api.status import moved
+from agent.buffer.disclosures import tokens_of
+from agent.buffer.orphaned_spools import destroy, leftovers
+from agent.core.clock import stamp
+from agent.core.errors import Refused
+from agent.gateway.delivery import standing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.gateway.gateway import Gateway, Recipient
+
+
+async def listed(gateway: Gateway, asker: object) -> dict[str, Any]:
+    """Every uplink, and recipients without an uplink for whom rows are still stored."""
+    del asker
+    config, recipients = gateway.config, _recipients(gateway)
+    uplinks = {
+        name: {
+            "recipient": one.settings.recipient,
+            "transport": one.transport,
+            "url": standing(one.settings),
+            "receipt": getattr(one.settings, "receipt", "platform"),
+            "closing": one.settings.recipient in gateway.closing,
+            "moved": _moved(gateway, one.settings),
+            **(
+                await _live(gateway, gateway.recipients[name]) if name in gateway.recipients else {}
+            ),
+        }
+        for name, one in config.uplinks.items()
+    }
+    left = dict(leftovers(config.state, recipients))
+    return {"uplinks": uplinks, "left": left, "running": gateway.close is not None}
+
+
+async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict[str, Any]:
+    """Stop collecting for a recipient; `how`: `drain` stored rows or `drop` them.
+
+    The answer has the number of rows that are still stored or were destroyed. Raises Refused.
+    """
+    del asker
+    if how not in {"drain", "drop"}:
+        raise Refused("choose --drain (deliver the stored rows) or --drop (destroy them)")
+    if name not in gateway.config.uplinks:
+        return await _drop_orphaned(gateway, name, how)
+    if gateway.close is None:
+        raise Refused(
+            "gardien is not running, and only a running gateway delivers: start it and try again"
+        )
+    dropped = await gateway.close(name, how == "drop")
+    waits = await gateway.recipients[name].waiting()
+    return {"uplink": name, "waits": waits, "dropped": dropped}
+
+
+async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]:
+    """Send the refused batches of an uplink again now. Raises Refused."""
+    del asker
+    if name not in gateway.config.uplinks:
+        known = ", ".join(gateway.config.uplinks) or "none"
+        raise Refused(f'no uplink "{name}"; there are: {known}')
+    if name not in gateway.recipients or gateway.close is None:
+        raise Refused(
+            "gardien is not running, and only a running gateway delivers: start it and try again"
+        )
+    recipient = gateway.recipients[name]
+    batches = await recipient.outbox.retry()
+    recipient.delivery.hurry = True
+    connected = recipient.delivery.connected_since is not None
+    return {"uplink": name, "batches": batches, "connected": connected}
+
+
+CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "uplink.list": listed,
+    "uplink.close": close,
+    "uplink.retry": retry,
+}
+
+
+def _moved(gateway: Gateway, settings: Any) -> dict[str, Any] | None:
+    """The move of an uplink to another address; None: it does not move."""
+    move = gateway.moves.of(settings.recipient, standing(settings), gateway.clock.now())
+    return None if move is None else {"to": move.new, "proved": move.proved is not None}
+
+
+def _recipients(gateway: Gateway) -> set[str]:
+    return {one.settings.recipient for one in gateway.config.uplinks.values()}
+
+
+async def _live(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
+    since, last = recipient.delivery.connected_since, recipient.delivery.last_receipt
+    return {
+        "connected_since": stamp(since) if since else None,
+        "last_receipt": stamp(last) if last else None,
+        "waits": await recipient.waiting(),
+        "data": moved(gateway, recipient),
+    }
+
+
+async def _drop_orphaned(gateway: Gateway, recipient: str, how: str) -> dict[str, Any]:
+    """Destroy the stored rows of a recipient that has no uplink in the configuration."""
+    left = dict(leftovers(gateway.config.state, _recipients(gateway)))
+    if recipient not in left:
+        known = ", ".join([*gateway.config.uplinks, *left]) or "none"
+        raise Refused(f'no uplink "{recipient}"; there are: {known}')
+    if how == "drain":
+        raise Refused(
+            f"nothing can be delivered to {recipient} without its uplink. Put it back into the"
+            " configuration, or destroy the stored rows: --drop"
+        )
+    tokens = tokens_of(gateway.identity, recipient)
+    now = gateway.clock.now()
+    await asyncio.to_thread(destroy, gateway.config.state, recipient, now, tokens)
+    return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}

@@ -1,0 +1,537 @@
+"""Encode requests, decode answers and values (ANSI/ASHRAE 135-2020, clauses 13 to 20). Pure."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.drivers.bacnet.names import ABORTS, ACCUMULATOR, ERRORS, SCALE
+from agent.drivers.modbus.codec import plain, shortest32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+NULL, BOOLEAN, UNSIGNED, SIGNED, REAL, DOUBLE, OCTETS, TEXT, BITS, ENUM, DATE, TIME, OBJECT = range(
+    13
+)
+VALUE, OPEN, CLOSE = range(3)
+EXTENDED, LONG, OPENING, TWO_BYTES = 15, 5, 6, 254
+"""special numbers and lengths in a tag's first byte (20.2.1)"""
+UNUSED_BITS, ANY, OBJECT_SIZE = 7, 255, 4
+CHARSETS = {0: "utf-8", 3: "utf-32-be", 4: "utf-16-be", 5: "iso-8859-1"}
+"""character sets (20.2.9); 1 is followed by a code page, 2 (JIS X 0208) is used in Japan only"""
+FLOAT_SCALE, INTEGER_SCALE = 0, 1
+GREATEST_POWER = 12
+"""greatest power of ten in an accumulator's scale; a greater one is an error"""
+LONGEST_NUMBER = 8
+"""bytes of an integer; the standard has no limit, devices use four"""
+CONFIRMED_COV, SUBSCRIBE_COV, READ, READ_MULTIPLE, WRITE = 1, 5, 12, 14, 15
+I_AM, UNCONFIRMED_COV, WHO_IS = 0, 2, 8
+
+
+SIZE_OF_OBJECT, SIZE_OF_VALUE = 7, 9
+"""bytes of an object and of a real value in an answer. Texts are longer: if an answer does not fit,
+the device refuses, and the request is halved
+"""
+HEADER = 12
+"""bytes of an answer before its values"""
+
+
+class GarbledError(ValueError):
+    """The bytes are not valid BACnet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no value: a reason for people, and the code of the device's error."""
+
+    reason: str
+    code: int | None = None
+
+
+class ObjectId(NamedTuple):
+    """Type and instance of an object."""
+
+    type: int
+    instance: int
+
+
+Item = Decimal | str | ObjectId | Refusal | None
+"""one value; None is BACnet's NULL"""
+
+
+class Tag(NamedTuple):
+    """One tag and its contents."""
+
+    number: int
+    context: bool
+    kind: int
+    """VALUE, OPEN or CLOSE"""
+    data: bytes
+    length: int
+    """length of the contents; for an application boolean, its value"""
+
+
+def tags(data: bytes) -> list[Tag]:
+    """Split bytes into tags. Raises GarbledError if one is incomplete."""
+    parsed, at, end = [], 0, len(data)
+    try:
+        while at < end:
+            first = data[at]
+            at += 1
+            number, context, length = first >> 4, bool(first & 8), first & 7
+            if number == EXTENDED:
+                number, at = data[at], at + 1
+            if context and length > LONG:
+                parsed.append(Tag(number, context, OPEN if length == OPENING else CLOSE, b"", 0))
+                continue
+            if length == LONG:
+                length, at = _long(data, at)
+            size = 0 if number == BOOLEAN and not context else length
+            if at + size > end:
+                raise GarbledError("a value is cut short")
+            parsed.append(Tag(number, context, VALUE, data[at : at + size], length))
+            at += size
+    except IndexError:
+        raise GarbledError("a tag is cut short") from None
+    return parsed
+
+
+def _long(data: bytes, at: int) -> tuple[int, int]:
+    length = data[at]
+    if length < TWO_BYTES:
+        return length, at + 1
+    size = 2 if length == TWO_BYTES else 4
+    if at + 1 + size > len(data):
+        raise GarbledError("a length is cut short")
+    return int.from_bytes(data[at + 1 : at + 1 + size], "big"), at + 1 + size
+
+
+def item(tag: Tag) -> Item:
+    """The value in an application tag; a Refusal if it cannot be decoded."""
+    reader = READERS.get(tag.number)
+    if tag.context or tag.kind != VALUE or reader is None:
+        return Refusal("a value of a type that gardien does not read")
+    try:
+        return reader(tag)
+    except (ValueError, struct.error) as error:
+        return Refusal(f"not readable ({error})")
+
+
+def _null(_: Tag) -> None:
+    return None
+
+
+def _boolean(tag: Tag) -> Decimal:
+    return Decimal(min(tag.length, 1))
+
+
+def _unsigned(tag: Tag) -> Decimal:
+    if not 1 <= len(tag.data) <= LONGEST_NUMBER:
+        raise ValueError(f"an integer of {len(tag.data)} bytes")
+    return Decimal(int.from_bytes(tag.data, "big"))
+
+
+def _signed(tag: Tag) -> Decimal:
+    if not 1 <= len(tag.data) <= LONGEST_NUMBER:
+        raise ValueError(f"an integer of {len(tag.data)} bytes")
+    return Decimal(int.from_bytes(tag.data, "big", signed=True))
+
+
+def _real(tag: Tag) -> Item:
+    (number,) = struct.unpack(">f", tag.data)
+    return shortest32(number) if math.isfinite(number) else Refusal(f"not a number ({number})")
+
+
+def _double(tag: Tag) -> Item:
+    (number,) = struct.unpack(">d", tag.data)
+    if not math.isfinite(number):
+        return Refusal(f"not a number ({number})")
+    return plain(Decimal(repr(number)))
+
+
+def scale(tag: Tag) -> Item:
+    """The factor in an accumulator's `scale`: a float (context 0) or a power of ten (context 1)
+    (21, BACnetScale).
+    """
+    try:
+        if tag.context and tag.kind == VALUE and tag.number == FLOAT_SCALE:
+            return _real(tag)
+        if tag.context and tag.kind == VALUE and tag.number == INTEGER_SCALE:
+            power = int(_signed(tag))
+            if abs(power) <= GREATEST_POWER:
+                return plain(Decimal(1).scaleb(power))
+            return Refusal(f"a scale of ten to the power of {power}")
+    except (ValueError, struct.error) as error:
+        return Refusal(f"not readable ({error})")
+    return Refusal("a scale of a type that gardien does not read")
+
+
+def _octets(tag: Tag) -> str:
+    return tag.data.hex()
+
+
+def _text(tag: Tag) -> str:
+    if not tag.data:
+        return ""
+    charset, raw = tag.data[0], tag.data[1:]
+    if charset == 1:  # a DBCS with the number of its code page
+        name, raw = f"cp{int.from_bytes(raw[:2], 'big')}", raw[2:]
+    else:
+        name = CHARSETS.get(charset, "")
+    try:
+        return raw.decode(name).rstrip("\0")
+    except LookupError:
+        raise ValueError(f"text in character set {charset}") from None
+    except UnicodeDecodeError:
+        if charset == 0:  # many old devices announce UTF-8 and send Windows code page 1252
+            return raw.decode("cp1252", errors="replace").rstrip("\0")
+        raise
+
+
+def _bits(tag: Tag) -> str:
+    if not tag.data or tag.data[0] > UNUSED_BITS:
+        raise ValueError("bits without a length")
+    bits = "".join(f"{byte:08b}" for byte in tag.data[1:])
+    return bits[: len(bits) - tag.data[0]] if tag.data[0] else bits
+
+
+def _date(tag: Tag) -> str:
+    year, month, day, _ = tag.data
+    return f"{_part(year, 4, 1900)}-{_part(month)}-{_part(day)}"
+
+
+def _time(tag: Tag) -> str:
+    hour, minute, second, hundredth = tag.data
+    return f"{_part(hour)}:{_part(minute)}:{_part(second)}.{_part(hundredth)}"
+
+
+def _part(number: int, width: int = 2, base: int = 0) -> str:
+    return "*" * width if number == ANY else f"{number + base:0{width}d}"
+
+
+def _object(tag: Tag) -> ObjectId:
+    (packed,) = struct.unpack(">I", tag.data)
+    return ObjectId(packed >> 22, packed & 0x3FFFFF)
+
+
+READERS = {
+    NULL: _null,
+    BOOLEAN: _boolean,
+    UNSIGNED: _unsigned,
+    SIGNED: _signed,
+    REAL: _real,
+    DOUBLE: _double,
+    OCTETS: _octets,
+    TEXT: _text,
+    BITS: _bits,
+    ENUM: _unsigned,
+    DATE: _date,
+    TIME: _time,
+    OBJECT: _object,
+}
+
+
+def items(sequence: Sequence[Tag]) -> tuple[Item, ...]:
+    """The values in a list of tags; a constructed value becomes one Refusal."""
+    made: list[Item] = []
+    depth = 0
+    for tag in sequence:
+        if tag.kind == OPEN:
+            depth += 1
+        elif tag.kind == CLOSE:
+            depth -= 1
+            if depth == 0:
+                made.append(Refusal("a constructed value, which gardien does not read"))
+        elif depth == 0:
+            made.append(item(tag))
+    return tuple(made)
+
+
+def number_of(tag: Tag) -> int:
+    """The whole number in a tag whose type follows from its position. Raises GarbledError."""
+    if tag.kind != VALUE or not 1 <= len(tag.data) <= LONGEST_NUMBER:
+        raise GarbledError("a number was expected")
+    return int.from_bytes(tag.data, "big")
+
+
+def object_of(tag: Tag) -> ObjectId:
+    """The object identifier in a tag whose type follows from its position. Raises GarbledError."""
+    if tag.kind != VALUE or len(tag.data) != OBJECT_SIZE:
+        raise GarbledError("an object identifier was expected")
+    return _object(tag)
+
+
+def write_tag(number: int, data: bytes, *, context: bool = False) -> bytes:
+    """A tag with at most 253 bytes of contents; tag numbers up to 14."""
+    length = len(data)
+    first = number << 4 | (8 if context else 0)
+    if length < LONG:
+        return bytes([first | length]) + data
+    return bytes([first | 5, length]) + data
+
+
+def context(number: int, value: int) -> bytes:
+    """A whole number under a context tag."""
+    return write_tag(number, unsigned(value), context=True)
+
+
+def object_id(number: int, of: ObjectId) -> bytes:
+    """An object identifier under a context tag."""
+    return write_tag(number, struct.pack(">I", of.type << 22 | of.instance), context=True)
+
+
+def opening(number: int) -> bytes:
+    """The tag that opens a constructed value."""
+    return bytes([number << 4 | 0x0E])
+
+
+def closing(number: int) -> bytes:
+    """The tag that closes a constructed value."""
+    return bytes([number << 4 | 0x0F])
+
+
+def unsigned(value: int) -> bytes:
+    """A whole number in as few bytes as possible, at least one."""
+    return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big")
+
+
+Content = tuple[Item, ...] | Refusal
+"""the values of a property (a simple property has one), or why there are none"""
+
+
+class Ref(NamedTuple):
+    """One property of one object, or one element of it."""
+
+    object: ObjectId
+    property: int
+    element: int | None = None
+    """index in an array, from 1; 0: the number of elements"""
+
+
+class IAm(NamedTuple):
+    """A device's announcement of itself."""
+
+    instance: int
+    max_apdu: int
+    segmentation: int
+    vendor: int
+
+
+class Notification(NamedTuple):
+    """A notification of a change of value, to which the gateway subscribed."""
+
+    process: int
+    device: int
+    object: ObjectId
+    values: Mapping[int, Content]
+
+
+def read_request(ref: Ref) -> bytes:
+    """A ReadProperty request (15.5)."""
+    index = b"" if ref.element is None else context(2, ref.element)
+    return object_id(0, ref.object) + context(1, ref.property) + index
+
+
+def read_multiple(refs: Sequence[Ref]) -> bytes:
+    """A ReadPropertyMultiple request (15.7); successive properties of an object share an entry."""
+    parts: list[bytes] = []
+    last = None
+    for ref in refs:
+        if ref.object != last:
+            parts += [closing(1)] if last else []
+            parts += [object_id(0, ref.object), opening(1)]
+            last = ref.object
+        parts.append(context(0, ref.property))
+        if ref.element is not None:
+            parts.append(context(1, ref.element))
+    return b"".join([*parts, closing(1)])
+
+
+def write_request(ref: Ref, value: bytes, priority: int | None) -> bytes:
+    """A WriteProperty request (15.9); `value` has its tag already."""
+    index = b"" if ref.element is None else context(2, ref.element)
+    return (
+        object_id(0, ref.object)
+        + context(1, ref.property)
+        + index
+        + opening(3)
+        + value
+        + closing(3)
+        + (b"" if priority is None else context(4, priority))
+    )
+
+
+def subscribe(process: int, of: ObjectId, lifetime: int | None) -> bytes:
+    """A SubscribeCOV request for confirmed notifications (13.14); `lifetime` None: unsubscribe."""
+    request = context(0, process) + object_id(1, of)
+    return request if lifetime is None else request + context(2, 1) + context(3, lifetime)
+
+
+def who_is(first: int, last: int) -> bytes:
+    """A Who-Is for a range of device instances (16.10)."""
+    return context(0, first) + context(1, last)
+
+
+def read_answer(data: bytes, requested: Ref) -> Content:
+    """The content of a ReadProperty answer. Raises GarbledError, also for another property."""
+    parsed = tags(data)
+    at = _TagReader(parsed)
+    ref, content = _property(at, object_of(at.next()), 1, 2, 3)
+    if ref != requested:
+        raise GarbledError("answer to another request")
+    return content
+
+
+def read_multiple_answer(data: bytes) -> dict[Ref, Content]:
+    """The contents of a ReadPropertyMultiple answer, by property. Raises GarbledError."""
+    at, contents = _TagReader(tags(data)), {}
+    while not at.ended:
+        of = object_of(at.next())
+        at.expect(OPEN, 1)
+        while not at.closes(1):
+            ref, content = _property(at, of, 2, 3, 4, error=5)
+            contents[ref] = content
+        at.expect(CLOSE, 1)
+    return contents
+
+
+def i_am(data: bytes) -> IAm:
+    """Decode an I-Am. Raises GarbledError."""
+    values = tags(data)
+    if len(values) < len(IAm._fields):
+        raise GarbledError("an I-Am of fewer than four values")
+    device = object_of(values[0])
+    return IAm(device.instance, *(number_of(tag) for tag in values[1:4]))
+
+
+def notification(data: bytes) -> Notification:
+    """Decode a COV notification (13.1). Raises GarbledError."""
+    at = _TagReader(tags(data))
+    process, device, of = number_of(at.next()), object_of(at.next()), object_of(at.next())
+    number_of(at.next())  # remaining seconds: renewals follow the gateway's own clock
+    at.expect(OPEN, 4)
+    values = {}
+    while not at.closes(4):
+        ref, content = _property(at, of, 0, 1, 2)
+        values[ref.property] = content
+        if at.at(3):  # the priority at which it was commanded
+            at.next()
+    return Notification(process, device.instance, of, values)
+
+
+def error(data: bytes) -> Refusal:
+    """The reason in an Error PDU, by its class and code (21, Error)."""
+    try:
+        numbers = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
+        code = numbers[1]
+    except (GarbledError, IndexError):
+        return Refusal("refused, with an unreadable reason")
+    return Refusal(ERRORS.get(code, f"error {code} of class {numbers[0]}"), code)
+
+
+class _TagReader:
+    """Reads a list of tags in order. Reading beyond its end raises GarbledError."""
+
+    def __init__(self, tag_list: Sequence[Tag]) -> None:
+        self.tags, self.index = tag_list, 0
+
+    @property
+    def ended(self) -> bool:
+        return self.index >= len(self.tags)
+
+    def next(self) -> Tag:
+        if self.ended:
+            raise GarbledError("an answer is cut short")
+        self.index += 1
+        return self.tags[self.index - 1]
+
+    def at(self, number: int) -> bool:
+        """Whether a context value of this number comes next."""
+        tag = None if self.ended else self.tags[self.index]
+        return (
+            tag is not None
+            and tag.context
+            and tag.kind not in (OPEN, CLOSE)
+            and (tag.number == number)
+        )
+
+    def opens(self, number: int) -> bool:
+        return self._is(OPEN, number)
+
+    def closes(self, number: int) -> bool:
+        if self.ended:
+            raise GarbledError("an answer is cut short")
+        return self._is(CLOSE, number)
+
+    def expect(self, kind: int, number: int) -> None:
+        if not self._is(kind, number):
+            raise GarbledError("a bracket is missing")
+        self.index += 1
+
+    def inside(self, number: int) -> Sequence[Tag]:
+        """The tags between two brackets of this number."""
+        self.expect(OPEN, number)
+        start, depth = self.index, 1
+        while depth:
+            kind = self.next().kind
+            depth += 1 if kind == OPEN else -1 if kind == CLOSE else 0
+        return self.tags[start : self.index - 1]
+
+    def _is(self, kind: int, number: int) -> bool:
+        if self.ended:
+            return False
+        tag = self.tags[self.index]
+        return tag.kind == kind and tag.number == number
+
+
+def _property(  # noqa: PLR0913 -- the numbers that three services give the same four things
+    at: _TagReader, of: ObjectId, name: int, index: int, value: int, *, error: int = -1
+) -> tuple[Ref, Content]:
+    if not at.at(name):
+        raise GarbledError("a property was expected")
+    number = number_of(at.next())
+    ref = Ref(of, number, number_of(at.next()) if at.at(index) else None)
+    if at.opens(error):
+        return ref, _refused(at.inside(error))
+    value_tags = at.inside(value)
+    # The scale of an accumulator is a choice, marked by context tags, which `items` cannot decode.
+    if number == SCALE and of.type == ACCUMULATOR and len(value_tags) == 1:
+        return ref, (scale(value_tags[0]),)
+    return ref, items(value_tags)
+
+
+def _refused(error_tags: Sequence[Tag]) -> Refusal:
+    code = number_of(error_tags[1]) if len(error_tags) > 1 else 0
+    return Refusal(ERRORS.get(code, f"error {code}"), code)
+
+
+def aborted(code: int) -> Refusal:
+    """The reason in an Abort PDU."""
+    return Refusal(ABORTS[code] if code < len(ABORTS) else f"abort {code}")
+
+
+def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:
+    """Split properties into requests whose answers probably fit into `room` bytes.
+
+    The properties of one object stay together.
+    """
+    chunk: list[Ref] = []
+    for _, group in groupby(refs, key=attrgetter("object")):
+        group_refs = list(group)
+        if chunk and size([*chunk, *group_refs]) > room:
+            yield tuple(chunk)
+            chunk = []
+        chunk += group_refs
+    if chunk:
+        yield tuple(chunk)
+
+
+def size(refs: Sequence[Ref]) -> int:
+    """The estimated bytes of an answer without its header."""
+    return len({ref.object for ref in refs}) * SIZE_OF_OBJECT + len(refs) * SIZE_OF_VALUE

@@ -1,0 +1,571 @@
+"""Serves one recipient: its address, its status, the backup, the proof of a new certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from asyncio import sleep
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from pydantic import ValidationError
+
+from agent.config.estimates import affordable
+from agent.core.clock import monotonic, stamp
+from agent.core.errors import CertificateRefused, NotRecorded, NotStored, Refused, UplinkLost
+from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import ConnectionFields, keep_open, together
+from agent.enrolment import calls, credential
+from agent.gateway import requests
+from agent.gateway.recipient import outcomes
+from agent.gateway.requests import impossible, recipient_named
+from agent.gateway.uplink_changes import PROBE_EVERY, PROVE_WITHIN, address
+from agent.trust import verify
+from agent.trust.store import take_allowance
+from agent.uplink import budget, pacing, transport
+from agent.uplink.base import BackupMessage, GatewayFacts
+from agent.uplink.budget import spare
+from agent.uplink.forward import forward
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+
+    from agent.gateway.backup_file import BuildingFile
+    from agent.gateway.gateway import Gateway, Recipient
+    from agent.gateway.uplink_changes import Move
+    from agent.inbox.inbox import Inbox
+    from agent.trust.claims import UplinkMove
+    from agent.trust.verify import Verified
+    from agent.uplink.base import Uplink
+    from agent.uplink.pacing import Delivery
+
+log = logging.getLogger(__name__)
+
+VOLATILE = ("at", "backlog", "data", "disk")
+"""members that change all the time, and do not count as news"""
+RECEIPT_LOOK = 0.5
+"""seconds between two checks for a receipt"""
+
+UNPROVED = "no receipt arrived over the new address: returning to the old one"
+CERTIFICATE_LOOK = 1.0
+"""seconds between two checks for a new certificate or a receipt"""
+REFUSALS = 2
+"""refusals in a row before the previous certificate is used again: some platforms hang up without
+a reason
+"""
+WENT_BACK = (
+    "a platform refuses the new certificate, so the previous one is in use again. Have the new key"
+    " certified (gardien key csr), then run: gardien key install, or gardien key renew"
+)
+BACKUP_LOOK = 5.0
+"""seconds between two checks for a new backup"""
+PATIENCE = 60.0
+"""seconds that each part waits for batches: a backlog of days must not keep the backup here"""
+DAY = 86_400
+POLL = 0.2
+"""seconds"""
+LONGEST_WAIT = 300.0
+"""seconds between two attempts at an uplink: a fleet must not reconnect all at once"""
+STATUS_LOOK = 60.0
+"""seconds between two checks whether the status has changed"""
+URGENT = 2.0
+"""seconds between two checks for outcomes of orders"""
+COUNT = 10.0
+"""seconds between two readings of the data counter"""
+
+
+def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
+    """The document for one uplink's recipient, from the answer to `status`."""
+    mine = answer["uplinks"][uplink]
+    devices, links = answer["devices"].values(), answer["links"]
+    silent = sum(one["failures"] > 0 for one in devices)
+    # member by member: a new member of the answer must not reach recipients by itself (rule P24)
+    members: dict[str, Any] = {
+        "at": answer["now"],
+        "started": answer["started"],
+        "version": answer["version"],
+        "configuration": answer["configuration"],
+        "clock": answer["clock"],
+        "epoch": mine["epoch"],
+        "links": [
+            {"name": name, **{word: one[word] for word in ("open", "devices", "silent")}}
+            for name, one in links.items()
+        ],
+        "devices": {
+            "up": len(answer["devices"]) - silent,
+            "silent": silent,
+            "held_back": mine["held_devices"],
+        },
+        "backlog": _backlog(mine),
+        "disk": answer["disk"],
+        "holds": answer["holds"],
+        "faults": [
+            {word: one[word] for word in ("component", "since", "error", "next_try")}
+            for one in answer["faults"]
+            if one["uplink"] in {None, uplink}
+        ],
+        "events": [
+            {"code": one["code"], "text": one["text"]}
+            for one in answer["events"]
+            if one["uplink"] in {None, uplink}
+        ],
+    }
+    if certificate := answer["certificate"]:
+        members["certificate"] = {word: certificate[word] for word in ("not_after", "days_left")}
+    if audience := (answer.get("authority") or {}).get("audience"):
+        members["audience"] = audience
+    if (restored := answer.get("restored")) and not restored["uplinks"][uplink]["complete"]:
+        members["restored"] = {"audience": audience or "", "made": restored["made"]}
+    if "data" in mine:
+        members["data"] = {word: mine["data"][word] for word in ("month", "used", "budget")}
+    return members
+
+
+def news(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a change should be sent at once."""
+    return _lasting(before) != _lasting(now)
+
+
+def _backlog(mine: Mapping[str, Any]) -> dict[str, Any]:
+    held = mine["backlog"]
+    names = ("rows", "slots", "batches", "batch_rows", "quarantined", "oldest", "used", "cap")
+    return {word: held[word] for word in names} | {"shed": mine["shed_rows"]}
+
+
+def _lasting(of: Mapping[str, Any]) -> dict[str, Any]:
+    lasting = {word: value for word, value in of.items() if word not in VOLATILE}
+    held = [(one["control"], one["until"]) for one in of.get("holds", ())]
+    # without the next attempt, which changes each time and would count as news
+    faults = [(one["component"], one["error"]) for one in of.get("faults", ())]
+    return lasting | {"holds": held, "faults": faults}
+
+
+class Route:
+    """The addresses of one uplink, for as long as its task runs."""
+
+    def __init__(self, gateway: Gateway, recipient: Recipient, settings: Any) -> None:
+        self._gateway, self._recipient, self._settings = gateway, recipient, settings
+        self._failures = 0
+        self._opened = monotonic()
+        self._probed = self._opened - PROBE_EVERY
+        self._proving = False
+        self._move: Move | None = None
+
+    def settings(self) -> Any:
+        """The settings for the next opening."""
+        if self._recipient.delivery.heard > self._opened:
+            self._failures = 0
+        self._opened, self._proving, self._move = monotonic(), False, self._ordered()
+        move = self._move
+        if move is None:
+            return self._settings
+        since = self._opened - self._probed
+        url = address(move, self._gateway.clock.now(), self._failures, since)
+        self._failures += 1
+        if url == move.new and move.proved is None:
+            self._proving, self._probed = True, self._opened
+        try:
+            return at(self._settings, url)
+        except Refused as error:
+            raise UplinkLost(str(error)) from error
+
+    async def watch(self) -> None:
+        """Record the first receipt over a new address.
+
+        Raises UplinkLost when another address must be tried: a move was ordered, no receipt arrived
+        in time, or it is time to try the new address again.
+        """
+        if self._proving:
+            await self._prove()
+        while self._ordered() == self._move:
+            waits = self._move is not None and self._move.proved is None
+            if waits and monotonic() - self._probed >= PROBE_EVERY:
+                break
+            await asyncio.sleep(RECEIPT_LOOK)
+        raise UplinkLost("the uplink moves to another address")
+
+    async def _prove(self) -> None:
+        # the directory is sent again, or there might be nothing to receipt
+        await self._recipient.thread.run(self._recipient.spool.tell_again)
+        self._recipient.delivery.hurry = True
+        try:
+            async with asyncio.timeout(PROVE_WITHIN):
+                while self._recipient.delivery.heard <= self._opened:
+                    await asyncio.sleep(RECEIPT_LOOK)
+        except TimeoutError:
+            raise UplinkLost(UNPROVED) from None
+        self._gateway.moves.prove(self._settings.recipient, self._gateway.clock.now())
+        self._move = self._ordered()
+
+    def _ordered(self) -> Move | None:
+        now, url = self._gateway.clock.now(), standing(self._settings)
+        return self._gateway.moves.of(self._settings.recipient, url, now)
+
+
+def standing(settings: Any) -> str:
+    """The configured address; of a folder as a `file:` URL."""
+    return settings.url or Path(settings.path).as_uri()
+
+
+def _address_option(settings: Any, url: str) -> dict[str, Any]:
+    """The option for an address. A folder can only move to a folder. Raises Refused."""
+    if settings.url:
+        return {"url": url}
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
+        raise Refused(f"{url} is not a folder: expected an address such as file:///mnt/exchange")
+    return {"path": unquote(parts.path)}
+
+
+def at(settings: Any, url: str) -> Any:
+    """The same settings with another address. Raises Refused if the address is invalid."""
+    # validated again as a whole: the ordered address must meet the rules of the configured one
+    configured = {name: getattr(settings, name) for name in type(settings).model_fields}
+    try:
+        return type(settings).model_validate(configured | _address_option(settings, url))
+    except ValidationError as error:
+        what = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise Refused(f"{url} is not a valid address for this uplink: {what}") from error
+
+
+async def move(gateway: Gateway, claims: UplinkMove) -> str:
+    """Begin to move an uplink; returns what was done, for people.
+
+    The uplink's own task makes the move, since this may be called from within that task. Raises
+    Forged E_REQUEST, NotRecorded.
+    """
+    recipient = recipient_named(gateway, claims.recipient)
+    settings = gateway.config.uplinks[recipient.name].settings
+    try:
+        at(settings, claims.url)
+        gateway.moves.order(claims.recipient, standing(settings), claims.url, gateway.clock.now())
+    except NotRecorded:
+        raise
+    except Refused as error:
+        raise impossible(str(error)) from error
+    return f"{claims.url} is tried now, and takes effect after its first receipt"
+
+
+class Proving:
+    """Evidence from one uplink that the present certificate works."""
+
+    def __init__(self, gateway: Gateway, recipient: Recipient) -> None:
+        self._gateway, self._recipient = gateway, recipient
+        self._state = gateway.config.state
+        self._shown = self._settled = self._refusals = 0
+
+    def opening(self) -> None:
+        """Note which certificate the next connection uses."""
+        # refusals of the certificate before do not count against the new one
+        if (shown := credential.installed(self._state)) != self._shown:
+            self._shown, self._refusals = shown, 0
+        # receipts up to now came over earlier connections, and prove nothing of this certificate
+        self._settled = self._recipient.delivery.settled
+
+    async def lost(self, error: UplinkLost) -> None:
+        """Return to the previous certificate if the platform keeps refusing the new one."""
+        refused = isinstance(error, CertificateRefused)
+        self._refusals = self._refusals + 1 if refused else 0
+        previous = credential.before(self._state) if self._refusals >= REFUSALS else None
+        # an expired previous certificate would be refused as well
+        if previous is None or credential.ends(previous.certificate) < self._gateway.clock.now():
+            return
+        self._refusals, sha256 = 0, _sha256(self._state)
+        if await asyncio.to_thread(calls.go_back, self._state, self._shown):
+            self._gateway.certificate_said = WENT_BACK
+            self._gateway.audit("certificate.back", {"sha256": sha256})
+            log.error(
+                "uplink %s refuses the new certificate (%s): the previous one is used again",
+                self._recipient.name, error,
+                extra=fields(LogEvent.CERTIFICATE_PROBLEM, **self._recipient.names),
+            )  # fmt: skip
+
+    async def watch(self) -> None:
+        """Record when the certificate has worked on this uplink; runs for ever.
+
+        Raises UplinkLost when a newer certificate is installed than the connection uses.
+        """
+        gateway = self._gateway
+        while True:
+            await sleep(CERTIFICATE_LOOK)
+            if not (self._state / credential.BEFORE).exists():
+                continue
+            if (own := credential.installed(self._state)) != self._shown:
+                raise UplinkLost("a new certificate is installed: reconnecting with it")
+            if self._recipient.delivery.settled == self._settled:
+                continue
+            gateway.proved[self._recipient.name] = own
+            everywhere = all(gateway.proved.get(name) == own for name in gateway.config.uplinks)
+            if everywhere and await asyncio.to_thread(calls.has_worked, self._state, own):
+                gateway.certificate_said = ""
+                gateway.audit("certificate.worked", {"sha256": _sha256(self._state)})
+                log.warning(
+                    "the new certificate works: the previous key is destroyed",
+                    extra=fields(LogEvent.CERTIFICATE_RENEWED),
+                )
+
+
+def _sha256(state: Path) -> str:
+    return credential.load(state).certificate.fingerprint(SHA256()).hex()
+
+
+def wanted(gateway: Gateway, name: str) -> bool:
+    """Whether an uplink gets the backup."""
+    options, restored = gateway.config.backup, gateway.restored
+    if restored is not None and restored.listens:
+        # a restored state lacks later withdrawals: its backup would replace a more complete one
+        return False
+    return options is not None and (options.uplinks is None or name in options.uplinks)
+
+
+def backup_affordable(gateway: Gateway, recipient: Recipient, file: BuildingFile) -> bool:
+    """Whether the data budget allows the backup on this line now."""
+    allowed = gateway.config.uplinks[recipient.name].data
+    if allowed is None or file.latest is None:
+        return True
+    now, recipient_name = gateway.clock.now(), str(recipient.settings.recipient)
+    last = file.taken_at(recipient_name)
+    # a time in the future is from a wrong clock, and would block the backup for ever
+    if last is not None and 0 <= now - last < DAY:
+        return False
+    used = gateway.traffic.of(recipient_name, now).used
+    return spare(file.latest.size, used, allowed, gateway.traffic.share(now))
+
+
+async def offer(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
+    """Upload each new backup over one open uplink, for ever. Raises UplinkLost."""
+    upload: Callable[..., Awaitable[None]] | None = getattr(uplink, "offer", None)
+    recipient_name = str(recipient.settings.recipient)
+    batches_first = partial(_wait_for_batches, recipient.delivery)
+    while True:
+        await asyncio.sleep(BACKUP_LOOK)
+        file = gateway.building
+        if upload is None or file is None or not wanted(gateway, recipient.name):
+            continue
+        if not file.due(recipient_name, monotonic()) or not backup_affordable(
+            gateway, recipient, file
+        ):
+            continue
+        # noted first: a platform that hangs up must not get the backup at each reconnection
+        file.tried(recipient_name, monotonic())
+        try:
+            await upload(_message(gateway, recipient_name, file), batches_first)
+        except (NotStored, OSError) as error:
+            log.info(
+                "%s did not store the backup: %s", recipient_name, error,
+                extra=fields(LogEvent.BACKUP_NOT_TAKEN, **recipient.names),
+            )  # fmt: skip
+
+
+def _message(gateway: Gateway, recipient: str, file: BuildingFile) -> BackupMessage:
+    """The latest backup as a message. Raises OSError if it cannot be read."""
+    assert gateway.identity is not None
+    assert file.latest is not None
+    latest = file.latest
+    gateway_id, made = gateway.identity.gateway, stamp(latest.made)
+    return BackupMessage(
+        gateway_id, recipient, made, latest.revision, latest.sha256, file.content()
+    )
+
+
+async def _wait_for_batches(delivery: Delivery) -> None:
+    """Wait until no batch is under way, for PATIENCE seconds at most."""
+    until = monotonic() + PATIENCE
+    while not delivery.idle and monotonic() < until:
+        await asyncio.sleep(POLL)
+
+
+def kept(gateway: Gateway, recipient: Recipient, sha256: str) -> None:
+    """Record that a platform has confirmed the backup with this hash."""
+    recipient_name, file = str(recipient.settings.recipient), gateway.building
+    try:
+        if file is None or not file.took(recipient_name, sha256, gateway.clock.now()):
+            return
+    except NotRecorded as error:
+        log.warning(
+            "the confirmation of %s for the backup is in memory only: %s", recipient_name, error,
+            extra=fields(LogEvent.RECORD_NOT_WRITTEN, **recipient.names),
+        )  # fmt: skip
+        return
+    assert file.latest is not None
+    gateway.audit("backup.kept", {"recipient": recipient_name, "revision": file.latest.revision})
+
+
+def upload_state(gateway: Gateway, recipient: Recipient) -> dict[str, Any] | None:
+    """State of the backup at one platform; None: it gets none."""
+    file = gateway.building
+    if file is None or file.latest is None or not wanted(gateway, recipient.name):
+        return None
+    recipient_name, latest = str(recipient.settings.recipient), file.latest
+    return {
+        "made": stamp(latest.made),
+        "revision": latest.revision,
+        "held": file.held_by(recipient_name),
+        "late": not file.held_by(recipient_name) and gateway.clock.now() - latest.made > DAY,
+    }
+
+
+async def deliver(gateway: Gateway, recipient: Recipient) -> None:
+    """Send batches, status and backups, and count the data used; runs for ever."""
+    recipient.delivery.turned = monotonic()
+    gateway_id = gateway.identity.gateway if gateway.identity else ""
+    objects = partial(gateway.carried, via=recipient.name)
+    delivery = recipient.delivery
+    facts = GatewayFacts(
+        gateway_id,
+        credential.path(gateway.config.state),
+        objects,
+        gateway.cursors,
+        gateway.inbox.audience.exact if gateway.inbox else "",
+        partial(kept, gateway, recipient),
+        delivery.all_came,
+        recipient.name,
+    )
+    chosen, settings = transport(recipient.transport), affordable(gateway.config, recipient.name)
+    for spool, thread in recipient.spools:
+        await thread.run(spool.packs, chosen.packing(settings, facts))
+    rhythm = settings.rhythm
+    delivery.alarm_after = rhythm.alarm
+    delivery.by_broker = getattr(settings, "receipt", "") == "broker"
+
+    route, proving = Route(gateway, recipient, settings), Proving(gateway, recipient)
+
+    async def serve(uplink: Uplink) -> None:
+        seal = slowed(gateway, recipient, rhythm.seal)
+        now = replace(rhythm, seal=seal, phase=pacing.phase(gateway_id, seal))
+        sending = forward(recipient.outbox, uplink, now, delivery, gateway.clock, random.Random())
+        jobs: dict[str, Callable[[], Awaitable[None]]] = {
+            "traffic": partial(_count, gateway, recipient, uplink),
+            "status": partial(_report, gateway, recipient, uplink, seal),
+            "backup": partial(offer, gateway, recipient, uplink),
+            "outcomes": partial(_hurry_outcomes, gateway, recipient),
+            "move": route.watch,
+            "certificate": proving.watch,
+        }
+        # all but `sending` are supervised by themselves: their errors must not stop deliveries
+        await together(sending, *(beside(what, run) for what, run in jobs.items()))
+
+    def beside(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+        return gateway.jobs.alone(
+            f"{what} {recipient.name}", run, UplinkLost, uplink=recipient.name
+        )
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Uplink]:
+        proving.opening()
+        try:
+            async with chosen.open(route.settings(), facts) as uplink:
+                yield uplink
+        except UplinkLost as error:
+            await proving.lost(error)
+            raise
+
+    logged = ConnectionFields(
+        fields(LogEvent.UPLINK_LOST, **recipient.names),
+        fields(LogEvent.UPLINK_RESTORED, **recipient.names),
+    )
+    name, health = f"uplink {recipient.name}", (delivery.good, delivery.lose)
+    await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, *health, logged=logged)
+
+
+def slowed(gateway: Gateway, recipient: Recipient, seal: float) -> float:
+    """The seal interval in seconds, longer while this month's data run ahead of the budget."""
+    allowed = gateway.config.uplinks[recipient.name].data
+    if allowed is None:
+        return seal
+    now = gateway.clock.now()
+    used = gateway.traffic.of(recipient.settings.recipient, now).used
+    return budget.slowed(seal, used, allowed, gateway.traffic.share(now))
+
+
+async def _count(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
+    """Count the bytes that the line carries.
+
+    Raises UplinkLost, so that the uplink reopens more slowly, when the budget is far exceeded.
+    """
+    moved: Callable[[], int] = getattr(uplink, "used", lambda: 0)
+    before, recipient_name = 0, recipient.settings.recipient
+    pace = slowed(gateway, recipient, recipient.settings.seal)
+    try:
+        while True:
+            await asyncio.sleep(COUNT)
+            before, added = (total := moved()), total - before
+            gateway.traffic.count(recipient_name, added, gateway.clock.now())
+            if slowed(gateway, recipient, recipient.settings.seal) > 2 * pace:
+                raise UplinkLost(
+                    "this month's data are used up too fast: reopening with longer intervals"
+                )
+    finally:
+        # on every end: otherwise the bytes since the last count would be missing in the budget
+        gateway.traffic.count(recipient_name, moved() - before, gateway.clock.now())
+
+
+async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
+    """Have outcomes of orders sent at once, however slowly readings go over a metered line."""
+    known: frozenset[str] = frozenset()
+    while True:
+        fresh = frozenset(outcomes(gateway, recipient))
+        if fresh - known:
+            recipient.delivery.hurry = True
+        known = fresh
+        await asyncio.sleep(URGENT)
+
+
+async def _no_status(_: dict[str, Any]) -> None:
+    """For transports that carry no status."""
+
+
+async def _report(gateway: Gateway, recipient: Recipient, uplink: Uplink, seal: float) -> None:
+    """Send the status document: at once after a change, else at regular intervals."""
+    send_status: Callable[[dict[str, Any]], Awaitable[None]] = getattr(uplink, "tell", _no_status)
+    sent: dict[str, Any] = {}
+    sent_at = monotonic() - budget.status_every(seal)
+    while True:
+        fresh = document(await gateway.describe(), recipient.name) if gateway.describe else {}
+        due = monotonic() - sent_at >= budget.status_every(seal)
+        if due or news(sent, fresh):
+            await send_status(fresh)
+            sent, sent_at = fresh, monotonic()
+        await asyncio.sleep(STATUS_LOOK)
+
+
+if TYPE_CHECKING:
+    Act = Callable[[Gateway, Any], Awaitable[str]]
+
+
+KINDS: dict[str, Act] = {"request+jwt": requests.obey, "uplink-move+jws": move}
+
+
+def register_handlers(gateway: Gateway) -> None:
+    """Register the handlers, if the gateway accepts signed objects."""
+    if gateway.inbox is not None:
+        for typ, act in KINDS.items():
+            gateway.inbox.handlers[typ] = partial(_once, gateway, gateway.inbox, act)
+
+
+async def _once(gateway: Gateway, inbox: Inbox, act: Act, verified: Verified) -> dict[str, Any]:
+    """Carry out a verified object; the same bytes again get the first answer.
+
+    Raises Forged E_KID if its issuer is not the recipient concerned, E_OFTEN if the issuer has made
+    too many requests.
+    """
+    store = inbox.trust_store
+    # first, so that the same bytes again cost no allowance
+    if first := verify.first_answer(store.db, verified):
+        return first | {"again": True}
+    requests.must_be_its_own(gateway, verified)
+    # committed before it is carried out: a request that fails must count as well
+    with store.transaction() as db:
+        take_allowance(db, verified.owner, gateway.clock.now())
+    answer = {"typ": verified.typ, "jti": verified.jti}
+    answer["outcome"] = await act(gateway, verified.model)
+    with store.transaction() as db:
+        verify.keep_answer(db, verified, answer)
+    gateway.audit("object.accepted", answer | {"kid": verified.kid, "sha256": verified.sha256})
+    return answer

@@ -1,0 +1,168 @@
+"""Changes of uplinks: to another address, or to their end, when nothing more is stored."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.core.errors import Refused
+from agent.core.log_fields import LogEvent, fields
+from agent.core.state_file import StateFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+MOVES_FILE = "moves.json"
+FALL_BACK = 7 * 86_400.0
+"""seconds within which a new address must be proved, and then for which the old one is kept"""
+PROVE_WITHIN = 300.0
+"""seconds within which a connection to a new address must bring a receipt"""
+PROBE_EVERY = 3600.0
+"""seconds between two attempts with an address that is not proved"""
+FAILURES = 3
+"""failures in a row after which the old address is tried in turn"""
+CLOSING_FILE, REMOVED = "closing.json", "removed.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move of one uplink."""
+
+    old: str
+    """the url in the configuration when the move was ordered"""
+    new: str
+    since: float
+    """seconds since 1970"""
+    proved: float | None = None
+    """when the first receipt arrived over the new address; None: not yet"""
+
+
+def over(move: Move, configured: str, now: float) -> bool:
+    """Whether a move is finished or void. Pure.
+
+    That is when the configuration names another address than before, or when the new address was
+    not proved in time.
+    """
+    return configured != move.old or (move.proved is None and now - move.since > FALL_BACK)
+
+
+def address(move: Move, now: float, failures: int, since_probe: float) -> str:
+    """Choose the address to try next. Pure.
+
+    `failures`: failed attempts in a row. `since_probe`: seconds since the last attempt with an
+    unproved address.
+    """
+    # Until it is proved, the new address gets one attempt an hour, and delivery goes on at the old.
+    if move.proved is None:
+        return move.new if since_probe >= PROBE_EVERY else move.old
+    if now - move.proved > FALL_BACK or failures < FAILURES:
+        return move.new
+    # Alternate: neither address must be tried for ever while the other one works.
+    return move.old if failures % 2 else move.new
+
+
+class Moves:
+    """The moves in progress by recipient. They are on the disk before anything acts on them."""
+
+    def __init__(self, state: Path) -> None:
+        self._file = StateFile[dict[str, Move]](
+            state / MOVES_FILE,
+            lambda stored: {name: Move(**move) for name, move in stored.items()},
+            missing=dict,
+        )
+        self._known = self._file.load()
+
+    def of(self, recipient: str, configured: str, now: float) -> Move | None:
+        """Return the move of a recipient's uplink; one that is over is removed."""
+        move = self._known.get(recipient)
+        if move is not None and over(move, configured, now):
+            if configured == move.old:
+                log.error(
+                    "no receipt came over %s in 7 days: the uplink stays at %s", move.new, move.old,
+                    extra=fields(LogEvent.UPLINK_NOT_MOVED, recipient=recipient),
+                )  # fmt: skip
+            self._write({name: one for name, one in self._known.items() if name != recipient})
+            return None
+        return move
+
+    def order(self, recipient: str, configured: str, url: str, now: float) -> None:
+        """Record that the platform asks for another address. Raises Refused."""
+        if url == configured:
+            raise Refused(f"{url} is its address already")
+        self._write(self._known | {recipient: Move(configured, url, now)})
+
+    def prove(self, recipient: str, now: float) -> None:
+        """Record that a receipt has arrived over the new address. Raises NotRecorded."""
+        move = self._known[recipient]
+        if move.proved is None:
+            self._write(self._known | {recipient: replace(move, proved=now)})
+            log.warning(
+                "%s is now reached at %s: write that as its url", recipient, move.new,
+                extra=fields(LogEvent.UPLINK_MOVED, recipient=recipient),
+            )  # fmt: skip
+
+    def _write(self, known: dict[str, Move]) -> None:
+        self._file.save({name: asdict(move) for name, move in known.items()})
+        self._known = known
+
+
+class UplinkShutdown:
+    """These recipients, on the disk before anything acts on it. A restart does not reopen them."""
+
+    def __init__(self, state: Path) -> None:
+        self._file = StateFile[frozenset[str]](
+            state / CLOSING_FILE,
+            lambda stored: frozenset(name for name in stored if isinstance(name, str)),
+            missing=frozenset,
+        )
+        self._names = self._file.load()
+        self._removed_file = StateFile[dict[str, float]](
+            state / REMOVED,
+            lambda stored: {name: float(since) for name, since in stored.items()},
+            missing=dict,
+            sort_keys=True,
+        )
+        self._removed = self._removed_file.load()
+        """by recipient: since when nothing is stored, in Unix seconds"""
+
+    def __contains__(self, recipient: str) -> bool:
+        return recipient in self._names
+
+    def begin(self, recipient: str, now: float) -> None:
+        """Store nothing more for a recipient. Raises NotRecorded."""
+        # An earlier time wins: closing again must not shorten the span without rows.
+        self._note({recipient: now} | self._removed)
+        self._write(self._names | {recipient})
+
+    def only(self, recipients: Iterable[str], spools: Iterable[str], now: float) -> None:
+        """Forget the shutdown of recipients without an uplink: they may get a new one later.
+
+        `recipients`: those with an uplink. `spools`: those with a spool; if they have no uplink, it
+        is noted since when.
+        """
+        here, kept = set(recipients), set(spools)
+        known = {one: since for one, since in self._removed.items() if one in kept}
+        self._note(dict.fromkeys(kept - here, now) | known)
+        if gone := self._names - here:
+            self._write(self._names - gone)
+
+    def removed(self, recipient: str) -> float | None:
+        """Return since when nothing was stored for a recipient; None if there was no such time."""
+        return self._removed.get(recipient)
+
+    def returned(self, recipient: str) -> None:
+        """Note that a recipient has an uplink again, and that the slots since then are closed."""
+        self._note({one: since for one, since in self._removed.items() if one != recipient})
+
+    def _note(self, removed: dict[str, float]) -> None:
+        if removed != self._removed:
+            self._removed_file.save_later(removed)
+            self._removed = removed
+
+    def _write(self, names: frozenset[str]) -> None:
+        self._file.save(sorted(names))
+        self._names = names
