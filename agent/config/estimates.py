@@ -245,9 +245,9 @@ def _windows(config: Config, step: int, points: list[Point]) -> float:
     """Flush intervals a day in which rows of one step arrive; lines are read at the same time."""
     takes: dict[str, float] = {}
     by_device: dict[str, list[Point]] = {}
-    for point in points:
-        if point.every == step:
-            by_device.setdefault(point.device, []).append(point)
+    for read in points:
+        if read.every == step:
+            by_device.setdefault(read.device, []).append(read)
     for device, of in by_device.items():
         link = config.devices[device].link
         settings = config.links[link].settings

@@ -26,7 +26,7 @@ from agent.api import backup
 from agent.api import registry as registry_api
 from agent.api.calls import CALLS
 from agent.buffer import receipts
-from agent.config import files
+from agent.config import files as config_files
 from agent.config.load import examine
 from agent.core.errors import NotStored, Refused, UplinkLost
 from agent.drivers.bacnet import codec
@@ -38,7 +38,8 @@ from agent.enrolment import est, http_client
 from agent.inbox import registry_adapter
 from agent.registry import sheet, workbook
 from agent.registry.place import mint
-from agent.trust import audit, claims, jws, strict, trust_list, verify
+from agent.trust import audit, jws, strict, trust_list, verify
+from agent.trust import claims as trust_claims
 from agent.trust.error_codes import Forged
 from agent.uplink import base, platform_requests
 from agent.uplink.files import container, sftp
@@ -372,10 +373,10 @@ def parsers(folder: Path) -> dict[str, Parser]:
             [json.dumps(one).encode() for one in WORDS], (), (transport, base),
         ),
         "signed objects": Parser(
-            checked, objects, (Forged,), (jws, strict, verify, claims, audit)
+            checked, objects, (Forged,), (jws, strict, verify, trust_claims, audit)
         ),
         "claims": Parser(
-            vouched, [json.dumps(claims(typ)).encode() for typ in RIGHT], (Forged,), (claims,)
+            vouched, [json.dumps(claims(typ)).encode() for typ in RIGHT], (Forged,), (trust_claims,)
         ),
         "place maps": Parser(
             lambda raw: registry_adapter.read_map(raw.decode("utf-8", "replace"), "map", ()),
@@ -431,7 +432,10 @@ def parsers(folder: Path) -> dict[str, Parser]:
         ),
         "xlsx": Parser(table, [workbook_seed()], (Refused,), (workbook,)),
         "YAML": Parser(
-            lambda raw: examine(raw.decode("utf-8", "replace"), "config.yaml"), [YAML], (), (files,),
+            lambda raw: examine(raw.decode("utf-8", "replace"), "config.yaml"),
+            [YAML],
+            (),
+            (config_files,),
             most=20_000,
         ),
     }  # fmt: skip

@@ -24,7 +24,7 @@ from agent.core.i18n import _
 from agent.core.model import Sample, Why
 from agent.core.quantities import factor
 from agent.drivers.mbus import tables, telegram
-from agent.drivers.mbus.blocks import Function, meaning
+from agent.drivers.mbus.blocks import COMBINABLE_PAGE, EXTENSION_PAGE, Function, meaning
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.frame import checksum
 from agent.drivers.mbus.telegram import medium as medium_words
@@ -158,7 +158,7 @@ def quantities() -> dict[str, str]:
 @cache
 def modifiers() -> dict[str, str]:
     """The decoder's names of modifiers (VIFEs), by the name in `at`."""
-    both = (*vife.COMBINABLE_PAGE, *vife.EXTENSION_PAGE)
+    both = (*COMBINABLE_PAGE, *EXTENSION_PAGE)
     return {written(vife.text): vife.text for vife in both if vife.text and vife.effect != "error"}
 
 

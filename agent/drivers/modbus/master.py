@@ -58,7 +58,7 @@ async def _walk(
     ask: Ask, start: int, header: list[int]
 ) -> tuple[Mapping[int, int], RequestResult | None]:
     starts: dict[int, int] = {}
-    for _ in range(MOST_MODELS):
+    for _model in range(MOST_MODELS):
         number, length = header
         # A wrong length must not lead beyond the last register.
         if number == END or start + length + 4 > END:

@@ -1,1 +1,0 @@
-"""What passes between the gateway and its recipients besides batches: status, keys, requests."""

@@ -1,0 +1,1 @@
+"""HTTPS to a platform: the transport and its settings."""

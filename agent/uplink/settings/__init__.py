@@ -1,1 +1,0 @@
-"""The configuration of each transport; imports no transport."""
