@@ -64,9 +64,9 @@ import sys
 import agent.daemon
 from agent.drivers import DRIVERS, driver
 for word in DRIVERS: driver(word)
-import agent.uplink.mqtt
-import agent.uplink.settings.files
-import agent.uplink.settings.https
+import agent.uplink.mqtt.transport
+import agent.uplink.files.settings
+import agent.uplink.https.settings
 unused = {"typer", "rich", "click", "jinja2", "requests", "paramiko", "openpyxl"}
 print(*sorted(unused & sys.modules.keys()))
 """

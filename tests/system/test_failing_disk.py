@@ -51,8 +51,8 @@ METER = "  m-{0}: {{link: riser, address: {0}, profile: eastron-sdm120, every: 1
 SOONER = """\
 import sys
 from agent.gateway import recipient
-from agent.buffer import thread
-recipient.PROBED_EVERY, thread.STALLED_AFTER = 1.0, 2.0
+from agent.buffer import database
+recipient.PROBED_EVERY, database.STALLED_AFTER = 1.0, 2.0
 from agent.entry import main
 sys.argv = ["gardien", "run", "--config", sys.argv[1]]
 main()

@@ -27,8 +27,8 @@ from tests.system.test_failing_disk import SOONER, Fails, agent, counted_well, j
 
 SLOWER = f"""\
 import asyncio
-from agent.buffer import rotation as lots
-from agent.gateway.upstream import rotation
+from agent.buffer import keys as lots
+from agent.gateway import key_rotation as rotation
 lots.MOST = 1
 rotation.sleep = lambda _: asyncio.sleep(0.05)
 {SOONER}"""
