@@ -195,9 +195,9 @@ def answer_list(pages: Sequence[FormPage], language: str) -> str:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\r\n")
     writer.writerow([form, dwelling, lease, *range(1, most + 1), *rest])
-    for page in pages:
-        number = shown(page.form.id)
-        about = (harmless(page.label), harmless(page.lease))
+    for each in pages:
+        number = shown(each.form.id)
+        about = (harmless(each.label), harmless(each.lease))
         writer.writerow([number, *about, *[""] * (most + len(rest))])
     # without the byte order mark, spreadsheet programs show accents wrongly
     return f"\ufeff{text.getvalue()}"

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.api.forms import back, due, forms, is_list
+from agent.api import forms as form_calls
 from agent.core.errors import Refused
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.inputs import NewOccupancy, NewPlace, NewWithdrawal
@@ -49,7 +49,7 @@ def registry(tmp_path):
 
 def forms(registry, now=NOW, language="fr", boxes=BOXES, **more):
     said = {"places": (), "again": False, "due": 0} | more
-    return forms(
+    return form_calls.forms(
         registry, who="alice", now=now, boxes=boxes, look=look(language), language=language, **said
     )
 
@@ -65,7 +65,7 @@ def back(registry, answers, now=NOW + DAY, signed="2026-09-22", **more):
         if row["logement"] in answers:
             ticks = dict(zip("123", answers[row["logement"]], strict=True))
             writer.writerow(row | ticks | {"signé le": signed})
-    return back(
+    return form_calls.back(
         registry,
         who="alice",
         now=now,
@@ -125,7 +125,7 @@ def test_a_lease_is_no_formula_in_the_list_of_answers(registry):
 
 def test_yes_is_a_consent_with_its_proof_and_no_ends_what_was_agreed(registry):
     forms(registry)
-    scans = {squeeze(due(registry, who="", now=NOW)["forms"][0]["form"]): "ab" * 32}
+    scans = {squeeze(form_calls.due(registry, who="", now=NOW)["forms"][0]["form"]): "ab" * 32}
     answer = back(
         registry,
         {"A-1": ("oui", "non", ""), "A-2": ("non", "", "x"), "A-3": ("oui", "oui", "oui")},
@@ -140,7 +140,7 @@ def test_yes_is_a_consent_with_its_proof_and_no_ends_what_was_agreed(registry):
     assert len(answer["without_scan"]) == 2
     (advice,) = [one for one in consents if one.place == registry.place("A-1").id]
     assert 729 * DAY < advice.until - advice.given < 732 * DAY
-    assert not due(registry, who="", now=NOW + 2 * DAY)["forms"]
+    assert not form_calls.due(registry, who="", now=NOW + 2 * DAY)["forms"]
 
 
 def test_a_list_that_is_brought_again_changes_nothing(registry):
@@ -189,7 +189,7 @@ def test_a_page_that_knows_not_of_a_withdrawal_is_printed_anew(registry):
     ],
 )
 def test_an_ordinary_list_is_taken_for_no_list_of_answers(heading, is_one):
-    assert is_list(f"Les Lilas\n{heading}\n1;A-1;x;heat\n") is is_one
+    assert form_calls.is_list(f"Les Lilas\n{heading}\n1;A-1;x;heat\n") is is_one
 
 
 @pytest.mark.parametrize("first", ["yes", "no"])
@@ -202,7 +202,7 @@ def test_a_form_has_one_answer_in_a_list_and_of_two_forms_a_no_counts(registry, 
     row = "{number};A-1;;{ticks};2026-09-22;;"
 
     def brought(*rows):
-        return back(
+        return form_calls.back(
             registry, who="alice", now=NOW + DAY, text="\n".join((head, *rows)), zone="Europe/Paris"
         )
 
@@ -239,7 +239,7 @@ def test_an_answer_without_effect_is_asked_for_again(registry):
     printed = forms(registry, places=["A-1"])
     registry.withdraw([NewWithdrawal(place="A-1", recipient=A)], "alice", "", NOW + DAY // 2)
     back(registry, {"A-1": ("oui", "", "")}, printed=printed)
-    (waits,) = due(registry, who="", now=NOW + 2 * DAY)["forms"]
+    (waits,) = form_calls.due(registry, who="", now=NOW + 2 * DAY)["forms"]
     assert (waits["label"], waits["without_effect"]) == ("A-1", True)
     (new,) = forms(registry, again=True, now=NOW + 2 * DAY)["forms"]
     assert new["form"] != waits["form"]
@@ -251,7 +251,7 @@ def test_an_answer_without_effect_is_asked_for_again(registry):
         now=NOW + 3 * DAY,
         signed="2026-09-24",
     )
-    assert not due(registry, who="", now=NOW + 4 * DAY)["forms"]
+    assert not form_calls.due(registry, who="", now=NOW + 4 * DAY)["forms"]
 
 
 def test_a_late_page_of_those_who_moved_out_gives_nothing(registry):
@@ -287,7 +287,9 @@ def test_a_wrong_line_is_told_and_nothing_is_recorded(registry, change, why):
         text = text.replace(old, new)
     before = registry.revision
     with pytest.raises(Refused, match=rf"r\.csv:2: .*{why}"):
-        back(registry, who="a", now=NOW + DAY, text=text, name="r.csv", zone="Europe/Paris")
+        form_calls.back(
+            registry, who="a", now=NOW + DAY, text=text, name="r.csv", zone="Europe/Paris"
+        )
     assert registry.revision == before
 
 
@@ -295,12 +297,12 @@ def test_what_ends_soon_is_told_and_asked_again(registry):
     back(registry, {"A-1": ("oui", "", ""), "A-2": ("", "", "oui"), "A-3": ("non", "", "")},
          printed=forms(registry))  # fmt: skip
     later = NOW + 340 * DAY
-    (soon,) = due(registry, who="", now=later)["consents"]
+    (soon,) = form_calls.due(registry, who="", now=later)["consents"]
     assert (soon["label"], soon["purpose"]) == ("A-2", "shifting")
     assert [one["label"] for one in forms(registry, now=later, due=60)["forms"]] == ["A-2"]
     assert forms(registry, now=later)["forms"] == []
     back(registry, {"A-2": ("", "", "oui")}, later + DAY, "2027-08-28")
-    assert due(registry, who="", now=later + DAY)["consents"] == []
+    assert form_calls.due(registry, who="", now=later + DAY)["consents"] == []
     assert set(in_force(registry, "A-2")) == {(B, "shifting")}
     assert max(one.until for one in registry.consents()) > later + 360 * DAY
 
@@ -311,7 +313,7 @@ def test_a_template_of_ones_own_is_taken_if_nothing_is_missing(registry, tmp_pat
         "<body>Ville de X: $number $dwelling $boxes $controller $dpo $withdraw, 5 $$</body>",
         "utf-8",
     )
-    answer = forms(
+    answer = form_calls.forms(
         registry, who="a", now=NOW, places=["A-1"], again=False, due=0, boxes=BOXES,
         look=look("fr", fr=template(own, "fr")), language="fr",
     )  # fmt: skip
