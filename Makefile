@@ -58,12 +58,14 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/house.py --check
+	$(BIN)/python tools/structure.py --check
 	$(BIN)/gardien config diff config.example.yaml -c config.example.yaml >/dev/null # check refuses the sample
 	$(BIN)/python packaging/catalogue.py fr | diff /dev/null - # else: translate these
 	$(BIN)/gardien config schema | diff docs/config.schema.json - # else: … > docs/config.schema.json
 
 house: setup
 	$(BIN)/python tools/house.py
+	$(BIN)/python tools/structure.py
 	$(BIN)/python tools/paths.py
 
 # the second leg runs beside the first; what failed in it is asked once more when both have ended

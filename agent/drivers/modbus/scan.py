@@ -7,7 +7,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.errors import Refused
 from agent.core.model import Point, Why
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agent.core.model import Sample
     from agent.drivers.base import Wish
     from agent.drivers.modbus.answer import RequestResult
-    from agent.drivers.modbus.bus import Bus
     from agent.drivers.modbus.master import ModbusWire
     from agent.drivers.modbus.tcpwire import TcpWire
     from agent.drivers.profile import Profile
@@ -207,8 +206,20 @@ def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
     return Progress(len(units), len(units), text, stays=True)
 
 
+class SearchedLine(Protocol):
+    """What a search uses of an open Modbus line."""
+
+    @property
+    def wire(self) -> TcpWire | RtuWire:
+        """The connection."""
+
+    @property
+    def master(self) -> ModbusMaster:
+        """Who sends the requests."""
+
+
 async def search(
-    bus: Bus, wish: Wish, speed: Speed | None, listens: float
+    bus: SearchedLine, wish: Wish, speed: Speed | None, listens: float
 ) -> AsyncIterator[Found | Progress]:
     """Search as `agent.drivers.base.Discovers` promises; `speed`: of a serial port, else None.
 
@@ -265,7 +276,7 @@ async def _refuse_another_master(wire: RtuWire, listens: float) -> None:
 
 
 async def _others(
-    bus: Bus, others: Mapping[int, int], units: Sequence[int]
+    bus: SearchedLine, others: Mapping[int, int], units: Sequence[int]
 ) -> AsyncIterator[Found | Progress]:
     """The units that answered instead of those that were asked, each searched at its own id."""
     for answered, asked in others.items():
@@ -283,7 +294,10 @@ def _note_to_keep(text: str) -> Progress:
 
 
 async def _at_speed(
-    bus: Bus, own: Speed | None, other: Speed | None, steps: AsyncIterator[Found | Progress]
+    bus: SearchedLine,
+    own: Speed | None,
+    other: Speed | None,
+    steps: AsyncIterator[Found | Progress],
 ) -> AsyncIterator[Found | Progress]:
     """Run each step at the other speed. Between steps others read at the line's own speed."""
     while True:
@@ -295,7 +309,7 @@ async def _at_speed(
 
 
 @contextmanager
-def _tuned(bus: Bus, own: Speed | None, other: Speed | None) -> Iterator[bool]:
+def _tuned(bus: SearchedLine, own: Speed | None, other: Speed | None) -> Iterator[bool]:
     """Set the port to another speed for a block. Yields whether the port supports it."""
     if own is None or other is None:
         yield True
@@ -327,7 +341,7 @@ def range_of(wish: Wish) -> range:
 
 
 def _progress(
-    bus: Bus, number: int, units: Sequence[int], other: Speed | None, later: int
+    bus: SearchedLine, number: int, units: Sequence[int], other: Speed | None, later: int
 ) -> Progress:
     """The progress at this speed; `later`: units that are still to be asked at other speeds."""
     where = f" at {other}" if other else ""
@@ -337,7 +351,7 @@ def _progress(
 
 
 async def _unit(
-    bus: Bus, unit: int, other: Speed | None, progress: Progress, others: dict[int, int]
+    bus: SearchedLine, unit: int, other: Speed | None, progress: Progress, others: dict[int, int]
 ) -> AsyncIterator[Found | Progress]:
     """Search one unit id. The last step is the device, if one answers.
 
