@@ -83,7 +83,7 @@ COST = """
 import re, resource, sys
 from pathlib import Path
 from agent.core.errors import Refused
-from agent.registry.sheet import text_of
+from agent.registry.workbook import text_of
 for path in sys.argv[1:]:
     try:
         text_of(Path(path).read_bytes(), path)
