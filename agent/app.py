@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,29 +14,31 @@ from agent.buffer import orphaned_spools
 from agent.config import load
 from agent.config.strictcheck import refuse_start
 from agent.control.writer import FILE
-from agent.core.atomic_write import SILENT, DiskWriter, later
+from agent.core.atomic_write import DiskWriter, later
 from agent.core.clock import Clock, monotonic
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
-from agent.core.storage import PROBED_EVERY, Storage, probed, volatile
-from agent.core.systemd import notify, watchdog_period
+from agent.core.storage import PROBED_EVERY, probed, volatile
+from agent.core.systemd import notify
 from agent.core.tasks import end, error_text
-from agent.gateway import supervisor
+from agent.gateway import liveness
 from agent.gateway.backup_file import BuildingFile
 from agent.gateway.data_usage import Traffic
+from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
-from agent.gateway.gateway import Gateway, open_steering, policy_of
-from agent.gateway.lines import lines_of
+from agent.gateway.gateway import DwellingSums, Gateway, Recipients, policy_of
+from agent.gateway.lines import lines_of, mapped
 from agent.gateway.post_restore_gate import PostRestoreGate
-from agent.gateway.reload import reload
-from agent.gateway.supervisor import Running, running
+from agent.gateway.signed_objects import SignedObjects
+from agent.gateway.supervisor import Running, open_controls, running
 from agent.gateway.uplink_changes import Moves, UplinkShutdown
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
 from agent.registry.background_change import keep_log_short
+from agent.registry.identity import NoIdentity
 from agent.registry.registry import Registry
 from agent.uplink import base
 from agent.uplink.base import Cursors
@@ -47,11 +49,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.config import Config
+    from agent.inbox.inbox import Inbox
     from agent.registry.identity import Identity
 
 log = logging.getLogger(__name__)
 
-REGISTRY = "the registry"
 NOTES = "registry.json"
 """file in memory, outside the state directory: changes that could not be written to the disk"""
 WRITTEN_WITHIN = 5.0
@@ -59,8 +61,6 @@ WRITTEN_WITHIN = 5.0
 LOCK_LOOK = 10.0
 """seconds between two checks that the lock of the state is still ours"""
 LOST = "%s/lock was removed or replaced. Another agent may own the state, so this agent stops"
-LONGEST_REST = 3600.0
-"""seconds between two rounds of the watchdog task if systemd asks for no notification"""
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator
             if not gateway.config.controls and not (gateway.config.state / FILE).exists():
                 yield gateway
                 return
-            async with open_steering(gateway) as gateway.steering:
+            async with open_controls(gateway) as gateway.steering:
                 yield gateway
         finally:
             await end(lines)
@@ -137,12 +137,11 @@ async def _serve(
     until_stopped, reload_requested = signals
     with _open_gateway(config) as gateway:
         if why := probed(config.state):
-            gateway.storage.failed(REGISTRY, why)
+            gateway.disk.storage.failed(REGISTRY, why)
         gateway.registry.begin_notes(failing=bool(why))
         async with running(gateway, config_path) as here:
             started.set()
-            gateway.reload = partial(reload, here)
-            gateway.describe = partial(calls.status, gateway, calls.NOBODY)
+            here.describe = partial(calls.status, gateway, calls.NOBODY)
             here.jobs.start("local socket", partial(serve_socket, gateway, config.state))
             here.jobs.start("reload", partial(_reload_on_signal, here, reload_requested))
             here.jobs.start("backup", partial(backup.keep, gateway, config_path))
@@ -150,7 +149,7 @@ async def _serve(
             here.jobs.start("clock", gateway.clock.serve)
             here.jobs.start("storage", partial(_tend_storage, gateway))
             here.jobs.start("registry log", partial(keep_log_short, gateway.registry))
-            here.jobs.start("watchdog", partial(_watchdog, gateway))
+            here.jobs.start("watchdog", partial(liveness.watch, gateway))
             notify("READY=1")
             lost = await until_stopped()
             # Release before `running` closes the lines: afterwards no device can be written to.
@@ -178,78 +177,78 @@ async def _until_stopped(
     return ""
 
 
-def _trust_hash(gateway: Gateway) -> str:
-    trust = gateway.inbox.trust_store.trust if gateway.inbox else None
+@contextmanager
+def _open_gateway(config: Config) -> Iterator[Gateway]:
+    """Open all that needs no task: everything that is open is opened here, in this order."""
+    state, moved = config.state, False
+    who: Identity = NoIdentity()
+    if (state / identity.KEYS).exists():
+        who, moved = identity.bind(state, machine_id())
+    clock = Clock(config.clock.source, state / "clock.json")
+    disk = StateDisk(state, clock.now)
+    registry = Registry.open(state / backup.REGISTRY, volatile(state) / NOTES)
+    _refuse_older(registry, state)
+    _draw_marks(registry, state, clock.now())
+    moves, traffic, lines = Moves(state), Traffic(state, config.zone), lines_of(config)
+    recipients, started = Recipients(UplinkShutdown(state)), clock.now()
+    access_log = AccessLog(state / "looks.jsonl", clock.now())
+    DiskWriter.silent = disk.silence
+    restored, building, exports = PostRestoreGate(state), BuildingFile(state), Exports(state)
+    audit = open_notes(state, clock, who, moved=moved)
+    audit.registry_changed(registry)
+    objects = SignedObjects(
+        registry,
+        audit,
+        disk.ask,
+        lambda: mapped(lines, registry, int(clock.now())),
+        lambda: gateway.steering,
+    )
+    cursors = Cursors(state / base.FILE, lambda: _trust_hash(objects.inbox))
+    parts = (access_log, restored, building, exports, audit, cursors, objects)
+    gateway = Gateway(
+        config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
+        DwellingSums(registry),
+    )  # fmt: skip
+    with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
+        yield gateway
+
+
+def _trust_hash(inbox: Inbox) -> str:
+    trust = inbox.trust_store.trust if inbox else None
     return trust.sha256 if trust else ""
 
 
 @contextmanager
-def _open_gateway(config: Config) -> Iterator[Gateway]:
-    who, moved = None, False
-    if (config.state / identity.KEYS).exists():
-        who, moved = identity.bind(config.state, machine_id())
-    clock = Clock(config.clock.source, config.state / "clock.json")
-    storage, memory_folder = Storage(clock.now), volatile(config.state)
-    registry = Registry.open(config.state / backup.REGISTRY, memory_folder / NOTES)
-    _refuse_older(registry, config.state)
-    _draw_marks(registry, config.state, clock.now())
-    moves = Moves(config.state)
-    traffic = Traffic(config.state, config.zone)
-    gateway = Gateway(
-        config,
-        who,
-        registry,
-        clock,
-        lines_of(config),
-        {},
-        clock.now(),
-        traffic,
-        moves,
-        UplinkShutdown(config.state),
-        AccessLog(config.state / "looks.jsonl", clock.now()),
-        storage=storage,
-    )
-    DiskWriter.silent = partial(_silence, storage)
-    gateway.restored = PostRestoreGate(config.state)
-    gateway.building = BuildingFile(config.state)
-    gateway.exports = Exports(config.state)
-    gateway.notes = open_notes(config.state, clock, who, moved=moved)
-    gateway.notes.registry_changed(registry)
-    gateway.cursors = Cursors(config.state / base.FILE, lambda: _trust_hash(gateway))
-    with ExitStack() as stack:
-        if who is not None:
-            gateway.open_trust_store = partial(_open_trust_store, gateway, who, stack)
-            gateway.open_trust_store()
-        yield gateway
-
-
-def _failure(storage: Storage) -> str:
-    """Say why the disk cannot be written; empty if it can."""
-    return next((one.reason for one in storage.faults.values()), "")
+def _open_inbox(gateway: Gateway) -> Iterator[Inbox]:
+    config, adapter = gateway.config, RegistryAdapter(gateway.registry, policy_of(gateway.config))
+    opening = (config.state, gateway.identity, config.building.place, config.trust, adapter)
+    with open_inbox(*opening, gateway.clock, gateway.audit) as inbox:
+        inbox.failing = gateway.disk.failure
+        yield inbox
 
 
 async def _tend_storage(gateway: Gateway) -> None:
     """Write to the disk, once it works again, what it could not store before. Never returns."""
     tried = monotonic()
-    registry, store = gateway.registry, REGISTRY
+    registry, store, disk, objects = gateway.registry, REGISTRY, gateway.disk, gateway.objects
     while True:
         await asyncio.sleep(1)
-        gateway.disk_answers()
+        disk.look()
         if not registry.marked:
             _draw_marks(registry, gateway.config.state, gateway.clock.now())
         # Probe the disk at most once a minute: on a disk that hangs, a probe occupies a thread.
         waits = registry.mute or not registry.written
-        if waits and store not in gateway.storage.faults:
-            gateway.storage.failed(store, _failure(gateway.storage) or "the last write has failed")
-        in_memory = gateway.inbox is not None and gateway.inbox.trust_store.volatile
+        if waits and store not in disk.storage.faults:
+            disk.storage.failed(store, disk.failure() or "the last write has failed")
+        in_memory = bool(objects.inbox) and objects.inbox.trust_store.volatile
         if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()
         if not await asyncio.to_thread(probed, gateway.config.state) and registry.retry():
             registry.unmute()
-            gateway.storage.recovered(store)
+            disk.storage.recovered(store)
             if in_memory:
-                gateway.trust_store_broken.set()
+                objects.broken.set()
 
 
 def _draw_marks(registry: Registry, state: Path, now: float) -> None:
@@ -260,35 +259,6 @@ def _draw_marks(registry: Registry, state: Path, now: float) -> None:
     registry.marked = not on_trial(state)
     if registry.marked:
         registry.draw_marks(now)
-
-
-def _silence(storage: Storage) -> str:
-    """Say that the disk does not answer, if a store found that out; empty otherwise.
-
-    The registry's own fault does not count: it is derived from those of the other stores.
-    """
-    others = (fault for store, fault in storage.faults.items() if store != REGISTRY)
-    return SILENT if any(one.reason == SILENT for one in others) else ""
-
-
-def _open_trust_store(gateway: Gateway, who: Identity, stack: ExitStack) -> None:
-    """Open the trust store and the inbox. A file that cannot be read is renamed and replaced."""
-    config, notes = gateway.config, gateway.notes
-    assert notes is not None
-    adapter = RegistryAdapter(gateway.registry, policy_of(config))
-    opening = (
-        config.state,
-        who,
-        config.building.place,
-        config.trust,
-        adapter,
-        gateway.clock,
-        notes,
-    )
-    stack.close()  # closes the trust store that was open before, if any
-    gateway.inbox = stack.enter_context(open_inbox(*opening))
-    gateway.inbox.failing = partial(_failure, gateway.storage)
-    gateway.trust_store_broken.clear()
 
 
 def _refuse_older(registry: Registry, state: Path) -> None:
@@ -322,32 +292,12 @@ async def _reload_on_signal(here: Running, reload_requested: asyncio.Event) -> N
         await reload_requested.wait()
         reload_requested.clear()
         try:
-            await reload(here)
+            await here.reload()
         except Refused as error:
             for line in str(error).splitlines():
                 log.error(  # noqa: TRY400 -- no bug
                     "configuration not reloaded: %s", line, extra=fields(LogEvent.RELOAD_REFUSED)
                 )
-
-
-async def _watchdog(gateway: Gateway) -> None:
-    """Notify systemd's watchdog twice as often as it asks; stop notifying once a component hangs.
-
-    systemd then ends the process (SIGABRT) and starts it again. Nothing accepted is lost: it is on
-    the disk.
-    """
-    period, hung = watchdog_period(), False
-    while True:
-        await asyncio.sleep(period or LONGEST_REST)
-        late = supervisor.late(gateway, monotonic())
-        if late and not hung:
-            log.error(
-                "gardien hangs: %s. If this lasts, systemd restarts it", ", ".join(late),
-                extra=fields(LogEvent.COMPONENT_HANGS),
-            )  # fmt: skip
-        hung = bool(late)
-        if period and not hung:
-            notify("WATCHDOG=1")
 
 
 def _listen(*numbers: signal.Signals) -> asyncio.Event:
@@ -370,7 +320,7 @@ async def _stop_start(
 
 async def _release_controls(gateway: Gateway) -> None:
     """Release all controls while the lines are still open."""
-    if gateway.steering is not None:
+    if gateway.steering:
         try:
             await gateway.steering.end()
         except Exception as error:  # noqa: BLE001 -- the rest is closed all the same

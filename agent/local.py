@@ -117,7 +117,7 @@ async def _result(
     # A withdrawal must be in force everywhere before its answer. A spool whose disk fails applies
     # it when it is opened again, before anything is sent.
     with suppress(StorageFailed):
-        await gateway.obey()
+        await gateway.recipients.catch_up()
     if gateway.registry.unrecorded and gateway.registry.revision != before:
         answer["unrecorded"] = True
     return answer
@@ -127,7 +127,7 @@ class Door:
     """Serves connections to the local socket, within bounds."""
 
     def __init__(self, gateway: Gateway, line_within: float, most_visitors: int) -> None:
-        self._house, self._line_within, self._most_visitors = gateway, line_within, most_visitors
+        self._gateway, self._line_within, self._most_visitors = gateway, line_within, most_visitors
         self._visitors = 0
         self._with_files = asyncio.Semaphore(AT_ONCE)
 
@@ -140,7 +140,7 @@ class Door:
             await _send(writer, {"progress": progress})
 
         uid = _peer(writer.get_extra_info("socket"))
-        caller = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
+        caller = Caller(account(uid), tell, roles_of(uid, self._gateway.config.building))
         if not caller.roles:  # refused before it counts as a connection and before anything is read
             error = Refused(NO_ROLE, account=caller.who, group=READER.group)
             with suppress(ConnectionError):
@@ -174,7 +174,7 @@ class Door:
             if files := _sizes(request):
                 await stack.enter_async_context(self._with_files)
                 request["args"] = (request.get("args") or {}) | await _files(reader, files)
-            await _send(writer, await answer(self._house, request, caller))
+            await _send(writer, await answer(self._gateway, request, caller))
 
 
 async def _read_request(reader: asyncio.StreamReader, within: float) -> dict[str, Any]:

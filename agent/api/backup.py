@@ -87,11 +87,11 @@ async def backup(
 
 
 def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
-    if gateway.identity is None:
+    if not gateway.identity:
         raise Refused(
             "this gateway has no identity yet, so there is nothing to back up: gardien key new"
         )
-    store = gateway.inbox_open().trust_store
+    store = gateway.objects.inbox.trust_store
     return {
         "schema": SCHEMA,
         "gateway": gateway.identity.gateway,
@@ -149,17 +149,17 @@ def _certificates(path: Path) -> str:
 async def keep(gateway: Gateway, config: Path) -> None:
     """Write a new backup after each change, to where `backup` says. Never returns."""
     while True:
-        if gateway.config.backup is not None and gateway.identity is not None:
+        if gateway.config.backup is not None and gateway.identity:
             try:
                 await _renew(gateway, gateway.config.backup, config)
-                gateway.backup_said = ""
+                gateway.building.problem = ""
             except (Refused, OSError) as error:
-                if str(error) != gateway.backup_said:
+                if str(error) != gateway.building.problem:
                     log.warning(
                         "the backup is not up to date: %s", error,
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
-                gateway.backup_said = str(error)
+                gateway.building.problem = str(error)
         await asyncio.sleep(LOOK)
 
 
@@ -181,7 +181,7 @@ async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:
         revision = int(content["revision"])
         kept.renew(sealed, says, int(gateway.clock.now()), revision)
         gateway.audit("backup", {"revision": revision})
-    if options.folder is not None and kept.latest is not None and gateway.identity is not None:
+    if options.folder is not None and kept.latest is not None and gateway.identity:
         file = options.folder / f"{gateway.identity.gateway}.building"
         if (
             not file.exists()
@@ -200,7 +200,7 @@ def _content_hash(gateway: Gateway, files: dict[str, str], sealing: tuple[str, b
 
     The registry is represented by the number of its last change.
     """
-    store = gateway.inbox_open().trust_store
+    store = gateway.objects.inbox.trust_store
     trust = store.trust.sha256 if store.trust else None
     waiting = [sha256 for sha256, _, _ in store.waiting()]
     # Each revocation has its own entry in `versions`, so the revoked objects need not be listed.

@@ -30,6 +30,7 @@ from agent.core.version import version
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
 from agent.gateway import delivery
+from agent.gateway.lines import label_of
 from agent.gateway.recipient import uplink_states
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
 
     from agent.acquisition.device import Device
     from agent.api.registry import Call
+    from agent.config import Config
     from agent.core.model import Point, Sample
     from agent.core.tasks import ComponentFault
+    from agent.drivers.link import Link
     from agent.gateway.gateway import Gateway, Recipient
     from agent.gateway.lines import LinkDevices
+    from agent.registry.registry import Registry
     from agent.uplink.pacing import Delivery
 
 
@@ -106,14 +110,15 @@ def _without_dwellings(answer: dict[str, Any], homes: Sequence[str]) -> dict[str
 
 
 def _status(gateway: Gateway) -> dict[str, Any]:
-    links = {name: _link(gateway, name, line) for name, line in gateway.lines.items()}
+    now = gateway.clock.now()
+    links = {name: _link(line, now) for name, line in gateway.lines.items()}
     return {
         "version": version(),
         "roles": holders(gateway.config.building),
         "gateway": gateway.identity.gateway if gateway.identity else None,
         "building": gateway.config.building.name,
         "started": stamp(gateway.started),
-        "now": stamp(gateway.clock.now()),
+        "now": stamp(now),
         "clock": gateway.clock.trust.value,
         "clock_said": gateway.clock.distrust_reason,
         "links": links,
@@ -122,31 +127,30 @@ def _status(gateway: Gateway) -> dict[str, Any]:
             for of, line in gateway.lines.items()
             for name, device in line.devices.items()
         },
-        "dwellings": _dwellings(gateway),
+        "dwellings": _dwellings(gateway.registry, int(now)),
         "authority": trust_api.standing(gateway),
-        "consents": _consents(gateway),
+        "consents": _consents(gateway.registry, now),
         "storage": _storage(gateway),
         "restored": _restore_state(gateway),
-        "backup_said": gateway.backup_said,
+        "backup_said": gateway.building.problem,
         "syndic": syndic.standing(gateway),
-        "faults": [_fault(gateway, one) for one in gateway.jobs.faults.all()],
+        "faults": [_fault(one, now) for one in gateway.jobs.faults.all()],
         **own_status(gateway),
         "controls": control_api.held(gateway.steering) if gateway.steering else {},
-        "holds": gateway.steering.holds() if gateway.steering else [],
+        "holds": gateway.steering.holds(),
     }
 
 
-def _dwellings(gateway: Gateway) -> dict[str, int]:
+def _dwellings(registry: Registry, now: int) -> dict[str, int]:
     """Count the dwellings that are occupied, vacant and unknown."""
-    registry, now = gateway.registry, int(gateway.clock.now())
     states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
     return {str(state): states.count(state) for state in OccupancyState}
 
 
-def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
+def _fault(fault: ComponentFault, wall: float) -> dict[str, Any]:
     """Describe a component that an unexpected error has stopped, with times of the wall clock."""
     # Faults are dated by the loop's clock, which does not step. Convert only for the display.
-    passed, now = gateway.clock.now() - monotonic(), monotonic()
+    passed, now = wall - monotonic(), monotonic()
     waits = fault.next_try is not None and fault.next_try > now
     return {
         "component": fault.component,
@@ -158,10 +162,9 @@ def _fault(gateway: Gateway, fault: ComponentFault) -> dict[str, Any]:
     }
 
 
-def _consents(gateway: Gateway) -> dict[str, Any]:
+def _consents(registry: Registry, now: float) -> dict[str, Any]:
     """Count the forms without an answer and the consents that end soon; say when the first ends."""
-    now = gateway.clock.now()
-    waits, ends = open_forms(gateway.registry, now), ending(gateway.registry, now)
+    waits, ends = open_forms(registry, now), ending(registry, now)
     return {
         "unanswered": len(waits),
         "ending": len(ends),
@@ -171,7 +174,7 @@ def _consents(gateway: Gateway) -> dict[str, Any]:
 
 def _storage(gateway: Gateway) -> dict[str, Any]:
     """Say which stores cannot be written, why and since when, and why no control is carried out."""
-    faults = gateway.storage.faults.items()
+    faults = gateway.disk.storage.faults.items()
     return {
         "faults": {
             name: {"reason": fault.reason, "since": stamp(fault.since)} for name, fault in faults
@@ -183,9 +186,9 @@ def _storage(gateway: Gateway) -> dict[str, Any]:
 def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
     """Describe the wait for withdrawals since the backup; None if nothing is waited for."""
     gate = gateway.restored
-    if gate is None or gate.made is None or not gateway.recipients:
+    if gate.made is None or not gateway.recipients:
         return None
-    now, uplinks = gateway.clock.now(), uplink_states(gateway)
+    now, uplinks = gateway.clock.now(), uplink_states(gateway.recipients)
     return {
         "made": gate.made,
         "listens": gate.listens,
@@ -200,7 +203,7 @@ def _restore_state(gateway: Gateway) -> dict[str, Any] | None:
     }
 
 
-def _link(gateway: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
+def _link(line: LinkDevices, now: float) -> dict[str, Any]:
     return {
         "open": not line.link.error,
         "error": line.link.error,
@@ -208,8 +211,8 @@ def _link(gateway: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
         "devices": len(line.devices),
         "silent": sum(device.failures > 0 for device in line.devices.values()),
         "health": dict(line.link.health()),
-        **_disturbed(line, gateway.clock.now()),
-        "proposals": gateway.proposals.get(name, []),
+        **_disturbed(line, now),
+        "proposals": line.proposals,
     }
 
 
@@ -233,14 +236,15 @@ def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
 def _device(
     gateway: Gateway, device: Device, link: str, health: Mapping[str, Any]
 ) -> dict[str, Any]:
+    now = int(gateway.clock.now())
     held = {
-        name: _held_back(gateway, device, one.ledger.held[device.name])
+        name: _held_back(gateway.registry, now, device, one.ledger.held[device.name])
         for name, one in gateway.recipients.items()
         if device.name in one.ledger.held
     }
     return {
         "link": link,
-        "place": gateway.label(device),
+        "place": label_of(device, gateway.registry, now),
         "serial": device.serial,
         "answer_ms": _health_value(health, device, "answer_ms"),
         "failed": _health_value(health, device, "failed"),
@@ -248,26 +252,24 @@ def _device(
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
-        "said": "" if _line_is_back(gateway, device, link) else device.problem,
+        "said": "" if _line_is_back(device, gateway.lines[link].link) else device.problem,
         "held": held,
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
 
 
-def _line_is_back(gateway: Gateway, device: Device, link: str) -> bool:
+def _line_is_back(device: Device, link: Link) -> bool:
     """Whether a device failed only because its line was lost, and the line is open again."""
-    line = gateway.lines[link].link
-    return 0 < device.lost_at_opening < line.opened and not line.error
+    return 0 < device.lost_at_opening < link.opened and not link.error
 
 
-def _held_back(gateway: Gateway, device: Device, held: Mapping[str, str]) -> str:
+def _held_back(registry: Registry, now: int, device: Device, held: Mapping[str, str]) -> str:
     """Say why the last rows of a device were withheld, and for which points if not for all.
 
     A reason that the registry no longer has is replaced: the next reading is sent.
     """
-    now = int(gateway.clock.now())
     wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
-    assignments = (gateway.registry.whose(device.name, device.serial, one, now) for one in wanted)
+    assignments = (registry.whose(device.name, device.serial, one, now) for one in wanted)
     since = not any(isinstance(one, Unknown) for one in assignments)
     points: dict[str, list[str]] = {}
     for point, reason in held.items():
@@ -327,11 +329,11 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "kept": recipient.kept,
         "in_memory": sum(one.rows + one.batch_rows for one in in_memory),
         "held_devices": len(recipient.ledger.held),
-        "delivery": _delivery(gateway, recipient.delivery),
+        "delivery": _delivery(recipient.delivery, gateway.clock.now()),
     }
 
 
-def _delivery(gateway: Gateway, delivery: Delivery) -> dict[str, Any]:
+def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
     last, since = delivery.last_receipt, delivery.connected_since
     return {
         "connected_since": stamp(since) if since else None,
@@ -344,7 +346,7 @@ def _delivery(gateway: Gateway, delivery: Delivery) -> dict[str, Any]:
         "conflicts": delivery.conflicts,
         "lost": "" if since else delivery.lost,
         "last_error": delivery.last_error,
-        "alarm": delivery.alarm(gateway.clock.now()),
+        "alarm": delivery.alarm(now),
     }
 
 
@@ -353,7 +355,7 @@ async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = ""
 
     `ok` is false if any point of the device itself has no value.
     """
-    line, target = gateway.device(device)
+    line, target = gateway.lines.find(device)
     if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
         raise Refused(
             NOT_PLANT,
@@ -384,10 +386,7 @@ async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = ""
 async def reload(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Load the configuration again. Raises Refused; then the old one stays in force."""
     del caller
-    if gateway.reload is None:
-        raise Refused("gardien is not running: it reads the configuration at its next start")
-    answer: dict[str, Any] = await gateway.reload()
-    return answer
+    return await gateway.daemon.reload()
 
 
 async def configuration(gateway: Gateway, caller: Caller) -> dict[str, Any]:
@@ -413,7 +412,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
         known = ", ".join(sorted(gateway.lines)) or "none"
         raise Refused(f'no line "{link}" is configured. Configured lines: {known}')
     line, devices, remarks = gateway.lines[link], [], []
-    known_names, used_names = _configured(gateway, link), set(gateway.config.devices)
+    known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
     await line.link.tried()
     try:
         async with aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search:
@@ -438,11 +437,11 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     return {"link": link, "devices": devices, "remarks": remarks}
 
 
-def _configured(gateway: Gateway, link: str) -> dict[str, str]:
+def _configured(config: Config, link: str) -> dict[str, str]:
     """Return the devices of a line by address and, if several share an address, by number."""
     names: dict[str, str] = {}
-    kind = driver(gateway.config.links[link].driver)
-    for name, device in gateway.config.devices.items():
+    kind = driver(config.links[link].driver)
+    for name, device in config.devices.items():
         if device.link == link:
             number = kind.number(device.address) if issubclass(kind, Seeks) else None
             names.setdefault(number or device.address, name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition.timekeeper import Timekeeper
 from agent.api.registry import author
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.gateway.gateway import books
 from agent.gateway.recipient import open_recipient
 from agent.registry.dates import moment
 
@@ -33,7 +33,7 @@ async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
                 "last": stamp(book.highest),
                 "ahead": round(book.highest - now),
             }
-            for name, book in zip(gateway.recipients, gateway.books(), strict=True)
+            for name, book in zip(gateway.recipients, books(gateway), strict=True)
             if book.highest
         }
         return {**gateway.clock.standing(), "marks": marks}
@@ -52,9 +52,7 @@ async def reset(
     except ValueError as error:
         raise Refused(str(error)) from error
     async with _spools(gateway):
-        timekeeper = gateway.timekeeper or Timekeeper(
-            gateway.clock, gateway.books, gateway.pollers, gateway.audit
-        )
+        timekeeper = gateway.daemon.timekeeper(gateway)
         # Audit first: if the correction is broken off, the chain still says who ordered it.
         gateway.audit("clock.reset", {"by": who, "since": stamp(since)})
         corrected = await timekeeper.reset(float(since))
@@ -69,7 +67,7 @@ async def _spools(gateway: Gateway) -> AsyncIterator[None]:
     """Have the spools open: those of the daemon or, if none runs, opened for this call."""
     async with AsyncExitStack() as stack:
         closed = [name for name in gateway.config.uplinks if name not in gateway.recipients]
-        if gateway.timekeeper is None and gateway.identity is not None:
+        if not gateway.daemon and gateway.identity:
             for name in closed:
                 gateway.recipients[name] = await stack.enter_async_context(
                     open_recipient(gateway, name)

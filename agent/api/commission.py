@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.api.registry import Call, Caller
     from agent.core.model import Point
     from agent.gateway.gateway import Gateway
+    from agent.gateway.lines import Lines
     from agent.registry.matching import Joined
 
 DIGITS = 2
@@ -149,7 +150,7 @@ async def _compare(
         raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
     for device, meter in own.items():  # noqa: B007 -- the last one is shown if all differ
         value = await _read(gateway, device, channel)
-        agrees = value is not None and _fits(gateway, device, channel, value, shown)
+        agrees = value is not None and _fits(gateway.lines, device, channel, value, shown)
         if agrees:
             break
     return {
@@ -168,13 +169,13 @@ def _measuring(gateway: Gateway, place: str, channel: str) -> Iterator[tuple[Ins
     now = int(gateway.clock.now())
     for meter in gateway.registry.meters_of(place):
         name = device_of(gateway, meter) if covers(meter, now) else None
-        if name and meter.channel in {None, channel} and _index(gateway, name, channel):
+        if name and meter.channel in {None, channel} and _index(gateway.lines, name, channel):
             yield meter, name
 
 
-def _index(gateway: Gateway, name: str, channel: str) -> Point | None:
+def _index(lines: Lines, name: str, channel: str) -> Point | None:
     """Return the point of a device that is its index of a channel; None if it has none."""
-    _, device = gateway.device(name)
+    _, device = lines.find(name)
     return next((p for p in device.points if p.channel == channel and not p.derived), None)
 
 
@@ -184,12 +185,12 @@ async def _who_shows(
     """Find the other meters that show this value now, with the place recorded for each."""
     others: list[dict[str, Any]] = []
     for name in sorted(gateway.config.devices):
-        if name in but or not _index(gateway, name, channel):
+        if name in but or not _index(gateway.lines, name, channel):
             continue
         await caller.progress({"text": f"reading {name}"})
         value = await _read(gateway, name, channel)
-        if value is not None and _fits(gateway, name, channel, value, shown):
-            _, device = gateway.device(name)
+        if value is not None and _fits(gateway.lines, name, channel, value, shown):
+            _, device = gateway.lines.find(name)
             owner = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
             place = owner.place if isinstance(owner, Installation) else None
             labels = {one.id: one.label for one in gateway.registry.places()}
@@ -201,8 +202,8 @@ async def _who_shows(
 
 async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
     """Read a device's index now, in the unit of its channel; None if it gives no value."""
-    line, device = gateway.device(name)
-    point = _index(gateway, name, channel)
+    line, device = gateway.lines.find(name)
+    point = _index(gateway.lines, name, channel)
     if point is None:
         return None
     await line.link.tried()
@@ -217,10 +218,10 @@ async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
     return EXACT.multiply(value, multiplier(point)) if isinstance(value, Decimal) else None
 
 
-def _fits(gateway: Gateway, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
+def _fits(lines: Lines, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
     exponent = shown.as_tuple().exponent
     digit = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
-    _, device = gateway.device(name)
+    _, device = lines.find(name)
     rating = next((one.rating for one in device.points if one.channel == channel), None)
     # The meter counts on between the person's look and our read. Without a rating only rounding of
     # the last digit is allowed.
@@ -261,7 +262,7 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     result = verdict(own_device, readings)
     if result.agrees:
         gateway.registry.verify([meter.id], "load", who, "gardien meter load", gateway.clock.now())
-        await gateway.registry_changed()
+        await gateway.objects.registry_changed()
     return {
         "label": dwelling.label,
         "channel": channel,
@@ -291,23 +292,23 @@ async def _read_three_times(
 
     Meters that did not answer each time are left out.
     """
-    asked = _devices(gateway, channel)
-    first = await _read_all(gateway, asked, channel)
+    asked = _devices(gateway.lines, channel)
+    first = await _read_all(gateway.lines, asked, channel)
     await caller.progress({"text": f"change nothing in {label} for {seconds:g} s"})
     await asyncio.sleep(seconds)
-    second = await _read_all(gateway, asked, channel)
+    second = await _read_all(gateway.lines, asked, channel)
     text = f"now switch on a large load in {label}, or open a tap, for {seconds:g} s"
     await caller.progress({"text": text})
     await asyncio.sleep(seconds)
-    third = await _read_all(gateway, asked, channel)
+    third = await _read_all(gateway.lines, asked, channel)
     # A meter with a missing read cannot be compared: it may have moved in either span.
     always = first.keys() & second.keys() & third.keys()
     return {name: (first[name], second[name], third[name]) for name in always}
 
 
-def _devices(gateway: Gateway, channel: str) -> list[str]:
+def _devices(lines: Lines, channel: str) -> list[str]:
     """Return every device that has an index of this channel, except common plant."""
-    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
+    devices = [one for line in lines.values() for one in line.devices.values()]
     return sorted(
         one.name
         for one in devices
@@ -316,13 +317,11 @@ def _devices(gateway: Gateway, channel: str) -> list[str]:
     )
 
 
-async def _read_all(
-    gateway: Gateway, devices: list[str], channel: str
-) -> Mapping[str, IndexReading]:
+async def _read_all(lines: Lines, devices: list[str], channel: str) -> Mapping[str, IndexReading]:
     """Read each device once. Those that do not answer are left out."""
     readings: dict[str, IndexReading] = {}
     for name in devices:
-        line, device = gateway.device(name)
+        line, device = lines.find(name)
         point = next(p for p in device.points if p.channel == channel and not p.derived)
         await line.link.tried()
         try:
@@ -337,7 +336,7 @@ async def _read_all(
 
 def _description(gateway: Gateway, name: str, channel: str) -> dict[str, Any]:
     """Return a device with its serial number and the recorded place."""
-    _, device = gateway.device(name)
+    _, device = gateway.lines.find(name)
     installation = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
     place = installation.place if isinstance(installation, Installation) else ""
     labels = {one.id: one.label for one in gateway.registry.places()}

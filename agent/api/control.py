@@ -18,6 +18,8 @@ from agent.control.records import Phase
 from agent.core.clock import stamp
 from agent.core.errors import LinkLost, Refused
 from agent.core.i18n import N_
+from agent.gateway.controls import NoControls
+from agent.gateway.lines import read_guards
 from agent.trust import claims
 from agent.trust.error_codes import ObjectCode
 from agent.trust.verify import verify
@@ -35,16 +37,14 @@ if TYPE_CHECKING:
     from agent.gateway.gateway import Gateway
     from agent.trust.verify import Member
 
-NO_CONTROL = "no control is configured: see `controls` in the configuration"
-
 
 def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
     """Wrap a call so that it gets the open controls and the account of the caller."""
 
     @passing(call)
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
-        if gateway.steering is None:
-            raise Refused(NO_CONTROL)
+        if not gateway.steering:
+            raise Refused(NoControls.REASON)
         await _guards_read(gateway, args.get("name", ""))
         return await call(gateway.steering, caller.who, **args)
 
@@ -58,9 +58,9 @@ def _by_a_person(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
 
 async def _guards_read(gateway: Gateway, name: str) -> None:
     """Read the guards of a control once if no daemon polls them."""
-    if name in gateway.config.controls and gateway.reload is None:
+    if name in gateway.config.controls and not gateway.daemon:
         try:
-            await gateway.read_guards(name)
+            await read_guards(gateway.lines, gateway.config, name)
         except LinkLost as error:
             raise Refused(str(error)) from error
 
@@ -74,9 +74,10 @@ async def everything(gateway: Gateway, caller: Caller) -> dict[str, Any]:
 async def granted(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List all grants."""
     del caller
-    if gateway.steering is None:
+    if not gateway.steering:
         return {"grants": []}
-    members = gateway.inbox.known().members if gateway.inbox else {}
+    inbox = gateway.objects.inbox
+    members = inbox.known().members if inbox else {}
     return {"grants": grants(gateway.steering, members)}
 
 
@@ -243,9 +244,9 @@ async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, A
     """
     del caller
     steering = gateway.steering
-    if steering is None:
-        raise Refused(NO_CONTROL)
-    verified = verify(text.encode(), gateway.inbox_open().known())
+    if not steering:
+        raise Refused(NoControls.REASON)
+    verified = verify(text.encode(), gateway.objects.inbox.known())
     for name in gateway.config.controls:
         await _guards_read(gateway, name)
     command = verified.model

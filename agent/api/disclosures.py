@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from agent.core.clock import stamp
 from agent.core.errors import Refused, StorageFailed
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
+from agent.gateway.gateway import point_of
 from agent.gateway.recipient import directory_of, open_recipient, store_opening
 from agent.registry.dates import DAY
 from agent.registry.labels import scheme
@@ -41,9 +43,12 @@ if TYPE_CHECKING:
     from agent.buffer.announcements import Item
     from agent.buffer.disclosures import Disclosure
     from agent.buffer.unassigned_store import UnassignedValue
+    from agent.config import Config
     from agent.core.model import Point, Reading
     from agent.gateway.gateway import Gateway, Recipient
+    from agent.gateway.lines import Lines
     from agent.registry.records import Consent, Occupancy
+    from agent.registry.registry import Registry
 
 
 DISK_FAILS = "the disk fails"
@@ -72,8 +77,8 @@ async def records(
     If no daemon runs, devices get the serial numbers that they last gave.
     """
     result, state = Records(), gateway.config.state
-    concerned = _entitled(gateway, occupancy)
-    known = {*_uplinks(gateway), *recipients_of(state), *kept_for(state), *(concerned or ())}
+    concerned = _entitled(gateway.registry, occupancy)
+    known = {*_uplinks(gateway.config), *recipients_of(state), *kept_for(state), *(concerned or ())}
     for recipient in sorted(known):
         await _of_recipient(result, gateway, recipient, place, occupancy)
         if concerned is None or recipient in concerned:
@@ -93,16 +98,16 @@ async def records(
     return result
 
 
-def _uplinks(gateway: Gateway) -> dict[str, str]:
+def _uplinks(config: Config) -> dict[str, str]:
     """Return the names of the uplinks by recipient."""
-    return {str(one.settings.recipient): name for name, one in gateway.config.uplinks.items()}
+    return {str(one.settings.recipient): name for name, one in config.uplinks.items()}
 
 
 async def _of_recipient(
     result: Records, gateway: Gateway, recipient_id: str, place: str | None, home: Occupancy | None
 ) -> None:
     """Add the records of one recipient. What cannot be read becomes a gap."""
-    state, name = gateway.config.state, _uplinks(gateway).get(recipient_id)
+    state, name = gateway.config.state, _uplinks(gateway.config).get(recipient_id)
     known, _ = kept(state, recipient_id)
     erasures: dict[str, int | None] = {}
     try:
@@ -115,7 +120,7 @@ async def _of_recipient(
                 known, erasures = known + orphaned.disclosures, orphaned.erasures
                 if orphaned.waits:
                     result.gaps.append(KnowledgeGap("leftover", recipient_id, str(orphaned.waits)))
-            elif not known and recipient_id in (_entitled(gateway, home) or ()):
+            elif not known and recipient_id in (_entitled(gateway.registry, home) or ()):
                 result.gaps.append(KnowledgeGap("no_uplink", recipient_id))
         elif name in gateway.recipients or spool_of(state, recipient_id).exists():
             async with _open_recipient(gateway, name) as recipient:
@@ -127,7 +132,7 @@ async def _of_recipient(
                     erasures |= {id_: n for id_, n in answers.items() if erasures.get(id_) is None}
                 result.held += await _waiting(recipient, home)
                 result.known += await _known(gateway, recipient, place, home)
-                _identify(gateway, recipient)
+                _identify(gateway.lines, recipient)
     except (OSError, Refused, StorageFailed) as error:
         result.gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
     disclosures = [one for one in known if place in (None, one.place)]
@@ -138,7 +143,7 @@ async def _of_recipient(
 
 def _gaps(gateway: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
     """Yield the reasons why the records of a recipient may be incomplete."""
-    spool, name = spool_of(gateway.config.state, recipient), _uplinks(gateway).get(recipient)
+    spool, name = spool_of(gateway.config.state, recipient), _uplinks(gateway.config).get(recipient)
     _, complete = kept(gateway.config.state, recipient)
     if not complete or spool.with_name(f"{spool.name}.damaged").exists():
         yield KnowledgeGap("damaged", recipient)
@@ -152,22 +157,22 @@ def _gaps(gateway: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
 async def identify(gateway: Gateway) -> list[KnowledgeGap]:
     """Give devices the serial numbers that they last gave, if no daemon runs; return the gaps."""
     gaps = []
-    for recipient_id, name in _uplinks(gateway).items():
+    for recipient_id, name in _uplinks(gateway.config).items():
         if name not in gateway.recipients and spool_of(gateway.config.state, recipient_id).exists():
             try:
                 async with _open_recipient(gateway, name) as recipient:
-                    _identify(gateway, recipient)
+                    _identify(gateway.lines, recipient)
             except Refused as error:
                 gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
     return gaps
 
 
-def _entitled(gateway: Gateway, home: Occupancy | None) -> set[str] | None:
+def _entitled(registry: Registry, home: Occupancy | None) -> set[str] | None:
     """Return the recipients that ever had a basis for values of an occupancy; None for all."""
     if home is None:
         return None
-    given = {one.recipient for one in gateway.registry.consents() if one.occupancy == home.id}
-    return given | {one.recipient for one in gateway.registry.duties() if overlaps(one, home)}
+    given = {one.recipient for one in registry.consents() if one.occupancy == home.id}
+    return given | {one.recipient for one in registry.duties() if overlaps(one, home)}
 
 
 @asynccontextmanager
@@ -196,7 +201,7 @@ async def _announced(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
 
 async def announced(gateway: Gateway, recipient_id: str) -> dict[str, Item]:
     """Return all items of the directory that a recipient has or will get; empty if not readable."""
-    name = _uplinks(gateway).get(recipient_id)
+    name = _uplinks(gateway.config).get(recipient_id)
     if name is None or not spool_of(gateway.config.state, recipient_id).exists():
         return {}
     try:
@@ -210,7 +215,7 @@ async def waiting_counts(gateway: Gateway) -> dict[str, int]:
     """Count the values that wait for recipients, by store, except stores that cannot be read."""
     counts: dict[str, int] = {}
     try:
-        for recipient_id, name in _uplinks(gateway).items():
+        for recipient_id, name in _uplinks(gateway.config).items():
             if name in gateway.recipients or spool_of(gateway.config.state, recipient_id).exists():
                 async with _open_recipient(gateway, name) as recipient:
                     await recipient.intake.commit()
@@ -248,8 +253,8 @@ def known_facts(
     return [RecipientKnowledge(recipient, facts, schemes)] if facts else []
 
 
-def _identify(gateway: Gateway, recipient: Recipient) -> None:
-    for line in gateway.lines.values():
+def _identify(lines: Lines, recipient: Recipient) -> None:
+    for line in lines.values():
         for (device, _), mark in recipient.ledger.marks.items():
             if mark.serial and device in line.devices and line.devices[device].serial is None:
                 line.devices[device].serial = mark.serial
@@ -280,14 +285,14 @@ def _held_value(row: Reading, recipient: str) -> HeldValue:
 async def _midnights(gateway: Gateway, home: Occupancy) -> list[HeldValue]:
     """Return the midnight readings of an occupancy that are kept for a duty."""
     async with AsyncExitStack() as stack:
-        midnights, file = gateway.midnight_readings, gateway.config.state / "registers.db"
+        midnights, file = gateway.unsent.get("registers"), gateway.config.state / "registers.db"
         if midnights is None:
-            if gateway.identity is None or not file.exists():
+            if not gateway.identity or not file.exists():
                 return []
-            opening = store_opening(gateway, file)
+            opening = store_opening(gateway.identity, file)
             store, thread = await stack.enter_async_context(in_own_thread("registers", opening))
             midnights = MidnightReadings(gateway.registry, store, thread)
-        readings = await midnights.of(home.place, gateway.point)
+        readings = await midnights.of(home.place, partial(point_of, gateway.config))
         return [_midnight_value(*one) for one in readings if covers(home, one[0].slot)]
 
 
@@ -318,7 +323,7 @@ def _erasures(
     place: str | None,
 ) -> list[Erasure]:
     """List what the registry has retracted from a recipient, with the recipient's answer."""
-    linked = recipient in _uplinks(gateway)
+    linked = recipient in _uplinks(gateway.config)
     return [
         Erasure(
             recipient,
@@ -371,12 +376,11 @@ def _erasure_is_of_occupancy(erasure: Erasure, home: Occupancy) -> bool:
 async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:
     """List the gaps that come from the gateway itself: a restore, or an untrusted clock."""
     gaps = []
-    body = None
-    if gateway.notes is not None:  # in a thread: the chain may have years of files
-        body = await asyncio.to_thread(gateway.notes.chain.latest, "restored")
+    # In a thread: the chain may have years of files.
+    body = await asyncio.to_thread(gateway.audit.chain.latest, "restored")
     made = str(body.get("made", "")) if body else ""
     if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):
         gaps.append(KnowledgeGap("restored", "", made[:10]))
-    if gateway.close is not None and not gateway.clock.dates:
+    if gateway.daemon and not gateway.clock.dates:
         gaps.append(KnowledgeGap("clock"))
     return gaps

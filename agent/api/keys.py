@@ -12,8 +12,10 @@ from agent.gateway import key_rotation
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from agent.config import Config
     from agent.enrolment.settings import Enrolment
     from agent.gateway.gateway import Gateway
+    from agent.registry.identity import Identity
 
 KINDS = SPOOL, CERTIFICATE = "spool", "certificate"
 
@@ -35,14 +37,16 @@ class Requester(Protocol):
 async def show(gateway: Gateway, asker: object) -> dict[str, Any]:
     """The certificate, its validity, and the progress of a spool key rotation."""
     del asker
-    certificate = calls.show(gateway.config.state, _gateway_id(gateway), gateway.clock.now())
+    certificate = calls.show(
+        gateway.config.state, _gateway_id(gateway.identity), gateway.clock.now()
+    )
     return certificate | {"rotation": key_rotation.standing(gateway)}
 
 
 async def csr(gateway: Gateway, asker: object) -> dict[str, Any]:
     """The certificate signing request."""
     del asker
-    return await asyncio.to_thread(calls.csr, gateway.config.state, _gateway_id(gateway))
+    return await asyncio.to_thread(calls.csr, gateway.config.state, _gateway_id(gateway.identity))
 
 
 async def install(gateway: Gateway, asker: object, *, text: str) -> dict[str, Any]:
@@ -54,7 +58,7 @@ async def install(gateway: Gateway, asker: object, *, text: str) -> dict[str, An
 async def enroll(gateway: Gateway, asker: object, *, token: str = "") -> dict[str, Any]:
     """Ask the EST server for the first certificate. Raises Refused."""
     del asker
-    server = _server(gateway)
+    server = _server(gateway.config)
     if not token and server.token is not None:
         token = server.token.reveal()
     if not token:
@@ -67,7 +71,7 @@ async def enroll(gateway: Gateway, asker: object, *, token: str = "") -> dict[st
 async def renew(gateway: Gateway, asker: object) -> dict[str, Any]:
     """Ask the EST server for the next certificate, now. Raises Refused."""
     del asker
-    return await _changed(gateway, calls.renew, _server(gateway))
+    return await _changed(gateway, calls.renew, _server(gateway.config))
 
 
 async def rotate(gateway: Gateway, asker: Requester, *, what: str = "") -> dict[str, Any]:
@@ -77,7 +81,7 @@ async def rotate(gateway: Gateway, asker: Requester, *, what: str = "") -> dict[
     """
     if what not in {"", *KINDS}:
         raise Refused(f'"{what}": {" or ".join(KINDS)}')
-    answer: dict[str, Any] = {"gateway": _gateway_id(gateway), **dict.fromkeys(KINDS)}
+    answer: dict[str, Any] = {"gateway": _gateway_id(gateway.identity), **dict.fromkeys(KINDS)}
     if what != CERTIFICATE:
         key_rotation.must_be_possible(gateway)
     if what != SPOOL:
@@ -114,22 +118,22 @@ async def _changed(
 ) -> dict[str, Any]:
     """Make a call that may install a certificate; then reopen the uplinks at once."""
     state, now = gateway.config.state, gateway.clock.now()
-    answer = await asyncio.to_thread(call, state, _gateway_id(gateway), now, *args)
-    if gateway.reopen is not None and answer.get("certificate"):
-        await gateway.reopen()
+    answer = await asyncio.to_thread(call, state, _gateway_id(gateway.identity), now, *args)
+    if answer.get("certificate"):
+        await gateway.daemon.reopen()
     return answer
 
 
-def _gateway_id(gateway: Gateway) -> str:
-    if gateway.identity is None:
+def _gateway_id(identity: Identity) -> str:
+    if not identity:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
-    return gateway.identity.gateway
+    return identity.gateway
 
 
-def _server(gateway: Gateway) -> Enrolment:
-    if gateway.config.enrolment is None:
+def _server(config: Config) -> Enrolment:
+    if config.enrolment is None:
         raise Refused(
             "no EST server is configured. Write `enrolment: {url: https://…}`, or have a CA sign"
             " the request of `gardien key csr` and run: gardien key install"
         )
-    return gateway.config.enrolment
+    return config.enrolment

@@ -54,12 +54,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.api.registry import Call, Caller
+    from agent.config import Config
     from agent.gateway.gateway import Gateway
-    from agent.registry.access_log import AccessEntry
+    from agent.registry.access_log import AccessEntry, AccessLog
     from agent.registry.explain import Explanation
     from agent.registry.letter import Erasure
     from agent.registry.page import Page
     from agent.registry.records import Consent, Occupancy, Place
+    from agent.registry.registry import Registry
 
 STAYS = "it was withheld for a time, and the next index would reveal what few dwellings used then"
 log = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ def reads(gateway: Gateway) -> list[ConfiguredReading]:
 def recipients(gateway: Gateway) -> list[str]:
     """Return the ids of the configured recipients, except those that are being closed."""
     known = {str(one.settings.recipient) for one in gateway.config.uplinks.values()}
-    return sorted(one for one in known if one not in gateway.closing)
+    return sorted(one for one in known if one not in gateway.recipients.closing)
 
 
 def seen(what: str, call: Call) -> Call:
@@ -119,8 +121,6 @@ def note(gateway: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
 
     If the disk fails, the look goes to the system log instead, and the data is shown all the same.
     """
-    if gateway.access_log is None:
-        return
     try:
         gateway.access_log.note(who, what, place, gateway.clock.now())
     except OSError as error:
@@ -175,7 +175,7 @@ async def privacy_access(gateway: Gateway, caller: Caller, *, place: str = "") -
     """List the access log of all dwellings or of one."""
     del caller
     id_ = gateway.registry.place(place).id if place else None
-    looks = gateway.access_log.of(id_) if gateway.access_log else []
+    looks = gateway.access_log.of(id_)
     labels = {one.id: one.label for one in gateway.registry.places()} | {EVERYBODY: "all dwellings"}
     return {
         "looks": [asdict(one) | {"label": labels.get(one.place, "")} for one in looks],
@@ -221,7 +221,7 @@ async def privacy_explain(
         "duties": [
             {"recipient": one.recipient, "reference": one.reference, "since": stamp(one.since)}
             for one in gateway.registry.duties()
-            if covers(one, t) and one.recipient not in _with_uplink(gateway)
+            if covers(one, t) and one.recipient not in _with_uplink(gateway.config)
         ],
         "unknown": [one._asdict() for one in gaps],
     }
@@ -250,14 +250,15 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
         raise Refused(f"{dwelling.label} is a {dwelling.type}: only a dwelling has occupants")
     home = present = registry.occupancy_at(dwelling.id, int(now))
     if occupancy is not None:
-        home = _occupancy_of(gateway, dwelling, occupancy)
+        home = _occupancy_of(gateway.registry, dwelling, occupancy)
     here = home == present
     stopped: list[Consent] = []
     if stop and home is not None:
         rows = [NewWithdrawal(occupancy=home.id)]  # its mark also stops consents still on the way
         stopped = registry.withdraw(rows, who, "gardien privacy person --stop", now)
-        await gateway.registry_changed()
-        await gateway.obey()  # the letter says that nothing is sent any more: make it true first
+        await gateway.objects.registry_changed()
+        # The letter says that nothing is sent any more: make it true first.
+        await gateway.recipients.catch_up()
     person = await _person(gateway, dwelling, home, here=here, stop=stop, stopped=stopped)
     person = replace(person, responsible=responsible(gateway.config, language))
     waits = {one.recipient for one in person.erasures if one.rows is None}
@@ -320,7 +321,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
         summed=[
             one
             for one in aggregate_entries(gateway, t)
-            if here and place.id in one.members and one.recipient not in gateway.closing
+            if here and place.id in one.members and one.recipient not in gateway.recipients.closing
         ],
         keep_days=round(gateway.config.spool.keep / DAY),
         held=result.held,
@@ -329,18 +330,20 @@ async def _person(  # noqa: PLR0913 -- what was asked
         now=now,
         here=here,
         stop=stop,
-        linked=_with_uplink(gateway),
+        linked=_with_uplink(gateway.config),
         notices=[one for one in notices if one.place == place.id],
         known=result.known,
         erasures=result.erasures if home else [],
-        looks=_access_entries(gateway, place, home),
+        looks=_access_entries(gateway.access_log, place, home),
         gaps=[*unidentified, *result.gaps],
     )
 
 
-def _access_entries(gateway: Gateway, place: Place, home: Occupancy | None) -> list[AccessEntry]:
+def _access_entries(
+    access_log: AccessLog, place: Place, home: Occupancy | None
+) -> list[AccessEntry]:
     """Return the entries of the access log for a dwelling during an occupancy."""
-    looks = gateway.access_log.of(place.id) if gateway.access_log and home else []
+    looks = access_log.of(place.id) if home else []
     return [
         one
         for one in looks
@@ -348,9 +351,9 @@ def _access_entries(gateway: Gateway, place: Place, home: Occupancy | None) -> l
     ]
 
 
-def _with_uplink(gateway: Gateway) -> frozenset[str]:
+def _with_uplink(config: Config) -> frozenset[str]:
     """Return the ids of all recipients with an uplink."""
-    return frozenset(str(one.settings.recipient) for one in gateway.config.uplinks.values())
+    return frozenset(str(one.settings.recipient) for one in config.uplinks.values())
 
 
 def _unidentified(gateway: Gateway, place: str, t: int) -> list[KnowledgeGap]:
@@ -389,7 +392,7 @@ def _notices(gateway: Gateway, t: int, devices: set[str] | None) -> list[Withhel
     ]
     for uplink in gateway.config.uplinks.values():
         recipient = str(uplink.settings.recipient)
-        if not uplink.withheld or recipient in gateway.closing:
+        if not uplink.withheld or recipient in gateway.recipients.closing:
             continue
         totals = Totals(totals_of(gateway.config.state, recipient))
         terms = (gateway.registry, policy_of(gateway.config), recipient)
@@ -466,10 +469,10 @@ def _is_building_index(explanation: Explanation) -> bool:
     )
 
 
-def _occupancy_of(gateway: Gateway, place: Place, text: str) -> Occupancy:
+def _occupancy_of(registry: Registry, place: Place, text: str) -> Occupancy:
     """Return a present or former occupancy of a dwelling by its id. Raises Refused."""
     id_ = parse(text, OCCUPANCY)
-    matches = (one for one in gateway.registry.occupancies_of(place.id) if one.id == id_)
+    matches = (one for one in registry.occupancies_of(place.id) if one.id == id_)
     if (home := next(matches, None)) is None:
         raise Refused(f"{place.label} has no occupancy {shown(id_)}")
     return home

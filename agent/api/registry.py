@@ -15,6 +15,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_, _
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
+from agent.gateway.lines import record_serials
 from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
 from agent.registry.dates import in_local_time
@@ -183,7 +184,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         zone, now = gateway.config.building.timezone, gateway.clock.now()
         asked = partial(call, who=who, now=now, zone=zone, **args)
         if not args.get("preview"):
-            await gateway.ask_disk()
+            await gateway.disk.ask()
         try:
             # A list may have 50,000 lines: it is recorded in a thread, while readings go on.
             listed = bool(args.get("text"))
@@ -197,8 +198,8 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         if lost := answer.get("without_effect"):
             answer["without_effect"] = [in_local_time(line, zone) for line in lost]
         # Bind serial numbers first: the audit chain then gets both changes.
-        gateway.pin_all()
-        await gateway.registry_changed()
+        record_serials(gateway.lines, gateway.registry, gateway.clock.now())
+        await gateway.objects.registry_changed()
         return answer
 
     return wrapper
@@ -279,7 +280,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
         {language: await asyncio.to_thread(template, own, language)},
     )  # fmt: skip
     boxes = [one.box for one in asks]
-    await gateway.ask_disk()
+    await gateway.disk.ask()
     answer = forms.forms(
         gateway.registry,
         who=who,
@@ -291,7 +292,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
         look=look,
         language=language,
     )
-    await gateway.registry_changed()
+    await gateway.objects.registry_changed()
     return answer
 
 
@@ -329,7 +330,7 @@ async def meter_assign(
     If the device has given its serial number already, the call is refused at once if that meter is
     recorded elsewhere. Raises Refused.
     """
-    _, configured = gateway.device(device)
+    _, configured = gateway.lines.find(device)
     assign = with_indexes(facts.meter_assign)
     if serial is None and configured.serial is not None:
         tried = {"serial": configured.serial, "preview": True}

@@ -14,7 +14,8 @@ from agent.gateway import key_rotation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from agent.gateway.gateway import Gateway, Recipient
+    from agent.config import Config
+    from agent.gateway.gateway import Gateway, Recipient, Recipients
 
 AHEAD = 1.1
 """ratio of used data to the month's share from which a warning is shown"""
@@ -26,35 +27,29 @@ LEAST_FREE = 4_000_000
 
 def own_status(gateway: Gateway) -> dict[str, Any]:
     """Configuration, disk, certificate and the rotation of the spool key."""
+    config, usage = gateway.config, shutil.disk_usage(gateway.config.state)
     return {
-        "configuration": gateway.config.fingerprint,
-        "disk": disk(gateway),
-        "disk_said": full(gateway),
+        "configuration": config.fingerprint,
+        "disk": {"free": usage.free, "total": usage.total},
+        "disk_said": full(config, usage.free, gateway.recipients),
         "certificate": certificate(gateway),
         "rotation": key_rotation.standing(gateway),
     }
 
 
-def disk(gateway: Gateway) -> dict[str, int]:
-    """Free and total bytes of the file system with the state directory."""
-    usage = shutil.disk_usage(gateway.config.state)
-    return {"free": usage.free, "total": usage.total}
-
-
-def full(gateway: Gateway) -> str:
+def full(config: Config, free: int, recipients: Recipients) -> str:
     """What a full disk costs and what to do; empty: the disk is not full."""
-    state, reserve = gateway.config.state, gateway.config.spool.reserve
-    lacking = max(reserve, LEAST_FREE) - shutil.disk_usage(state).free
+    lacking = max(config.spool.reserve, LEAST_FREE) - free
     if lacking <= 0:
         return ""
-    full = any(one.spool.disk_full for one in gateway.recipients.values())
+    deleting = any(one.spool.disk_full for one in recipients.values())
     effect = (
         "the oldest unsent readings are deleted to make room for new ones"
-        if full
-        else ("nothing is deleted yet, but the spools can no longer grow")
+        if deleting
+        else "nothing is deleted yet, but the spools can no longer grow"
     )
     return (
-        f"the disk of {state} is full: {effect}; current readings are still sent."
+        f"the disk of {config.state} is full: {effect}; current readings are still sent."
         f" Free at least {-(-lacking // 10**7) * 10} MB"
     )
 
@@ -62,14 +57,14 @@ def full(gateway: Gateway) -> str:
 def certificate(gateway: Gateway) -> dict[str, Any] | None:
     """The certificate and its validity; None: no certificate is installed."""
     state = gateway.config.state
-    if gateway.identity is None or not credential.path(state).exists():
+    if not gateway.identity or not credential.path(state).exists():
         return None
     try:
         own = credential.load(state)
     except Refused as error:
         return {"not_after": None, "days_left": 0, "validity": str(error), "alarm": str(error)}
     summary = calls.about(own, gateway.identity.gateway, gateway.clock.now())
-    return summary | {"alarm": summary["alarm"] or gateway.certificate_said}
+    return summary | {"alarm": summary["alarm"] or gateway.certificate.problem}
 
 
 def moved(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:

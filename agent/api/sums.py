@@ -33,7 +33,7 @@ def aggregate_entries(gateway: Gateway, t: int) -> list[AggregateEntry]:
 
 
 def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntry:
-    sums_config, registry = gateway.sums_asked()[uplink], gateway.registry
+    sums_config, registry = gateway.sums.configured(gateway.config)[uplink], gateway.registry
     recipient_id, recipient = str(gateway.config.uplinks[uplink].settings.recipient), None
     recipient = gateway.recipients.get(uplink)
     if (absence := _absence_reason(gateway, uplink, channel)) is not None:
@@ -73,7 +73,7 @@ def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntr
 
 def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> str | None:
     """Say why a configured sum is never made; None if it is made."""
-    sums_config = gateway.sums_asked()[uplink]
+    sums_config = gateway.sums.configured(gateway.config)[uplink]
     if channel not in sums_config.points:
         own = any(one.channel == channel for one in sums_config.whole)
         return OWN_METER if own else NOT_READ
@@ -85,4 +85,4 @@ def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> str | None:
 def _stored_sums(gateway: Gateway, recipient: str) -> Sums:
     """Load the groups that a daemon stored, for a call that runs without a daemon."""
     groups = Groups(groups_file(gateway.config.state, recipient))
-    return Sums(gateway.registry, recipient, groups, gateway.indexes, {}, gateway.serial)
+    return Sums(gateway.registry, recipient, groups, gateway.sums.indexes, {}, gateway.lines.serial)

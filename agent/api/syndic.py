@@ -25,6 +25,7 @@ from agent.core.i18n import _
 from agent.core.log_fields import LogEvent, fields
 from agent.core.settings import harmless
 from agent.gateway.export_log import ExportReport
+from agent.gateway.lines import record_serials
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.background_change import change_in_background
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from agent.api.registry import Call, Caller
     from agent.config.models import Syndic
-    from agent.gateway.export_log import Proposal
+    from agent.gateway.export_log import Exports, Proposal
     from agent.gateway.gateway import Gateway
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewOccupancy
@@ -76,7 +77,7 @@ async def keep(gateway: Gateway) -> None:
     while True:
         settings, exports = gateway.config.syndic, gateway.exports
         due = settings != before or (settings and monotonic() - looked >= settings.every)
-        if exports is not None and due and gateway.clock.dates:
+        if due and gateway.clock.dates:
             before, looked = settings, monotonic()
             why = await _check(gateway, settings) if settings else ""
             if why and why != exports.unreachable:
@@ -100,7 +101,6 @@ async def _check(gateway: Gateway, settings: Syndic) -> str:
 async def _take_new(gateway: Gateway, settings: Syndic) -> None:
     """Fetch each file that is new or has changed, the oldest first."""
     exports = gateway.exports
-    assert exports is not None
     exports.begin(_mapping(settings), gateway.clock.now())
     opening = partial(place, settings, folders=())
     async with in_turns(COMPONENT, opening, settings.timeout) as (folder, thread):
@@ -133,7 +133,6 @@ async def _take(
 ) -> None:
     """Compare a file and record its clear changes. A file that is no export is reported once."""
     exports, now = gateway.exports, gateway.clock.now()
-    assert exports is not None
     sha256 = hashlib.sha256(content).hexdigest()
     if exports.again(entry, sha256, now):
         return
@@ -191,7 +190,6 @@ async def _record(
     doubtful that the export must be of another building.
     """
     exports = gateway.exports
-    assert exports is not None
     # Rows held because there were too many changes at once stay held after a person has decided
     # some of them: fewer rows do not make the others clear.
     many = (one for one in exports.proposals if one.why == Doubt.MANY)
@@ -214,7 +212,7 @@ async def _record(
             continue
         try:
             if comparison.changes:
-                await gateway.ask_disk()
+                await gateway.disk.ask()
                 notices = [change.notice for change in comparison.changes]
                 await change_in_background(
                     gateway.registry,
@@ -242,10 +240,10 @@ async def _record(
 
 async def _apply_everywhere(gateway: Gateway) -> None:
     """Apply recorded changes to all spools before anything else is sent."""
-    gateway.pin_all()
-    await gateway.registry_changed()
+    record_serials(gateway.lines, gateway.registry, gateway.clock.now())
+    await gateway.objects.registry_changed()
     with suppress(StorageFailed):  # such a spool applies them when it is opened again
-        await gateway.obey()
+        await gateway.recipients.catch_up()
 
 
 async def _already_sent(
@@ -290,7 +288,7 @@ def _refused_changes(
 def standing(gateway: Gateway) -> dict[str, Any] | None:
     """Describe the state of the exports; None if none are configured."""
     settings, exports = gateway.config.syndic, gateway.exports
-    if settings is None or exports is None:
+    if settings is None:
         return None
     last = exports.reports[-1] if exports.reports else None
     late = (
@@ -311,8 +309,8 @@ async def proposed(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List the rows that wait for a person, and the results of the last exports."""
     del caller
     exports = gateway.exports
-    proposals = [_shown(one) for one in exports.proposals] if exports else []
-    reports = [{**asdict(one), "at": stamp(one.at)} for one in exports.reports] if exports else []
+    proposals = [_shown(one) for one in exports.proposals]
+    reports = [{**asdict(one), "at": stamp(one.at)} for one in exports.reports]
     return {"proposed": proposals, "exports": reports}
 
 
@@ -349,8 +347,8 @@ async def accept(
     named: str | None = None,
 ) -> dict[str, Any]:
     """Record a waiting row, with the person who accepts it as author. Raises Refused."""
-    who, proposal = author(gateway, caller, named), _proposal(gateway, row)
-    await gateway.ask_disk()
+    who, proposal = author(gateway, caller, named), _proposal(gateway.exports, row)
+    await gateway.disk.ask()
     now = gateway.clock.now()
     try:
         notices: list[NewOccupancy] = accepted(gateway.registry.state()[-1], proposal.row, now)
@@ -359,8 +357,7 @@ async def accept(
         raise dated_here(error, gateway.config.building.timezone) from error
     if homes:
         await _apply_everywhere(gateway)
-    if gateway.exports is not None:
-        gateway.exports.settled(proposal)
+    gateway.exports.settled(proposal)
     also = _other_dwellings(gateway.registry.occupancies(), homes, int(now))
     return {
         "id": proposal.row.id,
@@ -390,16 +387,13 @@ async def dismiss(
     named: str | None = None,
 ) -> dict[str, Any]:
     """Dismiss a waiting row: the same row is ignored from now on. Raises Refused."""
-    who, proposal = author(gateway, caller, named), _proposal(gateway, row)
-    if gateway.exports is not None:
-        gateway.exports.dismiss(proposal, who, gateway.clock.now())
+    who, proposal = author(gateway, caller, named), _proposal(gateway.exports, row)
+    gateway.exports.dismiss(proposal, who, gateway.clock.now())
     return {"id": proposal.row.id}
 
 
-def _proposal(gateway: Gateway, id_: str) -> Proposal:
-    if gateway.exports is None:
-        raise Refused(_('no row "{row}" waits. Rows: gardien occupancy proposed', row=id_[:20]))
-    return gateway.exports.find(id_)
+def _proposal(exports: Exports, id_: str) -> Proposal:
+    return exports.find(id_)
 
 
 CALLS: Mapping[str, Call] = {

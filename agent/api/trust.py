@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.api.registry import Call, Caller
+    from agent.config import Config
+    from agent.gateway.controls import Steering
     from agent.gateway.gateway import Gateway
     from agent.inbox.inbox import Inbox
     from agent.trust.audit import AuditRecord
@@ -36,26 +38,26 @@ ONE_READS = asyncio.Lock()
 
 def standing(gateway: Gateway) -> dict[str, Any] | None:
     """Describe the state of trust and of the audit chain; None without an identity."""
-    if gateway.inbox is None:
+    if not gateway.objects.inbox:
         return None
-    unwritten = gateway.notes.lost + gateway.notes.held_back if gateway.notes else 0
-    return gateway.inbox.status() | {"unwritten": unwritten}
+    unwritten = gateway.audit.lost + gateway.audit.held_back
+    return gateway.objects.inbox.status() | {"unwritten": unwritten}
 
 
 async def trust_show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Return the trust list in force. Raises Refused."""
     del caller
-    standing = gateway.inbox_open().trust_store.trust
+    standing = gateway.objects.inbox.trust_store.trust
     contents = _contents(standing, gateway) if standing else {}
-    return {"list": contents, **gateway.inbox_open().status()}
+    return {"list": contents, **gateway.objects.inbox.status()}
 
 
 async def trust_look(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
     """Return what a new list contains and who signed it, before it is accepted. Raises Forged."""
     del caller
-    new, standing = trust_list.read(text.encode()), gateway.inbox_open().trust_store.trust
+    new, standing = trust_list.read(text.encode()), gateway.objects.inbox.trust_store.trust
     if standing is None or standing.sha256 != new.sha256:
-        gateway.inbox_open().consider(new)
+        gateway.objects.inbox.consider(new)
     return {
         **_contents(new, gateway),
         "signed": sorted(new.signed_by(new.roots)),
@@ -77,7 +79,7 @@ async def trust_accept(
     `sha256`: needed for the first list, as proof that a person has compared its roots.
     """
     who = author(gateway, caller, named)
-    inbox = gateway.inbox_open()
+    inbox = gateway.objects.inbox
     first = inbox.trust_store.trust is None
     try:
         answer = inbox.renew_trust(text.encode(), sha256)
@@ -100,7 +102,7 @@ async def object_accept(
     In the answer, `accepted` says whether the object is in force now.
     """
     who, raw = author(gateway, caller, named), text.encode()
-    answer = await gateway.accept(raw, BY_HAND)
+    answer = await gateway.objects.accept(raw, BY_HAND)
     if not answer.get("again"):
         gateway.audit("object.brought", {"sha256": hashlib.sha256(raw).hexdigest(), "by": who})
     return answer | {"accepted": _counts(answer)}
@@ -112,7 +114,7 @@ async def object_preview(gateway: Gateway, caller: Caller, *, text: str) -> dict
     Raises Forged if it does not verify, and Refused for another type of object.
     """
     del caller
-    return gateway.inbox_open().preview(text.encode())
+    return gateway.objects.inbox.preview(text.encode())
 
 
 def _counts(answer: Mapping[str, Any]) -> bool:
@@ -125,7 +127,7 @@ def _counts(answer: Mapping[str, Any]) -> bool:
 async def object_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List the waiting objects with what they wait for, and the objects that were set aside."""
     del caller
-    book = gateway.inbox_open().trust_store
+    book = gateway.objects.inbox.trust_store
     return {"waiting": book.waiting_list(), "set_aside": store.list_set_aside(book.db)}
 
 
@@ -134,7 +136,7 @@ async def object_all_came(
 ) -> dict[str, Any]:
     """Open the post-restore gate on a person's word that all has arrived. Raises Refused."""
     who, gate = author(gateway, caller, named), gateway.restored
-    if gate is None or gate.made is None:
+    if gate.made is None:
         raise Refused(
             "this gateway waits for nothing: it was not restored, or all objects have arrived"
         )
@@ -157,7 +159,7 @@ async def audit_verify(
 ) -> dict[str, Any]:
     """Verify the audit chain record by record, and that it contains `hash`. Raises Refused."""
     del caller
-    answer: dict[str, Any] = await _read(gateway, audit.verification_report, hash)
+    answer: dict[str, Any] = await _read(gateway.config, audit.verification_report, hash)
     return answer
 
 
@@ -176,14 +178,16 @@ async def audit_list(
         return record.t >= first and (not kind or f"{record.type}.".startswith(f"{kind}."))
 
     most = max(1, min(int(last), MOST_RECORDS))
-    return {"records": [asdict(one) for one in await _read(gateway, audit.newest, most, wanted)]}
+    return {
+        "records": [asdict(one) for one in await _read(gateway.config, audit.newest, most, wanted)]
+    }
 
 
-async def _read(gateway: Gateway, read: Callable[..., Any], *more: Any) -> Any:
+async def _read(config: Config, read: Callable[..., Any], *more: Any) -> Any:
     """Read the files of the chain in a thread; the chain may grow meanwhile. Raises Refused."""
     try:
         async with ONE_READS:
-            return await asyncio.to_thread(read, gateway.config.state / audit.FOLDER, *more)
+            return await asyncio.to_thread(read, config.state / audit.FOLDER, *more)
     except FileNotFoundError as error:  # a full chain has just dropped its oldest file
         raise Refused(f"{error.filename} was just removed as the oldest: try again") from error
 
@@ -203,7 +207,7 @@ CALLS: Mapping[str, Call] = {
 
 
 def _contents(current: TrustList, gateway: Gateway) -> dict[str, Any]:
-    inbox = gateway.inbox_open()
+    inbox = gateway.objects.inbox
     now, revoked = gateway.clock.now(), inbox.known().revoked
     members = [
         {
@@ -228,16 +232,16 @@ def _contents(current: TrustList, gateway: Gateway) -> dict[str, Any]:
         "threshold": current.threshold,
         "sha256": current.sha256,
         "members": members,
-        "left_out": _left_out(current, inbox, gateway),
+        "left_out": _left_out(current, inbox, gateway.steering),
     }
 
 
-def _left_out(current: TrustList, inbox: Inbox, gateway: Gateway) -> list[dict[str, Any]]:
+def _left_out(current: TrustList, inbox: Inbox, steering: Steering) -> list[dict[str, Any]]:
     """Return the keys that are not on this list but whose grants are still in force."""
-    if gateway.steering is None:
+    if not steering:
         return []
     own = {} if (us := inbox.witness) is None else {us.key.kid: us}
-    return left_out(gateway.steering, {**current.members, **own})
+    return left_out(steering, {**current.members, **own})
 
 
 def _listed(some: frozenset[str] | None) -> list[str] | None:

@@ -15,20 +15,21 @@ from agent.gateway.delivery import standing
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from agent.config import Config
     from agent.gateway.gateway import Gateway, Recipient
 
 
 async def listed(gateway: Gateway, asker: object) -> dict[str, Any]:
     """Every uplink, and recipients without an uplink for whom rows are still stored."""
     del asker
-    config, recipients = gateway.config, _recipients(gateway)
+    config, recipients = gateway.config, _recipients(gateway.config)
     uplinks = {
         name: {
             "recipient": one.settings.recipient,
             "transport": one.transport,
             "url": standing(one.settings),
             "receipt": getattr(one.settings, "receipt", "platform"),
-            "closing": one.settings.recipient in gateway.closing,
+            "closing": one.settings.recipient in gateway.recipients.closing,
             "moved": _moved(gateway, one.settings),
             **(
                 await _live(gateway, gateway.recipients[name]) if name in gateway.recipients else {}
@@ -37,7 +38,7 @@ async def listed(gateway: Gateway, asker: object) -> dict[str, Any]:
         for name, one in config.uplinks.items()
     }
     left = dict(leftovers(config.state, recipients))
-    return {"uplinks": uplinks, "left": left, "running": gateway.close is not None}
+    return {"uplinks": uplinks, "left": left, "running": bool(gateway.daemon)}
 
 
 async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict[str, Any]:
@@ -50,11 +51,7 @@ async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict
         raise Refused("choose --drain (deliver the stored rows) or --drop (destroy them)")
     if name not in gateway.config.uplinks:
         return await _drop_orphaned(gateway, name, how)
-    if gateway.close is None:
-        raise Refused(
-            "gardien is not running, and only a running gateway delivers: start it and try again"
-        )
-    dropped = await gateway.close(name, how == "drop")
+    dropped = await gateway.daemon.close(name, how == "drop")
     waits = await gateway.recipients[name].waiting()
     return {"uplink": name, "waits": waits, "dropped": dropped}
 
@@ -65,7 +62,7 @@ async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]
     if name not in gateway.config.uplinks:
         known = ", ".join(gateway.config.uplinks) or "none"
         raise Refused(f'no uplink "{name}"; there are: {known}')
-    if name not in gateway.recipients or gateway.close is None:
+    if name not in gateway.recipients or not gateway.daemon:
         raise Refused(
             "gardien is not running, and only a running gateway delivers: start it and try again"
         )
@@ -89,8 +86,8 @@ def _moved(gateway: Gateway, settings: Any) -> dict[str, Any] | None:
     return None if move is None else {"to": move.new, "proved": move.proved is not None}
 
 
-def _recipients(gateway: Gateway) -> set[str]:
-    return {one.settings.recipient for one in gateway.config.uplinks.values()}
+def _recipients(config: Config) -> set[str]:
+    return {one.settings.recipient for one in config.uplinks.values()}
 
 
 async def _live(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
@@ -105,7 +102,7 @@ async def _live(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
 
 async def _drop_orphaned(gateway: Gateway, recipient: str, how: str) -> dict[str, Any]:
     """Destroy the stored rows of a recipient that has no uplink in the configuration."""
-    left = dict(leftovers(gateway.config.state, _recipients(gateway)))
+    left = dict(leftovers(gateway.config.state, _recipients(gateway.config)))
     if recipient not in left:
         known = ", ".join([*gateway.config.uplinks, *left]) or "none"
         raise Refused(f'no uplink "{recipient}"; there are: {known}')

@@ -12,6 +12,7 @@ from agent.api.registry import shared
 from agent.control.orders import grant_of
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.gateway.controls import NoControls
 from agent.inbox.inbox import BY_HAND
 from agent.trust import claims, store
 from agent.trust.sign import Signer, new_jti
@@ -39,14 +40,14 @@ async def record(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> 
     evidence = grant.get("evid") or {}
     if not (evidence.get("kind") == "vote" and evidence.get("result") and evidence.get("majority")):
         raise Refused("the result of the vote or its majority is missing")
-    us = gateway.inbox_open().audience
+    us = gateway.objects.inbox.audience
     payload = {
         "iss": us.gateway, "jti": new_jti(now), "iat": int(now), "role": "residents_council",
         "aud": us.building or us.gateway, **grant,
     }  # fmt: skip
     _signed(gateway, payload)  # refuse a wrong grant now, before people sign the paper
     code, vote = store.draw_code(), Vote(account, int(now) + CONFIRMED_WITHIN, payload)
-    with gateway.inbox_open().trust_store.transaction() as db:
+    with gateway.objects.inbox.trust_store.transaction() as db:
         store.keep_vote(db, code, vote, now)
     gateway.audit(
         "vote.recorded", {"jti": payload["jti"], "sha256": evidence["sha256"], "by": account}
@@ -65,12 +66,12 @@ async def confirm(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, A
     account, vote = _person(gateway, caller), _vote(gateway, code)
     if account == vote.account:
         raise Refused(f'"{account}" has recorded this vote, so another person must confirm it')
-    if gateway.steering is None:
-        raise Refused("no control is configured: see `controls` in the configuration")
-    answer = await gateway.accept(_signed(gateway, vote.claims), BY_HAND)
+    if not gateway.steering:
+        raise Refused(NoControls.REASON)
+    answer = await gateway.objects.accept(_signed(gateway, vote.claims), BY_HAND)
     # Drop the code last. If the process is killed before, the same signed bytes are accepted again
     # with the first answer.
-    with gateway.inbox_open().trust_store.transaction() as db:
+    with gateway.objects.inbox.trust_store.transaction() as db:
         store.drop_vote(db, code)
     gateway.audit("vote.confirmed", {"jti": vote.claims["jti"], "by": account})
     return answer
@@ -86,7 +87,7 @@ CALLS: Mapping[str, Call] = {
 
 def _person(gateway: Gateway, caller: Caller) -> str:
     """Return the caller's account. Raises Refused if it may not record or confirm votes."""
-    if gateway.inbox_open().witness is None or not gateway.config.trust.witnessed:
+    if gateway.objects.inbox.witness is None or not gateway.config.trust.witnessed:
         raise Refused(
             "this gateway does not witness votes. Have the grant signed with a key of the"
             " residents' council, or set `trust: {witnessed: true}` in the configuration"
@@ -100,7 +101,7 @@ def _person(gateway: Gateway, caller: Caller) -> str:
 
 
 def _vote(gateway: Gateway, code: str) -> Vote:
-    vote = store.find_vote(gateway.inbox_open().trust_store.db, code, gateway.clock.now())
+    vote = store.find_vote(gateway.objects.inbox.trust_store.db, code, gateway.clock.now())
     if vote is None:
         raise Refused("no vote waits for this code: it is wrong, already used, or expired")
     return vote
@@ -108,11 +109,11 @@ def _vote(gateway: Gateway, code: str) -> Vote:
 
 def _signed(gateway: Gateway, payload: Mapping[str, Any]) -> bytes:
     """Sign the grant, and check that this gateway would accept it. Raises Refused, Forged."""
-    assert gateway.identity is not None
+    assert gateway.identity
     raw = Signer(gateway.identity.gateway, gateway.identity.signing_key).sign(
         "dr-grant+jwt", payload
     )
-    verified = verify(raw, gateway.inbox_open().known())
+    verified = verify(raw, gateway.objects.inbox.known())
     assert isinstance(verified.model, claims.GrantClaims)
     try:
         grant_of(verified, verified.model)

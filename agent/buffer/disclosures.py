@@ -388,9 +388,9 @@ class Days:
         return size
 
 
-def tokens_of(identity: TokenIdentity | None, recipient: str) -> DisclosureTokens | None:
+def tokens_of(identity: TokenIdentity, recipient: str) -> DisclosureTokens | None:
     """What reads the ids in the spool of a recipient; None: the gateway has no identity."""
-    if identity is None:
+    if not identity:
         return None
     key, before = identity.spool_key, identity.spool_key_before
     return DisclosureTokens(SpoolKeys(key, identity.gateway, recipient, before))

@@ -18,6 +18,10 @@ AgentError
     └── TooLarge     the batch is too large: send its rows in smaller batches
 """
 
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
 
 class AgentError(Exception):
     """The base class of all errors that the agent raises on purpose."""
@@ -99,3 +103,23 @@ class BatchRejected(AgentError):
 
 class TooLarge(BatchRejected):
     """The platform accepts no batch of this size."""
+
+
+class Absent:
+    """In place of a part that this gateway does not have: false, and its use is refused.
+
+    A subclass also derives from the class of the part. What it defines itself can be used.
+    """
+
+    REASON: ClassVar[str]
+
+    def __init__(self) -> None:
+        """Nothing of the part is made."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__") or name in vars(type(self)):
+            return super().__getattribute__(name)
+        raise Refused(type(self).REASON)

@@ -43,6 +43,8 @@ class BuildingFile:
 
     def __init__(self, state: Path) -> None:
         self._body = state / BODY
+        self.problem = ""
+        """why it is not up to date; empty if it is, or if no backup is configured"""
         self._note = StateFile(state / NOTE, self._noted, missing=lambda: (None, {}))
         self.latest, self._holds = self._note.load()
         """by recipient: the sha256 of the file that it holds, and since when (Unix seconds)"""

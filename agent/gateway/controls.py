@@ -19,7 +19,7 @@ from agent.control.orders import Orders
 from agent.control.point_access import access_to, quiet
 from agent.control.writer import FILE, Bounds, JournalWriter
 from agent.core.clock import boot_id, stamp
-from agent.core.errors import StorageFailed
+from agent.core.errors import Absent, StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.quantities import channels, factor
 from agent.core.storage import Storage
@@ -147,6 +147,21 @@ class Steering:
             config.zone,
         )
         return changed + [name for name in new if name not in old]
+
+
+class NoControls(Absent, Steering):
+    """In place of the controls while none are configured, or their journal is not open."""
+
+    REASON = "no control is configured: see `controls` in the configuration"
+
+    def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
+        """There are none."""
+        del recipient
+        return {}
+
+    def holds(self) -> list[dict[str, Any]]:
+        """There are none."""
+        return []
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agent.core.state_file import StateFile
+from agent.uplink import budget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,15 @@ class Traffic:
         here = datetime.fromtimestamp(now, self._zone)
         days = monthrange(here.year, here.month)[1]
         return (here.day - 1 + (here.hour + here.minute / 60) / 24) / days
+
+    def slowed(self, seal: float, recipient: str, allowed: int | None, now: float) -> float:
+        """Return the seal interval in seconds, longer while the data run ahead of the budget.
+
+        `allowed`: the budget of a month in bytes; None: there is none.
+        """
+        if allowed is None:
+            return seal
+        return budget.slowed(seal, self.of(recipient, now).used, allowed, self.share(now))
 
     def remember(self, now: float) -> None:
         """Queue the counters to be stored."""

@@ -34,12 +34,12 @@ from agent.uplink.budget import spare
 from agent.uplink.forward import forward
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from agent.gateway.backup_file import BuildingFile
-    from agent.gateway.gateway import Gateway, Recipient
-    from agent.gateway.uplink_changes import Move
-    from agent.inbox.inbox import Inbox
+    from agent.gateway.gateway import Daemon, Gateway, Recipient
+    from agent.gateway.uplink_changes import Move, Moves
+    from agent.inbox.inbox import Handler
     from agent.trust.claims import UplinkMove
     from agent.trust.verify import Verified
     from agent.uplink.base import Uplink
@@ -149,8 +149,11 @@ def _lasting(of: Mapping[str, Any]) -> dict[str, Any]:
 class Route:
     """The addresses of one uplink, for as long as its task runs."""
 
-    def __init__(self, gateway: Gateway, recipient: Recipient, settings: Any) -> None:
-        self._gateway, self._recipient, self._settings = gateway, recipient, settings
+    def __init__(
+        self, moves: Moves, now: Callable[[], float], recipient: Recipient, settings: Any
+    ) -> None:
+        self._moves, self._now = moves, now
+        self._recipient, self._settings = recipient, settings
         self._failures = 0
         self._opened = monotonic()
         self._probed = self._opened - PROBE_EVERY
@@ -166,7 +169,7 @@ class Route:
         if move is None:
             return self._settings
         since = self._opened - self._probed
-        url = address(move, self._gateway.clock.now(), self._failures, since)
+        url = address(move, self._now(), self._failures, since)
         self._failures += 1
         if url == move.new and move.proved is None:
             self._proving, self._probed = True, self._opened
@@ -200,12 +203,11 @@ class Route:
                     await asyncio.sleep(RECEIPT_LOOK)
         except TimeoutError:
             raise UplinkLost(UNPROVED) from None
-        self._gateway.moves.prove(self._settings.recipient, self._gateway.clock.now())
+        self._moves.prove(self._settings.recipient, self._now())
         self._move = self._ordered()
 
     def _ordered(self) -> Move | None:
-        now, url = self._gateway.clock.now(), standing(self._settings)
-        return self._gateway.moves.of(self._settings.recipient, url, now)
+        return self._moves.of(self._settings.recipient, standing(self._settings), self._now())
 
 
 def standing(settings: Any) -> str:
@@ -240,7 +242,7 @@ async def move(gateway: Gateway, claims: UplinkMove) -> str:
     The uplink's own task makes the move, since this may be called from within that task. Raises
     Forged E_REQUEST, NotRecorded.
     """
-    recipient = recipient_named(gateway, claims.recipient)
+    recipient = recipient_named(gateway.recipients, claims.recipient)
     settings = gateway.config.uplinks[recipient.name].settings
     try:
         at(settings, claims.url)
@@ -278,7 +280,7 @@ class Proving:
             return
         self._refusals, sha256 = 0, _sha256(self._state)
         if await asyncio.to_thread(calls.go_back, self._state, self._shown):
-            self._gateway.certificate_said = WENT_BACK
+            self._gateway.certificate.problem = WENT_BACK
             self._gateway.audit("certificate.back", {"sha256": sha256})
             log.error(
                 "uplink %s refuses the new certificate (%s): the previous one is used again",
@@ -291,7 +293,7 @@ class Proving:
 
         Raises UplinkLost when a newer certificate is installed than the connection uses.
         """
-        gateway = self._gateway
+        gateway, proved = self._gateway, self._gateway.certificate.proved
         while True:
             await sleep(CERTIFICATE_LOOK)
             if not (self._state / credential.BEFORE).exists():
@@ -300,10 +302,10 @@ class Proving:
                 raise UplinkLost("a new certificate is installed: reconnecting with it")
             if self._recipient.delivery.settled == self._settled:
                 continue
-            gateway.proved[self._recipient.name] = own
-            everywhere = all(gateway.proved.get(name) == own for name in gateway.config.uplinks)
+            proved[self._recipient.name] = own
+            everywhere = all(proved.get(name) == own for name in gateway.config.uplinks)
             if everywhere and await asyncio.to_thread(calls.has_worked, self._state, own):
-                gateway.certificate_said = ""
+                gateway.certificate.problem = ""
                 gateway.audit("certificate.worked", {"sha256": _sha256(self._state)})
                 log.warning(
                     "the new certificate works: the previous key is destroyed",
@@ -317,16 +319,16 @@ def _sha256(state: Path) -> str:
 
 def wanted(gateway: Gateway, name: str) -> bool:
     """Whether an uplink gets the backup."""
-    options, restored = gateway.config.backup, gateway.restored
-    if restored is not None and restored.listens:
+    options = gateway.config.backup
+    if gateway.restored.listens:
         # a restored state lacks later withdrawals: its backup would replace a more complete one
         return False
     return options is not None and (options.uplinks is None or name in options.uplinks)
 
 
-def backup_affordable(gateway: Gateway, recipient: Recipient, file: BuildingFile) -> bool:
+def backup_affordable(gateway: Gateway, recipient: Recipient) -> bool:
     """Whether the data budget allows the backup on this line now."""
-    allowed = gateway.config.uplinks[recipient.name].data
+    allowed, file = gateway.config.uplinks[recipient.name].data, gateway.building
     if allowed is None or file.latest is None:
         return True
     now, recipient_name = gateway.clock.now(), str(recipient.settings.recipient)
@@ -341,21 +343,19 @@ def backup_affordable(gateway: Gateway, recipient: Recipient, file: BuildingFile
 async def offer(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
     """Upload each new backup over one open uplink, for ever. Raises UplinkLost."""
     upload: Callable[..., Awaitable[None]] | None = getattr(uplink, "offer", None)
-    recipient_name = str(recipient.settings.recipient)
+    recipient_name, file = str(recipient.settings.recipient), gateway.building
     batches_first = partial(_wait_for_batches, recipient.delivery)
     while True:
         await asyncio.sleep(BACKUP_LOOK)
-        file = gateway.building
-        if upload is None or file is None or not wanted(gateway, recipient.name):
+        if upload is None or not wanted(gateway, recipient.name):
             continue
-        if not file.due(recipient_name, monotonic()) or not backup_affordable(
-            gateway, recipient, file
-        ):
+        if not file.due(recipient_name, monotonic()) or not backup_affordable(gateway, recipient):
             continue
         # noted first: a platform that hangs up must not get the backup at each reconnection
         file.tried(recipient_name, monotonic())
         try:
-            await upload(_message(gateway, recipient_name, file), batches_first)
+            who = gateway.identity.gateway
+            await upload(_message(file, who, recipient_name), batches_first)
         except (NotStored, OSError) as error:
             log.info(
                 "%s did not store the backup: %s", recipient_name, error,
@@ -363,15 +363,12 @@ async def offer(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
             )  # fmt: skip
 
 
-def _message(gateway: Gateway, recipient: str, file: BuildingFile) -> BackupMessage:
+def _message(file: BuildingFile, gateway_id: str, recipient: str) -> BackupMessage:
     """The latest backup as a message. Raises OSError if it cannot be read."""
-    assert gateway.identity is not None
-    assert file.latest is not None
     latest = file.latest
-    gateway_id, made = gateway.identity.gateway, stamp(latest.made)
-    return BackupMessage(
-        gateway_id, recipient, made, latest.revision, latest.sha256, file.content()
-    )
+    assert latest is not None
+    about = (stamp(latest.made), latest.revision, latest.sha256)
+    return BackupMessage(gateway_id, recipient, *about, file.content())
 
 
 async def _wait_for_batches(delivery: Delivery) -> None:
@@ -385,7 +382,7 @@ def kept(gateway: Gateway, recipient: Recipient, sha256: str) -> None:
     """Record that a platform has confirmed the backup with this hash."""
     recipient_name, file = str(recipient.settings.recipient), gateway.building
     try:
-        if file is None or not file.took(recipient_name, sha256, gateway.clock.now()):
+        if not file.took(recipient_name, sha256, gateway.clock.now()):
             return
     except NotRecorded as error:
         log.warning(
@@ -400,7 +397,7 @@ def kept(gateway: Gateway, recipient: Recipient, sha256: str) -> None:
 def upload_state(gateway: Gateway, recipient: Recipient) -> dict[str, Any] | None:
     """State of the backup at one platform; None: it gets none."""
     file = gateway.building
-    if file is None or file.latest is None or not wanted(gateway, recipient.name):
+    if file.latest is None or not wanted(gateway, recipient.name):
         return None
     recipient_name, latest = str(recipient.settings.recipient), file.latest
     return {
@@ -414,15 +411,14 @@ def upload_state(gateway: Gateway, recipient: Recipient) -> dict[str, Any] | Non
 async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     """Send batches, status and backups, and count the data used; runs for ever."""
     recipient.delivery.turned = monotonic()
-    gateway_id = gateway.identity.gateway if gateway.identity else ""
-    objects = partial(gateway.carried, via=recipient.name)
-    delivery = recipient.delivery
+    gateway_id, delivery = gateway.identity.gateway, recipient.delivery
+    inbox = gateway.objects.inbox
     facts = GatewayFacts(
         gateway_id,
         credential.path(gateway.config.state),
-        objects,
+        partial(gateway.objects.carried, via=recipient.name),
         gateway.cursors,
-        gateway.inbox.audience.exact if gateway.inbox else "",
+        inbox.audience.exact if inbox else "",
         partial(kept, gateway, recipient),
         delivery.all_came,
         recipient.name,
@@ -434,17 +430,26 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     delivery.alarm_after = rhythm.alarm
     delivery.by_broker = getattr(settings, "receipt", "") == "broker"
 
-    route, proving = Route(gateway, recipient, settings), Proving(gateway, recipient)
+    clock, traffic, recipient_name = gateway.clock, gateway.traffic, settings.recipient
+    route = Route(gateway.moves, clock.now, recipient, settings)
+    proving = Proving(gateway, recipient)
+
+    def pace(seal: float) -> float:
+        allowed = gateway.config.uplinks[recipient.name].data
+        return traffic.slowed(seal, recipient_name, allowed, clock.now())
+
+    def count(sent: int) -> None:
+        traffic.count(recipient_name, sent, clock.now())
 
     async def serve(uplink: Uplink) -> None:
-        seal = slowed(gateway, recipient, rhythm.seal)
+        seal = pace(rhythm.seal)
         now = replace(rhythm, seal=seal, phase=pacing.phase(gateway_id, seal))
-        sending = forward(recipient.outbox, uplink, now, delivery, gateway.clock, random.Random())
+        sending = forward(recipient.outbox, uplink, now, delivery, clock, random.Random())
         jobs: dict[str, Callable[[], Awaitable[None]]] = {
-            "traffic": partial(_count, gateway, recipient, uplink),
-            "status": partial(_report, gateway, recipient, uplink, seal),
+            "traffic": partial(_count, uplink, count, lambda: pace(recipient.settings.seal)),
+            "status": partial(_report, gateway.daemon, recipient.name, uplink, seal),
             "backup": partial(offer, gateway, recipient, uplink),
-            "outcomes": partial(_hurry_outcomes, gateway, recipient),
+            "outcomes": partial(_hurry_outcomes, delivery, partial(outcomes, gateway, recipient)),
             "move": route.watch,
             "certificate": proving.watch,
         }
@@ -474,45 +479,34 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, *health, logged=logged)
 
 
-def slowed(gateway: Gateway, recipient: Recipient, seal: float) -> float:
-    """The seal interval in seconds, longer while this month's data run ahead of the budget."""
-    allowed = gateway.config.uplinks[recipient.name].data
-    if allowed is None:
-        return seal
-    now = gateway.clock.now()
-    used = gateway.traffic.of(recipient.settings.recipient, now).used
-    return budget.slowed(seal, used, allowed, gateway.traffic.share(now))
-
-
-async def _count(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
-    """Count the bytes that the line carries.
+async def _count(uplink: Uplink, count: Callable[[int], None], pace: Callable[[], float]) -> None:
+    """Count the bytes that the line carries. `pace`: the seal interval by the budget.
 
     Raises UplinkLost, so that the uplink reopens more slowly, when the budget is far exceeded.
     """
     moved: Callable[[], int] = getattr(uplink, "used", lambda: 0)
-    before, recipient_name = 0, recipient.settings.recipient
-    pace = slowed(gateway, recipient, recipient.settings.seal)
+    before, first_pace = 0, pace()
     try:
         while True:
             await asyncio.sleep(COUNT)
             before, added = (total := moved()), total - before
-            gateway.traffic.count(recipient_name, added, gateway.clock.now())
-            if slowed(gateway, recipient, recipient.settings.seal) > 2 * pace:
+            count(added)
+            if pace() > 2 * first_pace:
                 raise UplinkLost(
                     "this month's data are used up too fast: reopening with longer intervals"
                 )
     finally:
         # on every end: otherwise the bytes since the last count would be missing in the budget
-        gateway.traffic.count(recipient_name, moved() - before, gateway.clock.now())
+        count(moved() - before)
 
 
-async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
+async def _hurry_outcomes(delivery: Delivery, present: Callable[[], Iterable[str]]) -> None:
     """Have outcomes of orders sent at once, however slowly readings go over a metered line."""
     known: frozenset[str] = frozenset()
     while True:
-        fresh = frozenset(outcomes(gateway, recipient))
+        fresh = frozenset(present())
         if fresh - known:
-            recipient.delivery.hurry = True
+            delivery.hurry = True
         known = fresh
         await asyncio.sleep(URGENT)
 
@@ -521,13 +515,14 @@ async def _no_status(_: dict[str, Any]) -> None:
     """For transports that carry no status."""
 
 
-async def _report(gateway: Gateway, recipient: Recipient, uplink: Uplink, seal: float) -> None:
+async def _report(daemon: Daemon, name: str, uplink: Uplink, seal: float) -> None:
     """Send the status document: at once after a change, else at regular intervals."""
     send_status: Callable[[dict[str, Any]], Awaitable[None]] = getattr(uplink, "tell", _no_status)
     sent: dict[str, Any] = {}
     sent_at = monotonic() - budget.status_every(seal)
     while True:
-        fresh = document(await gateway.describe(), recipient.name) if gateway.describe else {}
+        answer = await daemon.describe()
+        fresh = document(answer, name) if answer else {}
         due = monotonic() - sent_at >= budget.status_every(seal)
         if due or news(sent, fresh):
             await send_status(fresh)
@@ -542,24 +537,22 @@ if TYPE_CHECKING:
 KINDS: dict[str, Act] = {"request+jwt": requests.obey, "uplink-move+jws": move}
 
 
-def register_handlers(gateway: Gateway) -> None:
-    """Register the handlers, if the gateway accepts signed objects."""
-    if gateway.inbox is not None:
-        for typ, act in KINDS.items():
-            gateway.inbox.handlers[typ] = partial(_once, gateway, gateway.inbox, act)
+def handlers(gateway: Gateway) -> dict[str, Handler]:
+    """Return the handlers of the signed objects about uplinks, by type."""
+    return {typ: partial(_once, gateway, act) for typ, act in KINDS.items()}
 
 
-async def _once(gateway: Gateway, inbox: Inbox, act: Act, verified: Verified) -> dict[str, Any]:
+async def _once(gateway: Gateway, act: Act, verified: Verified) -> dict[str, Any]:
     """Carry out a verified object; the same bytes again get the first answer.
 
     Raises Forged E_KID if its issuer is not the recipient concerned, E_OFTEN if the issuer has made
     too many requests.
     """
-    store = inbox.trust_store
+    store = gateway.objects.inbox.trust_store
     # first, so that the same bytes again cost no allowance
     if first := verify.first_answer(store.db, verified):
         return first | {"again": True}
-    requests.must_be_its_own(gateway, verified)
+    requests.must_be_its_own(gateway.recipients, verified)
     # committed before it is carried out: a request that fails must count as well
     with store.transaction() as db:
         take_allowance(db, verified.owner, gateway.clock.now())

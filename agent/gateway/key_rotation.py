@@ -10,7 +10,7 @@ import asyncio
 import logging
 from asyncio import sleep
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged, in_own_thread
 from agent.buffer.keys import NotOurs
@@ -19,6 +19,7 @@ from agent.core.clock import monotonic, stamp
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import on_trial
+from agent.gateway.gateway import RotationProgress
 from agent.gateway.recipient import memory_of, spool_opening, store_opening
 from agent.registry import identity
 
@@ -54,19 +55,10 @@ if TYPE_CHECKING:
     Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class RotationProgress(NamedTuple):
-    """Progress of a rotation in one file."""
-
-    passed: int
-    """bytes that are done"""
-    of: int
-    """bytes in all, approximately"""
-
-
 def must_be_possible(gateway: Gateway) -> None:
     """Raise Refused if no rotation may begin now; a rotation under way may continue."""
     who, state = gateway.identity, gateway.config.state
-    if who is None:
+    if not who:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     if who.spool_key_before is not None:
         return
@@ -75,7 +67,7 @@ def must_be_possible(gateway: Gateway) -> None:
             "an upgrade is on trial, and the previous version might not read data under a new key."
             " Try again once the upgrade is accepted: journalctl -u gardien-upgrade"
         )
-    failing = next(iter(gateway.storage.faults.items()), None)
+    failing = next(iter(gateway.disk.storage.faults.items()), None)
     if failing is not None:
         raise Refused(
             f"{failing[0]} cannot be written ({failing[1].reason}), and a rotation needs a working"
@@ -83,7 +75,7 @@ def must_be_possible(gateway: Gateway) -> None:
         )
     for file in _memories(state):
         raise Refused(MEMORY.format(recipient_of(file)))
-    if gateway.close is not None:
+    if gateway.daemon:
         _all_must_be_open(gateway)
 
 
@@ -93,14 +85,13 @@ async def begin(gateway: Gateway, by: str) -> bool:
     Returns False if a rotation is under way already. `by`: the account that asked. Raises Refused
     if no rotation may begin now; then nothing has changed.
     """
-    async with gateway.rotating:
+    async with gateway.rotation.beginning:
         must_be_possible(gateway)
         who, state = gateway.identity, gateway.config.state
-        assert who is not None
         if who.spool_key_before is not None:
             return False
         gateway.identity = await asyncio.to_thread(identity.begin_rotation, state, who)
-    gateway.rotation, gateway.rotation_waits = {}, ""
+    gateway.rotation.files, gateway.rotation.waits = {}, ""
     gateway.audit("key.rotation", {"state": who.state, "by": by})
     log.warning("a rotation of the spool key has begun", extra=fields(LogEvent.KEY_ROTATION))
     return True
@@ -118,22 +109,22 @@ def _all_must_be_open(gateway: Gateway) -> None:
 async def serve(gateway: Gateway) -> None:
     """Continue a rotation whenever one is under way; runs for ever."""
     while True:
-        if gateway.identity is not None and gateway.identity.spool_key_before is not None:
+        if gateway.identity.spool_key_before is not None:
             await sleep(LOOK if await _completed(gateway) else AGAIN)
         await sleep(LOOK)
 
 
 async def _completed(gateway: Gateway, tell: Tell | None = None) -> bool:
-    """Work to the end. Returns False if it has to wait; `rotation_waits` then has the reason."""
+    """Work to the end. Returns False if it has to wait; `rotation.waits` then has the reason."""
     try:
         await work(gateway, tell)
     except (Refused, StorageFailed, OSError) as error:
-        if str(error) != gateway.rotation_waits:
+        if str(error) != gateway.rotation.waits:
             log.warning(
                 "the rotation of the spool key waits: %s", error,
                 extra=fields(LogEvent.KEY_ROTATION_WAITS),
             )  # fmt: skip
-        gateway.rotation_waits = str(error)
+        gateway.rotation.waits = str(error)
         return False
     return True
 
@@ -145,7 +136,6 @@ async def work(gateway: Gateway, tell: Tell | None = None) -> None:
     are not decoded. Raises Refused or StorageFailed if it cannot continue now.
     """
     who, state = gateway.identity, gateway.config.state
-    assert who is not None
     seen: set[Path] = set()
     # a file may be removed with its uplink meanwhile, and a new one begun
     while left := [file for file in files(state) if file not in seen]:
@@ -163,7 +153,7 @@ async def work(gateway: Gateway, tell: Tell | None = None) -> None:
             raise Refused(f"{left[0].name}: {error}. Free some space on the disk") from error
     # only now: until here a file may still need the old key (rule K6)
     gateway.identity = await asyncio.to_thread(identity.end_rotation, state, who)
-    gateway.rotation_waits = ""
+    gateway.rotation.waits = ""
     gateway.audit("key.rotated", {"state": who.state})
     log.warning(
         "the spool key is rotated, and the old key is destroyed",
@@ -194,18 +184,18 @@ async def _file(gateway: Gateway, file: Path, key: bytes, tell: Tell | None) -> 
                 raise Refused(f"{file.name} was reopened meanwhile")
             # one call for both: the store may be closed before a second one
             more, far = await thread.run(lambda: (store.rekey_step(), store.rekeyed))
-            gateway.rotation[file.name] = RotationProgress(*far)
+            gateway.rotation.files[file.name] = RotationProgress(*far)
             if not more:
                 break
-            gateway.rotation_waits = ""
+            gateway.rotation.waits = ""
             if tell is not None and monotonic() - reported_at >= REPORT_EVERY:
                 reported_at = monotonic()
                 await tell(standing(gateway) or {})
             # deliveries and readings wait for the same disk
-            await sleep(monotonic() - began if gateway.close is not None else 0)
+            await sleep(monotonic() - began if gateway.daemon else 0)
     # the size was an estimate: a finished file must count as done in full
-    passed, of = gateway.rotation[file.name]
-    gateway.rotation[file.name] = RotationProgress(max(passed, of), max(passed, of))
+    passed, of = gateway.rotation.files[file.name]
+    gateway.rotation.files[file.name] = RotationProgress(max(passed, of), max(passed, of))
 
 
 @asynccontextmanager
@@ -220,9 +210,10 @@ async def _opened(
         raise Refused(MEMORY.format(recipient_of(file)))
     opening: Callable[[], AbstractContextManager[Spool | UnassignedStore]]
     if file.name in SHELVES:
-        opening = store_opening(gateway, file)
+        opening = store_opening(gateway.identity, file)
     else:
-        opening = spool_opening(gateway, recipient_of(file))
+        known = (gateway.config, gateway.identity, gateway.audit)
+        opening = spool_opening(*known, recipient_of(file))
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(in_own_thread(file.name, opening))
 
@@ -232,11 +223,12 @@ def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, 
 
     Raises Refused if the component that should have it open does not.
     """
-    if gateway.close is None:
+    if not gateway.daemon:
         return None
     in_memory = file.parent != gateway.config.state
     if part := SHELVES.get(file.name):
-        kept = gateway.unassigned if part == "shelf" else gateway.midnight_readings
+        unsent = gateway.unsent
+        kept = unsent.get("shelf") if part == "shelf" else unsent.get("registers")
         if kept is None or gateway.jobs.parked(part):
             raise Refused(f"{part} is not open")
         return kept.store, kept.thread
@@ -253,16 +245,16 @@ def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, 
 def standing(gateway: Gateway) -> dict[str, Any] | None:
     """Progress of the rotation; None: no rotation is under way."""
     who = gateway.identity
-    if who is None or who.rotating_since is None:
+    if who.rotating_since is None:
         return None
     total = sum(file.stat().st_size for file in files(gateway.config.state) if file.exists())
-    passed = sum(min(one) for one in gateway.rotation.values())
+    passed = sum(min(one) for one in gateway.rotation.files.values())
     return {
         "since": stamp(who.rotating_since),
         "passed": min(passed, total),
         "of": total,
         # without a reason for a parked rotation, the command that watches it would never end
-        "waits": gateway.rotation_waits or (FAILED if gateway.jobs.parked(COMPONENT) else ""),
+        "waits": gateway.rotation.waits or (FAILED if gateway.jobs.parked(COMPONENT) else ""),
     }
 
 
@@ -272,7 +264,7 @@ async def rotate(gateway: Gateway, by: str, tell: Tell) -> dict[str, Any]:
     Returns when it is done, or when it has to wait. Raises Refused.
     """
     begun = await begin(gateway, by)
-    if gateway.close is None:
+    if not gateway.daemon:
         await _completed(gateway, tell)
     else:
         await _report_progress(gateway, tell)
@@ -280,8 +272,8 @@ async def rotate(gateway: Gateway, by: str, tell: Tell) -> dict[str, Any]:
     return {
         "begun": begun,
         "done": now is None,
-        "bytes": sum(min(one) for one in gateway.rotation.values()),
-        "files": len(gateway.rotation),
+        "bytes": sum(min(one) for one in gateway.rotation.files.values()),
+        "files": len(gateway.rotation.files),
         "damaged": [one.name for one in sorted(gateway.config.state.glob("*.db.damaged"))],
         "standing": now,
     }

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+from asyncio import sleep
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -29,6 +30,8 @@ from agent.core.storage import PROBED_EVERY, SPOOL, made, volatile
 from agent.core.tasks import error_text
 from agent.gateway.gateway import Recipient, midnights, points_by_key, policy_of
 from agent.gateway.post_restore_gate import Way
+from agent.registry.consent_policy import LONGEST_UNSENT
+from agent.registry.identity import NoIdentity
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.records import serial_key
 from agent.registry.retractions import lost_withdrawals
@@ -36,16 +39,20 @@ from agent.uplink.outbox import Draining, SpoolOutbox
 from agent.uplink.pacing import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from agent.buffer.announcements import Item
     from agent.buffer.database import OneThread
+    from agent.config import Config
     from agent.core.clock import Clock
     from agent.core.model import MarkKey, Reading, SlotMark
-    from agent.gateway.gateway import Gateway
+    from agent.gateway.disk import StateDisk
+    from agent.gateway.gateway import Gateway, Recipients
+    from agent.inbox.setup import AuditNotes
     from agent.registry.identity import Identity
+    from agent.registry.registry import Registry
 
     Opened = tuple[Spool, OneThread]
 
@@ -55,6 +62,10 @@ NOT_COUNTED = (
     "uplinks.{}: the disk fails, so the waiting values cannot be counted. Keep the uplink until the"
     " disk works again. State of the disk: gardien status"
 )
+TEND_EVERY = 1500.0
+"""seconds between two rounds of upkeep. Rows are under the gateway's own key for two at most"""
+OBEY_EVERY = 1.0
+"""seconds between two checks of the registry for retractions"""
 UNPROVED = "sending begins after ten minutes; not every platform confirmed that all objects came"
 
 
@@ -68,19 +79,18 @@ async def open_recipient(
     an error has closed; its rows in memory are kept. Raises Refused.
     """
     config, who = gateway.config, gateway.identity
-    if who is None:
-        raise Refused("this gateway has no identity yet. Create it: gardien key new")
+    if not who:
+        raise Refused(NoIdentity.REASON)
     settings = config.uplinks[name].settings
     memory_file = memory_of(config.state, settings.recipient)
     names: LogNames = {"uplink": name, "recipient": settings.recipient}
     async with AsyncExitStack() as stack:
-        disk = await _open_on_disk(stack, gateway, name)
+        disk = await _open_on_disk(stack, gateway.disk, name, partial(_opening, gateway, name))
         memory = None
         if disk is None or memory_file.exists():
             own = await stack.enter_async_context(AsyncExitStack())
-            memory = await _open_in_memory(
-                own, memory_file, _head(gateway, settings.recipient, who), who
-            )
+            head = _head(config, who, gateway.audit, settings.recipient)
+            memory = await _open_in_memory(own, memory_file, head, who)
             if disk is not None and await _drained(disk, memory):
                 memory = None
                 await own.aclose()
@@ -121,55 +131,56 @@ def memory_of(state: Path, recipient: str) -> Path:
     return volatile(state) / spool_of(state, recipient).name
 
 
-def _head(gateway: Gateway, recipient: str, who: Identity) -> BatchHead:
-    return BatchHead(who.gateway, recipient, gateway.config.privacy.policy, gateway.last_hash)
+def _head(config: Config, who: Identity, audit: AuditNotes, recipient: str) -> BatchHead:
+    return BatchHead(who.gateway, recipient, config.privacy.policy, lambda: audit.chain.last)
 
 
-def spool_opening(gateway: Gateway, recipient: str) -> Callable[[], AbstractContextManager[Spool]]:
+def spool_opening(
+    config: Config, who: Identity, audit: AuditNotes, recipient: str
+) -> Callable[[], AbstractContextManager[Spool]]:
     """Return how the spool of a recipient on the disk is opened. Needs an identity."""
-    config, who = gateway.config, gateway.identity
-    assert who is not None
-    head, limits = _head(gateway, recipient, who), (config.spool.max, config.spool.reserve)
-    path, before = spool_of(config.state, recipient), who.spool_key_before
     return partial(
         Spool.open,
-        path,
+        spool_of(config.state, recipient),
         who.spool_key,
-        head,
-        *limits,
+        _head(config, who, audit, recipient),
+        config.spool.max,
+        config.spool.reserve,
         on_trial=on_trial(config.state),
-        before=before,
+        before=who.spool_key_before,
     )
 
 
 def store_opening(
-    gateway: Gateway, file: Path
+    who: Identity, file: Path
 ) -> Callable[[], AbstractContextManager[UnassignedStore]]:
     """Return how a store of unassigned or midnight readings is opened. Needs an identity."""
-    who = gateway.identity
-    assert who is not None
-    before = on_trial(gateway.config.state)
-    return partial(
-        UnassignedStore.open, file, who.spool_key, on_trial=before, before=who.spool_key_before
-    )
+    before, trial = who.spool_key_before, on_trial(file.parent)
+    return partial(UnassignedStore.open, file, who.spool_key, on_trial=trial, before=before)
 
 
 def _opening(gateway: Gateway, name: str) -> AbstractContextManager[Spool]:
-    return spool_opening(gateway, gateway.config.uplinks[name].settings.recipient)()
+    config, recipient = gateway.config, gateway.config.uplinks[name].settings.recipient
+    return spool_opening(config, gateway.identity, gateway.audit, recipient)()
 
 
-async def _open_on_disk(stack: AsyncExitStack, gateway: Gateway, name: str) -> Opened | None:
+async def _open_on_disk(
+    stack: AsyncExitStack,
+    state_disk: StateDisk,
+    name: str,
+    opening: Callable[[], AbstractContextManager[Spool]],
+) -> Opened | None:
     """Open the spool on the disk; if the disk fails, note the fault and return None."""
     store, own = f"{SPOOL}{name}", await stack.enter_async_context(AsyncExitStack())
     try:
-        thread, opening = gateway.disk_thread(store), partial(_opening, gateway, name)
+        thread = state_disk.thread(store)
         disk = await own.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
         await thread.run(disk[0].probe)
     except StorageFailed as error:
         await own.aclose()
-        gateway.storage.failed(store, str(error))
+        state_disk.storage.failed(store, str(error))
         return None
-    gateway.storage.recovered(store)
+    state_disk.storage.recovered(store)
     return disk
 
 
@@ -224,11 +235,12 @@ async def _connect(
         # one in memory has given, or the platform would ignore its rows.
         await thread.run(spool.go_on_after, *await memory[1].run(lambda: memory[0].given))
     outboxes = []
+    recipient_id, clock = recipient.settings.recipient, gateway.clock
     for pair in opened:
-        outbox = SpoolOutbox(*pair, gateway.clock, bases=_bases(gateway, recipient.ledger))
+        outbox = SpoolOutbox(*pair, clock, bases=_bases(recipient.ledger, clock))
         outbox.directory = partial(directory_of, gateway, recipient)
         outbox.ready = partial(may_seal, gateway)
-        outbox.retracted = partial(recover_withdrawals, gateway, recipient.settings.recipient)
+        outbox.retracted = partial(recover_withdrawals, gateway.registry, clock, recipient_id)
         outboxes.append(outbox)
     recipient.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
     # Retractions made while the spool was closed come before rows are stored, sealed or sent.
@@ -236,23 +248,19 @@ async def _connect(
     return recipient
 
 
-async def _probe_disk(gateway: Gateway, name: str) -> None:
-    """Test the spool on the disk with a commit. Raises StorageFailed, Refused."""
-    thread = gateway.disk_thread(f"{SPOOL}{name}")
-    async with in_own_thread("", partial(_opening, gateway, name), thread) as (spool, _):
-        await thread.run(spool.probe)
-
-
 async def wait_for_disk(gateway: Gateway, recipient: Recipient) -> None:
     """Return when the spool must be opened again; wait for ever if there is no spool in memory.
 
     That is when the disk works again, or when all rows of the spool in memory are delivered.
     """
+    opening = partial(_opening, gateway, recipient.name)
     while recipient.in_memory is not None:
         await asyncio.sleep(PROBED_EVERY)
         if recipient.kept:
             with suppress(StorageFailed, Refused):
-                await _probe_disk(gateway, recipient.name)
+                probing = gateway.disk.thread(f"{SPOOL}{recipient.name}")
+                async with in_own_thread("", opening, probing) as (spool, _):
+                    await probing.run(spool.probe)
                 return
         else:
             spool, thread = recipient.in_memory
@@ -261,8 +269,8 @@ async def wait_for_disk(gateway: Gateway, recipient: Recipient) -> None:
     await asyncio.Event().wait()
 
 
-def _bases(gateway: Gateway, ledger: SlotLedger) -> RegistryBases:
-    return RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, gateway.clock))
+def _bases(ledger: SlotLedger, clock: Clock) -> RegistryBases:
+    return RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, clock))
 
 
 def _new_recipient(
@@ -275,7 +283,7 @@ def _new_recipient(
     terms = (gateway.registry, policy_of(config), recipient_id)
     assignment = RowAssignment(*terms, withholds=uplink.withheld, held=totals.held)
     ledger = SlotLedger(assignment, points_by_key(config.points()), marks, config.zone)
-    bases = _bases(gateway, ledger)
+    bases = _bases(ledger, gateway.clock)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         await recipient.thread.run(recipient.spool.append, rows, marks, gateway.clock.now())
@@ -283,7 +291,8 @@ def _new_recipient(
     flush = config.spool.flush
     intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
     groups = Groups(groups_file(config.state, recipient_id))
-    sums = Sums(gateway.registry, recipient_id, groups, gateway.indexes, marks, gateway.serial)
+    known = (groups, gateway.sums.indexes, marks, gateway.lines.serial)
+    sums = Sums(gateway.registry, recipient_id, *known)
     outbox = SpoolOutbox(spool, thread, gateway.clock, bases=bases)
     facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
     delivery = Delivery(uplink=name, recipient=recipient_id)
@@ -302,14 +311,11 @@ async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
 
     Rows and marks are stored in one commit. If the spool is full, they wait in memory as all rows.
     """
-    recipient_id, now, dated = (
-        recipient.settings.recipient,
-        gateway.clock.now(),
-        gateway.clock.dates,
-    )
-    if recipient_id in gateway.closing:
+    recipient_id, closing = recipient.settings.recipient, gateway.recipients.closing
+    now, dated = gateway.clock.now(), gateway.clock.dates
+    if recipient_id in closing:
         return
-    if (since := gateway.closing.removed(recipient_id)) is not None:
+    if (since := closing.removed(recipient_id)) is not None:
         # Without a trusted clock the end of that time is unknown: the first dated reading ends it.
         recipient.ledger.removed = recipient.sums.removed = since, now if dated else math.inf
     if not dated:
@@ -318,22 +324,26 @@ async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
     # `take` does not wait for space, since no task commits yet.
     recipient.intake.take(rows, dict(recipient.ledger.marks))
     await recipient.intake.commit()
-    gateway.closing.returned(recipient_id)
+    closing.returned(recipient_id)
 
 
 def forget_closed(gateway: Gateway) -> None:
     """Note since when recipients have no uplink. Those are no longer being closed either."""
     recipients = [one.settings.recipient for one in gateway.config.uplinks.values()]
-    gateway.closing.only(recipients, recipients_of(gateway.config.state), gateway.clock.now())
+    gateway.recipients.closing.only(
+        recipients, recipients_of(gateway.config.state), gateway.clock.now()
+    )
 
 
-def recover_withdrawals(gateway: Gateway, recipient: str, ids: Collection[str]) -> None:
+def recover_withdrawals(
+    registry: Registry, clock: Clock, recipient: str, ids: Collection[str]
+) -> None:
     """Withdraw again the consents whose withdrawal this gateway has lost and the recipient knows.
 
     That happens if the power fails while a withdrawal is in force but not yet on the disk (rule
     D12).
     """
-    lost = list(lost_withdrawals(gateway.registry.consents(), recipient, ids))
+    lost = list(lost_withdrawals(registry.consents(), recipient, ids))
     if not lost:
         return
     ids_text = ", ".join(one.id for one, _ in lost)
@@ -350,7 +360,7 @@ def recover_withdrawals(gateway: Gateway, recipient: str, ids: Collection[str]) 
         if one.occupancy not in occupancies
     ]
     try:
-        gateway.registry.withdraw(rows, recipient, "receipt", gateway.clock.now())
+        registry.withdraw(rows, recipient, "receipt", clock.now())
     except Refused as error:
         log.error(  # noqa: TRY400 -- no bug
             "a lost withdrawal that %s confirms could not be recorded: %s", recipient, error,
@@ -358,11 +368,11 @@ def recover_withdrawals(gateway: Gateway, recipient: str, ids: Collection[str]) 
         )  # fmt: skip
 
 
-def uplink_states(gateway: Gateway) -> dict[str, Way]:
+def uplink_states(recipients: Recipients) -> dict[str, Way]:
     """Return for each recipient whether all its signed objects have arrived."""
     return {
         str(one.settings.recipient): Way(one.delivery.complete, one.delivery.connected_since)
-        for one in gateway.recipients.values()
+        for one in recipients.values()
     }
 
 
@@ -372,11 +382,11 @@ def may_seal(gateway: Gateway) -> bool:
     The answer is one for all uplinks: a withdrawal may arrive over any of them (rule T9).
     """
     gate = gateway.restored
-    if gate is None or gate.made is None:
+    if gate.made is None:
         return True
     listens, before = gate.listens, gate.unproved
     try:
-        ready = gate.judge(uplink_states(gateway), gateway.clock.now())
+        ready = gate.judge(uplink_states(gateway.recipients), gateway.clock.now())
     except Refused as error:
         log.error(  # noqa: TRY400 -- no bug; it is decided again
             "after the restore: %s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN)
@@ -403,16 +413,52 @@ def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
         gateway.config.building.timezone,
         {serial_key(mark.serial) for mark in recipient.ledger.marks.values() if mark.serial},
         gateway.config.building.name,
-        gateway.sums_asked()[recipient.name].points.keys(),
+        gateway.sums.configured(gateway.config)[recipient.name].points.keys(),
     )
     return items | outcomes(gateway, recipient)
 
 
 def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     """Return the outcomes of orders, and of the objects that a recipient has sent or signed."""
-    recipient_id = recipient.settings.recipient
-    items = gateway.steering.outcomes(recipient_id) if gateway.steering else {}
-    if gateway.inbox is not None:
-        status = gateway.inbox.object_status
-        items |= status.to(recipient.name, recipient_id, gateway.mapped)
+    recipient_id, inbox = recipient.settings.recipient, gateway.objects.inbox
+    items = gateway.steering.outcomes(recipient_id)
+    if inbox:
+        items |= inbox.object_status.to(recipient.name, recipient_id, gateway.objects.report)
     return items
+
+
+def jobs_of(gateway: Gateway, recipient: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Return the jobs on an open spool in addition to its uplink; each may fail alone."""
+    return {
+        "withdrawals": partial(_obey, recipient),
+        "sums": partial(_add_up, gateway, recipient),
+        "upkeep": partial(_tend, gateway, recipient),
+    }
+
+
+async def _obey(recipient: Recipient) -> None:
+    """Apply retractions of the registry, even while the uplink is down. Never returns."""
+    while True:
+        await recipient.outbox.catch_up()
+        await sleep(OBEY_EVERY)
+
+
+async def _add_up(gateway: Gateway, recipient: Recipient) -> None:
+    """Make the sums over dwellings, slot by slot. Never returns."""
+    while True:
+        clock, closing = gateway.clock, gateway.recipients.closing
+        due = clock.dates and recipient.settings.recipient not in closing
+        await gateway.sums.add_up(recipient, gateway.config, clock.now() if due else None)
+        await sleep(OBEY_EVERY)
+
+
+async def _tend(gateway: Gateway, recipient: Recipient) -> None:
+    """Maintain a spool; delete receipted batches after the configured time. Never returns."""
+    while True:
+        clock = gateway.clock
+        # After a sudden jump of the clock nothing is deleted because of its age (rule C14).
+        before = clock.now() - gateway.config.spool.keep if clock.ages else 0.0
+        gateway.audit.receipted(await recipient.thread.run(recipient.spool.receipted_audit))
+        await recipient.thread.run(recipient.spool.forget, before)
+        await recipient.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
+        await sleep(TEND_EVERY)

@@ -15,11 +15,13 @@ from agent.core.errors import LinkLost
 from agent.core.log_fields import LogEvent, fields
 from agent.drivers import TAKEN_FOR, driver
 from agent.drivers.base import Found, Seeks
+from agent.gateway.lines import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from zoneinfo import ZoneInfo
 
+    from agent.config import Config
     from agent.gateway.gateway import Gateway
     from agent.gateway.lines import LinkDevices
 
@@ -34,12 +36,12 @@ AGAIN_AFTER = PATIENCE
 
 
 async def seek(gateway: Gateway, look_every: float = LOOK_EVERY) -> None:
-    """Search for replacements and put them into `gateway.proposals` by line. Never returns."""
+    """Search for replacements and put them into `proposals` of each line. Never returns."""
     searched: dict[str, float] = {}
     while True:
         for name, line in list(gateway.lines.items()):
             if not _missed(gateway, line):
-                gateway.proposals.pop(name, None)
+                line.proposals = []
             elif monotonic() >= searched.get(name, 0.0):
                 searched[name] = monotonic() + AGAIN_AFTER
                 await _search(gateway, name, line)
@@ -57,18 +59,20 @@ def _missed(gateway: Gateway, line: LinkDevices) -> bool:
 def _silent(gateway: Gateway, line: LinkDevices) -> Iterator[Silent]:
     """Yield the meters that do not answer now and are addressed by their serial numbers."""
     for name, device in line.devices.items():
-        number = _number(gateway, line, name)
+        number = _number(gateway.config, line, name)
         if number and device.failures and not line.link.error:
             kind = gateway.config.devices[name].profile or TAKEN_FOR["mbus"][0]
             since = device.answered or gateway.started
-            yield Silent(number, gateway.label(device), kind, since)
+            yield Silent(
+                number, label_of(device, gateway.registry, int(gateway.clock.now())), kind, since
+            )
 
 
-def _number(gateway: Gateway, line: LinkDevices, name: str) -> str | None:
-    kind = driver(gateway.config.links[line.link.name].driver)
+def _number(config: Config, line: LinkDevices, name: str) -> str | None:
+    kind = driver(config.links[line.link.name].driver)
     if not issubclass(kind, Seeks):
         return None
-    return kind.number(gateway.config.devices[name].address)
+    return kind.number(config.devices[name].address)
 
 
 async def _search(gateway: Gateway, name: str, line: LinkDevices) -> None:
@@ -76,7 +80,7 @@ async def _search(gateway: Gateway, name: str, line: LinkDevices) -> None:
         "line %s: a meter has been silent for a day; searching for its replacement", name,
         extra=fields(line=name),
     )  # fmt: skip
-    known = {_number(gateway, line, one) for one in line.devices}
+    known = {_number(gateway.config, line, one) for one in line.devices}
     known |= {(one.serial or "").partition("/")[0] for one in line.devices.values()}
     unknown = []
     try:
@@ -91,7 +95,8 @@ async def _search(gateway: Gateway, name: str, line: LinkDevices) -> None:
     texts = proposals(
         list(_silent(gateway, line)), unknown, gateway.clock.now(), gateway.config.zone
     )
-    gateway.proposals[name] = texts
+    if (current := gateway.lines.get(name)) is not None:  # a reload may have replaced the object
+        current.proposals = texts
     for text in texts:
         log.warning("line %s: %s", name, text, extra=fields(LogEvent.REPLACEMENT_FOUND, line=name))
 

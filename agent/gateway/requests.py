@@ -15,8 +15,8 @@ from agent.trust.error_codes import Forged, ObjectCode
 
 if TYPE_CHECKING:
     from agent.acquisition.device import Device
-    from agent.gateway.gateway import Gateway, Recipient
-    from agent.gateway.lines import LinkDevices
+    from agent.gateway.gateway import Gateway, Recipient, Recipients
+    from agent.gateway.lines import Lines, LinkDevices
     from agent.trust.claims import Request
     from agent.trust.verify import Verified
 
@@ -26,28 +26,28 @@ async def obey(gateway: Gateway, request: Request) -> str:
 
     Raises Forged E_REQUEST, whose sentence names no device except the requested one.
     """
-    recipient = recipient_named(gateway, request.recipient)
+    recipient = recipient_named(gateway.recipients, request.recipient)
     match request.act:
         case "resend":
-            return await _resend(gateway, recipient, request)
+            return await _resend(recipient, request, gateway.clock.now())
         case "directory":
             for spool, thread in recipient.spools:
                 await thread.run(spool.tell_again)
             recipient.delivery.hurry = True
             return "the directory is sent again"
         case "read-now":
-            return await _read_now(gateway, recipient, request.device)
+            return await _read_now(gateway.lines, recipient, request.device)
 
 
-def recipient_named(gateway: Gateway, recipient_name: str) -> Recipient:
+def recipient_named(recipients: Recipients, recipient_name: str) -> Recipient:
     """The uplink to a recipient. Raises Forged E_REQUEST where there is none."""
-    for recipient in gateway.recipients.values():
+    for recipient in recipients.values():
         if recipient.settings.recipient == recipient_name:
             return recipient
     raise impossible(f"this gateway sends nothing to {recipient_name}")
 
 
-def must_be_its_own(gateway: Gateway, verified: Verified) -> None:
+def must_be_its_own(known: Recipients, verified: Verified) -> None:
     """Check that an object about an uplink comes from its recipient. Raises Forged E_KID,
     E_REQUEST.
 
@@ -55,8 +55,8 @@ def must_be_its_own(gateway: Gateway, verified: Verified) -> None:
     the name of no recipient acts for the uplink that brought the object, or for the only recipient.
     """
     recipient_name = verified.claims["recipient"]
-    recipient = recipient_named(gateway, recipient_name)
-    recipients = {str(one.settings.recipient) for one in gateway.recipients.values()}
+    recipient = recipient_named(known, recipient_name)
+    recipients = {str(one.settings.recipient) for one in known.values()}
     if verified.owner == recipient_name:
         return
     unnamed = verified.owner not in recipients
@@ -73,7 +73,7 @@ def impossible(reason: str) -> Forged:
     return Forged(ObjectCode.REQUEST, reason, reason)
 
 
-async def _resend(gateway: Gateway, recipient: Recipient, request: Request) -> str:
+async def _resend(recipient: Recipient, request: Request, now: float) -> str:
     if (
         request.epoch is None
         or request.from_ is None
@@ -82,9 +82,7 @@ async def _resend(gateway: Gateway, recipient: Recipient, request: Request) -> s
     ):
         raise impossible("a resend needs `epoch`, `from` and `to`, and `from` must not exceed `to`")
     try:
-        number = await _ask_again(
-            recipient, (request.epoch, request.from_, request.to, gateway.clock.now())
-        )
+        number = await _ask_again(recipient, (request.epoch, request.from_, request.to, now))
     except LookupError as error:
         if recipient.kept:  # the batches may be in the spool on the disk, which is not open
             raise NotRecorded("the disk fails: its batches are sent again once it works") from error
@@ -110,16 +108,16 @@ async def _ask_again(recipient: Recipient, asked: tuple[str, int, int, float]) -
     raise unknown
 
 
-async def _read_now(gateway: Gateway, recipient: Recipient, wanted: str | None) -> str:
+async def _read_now(lines: Lines, recipient: Recipient, wanted: str | None) -> str:
     """Read silent devices again now, and send what is stored without waiting for the interval."""
     if wanted is not None:
         try:
-            gateway.device(wanted)
+            lines.find(wanted)
         except Refused as error:  # its text lists all devices, which the sender must not see
             reason = f'no device "{wanted}" is configured at this gateway'
             raise Forged(ObjectCode.REQUEST, str(error), reason) from error
     asked = 0
-    for line in gateway.lines.values():
+    for line in lines.values():
         for device in line.devices.values():
             # a device that disturbs the line would cost the others their slots
             if wanted in {None, device.name} and device.failures and not _disturbs(line, device):

@@ -1,74 +1,61 @@
-"""Run the gateway: one task for each line, each recipient, each control and each periodic job."""
+"""Run the gateway: start, reload and stop it, with a task for each line, recipient and control."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from asyncio import sleep
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition.timekeeper import Timekeeper
-from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
-from agent.buffer.database import in_own_thread
+from agent.acquisition.poller import Poller
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
-from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.config import load
+from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
-from agent.core.storage import HOLDS_END_AFTER, SPOOL
+from agent.core.storage import SPOOL
 from agent.core.tasks import error_text, together
 from agent.enrolment import calls
 from agent.gateway import key_rotation
-from agent.gateway.delivery import LONGEST_WAIT, deliver, register_handlers
-from agent.gateway.gateway import Gateway, new_poller, open_steering
+from agent.gateway.controls import NoControls, open_steering
+from agent.gateway.delivery import LONGEST_WAIT, deliver, handlers
+from agent.gateway.gateway import Daemon, midnights
+from agent.gateway.lines import lines_of, link_to, occupied, read_guards, record_serial
+from agent.gateway.reading_stores import ReadingStores
 from agent.gateway.recipient import (
     NOT_COUNTED,
     close_passed_slots,
     forget_closed,
+    jobs_of,
     open_recipient,
-    store_opening,
     wait_for_disk,
 )
+from agent.gateway.reload import adopt, changed_settings, must_be_possible, recipient_in
 from agent.gateway.replacement_scan import seek
 from agent.inbox.inbox import store_is_broken
-from agent.registry.consent_policy import LONGEST_UNSENT
+from agent.trust.jws import Key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncIterator, Awaitable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from agent.buffer.unassigned_store import UnassignedStore
-    from agent.gateway.gateway import Recipient
-    from agent.gateway.lines import LinkDevices
+    from agent.acquisition.timekeeper import Timekeeper
+    from agent.config import Config
+    from agent.gateway.controls import Steering
+    from agent.gateway.gateway import Gateway, Recipient
+    from agent.gateway.lines import Lines, LinkDevices
 
 log = logging.getLogger(__name__)
 
-TEND_EVERY = 1500.0
-"""seconds between two rounds of upkeep. Rows are under the gateway's own key for two at most"""
-OBEY_EVERY = 1.0
-"""seconds between two checks of the registry for retractions"""
-SHELVE_EVERY = 300.0
-"""seconds that unassigned readings stay in memory before they are stored"""
 WAITING_EVERY = 60.0
 """seconds between two attempts with waiting signed objects"""
 BESIDE_CONTROLS = ("controls left", "journal pruning", "journal storage")
 """components that use the journal, in addition to one for each control"""
 ONE_READ = 60.0
 """seconds that a reload waits for the read under way on a line"""
-LINE_WITHIN = 300.0
-"""seconds for one attempt to open, or for one device with many blocks on a slow line in a search"""
-CONTROL_WITHIN = 300.0
-"""seconds for one round of a control: guards are checked every ten, but devices may be slow"""
-COMMIT_WITHIN = 3 * HOLDS_END_AFTER
-"""seconds beyond the flush interval for a commit. A disk that does not answer is a fault of its
-store; a restart would not help"""
-OPENED_WITHIN = 300.0
-"""seconds for opening or closing a file on a slow card"""
-UPLINK_WITHIN = 900.0
-"""seconds for the longest wait between two attempts together with the longest attempt"""
 
 
 @asynccontextmanager
@@ -77,41 +64,220 @@ async def running(gateway: Gateway, config_path: Path) -> AsyncIterator[Running]
 
     A store that cannot be opened because of an error is tried again while the others run.
     """
-    here, jobs = Running(gateway, config_path), gateway.jobs
-    gateway.reopen, gateway.close = here.reopen, here.close
+    here = Running(gateway, config_path)
+    gateway.daemon = here
     asyncio.get_running_loop().set_exception_handler(here.unexpected)
     try:
-        register_handlers(gateway)
-        forget_closed(gateway)
-        for line in gateway.lines.values():
-            here.serve_line(line)
-        # Before any uplink: an earlier agent may have left a value commanded. It is released first.
-        await jobs.open("controls", here.controls)
-        if gateway.identity is not None:
-            await here.open_reading_stores()
-        gateway.timekeeper = Timekeeper(
-            gateway.clock, gateway.books, gateway.pollers, gateway.audit
-        )
-        for name in gateway.config.uplinks:
-            await here.open_recipient(name)
-        for line in gateway.lines.values():
-            here.start_polling(line)
-        jobs.start("clock periods", gateway.timekeeper.serve)
-        jobs.start("signed objects", here.take_what_waited)
-        jobs.start("search", partial(seek, gateway))
-        jobs.start("certificate", here.renew)
-        jobs.start(key_rotation.COMPONENT, partial(key_rotation.serve, gateway))
+        await here.start()
         yield here
     finally:
-        await jobs.end()
+        await gateway.jobs.end()
 
 
-class Running:
+class Running(Daemon):
     """The components of a running gateway: starts, stops and reopens them. Made by `running`."""
 
     def __init__(self, gateway: Gateway, config_path: Path) -> None:
+        super().__init__()
         self.gateway, self.jobs, self.path = gateway, gateway.jobs, config_path
         self.one_at_a_time = asyncio.Lock()
+        self._reading_stores = ReadingStores(gateway, self._update_pollers)
+        self._timekeeper: Timekeeper
+
+    def __bool__(self) -> bool:
+        return True
+
+    async def start(self) -> None:
+        """Open and start the components in their order."""
+        gateway, jobs = self.gateway, self.jobs
+        gateway.objects.handlers |= handlers(gateway)
+        forget_closed(gateway)
+        for line in gateway.lines.values():
+            self._serve_line(line)
+        # Before any uplink: an earlier agent may have left a value commanded. It is released first.
+        await jobs.open("controls", self._controls)
+        if gateway.identity:
+            await self._reading_stores.open()
+        self._timekeeper = super().timekeeper(gateway)
+        for name in gateway.config.uplinks:
+            await self._open_recipient(name)
+        for line in gateway.lines.values():
+            self._start_polling(line)
+        jobs.start("clock periods", self._timekeeper.serve)
+        jobs.start("signed objects", self._take_what_waited)
+        jobs.start("search", partial(seek, gateway))
+        jobs.start("certificate", self._renew_certificate)
+        jobs.start(key_rotation.COMPONENT, partial(key_rotation.serve, gateway))
+
+    async def reload(self) -> dict[str, Any]:
+        """Load the configuration again. Only what has changed is opened again.
+
+        The pollers stop between two reads, their readings are committed, and they go on with the
+        new configuration. Lines and uplinks that did not change stay open. The answer names what
+        was opened, closed and changed. Raises Refused; then nothing was changed.
+        """
+        async with self.one_at_a_time:
+            new = await asyncio.to_thread(load, self.path, whole=True)
+            await must_be_possible(self.gateway, new)
+            try:
+                done = await self._change(new)
+            finally:
+                self._go_on()  # after an error too: a line must never stay without its poller
+        summary = ", ".join(f"{what} {name}" for what, names in done.items() for name in names)
+        log.warning(
+            "configuration reloaded: %s", summary or "no changes", extra=fields(LogEvent.RELOADED)
+        )
+        return {"changed": done}
+
+    async def _change(self, new: Config) -> dict[str, list[str]]:
+        gateway, old = self.gateway, self.gateway.config
+        recipients, lines = gateway.recipients, lines_of(new)
+        # Release first, on the old lines: the new configuration may not have them any more.
+        steered = await self._steer(new)
+        for name in gateway.lines:
+            await self._stand_still(name)
+        closed = [name for name in gateway.lines if old.links[name] != new.links.get(name)]
+        for name in closed:
+            await self.jobs.stop(f"line {name}")
+        known = {**recipients, **recipients.unopened}
+        removed = [
+            name for name, one in known.items() if recipient_in(new, name) != one.settings.recipient
+        ]
+        for name in removed:
+            await self._close_recipient(name)
+        gateway.config = new
+        forget_closed(gateway)
+        changed = [name for name in list(recipients) if await self._renew(old, name)]
+        added = [name for name in new.uplinks if name not in recipients]
+        for name in added:
+            await self._reopen_recipient(name)
+        opened = [name for name in lines if name not in gateway.lines or name in closed]
+        moved = self._replace_lines(lines, opened)
+        return {
+            "line closed": closed,
+            "line opened": opened,
+            "devices of line": moved,
+            "uplink closed": removed,
+            "uplink opened": added,
+            "uplink": changed,
+            "control": steered,
+            "setting": changed_settings(old, new),
+        }
+
+    async def _steer(self, new: Config) -> list[str]:
+        """Release the controls whose definition changes, while the old lines are still open."""
+        if not self.gateway.steering:
+            self.jobs.retry("controls")
+            return []
+        await self._stop_controls()
+        try:
+            return await self.gateway.steering.adopt(new)
+        finally:
+            self._start_controls()
+
+    async def _renew(self, old: Config, name: str) -> bool:
+        """Give an open recipient the new points and rules. Return whether its uplink reopened."""
+        gateway, recipient = self.gateway, self.gateway.recipients[name]
+        try:
+            # On a full disk rows wait in memory with their marks, so those slots are closed too.
+            # The marks of the disk alone would close them a second time.
+            stored = partial(recipient.thread.run, recipient.spool.marks)
+            marks = await recipient.intake.closed(stored)
+            await recipient.thread.run(recipient.spool.days, midnights(gateway.config))
+        except Exception as error:  # noqa: BLE001 -- only this spool fails; it is opened again
+            why = f"the spool of {name}: {error_text(error)}"
+            self.jobs.faults.log(error, why, f"spool {name}")
+            await self._reopen_recipient(name)
+            return True
+        adopt(gateway.config, recipient, marks, self.jobs.faults)
+        if old.uplinks[name] == gateway.config.uplinks[name]:
+            return False
+        await self._deliver_anew(recipient)
+        return True
+
+    async def _reopen_recipient(self, name: str) -> None:
+        """Open the spool of an uplink at once. One that waits to be opened gets the new points."""
+        await self.jobs.stop(f"spool {name}")
+        waiting = self.gateway.recipients.unopened.get(name)
+        if waiting is not None:
+            marks = dict(waiting.ledger.marks)
+            adopt(self.gateway.config, waiting, marks, self.jobs.faults)
+        await self._open_recipient(name)
+
+    def _replace_lines(self, lines: Lines, opened: list[str]) -> list[str]:
+        """Poll again. Unchanged lines keep their connection, unchanged devices their statistics."""
+        moved, before_lines = [], dict(self.gateway.lines)
+        self.gateway.lines.clear()
+        self.gateway.lines.update(lines)
+        for name, line in lines.items():
+            if name in opened:
+                self._serve_line(line)
+                self._start_polling(line)
+                continue
+            before = before_lines[name]
+            line.link, line.proposals = before.link, before.proposals
+            same = {
+                device: before.devices[device]
+                for device in line.devices
+                if device in before.devices
+                and before.devices[device].points == line.devices[device].points
+            }
+            if len(same) != len(line.devices) or len(same) != len(before.devices):
+                moved.append(name)
+            line.devices.update(same)
+            if before.poller is not None:
+                line.poller = new_poller(self.gateway, line, before.poller)
+            self._go_on_polling(line)
+        return moved
+
+    async def reopen(self) -> None:
+        """See Daemon: the cause may be gone."""
+        async with self.one_at_a_time:
+            for name in self.gateway.config.uplinks:
+                self.jobs.retry(f"spool {name}")
+            for recipient in list(self.gateway.recipients.values()):
+                if recipient.delivery.connected_since is None:
+                    await self._deliver_anew(recipient)
+
+    async def _deliver_anew(self, recipient: Recipient) -> None:
+        """Close an uplink and open it again at once."""
+        await self.jobs.stop(f"uplink {recipient.name}")
+        # If its spool was closed meanwhile, the uplink starts when the spool opens again.
+        if self.gateway.recipients.get(recipient.name) is recipient:
+            self._start_uplink(recipient)
+
+    async def close(self, name: str, drop: bool) -> int:
+        """See Daemon. Raises Refused while the spool is not open."""
+        async with self.one_at_a_time:
+            gateway, recipient = self.gateway, self.gateway.recipients.get(name)
+            if recipient is None:
+                raise Refused(f"the spool of {name} is not open. To see why: gardien status")
+            if recipient.kept:
+                raise Refused(NOT_COUNTED.format(name))
+            try:
+                for link in gateway.lines:
+                    await self._stand_still(link)
+                recipient_id = recipient.settings.recipient
+                gateway.recipients.closing.begin(recipient_id, gateway.clock.now())
+                dropped = 0
+                if drop:
+                    # The spool must be closed while its files are destroyed; it opens empty.
+                    dropped = await recipient.waiting()
+                    await self._close_recipient(name)
+                    try:
+                        tokens, now = tokens_of(gateway.identity, recipient_id), gateway.clock.now()
+                        spool = (gateway.config.state, recipient_id)
+                        await asyncio.to_thread(destroy, *spool, now, tokens)
+                    finally:
+                        await self._open_recipient(name)
+            finally:
+                self._go_on()
+            return dropped
+
+    def timekeeper(self, gateway: Gateway) -> Timekeeper:
+        """See Daemon."""
+        del gateway
+        return self._timekeeper
 
     def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log an error of a callback, or of a task whose result nobody reads."""
@@ -121,105 +287,97 @@ class Running:
         else:
             self.jobs.faults.log(error, f"{context['message']}: {error_text(error)}", "event loop")
 
-    def serve_line(self, line: LinkDevices) -> None:
+    def _serve_line(self, line: LinkDevices) -> None:
         """Keep a line open."""
         self.jobs.start(f"line {line.link.name}", line.link.serve)
 
     @asynccontextmanager
-    async def controls(self) -> AsyncIterator[Awaitable[object]]:
+    async def _controls(self) -> AsyncIterator[Awaitable[object]]:
         """Open the journal, release what an earlier agent left, and run each control."""
-        gateway, jobs = self.gateway, self.jobs
-        async with open_steering(gateway) as gateway.steering:
+        gateway = self.gateway
+        async with open_controls(gateway) as steering:
+            gateway.steering = steering
             try:
-                await gateway.steering.recover()
+                await steering.recover()
             except Exception as error:  # noqa: BLE001 -- each control tries its release again
-                jobs.faults.note("controls", error, "start")
-            self.start_controls()
+                self.jobs.faults.note("controls", error, "start")
+            self._start_controls()
             try:
                 yield asyncio.Event().wait()
             finally:
-                await self.stop_controls()
-                gateway.without_controls()
+                await self._stop_controls()
+                gateway.steering = NoControls()
+                gateway.objects.without_controls()
 
-    def start_controls(self) -> None:
+    def _start_controls(self) -> None:
         """Start a task for each control."""
-        if self.gateway.steering is not None:
+        if self.gateway.steering:
             for name, run in self.gateway.steering.controller.rounds().items():
                 if not self.jobs.runs(name):
                     self.jobs.start(name, run)
 
-    async def stop_controls(self) -> None:
+    async def _stop_controls(self) -> None:
         """Stop the tasks of all controls."""
         for name in (*self.jobs.names("control "), *BESIDE_CONTROLS):
             await self.jobs.stop(name)
 
-    async def open_recipient(self, name: str) -> None:
+    async def _open_recipient(self, name: str) -> None:
         """Open a recipient's spool, close the slots that passed meanwhile, and start delivery."""
         await self.jobs.open(f"spool {name}", partial(self._recipient, name), uplink=name)
 
     @asynccontextmanager
     async def _recipient(self, name: str) -> AsyncIterator[Awaitable[object]]:
-        gateway, before = self.gateway, self.gateway.unopened.get(name)
+        gateway, recipients = self.gateway, self.gateway.recipients
+        before = recipients.unopened.get(name)
         async with open_recipient(gateway, name, before) as recipient:
             # What goes back to `unopened` at the end: until the start has succeeded, the recipient
             # from before, so that its rows in memory are not lost.
             kept = before
-            gateway.unopened.pop(name, None)
-            gateway.recipients[name] = recipient
+            recipients.unopened.pop(name, None)
+            recipients[name] = recipient
+            own = jobs_of(gateway, recipient)
             try:
-                if gateway.timekeeper is not None:
-                    await gateway.timekeeper.joined()
+                await self._timekeeper.joined()
                 if recipient is not before:
                     await close_passed_slots(gateway, recipient)
                 kept = recipient
                 self._update_pollers()
                 self._start_uplink(recipient)
-                for job, run in self._recipient_jobs(recipient).items():
+                for job, run in own.items():
                     self.jobs.start(f"{job} {name}", run, uplink=name)
                 broken = (thread.broken() for _, thread in recipient.spools)
                 yield together(recipient.intake.serve(), wait_for_disk(gateway, recipient), *broken)
             finally:
-                for job in ("uplink", *self._recipient_jobs(recipient)):
+                for job in ("uplink", *own):
                     await self.jobs.stop(f"{job} {name}")
-                del gateway.recipients[name]
+                del recipients[name]
                 if kept is not None:
-                    gateway.unopened[name] = kept
+                    recipients.unopened[name] = kept
 
-    def _update_pollers(self) -> None:
-        """Give the pollers the recipients and stores that are open now."""
-        gateway = self.gateway
-        for line in gateway.lines.values():
-            if (poller := line.poller) is not None:
-                poller.accounts = gateway.accounts()
-                poller.unassigned, poller.midnight_readings = (
-                    gateway.unassigned,
-                    gateway.midnight_readings,
-                )
+    async def _close_recipient(self, name: str) -> None:
+        """Stop delivery to a recipient and close its spool; rows in memory are committed."""
+        await self.jobs.stop(f"spool {name}")
+        self.gateway.recipients.unopened.pop(name, None)
+        self.gateway.disk.storage.recovered(f"{SPOOL}{name}")  # the store is no longer in use
 
     def _start_uplink(self, recipient: Recipient) -> None:
         name, run = recipient.name, partial(deliver, self.gateway, recipient)
         self.jobs.start(f"uplink {name}", run, uplink=name, longest=LONGEST_WAIT)
 
-    def _recipient_jobs(self, recipient: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Return the jobs on an open spool in addition to its uplink; each may fail alone."""
-        return {
-            "withdrawals": partial(self._obey, recipient),
-            "sums": partial(self._add_up, recipient),
-            "upkeep": partial(self._tend, recipient),
-        }
+    def _update_pollers(self) -> None:
+        """Give the pollers the recipients and stores that are open now."""
+        gateway = self.gateway
+        for poller in gateway.lines.pollers():
+            poller.accounts = gateway.recipients.accounts()
+            poller.unassigned = gateway.unsent.get("shelf")
+            poller.midnight_readings = gateway.unsent.get("registers")
 
-    async def close_outlet(self, name: str) -> None:
-        """Stop delivery to a recipient and close its spool; rows in memory are committed."""
-        await self.jobs.stop(f"spool {name}")
-        self.gateway.unopened.pop(name, None)
-        self.gateway.storage.recovered(f"{SPOOL}{name}")  # the store is no longer in use
-
-    def start_polling(self, line: LinkDevices) -> None:
+    def _start_polling(self, line: LinkDevices) -> None:
         """Poll the devices of a line."""
         line.poller = new_poller(self.gateway, line)
-        self.go_on_polling(line)
+        self._go_on_polling(line)
 
-    def go_on_polling(self, line: LinkDevices) -> None:
+    def _go_on_polling(self, line: LinkDevices) -> None:
         """Run a line's poller. After an error a new poller is made, as after a restart."""
         self.jobs.start(f"poll {line.link.name}", partial(self._poll, line))
 
@@ -236,201 +394,14 @@ class Running:
     async def _close_missed_slots(self, line: LinkDevices) -> None:
         """Close the slots that passed without a poller as missing, with the reason `agent`."""
         clock = self.gateway.clock
-        for slot_account in self.gateway.accounts():
+        for slot_account in self.gateway.recipients.accounts():
             for key in [key for key in slot_account.ledger.marks if key[0] in line.devices]:
                 if clock.dates:
                     change = partial(slot_account.ledger.catch_up, key, clock.now(), Why.AGENT)
                     slot_account.take(key, change, self.jobs.faults)
                     await slot_account.ingest.room()
 
-    async def _tend(self, recipient: Recipient) -> None:
-        """Maintain a spool; delete receipted batches after the configured time. Never returns."""
-        while True:
-            clock = self.gateway.clock
-            # After a sudden jump of the clock nothing is deleted because of its age (rule C14).
-            before = clock.now() - self.gateway.config.spool.keep if clock.ages else 0.0
-            if self.gateway.notes is not None:
-                digest = await recipient.thread.run(recipient.spool.receipted_audit)
-                self.gateway.notes.receipted(digest)
-            await recipient.thread.run(recipient.spool.forget, before)
-            await recipient.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
-            await sleep(TEND_EVERY)
-
-    async def open_reading_stores(self) -> None:
-        """Open the stores of unassigned readings and of midnight readings."""
-        await self.jobs.open("shelf", self._unassigned)
-        await self.jobs.open("registers", self._midnights)
-
-    @asynccontextmanager
-    async def _unassigned(self) -> AsyncIterator[Awaitable[object]]:
-        gateway = self.gateway
-        disk_thread, opening = gateway.disk_thread("shelf"), self._store("shelf.db")
-        async with in_own_thread("shelf", opening, disk_thread) as (store, thread):
-            readings = gateway.unassigned or UnassignedReadings(gateway.registry, store, thread)
-            gateway.unassigned, readings.store, readings.thread = readings, store, thread
-            async with self._serve_readings(readings) as broken:
-                yield broken
-
-    @asynccontextmanager
-    async def _midnights(self) -> AsyncIterator[Awaitable[object]]:
-        gateway = self.gateway
-        disk_thread, opening = gateway.disk_thread("registers"), self._store("registers.db")
-        async with in_own_thread("registers", opening, disk_thread) as (store, thread):
-            readings = gateway.midnight_readings or MidnightReadings(
-                gateway.registry, store, thread
-            )
-            gateway.midnight_readings, readings.store, readings.thread = readings, store, thread
-            async with self._serve_readings(readings) as broken:
-                yield broken
-
-    def _store(self, file: str) -> Callable[[], AbstractContextManager[UnassignedStore]]:
-        return store_opening(self.gateway, self.gateway.config.state / file)
-
-    @asynccontextmanager
-    async def _serve_readings(
-        self, readings: UnassignedReadings | MidnightReadings
-    ) -> AsyncIterator[Awaitable[object]]:
-        self._update_pollers()
-        try:
-            yield together(self._assign_stored(readings), readings.thread.broken())
-        finally:
-            try:
-                await readings.commit()
-            except Exception as error:  # noqa: BLE001 -- the store is closed all the same
-                self.jobs.faults.log(
-                    error, f"readings stay in memory: {error_text(error)}", "shelf"
-                )
-
-    async def _assign_stored(self, readings: UnassignedReadings | MidnightReadings) -> None:
-        """Assign stored readings once the registry knows their place. Never returns.
-
-        These are readings of unassigned meters, and the midnight readings that a duty needs after a
-        change of occupants was recorded late.
-        """
-        gateway, waited = self.gateway, 0.0
-        while True:
-            changed = readings.asked != gateway.registry.revision
-            due = changed or readings.full or waited >= SHELVE_EVERY
-            if due and gateway.clock.dates and gateway.clock.ages:
-                try:
-                    await gateway.obey()  # retractions come before the rows that replace them
-                    # While one spool is closed, assigning would have to be repeated for it later,
-                    # and the other recipients would get the rows twice.
-                    if gateway.unopened:
-                        await readings.commit()
-                    else:
-                        await readings.tend(gateway.clock.now(), gateway.accounts(), gateway.point)
-                except (SpoolFull, StorageFailed) as error:
-                    log.warning(
-                        "stored readings could not be assigned and are tried again: %s", error,
-                        extra=fields(LogEvent.RECORD_NOT_WRITTEN, store="shelf"),
-                    )  # fmt: skip
-                    await sleep(SHELVE_EVERY)
-                waited = 0.0
-            await sleep(OBEY_EVERY)
-            waited += OBEY_EVERY
-
-    async def _obey(self, recipient: Recipient) -> None:
-        """Apply retractions of the registry, even while the uplink is down. Never returns."""
-        while True:
-            await recipient.outbox.catch_up()
-            await sleep(OBEY_EVERY)
-
-    async def _add_up(self, recipient: Recipient) -> None:
-        """Make the sums over dwellings, slot by slot. Never returns."""
-        while True:
-            await self.gateway.add_up(recipient)
-            await sleep(OBEY_EVERY)
-
-    async def renew(self) -> None:
-        """Renew the certificate in time, if there is one. Never returns."""
-        gateway = self.gateway
-        gateway_id = gateway.identity.gateway if gateway.identity else ""
-        state, clock = gateway.config.state, gateway.clock
-        await calls.keep_valid(state, gateway_id, clock, lambda: gateway.config.enrolment)
-
-    async def reopen(self) -> None:
-        """Try all uplinks that are not connected at once: the cause may be gone."""
-        async with self.one_at_a_time:
-            for name in self.gateway.config.uplinks:
-                self.jobs.retry(f"spool {name}")
-            for recipient in list(self.gateway.recipients.values()):
-                if recipient.delivery.connected_since is None:
-                    await self.deliver_anew(recipient)
-
-    async def deliver_anew(self, recipient: Recipient) -> None:
-        """Close an uplink and open it again at once."""
-        name = recipient.name
-        await self.jobs.stop(f"uplink {name}")
-        if (
-            self.gateway.recipients.get(name) is recipient
-        ):  # else its spool reopens, with the uplink
-            self._start_uplink(recipient)
-
-    async def close(self, name: str, drop: bool) -> int:
-        """Stop collecting for an uplink. `drop`: destroy its waiting values; return how many.
-
-        Raises Refused while its spool is not open.
-        """
-        async with self.one_at_a_time:
-            gateway, recipient = self.gateway, self.gateway.recipients.get(name)
-            if recipient is None:
-                raise Refused(f"the spool of {name} is not open. To see why: gardien status")
-            if recipient.kept:
-                raise Refused(NOT_COUNTED.format(name))
-            try:
-                for link in gateway.lines:
-                    await self.stand_still(link)
-                recipient_id = recipient.settings.recipient
-                gateway.closing.begin(recipient_id, gateway.clock.now())
-                dropped = 0
-                if drop:
-                    # The spool must be closed while its files are destroyed; it opens empty.
-                    dropped = await recipient.waiting()
-                    await self.close_outlet(name)
-                    try:
-                        cipher_words = tokens_of(gateway.identity, recipient_id)
-                        now = gateway.clock.now()
-                        await asyncio.to_thread(
-                            destroy, gateway.config.state, recipient_id, now, cipher_words
-                        )
-                    finally:
-                        await self.open_recipient(name)
-            finally:
-                self.go_on()
-            return dropped
-
-    def go_on(self) -> None:
-        """Serve and poll every line that was stopped."""
-        for name, line in self.gateway.lines.items():
-            if not self.jobs.runs(f"line {name}"):
-                self.serve_line(line)
-            if not self.jobs.runs(f"poll {name}"):
-                if line.poller is not None:
-                    line.poller = new_poller(self.gateway, line, line.poller)
-                self.go_on_polling(line)
-
-    async def take_what_waited(self) -> None:
-        """Try waiting signed objects again, and reopen a trust store that cannot be read.
-
-        An object waits if it came before the fact or the time on which it depends. Never returns.
-        """
-        broken = self.gateway.trust_store_broken
-        while True:
-            if broken.is_set() and self.gateway.open_trust_store is not None:
-                self.gateway.open_trust_store()
-                register_handlers(self.gateway)
-            try:
-                await self.gateway.registry_changed()
-            except Exception as error:
-                if store_is_broken(error):
-                    broken.set()
-                raise
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WAITING_EVERY):
-                    await broken.wait()
-
-    async def stand_still(self, name: str) -> None:
+    async def _stand_still(self, name: str) -> None:
         """Stop a line's poller between two reads, and commit what it has read."""
         poller = self.gateway.lines[name].poller
         if poller is not None:
@@ -445,47 +416,82 @@ class Running:
                 why = f"rows for {recipient.name} stay in memory: {error_text(error)}"
                 self.jobs.faults.log(error, why, f"spool {recipient.name}")
 
+    def _go_on(self) -> None:
+        """Serve and poll every line that was stopped."""
+        for name, line in self.gateway.lines.items():
+            if not self.jobs.runs(f"line {name}"):
+                self._serve_line(line)
+            if not self.jobs.runs(f"poll {name}"):
+                if line.poller is not None:
+                    line.poller = new_poller(self.gateway, line, line.poller)
+                self._go_on_polling(line)
 
-def late(gateway: Gateway, now: float) -> list[str]:
-    """Name the components that made no progress within their bound. `now`: monotonic seconds."""
-    return [name for name, within, turned in _components(gateway, now) if now - turned > within]
+    async def _take_what_waited(self) -> None:
+        """Try waiting signed objects again, and reopen a trust store that cannot be read.
+
+        An object waits if it came before the fact or the time on which it depends. Never returns.
+        """
+        objects = self.gateway.objects
+        while True:
+            if objects.broken.is_set() and objects.inbox:
+                objects.reopen()
+            try:
+                await objects.registry_changed()
+            except Exception as error:
+                if store_is_broken(error):
+                    objects.broken.set()
+                raise
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAITING_EVERY):
+                    await objects.broken.wait()
+
+    async def _renew_certificate(self) -> None:
+        """Renew the certificate in time, if there is one. Never returns."""
+        gateway = self.gateway
+        state, who, clock = gateway.config.state, gateway.identity.gateway, gateway.clock
+        await calls.keep_valid(state, who, clock, lambda: gateway.config.enrolment)
 
 
-def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
-    """Yield each component with its bound and the time of its last progress.
+def open_controls(gateway: Gateway) -> AbstractAsyncContextManager[Steering]:
+    """Open the journal of the controls. Nothing is written to a device yet."""
+    lines, registry, clock = gateway.lines, gateway.registry, gateway.clock
+    who, inbox = gateway.identity, gateway.objects.inbox
+    return open_steering(
+        gateway.config,
+        clock,
+        lambda place: link_to(lines, gateway.config, place),
+        lines.latest,
+        gateway.audit,
+        home=lambda home, device: occupied(lines, registry, int(clock.now()), home, device),
+        ask=lambda name: read_guards(lines, gateway.config, name),
+        witness=Key.of(who.signing_key.public_key()).kid if who else "",
+        taken=inbox.trust_store.taken.all() if inbox else (),
+        storage=gateway.disk.storage,
+    )
 
-    Parked components are left out: they wait for their next attempt.
+
+def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None) -> Poller:
+    """Make the poller of a line. Devices get the serial numbers that they last gave.
+
+    `before`: the poller whose work the new one continues.
     """
-    parked = gateway.jobs.parked
-    for name, line in gateway.lines.items():
-        # A line that is down stops its poller too: report the cause, not both.
-        if line.link.error and not parked(f"line {name}"):
-            yield f"opening line {name}", LINE_WITHIN, line.link.turned
-        elif line.poller is not None and line.devices and not parked(f"poll {name}"):
-            turned = max(line.poller.turned, line.link.turned)
-            yield f"reading line {name}", LINE_WITHIN, turned
-    if gateway.steering is not None:
-        controller = gateway.steering.controller
-        for name, looked in controller.looked.items():
-            if name in controller.controls and not parked(f"control {name}"):
-                yield (
-                    f"looking after control {name}",
-                    CONTROL_WITHIN,
-                    max(looked, controller.turned),
-                )
-    for name, recipient in gateway.recipients.items():
-        if not recipient.thread.stalled(now):  # a disk that hangs is a fault of its store
-            flush = gateway.config.spool.flush
-            yield from _recipient_components(
-                name, recipient, flush, parked=parked(f"uplink {name}")
-            )
-    for name, began in gateway.jobs.opening().items():
-        yield f"opening {name}", OPENED_WITHIN, began
-
-
-def _recipient_components(
-    name: str, recipient: Recipient, flush: float, *, parked: bool
-) -> Iterator[tuple[str, float, float]]:
-    yield f"storing for {name}", flush + COMMIT_WITHIN, recipient.intake.turned
-    if not parked:
-        yield f"sending to {name}", UPLINK_WITHIN, recipient.delivery.turned
+    accounts = gateway.recipients.accounts()
+    for account in accounts:
+        for (name, _), mark in account.ledger.marks.items():
+            if name in line.devices and mark.serial and line.devices[name].serial is None:
+                line.devices[name].serial = mark.serial
+    poller = Poller(
+        line.link,
+        list(line.devices.values()),
+        accounts,
+        gateway.clock,
+        partial(record_serial, gateway.registry, gateway.clock),
+        gateway.config.zone,
+        gateway.unsent.get("shelf"),
+        gateway.unsent.get("registers"),
+        gateway.sums.indexes,
+        gateway.jobs.faults,
+    )
+    if before is not None:
+        poller.go_on_from(before)
+    return poller

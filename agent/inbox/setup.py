@@ -232,12 +232,12 @@ class AuditNotes:
                 self("registry", {"revision": revision, "ids": of[:100], "count": len(of)})
 
 
-def open_notes(state: Path, clock: Clock, identity: Identity | None, *, moved: bool) -> AuditNotes:
+def open_notes(state: Path, clock: Clock, identity: Identity, *, moved: bool) -> AuditNotes:
     """Open the audit chain, and record the gateway's ids and key if they have changed."""
     notes = AuditNotes(Chain(state, clock.now), clock.steady)
     if notes.chain.torn:
         notes("audit.torn", {"bytes": notes.chain.torn})
-    if identity is not None:
+    if identity:
         kid = Key.of(identity.signing_key.public_key()).kid
         who = {"gateway": identity.gateway, "state": identity.state, "kid": kid}
         if notes.chain.latest("key") != who:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.core.atomic_write import NO_ROOM, clear, overwrite, read_key
-from agent.core.errors import NotForYou, Refused
+from agent.core.errors import Absent, NotForYou, Refused
 from agent.registry import place
 from agent.registry.storage import sync_folder
 
@@ -44,6 +44,15 @@ class Identity:
     """the previous spool key during a rotation: what is not yet sealed again is under it"""
     rotating_since: float | None = None
     """Unix seconds; None: no rotation is under way"""
+
+
+class NoIdentity(Absent, Identity):
+    """In place of the identity until `gardien key new` has been run: no ids and no keys."""
+
+    REASON = "this gateway has no identity yet. Create it: gardien key new"
+
+    gateway = state = ""
+    spool_key_before = rotating_since = None
 
 
 def mint(state: Path, gateway: str | None = None) -> Identity:

@@ -26,7 +26,7 @@ ANSWERS = 20
 """total timeout of a request, as a multiple of the timeout of one read …"""
 LONGEST = 480.0
 """… and at most so many seconds; a partial upload stays, and is resumed. Together with the longest
-wait between two attempts this is less than the watchdog allows (agent.gateway.supervisor)
+wait between two attempts this is less than the watchdog allows (agent.gateway.liveness)
 """
 
 

@@ -71,12 +71,12 @@ def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monke
     async def scenario():
         async with visited(site / "config.yaml") as house:
             job = asyncio.create_task(backup.keep(house, site / "config.yaml"))
-            await until(lambda: house.backup_said)
+            await until(lambda: house.building.problem)
             events = (await status(house, NOBODY))["events"]
             assert any("backup is not up to date" in str(one) for one in events)
             (site / "stick").mkdir()
             await until(lambda: labels() is False)
-            assert not house.backup_said
+            assert not house.building.problem
             place = {"label": "A-3-12", "type": "dwelling"}
             await CALLS["place.new"](house, Caller("dupont", None), **place)
             await until(labels)
@@ -86,7 +86,7 @@ def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monke
             await asyncio.sleep(0.3)
             assert written.stat().st_mtime_ns == at, "nothing had changed"
             shutil.rmtree(site / "stick")
-            await until(lambda: house.backup_said)
+            await until(lambda: house.building.problem)
             job.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await job

@@ -67,22 +67,22 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
         (site / "old/state" / FILE).touch()
         async with visited(site / "old/config.yaml") as house:
             raw = listing(1, COUNCIL)
-            house.inbox_open().renew_trust(raw, trust_list.read(raw).sha256)
+            house.objects.inbox.renew_trust(raw, trust_list.read(raw).sha256)
             for one in (*grants, first):
-                await house.accept(one, "metropole")
+                await house.objects.accept(one, "metropole")
             return json.loads(json.dumps(backup._content(house, {})))
 
     async def goes_on() -> None:
         (site / "new/state" / FILE).touch()
         async with visited(site / "new/config.yaml") as house:
-            assert (await house.accept(grants[0], "metropole"))["revoked"]
-            assert not (await house.accept(grants[1], "metropole"))["revoked"]
+            assert (await house.objects.accept(grants[0], "metropole"))["revoked"]
+            assert not (await house.objects.accept(grants[1], "metropole"))["revoked"]
             # what was said again, and what was said since
             for one in (first, later):
-                assert (await house.accept(one, "metropole"))["outcome"] == "revoked"
+                assert (await house.objects.accept(one, "metropole"))["outcome"] == "revoked"
             assert all(one.revoked for one in house.steering.controller.journal.grants.values())
-            house.inbox_open().renew_trust(listing(2, COUNCIL, COMES))
-            assert COMES.kid in house.inbox_open().known().revoked
+            house.objects.inbox.renew_trust(listing(2, COUNCIL, COMES))
+            assert COMES.kid in house.objects.inbox.known().revoked
 
     content = asyncio.run(lives())
     backup.restore(content, site / "new/state", "me")

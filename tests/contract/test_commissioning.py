@@ -140,14 +140,14 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
             asker = Caller("alice", None)
             async with open_recipient(house, "centre") as recipient:
                 house.recipients["centre"] = recipient
-                points = [point.name for point in house.device("m-1")[1].points]
+                points = [point.name for point in house.lines.find("m-1")[1].points]
                 recipient.ledger.held["m-1"] = dict.fromkeys(points, Unknown.NO_INSTALLATION)
                 said = [(await CALLS["status"](house, asker))["devices"]["m-1"]["held"]]
                 for name, words in places("A-1"):
                     await CALLS[name](house, asker, **words)
                 words = {"device": "m-1", "dwelling": "A-1", "serial": "45"}
                 await CALLS["meter.assign"](house, asker, **words)
-                house.device("m-1")[1].serial = "45"
+                house.lines.find("m-1")[1].serial = "45"
                 said.append((await CALLS["status"](house, asker))["devices"]["m-1"]["held"])
                 recipient.ledger.held["m-1"] = {"its mean": "no consent covers it"}
                 shown = (await CALLS["status"](house, asker))["devices"]["m-1"]
@@ -384,7 +384,7 @@ def test_the_record_of_a_key_names_the_person(config):
     async def once():
         async with visited(config) as house:
             await CALLS["key.csr"](house, Caller("root", None), named="Eva")
-            return house.notes.chain.latest("certificate.requested")
+            return house.audit.chain.latest("certificate.requested")
 
     assert asyncio.run(once()) == {"by": "Eva (root)"}
 
@@ -431,7 +431,7 @@ def test_a_status_shows_of_dwellings_what_a_role_may_see_and_notes_whoever_sees_
                 await CALLS[name](house, Caller("alice", None), **words)
             await CALLS["meter.assign"](house, Caller("alice", None), device="m-1", dwelling="A-1")
             for device in ("m-1", "m-3"):
-                line, found = house.device(device)
+                line, found = house.lines.find(device)
                 await line.link.tried()
                 for sample in await line.link.read(found.points[:1]):
                     found.latest[sample.point.name] = sample
@@ -468,12 +468,12 @@ def test_a_meter_that_has_said_its_number_cannot_be_two_dwellings(config, buildi
             for name, words in places("A-1", "A-2"):
                 await CALLS[name](house, asker, **words)
             await CALLS["meter.import"](house, asker, text=text, name="m.csv", join_lines=False)
-            house.device("m-1")[1].serial = serial
+            house.lines.find("m-1")[1].serial = serial
             with pytest.raises(Refused, match=r"measures A-2 .* but .* measures A-1 .* m.csv:2"):
                 await CALLS["meter.assign"](house, asker, device="m-1", dwelling="A-2")
             with pytest.raises(Refused, match='no device "m-7" is configured'):
                 await CALLS["meter.assign"](house, asker, device="m-7", dwelling="A-2")
-            house.device("m-2")[1].serial = building["meters"][1]["serial"]
+            house.lines.find("m-2")[1].serial = building["meters"][1]["serial"]
             await CALLS["meter.assign"](house, asker, device="m-2", dwelling="A-2")
             return (await CALLS["meter.list"](house, asker))["meters"]
 

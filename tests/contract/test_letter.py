@@ -6,6 +6,7 @@ import html
 import re
 import time
 from decimal import Decimal
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -452,7 +453,7 @@ def test_a_running_agent_that_is_not_sure_of_the_date_says_so(gateway):
     gateway.path.write_text(text.replace("clock: {source: system}", "clock: {source: ntp}"))
 
     async def ask(house):
-        house.close = CALLS["uplink.close"]  # as a daemon has it
+        house.daemon = SimpleNamespace()
         return await CALLS["privacy.person"](house, Caller("alice", None), place="A-1")
 
     assert kinds(gateway.inside(ask)) == [("clock", "")]
@@ -483,7 +484,7 @@ def test_a_recipient_that_is_being_closed_gets_nothing_new(gateway):
     gateway.consent()
 
     async def close(house):
-        house.closing.begin(US, house.clock.now())
+        house.recipients.closing.begin(US, house.clock.now())
 
     gateway.inside(close)
     assert NOTHING in gateway.answer()[0]

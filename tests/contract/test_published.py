@@ -256,7 +256,7 @@ def test_every_file_that_the_gateway_keeps_stands_in_the_catalogue(gateway):
 
     async def works():
         async with at_work(gateway.path) as house:
-            await house.ask_disk()
+            await house.disk.ask()
         destroy(gateway.state, US, gateway.now, tokens_of(house.identity, US))
 
     asyncio.run(works())

@@ -26,7 +26,7 @@ from agent.buffer.spool import Spool
 from agent.control.controller import Controller
 from agent.drivers.modbus.bus import Bus
 from agent.gateway.export_log import Exports
-from agent.gateway.gateway import Gateway
+from agent.gateway.gateway import DwellingSums
 from agent.gateway.uplink_changes import Moves
 from agent.registry import identity
 from agent.registry.place import mint
@@ -116,7 +116,7 @@ PARTS = {
         lambda spool, *_: spool._head.recipient == "two.example",
     ),
     "syndic export": failing(Exports, "begin", ODD),
-    "sums two": failing(Gateway, "add_up", ODD, lambda _, recipient: recipient.name == "two"),
+    "sums two": failing(DwellingSums, "add_up", ODD, lambda _, to, *__: to.name == "two"),
     f"control {NAME}": failing(Controller, "_tend", ODD),
 }  # fmt: skip
 

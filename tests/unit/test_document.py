@@ -3,7 +3,6 @@
 import copy
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import jsonschema
 
@@ -11,7 +10,6 @@ from agent.acquisition.device import Device
 from agent.api.calls import _link
 from agent.api.status import events
 from agent.cli import examine
-from agent.core.clock import Clock
 from agent.core.model import Point
 from agent.drivers.line_disturbance import How, Turn
 from agent.drivers.link import Link
@@ -181,9 +179,8 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
         for other in ("1", "2", "3"):
             link.disturbed.ended(other, Turn(), n * 60.0, NOON + n, answered=True)
     device = Device("sdm-17", [Point("sdm-17", "energy", "17", "input/72/float32", 60)])
-    house = SimpleNamespace(proposals={}, clock=Clock("system", None, lambda: NOON + 60.0))
     made = answer()
-    made["links"]["riser"] = _link(house, "riser", LinkDevices(link, {"sdm-17": device}))
+    made["links"]["riser"] = _link(LinkDevices(link, {"sdm-17": device}), NOON + 60.0)
     made["links"]["riser"]["open"] = True
     made["events"] = [one._asdict() for one in events(made)]
     here = next(one["here"] for one in made["events"] if one["code"] == "line-disturbed")
@@ -194,8 +191,7 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
     jsonschema.validate(BASE | {"state": "online"} | told, SCHEMA)
     assert "line riser: a device disturbs the line" in json.dumps(told)
     assert "sdm-17" not in json.dumps(told)
-    house.clock = Clock("system", None, lambda: NOON + 86_400.0)
-    tomorrow = _link(house, "riser", LinkDevices(link, {"sdm-17": device}))["disturbers"]
+    tomorrow = _link(LinkDevices(link, {"sdm-17": device}), NOON + 86_400.0)["disturbers"]
     assert [one["today"] for one in tomorrow] == [0]
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agent.api.disclosures import Records
     from agent.api.protection.breach import Concerned
     from agent.api.registry import Call, Caller
+    from agent.config import Config
     from agent.gateway.gateway import Gateway
     from agent.registry.letter import RecipientKnowledge
     from agent.registry.records import Dated, Place
@@ -66,13 +67,13 @@ async def breach_new(
     who, now = author(gateway, caller, named), gateway.clock.now()
     if not facts.get("what"):
         raise Refused(_("the description is missing: say in one sentence what happened"))
-    await gateway.ask_disk()
+    await gateway.disk.ask()
     # second 59 would make the time count as a whole day, and the deadline would be shown without
     # its hour
     noticed = _time(gateway, facts, "noticed") or int(now) - whole_day(int(now))
     year = datetime.fromtimestamp(noticed, gateway.config.zone).year
     # the id of a record that is missing from the file must not be used again
-    given = await _compare_with_chain(gateway)
+    given = await _compare_with_chain(gateway.config)
     begun = Breach(Breaches(gateway.config.state).next_number(year, given), noticed)
     breach = _changed(gateway, begun, {**facts, "noticed": stamp(noticed)})
     _save(gateway, breach.with_step(now, who, "new"))
@@ -91,9 +92,9 @@ async def breach_add(
     closed.
     """
     who, now = author(gateway, caller, named), gateway.clock.now()
-    await gateway.ask_disk()
-    states = await _compare_with_chain(gateway)
-    before = _open(gateway, id)
+    await gateway.disk.ask()
+    states = await _compare_with_chain(gateway.config)
+    before = _open(gateway.config, id)
     after = _changed(gateway, before, facts)
     if after == before:
         raise Refused(
@@ -110,7 +111,7 @@ async def breach_add(
 async def breach_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """List all breaches recorded on this gateway."""
     del caller
-    states = await _compare_with_chain(gateway)
+    states = await _compare_with_chain(gateway.config)
     breaches = Breaches(gateway.config.state).all()
     return {
         "timezone": gateway.config.building.timezone,
@@ -218,9 +219,9 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     Refused.
     """
     who, now = author(gateway, caller, named), gateway.clock.now()
-    await gateway.ask_disk()
-    states = await _compare_with_chain(gateway)
-    breach = _open(gateway, id)
+    await gateway.disk.ask()
+    states = await _compare_with_chain(gateway.config)
+    breach = _open(gateway.config, id)
     lacks = [] if mistake else missing(breach, gateway.config.privacy)
     if mistake and not reason.strip():
         raise Refused(_("--mistake: explain the mistake with --reason"))
@@ -232,7 +233,7 @@ async def breach_close(  # noqa: PLR0913 -- as many options
                 " the breach without a notification: --without-notification and --reason."
                 " If the breach was recorded by mistake: --mistake and --reason",
                 id=id,
-                until=_here(gateway, breach.deadline),
+                until=_here(gateway.config, breach.deadline),
             )
         )
     if lacks and not reason.strip():
@@ -252,9 +253,9 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     return await _shown(gateway, id)
 
 
-def _open(gateway: Gateway, id_: str) -> Breach:
+def _open(config: Config, id_: str) -> Breach:
     """A record that is still open. Raises Refused."""
-    breach = Breaches(gateway.config.state).get(id_)
+    breach = Breaches(config.state).get(id_)
     if breach.closed is not None:
         raise Refused(
             _(
@@ -337,8 +338,8 @@ def _in_order(gateway: Gateway, breach: Breach) -> Breach:
     for first, then in pairs:
         early, late = getattr(breach, first), getattr(breach, then)
         if early is not None and late is not None and early > late:
-            values = {"then": then, "late": _here(gateway, late), "first": first}
-            values["early"] = _here(gateway, early)
+            values = {"then": then, "late": _here(gateway.config, late), "first": first}
+            values["early"] = _here(gateway.config, early)
             raise Refused(
                 _(
                     "--{then} {late} is earlier than --{first} {early}: correct one of them",
@@ -348,16 +349,16 @@ def _in_order(gateway: Gateway, breach: Breach) -> Breach:
     at = breach.notified
     # the deadline lies within that day: without the hour it is unknown whether it was met
     if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
-        until = _here(gateway, breach.deadline)
+        until = _here(gateway.config, breach.deadline)
         raise Refused(
             _("--notified: give the time as well as the date: the deadline is {until}", until=until)
         )
     return breach
 
 
-def _here(gateway: Gateway, at: int) -> str:
+def _here(config: Config, at: int) -> str:
     """A time as text in the building's time zone."""
-    return in_local_time(stamp(at), gateway.config.building.timezone)
+    return in_local_time(stamp(at), config.building.timezone)
 
 
 def _known_recipients(gateway: Gateway, recipients: Sequence[str]) -> None:
@@ -414,7 +415,7 @@ def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
     if at is None:
         return None
     if at > gateway.clock.now() + AHEAD:
-        raise Refused(_("--{name}: {at} is in the future", name=name, at=_here(gateway, at)))
+        raise Refused(_("--{name}: {at} is in the future", name=name, at=_here(gateway.config, at)))
     if name in WHOLE_DAYS and date_alone(str(text)):
         day = datetime.fromtimestamp(at, gateway.config.zone)
         return int((day + timedelta(days=1)).timestamp()) - 1
@@ -428,18 +429,18 @@ async def _save_step(  # noqa: PLR0913, PLR0917 -- a step has as many parts
     """Add a step to the newest version of a record. Returns how the records compared with the audit
     chain before.
     """
-    await gateway.ask_disk()
-    states = await _compare_with_chain(gateway)
+    await gateway.disk.ask()
+    states = await _compare_with_chain(gateway.config)
     breach = Breaches(gateway.config.state).get(id_)
     _save(gateway, breach.with_step(now, who, what, detail), states)
     return states
 
 
-async def _compare_with_chain(gateway: Gateway) -> dict[str, str]:
+async def _compare_with_chain(config: Config) -> dict[str, str]:
     """How the records compare with the audit chain; in a thread, because the chain may hold
     years.
     """
-    breaches = Breaches(gateway.config.state)
+    breaches = Breaches(config.state)
     states = await asyncio.to_thread(breaches.compare_with_chain)
     # a step may have been recorded between reading the file and the chain: compare again
     return breaches.compare_with_chain() if UNLIKE.keys() & {*states.values()} else states
@@ -528,7 +529,7 @@ def _staff(gateway: Gateway, breach: Breach) -> int:
         *registry.consents(), *registry.duties(),
     ]  # fmt: skip
     steps = [step.who for one in Breaches(gateway.config.state).all() for step in one.steps]
-    looks = [one.who for one in gateway.access_log.of()] if gateway.access_log else []
+    looks = [one.who for one in gateway.access_log.of()]
     names = [*(one.word.who for one in facts), *steps, *looks]
     # `marie (root)` is a name with the account: count the name once
     return len({name.partition(" (")[0] for name in names} - {"gardien"})
@@ -585,7 +586,7 @@ def _summary(gateway: Gateway, breach: Breach, states: Mapping[str, str]) -> dic
 async def _shown(gateway: Gateway, id_: str) -> dict[str, Any]:
     breach = Breaches(gateway.config.state).get(id_)
     case = await _case(gateway, breach)
-    return _summary(gateway, breach, await _compare_with_chain(gateway)) | {
+    return _summary(gateway, breach, await _compare_with_chain(gateway.config)) | {
         "timezone": gateway.config.building.timezone,
         "noticed_before": [stamp(one) for one in breach.noticed_before],
         "consequences": breach.consequences,

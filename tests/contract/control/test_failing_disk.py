@@ -33,7 +33,7 @@ from agent.core.storage import FAILING, READ_ONLY, Storage, volatile
 from agent.core.tasks import Supervisor, together
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.gateway.supervisor import late as hanging
+from agent.gateway.liveness import late as hanging
 from agent.trust import verify
 from hil.bacnet.controller import free_udp_port
 from hil.bacnet.process import BoilerRoom

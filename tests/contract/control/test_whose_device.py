@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from agent.app import visited
+from agent.gateway.lines import occupied
 from agent.registry.inputs import NewInstallation, NewPlace
 
 CONFIG = """\
@@ -27,12 +29,13 @@ def test_an_occupant_speaks_for_the_devices_of_the_own_dwelling_only(tmp_path):
 
     async def asked():
         async with visited(config) as house:
-            registry = house.registry
+            registry, now = house.registry, int(house.clock.now())
+            home = partial(occupied, house.lines, registry, now)
             own, other = registry.add_places([NewPlace("A-1", "D"), NewPlace("A-2", "D")], *BY)
             registry.install([NewInstallation("A-1", device="wallbox")], *BY)
             lives = {one.place: one.id for one in registry.occupancies()}
             return [
-                (who, device, house.home(lives[place.id], device) is not None)
+                (who, device, home(lives[place.id], device) is not None)
                 for who, place in (("own", own), ("other", other))
                 for device in ("wallbox", "shared")
             ]

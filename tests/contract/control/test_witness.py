@@ -46,7 +46,7 @@ class Site:
                 trust=self.trust, building=SimpleNamespace(shared_accounts=("installer",))
             ),
             clock=self.here.clock, identity=who, steering=self.bench.orders,
-            inbox_open=lambda: inbox, accept=inbox.accept,
+            objects=SimpleNamespace(inbox=inbox, accept=inbox.accept),
             audit=self.here.inbox.audit,
         )  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_a_code_works_once_and_not_for_ever(site):
 def test_a_kill_before_the_code_is_used_up_leaves_one_grant(site, monkeypatch):
     code = site.ask("witness", "dupont", grant=VOTE)["code"]
     with monkeypatch.context() as cut:
-        cut.setattr(vote_api.votes, "drop", lambda *_: 1 / 0)
+        cut.setattr(vote_api.store, "drop_vote", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             site.ask("confirm", "martin", code=code)
     assert site.ask("confirm", "martin", code=code)["again"]
@@ -148,6 +148,6 @@ def test_nothing_is_witnessed_where_the_configuration_does_not_allow_it(site):
         with pytest.raises(Refused, match="does not witness votes"):
             site.ask(call, "martin", **args)
     site.trust.witnessed = True
-    site.house.inbox_open().witness = None
+    site.house.objects.inbox.witness = None
     with pytest.raises(Refused, match="does not witness votes"):
         site.ask("confirm", "martin", code=code)

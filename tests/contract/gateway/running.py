@@ -6,14 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
 from agent import app
 from agent.config import load
 from agent.core.model import Reading, Series
 from agent.gateway.gateway import Gateway
-from agent.gateway.reload import reload
 from agent.gateway.supervisor import running
 from agent.registry import identity
 from tests.waiting import until
@@ -49,8 +47,7 @@ async def at_work(config: Path) -> AsyncIterator[Gateway]:
 
 @asynccontextmanager
 async def _at_work(house: Gateway, config: Path) -> AsyncIterator[None]:
-    async with running(house, config) as here:
-        house.reload = partial(reload, here)
+    async with running(house, config):
         yield
         assert not house.jobs.faults.all(), "a test that wants faults looks at them itself"
 

@@ -139,7 +139,7 @@ def test_a_number_that_nothing_can_represent_is_refused_and_stops_nothing(transp
         async with far_side(transport, tmp_path / "far") as far:
             for start in (1, 2):  # what a folder or a list holds comes again at each start
                 async with at_work(far.config) as house:
-                    aud = believe(house) if start == 1 else house.inbox.audience.exact
+                    aud = believe(house) if start == 1 else house.objects.inbox.audience.exact
                     for name, raw in POISONS.items():
                         await far.send(house, f"{start}-{name}.jws", raw)
                     ask = signed("request+jwt", aud, act="directory")
@@ -169,7 +169,7 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
         async with far_side(transport, tmp_path / "far") as far:
             async with at_work(far.config) as house:
                 raw = signed("request+jwt", believe(house), act="directory")
-                house.inbox.handlers["request+jwt"] = failing
+                house.objects.inbox.handlers["request+jwt"] = failing
                 await far.send(house, "1.jws", raw)
                 ((code, words),) = await far.refusals(1)
                 assert code == "E_INTERNAL"
@@ -189,7 +189,9 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
                 assert sorted(await until(taken)) == ["ACCEPTED", "REJECTED"]
                 (one,) = (await CALLS["object.list"](house, NOBODY))["set_aside"]
                 assert one["error"] == "ZeroDivisionError: request+jwt"
-                assert (await house.accept(raw, "hand"))["outcome"] == "the directory is sent again"
+                assert (await house.objects.accept(raw, "hand"))[
+                    "outcome"
+                ] == "the directory is sent again"
                 assert not (await CALLS["object.list"](house, NOBODY))["set_aside"]
 
     asyncio.run(scenario())
@@ -213,7 +215,7 @@ def test_an_object_that_the_disk_does_not_take_comes_again(transport, tmp_path):
         async with far_side(transport, tmp_path / "far") as far:
             async with at_work(far.config) as house:
                 aud = believe(house)
-                house.inbox.handlers["request+jwt"] = full
+                house.objects.inbox.handlers["request+jwt"] = full
                 await far.send(house, "1.jws", signed("request+jwt", aud, act="directory"))
                 await until(tried_often)
                 await put(house, 5)  # batches and receipts go on meanwhile

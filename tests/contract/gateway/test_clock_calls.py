@@ -126,8 +126,8 @@ def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
                 recipient.spool.retract, house.clock.now(), "trusted"
             )
             assert [one["reason"] for one in read_retractions(batch.payload)] == ["clock"]
-            assert house.notes.chain.latest("clock.reset")["by"] == "anne"
-            assert house.notes.chain.latest("clock.set_back")["how"] == "said"
+            assert house.audit.chain.latest("clock.reset")["by"] == "anne"
+            assert house.audit.chain.latest("clock.set_back")["how"] == "said"
 
     asyncio.run(scenario())
 
@@ -156,7 +156,7 @@ def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(
             await until(near)
             wrong[0] = 0
             await until(near)
-            body = house.notes.chain.latest("clock.set_back")
+            body = house.audit.chain.latest("clock.set_back")
             assert (body["how"], body["series"]) == ("proved", 1)
             shown = await clock_api.show(house, ASKER)
             assert [one["seconds"] for one in shown["steps"]] == [DAY, -DAY]

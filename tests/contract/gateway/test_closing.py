@@ -103,13 +103,13 @@ def test_a_closed_uplink_delivers_what_waits_keeps_nothing_new_and_goes_without_
                 Platform(far.port, tmp_path / "platform.db") as platform,
                 at_work(config) as house,
             ):
-                assert "r.example" in house.closing, "a restart does not reopen it"
+                assert "r.example" in house.recipients.closing, "a restart does not reopen it"
                 assert all(line.poller.accounts == [] for line in house.lines.values())
                 await settled(house)
                 assert (await platform.report())["rows"] == 5
                 without(tmp_path)
                 await calls.reload(house, calls.NOBODY)
-                assert "r.example" not in house.closing
+                assert "r.example" not in house.recipients.closing
                 assert house.recipients == {}
 
     asyncio.run(scenario())
@@ -217,13 +217,15 @@ def test_slots_of_the_weeks_without_an_uplink_are_told_as_such(tmp_path: Path):
 
     async def scenario() -> None:
         async with at_work(config) as house:
-            assert house.closing.removed("r.example") is None
+            assert house.recipients.closing.removed("r.example") is None
         with closing(sqlite3.connect(tmp_path / "state/spool-r.example.db")) as db, db:
             db.execute("INSERT OR REPLACE INTO mark VALUES('m1', 60, ?, 1, NULL)", [now - 7_200])
         without(tmp_path)
         with_meter(config)
         async with at_work(config) as house:
-            assert house.closing.removed("r.example") == pytest.approx(time.time(), abs=30)
+            assert house.recipients.closing.removed("r.example") == pytest.approx(
+                time.time(), abs=30
+            )
         record = tmp_path / "state/removed.json"
         assert list(json.loads(record.read_text())) == ["r.example"]
         record.write_text(json.dumps({"r.example": now - 3_600.0}))  # an hour has gone by
@@ -233,7 +235,7 @@ def test_slots_of_the_weeks_without_an_uplink_are_told_as_such(tmp_path: Path):
             reasons = await told(house)
             assert reasons["agent"] == 59
             assert reasons["uplink"] in {60, 61}
-            assert house.closing.removed("r.example") is None
+            assert house.recipients.closing.removed("r.example") is None
             assert await asyncio.to_thread(later.settle, 60)
             assert json.loads(record.read_text()) == {}
 
@@ -247,14 +249,14 @@ def test_a_closed_uplink_counts_as_removed_from_the_moment_nothing_is_kept(tmp_p
         async with at_work(config) as house:
             before = time.time()
             await uplinks.close(house, None, name="centre", how="drain")
-            since = house.closing.removed("r.example")
+            since = house.recipients.closing.removed("r.example")
             assert since is not None
             assert before <= since <= time.time()
             without(tmp_path)
             await calls.reload(house, calls.NOBODY)
-            assert house.closing.removed("r.example") == since
+            assert house.recipients.closing.removed("r.example") == since
             config.write_text(there, encoding="utf-8")
             await calls.reload(house, calls.NOBODY)
-            assert house.closing.removed("r.example") is None
+            assert house.recipients.closing.removed("r.example") is None
 
     asyncio.run(scenario())

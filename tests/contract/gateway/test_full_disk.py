@@ -41,8 +41,7 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
             await until(slots)
             hog(small_disk)
             closed = await slots()
-            assert house.reload is not None
-            await house.reload()
+            await house.daemon.reload()
             assert await slots() >= closed
 
             async def went_on() -> bool:

@@ -233,9 +233,9 @@ def test_it_is_refused_where_it_could_not_be_undone_or_ended_and_nothing_is_chan
             (state / "upgrade").touch()
             await refused("an upgrade is on trial")
             (state / "upgrade").unlink()
-            house.storage.failed("the spool of centre", "the disk is read-only")
+            house.disk.storage.failed("the spool of centre", "the disk is read-only")
             await refused("the disk is read-only.*needs a working disk")
-            house.storage.recovered("the spool of centre")
+            house.disk.storage.recovered("the spool of centre")
             memory = memory_of(state, RECIPIENT)
             made(memory.parent)
             memory.touch()
@@ -258,7 +258,7 @@ def test_a_spool_that_is_destroyed_in_the_middle_is_no_fault(config: Path):
             for n in range(0, 2_000, 20):
                 await put(house, 20, START + n)
             await key_rotation.begin(house, "me")
-            while "spool-r.example.db" not in house.rotation:
+            while "spool-r.example.db" not in house.rotation.files:
                 await asyncio.sleep(0)
             destroy(house.config.state, "z.example", time.time(), None)
             assert key_rotation.standing(house) is not None

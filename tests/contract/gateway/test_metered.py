@@ -81,9 +81,10 @@ def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
             await put(house, 5)
             await settled(house)
             recipient = house.recipients["centre"]
-            assert delivery.slowed(house, recipient, 60.0) == 60.0
+            budget, now = house.config.uplinks["centre"].data, time.time()
+            assert house.traffic.slowed(60.0, "r.example", budget, now) == 60.0
             house.traffic.count("r.example", 60_000_000, time.time())
-            assert delivery.slowed(house, recipient, 60.0) == DAY
+            assert house.traffic.slowed(60.0, "r.example", budget, now) == DAY
 
             async def reopened() -> bool:
                 return "data are used up too fast" in recipient.delivery.lost
@@ -130,7 +131,7 @@ def test_what_became_of_an_order_does_not_wait_for_the_interval(
             Platform(far.port, tmp_path / "platform.db") as platform,
             at_work(configured(tmp_path, far.url, seal="1h")) as house,
         ):
-            assert house.steering is not None
+            assert house.steering
             await asyncio.sleep(2)
             before = (await platform.report())["batches"]
             told = {"outcomes/1-1": {"id": "1-1", "state": "REJECTED"}}

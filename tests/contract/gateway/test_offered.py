@@ -138,20 +138,20 @@ def test_a_metered_line_whose_month_is_ahead_keeps_it_for_later(tmp_path):
 
 def test_a_backlog_under_way_goes_before_each_part(monkeypatch):
     async def scenario():
-        delivery = Delivery()
+        batches = Delivery()
         monkeypatch.setattr(delivery, "PATIENCE", 60.0)
-        turn = asyncio.create_task(_wait_for_batches(delivery))
+        turn = asyncio.create_task(_wait_for_batches(batches))
         await asyncio.sleep(0.3)
         assert not turn.done()
-        delivery.idle = True
+        batches.idle = True
         async with asyncio.timeout(30):
             await turn
-        delivery.idle = False
+        batches.idle = False
         monkeypatch.setattr(delivery, "PATIENCE", 0.8)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with asyncio.timeout(30):
-            await _wait_for_batches(delivery)
+            await _wait_for_batches(batches)
         assert loop.time() - start > 0.7, "not for ever: a backlog may last for days"
 
     asyncio.run(scenario())

@@ -204,7 +204,7 @@ def test_a_spool_that_cannot_be_opened_is_parked_and_a_reload_opens_it_at_once(t
             for _ in range(8):  # so that it would take minutes by itself
                 house.jobs._components["spool centre"].backoff.next()
             spool.rmdir()
-            await house.reload()
+            await house.daemon.reload()
             assert set(house.recipients) == {"centre", "other"}
             intake, now = house.recipients["centre"].intake, int(time.time())
             await intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
@@ -230,7 +230,7 @@ def test_an_uplink_that_is_parked_is_opened_at_once_when_uplinks_are_tried_again
                 patch.setattr(house.moves, "of", wrong)
                 recipient = house.recipients["centre"]
                 await house.jobs.stop("uplink centre")
-                await house.reopen()
+                await house.daemon.reopen()
 
                 async def parked():
                     return house.jobs.parked("uplink centre")
@@ -239,7 +239,7 @@ def test_an_uplink_that_is_parked_is_opened_at_once_when_uplinks_are_tried_again
                 await put(house, 5)
             for _ in range(8):  # so that it would take minutes by itself
                 house.jobs._components["uplink centre"].backoff.next()
-            await house.reopen()
+            await house.daemon.reopen()
             await settled(house)
             assert recipient.delivery.settled
             await platform.holds(5)
@@ -262,10 +262,10 @@ def test_a_status_that_cannot_be_made_stops_no_delivery(tmp_path):
             async def describe():
                 raise TypeError("odd")
 
-            house.describe = describe
+            house.daemon.describe = describe
             await house.jobs.stop("uplink centre")
             house.recipients["centre"].delivery.connected_since = None
-            await house.reopen()
+            await house.daemon.reopen()
 
             async def told():
                 return "status centre" in faults(house)
@@ -283,22 +283,22 @@ def test_a_status_that_cannot_be_made_stops_no_delivery(tmp_path):
 def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            before, file = house.inbox, tmp_path / "state" / store.FILE
+            before, file = house.objects.inbox, tmp_path / "state" / store.FILE
             before.trust_store.db.close()
             file.write_bytes(b"\x5a" * 40_000)
             before.trust_store.db = damaged = torn(tmp_path / "torn.db")
             with pytest.raises((NotRecorded, sqlite3.DatabaseError)):
-                await house.carried(b"e30.e30.e30", "centre")
+                await house.objects.carried(b"e30.e30.e30", "centre")
             house.jobs.retry("signed objects")  # before, it may open the book anew first
 
             async def anew():
-                return house.inbox is not before and not house.trust_store_broken.is_set()
+                return house.objects.inbox is not before and not house.objects.broken.is_set()
 
             await until(anew)
             damaged.close()
             assert file.with_name(f"{file.name}.damaged").exists()
-            assert set(house.inbox.handlers) >= {"request+jwt", "uplink-move+jws"}
-            await house.carried(b"e30.e30.e30", "centre")
+            assert set(house.objects.inbox.handlers) >= {"request+jwt", "uplink-move+jws"}
+            await house.objects.carried(b"e30.e30.e30", "centre")
 
     asyncio.run(scenario())
 
@@ -306,7 +306,7 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
 def test_a_shelf_that_is_damaged_while_it_is_open_is_opened_anew_with_what_it_held(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            kept, before = house.unassigned, house.unassigned.store
+            kept, before = house.unsent["shelf"], house.unsent["shelf"].store
             kept._held = {"m": [one_kept()]}
             await kept.thread.run(tear, before._database, tmp_path / "torn.db")
             kept.full = True
@@ -315,7 +315,7 @@ def test_a_shelf_that_is_damaged_while_it_is_open_is_opened_anew_with_what_it_he
                 return kept.store is not before and not kept._held
 
             await until(anew)
-            assert house.unassigned is kept
+            assert house.unsent["shelf"] is kept
             assert await kept.thread.run(kept.store.count) == 1
 
     asyncio.run(scenario())
@@ -330,11 +330,11 @@ def one_kept():
 def test_a_call_that_fails_is_answered_in_plain_words_and_told_in_the_log(tmp_path, caplog):
     async def scenario():
         async with at_work(unconnected(tmp_path)) as house:
-            house.mapped = house.registry.places = wrong
+            house.objects.report = house.registry.places = wrong
 
             asker = Caller("tests", NOBODY.progress)
             request = {"call": "place.list", "args": {}}
-            house.sums_asked = house.recipients["centre"].outbox.catch_up = wrong
+            house.sums.configured = house.recipients["centre"].outbox.catch_up = wrong
             return [await local.answer(house, request, asker) for _ in range(2)]
 
     for answer in asyncio.run(scenario()):

@@ -81,7 +81,7 @@ def test_what_is_no_configuration_is_refused_at_once_and_the_old_one_stays(tmp_p
             becomes(config, text)
             with pytest.raises(Refused) as refusal:
                 async with asyncio.timeout(60):
-                    await house.reload()
+                    await house.daemon.reload()
             assert WORDS[becomes] in str(refusal.value)
             assert house.config is before
             assert set(house.recipients) == {"centre"}
@@ -134,7 +134,7 @@ def test_a_reload_tells_the_settings_that_it_took_in_place(tmp_path):
                 (text.replace("name: Les Alpins", more), []),
             ):  # fmt: skip
                 config.write_text(words, encoding="utf-8")
-                changed = (await house.reload())["changed"]
+                changed = (await house.daemon.reload())["changed"]
                 assert {what for what, names in changed.items() if names} <= {"setting"}
                 assert changed["setting"] == settings
 

@@ -12,6 +12,7 @@ from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.model import Reading, Series
 from agent.gateway import post_restore_gate
+from agent.gateway.gateway import Daemon
 from agent.trust.sign import Signer, new_jti
 from hil.broker import broker
 from hil.platform.child import Platform, Serving
@@ -29,7 +30,7 @@ def restored_now(house):
     """As a start finds it after `gardien restore`."""
     post_restore_gate.begin(house.config.state, MADE)
     house.restored = post_restore_gate.PostRestoreGate(house.config.state)
-    house.describe = partial(status, house, NOBODY)
+    house.daemon.describe = partial(status, house, NOBODY)
     return house.config.state / post_restore_gate.FILE
 
 
@@ -53,7 +54,8 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             at_work(configured(tmp_path, far.url)) as house,
         ):
             mark = restored_now(house)
-            house.describe = None  # its status never leaves, so the platform is never asked
+            # Its status never leaves, so the platform is never asked.
+            house.daemon.describe = Daemon().describe
             await connected(house)
             await put(house, 5)
             await asyncio.sleep(2)
@@ -83,7 +85,7 @@ def test_a_platform_behind_a_broker_sends_all_objects_and_says_that_these_were_a
     async def scenario():
         async with broker() as far, at_work(configured(tmp_path, far.url)) as house:
             nonlocal real
-            real, house.accept = house.accept, noted
+            real, house.objects.accept = house.objects.accept, noted
             mark = restored_now(house)
             await connected(house)
             await put(house, 5)

@@ -38,7 +38,7 @@ def believe(house: Gateway, who: Signer = PLATFORM, role: str = "registry") -> s
     said = {"ver": 1, "iss": "m", "iat": NOW - DAY, "exp": NOW + 300 * DAY, "threshold": 1,
             "roots": [ROOT.public_jwk()], "keys": [key]}  # fmt: skip
     raw = trust_list(json.dumps(said), [ROOT])
-    inbox = house.inbox_open()
+    inbox = house.objects.inbox
     inbox.renew_trust(raw, read(raw).sha256)
     return inbox.audience.exact
 
@@ -102,12 +102,14 @@ def test_a_request_made_while_the_gateway_is_away_is_done_when_it_comes_back(tmp
                 await settled(house)
                 await until(partial(forger_told, tmp_path / "platform.db"))
                 counted = await platform.report()
-                answer = await house.accept(raw, "a copy")
+                answer = await house.objects.accept(raw, "a copy")
                 assert answer["again"], "the same bytes get the first answer"
                 await asyncio.sleep(1)
                 assert (await platform.report())["resent_batches"] == counted["resent_batches"]
                 with pytest.raises(Forged):
-                    await house.accept(signed("request+jwt", aud, STRANGER, **ask), "a forger")
+                    await house.objects.accept(
+                        signed("request+jwt", aud, STRANGER, **ask), "a forger"
+                    )
 
     asyncio.run(scenario())
 
@@ -149,7 +151,7 @@ def by_hand(folder: Path, aud: str) -> bytes:
 def test_the_printed_recipe_signs_a_request_with_openssl_alone(tmp_path: Path):
     async def scenario() -> None:
         async with at_work(believing(tmp_path, "mqtt://127.0.0.1:9")) as house:
-            aud = house.inbox_open().audience.exact
+            aud = house.objects.inbox.audience.exact
             first, second = by_hand(tmp_path, aud), by_hand(tmp_path, aud)
             found = load_pem_private_key((tmp_path / "sign.pem").read_bytes(), None)
             assert isinstance(found, Ed25519PrivateKey)
@@ -158,7 +160,7 @@ def test_the_printed_recipe_signs_a_request_with_openssl_alone(tmp_path: Path):
             assert (Key.read(public).kid, public["name"]) == (who.kid, who.name)
             believe(house, who)
             for raw in (first, second):
-                assert not (await house.accept(raw, "by hand")).get("again")
+                assert not (await house.objects.accept(raw, "by hand")).get("again")
 
     asyncio.run(scenario())
 
@@ -176,7 +178,7 @@ def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
 
             async def code(raw: bytes, via: str) -> str:
                 try:
-                    await house.accept(raw, via)
+                    await house.objects.accept(raw, via)
                 except Forged as error:
                     return str(error.code)
                 return "done"
@@ -187,8 +189,8 @@ def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
                 "Platform": {"centre": "done", "other": "E_KID", "hand": "E_KID"},
             }.items():
                 who = Signer.new(name)
-                house.inbox_open().trust_store.db.execute("DELETE FROM trust")
-                house.inbox_open().trust_store.trust = None
+                house.objects.inbox.trust_store.db.execute("DELETE FROM trust")
+                house.objects.inbox.trust_store.trust = None
                 aud = believe(house, who)
                 for via, expected in ways.items():
                     ask = signed("request+jwt", aud, who, act="directory")
@@ -208,20 +210,20 @@ def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_p
             aud = believe(house)
             raw = signed("request+jwt", aud, act="directory")
             for _ in range(30):
-                await house.accept(raw, "centre")  # the same bytes cost nothing
+                await house.objects.accept(raw, "centre")  # the same bytes cost nothing
             for _ in range(BURST - 1):
-                await house.accept(signed("request+jwt", aud, act="directory"), "centre")
+                await house.objects.accept(signed("request+jwt", aud, act="directory"), "centre")
         async with at_work(config) as house:
             late = signed("request+jwt", aud, act="directory")
             with pytest.raises(Forged, match="one every 30 minutes") as caught:
-                await house.accept(late, "centre")
+                await house.objects.accept(late, "centre")
             assert caught.value.code == "E_OFTEN"
-            book = house.inbox_open().trust_store
+            book = house.objects.inbox.trust_store
             with book.transaction() as db:
                 db.execute("UPDATE allowance SET at = at - ?", (INTERVAL,))
-            assert (await house.accept(late, "centre"))["outcome"]
+            assert (await house.objects.accept(late, "centre"))["outcome"]
             with pytest.raises(Forged):
-                await house.accept(signed("request+jwt", aud, act="directory"), "centre")
+                await house.objects.accept(signed("request+jwt", aud, act="directory"), "centre")
 
     asyncio.run(scenario())
 
@@ -233,7 +235,7 @@ def test_batches_of_an_unknown_epoch_are_refused_by_a_code_of_their_own(tmp_path
         async with at_work(believing(tmp_path, "mqtt://127.0.0.1:1")) as house:
             ask = {"act": "resend", "epoch": "5f1c00000000", "from": 1, "to": 9}
             with pytest.raises(Forged, match="5f1c00000000") as caught:
-                await house.accept(signed("request+jwt", believe(house), **ask), "centre")
+                await house.objects.accept(signed("request+jwt", believe(house), **ask), "centre")
             assert caught.value.code == "E_EPOCH"
             assert "this gateway sent to you" in caught.value.sentence
 

@@ -98,8 +98,8 @@ def test_two_consents_of_the_same_people_that_were_withdrawn_are_both_withdrawn_
     registry.consent([row], *BY, FR)
     ids = {withdrawal_id(one) for one in registry.consents()}
     assert len(ids) == 2
-    house = SimpleNamespace(registry=registry, clock=SimpleNamespace(now=lambda: NOW + 60.0))
-    recover_withdrawals(house, HEAD.recipient, ids)
+    clock = SimpleNamespace(now=lambda: NOW + 60.0)
+    recover_withdrawals(registry, clock, HEAD.recipient, ids)
     assert all(one.withdrawn for one in registry.consents())
     (mark,) = registry.marks(registry.occupancies()[0].id)
     assert mark.word.who == HEAD.recipient

@@ -4,7 +4,6 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +17,6 @@ from agent.core.errors import LinkLost
 from agent.core.log_fields import LogEvent
 from agent.core.model import Quality, Sample, SlotMark, Why
 from agent.drivers.link import Link
-from agent.gateway.lines import LinkDevices
 from tests.unit.acquisition.house import LONG_AGO, Town, point
 
 DAY = 86_400
@@ -173,10 +171,9 @@ def test_a_lost_line_closes_its_slots_with_link(tmp_path, virtually):
     assert whys == [None] * lost + ["link"] * (len(whys) - lost)
     (device,) = rig.devices
     assert (device.problem, device.lost_at_opening) == ("riser is not open: no carrier", 1)
-    house = SimpleNamespace(lines={"riser": LinkDevices(rig.link, {})})
-    assert not _line_is_back(house, device, "riser")
+    assert not _line_is_back(device, rig.link)
     rig.link.opened, rig.link.error = 2, ""
-    assert _line_is_back(house, device, "riser"), "an error that has ended is not shown any more"
+    assert _line_is_back(device, rig.link), "an error that has ended is not shown any more"
 
 
 def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path, virtually):

@@ -6,16 +6,16 @@ from types import SimpleNamespace as Facts
 
 import pytest
 
-from agent import app
 from agent.core.clock import monotonic
 from agent.core.tasks import Supervisor
-from agent.gateway.supervisor import (
+from agent.gateway.liveness import (
     COMMIT_WITHIN,
     CONTROL_WITHIN,
     LINE_WITHIN,
     OPENED_WITHIN,
     UPLINK_WITHIN,
     late,
+    watch,
 )
 
 NOW = 10_000.0
@@ -115,7 +115,7 @@ def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_han
     recipient.intake.turned = recipient.delivery.turned = monotonic()
 
     async def watched(systemd):
-        job = asyncio.ensure_future(app._watchdog(well))
+        job = asyncio.ensure_future(watch(well))
         try:
             async with asyncio.timeout(5):
                 for _ in range(3):

@@ -43,16 +43,16 @@ async def found_instead(tmp_path, meters, silent):
         try:
             async with asyncio.timeout(60):
                 await line.link.tried()
-                while "heat" not in house.proposals:
+                while not line.proposals:
                     (sample,) = await line.link.read(points("20000000"))
                     assert sample.value is not None, sample.detail
                     reads += 1
                     await asyncio.sleep(0.01)
-            proposed = list(house.proposals["heat"])
+            proposed = list(line.proposals)
             for name in silent:
                 line.devices[name].failures = 0
             async with asyncio.timeout(10):
-                while house.proposals:
+                while line.proposals:
                     await asyncio.sleep(0.05)  # who answers again is not missed any more
         finally:
             for job in jobs:
