@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.core.errors import Refused
-from agent.trust.claims import number_of
+from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,7 +14,7 @@ from agent.control.model import No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
 from agent.core.quantities import spoken
 from agent.core.settings import written
-from agent.trust.claims import number_of
+from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -41,7 +41,8 @@ from agent.control.records import (
 from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.storage import FAILING
 from agent.trust import claims, verify
-from agent.trust.claims import ROOT, number_of
+from agent.trust.claims import ROOT
+from agent.trust.object_id import number_of
 from agent.trust.verify import TakenBack
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from agent.control.records import Outcome, Transaction
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, StorageFailed
 from agent.trust import claims, verify
-from agent.trust.claims import number_of, of_issuer
 from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.object_id import number_of, of_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

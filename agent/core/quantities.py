@@ -9,8 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ruamel.yaml import YAML
-
 from agent.core.model import Channel, ValueKind
 
 if TYPE_CHECKING:
@@ -102,6 +100,8 @@ def _exact(ratio: Fraction) -> Decimal | None:
 
 @cache
 def _rows() -> Mapping[str, dict[str, object]]:
+    from ruamel.yaml import YAML  # noqa: PLC0415 -- the command line starts without it
+
     text = Path(__file__).with_name("channels.yaml").read_text(encoding="utf-8")
     rows: dict[str, dict[str, object]] = YAML(typ="safe", pure=True).load(text)
     return rows

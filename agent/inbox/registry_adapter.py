@@ -25,8 +25,9 @@ from agent.registry.inputs import (
 )
 from agent.registry.place import OCCUPANCY, PLACES, parse
 from agent.trust import claims
-from agent.trust.claims import moment, number_of, of_issuer, seconds
+from agent.trust.claims import moment, seconds
 from agent.trust.error_codes import REMEDIES, Forged, ObjectCode
+from agent.trust.object_id import number_of, of_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Collection

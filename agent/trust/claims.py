@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import MAP
 
-SIGN = "~"
-"""never part of a `jti` (agent/trust/claims.py)"""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 DURATION = re.compile(
     r"P(?:(\d{1,4})D)?(?:T(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,8})S)?)?", re.ASCII
@@ -94,16 +91,6 @@ LONGEST_ACCEPTANCE = 48 * 3600
 """seconds from `iat` to `exp` of objects with `Dated.ACCEPTANCE`"""
 LONGEST_STANDING = 24 * 31 * 86_400
 """seconds from the start to `exp` of a grant: 24 months"""
-
-
-def of_issuer(number: str, issuer: str) -> str:
-    """The id of an object whose `jti` another issuer has used here before."""
-    return f"{number}{SIGN}{hashlib.sha256(issuer.encode()).hexdigest()[:12]}"
-
-
-def number_of(id_: str) -> str:
-    """The `jti` from an id."""
-    return id_.partition(SIGN)[0]
 
 
 def moment(text: str) -> int:
