@@ -23,16 +23,14 @@ from agent.core.storage import PROBED_EVERY, probed, volatile
 from agent.core.systemd import notify
 from agent.core.tasks import end, error_text
 from agent.gateway import liveness
-from agent.gateway.backup_file import BuildingFile
-from agent.gateway.data_usage import Traffic
+from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
 from agent.gateway.gateway import DwellingSums, Gateway, Recipients, policy_of
 from agent.gateway.lines import lines_of, mapped
-from agent.gateway.post_restore_gate import PostRestoreGate
 from agent.gateway.signed_objects import SignedObjects
 from agent.gateway.supervisor import Running, open_controls, running
-from agent.gateway.uplink_changes import Moves, UplinkShutdown
+from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
 from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.registry import identity

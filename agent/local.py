@@ -60,7 +60,7 @@ LONGEST_LINE = 1_000_000
 """most bytes of a request without its files"""
 FILE = 100_000
 """bytes of JSON from which an argument is sent as a file"""
-LARGEST_FILES = 12_000_000
+LARGESTS = 12_000_000
 """most bytes of all files of a request: a list of 50,000 dwellings has a few million"""
 AT_ONCE = 2
 """requests with files served at the same time; others wait"""
@@ -203,9 +203,9 @@ def _sizes(request: dict[str, Any]) -> dict[str, int]:
     right = isinstance(files, dict) and all(type(n) is int and n >= 0 for n in files.values())
     if not right:
         raise Refused("not a call: `files` must name each file with its length")
-    if sum(files.values()) > LARGEST_FILES:
+    if sum(files.values()) > LARGESTS:
         raise Refused(
-            f"a file of {sum(files.values())} bytes is too large, the limit is {LARGEST_FILES}:"
+            f"a file of {sum(files.values())} bytes is too large, the limit is {LARGESTS}:"
             " divide it into several files"
         )
     return dict(files)

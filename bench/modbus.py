@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pymodbus.client import AsyncModbusTcpClient
 
 from agent.core.model import Point
-from agent.drivers.modbus.serialline import ModbusTcp, ModbusTcpSettings
+from agent.drivers.modbus.bus import ModbusTcp, ModbusTcpSettings
 from agent.drivers.profile import profile
 
 if TYPE_CHECKING:

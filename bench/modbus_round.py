@@ -23,9 +23,8 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from agent.core.model import Point
-from agent.drivers.modbus.codec import place
-from agent.drivers.modbus.plan import Tariff, plan
-from agent.drivers.modbus.serialline import ModbusRtu, ModbusTcp, ModbusTcpSettings, RtuSettings
+from agent.drivers.modbus.bus import ModbusRtu, ModbusTcp, ModbusTcpSettings, RtuSettings
+from agent.drivers.modbus.codec import Tariff, place, plan
 from agent.drivers.profile import profile, profiles
 from hil.modbus_server import Reply, serving
 from hil.serial_line import Registers, SerialLine

@@ -25,7 +25,7 @@ from pymodbus.client import AsyncModbusSerialClient
 from pymodbus.exceptions import ModbusException
 
 from agent.core.model import Point
-from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
+from agent.drivers.modbus.bus import ModbusRtu, RtuSettings
 from hil.torture_line import (
     BAUDRATE,
     DEAD,

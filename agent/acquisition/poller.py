@@ -11,12 +11,11 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.acquisition.derived import Intervals, Means
 from agent.acquisition.device import REST, DeviceReader
 from agent.acquisition.slots import multiplier, recalled
 from agent.acquisition.timetable import choose, running_slot
 from agent.acquisition.unsent_readings import UndatedRead, UndatedReadings
-from agent.acquisition.validation import Validation
+from agent.acquisition.values import Intervals, Means, Validation
 from agent.core.errors import LinkLost
 from agent.core.model import Flag, MarkKey, Sample, Why
 from agent.core.tasks import Faults, together

@@ -7,7 +7,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.acquisition.row_assignment import RowAssignment, Withholding
+from agent.acquisition.row_assignment import (
+    Forgotten,
+    RowAssignment,
+    ShownIndex,
+    Withholding,
+    flow,
+    meters_between,
+)
 from agent.acquisition.timetable import following, is_slot, length, running_slot, spans, within
 from agent.core.model import (
     Flag,
@@ -23,7 +30,6 @@ from agent.core.model import (
 )
 from agent.core.quantities import channels, factor
 from agent.registry.dates import DAY, slot_before
-from agent.registry.exchange import Forgotten, ShownIndex, flow, meters_between
 from agent.registry.records import EXACT
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.acquisition.row_assignment import Assignment
-    from agent.buffer.slot_marks import Wrong
+    from agent.buffer.schema import Wrong
     from agent.core.model import Point, Told
     from agent.drivers.base import StoredHistory
     from agent.registry.consent_policy import Policy

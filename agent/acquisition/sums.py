@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.acquisition.row_assignment import Withholding
 from agent.acquisition.slots import ExpectedSeries, multiplier
 from agent.acquisition.timetable import following, is_slot, length, running_slot
+from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import (
@@ -28,7 +29,6 @@ from agent.core.model import (
     Why,
 )
 from agent.core.quantities import channels
-from agent.core.state_file import StateFile
 from agent.registry.aggregate import ID, Group, formed, sent_alone, step_of, sum_of_slot
 from agent.registry.dates import DAY, MONTH, slot_before
 from agent.registry.explain import ConfiguredReading, UnassignedDevice, place_of
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from agent.acquisition.ingest import Ingest
     from agent.acquisition.row_assignment import RowAssignment
     from agent.acquisition.slots import SlotLedger
-    from agent.buffer.slot_marks import Wrong
+    from agent.buffer.schema import Wrong
     from agent.core.model import Point, Sample
     from agent.registry.registry import Registry
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.acquisition.poller import Poller
     from agent.acquisition.slots import SlotLedger
     from agent.acquisition.sums import ConfiguredSums, Sums, Taken
-    from agent.buffer.slot_marks import Wrong
+    from agent.buffer.schema import Wrong
     from agent.buffer.spool import Spool
     from agent.core.clock import Clock, Period
 

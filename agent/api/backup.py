@@ -32,7 +32,7 @@ from agent.core.errors import Refused, UplinkLost
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
 from agent.enrolment.credential import subject
-from agent.gateway import post_restore_gate
+from agent.gateway.backup import begin
 from agent.registry import identity, place
 from agent.registry.registry import Registry
 from agent.trust import trust_list
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from agent.api.registry import Call, Caller
     from agent.config.models import Backup
-    from agent.gateway.backup_file import BuildingFile
+    from agent.gateway.backup import BuildingFile
     from agent.gateway.gateway import Gateway
 
 log = logging.getLogger(__name__)
@@ -365,7 +365,7 @@ def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
             " was restored"
         )
     shutil.rmtree(state / identity.KEYS, ignore_errors=True)
-    post_restore_gate.begin(state, str(content["made"]))
+    begin(state, str(content["made"]))
     who = identity.mint(state, str(content["gateway"]))
     with TrustStore.open(state / FILE) as store:
         if standing is not None and (store.trust is None or store.trust.ver < standing.ver):

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, keys, privacy, syndic, uplinks
+from agent.api import backup, commission, control, keys, privacy, syndic, uplinks
 from agent.api import clock as clock_api
-from agent.api import control as control_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
-from agent.api import votes as vote_api
 from agent.api.forms import ending, open_forms
 from agent.api.registry import Caller, author, in_person, passing
 from agent.api.roles import INSTALLER, NAMES, Right, holders
@@ -136,7 +134,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         "syndic": syndic.standing(gateway),
         "faults": [_fault(one, now) for one in gateway.jobs.faults.all()],
         **own_status(gateway),
-        "controls": control_api.held(gateway.steering) if gateway.steering else {},
+        "controls": control.held(gateway.steering) if gateway.steering else {},
         "holds": gateway.steering.holds(),
     }
 
@@ -499,8 +497,7 @@ ALL: Mapping[str, Call] = {
     **uplinks.CALLS,
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
-    **control_api.CALLS,
-    **vote_api.CALLS,
+    **control.CALLS,
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
 """all calls by name"""

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from agent.buffer.announcements import confirmed
 from agent.buffer.disclosures import TABLES, YEARS, Disclosure, DisclosureTokens, disclosures
 from agent.buffer.outbox import BatchState
+from agent.core.atomic_write import StateFile
 from agent.core.clock import stamp
-from agent.core.state_file import StateFile
 from agent.core.storage import volatile
 
 if TYPE_CHECKING:

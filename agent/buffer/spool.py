@@ -20,12 +20,10 @@ from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.disclosures import DisclosureCounts, DisclosureTokens
 from agent.buffer.erasure import Holdings, Purge, VoidedRows
 from agent.buffer.keys import PersonKeys, Rotation, SpoolKeys
-from agent.buffer.outbox import Outbox
+from agent.buffer.outbox import Outbox, Sealing, SealRequest
 from agent.buffer.pending import ROOM, PendingRows, SeriesIds
 from agent.buffer.receipts import UNREADABLE, ReceiptApplication, Resending, Settled
-from agent.buffer.schema import Meta, claim, rekeyed
-from agent.buffer.sealing import Sealing, SealRequest
-from agent.buffer.slot_marks import Periods, States, Versions, Wrong, wrong
+from agent.buffer.schema import Meta, Periods, States, Versions, Wrong, claim, rekeyed, wrong
 from agent.buffer.upkeep import BacklogCount, Upkeep
 from agent.core.clock import seconds
 from agent.core.errors import Refused, SpoolFull, StorageFailed
@@ -41,8 +39,7 @@ if TYPE_CHECKING:
     from agent.buffer.capacity import Midnight
     from agent.buffer.disclosures import Disclosure
     from agent.buffer.keys import SealedTable, Stage
-    from agent.buffer.outbox import Pack
-    from agent.buffer.sealing import BasisCheck
+    from agent.buffer.outbox import BasisCheck, Pack
     from agent.buffer.upkeep import Backlog
     from agent.core.clock import Period
     from agent.core.model import MarkKey, Range, Reading, Receipt, SealedBatch, Series

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.batch import parts, read, read_retractions
 from agent.buffer.disclosures import counts_of
-from agent.buffer.outbox import BatchState
+from agent.buffer.outbox import BatchState, read_limit, refused_limit, written_limit
 from agent.buffer.pending import in_chunks
-from agent.buffer.sealing import read_limit, refused_limit, written_limit
 from agent.core.model import Void
 
 if TYPE_CHECKING:
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
     from agent.buffer.announcements import Announced, Retracting
     from agent.buffer.database import Database
     from agent.buffer.erasure import Purge, Step, VoidedRows
-    from agent.buffer.outbox import Outbox
+    from agent.buffer.outbox import Outbox, Sealing
     from agent.buffer.pending import PendingRows
     from agent.buffer.schema import Meta
-    from agent.buffer.sealing import Sealing
     from agent.core.model import BatchId, SealedBatch
 
 PARTED_AT_ONCE = 30_000

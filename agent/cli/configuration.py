@@ -1,4 +1,4 @@
-"""`gardien config`: compare, change and describe the configuration file."""
+"""`gardien check` and `gardien config`: check, compare, change and describe the configuration."""
 
 from __future__ import annotations
 
@@ -112,3 +112,15 @@ def migrate(config: Config = DEFAULT_CONFIG) -> None:
         typer.echo(f"{config} has the current format ({had}) already")
     else:
         typer.echo(f"{config} was converted from format {had}; the old file is {kept}")
+
+
+def check(config: Config = DEFAULT_CONFIG) -> None:
+    """Check the configuration; show each mistake with its line and a remedy.
+
+    No connection is opened. Exit status 1 if there is a mistake.
+    """
+    from agent.config.check import check as examine
+
+    status, text = examine(config)
+    typer.echo(text, err=status != 0)
+    raise typer.Exit(status)

@@ -1,4 +1,4 @@
-"""`gardien consent`: what the occupants of a dwelling allow which recipient to receive."""
+"""`gardien consent` and `gardien duty`: what a recipient may receive, and on which basis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from agent.cli.terminal import (
     write_page,
 )
 from agent.core.i18n import _
-from agent.registry.facts import consent
+from agent.registry.facts import consent, duty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Record what the occupants of a dwelling allow a recipient to receive.",
+)
+duties = typer.Typer(
+    no_args_is_help=True,
+    help="Record duties: legal obligations for which the building manager receives indexes "
+    "without consent, at each month's end and at 00:00 of a change of occupants or a billing day.",
 )
 
 
@@ -326,3 +331,21 @@ def _show_known_marks(answer: Answer, _args: Answer) -> None:
 
 
 command(app, consent.LIST)(_show)
+
+
+def _show_duties(answer: Answer, _args: Answer | None = None) -> None:
+    rows = [
+        (d["reference"], d["recipient"], ", ".join(d["channels"]), ", ".join(d["billing"]),
+         day(d["since"]), "never" if d.get("never") else day(d["until"]))
+        for d in answer["duties"]
+    ]  # fmt: skip
+    table((_("reference"), _("manager"), _("channels"), _("billing"), _("since"), _("until")), rows)
+
+
+command(duties, duty.ADD)(_show_duties)
+
+
+command(duties, duty.END)(_show_duties)
+
+
+command(duties, duty.LIST)(_show_duties)

@@ -1,15 +1,32 @@
-"""`gardien control`: the controls, what is in force at each, and how to stop it."""
+"""`gardien control`: the controls, what is in force at each, how to stop it, and votes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import vote
-from agent.cli.grants import grants
+from agent.cli.sign_objects import (
+    DAY,
+    Begins,
+    Days,
+    Hours,
+    Largest,
+    LongestOrder,
+    OrdersADay,
+    Season,
+    ShortestNotice,
+    ShortestPause,
+    Smallest,
+    TimeADay,
+    UnitOfLimits,
+    bytes_of,
+    moment,
+    number,
+)
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
@@ -24,6 +41,7 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
+from agent.cli.trust import grants
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
 from agent.core.quantities import spoken
@@ -314,7 +332,7 @@ def sheet(
     risk. It is made from the configuration only.
     """
     from agent.config import load
-    from agent.config.control_definitions import fits
+    from agent.config.config import fits
     from agent.control.authorization_form import sheet as page
 
     if language not in {"fr", "en", "both"}:
@@ -394,4 +412,114 @@ def try_(
 
 
 app.command()(grants)
-vote.add_to(app)
+
+
+@app.command()
+def witness(
+    to: Annotated[str, typer.Option(help="Who may send orders: the name in the trust list.")],
+    asset: Annotated[
+        list[str], typer.Option(help="A control by name, or kind:heating; may be repeated.")
+    ],
+    act: Annotated[
+        list[str], typer.Option(help="offset, setpoint, pause, mode or limit; may be repeated.")
+    ],
+    ref: Annotated[str, typer.Option(help="The resolution: AG du 12 mai 2026, résolution 14.")],
+    date: Annotated[str, typer.Option(help="The date of the vote: 2026-05-12.")],
+    result: Annotated[str, typer.Option(help="The result: 61 for, 12 against, 4 abstained.")],
+    majority: Annotated[str, typer.Option(help="The majority rule: article 25.")],
+    minutes: Annotated[Path, typer.Option(help="The minutes; only their SHA-256 is stored.")],
+    least: Smallest = None,
+    most: Largest = None,
+    unit: UnitOfLimits = None,
+    max_dur: LongestOrder = None,
+    min_gap: ShortestPause = None,
+    max_day: OrdersADay = None,
+    max_time_day: TimeADay = None,
+    notice: ShortestNotice = None,
+    window: Hours = None,
+    season: Season = None,
+    begins: Begins = None,
+    days: Days = 365,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record the vote of an assembly that has no key; a second person must confirm it.
+
+    Prints a code. Give it on paper, with the minutes, to the president of the residents' council.
+    Works only with `trust: {witnessed: true}` in the configuration.
+    """
+    lim = {
+        "min": _plain(number(least)), "max": _plain(number(most)), "unit": unit,
+        "max_dur": max_dur, "min_gap": min_gap, "max_day": max_day, "max_time_day": max_time_day,
+        "notice": notice, "windows": window or None, "season": season,
+    }  # fmt: skip
+    nbf = moment(begins)
+    grant = {
+        "sub": to, "nbf": nbf, "exp": nbf + days * DAY,
+        "scope": {"assets": asset, "acts": act},
+        "lim": {name: value for name, value in lim.items() if value is not None},
+        "evid": {
+            "kind": "vote", "ref": ref, "date": date, "result": result, "majority": majority,
+            # hashed here: the minutes themselves are not sent to the agent
+            "sha256": hashlib.sha256(bytes_of(minutes)).hexdigest(),
+        },
+    }  # fmt: skip
+    answer = ask(config, state, "control.witness", grant=grant)
+    if json:
+        as_json(answer)
+        return
+    _show(answer)
+    typer.echo(
+        f"\nFor the president of the residents' council, on paper, until {when(answer['until'])}:"
+    )
+    typer.echo(f"\n    gardien control confirm {answer['code']}\n")
+    typer.echo(
+        "The gateway signs the grant when another account than this one has run this command."
+    )
+
+
+@app.command()
+def confirm(
+    code: Annotated[str, typer.Argument(help="The code on the paper.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Confirm the vote of an assembly that somebody else has recorded. Compare it with the minutes.
+
+    The code can be used once. The gateway then signs a grant, as a witness of this vote.
+    """
+    if not json:
+        _show(ask(config, state, "control.vote", code=code))
+    if not yes and not typer.confirm("\nIs this what the assembly voted?"):
+        raise typer.Exit(1)
+    answer = ask(config, state, "control.confirm", code=code)
+    as_json(answer) if json else typer.echo(
+        f"confirmed: the gateway has signed the grant {answer['jti']}"
+    )
+
+
+def _show(vote: dict[str, Any]) -> None:
+    scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
+    fields = {
+        "vote": f"{evid['ref']}, of {evid['date']}",
+        "result": f"{evid['result']}; {evid['majority']}",
+        "sha256": evid["sha256"],
+        "to": vote["sub"],
+        "what": f"{', '.join(scope['acts'])} of {', '.join(scope['assets'])}",
+        "limits": ", ".join(f"{name} {_listed(value)}" for name, value in lim.items()) or "none",
+        "valid": f"{when(vote['from'])} to {when(vote['to'])}",
+        "recorded": f"by {vote['by']}",
+    }
+    for name, text in fields.items():
+        typer.echo(f"{name:9} {text}")
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, int) else float(value)

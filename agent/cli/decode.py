@@ -1,15 +1,27 @@
-"""`gardien decode`: decodes frames from meters."""
+"""`gardien decode`: decodes frames from meters, as a table, as JSON, or byte by byte."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from agent.cli.terminal import Json
+from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
+from agent.drivers.mbus.explain import dumps, explained, refusal
+from agent.drivers.mbus.telegram import medium, status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 app = typer.Typer(no_args_is_help=True, help="Decode a frame from a meter.")
+WIDTH = 80
+INNER = 75
+"""columns of an indented value: a multiple of three, since each byte takes three"""
+WHAT, VALUE = 26, 22
+"""columns of a record's quantity and of its value; storage, tariff and subunit follow"""
 
 
 @app.callback()
@@ -34,8 +46,95 @@ def mbus(
 
     Exit status 1 if a frame cannot be decoded, 2 if there is none.
     """
-    from agent.cli.decoded import run
-
     if frames and all(len(word) == len("16") for word in frames):
         frames = ["".join(frames)]  # the bytes of one frame, as a log shows them
     raise typer.Exit(run(frames or sys.stdin, json, explain, sys.stdout))
+
+
+def run(frames: Iterable[str], as_json: bool, explain: bool, out: TextIO) -> int:
+    """Decode each frame, given in hex with or without blanks, and write the result to `out`.
+
+    With `as_json` one JSON line for each frame, with `explain` the bytes with their meaning, else a
+    table of 80 columns. Empty lines are skipped. Returns the exit status: 0 if all frames were
+    decoded, 1 if one was refused, 2 if there was none.
+    """
+    answers = [_answer(text, as_json, explain, out) for text in frames if text.strip()]
+    if not answers:
+        return 2
+    return 0 if all(answers) else 1
+
+
+def _answer(text: str, as_json: bool, explain: bool, out: TextIO) -> bool:
+    try:
+        data = _bytes(text)
+        # before decoding: the bytes show why a frame cannot be decoded
+        if explain and not as_json:
+            out.writelines(f"{_clean(line)}\n" for line in explained(data))
+        telegram = decode(data)
+    except MbusError as error:
+        out.write(refusal(str(error)) + "\n" if as_json else f"not decoded: {error}\n")
+        return False
+    if as_json:
+        out.write(dumps(telegram) + "\n")
+    elif not explain:
+        out.writelines(f"{_clean(line).rstrip()}\n" for line in table(telegram))
+    return True
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex("".join(text.replace(":", " ").split()))
+    except ValueError:
+        raise MbusError("not hexadecimal") from None
+
+
+def table(telegram: Telegram) -> Iterator[str]:
+    """Yield the telegram in lines of at most 80 columns."""
+    name = " ".join(text for text in (telegram.manufacturer, telegram.id) if text)
+    version = "" if telegram.version is None else f", version {telegram.version}"
+    yield f"{name or 'meter'}: {medium(telegram.medium)}{version}, address {telegram.address}"
+    yield f"status: {status(telegram.status)}"
+    if telegram.encrypted:
+        yield f"encrypted ({telegram.encrypted}): no key, not decoded"
+    yield ""
+    for record in telegram.records:
+        yield from _rows(record)
+    if telegram.more:
+        yield "more records follow in the next telegram"
+    yield ""
+
+
+def _rows(record: MeterValue) -> Iterator[str]:
+    what, value, where = _what(record), _value(record), _where(record)
+    # a record that does not fit the columns is printed over several lines, never cut
+    line = f"{what:{WHAT}}  {value:>{VALUE}}  {where}"
+    if len(line) <= WIDTH and len(what) <= WHAT and len(value) <= VALUE:
+        yield line
+        return
+    yield what[:WIDTH]
+    for at in range(0, len(value), INNER):
+        yield f"    {value[at : at + INNER]}"
+    if where:
+        yield f"    {where}"
+
+
+def _what(record: MeterValue) -> str:
+    return ", ".join((record.quantity, *record.modifiers))
+
+
+def _value(record: MeterValue) -> str:
+    if record.value is None:
+        return f"none: {record.error}"
+    plain = format(record.value, "f") if isinstance(record.value, Decimal) else record.value
+    return plain if record.unit in ("", "1") else f"{plain} {record.unit}"
+
+
+def _where(record: MeterValue) -> str:
+    parts = [] if record.function == "instantaneous" else [str(record.function)]
+    numbers = (("storage", record.storage), ("tariff", record.tariff), ("subunit", record.subunit))
+    return " ".join(parts + [f"{name} {number}" for name, number in numbers if number])
+
+
+def _clean(line: str) -> str:
+    """Replace characters that are not printable: a text from the bus could control the terminal."""
+    return "".join(letter if letter.isprintable() else "·" for letter in line)

@@ -1,14 +1,13 @@
-"""`gardien place`: dwellings, common areas and buildings, and their ids."""
+"""`gardien place`: dwellings, common areas and buildings, their ids and their aliases."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from agent.cli import alias
 from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
@@ -26,16 +25,19 @@ from agent.cli.terminal import (
 )
 from agent.core.errors import AgentError, Refused
 from agent.core.i18n import _, language
-from agent.registry.facts import place
+from agent.registry.facts import alias, place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     no_args_is_help=True, help="Record places: dwellings, common areas and buildings."
 )
-app.add_typer(alias.app, name="alias")
+aliases = typer.Typer(
+    no_args_is_help=True,
+    help="Record aliases: the names that other systems use for places (PRM, lot, …).",
+)
+
+
+app.add_typer(aliases, name="alias")
 
 
 def _show(answer: Answer, _args: Answer | None = None) -> None:
@@ -129,3 +131,29 @@ def _show_import(answer: Answer, args: Answer) -> None:
 
 
 command(app, place.LIST)(_show)
+
+
+def _show_aliases(answer: Answer, _args: Answer | None = None) -> None:
+    rows = [
+        (a["label"], a["said"], a["value"], a["note"], day(a["since"]), day(a["until"]))
+        for a in answer["aliases"]
+    ]
+    table(("place", "scheme", "value", "", "since", "until"), rows)
+
+
+command(aliases, alias.ADD)(_show_aliases)
+
+
+command(aliases, alias.END)(_show_aliases)
+
+
+@command(aliases, alias.IMPORT)
+def _show_imported_aliases(answer: Answer, args: Answer) -> None:
+    if answer["aliases"]:
+        _show_aliases(answer)
+    done = "would be recorded" if args["preview"] else "recorded"
+    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{unchanged(answer)}")
+    show_ignored_columns(answer)
+
+
+command(aliases, alias.LIST)(_show_aliases)

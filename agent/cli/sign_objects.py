@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 
     from agent.trust.sign import Signer
 
+Smallest = Annotated[str | None, typer.Option("--min", help="The smallest value.")]
+Largest = Annotated[str | None, typer.Option("--max", help="The largest value.")]
+UnitOfLimits = Annotated[str | None, typer.Option(help="The unit of --min and --max: K, kW, A.")]
+LongestOrder = Annotated[str | None, typer.Option(help="The maximum duration of an order: PT2H.")]
+ShortestPause = Annotated[
+    str | None, typer.Option(help="The minimum pause between two orders: PT2H.")
+]
+OrdersADay = Annotated[int | None, typer.Option(help="The maximum number of orders in a day.")]
+TimeADay = Annotated[str | None, typer.Option(help="The maximum total time in a day: PT4H.")]
+ShortestNotice = Annotated[
+    str | None, typer.Option(help="The minimum notice before an order begins: PT10M.")
+]
+Hours = Annotated[
+    list[str] | None, typer.Option(help="Allowed hours: Mon-Fri 06:00-22:00; may be repeated.")
+]
+Season = Annotated[str | None, typer.Option(help="Allowed dates: 10-15..04-15.")]
+Begins = Annotated[str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")]
+Days = Annotated[int, typer.Option(help="For how many days it is valid; at most 744.")]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="The file to write; default: standard output.")
 ]
@@ -182,36 +200,22 @@ def grant(
     document: Annotated[
         Path, typer.Option(help="The scan of the document; only its SHA-256 is used.")
     ],
-    least: Annotated[str | None, typer.Option("--min", help="The smallest value.")] = None,
-    most: Annotated[str | None, typer.Option("--max", help="The largest value.")] = None,
-    unit: Annotated[str | None, typer.Option(help="The unit of --min and --max: K, kW, A.")] = None,
-    max_dur: Annotated[
-        str | None, typer.Option(help="The maximum duration of an order: PT2H.")
-    ] = None,
-    min_gap: Annotated[
-        str | None, typer.Option(help="The minimum pause between two orders: PT2H.")
-    ] = None,
-    max_day: Annotated[
-        int | None, typer.Option(help="The maximum number of orders in a day.")
-    ] = None,
-    max_time_day: Annotated[
-        str | None, typer.Option(help="The maximum total time in a day: PT4H.")
-    ] = None,
-    notice: Annotated[
-        str | None, typer.Option(help="The minimum notice before an order begins: PT10M.")
-    ] = None,
-    window: Annotated[
-        list[str] | None, typer.Option(help="Allowed hours: Mon-Fri 06:00-22:00; may be repeated.")
-    ] = None,
-    season: Annotated[str | None, typer.Option(help="Allowed dates: 10-15..04-15.")] = None,
+    least: Smallest = None,
+    most: Largest = None,
+    unit: UnitOfLimits = None,
+    max_dur: LongestOrder = None,
+    min_gap: ShortestPause = None,
+    max_day: OrdersADay = None,
+    max_time_day: TimeADay = None,
+    notice: ShortestNotice = None,
+    window: Hours = None,
+    season: Season = None,
     emergency: Annotated[bool, typer.Option(help="Whether emergency orders are allowed.")] = False,
     occ: Annotated[
         str | None, typer.Option(help="For a grant by occupants: their occupancy, H….")
     ] = None,
-    begins: Annotated[
-        str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
-    ] = None,
-    days: Annotated[int, typer.Option(help="For how many days it is valid; at most 744.")] = 365,
+    begins: Begins = None,
+    days: Days = 365,
     out: Out = None,
 ) -> None:
     """Make a grant: authorize somebody to send orders within limits."""
@@ -348,9 +352,7 @@ def consent(
             " knew of; may be repeated."
         ),
     ] = None,
-    begins: Annotated[
-        str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
-    ] = None,
+    begins: Begins = None,
     days: Annotated[
         int,
         typer.Option(

@@ -1,14 +1,17 @@
-"""`gardien trust`: the trust list, which says whose signatures count."""
+"""`gardien trust`, `object` and `audit`: whose signatures count, and what was decided.
+
+Signed objects can be accepted by hand. The audit chain is the record of all decisions.
+"""
 
 from __future__ import annotations
 
+import json as json_text
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.grants import show_left_out
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
@@ -18,16 +21,36 @@ from agent.cli.terminal import (
     as_json,
     ask,
     plural,
+    state_of,
     table,
+    unchanged,
     when,
+    wrapped,
 )
 from agent.core.errors import Refused
+from agent.core.i18n import N_, _
+from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 app = typer.Typer(
     no_args_is_help=True, help="Show and accept the trust list: whose signatures are valid here."
+)
+objects = typer.Typer(
+    no_args_is_help=True,
+    help="Submit signed objects by hand: consents, moves in and out, grants, orders.",
+)
+
+
+NAMES = ("place", "scheme", "value")
+audit = typer.Typer(
+    no_args_is_help=True, help="Verify and list the audit chain, the record of all decisions."
+)
+
+NOT_YOURS = N_(
+    "this account may not read {folder}, and the agent, which could verify the chain, is not"
+    " running: sudo gardien audit verify"
 )
 
 
@@ -159,3 +182,295 @@ def signed_text(file: Path) -> str:
         raise Refused(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise Refused(f"{file}: not a signed object, because it is not text") from None
+
+
+def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+    """Show the grants: who authorized whom to adjust what, by which vote or contract.
+
+    Each line says whether the grant is valid.
+    """
+    entries = ask(config, state, "control.grants")["grants"]
+    if json:
+        as_json(entries)
+        return
+    for grant_ in entries:
+        for line in _lines(grant_):
+            typer.echo(wrapped(line))
+    if not entries:
+        typer.echo("no grant has arrived yet, so no order is accepted")
+
+
+def _lines(grant_: dict[str, Any]) -> Iterator[str]:
+    how = f"valid until {when(grant_['until'])}" if grant_["stands"] else grant_["why"]
+    yield f"{grant_['by']} ({grant_['role'].replace('_', ' ')}): {how}"
+    span = " to ".join(value for value in (grant_["min"], grant_["max"]) if value is not None)
+    within = f", {span} {spoken(grant_['unit'] or '')}".rstrip() if span else ""
+    acts, assets = ", ".join(grant_["acts"]), ", ".join(grant_["assets"])
+    yield f"    {grant_['to']} may {acts} {assets}{within}"
+    yield f"    authorized by the {grant_['evidence']}"
+    yield f"    id (jti) {grant_['jti']}"
+    # a trust list without the key does not end the grant: only a revocation does
+    if grant_["stands"] and not grant_["listed"]:
+        yield "    its key is no longer in the trust list; the grant is valid until it is revoked"
+
+
+def show_left_out(keys: list[dict[str, Any]]) -> None:
+    """Print the keys that a trust list no longer has, and how many of their grants stay valid."""
+    for key in keys:
+        count = key["grants"]
+        whose = f"{key['name']} ({key['role'].replace('_', ' ')})"
+        valid = f"its {count} grants stay valid" if count > 1 else "its one grant stays valid"
+        typer.echo(
+            f"a key of {whose} is not in the list, but {valid}. Show them: gardien control grants."
+            f" End them: gardien sign revoke --kid {key['kid']}"
+        )
+
+
+@objects.command("accept")
+def accept_object(
+    files: Annotated[list[Path], typer.Argument(help="Signed objects, such as from a USB stick.")],
+    preview: Annotated[
+        bool, typer.Option("--preview", help="For a place map: only show what it would change.")
+    ] = False,
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Submit signed objects, one after the other. A copy of an object has no further effect.
+
+    Exit status 1 if an object was refused or waits, or if a control refused an order. With
+    --preview nothing is accepted, and the exit status is 1 if an object would be refused.
+    """
+    from agent.core.errors import Refused
+
+    call, more = ("object.preview", {}) if preview else ("object.accept", {"named": named})
+    answers: list[dict[str, Any]] = []
+    for file in files:
+        # one refused object must not keep back the others
+        try:
+            answer = ask(config, state, call, text=signed_text(file), **more)
+        except Refused as error:
+            # `signed_text` names the file, and so does the line that is printed
+            answer = {"accepted": False, "refused": str(error).removeprefix(f"{file}: ")}
+        answers.append({"file": str(file)} | answer)
+        if not json:
+            _show(file, answer, preview=preview)
+    if json:
+        as_json(answers)
+    # a preview that finds no fault has no member `accepted`
+    raise typer.Exit(1 if any(not answer.get("accepted", preview) for answer in answers) else 0)
+
+
+def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
+    if refused := answer.get("refused"):
+        typer.echo(f"{file}: {'would not be' if preview else 'not'} accepted: {refused}", err=True)
+    elif preview:
+        typer.echo(f"{file}: {_changes(answer)}")
+        for what, names in (("places", ("label", "id", "type")), ("names", NAMES)):
+            if rows := [tuple(one[name] for name in names) for one in answer[what]]:
+                table(names, rows)
+    else:
+        typer.echo(f"{file}: {_answer_text(answer)}")
+        _show_matching(answer.get("report"))
+
+
+def _changes(answer: dict[str, Any]) -> str:
+    """Return what a place map would change, in one line."""
+    if answer.get("again"):
+        return "accepted before: nothing would change"
+    places, names = plural(len(answer["places"]), "place"), plural(len(answer["names"]), "name")
+    return f"{places} and {names} would be recorded{unchanged(answer)}; nothing was changed"
+
+
+def _show_matching(report: dict[str, Any] | None) -> None:
+    """Print how places and meters match, after a place map."""
+    if report is None:
+        return
+    typer.echo(f"places with a meter: {report['mapped']}")
+    for name, key in (
+        ("dwellings without a meter", "places_without_meter"),
+        ("meters without a place", "meters_without_place"),
+    ):
+        if entries := report[key]:
+            typer.echo(f"{name}: {len(entries)}")
+            typer.echo("\n".join(f"  {one}" for one in entries))
+    if report["more"]:
+        typer.echo(f"and {report['more']} more")
+
+
+def _answer_text(answer: dict[str, Any]) -> str:
+    orders = [
+        f"\n    {name}: {_target_outcome(one)}" for name, one in answer.get("targets", {}).items()
+    ]
+    unknown = [f"\n    this gateway has no grant {one}" for one in answer.get("unknown", ())]
+    return f"{answer['typ']}: {_outcome(answer)}{''.join([*orders, *unknown])}"
+
+
+def _outcome(answer: dict[str, Any]) -> str:
+    """Return whether an object was accepted, in words; for a repeated object, the first outcome."""
+    outcome = str(answer["outcome"])
+    targets = answer.get("targets", {}).values()
+    if answer["accepted"]:
+        text = outcome
+    elif targets:
+        refused = sum("code" in target for target in targets)
+        text = f"not accepted by {refused} of {plural(len(targets), 'control')}"
+    elif answer.get("revoked") is True:
+        text = "not accepted: it was revoked before it arrived"
+    elif outcome.startswith("waits"):
+        text = f"not accepted yet: it {outcome}. Show what waits: gardien object list"
+    else:
+        text = f"not accepted: {outcome}"
+    return f"arrived before, nothing was changed; then: {text}" if answer.get("again") else text
+
+
+def _target_outcome(target: dict[str, Any]) -> str:
+    """Return the outcome of an order at one control."""
+    if "code" in target:
+        return f"refused, {target['code']}" + (f": {target['words']}" if "words" in target else "")
+    if "begin" in target:
+        return f"from {when(target['begin'])} to {when(target['end'])}"
+    return str(target["state"]).lower()
+
+
+@objects.command("all-came")
+def all_came(
+    named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
+) -> None:
+    """Confirm after a restore that you have entered all later withdrawals, revocations, moves out.
+
+    Until then, nothing is sent before each platform has stated that it has sent everything, or has
+    been connected for ten minutes.
+    """
+    answer = ask(config, state, "object.all_came", named=named)
+    if json:
+        as_json(answer)
+    else:
+        since = answer["made"] or "the backup"
+        typer.echo(f"recorded: everything since {since} has been entered")
+
+
+@objects.command("list")
+def list_objects(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+    """List signed objects that wait, and those that failed because of an error in gardien.
+
+    An object waits for a move in, a withdrawal or a trusted clock.
+    """
+    answer = ask(config, state, "object.list")
+    if json:
+        as_json(answer)
+        return
+    if not answer["waiting"]:
+        typer.echo("no signed object waits")
+    else:
+        rows = [
+            (one["typ"], one["jti"], when(one["since"]), one["why"]) for one in answer["waiting"]
+        ]
+        table(("kind", "id (jti)", "since", "reason"), rows)
+    # a daemon of an earlier version does not send this member
+    if failed := answer.get("set_aside"):
+        typer.echo(
+            "These objects were set aside because of an error in gardien, and are not tried again."
+            " Report the error with these lines. Once a new version fixes it: gardien object accept"
+            " FILE"
+        )
+        rows = [(one["sha256"], when(one["since"]), one["via"], one["error"]) for one in failed]
+        table(("sha256", "since", "arrived by", "error"), rows)
+
+
+@audit.command()
+def verify(
+    place: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[PATH]",
+            help="A copy of the folder `audit`, or of a file in it; default: this gateway's.",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--hash", help="The hash in a batch's member `audit`; it must be in the chain."
+        ),
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Verify that no record of the chain was changed or removed. Works without a network.
+
+    If this account may not read the files, the running agent verifies them.
+    """
+    report = _verify_copy(place, batch) if place else _verify_state(state_of(config, state), batch)
+    if json:
+        as_json(report)
+        return
+    count = report["last"] - report["first"] + 1 if report["last"] else 0
+    span = f"{report['first']} to {report['last']}, since {when(report['begun'])}"
+    typer.echo(f"{plural(count, 'record')}, {span}")
+    typer.echo(f"the chain is intact; hash of the last record: {report['hash']}")
+    if report["torn"]:
+        typer.echo(f"{report['torn']} bytes of an unfinished record follow, left by a power cut")
+
+
+def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
+    from agent.core.errors import Refused
+    from agent.local import ask_daemon
+    from agent.trust.audit import FOLDER, verification_report
+
+    try:
+        # in this process if it may read the files: it needs no agent, and works while none runs
+        return verification_report(state / FOLDER, batch)
+    except PermissionError:
+        answer = ask_daemon(state, "audit.verify", {"hash": batch}, lambda _: None)
+    if answer is None:
+        raise Refused(NOT_YOURS, folder=str(state / FOLDER))
+    return answer
+
+
+def _verify_copy(path: Path, batch: str | None) -> dict[str, Any]:
+    from agent.core.errors import Refused
+    from agent.trust.audit import verification_report
+
+    try:
+        return verification_report(path, batch)
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+
+
+@audit.command("list")
+def list_records(
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="Only this kind of record, such as consent or consent.given.", show_default=False
+        ),
+    ] = "",
+    since: Annotated[
+        str | None, typer.Option(help="Start: 2026-07-12 (at 00:00), or with a time.")
+    ] = None,
+    last: Annotated[int, typer.Option(help="How many records.")] = 50,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """List the newest records of the chain: what was decided, when, by whom, concerning what."""
+    answer = ask(config, state, "audit.list", kind=kind, since=since, last=last)
+    if json:
+        as_json(answer)
+        return
+    rows = [
+        (str(one["n"]), when(one["t"]), one["type"], _body(one["body"]))
+        for one in answer["records"]
+    ]
+    table((_("number"), _("when"), _("what"), _("details")), rows)
+
+
+def _body(body: dict[str, Any]) -> str:
+    """Return the members of a record in one line: `place: D…, by: marie`."""
+    members = (
+        f"{name}: {value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)}"
+        for name, value in body.items()
+    )
+    return ", ".join(members)

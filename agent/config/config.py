@@ -1,4 +1,4 @@
-"""The checked configuration, from which the agent is assembled."""
+"""The checked configuration, from which the agent is assembled, with its controls."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ from agent.config.models import (
     Updates,
     UplinkConfig,
 )
-from agent.control import hours
-from agent.control.model import split
+from agent.control import schedule
+from agent.control.model import ConfiguredControl, WatchdogTarget, WriteTarget, split
 from agent.control.settings import Control, modality
 from agent.core.i18n import _
 from agent.core.model import Point
 from agent.core.quantities import channel_of_quantity, channels
-from agent.drivers import driver
-from agent.drivers.base import Stations
-from agent.drivers.watchdog import DeviceWatchdog
+from agent.drivers import driver, family
+from agent.drivers.base import DeviceWatchdog, Stations
 from agent.enrolment.settings import Enrolment
 from agent.registry.aggregate import STEPS
 from agent.trust.trust_list import TrustSettings
@@ -309,7 +308,7 @@ def early(
     """Why the configuration forbids an automatic upgrade now; empty: it does not."""
     if updates is None:
         return _("the configuration has no `updates`, so this gateway is only upgraded by hand")
-    if not hours.within([hours.window(updates.window)], None, now.astimezone(zone)):
+    if not schedule.within([schedule.window(updates.window)], None, now.astimezone(zone)):
         return _("outside of {window}", window=updates.window)
     days = dt.timedelta(days=AFTER[updates.ring])
     # without a date every ring would take the version at once
@@ -322,3 +321,91 @@ def early(
         day = due.astimezone(zone).strftime("%Y-%m-%d %H:%M")
         return _("ring {ring} takes this version from {day} on", ring=updates.ring, day=day)
     return ""
+
+
+def fits(config: Config) -> dict[str, ConfiguredControl]:
+    """The definition of each control, by name."""
+    return {name: _fitted(config, name) for name in config.controls}
+
+
+def place(config: Config, reference: str) -> WriteTarget:
+    """The target of a point, DEVICE/POINT."""
+    return _place(config, config.point(reference))
+
+
+def _place(config: Config, point: Point) -> WriteTarget:
+    device = config.devices[point.device]
+    link = config.links[device.link]
+    # copied, not referred to: a hold may be released after its line left the file (rule H20)
+    serial = config.serial_point(point.device)
+    return WriteTarget(
+        link=device.link,
+        driver=link.driver,
+        settings=link.settings.model_dump_json(),
+        device=point.device,
+        point=point.name,
+        address=point.address,
+        at=point.at,
+        unit=point.unit,
+        scale=str(point.scale),
+        serial=serial.at if serial else "",
+    )
+
+
+def slots(config: Config, where: WriteTarget) -> tuple[int | None, int | None]:
+    """Our BACnet priorities for ordinary and for emergency orders; None: a register has none."""
+    if family(where.driver) != "bacnet":
+        return (None, None)
+    ordinary, emergency = config.links[where.link].settings.slots.ours
+    return ordinary, emergency
+
+
+def _fitted(config: Config, name: str) -> ConfiguredControl:
+    control = config.controls[name]
+    where = place(config, control.point)
+    ours = slots(config, where)
+    restore = control.restore if isinstance(control.restore, Decimal) else None
+    # Earlier versions called WriteTarget `Place`. With another text, each control that was tested
+    # before an upgrade would count as untested, and refuse every order.
+    target = str(where).replace("WriteTarget(", "Place(", 1)
+    speaks_for = f"{target}{ours}{control.restore}{control.device_watchdog}"
+    return ConfiguredControl(
+        modality=config.modality(name),
+        place=where,
+        slots=ours,
+        restore=restore,
+        fingerprint=hashlib.sha256(speaks_for.encode()).hexdigest()[:16],
+        fallback=control.device_watchdog.fallback,
+        watchdog=_watchdog(config, control),
+        shown=_shown(config, control),
+    )
+
+
+def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:
+    """The points that show the operator what is held, by what they show."""
+    targets = {word: place(config, point) for word, point in control.shown if point}
+    if control.device_watchdog.heartbeat:
+        targets["heartbeat"] = place(config, control.device_watchdog.heartbeat)
+    return targets
+
+
+def _watchdog(config: Config, control: Control) -> WatchdogTarget | None:
+    """The device's own watchdog, from the control or from the device's profile; None: neither has
+    one.
+    """
+    options = control.device_watchdog
+    if options.of_profile:
+        own = config.watchdog(split(control.point)[0])
+        assert own is not None, "the check refuses a profile without one"
+        return WatchdogTarget(
+            _place(config, own.point), own.timeout, own.pause, _place(config, own.fallback)
+        )
+    if options.point is None or options.timeout is None:
+        return None
+    at = place(config, options.point)
+    known = config.watchdog(at.device)
+    fallback = None
+    if known is not None and known.point.name == at.point:
+        held, unit = known.fallback, known.fallback.unit
+        fallback = replace(at, point=held.name, at=held.at, unit=unit, scale=str(held.scale))
+    return WatchdogTarget(at, Decimal(str(options.timeout)), options.timeout / 2, fallback)

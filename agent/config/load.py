@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.compose import ConfigDraft, compose
 from agent.config.config import Config
-from agent.config.crosscheck import controlcheck, crosscheck
+from agent.config.crosscheck import controlcheck, crosscheck, linecheck, pointcheck
 from agent.config.files import (
     Enough,
     Files,
@@ -17,7 +17,6 @@ from agent.config.files import (
     no_files,
     read,
 )
-from agent.config.pointcheck import linecheck, pointcheck
 from agent.config.problem import EXPECTED, Problem, at
 from agent.config.profiles import FOLDER, Profiles
 from agent.config.strictcheck import strictcheck

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from agent.config.problem import did_you_mean, misspelt, or_list
-from agent.control import hours
+from agent.control import schedule
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
 from agent.core.quantities import channels, units
@@ -264,7 +264,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _window(text: str) -> str:
-    hours.window(text)
+    schedule.window(text)
     return text
 
 

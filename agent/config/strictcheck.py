@@ -10,7 +10,7 @@ from agent.config.estimates import datacheck
 from agent.core.errors import ConfigError
 from agent.core.i18n import N_, _
 from agent.core.settings import written, wrong_ipv4
-from agent.drivers.modbus.serialline import RATES
+from agent.drivers.modbus.bus import RATES
 from agent.registry.place import squeeze
 
 if TYPE_CHECKING:

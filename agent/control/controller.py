@@ -3,6 +3,10 @@
 Each check starts from the journal, the clock and the device alone. So it does not matter where the
 last one was interrupted: a hold without an order in force is released. An order that begins is
 decided again (rule H26). `failsafe.py` decides when the failsafe of a limit applies.
+
+Points in the BMS show its operator what is held, and one more point counts up during a hold, for
+the BMS's own logic (rule H32). They command nothing, so the journal does not contain them: each
+start writes them anew.
 """
 
 from __future__ import annotations
@@ -11,12 +15,12 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.control import failsafe, schedule
+from agent.control import guard, schedule
 from agent.control.decide import decide
-from agent.control.display import Display, display_values
 from agent.control.model import TEST, No, OrderState, elapsed, hold_is_over
 from agent.control.records import Phase
 from agent.control.recovery import Recovery
@@ -26,12 +30,13 @@ from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
-    from decimal import Decimal
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from agent.control.model import AcceptedOrder, ConfiguredControl, Failsafe, Moment
+    from agent.control.model import AcceptedOrder, ConfiguredControl, Failsafe, Moment, WriteTarget
+    from agent.control.point_access import PointAccess
     from agent.control.records import HoldRecord
     from agent.control.writer import JournalWriter
+    from agent.core.model import Value
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,12 @@ PRUNED_EVERY = 3600.0
 """seconds between two times at which the journal deletes what no longer counts"""
 WRITTEN_EVERY = 600.0
 """seconds between two records of how long a failsafe has been applied"""
+HEARTBEAT = "heartbeat"
+ROLES = ("grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant")
+REST = 60.0
+"""seconds until a point that took no value is written again"""
+WRAPS = 10_000
+"""the heartbeat counts to this number, then begins again at 0"""
 
 
 @dataclass
@@ -287,15 +298,15 @@ class Controller(Recovery):
         before = memo.watch
         heard = before
         for heartbeat in self.heartbeats.pop(control.name, ()):
-            heard = failsafe.hear(heard, rule, heartbeat)
+            heard = guard.hear(heard, rule, heartbeat)
         following = before.since is not None and any(
             event.accepted >= before.entered and event.begin <= now.wall < event.end
             and event.state in schedule.WAITING
             for event in self.journal.of(control.key)
         )  # fmt: skip
-        watch = failsafe.step(heard, rule, now, limit_since=following)
+        watch = guard.step(heard, rule, now, limit_since=following)
         if watch.since is not None and elapsed(watch.since, now) > WRITTEN_EVERY:
-            watch = failsafe.aged(watch, now)
+            watch = guard.aged(watch, now)
         if (watch.since is None) != (before.since is None):
             change = "has ended" if watch.since is None else "applies: the centre is not heard"
             log.warning(
@@ -303,7 +314,7 @@ class Controller(Recovery):
                 extra=fields(LogEvent.FAILSAFE_CHANGED, control=control.name),
             )  # fmt: skip
         new = replace(memo, watch=watch)
-        if failsafe.to_keep(watch) != failsafe.to_keep(before):
+        if guard.to_keep(watch) != guard.to_keep(before):
             await self.remember(control.key, new)
         else:
             self.journal.memos[control.key] = new  # a start does not need it: memory is enough
@@ -379,3 +390,64 @@ def value_of(
     if value is None or record.moved is None or isinstance(record.target, str):
         return value
     return schedule.paced(record.target, value, control.modality.ramp, elapsed(record.moved, now))
+
+
+class Display:
+    """The display points of one control; each is written when its value changes."""
+
+    def __init__(self, places: Mapping[str, WriteTarget], slot: int | None) -> None:
+        self.places, self._slot = places, slot
+        self._shown: dict[str, Value | None] = {}
+        self._beats = 0
+        self._last_error = ""
+        self._retry_at: dict[str, float] = {}
+
+    async def show(
+        self,
+        access: Callable[[WriteTarget, int | None], PointAccess],
+        record: HoldRecord | None,
+        values: Mapping[str, Value | None],
+        now: float,
+    ) -> None:
+        """Write these values to the points, by name of the point.
+
+        A point that takes no value is tried again after a minute: while a write waits for its
+        timeout, the guards of the control are not checked. `now`: monotonic seconds.
+        """
+        wanted = dict(values)
+        if record is not None:
+            self._beats = (self._beats + 1) % WRAPS
+            wanted[HEARTBEAT] = Decimal(self._beats)
+        for name, place in self.places.items():
+            value = wanted.get(name, None if self._slot is not None else Decimal(0))
+            if name in self._shown and self._shown[name] == value:
+                continue
+            if now < self._retry_at.get(name, now):
+                continue
+            try:
+                await access(place, self._slot).write(value)
+                self._shown[name] = value
+            except (LinkLost, Refused, WriteRefused) as error:
+                if str(error) != self._last_error:  # log it once, not with each attempt
+                    self._last_error = str(error)
+                    log.warning(
+                        "%s/%s is not shown: %s", place.device, place.point, error,
+                        extra=fields(LogEvent.DISPLAY_FAILED, device=place.device),
+                    )  # fmt: skip
+                self._retry_at[name] = now + REST
+
+
+def display_values(
+    record: HoldRecord | None, event: AcceptedOrder | None, now: Moment
+) -> dict[str, Value | None]:
+    """The values that the points show, by name; empty if nothing is held. Pure."""
+    if record is None:
+        return {}
+    left = event.end - now.wall if event else 0.0
+    by = ROLES.index(event.order.role) + 1 if event and event.order.role in ROLES else 0
+    return {
+        "active": Decimal(1),
+        "value": record.target,
+        "minutes": Decimal(max(0, round(left / 60))),
+        "by": Decimal(by),
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.control import hours
+from agent.control import schedule
 from agent.control.guard import inhibited, measured, plain, tripped
 from agent.control.model import No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
@@ -327,8 +327,8 @@ def quota_refusal(
     name of the limit and the text about it.
     """
     others = [one for one in facts.events if _counts(one, order)]
-    day = hours.day_of(order.start, facts.zone)
-    that_day = sum(hours.day_of(one.begin, facts.zone) == day for one in others)
+    day = schedule.day_of(order.start, facts.zone)
+    that_day = sum(schedule.day_of(one.begin, facts.zone) == day for one in others)
     if limits.a_day is not None and that_day >= limits.a_day:
         return no("max_day", f"{limits.a_day} a day, and that day has {that_day} already")
     held, new = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
@@ -370,7 +370,7 @@ def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
     """Begin and end of each local day that a span touches."""
     at = span.begin
     while at < span.end:
-        since, until = hours.bounds(hours.day_of(at, facts.zone), facts.zone)
+        since, until = schedule.bounds(schedule.day_of(at, facts.zone), facts.zone)
         yield since, until
         at = until
 
@@ -410,7 +410,7 @@ def outside_hours(
     `whose`: the subject of the refusal, such as `boiler is`.
     """
     span = (order.start, order.latest_end)
-    beyond = hours.first_outside(limits.windows, limits.season, span, facts.zone)
+    beyond = schedule.first_outside(limits.windows, limits.season, span, facts.zone)
     if beyond is None:
         return None
     return No(code, f"{whose} not agreed for {beyond:%a %d %B, %H:%M}")

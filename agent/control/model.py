@@ -348,7 +348,7 @@ class WatchdogTarget:
     """A device's own watchdog, as written during a hold (rule H23).
 
     While it is refreshed, the device follows us. Once we are gone, it falls back by itself
-    (agent/drivers/watchdog.py).
+    (agent/drivers/base.py).
     """
 
     place: WriteTarget
@@ -376,7 +376,7 @@ class ConfiguredControl:
     watchdog: WatchdogTarget | None = None
     """the device's own watchdog"""
     shown: Mapping[str, WriteTarget] = field(default_factory=dict)
-    """points that show the operator what is held (agent/control/display.py)"""
+    """points that show the operator what is held (agent/control/controller.py)"""
 
     @property
     def key(self) -> Key:

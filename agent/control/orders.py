@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.control import hours
+from agent.control import schedule
 from agent.control.decide import decide
 from agent.control.guard import plain
 from agent.control.model import (
@@ -400,8 +400,8 @@ def _limits(lim: claims.Lim) -> Limits:
         a_day=lim.max_day,
         time_a_day=_seconds(lim.max_time_day),
         notice=_seconds(lim.notice),
-        windows=tuple(hours.window(one) for one in lim.windows or ()),
-        season=hours.season(lim.season) if lim.season else None,
+        windows=tuple(schedule.window(one) for one in lim.windows or ()),
+        season=schedule.season(lim.season) if lim.season else None,
         emergency=lim.emerg,
     )
 

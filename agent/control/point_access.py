@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from agent.control.model import same
 from agent.core.errors import LinkLost, WriteRefused
 from agent.core.model import Point
+from agent.core.quantities import from_raw, to_raw
 from agent.drivers import DRIVERS, driver
-from agent.drivers.scaled import from_raw, to_raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from agent.control import hours
+from agent.control import schedule
 from agent.control.model import Failsafe, Guard, Limits, LossRule, Modality, split
 from agent.core.i18n import _
 from agent.core.settings import Duration, shown
@@ -45,12 +45,12 @@ def _finite(value: Decimal) -> Decimal:
 
 
 def _window(text: str) -> str:
-    hours.window(text)
+    schedule.window(text)
     return text
 
 
 def _season(text: str) -> str:
-    hours.season(text)
+    schedule.season(text)
     return text
 
 
@@ -282,8 +282,8 @@ def modality(name: str, options: Control, unit: str, every: dict[str, tuple[int,
             a_day=agreed.max_per_day,
             time_a_day=agreed.max_time_per_day,
             notice=agreed.min_notice,
-            windows=tuple(hours.window(one) for one in agreed.windows),
-            season=hours.season(agreed.season) if agreed.season else None,
+            windows=tuple(schedule.window(one) for one in agreed.windows),
+            season=schedule.season(agreed.season) if agreed.season else None,
             emergency=agreed.emergency,
         ),
         equipment=options.equipment,

@@ -1,11 +1,16 @@
-"""Write files so that they are whole after a power cut, and keep space free on the disk for them.
+"""Write files so that they are whole after a power cut, and keep space free on the disk for it.
 
-Also the safe reading of files that other people own.
+The small JSON files of the state are written so: each is replaced as a whole.
+
+Files that other people own are read safely, with limits. Reading a file of the state never raises
+where it is missing or damaged: whoever owns the file says what it then counts as. So a damaged file
+stops no gateway.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import stat
@@ -14,7 +19,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from agent.core.errors import NotRecorded
 from agent.core.log_fields import LogEvent, fields
@@ -23,13 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 STALLED_AFTER = 10.0
 """seconds after which a storage call that has not returned counts as a fault of its store"""
 SILENT = "the disk does not answer"
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+Content = TypeVar("Content")
+
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""what reading a damaged file, or one of another form, raises"""
 
 
 class Late(OSError):
@@ -106,9 +117,6 @@ class DiskWriter:
             except BaseException as error:  # noqa: BLE001 -- handed to the waiting caller
                 future.set_exception(error)
             del call, future
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reserve:
@@ -388,3 +396,49 @@ class WriteQueue:
 
 
 later = WriteQueue()
+
+
+class StateFile(Generic[Content]):
+    """One file with one state."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        parse: Callable[[Any], Content],
+        missing: Callable[[], Content],
+        damaged: Callable[[Exception], Content] | None = None,
+        **layout: Any,
+    ) -> None:
+        """`parse` makes the state from the file's JSON; `missing` makes the one without a file.
+
+        `damaged` makes the one for a file that cannot be read; None: as if it were missing. It may
+        raise, as `parse` may for a file of a newer version (not an error of DAMAGE). `path` None:
+        nothing is kept. `layout`: options of json.dumps.
+        """
+        self.path, self._layout = path, layout
+        self.name = path.name if path else ""
+        self._parse, self._missing, self._damaged = parse, missing, damaged
+
+    def load(self) -> Content:
+        """The state in the file, or what it counts as."""
+        if self.path is None:
+            return self._missing()
+        try:
+            return self._parse(json.loads(self.path.read_bytes()))
+        except FileNotFoundError:
+            return self._missing()
+        except DAMAGE as error:
+            return self._missing() if self._damaged is None else self._damaged(error)
+
+    def save(self, content: Any) -> None:
+        """Replace the content. It is on the disk when this returns. Raises NotRecorded."""
+        if self.path is not None:
+            write(self.path, self._encoded(content))
+
+    def save_later(self, content: Any) -> None:
+        """Queue the content to be written; a failure is logged, and ends with the next content."""
+        if self.path is not None:
+            later.write(self.path, self._encoded(content))
+
+    def _encoded(self, content: Any) -> bytes:
+        return json.dumps(content, **self._layout).encode()

@@ -20,9 +20,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from agent.core.atomic_write import StateFile
 from agent.core.errors import NotRecorded
 from agent.core.log_fields import LogEvent, fields
-from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -169,7 +169,7 @@ class Sample:
     detail: str = ""
     """for people: such as "illegal data address", or a remark on a good value"""
     quality: str = Quality.RAW
-    """of a good value, after agent/acquisition/validation.py"""
+    """of a good value, after agent/acquisition/values.py"""
     flags: tuple[str, ...] = ()
     """remarks on the value (`Flag`)"""
     delta: Decimal | None = None

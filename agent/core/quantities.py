@@ -1,18 +1,21 @@
-"""Units of measurement with their exact factors, and the table of channels (`channels.yaml`)."""
+"""Units with their exact factors, the table of channels, and raw values in a point's unit."""
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from agent.core.errors import Refused
 from agent.core.model import Channel, ValueKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from agent.core.model import Point
 
 PREFIXES = {"": 0, "m": -3, "k": 3, "M": 6, "G": 9}
 
@@ -58,6 +61,7 @@ PLAIN = {
 
 SPOKEN = {"Cel": "°C", "m3": "m³", "m3/h": "m³/h", "%RH": "% RH", "1": ""}
 """how people write a unit, if they do not use its name"""
+EXACT = Context(prec=40, traps=[Inexact])
 
 
 @cache
@@ -144,3 +148,20 @@ def channel_of_quantity() -> Mapping[str, str]:
             for quantity in row.get("quantities", [])  # type: ignore[attr-defined]
         }
     )
+
+
+def to_raw(point: Point, value: Decimal) -> Decimal:
+    """The raw value to write so that the point has `value`. Raises Refused if there is none.
+
+    It is never rounded: a command that is read back must be equal to what was ordered.
+    """
+    try:
+        return EXACT.divide(value, point.scale)
+    except Inexact:
+        reason = f"{value} {point.unit} is not an exact multiple of the scale {point.scale}"
+        raise Refused(f"{point.device}/{point.name}: {reason}") from None
+
+
+def from_raw(point: Point, raw_value: Decimal) -> Decimal:
+    """The value in the point's unit when its device holds `raw_value`."""
+    return EXACT.multiply(raw_value, point.scale)

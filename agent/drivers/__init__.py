@@ -16,9 +16,9 @@ DRIVERS: Mapping[str, str] = MappingProxyType(
         "bacnet": "agent.drivers.bacnet.bus:Bacnet",
         "mbus": "agent.drivers.mbus.bus:MbusSerial",
         "mbus-tcp": "agent.drivers.mbus.bus:MbusTcp",
-        "modbus-tcp": "agent.drivers.modbus.serialline:ModbusTcp",
-        "modbus-rtu": "agent.drivers.modbus.serialline:ModbusRtu",
-        "modbus-rtu-tcp": "agent.drivers.modbus.serialline:ModbusRtuTcp",
+        "modbus-tcp": "agent.drivers.modbus.bus:ModbusTcp",
+        "modbus-rtu": "agent.drivers.modbus.bus:ModbusRtu",
+        "modbus-rtu-tcp": "agent.drivers.modbus.bus:ModbusRtuTcp",
     }
 )
 """by the name written under `driver:`, where its class is. Imported only when it is used: a gateway

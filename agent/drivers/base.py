@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+from agent.core.quantities import from_raw, to_raw
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from decimal import Decimal
 
     from agent.core.model import Point, Sample, Value
     from agent.drivers.line_disturbance import Turn
@@ -262,3 +265,37 @@ class Writes(Protocol):
         Raises LinkLost.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWatchdog:
+    """The watchdog of one device, as its profile describes it.
+
+    While a hold is in force, the controller writes `raw_timeout` to `point`, first at the beginning
+    of the hold and then every `pause` seconds. If these writes stop, the device falls back to the
+    value in `fallback`.
+    """
+
+    point: Point
+    timeout: Decimal
+    """seconds without a write after which the device falls back"""
+    fallback: Point
+    """the point that holds the fallback value"""
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two writes: half of the timeout, so that one write may be lost."""
+        return float(self.timeout) / 2
+
+    @property
+    def raw_timeout(self) -> Decimal:
+        """The raw value that the driver writes to `point`."""
+        return to_raw(self.point, self.timeout)
+
+    def on(self, held: Decimal) -> bool:
+        """Whether the watchdog is active, by the raw value `held` in `point`.
+
+        0 switches it off. A time longer than `timeout` does not count either: the device would fall
+        back later than the form for the assembly promises.
+        """
+        return 0 < from_raw(self.point, held) <= self.timeout

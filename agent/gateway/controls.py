@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.config.control_definitions import fits
+from agent.config.config import fits
 from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
 from agent.control.guard import GuardReading, measured, plain

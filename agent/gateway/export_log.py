@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.core.log_fields import LogEvent, fields
-from agent.core.state_file import StateFile
 from agent.registry.syndic_export import ExportRow, Lease
 
 if TYPE_CHECKING:

@@ -34,15 +34,13 @@ if TYPE_CHECKING:
     from agent.core.clock import Clock
     from agent.core.log_fields import LogNames
     from agent.core.model import MarkKey, Point
-    from agent.gateway.backup_file import BuildingFile
+    from agent.gateway.backup import BuildingFile, PostRestoreGate
     from agent.gateway.controls import Steering
-    from agent.gateway.data_usage import Traffic
     from agent.gateway.disk import StateDisk
     from agent.gateway.export_log import Exports
     from agent.gateway.lines import Lines
-    from agent.gateway.post_restore_gate import PostRestoreGate
     from agent.gateway.signed_objects import SignedObjects
-    from agent.gateway.uplink_changes import Moves, UplinkShutdown
+    from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
     from agent.inbox.setup import AuditNotes
     from agent.registry.access_log import AccessLog
     from agent.registry.identity import Identity

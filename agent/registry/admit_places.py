@@ -1,28 +1,42 @@
-"""Checks of places and of their aliases."""
+"""Checks of places, of their aliases, and of the meters in them."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.registry import parsers
-from agent.registry.admission import admit_rows, claim, current_claims, label_and_id, new_id
+from agent.registry.admission import (
+    admit_rows,
+    claim,
+    current_claims,
+    in_order,
+    label_and_id,
+    new_id,
+)
 from agent.registry.facts.place import particulars
 from agent.registry.labels import Cardinality, label_key, scheme, value_of
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
-from agent.registry.records import Alias, Occupancy, Place, covers
+from agent.registry.records import Alias, Installation, Occupancy, Place, covers, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
-    from agent.registry.admission import Author
+    from agent.registry.admission import Author, Conflicts
     from agent.registry.index import RegistryIndex
-    from agent.registry.inputs import NewAlias, NewPlace
+    from agent.registry.inputs import NewAlias, NewExchange, NewInstallation, NewPlace
     from agent.registry.labels import Scheme
-    from agent.registry.records import Document
+    from agent.registry.records import Document, Indexes, Provenance
+
+PROOFS = ("display", "load")
+
+
+NO_CHANNEL = "multiplier, offset: name the channel to which they apply"
 
 
 def admit_places(
@@ -186,3 +200,266 @@ def _place_again(index: RegistryIndex, row: NewPlace, known: Place | None, new: 
         return False
     homes = index.occupancies_of(known.id)
     return row.since is None or any(home.since == row.since for home in homes)
+
+
+def admit_installations(
+    index: RegistryIndex, rows: Sequence[NewInstallation], author: Author
+) -> list[Document]:
+    """Documents for installations. A meter that contradicts a recorded one is refused, naming both.
+    A row of a list whose content is recorded already yields no document.
+    """
+    claims = current_claims(index)
+
+    def admit(row: NewInstallation) -> Iterator[Document]:
+        device, serial = _names(row.device, row.serial)
+        if not device and not serial:
+            raise Refused("a meter needs a serial number or the name of its device")
+        channel = parsers.checked_channel(row.channel) if row.channel else None
+        multiplier, offset = row.multiplier or Decimal(1), row.offset or Decimal(0)
+        if channel is None and (multiplier != 1 or offset != 0):
+            raise Refused(NO_CHANNEL)
+        installation = Installation(
+            id=new_id(),
+            place=index.labels.find(row.place).id,
+            device=device,
+            serial=serial,
+            pinned=False,
+            channel=channel,
+            since=author.since(row.since),
+            until=None,
+            word=author.provenance(row.where),
+            multiplier=multiplier,
+            offset=offset,
+            opened=_indexes(row.index, channel),
+        )
+        known = _meter_again(index, row, installation)
+        if known is None:
+            yield _claimed(index, claims, installation)
+        elif not row.where:
+            raise Refused(f"{claims.sentence(known)}: that is recorded already")
+
+    return admit_rows(rows, admit)
+
+
+def admit_exchanges(
+    index: RegistryIndex, rows: Sequence[NewExchange], author: Author
+) -> list[Document]:
+    """Documents for meters that were removed, each with its successor if there is one.
+
+    The new meter measures what the old one did, from the same instant on. A meter that never
+    measured its place keeps an empty interval, and the rows that it delivered for that place are
+    retracted.
+    """
+    claims = current_claims(index)
+
+    def admit(row: NewExchange) -> Iterator[Document]:
+        at = author.since(row.at)
+        old = _old(index, row, at)
+        # an empty interval states that the meter never measured this place
+        at = old.since if row.never else at
+        closed = _indexes(row.closing, old.channel)
+        provenance = author.provenance(row.where)
+        yield claim(claims, replace(old, until=at, closed=closed, word=provenance))
+        if not row.followed:
+            return
+        device, serial = _names(row.device or old.device, row.serial)
+        if not device and not serial:
+            raise Refused("the new meter needs a serial number or the name of its device")
+        if row.offset and old.channel is None:
+            raise Refused(NO_CHANNEL)
+        # two meters with one number could not be told apart, unless the offset shows the exchange
+        same = serial and old.serial and serial_key(serial) == serial_key(old.serial)
+        if same and row.offset is None:
+            raise Refused(
+                f"the new meter has the serial number of the old one, {old.serial}; if only its"
+                " counting part was exchanged, give what is added to its index: --offset"
+            )
+        new = Installation(
+            id=new_id(),
+            place=old.place,
+            device=device,
+            serial=serial,
+            pinned=False,
+            channel=old.channel,
+            since=at,
+            until=None,
+            word=provenance,
+            multiplier=old.multiplier if row.multiplier is None else row.multiplier,
+            offset=row.offset or Decimal(0),
+            opened=_indexes(row.opening, old.channel),
+        )
+        yield claim(claims, new)
+
+    return in_order(admit_rows(rows, admit))
+
+
+def admit_pin(index: RegistryIndex, device: str, serial: str, author: Author) -> list[Document]:
+    """Record the serial number that a device reports in its installations without one."""
+    unnumbered = _without_serial(index, device, author)
+    if not unnumbered:
+        return []
+    return _pinned(current_claims(index), unnumbered, serial, author.provenance(""))
+
+
+def admit_pins(
+    index: RegistryIndex,
+    serials: Mapping[str, str],
+    author: Author,
+    refused: MutableMapping[str, str],
+) -> list[Document]:
+    """Like `admit_pin` for many devices; `serials` has the number that each reports. If a device
+    cannot be that meter, the reason is added to `refused`.
+    """
+    every = [(device, _without_serial(index, device, author)) for device in serials]
+    waiting = [(device, unnumbered) for device, unnumbered in every if unnumbered]
+    if not waiting:
+        return []
+    claims = current_claims(index)
+    documents: list[Document] = []
+    for device, unnumbered in waiting:
+        try:
+            documents += _pinned(
+                claims, unnumbered, serials[device], author.provenance(f"{device} said so")
+            )
+        except Refused as error:
+            refused[device] = str(error)
+    return documents
+
+
+def _without_serial(index: RegistryIndex, device: str, author: Author) -> list[Installation]:
+    known = index.known_as(device)
+    return [doc for doc in known if doc.serial is None and covers(doc, int(author.now))]
+
+
+def _pinned(
+    claims: Conflicts, unnumbered: Sequence[Installation], serial: str, provenance: Provenance
+) -> list[Document]:
+    number = parsers.text(serial, "serial", parsers.LONGEST_LABEL)
+    return [
+        claim(claims, replace(doc, serial=number, pinned=True, word=provenance))
+        for doc in unnumbered
+    ]
+
+
+def admit_proof(
+    index: RegistryIndex, meters: Sequence[str], how: str, author: Author
+) -> list[Document]:
+    """Record how a person verified installations (by id)."""
+    if how not in PROOFS:
+        raise Refused(f'"{how}" is not one of {", ".join(PROOFS)}')
+    known = {doc.id: doc for doc in index.installations}
+    provenance = author.provenance("")
+    return [replace(known[id_], verified=how, word=provenance) for id_ in meters]
+
+
+def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Document:
+    """Like `claim`; if the same meter is recorded elsewhere or since another day, the message says
+    what to do.
+    """
+    old = claims.against(new)
+    if not isinstance(old, Installation) or old.word.revision == new.word.revision:
+        return claim(claims, new)
+    if new.device and (old.place, old.channel, old.device) == (new.place, new.channel, None):
+        raise Refused(
+            f"{claims.sentence(old)}: that is recorded already by its serial number; "
+            "leave out the name of the device"
+        )
+    # people copy the command, and a label may contain blanks
+    label = shlex.quote(index.places[old.place].label)
+    away = f"gardien meter remove {label} --old {shlex.quote(old.serial or str(old.device))}"
+    raise Refused(
+        f"{claims.statement(new)}, but {claims.sentence(old)}; "
+        f"if that has ended or was wrong: {away} (--never: it never measured there)"
+    )
+
+
+def _names(device: str | None, serial: str | None) -> tuple[str | None, str | None]:
+    return (
+        parsers.text(device, "device", parsers.LONGEST_LABEL) if device else None,
+        parsers.text(serial, "serial", parsers.LONGEST_LABEL) if serial else None,
+    )
+
+
+def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexes:
+    for name in given or {}:
+        if channel not in (None, parsers.checked_channel(name)):
+            raise Refused(f"index: this meter measures {channel}, not {name}")
+    return tuple(sorted((given or {}).items()))
+
+
+def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
+    """The meter that is exchanged. Raises Refused if none or several fit, with the candidates."""
+    place = index.labels.find(row.place)
+    # `never` may be about a meter that has been removed already
+    there = [doc for doc in index.meters_of(place.id) if covers(doc, at) or row.never]
+    meant = [doc for doc in there if _meant(doc, row)]
+    if len(meant) == 1:
+        # it would have an empty interval, which states that it never measured the place
+        if meant[0].since == at and not row.never:
+            raise Refused(
+                f"meter {meant[0].meter} measures {label_and_id(place)} only since {stamp(at)}"
+            )
+        return meant[0]
+    if not there:
+        raise Refused(f"{label_and_id(place)}: no meter is recorded there at {stamp(at)}")
+    names = ", ".join(
+        f"{doc.meter} ({doc.channel})" if doc.channel else doc.meter for doc in meant or there
+    )
+    which = (
+        "name one of them with --old:" if meant else f"none of them is {row.old or row.channel}:"
+    )
+    raise Refused(f"{label_and_id(place)}: {which} {names}")
+
+
+def _meant(document: Installation, row: NewExchange) -> bool:
+    if row.channel and document.channel not in (None, row.channel):
+        return False
+    if row.old is None:
+        return True
+    known = document.serial is not None and serial_key(document.serial) == serial_key(row.old)
+    return known or document.device == row.old
+
+
+def _meter_again(
+    index: RegistryIndex, row: NewInstallation, new: Installation
+) -> Installation | None:
+    """The recorded installation that a row states. Raises Refused if a row of a list has a meter
+    that was removed from there: the list is out of date, or lacks the date since which the meter is
+    back.
+    """
+    there = [
+        old
+        for old in index.meters_called(new.device, new.serial)
+        if old.place == new.place and _same_meter(old, new)
+    ]
+    for old in there:
+        if _same_installation(old, row, new):
+            return old
+    # an empty interval states that the meter never was there, so the list may be right
+    gone = [old for old in there if old.until is not None and old.since < old.until <= new.since]
+    if row.where and row.since is None and gone:
+        raise Refused(
+            f"meter {new.meter} measures {row.place} no more since {stamp(gone[-1].until or 0)} "
+            f"({gone[-1].word.who}, {gone[-1].word.source}): leave it out of the list, or write "
+            "since when it is back, in a column `since`"
+        )
+    return None
+
+
+def _same_meter(old: Installation, new: Installation) -> bool:
+    """Whether each name of the new installation is also the old one's."""
+    if new.device and new.device != old.device:
+        return False
+    if new.serial:
+        return old.serial is not None and serial_key(old.serial) == serial_key(new.serial)
+    return True
+
+
+def _same_installation(old: Installation, row: NewInstallation, new: Installation) -> bool:
+    return (
+        old.channel == new.channel
+        and (covers(old, new.since) if row.since is None else old.since == row.since)
+        and row.multiplier in (None, old.multiplier)
+        and row.offset in (None, old.offset)
+        and (not new.opened or new.opened == old.opened)
+    )

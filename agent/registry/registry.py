@@ -20,23 +20,25 @@ from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import made
 from agent.registry.admission import Author
 from agent.registry.admit_bases import (
+    admit_answers,
     admit_consents,
     admit_duties,
     admit_end_of_duty,
+    admit_forms,
     admit_missing_marks,
     admit_restored,
     admit_withdrawals,
 )
-from agent.registry.admit_forms import admit_answers, admit_forms
-from agent.registry.admit_meters import (
+from agent.registry.admit_people import admit_occupancies
+from agent.registry.admit_places import (
+    admit_aliases,
     admit_exchanges,
     admit_installations,
     admit_pin,
     admit_pins,
+    admit_places,
     admit_proof,
 )
-from agent.registry.admit_people import admit_occupancies
-from agent.registry.admit_places import admit_aliases, admit_places
 from agent.registry.index import RegistryIndex, Unknown
 from agent.registry.records import (
     Alias,

@@ -23,12 +23,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.core import clock
-from agent.core.atomic_write import NO_ROOM, DiskWriter, Reserve
+from agent.core.atomic_write import NO_ROOM, DiskWriter, Reserve, StateFile
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
-from agent.core.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -16,7 +16,7 @@ from agent.core.errors import AgentError, BatchRejected, NotStored, SpoolFull, T
 from agent.core.model import Lane, Receipt
 from agent.core.tasks import end, together
 from agent.uplink import pacing
-from agent.uplink.response_codes import NobodyThere, NotNow
+from agent.uplink.base import NobodyThere, NotNow
 
 if TYPE_CHECKING:
     import random

@@ -17,7 +17,7 @@ from agent.api.calls import CALLS
 from agent.api.registry import Caller
 from agent.api.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
 from agent.app import visited
-from agent.cli import audit, command_line, control, examine
+from agent.cli import command_line, control, examine, trust
 from agent.config.models import Building
 from agent.core.errors import Refused
 from agent.core.state import acting_as
@@ -217,7 +217,7 @@ def test_without_an_agent_the_chain_is_for_root_and_the_command_says_so(open_fol
     for mode, words in ((0o755, "is not running: sudo gardien audit"), (0o700, "systemctl start")):
         state.chmod(mode)
         with acting_as(pwd.getpwnam("nobody")), pytest.raises(Refused, match=words):
-            audit.verify(**chain)
+            trust.verify(**chain)
 
 
 def test_what_the_journal_knows_is_given_back_by_root_and_nobody_is_told_that_it_is_unreadable(

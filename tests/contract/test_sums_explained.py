@@ -9,8 +9,8 @@ import pytest
 
 from agent.acquisition import sums
 from agent.api import privacy
+from agent.api.privacy import NOT_READ, OWN_METER
 from agent.api.registry import Caller
-from agent.api.sums import NOT_READ, OWN_METER
 from agent.app import visited
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 

@@ -27,7 +27,7 @@ from agent.control.controller import Controller
 from agent.drivers.modbus.bus import Bus
 from agent.gateway.export_log import Exports
 from agent.gateway.gateway import DwellingSums
-from agent.gateway.uplink_changes import Moves
+from agent.gateway.uplink_state import Moves
 from agent.registry import identity
 from agent.registry.place import mint
 from hil.broker import broker

@@ -32,8 +32,10 @@ from agent.core.errors import NotStored, Refused, UplinkLost
 from agent.drivers.bacnet import codec
 from agent.drivers.mbus import blocks, decode, explain, frame, telegram, value
 from agent.drivers.mbus.telegram import MbusError
-from agent.drivers.modbus import answer, rtu, rtuwire, tcpwire
+from agent.drivers.modbus import answer, rtu
+from agent.drivers.modbus import wire as modbus_wire
 from agent.drivers.modbus.stream import ByteStream
+from agent.drivers.modbus.wire import TcpWire
 from agent.enrolment import est, http_client
 from agent.inbox import registry_adapter
 from agent.registry import sheet, workbook
@@ -41,10 +43,12 @@ from agent.registry.place import mint
 from agent.trust import audit, jws, strict, trust_list, verify
 from agent.trust import claims as trust_claims
 from agent.trust.error_codes import Forged
-from agent.uplink import base, platform_requests
+from agent.uplink import base
 from agent.uplink.files import container, sftp
+from agent.uplink.https import transport as https_transport
 from agent.uplink.https.settings import Settings
-from agent.uplink.mqtt import incoming, transport, wire
+from agent.uplink.https.transport import asking
+from agent.uplink.mqtt import transport, wire
 from agent.uplink.mqtt.wire import Hello
 from agent.uplink.request_worker import Connection
 from hil.ca import CA
@@ -93,7 +97,7 @@ def mqtt(version: int, raw: bytes) -> None:
 def http(raw: bytes) -> object:
     """As our client reads an answer to its question for objects, without the TCP."""
     settings = Settings(recipient="r.example", url="http://127.0.0.1:9", timeout=5.0)
-    with platform_requests.asking(settings, None, "", Connection()) as far:
+    with asking(settings, None, "", Connection()) as far:
         pools = far._client._session.get_adapter("http://").poolmanager.pool_classes_by_scheme
         ends = []
 
@@ -207,7 +211,7 @@ def batch_file(raw: bytes, folder: Path) -> None:
 
 def modbus_tcp(raw: bytes) -> None:
     stream = ByteStream("host")
-    wire = tcpwire.TcpWire(stream, 1.0)
+    wire = TcpWire(stream, 1.0)
     wire._transaction = 1
     answer.in_step(raw)
     stream.received += raw
@@ -220,7 +224,7 @@ def modbus_tcp(raw: bytes) -> None:
 
 def modbus_rtu(raw: bytes) -> None:
     request = bytes((3, 0, 0, 0, 2))
-    debts = rtuwire.LateResponses()
+    debts = modbus_wire.LateResponses()
     debts.asked(1, request, 0.0)
     debts.settle(raw)
     rtu.asked_in(raw, rtu.framed(1, request))
@@ -358,10 +362,10 @@ def parsers(folder: Path) -> dict[str, Parser]:
     four = five.replace(b"\x20\x03\0\0\0", b"\x20\x02\0\0")
     return {
         "MQTT 5": Parser(
-            partial(mqtt, MQTTv5), [five, *PACKETS], modules=(incoming,), most=150_000
+            partial(mqtt, MQTTv5), [five, *PACKETS], modules=(wire,), most=150_000
         ),
-        "MQTT 3.1.1": Parser(partial(mqtt, MQTTv311), [four], modules=(incoming,), most=150_000),
-        "HTTP answers": Parser(http, ANSWERS, (UplinkLost,), (platform_requests, http_client)),
+        "MQTT 3.1.1": Parser(partial(mqtt, MQTTv311), [four], modules=(wire,), most=150_000),
+        "HTTP answers": Parser(http, ANSWERS, (UplinkLost,), (https_transport, http_client)),
         "SFTP answers": Parser(
             files, sftp_seeds(), (UplinkLost, *OPENING), (sftp, sftp),
         ),
@@ -409,11 +413,11 @@ def parsers(folder: Path) -> dict[str, Parser]:
             (backup,),
         ),
         "Modbus TCP": Parser(
-            modbus_tcp, [TCP, TCP * 2, TCP[:7] + b"\x83\2"], (), (tcpwire, answer)
+            modbus_tcp, [TCP, TCP * 2, TCP[:7] + b"\x83\2"], (), (modbus_wire, answer)
         ),
         "Modbus RTU": Parser(
             modbus_rtu, [RTU, RTU * 2, rtu.framed(1, b"\x83\2"), rtu.framed(9, RTU[1:-2])], (),
-            (rtu, rtuwire, answer),
+            (rtu, modbus_wire, answer),
         ),
         "M-Bus frames": Parser(
             lambda raw: list(explain.explained(raw)), [long_frame(REAL)], (MbusError,),

@@ -58,7 +58,7 @@ GUARDS = {
         (f"{FULL}::test_B_retraction_not_sealed",),
     ),
     "the proof of a step": Guard(
-        "agent/buffer/slot_marks.py",
+        "agent/buffer/schema.py",
         "    else:\n        return None\n    taken",
         "    else:\n        first = 0\n    taken",
         (

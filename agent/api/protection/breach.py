@@ -14,9 +14,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from agent.api.protection.stores import KEYS, opened_by, periods, stores
+from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
-from agent.core.state_file import StateFile
 from agent.registry.records import Consent
 from agent.registry.sheet import did_you_mean
 from agent.trust import audit

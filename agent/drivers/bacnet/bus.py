@@ -10,9 +10,8 @@ from agent.core import clock
 from agent.core.model import Sample, ValueKind, Why
 from agent.core.quantities import channels
 from agent.drivers.bacnet import settings, wire
-from agent.drivers.bacnet.codec import Content, Ref
+from agent.drivers.bacnet.codec import PRESENT_VALUE, STATUS_FLAGS, Content, Ref
 from agent.drivers.bacnet.devices import Commands, Directory, Following
-from agent.drivers.bacnet.names import PRESENT_VALUE, STATUS_FLAGS
 from agent.drivers.bacnet.scan import Scan
 from agent.drivers.bacnet.settings import BacnetSettings, station
 from agent.drivers.bacnet.values import OwnProperties, own_refs, sample

@@ -15,29 +15,27 @@ from agent.core.errors import LinkLost, Refused, WriteRefused
 from agent.core.tasks import end
 from agent.drivers.bacnet import codec, settings, wire
 from agent.drivers.bacnet.codec import (
+    DEVICE,
     DOUBLE,
     ENUM,
+    MAX_APDU,
     NULL,
+    OBJECTS,
+    PRESENT_VALUE,
+    PRIORITY_ARRAY,
     REAL,
     SIGNED,
+    STATUS_FLAGS,
+    UNKNOWN_OBJECT,
     UNSIGNED,
     Content,
     IAm,
     ObjectId,
     Ref,
     Refusal,
+    type_name,
     unsigned,
     write_tag,
-)
-from agent.drivers.bacnet.names import (
-    DEVICE,
-    MAX_APDU,
-    OBJECTS,
-    PRESENT_VALUE,
-    PRIORITY_ARRAY,
-    STATUS_FLAGS,
-    UNKNOWN_OBJECT,
-    type_name,
 )
 from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError, Peer, read_property, station
 from agent.drivers.base import PointSlots, Swept

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.core.errors import Refused
 from agent.core.quantities import channels, factor
-from agent.drivers.bacnet.codec import ObjectId
-from agent.drivers.bacnet.names import (
+from agent.drivers.bacnet.codec import (
     DEVICE,
     ENGINEERING_UNITS,
     NO_UNITS,
     OBJECTS,
+    ObjectId,
     type_name,
     unit_name,
 )

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import Refused
 from agent.drivers.bacnet import wire
-from agent.drivers.bacnet.codec import ObjectId, Ref, Refusal
-from agent.drivers.bacnet.ede import VALUES, Thing, name_of, points
-from agent.drivers.bacnet.names import (
+from agent.drivers.bacnet.codec import (
     ACCUMULATOR,
     DESCRIPTION,
     DEVICE,
@@ -22,7 +20,11 @@ from agent.drivers.bacnet.names import (
     SCALE,
     UNITS,
     UNKNOWN_PROPERTY,
+    ObjectId,
+    Ref,
+    Refusal,
 )
+from agent.drivers.bacnet.ede import VALUES, Thing, name_of, points
 from agent.drivers.bacnet.settings import LAST_INSTANCE
 from agent.drivers.bacnet.wire import NotAnsweredError, station
 from agent.drivers.base import Found, Progress

@@ -14,8 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from agent.core.errors import LinkLost
 from agent.core.i18n import _
 from agent.core.settings import Duration
-from agent.drivers.bacnet.codec import ObjectId, Ref
-from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PROPERTIES
+from agent.drivers.bacnet.codec import OBJECTS, PRESENT_VALUE, PROPERTIES, ObjectId, Ref
 
 LAST_INSTANCE = 4_194_302
 """4,194,303 stands for any device (clause 20.2.14)"""

@@ -9,10 +9,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from agent.core.model import Sample, Why
-from agent.core.quantities import factor, spoken
+from agent.core.quantities import EXACT, factor, spoken
 from agent.core.quantities import units as all_units
-from agent.drivers.bacnet.codec import Content, ObjectId, Ref, Refusal
-from agent.drivers.bacnet.names import (
+from agent.drivers.bacnet.codec import (
     ACCUMULATOR,
     ENGINEERING_UNITS,
     NO_UNITS,
@@ -25,10 +24,13 @@ from agent.drivers.bacnet.names import (
     UNITS,
     UNKNOWN_OBJECT,
     UNKNOWN_PROPERTY,
+    Content,
+    ObjectId,
+    Ref,
+    Refusal,
     type_name,
     unit_name,
 )
-from agent.drivers.scaled import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

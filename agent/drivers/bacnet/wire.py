@@ -42,8 +42,19 @@ from bacpypes3.settings import settings as bacpypes_settings
 
 from agent.core.errors import LinkLost
 from agent.drivers.bacnet import codec
-from agent.drivers.bacnet.codec import HEADER, Content, GarbledError, Ref, Refusal, chunks, size
-from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, reason_text
+from agent.drivers.bacnet.codec import (
+    HEADER,
+    REJECTED,
+    REJECTS,
+    UNRECOGNIZED_SERVICE,
+    Content,
+    GarbledError,
+    Ref,
+    Refusal,
+    chunks,
+    reason_text,
+    size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -14,8 +14,7 @@ from agent.core.errors import Refused
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import frame
-from agent.drivers.mbus.address import LAST_PRIMARY, WILD, MeterAddress
-from agent.drivers.mbus.frame import foreign
+from agent.drivers.mbus.frame import LAST_PRIMARY, WILD, MeterAddress, foreign
 from agent.drivers.mbus.search import (
     DIGITS,
     LENGTH,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import frame
-from agent.drivers.mbus.address import WILD, MeterAddress
 from agent.drivers.mbus.decode import decode
+from agent.drivers.mbus.frame import WILD, MeterAddress
 from agent.drivers.mbus.line import BITS
 from agent.drivers.mbus.registers import INDEXES, MEDIA
 from agent.drivers.mbus.settings import ANSWERED, ASKED, REACTION_BITS, SELECTED

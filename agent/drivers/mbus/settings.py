@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.core.i18n import _
 from agent.core.settings import Duration, Host, from_the_root
-from agent.drivers.mbus import address as addresses
+from agent.drivers.mbus import frame
 from agent.drivers.mbus.line import BITS
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ REACTION_BITS = 33
 
 
 def _rate(value: int) -> int:
-    if value not in addresses.BAUD_RATES:
+    if value not in frame.BAUD_RATES:
         raise ValueError(
             _(
                 "the baud rates of M-Bus are {rates}",
-                rates=", ".join(map(str, addresses.BAUD_RATES)),
+                rates=", ".join(map(str, frame.BAUD_RATES)),
             )
         )
     return value
@@ -51,7 +51,7 @@ class LineSettings(BaseModel):
 
     def seconds(self, points: Sequence[Point]) -> float:
         """Seconds for reading one meter, at least; see `agent.drivers.base.Budgets`."""
-        address = addresses.parse(points[0].address)
+        address = frame.parse(points[0].address)
         asked = ASKED if address.primary is not None else SELECTED + ASKED
         waits = (2 if address.primary is None else 1) * REACTION_BITS
         return ((asked + ANSWERED) * BITS + waits) / (address.baudrate or self.baudrate)

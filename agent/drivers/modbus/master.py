@@ -13,8 +13,21 @@ from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.core.model import Sample, Why
 from agent.drivers.modbus.answer import RequestResult, cells, checked
-from agent.drivers.modbus.codec import FUNCTIONS, SUNSPEC, decode, encode, place, raw_of
-from agent.drivers.modbus.plan import NETWORK, Cut, ReadBlock, Tariff, block, cut, plan
+from agent.drivers.modbus.codec import (
+    FUNCTIONS,
+    NETWORK,
+    SUNSPEC,
+    Cut,
+    ReadBlock,
+    Tariff,
+    block,
+    cut,
+    decode,
+    encode,
+    place,
+    plan,
+    raw_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.modbus.master import ModbusMaster
 from agent.drivers.modbus.rtu import Speed
-from agent.drivers.modbus.rtuwire import RtuWire
+from agent.drivers.modbus.wire import RtuWire
 from agent.drivers.profile import profile, profiles
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.drivers.base import Wish
     from agent.drivers.modbus.answer import RequestResult
     from agent.drivers.modbus.master import ModbusWire
-    from agent.drivers.modbus.tcpwire import TcpWire
+    from agent.drivers.modbus.wire import TcpWire
     from agent.drivers.profile import Profile
 
 BOUNDS = {

@@ -1,4 +1,4 @@
-"""Parses the host key of an SSH server in the configuration. Pure."""
+"""The configuration of an uplink over files: a folder, its server, and the host key."""
 
 from __future__ import annotations
 

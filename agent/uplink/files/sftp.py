@@ -1,4 +1,4 @@
-"""Bounds for what an SFTP server sends, checked before paramiko parses it.
+"""A folder on an SFTP server, with bounds that are checked before paramiko parses a packet.
 
 paramiko trusts counts and lengths: twenty bytes that claim four billion names fill the memory, as
 many attributes take hours, and an SSH packet may claim four gigabytes. A timeout does not help,

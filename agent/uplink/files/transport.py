@@ -1,4 +1,4 @@
-"""Checks that this gateway's certificate can sign files."""
+"""The file transport: batches as files in a folder, and receipts beside them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
 from agent.enrolment.credential import uses
 from agent.enrolment.tls import doubt
-from agent.uplink.base import LARGEST_RECEIPT, condition, held
+from agent.uplink.base import LARGEST_RECEIPT, SealedOtherwise, condition, held
 from agent.uplink.files.container import Envelope, Packing
 from agent.uplink.files.folder import (
     OBJECTS,
@@ -34,7 +34,6 @@ from agent.uplink.files.folder import (
 )
 from agent.uplink.files.settings import SEAL_BYTES, Container, Settings
 from agent.uplink.request_worker import in_turns
-from agent.uplink.response_codes import SealedOtherwise
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LARGEST_FILE = 10_000_000
+LARGEST = 10_000_000
 """bytes; opening a file takes twenty times as much memory"""
 LARGEST_OBJECT = 1_100_000
 """bytes; a place map has 1 MiB at most, and the inbox refuses what is cut off here for its
@@ -133,8 +132,8 @@ class FilesUplink:
         """
         if not batch.form:
             raise SealedOtherwise
-        if len(batch.payload) > LARGEST_FILE:
-            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {LARGEST_FILE} B")
+        if len(batch.payload) > LARGEST:
+            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {LARGEST} B")
         await self._thread.run(carry, self._remote, batch)
         if not batch.rows:  # a void ends the wait for the batch that it replaces
             for file in [file for file, awaited in self._awaited.items() if awaited.id == batch.id]:

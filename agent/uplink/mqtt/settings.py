@@ -1,4 +1,4 @@
-"""The MQTT topics (decision 006)."""
+"""The configuration of an uplink over MQTT, and its topics (decision 006)."""
 
 from __future__ import annotations
 

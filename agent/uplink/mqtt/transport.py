@@ -1,5 +1,6 @@
-"""The end marker: a platform behind a broker has sent all signed objects for this gateway.
+"""The MQTT transport: batches are published, receipts and signed objects arrive.
 
+An end marker follows the signed objects: the platform has sent all of them for this gateway.
 A broker keeps messages only for a limited time, and does not repeat what an earlier state of the
 gateway has acknowledged. So a restored gateway asks in its status for all objects. The platform
 sends them on the objects' topic, followed by this marker (docs/platform.md).
@@ -21,10 +22,9 @@ from agent.core.log_fields import LogEvent, LogNames, fields
 from agent.core.model import Lane
 from agent.enrolment.tls import context, doubt
 from agent.trust.strict import json_of
-from agent.uplink.base import condition, held, parts
+from agent.uplink.base import SealedOtherwise, condition, held, judge_publish, parts
 from agent.uplink.mqtt.settings import Settings, Topics, address
 from agent.uplink.mqtt.wire import Hello, Message, MqttConnection, connect
-from agent.uplink.response_codes import SealedOtherwise, judge_publish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -23,11 +23,10 @@ from agent.drivers.link import Link
 from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.line import MbusWire
 from agent.drivers.mbus.settings import MbusTcpSettings as MbusSettings
+from agent.drivers.modbus.bus import ModbusRtu, ModbusTcp, ModbusTcpSettings, RtuSettings
 from agent.drivers.modbus.rtu import Speed
-from agent.drivers.modbus.rtuwire import RtuWire
-from agent.drivers.modbus.serialline import ModbusRtu, ModbusTcp, ModbusTcpSettings, RtuSettings
 from agent.drivers.modbus.stream import ByteStream
-from agent.drivers.modbus.tcpwire import TcpWire
+from agent.drivers.modbus.wire import RtuWire, TcpWire
 from hil.disturber import Gateway, Kind
 from hil.mbus.encode import Plate, energy_kwh
 from hil.mbus.line import Bus, Converter

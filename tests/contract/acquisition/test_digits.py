@@ -19,8 +19,8 @@ from agent.acquisition.slots import SlotLedger
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.core.model import Lane, Point, Why
+from agent.drivers.modbus.bus import ModbusTcp
 from agent.drivers.modbus.master import NEVER_COUNTED
-from agent.drivers.modbus.serialline import ModbusTcp
 from hil.modbus_server import Reply, serving
 from hil.platform.unpack import unpack
 from hil.serial_line import Registers

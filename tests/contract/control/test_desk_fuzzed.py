@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.control import hours
+from agent.control import schedule
 from agent.control.model import OrderState
 from agent.trust.error_codes import Forged
 from tests.contract.control.test_orders import Bench
@@ -55,7 +55,7 @@ def bench():
     made = Bench(step=Decimal("0.5"), ramp=Decimal("0.5"), spread=60.0, on=60.0, off=60.0)
     made.granted()
     ((name, fit),) = made.site.controller.controls.items()
-    always = replace(fit.modality.limits, windows=(hours.window("00:00-24:00"),))
+    always = replace(fit.modality.limits, windows=(schedule.window("00:00-24:00"),))
     modality = replace(fit.modality, limits=always)
     made.site.controller.controls = {name: replace(fit, modality=modality)}
     yield made

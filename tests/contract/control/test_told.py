@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 
-from agent.api import control as calls
+from agent.api import control
 from agent.control.model import LossRule, OrderState
 from agent.control.orders import Orders
 from agent.control.records import Outcome, Transaction
@@ -83,12 +83,12 @@ def test_what_is_not_given_back_of_a_control_that_is_gone_is_listed_all_the_same
     site.truth.reachable = False
     site.controller.controls = {}
     asyncio.run(site.controller.release_unconfigured())
-    found = calls.held(steering(site, "B1"))["it"]
+    found = control.held(steering(site, "B1"))["it"]
     assert (found["state"], found["value"]) == ("being given back", "-1.5")
     assert found["alarm"] == "not released yet: silent"
     site.truth.reachable, site.truth.at = True, 60.0
     asyncio.run(site.controller.release_unconfigured())
-    assert not calls.held(steering(site, "B1"))
+    assert not control.held(steering(site, "B1"))
     site.close()
 
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent.api import control
 from agent.api import trust as trust_api
-from agent.api import votes as vote_api
 from agent.api.registry import Caller
 from agent.core.errors import Refused
 from agent.trust.claims import WITNESS
@@ -51,8 +51,8 @@ class Site:
         )  # fmt: skip
 
     def ask(self, call, who, **args):
-        asker = Caller(who, vote_api)
-        return asyncio.run(vote_api.CALLS[f"control.{call}"](self.house, asker, **args))
+        asker = Caller(who, control)
+        return asyncio.run(control.CALLS[f"control.{call}"](self.house, asker, **args))
 
     def order(self):
         return self.bench.take(self.bench.order())["targets"]["boiler-offset"]
@@ -80,7 +80,7 @@ def test_what_one_records_and_another_confirms_stands_for_the_residents(site):
     assert taken["state"] == "SCHEDULED"
     assert answer["grant"] in taken["grants"]
     site.here.believed()
-    shown = asyncio.run(trust_api.trust_show(site.house, Caller("dupont", vote_api)))["list"]
+    shown = asyncio.run(trust_api.trust_show(site.house, Caller("dupont", control)))["list"]
     assert shown["left_out"] == []  # our own key is in no list, and counts by the configuration
     site.bench.site.controller.journal.silence(
         site.own.kid
@@ -118,7 +118,7 @@ def test_a_code_works_once_and_not_for_ever(site):
 def test_a_kill_before_the_code_is_used_up_leaves_one_grant(site, monkeypatch):
     code = site.ask("witness", "dupont", grant=VOTE)["code"]
     with monkeypatch.context() as cut:
-        cut.setattr(vote_api.store, "drop_vote", lambda *_: 1 / 0)
+        cut.setattr(control.store, "drop_vote", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             site.ask("confirm", "martin", code=code)
     assert site.ask("confirm", "martin", code=code)["again"]

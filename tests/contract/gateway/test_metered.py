@@ -15,7 +15,7 @@ from agent.config.estimates import affordable
 from agent.config.load import parse
 from agent.core.atomic_write import later
 from agent.gateway import delivery
-from agent.gateway.data_usage import Traffic
+from agent.gateway.uplink_state import Traffic
 from hil.broker import broker
 from hil.platform.child import Platform
 from tests.contract.gateway.running import at_work, configured, put, settled

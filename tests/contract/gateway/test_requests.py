@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import Refused
-from agent.gateway import requests
+from agent.gateway import delivery
 from agent.trust.claims import Request
 from hil.broker import broker
 from hil.platform.child import Platform
@@ -36,7 +36,7 @@ def test_batches_that_are_asked_for_come_again_byte_for_byte(tmp_path: Path):
             await settled(house)
             centre = house.recipients["centre"]
             epoch = await centre.thread.run(lambda: centre.spool.epoch)
-            said = await requests.obey(house, asked("resend", epoch=epoch, from_=1, to=50))
+            said = await delivery.obey(house, asked("resend", epoch=epoch, from_=1, to=50))
             assert said.endswith("batches are sent again")
 
             async def again() -> bool:
@@ -61,7 +61,7 @@ def test_the_directory_is_told_anew_when_it_is_asked_for(tmp_path: Path):
             await put(house, 1)
             await settled(house)
             before = (await platform.report())["batches"]
-            await requests.obey(house, asked("directory"))
+            await delivery.obey(house, asked("directory"))
 
             async def told() -> bool:
                 return (await platform.report())["batches"] > before
@@ -86,7 +86,7 @@ def test_what_waits_goes_at_once_when_a_reading_is_asked_for(tmp_path: Path):
             await put(house, 5)
             await asyncio.sleep(2)
             assert (await platform.report())["rows"] == 0
-            await requests.obey(house, asked("read-now"))
+            await delivery.obey(house, asked("read-now"))
             await platform.holds(5)
 
     asyncio.run(scenario())
@@ -106,6 +106,6 @@ def test_a_request_that_makes_no_sense_is_refused_in_words(tmp_path: Path, wrong
     async def scenario() -> None:
         async with broker() as far, at_work(configured(tmp_path, far.url)) as house:
             with pytest.raises(Refused):
-                await requests.obey(house, wrong)
+                await delivery.obey(house, wrong)
 
     asyncio.run(scenario())

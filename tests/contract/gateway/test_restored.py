@@ -11,7 +11,7 @@ from agent.api.registry import Caller
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.model import Reading, Series
-from agent.gateway import post_restore_gate
+from agent.gateway import backup
 from agent.gateway.gateway import Daemon
 from agent.trust.sign import Signer, new_jti
 from hil.broker import broker
@@ -28,10 +28,10 @@ MADE = "2026-11-20T10:00:00Z"
 
 def restored_now(house):
     """As a start finds it after `gardien restore`."""
-    post_restore_gate.begin(house.config.state, MADE)
-    house.restored = post_restore_gate.PostRestoreGate(house.config.state)
+    backup.begin(house.config.state, MADE)
+    house.restored = backup.PostRestoreGate(house.config.state)
     house.daemon.describe = partial(status, house, NOBODY)
-    return house.config.state / post_restore_gate.FILE
+    return house.config.state / backup.FILE
 
 
 async def connected(house):
@@ -65,7 +65,7 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             await platform.holds(5)
             assert "restored" not in await events(house)
             assert "has not confirmed" in (await events(house))["restored-unproved"]
-            assert post_restore_gate.PostRestoreGate(house.config.state).unproved == {"r.example"}
+            assert backup.PostRestoreGate(house.config.state).unproved == {"r.example"}
             done = await CALLS["object.all_came"](house, Caller("marie", None))
             assert (done["made"], done["by"]) == (MADE, "marie")
             assert not mark.exists()

@@ -6,7 +6,7 @@ import pytest
 
 from agent.acquisition.directory import directory
 from agent.api import facts
-from agent.cli import place as place_commands
+from agent.cli import place
 from agent.core.errors import Refused
 from agent.registry.consent_policy import policy
 from agent.registry.registry import Registry
@@ -119,10 +119,10 @@ def test_the_list_has_a_column_for_areas_only_if_there_are_any(registry, capsys,
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("LANGUAGE", "en")
     facts.place_new(registry, **BY, label="A-1", type="dwelling")
-    place_commands._show(facts.place_list(registry, **BY))
+    place._show(facts.place_list(registry, **BY))
     assert "area" not in capsys.readouterr().out
     facts.place_new(registry, **BY, label="A-2", type="dwelling", area_m2="67,5")
-    place_commands._show(facts.place_list(registry, **BY))
+    place._show(facts.place_list(registry, **BY))
     head, *rows = capsys.readouterr().out.strip().splitlines()
     assert head.rstrip().endswith("living area (m²)")
     assert [row.split()[-1] for row in rows[1:]] == ["unknown", "67.5"]

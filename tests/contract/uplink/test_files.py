@@ -22,10 +22,9 @@ from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
 from agent.core.errors import BatchRejected, NotStored, UplinkLost
 from agent.core.model import BatchId, Lane, Reading, SealedBatch
-from agent.uplink.base import Cursors, GatewayFacts
+from agent.uplink.base import Cursors, GatewayFacts, SealedOtherwise
 from agent.uplink.files.folder import name
 from agent.uplink.files.transport import FilesUplink
-from agent.uplink.response_codes import SealedOtherwise
 from hil.ca import CA, DAY, bundle
 from hil.platform.files import OPEN, Reader
 from hil.platform.ledger import tell_to_reject

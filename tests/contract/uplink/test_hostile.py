@@ -14,9 +14,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import pytest
 
 from agent.core.errors import CertificateRefused, UplinkLost
-from agent.uplink.base import Cursors, GatewayFacts
+from agent.uplink.base import Cursors, GatewayFacts, NotNow
 from agent.uplink.https.transport import HttpsUplink
-from agent.uplink.response_codes import NotNow
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import side
 from tests.contract.uplink.test_https import batch, lost, ok, scripted, settings

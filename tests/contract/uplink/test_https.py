@@ -16,9 +16,8 @@ from agent.buffer.batch import Stamp, write
 from agent.core.atomic_write import later
 from agent.core.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.core.model import BatchId, Lane, SealedBatch
-from agent.uplink.base import Cursors, GatewayFacts
+from agent.uplink.base import Cursors, GatewayFacts, NotNow, judge_response, retry_after
 from agent.uplink.https.transport import HttpsUplink
-from agent.uplink.response_codes import NotNow, judge_response, retry_after
 from hil.ca import CA, DAY
 from hil.platform.child import Serving
 from hil.process import free_port

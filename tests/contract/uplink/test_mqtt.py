@@ -14,10 +14,9 @@ import pytest
 from agent.core.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
 from agent.core.model import BatchId, Lane, Receipt, SealedBatch
 from agent.trust.verify import Audience
-from agent.uplink.base import GatewayFacts
+from agent.uplink.base import GatewayFacts, NobodyThere
 from agent.uplink.mqtt.settings import Settings
 from agent.uplink.mqtt.transport import MqttUplink
-from agent.uplink.response_codes import NobodyThere
 from hil.broker import broker
 from hil.cut import cut
 from hil.process import free_port

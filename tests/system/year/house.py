@@ -14,14 +14,13 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
-from agent.acquisition.derived import Intervals
 from agent.acquisition.directory import directory
 from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.row_assignment import RegistryBases, RowAssignment
 from agent.acquisition.slots import SlotLedger
 from agent.acquisition.sums import ConfiguredSums, Groups, ReadingCache, Sums
 from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
-from agent.acquisition.validation import Validation
+from agent.acquisition.values import Intervals, Validation
 from agent.buffer.batch import BatchHead
 from agent.buffer.database import in_own_thread
 from agent.buffer.receipts import parse

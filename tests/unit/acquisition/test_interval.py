@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.acquisition.derived import Intervals
 from agent.acquisition.sums import ReadingCache
+from agent.acquisition.values import Intervals
 from agent.core.model import Quality, Sample, Why
 from tests.unit.acquisition.house import NOW, Town, point
 

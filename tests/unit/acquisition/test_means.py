@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.acquisition.derived import Means
+from agent.acquisition.values import Means
 from agent.config.config import mean
 from agent.core.model import Sample, Why
 from tests.unit.acquisition.house import NOW, point, sample

@@ -4,7 +4,7 @@ import math
 from decimal import Decimal
 
 from agent.acquisition.slots import SlotLedger
-from agent.buffer.slot_marks import Wrong
+from agent.buffer.schema import Wrong
 from agent.core.model import SlotMark, Why
 from tests.unit.acquisition.house import LONG_AGO, NOW, Town, point, sample
 

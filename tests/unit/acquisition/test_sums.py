@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.acquisition.row_assignment import RowAssignment
 from agent.acquisition.slots import SlotLedger
 from agent.acquisition.sums import ConfiguredSums, Groups, ReadingCache, Sums
-from agent.buffer.slot_marks import Wrong
+from agent.buffer.schema import Wrong
 from agent.core.model import Point, Range, Sample, Why
 from agent.registry.aggregate import Group
 from agent.registry.consent_policy import policy

@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.acquisition.validation import Validation
+from agent.acquisition.values import Validation
 from agent.core.model import Quality
 from tests.unit.acquisition.house import point
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from agent.buffer.sealing import DAY, LONGEST, read_limit, refused_limit, written_limit
+from agent.buffer.outbox import DAY, LONGEST, read_limit, refused_limit, written_limit
 
 NOW = 1_700_000_000.0
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.cli.redact import ANYWHERE, Pseudonyms, without_comments
+from agent.cli.bundle import ANYWHERE, Pseudonyms, without_comments
 from agent.registry.place import mint
 from tests.depth import examples
 

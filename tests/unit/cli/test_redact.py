@@ -1,6 +1,6 @@
 import pytest
 
-from agent.cli.redact import GONE, redact
+from agent.cli.bundle import GONE, redact
 
 PLANTED = [
     "password: hunter2-and-more",

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from agent.config import load
-from agent.config.control_definitions import fits
+from agent.config.config import fits
 from agent.core.errors import ConfigError
 
 CHARGER = """\

@@ -8,9 +8,9 @@ import pytest
 
 from agent.config import load, parse
 from agent.config.compose import compose
+from agent.config.crosscheck import pointcheck
 from agent.config.files import ProblemReport, read
 from agent.config.models import LinkConfig
-from agent.config.pointcheck import pointcheck
 from agent.config.profiles import Profiles
 from agent.core.errors import ConfigError
 from agent.core.quantities import channels

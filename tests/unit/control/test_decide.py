@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.control import hours
+from agent.control import schedule
 from agent.control.decide import DecisionFacts, Yes, decide
 from agent.control.guard import GuardReading
 from agent.control.model import (
@@ -36,7 +36,7 @@ ROLES = ("building_manager", "residents_council")
 def modality(**over):
     limits = Limits(
         least=Decimal(-2), most=Decimal(1), duration=2 * HOUR, gap=2 * HOUR, a_day=2,
-        windows=(hours.window("06:00-23:00"),), season=hours.season("10-15..04-15"),
+        windows=(schedule.window("06:00-23:00"),), season=schedule.season("10-15..04-15"),
     )  # fmt: skip
     plain = {
         "name": "boiler-offset", "action": "offset", "kind": LossRule.SHIFT, "unit": "K",
@@ -144,7 +144,11 @@ CASES = {
     ),
     "outside the season": (
         {"start": NOW + 600},
-        {"limits": Limits(least=Decimal(-2), most=Decimal(1), season=hours.season("12-01..03-01"))},
+        {
+            "limits": Limits(
+                least=Decimal(-2), most=Decimal(1), season=schedule.season("12-01..03-01")
+            )
+        },
         {},
         "E_WINDOW",
         "24 November",
@@ -260,7 +264,7 @@ CASES = {
     "outside the window of one grant": (
         {},
         {},
-        {"grants": narrowed("residents_council", windows=(hours.window("06:00-18:00"),))},
+        {"grants": narrowed("residents_council", windows=(schedule.window("06:00-18:00"),))},
         "E_GRANT_LIMIT(residents_council,windows)",
         "18:00",
     ),
@@ -458,10 +462,10 @@ def test_a_day_is_the_buildings_also_when_the_clock_is_put_back():
 
 
 def test_an_hour_that_comes_twice_is_in_the_window_both_times():
-    night = hours.window("02:00-03:00")
+    night = schedule.window("02:00-03:00")
     twice = datetime(2026, 10, 25, 2, 0, tzinfo=PARIS).timestamp()
-    assert hours.first_outside((night,), None, (twice, twice + 2 * HOUR), PARIS) is None
-    assert hours.first_outside((night,), None, (twice, twice + 2 * HOUR + 1), PARIS) is not None
+    assert schedule.first_outside((night,), None, (twice, twice + 2 * HOUR), PARIS) is None
+    assert schedule.first_outside((night,), None, (twice, twice + 2 * HOUR + 1), PARIS) is not None
 
 
 @pytest.mark.parametrize(
@@ -473,15 +477,15 @@ def test_an_hour_that_comes_twice_is_in_the_window_both_times():
     ],
 )
 def test_windows_of_days_also_over_midnight(text, inside, outside):
-    windows = (hours.window(text),)
-    assert hours.within(windows, None, datetime(*inside, tzinfo=PARIS))
-    assert not hours.within(windows, None, datetime(*outside, tzinfo=PARIS))
+    windows = (schedule.window(text),)
+    assert schedule.within(windows, None, datetime(*inside, tzinfo=PARIS))
+    assert not schedule.within(windows, None, datetime(*outside, tzinfo=PARIS))
 
 
 @pytest.mark.parametrize("text", ["", "25:00-26:00", "08:00", "08:00-08:00", "Lun 08:00-09:00"])
 def test_what_is_no_window_is_refused(text):
     with pytest.raises(ValueError):
-        hours.window(text)
+        schedule.window(text)
 
 
 @pytest.mark.parametrize(

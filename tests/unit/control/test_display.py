@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.control.display import Display, display_values
+from agent.control.controller import Display, display_values
 from agent.control.records import HoldRecord, Transaction
 from agent.core.errors import WriteRefused
 from tests.contract.control.pretend import BEGIN, PLACE, Site, Truth, event, order

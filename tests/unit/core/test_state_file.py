@@ -8,14 +8,12 @@ import pytest
 from agent.acquisition.sums import SENT, Groups, Totals
 from agent.api.protection.breach import Breaches
 from agent.buffer import orphaned_spools
+from agent.core.atomic_write import StateFile
 from agent.core.clock import Clock, ClockTrust
 from agent.core.errors import NotRecorded, Refused
-from agent.core.state_file import StateFile
-from agent.gateway.backup_file import BuildingFile
-from agent.gateway.data_usage import Traffic
+from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.export_log import Exports
-from agent.gateway.post_restore_gate import PostRestoreGate
-from agent.gateway.uplink_changes import Moves, UplinkShutdown
+from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
 from agent.uplink.base import Cursors
 
 US = "centre.example"

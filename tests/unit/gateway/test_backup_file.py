@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.gateway.backup_file import AGAIN, LONGEST, BuildingFile
+from agent.gateway.backup import AGAIN, LONGEST, BuildingFile
 from agent.uplink.budget import spare
 
 NOW = 1_790_000_000

@@ -1,6 +1,6 @@
 """When a restored gateway may speak. Guards rule T9."""
 
-from agent.gateway.post_restore_gate import FILE, LISTENS, PostRestoreGate, Way, begin
+from agent.gateway.backup import FILE, LISTENS, PostRestoreGate, Way, begin
 
 NOW, MADE = 1_790_000_000.0, "2026-11-20T10:00:00Z"
 PROVED, AWAY = Way(complete=True, since=None), Way(complete=False, since=None)

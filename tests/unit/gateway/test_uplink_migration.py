@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import Refused
-from agent.gateway.uplink_changes import (
+from agent.gateway.uplink_state import (
     FALL_BACK,
     MOVES_FILE,
     PROBE_EVERY,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.registry.exchange import Flow, Forgotten, ShownIndex, flow, succession
+from agent.acquisition.row_assignment import Flow, Forgotten, ShownIndex, flow, succession
 from tests.unit.registry.building import NOW, installed
 
 

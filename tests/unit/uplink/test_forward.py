@@ -14,9 +14,9 @@ from agent.core.errors import BatchRejected, NotStored, SpoolFull, TooLarge, Upl
 from agent.core.log_fields import LogEvent
 from agent.core.model import BatchId, Lane, Receipt, SealedBatch, Void
 from agent.core.tasks import end
+from agent.uplink.base import NobodyThere
 from agent.uplink.forward import BREAKS, forward
 from agent.uplink.pacing import Delivery, Rhythm
-from agent.uplink.response_codes import NobodyThere
 from tests.virtual_time import clocks_at
 
 

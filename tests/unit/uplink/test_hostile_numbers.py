@@ -5,9 +5,8 @@ import itertools
 import pytest
 
 from agent.buffer.receipts import parse
-from agent.uplink.base import held
+from agent.uplink.base import LONGEST, held, retry_after
 from agent.uplink.mqtt.transport import all_sent
-from agent.uplink.response_codes import LONGEST, retry_after
 
 NUMBERS = (
     b"1E9999999999999999999", b"1e-9999999999999999999", b"9" * 5000, b"-" + b"9" * 5000, b"1e400",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.uplink.mqtt.incoming import (
+from agent.uplink.mqtt.wire import (
     LARGEST_MESSAGE,
     LARGEST_OTHER,
     LONGEST_TOPIC,

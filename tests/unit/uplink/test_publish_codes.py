@@ -3,7 +3,7 @@
 import pytest
 
 from agent.core.errors import BatchRejected, NotStored
-from agent.uplink.response_codes import NobodyThere, judge_publish
+from agent.uplink.base import NobodyThere, judge_publish
 
 
 def test_only_a_plain_yes_means_that_the_broker_took_it():

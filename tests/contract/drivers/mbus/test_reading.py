@@ -12,9 +12,8 @@ import pytest
 
 from agent.core.errors import LinkLost
 from agent.core.model import Why
-from agent.drivers.mbus.bus import MbusSerial, MbusTcp
+from agent.drivers.mbus.bus import PAUSE, MbusSerial, MbusTcp
 from agent.drivers.mbus.frame import selection
-from agent.drivers.mbus.master import PAUSE
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
 from hil.mbus.encode import Plate, energy_kwh, hca_units, long_frame, pulses_litres, volume_litres
 from hil.mbus.line import Bus

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.model import Point
-from agent.drivers.modbus.serialline import ModbusTcp, ModbusTcpSettings
+from agent.drivers.modbus.bus import ModbusTcp, ModbusTcpSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

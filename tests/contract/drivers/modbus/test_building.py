@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from agent.core.model import Why
-from agent.drivers.modbus.serialline import ModbusTcp
+from agent.drivers.modbus.bus import ModbusTcp
 from hil.building import Building
 from hil.modbus_server import Reply, serving
 from tests.contract.drivers.modbus.peer import point, settings

@@ -14,8 +14,8 @@ import pytest
 from agent.config.load import parse
 from agent.core.errors import Refused
 from agent.core.model import Point
-from agent.drivers.modbus.serialline import ModbusTcp
-from agent.drivers.scaled import from_raw, to_raw
+from agent.core.quantities import from_raw, to_raw
+from agent.drivers.modbus.bus import ModbusTcp
 from hil.charger import Charger
 from hil.modbus_server import Reply, serving
 from tests.contract.drivers.modbus.peer import settings

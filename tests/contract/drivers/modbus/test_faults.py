@@ -14,7 +14,7 @@ import pytest
 
 from agent.core.errors import LinkLost, WriteRefused
 from agent.core.model import Sample, Why
-from agent.drivers.modbus.serialline import ModbusTcp
+from agent.drivers.modbus.bus import ModbusTcp
 from tests.contract.drivers.modbus.peer import Behaviour, Request, faulty, peer, point, settings
 
 if TYPE_CHECKING:

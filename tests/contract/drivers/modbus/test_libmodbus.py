@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.core.model import Point, Why
-from agent.drivers.modbus.serialline import ModbusRtu, ModbusTcp, RtuSettings
+from agent.drivers.modbus.bus import ModbusRtu, ModbusTcp, RtuSettings
 from hil.process import free_port
 from hil.serial_line import Registers, SerialLine
 from tests.contract.drivers.modbus.peer import settings

@@ -18,7 +18,7 @@ from pymodbus.exceptions import ModbusIOException
 from pymodbus.server import ModbusTcpServer
 
 from agent.core.model import Point, Why
-from agent.drivers.modbus.serialline import ModbusTcp
+from agent.drivers.modbus.bus import ModbusTcp
 from hil.building import Building
 from hil.meter import ENERGY_IMPORT, SERIAL
 from hil.modbus_server import Reply, serving

@@ -15,7 +15,7 @@ import pytest
 
 from agent.core.errors import LinkLost
 from agent.core.model import Point, Why
-from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
+from agent.drivers.modbus.bus import ModbusRtu, RtuSettings
 from agent.drivers.modbus.stream import MOST_KEPT, ByteStream
 from hil.serial_line import Registers, SerialLine, frame
 

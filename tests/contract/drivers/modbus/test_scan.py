@@ -13,10 +13,10 @@ from agent.core.errors import Refused
 from agent.drivers.base import Found, Progress, Wish
 from agent.drivers.modbus import scan
 from agent.drivers.modbus.answer import RequestResult
+from agent.drivers.modbus.bus import ModbusRtu, ModbusTcp, RtuSettings
 from agent.drivers.modbus.codec import FUNCTIONS, place
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.scan import identification
-from agent.drivers.modbus.serialline import ModbusRtu, ModbusTcp, RtuSettings
 from agent.drivers.profile import profile
 from hil.building import Building
 from hil.modbus_server import Reply, serving

@@ -18,9 +18,8 @@ from agent.core.errors import LinkLost
 from agent.core.model import Point, Why
 from agent.core.tasks import keep_open, together
 from agent.drivers import driver, link
-from agent.drivers.modbus.codec import parse
-from agent.drivers.modbus.plan import plan
-from agent.drivers.modbus.serialline import ModbusTcp, ModbusTcpSettings
+from agent.drivers.modbus.bus import ModbusTcp, ModbusTcpSettings
+from agent.drivers.modbus.codec import parse, plan
 from agent.drivers.profile import profile, profiles
 from hil.building import Building
 from hil.modbus_server import READ_HOLDING, Reply, serving

@@ -15,7 +15,7 @@ from decimal import Decimal
 import pytest
 
 from agent.core.model import Point, Sample
-from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
+from agent.drivers.modbus.bus import ModbusRtu, RtuSettings
 from hil.torture_line import (
     BAUDRATE,
     DEAD,

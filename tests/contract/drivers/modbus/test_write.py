@@ -10,8 +10,8 @@ import pytest
 
 from agent.core.errors import Refused, WriteRefused
 from agent.drivers.base import Writes
+from agent.drivers.modbus.bus import ModbusRtu, ModbusTcp, RtuSettings
 from agent.drivers.modbus.codec import encode, parse
-from agent.drivers.modbus.serialline import ModbusRtu, ModbusTcp, RtuSettings
 from hil.modbus_server import Reply, serving
 from hil.serial_line import Registers, SerialLine
 from tests.contract.drivers.modbus.peer import point, settings

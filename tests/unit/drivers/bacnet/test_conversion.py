@@ -7,8 +7,7 @@ import pytest
 
 from agent.core.model import Point
 from agent.drivers.bacnet import codec
-from agent.drivers.bacnet.codec import ObjectId, Ref, Refusal
-from agent.drivers.bacnet.names import SCALE, UNITS
+from agent.drivers.bacnet.codec import SCALE, UNITS, ObjectId, Ref, Refusal
 from agent.drivers.bacnet.values import OwnProperties, convert, own_refs
 
 METER, SENSOR = ObjectId(23, 3), ObjectId(0, 1)

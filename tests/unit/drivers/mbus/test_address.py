@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.drivers.mbus import frame
-from agent.drivers.mbus.address import MeterAddress, parse
+from agent.drivers.mbus.frame import MeterAddress, parse
 from tests.unit.drivers.mbus.wire import telegram
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from agent.cli.decoded import run
+from agent.cli.decode import run
 from tests.command import gardien
 from tests.unit.drivers.mbus.test_anything import VALID
 from tests.unit.drivers.mbus.wire import HEADER, long_frame

@@ -6,7 +6,7 @@ import pytest
 
 from agent.core.clock import monotonic
 from agent.drivers.modbus.rtu import framed
-from agent.drivers.modbus.rtuwire import OWED_FOR, LateResponses
+from agent.drivers.modbus.wire import OWED_FOR, LateResponses
 
 
 def read(start: int, count: int, function: int = 3) -> bytes:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent.core.model import Why
-from agent.drivers.modbus.answer import RequestResult
-from agent.drivers.modbus.codec import parse
-from agent.drivers.modbus.plan import NETWORK, plan
-from agent.drivers.modbus.statistics import Latency
+from agent.drivers.modbus.answer import Latency, RequestResult
+from agent.drivers.modbus.codec import NETWORK, parse, plan
 from agent.drivers.profile import profile
 
 

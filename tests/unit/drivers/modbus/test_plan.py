@@ -12,11 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.model import Point
-from agent.drivers.modbus.codec import RegisterRange, parse, place
+from agent.drivers.modbus.bus import RtuSettings, tariff
+from agent.drivers.modbus.codec import (
+    LONGEST,
+    NETWORK,
+    Cut,
+    ReadBlock,
+    RegisterRange,
+    Tariff,
+    cut,
+    parse,
+    place,
+    plan,
+)
 from agent.drivers.modbus.master import manners_of
-from agent.drivers.modbus.plan import LONGEST, NETWORK, Cut, ReadBlock, Tariff, cut, plan
 from agent.drivers.modbus.rtu import Speed
-from agent.drivers.modbus.serialline import RtuSettings, tariff
 from agent.drivers.profile import profile, profiles
 from tests.depth import examples
 
