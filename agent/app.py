@@ -68,7 +68,7 @@ async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator
     The registry is open and nothing is polled. A line is opened when the call uses it. `state`: the
     state directory, if not the one that the configuration names. Raises Refused.
     """
-    with _open_gateway(_with_state(load(config_path), state)) as gateway:
+    with opened(_with_state(load(config_path), state)) as gateway:
         # These tasks wait until the call needs the line: a call about the registry opens no bus.
         lines = [
             asyncio.ensure_future(line.link.serve_if_wanted()) for line in gateway.lines.values()
@@ -133,7 +133,7 @@ async def _serve(
     the event that asks for a reload. Raises Refused after a shutdown that nobody asked for.
     """
     until_stopped, reload_requested = signals
-    with _open_gateway(config) as gateway:
+    with opened(config) as gateway:
         if why := probed(config.state):
             gateway.disk.storage.failed(REGISTRY, why)
         gateway.registry.begin_notes(failing=bool(why))
@@ -176,13 +176,16 @@ async def _until_stopped(
 
 
 @contextmanager
-def _open_gateway(config: Config) -> Iterator[Gateway]:
-    """Open all that needs no task: everything that is open is opened here, in this order."""
+def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
+    """Open all that needs no task: everything that is open is opened here, in this order.
+
+    `clock`: of a simulation; otherwise the clock of this machine.
+    """
     state, moved = config.state, False
     who: Identity = NoIdentity()
     if (state / identity.KEYS).exists():
         who, moved = identity.bind(state, machine_id())
-    clock = Clock(config.clock.source, state / "clock.json")
+    clock = clock or Clock(config.clock.source, state / "clock.json")
     disk = StateDisk(state, clock.now)
     registry = Registry.open(state / backup.REGISTRY, volatile(state) / NOTES)
     _refuse_older(registry, state)

@@ -60,8 +60,6 @@ SCHEMA = "gardien/building/1"
 REGISTRY = "registry.json"
 GZIP = b"\x1f\x8b"
 """first bytes of a decrypted backup that is not signed"""
-LOOK = 30.0
-"""seconds between two checks whether something has changed"""
 LARGEST = 64 * 1024 * 1024
 """most bytes of a decompressed backup"""
 MOST_MARKS = 3_000_000
@@ -160,7 +158,7 @@ async def keep(gateway: Gateway, config: Path) -> None:
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
                 gateway.building.problem = str(error)
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(gateway.waits.backup)
 
 
 async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:

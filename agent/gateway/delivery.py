@@ -30,7 +30,7 @@ from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import ConnectionFields, keep_open, together
 from agent.enrolment import calls, credential
 from agent.gateway.recipient import outcomes
-from agent.gateway.uplink_state import PROBE_EVERY, PROVE_WITHIN, address
+from agent.gateway.uplink_state import PROBE_EVERY, address
 from agent.trust import verify
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.store import take_allowance
@@ -40,13 +40,13 @@ from agent.uplink.budget import spare
 from agent.uplink.forward import forward
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from agent.acquisition.device import Device
     from agent.gateway.backup import BuildingFile
     from agent.gateway.gateway import Daemon, Gateway, Recipient, Recipients
     from agent.gateway.lines import Lines, LinkDevices
-    from agent.gateway.uplink_state import Move, Moves
+    from agent.gateway.uplink_state import Move
     from agent.inbox.inbox import Handler
     from agent.trust.claims import Request, UplinkMove
     from agent.trust.verify import Verified
@@ -71,10 +71,6 @@ WENT_BACK = (
     "a platform refuses the new certificate, so the previous one is in use again. Have the new key"
     " certified (gardien key csr), then run: gardien key install, or gardien key renew"
 )
-BACKUP_LOOK = 5.0
-"""seconds between two checks for a new backup"""
-PATIENCE = 60.0
-"""seconds that each part waits for batches: a backlog of days must not keep the backup here"""
 DAY = 86_400
 POLL = 0.2
 """seconds"""
@@ -82,10 +78,6 @@ LONGEST_WAIT = 300.0
 """seconds between two attempts at an uplink: a fleet must not reconnect all at once"""
 STATUS_LOOK = 60.0
 """seconds between two checks whether the status has changed"""
-URGENT = 2.0
-"""seconds between two checks for outcomes of orders"""
-COUNT = 10.0
-"""seconds between two readings of the data counter"""
 
 
 def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
@@ -157,11 +149,9 @@ def _lasting(of: Mapping[str, Any]) -> dict[str, Any]:
 class Route:
     """The addresses of one uplink, for as long as its task runs."""
 
-    def __init__(
-        self, moves: Moves, now: Callable[[], float], recipient: Recipient, settings: Any
-    ) -> None:
-        self._moves, self._now = moves, now
-        self._recipient, self._settings = recipient, settings
+    def __init__(self, gateway: Gateway, recipient: Recipient, settings: Any) -> None:
+        self._moves, self._now = gateway.moves, gateway.clock.now
+        self._recipient, self._settings, self._proof = recipient, settings, gateway.waits.proof
         self._failures = 0
         self._opened = monotonic()
         self._probed = self._opened - PROBE_EVERY
@@ -206,7 +196,7 @@ class Route:
         await self._recipient.thread.run(self._recipient.spool.tell_again)
         self._recipient.delivery.hurry = True
         try:
-            async with asyncio.timeout(PROVE_WITHIN):
+            async with asyncio.timeout(self._proof):
                 while self._recipient.delivery.heard <= self._opened:
                     await asyncio.sleep(RECEIPT_LOOK)
         except TimeoutError:
@@ -352,9 +342,9 @@ async def offer(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
     """Upload each new backup over one open uplink, for ever. Raises UplinkLost."""
     upload: Callable[..., Awaitable[None]] | None = getattr(uplink, "offer", None)
     recipient_name, file = str(recipient.settings.recipient), gateway.building
-    batches_first = partial(_wait_for_batches, recipient.delivery)
+    batches_first = partial(_wait_for_batches, recipient.delivery, gateway.waits.batches)
     while True:
-        await asyncio.sleep(BACKUP_LOOK)
+        await asyncio.sleep(gateway.waits.upload)
         if upload is None or not wanted(gateway, recipient.name):
             continue
         if not file.due(recipient_name, monotonic()) or not backup_affordable(gateway, recipient):
@@ -379,9 +369,9 @@ def _message(file: BuildingFile, gateway_id: str, recipient: str) -> BackupMessa
     return BackupMessage(gateway_id, recipient, *about, file.content())
 
 
-async def _wait_for_batches(delivery: Delivery) -> None:
-    """Wait until no batch is under way, for PATIENCE seconds at most."""
-    until = monotonic() + PATIENCE
+async def _wait_for_batches(delivery: Delivery, longest: float) -> None:
+    """Wait until no batch is under way, for `longest` seconds at most."""
+    until = monotonic() + longest
     while not delivery.idle and monotonic() < until:
         await asyncio.sleep(POLL)
 
@@ -439,7 +429,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     delivery.by_broker = getattr(settings, "receipt", "") == "broker"
 
     clock, traffic, recipient_name = gateway.clock, gateway.traffic, settings.recipient
-    route = Route(gateway.moves, clock.now, recipient, settings)
+    route = Route(gateway, recipient, settings)
     proving = Proving(gateway, recipient)
 
     def pace(seal: float) -> float:
@@ -454,10 +444,12 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
         now = replace(rhythm, seal=seal, phase=pacing.phase(gateway_id, seal))
         sending = forward(recipient.outbox, uplink, now, delivery, clock, random.Random())
         jobs: dict[str, Callable[[], Awaitable[None]]] = {
-            "traffic": partial(_count, uplink, count, lambda: pace(recipient.settings.seal)),
+            "traffic": partial(
+                _count, uplink, count, lambda: pace(recipient.settings.seal), gateway.waits.usage
+            ),
             "status": partial(_report, gateway.daemon, recipient.name, uplink, seal),
             "backup": partial(offer, gateway, recipient, uplink),
-            "outcomes": partial(_hurry_outcomes, delivery, partial(outcomes, gateway, recipient)),
+            "outcomes": partial(_hurry_outcomes, gateway, recipient),
             "move": route.watch,
             "certificate": proving.watch,
         }
@@ -487,7 +479,9 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, *health, logged=logged)
 
 
-async def _count(uplink: Uplink, count: Callable[[int], None], pace: Callable[[], float]) -> None:
+async def _count(
+    uplink: Uplink, count: Callable[[int], None], pace: Callable[[], float], every: float
+) -> None:
     """Count the bytes that the line carries. `pace`: the seal interval by the budget.
 
     Raises UplinkLost, so that the uplink reopens more slowly, when the budget is far exceeded.
@@ -496,7 +490,7 @@ async def _count(uplink: Uplink, count: Callable[[int], None], pace: Callable[[]
     before, first_pace = 0, pace()
     try:
         while True:
-            await asyncio.sleep(COUNT)
+            await asyncio.sleep(every)
             before, added = (total := moved()), total - before
             count(added)
             if pace() > 2 * first_pace:
@@ -508,15 +502,15 @@ async def _count(uplink: Uplink, count: Callable[[int], None], pace: Callable[[]
         count(moved() - before)
 
 
-async def _hurry_outcomes(delivery: Delivery, present: Callable[[], Iterable[str]]) -> None:
+async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
     """Have outcomes of orders sent at once, however slowly readings go over a metered line."""
     known: frozenset[str] = frozenset()
     while True:
-        fresh = frozenset(present())
+        fresh = frozenset(outcomes(gateway, recipient))
         if fresh - known:
-            delivery.hurry = True
+            recipient.delivery.hurry = True
         known = fresh
-        await asyncio.sleep(URGENT)
+        await asyncio.sleep(gateway.waits.outcomes)
 
 
 async def _no_status(_: dict[str, Any]) -> None:

@@ -237,6 +237,24 @@ class Daemon:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long components wait, in seconds. A simulation shortens them."""
+
+    backup: float = 30.0
+    """between two checks whether something has changed that a backup contains"""
+    upload: float = 5.0
+    """between two checks for a new backup to upload"""
+    batches: float = 60.0
+    """for batches under way, before each part of a backup: it must not wait for days of backlog"""
+    proof: float = 300.0
+    """for a receipt over a connection to a new address"""
+    usage: float = 10.0
+    """between two readings of the data counter"""
+    outcomes: float = 2.0
+    """between two checks for outcomes of orders"""
+
+
 @dataclass
 class Gateway:
     """What is configured and open, in the order of opening. Parts that are missing are false."""
@@ -278,6 +296,7 @@ class Gateway:
     certificate: CertificateProof = field(default_factory=CertificateProof)
     rotation: KeyRotation = field(default_factory=KeyRotation)
     daemon: Daemon = field(default_factory=Daemon)
+    waits: Waits = field(default_factory=Waits)
 
 
 def books(gateway: Gateway) -> list[SlotBook]:

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 MOVES_FILE = "moves.json"
 FALL_BACK = 7 * 86_400.0
 """seconds within which a new address must be proved, and then for which the old one is kept"""
-PROVE_WITHIN = 300.0
-"""seconds within which a connection to a new address must bring a receipt"""
 PROBE_EVERY = 3600.0
 """seconds between two attempts with an address that is not proved"""
 FAILURES = 3

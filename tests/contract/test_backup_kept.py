@@ -12,6 +12,7 @@ from agent.api import backup
 from agent.api.calls import NOBODY, status
 from agent.api.registry import CALLS, Caller
 from agent.app import visited
+from agent.gateway.gateway import Waits
 from agent.registry import identity
 from tests.waiting import until
 
@@ -57,9 +58,7 @@ def test_what_the_configuration_names_beside_itself_comes_along_and_no_private_k
     }
 
 
-def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monkeypatch):
-    monkeypatch.setattr(backup, "LOOK", 0.05)
-
+def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site):
     def labels():
         files = list((site / "stick").glob("*.building"))
         if not files:
@@ -70,6 +69,7 @@ def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monke
 
     async def scenario():
         async with visited(site / "config.yaml") as house:
+            house.waits = Waits(backup=0.05)
             job = asyncio.create_task(backup.keep(house, site / "config.yaml"))
             await until(lambda: house.building.problem)
             events = (await status(house, NOBODY))["events"]

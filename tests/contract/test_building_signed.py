@@ -15,6 +15,7 @@ from agent.api import backup
 from agent.api.registry import Caller
 from agent.app import visited
 from agent.core.errors import Refused
+from agent.gateway.gateway import Waits
 from agent.registry import identity
 from agent.uplink.files.container import Envelope
 from hil.ca import CA, DAY, bundle
@@ -120,11 +121,10 @@ def test_who_restores_sees_whose_and_of_when_it_is_before_anything_is_made_of_it
     assert (site / "new/registry.json").exists() or (site / "new/keys").exists()
 
 
-def test_the_one_that_is_kept_is_sealed_anew_once_there_is_a_certificate(site, monkeypatch):
-    monkeypatch.setattr(backup, "LOOK", 0.02)
-
+def test_the_one_that_is_kept_is_sealed_anew_once_there_is_a_certificate(site):
     async def scenario():
         async with visited(site / "c.yaml") as house, asyncio.timeout(30):
+            house.waits = Waits(backup=0.02)
             job = asyncio.ensure_future(backup.keep(house, site / "c.yaml"))
             while house.building.latest is None:
                 await asyncio.sleep(0.02)

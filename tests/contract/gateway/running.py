@@ -10,13 +10,15 @@ from pathlib import Path
 
 from agent import app
 from agent.config import load
+from agent.core.clock import Clock
 from agent.core.model import Reading, Series
-from agent.gateway.gateway import Gateway
+from agent.gateway.gateway import Gateway, Waits
 from agent.gateway.supervisor import running
 from agent.registry import identity
 from tests.waiting import until
 
 RECIPIENT = "r.example"
+DEFAULT_WAITS = Waits()
 CONFIG = """\
 building: {{name: Les Alpins}}
 uplinks:
@@ -39,8 +41,11 @@ def configured(folder: Path, url: str, more: str = "", seal: str = "200ms") -> P
 
 
 @asynccontextmanager
-async def at_work(config: Path) -> AsyncIterator[Gateway]:
-    with app._open_gateway(load(config)) as house:
+async def at_work(
+    config: Path, clock: Clock | None = None, waits: Waits = DEFAULT_WAITS
+) -> AsyncIterator[Gateway]:
+    with app.opened(load(config), clock) as house:
+        house.waits = waits
         async with _at_work(house, config):
             yield house
 

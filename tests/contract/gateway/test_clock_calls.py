@@ -9,9 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from agent import app as agent
 from agent.api import calls
 from agent.api import clock as clock_api
 from agent.api.registry import Caller
@@ -99,15 +96,13 @@ def test_at_a_terminal_it_asks(tmp_path: Path):
     assert "24:00 h ahead" in in_folder(tmp_path, "clock").output
 
 
-def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(agent, "Clock", lambda _, file: Clock("system", file))
+def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(tmp_path: Path):
     config = building(tmp_path)
+    clock = Clock("system", tmp_path / "state/clock.json")
     since = ahead(tmp_path, DAY)
 
     async def scenario() -> None:
-        async with at_work(config) as house:
+        async with at_work(config, clock) as house:
             status = await calls.status(house, ASKER)
             assert "marks lie 23:5" in status["clock_said"] or "24:00 h" in status["clock_said"]
             assert status["clock"] == "untrusted"
@@ -132,19 +127,14 @@ def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
     asyncio.run(scenario())
 
 
-def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(tmp_path: Path):
     wrong = [0]
 
-    def clock(_, file):
-        return Clock("system", file, wall=lambda: time.time() + wrong[0])
-
-    monkeypatch.setattr(agent, "Clock", clock)
-    config = building(tmp_path)
+    config, file = building(tmp_path), tmp_path / "state/clock.json"
+    clock = Clock("system", file, wall=lambda: time.time() + wrong[0])
 
     async def scenario() -> None:
-        async with at_work(config) as house:
+        async with at_work(config, clock) as house:
             ledger = house.recipients["centre"].ledger
 
             async def near() -> bool:

@@ -14,7 +14,7 @@ from agent.config.check import summary
 from agent.config.estimates import affordable
 from agent.config.load import parse
 from agent.core.atomic_write import later
-from agent.gateway import delivery
+from agent.gateway.gateway import Waits
 from agent.gateway.uplink_state import Traffic
 from hil.broker import broker
 from hil.platform.child import Platform
@@ -44,14 +44,14 @@ def test_a_damaged_count_begins_anew(tmp_path: Path, text: str):
     assert Traffic(tmp_path, PARIS).of("r", NOVEMBER).used == 0
 
 
-def test_what_moves_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(delivery, "COUNT", 0.2)
-
+def test_what_moves_is_counted_and_shown(tmp_path: Path):
     async def scenario() -> None:
         async with (
             broker() as far,
             Platform(far.port, tmp_path / "platform.db"),
-            at_work(configured(tmp_path, far.url, "data: 50MB/month")) as house,
+            at_work(
+                configured(tmp_path, far.url, "data: 50MB/month"), waits=Waits(usage=0.2)
+            ) as house,
         ):
             await put(house, 5)
             await settled(house)
@@ -67,16 +67,14 @@ def test_what_moves_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.Mon
     asyncio.run(scenario())
 
 
-def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(delivery, "COUNT", 0.2)
-
+def test_a_month_that_is_used_up_is_told_and_goes_more_slowly(tmp_path: Path):
     async def scenario() -> None:
         async with (
             broker() as far,
             Platform(far.port, tmp_path / "platform.db"),
-            at_work(configured(tmp_path, far.url, "data: 50MB/month")) as house,
+            at_work(
+                configured(tmp_path, far.url, "data: 50MB/month"), waits=Waits(usage=0.2)
+            ) as house,
         ):
             await put(house, 5)
             await settled(house)
@@ -123,13 +121,11 @@ def test_the_agent_takes_the_slower_settings_that_check_has_told():
 def test_what_became_of_an_order_does_not_wait_for_the_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(delivery, "URGENT", 0.2)
-
     async def scenario() -> None:
         async with (
             broker() as far,
             Platform(far.port, tmp_path / "platform.db") as platform,
-            at_work(configured(tmp_path, far.url, seal="1h")) as house,
+            at_work(configured(tmp_path, far.url, seal="1h"), waits=Waits(outcomes=0.2)) as house,
         ):
             assert house.steering
             await asyncio.sleep(2)

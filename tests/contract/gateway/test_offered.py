@@ -6,13 +6,11 @@ import asyncio
 import json
 import subprocess
 
-import pytest
-
 from agent.api import backup, calls
 from agent.api.registry import CALLS, Caller
 from agent.core.tasks import end
-from agent.gateway import delivery
 from agent.gateway.delivery import _wait_for_batches
+from agent.gateway.gateway import Waits
 from agent.uplink.pacing import Delivery
 from hil.broker import broker
 from hil.platform.buildings import Buildings
@@ -23,10 +21,7 @@ from tests.waiting import until
 GATEWAY = Caller("dupont", None)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(backup, "LOOK", 0.1)
-    monkeypatch.setattr(delivery, "BACKUP_LOOK", 0.1)
+QUICK = Waits(backup=0.1, upload=0.1)
 
 
 def backed_up(folder, url, more="", options=""):
@@ -56,13 +51,12 @@ def labels(folder, house):
     return "A-3-12" in json.dumps(documents or found["registry"])
 
 
-@pytest.mark.usefixtures("quick")
 def test_every_change_is_at_the_platform_and_a_building_is_made_of_it(tmp_path):
     async def scenario():
         async with (
             broker() as far,
             Platform(far.port, tmp_path / "platform.db"),  # else the first offer meets nobody
-            at_work(path := backed_up(tmp_path, far.url)) as house,
+            at_work(path := backed_up(tmp_path, far.url), waits=QUICK) as house,
         ):
             job = asyncio.create_task(backup.keep(house, path))
 
@@ -89,11 +83,10 @@ def test_every_change_is_at_the_platform_and_a_building_is_made_of_it(tmp_path):
     asyncio.run(scenario())
 
 
-@pytest.mark.usefixtures("quick")
 def test_nobody_is_offered_it_who_is_not_to_have_it(tmp_path):
     async def scenario():
         path = backed_up(tmp_path, "mqtt://127.0.0.1:9", options=", uplinks: []")
-        async with at_work(path) as house:
+        async with at_work(path, waits=QUICK) as house:
             job = asyncio.create_task(backup.keep(house, path))
 
             async def sealed():
@@ -106,13 +99,12 @@ def test_nobody_is_offered_it_who_is_not_to_have_it(tmp_path):
     asyncio.run(scenario())
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_metered_line_whose_month_is_ahead_keeps_it_for_later(tmp_path):
     async def scenario():
         async with (
             broker() as far,
             Platform(far.port, tmp_path / "platform.db"),
-            at_work(path := backed_up(tmp_path, far.url, "data: 20MB/month")) as house,
+            at_work(path := backed_up(tmp_path, far.url, "data: 20MB/month"), waits=QUICK) as house,
         ):
             await put(house, 3)
             await settled(house)
@@ -136,22 +128,20 @@ def test_a_metered_line_whose_month_is_ahead_keeps_it_for_later(tmp_path):
     asyncio.run(scenario())
 
 
-def test_a_backlog_under_way_goes_before_each_part(monkeypatch):
+def test_a_backlog_under_way_goes_before_each_part():
     async def scenario():
         batches = Delivery()
-        monkeypatch.setattr(delivery, "PATIENCE", 60.0)
-        turn = asyncio.create_task(_wait_for_batches(batches))
+        turn = asyncio.create_task(_wait_for_batches(batches, 60.0))
         await asyncio.sleep(0.3)
         assert not turn.done()
         batches.idle = True
         async with asyncio.timeout(30):
             await turn
         batches.idle = False
-        monkeypatch.setattr(delivery, "PATIENCE", 0.8)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with asyncio.timeout(30):
-            await _wait_for_batches(batches)
+            await _wait_for_batches(batches, 0.8)
         assert loop.time() - start > 0.7, "not for ever: a backlog may last for days"
 
     asyncio.run(scenario())

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import app
 from agent.api import calls
 from agent.core.clock import Clock
 from agent.core.errors import Refused
 from agent.gateway import delivery
+from agent.gateway.gateway import Waits
 from agent.trust.claims import UplinkMove
 from hil.broker import broker
 from hil.platform.child import Fetching, Platform
@@ -60,18 +60,14 @@ def test_a_move_counts_once_it_brought_a_receipt_and_goes_on_counting(tmp_path: 
     asyncio.run(scenario())
 
 
-def test_an_address_without_a_platform_never_counts_and_the_old_one_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(delivery, "PROVE_WITHIN", 1.0)
-
+def test_an_address_without_a_platform_never_counts_and_the_old_one_goes_on(tmp_path: Path):
     async def scenario() -> None:
         async with (
             broker() as old,
             broker() as deaf,
             Platform(old.port, tmp_path / "old.db") as here,
         ):
-            async with at_work(configured(tmp_path, old.url)) as house:
+            async with at_work(configured(tmp_path, old.url), waits=Waits(proof=1.0)) as house:
                 for turn, url in enumerate((deaf.url, f"mqtt://127.0.0.1:{free_port()}")):
                     await delivery.move(house, ordered(url))
                     await put(house, 5, NOW + 100 + 100 * turn)
@@ -97,11 +93,9 @@ def test_an_address_that_can_be_none_is_refused(tmp_path: Path):
     asyncio.run(scenario())
 
 
-def test_an_exchange_folder_moves_to_another_folder_and_to_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_exchange_folder_moves_to_another_folder_and_to_nothing_else(tmp_path: Path):
     # a folder may be a share of anybody's, so this is no demonstration; this machine may lack NTP
-    monkeypatch.setattr(app, "Clock", lambda _, file: Clock("system", file))
+    clock = Clock("system", tmp_path / "clock.json")
 
     async def scenario() -> None:
         old, new = (exchange(tmp_path / name) for name in ("old", "new"))
@@ -117,7 +111,7 @@ def test_an_exchange_folder_moves_to_another_folder_and_to_nothing_else(
         async with (
             Fetching(old, tmp_path / "old.db", None) as here,
             Fetching(new, tmp_path / "new.db", None) as there,
-            at_work(config) as house,
+            at_work(config, clock) as house,
         ):
             for url in ("sftp://us@x.example/", "file://x.example/mnt", "file:mnt", str(new)):
                 with pytest.raises(Refused, match="is not a folder"):

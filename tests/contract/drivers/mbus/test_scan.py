@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent.api.calls import CALLS
-from agent.app import _open_gateway
+from agent.app import opened
 from agent.config.load import load
 from agent.core.errors import Refused
 from agent.drivers.base import Found, Progress, Wish
@@ -327,7 +327,7 @@ def test_what_is_configured_has_its_own_name_and_what_is_new_a_free_one(tmp_path
         async with tcp(Bus([heat("45120042"), heat("45120043")], 38_400)) as port:
             path = tmp_path / "config.yaml"
             path.write_text(CONFIG.format(port=port, state=tmp_path))
-            with _open_gateway(load(path)) as house:
+            with opened(load(path)) as house:
                 serving = asyncio.ensure_future(house.lines["heat"].link.serve())
                 wish = {"link": "heat", "first": "4512004F", "expected": ["45120099"]}
                 answer = await CALLS["scan"](house, Asker(), **wish)

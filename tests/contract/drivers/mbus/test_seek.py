@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
-from agent.app import _open_gateway
+from agent.app import opened
 from agent.config.load import load
 from agent.drivers.base import Found
 from agent.drivers.mbus.bus import MbusTcp
@@ -33,7 +33,7 @@ async def found_instead(tmp_path, meters, silent):
         port = await stack.enter_async_context(tcp(Bus(meters, 38_400)))
         path = tmp_path / "config.yaml"
         path.write_text(CONFIG.format(port=port, state=tmp_path))
-        house = stack.enter_context(_open_gateway(load(path)))
+        house = stack.enter_context(opened(load(path)))
         line = house.lines["heat"]
         for name in silent:
             line.devices[name].failures = 5
