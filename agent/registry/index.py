@@ -119,6 +119,8 @@ class RegistryIndex:
     def __init__(self, documents: Iterable[Document] = ()) -> None:
         self.documents: tuple[Document, ...] = ()
         """all of them, in the order in which they were recorded"""
+        self.revision = 0
+        """number of the last change; 0 before the first"""
         self._latest: Mapping[tuple[str, str], tuple[int, Document]] = {}
         """by kind and id: its number among the first versions, and the latest version"""
         self._narrowed: Mapping[str, Mapping[str, Consent]] = {}
@@ -169,6 +171,8 @@ class RegistryIndex:
     def _add(self, documents: tuple[Document, ...]) -> None:
         """Replace, and never change, what the documents touch."""
         self.documents += documents
+        if documents:
+            self.revision = documents[-1].word.revision
         latest = dict(self._latest)
         before: dict[tuple[str, str], Document | None] = {}
         narrowed = dict(self._narrowed)

@@ -140,7 +140,7 @@ class Registry:
     @property
     def revision(self) -> int:
         """Number of the last change; 0 before the first. A change's documents carry its number."""
-        return self._documents[-1].word.revision if self._documents else 0
+        return self._index.revision
 
     def effects(self, after: int, closed: int = 0) -> Sequence[tuple[int, tuple[Retraction, ...]]]:
         """Every change after revision `after`, in order, with the retractions it causes; most cause
