@@ -68,8 +68,8 @@ ID = re.compile("[0-9a-f]{16}")
 WORTH_FOLDING = 256 * 1024
 """bytes of a log; a shorter one needs no new snapshot"""
 WRITTEN_AT_ONCE = 1 << 20
-"""bytes. A thread that writes every millisecond gives up the interpreter for so short a time that no
-other thread gets it: with the usual 8 kB the event loop stood still for up to 150 ms of 230
+"""bytes. A thread that writes every millisecond gives up the interpreter for so short a time that
+no other thread gets it: with the usual 8 kB the event loop stood still for up to 150 ms of 230
 """
 
 

@@ -145,7 +145,7 @@ def test_a_long_list_is_a_new_snapshot_and_a_short_one_a_line(registry, tmp_path
 
 
 def test_a_log_is_folded_while_the_loop_turns(registry, tmp_path):
-    # long enough, beside other work too, against the turns in which a thread gives way: 5 ms and more
+    # long against the 5 ms and more after which a thread gives way, beside other work too
     path = tmp_path / "registry.json"
     asyncio.run(change_in_background(registry, of(40_000)))
     for n in range(3):
