@@ -43,7 +43,6 @@ objects = typer.Typer(
 )
 
 
-NAMES = ("place", "scheme", "value")
 audit = typer.Typer(
     no_args_is_help=True, help="Verify and list the audit chain, the record of all decisions."
 )
@@ -267,7 +266,10 @@ def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
         typer.echo(f"{file}: {'would not be' if preview else 'not'} accepted: {refused}", err=True)
     elif preview:
         typer.echo(f"{file}: {_changes(answer)}")
-        for what, names in (("places", ("label", "id", "type")), ("names", NAMES)):
+        for what, names in (
+            ("places", ("label", "id", "type")),
+            ("names", ("place", "scheme", "value")),
+        ):
             if rows := [tuple(one[name] for name in names) for one in answer[what]]:
                 table(names, rows)
     else:
