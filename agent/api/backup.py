@@ -32,7 +32,7 @@ from agent.core.errors import Refused, UplinkLost
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
 from agent.enrolment.credential import subject
-from agent.gateway.backup import begin
+from agent.gateway.backup import close_gate
 from agent.registry import identity, place
 from agent.registry.registry import Registry
 from agent.trust import trust_list
@@ -363,7 +363,7 @@ def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
             " was restored"
         )
     shutil.rmtree(state / identity.KEYS, ignore_errors=True)
-    begin(state, str(content["made"]))
+    close_gate(state, str(content["made"]))
     who = identity.mint(state, str(content["gateway"]))
     with TrustStore.open(state / FILE) as store:
         if standing is not None and (store.trust is None or store.trust.ver < standing.ver):

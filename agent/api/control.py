@@ -450,12 +450,12 @@ def _left_to_see(watchdog: WatchdogSettings) -> str:
     return ""
 
 
-async def record(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
+async def record_vote(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
     """Record a vote until another person confirms it; return the code for the paper.
 
     Raises Refused, Forged.
     """
-    account, now = _person(gateway, caller), gateway.clock.now()
+    account, now = _voting_person(gateway, caller), gateway.clock.now()
     if unknown := grant.keys() - SAID:
         raise Refused(f"a vote may not contain: {', '.join(sorted(unknown))}")
     evidence = grant.get("evid") or {}
@@ -466,30 +466,30 @@ async def record(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]) -> 
         "iss": us.gateway, "jti": new_jti(now), "iat": int(now), "role": "residents_council",
         "aud": us.building or us.gateway, **grant,
     }  # fmt: skip
-    _signed(gateway, payload)  # refuse a wrong grant now, before people sign the paper
+    _signed_grant(gateway, payload)  # refuse a wrong grant now, before people sign the paper
     code, vote = store.draw_code(), Vote(account, int(now) + CONFIRMED_WITHIN, payload)
     with gateway.objects.inbox.trust_store.transaction() as db:
         store.keep_vote(db, code, vote, now)
     gateway.audit(
         "vote.recorded", {"jti": payload["jti"], "sha256": evidence["sha256"], "by": account}
     )
-    return {"code": code, **_shown(vote)}
+    return {"code": code, **_shown_vote(vote)}
 
 
-async def look(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
+async def look_up_vote(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
     """Return the vote that a code would confirm. Raises Refused."""
-    _person(gateway, caller)
-    return _shown(_vote(gateway, code))
+    _voting_person(gateway, caller)
+    return _shown_vote(_vote(gateway, code))
 
 
-async def confirm(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
+async def confirm_vote(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, Any]:
     """Sign a recorded vote as witness, and accept it like any grant. Raises Refused, Forged."""
-    account, vote = _person(gateway, caller), _vote(gateway, code)
+    account, vote = _voting_person(gateway, caller), _vote(gateway, code)
     if account == vote.account:
         raise Refused(f'"{account}" has recorded this vote, so another person must confirm it')
     if not gateway.steering:
         raise Refused(NoControls.REASON)
-    answer = await gateway.objects.accept(_signed(gateway, vote.claims), BY_HAND)
+    answer = await gateway.objects.accept(_signed_grant(gateway, vote.claims), BY_HAND)
     # Drop the code last. If the process is killed before, the same signed bytes are accepted again
     # with the first answer.
     with gateway.objects.inbox.trust_store.transaction() as db:
@@ -498,7 +498,7 @@ async def confirm(gateway: Gateway, caller: Caller, *, code: str) -> dict[str, A
     return answer
 
 
-def _person(gateway: Gateway, caller: Caller) -> str:
+def _voting_person(gateway: Gateway, caller: Caller) -> str:
     """Return the caller's account. Raises Refused if it may not record or confirm votes."""
     if gateway.objects.inbox.witness is None or not gateway.config.trust.witnessed:
         raise Refused(
@@ -520,7 +520,7 @@ def _vote(gateway: Gateway, code: str) -> Vote:
     return vote
 
 
-def _signed(gateway: Gateway, payload: Mapping[str, Any]) -> bytes:
+def _signed_grant(gateway: Gateway, payload: Mapping[str, Any]) -> bytes:
     """Sign the grant, and check that this gateway would accept it. Raises Refused, Forged."""
     assert gateway.identity
     raw = Signer(gateway.identity.gateway, gateway.identity.signing_key).sign(
@@ -535,7 +535,7 @@ def _signed(gateway: Gateway, payload: Mapping[str, Any]) -> bytes:
     return raw
 
 
-def _shown(vote: Vote) -> dict[str, Any]:
+def _shown_vote(vote: Vote) -> dict[str, Any]:
     grant = vote.claims
     return {
         "by": vote.account,
@@ -558,7 +558,7 @@ CALLS: Mapping[str, Call] = {
     "control.history": _on_controls(history),
     "control.test": in_person(test),
     "control.dry_run": dry_run,
-    "control.witness": record,
-    "control.vote": look,
-    "control.confirm": confirm,
+    "control.witness": record_vote,
+    "control.vote": look_up_vote,
+    "control.confirm": confirm_vote,
 }

@@ -332,7 +332,7 @@ def sheet(
     risk. It is made from the configuration only.
     """
     from agent.config import load
-    from agent.config.config import fits
+    from agent.config.config import control_definitions
     from agent.control.authorization_form import sheet as page
 
     if language not in {"fr", "en", "both"}:
@@ -340,7 +340,7 @@ def sheet(
     loaded = load(config)
     if name not in loaded.controls:
         raise Refused(f'no control "{name}"; configured: {", ".join(loaded.controls) or "none"}')
-    fit = fits(loaded)[name]
+    fit = control_definitions(loaded)[name]
     array = fit.slots[0] is not None
     form = page(loaded.building.name, loaded.controls[name], fit.modality, array=array)
     if json:
@@ -469,7 +469,7 @@ def witness(
     if json:
         as_json(answer)
         return
-    _show(answer)
+    _show_vote(answer)
     typer.echo(
         f"\nFor the president of the residents' council, on paper, until {when(answer['until'])}:"
     )
@@ -492,7 +492,7 @@ def confirm(
     The code can be used once. The gateway then signs a grant, as a witness of this vote.
     """
     if not json:
-        _show(ask(config, state, "control.vote", code=code))
+        _show_vote(ask(config, state, "control.vote", code=code))
     if not yes and not typer.confirm("\nIs this what the assembly voted?"):
         raise typer.Exit(1)
     answer = ask(config, state, "control.confirm", code=code)
@@ -501,7 +501,7 @@ def confirm(
     )
 
 
-def _show(vote: dict[str, Any]) -> None:
+def _show_vote(vote: dict[str, Any]) -> None:
     scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
     fields = {
         "vote": f"{evid['ref']}, of {evid['date']}",

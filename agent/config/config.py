@@ -323,7 +323,7 @@ def early(
     return ""
 
 
-def fits(config: Config) -> dict[str, ConfiguredControl]:
+def control_definitions(config: Config) -> dict[str, ConfiguredControl]:
     """The definition of each control, by name."""
     return {name: _fitted(config, name) for name in config.controls}
 

@@ -19,7 +19,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.control import guard, schedule
+from agent.control import failsafe, schedule
 from agent.control.decide import decide
 from agent.control.model import TEST, No, OrderState, elapsed, hold_is_over
 from agent.control.records import Phase
@@ -298,15 +298,15 @@ class Controller(Recovery):
         before = memo.watch
         heard = before
         for heartbeat in self.heartbeats.pop(control.name, ()):
-            heard = guard.hear(heard, rule, heartbeat)
+            heard = failsafe.hear(heard, rule, heartbeat)
         following = before.since is not None and any(
             event.accepted >= before.entered and event.begin <= now.wall < event.end
             and event.state in schedule.WAITING
             for event in self.journal.of(control.key)
         )  # fmt: skip
-        watch = guard.step(heard, rule, now, limit_since=following)
+        watch = failsafe.step(heard, rule, now, limit_since=following)
         if watch.since is not None and elapsed(watch.since, now) > WRITTEN_EVERY:
-            watch = guard.aged(watch, now)
+            watch = failsafe.aged(watch, now)
         if (watch.since is None) != (before.since is None):
             change = "has ended" if watch.since is None else "applies: the centre is not heard"
             log.warning(
@@ -314,7 +314,7 @@ class Controller(Recovery):
                 extra=fields(LogEvent.FAILSAFE_CHANGED, control=control.name),
             )  # fmt: skip
         new = replace(memo, watch=watch)
-        if guard.to_keep(watch) != guard.to_keep(before):
+        if failsafe.to_keep(watch) != failsafe.to_keep(before):
             await self.remember(control.key, new)
         else:
             self.journal.memos[control.key] = new  # a start does not need it: memory is enough

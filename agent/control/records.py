@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from agent.control.guard import Watch
+from agent.control.failsafe import Watch
 from agent.control.model import (
     AcceptedOrder,
     ControlOrder,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
-from agent.control import guard
+from agent.control import failsafe
 from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
 from agent.control.journal import Journal
 from agent.control.model import FAILSAFE, OrderState
@@ -69,7 +69,7 @@ class Recovery(Release):
             if rule := control.modality.failsafe:
                 async with self.lock(control.name):
                     memo = journal.memo(control.key)
-                    watch = guard.started(memo.watch, rule, now)
+                    watch = failsafe.started(memo.watch, rule, now)
                     await self.remember(control.key, replace(memo, watch=watch))
         await asyncio.gather(*(self._recover(record) for record in records))
         for event in list(journal.events.values()):

@@ -185,7 +185,7 @@ class PostRestoreGate:
         self._file.save({"made": self.made or "", "unproved": sorted(unproved)})
 
 
-def begin(state: Path, made: str) -> None:
+def close_gate(state: Path, made: str) -> None:
     """Close the gate of a state restored from the backup of `made`. Raises NotRecorded."""
     _file(state).save({"made": made, "unproved": None})
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.config.config import fits
+from agent.config.config import control_definitions
 from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
 from agent.control.guard import GuardReading, measured, plain
@@ -129,7 +129,7 @@ class Steering:
 
         A device that cannot be reached stays RELEASE_PENDING. Returns the controls that changed.
         """
-        new = fits(config)
+        new = control_definitions(config)
         old = self.controller.controls
         zone = config.zone != self.config.zone
         changed = [name for name, control in old.items() if zone or new.get(name) != control]
@@ -184,7 +184,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     `witness`: our own key, whose grants count only if this gateway may witness votes; `taken`:
     revocations, including those from before the journal; `storage`: notes which disks fail.
     """
-    boot, made = boot_id(), fits(config)
+    boot, made = boot_id(), control_definitions(config)
 
     def now() -> Moment:
         trust = clock.trust

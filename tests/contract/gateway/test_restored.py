@@ -28,7 +28,7 @@ MADE = "2026-11-20T10:00:00Z"
 
 def restored_now(house):
     """As a start finds it after `gardien restore`."""
-    backup.begin(house.config.state, MADE)
+    backup.close_gate(house.config.state, MADE)
     house.restored = backup.PostRestoreGate(house.config.state)
     house.daemon.describe = partial(status, house, NOBODY)
     return house.config.state / backup.FILE

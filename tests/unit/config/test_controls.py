@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from agent.config import load
-from agent.config.config import fits
+from agent.config.config import control_definitions
 from agent.core.errors import ConfigError
 
 CHARGER = """\
@@ -45,7 +45,7 @@ def load_with(profile, folder):
 def test_the_watchdog_that_the_profile_names_is_told_at_half_its_time(tmp_path):
     """Rule H23."""
     config = load_with("keba-p30", tmp_path)
-    dog = fits(config)["wallbox-limit"].watchdog
+    dog = control_definitions(config)["wallbox-limit"].watchdog
     assert (dog.place.point, dog.word, dog.pause) == ("failsafe_timeout", Decimal(60), 30)
     assert dog.fallback.point == "failsafe_current"
     assert dog.place.device == "wallbox"
@@ -54,7 +54,7 @@ def test_the_watchdog_that_the_profile_names_is_told_at_half_its_time(tmp_path):
 
 def test_a_passed_test_counts_after_an_upgrade_whatever_the_classes_are_called_now(tmp_path):
     """Rule H22."""
-    control = fits(load_with("keba-p30", tmp_path))["wallbox-limit"]
+    control = control_definitions(load_with("keba-p30", tmp_path))["wallbox-limit"]
     assert control.fingerprint == "0f57ede4be7738a3"
 
 

@@ -10,8 +10,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.control import guard
-from agent.control.guard import Watch
+from agent.control import failsafe
+from agent.control.failsafe import Watch
 from agent.control.model import Failsafe, Moment
 from tests.depth import examples
 
@@ -83,7 +83,7 @@ class Judge:
             if self.applied_since is None:
                 self.applied_since = self.at
             self.entered = self.at
-            assert abs(guard.applied(after, self.now) - (self.at - self.applied_since)) < 1
+            assert abs(failsafe.applied(after, self.now) - (self.at - self.applied_since)) < 1
 
 
 acts = st.sampled_from(["beats", "silence", "word", "limit", "restart", "reboot"])
@@ -94,14 +94,14 @@ spans = st.sampled_from([TICK, 50.0, 130.0, 900.0, 7300.0])
 @given(st.lists(st.tuples(acts, spans), min_size=1, max_size=12))
 def test_the_failsafe_is_entered_kept_and_left_as_the_sentences_say(life):
     judge = Judge()
-    watch = guard.started(Watch(), RULE, judge.now)
+    watch = failsafe.started(Watch(), RULE, judge.now)
     judge.restarted(watch)
     for act, span in life:
         if act in {"restart", "reboot"}:
             judge.at += span if act == "reboot" else TICK
             if act == "reboot":
                 judge.booted, judge.boot = judge.at - 5, judge.boot + "x"
-            watch = guard.started(watch, RULE, judge.now)
+            watch = failsafe.started(watch, RULE, judge.now)
             judge.restarted(watch)
             continue
         if act == "limit":
@@ -110,10 +110,10 @@ def test_the_failsafe_is_entered_kept_and_left_as_the_sentences_say(life):
         while judge.at < until:
             if (act == "word" and judge.at == beat) or (act == "beats" and judge.at >= beat):
                 beat = judge.at + 60
-                watch = guard.hear(watch, RULE, judge.now)
+                watch = failsafe.hear(watch, RULE, judge.now)
                 judge.words.append(judge.at)
                 judge.over_in_silence = False
-            after = guard.step(watch, RULE, judge.now, limit_since=judge.following)
+            after = failsafe.step(watch, RULE, judge.now, limit_since=judge.following)
             judge.judge(watch, after)
-            watch = guard.aged(after, judge.now) if int(judge.at) % 600 == 0 else after
+            watch = failsafe.aged(after, judge.now) if int(judge.at) % 600 == 0 else after
             judge.at += TICK

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.control import guard, schedule
-from agent.control.guard import Watch
+from agent.control import failsafe, schedule
+from agent.control.failsafe import Watch
 from agent.control.model import (
     AcceptedOrder,
     ControlOrder,
@@ -113,52 +113,52 @@ def test_time_that_passed_is_what_is_certain():
 
 
 def test_a_lost_heartbeat_falls_back_after_two_periods():
-    watch = guard.hear(Watch(), RULE, at(0.0))
-    assert guard.step(watch, RULE, at(120.0), limit_since=False).since is None
-    assert guard.step(watch, RULE, at(121.0), limit_since=False).since is not None
+    watch = failsafe.hear(Watch(), RULE, at(0.0))
+    assert failsafe.step(watch, RULE, at(120.0), limit_since=False).since is None
+    assert failsafe.step(watch, RULE, at(121.0), limit_since=False).since is not None
 
 
 def test_every_start_falls_back_until_the_centre_speaks_and_goes_on_where_it_was():
     """Rule H1."""
-    watch = guard.started(Watch(), RULE, at(0.0))
+    watch = failsafe.started(Watch(), RULE, at(0.0))
     assert watch.since is not None
-    later = guard.started(watch, RULE, at(3000.0))
-    assert guard.applied(later, at(3100.0)) == 3100.0
+    later = failsafe.started(watch, RULE, at(3000.0))
+    assert failsafe.applied(later, at(3100.0)) == 3100.0
 
 
 def test_it_is_left_at_once_by_a_heartbeat_and_a_following_limit():
-    watch = guard.started(Watch(), RULE, at(0.0))
-    assert guard.step(watch, RULE, at(60.0), limit_since=True).since is not None  # not heard
-    heard = guard.hear(watch, RULE, at(60.0))
-    assert guard.step(heard, RULE, at(60.0), limit_since=True).since is None
+    watch = failsafe.started(Watch(), RULE, at(0.0))
+    assert failsafe.step(watch, RULE, at(60.0), limit_since=True).since is not None  # not heard
+    heard = failsafe.hear(watch, RULE, at(60.0))
+    assert failsafe.step(heard, RULE, at(60.0), limit_since=True).since is None
 
 
 def test_without_a_limit_it_is_left_after_its_time_and_an_unbroken_heartbeat():
-    watch = guard.started(Watch(), RULE, at(0.0))
+    watch = failsafe.started(Watch(), RULE, at(0.0))
     now = 0.0
     while now < 7300.0:
-        watch = guard.hear(watch, RULE, at(now))
-        watch = guard.step(watch, RULE, at(now), limit_since=False)
+        watch = failsafe.hear(watch, RULE, at(now))
+        watch = failsafe.step(watch, RULE, at(now), limit_since=False)
         assert (watch.since is None) == (now >= 7200.0)
         now += 60.0
-    broken = guard.hear(guard.started(Watch(), RULE, at(0.0)), RULE, at(7150.0))
-    assert guard.step(broken, RULE, at(7200.0), limit_since=False).since is not None
-    heard = guard.hear(broken, RULE, at(7260.0))
-    assert guard.step(heard, RULE, at(7271.0), limit_since=False).since is None
+    broken = failsafe.hear(failsafe.started(Watch(), RULE, at(0.0)), RULE, at(7150.0))
+    assert failsafe.step(broken, RULE, at(7200.0), limit_since=False).since is not None
+    heard = failsafe.hear(broken, RULE, at(7260.0))
+    assert failsafe.step(heard, RULE, at(7271.0), limit_since=False).since is None
 
 
 def test_with_the_centre_silent_it_ends_and_is_not_entered_again_before_its_next_word():
-    watch = guard.started(Watch(), RULE, at(0.0))
-    watch = guard.step(watch, RULE, at(7200.0), limit_since=False)
+    watch = failsafe.started(Watch(), RULE, at(0.0))
+    watch = failsafe.step(watch, RULE, at(7200.0), limit_since=False)
     assert watch.since is None
     assert watch.spent
-    assert guard.step(watch, RULE, at(9999.0), limit_since=False).since is None
-    assert guard.started(watch, RULE, at(10_000.0)).since is None
-    heard = guard.hear(watch, RULE, at(10_000.0))
-    assert guard.step(heard, RULE, at(10_121.0), limit_since=False).since is not None
+    assert failsafe.step(watch, RULE, at(9999.0), limit_since=False).since is None
+    assert failsafe.started(watch, RULE, at(10_000.0)).since is None
+    heard = failsafe.hear(watch, RULE, at(10_000.0))
+    assert failsafe.step(heard, RULE, at(10_121.0), limit_since=False).since is not None
 
 
 def test_where_no_heartbeat_is_used_there_is_no_failsafe():
     none = replace(RULE, heartbeat=0.0)
-    assert guard.started(Watch(), none, at(0.0)).since is None
-    assert guard.step(Watch(), none, at(9999.0), limit_since=False).since is None
+    assert failsafe.started(Watch(), none, at(0.0)).since is None
+    assert failsafe.step(Watch(), none, at(9999.0), limit_since=False).since is None

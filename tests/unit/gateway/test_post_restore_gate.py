@@ -1,6 +1,6 @@
 """When a restored gateway may speak. Guards rule T9."""
 
-from agent.gateway.backup import FILE, LISTENS, PostRestoreGate, Way, begin
+from agent.gateway.backup import FILE, LISTENS, PostRestoreGate, Way, close_gate
 
 NOW, MADE = 1_790_000_000.0, "2026-11-20T10:00:00Z"
 PROVED, AWAY = Way(complete=True, since=None), Way(complete=False, since=None)
@@ -11,7 +11,7 @@ def listened(seconds):
 
 
 def found(folder):
-    begin(folder, MADE)
+    close_gate(folder, MADE)
     return PostRestoreGate(folder)
 
 
