@@ -24,7 +24,7 @@ HERE = Path(agent.__file__).parent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SAID = {"_": 1, "N_": 1, "n_": 2}
+SAID = {"_": 1, "N_": 1, "n_": 2, "Text": 1}
 """how many messages each function of agent/core/i18n.py takes first"""
 
 

@@ -10,10 +10,10 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 CATALOGUES = Path(__file__).parents[1] / "locale"
 
@@ -43,6 +43,64 @@ def retold(text: str, message: str, values: Mapping[str, object]) -> str:
         for name, value in values.items()
     }
     return _(message, **translated)
+
+
+class Text(str):
+    """An English sentence that keeps its message and values, so that its reader can translate it.
+
+    `Text("line {line} does not answer", line="hall-b")` is the filled English sentence;
+    `in_language` returns it in the reader's language. It crosses a process as `wire()`. Values are
+    strings, numbers, other texts, and lists of these; a list is joined with commas.
+    """
+
+    __slots__ = ("message", "values")
+
+    message: str
+    values: Mapping[str, object]
+
+    def __new__(cls, message: str, /, **values: object) -> Self:  # noqa: D102 -- see above
+        here = {name: _joined(value, str) for name, value in values.items()}
+        text = super().__new__(cls, message.format(**here) if here else message)
+        text.message, text.values = message, values
+        return text
+
+    def in_language(self) -> str:
+        """Return the sentence in the reader's language."""
+        values = {name: _joined(value, _translated) for name, value in self.values.items()}
+        return _(self.message, **values)
+
+    def wire(self) -> dict[str, object]:
+        """Return the JSON form: the English text, its message, and its values in the same form."""
+        values = {name: _wired(value) for name, value in self.values.items()}
+        return {"text": str(self), "message": self.message, "values": values}
+
+    @classmethod
+    def of(cls, wire: Mapping[str, Any]) -> Self:
+        """Rebuild a text from its JSON form."""
+        values = {name: _unwired(value) for name, value in wire["values"].items()}
+        return cls(wire["message"], **values)
+
+
+def _joined(value: object, form: Callable[[object], object]) -> object:
+    if isinstance(value, list | tuple):
+        return ", ".join(str(form(part)) for part in value)
+    return form(value) if isinstance(value, str) else value
+
+
+def _translated(value: object) -> object:
+    return value.in_language() if isinstance(value, Text) else value
+
+
+def _wired(value: object) -> object:
+    if isinstance(value, Text):
+        return value.wire()
+    return [_wired(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _unwired(value: object) -> object:
+    if isinstance(value, dict):
+        return Text.of(value)
+    return [_unwired(part) for part in value] if isinstance(value, list) else value
 
 
 def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it

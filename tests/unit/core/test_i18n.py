@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import string
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.check import check
-from agent.core.i18n import _, entries, language, n_
+from agent.core.i18n import Text, _, entries, language, n_
 from tests.unit.config.samples import changed, edited_sample
 
 TOP = Path(__file__).resolve().parents[3]
@@ -137,3 +138,15 @@ def told_untranslated(path):
 def test_nothing_that_check_says_passes_by_the_catalogue():
     modules = [*(AGENT / "config").glob("*.py"), AGENT / "core" / "settings.py"]
     assert [one for path in modules for one in told_untranslated(path)] == []
+
+
+def test_a_text_is_translated_where_it_is_read_with_the_texts_in_it(speaks):
+    inner = Text("less than")
+    sent = json.dumps(Text("{said}; found {found}", said=[inner, inner], found=7).wire())
+    speaks(LANG="fr_FR.UTF-8")
+    text = Text.of(json.loads(sent))
+    assert text == "less than, less than; found 7"
+    assert text.in_language() == _(
+        "{said}; found {found}", said=f"{_('less than')}, {_('less than')}", found=7
+    )
+    assert "less than" not in text.in_language()
