@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from pathlib import Path
 
 import boiler
@@ -410,10 +411,11 @@ def watchdog():
 
 
 def killed():
-    in_force()
-    found = dies_of(signal.SIGKILL)
-    slowly()
-    return found
+    try:
+        in_force()
+        return dies_of(signal.SIGKILL)
+    finally:
+        slowly()
 
 
 def upgrade():
@@ -798,13 +800,23 @@ LIVES = {
 }  # fmt: skip
 
 
+def failure(error, began):
+    """What failed, where, and the journal of the unit since the step began; the end of each."""
+    where = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    since = f"-{time.monotonic() - began:.0f}s"
+    journal = sh(
+        "journalctl", "-u", "gardien", "--since", since, "-o", "short-precise", check=False
+    )
+    return f"{type(error).__name__}: {error}"[-3000:] + f"\n{where}\n{journal.stdout[-6000:]}"
+
+
 def main():
     for call in LIVES[sys.argv[1]]:
         began = time.monotonic()
         try:
             SEEN[call.__name__] = call() or {}
         except Exception as error:  # noqa: BLE001 -- what it was is for the tests to say
-            SEEN[call.__name__] = {"failed": f"{type(error).__name__}: {error}"[-3000:]}
+            SEEN[call.__name__] = {"failed": failure(error, began)}
         SEEN[call.__name__]["took_s"] = round(time.monotonic() - began, 1)
         (TEST / "seen.json").write_text(json.dumps(SEEN, indent=1))
 
