@@ -17,9 +17,10 @@ from pathlib import Path
 from textwrap import fill
 
 from tests.mistakes import Mistake, mistakes
-from tests.mistakes.provoke import Worlds, provoked
+from tests.mistakes.provoke import provoked
 from tests.mistakes.shared import Shared
 from tests.mistakes.terminal import COLUMNS, Seen
+from tests.mistakes.world import Worlds
 
 NEEDED = (
     "agent.cli", "agent.daemon", "agent.config.check", "agent.api.calls", "agent.app",

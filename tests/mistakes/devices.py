@@ -50,7 +50,7 @@ async def serial_line(port: Path, trouble: str) -> None:
                 other = os.open(line.port, os.O_RDWR | os.O_NOCTTY)
                 held.callback(os.close, other)
                 fcntl.flock(other, fcntl.LOCK_EX)
-            port.symlink_to(line.port)
+            await asyncio.to_thread(port.symlink_to, line.port)
             await asyncio.Event().wait()
 
 

@@ -106,7 +106,7 @@ class Shared:
         if "error" in answer:
             raise RuntimeError(answer["error"])
 
-    def order(self, control: str, value: str, lasts: str, by: str) -> bytes:
+    def order(self, control: str, value: str, by: str) -> bytes:
         """Sign an order of the centre; see provoke.py for `by`."""
         now = int(time.time())
         audience = "GYWVF-FPVZ6-YMHZ1.0123456789ab" if by == "other-audience" else self.audience
@@ -115,7 +115,7 @@ class Shared:
             "iss": CENTRE, "jti": new_jti(now), "iat": now, "exp": now + 600, "aud": audience,
             "seq": time.time_ns() // 1_000_000 % 1_000_000_000, "why": "la pointe de 18 h",
             "cmd": {"act": "offset", "tgt": [control], "val": Decimal(value), "unit": "K",
-                    "dur": lasts},
+                    "dur": "PT10M"},
         }  # fmt: skip
         return signer.get(by, self.people.centre).sign("dr-command+jwt", said)
 
