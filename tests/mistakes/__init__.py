@@ -34,13 +34,16 @@ class Mistake:
     """who types; default: root"""
     answers: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
+    """facts and commands that are printed in every language; for those that the suite makes"""
+    hides: tuple[str, ...] = ()
+    """what must not be printed"""
 
 
 @cache
 def mistakes() -> tuple[Mistake, ...]:
     """Return all entries, in the order of the file. Raises TypeError for an unknown field."""
     entries = YAML(typ="safe").load((HERE / "mistakes.yaml").read_text(encoding="utf-8"))
-    lists = ("answers", "shows")
+    lists = ("answers", "shows", "hides")
     return tuple(
         Mistake(**{name: tuple(v) if name in lists else v for name, v in entry.items()})
         for entry in entries

@@ -6,6 +6,7 @@ Nothing is written into the repository. Needs root, mosquitto, openssl and ext4 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -48,6 +49,7 @@ def main() -> int:
     os.environ.pop("GARDIEN_CONFIG", None)
     for name in NEEDED:
         import_module(name)
+    gc.freeze()  # what was imported is then shared by all commands
     seen, failed = make(wanted, chosen.lang or ["en", "fr"])
     if chosen.json:
         print(json.dumps({name: {c: s.text for c, s in of.items()} for name, of in seen.items()}))

@@ -95,8 +95,8 @@ controls:
 privacy: {policy: DEMO-1, common: {basis: AG du 12 mai, from: 2026-01-01}}
 """
 GONE_ADAPTER = "/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0"
-ALIKE = ("status", "doctor", "check", "read")
-"""commands that change nothing: what they show in each language follows from one set-up"""
+SHOWING = ("status", "doctor", "check", "read")
+"""commands that change nothing"""
 
 
 def accepts(port: int, within: float = PATIENCE) -> None:
@@ -414,15 +414,21 @@ def carry_out(world: World, line: str) -> None:
 
 
 def provoked(worlds: Worlds, mistake: Mistake, codes: Sequence[str]) -> dict[str, Seen]:
-    """Make one mistake, and return what the person sees, for each language."""
+    """Make one mistake, and return what the person sees, for each language.
+
+    What shows only, and what was refused, has changed nothing: it is typed again in the same world.
+    """
     seen: dict[str, Seen] = {}
-    once = mistake.types.split()[1] in ALIKE
-    for group in [codes] if once else [[code] for code in codes]:
+    left = list(codes)
+    while left:
         with worlds.of(mistake) as world:
             for line in mistake.setup.splitlines():
                 carry_out(world, line)
-            for code in group:
+            while left:
+                code = left.pop(0)
                 seen[code] = world.types(mistake.types, code, mistake.answers, mistake.account)
+                if seen[code].status == 0 and mistake.types.split()[1] not in SHOWING:
+                    break
             for line in mistake.after.splitlines():
                 carry_out(world, line)
     return seen
