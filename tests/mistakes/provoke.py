@@ -13,6 +13,7 @@ other lines are run by bash.
     @until-waiting            wait until readings wait for a recipient
     @until-read DEVICE        wait until the agent has read a device
     @until-down LINE          wait until a line has failed
+    @until-disk-full          wait until the agent has noticed that the disk is full
     @until-disk-fails         wait until the agent works without the disk
     @until-connected, @until-cut    wait until all uplinks are connected, or one is not
     @exchanged LINE UNIT      another meter is at this address from now on
@@ -213,6 +214,10 @@ def until_disk_fails(world: World) -> None:
     world.until(settled, "fault of the disk")
 
 
+def until_disk_full(world: World) -> None:
+    world.until(lambda status: status["disk_said"], "full disk")
+
+
 def until_connected(world: World) -> None:
     world.until(_connected, "connection")
 
@@ -389,8 +394,8 @@ STEPS: Mapping[str, Callable[..., None]] = {
     f"@{step.__name__.replace('_', '-')}": step
     for step in (
         replace, sample, without_meters, around, start, stop, until, until_waiting, until_read,
-        until_down, until_disk_fails, until_connected, until_cut, exchanged, line_gone, serial_line,
-        broker, platform_changes, occupancy, belongs_to, door, nameless, small_disk, fill_disk,
+        until_down, until_disk_full, until_disk_fails, until_connected, until_cut, exchanged,
+        line_gone, serial_line, broker, platform_changes, occupancy, belongs_to, door, nameless, small_disk, fill_disk,
         read_only_disk, recovery, empty_state, certificate, boiler_off, tell, order, expired_grant,
         old_trust_list, signing_key,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +14,11 @@ import pytest
 from tests.mistakes import HERE, KINDS, WHO, WORLDS, mistakes
 from tests.mistakes.provoke import STEPS
 
-MADE = {mistake.id: mistake for mistake in mistakes() if mistake.shows}
+MADE = {
+    mistake.id: mistake
+    for mistake in mistakes()
+    if mistake.shows and (os.geteuid() == 0 or mistake.id != "root-without-a-name")
+}
 POINTS = ("happened", "costs", "next")
 
 
