@@ -395,9 +395,9 @@ STEPS: Mapping[str, Callable[..., None]] = {
     for step in (
         replace, sample, without_meters, around, start, stop, until, until_waiting, until_read,
         until_down, until_disk_full, until_disk_fails, until_connected, until_cut, exchanged,
-        line_gone, serial_line, broker, platform_changes, occupancy, belongs_to, door, nameless, small_disk, fill_disk,
-        read_only_disk, recovery, empty_state, certificate, boiler_off, tell, order, expired_grant,
-        old_trust_list, signing_key,
+        line_gone, serial_line, broker, platform_changes, occupancy, belongs_to, door, nameless,
+        small_disk, fill_disk, read_only_disk, recovery, empty_state, certificate, boiler_off,
+        tell, order, expired_grant, old_trust_list, signing_key,
     )
 }  # fmt: skip
 
