@@ -22,6 +22,10 @@ MADE = {
 POINTS = ("happened", "costs", "next")
 
 
+def test_the_messages_were_scored_before_they_were_changed():
+    assert (HERE / "scores-before.csv").exists()
+
+
 def test_there_are_a_hundred_mistakes_and_most_are_made_at_run_time():
     assert len({mistake.id for mistake in mistakes()}) == len(mistakes()) >= 100
     kinds = Counter(mistake.kind for mistake in mistakes())
@@ -41,8 +45,9 @@ def test_a_recipe_is_well_formed(mistake):
     assert {line.split()[0] for line in steps if line.startswith("@")} <= STEPS.keys()
 
 
-def test_each_message_was_scored_before_it_was_changed():
-    with (HERE / "scores-before.csv").open(encoding="utf-8") as file:
+@pytest.mark.parametrize("scored", sorted(HERE.glob("scores-*.csv")), ids=lambda path: path.stem)
+def test_each_message_has_its_score_in_both_languages(scored):
+    with scored.open(encoding="utf-8") as file:
         scores = {row["id"]: row for row in csv.DictReader(file, delimiter=";")}
     assert list(scores) == [mistake.id for mistake in mistakes()]
     for row in scores.values():
