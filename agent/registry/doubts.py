@@ -351,7 +351,7 @@ def date_doubts(
     if not ahead(at, now):
         return
     meant = at
-    while meant > now:
+    while ahead(meant, now):
         meant = months_later(meant, -12)
     yield DoubtfulValue(
         DoubtKind.DATE,

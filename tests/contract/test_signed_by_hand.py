@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.registry.place import mint
+from agent.registry.place import mint, shown
 from agent.trust.jws import parse_jws
 from tests.command import gardien
 
@@ -160,7 +160,12 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     )  # fmt: skip
     here("backup", "b", "--to", "safe.crt")
     moved = ("--state", site / "new", "-c", "c.yaml")
-    run("restore", "b", "--key", "safe.key", "--yes", *moved)
+    backup = ("restore", "b", "--key", "safe.key", "--yes")
+    said = run(*backup, *moved, refused="nobody has said that this one is meant")
+    own = said.split("--gateway ")[1].split()[0]
+    other = ("--gateway", shown(mint("G")))
+    run(*backup, *other, *moved, refused="not of G")
+    run(*backup, "--gateway", own, *moved)
     (still,) = json.loads(run("object", "list", "--json", *moved))["waiting"]
     assert still["jti"] == waiting["jti"], "what waits was told this building, too"
     _restored_everybody_is_asked_again(moved)
@@ -332,7 +337,7 @@ def test_what_cannot_be_read_or_is_not_whole_is_said_in_words(site):
     here("key", "new")
     here("object", "accept", "x", "nowhere", "--as", "me", refused="is not text")
     run("sign", "consent", "-k", "x", "--place", mint("D"), "--occ", mint("H"), refused="not a key")
-    run("sign", "command", "-k", "Dupont.key", "--aud", "G.x", "--act", "fly", "--target", "x",
+    run("sign", "command", "-k", "Dupont.key", "--aud", f"{mint('G')}.{'0' * 32}", "--act", "fly", "--target", "x",
         "--dur", "2h", refused="cmd.act")  # fmt: skip
     run("sign", "trust-list", "--root", "racine-1.key", "--member", "king=Dupont.pub",
         refused="ROLE=FILE.pub")  # fmt: skip

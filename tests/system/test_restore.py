@@ -66,11 +66,15 @@ def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, buildin
         shutil.copy(tmp_path / "state" / "keys" / "gateway.pem", other)
         said = new("restore", str(tmp_path / "building"), "--key", str(other), *state, status=1)
         assert "cannot be decrypted with this key" in said
-        new("restore", str(tmp_path / "building"), "--key", str(key), "--yes", *state)
+        backup = ("restore", str(tmp_path / "building"), "--key", str(key), "--yes")
+        lost = json.loads((old.state / "keys" / "identity.json").read_text())["gateway"]
+        assert "--gateway" in new(*backup, *state, status=1), "--yes does not say which is meant"
+        backup = (*backup, "--gateway", lost)
+        new(*backup, *state)
         assert new.config.read_text() == old.config.read_text()
         assert (new.config.parent / "profiles/ours.yaml").exists()
         new.config.write_text(new.config.read_text().replace(str(old.state), str(new.state)))
-        said = new("restore", str(tmp_path / "building"), "--key", str(key), "--yes", status=1)
+        said = new(*backup, status=1)
         assert "holds a building already" in said
 
         keys = ("gateway.pem", "spool.key", "identity.json")
