@@ -234,7 +234,8 @@ def grant(
         "sha256": hashlib.sha256(bytes_of(document)).hexdigest(),
     }  # fmt: skip
     claims = {
-        "sub": to, "aud": _audience(aud, "GB"), "nbf": nbf, "exp": nbf + days * DAY, "role": role, "occ": occ,
+        "sub": to, "aud": _audience(aud, "GB"), "nbf": nbf, "exp": nbf + days * DAY,
+        "role": role, "occ": occ,
         "scope": {"assets": asset, "acts": act}, "lim": present(lim), "evid": evid,
     }  # fmt: skip
     sign("dr-grant+jwt", key, claims, out)
@@ -478,8 +479,8 @@ def request(
 ) -> None:
     """Make a request: send batches again, read now, or send the directory (master data) again."""
     claims = {
-        "aud": _audience(aud), "exp": now() + DAY, "act": act, "recipient": recipient, "epoch": epoch,
-        "from": first, "to": last, "device": device,
+        "aud": _audience(aud), "exp": now() + DAY, "act": act, "recipient": recipient,
+        "epoch": epoch, "from": first, "to": last, "device": device,
     }  # fmt: skip
     sign("request+jwt", key, claims, out)
 

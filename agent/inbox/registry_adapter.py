@@ -101,7 +101,9 @@ def _line(cells: list[str], where: str, place_map: NewMap, seen: set[str]) -> No
         raise Refused(f"{where}: {id_} is a {PLACES[place[0]]}, not a {type_}")
     if place not in seen:
         place_map.places.append(
-            NewPlace(label, PLACES[place[0]], place, occupied=False, where=where)
+            NewPlace(
+                label, PLACES[place[0]], place, occupied=False, where=where, confirmed=frozenset()
+            )
         )
         seen.add(place)
     if scheme:
