@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import N_
 from agent.registry.dates import sane
 from agent.registry.doubts import NeedsConfirmation, grouped_otherwise
 from agent.registry.index import sentence
@@ -284,8 +284,8 @@ def admit_rows(
 
 def _confirmed(document: Document, values: str) -> Document:
     """The document with the values that its author has confirmed, in its source."""
-    word = replace(document.word, source=f"{document.word.source}; confirmed: {values}")
-    return replace(document, word=word)
+    source = f"{document.word.source}; confirmed: {values}"
+    return replace(document, word=replace(document.word, source=source))
 
 
 def place_of(index: RegistryIndex, text: str) -> Place:
@@ -296,7 +296,7 @@ def place_of(index: RegistryIndex, text: str) -> Place:
     regrouped = grouped_otherwise(text, place.label) and squeeze(text) != place.id
     if regrouped and all(alias.value != text for alias in index.aliases_of(place.id)):
         raise Refused(
-            _('there is no place "{text}"; did you mean "{label}"?', text=text, label=place.label)
+            N_('there is no place "{text}"; did you mean "{label}"?'), text=text, label=place.label
         )
     return place
 

@@ -358,7 +358,7 @@ def date_doubts(
         stamp(at),
         stamp(meant),
         Text(
-            "{place}: {day} is in the future, today is {today}. Is {day} right, or is {other}"
+            "{place}: {day} is in the future: it is now {today}. Is {day} right, or is {other}"
             " meant?",
             place=label, day=stamp(at), today=stamp(int(now)), other=stamp(meant),
         ),
