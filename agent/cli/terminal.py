@@ -100,12 +100,16 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
 
     Raises Refused if a person types anything else.
     """
+    from agent.registry.doubts import confirmations
+
     if not sys.stdin.isatty() or doubtful.more or any(doubt.where for doubt in doubtful.doubts):
         return []
     for doubt in doubtful.doubts:
         typer.echo(wrapped(doubt.question.in_language()))
-        typed: str = typer.prompt(_("Type the value that is meant"), default="", show_default=False)
-        if typed.strip() != doubt.value:
+        prompt = _("Type the value that is meant:")
+        typed: str = typer.prompt(prompt, default="", show_default=False, prompt_suffix=" ")
+        # a date or a number may be typed in another form
+        if confirmations([typed], "UTC").isdisjoint(confirmations([doubt.value], "UTC")):
             raise Refused(
                 _(
                     "nothing was recorded. Repeat the command with the value that is meant, such"

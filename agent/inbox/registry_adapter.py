@@ -57,8 +57,8 @@ CONTRADICTS = {
     " not known (move_out, correct)",
     "duty+jwt": "it contradicts what is recorded at the gateway: this duty is known already,"
     " another recipient has one for the same time, or there is none to end",
-    "place-map+jws": "the place map contradicts what is recorded at the gateway: `conflicts` gives"
-    " the lines where they are known",
+    "place-map+jws": "the place map contradicts what is recorded at the gateway, or a new label"
+    " cannot be told from that of another place: `conflicts` gives the lines where they are known",
 }
 
 
