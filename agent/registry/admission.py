@@ -14,7 +14,7 @@ from agent.registry.dates import sane
 from agent.registry.doubts import NeedsConfirmation, grouped_otherwise
 from agent.registry.index import sentence
 from agent.registry.labels import Cardinality, scheme
-from agent.registry.place import PLACES, shown, squeeze
+from agent.registry.place import PLACES, agrees, parse, shown, squeeze
 from agent.registry.records import (
     Alias,
     Consent,
@@ -292,8 +292,11 @@ def place_of(index: RegistryIndex, text: str) -> Place:
     """Find a place. Raises Refused also if the digits of its label are grouped otherwise in
     `text`, because that may be the label of another place.
     """
+    id_ = squeeze(text)
+    if agrees(id_) and id_[0] not in PLACES:
+        parse(text)  # refuses it: the id of an occupancy, for example
     place = index.labels.find(text)
-    regrouped = grouped_otherwise(text, place.label) and squeeze(text) != place.id
+    regrouped = grouped_otherwise(text, place.label) and id_ != place.id
     if regrouped and all(alias.value != text for alias in index.aliases_of(place.id)):
         raise Refused(
             N_('there is no place "{text}"; did you mean "{label}"?'), text=text, label=place.label

@@ -276,7 +276,13 @@ class _Notices:
     def _by_id(self, row: NewOccupancy) -> Occupancy | None:
         if not row.id:
             return None
-        id_ = parse(row.id, OCCUPANCY)
+        try:
+            id_ = parse(row.id, OCCUPANCY)
+        except Refused as error:
+            raise Refused(
+                N_("id: {fault}. To see the ids of occupancies (H…): gardien occupancy list"),
+                fault=str(error),
+            ) from error
         home = self._home(id_)
         if home is None:
             raise Refused(N_("this registry has no occupancy {id}"), id=shown(id_))
