@@ -21,7 +21,7 @@ from agent.registry.admission import (
     new_id,
 )
 from agent.registry.dates import day_of_the_year, months_later, sane
-from agent.registry.doubts import date_doubts, recipient_doubts, unlikely_move
+from agent.registry.doubts import date_doubts, recipient_doubts, unlikely_consent
 from agent.registry.forms import NUMBER, Box
 from agent.registry.index import Unknowing, sentence, unknown
 from agent.registry.index import unknown as marks_unknown
@@ -137,7 +137,7 @@ def _consent_doubts(
     yield from _recipient_doubts(recipients, row, made)
     if row.since is not None and isinstance(made[-1], Consent):
         label = index.places[made[-1].place].label
-        yield from date_doubts(label, row.since, now, row.where, ahead=unlikely_move)
+        yield from date_doubts(label, row.since, now, row.where, ahead=unlikely_consent)
 
 
 def _recipient_doubts(
@@ -145,7 +145,7 @@ def _recipient_doubts(
 ) -> Iterator[DoubtfulValue]:
     if row.recipient:
         name = parsers.recipient(row.recipient)
-        yield from recipient_doubts(name, recipients | row.configured, row.where)
+        yield from recipient_doubts(name, row.configured, recipients, row.where)
 
 
 def admit_withdrawals(

@@ -20,7 +20,7 @@ from agent.registry.admission import (
     place_of,
 )
 from agent.registry.dates import sane
-from agent.registry.doubts import date_doubts, unlikely_lease_end, unlikely_move
+from agent.registry.doubts import backdated_doubts, date_doubts, unlikely_lease_end, unlikely_move
 from agent.registry.place import OCCUPANCY, mint, parse, shown
 from agent.registry.records import Occupancy
 
@@ -74,6 +74,8 @@ def _date_doubts(
         planned = row.event in {"lease", "move_in"}
         ahead = unlikely_lease_end if planned else unlikely_move
         yield from date_doubts(label, home.until, now, row.where, ahead=ahead)
+        if row.event == "move_out":
+            yield from backdated_doubts(label, home.until, now, row.where)
 
 
 class _Notices:

@@ -26,6 +26,7 @@ from agent.registry.doubts import (
     LabelDoubts,
     LastReading,
     SerialDoubts,
+    backdated_doubts,
     date_doubts,
     index_doubts,
     not_yet,
@@ -343,6 +344,7 @@ def admit_exchanges(
                 yield from serials.about(meter.serial, label, row.where)
             elif meter.until is not None and not row.never:
                 yield from date_doubts(label, meter.until, author.now, row.where, ahead=not_yet)
+                yield from backdated_doubts(label, meter.until, author.now, row.where)
                 yield from _closing_doubts(meter, label, row.last or {})
 
     return in_order(admit_rows(rows, admit, doubts=doubts))

@@ -33,6 +33,10 @@ NOTICE = 92 * DAY
 """the longest notice that occupants give: three months"""
 LONGEST_LEASE = 10 * 366 * DAY
 """an end of a lease later than this is a typing error"""
+HALF_A_YEAR = 183 * DAY
+"""ahead of which a consent rarely begins"""
+NEAR = 0.85
+"""similarity of two names of recipients that differ by a typing error"""
 SHORT_NUMBER = 4
 """a shorter serial number with a letter is taken for a name"""
 MARGIN = Decimal("1.2")
@@ -287,20 +291,26 @@ def _serial_form(serial: str) -> str:
     return serial_key(unicodedata.normalize("NFKC", serial).translate(ALIKE))
 
 
-def recipient_doubts(recipient: str, known: Collection[str], where: str) -> Iterator[DoubtfulValue]:
-    """Question a recipient that is neither configured nor recorded, while others are."""
+def recipient_doubts(
+    recipient: str, configured: Collection[str], recorded: Collection[str], where: str
+) -> Iterator[DoubtfulValue]:
+    """Question a recipient that is neither configured nor recorded. Before any is configured, only
+    one that differs little from a recorded one.
+    """
+    known = sorted({*configured, *recorded})
     if not known or recipient in known:
         return
-    near = get_close_matches(recipient, sorted(known), n=1, cutoff=0.0)[0]
-    names = '" or "'.join(get_close_matches(recipient, sorted(known), n=3)) or near
+    near = get_close_matches(recipient, known, n=1, cutoff=0.0 if configured else NEAR)
+    if not near:
+        return
     yield DoubtfulValue(
         DoubtKind.RECIPIENT,
         recipient,
-        near,
+        near[0],
         Text(
             'nobody here knows the recipient "{recipient}": it has no uplink, no consent and no'
-            ' duty. Is "{recipient}" right, or is "{names}" meant?',
-            recipient=recipient, names=names,
+            ' duty. Is "{recipient}" right, or is "{other}" meant?',
+            recipient=recipient, other=near[0],
         ),
         where,
     )  # fmt: skip
@@ -366,10 +376,36 @@ def date_doubts(
     )  # fmt: skip
 
 
+def backdated_doubts(label: str, at: int, now: float, where: str) -> Iterator[DoubtfulValue]:
+    """Question the end of an occupancy or a meter a year or more ago: all rows since would be
+    erased, and in January many people write the year before.
+    """
+    meant = at
+    while months_later(meant, 12) <= now:
+        meant = months_later(meant, 12)
+    if meant > at:
+        yield DoubtfulValue(
+            DoubtKind.DATE,
+            stamp(at),
+            stamp(meant),
+            Text(
+                "{place}: {day} is a year ago or more, and what was sent since then would be"
+                " erased. Is {day} right, or is {other} meant?",
+                place=label, day=stamp(at), other=stamp(meant),
+            ),
+            where,
+        )  # fmt: skip
+
+
 def unlikely_move(at: int, now: float) -> bool:
     """Whether a move is too far ahead: more than three months, or a month and in the next year."""
     next_year = stamp(at)[:4] != stamp(int(now))[:4]
     return at - now > (SOON if next_year else NOTICE)
+
+
+def unlikely_consent(at: int, now: float) -> bool:
+    """Whether a consent begins too far ahead."""
+    return at - now > HALF_A_YEAR
 
 
 def unlikely_lease_end(at: int, now: float) -> bool:

@@ -217,10 +217,15 @@ def test_dates_are_questioned_where_they_are_unlikely():
 
 
 def test_an_unknown_recipient_is_questioned_only_where_others_are_known():
-    assert list(recipient_doubts("a.example", (), "")) == []
-    assert list(recipient_doubts(US, (US,), "")) == []
-    (doubt,) = recipient_doubts("energie.metropol.example", (US, "syndic.example"), "c.csv:3")
-    assert (doubt.other, doubt.where) == (US, "c.csv:3")
+    typed = "energie.metropol.example"
+    assert list(recipient_doubts(US, (), (), "")) == []
+    assert list(recipient_doubts(US, (US,), (), "")) == []
+    for configured, recorded in (((US, "syndic.example"), ()), ((), (US, "syndic.example"))):
+        (doubt,) = recipient_doubts(typed, configured, recorded, "c.csv:3")
+        assert (doubt.other, doubt.where) == (US, "c.csv:3")
+    (doubt,) = recipient_doubts("third.example", ("syndic.example", US), (), "")
+    assert doubt.other == "syndic.example"
+    assert list(recipient_doubts("third.example", (), (US, "syndic.example"), "")) == []
 
 
 def test_what_is_confirmed_is_compared_as_it_was_written():
@@ -339,6 +344,9 @@ def test_a_meter_is_questioned_by_its_number_its_date_and_its_closing_index(regi
 def test_moves_and_leases_are_questioned_by_their_dates(registry):
     with pytest.raises(NeedsConfirmation, match="2027-09-20"):
         facts.occupancy_move_out(registry, **BY, place="A-0-1", at="2027-09-20", zone="UTC")
+    later = {"who": "marie", "now": float(NOW + 120 * DAY), "zone": "UTC"}
+    with pytest.raises(NeedsConfirmation, match="2026-01-05T.* 2027-01-05T.* meant"):
+        facts.occupancy_move_out(registry, **later, place="A-0-1", at="2026-01-05")
     leases = {"name": "l.csv", "zone": "UTC"}
     facts.occupancy_import(
         registry,
@@ -370,11 +378,11 @@ def test_a_recipient_is_questioned_for_a_consent_a_withdrawal_and_a_duty(registr
 
 
 def test_a_consent_that_is_listed_again_is_not_questioned_again(registry):
-    list_ = f"place;recipient;channels;purpose;since\nA-0-1;{US};heat;p;2027-01-20\n"
+    list_ = f"place;recipient;channels;purpose;since\nA-0-1;{US};heat;p;2027-06-20\n"
     given_ = {"text": list_, "name": "c.csv", "zone": "UTC", "recipients": [US]}
-    with pytest.raises(NeedsConfirmation, match=r"c\.csv:2: A-0-1: 2027-01-20"):
+    with pytest.raises(NeedsConfirmation, match=r"c\.csv:2: A-0-1: 2027-06-20"):
         facts.consent_give(registry, **BY, **given_)
-    facts.consent_give(registry, **BY, **given_, confirm=["20/01/2027"])
+    facts.consent_give(registry, **BY, **given_, confirm=["20/06/2027"])
     assert facts.consent_give(registry, **BY, **given_)["unchanged"] == 1
 
 
