@@ -345,7 +345,7 @@ def test_moves_and_leases_are_questioned_by_their_dates(registry):
     with pytest.raises(NeedsConfirmation, match="2027-09-20"):
         facts.occupancy_move_out(registry, **BY, place="A-0-1", at="2027-09-20", zone="UTC")
     later = {"who": "marie", "now": float(NOW + 120 * DAY), "zone": "UTC"}
-    with pytest.raises(NeedsConfirmation, match="2026-01-05T.* 2027-01-05T.* meant"):
+    with pytest.raises(NeedsConfirmation, match=r"2026-01-05T.* 2027-01-05T.* meant"):
         facts.occupancy_move_out(registry, **later, place="A-0-1", at="2026-01-05")
     leases = {"name": "l.csv", "zone": "UTC"}
     facts.occupancy_import(
