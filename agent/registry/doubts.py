@@ -363,6 +363,9 @@ def date_doubts(
     meant = at
     while ahead(meant, now):
         meant = months_later(meant, -12)
+    # near to today the day is mistyped rather than the year
+    if at - now < SOON:
+        meant = int(now)
     yield DoubtfulValue(
         DoubtKind.DATE,
         stamp(at),
