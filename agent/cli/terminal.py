@@ -105,9 +105,12 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
     if not sys.stdin.isatty() or doubtful.more or any(doubt.where for doubt in doubtful.doubts):
         return []
     for doubt in doubtful.doubts:
-        typer.echo(wrapped(doubt.question.in_language()))
+        # standard output may be a file, with the answer as JSON
+        typer.echo(wrapped(doubt.question.in_language()), err=True)
         prompt = _("Type the value that is meant:")
-        typed: str = typer.prompt(prompt, default="", show_default=False, prompt_suffix=" ")
+        typed: str = typer.prompt(
+            prompt, default="", show_default=False, prompt_suffix=" ", err=True
+        )
         # a date or a number may be typed in another form
         if confirmations([typed], "UTC").isdisjoint(confirmations([doubt.value], "UTC")):
             raise Refused(

@@ -176,7 +176,7 @@ def confirmations(typed: Iterable[str], zone: str | None) -> frozenset[str]:
     confirmed = set[str]()
     for text in typed:
         written = " ".join(text.split())
-        confirmed.add(written)
+        confirmed |= {written, text.strip()}
         if (value := number(written)) is not None:
             confirmed.add(format(value, "f"))
         try:
@@ -219,8 +219,9 @@ class LabelDoubts:
                 label,
                 other,
                 Text(
-                    'the label "{label}"{hint} looks like "{other}", which is another place. Is'
-                    ' "{label}" right, or is "{other}" meant?',
+                    'the label "{label}"{hint} looks like "{other}", which is another place, so'
+                    ' people would record meters and consents for the wrong one. Is "{label}"'
+                    ' right, or is "{other}" meant?',
                     label=label, other=other, hint=_foreign_letters(label, other),
                 ),
                 where,
@@ -268,7 +269,8 @@ class SerialDoubts:
                 known,
                 Text(
                     'the serial number "{serial}"{hint} looks like "{other}", the meter of'
-                    ' {place}. Is "{serial}" right, or is "{other}" meant?',
+                    ' {place}, so readings could belong to the wrong dwelling. Is "{serial}" right,'
+                    ' or is "{other}" meant?',
                     serial=serial, other=known, place=place, hint=_foreign_letters(serial, known),
                 ),
                 where,
@@ -279,7 +281,8 @@ class SerialDoubts:
                 serial,
                 digits,
                 Text(
-                    'the serial number "{serial}" has a letter O, I or l among its digits. Is'
+                    'the serial number "{serial}" has a letter O, I or l among its digits. A meter'
+                    ' that reports digits would not be recognized, and nothing of it sent. Is'
                     ' "{serial}" right, or is "{other}" meant?',
                     serial=serial, other=digits,
                 ),
@@ -309,7 +312,8 @@ def recipient_doubts(
         near[0],
         Text(
             'nobody here knows the recipient "{recipient}": it has no uplink, no consent and no'
-            ' duty. Is "{recipient}" right, or is "{other}" meant?',
+            ' duty, so what is recorded for it would change nothing. Is "{recipient}" right, or is'
+            ' "{other}" meant?',
             recipient=recipient, other=near[0],
         ),
         where,
@@ -340,14 +344,15 @@ def index_doubts(
     if counted < 0:
         question = Text(
             "{place}: the closing index {index} {unit} is below the last reading, {last} {unit} on"
-            " {at}, and a meter does not count backwards. Is {index} right, or is {last} meant?",
+            " {at}, and a meter does not count backwards. The consumption would be wrong. Is"
+            " {index} right, or is {last} meant?",
             **values,
         )
     else:
         question = Text(
             "{place}: the closing index {index} {unit} is {more} {unit} above the last reading,"
-            " {last} {unit} on {at}, more than the meter can count since then. Is {index} right, or"
-            " is a value near {last} meant?",
+            " {last} {unit} on {at}, more than the meter can count since then. The consumption"
+            " would be wrong. Is {index} right, or is a value near {last} meant?",
             **values,
             more=format(counted, "f"),
         )
@@ -371,8 +376,8 @@ def date_doubts(
         stamp(at),
         stamp(meant),
         Text(
-            "{place}: {day} is in the future: it is now {today}. Is {day} right, or is {other}"
-            " meant?",
+            "{place}: {day} is in the future (it is now {today}), so nothing would change until"
+            " then. Is {day} right, or is {other} meant?",
             place=label, day=stamp(at), today=stamp(int(now)), other=stamp(meant),
         ),
         where,

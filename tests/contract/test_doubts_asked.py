@@ -57,7 +57,7 @@ def terminal(config, monkeypatch, capsys):
                 command_line()([*words, "--as", "anne", "-c", str(config)], standalone_mode=False)
             except Refused as error:
                 refused = str(error)
-        return refused, " ".join(capsys.readouterr().out.split())
+        return refused, " ".join(capsys.readouterr().err.split())
 
     return run
 

@@ -231,6 +231,7 @@ def test_an_unknown_recipient_is_questioned_only_where_others_are_known():
 def test_what_is_confirmed_is_compared_as_it_was_written():
     assert "A-O-1" in confirmations(["A-O-1"], "UTC")
     assert "A-0-1" not in confirmations(["A-O-1"], "UTC")
+    assert "45l2  34" in confirmations([" 45l2  34"], "UTC")
     assert "8412.5" in confirmations(["8412,5"], "UTC")
     assert "2027-01-14T23:00:00Z" in confirmations(["15/01/2027"], "Europe/Paris")
 
