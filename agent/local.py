@@ -3,9 +3,10 @@
 Each connection carries one request, `{"call": "place.list", "args": {}}`. The daemon answers
 `{"here": <pid>}`, any number of `{"progress": {…}}`, and one `{"result": {…}}` or
 `{"refused": "what to do instead"}`. A refusal that can be translated also has its `message` and
-`values`. The kernel tells the account of the caller, `agent/api/roles.py` what it may do. An
-account without a role is refused at once. A long argument is not in `args`:
-`"files": {"text": 81920}` names it with its length, and its JSON follows after the line.
+`values`; one that a person can answer has `doubts` (agent/registry/doubts.py). The kernel tells the
+account of the caller, `agent/api/roles.py` what it may do. An account without a role is refused at
+once. A long argument is not in `args`: `"files": {"text": 81920}` names it with its length, and its
+JSON follows after the line.
 
 Modules of the daemon are imported inside functions, so that a command that only asks a running
 daemon starts quickly.
@@ -104,6 +105,10 @@ async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, An
 
 
 def _refusal(error: AgentError) -> dict[str, Any]:
+    from agent.registry.doubts import NeedsConfirmation  # noqa: PLC0415 -- see the module
+
+    if isinstance(error, NeedsConfirmation):
+        return {"refused": str(error)} | error.wire()
     if isinstance(error, Refused) and error.values:
         return {"refused": str(error), "message": error.message, "values": error.values}
     return {"refused": str(error)}
@@ -371,6 +376,10 @@ def _answer(
         message: dict[str, Any] = json.loads(line)
         if "progress" in message:
             progress(message["progress"])
+        elif "doubts" in message:
+            from agent.registry.doubts import NeedsConfirmation  # noqa: PLC0415
+
+            raise NeedsConfirmation.of(message)
         elif "refused" in message:
             more = message.get("message", ""), message.get("values", {})
             raise Refused(retold(message["refused"], *more))

@@ -63,6 +63,10 @@ class Device:
     """the opening of the line at which the line was lost during the last read; 0: it was not lost
     """
     latest: dict[str, Sample] = field(default_factory=dict)
+    good: dict[tuple[str | None, str], Sample] = field(default_factory=dict)
+    """the last value of each point, by the serial number that was reported with it: of this meter,
+    and of the one before it
+    """
 
     @property
     def keys(self) -> set[MarkKey]:
@@ -181,6 +185,11 @@ class DeviceReader:
             if serial.value is not None or any(sample.value is not None for sample in samples):
                 self._identify(device, serial, opening)
         device.latest.update((sample.point.name, sample) for sample in samples)
+        device.good.update(
+            ((device.serial, sample.point.name), sample)
+            for sample in samples
+            if sample.value is not None
+        )
         return samples
 
     def _rest(self, device: Device) -> float:
@@ -258,5 +267,6 @@ class DeviceReader:
                 extra=fields(LogEvent.METER_MISMATCH, device=device.name, line=self.link.name),
             )  # fmt: skip
             self._meter_changed(device.name)
+            device.good = {key: old for key, old in device.good.items() if key[0] == device.serial}
         device.serial = serial
         self._identified(device.name, serial)

@@ -12,8 +12,9 @@ from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.registry import parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
+from agent.registry.doubts import confirmations
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
-from agent.registry.facts.declaration import columns, exact, given, required
+from agent.registry.facts.declaration import CONFIRM, columns, exact, given, required
 from agent.registry.inputs import (
     NewAlias,
     NewConsent,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from inspect import Parameter
 
     from agent.api.answers import Answer
+    from agent.registry.doubts import LastReading
     from agent.registry.facts.declaration import FactCommand, Field
     from agent.registry.inputs import Input
     from agent.registry.records import Alias, Consent, Place
@@ -156,9 +158,16 @@ def _recording(
         zone: str | None = None,
         known: Sequence[str] = (),
         preview: bool = False,
+        last: Mapping[str, LastReading] | None = None,
+        recipients: Sequence[str] = (),
         **stated: Any,
     ) -> Answer:
-        row = make(**parsers.members(command.fields, stated, zone, known), **fixed)
+        members = parsers.members(command.fields, stated, zone, known) | fixed
+        members["confirmed"] = confirmations(stated.get(CONFIRM.name) or (), zone)
+        # what only the gateway knows
+        members |= {"last": last} if last else {}
+        members |= {"configured": frozenset(recipients)} if recipients else {}
+        row = make(**members)
         previewed = {"preview": True} if preview else {}
         changed = record(registry, [row], who, command.source, now, **previewed)
         return show(registry, changed, now)
@@ -189,11 +198,13 @@ def _importing(  # noqa: PLR0913 -- the parts of a list
         now: float,
         text: str,
         name: str,
+        confirm: Sequence[str] = (),
         zone: str | None = None,
         preview: bool = False,
     ) -> Answer:
         lines = sheet.read(text, name, columns(fields), required(fields))
-        rows = parsers.rows(partial(make, **fixed), fields, lines, zone)
+        confirmed = confirmations(confirm, zone)
+        rows = parsers.rows(partial(make, **fixed, confirmed=confirmed), fields, lines, zone)
         changed = record(registry, rows, who, name, now, preview=preview)
         counts = {"unchanged": len(rows) - len(changed)} if counted else {}
         unread = {"not_read": sheet.unread(text, name, columns(fields))}
@@ -269,6 +280,7 @@ def place_import(  # noqa: PLR0913 -- as many options
     text: str,
     name: str,
     types: Sequence[str] = (),
+    confirm: Sequence[str] = (),
     zone: str | None = None,
     preview: bool = False,
 ) -> Answer:
@@ -283,7 +295,8 @@ def place_import(  # noqa: PLR0913 -- as many options
     lines = sheet.read(text, name, headings, required(place.SHEET), unlike)
     taken, left = of_types(lines, types)
     places, parts = split_lots(taken)
-    rows = parsers.rows(_new_place, place.SHEET, places, zone)
+    make = partial(_new_place, confirmed=confirmations(confirm, zone))
+    rows = parsers.rows(make, place.SHEET, places, zone)
     known = known_lots(registry.places(), registry.aliases(), parts, now)
     added = _add_places(registry, rows, who, name, now, lots=parts, preview=preview)
     if preview:
@@ -325,13 +338,14 @@ meter_assign = _recording(
 
 
 meter_exchange = _recording(
-    meter.EXCHANGE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN
+    meter.EXCHANGE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN, meter.LAST
 )
 
 
 meter_remove = _recording(
-    meter.REMOVE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN, followed=False
-)
+    meter.REMOVE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN, meter.LAST,
+    followed=False,
+)  # fmt: skip
 
 
 meter_import = _importing(
@@ -387,7 +401,7 @@ occupancy_list = _listing(
 )
 
 
-@of(consent.GIVE, consent.POLICY, PREVIEW)
+@of(consent.GIVE, consent.POLICY, consent.RECIPIENTS, PREVIEW)
 def consent_give(  # noqa: PLR0913 -- what concerns all rows
     registry: Registry,
     *,
@@ -397,8 +411,10 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
     text: str | None = None,
     name: str = "",
     replace: bool = False,
+    confirm: Sequence[str] = (),
     zone: str | None = None,
     policy: str = "FR-1",
+    recipients: Sequence[str] = (),
     preview: bool = False,
     **stated: Any,
 ) -> Answer:
@@ -424,7 +440,8 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
         unread = {"not_read": sheet.unread(text, name, headings)}
     if not lines:
         raise Refused("no place is named: name places, or a file with a column `place` or `label`")
-    rows = [_consent(line, common, zone, "any" if replace else None) for line in lines]
+    by = confirmations(confirm, zone), frozenset(recipients)
+    rows = [_consent(line, common, zone, "any" if replace else None, by) for line in lines]
     under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
     before = {document.id for document in registry.consents()}
     unknowing: list[Refused] = []
@@ -440,7 +457,11 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
 
 
 def _consent(
-    line: sheet.SheetRow, common: Mapping[str, str], zone: str | None, replaces: str | None
+    line: sheet.SheetRow,
+    common: Mapping[str, str],
+    zone: str | None,
+    replaces: str | None,
+    by: tuple[frozenset[str], frozenset[str]],
 ) -> NewConsent:
     cells = {**common, **line.cells}
     seconds, fault = 1, line.fault
@@ -467,6 +488,8 @@ def _consent(
         replaces=replaces,
         where=line.where,
         fault=wrong,
+        confirmed=by[0],
+        configured=by[1],
     )
 
 
@@ -480,7 +503,9 @@ def _withdraw(registry: Registry, rows: Sequence[NewWithdrawal], *by: Any) -> li
     return registry.withdraw(rows, *by)
 
 
-consent_withdraw = _recording(consent.WITHDRAW, NewWithdrawal, _withdraw, answers.consents)
+consent_withdraw = _recording(
+    consent.WITHDRAW, NewWithdrawal, _withdraw, answers.consents, consent.RECIPIENTS
+)
 
 
 @of(consent.MARKS)
@@ -505,7 +530,7 @@ def consent_marks(
 consent_list = _listing(consent.LIST, Registry.consents, answers.consents)
 
 
-duty_add = _recording(duty.ADD, NewDuty, Registry.oblige, answers.duties)
+duty_add = _recording(duty.ADD, NewDuty, Registry.oblige, answers.duties, consent.RECIPIENTS)
 
 
 @of(duty.END)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
 from inspect import Parameter, Signature, signature
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.acquisition.slots import multiplier
 from agent.api import facts, forms
 from agent.api.roles import EVERY_ROLE, HELD
 from agent.core.errors import Refused
@@ -19,9 +21,10 @@ from agent.gateway.lines import record_serials
 from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
 from agent.registry.dates import in_local_time
+from agent.registry.doubts import LastReading, NeedsConfirmation
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.parsers import LONGEST_LABEL, text
-from agent.registry.records import covers, serial_key
+from agent.registry.records import EXACT, covers, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -193,6 +196,8 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
                 if listed
                 else asked(gateway.registry)
             )
+        except NeedsConfirmation as error:
+            raise error.in_zone(zone) from error
         except Refused as error:
             raise dated_here(error, zone) from error
         if lost := answer.get("without_effect"):
@@ -220,12 +225,29 @@ def dated_here(error: Refused, zone: str) -> Refused:
     )
 
 
-@passing(change(facts.consent_give), "policy")
+def with_recipients(call: Callable[..., dict[str, Any]]) -> Call:
+    """As `change`, for a function that takes a recipient: it gets those of the configuration."""
+
+    @passing(change(call), "recipients")
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        privacy = gateway.config.privacy
+        asked = {question.recipient for question in privacy.forms.asks} if privacy.forms else set()
+        configured = sorted(_recipients(gateway) | asked)
+        return await change(call)(gateway, caller, recipients=configured, **args)
+
+    return wrapper
+
+
+def _recipients(gateway: Gateway) -> set[str]:
+    return {uplink.settings.recipient for uplink in gateway.config.uplinks.values()}
+
+
+@passing(with_recipients(facts.consent_give), "policy")
 async def consent_give(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy. Raises Refused."""
     policy = gateway.config.privacy.policy
-    answer = await change(facts.consent_give)(gateway, caller, policy=policy, **args)
-    known = {one.settings.recipient for one in gateway.config.uplinks.values()}
+    answer = await with_recipients(facts.consent_give)(gateway, caller, policy=policy, **args)
+    known = _recipients(gateway)
     named = {one["recipient"] for one in answer["consents"]}
     return answer | {"without_uplink": sorted(named - known)}
 
@@ -313,12 +335,36 @@ async def meter_list(gateway: Gateway, caller: Caller) -> dict[str, Any]:
 def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     """As `change`, for a function that takes indexes: it gets the channels that the device has."""
 
-    @passing(change(call), "known")
+    @passing(change(call), "known", "last")
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
-        device = args.get("device") or _device_at(gateway, args.get("place"), args.get("old"))
-        return await change(call)(gateway, caller, known=registers(gateway, device), **args)
+        place, old = args.get("place"), args.get("old")
+        device = args.get("device") or _device_at(gateway, place, old)
+        last = last_readings(gateway, _meter_named(gateway, place, old))
+        more = {"last": last} if args.get("closing") and last else {}
+        return await change(call)(gateway, caller, known=registers(gateway, device), **more, **args)
 
     return wrapper
+
+
+def last_readings(gateway: Gateway, meter: Installation | None) -> dict[str, LastReading]:
+    """Return the last good index of a meter by channel, as far as this process has read it.
+
+    Readings of another meter that answers by the same device name do not count.
+    """
+    readings: dict[str, LastReading] = {}
+    serial = serial_key(meter.serial) if meter and meter.serial else None
+    for device in gateway.lines.devices():
+        for (number, _name), sample in device.good.items():
+            same = serial_key(number) == serial if number and serial else False
+            if not same and (number is not None or meter is None or meter.device != device.name):
+                continue
+            point = sample.point
+            if point.channel and not point.derived and isinstance(sample.value, Decimal):
+                value = EXACT.multiply(sample.value, multiplier(point))
+                readings[point.channel] = LastReading(
+                    value, sample.at, point.rating, point.rolls_at
+                )
+    return readings
 
 
 @passing(with_indexes(facts.meter_assign))
@@ -347,12 +393,18 @@ def registers(gateway: Gateway, device: str | None) -> list[str]:
 
 def _device_at(gateway: Gateway, place: str | None, old: str | None) -> str | None:
     """Return the device of the only meter that matches; None if none or several match."""
+    meter = _meter_named(gateway, place, old)
+    return device_of(gateway, meter) if meter else None
+
+
+def _meter_named(gateway: Gateway, place: str | None, old: str | None) -> Installation | None:
+    """Return the only meter that matches; None if none or several match."""
     if not place:
         return None
     now, id_ = int(gateway.clock.now()), gateway.registry.place(place).id
     meters = [one for one in gateway.registry.meters_of(id_) if covers(one, now)]
     matches = [one for one in meters if old in (None, one.serial, one.device)]
-    return device_of(gateway, matches[0]) if len(matches) == 1 else None
+    return matches[0] if len(matches) == 1 else None
 
 
 def device_of(gateway: Gateway, meter: Installation) -> str | None:
@@ -375,6 +427,8 @@ CALLS: Mapping[str, Call] = {
     "meter.remove": with_indexes(facts.meter_remove),
     "meter.list": meter_list,
     "consent.give": consent_give,
+    "consent.withdraw": with_recipients(facts.consent_withdraw),
+    "duty.add": with_recipients(facts.duty_add),
     "consent.forms": consent_forms,
     "consent.answers": consent_answers,
     "consent.due": question(forms.due),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, State, ask, state_of
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import _
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -59,7 +61,22 @@ def restore(
             " that was not signed with this certificate, or with one issued by this CA, is refused."
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
+    lost: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway",
+            metavar="G…",
+            help="The id of the lost gateway. A backup of another gateway is refused.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Skip confirmation. Without --signed-by, --gateway must name the gateway.",
+        ),
+    ] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -83,7 +100,8 @@ def restore(
     typer.echo(_signed(signer))
     if signed_by is not None:
         typer.echo(f"  the signature was verified with {signed_by}")
-    elif not yes:
+    _must_be_of(contents["gateway"], lost, may_ask=signed_by is None)
+    if signed_by is None and not yes:
         typer.confirm("Is this the right backup?", abort=True)
     folder = _state(config, state, contents["files"])
     # a running agent would go on with the registry that it has in memory
@@ -98,6 +116,36 @@ def restore(
         "\n  gardien check; gardien key enroll (or csr, install); systemctl enable --now gardien"
         f"\n  give its new audience to all who sign orders: {restored.gateway}.{restored.state}"
     )
+
+
+def _must_be_of(gateway: str, lost: str | None, *, may_ask: bool) -> None:
+    """Compare the gateway of a backup with the one that a person names. Raises Refused.
+
+    `may_ask`: whether the gateway must be named, because nobody has verified the signature.
+    """
+    from agent.registry.place import GATEWAY, parse, shown
+
+    if lost is None and not may_ask:
+        return
+    if lost is None and sys.stdin.isatty():
+        lost = typer.prompt(_("Type the id of the lost gateway (G…)"))
+    if lost is None:
+        raise Refused(
+            _(
+                "nothing was restored: this backup is of gateway {gateway}, and nobody has said"
+                " that this one is meant (--yes does not). If it is: --gateway {gateway}",
+                gateway=shown(gateway),
+            )
+        )
+    if parse(lost, GATEWAY) != gateway:
+        raise Refused(
+            _(
+                "nothing was restored: this backup is of gateway {gateway}, not of {lost}. Find"
+                " the backup of {lost}",
+                gateway=shown(gateway),
+                lost=shown(parse(lost, GATEWAY)),
+            )
+        )
 
 
 def _signed(signer: x509.Certificate | None) -> str:

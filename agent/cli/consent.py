@@ -34,6 +34,7 @@ from agent.cli.terminal import (
 )
 from agent.core.i18n import _
 from agent.registry.facts import consent, duty
+from agent.registry.facts.declaration import CONFIRM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -272,6 +273,9 @@ def import_(
     kept: Annotated[
         str, typer.Option(help="For answers to forms: where the signed pages are kept.")
     ] = "",
+    confirm: Annotated[
+        list[str] | None, typer.Option(metavar="VALUE", help=CONFIRM.help, show_default=False)
+    ] = None,
     preview: Preview = False,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
@@ -305,7 +309,10 @@ def import_(
         for number in answer["without_scan"]:
             typer.echo(_("form {form}: the folder has no scan of it", form=number))
         return
-    fields = {"text": text, "name": str(file), "replace": replace, "preview": preview}
+    fields = {
+        "text": text, "name": str(file), "replace": replace, "preview": preview,
+        "confirm": confirm or [],
+    }  # fmt: skip
     answer = ask(config, state, "consent.give", named=as_, **fields)
     if json:
         as_json(answer)

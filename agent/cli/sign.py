@@ -183,12 +183,17 @@ def _member(option: str, now: int, days: int) -> dict[str, Any]:
 
 
 def _scope(restrictions: list[str]) -> dict[str, list[str]]:
+    from agent.registry.place import parse
+
     scope = {}
     for restriction in restrictions:
         name, _, values = restriction.partition("=")
         if name not in {"buildings", "assets", "kinds"} or not values:
             raise Refused(f"--member …;{restriction}: write buildings=…, assets=… or kinds=…")
         scope[name] = [value.strip() for value in values.split(",")]
+    # a label, or an id with a typing error, would restrict the key to no building
+    if "buildings" in scope:
+        scope["buildings"] = [parse(value, "BG") for value in scope["buildings"]]
     return scope
 
 

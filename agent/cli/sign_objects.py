@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.core.errors import Refused
+from agent.core.i18n import _
 from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
@@ -232,7 +234,8 @@ def grant(
         "sha256": hashlib.sha256(bytes_of(document)).hexdigest(),
     }  # fmt: skip
     claims = {
-        "sub": to, "aud": aud, "nbf": nbf, "exp": nbf + days * DAY, "role": role, "occ": occ,
+        "sub": to, "aud": _audience(aud, "GB"), "nbf": nbf, "exp": nbf + days * DAY,
+        "role": role, "occ": occ,
         "scope": {"assets": asset, "acts": act}, "lim": present(lim), "evid": evid,
     }  # fmt: skip
     sign("dr-grant+jwt", key, claims, out)
@@ -300,7 +303,7 @@ def command(
         "start": begins, "dur": dur, "rand": rand, "ref": ref,
     }  # fmt: skip
     claims = {
-        "aud": aud, "exp": at + parsed("--valid", duration_s, valid),
+        "aud": _audience(aud), "exp": at + parsed("--valid", duration_s, valid),
         "seq": at if seq is None else seq, "cmd": present(cmd), "auth": auth or None,
         "prio": prio, "emerg": emergency or None, "why": why,
     }  # fmt: skip
@@ -476,8 +479,8 @@ def request(
 ) -> None:
     """Make a request: send batches again, read now, or send the directory (master data) again."""
     claims = {
-        "aud": aud, "exp": now() + DAY, "act": act, "recipient": recipient, "epoch": epoch,
-        "from": first, "to": last, "device": device,
+        "aud": _audience(aud), "exp": now() + DAY, "act": act, "recipient": recipient,
+        "epoch": epoch, "from": first, "to": last, "device": device,
     }  # fmt: skip
     sign("request+jwt", key, claims, out)
 
@@ -499,7 +502,7 @@ def uplink_move(
     from agent.trust.claims import seconds as duration_s
 
     exp = now() + parsed("--valid", duration_s, valid)
-    claims = {"aud": aud, "exp": exp, "recipient": recipient, "url": url}
+    claims = {"aud": _audience(aud), "exp": exp, "recipient": recipient, "url": url}
     sign("uplink-move+jws", key, claims, out)
 
 
@@ -518,10 +521,45 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def _id(text: str, prefix: str) -> str:
-    """Return an id in its canonical form. Raises Refused."""
-    from agent.registry.place import parse
+    """Return an id in its canonical form. Raises Refused, also for a label."""
+    from agent.registry.place import LENGTH, parse, squeeze
 
+    if len(squeeze(text)) != LENGTH:
+        raise Refused(
+            _(
+                '"{text}" is not an id ({letter} and 14 more characters). For the id of a label,'
+                " at the gateway: gardien place check LABEL, or gardien occupancy list",
+                text=text,
+                letter=prefix,
+            )
+        )
     return parse(text, prefix)
+
+
+def _audience(text: str, whole: str = "") -> str:
+    """Return an audience in its canonical form: an id of a kind in `whole`, or the id of a gateway
+    and the id of its state. Raises Refused.
+    """
+    from agent.registry.place import GATEWAY, looks_like_id, parse, squeeze
+
+    gateway, dot, state = text.strip().partition(".")
+    try:
+        if not dot and whole:
+            return parse(gateway, whole)
+        if not dot and squeeze(gateway)[:1] != GATEWAY and looks_like_id(gateway):
+            raise Refused(_("{text} is the id of a place", text=text))
+        name = parse(gateway, GATEWAY)
+        if not re.fullmatch("[0-9a-f]{32}", state):
+            raise Refused(_("{text} lacks the id of the gateway's state", text=text))
+    except Refused as error:
+        raise Refused(
+            _(
+                "--aud: {fault}. Nothing was signed, because no gateway would accept it. Copy the"
+                " audience from: gardien trust show",
+                fault=str(error),
+            )
+        ) from error
+    return f"{name}.{state}"
 
 
 def _value(text: str | None) -> Any:

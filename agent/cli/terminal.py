@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,8 @@ from agent.core.i18n import _
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from zoneinfo import ZoneInfo
+
+    from agent.registry.doubts import NeedsConfirmation
 
 DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
 MOST_LABELS = 50
@@ -74,11 +77,50 @@ def state_of(config: Path, state: Path | None) -> Path:
 def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, Any]:
     """Make a call and return its answer: the daemon's, or this process's if no daemon runs.
 
-    Progress goes to standard error.
+    Progress goes to standard error. Doubtful values are asked for at a terminal; without one, and
+    for a list, Refused is raised with the questions (rule I30).
     """
     from agent.local import ask as ask_either
+    from agent.registry.doubts import NeedsConfirmation
 
-    return read_here(ask_either(config, state_of(config, state), call, args, _progress))
+    folder = state_of(config, state)
+    while True:
+        try:
+            return read_here(ask_either(config, folder, call, args, _progress))
+        except NeedsConfirmation as doubtful:
+            confirmed_values = _ask_which_is_meant(doubtful)
+            if not confirmed_values:
+                raise Refused(doubtful.in_language()) from None
+            args["confirm"] = [*args.get("confirm", ()), *confirmed_values]
+
+
+def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
+    """Ask for each doubtful value of a single command, and return those that a person has typed
+    again. Empty without a terminal, and for a list.
+
+    Raises Refused if a person types anything else.
+    """
+    from agent.registry.doubts import confirmations
+
+    if not sys.stdin.isatty() or doubtful.more or any(doubt.where for doubt in doubtful.doubts):
+        return []
+    for doubt in doubtful.doubts:
+        # standard output may be a file, with the answer as JSON
+        typer.echo(wrapped(doubt.question.in_language()), err=True)
+        prompt = _("Type the value that is meant:")
+        typed: str = typer.prompt(
+            prompt, default="", show_default=False, prompt_suffix=" ", err=True
+        )
+        # a date or a number may be typed in another form
+        if confirmations([typed], "UTC").isdisjoint(confirmations([doubt.value], "UTC")):
+            raise Refused(
+                _(
+                    "nothing was recorded. Repeat the command with the value that is meant, such"
+                    " as {other}",
+                    other=doubt.other,
+                )
+            )
+    return [doubt.value for doubt in doubtful.doubts]
 
 
 def read_here(answer: dict[str, Any]) -> dict[str, Any]:

@@ -57,8 +57,8 @@ CONTRADICTS = {
     " not known (move_out, correct)",
     "duty+jwt": "it contradicts what is recorded at the gateway: this duty is known already,"
     " another recipient has one for the same time, or there is none to end",
-    "place-map+jws": "the place map contradicts what is recorded at the gateway: `conflicts` gives"
-    " the lines where they are known",
+    "place-map+jws": "the place map contradicts what is recorded at the gateway, or a new label"
+    " cannot be told from that of another place: `conflicts` gives the lines where they are known",
 }
 
 
@@ -101,7 +101,9 @@ def _line(cells: list[str], where: str, place_map: NewMap, seen: set[str]) -> No
         raise Refused(f"{where}: {id_} is a {PLACES[place[0]]}, not a {type_}")
     if place not in seen:
         place_map.places.append(
-            NewPlace(label, PLACES[place[0]], place, occupied=False, where=where)
+            NewPlace(
+                label, PLACES[place[0]], place, occupied=False, where=where, confirmed=frozenset()
+            )
         )
         seen.add(place)
     if scheme:

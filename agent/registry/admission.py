@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import N_
 from agent.registry.dates import sane
+from agent.registry.doubts import NeedsConfirmation, grouped_otherwise
 from agent.registry.index import sentence
 from agent.registry.labels import Cardinality, scheme
-from agent.registry.place import PLACES, shown
+from agent.registry.place import PLACES, agrees, parse, shown, squeeze
 from agent.registry.records import (
     Alias,
     Consent,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeVar
 
+    from agent.registry.doubts import DoubtfulValue
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import Input
     from agent.registry.records import Document, Place
@@ -234,13 +237,16 @@ def admit_rows(
     rows: Sequence[R],
     admit: Callable[[R], Iterator[Document]],
     first: Callable[[R], bool] = lambda row: True,  # noqa: ARG005 -- all are
+    doubts: Callable[[R, Sequence[Document]], Iterable[DoubtfulValue]] = lambda *_: (),
 ) -> list[Document]:
-    """Admit all rows, or raise Refused with the fault of each wrong row, in the order of the rows.
+    """Admit all rows, or raise Refused with the fault of each wrong row, in the order of the rows;
+    NeedsConfirmation if no row is wrong, but values are doubtful and not confirmed.
 
     Rows for which `first` is true are admitted before the others, for example ends before
-    beginnings.
+    beginnings. `doubts`: those about a row and its documents.
     """
     wrong: list[tuple[int, str, Exception]] = []
+    doubtful: list[tuple[int, DoubtfulValue]] = []
     documents: list[Document] = []
     numbered = list(enumerate(rows))
     # a stable sort: the rows of each half keep their order
@@ -248,18 +254,54 @@ def admit_rows(
         try:
             if row.fault:
                 raise Refused(row.fault)
-            documents += list(admit(row))
+            made = list(admit(row))
         except (Refused, ValueError) as error:
             wrong.append((number, row.where, error))
+            continue
+        # a row that repeats what is recorded is not questioned again
+        if made and row.confirmed is not None:
+            raised = list(doubts(row, made))
+            doubtful += [(number, one) for one in raised if one.value not in row.confirmed]
+            if kept := ", ".join(one.value for one in raised if one.value in row.confirmed):
+                made = [_confirmed(document, kept) for document in made]
+        documents += made
     if len(wrong) == 1 and not wrong[0][1]:
         # a single command gets the error itself: its caller may react to the error's class
         only = wrong[0][2]
         raise only if isinstance(only, Refused) else Refused(str(only)) from only
     problems = Problems()
-    for _, where, what in sorted(wrong, key=lambda one: one[:2]):
-        problems.add(where, str(what))
+    for fault in sorted(wrong, key=lambda one: one[:2]):
+        problems.add(fault[1], str(fault[2]))
+    # one pass over the file is enough for both
+    questions = [pair[1] for pair in sorted(doubtful, key=lambda pair: pair[0])]
+    for doubt in questions if wrong else ():
+        problems.add(doubt.where, doubt.question)
     problems.settle()
+    if questions:
+        raise NeedsConfirmation(list(dict.fromkeys(questions)))
     return documents
+
+
+def _confirmed(document: Document, values: str) -> Document:
+    """The document with the values that its author has confirmed, in its source."""
+    source = f"{document.word.source}; confirmed: {values}"
+    return replace(document, word=replace(document.word, source=source))
+
+
+def place_of(index: RegistryIndex, text: str) -> Place:
+    """Find a place. Raises Refused also if the digits of its label are grouped otherwise in
+    `text`, because that may be the label of another place.
+    """
+    id_ = squeeze(text)
+    if agrees(id_) and id_[0] not in PLACES:
+        parse(text)  # refuses it: the id of an occupancy, for example
+    place = index.labels.find(text)
+    regrouped = grouped_otherwise(text, place.label) and id_ != place.id
+    if regrouped and all(alias.value != text for alias in index.aliases_of(place.id)):
+        raise Refused(
+            N_('there is no place "{text}"; did you mean "{label}"?'), text=text, label=place.label
+        )
+    return place
 
 
 def current_claims(index: RegistryIndex) -> Conflicts:
@@ -281,7 +323,7 @@ def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
     """Find a dwelling. Raises Refused if there is none, or if it is a common area; `what` then
     completes "only dwellings …".
     """
-    place = index.labels.find(text)
+    place = place_of(index, text)
     if place.id[0] != "D":
         raise Refused(f"{label_and_id(place)} is a {PLACES[place.id[0]]}; only dwellings {what}")
     return place

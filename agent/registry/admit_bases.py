@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
@@ -20,6 +21,7 @@ from agent.registry.admission import (
     new_id,
 )
 from agent.registry.dates import day_of_the_year, months_later, sane
+from agent.registry.doubts import date_doubts, recipient_doubts, unlikely_consent
 from agent.registry.forms import NUMBER, Box
 from agent.registry.index import Unknowing, sentence, unknown
 from agent.registry.index import unknown as marks_unknown
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from agent.registry.admission import Author, Conflicts
     from agent.registry.consent_policy import Policy
+    from agent.registry.doubts import DoubtfulValue
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewAnswer, NewDuty
     from agent.registry.records import Document, Occupancy, Place, Provenance
@@ -115,7 +118,34 @@ def admit_consents(
                 raise
             raise Refused(f"{error}; to end that one where this one begins: --replace") from error
 
-    return in_order(admit_rows(rows, admit))
+    doubts = partial(_consent_doubts, index, _known_recipients(index), author.now)
+    return in_order(admit_rows(rows, admit, doubts=doubts))
+
+
+def _known_recipients(index: RegistryIndex) -> frozenset[str]:
+    consents = {consent.recipient for consent in index.consents}
+    return frozenset(consents | {duty.recipient for duty in index.duties})
+
+
+def _consent_doubts(
+    index: RegistryIndex,
+    recipients: frozenset[str],
+    now: float,
+    row: NewConsent,
+    made: Sequence[Document],
+) -> Iterator[DoubtfulValue]:
+    yield from _recipient_doubts(recipients, row, made)
+    if row.since is not None and isinstance(made[-1], Consent):
+        label = index.places[made[-1].place].label
+        yield from date_doubts(label, row.since, now, row.where, ahead=unlikely_consent)
+
+
+def _recipient_doubts(
+    recipients: frozenset[str], row: NewConsent | NewWithdrawal | NewDuty, _made: object
+) -> Iterator[DoubtfulValue]:
+    if row.recipient:
+        name = parsers.recipient(row.recipient)
+        yield from recipient_doubts(name, row.configured, recipients, row.where)
 
 
 def admit_withdrawals(
@@ -166,7 +196,8 @@ def admit_withdrawals(
             # Also for a part: an older consent for another recipient may still be in transit.
             yield ConsentMark(new_id(), occupancy, recipient, cause, provenance, row.number)
 
-    return in_order(admit_rows(rows, admit))
+    doubts = partial(_recipient_doubts, _known_recipients(index))
+    return in_order(admit_rows(rows, admit, doubts=doubts))
 
 
 def _withdrawn_by(
@@ -269,7 +300,7 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
         duties.append(duty)
         yield claim(claims, duty)
 
-    return admit_rows(rows, admit)
+    return admit_rows(rows, admit, doubts=partial(_recipient_doubts, _known_recipients(index)))
 
 
 def admit_end_of_duty(

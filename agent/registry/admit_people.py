@@ -17,8 +17,10 @@ from agent.registry.admission import (
     dwelling,
     in_order,
     label_and_id,
+    place_of,
 )
 from agent.registry.dates import sane
+from agent.registry.doubts import backdated_doubts, date_doubts, unlikely_lease_end, unlikely_move
 from agent.registry.place import OCCUPANCY, mint, parse, shown
 from agent.registry.records import Occupancy
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.registry.admission import Author, Conflicts
+    from agent.registry.doubts import DoubtfulValue
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewOccupancy
     from agent.registry.records import Consent, Document
@@ -51,7 +54,28 @@ def admit_occupancies(
             raise Refused(f'event: "{row.event}" is not one of {", ".join(events)}')
         yield from events[row.event](row)
 
-    return in_order(admit_rows(rows, admit, notices.ends_something))
+    def doubts(row: NewOccupancy, made: Sequence[Document]) -> Iterator[DoubtfulValue]:
+        for home in made:
+            if isinstance(home, Occupancy):
+                yield from _date_doubts(index, row, home, author.now)
+
+    return in_order(admit_rows(rows, admit, notices.ends_something, doubts))
+
+
+def _date_doubts(
+    index: RegistryIndex, row: NewOccupancy, home: Occupancy, now: float
+) -> Iterator[DoubtfulValue]:
+    """Question dates that a notice states and that were not recorded before."""
+    label, known = index.places[home.place].label, index.occupancy(home.id)
+    if row.since is not None and (known is None or known.since != home.since):
+        yield from date_doubts(label, home.since, now, row.where, ahead=unlikely_move)
+    if row.until is not None and home.until and (known is None or known.until != home.until):
+        # the end of a lease is agreed years ahead, a move out is not
+        planned = row.event in {"lease", "move_in"}
+        ahead = unlikely_lease_end if planned else unlikely_move
+        yield from date_doubts(label, home.until, now, row.where, ahead=ahead)
+        if row.event == "move_out":
+            yield from backdated_doubts(label, home.until, now, row.where)
 
 
 class _Notices:
@@ -254,11 +278,17 @@ class _Notices:
     def _by_id(self, row: NewOccupancy) -> Occupancy | None:
         if not row.id:
             return None
-        id_ = parse(row.id, OCCUPANCY)
+        try:
+            id_ = parse(row.id, OCCUPANCY)
+        except Refused as error:
+            raise Refused(
+                N_("id: {fault}. To see the ids of occupancies (H…): gardien occupancy list"),
+                fault=str(error),
+            ) from error
         home = self._home(id_)
         if home is None:
             raise Refused(N_("this registry has no occupancy {id}"), id=shown(id_))
-        if row.place and self._index.labels.find(row.place).id != home.place:
+        if row.place and place_of(self._index, row.place).id != home.place:
             raise Refused(
                 N_("occupancy {home} is in {place}, {period}, not in {other}"),
                 **self._message_values(home),

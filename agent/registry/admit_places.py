@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import _
+from agent.core.quantities import channels
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -18,7 +20,19 @@ from agent.registry.admission import (
     in_order,
     label_and_id,
     new_id,
+    place_of,
 )
+from agent.registry.doubts import (
+    LabelDoubts,
+    LastReading,
+    SerialDoubts,
+    backdated_doubts,
+    date_doubts,
+    index_doubts,
+    not_yet,
+    unlikely_move,
+)
+from agent.registry.facts.meter import MOST
 from agent.registry.facts.place import particulars
 from agent.registry.labels import Cardinality, label_key, scheme, value_of
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
@@ -28,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
     from agent.registry.admission import Author, Conflicts
+    from agent.registry.doubts import DoubtfulValue
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewAlias, NewExchange, NewInstallation, NewPlace
     from agent.registry.labels import Scheme
@@ -98,9 +113,20 @@ def admit_places(
             since = author.since(row.since)
             yield Occupancy(mint(OCCUPANCY), place, since, None, author.provenance(row.where))
 
-    places = admit_rows(rows, admit)
+    doubts = partial(_place_doubts, index, LabelDoubts(index.places.values()), author.now)
+    places = admit_rows(rows, admit, doubts=doubts)
     # a lot may belong to a place of the same list
     return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
+
+
+def _place_doubts(
+    index: RegistryIndex, others: LabelDoubts, now: float, row: NewPlace, made: Sequence[Document]
+) -> Iterator[DoubtfulValue]:
+    for new in made:
+        if isinstance(new, Place) and new.id not in index.places:
+            yield from others.about(new.label, row.where)
+        elif isinstance(new, Occupancy):
+            yield from date_doubts(row.label, new.since, now, row.where, ahead=unlikely_move)
 
 
 def _restated(known: Place, new: Place, changed: dict[str, Place]) -> Iterator[Place]:
@@ -163,7 +189,7 @@ def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author
 
 def _place_of(index: RegistryIndex, row: NewAlias) -> Place:
     try:
-        return index.labels.find(row.place)
+        return place_of(index, row.place)
     except Refused as error:
         if not row.part:
             raise
@@ -220,7 +246,7 @@ def admit_installations(
             raise Refused(NO_CHANNEL)
         installation = Installation(
             id=new_id(),
-            place=index.labels.find(row.place).id,
+            place=place_of(index, row.place).id,
             device=device,
             serial=serial,
             pinned=False,
@@ -238,7 +264,25 @@ def admit_installations(
         elif not row.where:
             raise Refused(f"{claims.sentence(known)}: that is recorded already")
 
-    return admit_rows(rows, admit)
+    serials = _serial_doubts(index)
+
+    def doubts(row: NewInstallation, made: Sequence[Document]) -> Iterator[DoubtfulValue]:
+        for new in made:
+            assert isinstance(new, Installation)
+            label = index.places[new.place].label
+            if new.serial:
+                yield from serials.about(new.serial, label, row.where)
+            yield from date_doubts(label, new.since, author.now, row.where, ahead=not_yet)
+
+    return admit_rows(rows, admit, doubts=doubts)
+
+
+def _serial_doubts(index: RegistryIndex) -> SerialDoubts:
+    return SerialDoubts(
+        (known.serial, index.places[known.place].label)
+        for known in index.installations
+        if known.serial
+    )
 
 
 def admit_exchanges(
@@ -290,7 +334,36 @@ def admit_exchanges(
         )
         yield claim(claims, new)
 
-    return in_order(admit_rows(rows, admit))
+    serials = _serial_doubts(index)
+
+    def doubts(row: NewExchange, made: Sequence[Document]) -> Iterator[DoubtfulValue]:
+        for meter in made:
+            assert isinstance(meter, Installation)
+            label = index.places[meter.place].label
+            if meter.until is None and meter.serial:
+                yield from serials.about(meter.serial, label, row.where)
+            elif meter.until is not None and not row.never:
+                yield from date_doubts(label, meter.until, author.now, row.where, ahead=not_yet)
+                yield from backdated_doubts(label, meter.until, author.now, row.where)
+                yield from _closing_doubts(meter, label, row.last or {})
+
+    return in_order(admit_rows(rows, admit, doubts=doubts))
+
+
+def _closing_doubts(
+    old: Installation, label: str, last: Mapping[str, LastReading]
+) -> Iterator[DoubtfulValue]:
+    """Question closing indexes by the last readings, or else by the first index."""
+    opened = dict(old.opened)
+    for channel, closed in old.closed:
+        known = last.get(channel)
+        if known is None and channel in opened:
+            # how much it counted since then is not known, so only a lower index is doubtful
+            known = LastReading(opened[channel], old.since, rating=MOST)
+        if known is not None:
+            unit = channels()[channel].unit
+            at = int(old.until or known.at)
+            yield from index_doubts(label, closed, at, known, unit)
 
 
 def admit_pin(index: RegistryIndex, device: str, serial: str, author: Author) -> list[Document]:
@@ -389,7 +462,7 @@ def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexe
 
 def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
     """The meter that is exchanged. Raises Refused if none or several fit, with the candidates."""
-    place = index.labels.find(row.place)
+    place = place_of(index, row.place)
     # `never` may be about a meter that has been removed already
     there = [doc for doc in index.meters_of(place.id) if covers(doc, at) or row.never]
     meant = [doc for doc in there if _meant(doc, row)]

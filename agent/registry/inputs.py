@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from agent.registry.doubts import LastReading
+
 EVERY_CHANNEL = None
 
 
@@ -22,6 +24,10 @@ class Input:
     """`places.csv:17`; empty: a single command"""
     fault: str = ""
     """what is wrong with the row, as found while reading the file"""
+    confirmed: frozenset[str] | None = None
+    """doubtful values that the person has confirmed; None: nobody can be asked (a signed object, an
+    export), so nothing is questioned
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,8 @@ class NewExchange(Input):
     """None: the old meter's"""
     offset: Decimal | None = None
     """None: nothing is added to the new meter's index"""
+    last: Mapping[str, LastReading] | None = None
+    """the old meter's last readings by channel, as far as the gateway knows"""
     followed: bool = True
     """whether there is a new meter; False: the old one was removed"""
     never: bool = False
@@ -151,6 +159,8 @@ class NewConsent(Input):
     """numbers of the issuer's own withdrawals that were known as well"""
     replaces: str | None = None
     """id of the consent that ends where this one begins; `any`: whichever conflicts with it"""
+    configured: frozenset[str] = frozenset()
+    """recipients in the configuration"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,8 @@ class NewWithdrawal(Input):
     """number of the signed object"""
     refused: bool = False
     """a request was refused"""
+    configured: frozenset[str] = frozenset()
+    """recipients in the configuration"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +212,5 @@ class NewDuty(Input):
     """days of the year, as people write them"""
     id: str | None = None
     """id of the signed object; None: draw one"""
+    configured: frozenset[str] = frozenset()
+    """recipients in the configuration"""

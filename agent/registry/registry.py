@@ -18,7 +18,7 @@ from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import _
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import made
-from agent.registry.admission import Author
+from agent.registry.admission import Author, place_of
 from agent.registry.admit_bases import (
     admit_answers,
     admit_consents,
@@ -187,7 +187,7 @@ class Registry:
         """A place by id, label or alias, tolerant of spelling. Raises Refused if none or several
         fit, with the candidates.
         """
-        return self._index.labels.find(text)
+        return place_of(self._index, text)
 
     def label(self, place: str) -> str | None:
         """The label of a place (by its exact id); None: it is not recorded here."""

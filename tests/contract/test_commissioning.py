@@ -27,6 +27,7 @@ from agent.core.errors import Refused
 from agent.core.model import Reading, Series
 from agent.gateway.recipient import open_recipient
 from agent.registry import identity, place
+from agent.registry.doubts import NeedsConfirmation
 from agent.registry.index import Unknown
 from tests.command import gardien
 from tests.contract.registry.test_background_change import held
@@ -281,7 +282,8 @@ def test_what_leaves_and_what_stays_is_explained_for_any_date(config):
     year = dt.datetime.now(dt.UTC).year + 2
     consent = {
         "places": ["A-1"], "recipient": "centre.example", "channels": ["elec.imp"],
-        "purpose": "advice", "scope": "daily", "since": f"{year}-01-01",
+        "purpose": "advice", "scope": "daily",
+        "since": f"{year}-01-01", "confirm": [f"{year}-01-01"],
     }  # fmt: skip
     asked(
         config, *places("A-1", "A-2"),
@@ -307,7 +309,10 @@ def test_what_leaves_and_what_stays_is_explained_for_any_date(config):
 
 def test_a_letter_is_whole_and_harmless_whatever_the_names_are(config):
     name = {"label": "<script>alert(1)</script>", "type": "dwelling"}
-    duty = {"reference": "=HYPERLINK(1)", "recipient": "manager.example", "channels": ["heat"]}
+    duty = {
+        "reference": "=HYPERLINK(1)", "recipient": "manager.example", "channels": ["heat"],
+        "confirm": ["manager.example"],
+    }  # fmt: skip
     *_, fr, en = asked(
         config,
         ("place.new", name),
@@ -486,7 +491,10 @@ def test_a_consent_for_somebody_whom_nothing_is_sent_to_is_recorded_and_told(con
         "places": ["A-1"], "recipient": "center.example", "channels": ["elec.imp"],
         "purpose": "advice", "scope": "daily",
     }  # fmt: skip
-    *_, answer = asked(config, *places("A-1"), ("consent.give", consent))
+    with pytest.raises(NeedsConfirmation, match=r"or is .centre\.example. meant"):
+        asked(config, *places("A-1"), ("consent.give", consent))
+    confirmed = consent | {"confirm": ["center.example"]}
+    (answer,) = asked(config, ("consent.give", confirmed))
     assert len(answer["consents"]) == 1
     assert answer["without_uplink"] == ["center.example"]
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.registry import place as ids
 from agent.registry.place import mint
 from agent.trust.jws import parse_jws
 from tests.command import gardien
@@ -160,7 +161,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     )  # fmt: skip
     here("backup", "b", "--to", "safe.crt")
     moved = ("--state", site / "new", "-c", "c.yaml")
-    run("restore", "b", "--key", "safe.key", "--yes", *moved)
+    _restored_by_name(moved)
     (still,) = json.loads(run("object", "list", "--json", *moved))["waiting"]
     assert still["jti"] == waiting["jti"], "what waits was told this building, too"
     _restored_everybody_is_asked_again(moved)
@@ -172,6 +173,16 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     (chain,) = (site / "state" / "audit").iterdir()
     chain.write_bytes(chain.read_bytes().replace(b"consent+jwt", b"consemt+jwt", 1))
     run("audit", "verify", chain, refused="does not follow")
+
+
+def _restored_by_name(moved):
+    """Rule I31: --yes does not say which gateway is meant."""
+    backup = ("restore", "b", "--key", "safe.key", "--yes")
+    said = run(*backup, *moved, refused="nobody has said that this one is meant")
+    own = said.split("--gateway ")[1].split()[0]
+    run(*backup, "--gateway", mint("G"), *moved, refused="not of G")
+    run(*backup, "--gateway", "A-3-12", *moved, refused="is not an id")
+    run(*backup, "--gateway", own, *moved)
 
 
 def test_a_person_types_when_a_consent_was_signed(site):
@@ -332,7 +343,15 @@ def test_what_cannot_be_read_or_is_not_whole_is_said_in_words(site):
     here("key", "new")
     here("object", "accept", "x", "nowhere", "--as", "me", refused="is not text")
     run("sign", "consent", "-k", "x", "--place", mint("D"), "--occ", mint("H"), refused="not a key")
-    run("sign", "command", "-k", "Dupont.key", "--aud", "G.x", "--act", "fly", "--target", "x",
-        "--dur", "2h", refused="cmd.act")  # fmt: skip
+    order = ("sign", "command", "-k", "Dupont.key", "--act", "fly", "--target", "x", "--dur", "2h")
+    state = "0" * 32
+    run(*order, "--aud", f"{mint('G')}.{state}", refused="cmd.act")
+    for audience, fault in (
+        (ids.shown(mint("D")), "is the id of a place"),
+        (ids.shown(mint("G")), "lacks the id of the gateway's state"),
+        (f"{mint('B')}.{state}", "is the id of a building, not of a gateway"),
+        ("A-3-12", "is not an id"),
+    ):
+        assert fault in run(*order, "--aud", audience, refused="gardien trust show")
     run("sign", "trust-list", "--root", "racine-1.key", "--member", "king=Dupont.pub",
         refused="ROLE=FILE.pub")  # fmt: skip

@@ -37,6 +37,11 @@ def waits(house):
     return json.loads(house("status", "--json", status=1))["uplinks"]["centre"]["backlog"]["slots"]
 
 
+def restoring(backup, key, old):
+    lost = json.loads((old.state / "keys" / "identity.json").read_text())["gateway"]
+    return ("restore", str(backup), "--key", str(key), "--gateway", lost, "--yes")
+
+
 def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, building, safe):  # noqa: F811
     certificate, key = safe
     old = House(tmp_path, building["port"])
@@ -66,11 +71,11 @@ def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, buildin
         shutil.copy(tmp_path / "state" / "keys" / "gateway.pem", other)
         said = new("restore", str(tmp_path / "building"), "--key", str(other), *state, status=1)
         assert "cannot be decrypted with this key" in said
-        new("restore", str(tmp_path / "building"), "--key", str(key), "--yes", *state)
+        new(*restoring(tmp_path / "building", key, old), *state)
         assert new.config.read_text() == old.config.read_text()
         assert (new.config.parent / "profiles/ours.yaml").exists()
         new.config.write_text(new.config.read_text().replace(str(old.state), str(new.state)))
-        said = new("restore", str(tmp_path / "building"), "--key", str(key), "--yes", status=1)
+        said = new(*restoring(tmp_path / "building", key, old), status=1)
         assert "holds a building already" in said
 
         keys = ("gateway.pem", "spool.key", "identity.json")

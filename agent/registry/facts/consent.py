@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.registry.facts.declaration import (
+    CONFIRM,
     FILE,
     REQUIRED,
     SINCE,
@@ -69,6 +70,8 @@ SHEET = (
     Field("reference"),
 )
 POLICY = given("policy", "str", "FR-1")
+RECIPIENTS = given("recipients", "Sequence[str]", ())
+"""those in the configuration"""
 GIVE = stated(
     "consent.give",
     "Record what the occupants of one or more dwellings have agreed to.\n\n"
@@ -94,6 +97,7 @@ GIVE = stated(
     flag(
         "replace", "End existing consents that conflict, even if they permit more than the new one."
     ),
+    CONFIRM,
 )
 WITHDRAW = stated(
     "consent.withdraw",
@@ -109,6 +113,7 @@ WITHDRAW = stated(
     RECIPIENT._replace(help="Only for this recipient."),
     PURPOSE._replace(help="Only for this purpose."),
     CHANNELS._replace(help="Only this channel; may be repeated."),
+    CONFIRM,
 )
 MARKS = listed(
     "consent.marks",

@@ -197,4 +197,11 @@ AT = Field(
     "at", "When: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now.", Kind.MOMENT
 )
 FILE = argument("file", "", kind=Kind.FILE)
+CONFIRM = Field(
+    "confirm",
+    "A value that seems doubtful and is right, written again; may be repeated.",
+    Kind.TEXTS,
+    metavar="VALUE",
+    member="confirmed",
+)
 PREVIEW = flag("preview", "Only check the file and show what it would change.")

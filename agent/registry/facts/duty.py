@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.registry.facts.declaration import (
     AT,
+    CONFIRM,
     REQUIRED,
     SINCE,
     UNTIL,
@@ -29,6 +30,7 @@ ADD = stated(
     Field("billing", "A billing day, such as 06-30; may be repeated.", Kind.TEXTS),
     SINCE,
     UNTIL,
+    CONFIRM,
 )
 END = stated(
     "duty.end",

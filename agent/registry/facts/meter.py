@@ -7,6 +7,7 @@ from decimal import Decimal
 from agent.core.errors import Refused
 from agent.registry.facts.declaration import (
     AT,
+    CONFIRM,
     FILE,
     PREVIEW,
     REQUIRED,
@@ -89,6 +90,8 @@ SHEET = (
 )  # fmt: skip
 KNOWN = given("known", "Sequence[str]", ())
 """the channels that the device measures"""
+LAST = given("last", "Mapping[str, LastReading] | None", None)
+"""the last readings of the meter, by channel (agent/registry/doubts.py)"""
 ASSIGN = stated(
     "meter.assign",
     "Record which place a device measures.",
@@ -100,6 +103,7 @@ ASSIGN = stated(
     MULTIPLIER,
     OFFSET,
     INDEX,
+    CONFIRM,
 )
 EXCHANGE = stated(
     "meter.exchange",
@@ -114,6 +118,7 @@ EXCHANGE = stated(
     Field("opening", "The new meter's first index: 0 or heat=0.5; may be repeated.", Kind.INDEXES),
     MULTIPLIER,
     OFFSET,
+    CONFIRM,
 )
 REMOVE = stated(
     "meter.remove",
@@ -124,6 +129,7 @@ REMOVE = stated(
     AT,
     flag("never", "The meter never measured the place: have all its readings erased."),
     CLOSING,
+    CONFIRM,
 )
 IMPORT = stated(
     "meter.import",
@@ -131,5 +137,6 @@ IMPORT = stated(
     FILE._replace(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
     flag("join_lines", "Do not read the meters' serial numbers.", default=True, option="offline"),
     PREVIEW,
+    CONFIRM,
 )
 LIST = listed("meter.list", "List all meters and the places that they measure.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.registry.facts.declaration import (
     AT,
+    CONFIRM,
     FILE,
     PREVIEW,
     REQUIRED,
@@ -45,6 +46,7 @@ MOVE_IN = stated(
     UNTIL,
     REFERENCE,
     ID._replace(help="An id that was created elsewhere."),
+    CONFIRM,
 )
 MOVE_OUT = stated(
     "occupancy.move_out",
@@ -53,6 +55,7 @@ MOVE_OUT = stated(
     DWELLING,
     AT._replace(member="until"),
     ID,
+    CONFIRM,
 )
 CORRECT = stated(
     "occupancy.correct",
@@ -65,12 +68,14 @@ CORRECT = stated(
     flag("stays", "They have not moved out; it was a mistake."),
     REFERENCE,
     ID,
+    CONFIRM,
 )
 IMPORT = stated(
     "occupancy.import",
     "Record your list of leases, and update those that are known: all rows or none.",
     FILE._replace(help="CSV or .xlsx with the columns dwelling;reference;since;until."),
     PREVIEW,
+    CONFIRM,
 )
 LIST = listed(
     "occupancy.list",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import Refused
 from agent.registry.facts.declaration import (
+    CONFIRM,
     FILE,
     PREVIEW,
     REQUIRED,
@@ -98,6 +99,7 @@ NEW = stated(
     ID,
     BEGINS._replace(prefixed=False),
     *PARTICULARS,
+    CONFIRM,
 )
 SHEET = (LABEL, TYPE, ID, BEGINS, *PARTICULARS)
 IMPORT = stated(
@@ -116,5 +118,6 @@ IMPORT = stated(
         option="only",
     ),
     PREVIEW,
+    CONFIRM,
 )
 LIST = listed("place.list", "List all places.")

@@ -192,7 +192,7 @@ def test_a_place_with_another_date_is_refused_with_what_to_do(registry):
 
 def test_a_place_that_begins_to_be_lived_in_later_is_foreseen_and_listed_so(registry):
     list_ = "label;type;since\nA-8;logement;2020-01-01\nA-9;logement;2036-01-01\n"
-    words = {"text": list_, "name": "p.csv", "zone": "UTC"}
+    words = {"text": list_, "name": "p.csv", "zone": "UTC", "confirm": ["2036-01-01"]}
     would = facts.place_import(registry, **BY, **words, preview=True)["places"]
     done = facts.place_import(registry, **BY, **words)["places"]
     names = ("occupancy_state", "occupancy_state_since", "lived_in_from")

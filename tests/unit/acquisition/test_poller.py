@@ -155,6 +155,9 @@ def test_the_first_index_of_another_meter_is_compared_with_nothing(tmp_path, vir
     after = [row for row in rig.rows if row.series.place == rig.town.place("D3")]
     assert {row.quality for row in after} == {Quality.RAW}
     assert {row.value for row in after} == {Decimal("0.5")}
+    # people compare a closing index with the last one of the meter that is gone
+    good = {key: sample.value for key, sample in rig.devices[0].good.items()}
+    assert good == {("1001", "energy"): Decimal("1.5"), ("9999", "energy"): Decimal("0.5")}
 
 
 def test_a_lost_line_closes_its_slots_with_link(tmp_path, virtually):

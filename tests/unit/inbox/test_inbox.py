@@ -13,7 +13,7 @@ from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent
 from agent.registry import identity
-from agent.registry.inputs import NewOccupancy, NewWithdrawal
+from agent.registry.inputs import NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.place import mint
 from agent.trust.audit import FOLDER, segments
 from agent.trust.error_codes import Forged, ObjectCode
@@ -708,3 +708,19 @@ def test_a_full_disk_takes_nothing_and_what_comes_again_later_is_taken(here):
     db.execute("PRAGMA max_page_count=100000")
     assert here.accept(raw)["outcome"] == "recorded before"
     assert len(here.registry.consents()) == 1
+
+
+def test_a_place_map_with_a_label_that_looks_like_another_waits_for_a_person(here):
+    """Rule I32."""
+    here.place("A-0-1")
+    new = mint("D")
+    csv = f"{MAP_HEAD}{mint('D')};D;;B-1;;;;\n{new};D;;A-O-1;fr.lot;7;;\n"
+    raw = here.signed("place-map+jws", ver=1, csv=csv)
+    assert refused(here, raw) is ObjectCode.REGISTRY
+    (outcome,) = here.inbox.object_status.to("metropole", "", dict).values()
+    assert outcome["conflicts"] == [3]
+    assert "cannot be told from that of another place" in outcome["words"]
+    typed = NewPlace("A-O-1", "dwelling", new, confirmed=frozenset({"A-O-1"}))
+    here.registry.add_places([typed], "marie", "gardien place new", here.wall)
+    assert here.accept(here.signed("place-map+jws", ver=1, csv=csv))
+    assert here.registry.place("lot 7").id == new

@@ -59,15 +59,20 @@ def test_each_option_of_a_command_has_the_help_of_its_field(command):
 def test_what_is_typed_becomes_the_arguments_of_the_call(tmp_path):
     table = tmp_path / "meters.csv"
     table.write_text("serial;dwelling\n45;A-1\n", encoding="utf-8")
-    typed = {"file": table, "offline": True, "preview": False}
+    typed = {"file": table, "offline": True, "preview": False, "confirm": None}
     assert arguments(meter.IMPORT, typed) == {
         "text": table.read_text(encoding="utf-8"), "name": str(table),
-        "join_lines": False, "preview": False,
+        "join_lines": False, "preview": False, "confirm": [],
     }  # fmt: skip
     assert arguments(meter.IMPORT, typed | {"offline": False})["join_lines"]
-    left = {"dwelling": "A-1", "at": None, "id": None}
-    assert arguments(occupancy.MOVE_OUT, left) == {"place": "A-1", "at": None, "id": None}
-    typed = dict.fromkeys(("place", "id", "recipient", "purpose", "channel"))
+    left = {"dwelling": "A-1", "at": None, "id": None, "confirm": None}
+    assert arguments(occupancy.MOVE_OUT, left) == {
+        "place": "A-1",
+        "at": None,
+        "id": None,
+        "confirm": [],
+    }
+    typed = dict.fromkeys(("place", "id", "recipient", "purpose", "channel", "confirm"))
     assert arguments(consent.WITHDRAW, typed)["channels"] == []
 
 

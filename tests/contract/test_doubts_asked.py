@@ -1,0 +1,144 @@
+"""Doubtful values as people meet them: at a terminal, in a script, and from a running gateway.
+Rules I28, I30.
+"""
+
+import asyncio
+import json
+import os
+import pty
+import time
+from decimal import Decimal
+
+import pytest
+
+from agent import local
+from agent.api.calls import CALLS
+from agent.api.registry import Caller, last_readings
+from agent.app import visited
+from agent.cli import command_line
+from agent.core.errors import Refused
+from agent.core.model import Sample
+from agent.registry.doubts import NeedsConfirmation
+from tests.command import gardien
+
+CONFIG = """\
+building: {{name: Test, timezone: Europe/Paris}}
+links:
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: 9, timeout: 2s}}
+devices:
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
+uplinks:
+  centre: {{recipient: centre.example, transport: mqtt, url: "mqtt://127.0.0.1:9"}}
+privacy: {{policy: FR-1}}
+clock: {{source: system}}
+state: {state}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(state=tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    return path
+
+
+@pytest.fixture
+def terminal(config, monkeypatch, capsys):
+    """Runs a command at a terminal; returns the refusal, if any, and what it shows."""
+
+    def run(typed, *words):
+        front, back = pty.openpty()
+        with os.fdopen(back) as keyboard, os.fdopen(front, "wb", buffering=0) as person:
+            monkeypatch.setattr("sys.stdin", keyboard)
+            person.write(typed.encode() + b"\n")
+            refused = ""
+            try:
+                command_line()([*words, "--as", "anne", "-c", str(config)], standalone_mode=False)
+            except Refused as error:
+                refused = str(error)
+        return refused, " ".join(capsys.readouterr().err.split())
+
+    return run
+
+
+def places(config):
+    answer = gardien("place", "list", "--json", "-c", config).output
+    return {place["label"]: place["source"] for place in json.loads(answer)["places"]}
+
+
+def test_at_a_terminal_the_value_that_is_meant_is_typed(config, terminal):
+    gardien("place", "new", "A-0-1", "--as", "anne", "-c", config)
+    for typed in ("y", "yes", "", "a-o-1", "A-0-1"):
+        refused, shown = terminal(typed, "place", "new", "A-O-1")
+        assert 'Is "A-O-1" right, or is "A-0-1" meant?' in shown
+        assert "nothing was recorded" in refused
+    assert places(config).keys() == {"A-0-1"}
+    refused, _ = terminal("A-O-1", "place", "new", "A-O-1")
+    assert not refused
+    assert places(config)["A-O-1"] == "gardien place new; confirmed: A-O-1"
+    refused, _ = terminal("15/11/2036", "occupancy", "move-in", "A-O-1", "--since", "2036-11-15")
+    assert not refused
+
+
+def test_a_list_is_reported_at_a_terminal_too(config, terminal, tmp_path):
+    (tmp_path / "p.csv").write_text("label;type\nB-1;D\nB-l;D\n")
+    refused, shown = terminal("B-l", "place", "import", str(tmp_path / "p.csv"))
+    assert "p.csv:3: " in refused
+    assert "--confirm B-l" in refused
+    assert "Type the value" not in shown
+    assert not places(config)
+
+
+def test_a_script_is_refused_with_the_option_that_confirms(config):
+    gardien("place", "new", "A-0-1", "--as", "anne", "-c", config)
+    move = ("occupancy", "move-in", "A-0-1", "--since", "15/11/2036", "--as", "anne", "-c", config)
+    refused = gardien(*move)
+    assert refused.exit_code == 1
+    assert str(refused.exception).endswith(" --confirm 2036-11-15")
+    assert gardien(*move, "--confirm", "15/11/2036").exit_code == 0
+    french = gardien("place", "new", "A-O-1", "--as", "anne", "-c", config, env={"LANG": "fr_FR"})
+    assert "Est-ce bien « A-O-1 », ou plutôt « A-0-1 » ?" in str(french.exception)
+
+
+def test_the_questions_cross_the_socket(config):
+    async def asked():
+        async with visited(config) as gateway:
+            caller = Caller("anne", None)
+            await CALLS["place.new"](gateway, caller, label="A-0-1", type="dwelling")
+            new = {"call": "place.new", "args": {"label": "A-O-1", "type": "dwelling"}}
+            return await local.answer(gateway, new, caller)
+
+    line = json.dumps(asyncio.run(asked())).encode()
+    with pytest.raises(NeedsConfirmation) as doubtful:
+        local._answer([line], print)
+    assert [(doubt.value, doubt.other) for doubt in doubtful.value.doubts] == [("A-O-1", "A-0-1")]
+
+
+def test_a_closing_index_is_compared_with_the_last_reading_of_that_meter(config):
+    async def asked():
+        async with visited(config) as gateway:
+            caller = Caller("anne", None)
+            await CALLS["place.new"](gateway, caller, label="A-1", type="dwelling")
+            assigned = {"device": "m-1", "dwelling": "A-1", "serial": "00 4512"}
+            await CALLS["meter.assign"](gateway, caller, **assigned, since="2026-01-01")
+            _, device = gateway.lines.find("m-1")
+            (index,) = [p for p in device.points if p.channel == "elec.imp" and not p.derived]
+            read = time.time() - 3600
+            device.good = {
+                ("4512", index.name): Sample(index, read, Decimal(8412)),
+                ("9999", index.name): Sample(index, read, Decimal(3)),  # the new meter
+            }
+            (meter,) = gateway.registry.installations()
+            assert last_readings(gateway, meter)["elec.imp"].value == 8412
+            exchange = {"place": "A-1", "serial": "9999"}
+            with pytest.raises(
+                NeedsConfirmation, match="more than the meter can count"
+            ) as doubtful:
+                await CALLS["meter.exchange"](
+                    gateway, caller, **exchange, closing=["elec.imp=84120"]
+                )
+            await CALLS["meter.exchange"](gateway, caller, **exchange, closing=["elec.imp=8412.4"])
+            return [(doubt.value, doubt.other) for doubt in doubtful.value.doubts]
+
+    assert asyncio.run(asked()) == [("84120", "8412")]
