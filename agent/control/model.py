@@ -107,6 +107,7 @@ class OrderCode(StrEnum):
     GUARD = "E_GUARD"
     INHIBITED = "E_INHIBITED"
     UNTESTED = "E_UNTESTED"
+    UNSIGNED = "E_UNSIGNED"
     OVERRIDDEN = "E_OVERRIDDEN"
     DEVICE = "E_DEVICE"
     STORAGE = "E_STORAGE"
@@ -361,6 +362,31 @@ class WatchdogTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The operator has signed a sheet, and somebody has recorded it (rule H35).
+
+    It is stored as JSON in the journal.
+    """
+
+    sha256: str
+    """of what the sheet stated"""
+    by: str
+    """who signed, as it stands on the paper"""
+    on: str
+    """the day of the signature, 2026-10-01"""
+    at: float
+    """when it was recorded"""
+    recorded_by: str
+    scan: str = ""
+    """SHA-256 of the scanned page; empty: there is none"""
+
+    @property
+    def version(self) -> str:
+        """The version at the foot of the signed page."""
+        return self.sha256[:10]
+
+
+@dataclass(frozen=True, slots=True)
 class ConfiguredControl:
     """A control as configured: what was agreed, where its point is, and how it is released."""
 
@@ -377,6 +403,8 @@ class ConfiguredControl:
     """the device's own watchdog"""
     shown: Mapping[str, WriteTarget] = field(default_factory=dict)
     """points that show the operator what is held (agent/control/controller.py)"""
+    to_sign: str = ""
+    """SHA-256 of the sheet that the operator must have accepted; empty: none is to be signed"""
 
     @property
     def key(self) -> Key:
