@@ -39,13 +39,14 @@ from agent.trust.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from zoneinfo import ZoneInfo
 
     from agent.api.registry import Call, Caller
     from agent.control.controller import Controller
     from agent.control.journal import Journal
     from agent.control.model import ConfiguredControl, Grant, Moment
     from agent.control.records import HoldRecord, Memo, Outcome
-    from agent.control.settings import WatchdogSettings
+    from agent.control.settings import Control, WatchdogSettings
     from agent.gateway.controls import Steering
     from agent.gateway.gateway import Gateway
     from agent.trust.verify import Member
@@ -235,7 +236,7 @@ def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[
         "forbidden": str(no.reason) if (no := controller.forbidden(control)) else "",
         "opted_out": memo.pause(now),
         "opted_out_until": stamp(memo.pause_end(now)) if memo.pause(now) else None,
-        "sheet": _acceptance(control, memo),
+        "sheet": _acceptance(control, memo, controller.dependencies.zone),
         "tested": memo.tested == control.fingerprint,
         "agreed": modality.version,
         "alarm": controller.alarms.get(name, ""),
@@ -244,7 +245,7 @@ def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[
     }  # fmt: skip
 
 
-def _acceptance(control: ConfiguredControl, memo: Memo) -> dict[str, Any] | None:
+def _acceptance(control: ConfiguredControl, memo: Memo, zone: ZoneInfo) -> dict[str, Any] | None:
     """The sheet in force, and the latest one that was accepted; None: none is to be signed."""
     if not control.to_sign:
         return None
@@ -254,7 +255,7 @@ def _acceptance(control: ConfiguredControl, memo: Memo) -> dict[str, Any] | None
         "accepted": memo.accepts(control.to_sign),
         "latest": signed and {
             "version": signed.version, "by": signed.by, "on": signed.on, "at": stamp(signed.at),
-            "recorded_by": signed.recorded_by, "scan": signed.scan,
+            "recorded_on": f"{datetime.fromtimestamp(signed.at, zone):%Y-%m-%d}", "recorded_by": signed.recorded_by, "scan": signed.scan,
         },
         "why": unsigned(control, memo),
     }  # fmt: skip
@@ -400,12 +401,16 @@ async def accept(
         raise Refused(CHANGED_SINCE, name=name, version=version, current=current)
     if _day(on, steering.config.zone) > now.wall:
         raise Refused(N_("the day of the signature, {day}, is in the future"), day=on)
-    signed = Acceptance(control.to_sign, checked_text(by, "--by", LONGEST_LABEL), on, now.wall, who, scan)
+    signed = Acceptance(
+        control.to_sign, checked_text(by, "--by", LONGEST_LABEL), on, now.wall, who, scan
+    )
     try:
         await steering.controller.accept(control, signed)
     except (SpoolFull, StorageFailed) as error:
         raise Refused(N_("not recorded: {error}"), error=str(error)) from error
-    body = {"control": name, "by": who, "sha256": control.to_sign} | ({"scan": scan} if scan else {})
+    body = {"control": name, "by": who, "sha256": control.to_sign} | (
+        {"scan": scan} if scan else {}
+    )
     steering.controller.dependencies.audit("control.sheet_accepted", body)
     return {"control": name, "version": version, "by": signed.by, "on": on}
 
@@ -512,9 +517,7 @@ def _units(steering: Steering) -> dict[str, str]:
     return {one: control.modality.unit for one, control in steering.controller.controls.items()}
 
 
-async def report(
-    steering: Steering, who: str, *, month: str, name: str = ""
-) -> dict[str, Any]:
+async def report(steering: Steering, who: str, *, month: str, name: str = "") -> dict[str, Any]:
     """What was done in a month, for each control: each order, and each order that was refused.
 
     Raises Refused.
@@ -544,8 +547,8 @@ async def report(
         "controls": {
             one: {
                 "unit": _units(steering).get(one, ""),
-                "operator": _operator(steering, one),
-                "opted_out": states[one]["opted_out"] if one in states else "",
+                **_from_sheet(steering.config.controls.get(one)),
+                "opted_out_until": states[one]["opted_out_until"] if one in states else None,
                 "sheet": states[one]["sheet"] if one in states else None,
                 "orders": [order.document() for order in kept if order.control == one],
             }
@@ -554,9 +557,10 @@ async def report(
     }  # fmt: skip
 
 
-def _operator(steering: Steering, name: str) -> str:
-    control = steering.config.controls.get(name)
-    return control.sheet.operator if control and control.sheet else ""
+def _from_sheet(options: Control | None) -> dict[str, Any]:
+    sheet = options.sheet if options else None
+    phones = [f"{one.name} {one.number}" for one in sheet.phones] if sheet else []
+    return {"operator": sheet.operator if sheet else "", "phones": phones}
 
 
 def _day(text: str, zone: Any) -> float:

@@ -37,17 +37,21 @@ from agent.cli.terminal import (
     ask,
     day,
     state_of,
+    suffix_of,
     table,
     when,
     wrapped,
+    write_page,
 )
 from agent.cli.trust import grants
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
+from agent.core.i18n import language as language_of_terminal
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from agent.control.recovery import ReleaseResult
+    from agent.registry.page import Page
 
 app = typer.Typer(
     no_args_is_help=True, help="Show controls and what is in force; stop, test and authorize them."
@@ -56,6 +60,18 @@ Name = Annotated[
     str, typer.Argument(help="The control's name under `controls` in the configuration.")
 ]
 Reason = Annotated[str, typer.Option("--reason", help="The reason; it is recorded.")]
+PageLanguage = Annotated[
+    str,
+    typer.Option(
+        "--language", help="Language: fr or en; default: of the terminal.", show_default=False
+    ),
+]
+PageFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--to", help="Write it to this file, .html (to print) or .txt.", show_default=False
+    ),
+]
 WITHIN = 18.0
 """seconds for a release from the journal: systemd waits for 30"""
 READ_WITHIN = 4.0
@@ -65,6 +81,10 @@ UNREADABLE = (
     " read"
 )
 
+EDITED = N_(
+    "the agent does not have the present configuration of {name} yet, so it cannot state who has"
+    " accepted this sheet: gardien reload"
+)
 NOT_YOURS = N_(
     "this account may not write {folder}. While the agent runs, an operator releases one control:"
     " gardien control release NAME. While it is stopped: sudo gardien control release --all"
@@ -101,7 +121,9 @@ def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
 
 def _remarks(control: dict[str, Any]) -> list[str]:
     untested = _("not tested, so no order is accepted: gardien control test")
+    sheet = control["sheet"]
     remarks = [] if control["tested"] else [untested]
+    remarks += [sheet["why"]] if sheet and not sheet["accepted"] else []
     remarks += [control["alarm"]] if control["alarm"] else []
     remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
     remarks += [
@@ -276,24 +298,53 @@ def opt_out(
             " one: 24.",
         ),
     ] = 0.0,
+    until: Annotated[
+        str,
+        typer.Option(
+            "--until",
+            metavar="DAY",
+            help="Pause until this day is over, such as 2027-04-30: the operator's own pause for a"
+            " season.",
+        ),
+    ] = "",
     back: Annotated[bool, typer.Option("--end", help="End an opt-out.")] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Stop the order in force at once, and start no other until its planned end."""
+    """Stop the order in force at once, and start no other until its planned end.
+
+    A pause (--until) is recorded also while the agent is stopped or the equipment does not answer;
+    then it is released as soon as it can be. Exit status 1 if the device has not confirmed the
+    release yet.
+    """
+    if until and (hours or back):
+        raise typer.BadParameter(_("--until is given without --hours and --end"))
     if back:
         answer = ask(config, state, "control.opt_in", named=named, name=name)
     else:
-        fields = {"name": name, "reason": reason, "hours": hours}
+        fields = {"name": name, "reason": reason, "hours": hours, "until": until}
         answer = ask(config, state, "control.opt_out", named=named, **fields)
     if json:
         as_json(answer)
     elif back:
         typer.echo(f"{name} takes orders again")
     else:
-        typer.echo(f"{name} takes no orders until {when(answer['until'])}")
+        begin = when(answer["until"])
+        typer.echo(_("{name} takes no orders before {time}", name=name, time=begin))
+        for alarm in answer["pending"]:
+            typer.echo(
+                wrapped(
+                    _(
+                        "! {name} is not released yet; the agent tries again until it is: {alarm}."
+                        " While the agent is stopped: gardien control release --all",
+                        name=name,
+                        alarm=alarm,
+                    )
+                )
+            )
+    raise typer.Exit(0 if back or answer["ok"] else 1)
 
 
 @app.command()
@@ -318,18 +369,92 @@ def history(
 
 
 @app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="Only this control.")] = "",
+    month: Annotated[
+        str, typer.Option("--month", help="The month, 2026-10; default: the last whole month.")
+    ] = "",
+    language: PageLanguage = "",
+    to: PageFile = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Print the monthly report for the operator: each order, who requested it, why, and what came.
+
+    Orders that were refused are listed with the reason.
+    """
+    answer = ask(config, state, "control.report", name=name, month=month or _month(-1))
+    if json:
+        as_json(answer)
+        return
+    from agent.control.report import monthly
+
+    _print([monthly(answer, _language(language))], to)
+
+
+@app.command()
+def notice(
+    name: Annotated[str, typer.Argument(help="Only this control.")] = "",
+    month: Annotated[
+        str, typer.Option("--month", help="The month, 2026-10; default: the present month.")
+    ] = "",
+    language: PageLanguage = "",
+    to: PageFile = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+) -> None:
+    """Print the notice for the stairwells: what was changed or is planned, at whose request, why."""
+    answer = ask(config, state, "control.report", name=name, month=month or _month(0))
+    from agent.control.report import stairwell
+
+    _print([stairwell(answer, _language(language))], to)
+
+
+def _month(ahead: int) -> str:
+    """The present month, or another one that is so many months ahead, as 2026-10."""
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC)
+    year, month = divmod(now.year * 12 + now.month - 1 + ahead, 12)
+    return f"{year}-{month + 1:02}"
+
+
+def _language(given: str) -> str:
+    if given not in {"", "fr", "en"}:
+        raise typer.BadParameter(_("fr or en"), param_hint="--language")
+    return given or language_of_terminal()
+
+
+def _print(pages: list[Page], to: Path | None) -> None:
+    """Print pages as text, or write them to a file: .html or .txt."""
+    text = "\n\n".join(page.text for page in pages)
+    if to is None:
+        typer.echo(text)
+        return
+    if suffix_of(to, ".html", ".txt") == ".html":
+        from agent.registry.page import printed
+
+        text = printed(*pages)
+    write_page(to, text)
+    typer.echo(_("written: {file}", file=to))
+
+
+@app.command()
 def sheet(
     name: Name,
     language: Annotated[
         str, typer.Option("--language", help="Language: fr, en or both.", metavar="fr|en|both")
     ] = "both",
+    to: PageFile = None,
     config: Config = DEFAULT_CONFIG,
+    state: State = None,
     json: Json = False,
 ) -> None:
-    """Print the authorization form for those who must agree, such as assembly and boiler operator.
+    """Print the sheet that the operator of the equipment signs, and on which the assembly votes.
 
-    It states the limits, how to stop an order, what happens in each failure, and the remaining
-    risk. It is made from the configuration only.
+    It states what is written, the limits, what is excluded, how to stop an order, what happens in
+    each failure, the remaining risk, and who has accepted it.
     """
     from agent.config import load
     from agent.config.config import control_definitions
@@ -341,13 +466,62 @@ def sheet(
     if name not in loaded.controls:
         raise Refused(f'no control "{name}"; configured: {", ".join(loaded.controls) or "none"}')
     fit = control_definitions(loaded)[name]
-    array = fit.slots[0] is not None
-    form = page(loaded.building.name, loaded.controls[name], fit.modality, array=array)
+    signed = _signed(config, state, name) if fit.to_sign else None
+    if signed and signed["version"] != fit.modality.version:
+        raise Refused(EDITED, name=name)
+    form = page(loaded.building.name, loaded.controls[name], fit, signed)
     if json:
-        as_json({"control": name, "fr": form.french, "en": form.english})
+        texts = {"fr": form.french.text, "en": form.english.text}
+        as_json({"control": name, "version": fit.modality.version, "signed": signed, **texts})
         return
     pages = {"fr": form.french, "en": form.english}
-    typer.echo("\n\n".join(text for lang, text in pages.items() if language in {lang, "both"}))
+    _print([made for lang, made in pages.items() if language in {lang, "both"}], to)
+
+
+def _signed(config: Path, state: Path | None, name: str) -> dict[str, Any] | None:
+    """Who has accepted the sheet; None: it is not known here, as there is no gateway yet."""
+    from agent.control.writer import FILE
+
+    if not (state_of(config, state) / FILE).exists():
+        return None
+    control: dict[str, Any] = ask(config, state, "control.list")["controls"].get(name) or {}
+    return control.get("sheet")
+
+
+@app.command()
+def accept(
+    name: Name,
+    version: Annotated[str, typer.Option(help="The version on the signed page.")],
+    by: Annotated[str, typer.Option("--by", help="Who signed: Marc Durand, Chauffage Dupont.")],
+    on: Annotated[str, typer.Option("--on", help="The day of the signature: 2026-10-01.")],
+    scan: Annotated[
+        Path | None,
+        typer.Option(help="The scanned page; only its SHA-256 is stored.", show_default=False),
+    ] = None,
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record that the operator has signed the sheet of a control: orders are accepted from now on.
+
+    If anything changes that the sheet states, it is no longer accepted.
+    """
+    fields = {"name": name, "version": version, "by": by, "on": on}
+    fields["scan"] = hashlib.sha256(bytes_of(scan)).hexdigest() if scan else ""
+    answer = ask(config, state, "control.accept", named=named, **fields)
+    if json:
+        as_json(answer)
+        return
+    typer.echo(
+        _(
+            "{name}: sheet {version}, accepted by {by} on {on}",
+            name=name,
+            version=version,
+            by=answer["by"],
+            on=on,
+        )
+    )
 
 
 @app.command("dry-run")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.control.decide import DecisionFacts
 from agent.control.guard import GuardExtremes, measured, plain
 from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
-from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState, elapsed
+from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState
 from agent.control.records import FINAL, Outcome, Phase, Transaction
 
 if TYPE_CHECKING:

@@ -41,6 +41,8 @@ class OrderReport:
     why: str
     """the reason that its sender stated; empty: none"""
     received: float | None
+    planned: float | None
+    """when it is or was to begin; None: it was not accepted"""
     begun: float | None
     """when its value was read back; None: it did not begin"""
     released: float | None
@@ -61,7 +63,7 @@ class OrderReport:
         """The report as JSON, with times as texts."""
         times = {
             name: None if (at := getattr(self, name)) is None else stamp(at)
-            for name in ("at", "received", "begun", "released")
+            for name in ("at", "received", "planned", "begun", "released")
         }
         return asdict(self) | times | {"held_s": round(self.held_s)}
 
@@ -85,6 +87,7 @@ def _report(group: Sequence[Outcome]) -> OrderReport:
         authorization=_first(group, "evidence"),
         why=_why(group),
         received=first.at if first.state is OrderState.RECEIVED else None,
+        planned=_planned(group),
         begun=begun.at if begun else None,
         released=released.at if begun and released else None,
         state=group[-1].state.value,
@@ -92,6 +95,11 @@ def _report(group: Sequence[Outcome]) -> OrderReport:
         words=ended.words if ended else "",
         seen=_first(group, "seen"),
     )
+
+
+def _planned(group: Sequence[Outcome]) -> float | None:
+    scheduled = next((one.words for one in group if one.state is OrderState.SCHEDULED), "")
+    return datetime.fromisoformat(scheduled).timestamp() if scheduled else None
 
 
 def _begun(group: Sequence[Outcome]) -> Outcome | None:

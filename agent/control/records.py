@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.failsafe import Watch
 from agent.control.model import (
-    AcceptedOrder,
     Acceptance,
+    AcceptedOrder,
     ControlOrder,
     Grant,
     Limits,

@@ -28,7 +28,7 @@ from agent.control import schedule
 from agent.control.context import TRIED_FOR, ControlContext, Wait
 from agent.control.guard import inhibited, tripped
 from agent.control.hold import FOREVER
-from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState, elapsed
+from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState
 from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from agent.control.model import (
-        AcceptedOrder,
         Acceptance,
+        AcceptedOrder,
         ConfiguredControl,
         Grant,
         Moment,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.control.authorization_form import WIDTH, sheet
+from agent.control.authorization_form import sheet
 from agent.control.history import sentences
-from agent.control.model import OrderState
+from agent.control.model import ConfiguredControl, OrderState, WriteTarget
 from agent.control.records import Outcome
 from agent.control.settings import Control, modality
+from agent.registry.page import WIDTH
 
 AGREED = {
     "action": "offset", "min": "-2", "max": "1", "max_duration": "2h", "min_gap": "2h",
@@ -23,7 +25,11 @@ SIX = 1_795_453_320.0
 """18:02 in Paris on 2026-11-23"""
 
 
-def printed(**over) -> tuple[str, str]:
+OBJECT = WriteTarget("bms", "bacnet", "{}", "boiler", "offset", "1201", "analog-value,7", "K")
+REGISTER = replace(OBJECT, link="cars", driver="modbus-tcp", address="255", at="holding/7/int16")
+
+
+def printed(signed=None, **over) -> tuple[str, str]:
     said = {
         "point": "boiler/offset", "modality": AGREED, "equipment": "heating",
         "guards": [{"name": "stairwell", "point": "stairs/temp", "min": "18.0"}],
@@ -31,11 +37,16 @@ def printed(**over) -> tuple[str, str]:
         "inhibit": "boiler/dr-inhibit", "device_watchdog": "none-accepted",
     }  # fmt: skip
     options = Control.model_validate(said | over)
-    agreed = modality("boiler-offset", options, "K", {"stairs/temp": (60, "Cel")})
-    made = sheet("Résidence Les Alpins", options, agreed, array=options.restore == "relinquish")
-    for line in (*made.french.splitlines(), *made.english.splitlines()):
+    every = {"stairs/temp": (60, "Cel"), "boiler/supply": (60, "Cel")}
+    agreed = modality("boiler-offset", options, "K", every, options.sha256())
+    array = options.restore == "relinquish"
+    place, slots = (OBJECT, (13, 10)) if array else (REGISTER, (None, None))
+    control = ConfiguredControl(agreed, place, slots, None, "v1", to_sign=options.sha256())
+    made = sheet("Résidence Les Alpins", options, control, signed)
+    for line in (*made.french.text.splitlines(), *made.english.text.splitlines()):
         assert len(line) <= WIDTH, line
-    return " ".join(made.french.split()), " ".join(made.english.split())
+    french, english = made.french.text, made.english.text
+    return " ".join(french.split()), " ".join(english.split())
 
 
 def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
@@ -55,7 +66,7 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
         "réglage), puis pause de 2 h",
         "de même si un capteur ne répond pas, reste bloqué, ou donne une valeur invraisemblable",
         "valeur invraisemblable ou trop ancienne",
-        "syndic ou bailleur conseil syndical (vote de l'assemblée)",
+        "syndic ou bailleur - conseil syndical (vote de l'assemblée)",
     ):
         assert words in french
     for words in (
@@ -70,7 +81,7 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
         "stairwell: 18 °C at least",
         "if a guard trips: the equipment is released (it returns to its own setting)",
         "own setting), then a pause of 2 h",
-        "building manager residents council",
+        "building manager - residents council",
     ):
         assert words in english
 
