@@ -250,15 +250,20 @@ def _acceptance(control: ConfiguredControl, memo: Memo, zone: ZoneInfo) -> dict[
     if not control.to_sign:
         return None
     signed = memo.acceptance
+    latest = signed and {
+        "version": signed.version,
+        "by": signed.by,
+        "on": signed.on,
+        "recorded_by": signed.recorded_by,
+        "recorded_on": f"{datetime.fromtimestamp(signed.at, zone):%Y-%m-%d}",
+        "scan": signed.scan,
+    }
     return {
         "version": control.modality.version,
         "accepted": memo.accepts(control.to_sign),
-        "latest": signed and {
-            "version": signed.version, "by": signed.by, "on": signed.on, "at": stamp(signed.at),
-            "recorded_on": f"{datetime.fromtimestamp(signed.at, zone):%Y-%m-%d}", "recorded_by": signed.recorded_by, "scan": signed.scan,
-        },
+        "latest": latest,
         "why": unsigned(control, memo),
-    }  # fmt: skip
+    }
 
 
 def _state(phase: Phase | None, jti: str) -> str:
@@ -382,7 +387,7 @@ async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> di
     return {"control": name, "closed": closed}
 
 
-async def accept(
+async def accept(  # noqa: PLR0913 -- what stands on the page
     steering: Steering, who: str, *, name: str, version: str, by: str, on: str, scan: str = ""
 ) -> dict[str, Any]:
     """Record that the operator has signed the sheet of a control. Raises Refused (rule H35).
@@ -415,7 +420,7 @@ async def accept(
     return {"control": name, "version": version, "by": signed.by, "on": on}
 
 
-async def opt_out(
+async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
     steering: Steering,
     who: str,
     *,

@@ -404,7 +404,7 @@ def notice(
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Print the notice for the stairwells: what was changed or is planned, at whose request, why."""
+    """Print the notice for the stairwells: what was changed or is planned, for whom, and why."""
     answer = ask(config, state, "control.report", name=name, month=month or _month(0))
     from agent.control.report import stairwell
 

@@ -396,11 +396,11 @@ def agreed_sha256(config: Config, name: str) -> str:
     where = place(config, control.point)
     points = [guard.point for guard in control.watched] + [control.inhibit or ""]
     watched = [place(config, point) for point in points if point]
-    said = [
+    targets = [
         (one.driver, one.link, one.device, one.address, one.at, one.unit, one.scale)
         for one in (where, *watched)
     ]
-    return control.sha256(name, config.building.name, repr(said), repr(slots(config, where)))
+    return control.sha256(name, config.building.name, repr(targets), repr(slots(config, where)))
 
 
 def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:

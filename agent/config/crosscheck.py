@@ -318,18 +318,18 @@ def _guards(draft: ConfigDraft, path: ValuePath, control: Control) -> None:
     if lowest is not None:
         watched["sheet", "lowest_supply"] = lowest.point
         _supply(draft, path, control, lowest)
-    for section, point in watched.items():
+    for section, reference in watched.items():
         where = (*path, *section, "point")
-        options = _point_options(draft, where, point)
+        options = _point_options(draft, where, reference)
         if options is None:
             continue
-        every = int(options.every or draft.devices[split(point)[0]].every)
+        every = int(options.every or draft.devices[split(reference)[0]].every)
         if every > SLOWEST_GUARD:
             what = _(
                 "is read only every {every}; a guard must be read at least every 15min",
                 every=written(every),
             )
-            draft.report.value(where, f"{shown(point)} {what}")
+            draft.report.value(where, f"{shown(reference)} {what}")
 
 
 def _supply(

@@ -49,7 +49,7 @@ class OrderReport:
     """when the device confirmed the release; None: it did not begin, or is not released"""
     state: str
     code: str
-    words: str
+    outcome: str
     """why it was refused, or how it ended"""
     seen: str
     """the worst values of the guards meanwhile, such as the lowest temperatures"""
@@ -92,7 +92,7 @@ def _report(group: Sequence[Outcome]) -> OrderReport:
         released=released.at if begun and released else None,
         state=group[-1].state.value,
         code=ended.code if ended else "",
-        words=ended.words if ended else "",
+        outcome=ended.words if ended else "",
         seen=_first(group, "seen"),
     )
 

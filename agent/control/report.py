@@ -89,11 +89,9 @@ def _rows(order: Mapping[str, Any], wording: _Wording) -> Iterator[tuple[str, st
         yield row("authorization", order["authorization"])
         yield row("why", order["why"], wording.text("both", "no_reason"))
     if order["begun"]:
-        unconfirmed = wording.text("report", "unconfirmed")
+        over = wording.at(order["released"]) if order["released"] else ""
         yield row("begun", wording.at(order["begun"]))
-        yield row(
-            "released", wording.at(order["released"]) if order["released"] else "", unconfirmed
-        )
+        yield row("released", over, wording.text("report", "unconfirmed"))
         yield row("seen", wording.seen(order["seen"]), wording.text("report", "unseen"))
     yield row("result", wording.result(order))
 
@@ -146,12 +144,12 @@ class _Wording:
         """How an order ended, and why."""
         ended, code = self.text("states", order["state"]), order["code"]
         if code:
-            reason = self._texts["codes"].get(code.partition("(")[0], order["words"])
+            reason = self._texts["codes"].get(code.partition("(")[0], order["outcome"])
             return self.text("both", "refused", ended=ended, reason=reason, code=code)
-        if guard := GUARDED.match(order["words"]):
+        if guard := GUARDED.match(order["outcome"]):
             return self.text("both", "guard", ended=ended, name=guard[1], why=guard[2])
         # the journal's own words are English; the state says the essential in both languages
-        more = order["words"] if self._language == "en" else ""
+        more = order["outcome"] if self._language == "en" else ""
         return f"{ended}: {more}" if more and order["state"] not in AS_PLANNED else ended
 
     def sentence(self, order: Mapping[str, Any], unit: str) -> str:
