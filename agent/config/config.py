@@ -230,7 +230,7 @@ class Config(Section):
     def modality(self, control: str) -> Modality:
         """The modality of a control, with the steps and units of its guards."""
         options = self.controls[control]
-        named = [one.point for one in options.guards]
+        named = [one.point for one in options.watched]
         every = {one: (self.point(one).every, self.point(one).unit) for one in named}
         unit, sha256 = self.point(options.point).unit, agreed_sha256(self, control)
         return modality(control, options, unit, every, sha256)

@@ -301,6 +301,9 @@ class ControlContext:
         if record.phase is Phase.APPLIED and event and event.state is not OrderState.STARTED:
             value = record.target if not isinstance(record.target, str) else setpoint.value
             begun = replace(event, state=OrderState.STARTED, began=True, over=None)
+            # a hold may end before the next check, and its report must have a temperature all the same
+            guards, look = control.modality.guards, self.dependencies.look
+            self.extremes.note(control.name, guards, look)
             await self.report_state(begun, measured(value, control.modality.unit), record.pre)
 
     async def _report_failsafe(self, before: HoldRecord | None, now: HoldRecord) -> None:

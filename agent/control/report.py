@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from agent.control.model import FAILSAFE, OrderState
 from agent.core.quantities import spoken
-from agent.registry.dates import MONTHS, time_written_out
+from agent.registry.dates import MONTHS, day_written_out, time_written_out
 from agent.registry.page import Page, texts
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TEXTS = Path(__file__).with_name("report.yaml")
 EXTREME = re.compile(r"(^|, )(lowest|highest) ")
+EVIDENCE = re.compile(r"\b(vote|contract|form) ([^;]*) of ([0-9]{4}-[0-9]{2}-[0-9]{2})")
 GUARDED = re.compile(r"guard:([^:]*): (.*)")
 AS_PLANNED = frozenset({OrderState.COMPLETED, OrderState.SCHEDULED, OrderState.STARTED})
 """states to which the words of the journal add nothing"""
@@ -86,13 +87,14 @@ def _rows(order: Mapping[str, Any], wording: _Wording) -> Iterator[tuple[str, st
 
     if order["by"]:
         yield row("by", order["by"])
-        yield row("authorization", order["authorization"])
+        yield row("authorization", wording.evidence(order["authorization"]))
         yield row("why", order["why"], wording.text("both", "no_reason"))
     if order["begun"]:
-        over = wording.at(order["released"]) if order["released"] else ""
         yield row("begun", wording.at(order["begun"]))
-        yield row("released", over, wording.text("report", "unconfirmed"))
-        yield row("seen", wording.seen(order["seen"]), wording.text("report", "unseen"))
+        if order["state"] != OrderState.STARTED:
+            over = wording.at(order["released"]) if order["released"] else ""
+            yield row("released", over, wording.text("report", "unconfirmed"))
+            yield row("seen", wording.seen(order["seen"]), wording.text("report", "unseen"))
     yield row("result", wording.result(order))
 
 
@@ -138,6 +140,16 @@ class _Wording:
         """The worst values of the guards; the journal has them in English."""
         return self._number(
             EXTREME.sub(lambda found: f"{found[1]}{self.text('both', found[2])} ", seen)
+        )
+
+    def evidence(self, text: str) -> str:
+        """What the grants are based on; the journal has it as `vote TITLE of DAY; …`."""
+        kinds = self._texts["evidence"]
+        return EVIDENCE.sub(
+            lambda found: kinds[found[1]].format(
+                title=found[2], day=day_written_out(found[3], self._language)
+            ),
+            text,
         )
 
     def result(self, order: Mapping[str, Any]) -> str:
