@@ -301,7 +301,7 @@ class ControlContext:
         if record.phase is Phase.APPLIED and event and event.state is not OrderState.STARTED:
             value = record.target if not isinstance(record.target, str) else setpoint.value
             begun = replace(event, state=OrderState.STARTED, began=True, over=None)
-            # a hold may end before the next check, and its report must have a temperature all the same
+            # a hold may end before the next check, and its report must have a temperature
             guards, look = control.modality.guards, self.dependencies.look
             self.extremes.note(control.name, guards, look)
             await self.report_state(begun, measured(value, control.modality.unit), record.pre)

@@ -81,7 +81,7 @@ def test_no_order_before_the_operator_has_signed_this_very_sheet(tmp_path):
             assert here.accept(here.order())["state"] == "SCHEDULED"
             await until(lambda: held(here, Decimal("-1.5")))
 
-            # the acceptance is on the disk; an edit of what was signed ends it, and the hold with it
+            # an edit of what was signed ends the acceptance, and the hold with it
             here.configure_otherwise("+33 4 76 00 00 00", "+33 4 76 99 99 99")
             await here.gardien("reload", "--as", "a test")
             await until(lambda: held(here, None))

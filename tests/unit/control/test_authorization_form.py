@@ -95,6 +95,90 @@ def test_it_says_how_to_stop_it_what_each_loss_means_and_what_risk_stays():
     assert "released at most 2 min after the restart" in english
 
 
+SHEET = {
+    "operator": "Chaleur & Fils",
+    "object": "chaudière n° 1",
+    "phones": [{"name": "Astreinte", "number": "+33 4 76 00 00 00"}],
+    "excluded": ["hot-water", "legionella"],
+    "also_excluded": ["pompe du 2e circuit"],
+    "lowest_supply": {"point": "boiler/supply", "min": "45.5"},
+}
+LATEST = {
+    "version": "0123456789", "by": "Marc Durand", "on": "2026-10-01", "recorded_by": "anne",
+    "recorded_on": "2026-10-02", "scan": "",
+}  # fmt: skip
+
+
+def test_the_operator_reads_what_is_written_where_what_is_excluded_and_whom_to_call():
+    french, english = printed(sheet=SHEET)
+    for words in (
+        "chaudière n° 1 - exploité par Chaleur & Fils",
+        "objet analog-value,7 de l'automate 1201, sur la ligne bms",
+        "priorité BACnet 13 ; pour les ordres d'urgence 10",
+        "production d'eau chaude sanitaire - traitement contre les légionelles - pompe du 2e",
+        "45,5 °C, mesurée à boiler/supply",
+        "annoncé au moins 10 min à l'avance ; un ordre annoncé plus tard est refusé",
+        "`gardien control opt-out boiler-offset --until JOUR`",
+        "Astreinte : +33 4 76 00 00 00",
+        "ni la température de départ minimale",
+    ):
+        assert words in french
+    for words in (
+        "object analog-value,7 of the controller 1201, on the line bms",
+        "production of domestic hot water - treatment against legionella - pompe du 2e circuit",
+        "45.5 °C, measured at boiler/supply",
+        "`gardien control report --month YEAR-MONTH boiler-offset`",
+    ):
+        assert words in english
+    assert (
+        "registre holding/7/int16 de l'appareil d'adresse 255, sur la ligne cars ; un registre"
+        in (printed(sheet=SHEET, restore="preimage")[0])
+    )
+
+
+def test_a_sheet_hides_nothing_that_is_missing():
+    bare = {name: SHEET[name] for name in ("operator", "phones")}
+    no_notice = {name: value for name, value in AGREED.items() if name != "min_notice"}
+    french, english = printed(sheet=bare, modality=no_notice)
+    assert "nothing was named" in english
+    assert "none was agreed" in english
+    assert "aucun : un ordre peut commencer dès son arrivée" in french
+
+
+@pytest.mark.parametrize(
+    ("signed", "words"),
+    [
+        (None, "printed - date, name and signature for Chaleur & Fils: ___"),
+        (
+            {"accepted": False, "latest": None},
+            "`gardien control accept boiler-offset` - date, name",
+        ),
+        (
+            {"accepted": False, "latest": LATEST},
+            "NOT ACCEPTED ANY MORE: Marc Durand accepted version",
+        ),
+    ],
+    ids=["not known", "never", "another version"],
+)
+def test_it_says_accepted_by_only_if_this_version_was_signed(signed, words):
+    """Rule H35."""
+    french, english = printed(signed, sheet=SHEET)
+    assert words in english
+    assert "accepted by" not in english
+    assert "acceptée par" not in french
+    assert "has accepted" not in english
+
+
+def test_it_names_who_signed_when_and_who_recorded_it():
+    french, english = printed({"accepted": True, "latest": LATEST}, sheet=SHEET)
+    assert (
+        "accepted by Marc Durand for Chaleur & Fils on 1 October 2026; recorded by anne on"
+        " 2 October 2026" in english
+    )
+    assert "acceptée par Marc Durand pour Chaleur & Fils le 1er octobre 2026" in french
+    assert "aucun ordre n'est exécuté avant" not in french
+
+
 def test_of_a_register_it_says_whose_hand_cannot_be_seen():
     """Rule H33."""
     french, english = printed(restore="preimage")

@@ -1,0 +1,154 @@
+"""The operator's pause for a season, and the operator's signature: attacked. Rules H35, H36."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from agent.control.context import unsigned
+from agent.control.model import Acceptance, Moment, OrderState
+from agent.control.records import Memo, memo_of, text
+from tests.contract.control.explorer import Plan, every_cut, run
+from tests.contract.control.pretend import BEGIN, Site, event, order
+
+DAY = 86_400.0
+SEASON_END = BEGIN + 150 * DAY
+
+
+def pauses(until=SEASON_END):
+    def act(_):
+        async def ask(controller):
+            (control,) = controller.controls.values()
+            lasts = until - controller.dependencies.now().wall
+            await controller.opt_out(control, lasts, "paused", until)
+
+        return ask
+
+    return act
+
+
+def standing(site):
+    return site.device.slots.get(13) if site.device.array else site.device.register
+
+
+@pytest.mark.parametrize("array", [True, False], ids=["slot", "register"])
+def test_wherever_the_agent_dies_what_is_held_is_released_and_nothing_begins(array):
+    """Cut at each step; a pause that was not recorded yet is asked for again by the person."""
+    events = [event(order("one", "-1.5", 30.0, 400.0)), event(order("two", "-1", 500.0, 200.0))]
+    unpaused = None if array else Decimal(32)
+
+    def make():
+        return Site(array=array), Plan(events, {60.0: pauses(), 300.0: pauses()}, lasts=900.0)
+
+    for fatal, findings in every_cut(make):
+        assert not findings, fatal
+    site, plan = make()
+    assert not asyncio.run(run(site, plan))
+    assert standing(site) == unpaused
+    assert [value for _, value in site.device.log] == [Decimal("-1.5"), unpaused]
+    states = [one.state for one in site.journal.history(0, 1e12) if one.jti == "two"]
+    assert states == [OrderState.REJECTED]
+    site.close()
+
+
+CLOCKS = {
+    "after a reboot with a clock in doubt": {"boot": "b", "trusted": False, "wall": BEGIN},
+    "with a clock in doubt that is far ahead": {"trusted": False, "wall": SEASON_END + DAY},
+    "on its last day": {"wall": SEASON_END - 1},
+    "after many boots": {"boot": "z", "steady": 5.0, "wall": SEASON_END - 1},
+}
+
+
+@pytest.mark.parametrize("when", CLOCKS)
+def test_it_lasts_until_a_trusted_clock_has_passed_its_last_day(when):
+    begun = Moment(BEGIN, 1000.0, "a", trusted=True)
+    memo = Memo(opted_out=begun, opt_lasts=150 * DAY, opt_words="paused", opt_until=SEASON_END)
+    assert memo_of(json.loads(text(memo))) == memo
+    now = replace(Moment(BEGIN, 150 * DAY + 2000.0, "a", trusted=True), **CLOCKS[when])
+    assert memo.pause(now) == "paused"
+    assert not memo.pause(Moment(SEASON_END, 1.0, "y", trusted=True))
+
+
+def test_one_that_was_recorded_without_a_trusted_clock_ends_on_its_day_all_the_same():
+    """By seconds that have certainly passed it would begin anew with each boot."""
+    begun = Moment(BEGIN, 1000.0, "a", trusted=False)
+    memo = Memo(opted_out=begun, opt_lasts=150 * DAY, opt_words="paused", opt_until=SEASON_END)
+    assert not memo.pause(Moment(SEASON_END, 60.0, "b", trusted=True))
+
+
+def test_a_shorter_opt_out_or_a_hand_at_the_plant_does_not_shorten_it():
+    site = Site()
+    controller = site.start()
+    (control,) = controller.controls.values()
+
+    async def attack():
+        await pauses()(site)(controller)
+        end = await controller.opt_out(control, 3600.0, "an hour")
+        assert end == SEASON_END
+        await controller._taken_over(control, BEGIN + 60)
+        site.truth.at = 2 * DAY
+        assert controller.forbidden(control).reason == "paused"
+        # a longer one replaces it, and only a person ends it
+        assert await controller.opt_out(control, 0.0, "longer", SEASON_END + DAY) > SEASON_END
+        await controller.opt_in(control)
+        assert controller.forbidden(control) is None
+
+    asyncio.run(attack())
+    site.close()
+
+
+# -- the signature
+
+
+SIGNED = Acceptance("f" * 64, "Marc Durand", "2026-10-01", BEGIN, "a test")
+
+
+def accepts(sha256):
+    def act(_):
+        async def record(controller):
+            (control,) = controller.controls.values()
+            await controller.accept(control, replace(SIGNED, sha256=sha256))
+
+        return record
+
+    return act
+
+
+class SignedSite(Site):
+    """Its control has a sheet."""
+
+    to_sign = "f" * 64
+
+    @property
+    def fit(self):
+        return replace(super().fit, to_sign=self.to_sign)
+
+
+@pytest.mark.parametrize("sha256", ["", "f" * 63 + "e", "F" * 64], ids=["none", "other", "case"])
+def test_an_order_that_was_accepted_before_does_not_begin_without_the_signature(sha256):
+    """The version on the paper has ten digits; all of them are compared."""
+    site = SignedSite()
+    acts = {0.0: accepts(sha256)} if sha256 else {}
+    assert not asyncio.run(run(site, Plan([event(order())], acts)))
+    assert not site.device.log
+    (refused,) = site.journal.history(0, 1e12)
+    assert (refused.state, refused.code) == (OrderState.REJECTED, "E_UNSIGNED")
+    site.close()
+
+
+def test_with_the_signature_it_begins_and_the_signature_is_on_the_disk():
+    site = SignedSite()
+    assert not asyncio.run(run(site, Plan([event(order())], {0.0: accepts("f" * 64)})))
+    assert site.device.log[0][1] == Decimal("-1.5")
+    site.die()
+    site.start()
+    memo = site.journal.memo(site.fit.key)
+    assert memo.acceptance == SIGNED
+    assert not unsigned(site.fit, memo)
+    site.to_sign = "e" * 64
+    assert "has changed since Marc Durand accepted it on 2026-10-01" in unsigned(site.fit, memo)
+    site.close()
