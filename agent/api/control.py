@@ -18,7 +18,7 @@ from agent.api.registry import in_person, passing, shared
 from agent.control import schedule
 from agent.control.context import OPTED_OUT_FOR, unsigned
 from agent.control.guard import fresh, measured, plain
-from agent.control.history import order_reports, sentences
+from agent.control.history import order_reports, sentences, within
 from agent.control.hold import FOREVER
 from agent.control.model import FAILSAFE, Acceptance, No, OrderState
 from agent.control.orders import grant_of, order_of
@@ -498,11 +498,17 @@ async def history(
     last = schedule.bounds(schedule.day_of(_day(until, zone), zone), zone)[1] - 1 if until else now
     kept = await _outcomes(steering, name)
     outcomes = [one for one in kept if first <= one.at <= last]
-    lines = sentences(kept, zone, _units(steering), (first, last))
+    units = _units(steering)
+    lines = sentences(kept, zone, units, (first, last))
     return {
         "since": stamp(first),
         "until": stamp(last),
         "sentences": lines,
+        "timezone": str(zone),
+        "orders": [
+            order.document() | {"unit": units.get(order.control, "")}
+            for order in within(kept, (first, last))
+        ],
         "outcomes": [
             {"at": stamp(one.at), "jti": one.jti, "control": one.control, "state": one.state,
              "code": one.code, "words": one.words, "value": one.value, "before": one.before,

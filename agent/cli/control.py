@@ -35,7 +35,9 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
+    confirmed,
     day,
+    read_here,
     state_of,
     suffix_of,
     table,
@@ -81,6 +83,8 @@ UNREADABLE = (
     " read"
 )
 
+DONE = N_("{name} would be done: {value} from {begin} to {end}")
+LOST = N_("{name} would lose against a stronger order: {value} from {begin} to {end}")
 EDITED = N_(
     "the agent does not have the present configuration of {name} yet, so it cannot state who has"
     " accepted this sheet: gardien reload"
@@ -187,26 +191,38 @@ def release(
     if abandon:
         answer = ask(config, state, "control.abandon", named=named, name=name, reason=abandon)
         outcome = (
-            "the release was given up; the device keeps its value"
+            _("the release was given up; the device keeps its value")
             if answer["closed"]
-            else "released, confirmed"
+            else _("released, confirmed")
         )
         as_json(answer) if json else typer.echo(f"{name}: {outcome}")
         return
     if to:
         fields = {"name": name, "to": to, "reason": reason}
         answer = ask(config, state, "control.hand_back", named=named, **fields)
-        outcome = "confirmed" if answer["ok"] else f"not confirmed yet: {answer['pending'][0]}"
-        as_json(answer) if json else typer.echo(f"{name}: set back to {answer['to']}, {outcome}")
+        outcome = (
+            _("{name}: set back to {value}, confirmed", name=name, value=answer["to"])
+            if answer["ok"]
+            else _(
+                "{name}: set back to {value}, not confirmed yet: {alarm}",
+                name=name,
+                value=answer["to"],
+                alarm=answer["pending"][0],
+            )
+        )
+        as_json(answer) if json else typer.echo(outcome)
         raise typer.Exit(0 if answer["ok"] else 1)
     answer = ask(config, state, "control.release", named=named, name=name, reason=reason)
     if json:
         as_json(answer)
     elif not answer["ended"]:
-        typer.echo(f"{name}: nothing was in force")
+        typer.echo(_("{name}: nothing was in force", name=name))
     else:
-        confirmed = "released, confirmed"
-        outcome = confirmed if answer["ok"] else "release not confirmed yet; the agent tries again"
+        outcome = (
+            _("released, confirmed")
+            if answer["ok"]
+            else _("release not confirmed yet; the agent tries again")
+        )
         typer.echo(f"{name}: {outcome}")
     raise typer.Exit(0 if answer["ok"] else 1)
 
@@ -329,7 +345,7 @@ def opt_out(
     if json:
         as_json(answer)
     elif back:
-        typer.echo(f"{name} takes orders again")
+        typer.echo(_("{name} takes orders again", name=name))
     else:
         begin = when(answer["until"])
         typer.echo(_("{name} takes no orders before {time}", name=name, time=begin))
@@ -361,11 +377,18 @@ def history(
     if json:
         as_json(answer)
         return
-    for sentence in answer["sentences"]:
+    read_here(answer)
+    sentences = answer["sentences"]
+    if language_of_terminal() != "en":
+        from agent.control.report import lines
+
+        orphans = [one["words"] for one in answer["outcomes"] if not one["jti"]]
+        sentences = [*lines(answer, language_of_terminal()), *orphans]
+    for sentence in sentences:
         typer.echo(wrapped(sentence))
-    if not answer["sentences"]:
-        span = f"between {day(answer['since'])} and {day(answer['until'])}"
-        typer.echo(f"no order was applied {span}")
+    if not sentences:
+        since, until = day(answer["since"]), day(answer["until"])
+        typer.echo(_("no order was applied between {since} and {until}", since=since, until=until))
 
 
 @app.command()
@@ -545,15 +568,18 @@ def dry_run(
     else:
         for name, target in answer["targets"].items():
             if "code" in target:
-                typer.echo(f"{name} would be refused: {target['code']}: {target['words']}")
+                refused = _("{name} would be refused: {code}: {words}")
+                typer.echo(refused.format(name=name, code=target["code"], words=target["words"]))
                 continue
-            span = f"from {when(target['begin'])} to {when(target['end'])}"
-            if target["drawn_s"]:
-                span += f", starting at random within the first {target['drawn_s']} s"
+            text = DONE if target["would"] == "be done" else LOST
             value = f"{target['value']} {spoken(target['unit'])}"
-            typer.echo(f"{name} would {target['would']}: {value} {span}")
+            begin, end = when(target["begin"]), when(target["end"])
+            line = _(text, name=name, value=value, begin=begin, end=end)
+            if drawn := target["drawn_s"]:
+                line += _(", starting at random within the first {seconds} s", seconds=drawn)
+            typer.echo(line)
             for evidence in target["grants"]:
-                typer.echo(f"    authorized by the {evidence}")
+                typer.echo("    " + _("authorized by the {evidence}", evidence=evidence))
     raise typer.Exit(1 if any("code" in target for target in answer["targets"].values()) else 0)
 
 
@@ -576,13 +602,19 @@ def try_(
         as_json(answer)
         return
     typer.echo(
-        f"{name} passed\n"
-        f"    applied in                      {answer['applied_s']} s\n"
-        f"    released in                     {answer['released_s']} s\n"
-        f"    released from the journal in    {answer['recovered_s']} s"
+        _(
+            "{name} passed\n"
+            "    applied in                      {applied} s\n"
+            "    released in                     {released} s\n"
+            "    released from the journal in    {recovered} s",
+            name=name,
+            applied=answer["applied_s"],
+            released=answer["released_s"],
+            recovered=answer["recovered_s"],
+        )
     )
-    if answer["fell_back_s"] is not None:
-        typer.echo(f"    released by the device after    {answer['fell_back_s']} s")
+    if (seconds := answer["fell_back_s"]) is not None:
+        typer.echo(_("    released by the device after    {seconds} s", seconds=seconds))
 
 
 app.command()(grants)
@@ -644,12 +676,18 @@ def witness(
         as_json(answer)
         return
     _show_vote(answer)
-    typer.echo(
-        f"\nFor the president of the residents' council, on paper, until {when(answer['until'])}:"
+    paper = _(
+        "For the president of the residents' council, on paper, until {time}:",
+        time=when(answer["until"]),
     )
-    typer.echo(f"\n    gardien control confirm {answer['code']}\n")
+    typer.echo(f"\n{paper}\n\n    gardien control confirm {answer['code']}\n")
     typer.echo(
-        "The gateway signs the grant when another account than this one has run this command."
+        wrapped(
+            _(
+                "The gateway signs the grant when another account than this one has run this"
+                " command."
+            )
+        )
     )
 
 
@@ -667,28 +705,30 @@ def confirm(
     """
     if not json:
         _show_vote(ask(config, state, "control.vote", code=code))
-    if not yes and not typer.confirm("\nIs this what the assembly voted?"):
-        raise typer.Exit(1)
+    if not yes:
+        typer.echo()
+        if not confirmed(_("Is this what the assembly voted?")):
+            raise typer.Exit(1)
     answer = ask(config, state, "control.confirm", code=code)
     as_json(answer) if json else typer.echo(
-        f"confirmed: the gateway has signed the grant {answer['jti']}"
+        _("confirmed: the gateway has signed the grant {jti}", jti=answer["jti"])
     )
 
 
 def _show_vote(vote: dict[str, Any]) -> None:
     scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
     fields = {
-        "vote": f"{evid['ref']}, of {evid['date']}",
-        "result": f"{evid['result']}; {evid['majority']}",
+        _("vote"): _("{title}, of {day}", title=evid["ref"], day=evid["date"]),
+        _("result"): f"{evid['result']}; {evid['majority']}",
         "sha256": evid["sha256"],
-        "to": vote["sub"],
-        "what": f"{', '.join(scope['acts'])} of {', '.join(scope['assets'])}",
-        "limits": ", ".join(f"{name} {_listed(value)}" for name, value in lim.items()) or "none",
-        "valid": f"{when(vote['from'])} to {when(vote['to'])}",
-        "recorded": f"by {vote['by']}",
+        _("to"): vote["sub"],
+        _("what"): f"{', '.join(scope['acts'])}: {', '.join(scope['assets'])}",
+        _("limits"): ", ".join(f"{name} {_listed(value)}" for name, value in lim.items()) or "–",
+        _("valid"): _("{begin} to {end}", begin=when(vote["from"]), end=when(vote["to"])),
+        _("recorded"): _("by {name}", name=vote["by"]),
     }
     for name, text in fields.items():
-        typer.echo(f"{name:9} {text}")
+        typer.echo(f"{name:11} {text}")
 
 
 def _listed(value: Any) -> str:

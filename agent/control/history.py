@@ -116,6 +116,15 @@ def _why(group: Sequence[Outcome]) -> str:
     return " ".join(next(received, "").split())
 
 
+def within(outcomes: Iterable[Outcome], span: tuple[float, float]) -> list[OrderReport]:
+    """What became of the orders of which something was recorded between two moments."""
+    return [
+        _report(group)
+        for group in _groups(outcomes)
+        if group[0].jti and any(span[0] <= one.at <= span[1] for one in group)
+    ]
+
+
 def sentences(
     outcomes: Iterable[Outcome],
     zone: ZoneInfo,

@@ -268,6 +268,14 @@ def test_a_sentence_says_when_how_far_who_asked_on_what_ground_and_that_it_was_g
     ]
 
 
+@pytest.mark.parametrize("end", [OrderState.STARTED, OrderState.REJECTED])
+def test_the_reason_of_an_order_is_told_whatever_became_of_it(end):
+    """Rule H38."""
+    group = [told(OrderState.RECEIVED, 0, words="la pointe\nde 18 h"), told(end, 0, words="no")]
+    (said,) = sentences(group, PARIS, {"boiler-offset": "K"})
+    assert ", asked by Métropole (reason: la pointe de 18 h)" in said
+
+
 def test_a_refusal_a_wait_and_a_hold_are_told_apart_and_a_test_is_no_order():
     units = {"boiler-offset": "K"}
     refused = told(OrderState.REJECTED, 0, code="E_GUARD(stairwell)", words="stairwell is 17 °C")
