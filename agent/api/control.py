@@ -53,6 +53,15 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE = 366 * 86_400.0
 """seconds: the longest pause by the operator; a longer one belongs into the configuration"""
+NO_CONTROL = N_('there is no control "{name}"; configured are: {known}')
+NO_WITNESS = N_(
+    "this gateway does not witness votes. Have the grant signed with a key of the residents'"
+    " council, or set `trust: {witnessed: true}` in the configuration"
+)
+SHARED_ACCOUNT = N_(
+    'several people use the account "{account}": record a vote from your own account, and let'
+    " another person confirm it from theirs"
+)
 NO_SHEET = N_(
     "{name} has no sheet to sign. Write the section `sheet` of this control into the configuration"
     " (docs/control.md)"
@@ -283,7 +292,7 @@ def _named(steering: Steering, name: str) -> ConfiguredControl:
     controls = steering.controller.controls
     if name not in controls:
         known = ", ".join(controls) or "none"
-        raise Refused(f'there is no control "{name}"; configured are: {known}')
+        raise Refused(NO_CONTROL, name=name, known=known)
     return controls[name]
 
 
@@ -302,7 +311,7 @@ async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, A
         await _guards_read(gateway, name)
     command = verified.model
     if not isinstance(command, claims.Command) or command.gives_back:
-        raise Refused("dry-run takes an order only: a grant or a release commands no equipment")
+        raise Refused(N_("dry-run takes an order only: a grant or a release commands no equipment"))
     before = await steering.writer.call(steering.controller.journal.first, verified)
     if before is not None:
         return {"jti": command.jti, "by": verified.owner, "targets": _taken(before["targets"])}
@@ -371,7 +380,7 @@ async def hand_back(
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite():
-        raise Refused(f'"{to}" is not a value such as 32 or 21.5')
+        raise Refused(N_('"{value}" is not a value such as 32 or 21.5'), value=to)
     reason_text = f"released to {plain(value)} by {who}" + (f": {reason}" if reason else "")
     left = await steering.controller.hand_back(name, value, reason_text)
     steering.controller.dependencies.audit("control.handed_back", {"control": name, "by": who})
@@ -381,7 +390,7 @@ async def hand_back(
 async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> dict[str, Any]:
     """Close by hand a hold that cannot be released any more. Raises Refused if there is none."""
     if all(record.control != name for record in steering.controller.journal.records.values()):
-        raise Refused(f"{name} has no hold that waits for its release")
+        raise Refused(N_("{name} has no hold that waits for its release"), name=name)
     closed = await steering.controller.abandon(name, f"abandoned by {who}: {reason}")
     steering.controller.dependencies.audit("control.abandoned", {"control": name, "by": who})
     return {"control": name, "closed": closed}
@@ -571,14 +580,18 @@ async def report(steering: Steering, who: str, *, month: str, name: str = "") ->
 def _from_sheet(options: Control | None) -> dict[str, Any]:
     sheet = options.sheet if options else None
     phones = [f"{one.name} {one.number}" for one in sheet.phones] if sheet else []
-    return {"operator": sheet.operator if sheet else "", "phones": phones}
+    return {
+        "operator": sheet.operator if sheet else "",
+        "object": (sheet.object if sheet else None) or "",
+        "phones": phones,
+    }
 
 
 def _day(text: str, zone: Any) -> float:
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone).timestamp()
     except ValueError:
-        raise Refused(f'"{text}" is not a day such as 2026-11-24') from None
+        raise Refused(N_('"{text}" is not a day such as 2026-11-24'), text=text) from None
 
 
 async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]:
@@ -630,10 +643,10 @@ async def record_vote(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]
     """
     account, now = _voting_person(gateway, caller), gateway.clock.now()
     if unknown := grant.keys() - SAID:
-        raise Refused(f"a vote may not contain: {', '.join(sorted(unknown))}")
+        raise Refused(N_("a vote may not contain: {names}"), names=", ".join(sorted(unknown)))
     evidence = grant.get("evid") or {}
     if not (evidence.get("kind") == "vote" and evidence.get("result") and evidence.get("majority")):
-        raise Refused("the result of the vote or its majority is missing")
+        raise Refused(N_("the result of the vote or its majority is missing"))
     us = gateway.objects.inbox.audience
     payload = {
         "iss": us.gateway, "jti": new_jti(now), "iat": int(now), "role": "residents_council",
@@ -659,7 +672,10 @@ async def confirm_vote(gateway: Gateway, caller: Caller, *, code: str) -> dict[s
     """Sign a recorded vote as witness, and accept it like any grant. Raises Refused, Forged."""
     account, vote = _voting_person(gateway, caller), _vote(gateway, code)
     if account == vote.account:
-        raise Refused(f'"{account}" has recorded this vote, so another person must confirm it')
+        raise Refused(
+            N_('"{account}" has recorded this vote, so another person must confirm it'),
+            account=account,
+        )
     if not gateway.steering:
         raise Refused(NoControls.REASON)
     answer = await gateway.objects.accept(_signed_grant(gateway, vote.claims), BY_HAND)
@@ -674,22 +690,16 @@ async def confirm_vote(gateway: Gateway, caller: Caller, *, code: str) -> dict[s
 def _voting_person(gateway: Gateway, caller: Caller) -> str:
     """Return the caller's account. Raises Refused if it may not record or confirm votes."""
     if gateway.objects.inbox.witness is None or not gateway.config.trust.witnessed:
-        raise Refused(
-            "this gateway does not witness votes. Have the grant signed with a key of the"
-            " residents' council, or set `trust: {witnessed: true}` in the configuration"
-        )
+        raise Refused(NO_WITNESS)
     if caller.who in shared(gateway):
-        raise Refused(
-            f'several people use the account "{caller.who}": record a vote from your own account,'
-            " and let another person confirm it from theirs"
-        )
+        raise Refused(SHARED_ACCOUNT, account=caller.who)
     return caller.who
 
 
 def _vote(gateway: Gateway, code: str) -> Vote:
     vote = store.find_vote(gateway.objects.inbox.trust_store.db, code, gateway.clock.now())
     if vote is None:
-        raise Refused("no vote waits for this code: it is wrong, already used, or expired")
+        raise Refused(N_("no vote waits for this code: it is wrong, already used, or expired"))
     return vote
 
 

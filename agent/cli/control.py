@@ -111,7 +111,7 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
         table(columns, map(_row, answer.items()))
         for name, control in answer.items():
             for remark in _remarks(control):
-                typer.echo(f"! {name}: {remark}")
+                typer.echo(wrapped(f"! {name}: {remark}"))
     raise typer.Exit(1 if any(control["alarm"] for control in answer.values()) else 0)
 
 
@@ -127,7 +127,7 @@ def _remarks(control: dict[str, Any]) -> list[str]:
     untested = _("not tested, so no order is accepted: gardien control test")
     sheet = control["sheet"]
     remarks = [] if control["tested"] else [untested]
-    remarks += [sheet["why"]] if sheet and not sheet["accepted"] else []
+    remarks += [_unsigned(sheet)] if sheet and not sheet["accepted"] else []
     remarks += [control["alarm"]] if control["alarm"] else []
     remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
     remarks += [
@@ -135,6 +135,19 @@ def _remarks(control: dict[str, Any]) -> list[str]:
         for order in control["next"]
     ]
     return remarks
+
+
+def _unsigned(sheet: dict[str, Any]) -> str:
+    """Why no order is accepted before the operator has signed."""
+    if not (latest := sheet["latest"]):
+        text = N_("no order before its operator has signed version {version} of its sheet")
+        return _(text, version=sheet["version"])
+    return _(
+        "no order: {by} signed version {before} of its sheet, and version {version} is in force",
+        by=latest["by"],
+        before=latest["version"],
+        version=sheet["version"],
+    )
 
 
 @app.command()

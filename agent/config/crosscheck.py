@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from agent.config.config import batteries, point, wanted, watchdog
 from agent.config.models import ILL_NAMED, NAME, DeviceOptions, no_unit
 from agent.config.problem import did_you_mean, options, or_list
-from agent.control.model import split
-from agent.control.settings import SUPPLY
+from agent.control.model import SUPPLY, split
 from agent.core.i18n import _
 from agent.core.model import ValueKind
 from agent.core.quantities import channels, factor, units

@@ -312,6 +312,8 @@ FAILSAFE, TEST, HANDED = "failsafe", "test", "handed"
 """what takes the place of an order's id in a hold record: the failsafe of a limit applies, a
 control is tested, or a person names the value from before
 """
+SUPPLY = "supply"
+"""name of the guard of the lowest supply temperature (rule H34)"""
 Key = tuple[str, str]
 """device and point: timers belong to a point, not to the name of a control (rule H4)"""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from agent.control.model import FAILSAFE, OrderState
+from agent.control.model import FAILSAFE, SUPPLY, OrderState
 from agent.core.quantities import spoken
 from agent.registry.dates import MONTHS, day_written_out, time_written_out
 from agent.registry.page import Page, colon, texts
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TEXTS = Path(__file__).with_name("report.yaml")
-EXTREME = re.compile(r"(^|, )(lowest|highest) ")
+EXTREME = re.compile(r"(^|, )(lowest|highest) (.*?) (?=-?[0-9.]+ )")
 EVIDENCE = re.compile(r"\b(vote|contract|form) ([^;]*) of ([0-9]{4}-[0-9]{2}-[0-9]{2})")
 GUARDED = re.compile(r"guard:([^:]*): (.*)")
 AS_PLANNED = frozenset({OrderState.COMPLETED, OrderState.SCHEDULED, OrderState.STARTED})
@@ -45,12 +45,12 @@ def monthly(document: Mapping[str, Any], language: str) -> Page:
 def stairwell(document: Mapping[str, Any], language: str) -> Page:
     """The notice for the people of the building: what was changed, when, at whose request, and why.
 
-    It has no refused orders: these changed nothing.
+    It has no refused orders, which changed nothing, and no words that could name a person.
     """
     wording = _Wording(language, document)
     page = wording.page("notice")
     for name, control in document["controls"].items():
-        page.heading(name)
+        page.heading(control["object"] or name)
         if until := control["opted_out_until"]:
             page.paragraph(wording.text("notice", "paused", time=wording.at(until)))
         concerned = [
@@ -145,7 +145,10 @@ class _Wording:
     def seen(self, seen: str) -> str:
         """The worst values of the guards; the journal has them in English."""
         return self._number(
-            EXTREME.sub(lambda found: f"{found[1]}{self.text('both', found[2])} ", seen)
+            EXTREME.sub(
+                lambda found: f"{found[1]}{self.text('both', found[2])} {self.guard(found[3])} ",
+                seen,
+            )
         )
 
     def evidence(self, text: str) -> str:
@@ -158,16 +161,20 @@ class _Wording:
             text,
         )
 
-    def result(self, order: Mapping[str, Any]) -> str:
-        """How an order ended, and why."""
+    def guard(self, name: str) -> str:
+        """The name of a guard for people."""
+        return self.text("both", "supply") if name == SUPPLY else name
+
+    def result(self, order: Mapping[str, Any], *, public: bool = False) -> str:
+        """How an order ended, and why. `public`: without the words of the journal."""
         ended, code = self.text("states", order["state"]), order["code"]
         if code:
             reason = self._texts["codes"].get(code.partition("(")[0], order["outcome"])
             return self.text("both", "refused", ended=ended, reason=reason, code=code)
         if guard := GUARDED.match(order["outcome"]):
-            return self.text("both", "guard", ended=ended, name=guard[1], why=guard[2])
+            return self.text("both", "guard", ended=ended, name=self.guard(guard[1]), why=guard[2])
         # the journal's own words are English; the state says the essential in both languages
-        more = order["outcome"] if self._language == "en" else ""
+        more = order["outcome"] if self._language == "en" and not public else ""
         return f"{ended}: {more}" if more and order["state"] not in AS_PLANNED else ended
 
     def sentence(self, order: Mapping[str, Any], unit: str) -> str:
@@ -202,7 +209,7 @@ class _Wording:
         else:
             yield self.text("notice", "failsafe")
         if order["released"] and order["state"] != OrderState.COMPLETED:
-            yield _capital(self.result(order))
+            yield _capital(self.result(order, public=True))
         if order["seen"]:
             yield _capital(self.seen(order["seen"]))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from agent.control import schedule
-from agent.control.model import Failsafe, Guard, Limits, LossRule, Modality, split
+from agent.control.model import SUPPLY, Failsafe, Guard, Limits, LossRule, Modality, split
 from agent.core.i18n import _
 from agent.core.settings import Duration, shown
 
@@ -26,8 +26,6 @@ SHORTEST = 300.0
 Role = Literal[
     "grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant"
 ]
-SUPPLY = "supply"
-"""name of the guard of the lowest supply temperature"""
 PHONE = re.compile(r"\+?[0-9][0-9 ./()-]{4,24}", re.ASCII)
 NONE_ACCEPTED = "none-accepted"
 OF_PROFILE = "profile"

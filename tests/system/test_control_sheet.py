@@ -90,7 +90,7 @@ def test_no_order_before_the_operator_has_signed_this_very_sheet(tmp_path):
             assert "PLUS ACCEPTÉE : Marc Durand a accepté la version" in printed
             assert "acceptée par" not in printed
             said = await here.gardien("control", "list")
-            assert "has changed since Marc Durand accepted it" in " ".join(said.split())
+            assert "no order: Marc Durand signed version" in " ".join(said.split())
 
             # what was signed is in force again: so is the signature, also after a restart
             here.configure_otherwise("+33 4 76 99 99 99", "+33 4 76 00 00 00")

@@ -446,6 +446,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_refused_with_code_and_reason(name):
+    """Rules H34, H37 among others."""
     ordered, agreed, known, code, words = CASES[name]
     found = decide(order(**ordered), modality(**agreed), facts(**known))
     assert not isinstance(found, Yes), name

@@ -59,7 +59,8 @@ SAFE = [outcome(FAILSAFE, STARTED, "2026-11-05T12:00", "the centre is not heard"
 
 def document(*outcomes: Outcome, **more) -> dict:
     control = {
-        "unit": "K", "operator": "Chaleur & Fils", "phones": ["Astreinte +33 4 76 00 00 00"],
+        "unit": "K", "operator": "Chaleur & Fils", "object": "chaudière n° 1",
+        "phones": ["Astreinte +33 4 76 00 00 00"],
         "opted_out_until": None, "sheet": None,
         "orders": [one.document() for one in order_reports(outcomes)],
     } | more  # fmt: skip
@@ -84,10 +85,10 @@ def test_the_operator_reads_who_wanted_what_why_and_how_cold_it_became():
         "autorisation : vote AG, résolution 14 du 12 mai 2026",
         "motif : la pointe de 18 h.",
         "libération : 2 novembre 2026 à 19:30",
-        "valeurs extrêmes : au plus bas cage 18,4 °C, au plus bas supply 46,5 °C",
+        "valeurs extrêmes : au plus bas cage 18,4 °C, au plus bas température de départ 46,5 °C",
         "résultat : libéré comme prévu",
         "motif : aucun n'a été donné",
-        "résultat : interrompu : garde-fou « supply »",
+        "résultat : interrompu : garde-fou « température de départ »",
         "résultat : refusé : préavis trop court (E_NOTICE)",
     ):
         assert words in french
@@ -107,15 +108,28 @@ def test_the_stairwell_reads_what_was_done_and_why_and_nothing_of_what_was_refus
     for words in (
         "du 2 novembre 2026 à 18:00 au 2 novembre 2026 à 19:30 : −1,5 K. Demandé par metropole",
         "Demandé par metropole. Motif : la pointe de 18 h. Au plus bas cage 18,4 °C",
-        "Motif : aucun n'a été donné. Interrompu : garde-fou « supply ».",
+        "Motif : aucun n'a été donné. Interrompu : garde-fou « température de départ ».",
         "prévu à partir du 29 novembre 2026 à 18:00 : −1,5 K. Demandé par metropole. Motif : grand",
         "depuis le 5 novembre 2026 à 12:00 : limite de repli 6 K. L'émetteur des ordres ne",
         "Questions : Astreinte +33 4 76 00 00 00",
     ):
         assert words in french
     assert "E_NOTICE" not in french
+    assert "chaudière n° 1 ---" in french
     assert "4 novembre" not in french
     assert "nothing was changed" in read(stairwell(document(*REFUSED), "en"))
+
+
+def test_the_stairwell_reads_no_name_of_a_person():
+    words = "anne has paused it until 2027-04-30; released, confirmed"
+    ended = [
+        *GUARDED[:2],
+        outcome("two", OrderState.OPTED_OUT, "2026-11-03T18:20", words, closed=True),
+    ]
+    assert "anne has paused it" in read(monthly(document(*ended), "en"))
+    notice = read(stairwell(document(*ended), "en"))
+    assert "Ended by somebody in the building" in notice
+    assert "anne" not in notice
 
 
 def test_a_report_says_what_is_missing_and_what_stands_now():
