@@ -6,11 +6,13 @@ The judge of what stands in the boiler is its controller, asked over a line of i
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
+from agent.core.errors import Refused
 from hil.bacnet.process import BoilerRoom
 from tests.system.test_control import Building, held, holds
 from tests.waiting import until
@@ -39,7 +41,7 @@ async def signed_boiler(folder, faster=1.0):
         await here.start()
         try:
             here.trusted()
-            await here.gardien("control", "test", "boiler-offset", "--as", "a test")
+            here.asked("control.test", name="boiler-offset", named="a test")
             yield here
             await here.end()
         finally:
@@ -54,138 +56,88 @@ async def sheet(here):
     return " ".join(printed.split())
 
 
-async def accept(here, version="", status=0):
-    version = version or here.asked("control.list")["controls"]["boiler-offset"]["sheet"]["version"]
-    words = ("control", "accept", "boiler-offset", "--version", version, *SIGNED)
-    return await here.gardien(*words, status=status)
+def state(here):
+    return here.asked("control.list")["controls"]["boiler-offset"]
 
 
-def test_no_order_before_the_operator_has_signed_this_very_sheet(tmp_path):
-    """Rules H35, H38."""
+def orders(here):
+    report = here.asked("control.report", month=f"{datetime.now(UTC):%Y-%m}")
+    return report["controls"]["boiler-offset"]["orders"]
+
+
+async def reload(here, before, after):
+    here.configure_otherwise(before, after)
+    here.asked("reload", named="a test")
+
+
+def test_a_boiler_follows_what_its_operator_signed_and_nothing_else(tmp_path):
+    """Rules H34, H35, H36, H38: unsigned, signed, too cold, changed, paused while nobody runs."""
 
     async def attack():
-        async with signed_boiler(tmp_path) as here:
+        async with signed_boiler(tmp_path, faster=600.0) as here:
+            assert here.accept(here.order())["code"] == "E_UNSIGNED"
+            wrong = {"name": "boiler-offset", "by": "Marc Durand", "on": "2026-10-01"}
+            with pytest.raises(Refused, match="has changed since it was printed"):
+                here.asked("control.accept", version="0123456789", named="a test", **wrong)
+            assert here.accept(here.order())["code"] == "E_UNSIGNED"
+            version = state(here)["sheet"]["version"]
+            await here.gardien("control", "accept", "boiler-offset", "--version", version, *SIGNED)
             printed = await sheet(here)
-            assert "acceptée par" not in printed
-            assert "aucun ordre n'est exécuté avant que Chaleur & Fils ait signé" in printed
+            assert "acceptée par Marc Durand pour Chaleur & Fils le 1er octobre 2026" in printed
             assert "objet analog-value,7 de l'automate 1201" in printed
-            assert "priorité BACnet 13" in printed
-            assert here.accept(here.order())["code"] == "E_UNSIGNED"
-            said = await accept(here, "0123456789", status=1)
-            assert "has changed since it was printed" in said
-            assert here.accept(here.order())["code"] == "E_UNSIGNED"
-            await accept(here)
-            assert "acceptée par Marc Durand pour Chaleur & Fils le 1er octobre 2026" in (
-                await sheet(here)
-            )
-            assert here.accept(here.order())["state"] == "SCHEDULED"
-            await until(lambda: held(here, Decimal("-1.5")))
 
-            # an edit of what was signed ends the acceptance, and the hold with it
-            here.configure_otherwise("+33 4 76 00 00 00", "+33 4 76 99 99 99")
-            await here.gardien("reload", "--as", "a test")
+            # the boiler cools down by the order itself
+            assert here.accept(here.order("-20", 7200))["state"] == "SCHEDULED"
+            await until(lambda: orders(here)[-1]["released"])
+            assert not await holds(here)
+
+            await until(lambda: supply(here) > 42)
+            assert here.accept(here.order("-1.5"))["state"] == "SCHEDULED"
+            await until(lambda: held(here, Decimal("-1.5")))
+            await reload(here, "76 00 00 00", "76 99 99 99")
             await until(lambda: held(here, None))
             assert here.accept(here.order())["code"] == "E_UNSIGNED"
             printed = await sheet(here)
             assert "PLUS ACCEPTÉE : Marc Durand a accepté la version" in printed
             assert "acceptée par" not in printed
-            said = await here.gardien("control", "list")
-            assert "no order: Marc Durand signed version" in " ".join(said.split())
 
-            # what was signed is in force again: so is the signature, also after a restart
-            here.configure_otherwise("+33 4 76 99 99 99", "+33 4 76 00 00 00")
-            await here.end()
-            await here.start()
-            assert here.accept(here.order())["state"] == "SCHEDULED"
-            month = f"{datetime.now(UTC):%Y-%m}"
-            report = ("control", "report", "--month", month, "--language")
-            (tmp_path / "said").write_text(await here.gardien(*report, "fr"))
-            return await here.gardien("control", "history"), json.loads(
-                await here.gardien("control", "report", "--month", month, "--json")
-            )
-
-    history, report = asyncio.run(attack())
-    assert "asked by energie.metropole.example (reason: la pointe de 18 h), on the vote" in history
-    codes = [order["code"] for order in report["controls"]["boiler-offset"]["orders"]]
-    assert codes.count("E_UNSIGNED") == 3
-    printed = " ".join((tmp_path / "said").read_text().split())
-    assert "motif : la pointe de 18 h" in printed
-    assert "l'exploitant n'avait pas accepté la fiche en vigueur (E_UNSIGNED)" in printed
-
-
-def test_below_the_lowest_supply_temperature_an_order_ends_and_none_begins(tmp_path):
-    """Rule H34: the boiler cools down by the order itself."""
-
-    async def attack():
-        async with signed_boiler(tmp_path, faster=600.0) as here:
-            await accept(here)
-            await until(lambda: supply_above(here, 42))
-            here.accept(here.order("-20", 7200))
-            await until(lambda: ended(here))
-            assert not await holds(here)
-            report = here.asked("control.report", month=f"{datetime.now(UTC):%Y-%m}")
-            # the boiler is warm again: now a limit that it never reaches
-            here.configure_otherwise("min: 40}", "min: 70}")
-            await here.gardien("reload", "--as", "a test")
-            await accept(here)
-            return here.accept(here.order("-20", 7200)), report
-
-    again, report = asyncio.run(attack())
-    order = report["controls"]["boiler-offset"]["orders"][0]
-    assert order["outcome"].startswith("guard:supply: supply is 3")
-    assert order["released"] is not None
-    assert "lowest supply 3" in order["seen"]
-    assert again["code"] == "E_GUARD(supply)"
-
-
-def supply(here):
-    guards = here.asked("control.list")["controls"]["boiler-offset"]["guards"]
-    return float(guards["supply"].split()[0])
-
-
-def supply_above(here, least):
-    return supply(here) > least
-
-
-async def ended(here):
-    return "broken off: supply is 3" in await here.gardien("control", "history")
-
-
-def test_a_pause_for_a_season_ends_the_order_and_outlives_crash_and_restart(tmp_path):
-    """Rule H36."""
-
-    async def attack():
-        async with signed_boiler(tmp_path) as here:
-            await accept(here)
-            pause = ("control", "opt-out", "boiler-offset", "--until", LAST_DAY, "--as", "a test")
-            here.accept(here.order())
+            # what was signed is in force again, and so is the signature
+            await reload(here, "76 99 99 99", "76 00 00 00")
+            assert here.accept(here.order("-1.5"))["state"] == "SCHEDULED"
             await until(lambda: holds(here))
-            await here.kill()
-            assert await holds(here)
-            # nobody runs: the pause is recorded, and the equipment released, all the same
-            assert "takes no orders before" in await here.gardien(*pause)
-            assert not await holds(here)
-            await here.start()
-            assert here.accept(here.order())["code"] == "E_OVERRIDDEN"
-            # a shorter opt-out does not shorten it
-            await here.gardien(
-                "control", "opt-out", "boiler-offset", "--hours", "1", "--as", "a test"
-            )
-            until_day = here.asked("control.list")["controls"]["boiler-offset"]["opted_out_until"]
-            await here.gardien("control", "opt-out", "boiler-offset", "--end", "--as", "a test")
-            assert here.accept(here.order())["state"] == "SCHEDULED"
-            await until(lambda: holds(here))
+            told = orders(here)
 
-            # the controllers are gone, and nobody runs: it is recorded, and says what is left
+            # nobody runs, and the line is down: the pause is recorded, and says what is left
             await here.kill()
             here.room.freeze()
+            pause = ("control", "opt-out", "boiler-offset", "--until", LAST_DAY, "--as", "a test")
             said = await here.gardien(*pause, status=1)
             assert "is not released yet" in " ".join(said.split())
             here.room.thaw()
+            assert await holds(here)
             await here.start()
             await until(lambda: held(here, None))
-            return until_day, await here.gardien("control", "list")
+            assert here.accept(here.order())["code"] == "E_OVERRIDDEN"
+            here.asked("control.opt_out", name="boiler-offset", hours=1.0, named="a test")
+            assert state(here)["opted_out_until"] > LAST_DAY
+            here.asked("control.opt_in", name="boiler-offset", named="a test")
+            assert here.accept(here.order())["state"] == "SCHEDULED"
+            return told
 
-    until_day, listed = asyncio.run(attack())
-    assert until_day > LAST_DAY
-    assert f"has paused it until {LAST_DAY}" in " ".join(listed.split())
+    told = asyncio.run(attack())
+    assert [order["code"] for order in told] == [
+        "E_UNSIGNED",
+        "E_UNSIGNED",
+        "",
+        "",
+        "E_UNSIGNED",
+        "",
+    ]
+    assert {order["why"] for order in told} == {"la pointe de 18 h"}
+    assert told[2]["outcome"].startswith("guard:supply: supply is 3")
+    assert "lowest supply 3" in told[2]["seen"]
+    assert "lowest supply" in told[3]["seen"]  # also of a hold that ends before its next check
+
+
+def supply(here):
+    return float(state(here)["guards"]["supply"].split()[0])
