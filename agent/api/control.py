@@ -477,7 +477,7 @@ async def _pause(
 
 
 async def _stopped(steering: Steering, name: str, until: float) -> dict[str, Any]:
-    """Release what is held, and report what the device has not confirmed."""
+    """Release what is held; report what the device has not confirmed and the disk not taken."""
     controller = steering.controller
     await controller.tend(name)
     left = [
@@ -485,7 +485,14 @@ async def _stopped(steering: Steering, name: str, until: float) -> dict[str, Any
         for record in controller.journal.records.values()
         if record.control == name
     ]
-    return {"control": name, "until": stamp(until), "pending": left, "ok": not left}
+    failing = controller.dependencies.failing()
+    return {
+        "control": name,
+        "until": stamp(until),
+        "pending": left,
+        "unrecorded": failing,
+        "ok": not left and not failing,
+    }
 
 
 async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:

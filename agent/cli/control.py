@@ -346,7 +346,7 @@ def opt_out(
 
     A pause (--until) is recorded also while the agent is stopped or the equipment does not answer;
     then it is released as soon as it can be. Exit status 1 if the device has not confirmed the
-    release yet.
+    release yet, or the disk has not recorded it.
     """
     if until and (hours or back):
         raise typer.BadParameter(_("--until is given without --hours and --end"))
@@ -362,6 +362,9 @@ def opt_out(
     else:
         begin = when(answer["until"])
         typer.echo(_("{name} takes no orders before {time}", name=name, time=begin))
+        if why := answer["unrecorded"]:
+            text = N_("! in force, but not recorded: {why}. Repeat it once the disk works")
+            typer.echo(wrapped(_(text, why=why)))
         for alarm in answer["pending"]:
             typer.echo(
                 wrapped(

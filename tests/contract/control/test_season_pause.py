@@ -6,14 +6,17 @@ import asyncio
 import json
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
+from agent.api.control import opt_out
 from agent.control.context import unsigned
 from agent.control.model import Acceptance, Moment, OrderState
 from agent.control.records import Memo, memo_of, text
+from agent.core.errors import Refused
 from tests.contract.control.explorer import Plan, every_cut, run
-from tests.contract.control.pretend import BEGIN, Site, event, order
+from tests.contract.control.pretend import BEGIN, ZONE, Site, event, order
 
 DAY = 86_400.0
 SEASON_END = BEGIN + 150 * DAY
@@ -98,6 +101,58 @@ def test_a_shorter_opt_out_or_a_hand_at_the_plant_does_not_shorten_it():
         assert controller.forbidden(control) is None
 
     asyncio.run(attack())
+    site.close()
+
+
+def asked(site, **args):
+    """The call of the command, with the controls of this site."""
+    steering = SimpleNamespace(controller=site.controller, config=SimpleNamespace(zone=ZONE))
+    return asyncio.run(opt_out(steering, "anne", name="it", **args))
+
+
+@pytest.mark.parametrize(
+    ("day", "end"),
+    [
+        ("2027-01-15", "2027-01-15T23:00:00Z"),
+        ("2027-03-28", "2027-03-28T22:00:00Z"),  # a day of 23 hours
+        ("2027-10-31", "2027-10-31T23:00:00Z"),  # a day of 25 hours
+    ],
+)
+def test_its_last_day_is_a_whole_day_of_the_building(day, end):
+    site = Site()
+    site.start()
+    assert asked(site, until=day) == {
+        "control": "it", "until": end, "pending": [], "unrecorded": "", "ok": True,
+    }  # fmt: skip
+    site.close()
+
+
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [
+        ("2027-01-14", "is over"),
+        ("2028-02-01", "at most a year"),
+        ("2027-02-30", "is not a day"),
+        ("next winter", "is not a day"),
+    ],
+)
+def test_a_day_that_cannot_be_meant_pauses_nothing(day, words):
+    site = Site()
+    site.start()
+    with pytest.raises(Refused, match=words):
+        asked(site, until=day)
+    assert site.controller.forbidden(site.fit) is None
+    site.close()
+
+
+def test_on_a_disk_that_fails_it_is_in_force_and_says_that_it_is_not_recorded():
+    site = Site()
+    site.start()
+    site.controller.dependencies.failing = lambda: "the disk is read-only"
+    answer = asked(site, until="2027-04-30")
+    assert (answer["unrecorded"], answer["ok"]) == ("the disk is read-only", False)
+    site.controller.dependencies.failing = str
+    assert "anne has paused it until 2027-04-30" in site.controller.forbidden(site.fit).reason
     site.close()
 
 
