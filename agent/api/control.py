@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from agent.gateway.gateway import Gateway
     from agent.trust.verify import Member
 
+YEARS = range(2000, 2100)
+"""a year outside this range is a typing error"""
 LONGEST_PAUSE = 366 * 86_400.0
 """seconds: the longest pause by the operator; a longer one belongs into the configuration"""
 NO_CONTROL = N_('there is no control "{name}"; configured are: {known}')
@@ -544,8 +546,26 @@ def _units(steering: Steering) -> dict[str, str]:
     return {one: control.modality.unit for one, control in steering.controller.controls.items()}
 
 
-async def report(steering: Steering, who: str, *, month: str, name: str = "") -> dict[str, Any]:
+def _first_of(month: str, now: datetime) -> datetime:
+    """The first moment of a month of the building. Raises Refused."""
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if month in {"", "last"}:
+        return (first - timedelta(days=1)).replace(day=1) if month else first
+    try:
+        named = datetime.strptime(month, "%Y-%m").replace(tzinfo=now.tzinfo)
+    except ValueError:
+        named = None
+    if named is None or named.year not in YEARS:
+        raise Refused(N_('"{month}" is not a month such as 2026-10'), month=month)
+    return named
+
+
+async def report(
+    steering: Steering, who: str, *, month: str = "", name: str = ""
+) -> dict[str, Any]:
     """What was done in a month, for each control: each order, and each order that was refused.
+
+    `month`: `2026-10`, `last` for the last whole month, empty for the present one.
 
     Raises Refused.
     """
@@ -554,10 +574,7 @@ async def report(steering: Steering, who: str, *, month: str, name: str = "") ->
     now = controller.dependencies.now().wall
     if name:
         _named(steering, name)
-    try:
-        first = datetime.strptime(month, "%Y-%m").replace(tzinfo=zone)
-    except ValueError:
-        raise Refused(N_('"{month}" is not a month such as 2026-10'), month=month) from None
+    first = _first_of(month, datetime.fromtimestamp(now, zone))
     span = first.timestamp(), (first + timedelta(days=32)).replace(day=1).timestamp()
     if span[0] > now:
         raise Refused(N_("{month} has not begun yet"), month=month)
@@ -568,7 +585,7 @@ async def report(steering: Steering, who: str, *, month: str, name: str = "") ->
     names = [name] if name else sorted({*controller.controls, *(one.control for one in kept)})
     states = held(steering)
     return {
-        "month": month, "building": steering.config.building.name,
+        "month": f"{first:%Y-%m}", "building": steering.config.building.name,
         "timezone": str(zone), "until": stamp(min(now, span[1])),
         "ended": now >= span[1], "complete": not lost,
         "controls": {
@@ -596,9 +613,12 @@ def _from_sheet(options: Control | None) -> dict[str, Any]:
 
 def _day(text: str, zone: Any) -> float:
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone).timestamp()
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone)
     except ValueError:
-        raise Refused(N_('"{text}" is not a day such as 2026-11-24'), text=text) from None
+        day = None
+    if day is None or day.year not in YEARS:
+        raise Refused(N_('"{text}" is not a day such as 2026-11-24'), text=text)
+    return day.timestamp()
 
 
 async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]:

@@ -74,6 +74,8 @@ PageFile = Annotated[
         "--to", help="Write it to this file, .html (to print) or .txt.", show_default=False
     ),
 ]
+LAST_MONTH = "last"
+"""the last whole month of the building, for `control.report`"""
 WITHIN = 18.0
 """seconds for a release from the journal: systemd waits for 30"""
 READ_WITHIN = 4.0
@@ -423,7 +425,7 @@ def report(
 
     Orders that were refused are listed with the reason.
     """
-    answer = ask(config, state, "control.report", name=name, month=month or _month(-1))
+    answer = ask(config, state, "control.report", name=name, month=month or LAST_MONTH)
     if json:
         as_json(answer)
         return
@@ -444,19 +446,10 @@ def notice(
     state: State = None,
 ) -> None:
     """Print the notice for the stairwells: what was changed or is planned, for whom, and why."""
-    answer = ask(config, state, "control.report", name=name, month=month or _month(0))
+    answer = ask(config, state, "control.report", name=name, month=month)
     from agent.control.report import stairwell
 
     _print([stairwell(answer, _language(language))], to)
-
-
-def _month(ahead: int) -> str:
-    """The present month, or another one that is so many months ahead, as 2026-10."""
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC)
-    year, month = divmod(now.year * 12 + now.month - 1 + ahead, 12)
-    return f"{year}-{month + 1:02}"
 
 
 def _language(given: str) -> str:
@@ -520,10 +513,19 @@ def sheet(
 def _signed(config: Path, state: Path | None, name: str) -> dict[str, Any] | None:
     """Who has accepted the sheet; None: it is not known here, as there is no gateway yet."""
     from agent.control.writer import FILE
+    from agent.local import ask_daemon
 
-    if not (state_of(config, state) / FILE).exists():
+    folder, call = state_of(config, state), "control.list"
+    try:
+        answer = ask_daemon(folder, call, {}, lambda _: None)
+        if answer is None and (folder / FILE).exists():
+            answer = ask(config, state, call)
+    except (
+        Refused,
+        OSError,
+    ):  # not for this account: the sheet itself needs only the configuration
         return None
-    control: dict[str, Any] = ask(config, state, "control.list")["controls"].get(name) or {}
+    control: dict[str, Any] = (answer or {"controls": {}})["controls"].get(name) or {}
     return control.get("sheet")
 
 

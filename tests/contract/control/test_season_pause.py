@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.api.control import opt_out
+from agent.api.control import opt_out, report
 from agent.control.context import unsigned
 from agent.control.model import Acceptance, Moment, OrderState
-from agent.control.records import Memo, memo_of, text
+from agent.control.records import Memo, Outcome, Transaction, memo_of, text
 from agent.core.errors import Refused
 from tests.contract.control.explorer import Plan, every_cut, run
 from tests.contract.control.pretend import BEGIN, ZONE, Site, event, order
@@ -134,6 +134,8 @@ def test_its_last_day_is_a_whole_day_of_the_building(day, end):
         ("2028-02-01", "at most a year"),
         ("2027-02-30", "is not a day"),
         ("next winter", "is not a day"),
+        ("9999-12-31", "is not a day"),
+        ("0001-01-01", "is not a day"),
     ],
 )
 def test_a_day_that_cannot_be_meant_pauses_nothing(day, words):
@@ -153,6 +155,56 @@ def test_on_a_disk_that_fails_it_is_in_force_and_says_that_it_is_not_recorded():
     assert (answer["unrecorded"], answer["ok"]) == ("the disk is read-only", False)
     site.controller.dependencies.failing = str
     assert "anne has paused it until 2027-04-30" in site.controller.forbidden(site.fit).reason
+    site.close()
+
+
+# -- the report of a month
+
+
+def reported(site, month):
+    config = SimpleNamespace(zone=ZONE, controls={}, building=SimpleNamespace(name="Les Alpins"))
+    steering = SimpleNamespace(
+        controller=site.controller, config=config, writer=SimpleNamespace(call=site.read)
+    )
+    return asyncio.run(report(steering, "anne", month=month))
+
+
+@pytest.mark.parametrize(
+    ("month", "found", "jtis"),
+    [("", "2027-01", ["one"]), ("last", "2026-12", []), ("2027-1", "2027-01", ["one"])],
+)
+def test_a_report_has_the_orders_that_began_in_its_month(month, found, jtis):
+    site = Site()
+    assert not asyncio.run(run(site, Plan([event(order())], {})))
+    answer = reported(site, month)
+    assert answer["month"] == found
+    assert [one["jti"] for one in answer["controls"]["it"]["orders"]] == jtis
+    assert answer["ended"] == (found == "2026-12")
+    assert answer["complete"]
+    site.close()
+
+
+def test_a_report_says_that_the_journal_no_longer_has_the_whole_month():
+    """The journal keeps the last 5,000 outcomes."""
+    site = Site()
+    site.start()
+    many = [
+        Outcome("one", "it", OrderState.REJECTED, BEGIN - n, code="E_RANGE") for n in range(5001)
+    ]
+    for begin in range(0, len(many), 500):
+        site.journal.save(Transaction(outcomes=many[begin : begin + 500]))
+    assert not reported(site, "2027-01")["complete"]
+    site.close()
+
+
+@pytest.mark.parametrize("month", ["2027-13", "9999-12", "0001-01", "january"])
+def test_what_is_no_month_is_refused(month):
+    site = Site()
+    site.start()
+    with pytest.raises(Refused, match="is not a month"):
+        reported(site, month)
+    with pytest.raises(Refused, match="has not begun"):
+        reported(site, "2027-02")
     site.close()
 
 
