@@ -258,7 +258,7 @@ def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[
 
 def _acceptance(control: ConfiguredControl, memo: Memo, zone: ZoneInfo) -> dict[str, Any] | None:
     """The sheet in force, and the latest one that was accepted; None: none is to be signed."""
-    if not control.to_sign:
+    if not control.to_sign and memo.acceptance is None:
         return None
     signed = memo.acceptance
     latest = signed and {

@@ -343,6 +343,11 @@ def unsigned(control: ConfiguredControl, memo: Memo) -> str:
         return ""
     name, version = control.name, control.modality.version
     before = memo.acceptance
+    if before and not control.to_sign:
+        return (
+            f"the sheet that {before.by} accepted on {before.on} is no longer in the configuration"
+            f" of {name}: write the section `sheet` again, and have it signed"
+        )
     why = (
         f"the sheet of {name} has changed since {before.by} accepted it on {before.on}: it was"
         f" version {before.version}, it is {version}"

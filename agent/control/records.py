@@ -240,8 +240,11 @@ class Memo:
         return now.wall - elapsed(self.opted_out, now) + self.opt_lasts
 
     def accepts(self, sha256: str) -> bool:
-        """Whether the operator has accepted this sheet; also if none is to be signed."""
-        return not sha256 or (self.acceptance is not None and self.acceptance.sha256 == sha256)
+        """Whether the operator has accepted this sheet; also if none is to be signed.
+
+        Once one was signed, the section cannot be taken out to do without the signature.
+        """
+        return sha256 == (self.acceptance.sha256 if self.acceptance else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,6 +245,17 @@ def test_an_order_that_was_accepted_before_does_not_begin_without_the_signature(
     site.close()
 
 
+def test_whoever_takes_the_sheet_out_does_not_do_without_the_signature():
+    site = SignedSite()
+    asyncio.run(run(site, Plan([], {0.0: accepts("f" * 64)}, lasts=20.0)))
+    (control,) = site.controller.controls.values()
+    facts = site.controller.facts(replace(control, to_sign=""), site.truth.moment())
+    assert "is no longer in the configuration" in facts.unsigned
+    # nobody has ever signed: there is nothing to sign
+    assert not unsigned(replace(control, to_sign=""), Memo())
+    site.close()
+
+
 def test_with_the_signature_it_begins_and_the_signature_is_on_the_disk():
     site = SignedSite()
     assert not asyncio.run(run(site, Plan([event(order())], {0.0: accepts("f" * 64)})))
