@@ -86,7 +86,7 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     if not caller.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
             short = {name: words for name, words in SHORT.items() if control[name]}
-            control.update(short, guards={})
+            control.update(short, guards={}, sheet=None)
     return answer if caller.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
 
 

@@ -10,24 +10,27 @@ that several people use.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from agent.api.registry import in_person, passing, shared
 from agent.control import schedule
-from agent.control.context import OPTED_OUT_FOR
+from agent.control.context import OPTED_OUT_FOR, unsigned
 from agent.control.guard import fresh, measured, plain
-from agent.control.history import sentences
-from agent.control.model import FAILSAFE, No, OrderState, elapsed
+from agent.control.history import order_reports, sentences, within
+from agent.control.hold import FOREVER
+from agent.control.model import FAILSAFE, Acceptance, No, OrderState
 from agent.control.orders import grant_of, order_of
 from agent.control.records import Phase
 from agent.core.clock import stamp
-from agent.core.errors import LinkLost, Refused
+from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed
 from agent.core.i18n import N_
 from agent.gateway.controls import NoControls
 from agent.gateway.lines import read_guards
 from agent.inbox.inbox import BY_HAND
+from agent.registry.parsers import LONGEST_LABEL
+from agent.registry.parsers import text as checked_text
 from agent.trust import claims, store
 from agent.trust.error_codes import ObjectCode
 from agent.trust.sign import Signer, new_jti
@@ -36,17 +39,40 @@ from agent.trust.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from zoneinfo import ZoneInfo
 
     from agent.api.registry import Call, Caller
     from agent.control.controller import Controller
     from agent.control.journal import Journal
     from agent.control.model import ConfiguredControl, Grant, Moment
-    from agent.control.records import HoldRecord
-    from agent.control.settings import WatchdogSettings
+    from agent.control.records import HoldRecord, Memo, Outcome
+    from agent.control.settings import Control, WatchdogSettings
     from agent.gateway.controls import Steering
     from agent.gateway.gateway import Gateway
     from agent.trust.verify import Member
 
+YEARS = range(2000, 2100)
+"""a year outside this range is a typing error"""
+LONGEST_PAUSE = 366 * 86_400.0
+"""seconds: the longest pause by the operator; a longer one belongs into the configuration"""
+NO_CONTROL = N_('there is no control "{name}"; configured are: {known}')
+NO_WITNESS = N_(
+    "this gateway does not witness votes. Have the grant signed with a key of the residents'"
+    " council, or set `trust: {witnessed: true}` in the configuration"
+)
+SHARED_ACCOUNT = N_(
+    'several people use the account "{account}": record a vote from your own account, and let'
+    " another person confirm it from theirs"
+)
+NO_SHEET = N_(
+    "{name} has no sheet to sign. Write the section `sheet` of this control into the configuration"
+    " (docs/control.md)"
+)
+CHANGED_SINCE = N_(
+    "the signed page of {name} has version {version}, but version {current} is in force: what was"
+    " agreed has changed since it was printed. Nothing was recorded. Print it again and have it"
+    " signed: gardien control sheet {name}"
+)
 SAID = frozenset({"sub", "nbf", "exp", "scope", "lim", "evid"})
 """claims that a person gives; the gateway adds the others"""
 
@@ -58,7 +84,6 @@ def _on_controls(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         if not gateway.steering:
             raise Refused(NoControls.REASON)
-        await _guards_read(gateway, args.get("name", ""))
         return await call(gateway.steering, caller.who, **args)
 
     return wrapper
@@ -175,6 +200,8 @@ def _gone(record: HoldRecord, controller: Controller) -> dict[str, Any]:
         "guards": {},
         "forbidden": "",
         "opted_out": "",
+        "opted_out_until": None,
+        "sheet": None,
         "tested": True,
         "agreed": record.agreed,
         "alarm": controller.alarms.get(record.control, alarm),
@@ -199,7 +226,6 @@ def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[
     events = journal.of(control.key)
     event = journal.events.get((record.jti, name)) if record else None
     later = [one for one in events if one.state in schedule.WAITING and one.begin > now.wall]
-    out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
     return {
         "point": "/".join(control.key),
         "action": modality.action,
@@ -219,13 +245,36 @@ def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[
             for guard in modality.guards
         },
         "forbidden": str(no.reason) if (no := controller.forbidden(control)) else "",
-        "opted_out": memo.opt_words if out else "",
+        "opted_out": memo.pause(now),
+        "opted_out_until": stamp(memo.pause_end(now)) if memo.pause(now) else None,
+        "sheet": _acceptance(control, memo, controller.dependencies.zone),
         "tested": memo.tested == control.fingerprint,
         "agreed": modality.version,
         "alarm": controller.alarms.get(name, ""),
         "failsafe": memo.watch.since is not None if modality.failsafe else None,
         "fell_back_s": memo.fell_back_s,
     }  # fmt: skip
+
+
+def _acceptance(control: ConfiguredControl, memo: Memo, zone: ZoneInfo) -> dict[str, Any] | None:
+    """The sheet in force, and the latest one that was accepted; None: none is to be signed."""
+    if not control.to_sign and memo.acceptance is None:
+        return None
+    signed = memo.acceptance
+    latest = signed and {
+        "version": signed.version,
+        "by": signed.by,
+        "on": signed.on,
+        "recorded_by": signed.recorded_by,
+        "recorded_on": f"{datetime.fromtimestamp(signed.at, zone):%Y-%m-%d}",
+        "scan": signed.scan,
+    }
+    return {
+        "version": control.modality.version,
+        "accepted": memo.accepts(control.to_sign),
+        "latest": latest,
+        "why": unsigned(control, memo),
+    }
 
 
 def _state(phase: Phase | None, jti: str) -> str:
@@ -245,7 +294,7 @@ def _named(steering: Steering, name: str) -> ConfiguredControl:
     controls = steering.controller.controls
     if name not in controls:
         known = ", ".join(controls) or "none"
-        raise Refused(f'there is no control "{name}"; configured are: {known}')
+        raise Refused(NO_CONTROL, name=name, known=known)
     return controls[name]
 
 
@@ -264,7 +313,7 @@ async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, A
         await _guards_read(gateway, name)
     command = verified.model
     if not isinstance(command, claims.Command) or command.gives_back:
-        raise Refused("dry-run takes an order only: a grant or a release commands no equipment")
+        raise Refused(N_("dry-run takes an order only: a grant or a release commands no equipment"))
     before = await steering.writer.call(steering.controller.journal.first, verified)
     if before is not None:
         return {"jti": command.jti, "by": verified.owner, "targets": _taken(before["targets"])}
@@ -333,7 +382,7 @@ async def hand_back(
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite():
-        raise Refused(f'"{to}" is not a value such as 32 or 21.5')
+        raise Refused(N_('"{value}" is not a value such as 32 or 21.5'), value=to)
     reason_text = f"released to {plain(value)} by {who}" + (f": {reason}" if reason else "")
     left = await steering.controller.hand_back(name, value, reason_text)
     steering.controller.dependencies.audit("control.handed_back", {"control": name, "by": who})
@@ -343,18 +392,63 @@ async def hand_back(
 async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> dict[str, Any]:
     """Close by hand a hold that cannot be released any more. Raises Refused if there is none."""
     if all(record.control != name for record in steering.controller.journal.records.values()):
-        raise Refused(f"{name} has no hold that waits for its release")
+        raise Refused(N_("{name} has no hold that waits for its release"), name=name)
     closed = await steering.controller.abandon(name, f"abandoned by {who}: {reason}")
     steering.controller.dependencies.audit("control.abandoned", {"control": name, "by": who})
     return {"control": name, "closed": closed}
 
 
-async def opt_out(
-    steering: Steering, who: str, *, name: str, reason: str = "", hours: float = 0.0
+async def accept(  # noqa: PLR0913 -- what stands on the page
+    steering: Steering, who: str, *, name: str, version: str, by: str, on: str, scan: str = ""
 ) -> dict[str, Any]:
-    """Stop at once, and forbid orders until the end of the order in force, or for some hours."""
+    """Record that the operator has signed the sheet of a control. Raises Refused (rule H35).
+
+    `version`: at the foot of the signed page; `by`: who signed; `on`: the day of the signature;
+    `scan`: SHA-256 of the scanned page.
+    """
+    control = _named(steering, name)
+    if not control.to_sign:
+        raise Refused(NO_SHEET, name=name)
+    now = steering.controller.dependencies.now()
+    if not now.trusted:
+        raise Refused(N_("the clock is not trusted, so no signature is recorded: gardien clock"))
+    current = control.modality.version
+    if version != current:
+        raise Refused(CHANGED_SINCE, name=name, version=version, current=current)
+    if _day(on, steering.config.zone) > now.wall:
+        raise Refused(N_("the day of the signature, {day}, is in the future"), day=on)
+    signed = Acceptance(
+        control.to_sign, checked_text(by, "--by", LONGEST_LABEL), on, now.wall, who, scan
+    )
+    try:
+        await steering.controller.accept(control, signed)
+    except (SpoolFull, StorageFailed) as error:
+        raise Refused(N_("not recorded: {error}"), error=str(error)) from error
+    body = {"control": name, "by": who, "sha256": control.to_sign} | (
+        {"scan": scan} if scan else {}
+    )
+    steering.controller.dependencies.audit("control.sheet_accepted", body)
+    return {"control": name, "version": version, "by": signed.by, "on": on}
+
+
+async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
+    steering: Steering,
+    who: str,
+    *,
+    name: str,
+    reason: str = "",
+    hours: float = 0.0,
+    until: str = "",
+) -> dict[str, Any]:
+    """Stop at once, and forbid orders until the end of the order in force, or for some hours.
+
+    `until`: a day; no order begins before that day is over (rule H36). It needs no line: what
+    cannot be released now is released as soon as the device answers.
+    """
     control = _named(steering, name)
     now = steering.controller.dependencies.now().wall
+    if until:
+        return await _pause(steering, who, control, reason, until)
     ends = [
         one.end - now
         for one in steering.controller.journal.of(control.key)
@@ -362,16 +456,51 @@ async def opt_out(
     ]
     lasts = hours * 3600 or max(ends, default=OPTED_OUT_FOR)
     reason_text = f"{who} has opted out" + (f": {reason}" if reason else "")
-    await steering.controller.opt_out(control, lasts, reason_text)
+    ends_at = await steering.controller.opt_out(control, lasts, reason_text)
     steering.controller.dependencies.audit("control.opted_out", {"control": name, "by": who})
-    await steering.controller.tend(name)
-    return {"control": name, "until": stamp(now + lasts)}
+    return await _stopped(steering, name, ends_at)
+
+
+async def _pause(
+    steering: Steering, who: str, control: ConfiguredControl, reason: str, until: str
+) -> dict[str, Any]:
+    now, zone = steering.controller.dependencies.now().wall, steering.config.zone
+    _day(until, zone)  # refuses what is no day
+    end = schedule.bounds(schedule.day_of(_day(until, zone), zone), zone)[1]
+    if end <= now:
+        raise Refused(N_("the last day of the pause, {day}, is over"), day=until)
+    if end > now + LONGEST_PAUSE:
+        raise Refused(N_("a pause lasts at most a year, until {day} is longer"), day=until)
+    reason_text = f"{who} has paused it until {until}" + (f": {reason}" if reason else "")
+    ends_at = await steering.controller.opt_out(control, end - now, reason_text, end)
+    body = {"control": control.name, "by": who, "until": until}
+    steering.controller.dependencies.audit("control.opted_out", body)
+    return await _stopped(steering, control.name, ends_at)
+
+
+async def _stopped(steering: Steering, name: str, until: float) -> dict[str, Any]:
+    """Release what is held; report what the device has not confirmed and the disk not taken."""
+    controller = steering.controller
+    await controller.tend(name)
+    left = [
+        controller.alarms.get(name, record.alarm)
+        for record in controller.journal.records.values()
+        if record.control == name
+    ]
+    failing = controller.dependencies.failing()
+    return {
+        "control": name,
+        "until": stamp(until),
+        "pending": left,
+        "unrecorded": failing,
+        "ok": not left and not failing,
+    }
 
 
 async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
     """End an opt-out."""
     control = _named(steering, name)
-    await steering.controller.opt_out(control, 0.0, "")
+    await steering.controller.opt_in(control)
     steering.controller.dependencies.audit("control.opted_in", {"control": name, "by": who})
     return {"control": name}
 
@@ -385,14 +514,19 @@ async def history(
     first = _day(since, zone) if since else now - 30 * 86_400
     # the last second of the day, which may have 23 or 25 hours
     last = schedule.bounds(schedule.day_of(_day(until, zone), zone), zone)[1] - 1 if until else now
-    outcomes = await steering.writer.call(steering.controller.journal.history, first, last)
-    outcomes = [one for one in outcomes if name in {"", one.control}]
-    units = {one: control.modality.unit for one, control in steering.controller.controls.items()}
-    lines = sentences(outcomes, zone, units)
+    kept = await _outcomes(steering, name)
+    outcomes = [one for one in kept if first <= one.at <= last]
+    units = _units(steering)
+    lines = sentences(kept, zone, units, (first, last))
     return {
         "since": stamp(first),
         "until": stamp(last),
         "sentences": lines,
+        "timezone": str(zone),
+        "orders": [
+            order.document() | {"unit": units.get(order.control, "")}
+            for order in within(kept, (first, last))
+        ],
         "outcomes": [
             {"at": stamp(one.at), "jti": one.jti, "control": one.control, "state": one.state,
              "code": one.code, "words": one.words, "value": one.value, "before": one.before,
@@ -402,11 +536,89 @@ async def history(
     }  # fmt: skip
 
 
+async def _outcomes(steering: Steering, name: str = "") -> list[Outcome]:
+    """All outcomes that the journal keeps: an order may have been accepted long before it began."""
+    outcomes = await steering.writer.call(steering.controller.journal.history, 0.0, FOREVER)
+    return [one for one in outcomes if name in {"", one.control}]
+
+
+def _units(steering: Steering) -> dict[str, str]:
+    return {one: control.modality.unit for one, control in steering.controller.controls.items()}
+
+
+def _first_of(month: str, now: datetime) -> datetime:
+    """The first moment of a month of the building. Raises Refused."""
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if month in {"", "last"}:
+        return (first - timedelta(days=1)).replace(day=1) if month else first
+    try:
+        named = datetime.strptime(month, "%Y-%m").replace(tzinfo=now.tzinfo)
+    except ValueError:
+        named = None
+    if named is None or named.year not in YEARS:
+        raise Refused(N_('"{month}" is not a month such as 2026-10'), month=month)
+    return named
+
+
+async def report(
+    steering: Steering, who: str, *, month: str = "", name: str = ""
+) -> dict[str, Any]:
+    """What was done in a month, for each control: each order, and each order that was refused.
+
+    `month`: `2026-10`, `last` for the last whole month, empty for the present one.
+
+    Raises Refused.
+    """
+    del who
+    zone, controller = steering.config.zone, steering.controller
+    now = controller.dependencies.now().wall
+    if name:
+        _named(steering, name)
+    first = _first_of(month, datetime.fromtimestamp(now, zone))
+    span = first.timestamp(), (first + timedelta(days=32)).replace(day=1).timestamp()
+    if span[0] > now:
+        raise Refused(N_("{month} has not begun yet"), month=month)
+    outcomes = await _outcomes(steering)
+    # the journal drops its oldest outcomes: a month that it does not reach back to is not whole
+    lost = bool(outcomes) and outcomes[0].n > 1 and outcomes[0].at > span[0]
+    kept = [one for one in order_reports(outcomes) if span[0] <= one.at < span[1]]
+    names = [name] if name else sorted({*controller.controls, *(one.control for one in kept)})
+    states = held(steering)
+    return {
+        "month": f"{first:%Y-%m}", "building": steering.config.building.name,
+        "timezone": str(zone), "until": stamp(min(now, span[1])),
+        "ended": now >= span[1], "complete": not lost,
+        "controls": {
+            one: {
+                "unit": _units(steering).get(one, ""),
+                **_from_sheet(steering.config.controls.get(one)),
+                "opted_out_until": states[one]["opted_out_until"] if one in states else None,
+                "sheet": states[one]["sheet"] if one in states else None,
+                "orders": [order.document() for order in kept if order.control == one],
+            }
+            for one in names
+        },
+    }  # fmt: skip
+
+
+def _from_sheet(options: Control | None) -> dict[str, Any]:
+    sheet = options.sheet if options else None
+    phones = [f"{one.name} {one.number}" for one in sheet.phones] if sheet else []
+    return {
+        "operator": sheet.operator if sheet else "",
+        "object": (sheet.object if sheet else None) or "",
+        "phones": phones,
+    }
+
+
 def _day(text: str, zone: Any) -> float:
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone)
     except ValueError:
-        raise Refused(f'"{text}" is not a day such as 2026-11-24') from None
+        day = None
+    if day is None or day.year not in YEARS:
+        raise Refused(N_('"{text}" is not a day such as 2026-11-24'), text=text)
+    return day.timestamp()
 
 
 async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]:
@@ -420,6 +632,7 @@ async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]
 
     async def call(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
         _named(steering, name)
+        await _guards_read(gateway, name)
         passed = await steering.controller.test(name, say)
         fell = None if passed.fell_back_s is None else round(passed.fell_back_s, 1)
         body = {"control": name, "by": who} | ({} if fell is None else {"fell_back_s": str(fell)})
@@ -457,10 +670,10 @@ async def record_vote(gateway: Gateway, caller: Caller, *, grant: dict[str, Any]
     """
     account, now = _voting_person(gateway, caller), gateway.clock.now()
     if unknown := grant.keys() - SAID:
-        raise Refused(f"a vote may not contain: {', '.join(sorted(unknown))}")
+        raise Refused(N_("a vote may not contain: {names}"), names=", ".join(sorted(unknown)))
     evidence = grant.get("evid") or {}
     if not (evidence.get("kind") == "vote" and evidence.get("result") and evidence.get("majority")):
-        raise Refused("the result of the vote or its majority is missing")
+        raise Refused(N_("the result of the vote or its majority is missing"))
     us = gateway.objects.inbox.audience
     payload = {
         "iss": us.gateway, "jti": new_jti(now), "iat": int(now), "role": "residents_council",
@@ -486,7 +699,10 @@ async def confirm_vote(gateway: Gateway, caller: Caller, *, code: str) -> dict[s
     """Sign a recorded vote as witness, and accept it like any grant. Raises Refused, Forged."""
     account, vote = _voting_person(gateway, caller), _vote(gateway, code)
     if account == vote.account:
-        raise Refused(f'"{account}" has recorded this vote, so another person must confirm it')
+        raise Refused(
+            N_('"{account}" has recorded this vote, so another person must confirm it'),
+            account=account,
+        )
     if not gateway.steering:
         raise Refused(NoControls.REASON)
     answer = await gateway.objects.accept(_signed_grant(gateway, vote.claims), BY_HAND)
@@ -501,22 +717,16 @@ async def confirm_vote(gateway: Gateway, caller: Caller, *, code: str) -> dict[s
 def _voting_person(gateway: Gateway, caller: Caller) -> str:
     """Return the caller's account. Raises Refused if it may not record or confirm votes."""
     if gateway.objects.inbox.witness is None or not gateway.config.trust.witnessed:
-        raise Refused(
-            "this gateway does not witness votes. Have the grant signed with a key of the"
-            " residents' council, or set `trust: {witnessed: true}` in the configuration"
-        )
+        raise Refused(NO_WITNESS)
     if caller.who in shared(gateway):
-        raise Refused(
-            f'several people use the account "{caller.who}": record a vote from your own account,'
-            " and let another person confirm it from theirs"
-        )
+        raise Refused(SHARED_ACCOUNT, account=caller.who)
     return caller.who
 
 
 def _vote(gateway: Gateway, code: str) -> Vote:
     vote = store.find_vote(gateway.objects.inbox.trust_store.db, code, gateway.clock.now())
     if vote is None:
-        raise Refused("no vote waits for this code: it is wrong, already used, or expired")
+        raise Refused(N_("no vote waits for this code: it is wrong, already used, or expired"))
     return vote
 
 
@@ -553,9 +763,11 @@ CALLS: Mapping[str, Call] = {
     "control.release": _by_a_person(release),
     "control.hand_back": _by_a_person(hand_back),
     "control.abandon": _by_a_person(abandon),
+    "control.accept": _by_a_person(accept),
     "control.opt_out": _by_a_person(opt_out),
     "control.opt_in": _by_a_person(opt_in),
     "control.history": _on_controls(history),
+    "control.report": _on_controls(report),
     "control.test": in_person(test),
     "control.dry_run": dry_run,
     "control.witness": record_vote,

@@ -35,19 +35,25 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
+    confirmed,
     day,
+    read_here,
     state_of,
+    suffix_of,
     table,
     when,
     wrapped,
+    write_page,
 )
 from agent.cli.trust import grants
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
+from agent.core.i18n import language as language_of_terminal
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from agent.control.recovery import ReleaseResult
+    from agent.registry.page import Page
 
 app = typer.Typer(
     no_args_is_help=True, help="Show controls and what is in force; stop, test and authorize them."
@@ -56,6 +62,20 @@ Name = Annotated[
     str, typer.Argument(help="The control's name under `controls` in the configuration.")
 ]
 Reason = Annotated[str, typer.Option("--reason", help="The reason; it is recorded.")]
+PageLanguage = Annotated[
+    str,
+    typer.Option(
+        "--language", help="Language: fr or en; default: of the terminal.", show_default=False
+    ),
+]
+PageFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--to", help="Write it to this file, .html (to print) or .txt.", show_default=False
+    ),
+]
+LAST_MONTH = "last"
+"""the last whole month of the building, for `control.report`"""
 WITHIN = 18.0
 """seconds for a release from the journal: systemd waits for 30"""
 READ_WITHIN = 4.0
@@ -65,6 +85,12 @@ UNREADABLE = (
     " read"
 )
 
+DONE = N_("{name} would be done: {value} from {begin} to {end}")
+LOST = N_("{name} would lose against a stronger order: {value} from {begin} to {end}")
+EDITED = N_(
+    "the agent does not have the present configuration of {name} yet, so it cannot state who has"
+    " accepted this sheet: gardien reload"
+)
 NOT_YOURS = N_(
     "this account may not write {folder}. While the agent runs, an operator releases one control:"
     " gardien control release NAME. While it is stopped: sudo gardien control release --all"
@@ -87,7 +113,7 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
         table(columns, map(_row, answer.items()))
         for name, control in answer.items():
             for remark in _remarks(control):
-                typer.echo(f"! {name}: {remark}")
+                typer.echo(wrapped(f"! {name}: {remark}"))
     raise typer.Exit(1 if any(control["alarm"] for control in answer.values()) else 0)
 
 
@@ -101,7 +127,9 @@ def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
 
 def _remarks(control: dict[str, Any]) -> list[str]:
     untested = _("not tested, so no order is accepted: gardien control test")
+    sheet = control["sheet"]
     remarks = [] if control["tested"] else [untested]
+    remarks += [_unsigned(sheet)] if sheet and not sheet["accepted"] else []
     remarks += [control["alarm"]] if control["alarm"] else []
     remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
     remarks += [
@@ -109,6 +137,19 @@ def _remarks(control: dict[str, Any]) -> list[str]:
         for order in control["next"]
     ]
     return remarks
+
+
+def _unsigned(sheet: dict[str, Any]) -> str:
+    """Why no order is accepted before the operator has signed."""
+    if not (latest := sheet["latest"]):
+        text = N_("no order before its operator has signed version {version} of its sheet")
+        return _(text, version=sheet["version"])
+    return _(
+        "no order: {by} signed version {before} of its sheet, and version {version} is in force",
+        by=latest["by"],
+        before=latest["version"],
+        version=sheet["version"],
+    )
 
 
 @app.command()
@@ -165,26 +206,38 @@ def release(
     if abandon:
         answer = ask(config, state, "control.abandon", named=named, name=name, reason=abandon)
         outcome = (
-            "the release was given up; the device keeps its value"
+            _("the release was given up; the device keeps its value")
             if answer["closed"]
-            else "released, confirmed"
+            else _("released, confirmed")
         )
         as_json(answer) if json else typer.echo(f"{name}: {outcome}")
         return
     if to:
         fields = {"name": name, "to": to, "reason": reason}
         answer = ask(config, state, "control.hand_back", named=named, **fields)
-        outcome = "confirmed" if answer["ok"] else f"not confirmed yet: {answer['pending'][0]}"
-        as_json(answer) if json else typer.echo(f"{name}: set back to {answer['to']}, {outcome}")
+        outcome = (
+            _("{name}: set back to {value}, confirmed", name=name, value=answer["to"])
+            if answer["ok"]
+            else _(
+                "{name}: set back to {value}, not confirmed yet: {alarm}",
+                name=name,
+                value=answer["to"],
+                alarm=answer["pending"][0],
+            )
+        )
+        as_json(answer) if json else typer.echo(outcome)
         raise typer.Exit(0 if answer["ok"] else 1)
     answer = ask(config, state, "control.release", named=named, name=name, reason=reason)
     if json:
         as_json(answer)
     elif not answer["ended"]:
-        typer.echo(f"{name}: nothing was in force")
+        typer.echo(_("{name}: nothing was in force", name=name))
     else:
-        confirmed = "released, confirmed"
-        outcome = confirmed if answer["ok"] else "release not confirmed yet; the agent tries again"
+        outcome = (
+            _("released, confirmed")
+            if answer["ok"]
+            else _("release not confirmed yet; the agent tries again")
+        )
         typer.echo(f"{name}: {outcome}")
     raise typer.Exit(0 if answer["ok"] else 1)
 
@@ -276,24 +329,56 @@ def opt_out(
             " one: 24.",
         ),
     ] = 0.0,
+    until: Annotated[
+        str,
+        typer.Option(
+            "--until",
+            metavar="DAY",
+            help="Pause until this day is over, such as 2027-04-30: the operator's own pause for a"
+            " season.",
+        ),
+    ] = "",
     back: Annotated[bool, typer.Option("--end", help="End an opt-out.")] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Stop the order in force at once, and start no other until its planned end."""
+    """Stop the order in force at once, and start no other until its planned end.
+
+    A pause (--until) is recorded also while the agent is stopped or the equipment does not answer;
+    then it is released as soon as it can be. Exit status 1 if the device has not confirmed the
+    release yet, or the disk has not recorded it.
+    """
+    if until and (hours or back):
+        raise typer.BadParameter(_("--until is given without --hours and --end"))
     if back:
         answer = ask(config, state, "control.opt_in", named=named, name=name)
     else:
-        fields = {"name": name, "reason": reason, "hours": hours}
+        fields = {"name": name, "reason": reason, "hours": hours, "until": until}
         answer = ask(config, state, "control.opt_out", named=named, **fields)
     if json:
         as_json(answer)
     elif back:
-        typer.echo(f"{name} takes orders again")
+        typer.echo(_("{name} takes orders again", name=name))
     else:
-        typer.echo(f"{name} takes no orders until {when(answer['until'])}")
+        begin = when(answer["until"])
+        typer.echo(_("{name} takes no orders before {time}", name=name, time=begin))
+        if why := answer["unrecorded"]:
+            text = N_("! in force, but not recorded: {why}. Repeat it once the disk works")
+            typer.echo(wrapped(_(text, why=why)))
+        for alarm in answer["pending"]:
+            typer.echo(
+                wrapped(
+                    _(
+                        "! {name} is not released yet; the agent tries again until it is: {alarm}."
+                        " While the agent is stopped: gardien control release --all",
+                        name=name,
+                        alarm=alarm,
+                    )
+                )
+            )
+    raise typer.Exit(0 if back or answer["ok"] else 1)
 
 
 @app.command()
@@ -310,11 +395,81 @@ def history(
     if json:
         as_json(answer)
         return
-    for sentence in answer["sentences"]:
+    read_here(answer)
+    sentences = answer["sentences"]
+    if language_of_terminal() != "en":
+        from agent.control.report import lines
+
+        orphans = [one["words"] for one in answer["outcomes"] if not one["jti"]]
+        sentences = [*lines(answer, language_of_terminal()), *orphans]
+    for sentence in sentences:
         typer.echo(wrapped(sentence))
-    if not answer["sentences"]:
-        span = f"between {day(answer['since'])} and {day(answer['until'])}"
-        typer.echo(f"no order was applied {span}")
+    if not sentences:
+        since, until = day(answer["since"]), day(answer["until"])
+        typer.echo(_("no order was applied between {since} and {until}", since=since, until=until))
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="Only this control.")] = "",
+    month: Annotated[
+        str, typer.Option("--month", help="The month, 2026-10; default: the last whole month.")
+    ] = "",
+    language: PageLanguage = "",
+    to: PageFile = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Print the monthly report for the operator: each order, who requested it, why, and what came.
+
+    Orders that were refused are listed with the reason.
+    """
+    answer = ask(config, state, "control.report", name=name, month=month or LAST_MONTH)
+    if json:
+        as_json(answer)
+        return
+    from agent.control.report import monthly
+
+    _print([monthly(answer, _language(language))], to)
+
+
+@app.command()
+def notice(
+    name: Annotated[str, typer.Argument(help="Only this control.")] = "",
+    month: Annotated[
+        str, typer.Option("--month", help="The month, 2026-10; default: the present month.")
+    ] = "",
+    language: PageLanguage = "",
+    to: PageFile = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+) -> None:
+    """Print the notice for the stairwells: what was changed or is planned, for whom, and why."""
+    answer = ask(config, state, "control.report", name=name, month=month)
+    from agent.control.report import stairwell
+
+    _print([stairwell(answer, _language(language))], to)
+
+
+def _language(given: str) -> str:
+    if given not in {"", "fr", "en"}:
+        raise typer.BadParameter(_("fr or en"), param_hint="--language")
+    return given or language_of_terminal()
+
+
+def _print(pages: list[Page], to: Path | None) -> None:
+    """Print pages as text, or write them to a file: .html or .txt."""
+    text = "\n\n".join(page.text for page in pages)
+    if to is None:
+        typer.echo(text)
+        return
+    if suffix_of(to, ".html", ".txt") == ".html":
+        from agent.registry.page import printed
+
+        text = printed(*pages)
+    write_page(to, text)
+    typer.echo(_("written: {file}", file=to))
 
 
 @app.command()
@@ -323,13 +478,15 @@ def sheet(
     language: Annotated[
         str, typer.Option("--language", help="Language: fr, en or both.", metavar="fr|en|both")
     ] = "both",
+    to: PageFile = None,
     config: Config = DEFAULT_CONFIG,
+    state: State = None,
     json: Json = False,
 ) -> None:
-    """Print the authorization form for those who must agree, such as assembly and boiler operator.
+    """Print the sheet that the operator of the equipment signs, and on which the assembly votes.
 
-    It states the limits, how to stop an order, what happens in each failure, and the remaining
-    risk. It is made from the configuration only.
+    It states what is written, the limits, what is excluded, how to stop an order, what happens in
+    each failure, the remaining risk, and who has accepted it.
     """
     from agent.config import load
     from agent.config.config import control_definitions
@@ -341,13 +498,71 @@ def sheet(
     if name not in loaded.controls:
         raise Refused(f'no control "{name}"; configured: {", ".join(loaded.controls) or "none"}')
     fit = control_definitions(loaded)[name]
-    array = fit.slots[0] is not None
-    form = page(loaded.building.name, loaded.controls[name], fit.modality, array=array)
+    signed = _signed(config, state, name) if fit.to_sign else None
+    if signed and signed["version"] != fit.modality.version:
+        raise Refused(EDITED, name=name)
+    form = page(loaded.building.name, loaded.controls[name], fit, signed)
     if json:
-        as_json({"control": name, "fr": form.french, "en": form.english})
+        texts = {"fr": form.french.text, "en": form.english.text}
+        as_json({"control": name, "version": fit.modality.version, "signed": signed, **texts})
         return
     pages = {"fr": form.french, "en": form.english}
-    typer.echo("\n\n".join(text for lang, text in pages.items() if language in {lang, "both"}))
+    _print([made for lang, made in pages.items() if language in {lang, "both"}], to)
+
+
+def _signed(config: Path, state: Path | None, name: str) -> dict[str, Any] | None:
+    """Who has accepted the sheet; None: it is not known here, as there is no gateway yet."""
+    from agent.control.writer import FILE
+    from agent.local import ask_daemon
+
+    folder, call = state_of(config, state), "control.list"
+    try:
+        answer = ask_daemon(folder, call, {}, lambda _: None)
+        if answer is None and (folder / FILE).exists():
+            answer = ask(config, state, call)
+    except (
+        Refused,
+        OSError,
+    ):  # not for this account: the sheet itself needs only the configuration
+        return None
+    control: dict[str, Any] = (answer or {"controls": {}})["controls"].get(name) or {}
+    return control.get("sheet")
+
+
+@app.command()
+def accept(
+    name: Name,
+    version: Annotated[str, typer.Option(help="The version on the signed page.")],
+    by: Annotated[str, typer.Option("--by", help="Who signed: Marc Durand, Chauffage Dupont.")],
+    on: Annotated[str, typer.Option("--on", help="The day of the signature: 2026-10-01.")],
+    scan: Annotated[
+        Path | None,
+        typer.Option(help="The scanned page; only its SHA-256 is stored.", show_default=False),
+    ] = None,
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record that the operator has signed the sheet of a control: orders are accepted from now on.
+
+    If anything changes that the sheet states, it is no longer accepted.
+    """
+    fields = {"name": name, "version": version, "by": by, "on": on}
+    fields["scan"] = hashlib.sha256(bytes_of(scan)).hexdigest() if scan else ""
+    answer = ask(config, state, "control.accept", named=named, **fields)
+    if json:
+        as_json(answer)
+        return
+    typer.echo(
+        _(
+            "{name}: sheet {version}, accepted by {by} on {on}",
+            name=name,
+            version=version,
+            by=answer["by"],
+            on=on,
+        )
+    )
 
 
 @app.command("dry-run")
@@ -371,15 +586,18 @@ def dry_run(
     else:
         for name, target in answer["targets"].items():
             if "code" in target:
-                typer.echo(f"{name} would be refused: {target['code']}: {target['words']}")
+                refused = _("{name} would be refused: {code}: {words}")
+                typer.echo(refused.format(name=name, code=target["code"], words=target["words"]))
                 continue
-            span = f"from {when(target['begin'])} to {when(target['end'])}"
-            if target["drawn_s"]:
-                span += f", starting at random within the first {target['drawn_s']} s"
+            text = DONE if target["would"] == "be done" else LOST
             value = f"{target['value']} {spoken(target['unit'])}"
-            typer.echo(f"{name} would {target['would']}: {value} {span}")
+            begin, end = when(target["begin"]), when(target["end"])
+            line = _(text, name=name, value=value, begin=begin, end=end)
+            if drawn := target["drawn_s"]:
+                line += _(", starting at random within the first {seconds} s", seconds=drawn)
+            typer.echo(line)
             for evidence in target["grants"]:
-                typer.echo(f"    authorized by the {evidence}")
+                typer.echo("    " + _("authorized by the {evidence}", evidence=evidence))
     raise typer.Exit(1 if any("code" in target for target in answer["targets"].values()) else 0)
 
 
@@ -402,13 +620,19 @@ def try_(
         as_json(answer)
         return
     typer.echo(
-        f"{name} passed\n"
-        f"    applied in                      {answer['applied_s']} s\n"
-        f"    released in                     {answer['released_s']} s\n"
-        f"    released from the journal in    {answer['recovered_s']} s"
+        _(
+            "{name} passed\n"
+            "    applied in                      {applied} s\n"
+            "    released in                     {released} s\n"
+            "    released from the journal in    {recovered} s",
+            name=name,
+            applied=answer["applied_s"],
+            released=answer["released_s"],
+            recovered=answer["recovered_s"],
+        )
     )
-    if answer["fell_back_s"] is not None:
-        typer.echo(f"    released by the device after    {answer['fell_back_s']} s")
+    if (seconds := answer["fell_back_s"]) is not None:
+        typer.echo(_("    released by the device after    {seconds} s", seconds=seconds))
 
 
 app.command()(grants)
@@ -470,12 +694,18 @@ def witness(
         as_json(answer)
         return
     _show_vote(answer)
-    typer.echo(
-        f"\nFor the president of the residents' council, on paper, until {when(answer['until'])}:"
+    paper = _(
+        "For the president of the residents' council, on paper, until {time}:",
+        time=when(answer["until"]),
     )
-    typer.echo(f"\n    gardien control confirm {answer['code']}\n")
+    typer.echo(f"\n{paper}\n\n    gardien control confirm {answer['code']}\n")
     typer.echo(
-        "The gateway signs the grant when another account than this one has run this command."
+        wrapped(
+            _(
+                "The gateway signs the grant when another account than this one has run this"
+                " command."
+            )
+        )
     )
 
 
@@ -493,28 +723,30 @@ def confirm(
     """
     if not json:
         _show_vote(ask(config, state, "control.vote", code=code))
-    if not yes and not typer.confirm("\nIs this what the assembly voted?"):
-        raise typer.Exit(1)
+    if not yes:
+        typer.echo()
+        if not confirmed(_("Is this what the assembly voted?")):
+            raise typer.Exit(1)
     answer = ask(config, state, "control.confirm", code=code)
     as_json(answer) if json else typer.echo(
-        f"confirmed: the gateway has signed the grant {answer['jti']}"
+        _("confirmed: the gateway has signed the grant {jti}", jti=answer["jti"])
     )
 
 
 def _show_vote(vote: dict[str, Any]) -> None:
     scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
     fields = {
-        "vote": f"{evid['ref']}, of {evid['date']}",
-        "result": f"{evid['result']}; {evid['majority']}",
+        _("vote"): _("{title}, of {day}", title=evid["ref"], day=evid["date"]),
+        _("result"): f"{evid['result']}; {evid['majority']}",
         "sha256": evid["sha256"],
-        "to": vote["sub"],
-        "what": f"{', '.join(scope['acts'])} of {', '.join(scope['assets'])}",
-        "limits": ", ".join(f"{name} {_listed(value)}" for name, value in lim.items()) or "none",
-        "valid": f"{when(vote['from'])} to {when(vote['to'])}",
-        "recorded": f"by {vote['by']}",
+        _("to"): vote["sub"],
+        _("what"): f"{', '.join(scope['acts'])}: {', '.join(scope['assets'])}",
+        _("limits"): ", ".join(f"{name} {_listed(value)}" for name, value in lim.items()) or "–",
+        _("valid"): _("{begin} to {end}", begin=when(vote["from"]), end=when(vote["to"])),
+        _("recorded"): _("by {name}", name=vote["by"]),
     }
     for name, text in fields.items():
-        typer.echo(f"{name:9} {text}")
+        typer.echo(f"{name:11} {text}")
 
 
 def _listed(value: Any) -> str:

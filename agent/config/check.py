@@ -141,6 +141,19 @@ def _controls(config: Config) -> Iterator[tuple[str, str]]:
         )
         at_most = _("{time} at most", time=written(limits.max_duration))
         yield title, f"{name}: {limits.action} {bounds}, {at_most}"
+        if control.sheet:
+            lowest = control.sheet.lowest_supply
+            supply = _("{value} °C", value=lowest.min) if lowest else _("none stated")
+            yield (
+                "",
+                _(
+                    "sheet for {operator}: lowest supply temperature {supply}; notice {notice};"
+                    " no order before it is signed: gardien control sheet {name}",
+                    operator=control.sheet.operator, supply=supply,
+                    notice=written(limits.min_notice) if limits.min_notice else _("none"),
+                    name=name,
+                ),
+            )  # fmt: skip
         if control.device_watchdog.accepted:
             device = control.point.partition("/")[0]
             accepted = N_("! if this gateway is gone for good, {device} keeps our value: accepted")

@@ -230,9 +230,10 @@ class Config(Section):
     def modality(self, control: str) -> Modality:
         """The modality of a control, with the steps and units of its guards."""
         options = self.controls[control]
-        named = [one.point for one in options.guards]
+        named = [one.point for one in options.watched]
         every = {one: (self.point(one).every, self.point(one).unit) for one in named}
-        return modality(control, options, self.point(options.point).unit, every)
+        unit, sha256 = self.point(options.point).unit, agreed_sha256(self, control)
+        return modality(control, options, unit, every, sha256)
 
     def watchdog(self, device: str) -> DeviceWatchdog | None:
         """The watchdog of a device, refreshed during a hold; None: its profile has none."""
@@ -378,7 +379,28 @@ def _fitted(config: Config, name: str) -> ConfiguredControl:
         fallback=control.device_watchdog.fallback,
         watchdog=_watchdog(config, control),
         shown=_shown(config, control),
+        to_sign=agreed_sha256(config, name) if control.sheet else "",
     )
+
+
+def agreed_sha256(config: Config, name: str) -> str:
+    """The hash of what was agreed for a control.
+
+    With a sheet to sign it covers all that the sheet states: the building, what is written and
+    where, and which points are watched. Without one it covers the options of the control alone, so
+    that the versions on earlier sheets stay valid.
+    """
+    control = config.controls[name]
+    if control.sheet is None:
+        return control.sha256()
+    where = place(config, control.point)
+    points = [guard.point for guard in control.watched] + [control.inhibit or ""]
+    watched = [place(config, point) for point in points if point]
+    targets = [
+        (one.driver, one.link, one.device, one.address, one.at, one.unit, one.scale)
+        for one in (where, *watched)
+    ]
+    return control.sha256(name, config.building.name, repr(targets), repr(slots(config, where)))
 
 
 def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:

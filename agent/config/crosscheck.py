@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from agent.config.config import batteries, point, wanted, watchdog
 from agent.config.models import ILL_NAMED, NAME, DeviceOptions, no_unit
 from agent.config.problem import did_you_mean, options, or_list
-from agent.control.model import split
+from agent.control.model import SUPPLY, split
 from agent.core.i18n import _
 from agent.core.model import ValueKind
 from agent.core.quantities import channels, factor, units
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.config.compose import ConfigDraft
     from agent.config.models import DeviceConfig, LinkConfig, PointOptions
     from agent.config.problem import ValuePath
-    from agent.control.settings import Control
+    from agent.control.settings import Control, LowestSupplyOptions
     from agent.core.model import Point
 
 PRIMARY_DIGITS = 3
@@ -312,18 +312,53 @@ def _guards(draft: ConfigDraft, path: ValuePath, control: Control) -> None:
             " such as `guards: [{point: stairs/temp, min: 18.0}]`"
         )
         draft.report.key(path, what)
-    for n, guard in enumerate(control.guards):
-        where = (*path, "guards", str(n), "point")
-        options = _point_options(draft, where, guard.point)
+    lowest = control.sheet.lowest_supply if control.sheet else None
+    watched = {("guards", str(n)): guard.point for n, guard in enumerate(control.guards)}
+    if lowest is not None:
+        watched["sheet", "lowest_supply"] = lowest.point
+        _supply(draft, path, control, lowest)
+    for section, reference in watched.items():
+        where = (*path, *section, "point")
+        options = _point_options(draft, where, reference)
         if options is None:
             continue
-        every = int(options.every or draft.devices[split(guard.point)[0]].every)
+        every = int(options.every or draft.devices[split(reference)[0]].every)
         if every > SLOWEST_GUARD:
             what = _(
                 "is read only every {every}; a guard must be read at least every 15min",
                 every=written(every),
             )
-            draft.report.value(where, f"{shown(guard.point)} {what}")
+            draft.report.value(where, f"{shown(reference)} {what}")
+
+
+def _supply(
+    draft: ConfigDraft, path: ValuePath, control: Control, lowest: LowestSupplyOptions
+) -> None:
+    """Check the lowest supply temperature: no value below it may be commanded (rule H34)."""
+    where, limits = (*path, "sheet", "lowest_supply"), control.modality
+    device, name = split(control.point)
+    options = wanted(draft.devices[device]).get(name) if device in draft.devices else None
+    temperature = options is not None and options.unit == "Cel"
+    if limits.action == "setpoint" and temperature and lowest.commanded is None:
+        what = _(
+            "`commanded` is missing: write `commanded: true` if {point} is the supply temperature"
+            " itself, `commanded: false` if it is another temperature",
+            point=control.point,
+        )
+        draft.report.key(where, what)
+    below = [value for value in (limits.min, *limits.choices) if value is not None]
+    if lowest.commanded and (coldest := min(below, default=lowest.min)) < lowest.min:
+        what = _(
+            "the modality permits {value}, which is below the lowest supply temperature {lowest}",
+            value=coldest,
+            lowest=lowest.min,
+        )
+        draft.report.value((*where, "min"), what)
+    if any(guard.name == SUPPLY for guard in control.guards):
+        what = _(
+            'a guard cannot have the name "{name}" beside a lowest supply temperature', name=SUPPLY
+        )
+        draft.report.key(where, what)
 
 
 def _seen(draft: ConfigDraft, path: ValuePath, reference: str) -> None:

@@ -1,24 +1,23 @@
 """`gardien control sheet`: the page that an assembly and an operator sign, in French and English.
 
-It states what was agreed for one control. Pure (rules H31, H33).
+It states what was agreed for one control, and who has accepted it. Pure (rules H31, H33, H35).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from agent.control.guard import plain
 from agent.core.quantities import spoken
 from agent.registry.dates import day_written_out
-from agent.registry.page import colon, render
+from agent.registry.page import Page, colon, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from decimal import Decimal
 
-    from agent.control.model import Modality
+    from agent.control.model import ConfiguredControl, Modality
     from agent.control.settings import Control
 
 
@@ -40,52 +39,88 @@ ACTIONS_FR = {
     "mode": "changement de mode",
     "limit": "limitation",
 }
-WIDTH = 80
-"""columns of the printed page"""
+EXCLUDED = {
+    "hot-water": ("production of domestic hot water", "production d'eau chaude sanitaire"),
+    "legionella": ("treatment against legionella", "traitement contre les légionelles"),
+    "frost-protection": ("protection against frost", "protection contre le gel"),
+}
+"""what an operator may exclude, in English and French"""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationForm:
     """The page of one control in both languages."""
 
-    name: str
-    french: str
-    english: str
+    french: Page
+    english: Page
 
 
-def sheet(building: str, options: Control, modality: Modality, *, array: bool) -> AuthorizationForm:
-    """Write the page: what was agreed, what stops it, what each loss means, and which risk remains.
+def sheet(
+    building: str,
+    options: Control,
+    control: ConfiguredControl,
+    signed: Mapping[str, Any] | None = None,
+) -> AuthorizationForm:
+    """Write the page: what was agreed, what stops it, what each loss means, which risk remains, and
+    who has accepted it.
 
-    `array`: the device has a priority array (BACnet), so our value has a slot of its own.
+    `signed`: the member `sheet` of the control in the answer to `control.list`; None: not known.
     """
     french, english = (
-        _page(building, options, modality, array=array, french=french) for french in (True, False)
+        _page(building, options, control, signed, french=french) for french in (True, False)
     )
-    return AuthorizationForm(modality.name, french, english)
+    return AuthorizationForm(french, english)
 
 
-def _page(building: str, options: Control, modality: Modality, *, array: bool, french: bool) -> str:
+def _page(
+    building: str,
+    options: Control,
+    control: ConfiguredControl,
+    signed: Mapping[str, Any] | None,
+    *,
+    french: bool,
+) -> Page:
+    modality = control.modality
+
     def t(english: str, text: str, **values: Any) -> str:
         return (text if french else english).format(**values)
 
     language = "fr" if french else "en"
     agreed, has_bound = options.modality, lambda guard: (guard.least, guard.most) != (None, None)
+    dog = control.watchdog
+    beside = [
+        place.name for place in (dog.place if dog else None, *control.shown.values()) if place
+    ]
     rendered = render(
         "control/authorization_form.txt", building=" ".join(building.splitlines()), options=options,
-        modality=modality, agreed=agreed, limits=modality.limits, array=array,
+        modality=modality, agreed=agreed, limits=modality.limits, signed=signed, beside=beside,
+        array=control.slots[0] is not None, slots=control.slots, place=control.place,
         guarded=any(map(has_bound, modality.guards)), hours=_hours(agreed.windows, fr=french),
-        t=t, colon=colon(language), ACTIONS_FR=ACTIONS_FR, ROLES_FR=ROLES_FR, duration=_duration,
+        t=t, colon=colon(language), ACTIONS_FR=ACTIONS_FR, ROLES_FR=ROLES_FR, EXCLUDED=EXCLUDED,
+        duration=_duration,
         day=lambda date: day_written_out(date, language),
         measured=lambda value, unit: _measured(value, unit, fr=french),
         range=lambda: _range(modality, fr=french),
     )  # fmt: skip
-    return "\n".join(
-        fill(line[2:], WIDTH, initial_indent="    ", subsequent_indent="      ")
-        if line.startswith(" ")
-        else line
-        for line in rendered.splitlines()
-        if line.strip()
+    return _parts(
+        Page(language, t("Control sheet: {it}", "Fiche de commande : {it}", it=modality.name)),
+        rendered,
     )
+
+
+def _parts(page: Page, rendered: str) -> Page:
+    """Add titles, and the items below each, to a page."""
+    items: list[str] = []
+    for line in (*rendered.splitlines(), "end"):
+        if line.startswith(" ") and line.strip():
+            items.append(line.strip())
+        elif line.strip():
+            if items:
+                page.bullets(items)
+            items = []
+            if line != "end":
+                page.heading(line)
+    return page
 
 
 def _hours(windows: Iterable[str], *, fr: bool) -> str:

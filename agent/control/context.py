@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.control.decide import DecisionFacts
 from agent.control.guard import GuardExtremes, measured, plain
 from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
-from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState, elapsed
+from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState
 from agent.control.records import FINAL, Outcome, Phase, Transaction
 
 if TYPE_CHECKING:
@@ -160,7 +160,6 @@ class ControlContext:
     def facts(self, control: ConfiguredControl, now: Moment) -> DecisionFacts:
         """Gather what is known of a control's point at this moment, for a decision."""
         journal, memo = self.journal, self.journal.memo(control.key)
-        out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
         return DecisionFacts(
             now=now,
             zone=self.dependencies.zone,
@@ -169,8 +168,9 @@ class ControlContext:
             look=self.dependencies.look,
             given_back=memo.given_back,
             locked=(memo.locked, memo.lock_lasts) if memo.locked else None,
-            opted_out=memo.opt_words if out else "",
+            opted_out=memo.pause(now),
             tested=memo.tested == control.fingerprint,
+            unsigned=unsigned(control, memo),
             home=lambda occupancy: self.dependencies.home(occupancy, control.place.device),
         )
 
@@ -180,9 +180,14 @@ class ControlContext:
         """Keep a memo of a point. It counts at once, also while the disk is full."""
         await self.dependencies.note(Transaction(memos=[(key, memo)]))
 
-    async def _opt_out(self, control: ConfiguredControl, lasts: float, reason: str) -> None:
+    async def _opt_out(
+        self, control: ConfiguredControl, lasts: float, reason: str, until: float = 0.0
+    ) -> None:
+        """Forbid orders for `lasts` seconds, or until a wall time. A longer opt-out is kept."""
         memo, now = self.journal.memo(control.key), self.dependencies.now()
-        memo = replace(memo, opted_out=now, opt_lasts=lasts, opt_words=reason)
+        if memo.pause(now) and memo.pause_end(now) > max(until, now.wall + lasts):
+            return
+        memo = replace(memo, opted_out=now, opt_lasts=lasts, opt_words=reason, opt_until=until)
         await self.remember(control.key, memo)
 
     async def report_refusal(self, event: AcceptedOrder, no: No) -> None:
@@ -296,6 +301,9 @@ class ControlContext:
         if record.phase is Phase.APPLIED and event and event.state is not OrderState.STARTED:
             value = record.target if not isinstance(record.target, str) else setpoint.value
             begun = replace(event, state=OrderState.STARTED, began=True, over=None)
+            # a hold may end before the next check, and its report must have a temperature
+            guards, look = control.modality.guards, self.dependencies.look
+            self.extremes.note(control.name, guards, look)
             await self.report_state(begun, measured(value, control.modality.unit), record.pre)
 
     async def _report_failsafe(self, before: HoldRecord | None, now: HoldRecord) -> None:
@@ -327,6 +335,26 @@ class ControlContext:
         await self._opt_out(control, lasts, "somebody at the plant has taken over")
         for event in self.active_orders(control):
             await self.end(event, OrderState.OPTED_OUT, "manual")
+
+
+def unsigned(control: ConfiguredControl, memo: Memo) -> str:
+    """Why the operator's signature is missing; empty: it is not. Pure (rule H35)."""
+    if memo.accepts(control.to_sign):
+        return ""
+    name, version = control.name, control.modality.version
+    before = memo.acceptance
+    if before and not control.to_sign:
+        return (
+            f"the sheet that {before.by} accepted on {before.on} is no longer in the configuration"
+            f" of {name}: write the section `sheet` again, and have it signed"
+        )
+    why = (
+        f"the sheet of {name} has changed since {before.by} accepted it on {before.on}: it was"
+        f" version {before.version}, it is {version}"
+        if before
+        else f"the operator has not accepted the sheet of {name} (version {version})"
+    )
+    return f"{why}. To print it: gardien control sheet {name}"
 
 
 def _outcome(

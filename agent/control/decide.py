@@ -60,6 +60,8 @@ class DecisionFacts:
     """begin and end of an occupancy by its id; None: it is not known here"""
     tested: bool = True
     """`gardien control test` has passed for the point as it is configured now"""
+    unsigned: str = ""
+    """why the sheet of the control does not count as accepted by its operator; empty: it does"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,8 @@ def _state(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     if not facts.tested:
         reason = f"{modality.name} has not passed its test: gardien control test {modality.name}"
         return No(OrderCode.UNTESTED, reason)
+    if facts.unsigned:
+        return No(OrderCode.UNSIGNED, facts.unsigned)
     if facts.opted_out:
         return No(OrderCode.OVERRIDDEN, facts.opted_out)
     return tripped(modality.guards, facts.look) or inhibited(modality, facts.look)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.control.model import FAILSAFE, TEST, OrderState
 from agent.control.records import FINAL, Outcome
+from agent.core.clock import stamp
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -23,9 +25,121 @@ ENDS = {
 }
 
 
-def sentences(outcomes: Iterable[Outcome], zone: ZoneInfo, units: Mapping[str, str]) -> list[str]:
-    """One sentence for each order and control, oldest first. `units`: by control."""
-    return [_sentence(group, zone, units.get(group[0].control, "")) for group in _groups(outcomes)]
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """What became of one order at one control. Its fields are members of the report's JSON."""
+
+    jti: str
+    control: str
+    at: float
+    """when it began; if it did not begin, when it was refused or ended, or else when it arrived"""
+    value: str
+    by: str
+    """who requested it; empty: the failsafe applied"""
+    authorization: str
+    """the votes and contracts on which its grants are based"""
+    why: str
+    """the reason that its sender stated; empty: none"""
+    received: float | None
+    planned: float | None
+    """when it is or was to begin; None: it was not accepted"""
+    begun: float | None
+    """when its value was read back; None: it did not begin"""
+    released: float | None
+    """when the device confirmed the release; None: it did not begin, or is not released"""
+    state: str
+    code: str
+    outcome: str
+    """why it was refused, or how it ended"""
+    seen: str
+    """the worst values of the guards meanwhile, such as the lowest temperatures"""
+
+    @property
+    def held_s(self) -> float:
+        """Seconds from its begin to its release."""
+        return self.released - self.begun if self.begun and self.released else 0.0
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON, with times as texts."""
+        times = {
+            name: None if (at := getattr(self, name)) is None else stamp(at)
+            for name in ("at", "received", "planned", "begun", "released")
+        }
+        return asdict(self) | times | {"held_s": round(self.held_s)}
+
+
+def order_reports(outcomes: Iterable[Outcome]) -> list[OrderReport]:
+    """What became of each order at each control, oldest first."""
+    return [_report(group) for group in _groups(outcomes) if group[0].jti]
+
+
+def _report(group: Sequence[Outcome]) -> OrderReport:
+    first, begun = group[0], _begun(group)
+    ended = next((one for one in reversed(group) if one.state in FINAL), None)
+    released = next((one for one in reversed(group) if one.closed), None)
+    at = begun or ended or first
+    return OrderReport(
+        jti=first.jti,
+        control=first.control,
+        at=at.at,
+        value=_first(group, "value"),
+        by="" if first.jti == FAILSAFE else _first(group, "by"),
+        authorization=_first(group, "evidence"),
+        why=_why(group),
+        received=first.at if first.state is OrderState.RECEIVED else None,
+        planned=_planned(group),
+        begun=begun.at if begun else None,
+        released=released.at if begun and released else None,
+        state=group[-1].state.value,
+        code=ended.code if ended else "",
+        outcome=ended.words if ended else "",
+        seen=_first(group, "seen"),
+    )
+
+
+def _planned(group: Sequence[Outcome]) -> float | None:
+    scheduled = next((one.words for one in group if one.state is OrderState.SCHEDULED), "")
+    return datetime.fromisoformat(scheduled).timestamp() if scheduled else None
+
+
+def _begun(group: Sequence[Outcome]) -> Outcome | None:
+    return next((one for one in group if one.state is OrderState.STARTED), None)
+
+
+def _first(group: Sequence[Outcome], field: str) -> str:
+    return next((text for one in group if (text := getattr(one, field))), "")
+
+
+def _why(group: Sequence[Outcome]) -> str:
+    """The reason that the sender of an order stated. It may have line breaks."""
+    received = (one.words for one in group if one.state is OrderState.RECEIVED)
+    return " ".join(next(received, "").split())
+
+
+def within(outcomes: Iterable[Outcome], span: tuple[float, float]) -> list[OrderReport]:
+    """What became of the orders of which something was recorded between two moments."""
+    return [
+        _report(group)
+        for group in _groups(outcomes)
+        if group[0].jti and any(span[0] <= one.at <= span[1] for one in group)
+    ]
+
+
+def sentences(
+    outcomes: Iterable[Outcome],
+    zone: ZoneInfo,
+    units: Mapping[str, str],
+    span: tuple[float, float] | None = None,
+) -> list[str]:
+    """One sentence for each order and control, oldest first. `units`: by control.
+
+    `span`: only orders of which something was recorded between these moments.
+    """
+    return [
+        _sentence(group, zone, units.get(group[0].control, ""))
+        for group in _groups(outcomes)
+        if span is None or any(span[0] <= one.at <= span[1] for one in group)
+    ]
 
 
 def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
@@ -46,7 +160,7 @@ def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
 
 def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> str:
     first = group[0]
-    begun = next((one for one in group if one.state is OrderState.STARTED), None)
+    begun = _begun(group)
     ended = next((one for one in reversed(group) if one.state in FINAL), None)
     at = _moment((begun or first).at, zone)
     if not first.jti:  # a value that stood there without an order
@@ -63,15 +177,16 @@ def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> str:
 
 
 def _what(group: Sequence[Outcome], unit: str) -> str:
-    value = next((one.value for one in group if one.value), "").replace("-", "−")
-    by = next((one.by for one in group if one.by), "")
+    value, by = _first(group, "value").replace("-", "−"), _first(group, "by")
     if group[0].jti == FAILSAFE:
         by, value = "", f"failsafe limit {value}"
-    return f"{value} {spoken(unit)}".strip() + (f", asked by {by}" if by else "")
+    why = _why(group)
+    asked = (f", asked by {by}" if by else "") + (f" (reason: {why})" if why else "")
+    return f"{value} {spoken(unit)}".strip() + asked
 
 
 def _evidence(group: Sequence[Outcome]) -> str:
-    evidence = next((one.evidence for one in group if one.evidence), "")
+    evidence = _first(group, "evidence")
     return f", on the {evidence}" if evidence else ""
 
 

@@ -107,6 +107,7 @@ class OrderCode(StrEnum):
     GUARD = "E_GUARD"
     INHIBITED = "E_INHIBITED"
     UNTESTED = "E_UNTESTED"
+    UNSIGNED = "E_UNSIGNED"
     OVERRIDDEN = "E_OVERRIDDEN"
     DEVICE = "E_DEVICE"
     STORAGE = "E_STORAGE"
@@ -311,6 +312,8 @@ FAILSAFE, TEST, HANDED = "failsafe", "test", "handed"
 """what takes the place of an order's id in a hold record: the failsafe of a limit applies, a
 control is tested, or a person names the value from before
 """
+SUPPLY = "supply"
+"""name of the guard of the lowest supply temperature (rule H34)"""
 Key = tuple[str, str]
 """device and point: timers belong to a point, not to the name of a control (rule H4)"""
 
@@ -361,6 +364,31 @@ class WatchdogTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The operator has signed a sheet, and somebody has recorded it (rule H35).
+
+    It is stored as JSON in the journal.
+    """
+
+    sha256: str
+    """of what the sheet stated"""
+    by: str
+    """who signed, as it stands on the paper"""
+    on: str
+    """the day of the signature, 2026-10-01"""
+    at: float
+    """when it was recorded"""
+    recorded_by: str
+    scan: str = ""
+    """SHA-256 of the scanned page; empty: there is none"""
+
+    @property
+    def version(self) -> str:
+        """The version at the foot of the signed page."""
+        return self.sha256[:10]
+
+
+@dataclass(frozen=True, slots=True)
 class ConfiguredControl:
     """A control as configured: what was agreed, where its point is, and how it is released."""
 
@@ -377,6 +405,8 @@ class ConfiguredControl:
     """the device's own watchdog"""
     shown: Mapping[str, WriteTarget] = field(default_factory=dict)
     """points that show the operator what is held (agent/control/controller.py)"""
+    to_sign: str = ""
+    """SHA-256 of the sheet that the operator must have accepted; empty: none is to be signed"""
 
     @property
     def key(self) -> Key:

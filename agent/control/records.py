@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.failsafe import Watch
 from agent.control.model import (
+    Acceptance,
     AcceptedOrder,
     ControlOrder,
     Grant,
@@ -24,6 +25,7 @@ from agent.control.model import (
     WatchdogTarget,
     Window,
     WriteTarget,
+    elapsed,
     same,
 )
 from agent.trust import verify
@@ -203,6 +205,10 @@ class Memo:
     opted_out: Moment | None = None
     opt_lasts: float = 0.0
     opt_words: str = ""
+    opt_until: float = 0.0
+    """wall time at which a pause ends, if its end was given as a day (rule H36); 0: it was not"""
+    acceptance: Acceptance | None = None
+    """the latest sheet that the operator has signed"""
     watch: Watch = field(default_factory=Watch)
     tested: str = ""
     """fingerprint of the control as it was when its test passed"""
@@ -214,6 +220,31 @@ class Memo:
     """seconds until it fell back in the test"""
     swept: bool = False
     """the point was searched since the journal was opened; not stored"""
+
+    def pause(self, now: Moment) -> str:
+        """Why no order may begin: who has opted out until now; empty: nobody."""
+        if self.opted_out is None:
+            return ""
+        # a season is longer than any boot: only a trusted clock can state that its last day is over
+        over = (
+            now.trusted and now.wall >= self.opt_until
+            if self.opt_until
+            else elapsed(self.opted_out, now) >= self.opt_lasts
+        )
+        return "" if over else self.opt_words
+
+    def pause_end(self, now: Moment) -> float:
+        """Wall time at which the opt-out ends."""
+        if self.opt_until or self.opted_out is None:
+            return self.opt_until
+        return now.wall - elapsed(self.opted_out, now) + self.opt_lasts
+
+    def accepts(self, sha256: str) -> bool:
+        """Whether the operator has accepted this sheet; also if none is to be signed.
+
+        Once one was signed, the section cannot be taken out to do without the signature.
+        """
+        return sha256 == (self.acceptance.sha256 if self.acceptance else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +380,8 @@ def memo_of(body: dict[str, Any]) -> Memo:
     for name in ("given_back", "locked", "opted_out"):
         body[name] = Moment(**body[name]) if body[name] else None
     body |= {"fallback": _number(body.get("fallback")), "free": tuple(body["free"])}
+    if signed := body.get("acceptance"):
+        body["acceptance"] = understood(Acceptance, signed)
     watched = understood(Watch, watch)
     memo: Memo = understood(Memo, body | {"watch": watched, "swept": False})
     return memo

@@ -28,7 +28,7 @@ from agent.control import schedule
 from agent.control.context import TRIED_FOR, ControlContext, Wait
 from agent.control.guard import inhibited, tripped
 from agent.control.hold import FOREVER
-from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState, elapsed
+from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState
 from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from decimal import Decimal
 
-    from agent.control.model import AcceptedOrder, ConfiguredControl, Grant, Moment
+    from agent.control.model import (
+        Acceptance,
+        AcceptedOrder,
+        ConfiguredControl,
+        Grant,
+        Moment,
+    )
 
 LONGEST_WAIT = 60.0
 """seconds: the longest interval between two attempts"""
@@ -106,9 +112,8 @@ class Release(ControlContext):
         """What forbids orders and failsafe at a control now; None: nothing."""
         if why := self.recovering or self.dependencies.failing():
             return No(OrderCode.STORAGE, why)
-        memo = self.journal.memo(control.key)
-        if memo.opted_out and elapsed(memo.opted_out, self.dependencies.now()) < memo.opt_lasts:
-            return No(OrderCode.OVERRIDDEN, memo.opt_words)
+        if why := self.journal.memo(control.key).pause(self.dependencies.now()):
+            return No(OrderCode.OVERRIDDEN, why)
         modality, look = control.modality, self.dependencies.look
         return tripped(modality.guards, look) or inhibited(modality, look)
 
@@ -207,10 +212,28 @@ class Release(ControlContext):
         await self.remember(control.key, replace(memo, watch=watch))
         return True
 
-    async def opt_out(self, control: ConfiguredControl, lasts: float, reason: str) -> None:
-        """Forbid orders and failsafe at a point for a number of seconds."""
+    async def opt_out(
+        self, control: ConfiguredControl, lasts: float, reason: str, until: float = 0.0
+    ) -> float:
+        """Forbid orders and failsafe at a point for a number of seconds, or until a wall time.
+
+        An opt-out that lasts longer is kept (rule H36). Returns when orders are taken again.
+        """
         async with self.lock(control.name):
-            await self._opt_out(control, lasts, reason)
+            await self._opt_out(control, lasts, reason, until)
+            return self.journal.memo(control.key).pause_end(self.dependencies.now())
+
+    async def opt_in(self, control: ConfiguredControl) -> None:
+        """End an opt-out."""
+        async with self.lock(control.name):
+            memo = replace(self.journal.memo(control.key), opted_out=None, opt_until=0.0)
+            await self.remember(control.key, memo)
+
+    async def accept(self, control: ConfiguredControl, acceptance: Acceptance) -> None:
+        """Record that the operator has signed the sheet. Raises SpoolFull, StorageFailed."""
+        async with self.lock(control.name):
+            memo = replace(self.journal.memo(control.key), acceptance=acceptance)
+            await self.dependencies.save(Transaction(memos=[(control.key, memo)]))
 
     async def abandon(self, name: str, reason: str) -> int:
         """Close by hand the holds that cannot be released. The value at the device stays.

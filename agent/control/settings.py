@@ -7,13 +7,14 @@ is to change what was signed.
 from __future__ import annotations
 
 import hashlib
+import re
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from agent.control import schedule
-from agent.control.model import Failsafe, Guard, Limits, LossRule, Modality, split
+from agent.control.model import SUPPLY, Failsafe, Guard, Limits, LossRule, Modality, split
 from agent.core.i18n import _
 from agent.core.settings import Duration, shown
 
@@ -25,6 +26,7 @@ SHORTEST = 300.0
 Role = Literal[
     "grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant"
 ]
+PHONE = re.compile(r"\+?[0-9][0-9 ./()-]{4,24}", re.ASCII)
 NONE_ACCEPTED = "none-accepted"
 OF_PROFILE = "profile"
 
@@ -51,6 +53,17 @@ def _window(text: str) -> str:
 
 def _season(text: str) -> str:
     schedule.season(text)
+    return text
+
+
+def _phone(text: str) -> str:
+    if not PHONE.fullmatch(text):
+        raise ValueError(
+            _(
+                "expected a telephone number such as +33 4 76 00 00 00, found {text}",
+                text=shown(text),
+            )
+        )
     return text
 
 
@@ -221,6 +234,51 @@ class DisplayPoints(ControlSection):
     0 for the failsafe"""
 
 
+class PhoneOptions(ControlSection):
+    """A telephone number on the sheet."""
+
+    name: Text = Field(examples=["Astreinte chaufferie"])
+    """who answers"""
+    number: Annotated[str, AfterValidator(_phone)] = Field(examples=["+33 4 76 00 00 00"])
+    """the telephone number"""
+
+
+class LowestSupplyOptions(ControlSection):
+    """The lowest supply temperature. Below it no order begins, and each order is ended."""
+
+    point: Reference = Field(examples=["boiler/supply"])
+    """the point that measures the supply temperature, DEVICE/POINT"""
+    min: Number = Field(examples=["45"])
+    """the lowest supply temperature, in the unit of that point"""
+    commanded: bool | None = Field(None, examples=[True])
+    """whether the control's own value is the supply temperature: then no lower value may be
+    configured. It must be stated for a `setpoint` that is a temperature"""
+
+
+class SheetOptions(ControlSection):
+    """What the operator signs, beside the limits of the control."""
+
+    operator: Text = Field(examples=["Chauffage Dupont SA"])
+    """who operates the equipment, and signs the sheet"""
+    phones: Annotated[tuple[PhoneOptions, ...], Field(min_length=1)] = Field(
+        examples=[[{"name": "Astreinte chaufferie", "number": "+33 4 76 00 00 00"}]]
+    )
+    """whom to call; at least one number"""
+    object: Text | None = Field(None, examples=["chaudière gaz n° 1, circuit de chauffage"])
+    """the equipment in words; by default the name of the point"""
+    excluded: tuple[Literal["hot-water", "legionella", "frost-protection"], ...] = Field(
+        (), examples=[["hot-water", "legionella"]]
+    )
+    """what no order may change: production of hot water, treatment against legionella, protection
+    against frost"""
+    also_excluded: tuple[Text, ...] = Field((), examples=[["pompes de circulation"]])
+    """other things that no order may change, in words"""
+    lowest_supply: LowestSupplyOptions | None = Field(
+        None, examples=[{"point": "boiler/supply", "min": 45}]
+    )
+    """the lowest supply temperature; by default none"""
+
+
 class Control(ControlSection):
     """One point that may be commanded."""
 
@@ -254,18 +312,39 @@ class Control(ControlSection):
         default_factory=DisplayPoints, examples=[{"active": "boiler/dr-active"}]
     )
     """points in the BMS that show its operator what is held"""
+    sheet: SheetOptions | None = Field(
+        None,
+        examples=[
+            {
+                "operator": "Chauffage Dupont SA",
+                "phones": [{"name": "Astreinte", "number": "+33 4 76 00 00 00"}],
+            }
+        ],
+    )
+    """what the operator of the equipment signs; no order is accepted before. Without it nobody has
+    to sign here"""
 
     @property
-    def version(self) -> str:
-        """The version of the control sheet: it changes with everything that people agreed to."""
+    def watched(self) -> tuple[GuardOptions, ...]:
+        """The guards, with the lowest supply temperature of the sheet as the last one."""
+        lowest = self.sheet.lowest_supply if self.sheet else None
+        if lowest is None:
+            return self.guards
+        return *self.guards, GuardOptions(name=SUPPLY, point=lowest.point, min=lowest.min)
+
+    def sha256(self, *more: str) -> str:
+        """The hash of what people agreed to. `more`: what the sheet states beside these options."""
         text = self.model_dump_json(exclude_defaults=True, exclude={"measure", "shown"})
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return hashlib.sha256("\n".join((text, *more)).encode()).hexdigest()
 
 
-def modality(name: str, options: Control, unit: str, every: dict[str, tuple[int, str]]) -> Modality:
+def modality(
+    name: str, options: Control, unit: str, every: dict[str, tuple[int, str]], sha256: str
+) -> Modality:
     """The modality that the configuration states.
 
-    `unit`: of the control's point; `every`: period and unit of each point, by DEVICE/POINT.
+    `unit`: of the control's point; `every`: period and unit of each point, by DEVICE/POINT;
+    `sha256`: of what was agreed.
     """
     agreed = options.modality
     switching = SHORTEST if agreed.action in SWITCHES else 0.0
@@ -293,12 +372,12 @@ def modality(name: str, options: Control, unit: str, every: dict[str, tuple[int,
         off=switching if agreed.min_off is None else agreed.min_off,
         ramp=agreed.ramp_per_min,
         spread=agreed.restore_random,
-        guards=tuple(_guard(one, every) for one in options.guards),
+        guards=tuple(_guard(one, every) for one in options.watched),
         inhibit=split(options.inhibit) if options.inhibit else None,
         require=options.require,
         failsafe=_failsafe(agreed.failsafe),
         tolerance=agreed.tolerance,
-        version=options.version,
+        version=sha256[:10],
     )
 
 

@@ -105,7 +105,7 @@ def link_to(lines: Lines, config: Config, place: WriteTarget) -> Link | None:
 async def read_guards(lines: Lines, config: Config, name: str) -> None:
     """Read the guards and the inhibit of a control now, out of schedule. Raises LinkLost."""
     control = config.controls[name]
-    for reference in (*(one.point for one in control.guards), control.inhibit):
+    for reference in (*(one.point for one in control.watched), control.inhibit):
         if reference is not None:
             point = config.point(reference)
             line, device = lines.find(point.device)

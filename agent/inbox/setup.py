@@ -53,7 +53,15 @@ MACHINE = Path("/etc/machine-id")
 REFUSALS = frozenset({"object.refused", "control.refused"})
 BY_PEOPLE_HERE = frozenset(
     f"control.{word}"
-    for word in ("released", "handed_back", "abandoned", "opted_out", "opted_in", "tested")
+    for word in (
+        "sheet_accepted",
+        "released",
+        "handed_back",
+        "abandoned",
+        "opted_out",
+        "opted_in",
+        "tested",
+    )
 )
 
 

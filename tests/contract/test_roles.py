@@ -19,6 +19,7 @@ from agent.api.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_ma
 from agent.app import visited
 from agent.cli import command_line, control, examine, trust
 from agent.config.models import Building
+from agent.control.model import Acceptance
 from agent.core.errors import Refused
 from agent.core.state import acting_as
 from agent.registry import identity
@@ -325,6 +326,9 @@ def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
                 controller=bench.site.controller, writer=SimpleNamespace(failing=""), holds=list
             )
             words = {"name": "boiler-offset", "reason": "the baby of A-3-12 is ill"}
+            (control,) = bench.site.controller.controls.values()
+            signed = Acceptance("f" * 64, "Marc Durand", "2026-10-01", 0.0, "Eva (omar)")
+            await bench.site.controller.accept(control, signed)
             await control_api.CALLS["control.opt_out"](
                 house, Caller("omar", nobody), named="Eva", **words
             )
@@ -338,6 +342,7 @@ def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
     bench.close()
     assert "Eva (omar) has opted out: the baby of A-3-12 is ill" in operator["opted_out"]
     assert (bool(operator["guards"]), bool(reader["guards"])) == (True, False)
+    assert (operator["sheet"]["latest"]["by"], reader["sheet"]) == ("Marc Durand", None)
     assert (reader["opted_out"], reader["forbidden"]) == ("opted out", "forbidden now")
 
 

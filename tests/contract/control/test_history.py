@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.history import sentences
+from agent.control.history import order_reports, sentences
 from agent.control.model import LossRule
 from tests.contract.control.explorer import Plan, run
 from tests.contract.control.pretend import ZONE, Site, agreed, event, order
@@ -109,4 +109,14 @@ def test_an_order_that_was_refused_is_no_alarm_for_ever():
     site.device.person(Decimal(3))
     asyncio.run(run(site, Plan([event(order())], {})))
     assert not site.controller.alarms
+    site.close()
+
+
+def test_a_hold_that_ends_before_its_next_check_has_its_lowest_temperature():
+    site = Site()
+    asyncio.run(run(site, Plan([event(order())], {}, lasts=30.0)))
+    asyncio.run(site.controller.release_controls("reload", ["it"]))
+    (report,) = order_reports(site.journal.history(0, 1e12))
+    assert report.released is not None
+    assert report.seen == "lowest stairs 20 °C"
     site.close()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.control.authorization_form import WIDTH, sheet
+from agent.control.authorization_form import sheet
 from agent.control.history import sentences
-from agent.control.model import OrderState
+from agent.control.model import ConfiguredControl, OrderState, WriteTarget
 from agent.control.records import Outcome
 from agent.control.settings import Control, modality
+from agent.registry.page import WIDTH
 
 AGREED = {
     "action": "offset", "min": "-2", "max": "1", "max_duration": "2h", "min_gap": "2h",
@@ -23,7 +25,11 @@ SIX = 1_795_453_320.0
 """18:02 in Paris on 2026-11-23"""
 
 
-def printed(**over) -> tuple[str, str]:
+OBJECT = WriteTarget("bms", "bacnet", "{}", "boiler", "offset", "1201", "analog-value,7", "K")
+REGISTER = replace(OBJECT, link="cars", driver="modbus-tcp", address="255", at="holding/7/int16")
+
+
+def printed(signed=None, **over) -> tuple[str, str]:
     said = {
         "point": "boiler/offset", "modality": AGREED, "equipment": "heating",
         "guards": [{"name": "stairwell", "point": "stairs/temp", "min": "18.0"}],
@@ -31,11 +37,16 @@ def printed(**over) -> tuple[str, str]:
         "inhibit": "boiler/dr-inhibit", "device_watchdog": "none-accepted",
     }  # fmt: skip
     options = Control.model_validate(said | over)
-    agreed = modality("boiler-offset", options, "K", {"stairs/temp": (60, "Cel")})
-    made = sheet("Résidence Les Alpins", options, agreed, array=options.restore == "relinquish")
-    for line in (*made.french.splitlines(), *made.english.splitlines()):
+    every = {"stairs/temp": (60, "Cel"), "boiler/supply": (60, "Cel")}
+    agreed = modality("boiler-offset", options, "K", every, options.sha256())
+    array = options.restore == "relinquish"
+    place, slots = (OBJECT, (13, 10)) if array else (REGISTER, (None, None))
+    control = ConfiguredControl(agreed, place, slots, None, "v1", to_sign=options.sha256())
+    made = sheet("Résidence Les Alpins", options, control, signed)
+    for line in (*made.french.text.splitlines(), *made.english.text.splitlines()):
         assert len(line) <= WIDTH, line
-    return " ".join(made.french.split()), " ".join(made.english.split())
+    french, english = made.french.text, made.english.text
+    return " ".join(french.split()), " ".join(english.split())
 
 
 def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
@@ -55,7 +66,7 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
         "réglage), puis pause de 2 h",
         "de même si un capteur ne répond pas, reste bloqué, ou donne une valeur invraisemblable",
         "valeur invraisemblable ou trop ancienne",
-        "syndic ou bailleur conseil syndical (vote de l'assemblée)",
+        "syndic ou bailleur - conseil syndical (vote de l'assemblée)",
     ):
         assert words in french
     for words in (
@@ -70,7 +81,7 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
         "stairwell: 18 °C at least",
         "if a guard trips: the equipment is released (it returns to its own setting)",
         "own setting), then a pause of 2 h",
-        "building manager residents council",
+        "building manager - residents council",
     ):
         assert words in english
 
@@ -82,6 +93,90 @@ def test_it_says_how_to_stop_it_what_each_loss_means_and_what_risk_stays():
     assert "la valeur RESTE" in french
     assert "the value STAYS until a person clears it" in english
     assert "released at most 2 min after the restart" in english
+
+
+SHEET = {
+    "operator": "Chaleur & Fils",
+    "object": "chaudière n° 1",
+    "phones": [{"name": "Astreinte", "number": "+33 4 76 00 00 00"}],
+    "excluded": ["hot-water", "legionella"],
+    "also_excluded": ["pompe du 2e circuit"],
+    "lowest_supply": {"point": "boiler/supply", "min": "45.5"},
+}
+LATEST = {
+    "version": "0123456789", "by": "Marc Durand", "on": "2026-10-01", "recorded_by": "anne",
+    "recorded_on": "2026-10-02", "scan": "",
+}  # fmt: skip
+
+
+def test_the_operator_reads_what_is_written_where_what_is_excluded_and_whom_to_call():
+    french, english = printed(sheet=SHEET)
+    for words in (
+        "chaudière n° 1 - exploité par Chaleur & Fils",
+        "objet analog-value,7 de l'automate 1201, sur la ligne bms",
+        "priorité BACnet 13 ; pour les ordres d'urgence 10",
+        "production d'eau chaude sanitaire - traitement contre les légionelles - pompe du 2e",
+        "45,5 °C, mesurée à boiler/supply",
+        "annoncé au moins 10 min à l'avance ; un ordre annoncé plus tard est refusé",
+        "`gardien control opt-out boiler-offset --until JOUR`",
+        "Astreinte : +33 4 76 00 00 00",
+        "ni la température de départ minimale",
+    ):
+        assert words in french
+    for words in (
+        "object analog-value,7 of the controller 1201, on the line bms",
+        "production of domestic hot water - treatment against legionella - pompe du 2e circuit",
+        "45.5 °C, measured at boiler/supply",
+        "`gardien control report --month YEAR-MONTH boiler-offset`",
+    ):
+        assert words in english
+    assert (
+        "registre holding/7/int16 de l'appareil d'adresse 255, sur la ligne cars ; un registre"
+        in (printed(sheet=SHEET, restore="preimage")[0])
+    )
+
+
+def test_a_sheet_hides_nothing_that_is_missing():
+    bare = {name: SHEET[name] for name in ("operator", "phones")}
+    no_notice = {name: value for name, value in AGREED.items() if name != "min_notice"}
+    french, english = printed(sheet=bare, modality=no_notice)
+    assert "nothing was named" in english
+    assert "none was agreed" in english
+    assert "aucun : un ordre peut commencer dès son arrivée" in french
+
+
+@pytest.mark.parametrize(
+    ("signed", "words"),
+    [
+        (None, "printed - date, name and signature for Chaleur & Fils: ___"),
+        (
+            {"accepted": False, "latest": None},
+            "`gardien control accept boiler-offset` - date, name",
+        ),
+        (
+            {"accepted": False, "latest": LATEST},
+            "NOT ACCEPTED ANY MORE: Marc Durand accepted version",
+        ),
+    ],
+    ids=["not known", "never", "another version"],
+)
+def test_it_says_accepted_by_only_if_this_version_was_signed(signed, words):
+    """Rule H35."""
+    french, english = printed(signed, sheet=SHEET)
+    assert words in english
+    assert "accepted by" not in english
+    assert "acceptée par" not in french
+    assert "has accepted" not in english
+
+
+def test_it_names_who_signed_when_and_who_recorded_it():
+    french, english = printed({"accepted": True, "latest": LATEST}, sheet=SHEET)
+    assert (
+        "accepted by Marc Durand for Chaleur & Fils on 1 October 2026; recorded by anne on"
+        " 2 October 2026" in english
+    )
+    assert "acceptée par Marc Durand pour Chaleur & Fils le 1er octobre 2026" in french
+    assert "aucun ordre n'est exécuté avant" not in french
 
 
 def test_of_a_register_it_says_whose_hand_cannot_be_seen():
@@ -138,7 +233,7 @@ def test_the_page_bears_a_version_that_changes_with_what_is_agreed_and_with_noth
     """Rule H31."""
 
     def version(**over) -> str:
-        return printed(**over)[1].partition("Version of this page ")[2][:10]
+        return printed(**over)[1].partition("Version of this page -------------------- - ")[2][:10]
 
     same = version()
     assert version(measure="meter/power", shown={"active": "boiler/dr-active"}) == same
@@ -171,6 +266,14 @@ def test_a_sentence_says_when_how_far_who_asked_on_what_ground_and_that_it_was_g
             "released, confirmed"
         )
     ]
+
+
+@pytest.mark.parametrize("end", [OrderState.STARTED, OrderState.REJECTED])
+def test_the_reason_of_an_order_is_told_whatever_became_of_it(end):
+    """Rule H38."""
+    group = [told(OrderState.RECEIVED, 0, words="la pointe\nde 18 h"), told(end, 0, words="no")]
+    (said,) = sentences(group, PARIS, {"boiler-offset": "K"})
+    assert ", asked by Métropole (reason: la pointe de 18 h)" in said
 
 
 def test_a_refusal_a_wait_and_a_hold_are_told_apart_and_a_test_is_no_order():

@@ -370,6 +370,34 @@ CASES = {
     ),
     "shorter than it may be": ({}, {"on": 3 * HOUR}, {}, "E_TIMER", "at least"),
     "never tested": ({}, {}, {"tested": False}, "E_UNTESTED", "control test boiler-offset"),
+    "the sheet is not signed": ({}, {}, {"unsigned": "not accepted"}, "E_UNSIGNED", "not accepted"),
+    "an emergency without its notice": (
+        {"start": NOW + 599, "emergency": True},
+        {"limits": replace(BARE, notice=600.0, emergency=True)},
+        {},
+        "E_NOTICE",
+        "10min of notice",
+    ),
+    "the supply is too cold": (
+        {},
+        {"guards": (Guard("supply", "boiler", "supply", 10, Decimal(45), None, "Cel"),)},
+        {"look": seen(supply=GuardReading(Decimal("44.9"), 1, 10))},
+        "E_GUARD(supply)",
+        "44.9 °C, below 45",
+    ),
+    "the supply cannot be read, in an emergency": (
+        {"emergency": True},
+        {
+            "limits": replace(BARE, emergency=True),
+            "guards": (Guard("supply", "boiler", "supply", 10, Decimal(45), None, "Cel"),),
+        },
+        {
+            "look": seen(supply=GuardReading(None, 1, 10)),
+            "grants": [grant(role, limits=replace(BARE, emergency=True)) for role in ROLES],
+        },
+        "E_GUARD(supply)",
+        "no recent value",
+    ),
     "somebody opted out": ({}, {}, {"opted_out": "the occupant"}, "E_OVERRIDDEN", "occupant"),
     "a guard does not hold": (
         {},
@@ -418,6 +446,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_refused_with_code_and_reason(name):
+    """Rules H34, H37 among others."""
     ordered, agreed, known, code, words = CASES[name]
     found = decide(order(**ordered), modality(**agreed), facts(**known))
     assert not isinstance(found, Yes), name

@@ -1,0 +1,218 @@
+"""The monthly report on the orders of a building, and the notice for its stairwells. Pure.
+
+Both are made from the answer to `control.report`, in French or English, as text or as a page. Their
+texts are in report.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from agent.control.model import FAILSAFE, SUPPLY, OrderState
+from agent.core.quantities import spoken
+from agent.registry.dates import MONTHS, day_written_out, time_written_out
+from agent.registry.page import Page, colon, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TEXTS = Path(__file__).with_name("report.yaml")
+EXTREME = re.compile(r"(^|, )(lowest|highest) (.*?) (?=-?[0-9.]+ )")
+EVIDENCE = re.compile(r"\b(vote|contract|form) ([^;]*) of ([0-9]{4}-[0-9]{2}-[0-9]{2})")
+GUARDED = re.compile(r"guard:([^:]*): (.*)")
+AS_PLANNED = frozenset({OrderState.COMPLETED, OrderState.SCHEDULED, OrderState.STARTED})
+"""states to which the words of the journal add nothing"""
+
+
+def monthly(document: Mapping[str, Any], language: str) -> Page:
+    """The report of one month, for the manager and the operator."""
+    wording = _Wording(language, document)
+    page = wording.page("report")
+    for name, control in document["controls"].items():
+        page.heading(name)
+        page.bullets(list(_summary(control, wording)))
+        for order in control["orders"]:
+            value = wording.value(order, control["unit"])
+            title = wording.text("report", "order", time=wording.at(order["at"]), value=value)
+            page.entry(title, list(_rows(order, wording)))
+    return page
+
+
+def stairwell(document: Mapping[str, Any], language: str) -> Page:
+    """The notice for the people of the building: what was changed, when, at whose request, and why.
+
+    It has no refused orders, which changed nothing, and no words that could name a person.
+    """
+    wording = _Wording(language, document)
+    page = wording.page("notice")
+    for name, control in document["controls"].items():
+        page.heading(control["object"] or name)
+        if until := control["opted_out_until"]:
+            page.paragraph(wording.text("notice", "paused", time=wording.at(until)))
+        concerned = [
+            order
+            for order in control["orders"]
+            if order["begun"] or order["state"] == OrderState.SCHEDULED
+        ]
+        lines = [wording.sentence(order, control["unit"]) for order in concerned]
+        page.bullets(lines or [wording.text("notice", "nothing")])
+        if control["phones"]:
+            page.paragraph(wording.text("notice", "phones", phones=", ".join(control["phones"])))
+    return page
+
+
+def lines(history: Mapping[str, Any], language: str) -> list[str]:
+    """The answer to `control.history` in another language than English: a line for each order."""
+    wording = _Wording(language, history)
+    return [wording.line(order) for order in history["orders"]]
+
+
+def _summary(control: Mapping[str, Any], wording: _Wording) -> Iterator[str]:
+    orders = control["orders"]
+    done = [order for order in orders if order["begun"]]
+    hours, minutes = divmod(sum(order["held_s"] for order in done) // 60, 60)
+    refused = sum(order["state"] == OrderState.REJECTED for order in orders)
+    if control["operator"]:
+        yield wording.text("report", "operator", operator=control["operator"])
+    yield wording.text(
+        "report", "summary", done=len(done), hours=hours, minutes=minutes, refused=refused
+    )
+    if until := control["opted_out_until"]:
+        yield wording.text("report", "paused", time=wording.at(until))
+    if (sheet := control["sheet"]) and not sheet["accepted"]:
+        yield wording.text("report", "unsigned", version=sheet["version"])
+
+
+def _rows(order: Mapping[str, Any], wording: _Wording) -> Iterator[tuple[str, str]]:
+    def row(name: str, value: str, instead: str = "–") -> tuple[str, str]:
+        return wording.text("report", name), value or instead
+
+    if order["by"]:
+        yield row("by", order["by"])
+        yield row("authorization", wording.evidence(order["authorization"]))
+        yield row("why", order["why"], wording.text("both", "no_reason"))
+    if order["begun"]:
+        yield row("begun", wording.at(order["begun"]))
+        if order["state"] != OrderState.STARTED:
+            over = wording.at(order["released"]) if order["released"] else ""
+            yield row("released", over, wording.text("report", "unconfirmed"))
+            yield row("seen", wording.seen(order["seen"]), wording.text("report", "unseen"))
+    yield row("result", wording.result(order))
+
+
+class _Wording:
+    """Sentences in one language about one document."""
+
+    def __init__(self, language: str, document: Mapping[str, Any]) -> None:
+        self._document, self._language = document, language
+        self._texts, self._zone = texts(TEXTS, language), ZoneInfo(document["timezone"])
+
+    def text(self, section: str, key: str, /, **values: Any) -> str:
+        text: str = self._texts[section][key]
+        return text.format(**values)
+
+    def page(self, section: str) -> Page:
+        """An empty page with its title, and with what the reader must know of the document."""
+        document = self._document
+        year, month = document["month"].split("-")
+        named = f"{MONTHS[self._language][int(month) - 1]} {year}"
+        page = Page(self._language, self.text(section, "title", month=named))
+        page.paragraph(document["building"])
+        if not document["ended"]:
+            page.paragraph(self.text("both", "not_over", time=self.at(document["until"])))
+        if not document["complete"]:
+            page.paragraph(self.text("both", "incomplete"))
+        return page
+
+    def at(self, stamp: str) -> str:
+        """A time as people of the building write it."""
+        at = datetime.fromisoformat(stamp).timestamp()
+        return time_written_out(at, self._zone, self._language)
+
+    def _number(self, text: str) -> str:
+        return re.sub(r"(?<=\d)\.(?=\d)", ",", text) if self._language == "fr" else text
+
+    def value(self, order: Mapping[str, Any], unit: str) -> str:
+        """The value of an order with its unit."""
+        value = self._number(f"{order['value'].replace('-', '−')} {spoken(unit)}".strip())
+        failsafe = order["jti"] == FAILSAFE
+        return self.text("both", "failsafe", value=value) if failsafe else value
+
+    def seen(self, seen: str) -> str:
+        """The worst values of the guards; the journal has them in English."""
+        return self._number(
+            EXTREME.sub(
+                lambda found: f"{found[1]}{self.text('both', found[2])} {self.guard(found[3])} ",
+                seen,
+            )
+        )
+
+    def evidence(self, text: str) -> str:
+        """What the grants are based on; the journal has it as `vote TITLE of DAY; …`."""
+        kinds = self._texts["evidence"]
+        return EVIDENCE.sub(
+            lambda found: kinds[found[1]].format(
+                title=found[2], day=day_written_out(found[3], self._language)
+            ),
+            text,
+        )
+
+    def guard(self, name: str) -> str:
+        """The name of a guard for people."""
+        return self.text("both", "supply") if name == SUPPLY else name
+
+    def result(self, order: Mapping[str, Any], *, public: bool = False) -> str:
+        """How an order ended, and why. `public`: without the words of the journal."""
+        ended, code = self.text("states", order["state"]), order["code"]
+        if code:
+            reason = self._texts["codes"].get(code.partition("(")[0], order["outcome"])
+            return self.text("both", "refused", ended=ended, reason=reason, code=code)
+        if guard := GUARDED.match(order["outcome"]):
+            return self.text("both", "guard", ended=ended, name=self.guard(guard[1]), why=guard[2])
+        # the journal's own words are English; the state says the essential in both languages
+        more = order["outcome"] if self._language == "en" and not public else ""
+        return f"{ended}: {more}" if more and order["state"] not in AS_PLANNED else ended
+
+    def sentence(self, order: Mapping[str, Any], unit: str) -> str:
+        """One order for the people of the building."""
+        begin, end = order["begun"] or order["planned"] or order["at"], order["released"]
+        kind = "over" if end else "in_force" if order["begun"] else "planned"
+        times = {"begin": self.at(begin), "end": self.at(end) if end else ""}
+        what = self.text("notice", kind, **times, value=self.value(order, unit))
+        return ". ".join((what, *self._reasons(order))) + "."
+
+    def line(self, order: Mapping[str, Any]) -> str:
+        """One order for whoever runs the control."""
+        begin, end = order["begun"] or order["at"], order["released"]
+        parts = [self.value(order, order["unit"])]
+        if order["by"]:
+            why = self.text("history", "why", why=order["why"]) if order["why"] else ""
+            parts.append(self.text("history", "by", by=order["by"]) + why)
+        if order["authorization"]:
+            evidence = self.evidence(order["authorization"])
+            parts.append(self.text("history", "authorization", evidence=evidence))
+        parts += [self.seen(order["seen"])] if order["seen"] else []
+        parts.append(self.result(order))
+        if order["begun"] and end:
+            parts.append(self.text("history", "released", time=self.at(end)))
+        return f"{self.at(begin)}, {order['control']}{colon(self._language)} {', '.join(parts)}"
+
+    def _reasons(self, order: Mapping[str, Any]) -> Iterator[str]:
+        if order["by"]:
+            why = order["why"].rstrip(".") or self.text("both", "no_reason")
+            yield self.text("notice", "by", by=order["by"])
+            yield self.text("notice", "why", why=why)
+        else:
+            yield self.text("notice", "failsafe")
+        if order["released"] and order["state"] != OrderState.COMPLETED:
+            yield _capital(self.result(order, public=True))
+        if order["seen"]:
+            yield _capital(self.seen(order["seen"]))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
