@@ -2,10 +2,11 @@
 
 Each connection carries one request, `{"call": "place.list", "args": {}}`. The daemon answers
 `{"here": <pid>}`, any number of `{"progress": {…}}`, and one `{"result": {…}}` or
-`{"refused": "what to do instead"}`. A refusal that can be translated also has its `message` and
-`values`. The kernel tells the account of the caller, `agent/api/roles.py` what it may do. An
-account without a role is refused at once. A long argument is not in `args`:
-`"files": {"text": 81920}` names it with its length, and its JSON follows after the line.
+`{"refused": "what to do instead"}`. A refusal also has its `text`. A text that its reader can
+translate is sent as `{"": {"text": …, "message": …, "values": …}}`, wherever it is. The kernel
+tells the account of the caller, `agent/api/roles.py` what it may do. An account without a role is
+refused at once. A long argument is not in `args`: `"files": {"text": 81920}` names it with its
+length, and its JSON follows after the line.
 
 Modules of the daemon are imported inside functions, so that a command that only asks a running
 daemon starts quickly.
@@ -27,7 +28,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError, Refused, StorageFailed
-from agent.core.i18n import _, retold
+from agent.core.i18n import _, from_wire, to_wire
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import SCAN, connect, listening, owned
 from agent.core.storage import made, volatile
@@ -104,9 +105,7 @@ async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, An
 
 
 def _refusal(error: AgentError) -> dict[str, Any]:
-    if isinstance(error, Refused) and error.values:
-        return {"refused": str(error), "message": error.message, "values": error.values}
-    return {"refused": str(error)}
+    return {"refused": str(error), "text": error.text}
 
 
 async def _result(
@@ -302,10 +301,10 @@ def _pieces(answer: dict[str, Any], deep: int = 2) -> Iterator[str]:
         elif isinstance(value, list) and len(value) > ROWS:
             for first in range(0, len(value), ROWS):
                 yield "," if first else "["
-                yield json.dumps(value[first : first + ROWS])[1:-1]
+                yield json.dumps(to_wire(value[first : first + ROWS]))[1:-1]
             yield "]"
         else:
-            yield json.dumps(value)
+            yield json.dumps(to_wire(value))
         between = ","
     yield "}" if answer else "{}"
 
@@ -368,12 +367,11 @@ def _answer(
 ) -> dict[str, Any] | None:
     """Report progress until the result; None if the lines end before it. Raises Refused."""
     for line in lines:
-        message: dict[str, Any] = json.loads(line)
+        message: dict[str, Any] = json.loads(line, object_hook=from_wire)
         if "progress" in message:
             progress(message["progress"])
         elif "refused" in message:
-            more = message.get("message", ""), message.get("values", {})
-            raise Refused(retold(message["refused"], *more))
+            raise Refused(message.get("text", message["refused"]))
         else:
             if message.get("unrecorded"):
                 _warn_unrecorded()

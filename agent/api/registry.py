@@ -18,7 +18,7 @@ from agent.core.quantities import channels
 from agent.gateway.lines import record_serials
 from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
-from agent.registry.dates import in_local_time
+from agent.registry.dates import in_local_time, text_in_local_time
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.parsers import LONGEST_LABEL, text
 from agent.registry.records import covers, serial_key
@@ -207,17 +207,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 
 def dated_here(error: Refused, zone: str) -> Refused:
     """Return the same refusal with its times in the building's time zone."""
-    if not error.values:
-        return Refused(in_local_time(str(error), zone))
-    return Refused(
-        error.message,
-        **{
-            name: [in_local_time(part, zone) for part in value]
-            if isinstance(value, list)
-            else in_local_time(value, zone)
-            for name, value in error.values.items()
-        },
-    )
+    return Refused(text_in_local_time(error.text, zone))
 
 
 @passing(change(facts.consent_give), "policy")

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from agent.core.i18n import Text
+
 if TYPE_CHECKING:
     from datetime import tzinfo
 
@@ -87,6 +89,24 @@ def in_local_time(text: str, zone: str) -> str:
         return f"{at:%Y-%m-%d}" if at.time() == dt.time() else f"{at:%Y-%m-%d %H:%M}"
 
     return STAMP.sub(here, text)
+
+
+def text_in_local_time(text: Text, zone: str) -> Text:
+    """The text with the times in its values, at any depth, in local time; see `in_local_time`."""
+
+    def here(value: object) -> object:
+        if isinstance(value, list):
+            return [here(part) for part in value]
+        if isinstance(value, Text):
+            return text_in_local_time(value, zone)
+        if not isinstance(value, str):
+            return value
+        if STAMP.fullmatch(value):
+            at = datetime.fromisoformat(value).astimezone(ZoneInfo(zone))
+            return at.date() if at.time() == dt.time() else at
+        return in_local_time(value, zone)
+
+    return text.with_values(here) if text.values else Text(in_local_time(text, zone))
 
 
 def written_out(at: float, zone: tzinfo, language: str) -> str:
