@@ -154,7 +154,8 @@ class Door:
             await _send(writer, {"here": os.getpid()})
             if self._visitors > self._most_visitors:
                 raise Refused(
-                    f"{self._most_visitors} other calls are being answered: try again later"
+                    "{most_visitors} other calls are being answered: try again later",
+                    most_visitors=self._most_visitors,
                 )
             await self._serve(reader, writer, caller)
         except (ConnectionError, TimeoutError) as error:
@@ -185,11 +186,12 @@ async def _read_request(reader: asyncio.StreamReader, within: float) -> dict[str
         line = error.partial
     except asyncio.LimitOverrunError:
         raise Refused(
-            f"the request has more than {LONGEST_LINE} bytes without its files: check that the"
-            " command and the daemon have the same version"
+            "the request has more than {longest_line} bytes without its files: check that"
+            " the command and the daemon have the same version",
+            longest_line=LONGEST_LINE,
         ) from None
     except TimeoutError:
-        raise Refused(f"the request was not complete within {within:.0f} s") from None
+        raise Refused("the request was not complete within {within:.0f} s", within=within) from None
     request = _parsed(line)
     if not isinstance(request, dict) or not isinstance(request.get("args") or {}, dict):
         raise Refused("not a call: the request and its arguments must be objects")
@@ -204,8 +206,10 @@ def _sizes(request: dict[str, Any]) -> dict[str, int]:
         raise Refused("not a call: `files` must name each file with its length")
     if sum(files.values()) > LARGESTS:
         raise Refused(
-            f"a file of {sum(files.values())} bytes is too large, the limit is {LARGESTS}:"
-            " divide it into several files"
+            "a file of {sum} bytes is too large, the limit is {largests}: divide it into"
+            " several files",
+            sum=sum(files.values()),
+            largests=LARGESTS,
         )
     return dict(files)
 
@@ -222,7 +226,9 @@ async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[st
                     content += piece
                 values[name] = _parsed(content)
     except TimeoutError:
-        raise Refused(f"the file was not complete within {FILES_WITHIN:.0f} s") from None
+        raise Refused(
+            "the file was not complete within {files_within:.0f} s", files_within=FILES_WITHIN
+        ) from None
     return values
 
 
@@ -234,7 +240,7 @@ def _parsed(raw: bytes | bytearray) -> Any:
         bound(text, MOST_MARKS)
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"not a call that this version knows: {error}") from None
+        raise Refused("not a call that this version knows: {error}", error=error) from None
 
 
 async def _turn_away(

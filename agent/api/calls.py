@@ -365,14 +365,21 @@ async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = ""
     points: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
     if not points:
         names = ", ".join(p.name for p in target.points)
-        raise Refused(f'the device "{device}" has no point "{point}". Its points: {names}')
+        raise Refused(
+            'the device "{device}" has no point "{point}". Its points: {names}',
+            device=device,
+            point=point,
+            names=names,
+        )
     serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
     try:
         # The serial number goes along, so that people see which meter has answered.
         samples = await line.link.read([*serial, *points])
     except LinkLost as error:
-        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
+        raise Refused(
+            "{error}. To check ports, hosts and rights: gardien doctor", error=error
+        ) from error
     return {
         "device": device,
         "link": line.link.name,
@@ -408,7 +415,9 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     """
     if link not in gateway.lines:
         known = ", ".join(sorted(gateway.lines)) or "none"
-        raise Refused(f'no line "{link}" is configured. Configured lines: {known}')
+        raise Refused(
+            'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
+        )
     line, devices, remarks = gateway.lines[link], [], []
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
     await line.link.tried()
@@ -431,7 +440,9 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                 else:
                     await caller.progress(asdict(step))
     except LinkLost as error:
-        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
+        raise Refused(
+            "{error}. To check ports, hosts and rights: gardien doctor", error=error
+        ) from error
     return {"link": link, "devices": devices, "remarks": remarks}
 
 

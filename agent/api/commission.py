@@ -147,7 +147,9 @@ async def _compare(
     """
     own = {device: one for one, device in _measuring(gateway, place, channel)}
     if not own:
-        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+        raise Refused(
+            "{channel}: no meter of this place is both recorded and on a line", channel=channel
+        )
     for device, meter in own.items():  # noqa: B007 -- the last one is shown if all differ
         value = await _read(gateway, device, channel)
         agrees = value is not None and _fits(gateway.lines, device, channel, value, shown)
@@ -247,7 +249,12 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     `seconds`: the length of each span. Progress tells the person what to do. Raises Refused.
     """
     if not SHORTEST <= seconds <= LONGEST:
-        raise Refused(f"--for must be {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
+        raise Refused(
+            "--for must be {shortest:g} to {longest:g} seconds, not {seconds:g}",
+            shortest=SHORTEST,
+            longest=LONGEST,
+            seconds=seconds,
+        )
     who, dwelling, channel = (
         author(gateway, caller, named),
         gateway.registry.place(place),
@@ -257,7 +264,8 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     readings = await _read_three_times(gateway, caller, dwelling.label, channel, seconds)
     if own_device not in readings:
         raise Refused(
-            f"{own_device} did not answer all three reads, so nothing is proven: try again"
+            "{own_device} did not answer all three reads, so nothing is proven: try again",
+            own_device=own_device,
         )
     result = verdict(own_device, readings)
     if result.agrees:
@@ -281,7 +289,9 @@ def _meter_at(gateway: Gateway, place: str, channel: str) -> tuple[Installation,
     meter = next((one for one in meters if one.channel in (None, channel)), None)
     device = None if meter is None else device_of(gateway, meter)
     if meter is None or device is None:
-        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+        raise Refused(
+            "{channel}: no meter of this place is both recorded and on a line", channel=channel
+        )
     return meter, device
 
 

@@ -236,11 +236,9 @@ def _add_places(registry: Registry, rows: Sequence[NewPlace], *by: Any, **more: 
     )
     if not registry.marked and (name := next(stated, "")):
         raise Refused(
-            _(
-                "an upgrade is on trial, so `{name}` cannot be recorded; record it once the upgrade"
-                " is confirmed",
-                name=name,
-            )
+            "an upgrade is on trial, so `{name}` cannot be recorded; record it once the upgrade"
+            " is confirmed",
+            name=name,
         )
     return registry.add_places(rows, *by, **more)
 

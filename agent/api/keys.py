@@ -80,7 +80,7 @@ async def rotate(gateway: Gateway, asker: Requester, *, what: str = "") -> dict[
     Raises Refused.
     """
     if what not in {"", *KINDS}:
-        raise Refused(f'"{what}": {" or ".join(KINDS)}')
+        raise Refused('"{what}": {names}', what=what, names=" or ".join(KINDS))
     answer: dict[str, Any] = {"gateway": _gateway_id(gateway.identity), **dict.fromkeys(KINDS)}
     if what != CERTIFICATE:
         key_rotation.must_be_possible(gateway)

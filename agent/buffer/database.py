@@ -291,7 +291,9 @@ class Database:
         if code == sqlite3.SQLITE_FULL:
             return SpoolFull("the spool or its disk is full")
         if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return Refused(f"another process uses the spool ({error}); stop that process first")
+            return Refused(
+                "another process uses the spool ({error}); stop that process first", error=error
+            )
         why = reason_of(error, self._folder)
         return StorageFailed(why) if why else None
 
@@ -307,7 +309,9 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
     except (OSError, sqlite3.OperationalError) as error:
         if why := reason_of(error, path.parent):
             raise StorageFailed(why) from error
-        raise Refused(f"the spool {path} cannot be opened: {error}") from error
+        raise Refused(
+            "the spool {path} cannot be opened: {error}", path=path, error=error
+        ) from error
 
 
 def suspicion(path: Path) -> Path:
@@ -331,7 +335,9 @@ def set_aside(path: Path) -> Path:
         suspicion(path).unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:
-        raise StorageFailed(f"{path} is damaged and cannot be set aside: {error}") from error
+        raise StorageFailed(
+            "{path} is damaged and cannot be set aside: {error}", path=path, error=error
+        ) from error
     return damaged
 
 

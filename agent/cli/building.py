@@ -45,7 +45,7 @@ def backup(
     try:
         out.write_bytes(base64.b64decode(answer["file"]))
     except OSError as error:
-        raise Refused(f"{out}: {error.strerror}") from error
+        raise Refused("{out}: {reason}", out=out, reason=error) from error
     typer.echo(f"{out}: backup up to change {answer['revision']}, for the key of {to}")
 
 
@@ -146,7 +146,7 @@ def _write_configuration(config: Path, files: dict[str, str]) -> list[Path]:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise Refused(f"{path}: {error.strerror}") from error
+            raise Refused("{path}: {reason}", path=path, reason=error) from error
         written.append(path)
     return written
 
@@ -159,14 +159,14 @@ def _text(path: Path) -> str:
     try:
         return _bytes(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused(f"{path}: this is not text") from None
+        raise Refused("{path}: this is not text", path=path) from None
 
 
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def factory_reset(
@@ -185,9 +185,11 @@ def factory_reset(
 
     folder = state_of(config, state)
     if not folder.is_dir():
-        raise Refused(f"{folder} does not exist, so there is nothing to reset")
+        raise Refused("{folder} does not exist, so there is nothing to reset", folder=folder)
     if not os.access(folder, os.W_OK):
-        raise Refused(f"this account may not write {folder}: sudo gardien factory-reset")
+        raise Refused(
+            "this account may not write {folder}: sudo gardien factory-reset", folder=folder
+        )
     if not yes:
         waits = _waits(folder)
         lost = f"; {plural(waits, 'value')} without a receipt will be lost" if waits else ""
@@ -233,9 +235,11 @@ def _release_all(state: Path) -> None:
     if unconfirmed:
         failures = "\n".join(f"{release.control}: {release.words}" for release in unconfirmed)
         raise Refused(
-            f"{failures}\nNothing was destroyed. Repeat this command once the equipment answers, or"
-            " give up the release: gardien control release"
-            f' {unconfirmed[0].control} --abandon "why"'
+            "{failures}\nNothing was destroyed. Repeat this command once the equipment"
+            " answers, or give up the release: gardien control release {control} --abandon"
+            ' "why"',
+            failures=failures,
+            control=unconfirmed[0].control,
         )
 
 

@@ -98,7 +98,7 @@ def support_bundle(
         # new and unreadable for others from the start: names may be in it
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise Refused(f"{out}: {error.strerror}") from error
+        raise Refused("{out}: {reason}", out=out, reason=error) from error
     names = []
     with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
         for name, whole in _parts(config, folder):
@@ -143,8 +143,9 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
                 names_of.learn(ask(config, state, call))
         except AgentError:
             raise Refused(
-                f"the names of dwellings cannot be read ({error}), so they cannot be removed. Run"
-                " the command with sudo, or with --with-dwellings"
+                "the names of dwellings cannot be read ({error}), so they cannot be removed. Run"
+                " the command with sudo, or with --with-dwellings",
+                error=error,
             ) from error
     status = (_status(state) or {}).get("devices") or {}
     written, plant = _devices(config)

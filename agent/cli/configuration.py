@@ -53,7 +53,7 @@ def _running(state: Path) -> Any:
 
     answer = ask_daemon(state, "configuration", {}, lambda _: None)
     if answer is None:
-        raise Refused(f"gardien is not running on {state}. Name a file to compare with")
+        raise Refused("gardien is not running on {state}. Name a file to compare with", state=state)
     return answer["written"]
 
 
@@ -87,7 +87,7 @@ def set_(
         after = checked(changed)
     except ConfigError as error:
         refusal = _("{home} was not changed, because the result would have mistakes:", home=home)
-        raise Refused(f"{refusal}\n{error}") from error
+        raise Refused("{refusal}\n{error}", refusal=refusal, error=error) from error
     lines = list(differences(_plain(before.written), _plain(after.written)))
     if lines:
         changed.write(home)

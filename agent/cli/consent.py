@@ -103,13 +103,13 @@ def hashes(folder: Path) -> dict[str, str]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        raise Refused(f"{folder}: {error.strerror}") from error
+        raise Refused("{folder}: {reason}", folder=folder, reason=error) from error
     for path in paths:
         # other files may be in the folder, too: only names that begin with a form's number count
         with suppress(Refused):
             digests[parse(path.name.split(".")[0], NUMBER)] = digest(path)
     if not digests:
-        raise Refused(_("{folder}: no file name here begins with a form's number", folder=folder))
+        raise Refused("{folder}: no file name here begins with a form's number", folder=folder)
     return digests
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from agent.cli.terminal import Json
+from agent.core.i18n import Text
 from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
 from agent.drivers.mbus.explain import dumps, explained, refusal
 from agent.drivers.mbus.telegram import medium, status
@@ -85,7 +86,7 @@ def _bytes(text: str) -> bytes:
     try:
         return bytes.fromhex("".join(text.replace(":", " ").split()))
     except ValueError:
-        raise MbusError("not hexadecimal") from None
+        raise MbusError(Text("not hexadecimal")) from None
 
 
 def table(telegram: Telegram) -> Iterator[str]:

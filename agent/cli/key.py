@@ -71,7 +71,7 @@ def csr(
     try:
         out.write_text(text, encoding="ascii")
     except OSError as error:
-        raise Refused(f"{out}: {error.strerror}") from error
+        raise Refused("{out}: {reason}", out=out, reason=error) from error
     typer.echo(f"{out}: send it to the CA. Install its certificate: gardien key install FILE")
 
 
@@ -93,7 +93,7 @@ def install(
         # latin-1 decodes every byte: comments beside the PEM blocks may be in any encoding
         text = sys.stdin.read() if str(file) == "-" else file.read_text("latin-1")
     except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     answer = ask(config, state, "key.install", named=named, text=text)
     as_json(answer) if json else _show(answer)
 
@@ -234,7 +234,7 @@ def _token(file: Path | None, config: Path) -> str:
         if file is not None:
             return file.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
-        raise Refused(f"{file} cannot be read: {error}") from error
+        raise Refused("{file} cannot be read: {error}", file=file, error=error) from error
     enrolment = load(config).enrolment
     if enrolment is None or enrolment.token is not None or not sys.stdin.isatty():
         return ""

@@ -110,7 +110,7 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
             if gateway:
                 raise
             raise Refused(
-                f'"{text}" is not an id, and labels are known only on their own gateway'
+                '"{text}" is not an id, and labels are known only on their own gateway', text=text
             ) from error
         id_ = parse(text)
         answer = {"id": id_, "shown": shown(id_), "type": PLACES[id_[0]], "label": None}

@@ -70,7 +70,7 @@ def show(
         from agent.config.problem import did_you_mean
 
         near = did_you_mean(name, profiles.names()) or "; list them: gardien profile list"
-        raise Refused(f'no profile "{name}"{near}')
+        raise Refused('no profile "{name}"{near}', name=name, near=near)
     path = profiles.path(name)
     if yaml:
         typer.echo(path.read_text(encoding="utf-8") if path else text_of(name), nl=False)

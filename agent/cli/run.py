@@ -33,7 +33,10 @@ def reload(
     folder = state_of(config, state)
     answer = ask_daemon(folder, "reload", {"named": named}, lambda _: None)
     if answer is None:
-        raise Refused(f"gardien is not running on {folder}; it will read the file when it starts")
+        raise Refused(
+            "gardien is not running on {folder}; it will read the file when it starts",
+            folder=folder,
+        )
     if json:
         as_json(answer)
         return
@@ -50,5 +53,7 @@ def _must_be_right(config: Path) -> None:
         if isinstance(error.__cause__, PermissionError):
             return  # this account may not read the file; the agent's account may
         raise Refused(
-            f"{error}\n{_('Nothing was changed: the agent keeps the old configuration.')}"
+            "{error}\n{value}",
+            error=error,
+            value=_("Nothing was changed: the agent keeps the old configuration."),
         ) from error

@@ -125,7 +125,7 @@ def ede(
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     devices = read(text_of(content), file.name)
     entries = [
         {"name": device.name, "entry": {"link": link, **device.entry}, "about": device.about,

@@ -168,7 +168,9 @@ def _member(option: str, now: int, days: int) -> dict[str, Any]:
     role, equals, path = option.partition("=")
     if not equals or role not in get_args(Role):
         known = ", ".join(get_args(Role))
-        raise Refused(f"--member {option}: write ROLE=FILE.pub; roles are {known}")
+        raise Refused(
+            "--member {option}: write ROLE=FILE.pub; roles are {known}", option=option, known=known
+        )
     file, *restrictions = path.split(";")
     jwk = sign_objects.public(Path(file))
     return {
@@ -187,7 +189,10 @@ def _scope(restrictions: list[str]) -> dict[str, list[str]]:
     for restriction in restrictions:
         name, _, values = restriction.partition("=")
         if name not in {"buildings", "assets", "kinds"} or not values:
-            raise Refused(f"--member …;{restriction}: write buildings=…, assets=… or kinds=…")
+            raise Refused(
+                "--member …;{restriction}: write buildings=…, assets=… or kinds=…",
+                restriction=restriction,
+            )
         scope[name] = [value.strip() for value in values.split(",")]
     return scope
 

@@ -73,7 +73,11 @@ def sign(
         raise Refused("\n".join(lines)) from None
     raw = by.sign(typ, claims)
     if len(raw) > LARGEST and typ != MAP:
-        raise Refused(f"{len(raw)} bytes: a signed object has {LARGEST} at most")
+        raise Refused(
+            "{number} bytes: a signed object has {largest} at most",
+            number=len(raw),
+            largest=LARGEST,
+        )
     typer.echo(f"{typ}, id (jti) {claims['jti']}", err=True)
     write_object(raw, out)
 
@@ -91,7 +95,7 @@ def public(path: Path) -> dict[str, Any]:
 
     jwk = _jwk(path)
     if not jwk.get("name"):
-        raise Refused(f"{path}: this key has no `name`. Add the name of its owner")
+        raise Refused("{path}: this key has no `name`. Add the name of its owner", path=path)
     parsed = Key.read(jwk)
     return {**parsed.jwk, "kid": parsed.kid, "name": jwk["name"]}
 
@@ -102,7 +106,7 @@ def _jwk(path: Path) -> dict[str, Any]:
     except ValueError:
         jwk = None
     if not isinstance(jwk, dict):
-        raise Refused(f"{path}: not a key. Make one: gardien sign key NAME")
+        raise Refused("{path}: not a key. Make one: gardien sign key NAME", path=path)
     return jwk
 
 
@@ -111,7 +115,7 @@ def bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def write_new(path: Path, text: str, mode: int) -> None:
@@ -121,10 +125,10 @@ def write_new(path: Path, text: str, mode: int) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise Refused(
-            f"{path} exists already. Move it away, or choose another file with --out"
+            "{path} exists already. Move it away, or choose another file with --out", path=path
         ) from None
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text + "\n")
 
@@ -161,7 +165,9 @@ def parsed(option: str, read: Callable[[str], float], text: str) -> int:
     try:
         return int(read(text))
     except ValueError as error:
-        raise Refused(f'{option}: "{text}": {error}') from None
+        raise Refused(
+            '{option}: "{text}": {error}', option=option, text=text, error=error
+        ) from None
 
 
 def number(text: str | None) -> Any:
@@ -173,7 +179,7 @@ def number(text: str | None) -> Any:
     try:
         value = Decimal(text.replace(",", "."))
     except InvalidOperation:
-        raise Refused(f'"{text}" is not a number') from None
+        raise Refused('"{text}" is not a number', text=text) from None
     return int(value) if value == value.to_integral_value() else value
 
 

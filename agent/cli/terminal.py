@@ -65,7 +65,7 @@ def state_of(config: Path, state: Path | None) -> Path:
         if config == DEFAULT_CONFIG:
             return DEFAULT_STATE
         # with the default state, the command would act on another gateway than the one named
-        raise Refused(f"{config}: cannot be read: {error.strerror}") from error
+        raise Refused("{config}: cannot be read: {reason}", config=config, reason=error) from error
     # the loader would refuse a file with mistakes, and then no command could reach the agent
     named = re.search(r"^state:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE)
     return (config.parent / named[1]).resolve() if named else DEFAULT_STATE
@@ -187,7 +187,7 @@ def text_of(path: Path) -> str:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
             content = file.read(LARGEST + 1)
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
     return text_in(content, str(path))
 
 
@@ -224,14 +224,14 @@ def write_page(path: Path, text: str) -> None:
         # character
         path.write_text(text.removeprefix("\ufeff"), encoding=coding)
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def suffix_of(to: Path, *forms: str) -> str:
     """Return the suffix of a file name. Raises Refused if it is not one of `forms`."""
     if to.suffix.lower() not in forms:
         names = ", ".join(forms)
-        raise Refused(_("--to: {file} must end in one of {forms}", file=to, forms=names))
+        raise Refused("--to: {file} must end in one of {forms}", file=to, forms=names)
     return to.suffix.lower()
 
 

@@ -93,7 +93,7 @@ def accept(
         if not json:
             # some refusals name the file already
             why = str(error).removeprefix(f"{file}: ")
-            raise Refused(f"{file}: not accepted: {why}") from error
+            raise Refused("{file}: not accepted: {why}", file=file, why=why) from error
         as_json({"accepted": False, "refused": str(error)})
         raise typer.Exit(1) from None
     if json:
@@ -115,7 +115,8 @@ def _accepted(
         _show_list(preview)
     if sha256 is not None and sha256 != preview["sha256"]:
         raise Refused(
-            f"the file is not the list that was compared; its SHA-256: {preview['sha256']}"
+            "the file is not the list that was compared; its SHA-256: {sha256}",
+            sha256=preview["sha256"],
         )
     # a later list is signed by roots that are trusted already
     if preview["first"] and sha256 is None:
@@ -127,8 +128,9 @@ def _confirmed_roots(preview: dict[str, Any], *, may_ask: bool) -> str:
     """Have a person confirm the root keys; return the list's SHA-256. Raises Refused."""
     if not may_ask:
         raise Refused(
-            "for the first trust list, a person must compare the root keys with their owners. Then:"
-            f" gardien trust accept FILE --sha256 {preview['sha256']}"
+            "for the first trust list, a person must compare the root keys with their"
+            " owners. Then: gardien trust accept FILE --sha256 {sha256}",
+            sha256=preview["sha256"],
         )
     typer.echo(
         "\nThis is the first trust list here. The owners of its root keys decide whose orders"
@@ -178,9 +180,9 @@ def signed_text(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8")
     except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     except UnicodeDecodeError:
-        raise Refused(f"{file}: not a signed object, because it is not text") from None
+        raise Refused("{file}: not a signed object, because it is not text", file=file) from None
 
 
 def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
@@ -438,7 +440,7 @@ def _verify_copy(path: Path, batch: str | None) -> dict[str, Any]:
     try:
         return verification_report(path, batch)
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 @audit.command("list")

@@ -56,5 +56,7 @@ def _moment(text: str | None) -> datetime | None:
             return datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(f"expected a time such as 2026-11-24T21:00Z, found {text}") from None
+        raise Refused(
+            "expected a time such as 2026-11-24T21:00Z, found {text}", text=text
+        ) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -351,7 +351,7 @@ class Controller(Recovery):
             try:
                 return await SelfTest(self, control, say).run()
             except (LinkLost, WriteRefused, SpoolFull, StorageFailed) as error:
-                raise Refused(f"{name}: {error}") from error
+                raise Refused("{name}: {error}", name=name, error=error) from error
             finally:
                 # however the test ended, also if it was cancelled, its value must not stay
                 for record in self.journal.open_records(control.key):

@@ -429,6 +429,8 @@ def _order_of(event: AcceptedOrder, record: HoldRecord) -> bool:
 def _check_identity(record: HoldRecord, standing: Standing) -> None:
     if record.identity and standing.identity != record.identity:
         raise WriteRefused(
-            f"{record.place.name} has the serial number {standing.identity or 'unknown'} now, not"
-            f" {record.identity}"
+            "{name} has the serial number {value} now, not {identity}",
+            name=record.place.name,
+            value=standing.identity or "unknown",
+            identity=record.identity,
         )

@@ -177,7 +177,7 @@ class Recovery(Release):
         await access.write(None)
         left = (await access.look()).ours
         if left is not None:
-            raise WriteRefused(f"{left} stands at priority {slot} still")
+            raise WriteRefused("{left} stands at priority {slot} still", left=left, slot=slot)
         message = f"{value} stood at priority {slot} without an order: it was emptied"
         log.error(
             "%s: %s", control.name, message,

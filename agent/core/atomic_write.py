@@ -174,7 +174,7 @@ def write(file: Path, content: bytes) -> None:
     try:
         DiskWriter.make(lambda: Reserve(file.parent).for_(lambda: _write(file, content)))
     except OSError as error:
-        raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error
+        raise NotRecorded("{file} cannot be written: {reason}", file=file, reason=error) from error
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -199,7 +199,9 @@ def write_key(file: Path, content: bytes) -> None:
             write(file, content)
             overwrite(old)
     except OSError as error:
-        raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
+        raise NotRecorded(
+            "{file} cannot be overwritten: {reason}", file=file, reason=error
+        ) from error
 
 
 def read_key(file: Path) -> bytes:
@@ -221,7 +223,9 @@ def destroy(file: Path) -> None:
             file.rename(rest)  # so that nobody reads it half overwritten
         clear(rest)
     except OSError as error:
-        raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
+        raise NotRecorded(
+            "{file} cannot be overwritten: {reason}", file=file, reason=error
+        ) from error
 
 
 def clear(file: Path) -> None:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import core_schema
 
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text, _
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -206,7 +206,7 @@ def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> fl
         else ""
     )
     raise ValueError(
-        _(
+        Text(
             "expected {expected}, found {value}{remedy}",
             expected=expected,
             value=shown(value),
@@ -224,7 +224,7 @@ Bytes = Annotated[int, BeforeValidator(_size, json_schema_input_type=str)]
 
 def _from_the_root(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(_("expected an absolute path, /…, found {path}", path=shown(str(path))))
+        raise ValueError(Text("expected an absolute path, /…, found {path}", path=shown(str(path))))
     return path
 
 
@@ -257,14 +257,14 @@ class Secret:
         kind, colon, name = written.partition(":") if isinstance(written, str) else ("", "", "")
         if kind not in {"file", "env", "credential"} or not colon or not name.strip():
             raise ValueError(
-                _(
+                Text(
                     "a secret must not be in the configuration: put it into a file that only"
                     " gardien can read, and write file:/path/to/it (or env:NAME, or"
                     " credential:NAME for systemd's LoadCredential=)"
                 )
             )
         if kind == "file" and not name.strip().startswith("/"):
-            raise ValueError(_("the path of a secret's file must be absolute: file:/path/to/it"))
+            raise ValueError(Text("the path of a secret's file must be absolute: file:/path/to/it"))
         return cls(kind, name.strip())
 
     def reveal(self) -> str:
@@ -273,7 +273,7 @@ class Secret:
             return self._fetch().rstrip("\r\n")
         except (OSError, KeyError, ValueError) as error:
             raise Refused(
-                _("the secret {name} cannot be read: {error}", name=self, error=self._why(error))
+                "the secret {name} cannot be read: {error}", name=self, error=self._why(error)
             ) from error
 
     def _why(self, error: Exception) -> str:

@@ -168,8 +168,10 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[],
         handle = _open_lock(state / "lock")
     except OSError as error:
         raise Refused(
-            f"{state} cannot be used: {error.strerror}. Check `state:` in the configuration and the"
-            " rights of this account"
+            "{state} cannot be used: {reason}. Check `state:` in the configuration and the"
+            " rights of this account",
+            state=state,
+            reason=error,
         ) from error
     try:
         _wait_for(handle, state, owner.command, patience)

@@ -172,7 +172,8 @@ def made(folder: Path) -> Path:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise Refused(
-            f"{folder} is not a folder of this account alone (mode 0700), so it is not used: remove"
-            " it"
+            "{folder} is not a folder of this account alone (mode 0700), so it is not used:"
+            " remove it",
+            folder=folder,
         )
     return folder

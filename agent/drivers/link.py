@@ -122,7 +122,7 @@ class Link:
             if not idle:
                 raise
         if not await self._opened_again(self.opened_within):
-            raise LinkLost(f"{self.name} is not open: {self.error}")
+            raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
         return await self._read(points)
 
     async def _opened_again(self, within: float) -> bool:
@@ -160,7 +160,7 @@ class Link:
                 await self._opened_again(self._out_of_step + self.opened_within - monotonic())
             driver, lost = self._driver, self._lost
             if driver is None or lost is None:
-                raise LinkLost(f"{self.name} is not open: {self.error}")
+                raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
             try:
                 yield driver
             except LinkLost as error:
@@ -223,7 +223,9 @@ class Link:
     async def _writing(self) -> AsyncIterator[Writes]:
         async with self._in_turn() as driver:
             if not isinstance(driver, Writes):
-                raise Refused(f'the line "{self.name}" cannot be written to: its driver only reads')
+                raise Refused(
+                    'the line "{name}" cannot be written to: its driver only reads', name=self.name
+                )
             yield driver
 
     async def quiet(self, seconds: float) -> None:
@@ -267,9 +269,13 @@ class Link:
         """
         driver = self._open_driver()
         if not isinstance(driver, Discovers):
-            raise Refused(f'the line "{self.name}" cannot be searched: its driver has no search')
+            raise Refused(
+                'the line "{name}" cannot be searched: its driver has no search', name=self.name
+            )
         if self._searched:
-            raise Refused(f'the line "{self.name}" is being searched already: wait for the end')
+            raise Refused(
+                'the line "{name}" is being searched already: wait for the end', name=self.name
+            )
         self._searched = True
         try:
             async for step, _ in self._stepwise(driver.discover(request)):
@@ -281,14 +287,16 @@ class Link:
         """As `discover`, but rest after each step for as long as it took."""
         driver = self._open_driver()
         if not isinstance(driver, Seeks):
-            raise Refused(f'the line "{self.name}" cannot be searched: its driver has no search')
+            raise Refused(
+                'the line "{name}" cannot be searched: its driver has no search', name=self.name
+            )
         async for step, took in self._stepwise(driver.seek()):
             yield step
             await asyncio.sleep(took)
 
     def _open_driver(self) -> Reads:
         if self._driver is None:
-            raise LinkLost(f"{self.name} is not open: {self.error}")
+            raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
         return self._driver
 
     async def _stepwise(
@@ -300,7 +308,7 @@ class Link:
             async with self._turn:
                 # The search belongs to a driver object: after a reopening it would use a dead one.
                 if self.opened != opened or self._driver is None or self._lost is None:
-                    raise LinkLost(f"{self.name} is not open: {self.error}")
+                    raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
                 began = monotonic()
                 try:
                     step = await anext(steps, None)

@@ -197,11 +197,13 @@ def _read(file: Path) -> Credential:
             " and gardien key install"
         ) from None
     except PermissionError as error:
-        raise NotForYou(f"this account may not read {file}: run the command with sudo") from error
+        raise NotForYou(
+            "this account may not read {file}: run the command with sudo", file=file
+        ) from error
     except (OSError, ValueError, TypeError) as error:
-        raise Refused(f"{file} is damaged ({error}): enrol again") from error
+        raise Refused("{file} is damaged ({error}): enrol again", file=file, error=error) from error
     if not isinstance(key, EllipticCurvePrivateKey) or not same_key(chain[0], key):
-        raise Refused(f"{file}: key and certificate do not match: enrol again")
+        raise Refused("{file}: key and certificate do not match: enrol again", file=file)
     return Credential(key, tuple(chain))
 
 
@@ -269,7 +271,9 @@ def standing_key(state: Path) -> EllipticCurvePrivateKey | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise Refused(f"{state / WAITING} is damaged ({error}): remove it") from error
+        raise Refused(
+            "{state} is damaged ({error}): remove it", state=state / WAITING, error=error
+        ) from error
     return key if isinstance(key, EllipticCurvePrivateKey) else None
 
 
@@ -295,8 +299,9 @@ def private(file: Path) -> bytes:
     """Read a private file. Raises Refused if others may read it."""
     if file.stat().st_mode & 0o077:
         raise Refused(
-            f"other accounts may read {file}, so its key may be known to others. Protect it: chmod"
-            f" 600 {file}"
+            "other accounts may read {file}, so its key may be known to others. Protect it:"
+            " chmod 600 {file}",
+            file=file,
         )
     return read_key(file)
 

@@ -111,7 +111,7 @@ class Est:
                 url = f"{self._url}/{what}"
                 answer = client.request(method, url, LARGEST, headers=headers, data=body)
         except UplinkLost as error:
-            raise Refused(f"enrolment: {error}") from error
+            raise Refused("enrolment: {error}", error=error) from error
         return answer.status, answer.body, answer.headers.get("retry-after", "")
 
     def _good(self, status: int, body: bytes) -> bytes:
@@ -121,7 +121,12 @@ class Est:
         explanation = EXPLANATIONS.get(status, f"it answers {status}")
         # the HTML page of a proxy would hide the explanation
         more = f" ({detail})" if detail.isprintable() and detail and "<" not in detail else ""
-        raise Refused(f"enrolment: {self._where}: {explanation}{more}")
+        raise Refused(
+            "enrolment: {where}: {explanation}{more}",
+            where=self._where,
+            explanation=explanation,
+            more=more,
+        )
 
 
 def _certificates(body: bytes) -> list[x509.Certificate]:
@@ -131,4 +136,6 @@ def _certificates(body: bytes) -> list[x509.Certificate]:
         )
         return [one for raw in bundle for one in certificates(raw.public_bytes(Encoding.DER))]
     except NO_CERTIFICATES as error:
-        raise Refused(f"enrolment: the answer has no readable certificates: {error}") from error
+        raise Refused(
+            "enrolment: the answer has no readable certificates: {error}", error=error
+        ) from error

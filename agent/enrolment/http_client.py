@@ -124,7 +124,9 @@ class HttpClient:
         if (coding := answer.headers.get("Content-Encoding", "identity")) != "identity":
             # we asked for none, and a compressed body may unpack to a thousand times its size
             raise UplinkLost(
-                f"{self._server} uses the content coding {coding!r}, which was not requested"
+                "{server} uses the content coding {coding!r}, which was not requested",
+                server=self._server,
+                coding=coding,
             )
         body = bytearray()
         for piece in answer.iter_content(PIECE):
@@ -135,14 +137,16 @@ class HttpClient:
 
     def _lost(self, error: Exception) -> UplinkLost:
         if isinstance(error, requests.exceptions.ProxyError):
-            return UplinkLost(f"the proxy {self._proxy} cannot reach {self._server}")
+            return UplinkLost(
+                "the proxy {proxy} cannot reach {server}", proxy=self._proxy, server=self._server
+            )
         if isinstance(error, requests.Timeout):
-            return UplinkLost(f"{self._server}: no answer")
+            return UplinkLost("{server}: no answer", server=self._server)
         for cause in _causes(error):
             if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
                 reason = explain(cause, self._server, seconds())
                 return lost(cause)(f"{reason}; {self._own}" if self._own else reason)
-        return UplinkLost(f"{self._server}: the connection was lost")
+        return UplinkLost("{server}: the connection was lost", server=self._server)
 
 
 def _moved(answer: requests.Response, body: bytes) -> int:

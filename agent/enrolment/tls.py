@@ -45,7 +45,9 @@ def context(ca: Path | None, credential: Path | None) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
-        raise UplinkLost(f"ca: {ca} cannot be used: {_reason(error)}") from error
+        raise UplinkLost(
+            "ca: {ca} cannot be used: {reason}", ca=ca, reason=_reason(error)
+        ) from error
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     # as Python 3.13 does by default: a CA certificate must have the critical CA extension
     made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -53,7 +55,11 @@ def context(ca: Path | None, credential: Path | None) -> ssl.SSLContext:
         try:
             made.load_cert_chain(credential)
         except (OSError, ssl.SSLError) as error:
-            raise UplinkLost(f"{credential} cannot be used: {_reason(error)}") from error
+            raise UplinkLost(
+                "{credential} cannot be used: {reason}",
+                credential=credential,
+                reason=_reason(error),
+            ) from error
     return made
 
 

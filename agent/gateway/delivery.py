@@ -219,7 +219,9 @@ def _address_option(settings: Any, url: str) -> dict[str, Any]:
         return {"url": url}
     parts = urlsplit(url)
     if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise Refused(f"{url} is not a folder: expected an address such as file:///mnt/exchange")
+        raise Refused(
+            "{url} is not a folder: expected an address such as file:///mnt/exchange", url=url
+        )
     return {"path": unquote(parts.path)}
 
 
@@ -231,7 +233,9 @@ def at(settings: Any, url: str) -> Any:
         return type(settings).model_validate(configured | _address_option(settings, url))
     except ValidationError as error:
         what = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise Refused(f"{url} is not a valid address for this uplink: {what}") from error
+        raise Refused(
+            "{url} is not a valid address for this uplink: {what}", url=url, what=what
+        ) from error
 
 
 async def move(gateway: Gateway, claims: UplinkMove) -> str:

@@ -273,7 +273,9 @@ def claim(claims: Conflicts, document: Document) -> Document:
     """
     against = claims.add(document)
     if against:
-        raise Refused(f"{claims.statement(document)}, but {against}")
+        raise Refused(
+            "{statement}, but {against}", statement=claims.statement(document), against=against
+        )
     return document
 
 
@@ -283,7 +285,12 @@ def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
     """
     place = index.labels.find(text)
     if place.id[0] != "D":
-        raise Refused(f"{label_and_id(place)} is a {PLACES[place.id[0]]}; only dwellings {what}")
+        raise Refused(
+            "{label_and_id} is a {places}; only dwellings {what}",
+            label_and_id=label_and_id(place),
+            places=PLACES[place.id[0]],
+            what=what,
+        )
     return place
 
 

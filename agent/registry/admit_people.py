@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -48,7 +48,9 @@ def admit_occupancies(
 
     def admit(row: NewOccupancy) -> Iterator[Document]:
         if row.event not in events:
-            raise Refused(f'event: "{row.event}" is not one of {", ".join(events)}')
+            raise Refused(
+                'event: "{event}" is not one of {names}', event=row.event, names=", ".join(events)
+            )
         yield from events[row.event](row)
 
     return in_order(admit_rows(rows, admit, notices.ends_something))
@@ -100,7 +102,7 @@ class _Notices:
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
         if self._home(id_) is not None:
             raise Refused(
-                f"occupancy {shown(id_)} is recorded already; correct it, or use another id"
+                "occupancy {id} is recorded already; correct it, or use another id", id=shown(id_)
             )
         new = Occupancy(
             id_, place.id, since, _after(row.until, since), self._author.provenance(row.where),
@@ -235,7 +237,7 @@ class _Notices:
         place = dwelling(self._index, row.place, "have occupants")
         reference = _reference(row)
         if reference is None:
-            raise Refused(_("reference: it is missing; a list of leases needs one for each lease"))
+            raise Refused("reference: it is missing; a list of leases needs one for each lease")
         homes = self._homes(place.id)
         known = [home for home in homes if home.reference == reference]
         begins = self._author.since(row.since)

@@ -62,7 +62,11 @@ def policy(
 ) -> Policy:
     """A policy by its name. Raises Refused if it is unknown."""
     if name not in FLOORS:
-        raise Refused(f'"{name}" is not a privacy policy{did_you_mean(name, FLOORS)}')
+        raise Refused(
+            '"{name}" is not a privacy policy{did_you_mean}',
+            name=name,
+            did_you_mean=did_you_mean(name, FLOORS),
+        )
     return Policy(name, FLOORS[name], common, zone, fewest)
 
 

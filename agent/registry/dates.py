@@ -48,7 +48,9 @@ def moment(text: str, zone: str | None = None) -> int:
             raise ValueError(_no_date(text)) from None
     if read.tzinfo is None:
         if zone is None:
-            raise ValueError(f'"{text}" says no time zone; write {EXAMPLE}')
+            raise ValueError(
+                Text('"{text}" says no time zone; write {example}', text=text, example=EXAMPLE)
+            )
         read = read.replace(tzinfo=ZoneInfo(zone))
     return sane(int(read.timestamp()))
 
@@ -65,7 +67,7 @@ def _civil(text: str, year: int, month: int, day: int) -> datetime:
     last = calendar.monthrange(max(year, 1), month)[1]
     if day > last:
         name = f"{calendar.month_name[month]} {year}"
-        raise ValueError(f'"{text}": {name} has {last} days')
+        raise ValueError(Text('"{text}": {name} has {last} days', text=text, name=name, last=last))
     return datetime(max(year, 1), month, day)  # noqa: DTZ001 -- its zone is the caller's
 
 
@@ -134,7 +136,7 @@ def day_written_out(text: str, language: str) -> str:
 def sane(at: int) -> int:
     """Check that a time is between 2000 and 2100. Raises ValueError with a message for people."""
     if not FIRST <= at < LAST:
-        raise ValueError("the year is not between 2000 and 2100")
+        raise ValueError(Text("the year is not between 2000 and 2100"))
     return at
 
 
@@ -156,12 +158,14 @@ def day_of_the_year(text: str) -> str:
     elif match := re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", written):
         month, day = int(match[1]), int(match[2])
     else:
-        raise ValueError(f'"{text}" is no day of the year; write 06-30')
+        raise ValueError(Text('"{text}" is no day of the year; write 06-30', text=text))
     # 2001 is not a leap year: a bill on 29 February would come every fourth year only
     try:
         return dt.date(2001, month, day).strftime("%m-%d")
     except ValueError:
-        raise ValueError(f'"{text}" is not a day of every year; write 06-30') from None
+        raise ValueError(
+            Text('"{text}" is not a day of every year; write 06-30', text=text)
+        ) from None
 
 
 def midnight_of(t: int, zone: tzinfo | None) -> str | None:

@@ -76,7 +76,9 @@ def unknown(
     own = {mark.number: mark.id for mark in marks.drawn if mark.number and mark.word.who == issuer}
     for number in withdrawals:
         if number not in own:
-            raise NotYet(f"the withdrawal {number}, which it names, has not arrived yet")
+            raise NotYet(
+                "the withdrawal {number}, which it names, has not arrived yet", number=number
+            )
     known = {own[number] for number in withdrawals}
     # naming a mark covers all earlier ones: people saw the list up to that mark
     first = max((n for n, mark in enumerate(marks.drawn, 1) if mark.id in after), default=0)

@@ -134,7 +134,7 @@ def scheme(name: str) -> Scheme:
             return candidate
     known = [*SCHEMES, "bis:<system>"]
     near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
-    raise Refused(f'scheme: there is no "{name}"{near}')
+    raise Refused('scheme: there is no "{name}"{near}', name=name, near=near)
 
 
 # Check digits are verified only if their rule is published. The GS1 examples of the operators
@@ -198,7 +198,11 @@ def value_of(scheme: Scheme, written: str) -> str:
     if len(value) > LONGEST_KEY or not scheme.pattern.fullmatch(value):
         raise Refused(_wrong(scheme, written, value))
     if scheme.checks and not scheme.checks(value):
-        raise Refused(f'{scheme.title}: the check characters of "{written}" do not match')
+        raise Refused(
+            '{title}: the check characters of "{written}" do not match',
+            title=scheme.title,
+            written=written,
+        )
     return value
 
 
@@ -271,10 +275,14 @@ class Labels:
         if len(near) == 1:
             return near[0]
         if near:
-            raise Refused(f'"{text}" may be {" or ".join(_named(place) for place in near)}')
+            raise Refused(
+                '"{text}" may be {names}',
+                text=text,
+                names=" or ".join(_named(place) for place in near),
+            )
         if looks_like_id(text):
-            raise Refused(f"there is no place {shown(parse(text))} in this registry")
-        raise Refused(f'there is no place "{text}"{self._hint(text)}')
+            raise Refused("there is no place {parse} in this registry", parse=shown(parse(text)))
+        raise Refused('there is no place "{text}"{hint}', text=text, hint=self._hint(text))
 
     def meant(self, text: str) -> list[Place]:
         """The places that may be meant: none, one or several."""

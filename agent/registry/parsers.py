@@ -68,10 +68,14 @@ def text(given: str, name: str, longest: int) -> str:
     """A text that is printable, not empty and not too long."""
     stripped = given.strip()
     if not stripped:
-        raise Refused(f"{name}: it is empty")
+        raise Refused("{name}: it is empty", name=name)
     # a control character would change what terminals and logs show
     if len(stripped) > longest or not stripped.isprintable():
-        raise Refused(f"{name}: more than {longest} characters, or one that cannot be printed")
+        raise Refused(
+            "{name}: more than {longest} characters, or one that cannot be printed",
+            name=name,
+            longest=longest,
+        )
     return stripped
 
 
@@ -93,7 +97,9 @@ def checked_channel(name: str) -> str:
     """The name of an existing channel."""
     if name not in known_channels():
         raise Refused(
-            f'channel: there is no channel "{name}"{did_you_mean(name, known_channels())}'
+            'channel: there is no channel "{name}"{did_you_mean}',
+            name=name,
+            did_you_mean=did_you_mean(name, known_channels()),
         )
     return name
 
@@ -109,7 +115,9 @@ def personal(names: Sequence[str]) -> tuple[str, ...]:
     """Channels that the catalogue explains: no other channel of a dwelling ever leaves."""
     for name in channels(names):
         if known_channels()[name].en is None:
-            raise Refused(f"channels: {name} of a dwelling never leaves: no consent is needed")
+            raise Refused(
+                "channels: {name} of a dwelling never leaves: no consent is needed", name=name
+            )
     return channels(names)
 
 
@@ -117,7 +125,9 @@ def registers(names: Sequence[str]) -> tuple[str, ...]:
     """Channels that are cumulative indexes: a duty covers nothing else."""
     for name in channels(names):
         if known_channels()[name].kind is not ValueKind.REG:
-            raise Refused(f"channels: {name} is not an index, and a duty covers indexes only")
+            raise Refused(
+                "channels: {name} is not an index, and a duty covers indexes only", name=name
+            )
     return channels(names)
 
 
@@ -125,17 +135,22 @@ def recipient(name: str) -> str:
     """A DNS name, in lower case."""
     lower = name.strip().casefold()
     if not DNS_NAME.fullmatch(lower):
-        raise Refused(f'recipient: "{name}" is not a DNS name such as energie.metropole.example')
+        raise Refused(
+            'recipient: "{name}" is not a DNS name such as energie.metropole.example', name=name
+        )
     return lower
 
 
 def checked_step(step: int, policy: Policy) -> int:
     """A step in seconds that the policy allows: a part of a day, DAY or MONTH."""
     if step > DAY and step != MONTH:
-        raise Refused(f"step: {step} s is neither a day, nor part of one, nor a month")
+        raise Refused("step: {step} s is neither a day, nor part of one, nor a month", step=step)
     if step < policy.floor:
         raise Refused(
-            f"step: {step} s is finer than the {policy.floor} s that policy {policy.name} allows"
+            "step: {step} s is finer than the {floor} s that policy {name} allows",
+            step=step,
+            floor=policy.floor,
+            name=policy.name,
         )
     return step
 
@@ -147,19 +162,21 @@ def until(until: int | None, since: int, signed: int) -> int:
     latest = months_later(signed, LONGEST_CONSENT)
     if latest <= since:
         raise Refused(
-            _(
-                "given: the consent was signed on {signed} and ended on {latest}, since a"
+            "given: the consent was signed on {signed} and ended on {latest}, since a"
                 " consent lasts {months} months at most. It was not recorded; remove it"
                 " from the list, or have a new one signed",
-                months=LONGEST_CONSENT, signed=stamp(signed), latest=stamp(latest),
-            )
+                months=LONGEST_CONSENT, signed=stamp(signed), latest=stamp(latest)
         )  # fmt: skip
     if until is None:
         return latest
     if not since < until <= latest:
         raise Refused(
-            f"until: {stamp(until)} is not between {stamp(since)} and {stamp(latest)}: "
-            f"a consent lasts {LONGEST_CONSENT} months at most, counted from its signature"
+            "until: {stamp} is not between {stamp_2} and {stamp_3}: a consent lasts"
+            " {longest_consent} months at most, counted from its signature",
+            stamp=stamp(until),
+            stamp_2=stamp(since),
+            stamp_3=stamp(latest),
+            longest_consent=LONGEST_CONSENT,
         )
     return until
 
@@ -169,7 +186,12 @@ def index(written: str, name: str) -> Decimal:
     value = number(written)
     if value is None or not 0 <= value < MOST:
         zeros = "; it has a letter O where a zero belongs" if "O" in written.upper() else ""
-        raise Refused(f'{name}: "{written}" is not what a meter shows, such as 8412.5{zeros}')
+        raise Refused(
+            '{name}: "{written}" is not what a meter shows, such as 8412.5{zeros}',
+            name=name,
+            written=written,
+            zeros=zeros,
+        )
     return value
 
 
@@ -190,7 +212,12 @@ def step(scope: str | None, text: str | None) -> int:
         return named or SCOPES["loadcurve"]
     seconds = _seconds(text)
     if named is not None and scope_of(seconds) != scope_of(named):
-        raise Refused(f"step: {text} is {scope_of(seconds)}, not {scope_of(named)}")
+        raise Refused(
+            "step: {text} is {scope_of}, not {scope_of_2}",
+            text=text,
+            scope_of=scope_of(seconds),
+            scope_of_2=scope_of(named),
+        )
     return seconds
 
 
@@ -205,7 +232,12 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
         if not equals:
             if len(known) != 1:
                 which = f" it measures {', '.join(known)};" if known else ""
-                raise Refused(f"{name}: of which quantity?{which} write heat={number}")
+                raise Refused(
+                    "{name}: of which quantity?{which} write heat={number}",
+                    name=name,
+                    which=which,
+                    number=number,
+                )
             channel = known[0]
         by_channel[checked_channel(channel.strip())] = index(number, name)
     return by_channel or None
@@ -325,7 +357,11 @@ def _scope(written: str) -> str:
     plain = written.strip().casefold()
     plain = FRENCH_SCOPES.get(plain, plain)
     if plain not in SCOPES:
-        raise Refused(f'scope: "{written}" is no scope{did_you_mean(plain, SCOPES)}')
+        raise Refused(
+            'scope: "{written}" is no scope{did_you_mean}',
+            written=written,
+            did_you_mean=did_you_mean(plain, SCOPES),
+        )
     return plain
 
 
@@ -335,7 +371,7 @@ def _seconds(text: str) -> int:
     try:
         seconds = duration(text)
     except ValueError as error:
-        raise Refused(f"step: {error}") from error
+        raise Refused("step: {error}", error=error) from error
     if seconds != int(seconds) or seconds < 1:
-        raise Refused(f"step: {text} is not a whole number of seconds")
+        raise Refused("step: {text} is not a whole number of seconds", text=text)
     return int(seconds)

@@ -116,7 +116,7 @@ def read(
     names = _column_names(first, f"{name}:{at}", columns, required, exactly)
     lines = [_line(f"{name}:{number}", row, names) for number, row in rows if any(row)]
     if not lines:
-        raise Refused(f"{name}: there is no line below the headings")
+        raise Refused("{name}: there is no line below the headings", name=name)
     return lines
 
 
@@ -154,7 +154,7 @@ def _find_headings(
     rows = list(islice(all_rows, ABOVE))
     filled = [number for number, (_, row) in enumerate(rows) if any(row)]
     if not filled:
-        raise Refused(f"{name}:1: the first line must be the headings; it is empty")
+        raise Refused("{name}:1: the first line must be the headings; it is empty", name=name)
     # the line with most headings; of several the first, because of the negative number
     most, at = max((_count_headings(rows[number][1], known), -number) for number in filled)
     begins = -at if most >= SURE else filled[0]
@@ -208,7 +208,12 @@ def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[
                 row.pop()
             cells += len(row)
             if number > MOST_ROWS + 1 or len(row) > MOST_COLUMNS or cells > MOST_CELLS:
-                raise Refused(f"{name}:{begins}: {_too_much(len(row), cells)}")
+                raise Refused(
+                    "{name}:{begins}: {too_much}",
+                    name=name,
+                    begins=begins,
+                    too_much=_too_much(len(row), cells),
+                )
             yield begins, [cell.translate(BLANKS).strip() for cell in row]
             # the reader's count, because a quoted cell may have line breaks
             begins = reader.line_num + 1
@@ -216,7 +221,7 @@ def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[
         what = f"from here on this is no table ({error})"
         if str(error) == NO_END:
             what = 'a " that opens in this row is never closed'
-        raise Refused(f"{name}:{begins}: {what}") from error
+        raise Refused("{name}:{begins}: {what}", name=name, begins=begins, what=what) from error
 
 
 def _too_much(columns: int, cells: int) -> str:

@@ -187,12 +187,10 @@ def parse(  # noqa: PLR0913 -- what the configuration says
     if not text.endswith(("\n", "\r")):
         line = text.count("\n") + 1
         raise Refused(
-            _(
-                "{name}:{line}: the file ends within this line and may be incomplete, so"
-                " nothing of it was recorded; export it again",
-                name=name,
-                line=line,
-            )
+            "{name}:{line}: the file ends within this line and may be incomplete, so"
+            " nothing of it was recorded; export it again",
+            name=name,
+            line=line,
         )
     wanted = {
         heading: {sheet.plain(one) for one in values} for heading, values in (only or {}).items()

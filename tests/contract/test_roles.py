@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import re
 import os
 import pwd
+import re
 import subprocess
 import sys
 from pathlib import Path

@@ -234,5 +234,9 @@ def _instance(written: str, otherwise: int) -> int:
     if not written:
         return otherwise
     if not written.isdigit() or int(written) > LAST_INSTANCE:
-        raise Refused(f'"{written}" is not an instance number, 0 to {LAST_INSTANCE}')
+        raise Refused(
+            '"{written}" is not an instance number, 0 to {last_instance}',
+            written=written,
+            last_instance=LAST_INSTANCE,
+        )
     return int(written)

@@ -133,7 +133,11 @@ class FilesUplink:
         if not batch.form:
             raise SealedOtherwise
         if len(batch.payload) > LARGEST:
-            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {LARGEST} B")
+            raise TooLarge(
+                "{number} B is too large; the limit is {largest} B",
+                number=len(batch.payload),
+                largest=LARGEST,
+            )
         await self._thread.run(carry, self._remote, batch)
         if not batch.rows:  # a void ends the wait for the batch that it replaces
             for file in [file for file, awaited in self._awaited.items() if awaited.id == batch.id]:

@@ -125,7 +125,11 @@ class MqttUplink:
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {self.most_bytes} B")
+            raise TooLarge(
+                "{number} B is too large; the limit is {most_bytes} B",
+                number=len(batch.payload),
+                most_bytes=self.most_bytes,
+            )
         async with self._window:
             code = await self._connection.publish(self._topics.up(batch.lane), batch.payload)
         judge_publish(code)
