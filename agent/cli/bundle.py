@@ -21,6 +21,7 @@ from urllib.parse import quote
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, ask, state_of
+from agent.core.i18n import _
 from agent.registry.place import LENGTH, agrees, looks_like_id, squeeze
 
 if TYPE_CHECKING:
@@ -109,19 +110,21 @@ def support_bundle(
             _add(tar, shown, redact(text))
             names.append(shown)
     typer.echo(f"{out}: {', '.join(names)}")
-    dwellings = "It names dwellings" if with_dwellings else "It does not name dwellings"
-    typer.echo(f"{dwellings}, and has no readings and no secrets.", nl=False)
-    typer.echo(f" Read it before you send it: tar xzOf {out}")
+    dwellings = _("It names dwellings") if with_dwellings else _("It does not name dwellings")
+    typer.echo(_("{dwellings}, and has no readings and no secrets.", dwellings=dwellings), nl=False)
+    typer.echo(_(" Read it before you send it: tar xzOf {out}", out=out))
 
 
 def _confirm() -> None:
     """Ask for confirmation. Raises Abort if the person does not confirm."""
     typer.echo(
-        "The file will name dwellings, meters and devices, so it can be linked to people. Send it"
-        " only to those who may know them."
+        _(
+            "The file will name dwellings, meters and devices, so it can be linked to people."
+            " Send it only to those who may know them."
+        )
     )
     if typer.prompt(f'Type "{PHRASE}" to confirm').strip() != PHRASE:
-        typer.echo("nothing was written")
+        typer.echo(_("nothing was written"))
         raise typer.Abort
 
 
@@ -242,7 +245,7 @@ def _status(state: Path) -> Any:
     for control in (status or {}).get("controls", {}).values():
         guards = control["guards"].items()
         control["guards"] = {
-            name: "unknown" if value == "unknown" else "known" for name, value in guards
+            name: _("unknown") if value == "unknown" else _("known") for name, value in guards
         }
         # its text may contain a guard's reading
         control["forbidden"] = bool(control["forbidden"])

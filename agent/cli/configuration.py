@@ -109,9 +109,16 @@ def migrate(config: Config = DEFAULT_CONFIG) -> None:
 
     had, kept = bring_up_to_date(config)
     if kept is None:
-        typer.echo(f"{config} has the current format ({had}) already")
+        typer.echo(_("{config} has the current format ({had}) already", config=config, had=had))
     else:
-        typer.echo(f"{config} was converted from format {had}; the old file is {kept}")
+        typer.echo(
+            _(
+                "{config} was converted from format {had}; the old file is {kept}",
+                config=config,
+                had=had,
+                kept=kept,
+            )
+        )
 
 
 def check(config: Config = DEFAULT_CONFIG) -> None:

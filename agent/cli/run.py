@@ -41,7 +41,7 @@ def reload(
         as_json(answer)
         return
     done = [f"{what} {name}" for what, names in answer["changed"].items() for name in names]
-    typer.echo("\n".join(done) or "nothing has changed")
+    typer.echo("\n".join(done) or _("nothing has changed"))
 
 
 def _must_be_right(config: Path) -> None:

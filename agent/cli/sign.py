@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import sign_objects
-from agent.cli.terminal import plural
 from agent.core.errors import Refused
+from agent.core.i18n import _, n_
 
 if TYPE_CHECKING:
     from agent.trust.sign import Signer
@@ -43,7 +43,13 @@ def key(
         (public, 0o644, made.public_jwk()),
     ):
         sign_objects.write_new(path, json.dumps(content, ensure_ascii=False, indent=2), mode)
-    typer.echo(f"{file}: private key without a password, keep it secret\n{public}: public key")
+    typer.echo(
+        _(
+            "{file}: private key without a password, keep it secret\n{public}: public key",
+            file=file,
+            public=public,
+        )
+    )
     typer.echo(f"kid {made.kid}")
 
 
@@ -209,7 +215,13 @@ def _checked_list(raw: bytes) -> None:
     made = trust_list.read(raw)
     missing = made.threshold - len(made.signed_by(made.roots))
     if missing > 0:
-        typer.echo(f"{plural(missing, 'more root')} must sign it: gardien sign co-sign", err=True)
+        typer.echo(
+            _(
+                "{more_roots} must sign it: gardien sign co-sign",
+                more_roots=n_("{number} more root", "{number} more roots", missing),
+            ),
+            err=True,
+        )
 
 
 sign_objects.add_to(app)

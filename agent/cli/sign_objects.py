@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.core.errors import Refused
+from agent.core.i18n import _
 from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def sign(
             number=len(raw),
             largest=LARGEST,
         )
-    typer.echo(f"{typ}, id (jti) {claims['jti']}", err=True)
+    typer.echo(_("{typ}, id (jti) {jti}", typ=typ, jti=claims["jti"]), err=True)
     write_object(raw, out)
 
 
@@ -157,7 +158,7 @@ def moment(text: str | None) -> int:
     """Return a time in seconds since 1970; None: now. Raises Refused."""
     from agent.trust import claims
 
-    return now() if text is None else parsed("the time", claims.moment, text)
+    return now() if text is None else parsed(_("the time"), claims.moment, text)
 
 
 def parsed(option: str, read: Callable[[str], float], text: str) -> int:
@@ -421,7 +422,7 @@ def occupancy(
     }  # fmt: skip
     # whoever records the move needs the new id for the consents that follow
     if occ is None:
-        typer.echo(f"occupancy {claims['occ']}", err=True)
+        typer.echo(_("occupancy {occ}", occ=claims["occ"]), err=True)
     # `to: null` removes a recorded end; without `to` the end stays
     sign("occupancy+jwt", key, claims, out, ("to",) if stays else ())
 
@@ -449,7 +450,7 @@ def duty(
     claims = {
         "recipient": recipient, "reference": reference, "channels": channel,
         "billing": billing or None, "from": begins, "to": ends, "prev": end and number_of(end),
-        "status": "ended" if end else None,
+        "status": _("ended") if end else None,
     }  # fmt: skip
     sign("duty+jwt", key, claims, out)
 

@@ -13,7 +13,7 @@ import typer
 from agent.core import atomic_write
 from agent.core import state as packaged
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import N_, _, in_language
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -92,7 +92,7 @@ _answer_facts: dict[str, str] = {}
 
 
 def _progress(progress: dict[str, Any]) -> None:
-    typer.echo(progress.get("text", json.dumps(progress)), err=True)
+    typer.echo(in_language(progress.get("text", json.dumps(progress))), err=True)
 
 
 def as_json(answer: Any) -> None:
@@ -115,7 +115,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = ""
         # an id that is cut off is of no use
         shown.add_column(column, overflow="fold", no_wrap=column == whole)
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(in_language, row))
     # with markup, a label such as [A-3] would be taken for a style and disappear
     Console(width=width, highlight=False, markup=False).print(shown)
 
@@ -139,7 +139,7 @@ def when(stamp: str | None) -> str:
     from datetime import datetime
 
     if stamp is None:
-        return "never"
+        return _("never")
     here = datetime.fromisoformat(stamp).astimezone(_zone())
     today = here.date() == datetime.now(here.tzinfo).date()
     return here.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
@@ -240,10 +240,14 @@ Preview = Annotated[
 ]
 
 
+RECORDED = N_("{many} recorded{unchanged}")
+WOULD_BE_RECORDED = N_("{many} would be recorded{unchanged}")
+
+
 def unchanged(answer: dict[str, Any]) -> str:
     """Return `; 3 unchanged` for entries that were recorded before, or an empty text."""
     many = answer.get("unchanged", 0)
-    return f"; {many} unchanged" if many else ""
+    return _("; {many} unchanged", many=many) if many else ""
 
 
 def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
@@ -282,4 +286,4 @@ def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
 def show_ignored_columns(answer: dict[str, Any]) -> None:
     """Print the columns that were ignored."""
     if names := answer.get("not_read"):
-        typer.echo("columns ignored: " + ", ".join(names))
+        typer.echo(_("columns ignored: {names}", names=", ".join(names)))

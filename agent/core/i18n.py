@@ -177,6 +177,8 @@ def _shown(code: str, value: Any) -> Any:
         return str(value) if code == ENGLISH else value.in_language()
     if isinstance(value, list | tuple):
         return ", ".join(str(_shown(code, part)) for part in value)
+    if isinstance(value, BaseException):
+        return _shown(code, _kept(value))
     form = next((form for kind, form in _FORMS.items() if isinstance(value, kind)), None)
     return form(code, value) if form else value
 
