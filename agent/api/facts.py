@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from agent.api import answers
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.registry import parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
@@ -473,7 +473,9 @@ def _withdraw(registry: Registry, rows: Sequence[NewWithdrawal], *by: Any) -> li
     for row in rows:
         # a signed withdrawal may name a consent that has not arrived; a person mistypes
         if row.id is not None and all(consent.id != row.id for consent in registry.consents()):
-            text = _("no consent has the id {id}; to see all ids: gardien consent list", id=row.id)
+            text = Text(
+                "no consent has the id {id}; to see all ids: gardien consent list", id=row.id
+            )
             raise Refused(text)
     return registry.withdraw(rows, *by)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 CATALOGUES = Path(__file__).parents[1] / "locale"
 ENGLISH = "en"
@@ -71,6 +71,12 @@ class Text(str):
         """Return the sentence in the reader's language."""
         return _(self.message, **self.values)
 
+    def __add__(self, other: str) -> Text:
+        return Text("{first}{then}", first=self, then=other) if other else self
+
+    def __radd__(self, other: str) -> Text:
+        return Text("{first}{then}", first=other, then=self) if other else self
+
     def wire(self) -> dict[str, object]:
         """Return the JSON form: the English text, its message, and its values in the same form."""
         values = {name: _wired(value) for name, value in self.values.items()}
@@ -116,6 +122,14 @@ class Plural(Text):
     def wire(self) -> dict[str, object]:
         """Return the JSON form."""
         return super().wire() | {"plural": self.plural}
+
+
+def joined(separator: str, parts: Iterable[str]) -> str:
+    """Join texts as `str.join` does; the result can be translated."""
+    whole: str = Text("")
+    for part in parts:
+        whole = whole + separator + part if whole else whole + part
+    return whole
 
 
 def in_language(value: object) -> str:

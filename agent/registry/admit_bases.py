@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import NotYet, Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text, joined
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -209,7 +209,7 @@ def _withdrawn_by(
 
 
 def _nothing_left(row: NewWithdrawal, theirs: Sequence[Consent]) -> str:
-    return _(
+    return Text(
         "{what}: no such consent is left to withdraw; the consents in force are for: {purposes}",
         what=row.id or row.place,
         purposes=", ".join(sorted({one.purpose for one in theirs})) or "-",
@@ -431,13 +431,13 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
     state, since = index.occupancy_state(place.id, t)
     if state is OccupancyState.VACANT:
         left = stamp(since or 0)
-        return _(
+        return Text(
             "{place} is vacant at {at}; the last occupants left on {left}",
             place=label_and_id(place),
             at=stamp(t),
             left=left,
         )
-    return _(
+    return Text(
         "{place}: at {at} it is unknown whether somebody lives there",
         place=label_and_id(place),
         at=stamp(t),
@@ -456,10 +456,10 @@ def _knowing(
     unknown = marks_unknown(marks, row.after, row.withdrawals, author.who)
     if unknown:
         raise Unknowing(
-            _(
+            Text(
                 "{consent}, but since then: {marks}. If the occupants agree again now,"
                 " record the consent with the last mark (--after, or a column `after`)",
-                consent=claims.statement(consent), marks="; ".join(map(sentence, unknown)),
+                consent=claims.statement(consent), marks=joined("; ", map(sentence, unknown)),
             ),
             unknown,
         )  # fmt: skip
@@ -710,19 +710,19 @@ def _consents(
     ticks = zip(map(Box.of, form.asked), row.answers, strict=False)
     agreed = [box for box, answer in ticks if answer == "yes"]
     if agreed and not covers(home, int(author.now)):
-        reason = _("form {form}: the people who signed it have moved out", form=shown(form.id))
+        reason = Text("form {form}: the people who signed it have moved out", form=shown(form.id))
         without_effect.append(Refused("{where}: {reason}", where=row.where, reason=reason))
         return
     # judged before the form's own refusals, which would make every yes beside a no unknowing
     knows = {to: _knows(before, form, to) for to in {box.recipient for box in agreed}}
     for to, lacks in knows.items():
         if lacks:
-            reason = _(
+            reason = Text(
                 "form {form}, for {to}: after it was printed: {marks}. The yes has no"
                 " effect. If the occupants agree now, print a new form: gardien consent"
                 " forms {label}",
                 form=shown(form.id), to=to, label=before.places[form.place].label,
-                marks="; ".join(map(sentence, lacks)),
+                marks=joined("; ", map(sentence, lacks)),
             )  # fmt: skip
             without_effect.append(Unknowing(f"{row.where}: {reason}", lacks))
     for box in agreed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -54,8 +54,8 @@ def admit_places(
             return ""
         homes = [one for one in index.occupancies_of(known.id) if one.since != one.until]
         if not homes:
-            return _("; to record its occupants: gardien occupancy import, or move-in")
-        return _(
+            return Text("; to record its occupants: gardien occupancy import, or move-in")
+        return Text(
             "; its occupants are recorded since {since}. If that date is wrong: gardien"
             " occupancy correct {label} --id {id} --since DATE. If others moved in: gardien"
             " occupancy move-out, then move-in. Then leave `since` of this row empty",

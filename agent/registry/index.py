@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.core.clock import stamp
 from agent.core.errors import NotYet, Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.registry.dates import DAY, months_later
 from agent.registry.labels import Cardinality, Labels, grouped, listed, scheme
 from agent.registry.parsers import LONGEST_CONSENT
@@ -88,15 +88,15 @@ def unknown(
 def sentence(mark: ConsentMark) -> str:
     """What was withdrawn or refused, when, to whom and by whom, with the mark."""
     facts = {
-        "to": mark.recipient or _("all recipients"), "on": stamp(mark.word.when),
+        "to": mark.recipient or Text("all recipients"), "on": stamp(mark.word.when),
         "who": mark.word.who, "mark": mark.id,
     }  # fmt: skip
     match mark.cause:
         case "refused":
-            return _("refused to {to} on {on} by {who}: mark {mark}", **facts)
+            return Text("refused to {to} on {on} by {who}: mark {mark}", **facts)
         case "restored":
-            return _("the gateway was restored on {on}: mark {mark}", **facts)
-    return _("withdrawn from {to} on {on} by {who}: mark {mark}", **facts)
+            return Text("the gateway was restored on {on}: mark {mark}", **facts)
+    return Text("withdrawn from {to} on {on} by {who}: mark {mark}", **facts)
 
 
 if TYPE_CHECKING:

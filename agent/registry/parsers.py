@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.model import ValueKind
 from agent.core.quantities import channels as known_channels
 from agent.core.settings import duration
@@ -87,7 +87,7 @@ def prefix(written: str) -> str:
     if first is None:
         types = ", ".join(name for name in TYPES if len(name) > 1)
         raise Refused(
-            _('type: "{word}" is not one of {types}', word=written, types=types)
+            Text('type: "{word}" is not one of {types}', word=written, types=types)
             + did_you_mean(written, TYPES)
         )
     return first

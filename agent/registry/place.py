@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text, joined
 
 PLACES = {"D": N_("dwelling"), "C": N_("common"), "B": N_("building")}
 OCCUPANCY, GATEWAY = "H", "G"
@@ -107,8 +107,8 @@ def _remainder(text: str) -> int:
 def _noun(prefix: str) -> str:
     others = {OCCUPANCY: N_("occupancy"), GATEWAY: N_("gateway")}
     known = {**PLACES, **others}.get(prefix)
-    return _(known) if known else _('unknown object ("{prefix}")', prefix=prefix)
+    return Text(known) if known else Text('unknown object ("{prefix}")', prefix=prefix)
 
 
 def _nouns(prefixes: str) -> str:
-    return _(" or ").join(_noun(prefix) for prefix in prefixes)
+    return joined(Text(" or "), map(_noun, prefixes))

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text
 from agent.registry import parsers, sheet
 from agent.registry.dates import DAY
 from agent.registry.inputs import NewOccupancy
@@ -214,7 +214,7 @@ def parse(  # noqa: PLR0913 -- what the configuration says
 
 
 def _missing_column(name: str, line: int, heading: str) -> str:
-    return _(
+    return Text(
         '{name}:{line}: the column "{heading}" is missing, so nothing of the file was'
         " recorded; `syndic` in the configuration names this column",
         name=name,

@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from agent.core.i18n import Text, _
+from agent.core.i18n import Text
 from agent.core.settings import duration
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _registers(kind: str | None) -> tuple[str, int]:
     if string and 1 <= (length := int(string[1])) <= LONGEST_STRING:
         return "string", (length + 1) // 2
     known = ", ".join(FORMATS)
-    problem = _('"{kind}" is not a type', kind=kind) if kind else _("the type is missing")
+    problem = Text('"{kind}" is not a type', kind=kind) if kind else Text("the type is missing")
     raise ValueError(
         Text(
             "{problem}; the types are {known} and stringN (N characters)",

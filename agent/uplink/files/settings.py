@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from agent.core.i18n import N_, Text, _
+from agent.core.i18n import N_, Text
 from agent.core.settings import Duration, FromTheRoot, Secret, checked_host
 from agent.uplink.base import Recipient
 from agent.uplink.pacing import Rhythm
@@ -170,7 +170,7 @@ class Settings(BaseModel):
     def weaker(self) -> str:
         """The warning about a weaker container; empty for `cms`."""
         remark = WEAKER.get(self.container)
-        return _(remark) if remark else ""
+        return Text(remark) if remark else ""
 
     @property
     def rhythm(self) -> Rhythm:
