@@ -92,7 +92,7 @@ async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, An
         try:
             fit(CALLS[name], arguments)
         except AgentError as error:
-            return {"refused": f"{name}: {error}"}
+            return _refusal(Refused("{name}: {error}", name=name, error=error))
         return await _result(gateway, partial(CALLS[name], gateway, caller, **arguments))
     except AgentError as error:
         return _refusal(error)

@@ -29,7 +29,7 @@ from agent.api.registry import in_person
 from agent.config.profiles import FOLDER
 from agent.core.clock import seconds, stamp
 from agent.core.errors import Refused, UplinkLost
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
 from agent.enrolment.credential import subject
@@ -153,12 +153,12 @@ async def keep(gateway: Gateway, config: Path) -> None:
                 await _renew(gateway, gateway.config.backup, config)
                 gateway.building.problem = ""
             except (Refused, OSError) as error:
-                if str(error) != gateway.building.problem:
+                if text_of(error) != gateway.building.problem:
                     log.warning(
                         "the backup is not up to date: %s", error,
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
-                gateway.building.problem = str(error)
+                gateway.building.problem = text_of(error)
         await asyncio.sleep(gateway.waits.backup)
 
 

@@ -22,7 +22,7 @@ from agent.config.edit import unlike
 from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import LinkLost, Refused, StorageFailed
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.core.quantities import channels
 from agent.core.version import version
 from agent.drivers import driver
@@ -90,7 +90,7 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     return answer if caller.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
 
 
-SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
+SHORT = {"opted_out": Text("opted out"), "forbidden": Text("forbidden now")}
 """texts shown in place of reasons that may name people or values of a guard"""
 
 
@@ -271,7 +271,7 @@ def _held_back(registry: Registry, now: int, device: Device, held: Mapping[str, 
     since = not any(isinstance(one, Unknown) for one in assignments)
     points: dict[str, list[str]] = {}
     for point, reason in held.items():
-        text = "its place has been recorded since: sent from its next reading on"
+        text = Text("its place has been recorded since: sent from its next reading on")
         points.setdefault(text if since and reason in set(Unknown) else reason, []).append(point)
     every = {p.name for p in device.points if p.channel is not None}
     return "; ".join(
@@ -319,7 +319,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "backlog": asdict(backlog),
         "largest_batch": largest if largest and largest < usual else None,
         "weaker": getattr(recipient.settings, "weaker", ""),
-        "receipt": "broker" if recipient.delivery.by_broker else "platform",
+        "receipt": Text("broker") if recipient.delivery.by_broker else Text("platform"),
         "data": moved(gateway, recipient),
         "building": delivery.upload_state(gateway, recipient),
         "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
@@ -433,7 +433,9 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                     }
                     used_names.add(device["name"])
                     devices.append(device)
-                    await caller.progress({"text": f"found {step.about}", "device": device})
+                    await caller.progress(
+                        {"text": Text("found {about}", about=step.about), "device": device}
+                    )
                 elif step.stays:
                     remarks.append(step.words)
                     await caller.progress({"text": step.words})

@@ -11,6 +11,7 @@ from agent.api import facts
 from agent.api.registry import author, change, device_of, passing
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused
+from agent.core.i18n import Text, text_of
 from agent.registry import parsers
 from agent.registry.matching import IndexReading, Listed, OnTheLine, join, verdict
 from agent.registry.parsers import checked_channel as channel_name
@@ -73,13 +74,22 @@ async def _serials(gateway: Gateway, caller: Caller) -> list[OnTheLine]:
         if any(point.place for point in device.points):
             continue
         if serial is None and device.serial_point is not None:
-            await caller.progress({"text": f"reading {device.name} ({number} of {len(devices)})"})
+            await caller.progress(
+                {
+                    "text": Text(
+                        "reading {name} ({number} of {number_2})",
+                        name=device.name,
+                        number=number,
+                        number_2=len(devices),
+                    )
+                }
+            )
             await line.link.tried()
             try:
                 (sample,) = await line.link.read([device.serial_point])
                 serial, why = None if sample.value is None else str(sample.value), sample.detail
             except LinkLost as error:
-                why = str(error)
+                why = text_of(error)
             device.serial = serial
         on_the_line.append(OnTheLine(device.name, serial, channels, why))
     return on_the_line
@@ -189,7 +199,7 @@ async def _who_shows(
     for name in sorted(gateway.config.devices):
         if name in but or not _index(gateway.lines, name, channel):
             continue
-        await caller.progress({"text": f"reading {name}"})
+        await caller.progress({"text": Text("reading {name}", name=name)})
         value = await _read(gateway, name, channel)
         if value is not None and _fits(gateway.lines, name, channel, value, shown):
             _, device = gateway.lines.find(name)
@@ -304,10 +314,16 @@ async def _read_three_times(
     """
     asked = _devices(gateway.lines, channel)
     first = await _read_all(gateway.lines, asked, channel)
-    await caller.progress({"text": f"change nothing in {label} for {seconds:g} s"})
+    await caller.progress(
+        {"text": Text("change nothing in {label} for {seconds:g} s", label=label, seconds=seconds)}
+    )
     await asyncio.sleep(seconds)
     second = await _read_all(gateway.lines, asked, channel)
-    text = f"now switch on a large load in {label}, or open a tap, for {seconds:g} s"
+    text = Text(
+        "now switch on a large load in {label}, or open a tap, for {seconds:g} s",
+        label=label,
+        seconds=seconds,
+    )
     await caller.progress({"text": text})
     await asyncio.sleep(seconds)
     third = await _read_all(gateway.lines, asked, channel)

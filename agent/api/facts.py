@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from agent.api import answers
 from agent.core.errors import Refused
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.registry import parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
@@ -445,7 +445,7 @@ def _consent(
     try:
         seconds = parsers.step(cells["scope"], cells["step"])
     except Refused as error:
-        fault = fault or str(error)
+        fault = fault or text_of(error)
     (since, until, signed), wrong = parsers.dated(
         sheet.SheetRow(line.where, cells, fault), zone, "since", "until", "given"
     )

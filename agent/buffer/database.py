@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from agent.core.atomic_write import SILENT, STALLED_AFTER, Log, allocate, sync_folder
 from agent.core.clock import monotonic
 from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.core.i18n import text_of
 from agent.core.storage import reason_of
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ class Database:
                 self._log.wipe()
             except OSError as error:
                 why = reason_of(error, self._folder)
-                raise StorageFailed(why or str(error)) from error
+                raise StorageFailed(why or text_of(error)) from error
 
     def rewind(self) -> bool:
         """Fold the log into the file and write it from its beginning again, in the room it has.
@@ -287,7 +288,7 @@ class Database:
             with suppress(OSError):
                 # The next start sets the file aside, even if the damaged page is not read then.
                 self._suspect.touch()
-            return Damaged(str(error))
+            return Damaged(text_of(error))
         if code == sqlite3.SQLITE_FULL:
             return SpoolFull("the spool or its disk is full")
         if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
@@ -474,7 +475,7 @@ class DiskThread(OneThread):
         try:
             return super()._make(call, *args)
         except StorageFailed as error:
-            self.failed = self.failed or str(error)
+            self.failed = self.failed or text_of(error)
             raise
 
     async def _wait(self, future: asyncio.Future[T]) -> None:

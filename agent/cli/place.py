@@ -25,7 +25,7 @@ from agent.cli.terminal import (
     unchanged,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import N_, _, language, n_
+from agent.core.i18n import N_, _, language, n_, text_of
 from agent.registry.facts import alias, place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
@@ -115,7 +115,7 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
             ) from error
         id_ = parse(text)
         answer = {"id": id_, "shown": shown(id_), "type": PLACES[id_[0]], "label": None}
-        return answer | {"looked_up": False}, str(error)
+        return answer | {"looked_up": False}, text_of(error)
 
 
 @command(app, place.IMPORT)

@@ -29,7 +29,7 @@ from agent.config.problem import (
 )
 from agent.core import atomic_write
 from agent.core.errors import ConfigError, Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, _, in_language
 from agent.core.settings import FROM_A_FILE, harmless, shown
 
 if TYPE_CHECKING:
@@ -567,7 +567,7 @@ class _Builder:
         try:
             text = self.include(name)
         except Refused as error:
-            self._complain(path, node, str(error))
+            self._complain(path, node, in_language(error))
             return None
         self.included += len(text)
         if self.included > MOST_INCLUDED:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from agent.config.problem import did_you_mean, misspelt, or_list
 from agent.control import schedule
 from agent.core.errors import Refused
-from agent.core.i18n import N_, Text, _
+from agent.core.i18n import N_, Text, _, text_of
 from agent.core.quantities import channels, units
 from agent.core.settings import Bytes, Duration, FromTheRoot, Secret, shown, written
 from agent.drivers import DRIVERS, driver
@@ -123,7 +123,7 @@ def _place_of(text: str, prefixes: str) -> str:
     try:
         return parse(text, prefixes)
     except Refused as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(text_of(error)) from error
 
 
 def _timezone(name: str) -> str:
@@ -248,7 +248,7 @@ def _recipient(name: str) -> str:
     try:
         return parsers.recipient(name)
     except Refused as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(text_of(error)) from error
 
 
 def _personal(name: str) -> str:

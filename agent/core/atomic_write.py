@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from agent.core.errors import NotRecorded
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 STALLED_AFTER = 10.0
 """seconds after which a storage call that has not returned counts as a fault of its store"""
-SILENT = "the disk does not answer"
+SILENT = Text("the disk does not answer")
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -353,7 +354,7 @@ def read(path: Path, most: int) -> tuple[bytes, os.stat_result]:
     with os.fdopen(handle, "rb") as file:
         was = os.fstat(handle)
         if not stat.S_ISREG(was.st_mode):
-            raise NoFile(errno.EINVAL, "it is no file")
+            raise NoFile(errno.EINVAL, Text("it is no file"))
         return file.read(most), was
 
 

@@ -124,6 +124,12 @@ class Plural(Text):
         return super().wire() | {"plural": self.plural}
 
 
+def text_of(error: BaseException) -> Text:
+    """Return what an error says, as a text if it was raised with one."""
+    text = _kept(error)
+    return text if isinstance(text, Text) else Text(str(text))
+
+
 def joined(separator: str, parts: Iterable[str]) -> str:
     """Join texts as `str.join` does; the result can be translated."""
     whole: str = Text("")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import AgentError, LinkLost, OutOfStep, Refused
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
 from agent.core.tasks import ConnectionFields, keep_open
@@ -351,7 +352,7 @@ class Link:
 def _why(error: Exception) -> str:
     """Describe an error for recipients too: of an unexpected one only its class."""
     return (
-        str(error)
+        text_of(error)
         if isinstance(error, LinkLost)
         else f"an error in gardien ({type(error).__name__})"
     )

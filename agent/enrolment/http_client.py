@@ -26,6 +26,7 @@ from urllib3.util import SKIP_HEADER
 
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import UplinkLost
+from agent.core.i18n import Text
 from agent.enrolment.tls import explain, lost
 
 if TYPE_CHECKING:
@@ -257,7 +258,10 @@ class _Wire(io.RawIOBase):
         try:
             size = self._read(buffer)
         except TimeoutError as error:
-            message = f"its answer is incomplete after {self._within:g} s: is the connection slow?"
+            message = Text(
+                "its answer is incomplete after {within:g} s: is the connection slow?",
+                within=self._within,
+            )
             raise TimeoutError(message) from error
         self.left -= size or 0
         if self.left < 0:

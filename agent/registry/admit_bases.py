@@ -164,7 +164,7 @@ def admit_withdrawals(
             raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
         if occupancy and marked:
-            cause = "refused" if row.refused else "withdrawn"
+            cause = Text("refused") if row.refused else Text("withdrawn")
             # Also for a part: an older consent for another recipient may still be in transit.
             yield ConsentMark(new_id(), occupancy, recipient, cause, provenance, row.number)
 
@@ -192,7 +192,7 @@ def _withdrawn_by(
     elif row.occupancy is not None:
         occupancy = row.occupancy
     else:
-        place = dwelling(index, row.place, "have consents")
+        place = dwelling(index, row.place, Text("have consents"))
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             reason = _nobody(index, place, int(author.now))
@@ -355,7 +355,7 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
     """Whether a row of a list states a consent of people who have moved out since."""
     if not (row.where and row.lease and row.since is None and row.replaces is None):
         return False
-    place = dwelling(index, row.place, "have consents")
+    place = dwelling(index, row.place, Text("have consents"))
     return any(
         old.channels == parsers.personal(row.channels)
         and (old.step, old.purpose) == (row.step, row.purpose)
@@ -376,7 +376,7 @@ def _of_lease(
     index: RegistryIndex, row: NewConsent, lease: str, author: Author
 ) -> tuple[Occupancy, int]:
     """The occupancy with this lease. Its consent counts from the move-in at the earliest."""
-    place = dwelling(index, row.place, "have consents")
+    place = dwelling(index, row.place, Text("have consents"))
     named = _leases(index, place, lease)
     for home in named:
         since = author.since(row.since)
@@ -416,7 +416,7 @@ def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy
                 "occupancy {id} does not include {stamp}", id=shown(id_), stamp=stamp(since)
             )
         return home
-    place = dwelling(index, row.place, "have consents")
+    place = dwelling(index, row.place, Text("have consents"))
     occupancy = index.occupancy_at(place.id, since)
     if occupancy is None:
         raise NotYet(
@@ -542,7 +542,7 @@ def admit_forms(
     recipients = sorted({box.recipient for box in boxes})
     made: list[Document] = []
     for text in places:
-        place = dwelling(index, text, "have consents")
+        place = dwelling(index, text, Text("have consents"))
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             raise Refused(

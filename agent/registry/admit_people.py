@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -97,7 +97,7 @@ class _Notices:
 
     def move_in(self, row: NewOccupancy) -> Iterator[Document]:
         """Occupants move in."""
-        place = dwelling(self._index, row.place, "have occupants")
+        place = dwelling(self._index, row.place, Text("have occupants"))
         since = self._author.since(row.since)
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
         if self._home(id_) is not None:
@@ -234,7 +234,7 @@ class _Notices:
 
     def _adopts(self, row: NewOccupancy) -> Occupancy | None:
         """The recorded occupancy that a lease is about; None: the lease is new."""
-        place = dwelling(self._index, row.place, "have occupants")
+        place = dwelling(self._index, row.place, Text("have occupants"))
         reference = _reference(row)
         if reference is None:
             raise Refused("reference: it is missing; a list of leases needs one for each lease")
@@ -269,7 +269,7 @@ class _Notices:
         return home
 
     def _there_before(self, text: str, at: int) -> Occupancy:
-        place = dwelling(self._index, text, "have occupants")
+        place = dwelling(self._index, text, Text("have occupants"))
         # latest first: of two that meet at this instant, those who moved in last
         homes = self._homes(place.id)
         for home in reversed(homes):
@@ -290,7 +290,7 @@ class _Notices:
 
     def _last(self, text: str) -> Occupancy | None:
         """The latest occupancy: the only one that may turn out not to have ended."""
-        place = dwelling(self._index, text, "have occupants")
+        place = dwelling(self._index, text, Text("have occupants"))
         homes = self._homes(place.id)
         lived = [home for home in homes if home.until is None or home.since < home.until]
         return max(lived, key=lambda home: home.since, default=None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PROOFS = ("display", "load")
 
 
-NO_CHANNEL = "multiplier, offset: name the channel to which they apply"
+NO_CHANNEL = Text("multiplier, offset: name the channel to which they apply")
 
 
 def admit_places(
@@ -80,7 +80,7 @@ def admit_places(
         if known_place is not None and _place_again(index, row, known_place, new):
             yield from _restated(known_place, new, changed)
             return
-        origin = f'"{label}" of {row.where or "this call"}'
+        origin = Text('"{label}" of {value}', label=label, value=row.where or Text("this call"))
         for there, known, key in (
             (index.labels.by_label, labels, label_key(label)),
             (index.places, ids, place),
@@ -194,7 +194,11 @@ def _ended(
     ]
     if len(meant) != 1:
         which = ", ".join(alias.value for alias in meant)
-        problem = f"name one of them: {which}" if meant else "it has none in force then"
+        problem = (
+            Text("name one of them: {which}", which=which)
+            if meant
+            else Text("it has none in force then")
+        )
         raise Refused(
             "{label_and_id}, {title}: {problem}",
             label_and_id=label_and_id(place),
@@ -332,10 +336,13 @@ def admit_pins(
     for device, unnumbered in waiting:
         try:
             documents += _pinned(
-                claims, unnumbered, serials[device], author.provenance(f"{device} said so")
+                claims,
+                unnumbered,
+                serials[device],
+                author.provenance(Text("{device} said so", device=device)),
             )
         except Refused as error:
-            refused[device] = str(error)
+            refused[device] = text_of(error)
     return documents
 
 
@@ -432,7 +439,9 @@ def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
         f"{doc.meter} ({doc.channel})" if doc.channel else doc.meter for doc in meant or there
     )
     which = (
-        "name one of them with --old:" if meant else f"none of them is {row.old or row.channel}:"
+        Text("name one of them with --old:")
+        if meant
+        else Text("none of them is {value}:", value=row.old or row.channel)
     )
     raise Refused(
         "{label_and_id}: {which} {names}",

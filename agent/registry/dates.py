@@ -73,12 +73,18 @@ def _civil(text: str, year: int, month: int, day: int) -> datetime:
 
 def _no_date(text: str) -> str:
     if re.search(r"[0-9][oO]|[oO][0-9]", text):
-        return f'"{text}" is no date: it has a letter O where a zero belongs; write {EXAMPLE}'
+        return Text(
+            '"{text}" is no date: it has a letter O where a zero belongs; write {example}',
+            text=text,
+            example=EXAMPLE,
+        )
     if re.fullmatch("[0-9]{5}", text):
-        return f'"{text}" is no date: format the column as a date'
+        return Text('"{text}" is no date: format the column as a date', text=text)
     if re.fullmatch("[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2}", text.strip()):
-        return f'"{text}" is no date: write the year with four digits'
-    return f'"{text}" is no date; write 2026-07-12, 12/07/2026 or {EXAMPLE}'
+        return Text('"{text}" is no date: write the year with four digits', text=text)
+    return Text(
+        '"{text}" is no date; write 2026-07-12, 12/07/2026 or {example}', text=text, example=EXAMPLE
+    )
 
 
 def in_local_time(text: str, zone: str) -> str:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.core.atomic_write import NO_ROOM, clear, overwrite, read_key
 from agent.core.errors import Absent, NotForYou, Refused
+from agent.core.i18n import Text
 from agent.registry import place
 from agent.registry.storage import sync_folder
 
@@ -49,7 +50,7 @@ class Identity:
 class NoIdentity(Absent, Identity):
     """In place of the identity until `gardien key new` has been run: no ids and no keys."""
 
-    REASON = "this gateway has no identity yet. Create it: gardien key new"
+    REASON = Text("this gateway has no identity yet. Create it: gardien key new")
 
     gateway = state = ""
     spool_key_before = rotating_since = None
@@ -174,7 +175,7 @@ def _replace(file: Path, content: bytes) -> None:
             # only after the new file is durable, or a power cut would lose both keys
             overwrite(old)
     except OSError as error:
-        room = "; free some room on the disk" if error.errno in NO_ROOM else ""
+        room = Text("; free some room on the disk") if error.errno in NO_ROOM else ""
         raise Refused(
             "{file} could not be written: {reason}{room}", file=file, reason=error, room=room
         ) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.core.clock import stamp
 from agent.core.errors import NotYet, Refused
-from agent.core.i18n import Text
+from agent.core.i18n import N_, Text
 from agent.registry.dates import DAY, months_later
 from agent.registry.labels import Cardinality, Labels, grouped, listed, scheme
 from agent.registry.parsers import LONGEST_CONSENT
@@ -108,11 +108,11 @@ if TYPE_CHECKING:
 class Unknown(StrEnum):
     """Why it is unknown whose a reading is; the value is a text for people."""
 
-    NO_INSTALLATION = "no place is recorded for this meter; to record one: gardien meter assign"
-    SERIAL_DIFFERS = "its serial number is not the one that was installed"
-    OTHER_DEVICE = "its serial number is installed under the name of another device"
-    NOT_PINNED = "its serial number has not been recorded yet"
-    SERIAL_UNSAID = "its serial number is not known yet"
+    NO_INSTALLATION = N_("no place is recorded for this meter; to record one: gardien meter assign")
+    SERIAL_DIFFERS = N_("its serial number is not the one that was installed")
+    OTHER_DEVICE = N_("its serial number is installed under the name of another device")
+    NOT_PINNED = N_("its serial number has not been recorded yet")
+    SERIAL_UNSAID = N_("its serial number is not known yet")
 
 
 class RegistryIndex:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import Refused
+from agent.core.i18n import N_, Text, joined
 from agent.registry.place import looks_like_id, parse, shown, squeeze
 from agent.registry.sheet import did_you_mean
 
@@ -79,9 +80,9 @@ def grouped(
 class Cardinality(Enum):
     """How many places and values may belong together at any one time."""
 
-    ONE_TO_ONE = "one place has one value"
-    PARTS = "one place may have several, such as the lots of a flat and its cellar"
-    SHARED = "all places of a building share it: it finds none of them"
+    ONE_TO_ONE = N_("one place has one value")
+    PARTS = N_("one place may have several, such as the lots of a flat and its cellar")
+    SHARED = N_("all places of a building share it: it finds none of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def scheme(name: str) -> Scheme:
         if plain == candidate.title.casefold():
             return candidate
     known = [*SCHEMES, "bis:<system>"]
-    near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
+    near = did_you_mean(name, known) or Text("; there are: {names}", names=", ".join(known))
     raise Refused('scheme: there is no "{name}"{near}', name=name, near=near)
 
 
@@ -207,12 +208,22 @@ def value_of(scheme: Scheme, written: str) -> str:
 
 
 def _wrong(scheme: Scheme, written: str, value: str) -> str:
-    message = f'{scheme.title}: "{written}" does not look like {scheme.example}'
+    message = Text(
+        '{title}: "{written}" does not look like {example}',
+        title=scheme.title,
+        written=written,
+        example=scheme.example,
+    )
     zeros = value.replace("O", "0")
     if "O" in value and scheme.pattern.fullmatch(zeros):
-        return f"{message}: it has a letter O where a zero belongs"
+        return Text("{message}: it has a letter O where a zero belongs", message=message)
     if value.isdigit() and (wanted := len(scheme.example)) != len(value):
-        return f"{message}: it has {len(value)} characters, not {wanted}"
+        return Text(
+            "{message}: it has {number} characters, not {wanted}",
+            message=message,
+            number=len(value),
+            wanted=wanted,
+        )
     return message
 
 
@@ -278,7 +289,7 @@ class Labels:
             raise Refused(
                 '"{text}" may be {names}',
                 text=text,
-                names=" or ".join(_named(place) for place in near),
+                names=joined(Text(" or "), map(_named, near)),
             )
         if looks_like_id(text):
             raise Refused("there is no place {parse} in this registry", parse=shown(parse(text)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import Text
+from agent.core.i18n import Text, joined, text_of
 from agent.core.model import ValueKind
 from agent.core.quantities import channels as known_channels
 from agent.core.settings import duration
@@ -185,7 +185,7 @@ def index(written: str, name: str) -> Decimal:
     """What a meter shows, with a decimal point or comma."""
     value = number(written)
     if value is None or not 0 <= value < MOST:
-        zeros = "; it has a letter O where a zero belongs" if "O" in written.upper() else ""
+        zeros = Text("; it has a letter O where a zero belongs") if "O" in written.upper() else ""
         raise Refused(
             '{name}: "{written}" is not what a meter shows, such as 8412.5{zeros}',
             name=name,
@@ -200,7 +200,9 @@ def when(text: str | None, zone: str | None, name: str = "") -> int | None:
     try:
         return None if not text else moment(text, zone)
     except ValueError as error:
-        raise Refused(f"{name}: {error}" if name else str(error)) from error
+        raise Refused(
+            Text("{name}: {error}", name=name, error=error) if name else text_of(error)
+        ) from error
 
 
 def step(scope: str | None, text: str | None) -> int:
@@ -231,7 +233,7 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
         channel, equals, number = written.rpartition("=")
         if not equals:
             if len(known) != 1:
-                which = f" it measures {', '.join(known)};" if known else ""
+                which = Text(" it measures {names};", names=", ".join(known)) if known else ""
                 raise Refused(
                     "{name}: of which quantity?{which} write heat={number}",
                     name=name,
@@ -252,8 +254,8 @@ def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | N
             moments.append(when(line.cells.get(column), zone, column))
         except Refused as error:
             moments.append(None)
-            faults.append(str(error))
-    return moments, "; ".join(faults)
+            faults.append(text_of(error))
+    return moments, joined("; ", faults)
 
 
 def members(
@@ -289,8 +291,8 @@ def rows(
                 stated = cell.split() if field.repeated else cell
                 values[member] = _value(field, stated, zone, quantities)
             except Refused as error:
-                (dates if field.kind is Kind.MOMENT else others).append(str(error))
-        fault = "; ".join(dates) or "".join(others[:1])
+                (dates if field.kind is Kind.MOMENT else others).append(text_of(error))
+        fault = joined("; ", dates) or "".join(others[:1])
         inputs.append(make(**values, where=line.where, fault=fault))
     return inputs
 
@@ -323,9 +325,11 @@ def lost_digits(cell: str, column: str) -> str:
     """The fault of a number whose digits a spreadsheet program dropped; empty: none."""
     if not LONG_NUMBER.fullmatch(cell):
         return ""
-    return (
-        f'{column}: the spreadsheet program has made "{cell}" of a long number, and its last digits'
-        f" are lost: format the column as text and type the number again"
+    return Text(
+        '{column}: the spreadsheet program has made "{cell}" of a long number, and its'
+        " last digits are lost: format the column as text and type the number again",
+        column=column,
+        cell=cell,
     )
 
 
@@ -335,9 +339,11 @@ def made_a_date(cell: str, column: str) -> str:
     """
     if not A_DATE.fullmatch(cell.casefold()):
         return ""
-    return (
-        f'{column}: the spreadsheet program has made the date "{cell}" of what was a name:'
-        f" format the column as text and type the name again"
+    return Text(
+        '{column}: the spreadsheet program has made the date "{cell}" of what was a'
+        " name: format the column as text and type the name again",
+        column=column,
+        cell=cell,
     )
 
 

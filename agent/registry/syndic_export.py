@@ -253,7 +253,10 @@ class _RowReader:
         written = cells.get("move", "")
         states = self.move_words.get(sheet.plain(written))
         if states is None and not fault:
-            fault = f'move: "{written[:LONGEST_LABEL]}" is neither of the words for in and out'
+            fault = Text(
+                'move: "{written}" is neither of the words for in and out',
+                written=written[:LONGEST_LABEL],
+            )
         if states == Lease.OUT:
             return ExportRow(
                 line.where, Lease.OUT, _name(cells), reference, None, self._end(date), fault
@@ -275,7 +278,7 @@ def _name(cells: Mapping[str, str]) -> str:
 def _reference(cells: Mapping[str, str], fault: str) -> tuple[str | None, str]:
     reference = " ".join(cells.get("reference", "").split())
     if len(reference) > LONGEST_LABEL or not reference.isprintable():
-        return reference[:LONGEST_LABEL], fault or "reference: too long, or not printable"
+        return reference[:LONGEST_LABEL], fault or Text("reference: too long, or not printable")
     return reference or None, fault
 
 
@@ -353,7 +356,7 @@ class _Comparing:
         waits.
         """
         if row.fault or not row.dwelling:
-            self._doubt(row, Doubt.UNREADABLE, row.fault or "dwelling: it is empty")
+            self._doubt(row, Doubt.UNREADABLE, row.fault or Text("dwelling: it is empty"))
             return
         near = self._index.labels.meant(row.dwelling)
         if len(near) != 1:
@@ -457,7 +460,12 @@ class _Comparing:
             )  # fmt: skip
             change = ClearChange(row, notice, place)
             new = Occupancy(
-                f"new {row.key}", place.id, since, until, NOT_RECORDED_YET, row.reference
+                Text("new {key}", key=row.key),
+                place.id,
+                since,
+                until,
+                NOT_RECORDED_YET,
+                row.reference,
             )
             self._pending[new.id] = change
             self._apply(new, change)

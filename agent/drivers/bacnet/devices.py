@@ -12,6 +12,7 @@ from bacpypes3.pdu import Address
 
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused, WriteRefused
+from agent.core.i18n import text_of
 from agent.core.tasks import end
 from agent.drivers.bacnet import codec, settings, wire
 from agent.drivers.bacnet.codec import (
@@ -304,7 +305,7 @@ class Following:
                 await self.wire.ask(peer.address, codec.SUBSCRIBE_COV, asked)
         except DeniedError as error:
             subscription.refused, subscription.until, subscription.due = (
-                str(error),
+                text_of(error),
                 0.0,
                 now + AGAIN,
             )
@@ -444,7 +445,7 @@ class Commands:
                         )
                     )
         except WriteRefused as error:
-            swept.append(Swept(point, None, None, empty=False, detail=str(error)))
+            swept.append(Swept(point, None, None, empty=False, detail=text_of(error)))
         return swept
 
     async def _peer(self, point: Point) -> Peer:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import Refused
+from agent.core.i18n import text_of
 from agent.drivers.bacnet import wire
 from agent.drivers.bacnet.codec import (
     ACCUMULATOR,
@@ -119,7 +120,7 @@ class Scan:
                 text = f"device {peer.instance}: objects"
                 yield Progress(len(things), len(object_ids), text)
         except NotAnsweredError as error:
-            yield self._result(peer, {}, [], [str(error)])
+            yield self._result(peer, {}, [], [text_of(error)])
             return
         if peer.instance in self._duplicates:
             warnings.append(f"two devices have the number {peer.instance}: change one of them")

@@ -20,7 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import seconds
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, Why
 from agent.core.quantities import factor
 from agent.drivers.mbus import tables, telegram
@@ -272,5 +272,5 @@ def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
             value = point_value(parse(point.at), telegrams, point.unit)
             samples.append(Sample(point, now, value))
         except Unfit as error:
-            samples.append(Sample(point, now, why=Why.BAD, detail=str(error)))
+            samples.append(Sample(point, now, why=Why.BAD, detail=text_of(error)))
     return samples

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import Refused
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, Why
 from agent.drivers.modbus.answer import RequestResult, cells, checked
 from agent.drivers.modbus.codec import (
@@ -118,7 +118,7 @@ def _registers(start: bytes, spot: RegisterRange, value: Decimal) -> Iterator[by
     try:
         data = b"".join(cell.to_bytes(2, "big") for cell in encode(spot, value))
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise Refused(text_of(error)) from error
     if spot.width == 1:
         yield b"\x06" + start + data
     yield b"\x10" + start + spot.width.to_bytes(2, "big") + bytes([len(data)]) + data
@@ -323,7 +323,7 @@ def _sample(
     try:
         value = value_of(options, {s: c for s, (_, c) in zip(options.spots, read, strict=True)})
     except ValueError as error:
-        return Sample(point, at, why=Why.BAD, detail=str(error))
+        return Sample(point, at, why=Why.BAD, detail=text_of(error))
     return Sample(point, at, value)
 
 

@@ -24,7 +24,7 @@ from agent.core.errors import (
     TooLarge,
     UplinkLost,
 )
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment.http_client import HttpClient
 from agent.enrolment.tls import context, doubt
@@ -133,7 +133,7 @@ class HttpsUplink:
             large, size = isinstance(error, TooLarge), len(batch.payload)
             # once a size was refused three times, each larger batch is split at its first refusal
             if tries < TRIES and not (large and size >= self._too_large):
-                raise NotStored(str(error)) from error
+                raise NotStored(text_of(error)) from error
             if large:
                 self._too_large = min(self._too_large, size)
             raise

@@ -27,6 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.core.clock import seconds
 from agent.core.errors import CertificateRefused, UplinkLost
+from agent.core.i18n import text_of
 from agent.enrolment.tls import explain, lost, refusal, refuses
 from agent.uplink.base import used
 
@@ -171,7 +172,7 @@ class BoundedClient(Client):
         try:
             self._incoming.feed(data)
         except OutOfBounds as error:
-            self.complaint = str(error)
+            self.complaint = text_of(error)
             raise
         return data
 
