@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import zstandard
 
 from agent.core.clock import stamp
-from agent.core.i18n import Text
 from agent.core.model import Reading, Series
 
 if TYPE_CHECKING:
@@ -137,31 +136,23 @@ def _texts(rows: Sequence[Reading]) -> list[str]:
 
 def _check(rows: Sequence[Reading], columns: Mapping[str, Any]) -> None:
     if len(columns["q"]) != len(rows):
-        raise ValueError(Text("a quality must be one letter"))
+        raise ValueError("a quality must be one letter")
     if max(map(len, columns["v"].split(" "))) > LONGEST_VALUE:
-        raise ValueError(
-            Text("a value has more than {longest_value} characters", longest_value=LONGEST_VALUE)
-        )
+        raise ValueError(f"a value has more than {LONGEST_VALUE} characters")
     if any(row.value is not None and not row.value.is_finite() for row in rows):
-        raise ValueError(Text("a value is not a finite number"))
+        raise ValueError("a value is not a finite number")
     if any(row.span < 1 for row in rows):
-        raise ValueError(Text("a span must be at least one slot"))
+        raise ValueError("a span must be at least one slot")
     if any(row.span != 1 and row.value is not None for row in rows):
-        raise ValueError(Text("a row with a value must have a span of one slot"))
+        raise ValueError("a row with a value must have a span of one slot")
     if min(row.t for row in rows) < 0 or max(map(lane_slot, rows)) > LAST_SECOND:
-        raise ValueError(Text("a slot lies outside the years 1970 to 9999"))
+        raise ValueError("a slot lies outside the years 1970 to 9999")
 
 
 def check_series(series: Series) -> None:
     """Raise ValueError on a series whose members would not fit a message."""
     if any(isinstance(text, str) and len(text) > LONGEST_WORD for text in series):
-        raise ValueError(
-            Text(
-                "a member of series {place} {channel} is too long",
-                place=series.place,
-                channel=series.channel,
-            )
-        )
+        raise ValueError(f"a member of series {series.place} {series.channel} is too long")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +245,7 @@ def read(payload: bytes) -> list[Reading]:
         series = [] if "void" in document else document["series"]
         return [row for of in series for row in _rows(of)]
     except (zstandard.ZstdError, LookupError, TypeError) as error:
-        raise ValueError(Text("not a batch: {error!r}", error=error)) from error
+        raise ValueError(f"not a batch: {error!r}") from error
 
 
 def read_retractions(payload: bytes) -> list[dict[str, Any]]:

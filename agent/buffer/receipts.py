@@ -10,7 +10,6 @@ from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
 from agent.buffer.schema import end_epoch, new_epoch, past_epochs
-from agent.core.i18n import Text
 from agent.core.model import BatchId, Lane, Receipt, Void
 from agent.trust.strict import json_of
 
@@ -52,11 +51,11 @@ def parse(body: bytes) -> Receipt:
     """Parse a receipt. Raises ValueError, with a message for the platform, on anything else."""
     document = _document(body)
     if unknown := document.keys() - ALLOWED:
-        raise ValueError(Text("a receipt must not have a member {unknown!r}", unknown=min(unknown)))
+        raise ValueError(f"a receipt must not have a member {min(unknown)!r}")
     if missing := NEEDED - document.keys():
-        raise ValueError(Text("the receipt lacks the member {missing!r}", missing=min(missing)))
+        raise ValueError(f"the receipt lacks the member {min(missing)!r}")
     if document["schema"] != SCHEMA:
-        raise ValueError(Text("not a receipt of schema {schema}", schema=SCHEMA))
+        raise ValueError(f"not a receipt of schema {SCHEMA}")
     stored = tuple(_stored(entry) for entry in _entries(document, "stored"))
     rejected = tuple(_rejected(entry) for entry in _entries(document, "rejected"))
     retracted = tuple(_retracted(entry) for entry in _entries(document, "retracted"))
@@ -74,18 +73,18 @@ def parse(body: bytes) -> Receipt:
 
 def _document(body: bytes) -> dict[str, Any]:
     if len(body) > LARGEST:
-        raise ValueError(Text("a receipt must have at most {largest} bytes", largest=LARGEST))
+        raise ValueError(f"a receipt must have at most {LARGEST} bytes")
     # Bounded before parsing: the bytes may come from anybody.
     document = json_of(body, "a receipt", marks=MOST_MARKS, longest=LONGEST_STRING)
     if not isinstance(document, dict):
-        raise ValueError(Text("a receipt must be a JSON object"))  # noqa: TRY004 -- one error for all of it
+        raise ValueError("a receipt must be a JSON object")  # noqa: TRY004 -- one error for all of it
     return document
 
 
 def _entries(document: dict[str, Any], name: str) -> list[list[Any]]:
     entries = document.get(name, [])
     if not isinstance(entries, list) or not all(isinstance(entry, list) for entry in entries):
-        raise ValueError(Text("`{name}` must be a list of lists", name=name))
+        raise ValueError(f"`{name}` must be a list of lists")
     return entries
 
 
@@ -93,21 +92,21 @@ def _stored(entry: list[Any]) -> tuple[int, str]:
     match entry:
         case [seq, digest]:
             return _seq(seq), _hash(digest)
-    raise ValueError(Text("an entry of `stored` must be [seq, sha256]"))
+    raise ValueError("an entry of `stored` must be [seq, sha256]")
 
 
 def _rejected(entry: list[Any]) -> tuple[int, str, str]:
     match entry:
         case [seq, digest, str(reason)]:
             return _seq(seq), _hash(digest), _printable(reason)
-    raise ValueError(Text("an entry of `rejected` must be [seq, sha256, reason]"))
+    raise ValueError("an entry of `rejected` must be [seq, sha256, reason]")
 
 
 def _retracted(entry: list[Any]) -> tuple[str, int]:
     match entry:
         case [str(id_), rows] if IDENTIFIER.fullmatch(id_) and _whole(rows):
             return id_, int(rows)
-    raise ValueError(Text("an entry of `retracted` must be [id, rows]"))
+    raise ValueError("an entry of `retracted` must be [id, rows]")
 
 
 def _whole(number: object) -> bool:
@@ -117,31 +116,26 @@ def _whole(number: object) -> bool:
 
 def _seq(seq: Any) -> int:
     if not _whole(seq):
-        raise ValueError(Text("a seq must be a whole number"))
+        raise ValueError("a seq must be a whole number")
     return int(seq)
 
 
 def _hash(digest: object) -> str:
     if not isinstance(digest, str) or not HASH.fullmatch(digest):
-        raise ValueError(Text("a sha256 must have 64 digits 0-9 a-f"))
+        raise ValueError("a sha256 must have 64 digits 0-9 a-f")
     return digest
 
 
 def _identifier(document: dict[str, Any], name: str) -> str:
     value = document[name]
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
-        raise ValueError(Text("`{name}` must be 1 to 253 letters, digits and . _ -", name=name))
+        raise ValueError(f"`{name}` must be 1 to 253 letters, digits and . _ -")
     return value
 
 
 def _pause(seconds: Any) -> int:
     if not _whole(seconds) or seconds > LONGEST_PAUSE:
-        raise ValueError(
-            Text(
-                "`slow_down` must be 0 to {longest_pause} whole seconds",
-                longest_pause=LONGEST_PAUSE,
-            )
-        )
+        raise ValueError(f"`slow_down` must be 0 to {LONGEST_PAUSE} whole seconds")
     return int(seconds)
 
 
@@ -152,7 +146,7 @@ def _printable(reason: str) -> str:
 
 def _each_once(seqs: list[int]) -> None:
     if len(set(seqs)) != len(seqs):
-        raise ValueError(Text("a receipt must name each seq once"))
+        raise ValueError("a receipt must name each seq once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,9 +455,7 @@ class Resending:
         more than 100,000.
         """
         if last - first >= MOST_ASKED:
-            raise ValueError(
-                Text("at most {most_asked} batches can be requested at once", most_asked=MOST_ASKED)
-            )
+            raise ValueError(f"at most {MOST_ASKED} batches can be requested at once")
         made = self._last_of(epoch)
         if made is None:
             raise LookupError(f"this gateway has made no batch with the epoch {epoch}")

@@ -142,7 +142,7 @@ def proposals(
             since = dt.datetime.fromtimestamp(lost[0].since, zone)
             questions.append(
                 Text(
-                    "{names} silent since {since:%a %H:%M}; new on the line: {there}. Exchange?",
+                    "{names} silent since {since}; new on the line: {there}. Exchange?",
                     names=names,
                     since=since,
                     there=there,

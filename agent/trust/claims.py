@@ -11,7 +11,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent.core.i18n import Text
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import MAP
 
@@ -98,7 +97,7 @@ def moment(text: str) -> int:
     """Unix seconds of `2026-11-24T18:00:00Z`. Raises ValueError."""
     # fromisoformat also takes other forms, which another reader may understand differently
     if not MOMENT.fullmatch(text):
-        raise ValueError(Text("expected a time in UTC such as 2026-11-24T18:00:00Z"))
+        raise ValueError("expected a time in UTC such as 2026-11-24T18:00:00Z")
     return int(datetime.fromisoformat(text).timestamp())
 
 
@@ -107,7 +106,7 @@ def seconds(text: str) -> int:
     match = DURATION.fullmatch(text)
     # all parts of the pattern are optional, so `P` and `PT` would mean 0 s
     if not match or text.endswith(("P", "T")):
-        raise ValueError(Text("expected a duration such as PT30M, PT1H30M or P1D"))
+        raise ValueError("expected a duration such as PT30M, PT1H30M or P1D")
     return sum(int(part or 0) * unit for part, unit in zip(match.groups(), UNITS, strict=True))
 
 
@@ -123,7 +122,7 @@ def _a_duration(text: str) -> str:
 
 def _printable(text: str) -> str:
     if not text.isprintable() or text != text.strip():
-        raise ValueError(Text("expected text on one line"))
+        raise ValueError("expected text on one line")
     return text
 
 
@@ -132,9 +131,7 @@ def _ordinary(value: int | Decimal) -> int | Decimal:
     size = value.adjusted() if isinstance(value, Decimal) else len(str(abs(value))) - 1
     finest = value.as_tuple().exponent if isinstance(value, Decimal) else 0
     if not isinstance(finest, int) or size >= LARGEST_AT or finest < FINEST_AT:
-        raise ValueError(
-            Text("expected a number below 10^12 with at most 30 digits behind the point")
-        )
+        raise ValueError("expected a number below 10^12 with at most 30 digits behind the point")
     return value
 
 
@@ -142,7 +139,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_print
 """name of a key owner, as in the trust list"""
 
 
-ShortText = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
+Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
 
 
 Moment = Annotated[str, AfterValidator(_a_moment)]
@@ -206,7 +203,7 @@ class Cmd(ClaimsModel):
 
     act: Act
     tgt: Annotated[list[Word], Field(min_length=1, max_length=100)]
-    val: Number | ShortText | None = None
+    val: Number | Text | None = None
     unit: Word | None = None
     start: Moment | None = None
     dur: Duration | None = None
@@ -225,7 +222,7 @@ class Command(ObjectClaims):
     auth: Annotated[list[Jti], Field(default_factory=list, max_length=20)]
     prio: Annotated[int, Field(ge=0, le=100)] = 50
     emerg: bool = False
-    why: ShortText | None = None
+    why: Text | None = None
     prog: Word | None = None
 
     @property
@@ -252,8 +249,8 @@ class Lim(ClaimsModel):
     max_day: Annotated[int, Field(ge=0, le=1000)] | None = None
     max_time_day: Duration | None = None
     notice: Duration | None = None
-    windows: Annotated[list[ShortText], Field(max_length=50)] | None = None
-    season: ShortText | None = None
+    windows: Annotated[list[Text], Field(max_length=50)] | None = None
+    season: Text | None = None
     emerg: bool = False
 
 
@@ -261,10 +258,10 @@ class ConsentEvidence(ClaimsModel):
     """The document on which a grant is based."""
 
     kind: Literal["vote", "contract", "form"]
-    ref: ShortText
+    ref: Text
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
-    majority: ShortText | None = None
-    result: ShortText | None = None
+    majority: Text | None = None
+    result: Text | None = None
     sha256: Sha256
 
 
@@ -288,12 +285,12 @@ class Revoked(ClaimsModel):
     jti: Jti | None = None
     kid: Kid | None = None
     at: Seconds | None = None
-    reason: ShortText | None = None
+    reason: Text | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.jti is None) == (self.kid is None):
-            raise ValueError(Text("either jti or kid"))
+            raise ValueError("either jti or kid")
         return self
 
 
@@ -322,7 +319,7 @@ class NoticeClaims(ClaimsModel):
 class Proof(ClaimsModel):
     """Reference to the signed paper, which its collector keeps."""
 
-    ref: ShortText
+    ref: Text
     sha256: Sha256
 
 
@@ -335,7 +332,7 @@ class ConsentClaims(ObjectClaims):
     controller: Name | None = None
     recipients: Annotated[list[Recipient], Field(min_length=1, max_length=1)] | None = None
     """exactly one: each recipient has its own consent, which is withdrawn separately"""
-    purpose: ShortText | None = None
+    purpose: Text | None = None
     data: ConsentData | None = None
     basis: Literal["consent"] = "consent"
     given_at: Seconds | None = None
@@ -344,7 +341,7 @@ class ConsentClaims(ObjectClaims):
     proof: Proof | None = None
     prev: Jti | None = None
     withdrawn_at: Seconds | None = None
-    withdrawn_via: ShortText | None = None
+    withdrawn_via: Text | None = None
     after: Word | None = None
     """given: the mark of the last withdrawal or refusal that the occupants knew of"""
     withdrawals: Annotated[list[Jti], Field(max_length=20)] | None = None
@@ -359,9 +356,7 @@ class ConsentClaims(ObjectClaims):
         }[self.status]
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
-            raise ValueError(
-                Text("{status} without {names}", status=self.status, names=", ".join(missing))
-            )
+            raise ValueError(f"{self.status} without {', '.join(missing)}")
         return self
 
 
@@ -373,7 +368,7 @@ class OccupancyClaims(ObjectClaims):
     event: Literal["move_in", "move_out", "correct"]
     from_: Annotated[Moment | None, Field(alias="from")] = None
     to: Moment | None = None
-    ref: ShortText | None = None
+    ref: Text | None = None
     """the manager's own reference, such as a lease number"""
 
 
@@ -382,7 +377,7 @@ class DutyClaims(ObjectClaims):
 
     recipient: Recipient
     channels: Annotated[list[Word], Field(min_length=1, max_length=50)]
-    reference: ShortText
+    reference: Text
     status: Literal["given", "ended"] = "given"
     prev: Jti | None = None
     """ended: the duty that ends"""
@@ -422,7 +417,7 @@ class UplinkMove(ObjectClaims):
     aud: Word
     exp: Seconds
     recipient: Recipient
-    url: ShortText
+    url: Text
 
 
 class Addressed(Enum):

@@ -16,7 +16,6 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-from agent.core.i18n import Text
 from agent.trust.error_codes import Forged, ObjectCode
 
 BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
@@ -97,9 +96,9 @@ def json_of(
             parse_constant=_refuse,
         )
     except Excessive as error:
-        raise ValueError(Text("{what}: {error}", what=what, error=error)) from None
+        raise ValueError(f"{what}: {error}") from None
     except (ValueError, RecursionError):
-        raise ValueError(Text("{what} is not JSON", what=what)) from None
+        raise ValueError(f"{what} is not JSON") from None
 
 
 class Excessive(ValueError):
@@ -116,39 +115,25 @@ def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> Non
         first = text[match.start()]
         size = match.end() - match.start()
         if (marks := marks - 1) < 0:
-            raise Excessive(Text("it has more members and entries than gardien accepts"))
+            raise Excessive("it has more members and entries than gardien accepts")
         if first == '"':
             if longest is not None and size - 2 > longest:
-                raise Excessive(
-                    Text(
-                        "a string has {size} characters, and may have {longest}",
-                        size=size - 2,
-                        longest=longest,
-                    )
-                )
+                raise Excessive(f"a string has {size - 2} characters, and may have {longest}")
             continue
         if size > 1:
             if size > LONGEST_NUMBER and first in "-0123456789":
-                raise Excessive(
-                    Text(
-                        "a number has {size} characters, and may have {longest_number}",
-                        size=size,
-                        longest_number=LONGEST_NUMBER,
-                    )
-                )
+                raise Excessive(f"a number has {size} characters, and may have {LONGEST_NUMBER}")
             continue
         depth += (first in "[{") - (first in "]}")
         if depth > DEEPEST:
-            raise Excessive(Text("it is nested deeper than gardien accepts"))
+            raise Excessive("it is nested deeper than gardien accepts")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         names = Counter(name for name, _ in pairs)
-        raise Excessive(
-            Text("{dumps} occurs twice", dumps=json.dumps(max(names, key=lambda n: names[n]))[:60])
-        )
+        raise Excessive(f"{json.dumps(max(names, key=lambda n: names[n]))[:60]} occurs twice")
     return members
 
 

@@ -17,7 +17,6 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.core.i18n import Text
 from agent.core.quantities import spoken
 from agent.drivers.modbus.codec import plain, shortest32
 
@@ -277,13 +276,13 @@ def _boolean(tag: Tag) -> Decimal:
 
 def _unsigned(tag: Tag) -> Decimal:
     if not 1 <= len(tag.data) <= LONGEST_NUMBER:
-        raise ValueError(Text("an integer of {number} bytes", number=len(tag.data)))
+        raise ValueError(f"an integer of {len(tag.data)} bytes")
     return Decimal(int.from_bytes(tag.data, "big"))
 
 
 def _signed(tag: Tag) -> Decimal:
     if not 1 <= len(tag.data) <= LONGEST_NUMBER:
-        raise ValueError(Text("an integer of {number} bytes", number=len(tag.data)))
+        raise ValueError(f"an integer of {len(tag.data)} bytes")
     return Decimal(int.from_bytes(tag.data, "big", signed=True))
 
 
@@ -331,7 +330,7 @@ def _text(tag: Tag) -> str:
     try:
         return raw.decode(name).rstrip("\0")
     except LookupError:
-        raise ValueError(Text("text in character set {charset}", charset=charset)) from None
+        raise ValueError(f"text in character set {charset}") from None
     except UnicodeDecodeError:
         if charset == 0:  # many old devices announce UTF-8 and send Windows code page 1252
             return raw.decode("cp1252", errors="replace").rstrip("\0")
@@ -340,7 +339,7 @@ def _text(tag: Tag) -> str:
 
 def _bits(tag: Tag) -> str:
     if not tag.data or tag.data[0] > UNUSED_BITS:
-        raise ValueError(Text("bits without a length"))
+        raise ValueError("bits without a length")
     bits = "".join(f"{byte:08b}" for byte in tag.data[1:])
     return bits[: len(bits) - tag.data[0]] if tag.data[0] else bits
 
