@@ -85,7 +85,7 @@ def split_lots(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias
             places.append(line)
         lot = line.cells.get("lot", "")
         if lot or part:
-            fault = "" if lot else f"lot: a {type_} is known by its lot number"
+            fault = "" if lot else Text("lot: a {type} is known by its lot number", type=type_)
             label = line.cells.get("label", "")
             part_type = type_ if part else ""
             parts.append(
