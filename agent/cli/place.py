@@ -12,19 +12,20 @@ from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     DEFAULT_STATE,
+    RECORDED,
+    WOULD_BE_RECORDED,
     Config,
     Json,
     State,
     as_json,
     ask,
     day,
-    plural,
     show_ignored_columns,
     table,
     unchanged,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import _, language
+from agent.core.i18n import N_, _, language, n_, text_of
 from agent.registry.facts import alias, place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
@@ -46,7 +47,7 @@ def _show(answer: Answer, _args: Answer | None = None) -> None:
     titles = list(dict.fromkeys(title for values in recorded for title in values))
     rows = [
         (
-            *(p["label"], p["shown"], p["type"], _state(p), ", ".join(p["aliases"])),
+            *(p["label"], p["shown"], _(p["type"]), _state(p), ", ".join(p["aliases"])),
             *(values.get(title, "") for title in titles),
         )
         for p, values in zip(answer["places"], recorded, strict=True)
@@ -85,11 +86,11 @@ def check(
     if json:
         as_json(answer)
         return
-    label = answer["label"] or "valid, but not of this building"
-    known = label if answer["looked_up"] else "valid by its check characters"
+    label = answer["label"] or _("valid, but not of this building")
+    known = label if answer["looked_up"] else _("valid by its check characters")
     typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
     if why:
-        typer.echo(f"Its label is not known here: {why}", err=True)
+        typer.echo(_("Its label is not known here: {why}", why=why), err=True)
 
 
 def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, Any], str]:
@@ -110,11 +111,11 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
             if gateway:
                 raise
             raise Refused(
-                f'"{text}" is not an id, and labels are known only on their own gateway'
+                '"{text}" is not an id, and labels are known only on their own gateway', text=text
             ) from error
         id_ = parse(text)
         answer = {"id": id_, "shown": shown(id_), "type": PLACES[id_[0]], "label": None}
-        return answer | {"looked_up": False}, str(error)
+        return answer | {"looked_up": False}, text_of(error)
 
 
 @command(app, place.IMPORT)
@@ -122,11 +123,18 @@ def _show_import(answer: Answer, args: Answer) -> None:
     if answer["places"]:
         _show(answer)
     preview = args["preview"]
-    done = "would be recorded; the import creates their ids" if preview else "recorded"
-    lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
-    typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
-    for type_, many in answer["not_taken"].items():
-        typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
+    done = N_("{many} would be recorded{unchanged}; the import creates their ids")
+    lots = (
+        _(" and {lots}", lots=n_("{number} lot", "{number} lots", answer["lots"]))
+        if answer["lots"]
+        else ""
+    )
+    many = n_("{number} place", "{number} places", len(answer["places"])) + lots
+    typer.echo(_(done if preview else RECORDED, many=many, unchanged=unchanged(answer)))
+    for type_, number in answer["not_taken"].items():
+        typer.echo(
+            _("not imported: {many} of type {value}", many=number, value=type_ or _("(empty)"))
+        )
     show_ignored_columns(answer)
 
 
@@ -138,7 +146,7 @@ def _show_aliases(answer: Answer, _args: Answer | None = None) -> None:
         (a["label"], a["said"], a["value"], a["note"], day(a["since"]), day(a["until"]))
         for a in answer["aliases"]
     ]
-    table(("place", "scheme", "value", "", "since", "until"), rows)
+    table((_("place"), _("scheme"), _("value"), "", _("since"), _("until")), rows)
 
 
 command(aliases, alias.ADD)(_show_aliases)
@@ -151,8 +159,9 @@ command(aliases, alias.END)(_show_aliases)
 def _show_imported_aliases(answer: Answer, args: Answer) -> None:
     if answer["aliases"]:
         _show_aliases(answer)
-    done = "would be recorded" if args["preview"] else "recorded"
-    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{unchanged(answer)}")
+    many = n_("{number} name", "{number} names", len(answer["aliases"]))
+    done = WOULD_BE_RECORDED if args["preview"] else RECORDED
+    typer.echo(_(done, many=many, unchanged=unchanged(answer)))
     show_ignored_columns(answer)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import Text, _
+from agent.core.i18n import Text, _, joined
 from agent.registry.dates import in_local_time, moment, months_later
 from agent.registry.facts.declaration import number
 from agent.registry.records import serial_key
@@ -118,9 +118,9 @@ class DoubtfulValue:
             question=Text(self.question.message, **values),
         )
 
-    def sentence(self, question: str) -> str:
+    def sentence(self) -> Text:
         """The question with its line."""
-        return f"{self.where}: {question}" if self.where else question
+        return joined(": ", [self.where, self.question] if self.where else [self.question])
 
 
 class NeedsConfirmation(Refused):
@@ -130,7 +130,7 @@ class NeedsConfirmation(Refused):
         self.doubts = tuple(doubts[:MOST_SHOWN])
         self.more = more + len(doubts) - len(self.doubts)
         """doubts that are only counted"""
-        super().__init__("\n".join(doubt.sentence(doubt.question) for doubt in self.doubts))
+        super().__init__(joined("\n", [doubt.sentence() for doubt in self.doubts]))
 
     def in_zone(self, zone: str) -> NeedsConfirmation:
         """The same with its times in the building's time zone."""
@@ -147,7 +147,7 @@ class NeedsConfirmation(Refused):
 
     def in_language(self) -> str:
         """The questions in the reader's language, one for each line, and how to answer them."""
-        lines = [doubt.sentence(doubt.question.in_language()) for doubt in self.doubts]
+        lines = [self.text.in_language()]
         if self.more:
             lines.append(_("… and {number} more doubtful values", number=self.more))
         values = dict.fromkeys(doubt.value for doubt in self.doubts)
@@ -197,7 +197,7 @@ def label_forms(label: str) -> tuple[str, str]:
     groups = GROUPS.findall(plain.casefold())
     # a number may have leading zeros: A-1-01 is A-1-1
     parts = "-".join(group.lstrip("0") or "0" if group.isdigit() else group for group in groups)
-    return f"seen {seen}", f"parts {parts}"
+    return seen, f"#{parts}"  # no label has a form of the other kind
 
 
 class LabelDoubts:
