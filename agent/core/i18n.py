@@ -320,7 +320,9 @@ _FORMS: dict[Any, Callable[[str, Any], object]] = {
     Size: _size,
     dt.timedelta: _duration,
     dt.date: _date,
-    (int, float, Decimal): lambda code, value: value if code == ENGLISH else LocalNumber(code, value),
+    (int, float, Decimal): lambda code, value: (
+        value if code == ENGLISH else LocalNumber(code, value)
+    ),
 }
 """how the values of a class are shown; the first that fits"""
 
