@@ -112,7 +112,7 @@ class Finding:
         if self.cost:
             text = Text("{what}. {cost}", what=text, cost=self.cost)
         if self.command:
-            text = Text("{what}. Type: {command}", what=text, command=self.command)
+            text = Text("{what}. Run: {command}", what=text, command=self.command)
         return text
 
     def without_names(self) -> Finding:
