@@ -105,7 +105,7 @@ def _gateway(answer: dict[str, Any]) -> Iterator[str]:
 def _answers(answer: dict[str, Any], findings: Sequence[Finding]) -> Iterator[str]:
     """Yield the answers to the four questions with which people come."""
     questions = (_("Data lost now?"), _("Data waiting?"), _("Equipment held?"), _("Who must act?"))
-    answers = (_lost(findings), _waiting(answer), _held(answer, findings), _actors(findings))
+    answers = (_lost(findings), _waiting(answer, findings), _held(answer, findings), _actors(findings))
     wide = max(map(len, questions))
     for question, text in zip(questions, answers, strict=True):
         yield f"{question:<{wide}}  {text}"
@@ -123,8 +123,9 @@ def _lost(findings: Sequence[Finding]) -> str:
     return _("YES: {subjects}", subjects=subjects)
 
 
-def _waiting(answer: dict[str, Any]) -> str:
-    parts = []
+def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
+    kept = [finding for finding in _of(findings, Severity.WAITING) if not finding.uplink]
+    parts = [subject for subject in dict.fromkeys(one.subject.in_language() for one in kept)]
     for name, uplink in answer["uplinks"].items():
         backlog = uplink["backlog"]
         if number := backlog["slots"] + backlog["batch_rows"]:
@@ -132,9 +133,7 @@ def _waiting(answer: dict[str, Any]) -> str:
             since = when(_stamp(backlog["oldest"])) if backlog["oldest"] else ""
             oldest = _(" since {since}", since=since) if since else ""
             parts.append(f"{name} {values}{oldest}")
-    if not answer["uplinks"]:
-        return _("no uplink is open")
-    return _("yes: {uplinks}", uplinks=", ".join(parts)) if parts else _("no")
+    return _("yes: {parts}", parts=", ".join(parts)) if parts else _("no")
 
 
 def _stamp(seconds: float) -> str:

@@ -42,7 +42,7 @@ def findings(answer: Mapping[str, Any]) -> list[Finding]:
 
 def names_of(names: Sequence[str]) -> str:
     """Return names in one line, not more than a person reads."""
-    return ", ".join([*sorted(names)[:MOST_NAMES], *["…"][: len(names) > MOST_NAMES]])
+    return ", ".join([*names[:MOST_NAMES], *["…"][: len(names) > MOST_NAMES]])
 
 
 def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
@@ -483,7 +483,7 @@ def _uplink(name: str, uplink: Mapping[str, Any], started: str) -> Iterator[Find
             actor=Actor.INSTALLER,
             command="sudo gardien doctor",
         )
-    if delivery["alarm"]:
+    elif delivery["alarm"]:
         yield Finding(
             **common,
             code="not-consuming",
