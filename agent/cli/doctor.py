@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,11 +13,12 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    read_here,
     state_of,
     when,
     wrapped,
 )
-from agent.core.finding import Actor, Finding, Severity, exit_status, worst_first
+from agent.core.finding import Actor, Finding, Severity, as_text, exit_status, numbered, worst_first
 from agent.core.i18n import N_, Text, _, n_
 
 if TYPE_CHECKING:
@@ -58,16 +60,19 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 def _print(finding: Finding) -> None:
     text = finding.sentence(when).in_language()
-    subject = finding.subject.in_language()
-    typer.echo(wrapped(f"{_(SIGNS.get(finding.severity, LOOK)):5} {subject}: {text}"))
+    subject = f"{finding.subject.in_language()}: "
+    if text.startswith(subject[:-2]):
+        subject = ""
+    typer.echo(wrapped(f"{_(SIGNS.get(finding.severity, LOOK)):5} {subject}{text}"))
+    for other in finding.also:
+        typer.echo(wrapped(f"      {other.in_language()}"))
 
 
 def members(finding: Finding) -> dict[str, Any]:
     """Return a finding as `gardien doctor --json` prints it."""
     short = {"what": str(finding.subject), "fine": finding.fine, "said": str(finding.text)}
-    wire = finding.wire()
-    names = ("code", "severity", "cost", "since", "until", "actor", "command", "count")
-    return short | {name: wire[name] for name in names}
+    names = ("code", "severity", "since", "until", "actor", "command", "count")
+    return short | {name: getattr(finding, name) for name in names}
 
 
 def findings(config: Path, state: Path) -> Iterator[Finding]:
@@ -144,7 +149,7 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
         if isinstance(error.__cause__, PermissionError):
             return loaded, no_access("configuration", subject, files.path)
         first, *more = str(error).splitlines()
-        text = Text("{problem}", problem=first)
+        text = as_text(first)
         if more:
             text = Text("{problem} (and {number} more)", problem=first, number=len(more))
         return loaded, Finding(
@@ -157,10 +162,10 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
             command="sudo gardien check",
         )
     text = Text(
-        "{path}: {devices} devices, {uplinks} uplinks",
+        "{path}: {devices}, {uplinks}",
         path=str(files.path),
-        devices=len(loaded.devices),
-        uplinks=len(loaded.uplinks),
+        devices=numbered(len(loaded.devices), N_("1 device"), N_("{number} devices")),
+        uplinks=numbered(len(loaded.uplinks), N_("1 uplink"), N_("{number} uplinks")),
     )
     return loaded, fine("configuration", subject, text)
 
@@ -176,12 +181,13 @@ def _daemon(state: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
         status = ask_daemon(state, "status", {}, lambda _: None)
     except AgentError as error:
         # an agent that answers with an error must not end the other checks
-        what = Text("{why}", why=str(error))
+        what = as_text(error)
         problem = Finding(code="agent", subject=subject, what=what, severity=Severity.LATER)
         return None, [problem]
     if status is None:
         return None, [not_running(state, "sudo systemctl enable --now gardien")]
-    running = fine("agent", subject, Text("running since {since}", since=status["started"]))
+    read_here(status)
+    running = replace(fine("agent", subject, Text("running")), since=status["started"])
     return status, [running, *map(Finding.of, status["events"])]
 
 

@@ -23,7 +23,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.finding import ACTORS, Finding, Severity, exit_status, worst_first
-from agent.core.i18n import _, n_
+from agent.core.i18n import N_, _, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 80, 23
 """columns and lines of the screen that a status fits on; the last line is for the prompt"""
+TRUST = {
+    "trusted": N_("trusted"),
+    "holdover": N_("trusted, not synchronized now"),
+    "untrusted": N_("NOT TRUSTED"),
+}
 LONG_OUTAGE = 365
 """days; a spool that can take a longer outage is not mentioned"""
 
@@ -105,7 +110,12 @@ def _gateway(answer: dict[str, Any]) -> Iterator[str]:
 def _answers(answer: dict[str, Any], findings: Sequence[Finding]) -> Iterator[str]:
     """Yield the answers to the four questions with which people come."""
     questions = (_("Data lost now?"), _("Data waiting?"), _("Equipment held?"), _("Who must act?"))
-    answers = (_lost(findings), _waiting(answer, findings), _held(answer, findings), _actors(findings))
+    answers = (
+        _lost(findings),
+        _waiting(answer, findings),
+        _held(answer, findings),
+        _actors(findings),
+    )
     wide = max(map(len, questions))
     for question, text in zip(questions, answers, strict=True):
         yield f"{question:<{wide}}  {text}"
@@ -125,7 +135,7 @@ def _lost(findings: Sequence[Finding]) -> str:
 
 def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     kept = [finding for finding in _of(findings, Severity.WAITING) if not finding.uplink]
-    parts = [subject for subject in dict.fromkeys(one.subject.in_language() for one in kept)]
+    parts = list(dict.fromkeys(finding.subject.in_language() for finding in kept))
     for name, uplink in answer["uplinks"].items():
         backlog = uplink["backlog"]
         if number := backlog["slots"] + backlog["batch_rows"]:
@@ -222,7 +232,7 @@ def _summary(answer: dict[str, Any]) -> Iterator[str]:
         for name, uplink in answer["uplinks"].items()
         for values in [{"uplink": name, "time": when(uplink["delivery"]["last_receipt"])}]
     ]
-    gateway = [_("clock {trust}", trust=_(answer["clock"]))]
+    gateway = [_("clock {trust}", trust=_(TRUST.get(answer["clock"], answer["clock"])))]
     if certificate := answer["certificate"]:
         gateway.append(_("certificate {validity}", validity=certificate["validity"]))
     gateway.append(_("{number} MB free on the disk", number=answer["disk"]["free"] // 10**6))

@@ -50,7 +50,15 @@ ACTORS = {
     Actor.MANAGER: N_("building manager"),
     Actor.PLATFORM: N_("platform"),
 }
+DOCTOR = "sudo gardien doctor"
+"""the command that searches further for the cause"""
 RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+def as_text(value: object) -> Text:
+    """Return a text that was made elsewhere, or the text of an error, as it is."""
+    text = getattr(value, "text", value)
+    return text if isinstance(text, Text) else Text("{text}", text=str(text))
 
 
 def numbered(number: int, singular: str, plural: str, /, **values: object) -> Text:
@@ -135,6 +143,7 @@ class Finding:
             "also": [text.wire() for text in self.also],
             "since": self.since,
             "until": self.until,
+            "cause": shared.cause,
             "actor": str(self.actor),
             "command": self.command,
             "count": self.count,
@@ -156,6 +165,7 @@ class Finding:
             cost=Text.of(wire["cost"]) if wire["cost"] else None,
             since=wire["since"],
             until=wire["until"],
+            cause=wire["cause"],
             actor=Actor(wire["actor"]),
             command=wire["command"],
             count=wire["count"],
@@ -176,7 +186,8 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _merged(group: list[Finding]) -> Finding:
-    worst, *others = sorted(group, key=lambda finding: RANK[finding.severity])
+    # among equals, the one that needs no further search for its cause
+    worst, *others = sorted(group, key=lambda it: (RANK[it.severity], it.command == DOCTOR))
     if not others:
         return worst
     whats = dict.fromkeys(finding.what for finding in others if finding.what != worst.what)

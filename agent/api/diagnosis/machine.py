@@ -26,7 +26,7 @@ from agent.config.strictcheck import samples_left
 from agent.core.atomic_write import NO_ROOM
 from agent.core.clock import seconds, stamp
 from agent.core.errors import AgentError, NotForYou, Refused
-from agent.core.finding import Actor, Finding, Severity
+from agent.core.finding import Actor, Finding, Severity, as_text
 from agent.core.i18n import Text
 from agent.core.settings import Secret
 from agent.core.storage import is_read_only, reason_of
@@ -113,7 +113,7 @@ def versions() -> Iterator[Finding]:
     listed = ", ".join(f"{name} {version_}" for name, version_ in held.items())
     python = ".".join(map(str, sys.version_info[:3]))
     text = f"gardien {_version('gardien')}, Python {python}, {platform.machine()}; {listed}"
-    yield fine("versions", Text("versions"), Text("{versions}", versions=text))
+    yield fine("versions", Text("versions"), as_text(text))
 
 
 def _version(name: str) -> str | None:
@@ -141,7 +141,7 @@ def keys(state: Path) -> Iterator[Finding]:
         yield Finding(
             code="keys",
             subject=subject,
-            what=Text("{why}", why=str(error)),
+            what=as_text(error),
             severity=Severity.LOST,
             cost=Text("The agent cannot start"),
             actor=Actor.INSTALLER,
@@ -193,7 +193,7 @@ def breaches(state: Path) -> Iterator[Finding]:
         altered = [f"{id_}: {Text(UNLIKE[how])}" for id_, how in states.items() if how in UNLIKE]
         what = Text("these records of breaches were altered or are gone: {which}", which=altered)
     except (OSError, Refused) as error:
-        what, altered = Text("{why}", why=str(error)), [str(error)]
+        what, altered = as_text(error), [str(error)]
     if altered:
         yield Finding(
             code="breaches",
@@ -317,7 +317,7 @@ def roles(building: Building) -> Iterator[Finding]:
         f"{role}: {', '.join(who)}" for role, who in holders(building).items() if who
     )
     nobody = Text("only root has a role. Give one: sudo adduser NAME {group}", group=READER.group)
-    yield fine("roles", subject, Text("{roles}", roles=listed) if listed else nobody)
+    yield fine("roles", subject, as_text(listed) if listed else nobody)
     for entry in missing(building):
         yield Finding(
             code="roles",
@@ -393,7 +393,7 @@ def certificate(state: Path) -> Iterator[Finding]:
     except AgentError as error:
         # without a certificate nothing is wrong: not every uplink needs one
         severity = Severity.LATER if file.exists() else Severity.UNKNOWN
-        what = Text("{why}", why=str(error))
+        what = as_text(error)
         yield Finding(code="certificate", subject=subject, what=what, severity=severity)
         return
     now = seconds()
@@ -608,7 +608,7 @@ def _no_port(line: str, port: str) -> Finding:
     nothing = Text("{port} does not exist; no USB adapter is plugged in", port=port)
     return Finding(
         code="port",
-        subject=Text("line {line}", line=line),
+        subject=Text("line {bus}", bus=line),
         what=plugged if there else nothing,
         outside=Text("the adapter of line {line} is gone", line=line),
         severity=Severity.LOST,
@@ -631,7 +631,7 @@ def ports(config: Config, held: set[str], account: str = PACKAGED_ACCOUNT) -> It
 
 
 def _port(line: str, port: Path, account: str, *, held: bool) -> Finding:
-    subject, values = Text("line {line}", line=line), {"port": str(port), "account": account}
+    subject, values = Text("line {bus}", bus=line), {"port": str(port), "account": account}
     if not port.exists():
         return _no_port(line, str(port))
     facts = port.stat()

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from agent.api.diagnosis.machine import EXPIRES_SOON, fine, no_access
 from agent.core.clock import evidence, seconds
 from agent.core.errors import LinkLost, UplinkLost
-from agent.core.finding import Actor, Finding, Severity
+from agent.core.finding import Actor, Finding, Severity, as_text
 from agent.core.i18n import Text
 from agent.enrolment import credential, tls
 
@@ -61,7 +61,7 @@ def lines(config: Config, held: set[str]) -> Iterator[Finding]:
     Lines that the agent has open are not contacted: many devices accept one connection only.
     """
     for name, link in config.links.items():
-        subject = Text("line {line}", line=name)
+        subject = Text("line {bus}", bus=name)
         if name in held:
             yield fine("line", subject, Text("the agent has it open"))
             continue
@@ -105,7 +105,7 @@ def _local_port(subject: Text, address: str, port: int) -> Finding:
         return Finding(
             code="line",
             subject=subject,
-            what=Text("{why}", why=str(error)),
+            what=as_text(error),
             severity=Severity.LOST,
             cause=str(subject),
             actor=Actor.INSTALLER,
@@ -169,13 +169,13 @@ def _tls_identity(
     except UplinkLost as error:
         if ca is not None and isinstance(error.__cause__, PermissionError):
             return no_access("tls", subject, ca)
-        return _not_proved(subject, Text("{why}", why=str(error)), cause)
+        return _not_proved(subject, as_text(error), cause)
     except (OSError, ValueError) as error:
         if own_certificate.exists() and not readable:
             # the error may be due to the certificate that this account could not present
             return no_access("tls", subject, own_certificate)
         why = tls.explain(error, f"{host[0]}:{host[1]}", seconds())
-        return _not_proved(subject, Text("{why}", why=why), cause)
+        return _not_proved(subject, as_text(why), cause)
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(peer["notAfter"])), UTC)
     left = (ends - datetime.now(UTC)).days
     what = Text(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.upkeep import TRIED_ANEW
 from agent.core.clock import stamp
-from agent.core.finding import Actor, Finding, Severity, numbered
+from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text, numbered
 from agent.core.i18n import N_, Text
 from agent.core.storage import SPOOL
 
@@ -35,14 +35,18 @@ def findings(answer: Mapping[str, Any]) -> list[Finding]:
         made += _link(name, link, on)
     for name, control in answer.get("controls", {}).items():
         made += _control(name, control)
+    up = [one["delivery"]["connected_since"] for one in answer["uplinks"].values()]
     for name, uplink in answer["uplinks"].items():
-        made += _uplink(name, uplink, answer["started"])
+        made += _uplink(name, uplink, answer["started"], all_down=up[1:] != [] and not any(up))
     return made
 
 
-def names_of(names: Sequence[str]) -> str:
+def names_of(names: Sequence[str]) -> Text:
     """Return names in one line, not more than a person reads."""
-    return ", ".join([*names[:MOST_NAMES], *["…"][: len(names) > MOST_NAMES]])
+    shown, more = list(names[:MOST_NAMES]), len(names) - MOST_NAMES
+    if more <= 0:
+        return as_text(", ".join(shown))
+    return Text("{names} and {number} more", names=shown, number=more)
 
 
 def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
@@ -77,7 +81,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             code="certificate",
             subject=Text("certificate"),
-            what=Text("{alarm}", alarm=certificate["alarm"]),
+            what=as_text(certificate["alarm"]),
             severity=Severity.WAITING if ended else Severity.LATER,
             actor=Actor.INSTALLER,
             command="gardien key renew" if certificate["not_after"] else "gardien key enroll",
@@ -115,7 +119,7 @@ def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             code="trust",
             subject=Text("trust list"),
-            what=Text("{alarm}", alarm=authority["alarm"]),
+            what=as_text(authority["alarm"]),
             severity=Severity.LATER,
             actor=Actor.PLATFORM,
             until=authority.get("expires"),
@@ -176,7 +180,7 @@ def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         )
         yield Finding(
             code="fault",
-            subject=Text("{component}", component=component),
+            subject=as_text(component),
             what=what,
             severity=Severity.LATER,
             since=min(fault["since"] for fault in faults),
@@ -321,7 +325,7 @@ def _link(
     name: str, link: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Finding]:
     common: dict[str, Any] = {
-        "subject": Text("line {line}", line=name),
+        "subject": Text("line {bus}", bus=name),
         "actor": Actor.INSTALLER,
         "cause": f"line {name}",
     }
@@ -334,7 +338,7 @@ def _link(
             severity=Severity.LOST if number else Severity.LATER,
             since=link.get("down_since"),
             cost=_not_read(number) if number else None,
-            command="sudo gardien doctor",
+            command=DOCTOR,
             count=max(number, 1),
         )
     elif silent := link["silent"]:
@@ -436,7 +440,7 @@ def _disturbs(line: str, disturber: Mapping[str, Any]) -> Text:
     """Return which device disturbs a line, how often and how."""
     address, today = disturber["address"], disturber["today"]
     who = (
-        Text("{device}", device=disturber["device"])
+        as_text(disturber["device"])
         if disturber["device"]
         else Text("the device at address {address}, which is not configured,", address=address)
     )
@@ -465,7 +469,9 @@ def _control(name: str, control: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _uplink(name: str, uplink: Mapping[str, Any], started: str) -> Iterator[Finding]:
+def _uplink(
+    name: str, uplink: Mapping[str, Any], started: str, *, all_down: bool
+) -> Iterator[Finding]:
     delivery, backlog = uplink["delivery"], uplink["backlog"]
     common: dict[str, Any] = {"subject": Text("uplink {uplink}", uplink=name), "uplink": name}
     if not delivery["connected_since"]:
@@ -478,10 +484,10 @@ def _uplink(name: str, uplink: Mapping[str, Any], started: str) -> Iterator[Find
             severity=Severity.WAITING,
             since=delivery.get("lost_since") or started,
             cost=_waits(uplink),
-            # one network fault cuts off all uplinks that report the same
-            cause=f"uplink {why}" if why else "",
+            # if all are cut off, the network is
+            cause="network" if all_down else f"uplink {name}",
             actor=Actor.INSTALLER,
-            command="sudo gardien doctor",
+            command=DOCTOR,
         )
     elif delivery["alarm"]:
         yield Finding(

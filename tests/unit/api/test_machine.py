@@ -8,6 +8,8 @@ from agent.api.diagnosis import machine
 from agent.config import parse
 from tests.unit.config.samples import SMALL
 
+REPLACE = "It may fail soon. Replace it: docs/replace.md"
+
 
 @pytest.fixture
 def card(tmp_path):
@@ -29,12 +31,7 @@ def card(tmp_path):
     ("told", "fine", "said"),
     [
         ("0x01 0x02\n", True, "mmcblk0 has used 10 to 20 % of its lifetime"),
-        (
-            "0x09 0x01\n",
-            False,
-            "mmcblk0 has used 80 to 90 % of its lifetime. It may fail soon. Replace it:"
-            " docs/replace.md",
-        ),
+        ("0x09 0x01\n", False, f"mmcblk0 has used 80 to 90 % of its lifetime. {REPLACE}"),
         (None, None, "mmcblk0 does not report it (SD cards do not): keep a spare card"),
     ],
 )
