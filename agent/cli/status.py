@@ -36,6 +36,8 @@ TRUST = {
     "holdover": N_("trusted, not synchronized now"),
     "untrusted": N_("NOT TRUSTED"),
 }
+FEW = 3
+"""parts that an answer to a question names"""
 LONG_OUTAGE = 365
 """days; a spool that can take a longer outage is not mentioned"""
 
@@ -129,8 +131,15 @@ def _lost(findings: Sequence[Finding]) -> str:
     lost = _of(findings, Severity.LOST)
     if not lost:
         return _("no")
-    subjects = ", ".join(dict.fromkeys(finding.subject.in_language() for finding in lost))
-    return _("YES: {subjects}", subjects=subjects)
+    subjects = dict.fromkeys(finding.subject.in_language() for finding in lost)
+    return _("YES: {subjects}", subjects=_few(list(subjects)))
+
+
+def _few(parts: Sequence[str]) -> str:
+    """Return parts in one line of the screen; what does not fit is counted."""
+    if len(parts) <= FEW:
+        return ", ".join(parts)
+    return ", ".join([*parts[:FEW], _("{number} more", number=len(parts) - FEW)])
 
 
 def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
@@ -143,7 +152,7 @@ def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
             since = when(_stamp(backlog["oldest"])) if backlog["oldest"] else ""
             oldest = _(" since {since}", since=since) if since else ""
             parts.append(f"{name} {values}{oldest}")
-    return _("yes: {parts}", parts=", ".join(parts)) if parts else _("no")
+    return _("yes: {parts}", parts=_few(parts)) if parts else _("no")
 
 
 def _stamp(seconds: float) -> str:
@@ -162,8 +171,8 @@ def _held(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     wrong = [one.subject.in_language() for one in _of(findings, Severity.EQUIPMENT)]
     if not held and not wrong:
         return _("no")
-    text = _("yes: {controls}", controls=", ".join(held)) if held else _("no")
-    return f"{text}; " + _("LOOK AT {controls}", controls=", ".join(wrong)) if wrong else text
+    text = _("yes: {controls}", controls=_few(held)) if held else _("no")
+    return f"{text}; " + _("LOOK AT {controls}", controls=_few(wrong)) if wrong else text
 
 
 def _actors(findings: Sequence[Finding]) -> str:
