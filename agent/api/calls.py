@@ -107,7 +107,9 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     made = running.findings(answer)
     if not gateway.identity and config.uplinks:
         made.append(machine.no_keys(config.state))
-    made += records.findings(config, gateway.registry, gateway.lines.devices(), now, file)
+    unknown = answer["dwellings"][OccupancyState.UNKNOWN]
+    devices = gateway.lines.devices()
+    made += records.findings(config, gateway.registry, devices, unknown, now, file)
     # they open files, and a disk may be slow
     made += await asyncio.to_thread(_on_this_machine, config, file if gateway.daemon else None, now)
     return sorted(made, key=lambda finding: RANK[finding.severity])

@@ -372,6 +372,7 @@ def sample(config: Config) -> Iterator[Finding]:
                 "these options still have the values of the package's sample: {options}",
                 options=left,
             ),
+            outside=Text("the configuration still has values of the package's sample"),
             severity=Severity.LATER,
             cost=Text("Readings are filed under a building or a basis that is not yours"),
             actor=Actor.INSTALLER,

@@ -10,7 +10,7 @@ from agent.core.finding import Actor, Finding, Severity, numbered
 from agent.core.i18n import N_, Text
 from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.registry.index import Unknown
-from agent.registry.records import RECORD_OCCUPANCY, OccupancyState, covers, occupancy_unknown
+from agent.registry.records import RECORD_OCCUPANCY, covers, occupancy_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 DAY = 86_400
 
 
-def findings(
-    config: Config, registry: Registry, devices: Iterable[Device], now: int, file: Path
+def findings(  # noqa: PLR0913, PLR0917 -- everything that readings depend on
+    config: Config,
+    registry: Registry,
+    devices: Iterable[Device],
+    unknown: int,
+    now: int,
+    file: Path,
 ) -> Iterator[Finding]:
     """Yield what the registry or the configuration lacks, so that readings are not sent.
 
-    `file`: the configuration, which may have to be edited.
+    `unknown`: dwellings of unknown occupancy; `file`: the configuration, which may have to be
+    edited.
     """
     measuring = any(point.channel for points in config.points().values() for point in points)
     if not config.uplinks:
@@ -37,16 +43,15 @@ def findings(
         return
     yield from _meters(registry, devices, now)
     yield from _duties(config, registry, now, file)
-    states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
-    if number := states.count(OccupancyState.UNKNOWN):
+    if unknown:
         yield Finding(
             code="occupancy",
             subject=Text("dwellings"),
-            what=occupancy_unknown(number),
+            what=occupancy_unknown(unknown),
             severity=Severity.NOTE,
             actor=Actor.MANAGER,
             command=RECORD_OCCUPANCY,
-            count=number,
+            count=unknown,
             private=True,
         )
 
