@@ -59,11 +59,10 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 
 def _print(finding: Finding) -> None:
-    text = finding.sentence(when).in_language()
-    subject = f"{finding.subject.in_language()}: "
-    if text.startswith(subject[:-2]):
-        subject = ""
-    typer.echo(wrapped(f"{_(SIGNS.get(finding.severity, LOOK)):5} {subject}{text}"))
+    text = finding.sentence(when)
+    if not text.startswith(finding.subject):
+        text = Text("{subject}: {text}", subject=finding.subject, text=text)
+    typer.echo(wrapped(f"{_(SIGNS.get(finding.severity, LOOK)):5} {text.in_language()}"))
     for other in finding.also:
         typer.echo(wrapped(f"      {other.in_language()}"))
 

@@ -15,6 +15,7 @@ from agent.api.calls import CALLS
 from agent.api.diagnosis import machine
 from agent.api.diagnosis.edits import edits
 from agent.api.registry import Caller
+from agent.api.roles import Role
 from agent.app import visited
 from agent.buffer.orphaned_spools import spool_of
 from agent.cli.doctor import findings as doctor
@@ -300,3 +301,30 @@ def test_values_of_a_recipient_that_lost_its_uplink_are_found(tmp_path):
     (found,) = machine.leftover_spools(load(path))
     assert (found.count, found.private) == (3, True)
     assert "gone.example" in found.what
+
+
+def test_who_may_not_see_places_reads_no_name_of_a_device(tmp_path):
+    """Rule P24."""
+    path = written(tmp_path)
+    text = path.read_text().replace("m-1:", "flat-A-1:").replace("m-2:", "flat-A-2:")
+    plant = "  flat-C: {link: riser, address: 3, profile: eastron-sdm120, every: 15min, place: "
+    path.write_text(text.replace("uplinks:", f"{plant}CZS2YFSTBQQ5WDC}}\nuplinks:"))
+
+    async def made():
+        async with visited(path) as house:
+            answering("45", "46")(house)
+            for device in house.lines.devices():
+                device.failures = 1
+            house.lines["riser"].link.error = ""
+            house.lines["riser"].proposals = ["flat-A-1 is silent"]
+            return [
+                (await CALLS["status"](house, Caller(who, None, roles)))["events"]
+                for who, roles in (("eva", frozenset({"reader"})), ("root", frozenset(Role)))
+            ]
+
+    reader, root = asyncio.run(made())
+    codes = {"unassigned", "device-silent", "exchange", "sample"}
+    assert codes <= {event["code"] for event in reader}
+    assert "flat-" not in json.dumps(reader)
+    assert "flat-" not in json.dumps([event["text"] for event in root])
+    assert json.dumps(root).count("flat-A-1") > 2, "people at the gateway see them"
