@@ -36,7 +36,6 @@ from agent.inbox.setup import machine_id, open_inbox, open_notes
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
 from agent.registry.background_change import keep_log_short
-from agent.registry.identity import NoIdentity
 from agent.registry.registry import Registry
 from agent.uplink import base
 from agent.uplink.base import Cursors
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.inbox.inbox import Inbox
-    from agent.registry.identity import Identity
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +180,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
     `clock`: of a simulation; otherwise the clock of this machine.
     """
     state, moved = config.state, False
-    who: Identity = NoIdentity()
+    who = identity.absent(state)
     if (state / identity.KEYS).exists():
         who, moved = identity.bind(state, machine_id())
     clock = clock or Clock(config.clock.source, state / "clock.json")

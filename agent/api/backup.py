@@ -87,9 +87,7 @@ async def backup(
 
 def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
     if not gateway.identity:
-        raise Refused(
-            "this gateway has no identity yet, so there is nothing to back up: gardien key new"
-        )
+        raise Refused(identity.why_absent(gateway.identity))
     store = gateway.objects.inbox.trust_store
     return {
         "schema": SCHEMA,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing, suppress
 from dataclasses import asdict
@@ -14,14 +15,16 @@ from agent.api import backup, commission, control, keys, privacy, syndic, uplink
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
+from agent.api.diagnosis import edits, machine, records, running
 from agent.api.forms import ending, open_forms
 from agent.api.registry import Caller, author, in_person, passing
 from agent.api.roles import INSTALLER, NAMES, Right, holders
-from agent.api.status import events, moved, own_status
+from agent.api.status import moved, own_status
 from agent.config.edit import unlike
 from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import LinkLost, Refused, StorageFailed
+from agent.core.finding import RANK
 from agent.core.i18n import N_, Text
 from agent.core.quantities import channels
 from agent.core.version import version
@@ -35,10 +38,12 @@ from agent.registry.records import OccupancyState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from agent.acquisition.device import Device
     from agent.api.registry import Call
     from agent.config import Config
+    from agent.core.finding import Finding
     from agent.core.model import Point, Sample
     from agent.core.tasks import ComponentFault
     from agent.drivers.link import Link
@@ -69,8 +74,11 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     written to the access log.
     """
     answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
-    # Events are made from the full answer; what the caller may not see is removed afterwards.
-    answer["events"] = [event._asdict() for event in events(answer)]
+    # Findings are made from the full answer; what the caller may not see is removed afterwards.
+    findings = await _findings(gateway, answer)
+    if not caller.may(Right.SEE_PLACES):
+        findings = [finding.without_names() for finding in findings if not finding.private]
+    answer["events"] = [finding.wire() for finding in findings]
     homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
     with suppress(Refused):
@@ -90,6 +98,36 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     return answer if caller.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
 
 
+async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding]:
+    """Return all findings about this gateway, the worst first. The agent's own account makes them.
+
+    Those that have the same cause are separate: recipients see not all of them.
+    """
+    config, now, file = gateway.config, int(gateway.clock.now()), gateway.daemon.path
+    made = running.findings(answer)
+    if not gateway.identity and config.uplinks:
+        made.append(machine.no_keys(config.state))
+    unknown = answer["dwellings"][OccupancyState.UNKNOWN]
+    devices = gateway.lines.devices()
+    made += records.findings(config, gateway.registry, devices, unknown, now, file)
+    # they open files, and a disk may be slow
+    made += await asyncio.to_thread(_on_this_machine, config, file if gateway.daemon else None, now)
+    return sorted(made, key=lambda finding: RANK[finding.severity])
+
+
+def _on_this_machine(config: Config, file: Path | None, now: int) -> list[Finding]:
+    """Make the checks of files and ports. `file`: the configuration in use, if a daemon runs."""
+    made = [
+        *machine.sample(config),
+        *machine.lost_ports(config),
+        *machine.named_certificates(config, now),
+        *machine.leftover_spools(config),
+        *machine.wear(config.state),
+        *(edits.edits(file, config) if file else ()),
+    ]
+    return [finding for finding in made if finding.fine is False]
+
+
 SHORT = {"opted_out": Text("opted out"), "forbidden": Text("forbidden now")}
 """texts shown in place of reasons that may name people or values of a guard"""
 
@@ -102,8 +140,6 @@ def _without_dwellings(answer: dict[str, Any], homes: Sequence[str]) -> dict[str
         link |= {"proposals": [], "disturbers": [], "health": {}}
     for fault in answer["faults"]:
         fault["words"] = fault["error"]
-    for event in answer["events"]:
-        event["here"] = ""
     return answer
 
 
@@ -205,6 +241,7 @@ def _link(line: LinkDevices, now: float) -> dict[str, Any]:
     return {
         "open": not line.link.error,
         "error": line.link.error,
+        "down_since": stamp(line.link.down_since) if line.link.down_since else None,
         "opened": line.link.opened,
         "devices": len(line.devices),
         "silent": sum(device.failures > 0 for device in line.devices.values()),
@@ -333,6 +370,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
 
 def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
     last, since = delivery.last_receipt, delivery.connected_since
+    lost, owed = delivery.lost_since, delivery.nobody_since or delivery.owed_since
     return {
         "connected_since": stamp(since) if since else None,
         "last_receipt": stamp(last) if last else None,
@@ -343,6 +381,8 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
         "rejected": delivery.rejected,
         "conflicts": delivery.conflicts,
         "lost": "" if since else delivery.lost,
+        "lost_since": stamp(lost) if not since and lost else None,
+        "owed_since": stamp(owed) if owed else None,
         "last_error": delivery.last_error,
         "alarm": delivery.alarm(now),
     }

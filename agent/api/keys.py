@@ -9,6 +9,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import Text, joined, text_of
 from agent.enrolment import calls, credential
 from agent.gateway import key_rotation
+from agent.registry.identity import why_absent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -127,7 +128,7 @@ async def _changed(
 
 def _gateway_id(identity: Identity) -> str:
     if not identity:
-        raise Refused("this gateway has no identity yet: run `gardien key new`")
+        raise Refused(why_absent(identity))
     return identity.gateway
 
 

@@ -255,9 +255,9 @@ def _status(state: Path) -> Any:
 def _doctor(config: Path, state: Path) -> str:
     import json
 
-    from agent.cli.doctor import findings
+    from agent.cli.doctor import findings, members
 
-    return json.dumps([one.members() for one in findings(config, state)], indent=1)
+    return json.dumps([members(finding) for finding in findings(config, state)], indent=1)
 
 
 def _listing(state: Path) -> str:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, State, as_json, state_of
-from agent.core.errors import Refused
+from agent.cli.terminal import DEFAULT_CONFIG, Config, State, as_json, read_here, state_of, when
+from agent.core.errors import AgentError, Refused
+from agent.core.finding import Finding
 from agent.core.i18n import _
 
 app = typer.Typer(no_args_is_help=True, help="Compare, change and describe the configuration file.")
@@ -124,10 +125,26 @@ def migrate(config: Config = DEFAULT_CONFIG) -> None:
 def check(config: Config = DEFAULT_CONFIG) -> None:
     """Check the configuration; show each mistake with its line and a remedy.
 
-    No connection is opened. Exit status 1 if there is a mistake.
+    With sudo, the files are opened as the account that runs the agent. No connection is opened.
+    Exit status 1 if there is a mistake.
     """
     from agent.config.check import check as examine
 
     status, text = examine(config)
     typer.echo(text, err=status != 0)
+    if status == 0:
+        for finding in _not_applied(state_of(config, None)):
+            typer.echo(f"\n{finding.sentence(when).in_language()}")
     raise typer.Exit(status)
+
+
+def _not_applied(state: Path) -> list[Finding]:
+    """Return the finding that a running agent does not use this configuration yet."""
+    from agent.local import ask_daemon
+
+    try:
+        answer = ask_daemon(state, "status", {}, lambda _: None)
+    except AgentError:
+        return []  # this account may not ask it
+    events = read_here(answer)["events"] if answer else ()
+    return [Finding.of(event) for event in events if event["code"] == "edits"]

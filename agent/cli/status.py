@@ -1,8 +1,9 @@
-"""`gardien status`: the state of the running agent."""
+"""`gardien status`: the state of the running agent, on one screen."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,87 +22,321 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
-from agent.core.i18n import _
+from agent.core.finding import ACTORS, Finding, Severity, exit_status, worst_first
+from agent.core.i18n import N_, _, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-FAULT_REMEDY = (
-    "  All other components continue. Restart all at once: sudo systemctl restart gardien. To"
-    " report the error, write a support file: sudo gardien support-bundle --out FILE"
-)
+WIDTH, HEIGHT = 80, 23
+"""columns and lines of the screen that a status fits on; the last line is for the prompt"""
+TRUST = {
+    "trusted": N_("trusted"),
+    "holdover": N_("trusted, not synchronized now"),
+    "untrusted": N_("NOT TRUSTED"),
+}
+FEW = 3
+"""parts that an answer to a question names"""
 LONG_OUTAGE = 365
 """days; a spool that can take a longer outage is not mentioned"""
 
+All = Annotated[
+    bool, typer.Option("--all", help="Show every finding, line, device, uplink and control.")
+]
+
 
 def status(
-    named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    every: All = False,
+    json: Json = False,
 ) -> None:
-    """Show the state of lines, devices, uplinks and controls.
+    """Show whether data are lost or wait, whether equipment is held, and who must act.
 
     Exit status 1 if something needs attention, or if the agent is not running. The command asks the
     agent and does not load the configuration, so it works even if the configuration file
     has mistakes. Only installers see the values of dwellings (--json); each access is logged.
     """
+    from agent.cli.doctor import not_running
     from agent.local import ask_daemon
 
     folder = state_of(config, state)
     answer = ask_daemon(folder, "status", {"named": named}, lambda _: None)
     if answer is None:
         how = "sudo systemctl enable --now gardien" if config == DEFAULT_CONFIG else "gardien run"
-        typer.echo(f"gardien is not running on {folder}. Start it: {how}", err=True)
+        typer.echo(not_running(folder, how).text.in_language(), err=True)
         raise typer.Exit(1)
-    as_json(answer) if json else _show(read_here(answer))
-    raise typer.Exit(1 if answer["events"] else 0)
+    findings = worst_first(map(Finding.of, answer["events"]))
+    if json:
+        as_json(answer)
+    else:
+        show(read_here(answer), findings, every=every)
+    raise typer.Exit(exit_status(findings))
 
 
-def _show_gateway(answer: dict[str, Any]) -> None:
-    typer.echo(
-        f"{answer['building']}  gateway {answer['gateway'] or 'without keys'}"
-        f"  {answer['version']}\n"
-        f"running since {when(answer['started'])}, clock {answer['clock']}"
-        f"{_dwellings(answer.get('dwellings') or {})}"
+def show(answer: dict[str, Any], findings: Sequence[Finding], *, every: bool) -> None:
+    """Print a status: one screen, or everything."""
+    head = [*_gateway(answer), "", *_answers(answer, findings), ""]
+    foot = [*_summary(answer)]
+    for line in head:
+        typer.echo(wrapped(line))
+    room = HEIGHT - sum(map(_height, head)) - sum(map(_height, foot))
+    for line in _listed(findings, None if every else room):
+        typer.echo(wrapped(line))
+    if every:
+        _details(answer)
+        return
+    for line in foot:
+        typer.echo(wrapped(line))
+
+
+def _height(line: str) -> int:
+    """Return how many lines of the screen a line takes."""
+    from textwrap import wrap
+
+    return max(1, len(wrap(line, WIDTH, subsequent_indent="    ")))
+
+
+def _gateway(answer: dict[str, Any]) -> Iterator[str]:
+    yield _(
+        "{building}, gateway {gateway}, gardien {version}, running since {since}",
+        building=answer["building"],
+        gateway=answer["gateway"] or _("without keys"),
+        version=answer["version"],
+        since=when(answer["started"]),
     )
+
+
+def _answers(answer: dict[str, Any], findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield the answers to the four questions with which people come."""
+    questions = (_("Data lost now?"), _("Data waiting?"), _("Equipment held?"), _("Who must act?"))
+    answers = (
+        _lost(findings),
+        _waiting(answer, findings),
+        _held(answer, findings),
+        _actors(findings),
+    )
+    wide = max(map(len, questions))
+    for question, text in zip(questions, answers, strict=True):
+        yield f"{question:<{wide}}  {text}"
+
+
+def _of(findings: Sequence[Finding], severity: Severity) -> list[Finding]:
+    return [finding for finding in findings if finding.severity is severity]
+
+
+def _lost(findings: Sequence[Finding]) -> str:
+    lost = _of(findings, Severity.LOST)
+    if not lost:
+        return _("no")
+    subjects = dict.fromkeys(finding.subject.in_language() for finding in lost)
+    return _("YES: {subjects}", subjects=_few(list(subjects)))
+
+
+def _few(parts: Sequence[str]) -> str:
+    """Return parts in one line of the screen; what does not fit is counted."""
+    if len(parts) <= FEW:
+        return ", ".join(parts)
+    return ", ".join([*parts[:FEW], _("{number} more", number=len(parts) - FEW)])
+
+
+def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
+    kept = [finding for finding in _of(findings, Severity.WAITING) if not finding.uplink]
+    parts = list(dict.fromkeys(finding.subject.in_language() for finding in kept))
+    for name, uplink in answer["uplinks"].items():
+        backlog = uplink["backlog"]
+        if number := backlog["slots"] + backlog["batch_rows"]:
+            values = n_("{number:,} value", "{number:,} values", number)
+            since = when(_stamp(backlog["oldest"])) if backlog["oldest"] else ""
+            oldest = _(" since {since}", since=since) if since else ""
+            parts.append(f"{name} {values}{oldest}")
+    return _("yes: {parts}", parts=_few(parts)) if parts else _("no")
+
+
+def _stamp(seconds: float) -> str:
+    from agent.core.clock import stamp
+
+    return stamp(seconds)
+
+
+def _held(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
+    held = [
+        f"{name} {control['value']} {spoken(control['unit'])}"
+        + (_(" until {time}", time=when(control["until"])) if control["until"] else "")
+        for name, control in answer["controls"].items()
+        if control["value"] is not None
+    ]
+    wrong = [one.subject.in_language() for one in _of(findings, Severity.EQUIPMENT)]
+    if not held and not wrong:
+        return _("no")
+    text = _("yes: {controls}", controls=_few(held)) if held else _("no")
+    return f"{text}; " + _("LOOK AT {controls}", controls=_few(wrong)) if wrong else text
+
+
+def _actors(findings: Sequence[Finding]) -> str:
+    counts = {
+        actor: sum(finding.actor is actor and finding.fine is False for finding in findings)
+        for actor in ACTORS
+    }
+    named = [f"{_(ACTORS[actor])} ({number})" for actor, number in counts.items() if number]
+    return ", ".join(named) or _("nobody")
+
+
+def _listed(findings: Sequence[Finding], room: int | None) -> Iterator[str]:
+    """Yield the findings that fit into so many lines; None: all of them, with all that is known."""
+    if not findings:
+        yield _("nothing to report")
+        return
+    blocks = [list(_block(finding)) for finding in findings]
+    if room is not None and sum(map(_height_of, blocks)) > room:
+        blocks = [list(_block(finding, short=True)) for finding in findings]
+    for number, block in enumerate(blocks):
+        if room is not None:
+            # one line is kept to say how many there are more
+            if _height_of(block) + (number + 1 < len(blocks)) > room:
+                yield n_(
+                    "{number} more finding: gardien status --all",
+                    "{number} more findings: gardien status --all",
+                    len(blocks) - number,
+                )
+                return
+            room -= _height_of(block)
+        yield from block
+
+
+def _height_of(block: Sequence[str]) -> int:
+    return sum(map(_height, block))
+
+
+def _block(finding: Finding, *, short: bool = False) -> Iterator[str]:
+    """Yield a finding: what, since when, what it costs, and the command; `short`: not the cost."""
+    sign = "!" if finding.fine is False else "-"
+    bare = replace(finding, cost=None, command="")
+    yield f"{sign} {bare.sentence(when).in_language()}"
+    if not short:
+        if finding.cost:
+            yield f"    {finding.cost.in_language()}"
+        yield from (f"    {text.in_language()}" for text in finding.also)
+    if finding.command:
+        yield f"    > {finding.command}"
+
+
+def _summary(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield what works, in a few lines."""
+    lines = [
+        _(
+            "{line} {answering} of {devices} devices answer",
+            line=name,
+            answering=link["devices"] - link["silent"] if link["open"] else 0,
+            devices=link["devices"],
+        )
+        for name, link in answer["links"].items()
+    ]
+    uplinks = [
+        _("{uplink} connected, last receipt {time}", **values)
+        if uplink["delivery"]["connected_since"]
+        else _("{uplink} not connected, last receipt {time}", **values)
+        for name, uplink in answer["uplinks"].items()
+        for values in [{"uplink": name, "time": when(uplink["delivery"]["last_receipt"])}]
+    ]
+    gateway = [_("clock {trust}", trust=_(TRUST.get(answer["clock"], answer["clock"])))]
+    if certificate := answer["certificate"]:
+        gateway.append(_("certificate {validity}", validity=certificate["validity"]))
+    gateway.append(_("{number} MB free on the disk", number=answer["disk"]["free"] // 10**6))
+    states = answer.get("dwellings") or {}
+    for title, parts in (
+        (_("lines"), lines),
+        (_("uplinks"), uplinks),
+        (_("dwellings"), [_dwellings(states)] if any(states.values()) else []),
+        (_("gateway"), gateway),
+    ):
+        if parts:
+            yield _row(title, parts)
+    yield from _pending(answer)
+
+
+def _row(title: str, parts: Sequence[str]) -> str:
+    """Return a line of at most two lines on the screen; what does not fit is counted."""
+    row = f"{title:<10}"
+    for number, part in enumerate(parts):
+        separator = "; " if number else " "
+        if len(row) + len(part) > 2 * WIDTH - 20:
+            return row + separator + _("{number} more", number=len(parts) - number)
+        row += separator + part
+    return row
+
+
+def _pending(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield what waits for people."""
+    consents = answer.get("consents") or {"unanswered": 0, "ending": 0}
+    if number := consents["unanswered"]:
+        yield _(
+            "{forms} without an answer. List: gardien consent due", forms=plural(number, "form")
+        )
+    if number := consents["ending"]:
+        yield _(
+            "{consents} end soon, the first on {day}. List: gardien consent due",
+            consents=plural(number, "consent"), day=day(consents["first_end"])[:10],
+        )  # fmt: skip
+    if number := (answer.get("authority") or {"waiting": 0})["waiting"]:
+        yield n_(
+            "{number} signed object waiting. Reasons: gardien object list",
+            "{number} signed objects waiting. Reasons: gardien object list",
+            number,
+        )
+
+
+def _dwellings(states: dict[str, int]) -> str:
+    """Return how many dwellings are occupied, vacant and unknown."""
+    counts = _(
+        "{occupied} occupied, {vacant} vacant, {unknown} of unknown occupancy",
+        occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
+    )  # fmt: skip
+    pointer = _("list them: gardien occupancy list")
+    return f"{counts}: {pointer}" if states["vacant"] or states["unknown"] else counts
+
+
+def _details(answer: dict[str, Any]) -> None:
+    """Print every uplink, device, line, control, fault and role."""
+    for line in _summary(answer):
+        typer.echo(wrapped(line))
+    if answer["uplinks"]:
+        _show_uplinks(answer["uplinks"])
+    if answer["devices"]:
+        table(
+            (_("line"), _("device"), _("place"), _("serial"), _("last answer"), _("state")),
+            [_device_row(name, d, answer["uplinks"]) for name, d in answer["devices"].items()],
+        )
+    for name, link in answer["links"].items():
+        if remark := link["health"].get("words"):
+            typer.echo(_("line {line}: {remark}", line=name, remark=remark))
+    _show_controls(answer["controls"])
+    if rotation := answer.get("rotation"):
+        _show_rotation(rotation)
+    for fault in answer.get("faults", ()):
+        _show_fault(fault)
     # a daemon of an earlier version does not send this member
     if roles := roles_line(answer.get("roles", {})):
         typer.echo(wrapped(_("roles: {roles}", roles=roles)))
 
 
-def _show(answer: dict[str, Any]) -> None:
-    _show_gateway(answer)
-    if answer["uplinks"]:
-        _show_uplinks(answer["uplinks"])
-    if answer["devices"]:
-        table(
-            ("line", "device", "place", "serial", "last answer", "state"),
-            [_device_row(name, d, answer["uplinks"]) for name, d in answer["devices"].items()],
-        )
-    for name, link in answer["links"].items():
-        if remark := link["health"].get("words"):
-            typer.echo(f"line {name}: {remark}")
-    for name, control in answer["controls"].items():
+def _show_controls(controls: dict[str, Any]) -> None:
+    for name, control in controls.items():
         if control["value"] is not None:
-            until = f" until {when(control['until'])}" if control["until"] else ""
+            until = _(" until {time}", time=when(control["until"])) if control["until"] else ""
             typer.echo(
-                f"control {name}: {control['value']} {spoken(control['unit'])}{until},"
-                f" {control['state']}, {control['by']}"
+                _(
+                    "control {control}: {value} {unit}{until}, {state}, {author}",
+                    control=name,
+                    value=control["value"],
+                    unit=spoken(control["unit"]),
+                    until=until,
+                    state=_(control["state"]),
+                    author=control["by"],
+                )
             )
-    if certificate := answer["certificate"]:
-        typer.echo(f"certificate {certificate['validity']}")
-    if rotation := answer.get("rotation"):
-        done, total = rotation["passed"] / 1e6, rotation["of"] / 1e6
-        waits = f"; waiting: {rotation['waits']}" if rotation["waits"] else ""
-        typer.echo(
-            f"rotating the spool key since {when(rotation['since'])}: {done:,.1f} of about"
-            f" {total:,.1f} MB encrypted with the new key{waits}"
-        )
-    _consents(answer.get("consents") or {"unanswered": 0, "ending": 0})
-    _waiting_objects(answer.get("authority") or {"waiting": 0})
-    for event in answer["events"]:
-        # `here` names devices and dwellings; it is empty for accounts that may not see them
-        typer.echo(f"! {event.get('here') or event['text']}")
-    _show_faults(answer.get("faults", ()))
 
 
 def roles_line(roles: dict[str, list[str]]) -> str:
@@ -109,132 +344,111 @@ def roles_line(roles: dict[str, list[str]]) -> str:
     return "; ".join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
 
 
-def _dwellings(states: dict[str, int]) -> str:
-    """Return a line that counts occupied, vacant and unknown dwellings; empty without dwellings."""
-    if not any(states.values()):
-        return ""
-    counts = _(
-        "dwellings: {occupied} occupied, {vacant} vacant, {unknown} of unknown occupancy",
-        occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
-    )  # fmt: skip
-    pointer = _("list them: gardien occupancy list")
-    return f"\n{counts}: {pointer}" if states["vacant"] or states["unknown"] else f"\n{counts}"
+def _show_rotation(rotation: dict[str, Any]) -> None:
+    text = _(
+        "rotating the spool key since {since}: {done:,.1f} of about {total:,.1f} MB encrypted with"
+        " the new key",
+        since=when(rotation["since"]),
+        done=rotation["passed"] / 1e6,
+        total=rotation["of"] / 1e6,
+    )
+    waits = "; " + _("waiting: {reason}", reason=rotation["waits"]) if rotation["waits"] else ""
+    typer.echo(wrapped(text + waits))
 
 
-def _show_faults(faults: Sequence[dict[str, Any]]) -> None:
-    for fault in faults:
-        retry = "running again; listed until it has run for a while without this error"
-        if fault["next_try"]:
-            retry = f"next try at {when(fault['next_try'])}"
-        typer.echo(
-            f"  {fault['component']}, since {when(fault['since'])}, {retry}: {fault['words']}"
+def _show_fault(fault: dict[str, Any]) -> None:
+    retry = _("running again; listed until it has run for a while without this error")
+    if fault["next_try"]:
+        retry = _("next try at {time}", time=when(fault["next_try"]))
+    typer.echo(
+        _(
+            "  {component}, since {since}, {retry}: {error}",
+            component=fault["component"],
+            since=when(fault["since"]),
+            retry=retry,
+            error=fault["words"],
         )
-    if faults:
-        typer.echo(FAULT_REMEDY)
-
-
-def _consents(consents: dict[str, Any]) -> None:
-    if number := consents["unanswered"]:
-        typer.echo(
-            _("{forms} without an answer. List: gardien consent due", forms=plural(number, "form"))
-        )
-    if number := consents["ending"]:
-        typer.echo(
-            _(
-                "{consents} end soon, the first on {day}. List: gardien consent due",
-                consents=plural(number, "consent"), day=day(consents["first_end"])[:10],
-            )
-        )  # fmt: skip
-
-
-def _waiting_objects(authority: dict[str, Any]) -> None:
-    if number := authority["waiting"]:
-        typer.echo(f"{plural(number, 'signed object')} waiting. Reasons: gardien object list")
+    )
 
 
 def _show_uplinks(uplinks: dict[str, Any]) -> None:
     for name, uplink in uplinks.items():
-        typer.echo(f"uplink {name} delivers to {uplink['recipient']}")
-        remarks = (
-            _receipt_source(uplink),
-            uplink.get("weaker"),
-            _data_usage(uplink),
-            _building_file(uplink),
-            _outage(uplink),
-            _batch_limit(uplink),
-        )
-        for line in filter(None, remarks):
+        recipient = uplink["recipient"]
+        typer.echo(_("uplink {uplink} delivers to {recipient}", uplink=name, recipient=recipient))
+        for line in filter(None, _remarks(uplink)):
             typer.echo(f"  {line}")
     table(
-        ("uplink", "connected", "last receipt", "waiting", "in batches", "held back"),
+        (
+            _("uplink"), _("connected"), _("last receipt"), _("waiting"), _("in batches"),
+            _("held back"),
+        ),
         [_uplink_row(name, uplink) for name, uplink in uplinks.items()],
-    )
+    )  # fmt: skip
 
 
-def _receipt_source(uplink: dict[str, Any]) -> str:
-    broker = uplink["receipt"] == "broker"
-    return "receipts come from its broker, not from the recipient: weaker proof" if broker else ""
-
-
-def _building_file(uplink: dict[str, Any]) -> str:
-    file = uplink.get("building")
-    if file is None:
-        return ""
-    how = "is stored there" if file["held"] else "is not stored there yet"
-    return f"the backup of {when(file['made'])} (change {file['revision']}) {how}"
-
-
-def _data_usage(uplink: dict[str, Any]) -> str:
+def _remarks(uplink: dict[str, Any]) -> Iterator[str]:
+    if uplink["receipt"] == "broker":
+        yield _("receipts come from its broker, not from the recipient: weaker proof")
+    yield uplink.get("weaker", "")
     data = uplink["data"]
-    if not data["used"] and data["budget"] is None:
-        return ""
-    of = f" of {data['budget'] / 1e6:,.0f}" if data["budget"] else ""
-    return f"{data['used'] / 1e6:,.1f}{of} MB transferred this month"
-
-
-def _outage(uplink: dict[str, Any]) -> str:
+    if data["budget"]:
+        used, budget = data["used"] / 1e6, data["budget"] / 1e6
+        yield _("{used:,.1f} of {budget:,.0f} MB transferred this month", used=used, budget=budget)
+    elif data["used"]:
+        yield _("{used:,.1f} MB transferred this month", used=data["used"] / 1e6)
+    if file := uplink.get("building"):
+        values = {"time": when(file["made"]), "number": file["revision"]}
+        yield (
+            _("the backup of {time} (change {number}) is stored there", **values)
+            if file["held"]
+            else _("the backup of {time} (change {number}) is not stored there yet", **values)
+        )
     days = uplink["bears_days"]
-    if days is None or days >= LONG_OUTAGE:
-        return ""
-    return f"room for an outage of {plural(days, 'day')} before data is lost"
-
-
-def _batch_limit(uplink: dict[str, Any]) -> str:
-    largest = uplink.get("largest_batch")
-    if largest is None:
-        return ""
-    return f"batches are limited to {largest:,} B, because larger ones were rejected"
+    if days is not None and days < LONG_OUTAGE:
+        yield n_(
+            "room for an outage of {number} day before data is lost",
+            "room for an outage of {number} days before data is lost",
+            days,
+        )
+    if largest := uplink.get("largest_batch"):
+        yield _(
+            "batches are limited to {size:,} B, because larger ones were rejected", size=largest
+        )
 
 
 def _uplink_row(name: str, uplink: dict[str, Any]) -> tuple[str, ...]:
     delivery, backlog = uplink["delivery"], uplink["backlog"]
     return (
         name,
-        "yes" if delivery["connected_since"] else "no",
+        _("yes") if delivery["connected_since"] else _("no"),
         when(delivery["last_receipt"]),
-        f"{plural(backlog['slots'], 'value')}",
+        n_("{number:,} value", "{number:,} values", backlog["slots"]),
         str(backlog["batches"]),
-        plural(uplink["held_devices"], "device"),
+        n_("{number:,} device", "{number:,} devices", uplink["held_devices"]),
     )
 
 
 def _device_row(name: str, device: dict[str, Any], uplinks: Collection[str]) -> tuple[str, ...]:
-    if device["failures"]:
-        times = "once" if device["failures"] == 1 else f"{device['failures']} times"
-        state = f"no answer {times}, next try in {device['rests_s']} s"
-    # no recipient gets it: the reason is all that matters
-    elif device["held"] and set(uplinks) <= device["held"].keys():
-        state = "; ".join(sorted(set(device["held"].values())))
-    else:
-        state = device["said"] or ("fine" if device["answered"] else "not read yet")
-        if device["answer_ms"] and state == "fine":
-            state = f"fine, {device['answer_ms']:.0f} ms"
-            state += f", {device['failed']} failed" if device["failed"] else ""
-        if device["clock"] and device["clock"]["words"]:
-            state += f"; {device['clock']['words']}"
-        for uplink, remark in device["held"].items():  # other uplinks get the readings
-            state += "; " + _("not sent to {uplink}: {words}", uplink=uplink, words=remark)
     return (
         *(device["link"], name, device["place"] or "–", device["serial"] or "–"),
-        *(when(device["answered"]), state),
+        *(when(device["answered"]), _device_state(device, uplinks)),
     )
+
+
+def _device_state(device: dict[str, Any], uplinks: Collection[str]) -> str:
+    if number := device["failures"]:
+        times = n_("no answer once", "no answer {number} times", number)
+        return _("{what}, next try in {seconds} s", what=times, seconds=device["rests_s"])
+    # no recipient gets it: the reason is all that matters
+    if device["held"] and set(uplinks) <= device["held"].keys():
+        return "; ".join(_(reason) for reason in sorted(set(device["held"].values())))
+    state = device["said"] or (_("fine") if device["answered"] else _("not read yet"))
+    if device["answer_ms"] and not device["said"] and device["answered"]:
+        state = _("fine, {number:.0f} ms", number=device["answer_ms"])
+        if device["failed"]:
+            state += ", " + _("{number} failed", number=device["failed"])
+    if device["clock"] and device["clock"]["words"]:
+        state += f"; {device['clock']['words']}"
+    for uplink, remark in device["held"].items():  # other uplinks get the readings
+        state += "; " + _("not sent to {uplink}: {words}", uplink=uplink, words=_(remark))
+    return state

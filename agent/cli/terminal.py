@@ -294,6 +294,8 @@ def unchanged(answer: dict[str, Any]) -> str:
 
 def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
     """Print which dwellings are vacant, and which have an unknown occupancy."""
+    from agent.registry.records import occupancy_unknown
+
     dated = [dwelling for dwelling in dwellings if dwelling["lived_in_from"] is not None]
     unknown = [
         dwelling["label"]
@@ -314,15 +316,9 @@ def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
             )
         )
     if unknown:
-        typer.echo(
-            wrapped(
-                _(
-                    "{labels}: occupancy unknown, so no personal data is sent. Record it: gardien"
-                    " occupancy move-in, or gardien occupancy import",
-                    labels=", ".join(unknown[:MOST_LABELS]) + " …" * (len(unknown) > MOST_LABELS),
-                )
-            )
-        )
+        labels = [*unknown[:MOST_LABELS], *["…"][: len(unknown) > MOST_LABELS]]
+        record = _("Record it: gardien occupancy move-in, or gardien occupancy import")
+        typer.echo(wrapped(f"{occupancy_unknown(labels).in_language()}. {record}"))
 
 
 def show_ignored_columns(answer: dict[str, Any]) -> None:

@@ -18,7 +18,8 @@ from agent.config.files import Files
 from agent.config.load import checked
 from agent.config.profiles import FOLDER, Profiles
 from agent.core.errors import ConfigError
-from agent.core.i18n import N_, _, n_
+from agent.core.finding import Actor, Finding, Severity, exit_status, worst_first
+from agent.core.i18n import N_, Text, _, n_
 from agent.core.settings import Secret, took, written, written_size
 from agent.core.state import DEFAULT_CONFIG, acting_as
 from agent.drivers.base import Budgets
@@ -244,27 +245,36 @@ def daemon_account(config: Path, state: Path) -> pwd.struct_passwd | None:
     return None
 
 
-def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list[str]:
-    """A line for each file that the account cannot read, with the command that helps."""
+def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list[Finding]:
+    """Return a finding for each file that the account cannot read, with the command that helps."""
     group = _group(account)
     home = files.path.absolute().parent
     problems = [
-        _line(needed, closed, home, account.pw_name, group)
+        _unreadable(needed, closed, home, account.pw_name, group)
         for needed in _needed(files, config)
         if needed.path.exists() and (closed := _closed(needed.path, account)) is not None
     ]
     if lacking := _lacking_in_state(config.state, account):
-        problems.append(
-            _(
-                "{path}: the agent runs as {account}, which cannot read and write this: sudo chown"
-                " -R {account}:{group} {state}",
-                path=lacking,
-                account=account.pw_name,
-                group=group,
-                state=quote(str(config.state)),
-            )
+        what = Text(
+            "{path}: the agent runs as {account}, which cannot read and write this",
+            path=str(lacking),
+            account=account.pw_name,
         )
+        owner, state = f"{account.pw_name}:{group}", quote(str(config.state))
+        problems.append(_permission(what, f"sudo chown -R {owner} {state}"))
     return problems
+
+
+def _permission(what: Text, command: str, cost: Text | None = None) -> Finding:
+    return Finding(
+        code="permissions",
+        subject=Text("permissions"),
+        what=what,
+        severity=Severity.LATER,
+        cost=cost,
+        actor=Actor.INSTALLER,
+        command=command,
+    )
 
 
 def _group(account: pwd.struct_passwd) -> str:
@@ -285,6 +295,11 @@ def _needed(files: Files, config: Config) -> Iterator[Needed]:
     if paths := sorted(path for path in own if path is not None):
         yield Needed(folder, "")
         yield from (Needed(path, "") for path in paths)
+    yield from named_files(config)
+
+
+def named_files(config: Config) -> Iterator[Needed]:
+    """Yield the certificates, secrets and folders that the configuration names."""
     for name, uplink in config.uplinks.items():
         yield from _named(uplink.settings, f"uplinks.{name}")
     if config.enrolment is not None:
@@ -309,7 +324,11 @@ def _named(settings: object, where: str) -> Iterator[Needed]:
 
 
 def _closed(path: Path, account: pwd.struct_passwd) -> Path | None:
-    """The folder on the way, or the path itself, that an account cannot read; None: it can."""
+    """The folder on the way, or the path itself, that an account cannot read; None: it can.
+
+    The path is opened, not only its mode looked at: a disk, a sandbox or a list of rights may say
+    otherwise.
+    """
     real = path.resolve()
     with acting_as(account):
         # through a link, the folders of the link and those of its target must be open. Without
@@ -317,54 +336,56 @@ def _closed(path: Path, account: pwd.struct_passwd) -> Path | None:
         for folder in (*reversed(path.absolute().parents), *reversed(real.parents)):
             if not os.access(folder, os.X_OK, effective_ids=True):
                 return folder
-        wanted = os.R_OK | os.X_OK if real.is_dir() else os.R_OK
-        return None if os.access(real, wanted, effective_ids=True) else path
+        try:
+            if real.is_dir():
+                next(real.iterdir(), None)
+            else:
+                os.close(os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        except OSError:
+            return path
+        return None
 
 
-def _line(needed: Needed, closed: Path, home: Path, account: str, group: str) -> str:
-    path = f"{needed.path} ({needed.where})" if needed.where else str(needed.path)
-    remedy = _unreadable_remedy(needed, closed, home, account, group)
-    if closed == needed.path:
-        return _(
-            "{path}: the agent runs as {account}, which cannot read this: {remedy}",
-            path=path,
-            account=account,
-            remedy=remedy,
+def _unreadable(needed: Needed, closed: Path, home: Path, account: str, group: str) -> Finding:
+    values = {
+        "path": f"{needed.path} ({needed.where})" if needed.where else str(needed.path),
+        "account": account,
+    }
+    what = Text("{path}: the agent runs as {account}, which cannot read this", **values)
+    if closed != needed.path:
+        what = Text(
+            "{path}: the agent runs as {account}, which cannot enter {folder}",
+            **values,
+            folder=str(closed),
         )
-    return _(
-        "{path}: the agent runs as {account}, which cannot enter {folder}: {remedy}",
-        path=path,
-        account=account,
-        folder=closed,
-        remedy=remedy,
-    )
+    return _permission(what, *_remedy_for(needed, closed, home, account, group))
 
 
-def _unreadable_remedy(needed: Needed, closed: Path, home: Path, account: str, group: str) -> str:
+def _remedy_for(
+    needed: Needed, closed: Path, home: Path, account: str, group: str
+) -> tuple[str, Text | None]:
+    """Return the command that lets the account read a file, and what it is for if that is not
+    obvious. No command helps in every case.
+    """
     path, what = quote(str(needed.path)), quote(str(closed))
     if needed.secret and closed == home / CREDENTIALS:
-        return _(
-            "write credential:gardien_{name} instead of file:{path}",
+        return "", Text(
+            "Write credential:gardien_{name} instead of file:{path}",
             name=needed.path.name,
-            path=needed.path,
+            path=str(needed.path),
         )
     if closed == home or home in closed.absolute().parents:
         if needed.secret and closed == needed.path:
-            return f"sudo chown {account} {what} && sudo chmod 600 {what}"
-        return f"sudo chgrp {group} {what} && sudo chmod {_mode(closed)} {what}"
+            return f"sudo chown {account} {what} && sudo chmod 600 {what}", None
+        return f"sudo chgrp {group} {what} && sudo chmod {_mode(closed)} {what}", None
     if not needed.where:
-        return _("move the configuration to {folder}", folder=DEFAULT_CONFIG.parent)
+        return "", Text("Move the configuration to {folder}", folder=str(DEFAULT_CONFIG.parent))
     # the copy would otherwise give that account any file of root to which its link leads (rule U17)
     if _planted(needed.path, account):
-        return _("put the file itself, and no link, into {folder}", folder=home)
+        return "", Text("Put the file itself, and no link, into {folder}", folder=str(home))
     copy = quote(str(home / needed.path.name))
     whose = f"-o {account} -m 600" if needed.secret else f"-g {group} -m 640"
-    return _(
-        "name a copy of it: sudo install {whose} {path} {copy}",
-        whose=whose,
-        path=path,
-        copy=copy,
-    )
+    return f"sudo install {whose} {path} {copy}", Text("Name a copy of it in the configuration")
 
 
 def _planted(path: Path, account: str) -> bool:
@@ -419,12 +440,13 @@ def check(path: Path) -> tuple[int, str]:
         )
         return 1, "\n".join([str(error), *_remedy(error), count])
     account = daemon_account(path, config.state)
-    problems = unreadable(files, config, account) if account else []
+    findings = unreadable(files, config, account) if account else []
     recipients = {one.settings.recipient for one in config.uplinks.values()}
     with acting_as(account):  # root must not open files that this account may have planted
-        problems += [f"{path}: {_left(*one)}" for one in leftovers(config.state, recipients)]
-    if problems:
-        return 1, "\n".join([*problems, _("nothing was changed")])
+        findings += [leftover(*one) for one in leftovers(config.state, recipients)]
+    if status := exit_status(findings):
+        lines = [finding.text.in_language() for finding in worst_first(findings)]
+        return status, "\n".join([*lines, _("nothing was changed")])
     return 0, f"{_('{path} is fine', path=path)}\n\n{summary(config)}"
 
 
@@ -437,11 +459,24 @@ def _remedy(error: ConfigError) -> list[str]:
     return []
 
 
-def _left(recipient: str, waits: int) -> str:
-    return _(
-        "uplinks: {number} values are still stored for {recipient}, which has no uplink"
-        " any more. Put the uplink back until they are delivered (gardien uplink close"
-        " NAME --drain), or destroy them (gardien uplink close {recipient} --drop)",
-        number=waits,
-        recipient=recipient,
+def leftover(recipient: str, waits: int) -> Finding:
+    """Return the finding for values of a recipient that has no uplink any more."""
+    return Finding(
+        code="leftover",
+        subject=Text("uplinks"),
+        what=Text(
+            "uplinks: {number} values are still stored for {recipient}, which has no uplink any"
+            " more",
+            number=waits,
+            recipient=recipient,
+        ),
+        severity=Severity.WAITING,
+        cost=Text(
+            "Put the uplink back until they are delivered (gardien uplink close NAME --drain), or"
+            " destroy them"
+        ),
+        actor=Actor.INSTALLER,
+        command=f"gardien uplink close {recipient} --drop",
+        count=waits,
+        private=True,
     )

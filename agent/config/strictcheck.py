@@ -110,12 +110,23 @@ SAMPLE_VALUES = (
 
 def samplecheck(written: Any, report: ProblemReport) -> None:
     """Report each value of the sample that was not replaced."""
+    for path, remedy in samples_left(written).items():
+        report.value(path, _(remedy))
+
+
+def samples_left(written: Any) -> dict[ValuePath, str]:
+    """Return the values of the sample that were not replaced, each with what to write instead.
+
+    `written`: the plain data of the file.
+    """
     if any(policy == "DEMO-1" for _path, policy in _at(written, ("privacy", "policy"))):
-        return
-    for sample in SAMPLE_VALUES:
-        for path, value in _at(written, sample.path):
-            if isinstance(value, str) and sample.simplified(value) == sample.value:
-                report.value(path, _(sample.remedy))
+        return {}
+    return {
+        path: sample.remedy
+        for sample in SAMPLE_VALUES
+        for path, value in _at(written, sample.path)
+        if isinstance(value, str) and sample.simplified(value) == sample.value
+    }
 
 
 def _at(data: Any, pattern: ValuePath, path: ValuePath = ()) -> Iterator[tuple[ValuePath, Any]]:

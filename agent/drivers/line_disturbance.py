@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import N_
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from zoneinfo import ZoneInfo
@@ -53,13 +55,13 @@ REST, LONGEST_REST = 60.0, 3600.0
 class How(StrEnum):
     """How a device disturbs the line, as a phrase for people."""
 
-    NOISE = "sends bytes that are not an answer"
-    MORE = "sends more than its answer"
-    TWICE = "sends its answer twice"
-    OTHER = "answers with the address of another device"
-    LATE = "answers after its timeout: a longer `timeout` (M-Bus: `latency`) may help"
-    SPEAKS = "sends while other devices are read"
-    HANGS_UP = "makes the gateway close the connection"
+    NOISE = N_("sends bytes that are not an answer")
+    MORE = N_("sends more than its answer")
+    TWICE = N_("sends its answer twice")
+    OTHER = N_("answers with the address of another device")
+    LATE = N_("answers after its timeout: a longer `timeout` (M-Bus: `latency`) may help")
+    SPEAKS = N_("sends while other devices are read")
+    HANGS_UP = N_("makes the gateway close the connection")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class Link:
         """how often the bus was opened: after each opening the devices may be others"""
         self.error = "not tried yet"
         """why the bus is not open; empty while it is open"""
+        self.down_since: float | None = None
+        """wall time since when the bus is lost or cannot be opened; None: it is open"""
         self._tried = asyncio.Event()
         """set when the first attempt to open has ended, with or without success"""
         self._wanted = asyncio.Event()
@@ -248,6 +250,7 @@ class Link:
     def _is_lost(self, driver: Reads, lost: asyncio.Future[None], error: Exception) -> None:
         if self._driver is driver:  # else the bus was opened again since our request
             self._driver, self.error = None, _why(error)
+            self.down_since = seconds()
             self._open.clear()
             if isinstance(error, OutOfStep):
                 self._out_of_step, self._answered = monotonic(), True
@@ -331,12 +334,14 @@ class Link:
                 yield driver
         except Exception as error:
             self.error = _why(error)
+            self.down_since = self.down_since or seconds()
             self._tried.set()
             raise
 
     async def _hold(self, driver: Reads) -> None:
         self._lost = asyncio.get_running_loop().create_future()
         self._driver, self.error, self.turned = driver, "", monotonic()
+        self.down_since = None
         self.opened += 1
         if isinstance(driver, Attributes):
             self._name = driver.whose

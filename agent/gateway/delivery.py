@@ -77,6 +77,8 @@ POLL = 0.2
 """seconds"""
 LONGEST_WAIT = 300.0
 """seconds between two attempts at an uplink: a fleet must not reconnect all at once"""
+EVENT = ("code", "text", "severity", "since", "until", "actor", "count")
+"""members of a finding that a recipient gets"""
 STATUS_LOOK = 60.0
 """seconds between two checks whether the status has changed"""
 
@@ -112,9 +114,9 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
             if one["uplink"] in {None, uplink}
         ],
         "events": [
-            {"code": one["code"], "text": one["text"]}
-            for one in answer["events"]
-            if one["uplink"] in {None, uplink}
+            {name: event[name] for name in EVENT if event[name] is not None}
+            for event in answer["events"]
+            if event["uplink"] in {None, uplink} and not event["private"]
         ],
     }
     if certificate := answer["certificate"]:

@@ -15,6 +15,7 @@ from agent.acquisition.timetable import running_slot
 from agent.buffer.spool import KEPT
 from agent.config.config import sums_asked
 from agent.core.errors import Refused
+from agent.core.state import DEFAULT_CONFIG
 from agent.core.tasks import Supervisor
 from agent.gateway.controls import NoControls
 from agent.registry.consent_policy import CommonBasis, Policy, policy
@@ -209,6 +210,8 @@ class Daemon:
     def __init__(self) -> None:
         self.describe: Callable[[], Awaitable[dict[str, Any]]] = _nothing
         """returns what `gardien status` shows; nothing before the daemon has started"""
+        self.path = DEFAULT_CONFIG
+        """the configuration file that it has loaded"""
 
     def __bool__(self) -> bool:
         return False

@@ -59,7 +59,7 @@ def must_be_possible(gateway: Gateway) -> None:
     """Raise Refused if no rotation may begin now; a rotation under way may continue."""
     who, state = gateway.identity, gateway.config.state
     if not who:
-        raise Refused("this gateway has no identity yet: run `gardien key new`")
+        raise Refused(identity.why_absent(who))
     if who.spool_key_before is not None:
         return
     if on_trial(state):

@@ -35,7 +35,7 @@ from agent.core.tasks import error_text, together
 from agent.gateway.backup import Way
 from agent.gateway.gateway import Recipient, midnights, point_of, points_by_key, policy_of
 from agent.registry.consent_policy import LONGEST_UNSENT
-from agent.registry.identity import NoIdentity
+from agent.registry.identity import why_absent
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.records import serial_key
 from agent.registry.retractions import lost_withdrawals
@@ -88,7 +88,7 @@ async def open_recipient(
     """
     config, who = gateway.config, gateway.identity
     if not who:
-        raise Refused(NoIdentity.REASON)
+        raise Refused(why_absent(who))
     settings = config.uplinks[name].settings
     memory_file = memory_of(config.state, settings.recipient)
     names: LogNames = {"uplink": name, "recipient": settings.recipient}

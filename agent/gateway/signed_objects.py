@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
 from agent.core.errors import Absent, NotRecorded, Refused
+from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
 from agent.inbox.inbox import BY_HAND, Inbox, store_is_broken
-from agent.registry.identity import NoIdentity
 from agent.trust.jws import MAP
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ OF_THE_CONTROLS = ("dr-command+jwt", "dr-grant+jwt", "dr-revoke+jwt")
 class NoInbox(Absent, Inbox):
     """In place of the inbox while this gateway has no identity."""
 
-    REASON = NoIdentity.REASON
+    REASON = N_("this gateway has no identity. What to do: sudo gardien doctor")
 
 
 class SignedObjects:

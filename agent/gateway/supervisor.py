@@ -34,6 +34,7 @@ from agent.gateway.recipient import (
 )
 from agent.gateway.replacement_scan import seek
 from agent.inbox.inbox import store_is_broken
+from agent.registry.identity import why_absent
 from agent.trust.jws import Key
 
 if TYPE_CHECKING:
@@ -514,10 +515,7 @@ async def must_be_possible(gateway: Gateway, new: Config) -> None:
                 section=section,
             )
     if new.uplinks and not gateway.identity:
-        raise Refused(
-            "this gateway has no identity yet, so it can have no uplinks: gardien key new; then"
-            " sudo systemctl restart gardien"
-        )
+        raise Refused(why_absent(gateway.identity))
     for name, recipient in gateway.recipients.unopened.items():
         if recipient_in(new, name) != recipient.settings.recipient:
             raise Refused(

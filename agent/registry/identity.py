@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.core.atomic_write import NO_ROOM, clear, overwrite, read_key
 from agent.core.errors import Absent, NotForYou, Refused
-from agent.core.i18n import Text
+from agent.core.i18n import N_, Text
 from agent.registry import place
 from agent.registry.storage import sync_folder
 
@@ -56,6 +56,32 @@ class NoIdentity(Absent, Identity):
     spool_key_before = rotating_since = None
 
 
+class LostIdentity(Absent, Identity):
+    """In place of the identity where the keys are gone, but the records of the gateway are here.
+
+    New keys would make another gateway, which cannot read what waits on the disk.
+    """
+
+    REASON = N_(
+        "the keys of this gateway are gone, but its records are here. Put back a copy of the folder"
+        " `keys`, or restore the backup (docs/replace.md)"
+    )
+
+    gateway = state = ""
+    spool_key_before = rotating_since = None
+
+
+def absent(state: Path) -> Identity:
+    """Return what stands in for the identity of a state directory without keys."""
+    kept = (state / "registry.json").exists() or any(state.glob("spool-*.db"))
+    return LostIdentity() if kept else NoIdentity()
+
+
+def why_absent(who: Identity) -> str:
+    """Say why there is no identity, and what to do."""
+    return (LostIdentity if isinstance(who, LostIdentity) else NoIdentity).REASON
+
+
 def mint(state: Path, gateway: str | None = None) -> Identity:
     """Create the identity under `<state>/keys`, durably and readable by its owner only.
 
@@ -89,7 +115,7 @@ def load(state: Path) -> Identity:
     """
     keys = state / KEYS
     if not keys.is_dir():
-        raise Refused("{state} has no keys yet: run `gardien key new`", state=state)
+        raise Refused(why_absent(absent(state)))
     try:
         names = json.loads(_private(keys / NAMES))
         signing = serialization.load_pem_private_key(_private(keys / SIGNING), password=None)

@@ -13,11 +13,12 @@ from decimal import Context, Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from agent.core.i18n import Text
 from agent.registry.facts.place import Particulars
 from agent.registry.place import PLACES
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
 EXACT = Context(prec=80)
 """enough digits for a meter's 20 times a multiplier's 9, without rounding"""
@@ -93,6 +94,21 @@ class OccupancyState(StrEnum):
     """the last occupants have moved out, and nobody has moved in since"""
     UNKNOWN = "unknown"
     """no occupants have ever been recorded"""
+
+
+RECORD_OCCUPANCY = "gardien occupancy import FILE"
+"""the command that ends an unknown occupancy; `gardien occupancy move-in` for one dwelling"""
+
+
+def occupancy_unknown(dwellings: Sequence[str] | int) -> Text:
+    """Return the sentence for dwellings of unknown occupancy: their labels, or how many they are.
+
+    Every command, letter and status uses it.
+    """
+    of: object = dwellings
+    if isinstance(dwellings, int):
+        of = Text("1 dwelling") if dwellings == 1 else Text("{number} dwellings", number=dwellings)
+    return Text("{dwellings}: occupancy unknown, so no personal data is sent", dwellings=of)
 
 
 @dataclass(frozen=True, slots=True)

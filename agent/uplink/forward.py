@@ -291,7 +291,7 @@ async def forward(  # noqa: PLR0913, PLR0917 -- all it works with
     try:
         await _Forwarder(outbox, uplink, scheduler, delivery, clock, rng).serve()
     finally:
-        delivery.connected_since = None
+        delivery.connected_since, delivery.lost_since = None, clock.now()
 
 
 class _Forwarder:

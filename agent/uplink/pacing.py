@@ -141,6 +141,8 @@ class Delivery:
     """the broker's acknowledgement settles a batch; weaker: what the broker loses is lost"""
     connected_since: float | None = None
     """None: not connected"""
+    lost_since: float | None = None
+    """when the last connection ended"""
     last_receipt: float | None = None
     receipt_seconds: float | None = None
     """smoothed, from sending to receipt"""

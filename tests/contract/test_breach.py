@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.api.calls import CALLS
+from agent.api.diagnosis import machine
 from agent.api.protection.breach import Breaches
 from agent.api.protection.stores import stores
 from agent.api.registry import Caller
-from agent.cli import examine
 from agent.core.clock import stamp
 from agent.registry.dates import time_written_out, written_out
 from agent.registry.inputs import NewOccupancy
@@ -179,11 +179,11 @@ def test_a_record_that_is_not_the_one_that_was_written_is_told(office, how):
     before = file.read_text()
     office.done("add", id_, "--risk", "high")
     assert office.shown()["record"] == "same"
-    assert not list(examine.breaches(office.state))
+    assert not list(machine.breaches(office.state))
     damage(file, how, before)
     listed = office.breach("list")
     assert (listed.exit_code, f"breach {id_}: this record differs" in listed.output) == (1, True)
-    (finding,) = examine.breaches(office.state)
+    (finding,) = machine.breaches(office.state)
     assert (finding.fine, id_ in finding.text) == (False, True)
     if how == "gone":
         office.done("new", "Un autre vol.")
@@ -208,7 +208,7 @@ def test_a_record_of_another_gateway_cannot_be_compared_and_says_so(office):
     assert "it is unknown whether this record was altered" in said.output
     assert said.exit_code == 0
     assert office.breach("list").exit_code == 0
-    assert not list(examine.breaches(office.state))
+    assert not list(machine.breaches(office.state))
 
 
 def test_closing_without_the_notification_takes_a_word_of_its_own(office):

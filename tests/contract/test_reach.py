@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import examine
-from agent.cli.examine import Finding
+from agent.api.diagnosis import machine, network
 from agent.config.load import parse
+from agent.core.finding import Finding
 from agent.registry import identity
 from hil.bacnet.controller import free_udp_port
 from hil.broker import broker
@@ -29,7 +29,7 @@ def looked(folder: Path, lines: tuple[str, ...], ca: Path) -> Finding:
         async with broker(more=lines) as far:
             text = CONFIG.format(port=far.port, ca=ca, state=folder / "state")
             config = parse(text, "config.yaml")
-            found = await asyncio.to_thread(lambda: list(examine.uplinks(config, folder / "state")))
+            found = await asyncio.to_thread(lambda: list(network.uplinks(config, folder / "state")))
             return found[-1]
 
     return asyncio.run(scenario())
@@ -54,7 +54,7 @@ def test_both_sides_prove_who_they_are(tmp_path: Path, gateway: str):
     found = looked(tmp_path, door(tmp_path, ca), ca.file(tmp_path))
     assert found.fine
     assert "TLSv1.3, its certificate is valid for 8" in found.text
-    (own,) = examine.certificate(tmp_path / "state")
+    (own,) = machine.certificate(tmp_path / "state")
     assert own.fine
     assert f"its key is unencrypted in {tmp_path / 'state' / 'identity.pem'}, on " in own.text
 
@@ -76,14 +76,14 @@ def test_what_is_wrong_with_the_far_side_or_our_own_certificate_is_told(
     found = looked(tmp_path, door(tmp_path, ca), CA("Other CA").file(tmp_path))
     assert "issued by an unknown CA" in found.text
     assert "TLS" in looked(tmp_path, (), ca.file(tmp_path)).text
-    (none,) = examine.certificate(tmp_path / "state")
+    (none,) = machine.certificate(tmp_path / "state")
     assert (none.fine, "gardien key enroll" in none.text) == (None, True)
     for who, when, said in (
         ("GOTHER", {}, 'is for "GOTHER"'),
         (gateway, {"lasts": DAY * 8}, "expires in 6 days"),
     ):
         ca.gateway(who, tmp_path / "state", **when)
-        (own,) = examine.certificate(tmp_path / "state")
+        (own,) = machine.certificate(tmp_path / "state")
         assert own.fine is False
         assert said in own.text
 
@@ -92,9 +92,9 @@ def test_a_bacnet_port_is_ours_and_free_or_it_says_who_has_it(tmp_path: Path):
     port = free_udp_port()
     link = f"{{bms: {{driver: bacnet, address: 127.0.0.1/8, port: {port}}}}}"
     config = parse(f"building: {{name: B}}\nlinks: {link}\nstate: {tmp_path}\n", "config.yaml")
-    assert next(examine.lines(config, set())).fine
+    assert next(network.lines(config, set())).fine
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", port))
-        (found,) = examine.lines(config, set())
+        (found,) = network.lines(config, set())
     assert not found.fine
     assert "another program has it" in found.text

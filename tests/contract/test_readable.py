@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import examine
+from agent.api.diagnosis import machine
 from agent.config.check import check
 from agent.config.files import Files
 from agent.config.load import checked
@@ -60,7 +60,7 @@ def judged(folder):
     """What check and doctor say of permissions: the same lines, and fine only together."""
     files = Files(folder / "config.yaml")
     status, text = check(files.path)
-    found = list(examine.permissions(files, checked(files)))
+    found = list(machine.permissions(files, checked(files)))
     if status == 0:
         assert [one.fine for one in found] == [True]
         return []
@@ -86,7 +86,7 @@ def test_a_file_for_root_alone_is_named_with_what_to_type(folder, name, option, 
     path = folder / name
     path.chmod(0o600)
     (line,) = judged(folder)
-    why = "the agent runs as nobody, which cannot read this: "
+    why = "the agent runs as nobody, which cannot read this. Run: "
     assert line == f"{path}{option}: {why}{remedy.format(path=path)}"
     for command in remedy.format(path=path).replace("sudo ", "").split(" && "):
         assert os.system(command) == 0
@@ -100,7 +100,9 @@ def test_a_closed_folder_on_the_way_is_named(folder):
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("/ca.pem", "/certificates/ca.pem"))
     (line,) = judged(folder)
-    assert f"which cannot enter {closed}: sudo chgrp nogroup {closed} && sudo chmod g+rx" in line
+    assert (
+        f"which cannot enter {closed}. Run: sudo chgrp nogroup {closed} && sudo chmod g+rx" in line
+    )
 
 
 def test_a_certificate_in_a_closed_folder_elsewhere_is_to_be_copied(folder):
@@ -110,7 +112,9 @@ def test_a_certificate_in_a_closed_folder_elsewhere_is_to_be_copied(folder):
         config.write_text(config.read_text().replace(f"{folder}/ca.pem", f"{elsewhere}/ca.pem"))
         (line,) = judged(folder)
     copy = f"sudo install -g nogroup -m 640 {elsewhere}/ca.pem {folder}/ca.pem"
-    assert line.endswith(f"which cannot enter {elsewhere}: name a copy of it: {copy}")
+    assert line.endswith(
+        f"which cannot enter {elsewhere}. Name a copy of it in the configuration. Run: {copy}"
+    )
 
 
 def test_a_link_leads_to_what_is_judged(folder):
@@ -118,7 +122,7 @@ def test_a_link_leads_to_what_is_judged(folder):
     (folder / "ca.pem").rename(folder / "hidden/ca.pem")
     (folder / "ca.pem").symlink_to(folder / "hidden/ca.pem")
     (line,) = judged(folder)
-    assert f"cannot enter {folder / 'hidden'}: " in line
+    assert f"cannot enter {folder / 'hidden'}. Run: " in line
 
 
 def test_root_copies_nothing_that_the_account_has_chosen(folder):
@@ -133,7 +137,7 @@ def test_root_copies_nothing_that_the_account_has_chosen(folder):
     config = elsewhere / "config.yaml"
     config.write_text((folder / "config.yaml").read_text().replace(f"{folder}/ca.pem", str(link)))
     _, said = check(config)
-    assert "put the file itself, and no link, into" in said
+    assert "Put the file itself, and no link, into" in said
     assert "sudo install" not in said
 
 
@@ -148,7 +152,7 @@ def test_a_secret_in_the_folder_of_systemd_is_named_by_its_credential(folder):
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("/word", "/credentials/word"))
     (line,) = judged(folder)
-    assert "write credential:gardien_word instead of file:" in line
+    assert "Write credential:gardien_word instead of file:" in line
 
 
 def test_a_key_that_root_put_into_the_state_is_named(folder):
@@ -156,7 +160,9 @@ def test_a_key_that_root_put_into_the_state_is_named(folder):
     key.write_text("a key")
     key.chmod(0o600)
     (line,) = judged(folder)
-    assert line.startswith(f"{key}: the agent runs as nobody, which cannot read and write this: ")
+    assert line.startswith(
+        f"{key}: the agent runs as nobody, which cannot read and write this. Run: "
+    )
     assert line.endswith(f"sudo chown -R nobody:nogroup {folder}/state")
 
 

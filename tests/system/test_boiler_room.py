@@ -73,7 +73,7 @@ def test_a_boiler_room_is_read_and_followed_and_status_says_so(tmp_path):
             try:
                 said = await until_followed(config, running, 6)
                 read, _ = await gardien(config, "read", "boiler", "--json")
-                words, _ = await gardien(config, "status")
+                words, _ = await gardien(config, "status", "--all")
                 running.send_signal(signal.SIGTERM)
                 assert await running.wait() == 0
                 return said, json.loads(read), words

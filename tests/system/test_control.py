@@ -183,7 +183,9 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             assert taken["state"] == "SCHEDULED"
             began = time.monotonic()
             await until(lambda: held(here, Decimal("-1.5")))
-            status = await here.gardien("status")
+            status = await here.gardien("status", "--all", status=1)
+            assert status.count("\n! ") == 1, "nothing else is wrong"
+            assert "! no uplink is configured" in status
             assert "control boiler-offset: -1.5 K until" in status
             said = await here.gardien("control", "dry-run", str(file), status=1)
             assert "E_REPLAY: the same order was taken before" in said

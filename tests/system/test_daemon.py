@@ -112,6 +112,12 @@ def test_status_asks_the_daemon_and_needs_no_configuration(house):
     house("place", "new", "A-1")
     assert "gardien run" in house("status", status=1)
     house.up()
+    assert "still uses the old one" not in house("check")
+    house.config.write_text(house.config.read_text().replace("every: 1s", "every: 2s"))
+    said = house("check")
+    assert "is fine" in said
+    assert "the agent still uses the old one" in said
+    assert "Run: sudo gardien reload" in said
     # a wrong file in its place: status still finds the state and says how things are
     house.config.write_text(f"devices: {{nonsense\nstate: {house.state}\n")
     assert "uplink centre is not connected" in house("status", status=1)

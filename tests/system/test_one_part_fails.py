@@ -274,7 +274,7 @@ async def each_in_turn(folder):
             await until(lambda: f"control {NAME}" in here.faults())
             await until(lambda: here.charger.limit == 32_000)
             status = await asyncio.create_subprocess_exec(
-                GARDIEN, "status", "--config", here.config, stdout=asyncio.subprocess.PIPE
+                GARDIEN, "status", "--all", "--config", here.config, stdout=asyncio.subprocess.PIPE
             )
             said, _ = await status.communicate()
             assert status.returncode == 1

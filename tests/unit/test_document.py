@@ -8,8 +8,7 @@ import jsonschema
 
 from agent.acquisition.device import Device
 from agent.api.calls import _link
-from agent.api.status import events
-from agent.cli import examine
+from agent.api.diagnosis import running
 from agent.core.model import Point
 from agent.drivers.line_disturbance import How, Turn
 from agent.drivers.link import Link
@@ -75,7 +74,7 @@ def answer():
         "holds": [{"control": "boiler-offset", "until": "2026-11-24T11:00:00Z", "left": 2700}],
         "certificate": {"not_after": "2027-02-22T00:00:00Z", "days_left": 90, "alarm": ""},
     }
-    return made | {"events": [one._asdict() for one in events(made)]}
+    return made | {"events": [one.wire() for one in running.findings(made)]}
 
 
 def fault(component, uplink=None):
@@ -125,8 +124,11 @@ def test_a_refused_batch_says_since_when_why_and_what_to_do():
         "quarantined_since": 1_795_600_000.0,
         "quarantined_why": "the platform refuses the batch: 400",
     }
-    (text,) = [one.text for one in events(made) if one.code == "quarantine"]
-    assert "2 batches refused since 2026-11-25T09:46:40Z: the platform refuses the batch" in text
+    (text,) = [one.text for one in running.findings(made) if one.code == "quarantine"]
+    assert (
+        "2 batches refused: the platform refuses the batch: 400, since 2026-11-25T09:46:40Z" in text
+    )
+    assert "until 2026-11-26T09:46:40Z" in text
     assert "gardien uplink retry mine" in text
 
 
@@ -138,7 +140,7 @@ def test_every_kind_of_trouble_is_an_event_of_its_own():
     mine = made["uplinks"]["mine"]
     mine["delivery"]["alarm"], mine["backlog"]["quarantined"], mine["shed_rows"] = "deaf", 1, 2
     mine["data"]["said"] = "used up"
-    found = {one.code for one in events(made)}
+    found = {one.code for one in running.findings(made)}
     assert found == {
         "clock", "certificate", "storage", "line-down", "not-consuming", "quarantine", "shed",
         "data", "uplink-down", "fault",
@@ -149,25 +151,25 @@ def test_a_disk_that_fails_is_named_with_what_it_means_and_what_to_do():
     made = answer()
     fault = {"reason": "the disk does not answer", "since": "2026-11-27T07:00:00Z"}
     made["storage"] = {"faults": {"the journal of the controls": fault}, "controls": ""}
-    (silent,) = [one.text for one in events(made) if one.code == "storage"]
+    (silent,) = [one.text for one in running.findings(made) if one.code == "storage"]
     assert silent == (
-        "the journal of the controls cannot be written since 2026-11-27T07:00:00Z: the disk does"
-        " not answer. If this persists, replace the disk or card: docs/replace.md"
+        "the journal of the controls cannot be written: the disk does not answer, since"
+        " 2026-11-27T07:00:00Z. If this persists, replace the disk or card: docs/replace.md"
     )
     made["storage"]["faults"]["the spool of mine"] = {**fault, "reason": "the disk is read-only"}
     made["uplinks"]["mine"]["kept"] = "memory"
-    lost, _ = [one.text for one in events(made) if one.code == "storage"]
+    lost, _ = [one.text for one in running.findings(made) if one.code == "storage"]
     assert lost == (
-        "new readings are kept in memory only, because the disk is read-only; undelivered ones are"
-        " lost in a power cut. Replace the disk or card: docs/replace.md"
+        "new readings are kept in memory only, because the disk is read-only, since"
+        " 2026-11-27T07:00:00Z. Undelivered readings are lost in a power cut. Replace the disk or"
+        " card: docs/replace.md"
     )
     made["uplinks"]["mine"]["kept"] = ""
     made["storage"]["controls"] = "the disk is read-only"
-    (released,) = [one.text for one in events(made) if one.code == "storage"]
+    (released,) = [one.text for one in running.findings(made) if one.code == "storage"]
     assert released == (
-        "all controls are released, because the disk is read-only; no order is carried out until"
-        " the"
-        " disk works. Replace the disk or card: docs/replace.md"
+        "all controls are released, because the disk is read-only, since 2026-11-27T07:00:00Z."
+        " No order is carried out until the disk works. Replace the disk or card: docs/replace.md"
     )
 
 
@@ -182,11 +184,10 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
     made = answer()
     made["links"]["riser"] = _link(LinkDevices(link, {"sdm-17": device}), NOON + 60.0)
     made["links"]["riser"]["open"] = True
-    made["events"] = [one._asdict() for one in events(made)]
+    made["events"] = [one.wire() for one in running.findings(made)]
     here = next(one["here"] for one in made["events"] if one["code"] == "line-disturbed")
-    assert here.startswith("sdm-17 disturbs the line: 12 times today. It sends its answer twice.")
+    assert here.startswith("sdm-17 disturbs line riser: 12 times today. It sends its answer twice;")
     assert "or disconnect it" in here
-    assert [one.text for one in examine.disturbers(made)] == [here]
     told = document(made, "mine")
     jsonschema.validate(BASE | {"state": "online"} | told, SCHEMA)
     assert "line riser: a device disturbs the line" in json.dumps(told)
@@ -198,8 +199,8 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
 def test_a_line_that_is_disturbed_as_a_whole_says_with_how_many_devices():
     made = answer()
     made["links"]["riser"]["disturbed"] = {"devices": 20, "of": 25}
-    (found,) = (one for one in events(made) if one.code == "line-disturbed")
-    assert found.here.startswith("line riser is disturbed: errors with 20 of 25 devices")
+    (found,) = (one for one in running.findings(made) if one.code == "line-disturbed")
+    assert found.text.startswith("line riser is disturbed: errors with 20 of 25 devices")
 
 
 def nobody():

@@ -29,8 +29,17 @@ def test_a_second_identity_is_refused_and_the_first_one_stays(tmp_path):
 
 
 def test_without_keys_the_command_that_makes_them_is_named(tmp_path):
-    with pytest.raises(Refused, match="run `gardien key new`"):
+    with pytest.raises(Refused, match="Create it: gardien key new"):
         identity.load(tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["registry.json", "spool-r.example.db"])
+def test_where_the_keys_are_gone_new_ones_are_never_advised(tmp_path, kept):
+    (tmp_path / kept).touch()
+    with pytest.raises(Refused) as refused:
+        identity.load(tmp_path)
+    assert "key new" not in str(refused.value)
+    assert "restore the backup (docs/replace.md)" in str(refused.value)
 
 
 def test_keys_are_for_their_owner_only(tmp_path):

@@ -8,9 +8,10 @@ from agent.core.errors import Refused
 from agent.gateway.controls import NoControls
 from agent.gateway.gateway import Daemon
 from agent.gateway.signed_objects import NoInbox
-from agent.registry.identity import NoIdentity
+from agent.registry.identity import LostIdentity, NoIdentity
 
 NO_IDENTITY = "this gateway has no identity yet. Create it: gardien key new"
+NO_INBOX = "this gateway has no identity. What to do: sudo gardien doctor"
 
 
 @pytest.mark.parametrize(
@@ -18,8 +19,9 @@ NO_IDENTITY = "this gateway has no identity yet. Create it: gardien key new"
     [
         (NoIdentity(), lambda part: part.spool_key, NO_IDENTITY),
         (NoIdentity(), lambda part: part.signing_key, NO_IDENTITY),
-        (NoInbox(), lambda part: part.known(), NO_IDENTITY),
-        (NoInbox(), lambda part: part.trust_store, NO_IDENTITY),
+        (LostIdentity(), lambda part: part.spool_key, "the keys of this gateway are gone"),
+        (NoInbox(), lambda part: part.known(), NO_INBOX),
+        (NoInbox(), lambda part: part.trust_store, NO_INBOX),
         (NoControls(), lambda part: part.controller, "no control is configured: see `controls`"),
     ],
 )
@@ -30,9 +32,9 @@ def test_a_missing_part_is_false_and_refuses_with_its_reason(part, use, sentence
 
 
 def test_without_an_identity_there_are_no_ids_and_no_rotation():
-    nobody = NoIdentity()
-    assert (nobody.gateway, nobody.state) == ("", "")
-    assert nobody.spool_key_before is nobody.rotating_since is None
+    for nobody in (NoIdentity(), LostIdentity()):
+        assert (nobody.gateway, nobody.state) == ("", "")
+        assert nobody.spool_key_before is nobody.rotating_since is None
 
 
 def test_without_controls_there_is_nothing_to_report():

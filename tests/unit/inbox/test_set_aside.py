@@ -10,7 +10,7 @@ import sqlite3
 
 import pytest
 
-from agent.api.status import events
+from agent.api.diagnosis import running
 from agent.buffer.database import Damaged
 from agent.core.errors import NotRecorded, Refused, SpoolFull
 from agent.inbox.inbox import REFUSALS_AN_HOUR
@@ -212,7 +212,7 @@ def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
 
 def test_somebody_at_the_gateway_hears_of_it():
     answer = {"clock_said": "", "links": {}, "uplinks": {}, "authority": {"set_aside": 2}}
-    (event,) = events(answer)
+    (event,) = running.findings(answer)
     assert event.code == "object"
     assert "2 signed objects" in event.text
     assert "gardien object list" in event.text

@@ -1,0 +1,572 @@
+"""Findings about a running gateway: a pure function of the answer to `status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.buffer.upkeep import TRIED_ANEW
+from agent.core.clock import stamp
+from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text, numbered
+from agent.core.i18n import N_, Text
+from agent.core.storage import SPOOL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MOST_NAMES = 8
+"""devices that one sentence names"""
+LONG_OUTAGE = 365
+"""days; a spool that can take a longer outage is not mentioned"""
+DISK = "disk"
+"""the common cause of everything that a disk does"""
+REPLACE_DISK = N_("If this persists, replace the disk or card: docs/replace.md")
+BUNDLE = "sudo gardien support-bundle --out FILE"
+
+
+def findings(answer: Mapping[str, Any]) -> list[Finding]:
+    """Return all findings, those of the gateway itself first."""
+    made = [*_gateway(answer)]
+    for name, link in answer["links"].items():
+        on = {
+            device: facts
+            for device, facts in answer["devices"].items()
+            if facts.get("link", name) == name
+        }
+        made += _link(name, link, on)
+    for name, control in answer.get("controls", {}).items():
+        made += _control(name, control)
+    up = [one["delivery"]["connected_since"] for one in answer["uplinks"].values()]
+    for name, uplink in answer["uplinks"].items():
+        made += _uplink(name, uplink, answer["started"], all_down=up[1:] != [] and not any(up))
+    return made
+
+
+def names_of(names: Sequence[str]) -> Text:
+    """Return names in one line, not more than a person reads."""
+    shown, more = list(names[:MOST_NAMES]), len(names) - MOST_NAMES
+    if more <= 0:
+        return as_text(", ".join(shown))
+    return Text("{names} and {number} more", names=shown, number=more)
+
+
+def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
+    if why := answer["clock_said"]:
+        yield Finding(
+            code="clock",
+            subject=Text("clock"),
+            what=Text("readings are kept undated: {why}", why=why),
+            severity=Severity.WAITING,
+            cost=Text("They are sent once the clock is right"),
+            actor=Actor.INSTALLER,
+            command="gardien clock",
+        )
+    if full := answer.get("disk_full"):
+        yield disk_full(full)
+    yield from _authority(answer.get("authority") or {})
+    yield from _faults(answer.get("faults", ()))
+    yield from _storage(answer)
+    yield from _restored(answer.get("restored"))
+    if why := answer.get("backup_said"):
+        yield Finding(
+            code="backup",
+            subject=Text("backup"),
+            what=Text("the backup is not up to date: {why}", why=why),
+            severity=Severity.LATER,
+            cost=Text("If this gateway is replaced, later records must be entered again"),
+            actor=Actor.INSTALLER,
+        )
+    yield from _syndic(answer.get("syndic"))
+    if (certificate := answer.get("certificate")) and certificate["alarm"]:
+        ended = certificate["days_left"] < 0
+        yield Finding(
+            code="certificate",
+            subject=Text("certificate"),
+            what=as_text(certificate["alarm"]),
+            severity=Severity.WAITING if ended else Severity.LATER,
+            actor=Actor.INSTALLER,
+            command="gardien key renew" if certificate["not_after"] else "gardien key enroll",
+            until=certificate["not_after"],
+        )
+
+
+def disk_full(full: Mapping[str, Any]) -> Finding:
+    """Return the finding for a disk that is full; `full`: see `agent.api.status.full`."""
+    deleting, free = full["deleting"], full["free_at_least_MB"]
+    lost = Text(
+        "The oldest unsent readings are deleted to make room for new ones; current readings are"
+        " still sent. Free at least {size} MB",
+        size=free,
+    )
+    grows = Text(
+        "Nothing is deleted yet, but the spools can no longer grow; current readings are still"
+        " sent. Free at least {size} MB",
+        size=free,
+    )
+    return Finding(
+        code="disk",
+        subject=Text("disk"),
+        what=Text("the disk of {folder} is full", folder=full["folder"]),
+        severity=Severity.LOST if deleting else Severity.LATER,
+        cost=lost if deleting else grows,
+        actor=Actor.INSTALLER,
+        cause=DISK,
+        command=f"sudo du -xh --max-depth=3 {full['folder']}",
+    )
+
+
+def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
+    if authority.get("alarm"):
+        yield Finding(
+            code="trust",
+            subject=Text("trust list"),
+            what=as_text(authority["alarm"]),
+            severity=Severity.LATER,
+            actor=Actor.PLATFORM,
+            until=authority.get("expires"),
+            command="gardien trust show",
+        )
+    if number := authority.get("unwritten"):
+        yield Finding(
+            code="audit",
+            subject=Text("audit chain"),
+            what=numbered(
+                number,
+                N_("1 decision could not be written to the audit chain"),
+                N_("{number} decisions could not be written to the audit chain"),
+            ),
+            severity=Severity.LATER,
+            cost=Text("What was decided is in force, but its record is missing"),
+            cause=DISK,
+            actor=Actor.INSTALLER,
+            command="gardien audit verify",
+            count=number,
+        )
+    if number := authority.get("set_aside"):
+        yield Finding(
+            code="object",
+            subject=Text("signed objects"),
+            what=numbered(
+                number,
+                N_(
+                    "1 signed object could not be evaluated because of an error in gardien, and is"
+                    " kept"
+                ),
+                N_(
+                    "{number} signed objects could not be evaluated because of an error in gardien,"
+                    " and are kept"
+                ),
+            ),
+            severity=Severity.LATER,
+            actor=Actor.INSTALLER,
+            command="gardien object list",
+            count=number,
+        )
+
+
+def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """One finding for each failed component.
+
+    The error text is for people at the gateway: it may name devices, and recipients must not learn
+    those.
+    """
+    for component in dict.fromkeys(fault["component"] for fault in reported):
+        faults = [fault for fault in reported if fault["component"] == component]
+        kinds = ", ".join(sorted({fault["error"] for fault in faults}))
+        what = Text(
+            "{component} stopped after an unexpected error ({error}); it is restarted"
+            " automatically",
+            component=component,
+            error=kinds,
+        )
+        yield Finding(
+            code="fault",
+            subject=as_text(component),
+            what=what,
+            severity=Severity.LATER,
+            since=min(fault["since"] for fault in faults),
+            cost=Text("All other components continue. Report the error, with a support file"),
+            command=BUNDLE,
+            count=len(faults),
+            uplink=faults[0]["uplink"],
+        )
+
+
+def _storage(answer: Mapping[str, Any]) -> Iterator[Finding]:
+    """Stores that cannot be written, and the consequences."""
+    storage = answer.get("storage")
+    if storage is None:
+        return
+    faults = dict(storage["faults"])
+    since = min((fault["since"] for fault in faults.values()), default=None)
+    in_memory = [name for name, uplink in answer["uplinks"].items() if uplink.get("kept")]
+    # popped: spools in memory have the finding below, and need none of their own
+    reasons = [faults.pop(f"{SPOOL}{name}", {}).get("reason", "") for name in in_memory]
+    common: dict[str, Any] = {
+        "code": "storage",
+        "subject": Text("disk"),
+        "cause": DISK,
+        "actor": Actor.INSTALLER,
+    }
+    if in_memory:
+        why = next(filter(None, reasons), Text("the disk fails"))
+        yield Finding(
+            **common,
+            what=Text("new readings are kept in memory only, because {why}", why=why),
+            severity=Severity.WAITING,
+            since=since,
+            cost=Text(
+                "Undelivered readings are lost in a power cut. Replace the disk or card:"
+                " docs/replace.md"
+            ),
+        )
+    if why := storage["controls"]:
+        yield Finding(
+            **common,
+            what=Text("all controls are released, because {why}", why=why),
+            severity=Severity.EQUIPMENT,
+            since=since,
+            cost=Text(
+                "No order is carried out until the disk works. Replace the disk or card:"
+                " docs/replace.md"
+            ),
+        )
+        return
+    for name, fault in faults.items():
+        yield Finding(
+            **common,
+            what=Text("{store} cannot be written: {why}", store=name, why=fault["reason"]),
+            severity=Severity.LATER,
+            since=fault["since"],
+            cost=Text(REPLACE_DISK),
+            uplink=name.removeprefix(SPOOL) if name.startswith(SPOOL) else None,
+        )
+
+
+def _syndic(syndic: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Exports of the building manager's software; their content is shown at the gateway only."""
+    if syndic is None:
+        return
+    common: dict[str, Any] = {
+        "code": "syndic",
+        "subject": Text("syndic export"),
+        "severity": Severity.LATER,
+        "actor": Actor.MANAGER,
+        "command": "gardien occupancy proposed",
+    }
+    if why := syndic["unreachable"]:
+        text = Text("the exports of the syndic's software cannot be fetched")
+        here = Text("{what}: {why}", what=text, why=why)
+        yield Finding(**common, what=here, outside=text)
+    if why := syndic["refused"]:
+        text = Text("the last export of the syndic's software was refused; none of it was recorded")
+        here = Text("{what}: {why}", what=text, why=why)
+        yield Finding(**common, what=here, outside=text)
+    if number := syndic["waiting"]:
+        what = numbered(
+            number,
+            N_("syndic export: 1 row needs a decision"),
+            N_("syndic export: {number} rows need a decision"),
+        )
+        yield Finding(**common, what=what, count=number)
+    if since := syndic["overdue_since"]:
+        what = Text("no new export of the syndic's software has arrived")
+        yield Finding(**common, what=what, since=since)
+
+
+def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """A restored state that may not know yet of later withdrawals."""
+    if restored is None:
+        return
+    common: dict[str, Any] = {"subject": Text("restored state"), "severity": Severity.WAITING}
+    if restored["listens"]:
+        yield Finding(
+            **common,
+            code="restored",
+            what=Text(
+                "after the restore nothing is sent until all later signed objects have arrived"
+            ),
+            since=restored["made"] or None,
+            cost=Text("Readings wait on the disk"),
+            command="gardien object all-came",
+        )
+    for name, uplink in restored["uplinks"].items():
+        if restored["listens"] and uplink["waits"]:
+            what = numbered(
+                -(-uplink["waits"] // 60),
+                N_(
+                    "uplink {uplink} has not delivered all signed objects yet; sending starts once"
+                    " it has, or after 1 minute more of connection"
+                ),
+                N_(
+                    "uplink {uplink} has not delivered all signed objects yet; sending starts once"
+                    " it has, or after {number} minutes more of connection"
+                ),
+                uplink=name,
+            )
+            yield Finding(**common, code="restored", what=what, cause="restored", uplink=name)
+        elif uplink["unproved"]:
+            yield Finding(
+                code="restored-unproved",
+                subject=common["subject"],
+                what=Text(
+                    "uplink {uplink}: its platform has not confirmed that all signed objects"
+                    " arrived after the restore",
+                    uplink=name,
+                ),
+                severity=Severity.LATER,
+                cost=Text("Compare the withdrawals with the platform, then confirm them"),
+                actor=Actor.MANAGER,
+                command="gardien object all-came",
+                uplink=name,
+            )
+
+
+def _link(
+    name: str, link: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Finding]:
+    common: dict[str, Any] = {
+        "subject": Text("line {bus}", bus=name),
+        "actor": Actor.INSTALLER,
+        "cause": f"line {name}",
+    }
+    if not link["open"]:
+        number = link["devices"]
+        yield Finding(
+            **common,
+            code="line-down",
+            what=Text("line {line} is down: {why}", line=name, why=link["error"]),
+            severity=Severity.LOST if number else Severity.LATER,
+            since=link.get("down_since"),
+            cost=_not_read(number) if number else None,
+            command=DOCTOR,
+            count=max(number, 1),
+        )
+    elif silent := link["silent"]:
+        yield _silent(common, name, link, devices, silent)
+    for proposal in link["proposals"]:
+        # recipients must not learn the names of devices (rule P24)
+        yield Finding(
+            **common | {"cause": f"{name} {proposal}"},
+            code="exchange",
+            what=Text("line {line}: {proposal}", line=name, proposal=proposal),
+            outside=Text("line {line}: a meter is silent and an unknown meter answers", line=name),
+            severity=Severity.LATER,
+        )
+    for disturber in link["disturbers"]:
+        yield Finding(
+            **common | {"cause": f"line {name} disturbed"},
+            code="line-disturbed",
+            what=_disturbs(name, disturber),
+            outside=Text("line {line}: a device disturbs the line", line=name),
+            severity=Severity.LATER,
+            cost=Text("Check its wiring, termination and address, or disconnect it"),
+        )
+    if (disturbed := link["disturbed"])["devices"]:
+        yield Finding(
+            **common | {"cause": f"line {name} disturbed"},
+            code="line-disturbed",
+            what=Text(
+                "line {line} is disturbed: errors with {number} of {all} devices",
+                line=name,
+                number=disturbed["devices"],
+                all=disturbed["of"],
+            ),
+            outside=Text("line {line} is disturbed as a whole", line=name),
+            severity=Severity.LATER,
+            cost=Text("Check termination, shield and power supply"),
+            count=disturbed["devices"],
+        )
+    if worry := link["health"].get("worry"):
+        yield Finding(
+            **common | {"cause": ""},
+            code="line-worry",
+            what=Text("line {line}: {worry}", line=name, worry=worry),
+            severity=Severity.LATER,
+        )
+
+
+def _not_read(number: int) -> Text:
+    return numbered(
+        number,
+        N_("1 device is not read"),
+        N_("{number} devices are not read; their meters keep counting, but the values between are"
+           " missing"),
+    )  # fmt: skip
+
+
+def _silent(
+    common: Mapping[str, Any],
+    name: str,
+    link: Mapping[str, Any],
+    devices: Mapping[str, Mapping[str, Any]],
+    silent: int,
+) -> Finding:
+    """Return the finding for the devices of an open line that do not answer."""
+    mute = {device: facts for device, facts in devices.items() if facts["failures"]}
+    answered = [facts["answered"] for facts in mute.values() if facts.get("answered")]
+    if silent == link["devices"] and silent > 1:
+        what = numbered(
+            silent,
+            N_("line {line} does not answer: {number} devices wait"),
+            N_("line {line} does not answer: {number} devices wait"),
+            line=name,
+        )
+        shared = None
+        cost = Text("Check the converter, the wiring and the power supply of the line")
+    else:
+        shared = numbered(
+            silent,
+            N_("line {line}: 1 of {all} devices is silent"),
+            N_("line {line}: {number} of {all} devices are silent"),
+            line=name,
+            all=link["devices"],
+        )
+        what = Text("{what}: {names}", what=shared, names=names_of(list(mute)))
+        cost = Text("Their values are missing meanwhile. Check their power, wiring and address")
+    return Finding(
+        **common,
+        code="device-silent",
+        what=what,
+        outside=shared,
+        severity=Severity.LOST,
+        since=min(answered, default=None),
+        cost=cost,
+        count=silent,
+        command=f"sudo gardien scan {name}",
+    )
+
+
+def _disturbs(line: str, disturber: Mapping[str, Any]) -> Text:
+    """Return which device disturbs a line, how often and how."""
+    address, today = disturber["address"], disturber["today"]
+    who = (
+        as_text(disturber["device"])
+        if disturber["device"]
+        else Text("the device at address {address}, which is not configured,", address=address)
+    )
+    what = numbered(
+        today,
+        N_("{device} disturbs line {line}: once today. It {how}"),
+        N_("{device} disturbs line {line}: {number} times today. It {how}"),
+        device=who,
+        line=line,
+        how=Text(disturber["how"]),
+    )
+    if not disturber["device"]:
+        return what
+    return Text("{what}; until it recovers it is read last and less often", what=what)
+
+
+def _control(name: str, control: Mapping[str, Any]) -> Iterator[Finding]:
+    if control["alarm"]:
+        yield Finding(
+            code="control",
+            subject=Text("control {control}", control=name),
+            what=Text("control {control}: {alarm}", control=name, alarm=control["alarm"]),
+            severity=Severity.EQUIPMENT,
+            actor=Actor.INSTALLER,
+            command="gardien control list",
+        )
+
+
+def _uplink(
+    name: str, uplink: Mapping[str, Any], started: str, *, all_down: bool
+) -> Iterator[Finding]:
+    delivery, backlog = uplink["delivery"], uplink["backlog"]
+    common: dict[str, Any] = {"subject": Text("uplink {uplink}", uplink=name), "uplink": name}
+    if not delivery["connected_since"]:
+        what = Text("uplink {uplink} is not connected", uplink=name)
+        why = delivery.get("lost")
+        yield Finding(
+            **common,
+            code="uplink-down",
+            what=Text("{what}: {why}", what=what, why=why) if why else what,
+            severity=Severity.WAITING,
+            since=delivery.get("lost_since") or started,
+            cost=_waits(uplink),
+            # if all are cut off, the network is
+            cause="network" if all_down else f"uplink {name}",
+            actor=Actor.INSTALLER,
+            command=DOCTOR,
+        )
+    elif delivery["alarm"]:
+        yield Finding(
+            **common,
+            code="not-consuming",
+            what=Text("uplink {uplink}: {alarm}", uplink=name, alarm=delivery["alarm"]),
+            severity=Severity.WAITING,
+            since=delivery.get("owed_since"),
+            cost=_waits(uplink),
+            actor=Actor.PLATFORM,
+        )
+    if backlog["quarantined"]:
+        yield _quarantined(common, name, backlog)
+    if number := uplink["shed_rows"]:
+        yield Finding(
+            **common,
+            code="shed",
+            what=numbered(
+                number,
+                N_("uplink {uplink}: 1 value deleted because the spool is full"),
+                N_("uplink {uplink}: {number} values deleted because the spool is full"),
+                uplink=name,
+            ),
+            severity=Severity.LOST,
+            cost=Text("The oldest readings are given up until the recipient receives again"),
+            actor=Actor.INSTALLER,
+            command="gardien uplink list",
+            count=number,
+        )
+    if (file := uplink.get("building")) and file["late"]:
+        yield Finding(
+            **common,
+            code="backup",
+            what=Text(
+                "uplink {uplink}: its platform has not confirmed the backup of {day}",
+                uplink=name,
+                day=file["made"][:10],
+            ),
+            severity=Severity.LATER,
+            actor=Actor.PLATFORM,
+        )
+    if over := uplink.get("data", {}).get("said"):
+        yield Finding(
+            **common,
+            code="data",
+            what=Text("uplink {uplink}: {over}", uplink=name, over=over),
+            severity=Severity.WAITING,
+            actor=Actor.INSTALLER,
+            command="gardien uplink list",
+        )
+
+
+def _waits(uplink: Mapping[str, Any]) -> Text:
+    """What an uplink that does not deliver costs; it names no number, which always changes."""
+    days = uplink.get("bears_days")
+    if days is None or days >= LONG_OUTAGE:
+        return Text("Its readings wait on this gateway")
+    return numbered(
+        days,
+        N_("Its readings wait on this gateway; after about 1 day more, the oldest are deleted"),
+        N_("Its readings wait on this gateway; after about {number} days more, the oldest are"
+           " deleted"),
+    )  # fmt: skip
+
+
+def _quarantined(common: Mapping[str, Any], name: str, backlog: Mapping[str, Any]) -> Finding:
+    number, since = backlog["quarantined"], backlog["quarantined_since"]
+    what = numbered(number, N_("1 batch refused"), N_("{number} batches refused"))
+    if why := backlog["quarantined_why"]:
+        what = Text("{what}: {why}", what=what, why=why)
+    return Finding(
+        **common,
+        code="quarantine",
+        what=Text("uplink {uplink}: {what}", uplink=name, what=what),
+        severity=Severity.WAITING,
+        since=stamp(since) if since is not None else None,
+        until=stamp(since + TRIED_ANEW) if since is not None else None,
+        cost=Text("Their rows are kept and sent again automatically; a command sends them now"),
+        actor=Actor.PLATFORM,
+        command=f"gardien uplink retry {name}",
+        count=number,
+    )

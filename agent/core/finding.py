@@ -1,0 +1,203 @@
+"""Findings: what is wrong with a gateway, what it costs, and the one command that helps.
+
+`gardien status`, `doctor`, `check` and the status for platforms are made of findings only. The
+checks that make them are in `agent/api/diagnosis/` and `agent/config/check.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from agent.core.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+class Severity(StrEnum):
+    """What a finding costs now, the worst first."""
+
+    LOST = "lost"
+    """readings are being lost"""
+    EQUIPMENT = "equipment"
+    """a control is not as it should be"""
+    WAITING = "waiting"
+    """readings are kept, but not delivered"""
+    LATER = "later"
+    """nothing yet; it costs something if nobody acts"""
+    NOTE = "note"
+    """nothing, and nobody must act"""
+    FINE = "fine"
+    """a check that found nothing wrong"""
+    UNKNOWN = "unknown"
+    """a check that this account may not make"""
+
+
+class Actor(StrEnum):
+    """Who must act on a finding."""
+
+    INSTALLER = "installer"
+    MANAGER = "manager"
+    PLATFORM = "platform"
+    NOBODY = "nobody"
+    """gardien tries again by itself"""
+
+
+ACTORS = {
+    Actor.INSTALLER: N_("installer"),
+    Actor.MANAGER: N_("building manager"),
+    Actor.PLATFORM: N_("platform"),
+}
+DOCTOR = "sudo gardien doctor"
+"""the command that searches further for the cause"""
+RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+def as_text(value: object) -> Text:
+    """Return a text that was made elsewhere, or the text of an error, as it is."""
+    text = getattr(value, "text", value)
+    return text if isinstance(text, Text) else Text("{text}", text=str(text))
+
+
+def numbered(number: int, singular: str, plural: str, /, **values: object) -> Text:
+    """Return the text for a number of things, which is its value `number`."""
+    return Text(singular if number == 1 else plural, number=number, **values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One fact about the gateway that somebody must know."""
+
+    code: str
+    """for programs"""
+    subject: Text
+    """the part of the gateway: `line hall-b`, `keys`"""
+    what: Text
+    severity: Severity
+    cost: Text | None = None
+    """what it costs now, and what to do if that is no command"""
+    since: str | None = None
+    """RFC 3339; None: unknown"""
+    until: str | None = None
+    """when gardien itself does something about it"""
+    cause: str = ""
+    """findings with the same cause are shown as one; empty: a cause of its own"""
+    actor: Actor = Actor.NOBODY
+    command: str = ""
+    """what to type; empty: no command helps"""
+    count: int = 1
+    """how many devices, batches or dwellings are concerned"""
+    uplink: str | None = None
+    """the uplink that it concerns; None: all"""
+    outside: Text | None = None
+    """said instead of `what` to those who may not see names of devices (rule P24); None: `what`"""
+    private: bool = False
+    """not told to recipients at all"""
+    also: tuple[Text, ...] = ()
+    """what else has the same cause"""
+
+    @property
+    def fine(self) -> bool | None:
+        """Whether nobody must look at it; None: unknown."""
+        if self.severity is Severity.UNKNOWN:
+            return None
+        return RANK[self.severity] >= RANK[Severity.NOTE]
+
+    @property
+    def text(self) -> Text:
+        """The whole finding in one line."""
+        return self.sentence()
+
+    def sentence(self, spell: Callable[[str], str] = str) -> Text:
+        """Return the whole finding in one line; `spell` writes a time."""
+        text = self.what
+        if self.since:
+            text = Text("{what}, since {since}", what=text, since=spell(self.since))
+        if self.until:
+            text = Text("{what}, until {until}", what=text, until=spell(self.until))
+        if self.cost:
+            text = Text("{what}. {cost}", what=text, cost=self.cost)
+        if self.command:
+            text = Text("{what}. Run: {command}", what=text, command=self.command)
+        return text
+
+    def without_names(self) -> Finding:
+        """Return the finding for those who may not see names of devices and dwellings."""
+        if self.outside is None:
+            return self
+        return replace(self, what=self.outside, outside=None, command="", cause="", also=())
+
+    def wire(self) -> dict[str, Any]:
+        """Return the JSON form. `text` is for recipients, `here` for people at the gateway."""
+        shared = self.without_names()
+        return {
+            "code": self.code,
+            "severity": str(self.severity),
+            "text": str(shared.text),
+            "here": "" if shared is self else str(self.text),
+            "subject": self.subject.wire(),
+            "what": self.what.wire(),
+            "cost": self.cost and self.cost.wire(),
+            "also": [text.wire() for text in self.also],
+            "since": self.since,
+            "until": self.until,
+            "cause": shared.cause,
+            "actor": str(self.actor),
+            "command": self.command,
+            "count": self.count,
+            "uplink": self.uplink,
+            "private": self.private,
+        }
+
+    @classmethod
+    def of(cls, wire: Mapping[str, Any]) -> Finding:
+        """Rebuild a finding from its JSON form, or from an event of an earlier version."""
+        if "what" not in wire:
+            text, subject = Text(wire.get("here") or wire["text"]), Text(wire["code"])
+            return cls(code=wire["code"], subject=subject, what=text, severity=Severity.LATER)
+        return cls(
+            code=wire["code"],
+            subject=Text.of(wire["subject"]),
+            what=Text.of(wire["what"]),
+            severity=Severity(wire["severity"]),
+            cost=Text.of(wire["cost"]) if wire["cost"] else None,
+            since=wire["since"],
+            until=wire["until"],
+            cause=wire["cause"],
+            actor=Actor(wire["actor"]),
+            command=wire["command"],
+            count=wire["count"],
+            uplink=wire["uplink"],
+            also=tuple(map(Text.of, wire["also"])),
+        )
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return one finding for each cause, the worst first; among equals, in their order."""
+    causes: dict[object, list[Finding]] = {}
+    for number, finding in enumerate(findings):
+        # what is fine, or unknown, is never part of a problem
+        alone = not finding.cause or finding.severity in {Severity.FINE, Severity.UNKNOWN}
+        causes.setdefault(number if alone else finding.cause, []).append(finding)
+    merged = [_merged(group) for group in causes.values()]
+    return sorted(merged, key=lambda finding: RANK[finding.severity])
+
+
+def _merged(group: list[Finding]) -> Finding:
+    # among equals, the one that needs no further search for its cause
+    worst, *others = sorted(group, key=lambda it: (RANK[it.severity], it.command == DOCTOR))
+    if not others:
+        return worst
+    whats = dict.fromkeys(finding.what for finding in others if finding.what != worst.what)
+    return replace(
+        worst,
+        since=min((finding.since for finding in group if finding.since), default=None),
+        also=tuple(whats),
+    )
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """Return 1 if anything costs something now or will later, else 0."""
+    return int(any(finding.fine is False for finding in findings))

@@ -1,0 +1,132 @@
+"""`gardien status` fits on one screen of 80 x 24, whatever is wrong, and answers four questions."""
+
+import pytest
+
+from agent.api.diagnosis import running
+from agent.cli import status
+from agent.core.finding import Finding, worst_first
+from tests.unit.test_document import answer as document_answer
+
+LINES, METERS = 3, 46
+QUESTIONS = ("Data lost now?", "Data waiting?", "Equipment held?", "Who must act?")
+
+
+def building(*, down=(), silent=0, uplinks=1, faults=0, connected=True):
+    """The answer of a gateway with 46 meters on 3 lines."""
+    made = document_answer()
+    del made["events"]
+    mine, line = made["uplinks"]["mine"], made["links"]["riser"]
+    mine |= {
+        "receipt": "platform", "bears_days": 40, "held_devices": 0,
+        "delivery": {
+            "connected_since": "2026-11-24T10:00:00Z" if connected else None, "alarm": "",
+            "lost": "" if connected else "no route to host", "last_receipt": None,
+            "lost_since": None if connected else "2026-11-24T10:00:00Z",
+        },
+    }  # fmt: skip
+    mine["backlog"] |= {"slots": 1240, "batch_rows": 0, "oldest": 1_795_600_000}
+    each = METERS // LINES
+    made["links"] = {
+        f"hall-{n}": line
+        | {
+            "open": n not in down, "error": "the adapter does not answer" if n in down else "",
+            "devices": each, "silent": silent if n not in down else 0,
+        }
+        for n in range(LINES)
+    }  # fmt: skip
+    made["devices"] = {
+        f"meter-{n}-{m}": {
+            "link": f"hall-{n}", "failures": m < silent, "answered": "2026-11-24T10:00:00Z",
+        }
+        for n in range(LINES)
+        for m in range(each)
+    }  # fmt: skip
+    made["uplinks"] = {f"recipient-{n}": mine for n in range(uplinks)}
+    fault = made["faults"][2]
+    made["faults"] = [fault | {"component": f"poll hall-{n}"} for n in range(faults)]
+    return made | {
+        "building": "Résidence Les Alpins", "gateway": "G4QX7A9Z1Y2KSAA", "controls": {},
+        "dwellings": {"occupied": 40, "vacant": 3, "unknown": 3},
+        "certificate": None, "consents": {"unanswered": 2, "ending": 0},
+    }  # fmt: skip
+
+
+def screen(monkeypatch, capsys, made, *, every=False):
+    """What a terminal of 80 columns shows."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("os.isatty", lambda _: True)
+    findings = worst_first(Finding.of(one.wire()) for one in running.findings(made))
+    if every:
+        for listed in status._listed(findings, None):
+            print(status.wrapped(listed))
+    else:
+        status.show(made, findings, every=False)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {},
+        {"down": (1,)},
+        {"down": (0, 1, 2), "silent": 9, "uplinks": 9, "faults": 9},
+        {"silent": 1, "uplinks": 3, "faults": 2, "connected": False},
+        {"uplinks": 20, "faults": 40, "connected": False},
+    ],
+)
+def test_a_status_of_46_meters_fits_on_one_screen(monkeypatch, capsys, language, trouble):
+    monkeypatch.setenv("LANGUAGE", language)
+    made = building(**trouble)
+    shown = screen(monkeypatch, capsys, made)
+    assert len(shown) < 24
+    assert max(map(len, shown)) <= 80
+    if language == "en":
+        assert all(any(line.startswith(one) for line in shown) for one in QUESTIONS)
+    everything = screen(monkeypatch, capsys, made, every=True)
+    assert len([line for line in everything if line.startswith("!")]) == len(
+        worst_first(running.findings(made))
+    ), "--all shows every finding"
+
+
+def test_the_first_lines_say_what_is_lost_what_waits_and_who_must_act(monkeypatch, capsys):
+    shown = "\n".join(screen(monkeypatch, capsys, building(down=(1,))))
+    assert "Data lost now?   YES: line hall-1" in shown
+    assert "Data waiting?    yes: recipient-0 1,240 values since" in shown
+    assert "Equipment held?  no" in shown
+    assert "Who must act?    installer (1)" in shown
+    assert "! line hall-1 is down: the adapter does not answer" in shown
+    assert "15 devices are not read" in shown
+    assert "> sudo gardien doctor" in shown
+    quiet = "\n".join(screen(monkeypatch, capsys, building()))
+    assert "Data lost now?   no" in quiet
+    assert "Who must act?    nobody" in quiet
+    assert "nothing to report" in quiet
+
+
+def test_equipment_that_is_held_is_named_with_its_value_and_end(monkeypatch, capsys):
+    made = building()
+    control = {"value": "-1.5", "unit": "K", "until": "2026-11-24T12:00:00Z", "alarm": ""}
+    made["controls"] = {"boiler-offset": control}
+    shown = "\n".join(screen(monkeypatch, capsys, made))
+    assert "Equipment held?  yes: boiler-offset -1.5 K until 2026-11-24" in shown
+    made["controls"] = {"boiler-offset": control | {"alarm": "not released yet: no answer"}}
+    shown = " ".join(" ".join(screen(monkeypatch, capsys, made)).split())
+    assert "LOOK AT control boiler-offset" in shown
+    assert "! control boiler-offset: not released yet: no answer" in shown
+
+
+def test_a_line_on_which_nothing_answers_is_one_finding():
+    made = [one for one in running.findings(building(silent=15)) if one.code == "device-silent"]
+    assert [one.what for one in made] == [
+        f"line hall-{n} does not answer: 15 devices wait" for n in range(LINES)
+    ]
+    assert {one.since for one in made} == {"2026-11-24T10:00:00Z"}
+
+
+def test_if_all_uplinks_are_cut_off_the_network_is_the_one_cause():
+    made = worst_first(running.findings(building(uplinks=3, connected=False)))
+    (cut,) = [one for one in made if one.code == "uplink-down"]
+    assert len(cut.also) == 2
+    (one,) = worst_first(running.findings(building(uplinks=1, connected=False)))
+    assert one.cause == "uplink recipient-0"
