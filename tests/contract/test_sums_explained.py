@@ -9,9 +9,10 @@ import pytest
 
 from agent.acquisition import sums
 from agent.api import privacy
-from agent.api.privacy import NOT_READ, OWN_METER
+from agent.api.dossier import NOT_READ, OWN_METER, STAYS
 from agent.api.registry import Caller
 from agent.app import visited
+from agent.gateway.gateway import policy_of
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 
 WHOLE = "B6ASQZ1Y2KSAA3Y"
@@ -103,7 +104,7 @@ def test_who_is_sent_alone_is_not_in_it_and_too_few_are_not_sent(tmp_path):
             NewConsent(f"A-{n}", US, ("elec.imp",), 86_400, "advice", since=int(time.time()) - 9)
             for n in range(2)
         ]
-        found.registry.consent(rows, "me", "a test", time.time(), privacy.policy_of(found.config))
+        found.registry.consent(rows, "me", "a test", time.time(), policy_of(found.config))
 
     said, letter = told(tmp_path, 12, agree)
     one = of(said, "elec.imp")
@@ -133,7 +134,7 @@ def test_a_total_of_the_building_that_stays_for_good_is_said_to(tmp_path, held):
     said, _ = told(tmp_path, 12, hold)
     (row,) = [row for row in said["rows"] if row["device"] == "whole"]
     assert row["leaves"] != held
-    assert (row["why"] == privacy.STAYS) == held
+    assert (row["why"] == STAYS) == held
 
 
 def test_a_total_of_few_dwellings_stays(tmp_path):
