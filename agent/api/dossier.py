@@ -16,6 +16,7 @@ from agent.api.disclosures import Records, identify, records
 from agent.api.protection.published import responsible
 from agent.control.model import FAILSAFE, TEST, OrderState, split
 from agent.control.records import FINAL
+from agent.core.i18n import N_, Text
 from agent.gateway.gateway import policy_of
 from agent.registry.aggregate import Group, formed, sent_alone
 from agent.registry.dates import DAY, MONTH
@@ -40,14 +41,16 @@ if TYPE_CHECKING:
 
 ORDERS = 366 * DAY
 """seconds back from now for which a dossier has orders"""
-STAYS = "it was withheld for a time, and the next index would reveal what few dwellings used then"
+STAYS = N_(
+    "it was withheld for a time, and the next index would reveal what few dwellings used then"
+)
 
 
-OWN_METER = "the building has its own meter for this quantity, and its total is sent instead"
-FEW_DWELLINGS = "there are fewer than {fewest} dwellings"
-NOT_READ = "no dwelling has a meter for this quantity"
-FEW = "{count} of these dwellings count, fewer than {fewest}: nothing is sent"
-SENT = "where at least {fewest} of them count"
+OWN_METER = N_("the building has its own meter for this quantity, and its total is sent instead")
+FEW_DWELLINGS = N_("there are fewer than {fewest} dwellings")
+NOT_READ = N_("no dwelling has a meter for this quantity")
+FEW = N_("{count} of these dwellings count, fewer than {fewest}: nothing is sent")
+SENT = N_("where at least {fewest} of them count")
 
 
 def reads(gateway: Gateway) -> list[ConfiguredReading]:
@@ -295,7 +298,7 @@ def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntr
         for place in group.members
     )
     template = FEW if counts < sums_config.fewest else SENT
-    why = template.format(count=counts, fewest=sums_config.fewest)
+    why = Text(template, count=counts, fewest=sums_config.fewest)
     last_sum = sums.last_closed.get(channel) if fixed else None
     return AggregateEntry(
         recipient_id,
@@ -311,14 +314,14 @@ def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntr
     )
 
 
-def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> str | None:
+def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> Text | None:
     """Say why a configured sum is never made; None if it is made."""
     sums_config = gateway.sums.configured(gateway.config)[uplink]
     if channel not in sums_config.points:
         own = any(one.channel == channel for one in sums_config.whole)
-        return OWN_METER if own else NOT_READ
+        return Text(OWN_METER if own else NOT_READ)
     if len(gateway.registry.dwellings()) < sums_config.fewest:
-        return FEW_DWELLINGS.format(fewest=sums_config.fewest)
+        return Text(FEW_DWELLINGS, fewest=sums_config.fewest)
     return None
 
 

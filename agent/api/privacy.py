@@ -182,7 +182,10 @@ async def privacy_explain(
         "recorded": {},
         "not_occupied": answers.not_occupied(gateway.registry, t),
         # Who is in a sum has not consented: they are counted, not named.
-        "sums": [asdict(one) | {"members": len(one.members)} for one in sources.sums],
+        "sums": [
+            asdict(one) | {"why": str(one.why), "text": one.why.wire(), "members": len(one.members)}
+            for one in sources.sums
+        ],
         "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),
         "notices": [one._asdict() | {"label": labels.get(one.place)} for one in sources.notices],
         "duties": [

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
+    from agent.core.i18n import Text
     from agent.registry.access_log import AccessEntry
     from agent.registry.explain import Explanation
     from agent.registry.records import (
@@ -152,7 +153,7 @@ class AggregateEntry:
     channel: str
     step: int | None
     """seconds; None: it is not sent"""
-    why: str
+    why: Text
     """when it is sent, or why it is not"""
     since: int | None = None
     until: int | None = None
@@ -496,7 +497,8 @@ def dossier(  # noqa: PLR0913 -- its facts
         looks=[
             one
             for one in sources.looks
-            if home and one.place in (place.id, EVERYBODY) and covers(home, one.at)
+            if one.place in (place.id, EVERYBODY)
+            and registry.occupancy_at(place.id, one.at) == home
         ],
         orders=[one for one in sources.orders if _concerns(one, place, home)],
         keep_days=sources.keep_days,
