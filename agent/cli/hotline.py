@@ -164,7 +164,10 @@ def _why_no_data(facts: Facts) -> Iterator[str]:
         yield from _delivery(facts, recipient)
     if any(_cut(facts, recipient) for recipient in sent):
         steps.append(_("Look at the connection: gardien status"))
-    yield from _not_sent(facts)
+    concerned = {one["recipient"] for one in facts["consents"]} | {*facts["last_received"]}
+    yield from _not_sent([row for row in facts["withheld"] if row["recipient"] in concerned], facts)
+    if not sent:
+        yield _("Nothing of {label} alone is sent to anybody today.", label=label)
     if not sent and present and facts["occupancy"] is not None:
         steps.append(_("Ask for a consent: gardien consent form {label}", label=label))
     yield from steps or [
@@ -239,9 +242,9 @@ def _delivery(facts: Facts, recipient: str) -> Iterator[str]:
         yield f"{sentence} ({why})" if why else sentence
 
 
-def _not_sent(facts: Facts) -> Iterator[str]:
-    """Say what is not sent to whom, and why."""
-    for (recipient, why), channels in _by_terms(facts["withheld"], "why").items():
+def _not_sent(withheld: Iterable[Facts], facts: Facts) -> Iterator[str]:
+    """Say what is not sent to whom any more, and why."""
+    for (recipient, why), channels in _by_terms(withheld, "why").items():
         ended = [
             one
             for one in facts["consents"]
@@ -338,9 +341,10 @@ def _who_has_seen(facts: Facts) -> Iterator[str]:
 
 def _received(facts: Facts) -> Iterator[str]:
     for holding in facts["holdings"]:
-        yield _(
-            "{recipient} has received {number} values of {quantity}, and still has: {left}.",
-            recipient=holding["recipient"], number=holding["received"],
+        yield n_(
+            "{recipient} has received {number} value of {quantity}, and still has {left}.",
+            "{recipient} has received {number} values of {quantity}, and still has {left}.",
+            holding["received"], recipient=holding["recipient"],
             quantity=_quantity(holding["channel"]), left=has(holding),
         )  # fmt: skip
     if not facts["holdings"] and not facts["unknown"]:
@@ -379,9 +383,14 @@ def _would_end(facts: Facts) -> Iterator[str]:
     consents = {one["id"] for one in facts["consents"]}
     for holding in facts["holdings"]:
         values = {"recipient": holding["recipient"], "quantity": _quantity(holding["channel"])}
-        if holding["basis"] not in consents or not holding["most"]:
+        if not holding["most"]:
             continue
-        if holding["recipient"] in facts["delivery"]:
+        if holding["basis"] not in consents:
+            yield _(
+                "{recipient} keeps what it received of {quantity} without consent ({left} values).",
+                left=has(holding), **values,
+            )  # fmt: skip
+        elif holding["recipient"] in facts["delivery"]:
             yield _(
                 "{recipient} is asked to erase what it still has of {quantity} ({left} values). It"
                 " counts as erased only when it confirms this.",
@@ -415,9 +424,7 @@ def _would_remain(facts: Facts) -> Iterator[str]:
         " many values were sent (five years), and who saw data (five years)."
     )
     if facts["meters"]:
-        yield _(
-            "The meters go on being read for the building, but no value without a basis leaves."
-        )
+        yield _("Your meters go on being read, but no value leaves without a consent or a duty.")
 
 
 def _heating(facts: Facts, since: str, until: str) -> Iterator[str]:
