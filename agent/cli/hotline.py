@@ -15,7 +15,6 @@ from agent.cli.privacy import (
     access_text,
     exit_on_gaps,
     has,
-    step_text,
 )
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
@@ -211,7 +210,10 @@ def _meter_state(meter: Facts, *, running: bool) -> str:
         return _("Meter {meter} answers. Its last answer was on {when}.", meter=name, when=when)
     if meter["closed"] is not None and not running:
         when = _minute(meter["closed"])
-        return _("Meter {meter} was read until {when}.", meter=name, when=when)
+        return _(
+            "Meter {meter}: up to {when} it is recorded what it showed, or why there is no value.",
+            meter=name, when=when,
+        )  # fmt: skip
     return _("Meter {meter} has not been read yet.", meter=name)
 
 
@@ -300,7 +302,7 @@ def _receivers(facts: Facts) -> Iterator[str]:
     for (recipient, step, why), channels in _by_terms(rows, "step", "why").items():
         yield _(
             "{recipient} is sent {quantities}, {how}, for: {why}.",
-            recipient=recipient, quantities=channels, how=step_text(step), why=why,
+            recipient=recipient, quantities=channels, how=_often(step), why=why,
         )  # fmt: skip
     for share in facts["sums"]:
         if share["step"] is not None:
@@ -496,7 +498,8 @@ def _ended(order: Facts) -> Iterator[str]:
             yield _("It did not begin: {why}.", why=order["result"])
         return
     if order["state"] in ENDS:
-        yield _(ENDS[order["state"]], why=order["result"] or order["state"])
+        why = order["result"].removeprefix("guard: ") or order["state"]
+        yield _(ENDS[order["state"]], why=why)
     if order["released"]:
         yield _("The equipment has confirmed the release.")
     elif order["ended"] is not None:
@@ -532,6 +535,12 @@ def _quantity(channel: str) -> str:
     from agent.registry.page import label
 
     return label(channel, i18n.language())
+
+
+def _often(step: int) -> str:
+    from agent.registry.page import step_words
+
+    return step_words(step, i18n.language())
 
 
 def _written(day: str) -> str:

@@ -437,7 +437,7 @@ def disclosures(
         )
         for one in answer["disclosures"]
     ]
-    table((_("day"), _("recipient"), _("dwelling"), _("quantity"), _("values"), _("since")), rows)
+    table((_("day"), _("recipient"), _("dwelling"), _("quantity"), _("values"), _("erasure")), rows)
     if answer["holdings"]:
         _show_holdings(answer["holdings"])
     _show_former(answer["former"])
