@@ -98,7 +98,9 @@ async def collected(  # noqa: PLR0913 -- what is wanted
     `place`: only of this place (by id). `home`: also the values that are still here of these
     occupants. `whole` false: without what was received, seen and ordered.
     """
-    found = await records(gateway, place, home) if whole else Records(gaps=await identify(gateway))
+    recorded = (
+        await records(gateway, place, home) if whole else Records(gaps=await identify(gateway))
+    )
     explanations = _explanations(gateway, at)
     devices = None if place is None else {one.device for one in explanations if one.place == place}
     config, now = gateway.config, gateway.clock.now()
@@ -112,18 +114,18 @@ async def collected(  # noqa: PLR0913 -- what is wanted
         devices=[
             DeviceState(
                 *(device.name, device.serial, device.serial_point is not None, device.answered),
-                *(device.failures, device.problem, found.closed.get(device.name)),
+                *(device.failures, device.problem, recorded.closed.get(device.name)),
             )
             for device in gateway.lines.devices()
         ],
         recipients=_recipients(gateway),
         running=bool(gateway.daemon),
         closing=frozenset(one for one in _configured(gateway) if one in gateway.recipients.closing),
-        disclosed=found.disclosed,
-        erasures=found.erasures,
-        held=found.held,
-        known=found.known,
-        gaps=found.gaps,
+        disclosed=recorded.disclosed,
+        erasures=recorded.erasures,
+        held=recorded.held,
+        known=recorded.known,
+        gaps=recorded.gaps,
         looks=gateway.access_log.of() if whole else (),
         orders=await _orders(gateway, now) if whole else (),
         keep_days=round(config.spool.keep / DAY),

@@ -117,8 +117,8 @@ async def privacy_disclosures(
         of = await _dossier(gateway, place, occupancy)
         values, erasures, gaps = of.disclosed, of.erasures, of.gaps
     else:
-        found = await records(gateway)
-        values, erasures, gaps = found.disclosed, found.erasures, found.gaps
+        recorded = await records(gateway)
+        values, erasures, gaps = recorded.disclosed, recorded.erasures, recorded.gaps
     labels = {one.id: one.label for one in gateway.registry.places()}
     taken: dict[tuple[str, str], list[Erasure]] = {}
     for erasure in erasures:

@@ -254,10 +254,10 @@ def _not_sent(withheld: Iterable[Facts], facts: Facts) -> Iterator[str]:
         ]
         if ended:
             last = max(ended, key=lambda one: str(one["withdrawn"] or one["until"]))
-            word = _("withdrawn") if last["withdrawn"] else _("ended")
+            how = _("withdrawn") if last["withdrawn"] else _("ended")
             yield _(
                 "{recipient} is not sent {quantities}: the consent was {what} on {day}.",
-                recipient=recipient, quantities=channels, what=word,
+                recipient=recipient, quantities=channels, what=how,
                 day=_day(last["withdrawn"] or last["until"]),
             )  # fmt: skip
         else:
@@ -508,8 +508,8 @@ def _ended(order: Facts) -> Iterator[str]:
 
 def _seen(text: str) -> str:
     """The worst values of an order: `lowest stairwell 18.4 °C`, in the reader's language."""
-    for word in (N_("lowest"), N_("highest")):
-        text = text.replace(f"{word} ", f"{_(word)} ")
+    for kind in (N_("lowest"), N_("highest")):
+        text = text.replace(f"{kind} ", f"{_(kind)} ")
     return text
 
 
