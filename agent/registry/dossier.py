@@ -446,6 +446,7 @@ def dossier(  # noqa: PLR0913 -- its facts
         for one in registry.meters_of(place.id)
         if home is None or overlaps(one, home)
     ]
+    lasted = registry.lasted(home) if home else (0, None)
     unidentified = [
         KnowledgeGap("meter", "", meter.installation.meter)
         for meter in meters
@@ -480,7 +481,7 @@ def dossier(  # noqa: PLR0913 -- its facts
         erasures=[
             one
             for one in sources.erasures
-            if home and one.place == place.id and _erases_of_occupancy(one, home)
+            if home and one.place == place.id and _erases_of_occupancy(one, home, lasted)
         ],
         held=sources.held if home else [],
         known=sources.known,
@@ -553,12 +554,13 @@ def is_of_occupancy(values: DisclosedValues, home: Occupancy, consents: Sequence
     return values.day >= stamp(home.since)[:10] and (until is None or values.day <= until)
 
 
-def _erases_of_occupancy(erasure: Erasure, home: Occupancy) -> bool:
-    """Whether an erasure removes rows of an occupancy."""
+def _erases_of_occupancy(erasure: Erasure, home: Occupancy, lasted: tuple[int, int | None]) -> bool:
+    """Whether an erasure removes rows of an occupancy. `lasted`: see `Registry.lasted`."""
     if erasure.occupancy is not None:
         return erasure.occupancy == home.id
-    ends = erasure.until is None or erasure.until > home.since
-    return ends and (home.until is None or erasure.since <= home.until)
+    since, until = lasted
+    ends = erasure.until is None or erasure.until > since
+    return ends and (until is None or erasure.since <= until)
 
 
 def overlaps(document: Dated, home: Occupancy) -> bool:
