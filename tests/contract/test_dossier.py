@@ -302,11 +302,17 @@ class Building:
                 count = str(holding.most)
                 exact = holding.least == holding.most
                 assert (count if exact else f"between {holding.least} and {count}") in page
-            complete |= set() if of.gaps else {home.id}  # a new meter has not given its number yet
+            # of others, a new meter has not given its number yet
+            complete |= set() if of.gaps or not of.here else {home.id, home.place}
             sent |= {
                 (row["recipient"], home.id, row["channel"], row["basis"])
                 for row in document(of)["rows"]
                 if row["step"] == DAY
+            }
+            sent |= {
+                (one.recipient, home.place, one.channel, "withheld")
+                for one in of.notices
+                if one.step == DAY
             }
         await self.day(silent=())
         slot, new = self.midnight(), set()
@@ -315,6 +321,9 @@ class Building:
             sql = "SELECT occupancy, channel, basis FROM row WHERE t=? AND step=? AND v IS NOT NULL"
             consents = {one.id for one in self.house.registry.consents()}
             found = self._ask(name, sql, slot, DAY)
+            sql = "SELECT place, channel, 'withheld' FROM row WHERE t=? AND step=? AND q='W'"
+            noticed = self._ask(name, sql, slot, DAY)
+            new |= {(recipient, *row) for row in noticed if row[0] in complete}
             new |= {(recipient, *row) for row in found if row[0] in complete and row[2] in consents}
         assert sent == new, (sent, new)
         await self.check()
