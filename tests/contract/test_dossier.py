@@ -383,7 +383,7 @@ DEEDS = st.tuples(
 @examples(25, 2_000)
 @given(DEEDS)
 def test_the_letter_says_what_the_recipients_hold(deeds):
-    """Rules P18, P22, P23, T19."""
+    """Rules P18, P20, P23, P28, T19."""
     memory = Path("/dev/shm")  # what a disk costs is of no interest here
     with tempfile.TemporaryDirectory(dir=memory if memory.exists() else None) as folder:
         asyncio.run(Building(Path(folder)).live(deeds))

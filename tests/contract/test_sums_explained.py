@@ -154,7 +154,7 @@ def test_who_asks_of_one_dwelling_is_told_how_many_others_count_and_not_which(tm
 
 
 def test_no_answer_about_one_dwelling_names_another(tmp_path):
-    """Rule P22."""
+    """Rules P22, P28."""
 
     async def life():
         async with house(tmp_path, 12) as found:
