@@ -267,6 +267,8 @@ class Building:
         for key in held.keys() | stated.keys():
             least, most = stated.get(key, (0, 0))
             assert held[key] - taken[key] <= most + waits[key], (name, key, "more than stated")
+            if settled:
+                assert held[key] <= most, (name, key, "more than stated, though all was answered")
             if settled and not asked:
                 assert least <= held[key] <= most, (name, key, "other than stated")
         removed = self.retracted(name)
