@@ -352,7 +352,7 @@ def _meter(meter: MeterState) -> dict[str, Any]:
         "channel": installation.channel,
         **_span(installation),
         "proof": meter.proof,
-        "recorded": _provenance(installation.word),
+        "recorded": _provenance(meter.recorded),
         "device": None if device is None else device.name,
         "answered": None if device is None else _at(device.answered),
         "closed": None if device is None else _at(device.closed),

@@ -194,16 +194,19 @@ def _meter_state(meter: Facts, *, running: bool) -> str:
     if meter["device"] is None:
         return _("Meter {meter}: no device has reported this number yet.", meter=name)
     if meter["failures"]:
-        times, problem = meter["failures"], _(meter["problem"])
+        facts = {"meter": name, "problem": _(meter["problem"])}
         if meter["answered"] is None:
-            return _(
-                "Meter {meter} has not answered since the start ({times} times): {problem}.",
-                meter=name, times=times, problem=problem,
+            return n_(
+                "Meter {meter} has not answered since the start ({number} time): {problem}.",
+                "Meter {meter} has not answered since the start ({number} times): {problem}.",
+                meter["failures"], **facts,
             )  # fmt: skip
-        return _(
-            "Meter {meter} does not answer any more ({times} times, the last answer was on {when}):"
+        return n_(
+            "Meter {meter} does not answer any more ({number} time, the last answer was on {when}):"
             " {problem}.",
-            meter=name, times=times, when=_minute(meter["answered"]), problem=problem,
+            "Meter {meter} does not answer any more ({number} times, the last answer was on"
+            " {when}): {problem}.",
+            meter["failures"], when=_minute(meter["answered"]), **facts,
         )  # fmt: skip
     if meter["answered"] is not None:
         when = _minute(meter["answered"])

@@ -213,6 +213,8 @@ class MeterState(NamedTuple):
     """see `Installation.proof`"""
     device: DeviceState | None
     """None: no device has reported its number"""
+    recorded: Provenance
+    """who recorded first that it is the meter of this place"""
 
 
 class RecipientState(NamedTuple):
@@ -435,15 +437,18 @@ def dossier(  # noqa: PLR0913 -- its facts
     present = registry.occupancy_at(place.id, at)
     here = home is None or home == present
     consents = [one for one in registry.consents() if home and one.occupancy == home.id]
-    first = registry.first_provenance({one.id for one in consents} | ({home.id} if home else set()))
+    installed = registry.meters_of(place.id)
+    ids = {one.id for one in consents} | {one.id for one in installed}
+    first = registry.first_provenance(ids | ({home.id} if home else set()))
     duties = registry.duties() if place.type == "dwelling" else ()
     meters = [
         MeterState(
             one,
             one.proof({serial_key(two.serial) for two in sources.devices if two.serial}),
             _device_of(one, sources.devices),
+            first[one.id],
         )
-        for one in registry.meters_of(place.id)
+        for one in installed
         if home is None or overlaps(one, home)
     ]
     lasted = registry.lasted(home) if home else (0, None)
