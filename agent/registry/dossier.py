@@ -15,6 +15,7 @@ from agent.core.clock import stamp
 from agent.registry.access_log import EVERYBODY
 from agent.registry.dates import day_written_out, next_midnight
 from agent.registry.records import covers, serial_key
+from agent.registry.retractions import FOR_EVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -431,7 +432,8 @@ def dossier(  # noqa: PLR0913 -- its facts
     *,
     stopped: Sequence[Consent] | None = None,
 ) -> Dossier:
-    """The dossier of a place at a time. `home`: the occupants whose dossier it is; None: nobody
+    """The dossier of a place at a time: what holds then by what is recorded now, and what had
+    happened until then. `home`: the occupants whose dossier it is; None: nobody
     lives there. `stopped`: they asked to end all their consents, and these were ended.
     """
     present = registry.occupancy_at(place.id, at)
@@ -452,6 +454,9 @@ def dossier(  # noqa: PLR0913 -- its facts
         if home is None or overlaps(one, home)
     ]
     lasted = registry.lasted(home) if home else (0, None)
+    past = at < int(sources.now)
+    # Without a past date everything counts: a wrong clock may have dated it in the future.
+    ends = at if past else FOR_EVER
     unidentified = [
         KnowledgeGap("meter", "", meter.installation.meter)
         for meter in meters
@@ -481,14 +486,16 @@ def dossier(  # noqa: PLR0913 -- its facts
         disclosed=[
             one
             for one in sources.disclosed
-            if home and one.place == place.id and is_of_occupancy(one, home, registry.consents())
+            if home and one.place == place.id and (not past or one.day <= stamp(at)[:10])
+            if is_of_occupancy(one, home, registry.consents())
         ],
         erasures=[
             one
             for one in sources.erasures
             if home and one.place == place.id and _erases_of_occupancy(one, home, lasted)
         ],
-        held=sources.held if home else [],
+        # what waited at an earlier date is not recorded
+        held=sources.held if home and not past else [],
         known=sources.known,
         gaps=[*unidentified, *sources.gaps],
         summed=[
@@ -504,9 +511,12 @@ def dossier(  # noqa: PLR0913 -- its facts
             one
             for one in sources.looks
             if one.place in (place.id, EVERYBODY)
+            and one.at <= ends
             and registry.occupancy_at(place.id, one.at) == home
         ],
-        orders=[one for one in sources.orders if _concerns(one, place, home)],
+        orders=[
+            one for one in sources.orders if one.received <= ends and _concerns(one, place, home)
+        ],
         keep_days=sources.keep_days,
         stopped=stopped or (),
         stop=stopped is not None,

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import html
+import json
 import re
 import time
 from decimal import Decimal
@@ -625,3 +626,30 @@ def test_the_area_of_a_dwelling_stands_in_its_letter_and_in_what_is_explained(
     ].replace('"', "")
     assert line in gateway.command("explain", "A-1", language=language).output
     assert line not in gateway.command("explain", language=language).output
+
+
+def test_what_is_explained_of_a_past_date_had_happened_by_then(gateway):
+    consent = gateway.consent()
+    gateway.keep(gateway.row(consent.id))
+    gateway.deliver()
+    gateway.keep(gateway.row(consent.id, t=gateway.now - 60))
+    gateway.answer()
+    now = json.loads(gateway.command("explain", "A-1", "--json").output)
+    day = stamp(gateway.now - 5 * DAY)[:10]
+    then = json.loads(gateway.command("explain", "A-1", "--at", day, "--json").output)
+    counts = [
+        (len(of["holdings"]), len(of["waiting"]), len(of["looks"]), len(of["consents"]))
+        for of in (now, then)
+    ]
+    assert counts == [(1, 1, 1, 1), (0, 0, 0, 1)]
+
+
+def test_a_common_area_has_a_dossier_without_people(gateway):
+    async def add(house):
+        house.registry.add_places([NewPlace("stairs", "common")], "marie", "a list", gateway.now)
+
+    gateway.keep()
+    gateway.inside(add)
+    said = json.loads(gateway.command("explain", "stairs", "--json").output)
+    assert (said["type"], said["occupancy"], said["duties"]) == ("common", None, [])
+    assert gateway.command("explain", "stairs").exit_code == 0
