@@ -161,7 +161,8 @@ async def privacy_explain(
     everything that its dossier has, except values.
     """
     del caller
-    t = parsers.when(at, gateway.config.building.timezone, "at") or int(gateway.clock.now())
+    stated = parsers.when(at, gateway.config.building.timezone, "at")
+    t = int(gateway.clock.now()) if stated is None else stated
     labels = {one.id: one.label for one in gateway.registry.places()}
     answer: dict[str, Any] = {
         "at": stamp(t),
@@ -170,10 +171,10 @@ async def privacy_explain(
         "timezone": gateway.config.building.timezone,
     }
     if place:
-        of = await _dossier(gateway, place, occupancy, t)
+        of = await _dossier(gateway, place, occupancy, stated)
         return (
             answer
-            | {"not_occupied": answers.not_occupied(gateway.registry, t, of.place.id)}
+            | {"not_occupied": answers.not_occupied(gateway.registry, of.at, of.place.id)}
             | document(of)
         )
     sources = await collected(gateway, t, whole=False)
@@ -259,10 +260,11 @@ async def _dossier(
 
     Raises Refused.
     """
-    of, at = gateway.registry.place(place), int(gateway.clock.now()) if at is None else at
+    of, now = gateway.registry.place(place), int(gateway.clock.now())
+    past, at = at is not None and at < now, now if at is None else at
     home = _home(gateway, of, occupancy, at)
     sources = await collected(gateway, at, place=of.id, home=home)
-    return dossier(gateway.registry, sources, of, home, at)
+    return dossier(gateway.registry, sources, of, home, at, past=past)
 
 
 def _home(gateway: Gateway, place: Place, occupancy: str | None, at: int) -> Occupancy | None:

@@ -431,10 +431,12 @@ def dossier(  # noqa: PLR0913 -- its facts
     at: int,
     *,
     stopped: Sequence[Consent] | None = None,
+    past: bool = False,
 ) -> Dossier:
     """The dossier of a place at a time: what holds then by what is recorded now, and what had
     happened until then. `home`: the occupants whose dossier it is; None: nobody
-    lives there. `stopped`: they asked to end all their consents, and these were ended.
+    lives there. `stopped`: they asked to end all their consents, and these were ended. `past`: the
+    time is a past one that somebody named, not that of the question.
     """
     present = registry.occupancy_at(place.id, at)
     here = home is None or home == present
@@ -454,7 +456,6 @@ def dossier(  # noqa: PLR0913 -- its facts
         if home is None or overlaps(one, home)
     ]
     lasted = registry.lasted(home) if home else (0, None)
-    past = at < int(sources.now)
     # Without a past date everything counts: a wrong clock may have dated it in the future.
     ends = at if past else FOR_EVER
     unidentified = [
