@@ -190,6 +190,9 @@ def _shares(shares: Sequence[dict[str, Any]]) -> Iterable[str]:
 
 def _withheld(notices: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Yield one line for all withheld quantities of a place that a recipient is notified of."""
+    from agent.core.model import Why
+    from agent.registry.explain import HELD
+
     groups: dict[tuple[str, ...], list[str]] = {}
     for notice in notices:
         key = (notice["label"], notice["recipient"], step_text(notice["step"]), notice["why"])
@@ -199,17 +202,8 @@ def _withheld(notices: Sequence[dict[str, Any]]) -> Iterable[str]:
             "{label}, {channels}: {recipient} is notified {step}, without a value, that the data is"
             " withheld ({why})",
             label=label, channels=", ".join(names), recipient=recipient, step=step,
-            why=_(HELD.get(why, why)),
+            why=_(HELD[Why(why)]),
         )  # fmt: skip
-
-
-HELD = {
-    "consent": N_("no consent, and no duty, covers it"),
-    "vacant": N_("the dwelling is vacant"),
-    "occupancy": N_("it is unknown whether somebody lives there"),
-    "few": N_("it would cover too few of the dwellings that are not sent one by one"),
-}
-"""by the reason of a withheld row"""
 
 
 def day_of(at: float) -> str:
