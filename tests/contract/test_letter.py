@@ -372,6 +372,10 @@ def test_what_those_before_had_sent_is_not_in_the_letter_to_those_after(gateway)
     before, _ = gateway.answer(occupancy=gateway.home.id)
     assert f"{US} | electricity taken from the grid | 1 |" in before
     assert "you do not live in this dwelling today" in before
+    listed = gateway.command("disclosures", "A-1").output
+    assert "elec.imp" not in listed
+    assert f"--id {shown(gateway.home.id)}" in listed
+    assert "elec.imp" in gateway.command("disclosures", "A-1", "--id", gateway.home.id).output
 
 
 def test_an_uplink_that_was_removed_is_not_forgotten(gateway):
