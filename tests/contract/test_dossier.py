@@ -382,7 +382,7 @@ DEEDS = st.tuples(
 """consents, some days, and then whatever happens"""
 
 
-@examples(25, 2_000)
+@examples(25, 400)
 @given(DEEDS)
 def test_the_letter_says_what_the_recipients_hold(deeds):
     """Rules P18, P20, P23, P28, T19."""
