@@ -181,6 +181,7 @@ def _order(gateway: Gateway, group: Sequence[Outcome]) -> PastOrder:
         value=_first(one.value for one in group),
         unit=configured.modality.unit if configured else "",
         by=_first(one.by for one in group),
+        failsafe=first.jti == FAILSAFE,
         authorization=_first(one.evidence for one in group),
         reason=received,
         received=first.at,

@@ -479,8 +479,10 @@ def _order(order: Facts) -> Iterator[str]:
         yield _("From {begun} to {ended}, {equipment} was set to {value}.", **span, **facts)
     if order["by"]:
         yield _("Requested by: {who}.", who=order["by"])
-    else:
+    elif order["failsafe"]:
         yield _("Nobody requested it: the limit applied because the platform was not heard.")
+    else:
+        yield _("It is not recorded who requested it.")
     if order["authorization"]:
         yield _("Authorization: {evidence}.", evidence=order["authorization"])
     yield (

@@ -237,7 +237,9 @@ class PastOrder(NamedTuple):
     value: str
     unit: str
     by: str
-    """who requested it; empty: nobody, the failsafe applied"""
+    """who requested it; empty: nobody, or it is not recorded"""
+    failsafe: bool
+    """whether it is the limit that applies while the platform is not heard"""
     authorization: str
     """the votes and contracts under which it was accepted"""
     reason: str

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.control.model import OrderState
+from agent.control.model import FAILSAFE, OrderState
 from agent.control.records import Outcome, Transaction
 from agent.registry.inputs import NewInstallation, NewOccupancy, NewPlace, NewWithdrawal
 from tests.command import gardien
@@ -137,6 +137,25 @@ def test_a_release_that_the_equipment_has_not_confirmed_is_said(building):
     said = building.says("heating")
     assert "It was broken off: stairs is 17 °C." in said
     assert "NOT confirmed the release" in said
+
+
+def test_a_failsafe_was_requested_by_nobody_and_the_letter_has_the_orders(building):
+    at = building.now - DAY
+    steps = [(OrderState.STARTED, ""), (OrderState.COMPLETED, "heard again")]
+    building.did(
+        *(
+            Outcome(FAILSAFE, "boiler-offset", state, at, words=why, value="-1")
+            for state, why in steps
+        ),
+        *outcomes(at + 3600),
+    )
+    said = building.says("heating")
+    assert "gave 2 orders" in said
+    assert "Nobody requested it: the limit applied because the platform was not heard." in said
+    letter, answer = building.answer()
+    assert "| heating | −1 K | nobody: the failsafe applied |" in letter
+    assert "| heating | −1.5 K | metropole | vote AG 12 of 2026-05-12 | evening peak |" in letter
+    assert "order;boiler-offset;" in answer["csv"]
 
 
 def test_no_data_since_a_consent_was_withdrawn(building):
