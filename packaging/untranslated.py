@@ -21,7 +21,8 @@ MARKS = {"_", "N_", "n_", "Text", "Plural", "Forged"}
 """functions that mark messages; the details of a refused object (Forged) are for programmers"""
 NOT_YET = (
     "cli/privacy", "cli/control", "cli/hotline", "api/status", "api/privacy", "api/control",
-    "api/disclosures", "api/dossier", "api/diagnosis/machine", "control/history", "registry/dossier",
+    "api/disclosures", "api/dossier", "api/diagnosis/machine", "control/history",
+    "registry/dossier",
 )  # fmt: skip
 """modules that still have English sentences: empty this list"""
 FOR_PEOPLE = ("cli/", "api/", "registry/", "control/self_test", "core/state", "enrolment/")
@@ -53,7 +54,8 @@ EXEMPT = {
     "Control and signed objects", "Delivery and keys", "lot {}", "place de parking",
     "parking space", "sha256:{}", "lives in", "is called", "Basic {}", "unexpected end of data",
     "https://{}{}", "https://pki.example{}", "numéro fiscal",
-    "card wear", "line {}", "line {} disturbed", "uplink {}", "{}T{}Z", "gardien {}, Python {}, {}; {}",
+    "card wear", "line {}", "line {} disturbed", "uplink {}", "{}T{}Z",
+    "gardien {}, Python {}, {}; {}",
     'SUBSYSTEM=="tty", KERNEL=="{}", GROUP="{}", MODE="0660"', "%Y-%m-%dT%H:%M:%SZ",
     "; confirmed:", "{}; confirmed: {}",
 }  # fmt: skip

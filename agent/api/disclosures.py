@@ -19,15 +19,13 @@ from agent.acquisition.unsent_readings import MidnightReadings
 from agent.buffer.database import in_own_thread
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import kept, kept_for, recipients_of, record, spool_of
-from agent.core.clock import stamp
 from agent.core.errors import Refused, StorageFailed
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.gateway.gateway import point_of
 from agent.gateway.recipient import directory_of, open_recipient, store_opening
 from agent.registry.dates import DAY
-from agent.registry.labels import scheme
-from agent.registry.letter import (
+from agent.registry.dossier import (
     DisclosedValues,
     Erasure,
     HeldValue,
@@ -35,6 +33,7 @@ from agent.registry.letter import (
     RecipientKnowledge,
     overlaps,
 )
+from agent.registry.labels import scheme
 from agent.registry.records import EXACT, covers
 
 if TYPE_CHECKING:
@@ -66,12 +65,15 @@ class Records:
     """what recipients know in addition to values"""
     gaps: list[KnowledgeGap] = field(default_factory=list)
     """what cannot be known"""
+    closed: dict[str, int] = field(default_factory=dict)
+    """the last closed slot, by device"""
 
 
 async def records(
     gateway: Gateway, place: str | None = None, occupancy: Occupancy | None = None
 ) -> Records:
-    """Collect the records of one dwelling (by id) or of all; `home`: of this occupancy only.
+    """Collect the records of one dwelling (by id) or of all. `occupancy`: also the values that are
+    still here of these people, and only the gaps that concern them.
 
     A spool that is not open is opened for this, which first applies the retractions that it lacks.
     If no daemon runs, devices get the serial numbers that they last gave.
@@ -84,13 +86,6 @@ async def records(
         if concerned is None or recipient in concerned:
             result.gaps += _gaps(gateway, recipient)
     if occupancy is not None:
-        consents = gateway.registry.consents()
-        result.disclosed = [
-            one for one in result.disclosed if _is_of_occupancy(one, occupancy, consents)
-        ]
-        result.erasures = [
-            one for one in result.erasures if _erasure_is_of_occupancy(one, occupancy)
-        ]
         result.held += await _midnights(gateway, occupancy)
     result.gaps += await _of_the_gateway(gateway, occupancy)
     result.disclosed.sort(key=attrgetter("day", "recipient", "place", "channel"))
@@ -133,6 +128,8 @@ async def _of_recipient(
                 result.held += await _waiting(recipient, home)
                 result.known += await _known(gateway, recipient, place, home)
                 _identify(gateway.lines, recipient)
+                for (device, _), mark in recipient.ledger.marks.items():
+                    result.closed[device] = max(mark.slot, result.closed.get(device, 0))
     except (OSError, Refused, StorageFailed) as error:
         result.gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
     disclosures = [one for one in known if place in (None, one.place)]
@@ -349,28 +346,6 @@ def _erasures(
             or one.place in received
         )
     ]
-
-
-def _is_of_occupancy(values: DisclosedValues, home: Occupancy, consents: Sequence[Consent]) -> bool:
-    """Whether received values belong to an occupancy, not to the one before or after.
-
-    Old records name no occupancy: the consent decides then, and without one the day.
-    """
-    if values.occupancy:
-        return values.occupancy == home.id
-    given = {consent.id: consent.occupancy for consent in consents}
-    if values.basis in given:
-        return given[values.basis] == home.id
-    until = None if home.until is None else stamp(home.until)[:10]
-    return values.day >= stamp(home.since)[:10] and (until is None or values.day <= until)
-
-
-def _erasure_is_of_occupancy(erasure: Erasure, home: Occupancy) -> bool:
-    """Whether an erasure removes rows of an occupancy."""
-    if erasure.occupancy is not None:
-        return erasure.occupancy == home.id
-    ends = erasure.until is None or erasure.until > home.since
-    return ends and (home.until is None or erasure.since <= home.until)
 
 
 async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:

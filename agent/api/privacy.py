@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import asdict, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition.row_assignment import RowAssignment
-from agent.acquisition.sums import Groups, Sums, Totals, groups_file
-from agent.acquisition.sums import totals_file as totals_of
-from agent.acquisition.timetable import following, running_slot
 from agent.api import answers
-from agent.api.disclosures import identify, records
+from agent.api.disclosures import records
+from agent.api.dossier import collected, reads, recipients
 from agent.api.protection import calls as breach_calls
 from agent.api.protection.published import (
     Processing,
@@ -24,86 +22,34 @@ from agent.api.protection.published import (
     register,
     register_page,
     register_table,
-    responsible,
 )
 from agent.api.protection.stores import check_language
 from agent.api.registry import author, device_of, passing
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
-from agent.gateway.gateway import policy_of
 from agent.registry import parsers
 from agent.registry.access_log import EVERYBODY
-from agent.registry.aggregate import Group, formed, sent_alone
-from agent.registry.dates import MONTH
-from agent.registry.explain import ConfiguredReading, explain
+from agent.registry.dossier import dossier, erasure_state
 from agent.registry.facts.place import particulars
 from agent.registry.inputs import NewWithdrawal
-from agent.registry.letter import (
-    AggregateEntry,
-    KnowledgeGap,
-    Person,
-    WithheldNotice,
-    erasure_state,
-    letter,
-    overlaps,
-    table,
-)
+from agent.registry.letter import letter, table
 from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown
-from agent.registry.records import covers, serial_key
+from agent.registry.records import covers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from agent.api.registry import Call, Caller
-    from agent.config import Config
     from agent.gateway.gateway import Gateway
-    from agent.registry.access_log import AccessEntry, AccessLog
+    from agent.registry.dossier import Dossier, Erasure, MeterState
     from agent.registry.explain import Explanation
-    from agent.registry.letter import Erasure
     from agent.registry.page import Page
-    from agent.registry.records import Consent, Occupancy, Place
+    from agent.registry.records import Consent, Dated, Duty, Occupancy, Place, Provenance
     from agent.registry.registry import Registry
 
 log = logging.getLogger(__name__)
-
-STAYS = "it was withheld for a time, and the next index would reveal what few dwellings used then"
-
-
-DAY = 86_400
-OWN_METER = "the building has its own meter for this quantity, and its total is sent instead"
-FEW_DWELLINGS = "there are fewer than {fewest} dwellings"
-NOT_READ = "no dwelling has a meter for this quantity"
-FEW = "{count} of these dwellings count, fewer than {fewest}: nothing is sent"
-SENT = "where at least {fewest} of them count"
-
-
-def reads(gateway: Gateway) -> list[ConfiguredReading]:
-    """Return all configured points that have a channel."""
-    readings: list[ConfiguredReading] = []
-    for line in gateway.lines.values():
-        for device in line.devices.values():
-            readings += [
-                ConfiguredReading(
-                    device.name,
-                    device.serial,
-                    point.channel,
-                    point.every,
-                    point.derived,
-                    point.place,
-                    device.serial_point is not None,
-                )
-                for point in device.points
-                if point.channel is not None
-            ]
-    return readings
-
-
-def recipients(gateway: Gateway) -> list[str]:
-    """Return the ids of the configured recipients, except those that are being closed."""
-    known = {str(one.settings.recipient) for one in gateway.config.uplinks.values()}
-    return sorted(one for one in known if one not in gateway.recipients.closing)
 
 
 def seen(what: str, call: Call) -> Call:
@@ -161,79 +107,94 @@ def _dwelling_of(gateway: Gateway, args: Mapping[str, Any]) -> str | None:
 
 
 async def privacy_disclosures(
-    gateway: Gateway, caller: Caller, *, place: str = ""
+    gateway: Gateway, caller: Caller, *, place: str = "", occupancy: str | None = None
 ) -> dict[str, Any]:
-    """Count the values of all dwellings or of one that each recipient has received."""
+    """Count the values that each recipient has received, day by day: of all dwellings, or of the
+    occupants of one.
+    """
     del caller
-    id_ = gateway.registry.place(place).id if place else None
+    if place:
+        of = await _dossier(gateway, place, occupancy)
+        values, erasures, gaps = of.disclosed, of.erasures, of.gaps
+    else:
+        recorded = await records(gateway)
+        values, erasures, gaps = recorded.disclosed, recorded.erasures, recorded.gaps
     labels = {one.id: one.label for one in gateway.registry.places()}
-    result = await records(gateway, id_)
-    erasures: dict[tuple[str, str], list[Erasure]] = {}
-    for erasure in result.erasures:
-        erasures.setdefault((erasure.recipient, erasure.place), []).append(erasure)
+    taken: dict[tuple[str, str], list[Erasure]] = {}
+    for erasure in erasures:
+        taken.setdefault((erasure.recipient, erasure.place), []).append(erasure)
     rows = [
-        replace(one, erasure=erasure_state(one, erasures.get((one.recipient, one.place), ())))
-        for one in result.disclosed
+        replace(one, erasure=erasure_state(one, taken.get((one.recipient, one.place), ())))
+        for one in values
     ]
     return {
         "disclosures": [asdict(one) | {"label": labels.get(one.place, "")} for one in rows],
-        "unknown": [one._asdict() for one in result.gaps],
+        "holdings": [one._asdict() for one in of.holdings()] if place else [],
+        "former": _former(of) if place else [],
+        "unknown": [one._asdict() for one in gaps],
     }
 
 
-async def privacy_access(gateway: Gateway, caller: Caller, *, place: str = "") -> dict[str, Any]:
-    """List the access log of all dwellings or of one."""
+async def privacy_access(
+    gateway: Gateway, caller: Caller, *, place: str = "", occupancy: str | None = None
+) -> dict[str, Any]:
+    """List the access log: of all dwellings, or of the occupants of one."""
     del caller
-    id_ = gateway.registry.place(place).id if place else None
-    looks = gateway.access_log.of(id_)
+    of = await _dossier(gateway, place, occupancy) if place else None
+    looks = gateway.access_log.of() if of is None else of.looks
     labels = {one.id: one.label for one in gateway.registry.places()} | {EVERYBODY: "all dwellings"}
     return {
         "looks": [asdict(one) | {"label": labels.get(one.place, "")} for one in looks],
+        "former": [] if of is None else _former(of),
     }
 
 
 async def privacy_explain(
-    gateway: Gateway, caller: Caller, *, place: str = "", at: str | None = None
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    place: str = "",
+    at: str | None = None,
+    occupancy: str | None = None,
 ) -> dict[str, Any]:
-    """Say what is sent to whom and why, and what is withheld and why, at a date."""
+    """Say what is sent to whom and why, and what is withheld and why, at a date; of one place
+    everything that its dossier has, except values.
+    """
     del caller
-    zone = gateway.config.building.timezone
-    t = parsers.when(at, zone, "at") or int(gateway.clock.now())
-    id_ = gateway.registry.place(place).id if place else None
-    gaps = await identify(gateway)
-    explanations = _explanations(gateway, t)
+    stated = parsers.when(at, gateway.config.building.timezone, "at")
+    t = int(gateway.clock.now()) if stated is None else stated
     labels = {one.id: one.label for one in gateway.registry.places()}
-    rows = [_explanation_row(one, labels) for one in explanations if id_ in (None, one.place)]
-    sums = [
-        asdict(one) for one in aggregate_entries(gateway, t) if id_ is None or id_ in one.members
-    ]
-    for entry in sums:
-        entry["others"] = 0
-        if id_ is not None:  # an answer about one dwelling does not name the others of its sum
-            entry["others"] = len(entry["members"]) - 1
-            entry["members"] = (id_,)
-        entry["labels"] = sorted(labels.get(member, member) for member in entry["members"])
-    notices = [
-        one._asdict() | {"label": labels.get(one.place, "")}
-        for one in _notices(gateway, t, None if id_ is None else {row["device"] for row in rows})
-        if id_ in (None, one.place)
-    ]
-    gaps += _unidentified(gateway, id_, t) if id_ else []
-    return {
+    answer: dict[str, Any] = {
         "at": stamp(t),
         "policy": gateway.config.privacy.policy,
         "recipients": recipients(gateway),
-        "recorded": particulars(gateway.registry.place(id_)) if id_ else {},
-        "not_occupied": answers.not_occupied(gateway.registry, t, id_),
-        "sums": sums,
-        "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),
-        "notices": notices,
-        "duties": [
-            {"recipient": one.recipient, "reference": one.reference, "since": stamp(one.since)}
-            for one in gateway.registry.duties()
-            if covers(one, t) and one.recipient not in _with_uplink(gateway.config)
+        "timezone": gateway.config.building.timezone,
+    }
+    if place:
+        of = await _dossier(gateway, place, occupancy, stated)
+        return (
+            answer
+            | {"not_occupied": answers.not_occupied(gateway.registry, of.at, of.place.id)}
+            | document(of)
+        )
+    sources = await collected(gateway, t, whole=False)
+    rows = [_explanation_row(one, labels.get(one.place or "")) for one in sources.explanations]
+    return answer | {
+        "recorded": {},
+        "not_occupied": answers.not_occupied(gateway.registry, t),
+        # Who is in a sum has not consented: they are counted, not named.
+        "sums": [
+            asdict(one) | {"why": str(one.why), "text": one.why.wire(), "members": len(one.members)}
+            for one in sources.sums
         ],
-        "unknown": [one._asdict() for one in gaps],
+        "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),
+        "notices": [one._asdict() | {"label": labels.get(one.place)} for one in sources.notices],
+        "duties": [
+            _duty(one, linked=one.recipient in {two.recipient for two in sources.recipients})
+            for one in gateway.registry.duties()
+            if covers(one, t)
+        ],
+        "unknown": [one._asdict() for one in sources.gaps],
     }
 
 
@@ -258,161 +219,176 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     dwelling = registry.place(place)
     if dwelling.type != "dwelling":
         raise Refused(f"{dwelling.label} is a {dwelling.type}: only a dwelling has occupants")
-    home = present = registry.occupancy_at(dwelling.id, int(now))
-    if occupancy is not None:
-        home = _occupancy_of(gateway.registry, dwelling, occupancy)
-    here = home == present
-    stopped: list[Consent] = []
+    home = _home(gateway, dwelling, occupancy, int(now))
+    stopped: list[Consent] | None = None
+    if stop:
+        stopped = []
     if stop and home is not None:
         rows = [NewWithdrawal(occupancy=home.id)]  # its mark also stops consents still on the way
         stopped = registry.withdraw(rows, who, "gardien privacy person --stop", now)
         await gateway.objects.registry_changed()
         # The letter says that nothing is sent any more: make it true first.
         await gateway.recipients.catch_up()
-    person = await _person(gateway, dwelling, home, here=here, stop=stop, stopped=stopped)
-    person = replace(person, responsible=responsible(gateway.config, language))
-    waits = {one.recipient for one in person.erasures if one.rows is None}
+    sources = await collected(gateway, int(now), place=dwelling.id, home=home, language=language)
+    of = dossier(registry, sources, dwelling, home, int(now), stopped=stopped)
+    waits = {one.recipient for one in of.erasures if one.rows is None}
     return {
         "label": dwelling.label,
         "occupancy": None if home is None else shown(home.id),
-        "letter": await asyncio.to_thread(letter, person, now, gateway.config.zone, language),
-        "csv": table(person, gateway.config.zone),
-        "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in stopped],
+        "letter": await asyncio.to_thread(letter, of, language),
+        "csv": table(of),
+        "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in of.stopped],
         "goes_on": [
             {
                 "recipient": one.recipient,
                 "reference": one.reference,
-                "uplink": one.recipient in person.linked,
+                "uplink": one.recipient in of.linked,
             }
-            for one in person.duties
-            if here and covers(one, int(now))
+            for one in of.duties
+            if of.here and covers(one, int(now))
         ],
-        "unconfirmed": sorted(waits & person.linked),
-        "unasked": sorted(waits - person.linked),
-        "unknown": [one._asdict() for one in person.gaps],
+        "unconfirmed": sorted(waits & of.linked),
+        "unasked": sorted(waits - of.linked),
+        "unknown": [one._asdict() for one in of.gaps],
     }
 
 
-async def _person(  # noqa: PLR0913 -- what was asked
-    gateway: Gateway,
-    place: Place,
-    home: Occupancy | None,
-    *,
-    here: bool,
-    stop: bool,
-    stopped: Sequence[Consent],
-) -> Person:
-    """Collect all that the gateway knows about a dwelling and an occupancy."""
-    registry, now = gateway.registry, gateway.clock.now()
-    t = int(now)
-    result = await records(gateway, place.id, home)
-    explanations = [one for one in _explanations(gateway, t) if here and one.place == place.id]
-    devices = [one for line in gateway.lines.values() for one in line.devices.values()]
-    unidentified = _unidentified(gateway, place.id, t) if here else []
-    duties = registry.duties()
-    notices = _notices(gateway, t, {one.device for one in explanations})
-    return Person(
-        building=gateway.config.building.name,
-        place=place,
-        home=home,
-        vacant_since=registry.occupancy_state(place.id, t)[1] if home is None else None,
-        meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
-        explanations=explanations,
-        consents=[
-            # A withdrawal is a later version of the consent: take the date of the first version.
-            one if one.given is not None else replace(one, given=registry.first_recorded_at(one.id))
-            for one in registry.consents()
-            if home and one.occupancy == home.id
-        ],
-        marks=registry.marks(home.id) if home else [],
-        forms=[one for one in registry.forms() if home and one.occupancy == home.id],
-        duties=[one for one in duties if (overlaps(one, home) if home else covers(one, t))],
-        disclosed=result.disclosed if home else [],
-        summed=[
-            one
-            for one in aggregate_entries(gateway, t)
-            if here and place.id in one.members and one.recipient not in gateway.recipients.closing
-        ],
-        keep_days=round(gateway.config.spool.keep / DAY),
-        held=result.held,
-        serials={serial_key(one.serial) for one in devices if one.serial},
-        stopped=stopped,
-        now=now,
-        here=here,
-        stop=stop,
-        linked=_with_uplink(gateway.config),
-        notices=[one for one in notices if one.place == place.id],
-        known=result.known,
-        erasures=result.erasures if home else [],
-        looks=_access_entries(gateway.access_log, place, home),
-        gaps=[*unidentified, *result.gaps],
-    )
+async def _dossier(
+    gateway: Gateway, place: str, occupancy: str | None, at: int | None = None
+) -> Dossier:
+    """Return the dossier of a place, of its occupants at a time (now) or of former ones.
 
-
-def _access_entries(
-    access_log: AccessLog, place: Place, home: Occupancy | None
-) -> list[AccessEntry]:
-    """Return the entries of the access log for a dwelling during an occupancy."""
-    looks = access_log.of(place.id) if home else []
-    return [
-        one
-        for one in looks
-        if home and home.since <= one.at and (home.until is None or one.at < home.until)
-    ]
-
-
-def _with_uplink(config: Config) -> frozenset[str]:
-    """Return the ids of all recipients with an uplink."""
-    return frozenset(str(one.settings.recipient) for one in config.uplinks.values())
-
-
-def _unidentified(gateway: Gateway, place: str, t: int) -> list[KnowledgeGap]:
-    """Return a gap for each meter of a dwelling that is not matched with a device yet."""
-    devices = {
-        one.name: (one.serial, one.serial_point is not None)
-        for line in gateway.lines.values()
-        for one in line.devices.values()
-    }
-    serials = {serial_key(serial) for serial, _ in devices.values() if serial}
-    gaps = []
-    for meter in gateway.registry.meters_of(place):
-        if not covers(meter, t):
-            continue
-        if meter.device is None:
-            unknown = serial_key(str(meter.serial)) not in serials
-        else:  # it will be bound to the first serial number that the device gives
-            unknown = meter.serial is None and devices.get(meter.device) == (None, True)
-        if unknown:
-            gaps.append(KnowledgeGap("meter", "", meter.meter))
-    return gaps
-
-
-def _notices(gateway: Gateway, t: int, devices: set[str] | None) -> list[WithheldNotice]:
-    """Return the notices of withheld rows at time t that recipients get, for some devices or all.
-
-    A notice has a reason and no value.
+    Raises Refused.
     """
-    notices = []
-    points = [
-        (point, device.serial)
-        for line in gateway.lines.values()
-        for device in line.devices.values()
-        for point in device.points
-        if point.channel is not None and (devices is None or device.name in devices)
-    ]
-    for uplink in gateway.config.uplinks.values():
-        recipient = str(uplink.settings.recipient)
-        if not uplink.withheld or recipient in gateway.recipients.closing:
-            continue
-        totals = Totals(totals_of(gateway.config.state, recipient))
-        terms = (gateway.registry, policy_of(gateway.config), recipient)
-        assignment = RowAssignment(*terms, withholds=True, held=totals.held)
-        notices += [
-            WithheldNotice(recipient, series.place, series.channel, series.step, str(why))
-            for point, serial in points
-            for series, why in assignment.at(point, serial, t).withheld
-        ]
-    return list(dict.fromkeys(notices))  # several points of a place give the same notice
+    of, now = gateway.registry.place(place), int(gateway.clock.now())
+    past, at = at is not None and at < now, now if at is None else at
+    home = _home(gateway, of, occupancy, at)
+    sources = await collected(gateway, at, place=of.id, home=home)
+    return dossier(gateway.registry, sources, of, home, at, past=past)
+
+
+def _home(gateway: Gateway, place: Place, occupancy: str | None, at: int) -> Occupancy | None:
+    """Return the occupancy at a time, or another one by its id. Raises Refused."""
+    if occupancy is None:
+        return gateway.registry.occupancy_at(place.id, at)
+    return _occupancy_of(gateway.registry, place, occupancy)
+
+
+def document(of: Dossier) -> dict[str, Any]:
+    """Return a dossier as plain data, without any value that was measured."""
+    home = of.home
+    rows = [_explanation_row(one, of.place.label) for one in of.explanations]
+    waiting = Counter(one.recipient for one in of.held)
+    return {
+        "label": of.place.label,
+        "place": of.place.id,
+        "type": of.place.type,
+        "running": of.running,
+        "recorded": particulars(of.place),
+        "occupancy": None
+        if home is None
+        else {
+            "occupancy": shown(home.id),
+            "reference": home.reference,
+            **_span(home),
+            "moved_in": _provenance(of.moved_in),
+            "moved_out": _provenance(of.moved_out),
+        },
+        "former": _former(of),
+        "meters": [_meter(one) for one in of.meters],
+        "rows": sorted(rows, key=lambda row: str(row["channel"])),
+        "withheld": [_explanation_row(one, of.place.label) for one in of.withheld],
+        "notices": [one._asdict() | {"label": of.place.label} for one in of.notices],
+        "sums": [one._asdict() for one in of.summed],
+        "consents": [
+            {
+                "id": one.id,
+                "recipient": one.recipient,
+                "channels": list(one.channels),
+                "step": one.step,
+                "purpose": one.purpose,
+                "given": stamp(one.given_at),
+                "withdrawn": None if one.withdrawn is None else stamp(one.withdrawn),
+                "standing": of.standing(one) if one.withdrawn is None else "withdrawn",
+                **_span(one),
+            }
+            for one in of.consents
+        ],
+        "duties": [
+            _duty(one, linked=one.recipient in of.linked)
+            | {"dates": [{"at": stamp(due.at), "why": due.why} for due in of.duty_dates(one)]}
+            for one in of.duties
+            if covers(one, of.at)
+        ],
+        "holdings": [one._asdict() for one in of.holdings()],
+        "last_received": {one.recipient: one.day for one in of.disclosed},
+        "erasures": [
+            {"recipient": one.recipient, "reason": one.reason, "asked": stamp(one.asked),
+             "rows": one.rows, "linked": one.linked}
+            for one in of.erasures
+        ],
+        "waiting": {name: count for name, count in waiting.items() if name},
+        "midnights": waiting[""],
+        "delivery": {
+            one.recipient: {
+                "connected_since": _at(one.connected_since),
+                "last_receipt": _at(one.last_receipt),
+                "problem": one.problem,
+            }
+            for one in of.recipients.values()
+        },
+        "looks": [asdict(one) for one in of.looks],
+        "orders": [
+            one._asdict()
+            | {"received": stamp(one.received), "begun": _at(one.begun), "ended": _at(one.ended)}
+            for one in of.orders
+        ],
+        "unknown": [one._asdict() for one in of.gaps],
+    }  # fmt: skip
+
+
+def _meter(meter: MeterState) -> dict[str, Any]:
+    installation, device = meter.installation, meter.device
+    return {
+        "meter": installation.meter,
+        "channel": installation.channel,
+        **_span(installation),
+        "proof": meter.proof,
+        "recorded": _provenance(meter.recorded),
+        "device": None if device is None else device.name,
+        "answered": None if device is None else _at(device.answered),
+        "closed": None if device is None else _at(device.closed),
+        "failures": 0 if device is None else device.failures,
+        "problem": "" if device is None else device.problem,
+    }
+
+
+def _duty(duty: Duty, *, linked: bool) -> dict[str, Any]:
+    return {
+        "recipient": duty.recipient,
+        "reference": duty.reference,
+        "channels": list(duty.channels),
+        "uplink": linked,
+        **_span(duty),
+    }
+
+
+def _former(of: Dossier) -> list[dict[str, Any]]:
+    return [{"occupancy": shown(one.id)} | _span(one) for one in of.former]
+
+
+def _span(of: Dated) -> dict[str, Any]:
+    return {"since": stamp(of.since), "until": _at(of.until)}
+
+
+def _at(at: float | None) -> str | None:
+    return None if at is None else stamp(at)
+
+
+def _provenance(provenance: Provenance | None) -> dict[str, str] | None:
+    if provenance is None:
+        return None
+    return {"who": provenance.who, "when": stamp(provenance.when), "source": provenance.source}
 
 
 async def privacy_catalogue(
@@ -456,29 +432,6 @@ async def _page_forms(page: Page) -> dict[str, Any]:
     return {"text": page.text, "html": await asyncio.to_thread(printed, page)}
 
 
-def _explanations(gateway: Gateway, t: int) -> list[Explanation]:
-    explanations = explain(
-        gateway.registry, policy_of(gateway.config), reads(gateway), recipients(gateway), t
-    )
-    state = gateway.config.state
-    known = {name: Totals(totals_of(state, name)) for name in recipients(gateway)}
-    return [
-        replace(one, step=None, basis="", why=STAYS)
-        if _is_building_index(one) and known[one.recipient].held(str(one.place), one.channel)
-        else one
-        for one in explanations
-    ]
-
-
-def _is_building_index(explanation: Explanation) -> bool:
-    """Whether the registry allows sending this index of the building as a whole."""
-    return (
-        explanation.step is not None
-        and not explanation.derived
-        and str(explanation.place)[0] == "B"
-    )
-
-
 def _occupancy_of(registry: Registry, place: Place, text: str) -> Occupancy:
     """Return a present or former occupancy of a dwelling by its id. Raises Refused."""
     id_ = parse(text, OCCUPANCY)
@@ -488,9 +441,9 @@ def _occupancy_of(registry: Registry, place: Place, text: str) -> Occupancy:
     return home
 
 
-def _explanation_row(explanation: Explanation, labels: Mapping[str, str]) -> dict[str, Any]:
+def _explanation_row(explanation: Explanation, label: str | None) -> dict[str, Any]:
     return {
-        "label": labels.get(explanation.place or ""),
+        "label": label,
         "place": explanation.place,
         "shown": shown(explanation.place) if explanation.place else None,
         "device": explanation.device,
@@ -514,71 +467,3 @@ CALLS: Mapping[str, Call] = {
     **breach_calls.CALLS,
 }
 """calls by name"""
-
-
-def aggregate_entries(gateway: Gateway, t: int) -> list[AggregateEntry]:
-    """Describe every configured sum at time t (Unix seconds), as far as the registry knows now.
-
-    Where the group of that month is not fixed yet, the group is formed as it would be now.
-    """
-    return [
-        _entry(gateway, name, channel, t)
-        for name, uplink in gateway.config.uplinks.items()
-        for channel in uplink.sums
-    ]
-
-
-def _entry(gateway: Gateway, uplink: str, channel: str, t: int) -> AggregateEntry:
-    sums_config, registry = gateway.sums.configured(gateway.config)[uplink], gateway.registry
-    recipient_id, recipient = str(gateway.config.uplinks[uplink].settings.recipient), None
-    recipient = gateway.recipients.get(uplink)
-    if (absence := _absence_reason(gateway, uplink, channel)) is not None:
-        return AggregateEntry(recipient_id, channel, None, absence)
-    sums = recipient.sums if recipient else _stored_sums(gateway, recipient_id)
-    group = next((one for one in sums.groups.of(channel) if one.since <= t < one.until), None)
-    fixed = group is not None
-    # If the group of this month is not stored yet, show the one that would be formed now. Do not
-    # store it: a report must not decide who is in the group.
-    if group is None:
-        since = running_slot(MONTH, t, sums_config.zone)
-        until = following(since, MONTH, sums_config.zone)
-        measured = sums.measured(sums_config, channel, t)
-        now = formed(registry, measured, channel, t, until, recipient_id)
-        group = Group(since, until, now.members)
-    counts = sum(
-        registry.occupancy_at(place, t) is not None
-        and not sent_alone(registry, place, channel, group.since if fixed else t, t, recipient_id)
-        for place in group.members
-    )
-    template = FEW if counts < sums_config.fewest else SENT
-    why = template.format(count=counts, fewest=sums_config.fewest)
-    last_sum = sums.last_closed.get(channel) if fixed else None
-    return AggregateEntry(
-        recipient_id,
-        channel,
-        sums_config.steps()[channel] if counts >= sums_config.fewest else None,
-        why,
-        group.since,
-        group.until,
-        tuple(sorted(group.members)),
-        counts,
-        last_sum[0] if last_sum else None,
-        last_sum[1] if last_sum else None,
-    )
-
-
-def _absence_reason(gateway: Gateway, uplink: str, channel: str) -> str | None:
-    """Say why a configured sum is never made; None if it is made."""
-    sums_config = gateway.sums.configured(gateway.config)[uplink]
-    if channel not in sums_config.points:
-        own = any(one.channel == channel for one in sums_config.whole)
-        return OWN_METER if own else NOT_READ
-    if len(gateway.registry.dwellings()) < sums_config.fewest:
-        return FEW_DWELLINGS.format(fewest=sums_config.fewest)
-    return None
-
-
-def _stored_sums(gateway: Gateway, recipient: str) -> Sums:
-    """Load the groups that a daemon stored, for a call that runs without a daemon."""
-    groups = Groups(groups_file(gateway.config.state, recipient))
-    return Sums(gateway.registry, recipient, groups, gateway.sums.indexes, {}, gateway.lines.serial)

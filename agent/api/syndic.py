@@ -29,6 +29,7 @@ from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.background_change import change_in_background
 from agent.registry.dates import in_local_time
+from agent.registry.dossier import is_of_occupancy
 from agent.registry.syndic_export import (
     AUTHOR,
     MOST_DOUBTS,
@@ -260,7 +261,12 @@ async def _already_sent(
 async def _have_left(gateway: Gateway, home: Occupancy, first: int) -> bool:
     """Whether values of an occupancy since a moment were received or may be on their way."""
     result = await records(gateway, home.place, home)
-    received = any(one.day >= stamp(first)[:10] for one in result.disclosed)
+    consents = gateway.registry.consents()
+    received = any(
+        one.day >= stamp(first)[:10]
+        for one in result.disclosed
+        if is_of_occupancy(one, home, consents)
+    )
     waits = any(one.recipient and one.t > first for one in result.held)
     return received or waits or any(gap.kind == "unreadable" for gap in result.gaps)
 

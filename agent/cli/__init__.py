@@ -19,6 +19,7 @@ from agent.cli import (
     control,
     decode,
     doctor,
+    hotline,
     key,
     meter,
     occupancy,
@@ -73,6 +74,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "consent": consent.app,
         "duty": consent.duties,
         "privacy": privacy.app,
+        "hotline": hotline.app,
         "policy": policy.app,
     },
     CONTROL: {

@@ -18,7 +18,6 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    plural,
     show_not_occupied,
     suffix_of,
     table,
@@ -26,7 +25,7 @@ from agent.cli.terminal import (
     write_page,
 )
 from agent.core import i18n
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text, _, n_
 from agent.registry.facts.place import described
 
 if TYPE_CHECKING:
@@ -37,6 +36,10 @@ app = typer.Typer(
     help="Show which personal data is sent to whom and why; write letters and pages.",
 )
 app.add_typer(breach.app, name="breach")
+Former = Annotated[
+    str | None,
+    typer.Option("--id", metavar="H…", help="Former occupants, by the id of their occupancy."),
+]
 
 GAPS = {
     "meter": N_(
@@ -83,12 +86,12 @@ UNASKED = N_(
 )
 ERASURES = {
     "none": "",
-    "confirmed": "erasure confirmed",
-    "asked": "asked to erase",
-    "cannot_ask": "no uplink to ask",
-    "confirmed_part": "erasure of a part confirmed",
-    "asked_part": "asked to erase a part",
-    "cannot_ask_part": "erasure of a part: no uplink to ask",
+    "confirmed": N_("erasure confirmed"),
+    "asked": N_("asked to erase"),
+    "cannot_ask": N_("no uplink to ask"),
+    "confirmed_part": N_("erasure of a part confirmed"),
+    "asked_part": N_("asked to erase a part"),
+    "cannot_ask_part": N_("erasure of a part: no uplink to ask"),
 }
 
 ACCESSES = {
@@ -101,12 +104,30 @@ ACCESSES = {
 """by the call that showed data of a dwelling"""
 
 
-def _step(step: int | None) -> str:
+PROOFS = {
+    "display": N_("its display was compared with the value read"),
+    "load": N_("it counted an appliance that was switched on in the dwelling"),
+    "serial": N_("it reports the number that was recorded for the dwelling"),
+    "none": N_("not verified"),
+}
+"""how a meter was proven to be that of a dwelling"""
+DUE = {
+    "month": N_("{day} (end of the month)"),
+    "bill": N_("{day} (bill)"),
+    "moved_in": N_("{day} (move in)"),
+    "moved_out": N_("{day} (move out)"),
+}
+"""the dates whose index a duty requires"""
+
+
+def step_text(step: int | None) -> str:
+    """How often something is sent."""
     if step is None:
-        return "not sent"
+        return _("not sent")
     if step >= 86_400:  # noqa: PLR2004 -- a day
-        return "monthly" if step > 86_400 else "daily"  # noqa: PLR2004
-    return f"every {step // 60} min" if step % 60 == 0 else f"every {step} s"
+        return _("monthly") if step > 86_400 else _("daily")  # noqa: PLR2004
+    minutes, rest = divmod(step, 60)
+    return _("every {number} s", number=step) if rest else _("every {number} min", number=minutes)
 
 
 def _grouped(rows: Sequence[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
@@ -115,7 +136,8 @@ def _grouped(rows: Sequence[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
     for row in rows:
         if row["label"] is None:
             continue
-        key = (row["label"], row["recipient"], _step(row["step"]), row["why"])
+        why = row["why"] if row["leaves"] else _(row["why"])
+        key = (row["label"], row["recipient"], step_text(row["step"]), why)
         names = groups.setdefault(key, [])
         if row["channel"] not in names:
             names.append(row["channel"])
@@ -130,40 +152,68 @@ def _unassigned(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
         if row["label"] is None:
             devices.setdefault(row["why"], []).append(row["device"])
     for why, names in devices.items():
-        yield f"? ({', '.join(dict.fromkeys(names))}): not sent, {why}"
+        yield _(
+            "? ({devices}): not sent, {why}", devices=", ".join(dict.fromkeys(names)), why=_(why)
+        )
 
 
 def _sums(sums: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Yield lines about the sums of a building: how many dwellings are in them, not which."""
     if not sums:
-        yield "No recipient receives a sum over several dwellings."
+        yield _("No recipient receives a sum over several dwellings.")
     for aggregate in sums:
-        what = f"{aggregate['channel']} to {aggregate['recipient']}"
+        facts = {"channel": aggregate["channel"], "recipient": aggregate["recipient"]}
+        why = Text.of(aggregate["text"]).in_language()
         if not aggregate["members"]:
-            yield f"sum of {what}: none: {aggregate['why']}"
+            yield _("sum of {channel} to {recipient}: none: {why}", why=why, **facts)
             continue
-        how = _step(aggregate["step"])
-        yield f"sum of {what} {how}, {aggregate['why']}; dwellings counted: {aggregate['counts']}"
+        yield _(
+            "sum of {channel} to {recipient} {how}, {why}; dwellings counted: {counts} of"
+            " {members}",
+            how=step_text(aggregate["step"]), why=why, counts=aggregate["counts"],
+            members=aggregate["members"], **facts,
+        )  # fmt: skip
         if aggregate["n"] is not None:
-            yield f"  the last sum sent was over {aggregate['n']} dwellings"
-        number = aggregate["others"]
-        others = f" and {plural(number, 'other dwelling')}" if number else ""
-        yield f"  members until the 1st of next month: {', '.join(aggregate['labels'])}{others}"
+            yield "  " + _("the last sum sent was over {number} dwellings", number=aggregate["n"])
+
+
+def _shares(shares: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Yield one line for each sum that one dwelling is in."""
+    for share in shares:
+        yield _(
+            "it counts in a sum of {channel} over {number} dwellings to {recipient} ({how}), until"
+            " {day}",
+            channel=share["channel"], number=share["dwellings"], recipient=share["recipient"],
+            how=step_text(share["step"]), day=day_of(share["until"]),
+        )  # fmt: skip
 
 
 def _withheld(notices: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Yield one line for all withheld quantities of a place that a recipient is notified of."""
+    from agent.core.model import Why
+    from agent.registry.explain import HELD
+
     groups: dict[tuple[str, ...], list[str]] = {}
     for notice in notices:
-        key = (notice["label"], notice["recipient"], _step(notice["step"]), notice["why"])
+        key = (notice["label"], notice["recipient"], step_text(notice["step"]), notice["why"])
         groups.setdefault(key, []).append(notice["channel"])
     for (label, recipient, step, why), names in groups.items():
-        yield (
-            f"{label}, {', '.join(names)}: {recipient} is notified {step}, without a value, that"
-            f" the data is withheld ({why})"
-        )
+        yield _(
+            "{label}, {channels}: {recipient} is notified {step}, without a value, that the data is"
+            " withheld ({why})",
+            label=label, channels=", ".join(names), recipient=recipient, step=step,
+            why=_(HELD[Why(why)]),
+        )  # fmt: skip
 
 
-def _exit_on_gaps(gaps: Sequence[dict[str, str]]) -> None:
+def day_of(at: float) -> str:
+    """The day of a Unix second in the building's time zone."""
+    from agent.core.clock import stamp
+
+    return day(stamp(at))
+
+
+def exit_on_gaps(gaps: Sequence[dict[str, str]]) -> None:
     """Print what the gateway cannot know; exit with status 1 if there is any such gap."""
     for gap in gaps:
         typer.echo(wrapped("! " + _(GAPS[gap["kind"]], **gap)), err=True)
@@ -175,19 +225,22 @@ def _exit_on_gaps(gaps: Sequence[dict[str, str]]) -> None:
 def explain(
     place: Annotated[str, typer.Argument(help="Only this place.", show_default=False)] = "",
     at: Annotated[str | None, typer.Option(help="The date to explain; default: now.")] = None,
+    id: Former = None,  # noqa: A002 -- the word people write
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show what is sent to whom and why, and what is not sent and why."""
-    answer = ask(config, state, "privacy.explain", place=place, at=at)
+    """Show what is sent to whom and why, and what is not sent and why. For one place, everything
+    that is known of it.
+    """
+    answer = ask(config, state, "privacy.explain", place=place, at=at, occupancy=id)
     if json:
         as_json(answer)
-        _exit_on_gaps(answer["unknown"])
+        exit_on_gaps(answer["unknown"])
         return
-    typer.echo(f"at {day(answer['at'])}, policy {answer['policy']}")
+    typer.echo(_("at {day}, policy {policy}", day=day(answer["at"]), policy=answer["policy"]))
     if not answer["recipients"]:
-        typer.echo("no uplink is configured, so nothing is sent")
+        typer.echo(_("no uplink is configured, so nothing is sent"))
     if known := list(_grouped(answer["rows"])):
         table((_("place"), _("quantities"), _("recipient"), "", _("why")), known)
     else:
@@ -200,13 +253,81 @@ def explain(
     for title, value in described(answer["recorded"], i18n.language()).items():
         typer.echo(_("{title}: {value}; it is not sent to anybody", title=title, value=value))
     show_not_occupied(answer["not_occupied"])
-    notices = _withheld(answer["notices"])
-    for line in (*_unassigned(answer["rows"]), *notices, *_sums(answer["sums"])):
+    sums = _shares(answer["sums"]) if place else _sums(answer["sums"])
+    for line in (*_unassigned(answer["rows"]), *_withheld(answer["notices"]), *sums):
         typer.echo(wrapped(line))
     for duty in answer["duties"]:
-        # the answer lists only duties whose recipient has no uplink
-        typer.echo(wrapped(_continuing_duty(duty | {"uplink": False})))
-    _exit_on_gaps(answer["unknown"])
+        typer.echo(wrapped(continuing_duty(duty)))
+    if place:
+        _show_dossier(answer)
+    exit_on_gaps(answer["unknown"])
+
+
+def _show_dossier(answer: dict[str, Any]) -> None:
+    """Print what is known of one place besides what is sent now."""
+    if home := answer["occupancy"]:
+        typer.echo(wrapped(occupied(home)))
+    if answer["meters"]:
+        rows = [
+            (one["meter"], day(one["since"]), day(one["until"]), _(PROOFS[one["proof"]]),
+             day(one["answered"]))
+            for one in answer["meters"]
+        ]  # fmt: skip
+        table((_("meter"), _("from"), _("to"), _("proof"), _("last answer")), rows)
+    if answer["holdings"]:
+        _show_holdings(answer["holdings"])
+    for recipient, number in answer["waiting"].items():
+        typer.echo(_("{number} values wait for {recipient}", number=number, recipient=recipient))
+    if answer["midnights"]:
+        number = answer["midnights"]
+        typer.echo(_("{number} midnight readings are kept for a duty", number=number))
+    if answer["type"] == "dwelling":
+        facts = {"number": len(answer["looks"]), "label": answer["label"]}
+        typer.echo(_("accesses recorded: {number} (gardien privacy access {label})", **facts))
+        facts = {"number": len(answer["orders"]), "label": answer["label"]}
+        typer.echo(_("orders to equipment: {number} (gardien hotline heating {label})", **facts))
+    _show_former(answer["former"])
+
+
+def occupied(home: dict[str, Any]) -> str:
+    """Since when people live in a dwelling, and who notified it."""
+    facts = {
+        "id": home["occupancy"],
+        "since": day(home["since"]),
+        "who": home["moved_in"]["who"],
+        "when": day(home["moved_in"]["when"]),
+    }
+    if home["until"] is None:
+        return _(
+            "occupied by {id} since {since}; recorded by {who} on {when}",
+            **facts,
+        )
+    return _(
+        "occupied by {id} from {since} to {until}; recorded by {who} on {when}, the move out by"
+        " {other} on {then}",
+        until=day(home["until"]), other=home["moved_out"]["who"],
+        then=day(home["moved_out"]["when"]), **facts,
+    )  # fmt: skip
+
+
+def _show_holdings(holdings: Sequence[dict[str, Any]]) -> None:
+    rows = [(one["recipient"], one["channel"], str(one["received"]), has(one)) for one in holdings]
+    table((_("recipient"), _("quantity"), _("values received"), _("still there")), rows)
+
+
+def has(holding: dict[str, Any]) -> str:
+    """How many values a recipient still has."""
+    least, most = holding["least"], holding["most"]
+    if least == most:
+        return str(most)
+    return _("between {least} and {most}", least=least, most=most)
+
+
+def _show_former(former: Sequence[dict[str, Any]]) -> None:
+    for home in former:
+        until = day(home["until"]) if home["until"] else ""
+        facts = {"id": home["occupancy"], "since": day(home["since"]), "until": until}
+        typer.echo(_("other occupants: {since} → {until}. To see theirs: --id {id}", **facts))
 
 
 @app.command()
@@ -215,10 +336,7 @@ def person(
     stop: Annotated[
         bool, typer.Option("--stop", help="First withdraw all consents of its occupants.")
     ] = False,
-    id: Annotated[  # noqa: A002 -- the word people write
-        str | None,
-        typer.Option("--id", metavar="H…", help="Former occupants, by the id of their occupancy."),
-    ] = None,
+    id: Former = None,  # noqa: A002 -- the word people write
     language: Language = "fr",
     to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
     as_: As = None,
@@ -243,36 +361,45 @@ def person(
         write_page(to / file, text)
     if json:
         as_json(answer)
-        _exit_on_gaps(answer["unknown"])  # ends the command: the letter must be written before
+        exit_on_gaps(answer["unknown"])  # ends the command: the letter must be written before
         return
     for file in files:
-        typer.echo(f"written: {to / file}")
+        typer.echo(_("written: {file}", file=to / file))
     if stop:
         _stopped(answer)
     for recipient in answer["unconfirmed"]:
         typer.echo(wrapped(_(UNCONFIRMED, recipient=recipient)))
     for recipient in answer["unasked"]:
         typer.echo(wrapped(_(UNASKED, recipient=recipient)))
-    _exit_on_gaps(answer["unknown"])
+    exit_on_gaps(answer["unknown"])
 
 
 def _stopped(answer: dict[str, Any]) -> None:
     if answer["withdrawn"]:
-        many = plural(len(answer["withdrawn"]), "consent")
         # with such a gap it is unknown whether all waiting values are destroyed, so this is not
         # claimed
         unsure = answer["unasked"] or any(one["kind"] in UNSURE for one in answer["unknown"])
-        done = "; waiting values are destroyed, recipients are asked to erase what they received"
-        typer.echo(f"{many} withdrawn{'' if unsure else done}")
+        number = len(answer["withdrawn"])
+        done = _("waiting values are destroyed, recipients are asked to erase what they received")
+        ended = n_("{number} consent withdrawn", "{number} consents withdrawn", number)
+        typer.echo(wrapped(ended if unsure else f"{ended}; {done}"))
     else:
-        typer.echo("there was no consent to withdraw")
+        typer.echo(_("there was no consent to withdraw"))
     for duty in answer["goes_on"]:
-        typer.echo(wrapped(_continuing_duty(duty)))
+        typer.echo(wrapped(continuing_duty(duty)))
 
 
-def _continuing_duty(duty: dict[str, Any]) -> str:
+def continuing_duty(duty: dict[str, Any]) -> str:
+    """What a duty allows, and its next dates."""
     if duty["uplink"]:
-        return f"continues without consent: {duty['recipient']} ({duty['reference']})"
+        dates = [_(DUE[one["why"]], day=day(one["at"])) for one in duty.get("dates", ())]
+        facts = {"recipient": duty["recipient"], "reference": duty["reference"]}
+        if not dates:
+            return _("continues without consent: {recipient} ({reference})", **facts)
+        return _(
+            "continues without consent: {recipient} ({reference}); next indexes: {dates}",
+            dates=", ".join(dates), **facts,
+        )  # fmt: skip
     return _(
         "{recipient} may receive indexes without consent ({reference}), but it has no uplink, so"
         " nothing is sent to it",
@@ -283,48 +410,58 @@ def _continuing_duty(duty: dict[str, Any]) -> str:
 
 @app.command()
 def disclosures(
-    dwelling: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
+    dwelling: Annotated[
+        str, typer.Argument(help="Only the occupants of this dwelling.", show_default=False)
+    ] = "",
+    id: Former = None,  # noqa: A002 -- the word people write
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """List how many values of each dwelling each recipient has received, day by day."""
-    answer = ask(config, state, "privacy.disclosures", place=dwelling)
+    answer = ask(config, state, "privacy.disclosures", place=dwelling, occupancy=id)
     if json:
         as_json(answer)
-        _exit_on_gaps(answer["unknown"])
+        exit_on_gaps(answer["unknown"])
         return
     rows = [
         (
             *(one["day"], one["recipient"], one["label"], one["channel"], str(one["values"])),
-            ERASURES[one["erasure"]],
+            _(ERASURES[one["erasure"]]) if ERASURES[one["erasure"]] else "",
         )
         for one in answer["disclosures"]
     ]
-    table((_("day"), _("recipient"), _("dwelling"), _("quantity"), _("values"), _("since")), rows)
-    _exit_on_gaps(answer["unknown"])
+    table((_("day"), _("recipient"), _("dwelling"), _("quantity"), _("values"), _("erasure")), rows)
+    if answer["holdings"]:
+        _show_holdings(answer["holdings"])
+    _show_former(answer["former"])
+    exit_on_gaps(answer["unknown"])
 
 
 @app.command()
 def access(
-    dwelling: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
+    dwelling: Annotated[
+        str, typer.Argument(help="Only the occupants of this dwelling.", show_default=False)
+    ] = "",
+    id: Former = None,  # noqa: A002 -- the word people write
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """List who has seen data of dwellings on this gateway: the first access of each day."""
-    answer = ask(config, state, "privacy.access", place=dwelling)
+    answer = ask(config, state, "privacy.access", place=dwelling, occupancy=id)
     if json:
         as_json(answer)
         return
     rows = [
-        (day(one["when"]), one["who"], _access(one["what"]), one["label"])
+        (day(one["when"]), one["who"], access_text(one["what"]), one["label"])
         for one in answer["looks"]
     ]
     table((_("when"), _("who"), _("by"), _("dwelling")), rows)
+    _show_former(answer["former"])
 
 
-def _access(what: str) -> str:
+def access_text(what: str) -> str:
     """Return the kind of an access in words; an unknown call as it was recorded."""
     return _(ACCESSES[what]) if what in ACCESSES else what
 

@@ -182,7 +182,7 @@ def when(stamp: str | None) -> str:
 
     if stamp is None:
         return _("never")
-    here = datetime.fromisoformat(stamp).astimezone(_zone())
+    here = datetime.fromisoformat(stamp).astimezone(zone_of_answers())
     today = here.date() == datetime.now(here.tzinfo).date()
     return here.strftime("%H:%M:%S") if today else short_date(here)
 
@@ -191,12 +191,12 @@ def moment(stamp: str) -> str:
     """Return date and time in the building's time zone, with the name of the zone."""
     from datetime import datetime
 
-    zone = _zone()
+    zone = zone_of_answers()
     here = datetime.fromisoformat(stamp).astimezone(zone)
     return f"{short_date(here.date())} {here:%H:%M:%S} {zone or here.tzname()}"
 
 
-def _zone() -> ZoneInfo | None:
+def zone_of_answers() -> ZoneInfo | None:
     """Return the building's time zone; None, the machine's, if no answer has named it."""
     from zoneinfo import ZoneInfo
 
@@ -209,7 +209,7 @@ def day(stamp: str | None) -> str:
 
     if stamp is None:
         return ""
-    here = datetime.fromisoformat(stamp).astimezone(_zone())
+    here = datetime.fromisoformat(stamp).astimezone(zone_of_answers())
     return short_date(here.date() if here.strftime("%H%M%S") == "000000" else here)
 
 

@@ -191,3 +191,11 @@ def slot_before(t: int, step: int, zone: tzinfo | None) -> int:
     here = datetime.fromtimestamp(t - 1, zone)
     day = here.date() if step == DAY else here.date().replace(day=1)
     return int(datetime.combine(day, dt.time(), zone).timestamp())
+
+
+def next_midnight(t: int, zone: tzinfo, day: str | None) -> int:
+    """The first midnight after t that begins a day of the year (`06-30`); None: a month."""
+    here = datetime.fromtimestamp(t, zone).date() + dt.timedelta(days=1)
+    while here.day != 1 if day is None else here.strftime("%m-%d") != day:
+        here += dt.timedelta(days=1)
+    return int(datetime.combine(here, dt.time(), zone).timestamp())

@@ -1,10 +1,13 @@
-"""Which readings leave each place, to whom and why; and which are withheld, and why. Pure."""
+"""Which readings leave each place, to whom and why; and which are withheld, and why: a part of the
+dossier of a place (dossier.py). Pure.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import N_
 from agent.core.model import Why
 from agent.core.quantities import channels
 from agent.registry.consent_policy import NOT_OCCUPIED, steps_wanted
@@ -18,12 +21,13 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 HELD = {
-    Why.CONSENT: "no consent, and no duty, covers it",
+    Why.CONSENT: N_("no consent, and no duty, covers it"),
     **NOT_OCCUPIED,
-    Why.FEW: "it would cover too few of the dwellings that are not sent one by one",
+    Why.FEW: N_("it would cover too few of the dwellings that are not sent one by one"),
 }
-UNNUMBERED = "its serial number is not known yet; the running agent asks for it"
-NOT_EXPLAINED = "the catalogue does not explain it to people"
+UNNUMBERED = N_("its serial number is not known yet; the running agent asks for it")
+NOT_EXPLAINED = N_("the catalogue does not explain it to people")
+NO_BASIS_COMMON = N_("the configuration gives no basis for common areas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Explanation:
     """text for people: the purpose, the reference, or why it is withheld"""
     derived: bool = False
     """whether it is the quantity in each step, not the index"""
+    withheld: str = ""
+    """of a dwelling, why it is withheld, as a code: `consent`, `vacant`, `occupancy`…"""
 
 
 def explain(
@@ -103,7 +109,10 @@ def _of(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     if isinstance(answer, Why):
         untold = place[0] == "D" and channel.en is None
         why = NOT_EXPLAINED if untold else _held(answer, place)
-        yield Explanation(place, reading.device, reading.channel, recipient, None, "", why)
+        code = "unexplained" if untold else str(answer)
+        yield Explanation(
+            *(place, reading.device, reading.channel, recipient, None, "", why), withheld=code
+        )
         return
     for step, basis in answer.items():
         why = _why(known.get(basis.id), policy)
@@ -146,7 +155,7 @@ def place_of(registry: Registry, reading: ConfiguredReading, t: int) -> str | Un
 def _held(why: Why, place: str) -> str:
     if place[0] == "D" or why is Why.FEW:
         return HELD[why]
-    return "the configuration gives no basis for common areas"
+    return NO_BASIS_COMMON
 
 
 def _why(basis: Consent | Duty | None, policy: Policy) -> str:

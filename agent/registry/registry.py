@@ -160,6 +160,15 @@ class Registry:
         """When the first version of a document was recorded (Unix second)."""
         return next(one.word.when for one in self._documents if one.id == id_)
 
+    def lasted(self, occupancy: Occupancy) -> tuple[int, int | None]:
+        """The longest time of an occupancy in any of its versions: rows were made by each."""
+        versions = [
+            one for one in self._documents if isinstance(one, Occupancy) and one.id == occupancy.id
+        ]
+        ends = [one.until for one in versions]
+        until = None if None in ends else max(filter(None, ends))
+        return min(one.since for one in versions), until
+
     def first_provenance(self, ids: Collection[str]) -> dict[str, Provenance]:
         """Provenance of the first version of each of these documents."""
         wanted, first = frozenset(ids), dict[str, Provenance]()

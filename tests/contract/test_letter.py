@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import html
+import json
 import re
 import time
 from decimal import Decimal
@@ -251,7 +252,7 @@ def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gate
     assert "in force, but no uplink is configured" in letter
     said = gateway.command("explain", "A-1")
     assert f"{MANAGER} may receive indexes without consent (décret 2020-886)" in said.output
-    assert said.exit_code == 0
+    assert said.exit_code == 1  # as the letter: what it received is not known
 
 
 def test_duties_stand_in_the_letter_with_their_dates_also_when_they_have_ended(gateway):
@@ -371,6 +372,10 @@ def test_what_those_before_had_sent_is_not_in_the_letter_to_those_after(gateway)
     before, _ = gateway.answer(occupancy=gateway.home.id)
     assert f"{US} | electricity taken from the grid | 1 |" in before
     assert "you do not live in this dwelling today" in before
+    listed = gateway.command("disclosures", "A-1").output
+    assert "elec.imp" not in listed
+    assert f"--id {shown(gateway.home.id)}" in listed
+    assert "elec.imp" in gateway.command("disclosures", "A-1", "--id", gateway.home.id).output
 
 
 def test_an_uplink_that_was_removed_is_not_forgotten(gateway):
@@ -625,3 +630,30 @@ def test_the_area_of_a_dwelling_stands_in_its_letter_and_in_what_is_explained(
     ].replace('"', "")
     assert line in gateway.command("explain", "A-1", language=language).output
     assert line not in gateway.command("explain", language=language).output
+
+
+def test_what_is_explained_of_a_past_date_had_happened_by_then(gateway):
+    consent = gateway.consent()
+    gateway.keep(gateway.row(consent.id))
+    gateway.deliver()
+    gateway.keep(gateway.row(consent.id, t=gateway.now - 60))
+    gateway.answer()
+    now = json.loads(gateway.command("explain", "A-1", "--json").output)
+    day = stamp(gateway.now - 5 * DAY)[:10]
+    then = json.loads(gateway.command("explain", "A-1", "--at", day, "--json").output)
+    counts = [
+        (len(of["holdings"]), len(of["waiting"]), len(of["looks"]), len(of["consents"]))
+        for of in (now, then)
+    ]
+    assert counts == [(1, 1, 1, 1), (0, 0, 0, 1)]
+
+
+def test_a_common_area_has_a_dossier_without_people(gateway):
+    async def add(house):
+        house.registry.add_places([NewPlace("stairs", "common")], "marie", "a list", gateway.now)
+
+    gateway.keep()
+    gateway.inside(add)
+    said = json.loads(gateway.command("explain", "stairs", "--json").output)
+    assert (said["type"], said["occupancy"], said["duties"]) == ("common", None, [])
+    assert gateway.command("explain", "stairs").exit_code == 0

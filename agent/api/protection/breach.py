@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.api.protection.stores import Store
     from agent.config import Config
     from agent.config.models import Privacy
-    from agent.registry.letter import DisclosedValues
+    from agent.registry.dossier import DisclosedValues
     from agent.registry.records import Duty, Occupancy
     from agent.registry.registry import Registry
 

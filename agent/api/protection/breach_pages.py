@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.api.protection.breach import Breach, Concerned, Step
     from agent.config import Config
-    from agent.registry.letter import KnowledgeGap, RecipientKnowledge
+    from agent.registry.dossier import KnowledgeGap, RecipientKnowledge
     from agent.registry.records import Occupancy
 
 

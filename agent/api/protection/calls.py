@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from agent.api.registry import Call, Caller
     from agent.config import Config
     from agent.gateway.gateway import Gateway
-    from agent.registry.letter import RecipientKnowledge
+    from agent.registry.dossier import RecipientKnowledge
     from agent.registry.records import Dated, Place
 
 LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}

@@ -9,8 +9,8 @@ from agent.api.protection.breach import Breach, Breaches, Concern, missing
 from agent.config import parse
 from agent.core.errors import NotRecorded, Refused
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT, policy
+from agent.registry.dossier import DisclosedValues
 from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.letter import DisclosedValues
 from agent.registry.registry import Registry
 from tests.unit.config.samples import SMALL
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.registry.letter import DisclosedValues, Erasure, erasure_state
+from agent.registry.dossier import DisclosedValues, Erasure, erasure_state
 
 ASKED = 1_790_000_000
 DAY = "2026-09-21"
