@@ -14,7 +14,7 @@ import typer
 from agent.core import atomic_write
 from agent.core import state as packaged
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, in_language, short_date
+from agent.core.i18n import N_, Text, _, in_language, short_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -220,17 +220,19 @@ def plural(number: int, noun: str) -> str:
 
 def text_of(path: Path) -> str:
     """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read."""
-    from agent.core.errors import Refused
+    from agent.registry.sheet import unrecorded
     from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
 
     try:
         with path.open("rb") as file:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
-            content = file.read(LARGEST + 1)
+            return text_in(file.read(LARGEST + 1), str(path))
     except OSError as error:
-        raise Refused("{path}: {reason}", path=path, reason=error) from error
-    return text_in(content, str(path))
+        text = Text("{path}: {reason}", path=path, reason=error)
+        raise Refused(unrecorded(text)) from error
+    except Refused as error:
+        raise Refused(unrecorded(error.text)) from error
 
 
 def confirmed(question: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from agent.api.diagnosis.running import names_of
@@ -10,10 +12,16 @@ from agent.core.finding import Actor, Finding, Severity, numbered
 from agent.core.i18n import N_, Text
 from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.registry.index import Unknown
-from agent.registry.records import RECORD_OCCUPANCY, covers, occupancy_unknown
+from agent.registry.records import (
+    RECORD_OCCUPANCY,
+    Installation,
+    covers,
+    occupancy_unknown,
+    serial_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from agent.acquisition.device import Device
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 DAY = 86_400
+MOST = 20
+"""meters for which it is searched which one they replace, and words of a name"""
 
 
 def findings(  # noqa: PLR0913, PLR0917 -- everything that readings depend on
@@ -83,7 +93,78 @@ def unassigned(registry: Registry, devices: Iterable[Device], now: int) -> dict[
     return reasons
 
 
+def _taken_out(
+    registry: Registry, device: Device, reported: Collection[str], now: int
+) -> Installation | None:
+    """The recorded meter in whose place a device reports another number; None: unknown."""
+    for meter in registry.installations():
+        key = serial_key(meter.serial) if meter.serial else ""
+        if not key or key in reported or not covers(meter, now):
+            continue
+        if device.name == meter.device or _last_read(device, key) is not None:
+            return meter
+        # after a restart only its name can tell: many people name a device after the dwelling
+        if meter.device is None and registry.label(meter.place) in _parts(device.name):
+            return meter
+    return None
+
+
+def _not_sent() -> Text:
+    days = LONGEST_UNSENT // DAY
+    return Text("Its readings are not sent. They are kept for {days} days, then lost", days=days)
+
+
+def _last_read(device: Device, serial: str) -> float | None:
+    """When a device last gave a value as the meter with this number."""
+    times = [
+        sample.at
+        for (number, _), sample in device.good.items()
+        if number and serial_key(number) == serial_key(serial)
+    ]
+    return max(times, default=None)
+
+
+def _swapped(registry: Registry, devices: Iterable[Device], now: int) -> Iterator[Finding]:
+    """Yield pairs of devices of which each is named after the dwelling of the other's meter."""
+    of: dict[str, Device] = {}
+    labels: dict[str, str] = {}
+    for device in devices:
+        channels = [p.channel for p in device.points if p.channel and p.place is None]
+        owner = registry.whose(device.name, device.serial, channels[0], now) if channels else None
+        label = registry.label(owner.place) if isinstance(owner, Installation) else None
+        if label and label not in _parts(device.name):
+            of[label], labels[device.name] = device, label
+    for name, label in labels.items():
+        other = next((of[part].name for part in _parts(name) if part in of), "")
+        if name < other and label in _parts(other):
+            yield Finding(
+                code="swapped",
+                subject=Text("meters"),
+                what=Text(
+                    "{name} reports the meter of {label}, and {other} the meter of {label_2}",
+                    name=name, label=label, other=other, label_2=labels[other],
+                ),
+                outside=Text("two devices report each other's meter"),
+                severity=Severity.NOTE,
+                cost=Text(
+                    "Readings belong to the dwelling of the number that was read, so each is still"
+                    " sent for the right dwelling. Nothing must be done; to make the names right,"
+                    " swap the two addresses in the configuration"
+                ),
+                private=True,
+            )  # fmt: skip
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a name that whole words make up: a-1-2, a-1, 1-2, a, 1, 2."""
+    words = re.findall(r"[^\W_]+|[\W_]+", name)[:MOST]
+    ends = range(1, len(words) + 1)
+    return ["".join(words[first:last]) for last in ends for first in range(last)]
+
+
 def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator[Finding]:
+    devices = list(devices)
+    reported = {serial_key(device.serial) for device in devices if device.serial}
     reasons = unassigned(registry, devices, now)
     common: dict[str, Any] = {
         "subject": Text("meters"),
@@ -94,6 +175,28 @@ def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator
             days=LONGEST_UNSENT // DAY,
         ),
     }
+    unrecorded = {name for names in reasons.values() for name in names[:MOST]}
+    for device in devices:
+        old = _taken_out(registry, device, reported, now) if device.name in unrecorded else None
+        if old is None or device.serial is None:
+            continue
+        for names in reasons.values():
+            if device.name in names:
+                names.remove(device.name)
+        label, last = registry.label(old.place) or "", _last_read(device, str(old.serial))
+        yield Finding(
+            **common | {"cost": _not_sent()},
+            code="exchanged",
+            what=Text(
+                "for {label} the meter {old} is recorded, but {device} reports {new}",
+                device=device.name, new=device.serial, label=label, old=old.serial,
+            ),
+            outside=Text("1 meter was exchanged, and the exchange is not recorded"),
+            since=None if last is None else stamp(last),
+            command=f"gardien meter exchange {quote(label)} --old {quote(str(old.serial))} --serial"
+            f" {quote(device.serial)}",
+        )  # fmt: skip
+    yield from _swapped(registry, devices, now)
     if nowhere := reasons.get(Unknown.NO_INSTALLATION):
         shared = numbered(
             len(nowhere),
