@@ -156,10 +156,10 @@ def _swapped(registry: Registry, devices: Iterable[Device], now: int) -> Iterato
 
 
 def _parts(name: str) -> list[str]:
-    """The parts of a name that whole words make up: a-1-2, a-1, 1-2, a, 1, 2."""
-    words = re.findall(r"[^\W_]+|[\W_]+", name)[:MOST]
-    ends = range(1, len(words) + 1)
-    return ["".join(words[first:last]) for last in ends for first in range(last)]
+    """The parts of a name that whole pieces make up: a-1-2, a-1, 1-2, a, 1, 2."""
+    pieces = re.findall(r"[^\W_]+|[\W_]+", name)[:MOST]
+    ends = range(1, len(pieces) + 1)
+    return ["".join(pieces[first:last]) for last in ends for first in range(last)]
 
 
 def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator[Finding]:
