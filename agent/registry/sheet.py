@@ -28,17 +28,33 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 LONGEST_LINE = 1_000_000
 SURE = 2
 """headings that a line other than the first must have to be taken for the line of headings"""
+MOST_HINTS = 12
+"""words that a refusal lists"""
 MOST, LONG = 6, 24
 """number of headings, and characters of each, that a message shows"""
 EXACTLY = frozenset({"lease", "bail"})
 """headings that unrelated columns resemble (Mail, Bailleur, Base), so no similar one is
 suggested
 """
+UNRELATED = frozenset((
+    "adresse", "address", "annexe", "annexes", "appel", "cle", "civilite", "code", "code postal",
+    "commentaire", "commentaires", "date d acte", "date d achat", "date d acquisition", "email",
+    "e mail", "loyer", "mail", "mandat", "nom", "name", "nom prenom", "observation", "observations",
+    "portable", "prenom", "quote part", "remarque", "remarques", "residence", "solde", "tantieme",
+    "tantiemes", "milliemes", "telephone", "tel", "ville", "surface carrez", "superficie", "etage",
+    "niveau", "nature", "usage", "reference", "ref", "compte", "n compte", "date",
+))  # fmt: skip
+"""headings in lists of a syndic that are never a misspelt one of ours, as `plain` makes them"""
 BLANKS = str.maketrans("\u00a0\u202f", "  ")
 WRONG = re.compile(
     r"#(REF|N/A|NAME|VALUE|DIV/0|NUM|NULL|NOM|VALEUR|NOMBRE|NUL)[!?]?|Err:5[0-9]{2}", re.ASCII
 )
 """what a cell shows if its formula failed"""
+TOTAL = re.compile(
+    r"(sous )?totau?x?\b|nombre de |page [0-9]|edite |edition du |imprime |date d edition"
+)
+"""begin of a row that sums up others, or of a footer, as `plain` makes it"""
+LONGEST_NOTE = 80
 NO_END = "unexpected end of data"
 """message of the csv module for an unterminated quote"""
 
@@ -96,6 +112,8 @@ class SheetRow:
     cells: Mapping[str, str]
     fault: str = ""
     """why the row cannot be read, for people; empty: it can"""
+    note: str = ""
+    """text of a row that is no entry: a total, a section, a footer, the headings once more"""
 
 
 def read(
@@ -104,17 +122,26 @@ def read(
     columns: Mapping[str, str],
     required: Sequence[str],
     exactly: Container[str] = EXACTLY,
+    *,
+    notes: Container[str] | None = None,
 ) -> list[SheetRow]:
     """The rows of a table separated by semicolons, commas or tabs.
 
     `columns` maps each heading that people may write, in lower case, to our name; `required` has
     our names; a heading that resembles one of `exactly` is not taken for a mistake. Raises Refused
     if a heading is misspelt, duplicate or missing, and if the file has no rows or exceeds
-    MOST_ROWS, MOST_COLUMNS or MOST_CELLS. A faulty row is returned with its `fault`.
+    MOST_ROWS, MOST_COLUMNS or MOST_CELLS. A faulty row is returned with its `fault`. `notes`: find
+    rows that are no entries (`SheetRow.note`); a single cell in one of these columns is an entry.
     """
     at, first, rows = _find_headings(text, name, columns)
     names = _column_names(first, f"{name}:{at}", columns, required, exactly)
-    lines = [_line(f"{name}:{number}", row, names) for number, row in rows if any(row)]
+    lines = [
+        SheetRow(f"{name}:{number}", {}, note=note)
+        if notes is not None and (note := _note(row, first, names, notes))
+        else _line(f"{name}:{number}", row, names)
+        for number, row in rows
+        if any(row)
+    ]
     if not lines:
         raise Refused(f"{name}: there is no line below the headings")
     return lines
@@ -131,6 +158,17 @@ def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
     _, first, _ = _find_headings(text, name, columns)
     known = {plain(heading) for heading in columns}
     return [heading for heading in first if heading and plain(heading) not in known]
+
+
+def present(first: Iterable[str], columns: Mapping[str, str]) -> list[str]:
+    """Our names of the columns with these headings."""
+    known = {plain(heading): ours for heading, ours in columns.items()}
+    return [ours for heading in first if (ours := known.get(plain(heading)))]
+
+
+def heading(first: Iterable[str], columns: Mapping[str, str], name: str) -> str:
+    """What the file calls one of our columns."""
+    return next((one for one in first if present([one], columns) == [name]), name)
 
 
 def plain(heading: str) -> str:
@@ -242,7 +280,7 @@ def _column_names(
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
         if ours == STRANGE:
-            if near := nearest(heading, open_ones):
+            if plain(heading) not in UNRELATED and (near := nearest(heading, open_ones)):
                 meant |= {columns[one] for one in near}
                 problems.add(where, f'there is no column "{heading}"{did_you_mean(heading, near)}')
         elif ours in names and ours:
@@ -261,6 +299,17 @@ def _list_headings(first: list[str]) -> str:
     """The headings, shortened to fit into a message."""
     shown = [one if len(one) <= LONG else f"{one[:LONG]}…" for one in first if one]
     return ", ".join(shown[:MOST] + ["…"] * (len(shown) > MOST))
+
+
+def _note(row: list[str], first: list[str], names: list[str], entries: Container[str]) -> str:
+    """The text of a row that is no entry; empty: it is one."""
+    filled = [(cell, at) for at, cell in enumerate(row) if cell]
+    text, at = filled[0]
+    alone = len(filled) == 1 and (at >= len(names) or names[at] not in entries)
+    # a list that was made for printing repeats its headings on each page
+    if alone or TOTAL.match(plain(text)) or row == first:
+        return " ".join(cell for cell, _ in filled)[:LONGEST_NOTE]
+    return ""
 
 
 def _line(where: str, row: list[str], names: list[str]) -> SheetRow:

@@ -181,8 +181,15 @@ def exact(fields: Iterable[Field]) -> frozenset[str]:
 
 
 def number(text: str) -> Decimal | None:
-    """A number as people write it, with a decimal point or comma; None: it is not one."""
-    plain = "".join(text.split()).replace(",", ".")
+    """A number as people write it: `8412.5`, `8 412,5`, `8.412,5`, `8,412.5`; None: it is not one.
+
+    A single comma or point is the decimal one.
+    """
+    plain = "".join(text.split())
+    for thousands, decimal in ((".", ","), (",", ".")):
+        if re.fullmatch(rf"[+-]?[0-9]{{1,3}}(\{thousands}[0-9]{{3}})+\{decimal}[0-9]+", plain):
+            plain = plain.replace(thousands, "")
+    plain = plain.replace(",", ".")
     # Decimal alone would accept 1e9, NaN and Infinity
     if not re.fullmatch(r"[+-]?[0-9]{1,20}(\.[0-9]{1,9})?", plain):
         return None
