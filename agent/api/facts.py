@@ -102,11 +102,13 @@ def _importing(  # noqa: PLR0913 -- the parts of a list
     show: Show,
     *,
     counted: bool = True,
+    more: Sequence[Field] = (*place.WHERE, place.LOT),
     **fixed: Any,
 ) -> Call:
     """The call that records the rows of a table: all of them or none. A row that repeats what is
     recorded changes nothing. `preview`: check everything, but record nothing. `counted`: whether
-    the answer has the number of rows that changed nothing.
+    the answer has the number of rows that changed nothing. `more`: further columns, which say of
+    which dwelling a row is.
     """
 
     @of(command)
@@ -120,11 +122,15 @@ def _importing(  # noqa: PLR0913 -- the parts of a list
         zone: str | None = None,
         preview: bool = False,
     ) -> Answer:
-        lines = sheet.read(text, name, columns(fields), required(fields))
-        rows = parsers.rows(partial(make, **fixed), fields, lines, zone)
+        headings = columns((*fields, *more))
+        present = sheet.present(sheet.headings(text, name, headings)[1], headings)
+        needed = lots.required_in(required(fields), present)
+        lines = sheet.read(text, name, headings, needed, notes=set(headings.values()))
+        entries, left = lots.of_dwellings(lines, required(fields), present)
+        rows = parsers.rows(partial(make, **fixed), fields, entries, zone)
         changed = record(registry, rows, who, name, now, preview=preview)
         counts = {"unchanged": len(rows) - len(changed)} if counted else {}
-        unread = {"not_read": sheet.unread(text, name, columns(fields))}
+        unread = {"not_read": sheet.unread(text, name, headings), "left_out": _left_out(left)}
         return show(registry, changed, now) | unread | counts
 
     return call
@@ -223,7 +229,13 @@ def place_import(  # noqa: PLR0913 -- as many options
     recorded = lots.known_lots(registry.places(), registry.aliases(), list_.parts, now)
     # everything is checked before a person is asked
     added = _add_places(
-        registry, rows, who, name, now, lots=list_.parts, preview=preview or (seen and not confirmed)
+        registry,
+        rows,
+        who,
+        name,
+        now,
+        lots=list_.parts,
+        preview=preview or (seen and not confirmed),
     )
     if seen and not confirmed and not preview:
         raise lots.unconfirmed(name, list_)
@@ -241,9 +253,13 @@ def place_import(  # noqa: PLR0913 -- as many options
         "not_taken": dict(list_.not_taken),
         "headings_line": line,
         "labels_made_of": [sheet.heading(first, headings, name) for name in list_.made_of],
-        "left_out": [{"where": o.where, "what": o.what, "why": o.why} for o in list_.left],
+        "left_out": _left_out(list_.left),
         "remarks": [{"label": label, "why": why} for label, why in list_.remarks],
     }
+
+
+def _left_out(rows: Sequence[lots.LeftOut]) -> list[Answer]:
+    return [{"where": row.where, "what": row.what, "why": row.why} for row in rows]
 
 
 def _required(present: Collection[str]) -> list[str]:
@@ -268,7 +284,9 @@ alias_add = _recording(alias.ADD, NewAlias, Registry.name, answers.aliases)
 alias_end = _recording(alias.END, NewAlias, Registry.name, answers.aliases, ends=True)
 
 
-alias_import = _importing(alias.IMPORT, alias.SHEET, NewAlias, Registry.name, answers.aliases)
+alias_import = _importing(
+    alias.IMPORT, alias.SHEET, NewAlias, Registry.name, answers.aliases, more=()
+)
 
 
 alias_list = _listing(alias.LIST, Registry.aliases, answers.aliases)
@@ -330,6 +348,7 @@ occupancy_import = _importing(
     Registry.occupy,
     answers.occupancies,
     counted=False,  # a lease may change two occupancies
+    more=(*place.WHERE, place.LOT, place.NATURE, occupancy.TYPE),
     event="lease",
 )
 

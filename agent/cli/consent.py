@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.facts import Answer, command
+from agent.cli.facts import Answer, Sheet, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
@@ -34,6 +34,7 @@ from agent.cli.terminal import (
 )
 from agent.core.i18n import _
 from agent.registry.facts import consent, duty
+from agent.registry.facts.declaration import columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -273,6 +274,7 @@ def import_(
         str, typer.Option(help="For answers to forms: where the signed pages are kept.")
     ] = "",
     preview: Preview = False,
+    sheet: Sheet = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -281,7 +283,7 @@ def import_(
     """Record the consents in a spreadsheet, or the answers to forms: all rows or none."""
     from agent.api.forms import is_list
 
-    text = text_of(file)
+    text = text_of(file, tuple(columns(consent.SHEET)), sheet or "")
     if is_list(text):
         fields = {
             "text": text, "name": str(file), "preview": preview, "kept": kept,

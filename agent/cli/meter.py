@@ -18,6 +18,7 @@ from agent.cli.terminal import (
     day,
     plural,
     show_ignored_columns,
+    show_left_out,
     table,
     unchanged,
 )
@@ -56,6 +57,7 @@ def _show_import(answer: Answer, args: Answer) -> None:
         _show(answer)
     done = "would be recorded" if args["preview"] else "recorded"
     typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{unchanged(answer)}")
+    show_left_out(answer["left_out"])
     show_ignored_columns(answer)
     if args["join_lines"]:
         _show_matching(answer["joined"])

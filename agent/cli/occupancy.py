@@ -11,6 +11,7 @@ from agent.cli.terminal import (
     day,
     plural,
     show_ignored_columns,
+    show_left_out,
     show_not_occupied,
     table,
     when,
@@ -56,6 +57,7 @@ def _show_import(answer: Answer, args: Answer) -> None:
         _show(answer)
     done = "would be recorded" if args["preview"] else "recorded; all others are unchanged"
     typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
+    show_left_out(answer["left_out"])
     show_ignored_columns(answer)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,21 +12,28 @@ from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     DEFAULT_STATE,
+    MOST_LABELS,
     Config,
     Json,
     State,
     as_json,
     ask,
+    confirmed,
     day,
     plural,
     show_ignored_columns,
+    show_left_out,
     table,
     unchanged,
+    wrapped,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import _, language
+from agent.core.i18n import N_, _, language, n_
 from agent.registry.facts import alias, place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 app = typer.Typer(
     no_args_is_help=True, help="Record places: dwellings, common areas and buildings."
@@ -117,17 +124,75 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
         return answer | {"looked_up": False}, str(error)
 
 
-@command(app, place.IMPORT)
+def _confirm(args: Answer, call: Callable[..., Answer]) -> None:
+    """Show what gardien makes of a list, and ask whether it is right."""
+    if args["preview"] or args["confirmed"] or not os.isatty(0):
+        return  # without a terminal, the call itself refuses
+    answer = call(preview=True)
+    if not (answer["left_out"] or answer["remarks"] or answer["labels_made_of"]):
+        return
+    _show_list(answer, preview=True)
+    if not confirmed(_("Is this right? Record it?")):
+        raise typer.Abort
+    args["confirmed"] = True
+
+
+@command(app, place.IMPORT, confirm=_confirm)
 def _show_import(answer: Answer, args: Answer) -> None:
+    _show_list(answer, preview=args["preview"])
+
+
+def _show_list(answer: Answer, *, preview: bool) -> None:
     if answer["places"]:
         _show(answer)
-    preview = args["preview"]
-    done = "would be recorded; the import creates their ids" if preview else "recorded"
-    lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
-    typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
+    places, lots = len(answer["places"]), answer["lots"]
+    counts = n_("{number} place", "{number} places", places)
+    if lots:
+        more = n_("{number} lot", "{number} lots", lots)
+        counts = _("{places} and {lots}", places=counts, lots=more)
+    done = (
+        _("{counts} would be recorded; the import creates their ids", counts=counts)
+        if preview
+        else _("{counts} recorded", counts=counts)
+    )
+    typer.echo(done + unchanged(answer))
     for type_, many in answer["not_taken"].items():
-        typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
+        shown_type = type_ or _("(empty)")
+        typer.echo(_("not imported: {number} of type {type}", number=many, type=shown_type))
+    if answer["labels_made_of"]:
+        columns = ", ".join(answer["labels_made_of"])
+        typer.echo(_("labels are made of the columns: {columns}", columns=columns))
+    show_left_out(answer["left_out"])
+    for why in dict.fromkeys(one["why"] for one in answer["remarks"]):
+        labels = [one["label"] for one in answer["remarks"] if one["why"] == why]
+        text = _("{labels}: {what}", labels=_listed(labels), what=_(REMARKS[why]))
+        typer.echo(wrapped(text))
     show_ignored_columns(answer)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:MOST_LABELS]) + " …" * (len(labels) > MOST_LABELS)
+
+
+REMARKS = {
+    "vacant": N_("vacant according to the list, so recorded without occupants"),
+    "left": N_("moved out according to the list, so recorded without occupants"),
+    "nobody": N_(
+        "no occupant in the list, so the date of entry is not used and the occupancy is unknown"
+    ),
+    "owner": N_(
+        "the list names owners and no occupants, so the date of entry is not used (it may be that"
+        " of the purchase) and the occupancy is unknown"
+    ),
+    "early": N_("recorded as occupied since 2000-01-02, the earliest day that is recorded"),
+    "no_date": N_(
+        "the date of entry is that of no occupants (01/01/1900), so the occupancy is unknown"
+    ),
+    "leaves": N_(
+        "will move out according to the list; the date is not recorded here: gardien occupancy"
+        " import, or move-out"
+    ),
+}
 
 
 command(app, place.LIST)(_show)
@@ -153,6 +218,7 @@ def _show_imported_aliases(answer: Answer, args: Answer) -> None:
         _show_aliases(answer)
     done = "would be recorded" if args["preview"] else "recorded"
     typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{unchanged(answer)}")
+    show_left_out(answer["left_out"])
     show_ignored_columns(answer)
 
 

@@ -1,4 +1,4 @@
-"""A list of lots as a syndic's software exports it: labels, types, and what is not a dwelling. Pure.
+"""A list of lots as a syndic's software exports it: labels, types, what is no dwelling. Pure.
 
 Nothing is decided silently: what is left out or recorded otherwise is in the result, with the line.
 """
@@ -29,15 +29,25 @@ if TYPE_CHECKING:
 
 PARTS = tuple(column.name for column in WHERE)
 NAMES = ("occupant", "tenant")
+DWELLING = frozenset(("dwelling", "place"))
+"""columns that name the dwelling of a row"""
+LEASE = frozenset(("reference", "since", "until"))
+"""columns of which a row of a list of leases has at least one"""
 NO_END = re.compile(r"(?<![0-9])(2[1-9]|[3-9][0-9])[0-9]{2}(?![0-9])")
 """a year that means that there is no end: 31/12/2999"""
 YEAR = re.compile(r"(?<![0-9])(1[89][0-9]{2})(?![0-9])")
-EARLIEST, NO_DATE = "2000-01-01", 1920
+EARLIEST, NO_DATE = "2000-01-02", 1920
 """the first day that is recorded; an earlier year than the second is a placeholder: 01/01/1900"""
 GROUND = frozenset(("rdc", "rez de chaussee", "rez de chaussée", "r d c", "rc"))
 SECTION = re.compile(r"(bat|batiment|immeuble|tour|bloc|escalier|esc|cage|montee) (\S{1,10})\b")
 """a row above those of one building or staircase, as `plain` makes it"""
 STAIRS = frozenset(("escalier", "esc", "cage", "montee"))
+TITLES = frozenset((
+    "bat", "batiment", "bloc", "tour", "escalier", "esc", "cage", "montee", "porte", "appartement",
+    "appt", "apt", "logement", "n", "no", "numero",
+))  # fmt: skip
+"""words before the name of a building, staircase or door"""
+RANGE = re.compile(r"[0-9]+\s*-\s*[0-9]+", re.ASCII)
 SEPARATE = re.compile(r"\s*(?:[,;/+&]|\bet\b|\band\b)\s*")
 
 
@@ -48,6 +58,7 @@ class Left(StrEnum):
     OTHER = "other"
     NO_DWELLING = "no_dwelling"
     NO_LOT = "no_lot"
+    NO_LEASE = "no_lease"
 
 
 class Remark(StrEnum):
@@ -130,7 +141,41 @@ def read(
         else:
             lots.places.append(_occupied(lots, row, kind, present, today, owned=owned))
             lots.parts += _aliases(row, "")
+    lots.left.sort(key=lambda row: int(row.where.rpartition(":")[2]))
     return lots
+
+
+def required_in(columns: Sequence[str], present: Collection[str]) -> list[str]:
+    """The columns that a list of meters or leases must have: building, floor and door may stand for
+    the dwelling.
+    """
+    whereabouts = {*PARTS} & {*present}
+    return [name for name in columns if not (whereabouts and name in DWELLING)]
+
+
+def of_dwellings(
+    lines: Iterable[SheetRow], columns: Sequence[str], present: Collection[str]
+) -> tuple[list[SheetRow], list[LeftOut]]:
+    """The entries of a list of meters or leases, each with its dwelling, and the other rows.
+    `columns`: those that the list must have.
+    """
+    column = next((name for name in columns if name in DWELLING), "")
+    made = column and column not in present and {*PARTS} & {*present}
+    entries: list[SheetRow] = []
+    left: list[LeftOut] = []
+    for line in lines:
+        row = with_label(line, column) if made and not line.note else line
+        kinds = {kind_of(row.cells.get(name, "")) for name in ("nature", "type")}
+        dwelling = row.cells.get(column, "")
+        if row.note:
+            left.append(LeftOut(row.where, row.note, Left.NOTE))
+        elif not row.fault and kinds & {LotKind.PART, LotKind.OTHER}:
+            left.append(LeftOut(row.where, _shown(row) or dwelling, Left.NO_LEASE))
+        elif not row.fault and "reference" in columns and not LEASE & row.cells.keys():
+            left.append(LeftOut(row.where, dwelling, Left.NO_LEASE))
+        else:
+            entries.append(row)
+    return entries, left
 
 
 def _entries(lines: Iterable[SheetRow]) -> list[SheetRow]:
@@ -204,13 +249,11 @@ def _bare(column: str, written: str) -> str:
             # a minus sign is no part of `words`: the cellar is not the first floor
             return f"{'-' * written.strip().startswith('-')}{int(number[1])}"
         return "".join(written.split())
-    found = re.fullmatch(
-        r"(?:(?:bat|batiment|bloc|tour|escalier|esc|cage|montee|porte|appartement|appt|apt|n|no"
-        r"|numero) ?)*(.+)",
-        words,
-    )
-    rest = found[1] if found and found[1] != words else " ".join(written.split())
-    return str(int(rest)) if re.fullmatch("[0-9]{1,6}", rest) else rest.upper().replace(" ", "")
+    rest = words.split()
+    while len(rest) > 1 and rest[0] in TITLES:
+        del rest[0]
+    name = "".join(rest) if len(rest) < len(words.split()) else "".join(written.split())
+    return str(int(name)) if re.fullmatch("[0-9]{1,6}", name, re.ASCII) else name.upper()
 
 
 def _shown(row: SheetRow) -> str:
@@ -231,10 +274,17 @@ def _aliases(row: SheetRow, part: str) -> list[NewAlias]:
     """The lots of a row, as aliases of the place with its label."""
     label, type_ = row.cells.get("label", ""), row.cells.get("type", "")
     return [
-        NewAlias(label, "fr.lot", lot, note=type_, part=part, where=row.where)
+        NewAlias(label, "fr.lot", lot, note=type_, part=part, where=row.where, fault=_range(lot))
         for lot in SEPARATE.split(row.cells.get("lot", ""))
         if lot
     ]
+
+
+def _range(lot: str) -> str:
+    """The fault of `12-14`, which may be one lot, two or three."""
+    if not RANGE.fullmatch(lot):
+        return ""
+    return Text('lot: "{lot}" may be one lot or several: write 12, 13, 14', lot=lot)
 
 
 def _occupied(  # noqa: PLR0913 -- what a row says about its occupants
@@ -275,7 +325,9 @@ def dated(cells: Mapping[str, str]) -> tuple[dict[str, str], Remark | None]:
     since = cells.get("since", "")
     year = YEAR.search(since)
     if year is None:
-        return dict(cells), None
+        # a day later in UTC, in which the earliest day is counted
+        early = _day(since) == "2000-01-01"
+        return {**cells, **({"since": EARLIEST} if early else {})}, Remark.EARLY if early else None
     if int(year[1]) < NO_DATE:
         return {name: cell for name, cell in cells.items() if name != "since"}, Remark.NO_DATE
     return {**cells, "since": EARLIEST}, Remark.EARLY
@@ -307,9 +359,10 @@ def unconfirmed(name: str, lots: Lots) -> Refused:
     """The refusal of a list of which a person has to see first what gardien makes of it."""
     return Refused(
         N_(
-            "{name}: nothing was recorded, since {left} rows would be left out, {changed} dwellings"
-            " recorded otherwise than the list says, and labels made of: {made_of}. See them:"
-            " gardien place import {name} --preview; if they are right, add --yes"
+            "{name}: nothing was recorded, because a person must confirm it first. Rows left out:"
+            " {left}; dwellings recorded otherwise than the list says: {changed}; labels made of:"
+            " {made_of}. To see them: gardien place import {name} --preview. If they are right, add"
+            " --yes"
         ),
         name=name,
         left=str(len(lots.left)),

@@ -51,7 +51,7 @@ WRONG = re.compile(
 )
 """what a cell shows if its formula failed"""
 TOTAL = re.compile(
-    r"(sous )?totau?x?\b|nombre de |page [0-9]|edite |edition du |imprime |date d edition"
+    r"(sous )?tota(l|ux)\b|nombre de |page [0-9]|edite |edition du |imprime |date d edition"
 )
 """begin of a row that sums up others, or of a footer, as `plain` makes it"""
 LONGEST_NOTE = 80
@@ -116,7 +116,7 @@ class SheetRow:
     """text of a row that is no entry: a total, a section, a footer, the headings once more"""
 
 
-def read(
+def read(  # noqa: PLR0913 -- what a list is
     text: str,
     name: str,
     columns: Mapping[str, str],
@@ -198,6 +198,12 @@ def _find_headings(
     begins = -at if most >= SURE else filled[0]
     line, first = rows[begins]
     return line, first, chain(rows[begins + 1 :], all_rows)
+
+
+def best_headings(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> int:
+    """How many headings the row has that has most of them."""
+    known = {plain(heading) for heading in columns}
+    return max((_count_headings(row, known) for row in rows), default=0)
 
 
 def _count_headings(cells: Iterable[str], known: Container[str]) -> int:

@@ -45,7 +45,9 @@ class Words:
 
     def all(self) -> list[str]:
         """All words, the values themselves first."""
-        return list(dict.fromkeys([*self._words, *(w for words in self._words.values() for w in words)]))
+        return list(
+            dict.fromkeys([*self._words, *(w for words in self._words.values() for w in words)])
+        )
 
 
 def unknown(field: str, written: str, known: Iterable[str]) -> Refused:
@@ -129,8 +131,7 @@ OTHERS = frozenset((
     "office", "cabinet", "entrepot", "atelier", "restaurant", "loge", "chambre", "chaufferie",
     "sous", "transformateur", "antenne", "panneau",
 ))  # fmt: skip
-"""first words of other lots. Somebody may live in a caretaker's lodge or a maid's room: people decide
-"""
+"""first words of other lots. People decide whether somebody lives in a lodge or a maid's room"""
 FLATS = frozenset(("appartement", "appart", "appt", "apt", "logement", "studio", "duplex"))
 """words after which a type may say more: `Appartement traversant`"""
 SIZE = re.compile(r"[tf] ?[1-9]( ?bis)?( ?[1-9])?|type ?[tf]?[1-9]|[1-9] ?(p|pieces?|rooms?)( .*)?")

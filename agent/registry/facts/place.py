@@ -14,6 +14,7 @@ from agent.registry.facts.declaration import (
     Field,
     Kind,
     argument,
+    columns,
     flag,
     listed,
     number,
@@ -140,8 +141,9 @@ IMPORT = stated(
     "With a column `lot`, cellars and parking spaces become additional names of their "
     "dwelling.",
     FILE._replace(
+        headings=tuple(columns((*SHEET, *LOTS))),
         help="CSV or .xlsx with the columns label;type. An optional column since: when the"
-        " present occupants moved in."
+        " present occupants moved in.",
     ),
     flag(
         "confirmed",
