@@ -385,7 +385,7 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
     withdrawals that they knew of.
     """
     common = {
-        field.name: " ".join(stated.get(field.name) or ())
+        field.name: ", ".join(stated.get(field.name) or ())
         if field.repeated
         else stated.get(field.name) or ""
         for field in consent.COMMON
@@ -437,7 +437,7 @@ def _consent(
         method=cells.get("method", ""),
         proof=cells.get("proof", "") or cells.get("reference", ""),
         lease=cells["lease"] or None,
-        after=tuple(cells["after"].split()),
+        after=tuple(cells["after"].replace(",", " ").split()),
         replaces=replaces,
         where=line.where,
         fault=wrong,

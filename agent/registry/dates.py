@@ -37,21 +37,21 @@ SHORTEST = 3
 """letters of a month; `jui` may be June or July"""
 
 
-def _month(word: str) -> int:
+def _month(name: str) -> int:
     """The number of a month by its name in French or English, or by how that begins; 0: none."""
-    begin = _bare(word)
+    begin = _bare(name)
     numbers = {
         number
         for names in MONTHS.values()
-        for number, name in enumerate(names, start=1)
-        if len(begin) >= SHORTEST and _bare(name).startswith(begin)
+        for number, month in enumerate(names, start=1)
+        if len(begin) >= SHORTEST and _bare(month).startswith(begin)
     }
     return numbers.pop() if len(numbers) == 1 else 0
 
 
-def _bare(word: str) -> str:
+def _bare(name: str) -> str:
     """A word in small letters without accents."""
-    whole = unicodedata.normalize("NFD", word.casefold())
+    whole = unicodedata.normalize("NFD", name.casefold())
     return "".join(c for c in whole if not unicodedata.combining(c))
 
 

@@ -211,13 +211,13 @@ def _with_sections(rows: Iterable[SheetRow], present: Collection[str]) -> Iterab
 
 def _typed(row: SheetRow) -> tuple[SheetRow, LotKind | None]:
     """The row with one type, of its columns `type` and `nature`; and what that is."""
-    said = [text for name in ("nature", "type") if (text := row.cells.get(name))]
-    kinds = {kind: text for text in said if (kind := kind_of(text))}
+    texts = [text for name in ("nature", "type") if (text := row.cells.get(name))]
+    kinds = {kind: text for text in texts if (kind := kind_of(text))}
     if len(kinds) > 1:
-        words = ", ".join(f'"{text}"' for text in said)
-        fault = Text("type: the row says {words}, which contradict each other", words=words)
+        contradiction = ", ".join(f'"{text}"' for text in texts)
+        fault = Text("type: the row says {words}, which contradict each other", words=contradiction)
         return replace(row, fault=row.fault or fault), None
-    kind, text = next(iter(kinds.items()), (None, said[0] if said else ""))
+    kind, text = next(iter(kinds.items()), (None, texts[0] if texts else ""))
     return replace(row, cells={**row.cells, "type": text} if text else row.cells), kind
 
 
@@ -226,13 +226,13 @@ def with_label(line: SheetRow, column: str) -> SheetRow:
     door, or without all of these, the lot is part of the label.
     """
     cells = line.cells
-    words = {name: _bare(name, cells[name]) for name in PARTS if name in cells}
-    for name in words:
+    names = {name: _bare(name, cells[name]) for name in PARTS if name in cells}
+    for name in names:
         # a door such as 3-1
         if fault := parsers.made_a_date(cells[name], name):
             return replace(line, fault=line.fault or fault)
-    parts = [word for word in words.values() if word]
-    if "door" not in words and (lot := cells.get("lot")):
+    parts = [word for word in names.values() if word]
+    if "door" not in names and (lot := cells.get("lot")):
         parts.append(f"lot {lot}")
     label = "-".join(parts)
     return replace(line, cells={**cells, column: label}) if label else line
@@ -240,19 +240,19 @@ def with_label(line: SheetRow, column: str) -> SheetRow:
 
 def _bare(column: str, written: str) -> str:
     """A part of a label: `A` of `Bâtiment A`, `3` of `3ème étage`, `12` of `Porte n° 012`."""
-    words = plain(written)
+    text = plain(written)
     if column == "floor":
-        words = words.replace("etage", "").strip()
-        if words in GROUND:
+        text = text.replace("etage", "").strip()
+        if text in GROUND:
             return "RDC"
-        if number := re.fullmatch(r"(?:r )?([0-9]{1,2}) ?(?:er|ere|e|eme|nd|nde|st|rd|th)?", words):
-            # a minus sign is no part of `words`: the cellar is not the first floor
+        if number := re.fullmatch(r"(?:r )?([0-9]{1,2}) ?(?:er|ere|e|eme|nd|nde|st|rd|th)?", text):
+            # a minus sign is no part of `text`: the cellar is not the first floor
             return f"{'-' * written.strip().startswith('-')}{int(number[1])}"
         return "".join(written.split())
-    rest = words.split()
+    rest = text.split()
     while len(rest) > 1 and rest[0] in TITLES:
         del rest[0]
-    name = "".join(rest) if len(rest) < len(words.split()) else "".join(written.split())
+    name = "".join(rest) if len(rest) < len(text.split()) else "".join(written.split())
     return str(int(name)) if re.fullmatch("[0-9]{1,6}", name, re.ASCII) else name.upper()
 
 

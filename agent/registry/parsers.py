@@ -44,9 +44,15 @@ A_DATE = re.compile(
     r"|août|sept|déc)\.?(?:-[0-9]{2})?|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{2}/[0-9]{2}/[0-9]{4}"
 )
 """what a spreadsheet program makes of a name such as 3-1: 03-janv"""
-WITH_UNIT = re.compile(r"([0-9][0-9\s.,]*?)\s*([A-Za-z][A-Za-z0-9]*[³]?|m³)")
+WITH_UNIT = re.compile(r"([0-9][0-9\s.,]*?)\s*([A-Za-z]{1,6}[3³]?)")
 """a number and its unit: 8 412,5 kWh"""
 UNIT_WORDS = {"m³": "m3", "litre": "l", "litres": "l", "liter": "l", "liters": "l"}
+SEVERAL = {
+    Kind.TEXTS: re.compile(r"\s+"),
+    # `heat=8412,5 cw=12,3`; a blank may also separate thousands, or a unit
+    Kind.INDEXES: re.compile(r"\s*[;\n]\s*|(?<=[0-9])\s+(?=[^\W\d][^=;]*=)"),
+}
+"""what separates the entries of one cell"""
 LAST_WORD = re.compile(r"\s*([A-Za-z]+)\s*$")
 LONG_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
 """what a spreadsheet program makes of a long number: 4,51E+07"""
@@ -88,8 +94,14 @@ def channel(written: str) -> str:
     """A channel, by its name or by a word for it: `heat`, `chauffage`. An unknown word is returned
     as it is, and refused by `checked_channel`.
     """
-    word = written.strip()
-    return CHANNELS.find(word) or _titles().get(plain(word)) or word.casefold()
+    term = written.strip()
+    return CHANNELS.find(term) or _titles().get(plain(term)) or term.casefold()
+
+
+def unit_of(written: str) -> str:
+    """The unit of a channel, by its name or by a word for it; empty: there is no such channel."""
+    known = known_channels().get(channel(written))
+    return known.unit if known else ""
 
 
 @cache
@@ -189,10 +201,16 @@ def _with_unit(written: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (written, "")
 
 
-def _converted(value: Decimal, stated: str, unit: str, name: str) -> Decimal:
-    """A value in the unit of its channel. Raises Refused for a unit of something else."""
+def _converted(value: Decimal, stated: str, unit: str, name: str) -> Decimal | None:
+    """A value in the unit of its channel; None: there is no such unit. Raises Refused for a unit of
+    something else.
+    """
     named = {plain(one): one for one in units()} | UNIT_WORDS
-    times = factor(named.get(plain(stated), stated), unit)
+    # in the right case first: mWh is not MWh
+    theirs = stated if stated in units() else named.get(plain(stated), "")
+    if theirs not in units():
+        return None
+    times = factor(theirs, unit)
     if times is None:
         raise Refused(
             N_('{name}: "{stated}" is not a unit of this quantity: write the value in {unit}'),
@@ -229,13 +247,13 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
     """
     by_channel: dict[str, Decimal] = {}
     for written in given:
-        word, equals, value = written.rpartition("=")
+        term, equals, value = written.rpartition("=")
         if not equals:
             if len(known) != 1:
                 which = f" it measures {', '.join(known)};" if known else ""
                 raise Refused(f"{name}: of which quantity?{which} write heat={value}")
-            word = known[0]
-        measured = checked_channel(channel(word))
+            term = known[0]
+        measured = checked_channel(channel(term))
         by_channel[measured] = index(value, name, known_channels()[measured].unit)
     return by_channel or None
 
@@ -283,7 +301,7 @@ def rows(
             values[member] = empty
             try:
                 _must_be_whole(field, cell)
-                stated = cell.split() if field.repeated else cell
+                stated = SEVERAL[field.kind].split(cell) if field.repeated else cell
                 values[member] = _value(field, stated, zone, quantities)
             except Refused as error:
                 (dates if field.kind is Kind.MOMENT else others).append(str(error))
@@ -292,7 +310,9 @@ def rows(
     return inputs
 
 
-def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str]) -> Any:
+def _value(  # noqa: PLR0911 -- one for each kind
+    field: Field, stated: Any, zone: str | None, quantities: Sequence[str]
+) -> Any:
     """The member of an input; `stated` is as the call takes it, None if it is absent."""
     if stated is None:
         stated = "" if field.default is REQUIRED else field.default
@@ -300,6 +320,10 @@ def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str
         return when(stated, zone, field.name if field.prefixed else "")
     if field.kind is Kind.INDEXES:
         return indexes(stated or (), quantities, field.name)
+    if field.name == "channels":
+        return listed(", ".join(stated or ()))
+    if field.name == "channel":
+        return channel(stated) if stated else None
     if field.kind is Kind.TEXTS:
         return tuple(stated or ())
     if field.read is not None:
@@ -356,8 +380,8 @@ def scope_of(seconds: int) -> str:
 
 
 def _seconds(text: str) -> int:
-    if word := SCOPE_WORDS.find(text):  # `jour`, `mois`
-        return SCOPES[word]
+    if scope := SCOPE_WORDS.find(text):  # `jour`, `mois`
+        return SCOPES[scope]
     try:
         # `10 minutes`, `30 mn`
         seconds = duration(LAST_WORD.sub(lambda unit: ALSO.get(unit[1].casefold(), unit[1]), text))

@@ -28,7 +28,7 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 LONGEST_LINE = 1_000_000
 SURE = 2
 """headings that a line other than the first must have to be taken for the line of headings"""
-MOST_HINTS = 12
+MOST_HINTS = 13
 """words that a refusal lists"""
 MOST, LONG = 6, 24
 """number of headings, and characters of each, that a message shows"""

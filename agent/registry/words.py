@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 class Words:
     """The values of one list, each with the words that people write for it."""
 
-    def __init__(self, field: str, words: Mapping[str, Sequence[str]]) -> None:
-        self.field, self._words = field, words
+    def __init__(self, field: str, terms: Mapping[str, Sequence[str]]) -> None:
+        self.field, self.terms = field, terms
 
     @cached_property
     def _values(self) -> dict[str, str]:
-        pairs = {plain(word): value for value, words in self._words.items() for word in words}
-        return pairs | {plain(value): value for value in self._words}
+        pairs = {plain(word): value for value, terms in self.terms.items() for word in terms}
+        return pairs | {plain(value): value for value in self.terms}
 
     def __contains__(self, written: str) -> bool:
         return plain(written) in self._values
@@ -46,7 +46,7 @@ class Words:
     def all(self) -> list[str]:
         """All words, the values themselves first."""
         return list(
-            dict.fromkeys([*self._words, *(w for words in self._words.values() for w in words)])
+            dict.fromkeys([*self.terms, *(w for terms in self.terms.values() for w in terms)])
         )
 
 
@@ -90,6 +90,16 @@ CHANNELS = Words("channel", {
 """other words for channels; the names themselves are in agent/core/channels.yaml. Water without
 "hot" or "cold" is not here, because it may be either
 """
+SCHEMES = Words("scheme", {
+    "fr.lot": ("lot", "n° de lot", "n° lot", "numéro de lot", "lot de copropriété"),
+    "fr.prm": ("PRM", "PDL", "point de livraison", "point de référence et de mesure"),
+    "fr.pce": ("PCE", "point de comptage", "point de comptage et d'estimation"),
+    "fr.invariant": ("numéro fiscal", "invariant", "invariant fiscal", "tax number"),
+    "fr.rnb": ("RNB", "référentiel national des bâtiments"),
+    "fr.ban": ("BAN", "base adresse nationale", "clé d'interopérabilité"),
+    "fr.rnic": ("RNIC", "immatriculation", "numéro d'immatriculation"),
+})  # fmt: skip
+"""of aliases in France; the titles of all others are in agent/registry/labels.py"""
 PLACES = Words("type", {
     "dwelling": (
         "logement", "appartement", "flat", "apartment", "appart", "appt", "apt", "studio",
@@ -99,6 +109,11 @@ PLACES = Words("type", {
     "common": ("commun", "partie commune", "parties communes", "common area", "c"),
     "building": ("bâtiment", "immeuble", "b"),
 })  # fmt: skip
+ANSWERS = Words("answer", {
+    "yes": ("oui", "o", "y", "x", "d'accord", "accepte", "agreed"),
+    "no": ("non", "n", "refus", "refuse", "refused"),
+})  # fmt: skip
+"""to the questions of a form"""
 VACANT = Words("occupant", {
     "vacant": (
         "vacante", "logement vacant", "appartement vacant", "lot vacant", "libre", "vide",
@@ -142,15 +157,15 @@ def kind_of(written: str) -> LotKind | None:
     """What a type of lot is, such as `Appartement T2`, `Cave n° 12`, `Local commercial`; None: the
     word is not known.
     """
-    words = plain(written)
-    if place := PLACES.find(words):
+    text = plain(written)
+    if place := PLACES.find(text):
         return LotKind(place)
-    first, _, rest = words.partition(" ")
+    first, _, rest = text.partition(" ")
     if first in PARTS:
         return LotKind.PART
     if first in OTHERS:
         return LotKind.OTHER
     if OTHERS & set(rest.split()):  # `Logement de fonction, bureau`: people decide
         return None
-    flat = first in FLATS or SIZE.fullmatch(words) or SIZE.fullmatch(first)
+    flat = first in FLATS or SIZE.fullmatch(text) or SIZE.fullmatch(first)
     return LotKind.DWELLING if flat else None

@@ -86,7 +86,9 @@ class Field(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether a cell is its value as it is."""
-        return self.kind is Kind.TEXT and self.read is None and not self.spoilt_as
+        # words for a channel are read by agent/registry/parsers.py
+        own = self.read is None and not self.spoilt_as and self.name != "channel"
+        return self.kind is Kind.TEXT and own
 
     def parameters(self) -> list[Parameter]:
         """The arguments of the call."""
