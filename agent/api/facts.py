@@ -224,6 +224,7 @@ def place_import(  # noqa: PLR0913 -- as many options
     known = {label_key(one.label) for one in registry.places()}
     here = ZoneInfo(zone) if zone else UTC
     list_ = lots.read(lines, present, types, known, f"{datetime.fromtimestamp(now, here):%Y-%m-%d}")
+    made_of = [sheet.heading(first, headings, name) for name in list_.made_of]
     seen = bool(list_.left or list_.remarks or list_.made_of)
     rows = parsers.rows(_new_place, place.SHEET, list_.places, zone)
     recorded = lots.known_lots(registry.places(), registry.aliases(), list_.parts, now)
@@ -238,7 +239,7 @@ def place_import(  # noqa: PLR0913 -- as many options
         preview=preview or (seen and not confirmed),
     )
     if seen and not confirmed and not preview:
-        raise lots.unconfirmed(name, list_)
+        raise lots.unconfirmed(name, list_, made_of)
     if preview:
         ids = {row.id for row in rows if row.id}
         begins = {row.label: row.since for row in rows if row.since is not None}
@@ -252,7 +253,7 @@ def place_import(  # noqa: PLR0913 -- as many options
         "lots": len(list_.parts) - recorded,
         "not_taken": dict(list_.not_taken),
         "headings_line": line,
-        "labels_made_of": [sheet.heading(first, headings, name) for name in list_.made_of],
+        "labels_made_of": made_of,
         "left_out": _left_out(list_.left),
         "remarks": [{"label": label, "why": why} for label, why in list_.remarks],
     }

@@ -355,8 +355,10 @@ def known_lots(
     return sum((label_key(part.place), part.value.lstrip("0")) in named for part in parts)
 
 
-def unconfirmed(name: str, lots: Lots) -> Refused:
-    """The refusal of a list of which a person has to see first what gardien makes of it."""
+def unconfirmed(name: str, lots: Lots, made_of: Sequence[str]) -> Refused:
+    """The refusal of a list of which a person has to see first what gardien makes of it. `made_of`:
+    the headings of the columns of which labels are made.
+    """
     return Refused(
         N_(
             "{name}: nothing was recorded, because a person must confirm it first. Rows left out:"
@@ -367,5 +369,5 @@ def unconfirmed(name: str, lots: Lots) -> Refused:
         name=name,
         left=str(len(lots.left)),
         changed=str(len(lots.remarks)),
-        made_of=", ".join(lots.made_of) or "-",
+        made_of=", ".join(made_of) or "-",
     )

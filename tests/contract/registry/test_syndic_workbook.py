@@ -11,6 +11,7 @@ from agent.core.errors import Refused
 from agent.registry.facts.declaration import columns
 from agent.registry.facts.place import LOTS, SHEET
 from agent.registry.registry import Registry
+from agent.registry.syndic_export import parse
 from agent.registry.workbook import text_of
 from tests.command import gardien
 
@@ -262,6 +263,22 @@ def test_leases_and_meters_of_the_same_software_name_dwellings_by_floor_and_door
     meters = "N° de série;Bât;Esc.;Niveau;N° appt\n45123456;A;1;rez-de-chaussée;02\n"
     (meter,) = facts.meter_import(registry, **BY, text=meters, name="m.csv")["meters"]
     assert meter["label"] == "A-1-RDC-2"
+
+
+def test_a_nightly_export_has_a_cover_titles_and_totals():
+    rows = [
+        ["Baux au 02/11/2026"],
+        ["Appartement", "Bail", "Du", "Au"],
+        ["A-1", "B-1", dt.date(2019, 3, 1), "31/12/2999"],
+        ["Total : 1"],
+        ["Page 1/1"],
+    ]
+    headings = {"dwelling": "Appartement", "reference": "Bail", "since": "Du", "until": "Au"}
+    content = book(("Garde", [["Cabinet Martin"]]), ("Baux", rows))
+    text = text_of(content, "baux.xlsx", tuple(headings.values()))
+    export = parse(text, "baux.xlsx", headings, "Europe/Paris", move_words={})
+    assert [(row.dwelling, row.reference, row.fault) for row in export.rows] == [("A-1", "B-1", "")]
+    assert export.left == 2
 
 
 def test_a_web_page_with_the_name_of_a_workbook_is_told():
