@@ -276,14 +276,17 @@ def _refuse_older(registry: Registry, state: Path) -> None:
     path, missing = state / backup.REGISTRY, last - registry.revision
     problem = f"is older than {spool.name}: it ends at change {registry.revision}"
     raise Refused(
-        f"{path} {problem if path.exists() else 'is missing'}, and {spool.name} has applied change"
-        f" {last}.\n"
-        f"{missing} changes are missing. They may include withdrawals and moves, so gardien reads,"
-        " records and sends nothing without them.\n"
-        "Put the newer registry.json back with its registry-*.log, then:"
-        " sudo systemctl restart gardien\n"
-        'If it is lost, take it from the latest backup (replace.md, "An older registry"):'
-        " sudo gardien restore FILE --key KEY --state /root/restored"
+        "{path} {value}, and {name} has applied change {last}.\n{missing} changes are"
+        " missing. They may include withdrawals and moves, so gardien reads, records and"
+        " sends nothing without them.\nPut the newer registry.json back with its"
+        " registry-*.log, then: sudo systemctl restart gardien\nIf it is lost, take it"
+        ' from the latest backup (replace.md, "An older registry"): sudo gardien restore'
+        " FILE --key KEY --state /root/restored",
+        path=path,
+        value=problem if path.exists() else "is missing",
+        name=spool.name,
+        last=last,
+        missing=missing,
     )
 
 

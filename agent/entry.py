@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError, Refused
-from agent.core.i18n import retold
+from agent.core.errors import AgentError
+from agent.core.i18n import lend_to_gettext
 from agent.core.state import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
@@ -24,22 +24,17 @@ def main() -> None:
 
             serve(config)
             return
-        from agent.cli import command_line  # noqa: PLC0415
+        lend_to_gettext()
+        from agent.cli import command_line  # noqa: PLC0415 -- after the line above
 
         command_line()()
     except AgentError as error:
-        for line in _message(error).splitlines():
+        for line in error.text.in_language().splitlines():
             message = line if ": " in line[:200] else f"gardien: {line}"
             sys.stderr.write(f"{message}\n")
         sys.exit(1)
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(1)
-
-
-def _message(error: AgentError) -> str:
-    if isinstance(error, Refused):
-        return retold(str(error), error.message, error.values)
-    return str(error)
 
 
 def daemon_alone(arguments: Sequence[str]) -> Path | None:

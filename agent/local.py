@@ -2,10 +2,11 @@
 
 Each connection carries one request, `{"call": "place.list", "args": {}}`. The daemon answers
 `{"here": <pid>}`, any number of `{"progress": {…}}`, and one `{"result": {…}}` or
-`{"refused": "what to do instead"}`. A refusal that can be translated also has its `message` and
-`values`. The kernel tells the account of the caller, `agent/api/roles.py` what it may do. An
-account without a role is refused at once. A long argument is not in `args`:
-`"files": {"text": 81920}` names it with its length, and its JSON follows after the line.
+`{"refused": "what to do instead"}`. A refusal also has its `text`. A text that its reader can
+translate is sent as `{"": {"text": …, "message": …, "values": …}}`, wherever it is. The kernel
+tells the account of the caller, `agent/api/roles.py` what it may do. An account without a role is
+refused at once. A long argument is not in `args`: `"files": {"text": 81920}` names it with its
+length, and its JSON follows after the line.
 
 Modules of the daemon are imported inside functions, so that a command that only asks a running
 daemon starts quickly.
@@ -27,7 +28,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError, Refused, StorageFailed
-from agent.core.i18n import _, retold
+from agent.core.i18n import _, from_wire, to_wire
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import SCAN, connect, listening, owned
 from agent.core.storage import made, volatile
@@ -91,7 +92,7 @@ async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, An
         try:
             fit(CALLS[name], arguments)
         except AgentError as error:
-            return {"refused": f"{name}: {error}"}
+            return _refusal(Refused("{name}: {error}", name=name, error=error))
         return await _result(gateway, partial(CALLS[name], gateway, caller, **arguments))
     except AgentError as error:
         return _refusal(error)
@@ -104,9 +105,7 @@ async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, An
 
 
 def _refusal(error: AgentError) -> dict[str, Any]:
-    if isinstance(error, Refused) and error.values:
-        return {"refused": str(error), "message": error.message, "values": error.values}
-    return {"refused": str(error)}
+    return {"refused": str(error), "text": error.text}
 
 
 async def _result(
@@ -155,7 +154,8 @@ class Door:
             await _send(writer, {"here": os.getpid()})
             if self._visitors > self._most_visitors:
                 raise Refused(
-                    f"{self._most_visitors} other calls are being answered: try again later"
+                    "{most_visitors} other calls are being answered: try again later",
+                    most_visitors=self._most_visitors,
                 )
             await self._serve(reader, writer, caller)
         except (ConnectionError, TimeoutError) as error:
@@ -186,11 +186,12 @@ async def _read_request(reader: asyncio.StreamReader, within: float) -> dict[str
         line = error.partial
     except asyncio.LimitOverrunError:
         raise Refused(
-            f"the request has more than {LONGEST_LINE} bytes without its files: check that the"
-            " command and the daemon have the same version"
+            "the request has more than {longest_line} bytes without its files: check that"
+            " the command and the daemon have the same version",
+            longest_line=LONGEST_LINE,
         ) from None
     except TimeoutError:
-        raise Refused(f"the request was not complete within {within:.0f} s") from None
+        raise Refused("the request was not complete within {within:.0f} s", within=within) from None
     request = _parsed(line)
     if not isinstance(request, dict) or not isinstance(request.get("args") or {}, dict):
         raise Refused("not a call: the request and its arguments must be objects")
@@ -205,8 +206,10 @@ def _sizes(request: dict[str, Any]) -> dict[str, int]:
         raise Refused("not a call: `files` must name each file with its length")
     if sum(files.values()) > LARGESTS:
         raise Refused(
-            f"a file of {sum(files.values())} bytes is too large, the limit is {LARGESTS}:"
-            " divide it into several files"
+            "a file of {sum} bytes is too large, the limit is {largests}: divide it into"
+            " several files",
+            sum=sum(files.values()),
+            largests=LARGESTS,
         )
     return dict(files)
 
@@ -223,7 +226,9 @@ async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[st
                     content += piece
                 values[name] = _parsed(content)
     except TimeoutError:
-        raise Refused(f"the file was not complete within {FILES_WITHIN:.0f} s") from None
+        raise Refused(
+            "the file was not complete within {files_within:.0f} s", files_within=FILES_WITHIN
+        ) from None
     return values
 
 
@@ -235,7 +240,7 @@ def _parsed(raw: bytes | bytearray) -> Any:
         bound(text, MOST_MARKS)
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"not a call that this version knows: {error}") from None
+        raise Refused("not a call that this version knows: {error}", error=error) from None
 
 
 async def _turn_away(
@@ -302,10 +307,10 @@ def _pieces(answer: dict[str, Any], deep: int = 2) -> Iterator[str]:
         elif isinstance(value, list) and len(value) > ROWS:
             for first in range(0, len(value), ROWS):
                 yield "," if first else "["
-                yield json.dumps(value[first : first + ROWS])[1:-1]
+                yield json.dumps(to_wire(value[first : first + ROWS]))[1:-1]
             yield "]"
         else:
-            yield json.dumps(value)
+            yield json.dumps(to_wire(value))
         between = ","
     yield "}" if answer else "{}"
 
@@ -368,12 +373,11 @@ def _answer(
 ) -> dict[str, Any] | None:
     """Report progress until the result; None if the lines end before it. Raises Refused."""
     for line in lines:
-        message: dict[str, Any] = json.loads(line)
+        message: dict[str, Any] = json.loads(line, object_hook=from_wire)
         if "progress" in message:
             progress(message["progress"])
         elif "refused" in message:
-            more = message.get("message", ""), message.get("values", {})
-            raise Refused(retold(message["refused"], *more))
+            raise Refused(message.get("text", message["refused"]))
         else:
             if message.get("unrecorded"):
                 _warn_unrecorded()

@@ -8,45 +8,103 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
+import typer
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path.append(str(TOP))
 
 import agent  # noqa: E402 -- found by the line above
+from agent.cli import command_line  # noqa: E402
 from agent.config.schema import schema  # noqa: E402
 from agent.core.i18n import entries  # noqa: E402
 
 HERE = Path(agent.__file__).parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-SAID = {"_": 1, "N_": 1, "n_": 2, "Text": 1}
-"""how many messages each function of agent/core/i18n.py takes first"""
+SAID = {"_": (0,), "N_": (0,), "n_": (0, 1), "Text": (0,), "Plural": (0, 1)}
+"""which arguments of a function are messages: those of agent/core/i18n.py, and the errors"""
+
+
+def modules() -> dict[Path, ast.Module]:
+    """Every module of the agent."""
+    return {
+        path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(HERE.rglob("*.py"))
+    }
+
+
+def errors(trees: Iterable[ast.Module]) -> set[str]:
+    """The names of the errors whose first argument is a message: see agent/core/errors.py."""
+    classes = [one for tree in trees for one in ast.walk(tree) if isinstance(one, ast.ClassDef)]
+    found = {"AgentError"}
+    while more := {
+        one.name
+        for one in classes
+        if one.name not in found and found & {getattr(base, "id", "") for base in one.bases}
+    }:
+        found |= more
+    return found - {"Forged"}
 
 
 def messages() -> dict[str, str]:
     """Every message that the code marks, with the first place where it stands."""
     found: dict[str, str] = {}
-    for path in sorted(HERE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for message in _marked(tree):
+    trees = modules()
+    said = SAID | dict.fromkeys(errors(trees.values()), (0,))
+    for path, tree in trees.items():
+        for message in _marked(tree, said):
             found.setdefault(message, str(path.relative_to(HERE.parent)))
     for word in asked_for():
         found.setdefault(word, "an option that must be written")
+    for message in helped(command_line()):
+        found.setdefault(message, "help")
+    for message in libraries():
+        found.setdefault(message, "typer and click")
     return found
 
 
-def _marked(tree: ast.AST) -> Iterator[str]:
+def _marked(tree: ast.AST, said: dict[str, tuple[int, ...]]) -> Iterator[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
-        for argument in node.args[: SAID.get(node.func.id, 0)]:
+        for place in said.get(node.func.id, ()):
+            argument = node.args[place] if place < len(node.args) else None
             if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield argument.value
+                # what is marked by name is wanted even without words, as the form of a date is
+                if node.func.id == "N_" or letters(argument.value):
+                    yield argument.value
+
+
+def letters(message: str) -> bool:
+    """Whether a message has words of its own beside its values."""
+    return any(letter.isalpha() for letter in re.sub(r"\{[^}]*\}", "", message))
+
+
+def helped(command: Any) -> Iterator[str]:
+    """The help of a command, of its options and of the commands below it."""
+    for part, names in (
+        (command, ("help", "short_help", "rich_help_panel")),
+        *((param, ("help", "metavar", "prompt")) for param in command.params),
+    ):
+        texts = [getattr(part, name, None) for name in names]
+        yield from [text for text in texts if isinstance(text, str) and letters(text)]
+    for subcommand in getattr(command, "commands", {}).values():
+        yield from helped(subcommand)
+
+
+def libraries() -> Iterator[str]:
+    """The words that the installed typer and click take from gettext."""
+    for library in (click, typer):
+        for path in sorted(Path(library.__file__).parent.rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            yield from _marked(tree, {"_": (0,), "gettext": (0,), "ngettext": (0, 1)})
 
 
 def asked_for() -> Iterator[str]:

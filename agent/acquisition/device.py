@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.core.errors import LinkLost
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Sample, ValueKind, Why
 from agent.core.quantities import channels
@@ -29,7 +30,7 @@ NOTABLE = 300
 REST = 60.0
 """seconds for which a silent device is not read: it costs the others one timeout a minute at most
 """
-LEFT_ALONE = "not read for a while: it disturbs the line"
+LEFT_ALONE = Text("not read for a while: it disturbs the line")
 SLACK = 1.0
 """seconds by which an answer may appear older than its request"""
 
@@ -115,9 +116,17 @@ def describe(seconds: int) -> str:
         return ""
     minutes = abs(seconds) // 60
     days, hours = minutes // 1440, minutes // 60 % 24
-    long = f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"
-    short = f"{minutes} min" if minutes < 60 else long  # noqa: PLR2004
-    return f"its clock is {short} {'ahead' if seconds > 0 else 'behind'}"
+    long = (
+        Text("{days} d {hours} h", days=days, hours=hours)
+        if days
+        else Text("{hours} h {minutes} min", hours=hours, minutes=minutes % 60)
+    )
+    short = Text("{minutes} min", minutes=minutes) if minutes < 60 else long  # noqa: PLR2004
+    return Text(
+        "its clock is {short} {value}",
+        short=short,
+        value=Text("ahead") if seconds > 0 else Text("behind"),
+    )
 
 
 if TYPE_CHECKING:
@@ -153,7 +162,7 @@ class DeviceReader:
             detail = (
                 LEFT_ALONE
                 if waits or self._rest(device)
-                else "not read for a minute: it did not answer"
+                else Text("not read for a minute: it did not answer")
             )
             return self._no_values(points, Why.SILENT, detail)
         identify = device.serial_point is not None and device.asked_at_opening != self.link.opened
@@ -164,12 +173,15 @@ class DeviceReader:
         try:
             samples = self._timed(await self.link.read(requested), began)
         except LinkLost as error:
-            device.problem, device.lost_at_opening = str(error), opening
+            device.problem, device.lost_at_opening = text_of(error), opening
             self._leave_alone(device)
-            return self._no_values(points, Why.LINK, str(error))
+            return self._no_values(points, Why.LINK, text_of(error))
         except Exception as error:  # noqa: BLE001 -- noted; it is this device's alone
             self._faults.note(f"poll {self.link.name}", error, device.name)
-            device.failed, device.problem = True, f"an error in gardien: {error_text(error)}"
+            device.failed, device.problem = (
+                True,
+                Text("an error in gardien: {error_text}", error_text=error_text(error)),
+            )
             return self._no_values(points, Why.BAD, device.problem)
         device.failed = False
         self._note_health(device, samples)
@@ -213,7 +225,9 @@ class DeviceReader:
         device.lost_at_opening = 0
         if any(sample.why is Why.SILENT for sample in samples):
             device.failures += 1
-            device.problem = next(s.detail for s in samples if s.why is Why.SILENT) or "no answer"
+            device.problem = next(s.detail for s in samples if s.why is Why.SILENT) or Text(
+                "no answer"
+            )
             if not self.link.spares(samples[0].point.address):
                 device.rests_until = self.clock.steady() + REST
             device.asked_at_opening = 0  # the next answer may come from another meter

@@ -177,7 +177,9 @@ class Timekeeper:
         clock = self._clock
         if moment > clock.now():
             raise Refused(
-                f"{stamp(moment)} lies in the future: the clock shows {stamp(clock.now())}"
+                "{stamp} lies in the future: the clock shows {stamp_2}",
+                stamp=stamp(moment),
+                stamp_2=stamp(clock.now()),
             )
         async with self._one_at_a_time:
             clock.set_right()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import stamp
+from agent.core.i18n import Text
 from agent.registry.facts.place import particulars
 from agent.registry.labels import label_key, scheme
 from agent.registry.parsers import scope_of
@@ -226,9 +227,9 @@ def _alias(alias: Alias) -> Answer:
 
 def _meter(meter: Installation, serials: Container[str]) -> Answer:
     if meter.serial is None:
-        state = "not yet said by the device"
+        state = Text("not yet said by the device")
     else:
-        state = "as the device said" if meter.pinned else "as people recorded"
+        state = Text("as the device said") if meter.pinned else Text("as people recorded")
     return {
         "device": meter.device,
         "serial": meter.serial,

@@ -29,6 +29,7 @@ from agent.api.registry import in_person
 from agent.config.profiles import FOLDER
 from agent.core.clock import seconds, stamp
 from agent.core.errors import Refused, UplinkLost
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
 from agent.enrolment.credential import subject
@@ -127,9 +128,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise Refused(f"{path} is not a text file in UTF-8") from None
+        raise Refused("{path} is not a text file in UTF-8", path=path) from None
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def _certificates(path: Path) -> str:
@@ -152,12 +153,12 @@ async def keep(gateway: Gateway, config: Path) -> None:
                 await _renew(gateway, gateway.config.backup, config)
                 gateway.building.problem = ""
             except (Refused, OSError) as error:
-                if str(error) != gateway.building.problem:
+                if text_of(error) != gateway.building.problem:
                     log.warning(
                         "the backup is not up to date: %s", error,
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
-                gateway.building.problem = str(error)
+                gateway.building.problem = text_of(error)
         await asyncio.sleep(gateway.waits.backup)
 
 
@@ -283,7 +284,9 @@ def opened(
     try:
         plain = decrypt(sealed, key)
     except UplinkLost as error:
-        raise Refused(f"the backup cannot be decrypted with this key: {error}") from error
+        raise Refused(
+            "the backup cannot be decrypted with this key: {error}", error=error
+        ) from error
     signer = None
     if not plain.startswith(GZIP):
         plain, signer = _verified(plain, by)
@@ -295,7 +298,9 @@ def opened(
     content = _read(plain)
     if signer is not None and subject(signer) != content["gateway"]:
         raise Refused(
-            f"the backup belongs to gateway {content['gateway']}, but {subject(signer)} signed it"
+            "the backup belongs to gateway {gateway}, but {subject} signed it",
+            gateway=content["gateway"],
+            subject=subject(signer),
         )
     return content, signer
 
@@ -308,7 +313,9 @@ def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
         return verify(signed, *(("-CAfile", str(by), *vouched) if by else ("-noverify",)))
     except UplinkLost as error:
         raise Refused(
-            f"the signature of the backup is not valid, or not by {by or 'its own key'}: {error}"
+            "the signature of the backup is not valid, or not by {value}: {error}",
+            value=by or "its own key",
+            error=error,
         ) from error
 
 
@@ -321,15 +328,17 @@ def _read(plain: bytes) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise TypeError("it is not a JSON object")
         if content["schema"] != SCHEMA:
-            raise ValueError(f"its format is {content['schema']}, not {SCHEMA}")
+            raise ValueError(
+                Text("its format is {schema}, not {ours}", schema=content["schema"], ours=SCHEMA)
+            )
         place.parse(content["gateway"], place.GATEWAY)
         files = content["files"]
         if not isinstance(files, dict) or not all(map(_is_configuration_file, files)):
-            raise ValueError("it contains files that do not belong to a configuration")
+            raise ValueError(Text("it contains files that do not belong to a configuration"))
         for waiting in content.get("waiting", ()):
             parse_jws(base64.b64decode(waiting["object"])), str(waiting["via"])
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
-        raise Refused(f"this is not a backup: {error}") from error
+        raise Refused("this is not a backup: {error}", error=error) from error
     return dict(content)
 
 
@@ -342,8 +351,9 @@ def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
     """
     if (state / REGISTRY).exists() or list(state.glob("spool-*.db")):
         raise Refused(
-            f"{state} holds a building already, so nothing was restored. To erase it first:"
-            " gardien factory-reset"
+            "{state} holds a building already, so nothing was restored. To erase it first:"
+            " gardien factory-reset",
+            state=state,
         )
     new = state / f"{REGISTRY}.restored"
     new.unlink(missing_ok=True)

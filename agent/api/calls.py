@@ -22,7 +22,7 @@ from agent.config.edit import unlike
 from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import LinkLost, Refused, StorageFailed
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.core.quantities import channels
 from agent.core.version import version
 from agent.drivers import driver
@@ -90,7 +90,7 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     return answer if caller.may(Right.SEE_PLACES) else _without_dwellings(answer, homes)
 
 
-SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
+SHORT = {"opted_out": Text("opted out"), "forbidden": Text("forbidden now")}
 """texts shown in place of reasons that may name people or values of a guard"""
 
 
@@ -271,7 +271,7 @@ def _held_back(registry: Registry, now: int, device: Device, held: Mapping[str, 
     since = not any(isinstance(one, Unknown) for one in assignments)
     points: dict[str, list[str]] = {}
     for point, reason in held.items():
-        text = "its place has been recorded since: sent from its next reading on"
+        text = Text("its place has been recorded since: sent from its next reading on")
         points.setdefault(text if since and reason in set(Unknown) else reason, []).append(point)
     every = {p.name for p in device.points if p.channel is not None}
     return "; ".join(
@@ -319,7 +319,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "backlog": asdict(backlog),
         "largest_batch": largest if largest and largest < usual else None,
         "weaker": getattr(recipient.settings, "weaker", ""),
-        "receipt": "broker" if recipient.delivery.by_broker else "platform",
+        "receipt": Text("broker") if recipient.delivery.by_broker else Text("platform"),
         "data": moved(gateway, recipient),
         "building": delivery.upload_state(gateway, recipient),
         "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
@@ -365,14 +365,21 @@ async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = ""
     points: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
     if not points:
         names = ", ".join(p.name for p in target.points)
-        raise Refused(f'the device "{device}" has no point "{point}". Its points: {names}')
+        raise Refused(
+            'the device "{device}" has no point "{point}". Its points: {names}',
+            device=device,
+            point=point,
+            names=names,
+        )
     serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
     try:
         # The serial number goes along, so that people see which meter has answered.
         samples = await line.link.read([*serial, *points])
     except LinkLost as error:
-        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
+        raise Refused(
+            "{error}. To check ports, hosts and rights: gardien doctor", error=error
+        ) from error
     return {
         "device": device,
         "link": line.link.name,
@@ -408,7 +415,9 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     """
     if link not in gateway.lines:
         known = ", ".join(sorted(gateway.lines)) or "none"
-        raise Refused(f'no line "{link}" is configured. Configured lines: {known}')
+        raise Refused(
+            'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
+        )
     line, devices, remarks = gateway.lines[link], [], []
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
     await line.link.tried()
@@ -424,14 +433,18 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                     }
                     used_names.add(device["name"])
                     devices.append(device)
-                    await caller.progress({"text": f"found {step.about}", "device": device})
+                    await caller.progress(
+                        {"text": Text("found {about}", about=step.about), "device": device}
+                    )
                 elif step.stays:
                     remarks.append(step.words)
                     await caller.progress({"text": step.words})
                 else:
                     await caller.progress(asdict(step))
     except LinkLost as error:
-        raise Refused(f"{error}. To check ports, hosts and rights: gardien doctor") from error
+        raise Refused(
+            "{error}. To check ports, hosts and rights: gardien doctor", error=error
+        ) from error
     return {"link": link, "devices": devices, "remarks": remarks}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agent.api.registry import author
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import text_of
 from agent.gateway.gateway import books
 from agent.gateway.recipient import open_recipient
 from agent.registry.dates import moment
@@ -50,7 +51,7 @@ async def reset(
     try:
         since = moment(wrong_since, gateway.config.building.timezone)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise Refused(text_of(error)) from error
     async with _spools(gateway):
         timekeeper = gateway.daemon.timekeeper(gateway)
         # Audit first: if the correction is broken off, the chain still says who ordered it.

@@ -11,6 +11,7 @@ from agent.api import facts
 from agent.api.registry import author, change, device_of, passing
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused
+from agent.core.i18n import Text, text_of
 from agent.registry import parsers
 from agent.registry.matching import IndexReading, Listed, OnTheLine, join, verdict
 from agent.registry.parsers import checked_channel as channel_name
@@ -73,13 +74,22 @@ async def _serials(gateway: Gateway, caller: Caller) -> list[OnTheLine]:
         if any(point.place for point in device.points):
             continue
         if serial is None and device.serial_point is not None:
-            await caller.progress({"text": f"reading {device.name} ({number} of {len(devices)})"})
+            await caller.progress(
+                {
+                    "text": Text(
+                        "reading {name} ({number} of {number_2})",
+                        name=device.name,
+                        number=number,
+                        number_2=len(devices),
+                    )
+                }
+            )
             await line.link.tried()
             try:
                 (sample,) = await line.link.read([device.serial_point])
                 serial, why = None if sample.value is None else str(sample.value), sample.detail
             except LinkLost as error:
-                why = str(error)
+                why = text_of(error)
             device.serial = serial
         on_the_line.append(OnTheLine(device.name, serial, channels, why))
     return on_the_line
@@ -147,7 +157,9 @@ async def _compare(
     """
     own = {device: one for one, device in _measuring(gateway, place, channel)}
     if not own:
-        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+        raise Refused(
+            "{channel}: no meter of this place is both recorded and on a line", channel=channel
+        )
     for device, meter in own.items():  # noqa: B007 -- the last one is shown if all differ
         value = await _read(gateway, device, channel)
         agrees = value is not None and _fits(gateway.lines, device, channel, value, shown)
@@ -187,7 +199,7 @@ async def _who_shows(
     for name in sorted(gateway.config.devices):
         if name in but or not _index(gateway.lines, name, channel):
             continue
-        await caller.progress({"text": f"reading {name}"})
+        await caller.progress({"text": Text("reading {name}", name=name)})
         value = await _read(gateway, name, channel)
         if value is not None and _fits(gateway.lines, name, channel, value, shown):
             _, device = gateway.lines.find(name)
@@ -247,7 +259,12 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     `seconds`: the length of each span. Progress tells the person what to do. Raises Refused.
     """
     if not SHORTEST <= seconds <= LONGEST:
-        raise Refused(f"--for must be {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
+        raise Refused(
+            "--for must be {shortest:g} to {longest:g} seconds, not {seconds:g}",
+            shortest=SHORTEST,
+            longest=LONGEST,
+            seconds=seconds,
+        )
     who, dwelling, channel = (
         author(gateway, caller, named),
         gateway.registry.place(place),
@@ -257,7 +274,8 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     readings = await _read_three_times(gateway, caller, dwelling.label, channel, seconds)
     if own_device not in readings:
         raise Refused(
-            f"{own_device} did not answer all three reads, so nothing is proven: try again"
+            "{own_device} did not answer all three reads, so nothing is proven: try again",
+            own_device=own_device,
         )
     result = verdict(own_device, readings)
     if result.agrees:
@@ -281,7 +299,9 @@ def _meter_at(gateway: Gateway, place: str, channel: str) -> tuple[Installation,
     meter = next((one for one in meters if one.channel in (None, channel)), None)
     device = None if meter is None else device_of(gateway, meter)
     if meter is None or device is None:
-        raise Refused(f"{channel}: no meter of this place is both recorded and on a line")
+        raise Refused(
+            "{channel}: no meter of this place is both recorded and on a line", channel=channel
+        )
     return meter, device
 
 
@@ -294,10 +314,16 @@ async def _read_three_times(
     """
     asked = _devices(gateway.lines, channel)
     first = await _read_all(gateway.lines, asked, channel)
-    await caller.progress({"text": f"change nothing in {label} for {seconds:g} s"})
+    await caller.progress(
+        {"text": Text("change nothing in {label} for {seconds:g} s", label=label, seconds=seconds)}
+    )
     await asyncio.sleep(seconds)
     second = await _read_all(gateway.lines, asked, channel)
-    text = f"now switch on a large load in {label}, or open a tap, for {seconds:g} s"
+    text = Text(
+        "now switch on a large load in {label}, or open a tap, for {seconds:g} s",
+        label=label,
+        seconds=seconds,
+    )
     await caller.progress({"text": text})
     await asyncio.sleep(seconds)
     third = await _read_all(gateway.lines, asked, channel)

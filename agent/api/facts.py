@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from agent.api import answers
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text, text_of
 from agent.registry import lots, parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
@@ -170,11 +170,9 @@ def _add_places(registry: Registry, rows: Sequence[NewPlace], *by: Any, **more: 
     )
     if not registry.marked and (name := next(stated, "")):
         raise Refused(
-            _(
-                "an upgrade is on trial, so `{name}` cannot be recorded; record it once the upgrade"
-                " is confirmed",
-                name=name,
-            )
+            "an upgrade is on trial, so `{name}` cannot be recorded; record it once the upgrade"
+            " is confirmed",
+            name=name,
         )
     return registry.add_places(rows, *by, **more)
 
@@ -422,7 +420,7 @@ def _consent(
     try:
         seconds = parsers.step(cells["scope"], cells["step"])
     except Refused as error:
-        fault = fault or str(error)
+        fault = fault or text_of(error)
     (since, until, signed), wrong = parsers.dated(
         sheet.SheetRow(line.where, cells, fault), zone, "since", "until", "given"
     )
@@ -450,7 +448,9 @@ def _withdraw(registry: Registry, rows: Sequence[NewWithdrawal], *by: Any) -> li
     for row in rows:
         # a signed withdrawal may name a consent that has not arrived; a person mistypes
         if row.id is not None and all(consent.id != row.id for consent in registry.consents()):
-            text = _("no consent has the id {id}; to see all ids: gardien consent list", id=row.id)
+            text = Text(
+                "no consent has the id {id}; to see all ids: gardien consent list", id=row.id
+            )
             raise Refused(text)
     return registry.withdraw(rows, *by)
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from agent.api import answers
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import text_of
 from agent.registry import parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.dates import DAY
@@ -240,7 +241,7 @@ def back(  # noqa: PLR0913 -- as many options
         try:
             ticks = tuple(answer(cells.get(str(n), "")) for n in range(1, MOST_BOXES + 1))
         except Refused as error:
-            fault = fault or str(error)
+            fault = fault or text_of(error)
         rows.append(
             NewAnswer(
                 cells.get("form", ""), _without_end(ticks), signed,

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.core.errors import Refused
+from agent.core.i18n import Text, joined, text_of
 from agent.enrolment import calls, credential
 from agent.gateway import key_rotation
 
@@ -80,7 +81,7 @@ async def rotate(gateway: Gateway, asker: Requester, *, what: str = "") -> dict[
     Raises Refused.
     """
     if what not in {"", *KINDS}:
-        raise Refused(f'"{what}": {" or ".join(KINDS)}')
+        raise Refused('"{what}": {names}', what=what, names=joined(Text(" or "), KINDS))
     answer: dict[str, Any] = {"gateway": _gateway_id(gateway.identity), **dict.fromkeys(KINDS)}
     if what != CERTIFICATE:
         key_rotation.must_be_possible(gateway)
@@ -99,7 +100,7 @@ async def _rotate_certificate(gateway: Gateway, asker: Requester) -> dict[str, A
         try:
             return {"how": "est"} | await renew(gateway, asker)
         except Refused as error:  # the spool key is rotated all the same
-            return {"how": "asked again", "why": str(error)}
+            return {"how": "asked again", "why": text_of(error)}
     return {"how": "csr"} | await csr(gateway, asker)
 
 

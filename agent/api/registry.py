@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.api import facts, forms
 from agent.api.roles import EVERY_ROLE, HELD
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.gateway.lines import record_serials
 from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
-from agent.registry.dates import in_local_time
+from agent.registry.dates import in_local_time, text_in_local_time
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.parsers import LONGEST_LABEL, text
 from agent.registry.records import covers, serial_key
@@ -149,15 +149,19 @@ def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     takes = _keyword_parameters(call)
     if unknown := sorted(arguments.keys() - takes.keys()):
         known = ", ".join(sorted(takes)) or "none"
-        raise Refused(f"it has no argument `{unknown[0][:LONGEST_LABEL]}`. Arguments: {known}")
+        raise Refused(
+            "it has no argument `{unknown}`. Arguments: {known}",
+            unknown=unknown[0][:LONGEST_LABEL],
+            known=known,
+        )
     for name, parameter in takes.items():
         if name not in arguments:
             if parameter.default is Parameter.empty:
-                raise Refused(f"its argument `{name}` is missing")
+                raise Refused("its argument `{name}` is missing", name=name)
             continue
         expected, right = TYPES[parameter.annotation]
         if not right(arguments[name]):
-            raise Refused(f"its argument `{name}` must be {expected}")
+            raise Refused("its argument `{name}` must be {expected}", name=name, expected=expected)
 
 
 def question(call: Callable[..., dict[str, Any]]) -> Call:
@@ -207,17 +211,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 
 def dated_here(error: Refused, zone: str) -> Refused:
     """Return the same refusal with its times in the building's time zone."""
-    if not error.values:
-        return Refused(in_local_time(str(error), zone))
-    return Refused(
-        error.message,
-        **{
-            name: [in_local_time(part, zone) for part in value]
-            if isinstance(value, list)
-            else in_local_time(value, zone)
-            for name, value in error.values.items()
-        },
-    )
+    return Refused(text_in_local_time(error.text, zone))
 
 
 @passing(change(facts.consent_give), "policy")
@@ -247,14 +241,16 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     privacy, who = gateway.config.privacy, author(gateway, caller, named)
     if privacy.forms is None or privacy.controller is None:
         raise Refused(
-            _(
-                "consent forms are not configured: add `privacy.forms` and `privacy.controller` to"
-                " the configuration (docs/forms.md)"
-            )
+            "consent forms are not configured: add `privacy.forms` and `privacy.controller` to"
+            " the configuration (docs/forms.md)"
         )
     if language not in page.LANGUAGES:
         languages = ", ".join(page.LANGUAGES)
-        raise Refused(f'there are no forms in the language "{language}". Languages: {languages}')
+        raise Refused(
+            'there are no forms in the language "{language}". Languages: {languages}',
+            language=language,
+            languages=languages,
+        )
     settings = privacy.forms
     own = {"fr": settings.french, "en": settings.english}[language]
     asks = [

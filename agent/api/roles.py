@@ -15,7 +15,7 @@ from enum import StrEnum, auto
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -248,7 +248,7 @@ def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
             NOT_YOURS,
             command=TYPED.get(call) or call.replace(".", " ").replace("_", "-"),
             account=account,
-            roles=[NAMES[one] for one in named],
+            roles=[Text(NAMES[one]) for one in named],
             group=least.group,
         )
 

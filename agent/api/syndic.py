@@ -21,7 +21,6 @@ from agent.api.disclosures import records
 from agent.api.registry import author, dated_here
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
-from agent.core.i18n import _
 from agent.core.log_fields import LogEvent, fields
 from agent.core.settings import harmless
 from agent.gateway.export_log import ExportReport
@@ -200,12 +199,10 @@ async def _record(
         comparison = await asyncio.to_thread(compare, index, open_ones, now, held)
         if len(comparison.doubts) > MOST_DOUBTS:
             raise Refused(
-                _(
-                    "{name}: {number} rows do not match the registry, so nothing was recorded."
-                    " Check that the file is of this building; `syndic.only` selects its rows",
-                    name=name,
-                    number=len(comparison.doubts),
-                )
+                "{name}: {number} rows do not match the registry, so nothing was recorded."
+                " Check that the file is of this building; `syndic.only` selects its rows",
+                name=name,
+                number=len(comparison.doubts),
             )
         if late := await _already_sent(gateway, comparison, now - settings.late, now):
             held |= late
@@ -234,7 +231,7 @@ async def _record(
             continue
         return comparison, exports.propose(comparison.doubts, gateway.registry.revision, now)
     raise Refused(
-        _("{name}: the registry still refuses it after all refused rows are left out", name=name)
+        "{name}: the registry still refuses it after all refused rows are left out", name=name
     )
 
 

@@ -189,7 +189,9 @@ async def _read(config: Config, read: Callable[..., Any], *more: Any) -> Any:
         async with ONE_READS:
             return await asyncio.to_thread(read, config.state / audit.FOLDER, *more)
     except FileNotFoundError as error:  # a full chain has just dropped its oldest file
-        raise Refused(f"{error.filename} was just removed as the oldest: try again") from error
+        raise Refused(
+            "{filename} was just removed as the oldest: try again", filename=error.filename
+        ) from error
 
 
 CALLS: Mapping[str, Call] = {

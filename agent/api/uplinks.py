@@ -61,7 +61,7 @@ async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]
     del asker
     if name not in gateway.config.uplinks:
         known = ", ".join(gateway.config.uplinks) or "none"
-        raise Refused(f'no uplink "{name}"; there are: {known}')
+        raise Refused('no uplink "{name}"; there are: {known}', name=name, known=known)
     if name not in gateway.recipients or not gateway.daemon:
         raise Refused(
             "gardien is not running, and only a running gateway delivers: start it and try again"
@@ -105,11 +105,14 @@ async def _drop_orphaned(gateway: Gateway, recipient: str, how: str) -> dict[str
     left = dict(leftovers(gateway.config.state, _recipients(gateway.config)))
     if recipient not in left:
         known = ", ".join([*gateway.config.uplinks, *left]) or "none"
-        raise Refused(f'no uplink "{recipient}"; there are: {known}')
+        raise Refused(
+            'no uplink "{recipient}"; there are: {known}', recipient=recipient, known=known
+        )
     if how == "drain":
         raise Refused(
-            f"nothing can be delivered to {recipient} without its uplink. Put it back into the"
-            " configuration, or destroy the stored rows: --drop"
+            "nothing can be delivered to {recipient} without its uplink. Put it back into"
+            " the configuration, or destroy the stored rows: --drop",
+            recipient=recipient,
         )
     tokens = tokens_of(gateway.identity, recipient)
     now = gateway.clock.now()

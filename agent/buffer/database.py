@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from agent.core.atomic_write import SILENT, STALLED_AFTER, Log, allocate, sync_folder
 from agent.core.clock import monotonic
 from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.core.i18n import text_of
 from agent.core.storage import reason_of
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ class Database:
                 self._log.wipe()
             except OSError as error:
                 why = reason_of(error, self._folder)
-                raise StorageFailed(why or str(error)) from error
+                raise StorageFailed(why or text_of(error)) from error
 
     def rewind(self) -> bool:
         """Fold the log into the file and write it from its beginning again, in the room it has.
@@ -287,11 +288,13 @@ class Database:
             with suppress(OSError):
                 # The next start sets the file aside, even if the damaged page is not read then.
                 self._suspect.touch()
-            return Damaged(str(error))
+            return Damaged(text_of(error))
         if code == sqlite3.SQLITE_FULL:
             return SpoolFull("the spool or its disk is full")
         if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return Refused(f"another process uses the spool ({error}); stop that process first")
+            return Refused(
+                "another process uses the spool ({error}); stop that process first", error=error
+            )
         why = reason_of(error, self._folder)
         return StorageFailed(why) if why else None
 
@@ -307,7 +310,9 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
     except (OSError, sqlite3.OperationalError) as error:
         if why := reason_of(error, path.parent):
             raise StorageFailed(why) from error
-        raise Refused(f"the spool {path} cannot be opened: {error}") from error
+        raise Refused(
+            "the spool {path} cannot be opened: {error}", path=path, error=error
+        ) from error
 
 
 def suspicion(path: Path) -> Path:
@@ -331,7 +336,9 @@ def set_aside(path: Path) -> Path:
         suspicion(path).unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:
-        raise StorageFailed(f"{path} is damaged and cannot be set aside: {error}") from error
+        raise StorageFailed(
+            "{path} is damaged and cannot be set aside: {error}", path=path, error=error
+        ) from error
     return damaged
 
 
@@ -468,7 +475,7 @@ class DiskThread(OneThread):
         try:
             return super()._make(call, *args)
         except StorageFailed as error:
-            self.failed = self.failed or str(error)
+            self.failed = self.failed or text_of(error)
             raise
 
     async def _wait(self, future: asyncio.Future[T]) -> None:

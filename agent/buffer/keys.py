@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agent.buffer.database import Damaged
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -54,7 +55,11 @@ class SpoolKeys:
     ) -> None:
         """`before`: the gateway's earlier key, during a rotation."""
         if len(key) < SHORTEST_KEY:
-            raise ValueError(f"the gateway's key has {len(key)} bytes, at least 16 are needed")
+            raise ValueError(
+                Text(
+                    "the gateway's key has {number} bytes, at least 16 are needed", number=len(key)
+                )
+            )
         self._keys = [key] if before is None else [key, before]
         self._of = f"{gateway} {recipient}"
         self._sealers: dict[str, Sealer] = {}

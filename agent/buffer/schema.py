@@ -87,7 +87,8 @@ def claim(
     if application != APPLICATION:
         if application or database.scalar("SELECT count(*) FROM sqlite_master"):
             raise Refused(
-                f"{path} is not a spool of gardien: move it away, or configure another folder"
+                "{path} is not a spool of gardien: move it away, or configure another folder",
+                path=path,
             )
         _create(database, keys, head)
     _bring_up(database, path, on_trial=on_trial)
@@ -101,8 +102,11 @@ def _bring_up(database: Database, path: Path, *, on_trial: bool) -> None:
     rotated, version = divmod(int(database.scalar("PRAGMA user_version")), ROTATED)
     if version > FORMAT:
         raise Refused(
-            f"{path} was written by a newer gardien (format {version}, this one knows {FORMAT}):"
-            " install that version again"
+            "{path} was written by a newer gardien (format {version}, this one knows"
+            " {format}): install that version again",
+            path=path,
+            version=version,
+            format=FORMAT,
         )
     while version < FORMAT and not (on_trial and version >= OLDEST):
         with database.transaction():
@@ -144,9 +148,13 @@ def _compare(meta: Meta, path: Path, keys: SpoolKeys, head: BatchHead) -> None:
     gateway, recipient, under = json.loads(identity)
     if (gateway, recipient) != (head.gateway, head.recipient):
         raise NotOurs(
-            f"{path} is the spool of gateway {gateway} to {recipient},"
-            f" not of {head.gateway} to {head.recipient}: move it away, or restore the state of"
-            f" gateway {gateway}"
+            "{path} is the spool of gateway {gateway} to {recipient}, not of {gateway_2} to"
+            " {recipient_2}: move it away, or restore the state of gateway {gateway}",
+            path=path,
+            gateway=gateway,
+            recipient=recipient,
+            gateway_2=head.gateway,
+            recipient_2=head.recipient,
         )
     if under not in fingerprints(keys):
         raise NotOurs(OTHER.format(path=path))

@@ -86,7 +86,10 @@ class Spool:
         key, in use, or no spool.
         """
         if max_bytes < SMALLEST:
-            raise Refused(f"a spool of {max_bytes} bytes is too small: configure at least 2 MB")
+            raise Refused(
+                "a spool of {max_bytes} bytes is too small: configure at least 2 MB",
+                max_bytes=max_bytes,
+            )
         damaged = set_aside(path) if suspicion(path).exists() else None
         keys = partial(SpoolKeys, key, head.gateway, head.recipient, before)
         try:
@@ -98,7 +101,7 @@ class Spool:
             raise StorageFailed(reason_of(error, path.parent) or str(error)) from error
         except SpoolFull as error:
             raise Refused(
-                f"the disk has no room for the new spool {path}: make room on the disk"
+                "the disk has no room for the new spool {path}: make room on the disk", path=path
             ) from error
         spool.set_aside = damaged
         try:

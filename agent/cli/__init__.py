@@ -5,6 +5,7 @@ A command imports what it needs when it runs, so that `gardien --help` starts fa
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import typer
@@ -33,6 +34,7 @@ from agent.cli import (
     updates,
     uplink,
 )
+from agent.core.i18n import N_, _
 
 app = typer.Typer(
     name="gardien",
@@ -90,6 +92,14 @@ COMMANDS: dict[str, dict[str, Any]] = {
     },
 }
 """the commands, by their heading in the help"""
+VALUES = {
+    "text": N_("TEXT"),
+    "path": N_("PATH"),
+    "file": N_("FILE"),
+    "integer": N_("INTEGER"),
+    "float": N_("NUMBER"),
+}
+"""what an option takes, by the name of its type in click"""
 
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
@@ -113,15 +123,26 @@ def _version(
 def command_line() -> Any:
     """Return all commands as one callable, which parses `sys.argv` and runs the command."""
     root = typer.main.get_command(app)
-    _without_none(root)
+    _prepare(root)
     return root
 
 
-def _without_none(command: Any) -> None:
-    """Hide defaults that are None: typer 0.15 would show `[default: None]`."""
+def _prepare(command: Any) -> None:
+    """Translate the help, and hide defaults that are None: typer 0.15 would show them."""
     # no isinstance: later versions of typer have their own copies of click's classes
+    _translate(command, "help", "short_help", "rich_help_panel")
     for param in command.params:
+        _translate(param, "help", "metavar", "prompt")
+        if param.type.name in VALUES:
+            param.type = copy(param.type)  # the types are shared
+            param.type.name = _(VALUES[param.type.name])
         if param.default is None and hasattr(param, "show_default"):
             param.show_default = False
     for subcommand in getattr(command, "commands", {}).values():
-        _without_none(subcommand)
+        _prepare(subcommand)
+
+
+def _translate(part: Any, *names: str) -> None:
+    for name in names:
+        if isinstance(text := getattr(part, name, None), str):
+            setattr(part, name, _(text))

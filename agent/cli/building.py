@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, As, Config, State, ask, state_of
+from agent.cli.terminal import DEFAULT_CONFIG, As, Config, State, ask, confirmed, state_of
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import _, n_
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -45,8 +46,15 @@ def backup(
     try:
         out.write_bytes(base64.b64decode(answer["file"]))
     except OSError as error:
-        raise Refused(f"{out}: {error.strerror}") from error
-    typer.echo(f"{out}: backup up to change {answer['revision']}, for the key of {to}")
+        raise Refused("{out}: {reason}", out=out, reason=error) from error
+    typer.echo(
+        _(
+            "{out}: backup up to change {revision}, for the key of {to}",
+            out=out,
+            revision=answer["revision"],
+            to=to,
+        )
+    )
 
 
 def restore(
@@ -79,24 +87,37 @@ def restore(
     author = person(account(os.getuid()), named)
     contents, signer = backup.opened(_bytes(file), key, signed_by)
     gateway, made = shown(contents["gateway"]), contents["made"]
-    typer.echo(f"{gateway}, backup of {made}, change {contents['revision']}")
+    typer.echo(
+        _(
+            "{gateway}, backup of {made}, change {revision}",
+            gateway=gateway,
+            made=made,
+            revision=contents["revision"],
+        )
+    )
     typer.echo(_signed(signer))
     if signed_by is not None:
-        typer.echo(f"  the signature was verified with {signed_by}")
-    elif not yes:
-        typer.confirm("Is this the right backup?", abort=True)
+        typer.echo(_("  the signature was verified with {signed_by}", signed_by=signed_by))
+    elif not yes and not confirmed(_("Is this the right backup?")):
+        raise typer.Abort
     folder = _state(config, state, contents["files"])
     # a running agent would go on with the registry that it has in memory
     with owned(folder, "gardien restore"):
         restored = backup.restore(contents, folder, author)
     for path in _write_configuration(config, contents["files"]):
-        typer.echo(f"{path}: configuration from the backup")
+        typer.echo(_("{path}: configuration from the backup", path=path))
     typer.echo(
-        f"this gateway is now {shown(restored.gateway)} as of {made}, with new keys. Next steps:"
-        "\n  before anything is sent, enter all later withdrawals, revocations and moves out:"
-        "\n  gardien object accept, consent withdraw, occupancy move-out"
-        "\n  gardien check; gardien key enroll (or csr, install); systemctl enable --now gardien"
-        f"\n  give its new audience to all who sign orders: {restored.gateway}.{restored.state}"
+        _(
+            "this gateway is now {gateway} as of {made}, with new keys. Next steps:\n  before"
+            " anything is sent, enter all later withdrawals, revocations and moves out:\n"
+            "  gardien object accept, consent withdraw, occupancy move-out\n  gardien check;"
+            " gardien key enroll (or csr, install); systemctl enable --now gardien\n  give its"
+            " new audience to all who sign orders: {gateway_2}.{state}",
+            gateway=shown(restored.gateway),
+            made=made,
+            gateway_2=restored.gateway,
+            state=restored.state,
+        )
     )
 
 
@@ -107,15 +128,17 @@ def _signed(signer: x509.Certificate | None) -> str:
     from agent.enrolment.credential import begins, ends
 
     if signer is None:
-        return (
+        return _(
             "  NOT SIGNED: anybody who has the recovery certificate, which is not secret, may\n"
             "  have written it. Have somebody who knows the building check its content"
         )
-    return (
-        f"  signed with the gateway's certificate, valid {stamp(begins(signer))} to"
-        f" {stamp(ends(signer))},\n"
-        f"  issued by {signer.issuer.rfc4514_string()},"
-        f" SHA-256 {signer.fingerprint(SHA256()).hex()}"
+    return _(
+        "  signed with the gateway's certificate, valid {stamp} to {stamp_2},\n  issued"
+        " by {rfc4514_string}, SHA-256 {hex}",
+        stamp=stamp(begins(signer)),
+        stamp_2=stamp(ends(signer)),
+        rfc4514_string=signer.issuer.rfc4514_string(),
+        hex=signer.fingerprint(SHA256()).hex(),
     )
 
 
@@ -146,7 +169,7 @@ def _write_configuration(config: Path, files: dict[str, str]) -> list[Path]:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise Refused(f"{path}: {error.strerror}") from error
+            raise Refused("{path}: {reason}", path=path, reason=error) from error
         written.append(path)
     return written
 
@@ -159,14 +182,14 @@ def _text(path: Path) -> str:
     try:
         return _bytes(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused(f"{path}: this is not text") from None
+        raise Refused("{path}: this is not text", path=path) from None
 
 
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def factory_reset(
@@ -180,18 +203,27 @@ def factory_reset(
     lost. The package
     stays installed.
     """
-    from agent.cli.terminal import plural
     from agent.core.errors import Refused
 
     folder = state_of(config, state)
     if not folder.is_dir():
-        raise Refused(f"{folder} does not exist, so there is nothing to reset")
+        raise Refused("{folder} does not exist, so there is nothing to reset", folder=folder)
     if not os.access(folder, os.W_OK):
-        raise Refused(f"this account may not write {folder}: sudo gardien factory-reset")
+        raise Refused(
+            "this account may not write {folder}: sudo gardien factory-reset", folder=folder
+        )
     if not yes:
         waits = _waits(folder)
-        lost = f"; {plural(waits, 'value')} without a receipt will be lost" if waits else ""
-        typer.confirm(f"Destroy everything in {folder}{lost}?", abort=True)
+        lost = (
+            _(
+                "; {values} without a receipt will be lost",
+                values=n_("{number} value", "{number} values", waits),
+            )
+            if waits
+            else ""
+        )
+        if not confirmed(_("Destroy everything in {folder}{lost}?", folder=folder, lost=lost)):
+            raise typer.Abort
     # the agent must not run: it would own the journal, and write to devices again
     if config == DEFAULT_CONFIG:
         _stop()
@@ -199,10 +231,12 @@ def factory_reset(
     who = _wipe(folder)
     if config == DEFAULT_CONFIG:
         _clear_configuration(config)
-        typer.echo(f"{config} is the sample again; all files beside it are deleted")
+        typer.echo(
+            _("{config} is the sample again; all files beside it are deleted", config=config)
+        )
     else:
-        typer.echo(f"{config} was not changed")
-    typer.echo(f"{folder} is empty; the new id of this gateway is {who}")
+        typer.echo(_("{config} was not changed", config=config))
+    typer.echo(_("{folder} is empty; the new id of this gateway is {who}", folder=folder, who=who))
 
 
 def _waits(state: Path) -> int:
@@ -233,9 +267,11 @@ def _release_all(state: Path) -> None:
     if unconfirmed:
         failures = "\n".join(f"{release.control}: {release.words}" for release in unconfirmed)
         raise Refused(
-            f"{failures}\nNothing was destroyed. Repeat this command once the equipment answers, or"
-            " give up the release: gardien control release"
-            f' {unconfirmed[0].control} --abandon "why"'
+            "{failures}\nNothing was destroyed. Repeat this command once the equipment"
+            " answers, or give up the release: gardien control release {control} --abandon"
+            ' "why"',
+            failures=failures,
+            control=unconfirmed[0].control,
         )
 
 

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, ask, state_of
+from agent.core.i18n import _
 from agent.registry.place import LENGTH, agrees, looks_like_id, squeeze
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def support_bundle(
         # new and unreadable for others from the start: names may be in it
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise Refused(f"{out}: {error.strerror}") from error
+        raise Refused("{out}: {reason}", out=out, reason=error) from error
     names = []
     with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
         for name, whole in _parts(config, folder):
@@ -109,19 +110,21 @@ def support_bundle(
             _add(tar, shown, redact(text))
             names.append(shown)
     typer.echo(f"{out}: {', '.join(names)}")
-    dwellings = "It names dwellings" if with_dwellings else "It does not name dwellings"
-    typer.echo(f"{dwellings}, and has no readings and no secrets.", nl=False)
-    typer.echo(f" Read it before you send it: tar xzOf {out}")
+    dwellings = _("It names dwellings") if with_dwellings else _("It does not name dwellings")
+    typer.echo(_("{dwellings}, and has no readings and no secrets.", dwellings=dwellings), nl=False)
+    typer.echo(_(" Read it before you send it: tar xzOf {out}", out=out))
 
 
 def _confirm() -> None:
     """Ask for confirmation. Raises Abort if the person does not confirm."""
     typer.echo(
-        "The file will name dwellings, meters and devices, so it can be linked to people. Send it"
-        " only to those who may know them."
+        _(
+            "The file will name dwellings, meters and devices, so it can be linked to people."
+            " Send it only to those who may know them."
+        )
     )
     if typer.prompt(f'Type "{PHRASE}" to confirm').strip() != PHRASE:
-        typer.echo("nothing was written")
+        typer.echo(_("nothing was written"))
         raise typer.Abort
 
 
@@ -143,8 +146,9 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
                 names_of.learn(ask(config, state, call))
         except AgentError:
             raise Refused(
-                f"the names of dwellings cannot be read ({error}), so they cannot be removed. Run"
-                " the command with sudo, or with --with-dwellings"
+                "the names of dwellings cannot be read ({error}), so they cannot be removed. Run"
+                " the command with sudo, or with --with-dwellings",
+                error=error,
             ) from error
     status = (_status(state) or {}).get("devices") or {}
     written, plant = _devices(config)
@@ -241,7 +245,7 @@ def _status(state: Path) -> Any:
     for control in (status or {}).get("controls", {}).values():
         guards = control["guards"].items()
         control["guards"] = {
-            name: "unknown" if value == "unknown" else "known" for name, value in guards
+            name: _("unknown") if value == "unknown" else _("known") for name, value in guards
         }
         # its text may contain a guard's reading
         control["forbidden"] = bool(control["forbidden"])

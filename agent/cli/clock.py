@@ -15,11 +15,13 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
+    confirmed,
     moment,
     table,
     when,
 )
 from agent.core.errors import Refused
+from agent.core.i18n import _
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -63,43 +65,73 @@ def reset(
         if not sys.stdin.isatty():
             raise Refused("this erases readings: confirm it at a terminal, or add --yes")
         _show(ask(config, state, "clock.show"))
-        question = f"Is the clock correct at present, and was it wrong since {wrong_since}?"
-        typer.confirm(question, abort=True)
+        question = _(
+            "Is the clock correct at present, and was it wrong since {wrong_since}?",
+            wrong_since=wrong_since,
+        )
+        if not confirmed(question):
+            raise typer.Abort
     args = {"wrong_since": wrong_since, "named": named}
     answer = ask(config, state, "clock.reset", **args)
     if json:
         as_json(answer)
         return
     for recipient in answer["done"]:
-        ahead = f"; slots were closed {_distance(recipient['ahead'])}" if recipient["ahead"] else ""
-        typer.echo(f"{recipient['recipient']}: {recipient['series']} series retracted{ahead}")
+        ahead = (
+            _("; slots were closed {distance}", distance=_distance(recipient["ahead"]))
+            if recipient["ahead"]
+            else ""
+        )
+        typer.echo(
+            _(
+                "{recipient}: {series} series retracted{ahead}",
+                recipient=recipient["recipient"],
+                series=recipient["series"],
+                ahead=ahead,
+            )
+        )
 
 
 def _show(answer: dict[str, Any]) -> None:
     source, steps = answer["vouched"], answer["steps"]
-    by = f"{source['by']}, {when(source['at'])}" if source else "nothing yet"
-    typer.echo(f"clock {moment(answer['now'])}, {answer['trust']}; confirmed by {by}")
-    typer.echo(f"times before {when(answer['floor'])} are never trusted")
+    by = f"{source['by']}, {when(source['at'])}" if source else _("nothing yet")
+    typer.echo(
+        _(
+            "clock {now}, {trust}; confirmed by {by}",
+            now=moment(answer["now"]),
+            trust=answer["trust"],
+            by=by,
+        )
+    )
+    typer.echo(_("times before {floor} are never trusted", floor=when(answer["floor"])))
     if answer["marks"]:
         rows = [
             (name, entry["recipient"], when(entry["last"]), _distance(entry["ahead"]))
             for name, entry in answer["marks"].items()
         ]
-        table(("uplink", "recipient", "slots closed until", "distance"), rows)
+        table((_("uplink"), _("recipient"), _("slots closed until"), _("distance")), rows)
     for entry in steps:
-        typer.echo(f"jump of {entry['seconds']:+,d} s at {when(entry['at'])}")
+        typer.echo(
+            _("jump of {seconds:+,d} s at {at}", seconds=entry["seconds"], at=when(entry["at"]))
+        )
     if answer["said"]:
-        typer.echo(f"! readings wait without a date: {answer['said']}")
+        typer.echo(_("! readings wait without a date: {said}", said=answer["said"]))
     if any(entry["ahead"] > 0 for entry in answer["marks"].values()):
         typer.echo(
-            "! Slots are closed beyond the current time, so new readings wait. If the clock is"
-            " wrong, repair the time service. If it is correct, do nothing in two cases: a time"
-            " service and the platform's signed time agree with it, or it was moved and moved back"
-            " without a reboot. In all other cases: gardien clock reset --wrong-since WHEN"
+            _(
+                "! Slots are closed beyond the current time, so new readings wait. If the clock is"
+                " wrong, repair the time service. If it is correct, do nothing in two cases: a time"
+                " service and the platform's signed time agree with it, or it was moved and moved"
+                " back without a reboot. In all other cases: gardien clock reset --wrong-since WHEN"
+            )
         )
 
 
 def _distance(seconds: int) -> str:
     from agent.core.clock import span_of
 
-    return f"{span_of(seconds)} ahead" if seconds > 0 else f"{span_of(-seconds)} ago"
+    return (
+        _("{span_of} ahead", span_of=span_of(seconds))
+        if seconds > 0
+        else _("{span_of} ago", span_of=span_of(-seconds))
+    )

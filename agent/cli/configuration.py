@@ -53,7 +53,7 @@ def _running(state: Path) -> Any:
 
     answer = ask_daemon(state, "configuration", {}, lambda _: None)
     if answer is None:
-        raise Refused(f"gardien is not running on {state}. Name a file to compare with")
+        raise Refused("gardien is not running on {state}. Name a file to compare with", state=state)
     return answer["written"]
 
 
@@ -87,7 +87,7 @@ def set_(
         after = checked(changed)
     except ConfigError as error:
         refusal = _("{home} was not changed, because the result would have mistakes:", home=home)
-        raise Refused(f"{refusal}\n{error}") from error
+        raise Refused("{refusal}\n{error}", refusal=refusal, error=error) from error
     lines = list(differences(_plain(before.written), _plain(after.written)))
     if lines:
         changed.write(home)
@@ -109,9 +109,16 @@ def migrate(config: Config = DEFAULT_CONFIG) -> None:
 
     had, kept = bring_up_to_date(config)
     if kept is None:
-        typer.echo(f"{config} has the current format ({had}) already")
+        typer.echo(_("{config} has the current format ({had}) already", config=config, had=had))
     else:
-        typer.echo(f"{config} was converted from format {had}; the old file is {kept}")
+        typer.echo(
+            _(
+                "{config} was converted from format {had}; the old file is {kept}",
+                config=config,
+                had=had,
+                kept=kept,
+            )
+        )
 
 
 def check(config: Config = DEFAULT_CONFIG) -> None:

@@ -13,6 +13,8 @@ import typer
 from agent.cli.facts import Answer, Sheet, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    RECORDED,
+    WOULD_BE_RECORDED,
     As,
     Config,
     Json,
@@ -24,7 +26,6 @@ from agent.cli.terminal import (
     confirmed,
     day,
     free_names,
-    plural,
     show_ignored_columns,
     show_not_occupied,
     table,
@@ -32,7 +33,7 @@ from agent.cli.terminal import (
     unchanged,
     write_page,
 )
-from agent.core.i18n import _
+from agent.core.i18n import N_, _, n_
 from agent.registry.facts import consent, duty
 from agent.registry.facts.declaration import columns
 
@@ -66,7 +67,7 @@ def _scope(shown: dict[str, Any]) -> str:
     if shown["scope"] != "loadcurve":
         return str(shown["scope"])
     step = int(shown["step"])
-    return f"{step // 60} min" if step % 60 == 0 else f"{step} s"
+    return _("{step} min", step=step // 60) if step % 60 == 0 else f"{step} s"
 
 
 def _until(shown: dict[str, Any]) -> str:
@@ -83,11 +84,14 @@ def _show_result(answer: Answer, done: str) -> None:
     if answer["consents"]:
         _show(answer)
     if done:
-        typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{unchanged(answer)}")
+        many = n_("{number} consent", "{number} consents", len(answer["consents"]))
+        typer.echo(_(done, many=many, unchanged=unchanged(answer)))
     for reason in answer.get("without_effect", ()):
         typer.echo(_("no effect: {words}", words=reason))
     for name in answer.get("without_uplink", ()):
-        typer.echo(f"{name} has no uplink: nothing is sent to it until you configure one")
+        typer.echo(
+            _("{name} has no uplink: nothing is sent to it until you configure one", name=name)
+        )
     show_ignored_columns(answer)
 
 
@@ -104,13 +108,13 @@ def hashes(folder: Path) -> dict[str, str]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        raise Refused(f"{folder}: {error.strerror}") from error
+        raise Refused("{folder}: {reason}", folder=folder, reason=error) from error
     for path in paths:
         # other files may be in the folder, too: only names that begin with a form's number count
         with suppress(Refused):
             digests[parse(path.name.split(".")[0], NUMBER)] = digest(path)
     if not digests:
-        raise Refused(_("{folder}: no file name here begins with a form's number", folder=folder))
+        raise Refused("{folder}: no file name here begins with a form's number", folder=folder)
     return digests
 
 
@@ -154,7 +158,7 @@ def _ask_about_marks(args: Answer, config: Path, state: Path | None) -> None:
 
 @command(app, consent.GIVE, prepare=_ask_about_marks)
 def _show_given(answer: Answer, _args: Answer) -> None:
-    _show_result(answer, "recorded")
+    _show_result(answer, RECORDED)
 
 
 @app.command()
@@ -312,13 +316,16 @@ def import_(
     if json:
         as_json(answer)
     else:
-        _show_result(answer, "would be recorded" if preview else "recorded")
+        _show_result(answer, WOULD_BE_RECORDED if preview else RECORDED)
 
 
 @command(app, consent.WITHDRAW)
 def _show_withdrawn(answer: Answer, _args: Answer) -> None:
     if answer["consents"]:
-        _show_result(answer, "withdrawn; recipients are asked to erase what they received")
+        _show_result(
+            answer,
+            N_("{many} withdrawn{unchanged}; recipients are asked to erase what they received"),
+        )
     else:
         typer.echo(_("no consent was in force; it is recorded that they want nothing to be sent"))
 
@@ -338,7 +345,7 @@ command(app, consent.LIST)(_show)
 def _show_duties(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
         (d["reference"], d["recipient"], ", ".join(d["channels"]), ", ".join(d["billing"]),
-         day(d["since"]), "never" if d.get("never") else day(d["until"]))
+         day(d["since"]), _("never") if d.get("never") else day(d["until"]))
         for d in answer["duties"]
     ]  # fmt: skip
     table((_("reference"), _("manager"), _("channels"), _("billing"), _("since"), _("until")), rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from agent.cli.terminal import Json
+from agent.core.i18n import Text, _
 from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
 from agent.drivers.mbus.explain import dumps, explained, refusal
 from agent.drivers.mbus.telegram import medium, status
@@ -72,7 +73,9 @@ def _answer(text: str, as_json: bool, explain: bool, out: TextIO) -> bool:
             out.writelines(f"{_clean(line)}\n" for line in explained(data))
         telegram = decode(data)
     except MbusError as error:
-        out.write(refusal(str(error)) + "\n" if as_json else f"not decoded: {error}\n")
+        out.write(
+            refusal(str(error)) + "\n" if as_json else _("not decoded: {error}\n", error=error)
+        )
         return False
     if as_json:
         out.write(dumps(telegram) + "\n")
@@ -85,22 +88,28 @@ def _bytes(text: str) -> bytes:
     try:
         return bytes.fromhex("".join(text.replace(":", " ").split()))
     except ValueError:
-        raise MbusError("not hexadecimal") from None
+        raise MbusError(Text("not hexadecimal")) from None
 
 
 def table(telegram: Telegram) -> Iterator[str]:
     """Yield the telegram in lines of at most 80 columns."""
     name = " ".join(text for text in (telegram.manufacturer, telegram.id) if text)
-    version = "" if telegram.version is None else f", version {telegram.version}"
-    yield f"{name or 'meter'}: {medium(telegram.medium)}{version}, address {telegram.address}"
-    yield f"status: {status(telegram.status)}"
+    version = "" if telegram.version is None else _(", version {version}", version=telegram.version)
+    yield _(
+        "{value}: {medium}{version}, address {address}",
+        value=name or _("meter"),
+        medium=medium(telegram.medium),
+        version=version,
+        address=telegram.address,
+    )
+    yield _("status: {status}", status=status(telegram.status))
     if telegram.encrypted:
-        yield f"encrypted ({telegram.encrypted}): no key, not decoded"
+        yield _("encrypted ({encrypted}): no key, not decoded", encrypted=telegram.encrypted)
     yield ""
     for record in telegram.records:
         yield from _rows(record)
     if telegram.more:
-        yield "more records follow in the next telegram"
+        yield _("more records follow in the next telegram")
     yield ""
 
 
@@ -124,7 +133,7 @@ def _what(record: MeterValue) -> str:
 
 def _value(record: MeterValue) -> str:
     if record.value is None:
-        return f"none: {record.error}"
+        return _("none: {error}", error=record.error)
     plain = format(record.value, "f") if isinstance(record.value, Decimal) else record.value
     return plain if record.unit in ("", "1") else f"{plain} {record.unit}"
 

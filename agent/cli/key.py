@@ -30,7 +30,13 @@ def new(config: Config = DEFAULT_CONFIG, state: State = None) -> None:
     folder = state_of(config, state)
     with owned(folder, "gardien key new"):
         minted = identity.mint(folder)
-    typer.echo(f"this gateway is {shown(minted.gateway)}; its keys are in {folder / 'keys'}")
+    typer.echo(
+        _(
+            "this gateway is {gateway}; its keys are in {folder}",
+            gateway=shown(minted.gateway),
+            folder=folder / "keys",
+        )
+    )
 
 
 @app.command()
@@ -71,8 +77,10 @@ def csr(
     try:
         out.write_text(text, encoding="ascii")
     except OSError as error:
-        raise Refused(f"{out}: {error.strerror}") from error
-    typer.echo(f"{out}: send it to the CA. Install its certificate: gardien key install FILE")
+        raise Refused("{out}: {reason}", out=out, reason=error) from error
+    typer.echo(
+        _("{out}: send it to the CA. Install its certificate: gardien key install FILE", out=out)
+    )
 
 
 @app.command()
@@ -93,7 +101,7 @@ def install(
         # latin-1 decodes every byte: comments beside the PEM blocks may be in any encoding
         text = sys.stdin.read() if str(file) == "-" else file.read_text("latin-1")
     except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     answer = ask(config, state, "key.install", named=named, text=text)
     as_json(answer) if json else _show(answer)
 
@@ -234,11 +242,11 @@ def _token(file: Path | None, config: Path) -> str:
         if file is not None:
             return file.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
-        raise Refused(f"{file} cannot be read: {error}") from error
+        raise Refused("{file} cannot be read: {error}", file=file, error=error) from error
     enrolment = load(config).enrolment
     if enrolment is None or enrolment.token is not None or not sys.stdin.isatty():
         return ""
-    return str(typer.prompt("one-time token", hide_input=True)).strip()
+    return str(typer.prompt(_("one-time token"), hide_input=True)).strip()
 
 
 def _until_issued(
@@ -249,9 +257,15 @@ def _until_issued(
     while "wait" in (answer := ask(config, state, call, **args)):
         seconds = answer["wait"]
         if not wait or time.monotonic() - began > APPROVAL_TIMEOUT:
-            typer.echo(f"waiting for approval; run the command again in {seconds} s", err=True)
+            typer.echo(
+                _("waiting for approval; run the command again in {seconds} s", seconds=seconds),
+                err=True,
+            )
             raise typer.Exit(1)
-        typer.echo(f"waiting for approval at the platform; next try in {seconds} s", err=True)
+        typer.echo(
+            _("waiting for approval at the platform; next try in {seconds} s", seconds=seconds),
+            err=True,
+        )
         time.sleep(seconds)
     as_json(answer) if json else _show(answer)
 
@@ -259,26 +273,26 @@ def _until_issued(
 def _show(answer: dict[str, Any]) -> None:
     from agent.registry.place import shown
 
-    typer.echo(f"gateway      {shown(answer['gateway'])}")
+    typer.echo(_("gateway      {gateway}", gateway=shown(answer["gateway"])))
     if rotating := answer.get("rotation"):
         since = when(rotating["since"])
         text = _("the spool key, since {since}; {far}", since=since, far=_progress(rotating))
         waits = f"; {rotating['waits']}" if rotating["waits"] else ""
-        typer.echo(f"rotating     {text}{waits}")
+        typer.echo(_("rotating     {text}{waits}", text=text, waits=waits))
     if answer["waits"]:
-        typer.echo("waiting      certificate for a new key: gardien key install, or enroll")
+        typer.echo(_("waiting      certificate for a new key: gardien key install, or enroll"))
     certificate = answer["certificate"]
     if certificate is None:
-        typer.echo("certificate  none yet: gardien key enroll, or gardien key csr")
+        typer.echo(_("certificate  none yet: gardien key enroll, or gardien key csr"))
         return
-    typer.echo(f"certificate  {certificate['validity']}")
-    typer.echo(f"issued by    {certificate['issuer']}")
-    typer.echo(f"usable as    {' and '.join(certificate['uses'])}")
+    typer.echo(_("certificate  {validity}", validity=certificate["validity"]))
+    typer.echo(_("issued by    {issuer}", issuer=certificate["issuer"]))
+    typer.echo(_("usable as    {names}", names=" and ".join(certificate["uses"])))
     digits = certificate["sha256"].upper()
     for title, part in (("SHA-256", digits[:32]), ("", digits[32:])):
         typer.echo(f"{title:<12} {':'.join(part[n : n + 2] for n in range(0, 32, 2))}")
-    typer.echo(f"file         {answer['file']}")
+    typer.echo(_("file         {file}", file=answer["file"]))
     if answer.get("before"):
-        typer.echo(f"previous     {answer['before']}")
+        typer.echo(_("previous     {before}", before=answer["before"]))
     if certificate["alarm"]:
         typer.echo(f"! {certificate['alarm']}")

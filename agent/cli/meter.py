@@ -9,6 +9,8 @@ import typer
 from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    RECORDED,
+    WOULD_BE_RECORDED,
     As,
     Config,
     Json,
@@ -16,13 +18,12 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    plural,
     show_ignored_columns,
     show_left_out,
     table,
     unchanged,
 )
-from agent.core.i18n import _
+from agent.core.i18n import _, n_
 from agent.registry.facts import meter
 
 if TYPE_CHECKING:
@@ -42,21 +43,26 @@ def _show(answer: Answer, _args: Answer | None = None) -> None:
 
 def _state(installed: dict[str, Any]) -> str:
     if installed.get("never"):
-        return "never measured it"
+        return _("never measured it")
     if installed["until"]:
-        return f"until {day(installed['until'])}"
-    text = str(installed["state"]) if installed["in_force"] else "not yet in force"
+        return _("until {until}", until=day(installed["until"]))
+    text = str(installed["state"]) if installed["in_force"] else _("not yet in force")
     if installed["multiplier"] != "1":
         text += f"; × {installed['multiplier']}"
-    return text if installed["offset"] == "0" else f"{text}; {installed['offset']} added"
+    return (
+        text
+        if installed["offset"] == "0"
+        else _("{text}; {offset} added", text=text, offset=installed["offset"])
+    )
 
 
 @command(app, meter.IMPORT)
 def _show_import(answer: Answer, args: Answer) -> None:
     if answer["meters"]:
         _show(answer)
-    done = "would be recorded" if args["preview"] else "recorded"
-    typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{unchanged(answer)}")
+    many = n_("{number} meter", "{number} meters", len(answer["meters"]))
+    done = WOULD_BE_RECORDED if args["preview"] else RECORDED
+    typer.echo(_(done, many=many, unchanged=unchanged(answer)))
     show_left_out(answer["left_out"])
     show_ignored_columns(answer)
     if args["join_lines"]:
@@ -65,12 +71,12 @@ def _show_import(answer: Answer, args: Answer) -> None:
 
 def _show_matching(matching: dict[str, Any]) -> None:
     """Print how the list matches what answers on the lines."""
-    typer.echo(f"matched: {len(matching['matched'])}")
+    typer.echo(_("matched: {number}", number=len(matching["matched"])))
     silent = [f"{one['meter']} ({one['label']}): {one['why']}" for one in matching["silent"]]
     for name, lines in (
-        ("on the list, but no answer", silent),
-        ("answers, but is not on the list", [_device(d) for d in matching["unlisted"]]),
-        ("found twice", matching["doubled"]),
+        (_("on the list, but no answer"), silent),
+        (_("answers, but is not on the list"), [_device(d) for d in matching["unlisted"]]),
+        (_("found twice"), matching["doubled"]),
     ):
         if lines:
             typer.echo(f"{name}: {len(lines)}")
@@ -80,7 +86,9 @@ def _show_matching(matching: dict[str, Any]) -> None:
 
 def _device(device: dict[str, Any]) -> str:
     serial = (
-        f" says {device['serial']}" if device["serial"] else ": " + (device["why"] or "no number")
+        _(" says {serial}", serial=device["serial"])
+        if device["serial"]
+        else ": " + (device["why"] or _("no number"))
     )
     return f"{device['device']}{serial}"
 
@@ -137,19 +145,36 @@ def load(
 
 def _load_outcome(answer: dict[str, Any]) -> str:
     """Return the outcome of a load test in one line."""
-    subject, moved = f"{answer['channel']} in {answer['label']}: ", answer["moved"]
+    subject, moved = (
+        _("{channel} in {label}: ", channel=answer["channel"], label=answer["label"]),
+        answer["moved"],
+    )
     if answer["agrees"]:
-        return f"{subject}agrees: meter {answer['meter']} counted {answer['more']} more"
+        return _(
+            "{subject}agrees: meter {meter} counted {more} more",
+            subject=subject,
+            meter=answer["meter"],
+            more=answer["more"],
+        )
     if moved is None:
-        many = plural(answer["asked"], "meter")
-        return f"{subject}differs: none of {many} counted clearly more than the others"
+        many = n_("{number} meter", "{number} meters", answer["asked"])
+        return _(
+            "{subject}differs: none of {many} counted clearly more than the others",
+            subject=subject,
+            many=many,
+        )
     name = moved["serial"] or moved["device"]
-    return f"{subject}differs: meter {name} ({moved['label'] or 'unassigned'}) counted"
+    return _(
+        "{subject}differs: meter {name} ({value}) counted",
+        subject=subject,
+        name=name,
+        value=moved["label"] or _("unassigned"),
+    )
 
 
 def _display_values(arguments: Sequence[str]) -> dict[str, str]:
     if len(arguments) % 2 or not all(word.startswith("--") for word in arguments[::2]):
-        raise typer.BadParameter("give each channel with the index on the display: --heat 8412")
+        raise typer.BadParameter(_("give each channel with the index on the display: --heat 8412"))
     pairs = zip(arguments[::2], arguments[1::2], strict=True)
     return {name.removeprefix("--"): value for name, value in pairs}
 
@@ -158,14 +183,33 @@ def _comparison(result: dict[str, Any]) -> str:
     """Return one result of `verify` in one line."""
     subject = f"{result['channel']} {result['shown']}: "
     if result["agrees"]:
-        return f"{subject}agrees: meter {result['meter']} reads {result['read']}"
-    read = f"meter {result['meter']} reads {result['read'] or 'no such channel'}"
+        return _(
+            "{subject}agrees: meter {meter} reads {read}",
+            subject=subject,
+            meter=result["meter"],
+            read=result["read"],
+        )
+    read = _(
+        "meter {meter} reads {value}",
+        meter=result["meter"],
+        value=result["read"] or _("no such channel"),
+    )
     others = [
-        f"{o['serial'] or o['device']} ({o['label'] or 'unassigned'})" for o in result["shown_by"]
+        f"{o['serial'] or o['device']} ({o['label'] or _('unassigned')})"
+        for o in result["shown_by"]
     ]
     if not others:
-        return f"{subject}differs: {read}, and no other meter reads this value"
-    return f"{subject}differs: {read}; this value is read from {' and '.join(others)}"
+        return _(
+            "{subject}differs: {read}, and no other meter reads this value",
+            subject=subject,
+            read=read,
+        )
+    return _(
+        "{subject}differs: {read}; this value is read from {names}",
+        subject=subject,
+        read=read,
+        names=" and ".join(others),
+    )
 
 
 command(app, meter.ASSIGN)(_show)
@@ -176,7 +220,7 @@ def _show_exchange(answer: Answer, _args: Answer) -> None:
     _show(answer)
     # the first is the old meter
     if not answer["meters"][0]["closed"]:
-        typer.echo("no last index was given: the old meter's last good reading is used")
+        typer.echo(_("no last index was given: the old meter's last good reading is used"))
 
 
 command(app, meter.REMOVE)(_show)

@@ -8,8 +8,9 @@ import typer
 
 from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
+    RECORDED,
+    WOULD_BE_RECORDED,
     day,
-    plural,
     show_ignored_columns,
     show_left_out,
     show_not_occupied,
@@ -47,7 +48,7 @@ def _show_correction(answer: Answer, args: Answer) -> None:
     _show(answer)
     if args["stays"]:
         typer.echo(
-            "their consents apply again from now on; data that was destroyed meanwhile is lost"
+            _("their consents apply again from now on; data that was destroyed meanwhile is lost")
         )
 
 
@@ -55,8 +56,9 @@ def _show_correction(answer: Answer, args: Answer) -> None:
 def _show_import(answer: Answer, args: Answer) -> None:
     if answer["occupancies"]:
         _show(answer)
-    done = "would be recorded" if args["preview"] else "recorded; all others are unchanged"
-    typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
+    many = n_("{number} change", "{number} changes", len(answer["occupancies"]))
+    others = "" if args["preview"] else _("; all others are unchanged")
+    typer.echo(_(WOULD_BE_RECORDED if args["preview"] else RECORDED, many=many, unchanged=others))
     show_left_out(answer["left_out"])
     show_ignored_columns(answer)
 

@@ -13,6 +13,8 @@ from agent.cli.terminal import (
     DEFAULT_CONFIG,
     DEFAULT_STATE,
     MOST_LABELS,
+    RECORDED,
+    WOULD_BE_RECORDED,
     Config,
     Json,
     State,
@@ -20,7 +22,6 @@ from agent.cli.terminal import (
     ask,
     confirmed,
     day,
-    plural,
     show_ignored_columns,
     show_left_out,
     table,
@@ -28,7 +29,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import N_, _, language, n_
+from agent.core.i18n import N_, _, language, n_, text_of
 from agent.registry.facts import alias, place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
@@ -92,11 +93,11 @@ def check(
     if json:
         as_json(answer)
         return
-    label = answer["label"] or "valid, but not of this building"
-    known = label if answer["looked_up"] else "valid by its check characters"
+    label = answer["label"] or _("valid, but not of this building")
+    known = label if answer["looked_up"] else _("valid by its check characters")
     typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
     if why:
-        typer.echo(f"Its label is not known here: {why}", err=True)
+        typer.echo(_("Its label is not known here: {why}", why=why), err=True)
 
 
 def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, Any], str]:
@@ -117,11 +118,11 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
             if gateway:
                 raise
             raise Refused(
-                f'"{text}" is not an id, and labels are known only on their own gateway'
+                '"{text}" is not an id, and labels are known only on their own gateway', text=text
             ) from error
         id_ = parse(text)
         answer = {"id": id_, "shown": shown(id_), "type": PLACES[id_[0]], "label": None}
-        return answer | {"looked_up": False}, str(error)
+        return answer | {"looked_up": False}, text_of(error)
 
 
 def _confirm(args: Answer, call: Callable[..., Answer]) -> None:
@@ -145,27 +146,25 @@ def _show_import(answer: Answer, args: Answer) -> None:
 def _show_list(answer: Answer, *, preview: bool) -> None:
     if answer["places"]:
         _show(answer)
-    places, lots = len(answer["places"]), answer["lots"]
-    counts = n_("{number} place", "{number} places", places)
-    if lots:
-        more = n_("{number} lot", "{number} lots", lots)
-        counts = _("{places} and {lots}", places=counts, lots=more)
-    done = (
-        _("{counts} would be recorded; the import creates their ids", counts=counts)
-        if preview
-        else _("{counts} recorded", counts=counts)
+    done = N_("{many} would be recorded{unchanged}; the import creates their ids")
+    lots = (
+        _(" and {lots}", lots=n_("{number} lot", "{number} lots", answer["lots"]))
+        if answer["lots"]
+        else ""
     )
-    typer.echo(done + unchanged(answer))
-    for type_, many in answer["not_taken"].items():
-        shown_type = type_ or _("(empty)")
-        typer.echo(_("not imported: {number} of type {type}", number=many, type=shown_type))
+    many = n_("{number} place", "{number} places", len(answer["places"])) + lots
+    typer.echo(_(done if preview else RECORDED, many=many, unchanged=unchanged(answer)))
+    for type_, number in answer["not_taken"].items():
+        typer.echo(
+            _("not imported: {many} of type {value}", many=number, value=type_ or _("(empty)"))
+        )
     if answer["labels_made_of"]:
         columns = ", ".join(answer["labels_made_of"])
         typer.echo(_("labels are made of the columns: {columns}", columns=columns))
     show_left_out(answer["left_out"])
     for why in dict.fromkeys(one["why"] for one in answer["remarks"]):
         labels = [one["label"] for one in answer["remarks"] if one["why"] == why]
-        text = _("{labels}: {what}", labels=_listed(labels), what=_(REMARKS[why]))
+        text = _(N_("{labels}: {what}"), labels=_listed(labels), what=_(REMARKS[why]))
         typer.echo(wrapped(text))
     show_ignored_columns(answer)
 
@@ -203,7 +202,7 @@ def _show_aliases(answer: Answer, _args: Answer | None = None) -> None:
         (a["label"], a["said"], a["value"], a["note"], day(a["since"]), day(a["until"]))
         for a in answer["aliases"]
     ]
-    table(("place", "scheme", "value", "", "since", "until"), rows)
+    table((_("place"), _("scheme"), _("value"), "", _("since"), _("until")), rows)
 
 
 command(aliases, alias.ADD)(_show_aliases)
@@ -216,8 +215,9 @@ command(aliases, alias.END)(_show_aliases)
 def _show_imported_aliases(answer: Answer, args: Answer) -> None:
     if answer["aliases"]:
         _show_aliases(answer)
-    done = "would be recorded" if args["preview"] else "recorded"
-    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{unchanged(answer)}")
+    many = n_("{number} name", "{number} names", len(answer["aliases"]))
+    done = WOULD_BE_RECORDED if args["preview"] else RECORDED
+    typer.echo(_(done, many=many, unchanged=unchanged(answer)))
     show_left_out(answer["left_out"])
     show_ignored_columns(answer)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, as_json, plural, table
+from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, as_json, table
 from agent.core.errors import ConfigError, Refused
+from agent.core.i18n import _, n_
 
 if TYPE_CHECKING:
     from agent.config.profiles import Profiles
@@ -35,12 +36,12 @@ def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     profiles, rows = _profiles(config), []
     for name in profiles.names():
         # a profile with mistakes is listed, too: else it would seem to be in another folder
-        profile, owner = profiles.take(name), "yours" if name in profiles.own else ""
+        profile, owner = profiles.take(name), _("yours") if name in profiles.own else ""
         if isinstance(profile, Profile):
             about = f"{profile.manufacturer} {profile.model}"
             rows.append((name, about, profile.driver, str(len(profile.points)), owner))
         else:
-            rows.append((name, "has mistakes: gardien profile check", "", "", owner))
+            rows.append((name, _("has mistakes: gardien profile check"), "", "", owner))
     if json:
         as_json(
             [
@@ -49,7 +50,7 @@ def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
             ]
         )
     else:
-        table(("profile", "for", "driver", "values", ""), rows)
+        table((_("profile"), _("for"), _("driver"), _("values"), ""), rows)
 
 
 @app.command()
@@ -69,8 +70,8 @@ def show(
     if name not in profiles.names():
         from agent.config.problem import did_you_mean
 
-        near = did_you_mean(name, profiles.names()) or "; list them: gardien profile list"
-        raise Refused(f'no profile "{name}"{near}')
+        near = did_you_mean(name, profiles.names()) or _("; list them: gardien profile list")
+        raise Refused('no profile "{name}"{near}', name=name, near=near)
     path = profiles.path(name)
     if yaml:
         typer.echo(path.read_text(encoding="utf-8") if path else text_of(name), nl=False)
@@ -106,14 +107,21 @@ def _show(profile: Profile) -> None:
         )
         for name, point in [*serial, *profile.points.items()]
     ]
-    table(("point", "", "at", "unit", "channel"), rows)
-    typer.echo(f"source: {profile.source}")
-    typer.echo(f"certainty: {profile.confidence}")
+    table((_("point"), "", _("at"), _("unit"), _("channel")), rows)
+    typer.echo(_("source: {source}", source=profile.source))
+    typer.echo(_("certainty: {confidence}", confidence=profile.confidence))
     points = dict([*serial, *profile.points.items()])
     unverified = {"": profile.verify, **{name: point.verify for name, point in points.items()}}
     for name, note in unverified.items():
         if note:
-            typer.echo(f"not verified: {name}{': ' if name else ''}{note}")
+            typer.echo(
+                _(
+                    "not verified: {name}{value}{note}",
+                    name=name,
+                    value=": " if name else "",
+                    note=note,
+                )
+            )
 
 
 @app.command()
@@ -132,11 +140,21 @@ def check(
     try:
         profile = whole(file)
     except ConfigError as error:
-        typer.echo(f"{error}\n{plural(len(str(error).splitlines()), 'problem')}", err=True)
+        typer.echo(
+            f"{error}\n{n_('{number} problem', '{number} problems', len(str(error).splitlines()))}",
+            err=True,
+        )
         raise typer.Exit(1) from error
     known = profile.points.keys() | ({"serial"} if profile.serial else set())
     tested = len(profile.test["reads"])
     passed = "all" if tested == len(known) else str(tested)
-    typer.echo(f"{file} is fine: {plural(len(known), 'value')}, {passed} tested")
+    typer.echo(
+        _(
+            "{file} is fine: {values}, {passed} tested",
+            file=file,
+            values=n_("{number} value", "{number} values", len(known)),
+            passed=passed,
+        )
+    )
     if untested := sorted(known - profile.test["reads"].keys()):
-        typer.echo(f"without a test: {', '.join(untested)}")
+        typer.echo(_("without a test: {names}", names=", ".join(untested)))

@@ -33,12 +33,15 @@ def reload(
     folder = state_of(config, state)
     answer = ask_daemon(folder, "reload", {"named": named}, lambda _: None)
     if answer is None:
-        raise Refused(f"gardien is not running on {folder}; it will read the file when it starts")
+        raise Refused(
+            "gardien is not running on {folder}; it will read the file when it starts",
+            folder=folder,
+        )
     if json:
         as_json(answer)
         return
     done = [f"{what} {name}" for what, names in answer["changed"].items() for name in names]
-    typer.echo("\n".join(done) or "nothing has changed")
+    typer.echo("\n".join(done) or _("nothing has changed"))
 
 
 def _must_be_right(config: Path) -> None:
@@ -50,5 +53,7 @@ def _must_be_right(config: Path) -> None:
         if isinstance(error.__cause__, PermissionError):
             return  # this account may not read the file; the agent's account may
         raise Refused(
-            f"{error}\n{_('Nothing was changed: the agent keeps the old configuration.')}"
+            "{error}\n{value}",
+            error=error,
+            value=_("Nothing was changed: the agent keeps the old configuration."),
         ) from error

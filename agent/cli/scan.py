@@ -19,13 +19,13 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
-    plural,
     state_of,
     table,
     text_of,
     when,
 )
 from agent.core.errors import Refused
+from agent.core.i18n import _, n_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -125,7 +125,7 @@ def ede(
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     devices = read(text_of(content), file.name)
     entries = [
         {"name": device.name, "entry": {"link": link, **device.entry}, "about": device.about,
@@ -136,7 +136,14 @@ def ede(
         as_json({"devices": entries})
         return
     warn(entries)
-    typer.echo(f"{plural(len(devices), 'device')} in {file}", err=True)
+    typer.echo(
+        _(
+            "{devices} in {file}",
+            devices=n_("{number} device", "{number} devices", len(devices)),
+            file=file,
+        ),
+        err=True,
+    )
     typer.echo(yaml_of(entries), nl=False)
 
 
@@ -181,7 +188,9 @@ def scan(
     except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
         if devices_so_far and not json:
-            _show(devices_so_far, ["the search was interrupted; these devices were found so far"])
+            _show(
+                devices_so_far, [_("the search was interrupted; these devices were found so far")]
+            )
         raise
     finally:
         ticker.end()
@@ -195,11 +204,20 @@ def scan(
 
         entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
         added, home = add_devices(config, entries)
-        typer.echo(f"{plural(len(added), 'device')} added to {home}", err=True)
+        typer.echo(
+            _(
+                "{devices} added to {home}",
+                devices=n_("{number} device", "{number} devices", len(added)),
+                home=home,
+            ),
+            err=True,
+        )
         if left := len(entries) - len(added):
-            typer.echo(f"{left} not added: write what to read from them by hand", err=True)
+            typer.echo(
+                _("{left} not added: write what to read from them by hand", left=left), err=True
+            )
         if added:
-            typer.echo("The running agent does not read them yet: gardien reload", err=True)
+            typer.echo(_("The running agent does not read them yet: gardien reload"), err=True)
     raise typer.Exit(0 if devices else 1)
 
 
@@ -209,7 +227,12 @@ def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
     warn(devices)
     new = [one for one in devices if not one["configured"]]
     typer.echo(
-        f"{plural(len(devices), 'device')} found, {len(new)} of them not configured yet", err=True
+        _(
+            "{devices} found, {number} of them not configured yet",
+            devices=n_("{number} device", "{number} devices", len(devices)),
+            number=len(new),
+        ),
+        err=True,
     )
     if new:
         typer.echo(yaml_of(new), nl=False)
@@ -233,23 +256,26 @@ def read(
 
     Exit status 1 if a value is missing.
     """
-    device, _, point = what.partition("/")
+    device, _slash, point = what.partition("/")
     answer = ask(config, state, "read", device=device, point=point, named=named)
     if json:
         as_json(answer)
     else:
-        typer.echo(f"{answer['device']} on {answer['link']}")
+        typer.echo(_("{device} on {link}", device=answer["device"], link=answer["link"]))
         rows = [
             (name, str(one["value"] if one["value"] is not None else "–"), one["unit"],
              one["channel"] or "",
              f"{one['why']}: {one['detail']}" if one["why"] else when(one["at"]) + _note(one))
             for name, one in answer["points"].items()
         ]  # fmt: skip
-        table(("point", "value", "unit", "channel", "read at"), rows)
+        table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
         if all(one["why"] == "silent" for one in answer["points"].values()):
             typer.echo(
-                "the device does not answer. Check its address, speed and wiring.\n"
-                f"Search the line for devices: gardien scan {answer['link']}"
+                _(
+                    "the device does not answer. Check its address, speed and wiring.\nSearch the"
+                    " line for devices: gardien scan {link}",
+                    link=answer["link"],
+                )
             )
     raise typer.Exit(0 if answer["ok"] else 1)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import sign_objects
-from agent.cli.terminal import plural
 from agent.core.errors import Refused
+from agent.core.i18n import _, n_
 
 if TYPE_CHECKING:
     from agent.trust.sign import Signer
@@ -43,7 +43,13 @@ def key(
         (public, 0o644, made.public_jwk()),
     ):
         sign_objects.write_new(path, json.dumps(content, ensure_ascii=False, indent=2), mode)
-    typer.echo(f"{file}: private key without a password, keep it secret\n{public}: public key")
+    typer.echo(
+        _(
+            "{file}: private key without a password, keep it secret\n{public}: public key",
+            file=file,
+            public=public,
+        )
+    )
     typer.echo(f"kid {made.kid}")
 
 
@@ -168,7 +174,9 @@ def _member(option: str, now: int, days: int) -> dict[str, Any]:
     role, equals, path = option.partition("=")
     if not equals or role not in get_args(Role):
         known = ", ".join(get_args(Role))
-        raise Refused(f"--member {option}: write ROLE=FILE.pub; roles are {known}")
+        raise Refused(
+            "--member {option}: write ROLE=FILE.pub; roles are {known}", option=option, known=known
+        )
     file, *restrictions = path.split(";")
     jwk = sign_objects.public(Path(file))
     return {
@@ -187,7 +195,10 @@ def _scope(restrictions: list[str]) -> dict[str, list[str]]:
     for restriction in restrictions:
         name, _, values = restriction.partition("=")
         if name not in {"buildings", "assets", "kinds"} or not values:
-            raise Refused(f"--member …;{restriction}: write buildings=…, assets=… or kinds=…")
+            raise Refused(
+                "--member …;{restriction}: write buildings=…, assets=… or kinds=…",
+                restriction=restriction,
+            )
         scope[name] = [value.strip() for value in values.split(",")]
     return scope
 
@@ -204,7 +215,13 @@ def _checked_list(raw: bytes) -> None:
     made = trust_list.read(raw)
     missing = made.threshold - len(made.signed_by(made.roots))
     if missing > 0:
-        typer.echo(f"{plural(missing, 'more root')} must sign it: gardien sign co-sign", err=True)
+        typer.echo(
+            _(
+                "{more_roots} must sign it: gardien sign co-sign",
+                more_roots=n_("{number} more root", "{number} more roots", missing),
+            ),
+            err=True,
+        )
 
 
 sign_objects.add_to(app)

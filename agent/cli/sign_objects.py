@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.core.errors import Refused
+from agent.core.i18n import _
 from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ def sign(
         raise Refused("\n".join(lines)) from None
     raw = by.sign(typ, claims)
     if len(raw) > LARGEST and typ != MAP:
-        raise Refused(f"{len(raw)} bytes: a signed object has {LARGEST} at most")
-    typer.echo(f"{typ}, id (jti) {claims['jti']}", err=True)
+        raise Refused(
+            "{number} bytes: a signed object has {largest} at most",
+            number=len(raw),
+            largest=LARGEST,
+        )
+    typer.echo(_("{typ}, id (jti) {jti}", typ=typ, jti=claims["jti"]), err=True)
     write_object(raw, out)
 
 
@@ -91,7 +96,7 @@ def public(path: Path) -> dict[str, Any]:
 
     jwk = _jwk(path)
     if not jwk.get("name"):
-        raise Refused(f"{path}: this key has no `name`. Add the name of its owner")
+        raise Refused("{path}: this key has no `name`. Add the name of its owner", path=path)
     parsed = Key.read(jwk)
     return {**parsed.jwk, "kid": parsed.kid, "name": jwk["name"]}
 
@@ -102,7 +107,7 @@ def _jwk(path: Path) -> dict[str, Any]:
     except ValueError:
         jwk = None
     if not isinstance(jwk, dict):
-        raise Refused(f"{path}: not a key. Make one: gardien sign key NAME")
+        raise Refused("{path}: not a key. Make one: gardien sign key NAME", path=path)
     return jwk
 
 
@@ -111,7 +116,7 @@ def bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def write_new(path: Path, text: str, mode: int) -> None:
@@ -121,10 +126,10 @@ def write_new(path: Path, text: str, mode: int) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise Refused(
-            f"{path} exists already. Move it away, or choose another file with --out"
+            "{path} exists already. Move it away, or choose another file with --out", path=path
         ) from None
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text + "\n")
 
@@ -153,7 +158,7 @@ def moment(text: str | None) -> int:
     """Return a time in seconds since 1970; None: now. Raises Refused."""
     from agent.trust import claims
 
-    return now() if text is None else parsed("the time", claims.moment, text)
+    return now() if text is None else parsed(_("the time"), claims.moment, text)
 
 
 def parsed(option: str, read: Callable[[str], float], text: str) -> int:
@@ -161,7 +166,9 @@ def parsed(option: str, read: Callable[[str], float], text: str) -> int:
     try:
         return int(read(text))
     except ValueError as error:
-        raise Refused(f'{option}: "{text}": {error}') from None
+        raise Refused(
+            '{option}: "{text}": {error}', option=option, text=text, error=error
+        ) from None
 
 
 def number(text: str | None) -> Any:
@@ -173,7 +180,7 @@ def number(text: str | None) -> Any:
     try:
         value = Decimal(text.replace(",", "."))
     except InvalidOperation:
-        raise Refused(f'"{text}" is not a number') from None
+        raise Refused('"{text}" is not a number', text=text) from None
     return int(value) if value == value.to_integral_value() else value
 
 
@@ -415,7 +422,7 @@ def occupancy(
     }  # fmt: skip
     # whoever records the move needs the new id for the consents that follow
     if occ is None:
-        typer.echo(f"occupancy {claims['occ']}", err=True)
+        typer.echo(_("occupancy {occ}", occ=claims["occ"]), err=True)
     # `to: null` removes a recorded end; without `to` the end stays
     sign("occupancy+jwt", key, claims, out, ("to",) if stays else ())
 
@@ -443,7 +450,7 @@ def duty(
     claims = {
         "recipient": recipient, "reference": reference, "channels": channel,
         "billing": billing or None, "from": begins, "to": ends, "prev": end and number_of(end),
-        "status": "ended" if end else None,
+        "status": _("ended") if end else None,
     }  # fmt: skip
     sign("duty+jwt", key, claims, out)
 

@@ -13,7 +13,7 @@ import typer
 from agent.core import atomic_write
 from agent.core import state as packaged
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, n_
+from agent.core.i18n import N_, _, in_language, n_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,7 +65,7 @@ def state_of(config: Path, state: Path | None) -> Path:
         if config == DEFAULT_CONFIG:
             return DEFAULT_STATE
         # with the default state, the command would act on another gateway than the one named
-        raise Refused(f"{config}: cannot be read: {error.strerror}") from error
+        raise Refused("{config}: cannot be read: {reason}", config=config, reason=error) from error
     # the loader would refuse a file with mistakes, and then no command could reach the agent
     named = re.search(r"^state:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE)
     return (config.parent / named[1]).resolve() if named else DEFAULT_STATE
@@ -92,7 +92,7 @@ _answer_facts: dict[str, str] = {}
 
 
 def _progress(progress: dict[str, Any]) -> None:
-    typer.echo(progress.get("text", json.dumps(progress)), err=True)
+    typer.echo(in_language(progress.get("text", json.dumps(progress))), err=True)
 
 
 def as_json(answer: Any) -> None:
@@ -115,7 +115,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = ""
         # an id that is cut off is of no use
         shown.add_column(column, overflow="fold", no_wrap=column == whole)
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(in_language, row))
     # with markup, a label such as [A-3] would be taken for a style and disappear
     Console(width=width, highlight=False, markup=False).print(shown)
 
@@ -139,7 +139,7 @@ def when(stamp: str | None) -> str:
     from datetime import datetime
 
     if stamp is None:
-        return "never"
+        return _("never")
     here = datetime.fromisoformat(stamp).astimezone(_zone())
     today = here.date() == datetime.now(here.tzinfo).date()
     return here.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
@@ -190,7 +190,7 @@ def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
             content = file.read(LARGEST + 1)
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
     return text_in(content, str(path), columns, sheet, _tell_sheet)
 
 
@@ -239,14 +239,14 @@ def write_page(path: Path, text: str) -> None:
         # character
         path.write_text(text.removeprefix("\ufeff"), encoding=coding)
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def suffix_of(to: Path, *forms: str) -> str:
     """Return the suffix of a file name. Raises Refused if it is not one of `forms`."""
     if to.suffix.lower() not in forms:
         names = ", ".join(forms)
-        raise Refused(_("--to: {file} must end in one of {forms}", file=to, forms=names))
+        raise Refused("--to: {file} must end in one of {forms}", file=to, forms=names)
     return to.suffix.lower()
 
 
@@ -255,10 +255,14 @@ Preview = Annotated[
 ]
 
 
+RECORDED = N_("{many} recorded{unchanged}")
+WOULD_BE_RECORDED = N_("{many} would be recorded{unchanged}")
+
+
 def unchanged(answer: dict[str, Any]) -> str:
     """Return `; 3 unchanged` for entries that were recorded before, or an empty text."""
     many = answer.get("unchanged", 0)
-    return f"; {many} unchanged" if many else ""
+    return _("; {many} unchanged", many=many) if many else ""
 
 
 def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
@@ -297,7 +301,7 @@ def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
 def show_ignored_columns(answer: dict[str, Any]) -> None:
     """Print the columns that were ignored."""
     if names := answer.get("not_read"):
-        typer.echo("columns ignored: " + ", ".join(names))
+        typer.echo(_("columns ignored: {names}", names=", ".join(names)))
 
 
 MOST_ROWS = 20

@@ -20,7 +20,7 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
-    plural,
+    confirmed,
     state_of,
     table,
     unchanged,
@@ -28,7 +28,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, _, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ def show(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fals
     if json:
         as_json(answer)
         return
-    typer.echo(f"audience (aud) for orders: {answer['audience']}")
+    typer.echo(_("audience (aud) for orders: {audience}", audience=answer["audience"]))
     if not answer["list"]:
-        typer.echo("no trust list yet, so no signature is valid: gardien trust accept FILE")
+        typer.echo(_("no trust list yet, so no signature is valid: gardien trust accept FILE"))
         raise typer.Exit(1)
     _show_list(answer["list"])
     if answer["alarm"]:
@@ -93,15 +93,15 @@ def accept(
         if not json:
             # some refusals name the file already
             why = str(error).removeprefix(f"{file}: ")
-            raise Refused(f"{file}: not accepted: {why}") from error
+            raise Refused("{file}: not accepted: {why}", file=file, why=why) from error
         as_json({"accepted": False, "refused": str(error)})
         raise typer.Exit(1) from None
     if json:
         as_json(answer | {"accepted": True})
     elif answer.get("again"):
-        typer.echo(f"version {answer['ver']} is in force already; nothing was changed")
+        typer.echo(_("version {ver} is in force already; nothing was changed", ver=answer["ver"]))
     else:
-        typer.echo(f"accepted: version {answer['ver']} is in force")
+        typer.echo(_("accepted: version {ver} is in force", ver=answer["ver"]))
 
 
 def _accepted(
@@ -115,7 +115,8 @@ def _accepted(
         _show_list(preview)
     if sha256 is not None and sha256 != preview["sha256"]:
         raise Refused(
-            f"the file is not the list that was compared; its SHA-256: {preview['sha256']}"
+            "the file is not the list that was compared; its SHA-256: {sha256}",
+            sha256=preview["sha256"],
         )
     # a later list is signed by roots that are trusted already
     if preview["first"] and sha256 is None:
@@ -127,15 +128,18 @@ def _confirmed_roots(preview: dict[str, Any], *, may_ask: bool) -> str:
     """Have a person confirm the root keys; return the list's SHA-256. Raises Refused."""
     if not may_ask:
         raise Refused(
-            "for the first trust list, a person must compare the root keys with their owners. Then:"
-            f" gardien trust accept FILE --sha256 {preview['sha256']}"
+            "for the first trust list, a person must compare the root keys with their"
+            " owners. Then: gardien trust accept FILE --sha256 {sha256}",
+            sha256=preview["sha256"],
         )
     typer.echo(
-        "\nThis is the first trust list here. The owners of its root keys decide whose orders"
-        "\nthis gateway obeys. Ask each owner, by telephone or on paper, for their root key, and"
-        "\ncompare every character."
+        _(
+            "\nThis is the first trust list here. The owners of its root keys decide whose\n"
+            "orders this gateway obeys. Ask each owner, by telephone or on paper, for their\n"
+            "root key, and compare every character."
+        )
     )
-    if not typer.confirm("Do all root keys agree with what their owners say?"):
+    if not confirmed(_("Do all root keys agree with what their owners say?")):
         raise Refused("its root keys do not agree with what their owners say")
     return str(preview["sha256"])
 
@@ -143,15 +147,21 @@ def _confirmed_roots(preview: dict[str, Any], *, may_ask: bool) -> str:
 def _show_list(trust_list: dict[str, Any]) -> None:
     roots = [member for member in trust_list["members"] if member["role"] == "root"]
     typer.echo(
-        f"trust list version {trust_list['ver']} by {trust_list['by']}, valid until"
-        f" {when(trust_list['expires'])}; a change needs {trust_list['threshold']} of"
-        f" {plural(len(roots), 'root')}"
+        _(
+            "trust list version {ver} by {by}, valid until {expires}; a change needs"
+            " {threshold} of {roots}",
+            ver=trust_list["ver"],
+            by=trust_list["by"],
+            expires=when(trust_list["expires"]),
+            threshold=trust_list["threshold"],
+            roots=n_("{number} root", "{number} roots", len(roots)),
+        )
     )
     signed = trust_list.get("signed")
     for root in roots:
-        mark = "" if signed is None else "  signed" if root["kid"] in signed else "  not signed"
-        typer.echo(f"  root {root['name']}: {root['kid']}{mark}")
-    table(("name", "role", "valid until", "only for"), _rows(trust_list["members"]))
+        mark = "" if signed is None else "  signed" if root["kid"] in signed else _("  not signed")
+        typer.echo(_("  root {name}: {kid}{mark}", name=root["name"], kid=root["kid"], mark=mark))
+    table((_("name"), _("role"), _("valid until"), _("only for")), _rows(trust_list["members"]))
     show_left_out(trust_list["left_out"])
 
 
@@ -160,7 +170,7 @@ def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
         (
             member["name"],
             member["role"].replace("_", " "),
-            when(member["until"]) if member["counts"] else "not valid",
+            when(member["until"]) if member["counts"] else _("not valid"),
             _restrictions(member["scope"]),
         )
         for member in members
@@ -169,7 +179,9 @@ def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _restrictions(scope: dict[str, list[str] | None]) -> str:
-    parts = [", ".join(members) or "nothing" for members in scope.values() if members is not None]
+    parts = [
+        ", ".join(members) or _("nothing") for members in scope.values() if members is not None
+    ]
     return "; ".join(parts)
 
 
@@ -178,9 +190,9 @@ def signed_text(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8")
     except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     except UnicodeDecodeError:
-        raise Refused(f"{file}: not a signed object, because it is not text") from None
+        raise Refused("{file}: not a signed object, because it is not text", file=file) from None
 
 
 def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
@@ -196,21 +208,31 @@ def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
         for line in _lines(grant_):
             typer.echo(wrapped(line))
     if not entries:
-        typer.echo("no grant has arrived yet, so no order is accepted")
+        typer.echo(_("no grant has arrived yet, so no order is accepted"))
 
 
 def _lines(grant_: dict[str, Any]) -> Iterator[str]:
-    how = f"valid until {when(grant_['until'])}" if grant_["stands"] else grant_["why"]
+    how = (
+        _("valid until {until}", until=when(grant_["until"])) if grant_["stands"] else grant_["why"]
+    )
     yield f"{grant_['by']} ({grant_['role'].replace('_', ' ')}): {how}"
     span = " to ".join(value for value in (grant_["min"], grant_["max"]) if value is not None)
     within = f", {span} {spoken(grant_['unit'] or '')}".rstrip() if span else ""
     acts, assets = ", ".join(grant_["acts"]), ", ".join(grant_["assets"])
-    yield f"    {grant_['to']} may {acts} {assets}{within}"
-    yield f"    authorized by the {grant_['evidence']}"
-    yield f"    id (jti) {grant_['jti']}"
+    yield _(
+        "    {to} may {acts} {assets}{within}",
+        to=grant_["to"],
+        acts=acts,
+        assets=assets,
+        within=within,
+    )
+    yield _("    authorized by the {evidence}", evidence=grant_["evidence"])
+    yield _("    id (jti) {jti}", jti=grant_["jti"])
     # a trust list without the key does not end the grant: only a revocation does
     if grant_["stands"] and not grant_["listed"]:
-        yield "    its key is no longer in the trust list; the grant is valid until it is revoked"
+        yield _(
+            "    its key is no longer in the trust list; the grant is valid until it is revoked"
+        )
 
 
 def show_left_out(keys: list[dict[str, Any]]) -> None:
@@ -218,10 +240,19 @@ def show_left_out(keys: list[dict[str, Any]]) -> None:
     for key in keys:
         count = key["grants"]
         whose = f"{key['name']} ({key['role'].replace('_', ' ')})"
-        valid = f"its {count} grants stay valid" if count > 1 else "its one grant stays valid"
+        valid = (
+            _("its {count} grants stay valid", count=count)
+            if count > 1
+            else _("its one grant stays valid")
+        )
         typer.echo(
-            f"a key of {whose} is not in the list, but {valid}. Show them: gardien control grants."
-            f" End them: gardien sign revoke --kid {key['kid']}"
+            _(
+                "a key of {whose} is not in the list, but {valid}. Show them: gardien control"
+                " grants. End them: gardien sign revoke --kid {kid}",
+                whose=whose,
+                valid=valid,
+                kid=key["kid"],
+            )
         )
 
 
@@ -263,7 +294,15 @@ def accept_object(
 
 def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
     if refused := answer.get("refused"):
-        typer.echo(f"{file}: {'would not be' if preview else 'not'} accepted: {refused}", err=True)
+        typer.echo(
+            _(
+                "{file}: {value} accepted: {refused}",
+                file=file,
+                value=_("would not be") if preview else _("not"),
+                refused=refused,
+            ),
+            err=True,
+        )
     elif preview:
         typer.echo(f"{file}: {_changes(answer)}")
         for what, names in (
@@ -280,32 +319,42 @@ def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
 def _changes(answer: dict[str, Any]) -> str:
     """Return what a place map would change, in one line."""
     if answer.get("again"):
-        return "accepted before: nothing would change"
-    places, names = plural(len(answer["places"]), "place"), plural(len(answer["names"]), "name")
-    return f"{places} and {names} would be recorded{unchanged(answer)}; nothing was changed"
+        return _("accepted before: nothing would change")
+    places, names = (
+        n_("{number} place", "{number} places", len(answer["places"])),
+        n_("{number} name", "{number} names", len(answer["names"])),
+    )
+    return _(
+        "{places} and {names} would be recorded{unchanged}; nothing was changed",
+        places=places,
+        names=names,
+        unchanged=unchanged(answer),
+    )
 
 
 def _show_matching(report: dict[str, Any] | None) -> None:
     """Print how places and meters match, after a place map."""
     if report is None:
         return
-    typer.echo(f"places with a meter: {report['mapped']}")
+    typer.echo(_("places with a meter: {mapped}", mapped=report["mapped"]))
     for name, key in (
-        ("dwellings without a meter", "places_without_meter"),
-        ("meters without a place", "meters_without_place"),
+        (_("dwellings without a meter"), "places_without_meter"),
+        (_("meters without a place"), "meters_without_place"),
     ):
         if entries := report[key]:
             typer.echo(f"{name}: {len(entries)}")
             typer.echo("\n".join(f"  {one}" for one in entries))
     if report["more"]:
-        typer.echo(f"and {report['more']} more")
+        typer.echo(_("and {more} more", more=report["more"]))
 
 
 def _answer_text(answer: dict[str, Any]) -> str:
     orders = [
         f"\n    {name}: {_target_outcome(one)}" for name, one in answer.get("targets", {}).items()
     ]
-    unknown = [f"\n    this gateway has no grant {one}" for one in answer.get("unknown", ())]
+    unknown = [
+        _("\n    this gateway has no grant {name}", name=one) for one in answer.get("unknown", ())
+    ]
     return f"{answer['typ']}: {_outcome(answer)}{''.join([*orders, *unknown])}"
 
 
@@ -317,22 +366,34 @@ def _outcome(answer: dict[str, Any]) -> str:
         text = outcome
     elif targets:
         refused = sum("code" in target for target in targets)
-        text = f"not accepted by {refused} of {plural(len(targets), 'control')}"
+        text = _(
+            "not accepted by {refused} of {controls}",
+            refused=refused,
+            controls=n_("{number} control", "{number} controls", len(targets)),
+        )
     elif answer.get("revoked") is True:
-        text = "not accepted: it was revoked before it arrived"
+        text = _("not accepted: it was revoked before it arrived")
     elif outcome.startswith("waits"):
-        text = f"not accepted yet: it {outcome}. Show what waits: gardien object list"
+        text = _(
+            "not accepted yet: it {outcome}. Show what waits: gardien object list", outcome=outcome
+        )
     else:
-        text = f"not accepted: {outcome}"
-    return f"arrived before, nothing was changed; then: {text}" if answer.get("again") else text
+        text = _("not accepted: {outcome}", outcome=outcome)
+    return (
+        _("arrived before, nothing was changed; then: {text}", text=text)
+        if answer.get("again")
+        else text
+    )
 
 
 def _target_outcome(target: dict[str, Any]) -> str:
     """Return the outcome of an order at one control."""
     if "code" in target:
-        return f"refused, {target['code']}" + (f": {target['words']}" if "words" in target else "")
+        return _("refused, {code}", code=target["code"]) + (
+            f": {target['words']}" if "words" in target else ""
+        )
     if "begin" in target:
-        return f"from {when(target['begin'])} to {when(target['end'])}"
+        return _("from {begin} to {end}", begin=when(target["begin"]), end=when(target["end"]))
     return str(target["state"]).lower()
 
 
@@ -349,8 +410,8 @@ def all_came(
     if json:
         as_json(answer)
     else:
-        since = answer["made"] or "the backup"
-        typer.echo(f"recorded: everything since {since} has been entered")
+        since = answer["made"] or _("the backup")
+        typer.echo(_("recorded: everything since {since} has been entered", since=since))
 
 
 @objects.command("list")
@@ -364,21 +425,23 @@ def list_objects(config: Config = DEFAULT_CONFIG, state: State = None, json: Jso
         as_json(answer)
         return
     if not answer["waiting"]:
-        typer.echo("no signed object waits")
+        typer.echo(_("no signed object waits"))
     else:
         rows = [
             (one["typ"], one["jti"], when(one["since"]), one["why"]) for one in answer["waiting"]
         ]
-        table(("kind", "id (jti)", "since", "reason"), rows)
+        table((_("kind"), _("id (jti)"), _("since"), _("reason")), rows)
     # a daemon of an earlier version does not send this member
     if failed := answer.get("set_aside"):
         typer.echo(
-            "These objects were set aside because of an error in gardien, and are not tried again."
-            " Report the error with these lines. Once a new version fixes it: gardien object accept"
-            " FILE"
+            _(
+                "These objects were set aside because of an error in gardien, and are not tried"
+                " again. Report the error with these lines. Once a new version fixes it: gardien"
+                " object accept FILE"
+            )
         )
         rows = [(one["sha256"], when(one["since"]), one["via"], one["error"]) for one in failed]
-        table(("sha256", "since", "arrived by", "error"), rows)
+        table((_("sha256"), _("since"), _("arrived by"), _("error")), rows)
 
 
 @audit.command()
@@ -409,11 +472,21 @@ def verify(
         as_json(report)
         return
     count = report["last"] - report["first"] + 1 if report["last"] else 0
-    span = f"{report['first']} to {report['last']}, since {when(report['begun'])}"
-    typer.echo(f"{plural(count, 'record')}, {span}")
-    typer.echo(f"the chain is intact; hash of the last record: {report['hash']}")
+    span = _(
+        "{first} to {last}, since {begun}",
+        first=report["first"],
+        last=report["last"],
+        begun=when(report["begun"]),
+    )
+    typer.echo(f"{n_('{number} record', '{number} records', count)}, {span}")
+    typer.echo(_("the chain is intact; hash of the last record: {hash}", hash=report["hash"]))
     if report["torn"]:
-        typer.echo(f"{report['torn']} bytes of an unfinished record follow, left by a power cut")
+        typer.echo(
+            _(
+                "{torn} bytes of an unfinished record follow, left by a power cut",
+                torn=report["torn"],
+            )
+        )
 
 
 def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
@@ -438,7 +511,7 @@ def _verify_copy(path: Path, batch: str | None) -> dict[str, Any]:
     try:
         return verification_report(path, batch)
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 @audit.command("list")

@@ -9,6 +9,7 @@ import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, ask
 from agent.core.errors import AgentError, Refused
+from agent.core.i18n import _
 
 
 def updates(
@@ -37,7 +38,7 @@ def updates(
         why = held(controls, now)
     except AgentError as error:
         # a person must be able to upgrade a gateway that does not answer
-        why = "" if by_hand else f"it is unknown which orders are in force: {error}"
+        why = "" if by_hand else _("it is unknown which orders are in force: {error}", error=error)
     # window and ring are for the timer; a person has chosen the moment
     if not why and not by_hand:
         loaded = load(config)
@@ -56,5 +57,7 @@ def _moment(text: str | None) -> datetime | None:
             return datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(f"expected a time such as 2026-11-24T21:00Z, found {text}") from None
+        raise Refused(
+            "expected a time such as 2026-11-24T21:00Z, found {text}", text=text
+        ) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -16,10 +16,11 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
-    plural,
+    confirmed,
     table,
     when,
 )
+from agent.core.i18n import _, n_
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,25 +42,38 @@ def listed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
         as_json(answer)
         return
     for name, entry in answer["uplinks"].items():
-        typer.echo(f"{name} delivers to {entry['recipient']}")
+        typer.echo(_("{name} delivers to {recipient}", name=name, recipient=entry["recipient"]))
     if answer["uplinks"]:
         table(
-            ("uplink", "transport", "connected", "last receipt", "waiting"),
+            (_("uplink"), _("transport"), _("connected"), _("last receipt"), _("waiting")),
             [_row(name, entry) for name, entry in answer["uplinks"].items()],
         )
     for name, entry in answer["uplinks"].items():
         if entry["closing"]:
-            typer.echo(f"{name} is being closed: nothing new is stored for {entry['recipient']}")
+            typer.echo(
+                _(
+                    "{name} is being closed: nothing new is stored for {recipient}",
+                    name=name,
+                    recipient=entry["recipient"],
+                )
+            )
         if entry["moved"]:
             typer.echo(_migration(name, entry["moved"]))
         if entry["receipt"] == "broker":
             typer.echo(
-                f"{name}: receipts come from its broker, not from the recipient: weaker proof"
+                _(
+                    "{name}: receipts come from its broker, not from the recipient: weaker proof",
+                    name=name,
+                )
             )
     for recipient, waits in answer["left"].items():
         typer.echo(
-            f"! {plural(waits, 'value')} waiting for {recipient}, which has no uplink. Configure"
-            f" the uplink again, or destroy the values: gardien uplink close {recipient} --drop"
+            _(
+                "! {values} waiting for {recipient}, which has no uplink. Configure the uplink"
+                " again, or destroy the values: gardien uplink close {recipient} --drop",
+                values=n_("{number} value", "{number} values", waits),
+                recipient=recipient,
+            )
         )
 
 
@@ -86,9 +100,12 @@ def close(
     No new readings are stored for it, even after a restart, until its uplink is removed.
     """
     if drain == drop:
-        raise typer.BadParameter("give --drain (deliver waiting values) or --drop (destroy them)")
-    if drop and not yes:
-        typer.confirm(f"Destroy all values that wait for {name}? This cannot be undone", abort=True)
+        raise typer.BadParameter(
+            _("give --drain (deliver waiting values) or --drop (destroy them)")
+        )
+    question = _("Destroy all values that wait for {name}? This cannot be undone", name=name)
+    if drop and not yes and not confirmed(question):
+        raise typer.Abort
     how = "drop" if drop else "drain"
     answer = ask(config, state, "uplink.close", named=named, name=name, how=how)
     if drain:
@@ -99,8 +116,18 @@ def close(
         as_json(answer)
         return
     if answer["dropped"]:
-        typer.echo(f"{plural(answer['dropped'], 'value')} destroyed")
-    typer.echo(f"nothing waits. Remove uplinks.{name} from the configuration, then: gardien reload")
+        typer.echo(
+            _(
+                "{values} destroyed",
+                values=n_("{number} value", "{number} values", answer["dropped"]),
+            )
+        )
+    typer.echo(
+        _(
+            "nothing waits. Remove uplinks.{name} from the configuration, then: gardien reload",
+            name=name,
+        )
+    )
 
 
 @app.command()
@@ -121,20 +148,36 @@ def retry(
         as_json(answer)
         return
     if not answer["batches"]:
-        typer.echo(f"no batch of {name} is in quarantine; new batches are as large as configured")
+        typer.echo(
+            _(
+                "no batch of {name} is in quarantine; new batches are as large as configured",
+                name=name,
+            )
+        )
         return
-    when_sent = "now" if answer["connected"] else f"once {name} is connected"
+    when_sent = _("now") if answer["connected"] else _("once {name} is connected", name=name)
     number = answer["batches"]
     typer.echo(
-        f"{number} {'batch' if number == 1 else 'batches'} sent again {when_sent};"
-        " see what is still in quarantine: gardien status"
+        _(
+            "{number} {value} sent again {when_sent}; see what is still in quarantine:"
+            " gardien status",
+            number=number,
+            value=_("batch") if number == 1 else _("batches"),
+            when_sent=when_sent,
+        )
     )
 
 
 def _migration(name: str, moved: dict[str, Any]) -> str:
     if moved["proved"]:
-        return f"{name} has moved to {moved['to']}: set its url in the configuration"
-    return f"{name} will move to {moved['to']}, once that address has delivered a receipt"
+        return _(
+            "{name} has moved to {to}: set its url in the configuration", name=name, to=moved["to"]
+        )
+    return _(
+        "{name} will move to {to}, once that address has delivered a receipt",
+        name=name,
+        to=moved["to"],
+    )
 
 
 def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
@@ -142,7 +185,13 @@ def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
     shown = -1
     while waits:
         if waits != shown:
-            typer.echo(f"{plural(waits, 'value')} waiting for delivery", err=True)
+            typer.echo(
+                _(
+                    "{values} waiting for delivery",
+                    values=n_("{number} value", "{number} values", waits),
+                ),
+                err=True,
+            )
             shown = waits
         time.sleep(POLL_INTERVAL)
         waits = int(ask(config, state, "uplink.list")["uplinks"][name]["waits"])
@@ -150,11 +199,11 @@ def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
 
 def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     if "waits" not in entry:
-        return name, entry["transport"], "not running", "–", "–"
-    connected = "yes" if entry["connected_since"] else "no"
+        return name, entry["transport"], _("not running"), "–", "–"
+    connected = _("yes") if entry["connected_since"] else _("no")
     return (
         name, entry["transport"], connected, when(entry["last_receipt"]),
-        plural(entry["waits"], "value"),
+        n_("{number} value", "{number} values", entry["waits"]),
     )  # fmt: skip
 
 
@@ -189,23 +238,33 @@ def open_(
     given = [key, cert, ca]
     # a file that is only decrypted would show rows that anybody may have written
     if any(given) and not all(given):
-        typer.echo("gardien: give all of --key, --cert and --ca", err=True)
+        typer.echo(_("gardien: give all of --key, --cert and --ca"), err=True)
         raise typer.Exit(2)
     batch = unsealed(file, OpeningKeys(key, cert, ca) if key and cert and ca else None)
     if json:
         as_json({"batch": batch.batch, "signer": batch.signer, "rows": batch.rows,
                  "document": batch.document})  # fmt: skip
         return
-    typer.echo(f"batch {batch.batch}")
-    typer.echo(f"signed by {batch.signer}" if batch.signer else "not signed")
+    typer.echo(_("batch {batch}", batch=batch.batch))
+    typer.echo(_("signed by {signer}", signer=batch.signer) if batch.signer else _("not signed"))
     if batch.document is not None and not batch.rows:
         members = ("directory", "retract", "void")
-        typer.echo(f"no rows: {', '.join(m for m in members if batch.document.get(m)) or 'empty'}")
+        typer.echo(
+            _(
+                "no rows: {value}",
+                value=", ".join(m for m in members if batch.document.get(m)) or _("empty"),
+            )
+        )
         return
     columns = ("place", "channel", "t_end", "value", "unit", "q")
     table(columns, [_line(row) for row in batch.rows[:SHOWN]])
     if (more := len(batch.rows) - SHOWN) > 0:
-        typer.echo(f"and {plural(more, 'more row')}; all of them: --json")
+        typer.echo(
+            _(
+                "and {more_rows}; all of them: --json",
+                more_rows=n_("{number} more row", "{number} more rows", more),
+            )
+        )
 
 
 def _line(row: dict[str, str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from agent.config.config import batteries, point, wanted, watchdog
 from agent.config.models import ILL_NAMED, NAME, DeviceOptions, no_unit
 from agent.config.problem import did_you_mean, options, or_list
 from agent.control.model import split
-from agent.core.i18n import _
+from agent.core.i18n import _, in_language
 from agent.core.model import ValueKind
 from agent.core.quantities import channels, factor, units
 from agent.core.settings import FROM_A_FILE, is_loopback, shown, took, written
@@ -528,7 +528,7 @@ def _point(
         try:
             driver(link.driver).check(point(name, device, point_name, merged))
         except ValueError as error:
-            what = str(error)
+            what = in_language(error)
             # a driver checks the address of the device and that of the point together: the one that
             # its error quotes is wrong
             whose = shown(device.address) in what and device.address != merged.at

@@ -128,7 +128,7 @@ def _written(text: str, spot: EditPosition, written: str, keys: ValuePath) -> st
         return _in_flow(text, node, entry) if node.flow_style else _in_block(text, node, entry)
     if _empty(node):
         return _replaced(text, spot, f"{{{entry}}}", keys)
-    raise Refused(_("{keys} has no options of its own", keys=dotted(keys[: -len(spot.missing)])))
+    raise Refused("{keys} has no options of its own", keys=dotted(keys[: -len(spot.missing)]))
 
 
 def _replaced(text: str, spot: EditPosition, written: str, keys: ValuePath) -> str:
@@ -136,7 +136,7 @@ def _replaced(text: str, spot: EditPosition, written: str, keys: ValuePath) -> s
     block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style
     if node is None or block or (isinstance(node, ScalarNode) and node.style in {"|", ">"}):
         raise Refused(
-            _("{keys} is written on several lines: edit the file by hand", keys=dotted(keys))
+            "{keys} is written on several lines: edit the file by hand", keys=dotted(keys)
         )
     if _empty(node) and spot.key is not None:
         # the mark of an empty value is at the next token, which may be lines below: use its key
@@ -228,13 +228,21 @@ def migrate(path: Path) -> tuple[int, Path | None]:
         for form in range(had, FORMAT):
             files = STEPS[form](files)
     except YamlUnreadable as error:
-        raise Refused(f"{path}:{error.place.line}:{error.place.column}: {error.what}") from error
+        raise Refused(
+            "{path}:{line}:{column}: {what}",
+            path=path,
+            line=error.place.line,
+            column=error.place.column,
+            what=error.what,
+        ) from error
     try:
         # before anything is written: the agent would not start with a wrong file
         checked(files)
     except ConfigError as error:
         raise Refused(
-            f"{_('{path} was not changed, because of other errors in it:', path=path)}\n{error}"
+            "{value}\n{error}",
+            value=_("{path} was not changed, because of other errors in it:", path=path),
+            error=error,
         ) from error
     if had >= FORMAT:
         return had, None
@@ -276,7 +284,7 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
             refusal = _(
                 "{home} was not changed, because the result would have mistakes:", home=home
             )
-            raise Refused(f"{refusal}\n{error}") from error
+            raise Refused("{refusal}\n{error}", refusal=refusal, error=error) from error
         longer.write(home)
     return list(added), home
 
@@ -352,12 +360,10 @@ def _behind(devices: Node | None, row: int, name: str) -> tuple[int, int]:
         return row - 1, 0
     if not isinstance(devices, MappingNode) or devices.flow_style or not devices.value:
         raise Refused(
-            _(
-                "{name}:{row}: the devices are not on lines of their own, so none can be added:"
-                " add them by hand",
-                name=name,
-                row=row,
-            )
+            "{name}:{row}: the devices are not on lines of their own, so none can be added:"
+            " add them by hand",
+            name=name,
+            row=row,
         )
     # a value in braces ends on its own line; a block ends where the next token begins, in column 0
     last = devices.value[-1][1].end_mark

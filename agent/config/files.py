@@ -29,7 +29,7 @@ from agent.config.problem import (
 )
 from agent.core import atomic_write
 from agent.core.errors import ConfigError, Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, _, in_language
 from agent.core.settings import FROM_A_FILE, harmless, shown
 
 if TYPE_CHECKING:
@@ -129,11 +129,9 @@ class Files:
         if path not in self._texts:
             if len(self._texts) >= MOST_FILES:
                 raise ConfigError(
-                    _(
-                        "{path}: more than {most} files are included; merge some of them",
-                        path=path,
-                        most=MOST_FILES,
-                    )
+                    "{path}: more than {most} files are included; merge some of them",
+                    path=path,
+                    most=MOST_FILES,
                 )
             self._texts[path], was = _read(path)
             self._read[path] = _version(was)
@@ -156,17 +154,15 @@ class Files:
                 now = ()
             if now != self._read[path]:
                 raise ConfigError(
-                    _("{path}: the file changed while it was read: try again", path=path)
+                    "{path}: the file changed while it was read: try again", path=path
                 )
 
     def beside(self, name: str) -> Path:
         """The path of an included file, which must be in the same folder. Raises Refused."""
         if not name or name in {".", ".."} or PurePath(name).name != name:
             raise Refused(
-                _(
-                    "expected a file in the same folder, such as devices.yaml, found {name}",
-                    name=shown(name),
-                )
+                "expected a file in the same folder, such as devices.yaml, found {name}",
+                name=shown(name),
             )
         return self.path.parent / name
 
@@ -201,7 +197,7 @@ class Files:
             _put_in_place(path.resolve(), text, like.stat())
         except OSError as error:
             raise Refused(
-                _("{path} cannot be written: {reason}", path=path, reason=error.strerror)
+                "{path} cannot be written: {reason}", path=path, reason=error.strerror
             ) from error
 
 
@@ -221,19 +217,17 @@ def _read(path: Path) -> tuple[str, os.stat_result]:
         written, was = atomic_write.read(path, LARGEST + 1)
     except (atomic_write.NoFile, IsADirectoryError) as error:
         raise ConfigError(
-            _("{path}: not a regular file but a folder, a pipe or a device: name a file", path=path)
+            "{path}: not a regular file but a folder, a pipe or a device: name a file", path=path
         ) from error
     except OSError as error:
         raise ConfigError(
-            _("{path}: cannot be read: {reason}", path=path, reason=error.strerror)
+            "{path}: cannot be read: {reason}", path=path, reason=error.strerror
         ) from error
     if len(written) > LARGEST:
         raise ConfigError(
-            _(
-                "{path}: larger than {most:,} bytes, too large for a configuration",
-                path=path,
-                most=LARGEST,
-            )
+            "{path}: larger than {most:,} bytes, too large for a configuration",
+            path=path,
+            most=LARGEST,
         )
     try:
         # Windows editors put a byte order mark first, which would become part of the first key
@@ -438,7 +432,7 @@ class Tree:
 
 def no_files(name: str) -> str:
     """Include nothing, for a text that is not in a file. Raises Refused."""
-    raise Refused(_("{name} cannot be included here", name=shown(name)))
+    raise Refused("{name} cannot be included here", name=shown(name))
 
 
 def read(text: str, include: Include = no_files) -> Tree:
@@ -573,7 +567,7 @@ class _Builder:
         try:
             text = self.include(name)
         except Refused as error:
-            self._complain(path, node, str(error))
+            self._complain(path, node, in_language(error))
             return None
         self.included += len(text)
         if self.included > MOST_INCLUDED:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from agent.config.problem import did_you_mean, misspelt, or_list
 from agent.control import schedule
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text, _, text_of
 from agent.core.quantities import channels, units
 from agent.core.settings import Bytes, Duration, FromTheRoot, Secret, shown, written
 from agent.drivers import DRIVERS, driver
@@ -53,7 +53,7 @@ REACHABLE = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+|\+?[0-9][0-9 ().-]{5,}[0-9]", 
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
-Text = Annotated[str, Field(min_length=1, max_length=200)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def no_unit(unit: str) -> str:
@@ -112,7 +112,7 @@ def _place(text: str) -> str:
             "meters of dwellings are assigned in the registry, not here: gardien meter"
             " import, or gardien meter assign"
         )
-        raise ValueError(f"{error}; {hint}") from error
+        raise ValueError(Text("{error}; {hint}", error=error, hint=hint)) from error
 
 
 def _building(text: str) -> str:
@@ -123,7 +123,7 @@ def _place_of(text: str, prefixes: str) -> str:
     try:
         return parse(text, prefixes)
     except Refused as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(text_of(error)) from error
 
 
 def _timezone(name: str) -> str:
@@ -131,7 +131,7 @@ def _timezone(name: str) -> str:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = _zone_meant(name)
-        raise ValueError(_("no time zone {name}{near}", name=shown(name), near=near)) from None
+        raise ValueError(Text("no time zone {name}{near}", name=shown(name), near=near)) from None
     return name
 
 
@@ -167,13 +167,13 @@ def _fitting(seconds: float) -> tuple[int, int]:
 def _every(seconds: float) -> int:
     """Check that a step divides a day, so that its slots have the same times each day."""
     if seconds < 1:
-        raise ValueError(_("must be at least 1s, the shortest step"))
+        raise ValueError(Text("must be at least 1s, the shortest step"))
     if seconds > DAY:
-        raise ValueError(_("must be at most 1d: a device is read at least once a day"))
+        raise ValueError(Text("must be at most 1d: a device is read at least once a day"))
     if seconds != int(seconds) or DAY % int(seconds):
         below, above = _fitting(seconds)
         raise ValueError(
-            _(
+            Text(
                 "a day cannot be divided into equal steps of {seconds}: write {below} or {above}",
                 seconds=written(seconds),
                 below=written(below),
@@ -190,29 +190,31 @@ def _address(value: object) -> object:
 
 def _date(value: object) -> dt.date:
     if not isinstance(value, str) or not ISO_DATE.fullmatch(value):
-        raise ValueError(_("expected a date such as 2026-07-12, found {value}", value=shown(value)))
+        raise ValueError(
+            Text("expected a date such as 2026-07-12, found {value}", value=shown(value))
+        )
     try:
         return dt.date.fromisoformat(value)
     except ValueError:
-        raise ValueError(_("no such day: {value}", value=shown(value))) from None
+        raise ValueError(Text("no such day: {value}", value=shown(value))) from None
 
 
 def _scale(value: Decimal) -> Decimal:
     if not value.is_finite() or value == 0:
-        raise ValueError(_("a scale is a number other than 0, found {value}", value=value))
+        raise ValueError(Text("a scale is a number other than 0, found {value}", value=value))
     return value
 
 
 def _positive(value: Decimal) -> Decimal:
     if not value.is_finite() or value <= 0:
-        raise ValueError(_("expected a number above 0, found {value}", value=value))
+        raise ValueError(Text("expected a number above 0, found {value}", value=value))
     return value
 
 
 def _format(number: int) -> int:
     if number > FORMAT:
         raise ValueError(
-            _(
+            Text(
                 "this file is for a newer gardien (format {number}; this one reads {format}):"
                 " upgrade gardien, or restore the file that it kept",
                 number=number,
@@ -225,7 +227,7 @@ def _format(number: int) -> int:
 def _reachable(text: str) -> str:
     if not REACHABLE.fullmatch(text):
         raise ValueError(
-            _(
+            Text(
                 "expected an e-mail address or a telephone number, such as"
                 ' "donnees@regie.example" or "+33 4 76 00 00 00"'
             )
@@ -236,7 +238,7 @@ def _reachable(text: str) -> str:
 def _summed(channel: str) -> str:
     if channel not in STEPS:
         raise ValueError(
-            _("{channel} does not add up over dwellings; these do: {names}",
+            Text("{channel} does not add up over dwellings; these do: {names}",
               channel=shown(channel), names=or_list(STEPS))
         )  # fmt: skip
     return channel
@@ -246,14 +248,14 @@ def _recipient(name: str) -> str:
     try:
         return parsers.recipient(name)
     except Refused as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(text_of(error)) from error
 
 
 def _personal(name: str) -> str:
     known = [one.name for one in channels().values() if one.en is not None]
     if name not in known:
         raise ValueError(
-            _("{channel} is no quantity for which people are asked{near}; these are: {names}",
+            Text("{channel} is no quantity for which people are asked{near}; these are: {names}",
               channel=shown(name), near=did_you_mean(name, known), names=", ".join(known))
         )  # fmt: skip
     return name
@@ -288,22 +290,22 @@ class Roles(Section):
     docs/install.md.
     """
 
-    installer: tuple[Text, ...] = Field((), examples=[["marie"]])
+    installer: tuple[ShortText, ...] = Field((), examples=[["marie"]])
     """may change lines, devices, meters, uplinks and keys; may not see consents"""
-    manager: tuple[Text, ...] = Field((), examples=[["alice", "%syndic"]])
+    manager: tuple[ShortText, ...] = Field((), examples=[["alice", "%syndic"]])
     """may change places, occupancies and consents; may not change keys"""
-    operator: tuple[Text, ...] = Field((), examples=[["%chauffage"]])
+    operator: tuple[ShortText, ...] = Field((), examples=[["%chauffage"]])
     """may command and release equipment and opt it out; may not see consents"""
-    dpo: tuple[Text, ...] = Field((), examples=[["dupont"]])
+    dpo: tuple[ShortText, ...] = Field((), examples=[["dupont"]])
     """the data protection officer: may see and export data, withdraw consents; may not command"""
-    reader: tuple[Text, ...] = Field((), examples=[["paul"]])
+    reader: tuple[ShortText, ...] = Field((), examples=[["paul"]])
     """may see the status of the gateway, but no data of dwellings"""
 
 
 class Building(Section):
     """The building in which this gateway is installed."""
 
-    name: Text = Field(examples=["Résidence Les Alpins"])
+    name: ShortText = Field(examples=["Résidence Les Alpins"])
     """what people call the building"""
     place: Annotated[str, AfterValidator(_building)] | None = Field(
         None, examples=["B6ASQ-Z1Y2K-SAA3Y"]
@@ -313,7 +315,7 @@ class Building(Section):
         "Europe/Paris", examples=["Europe/Paris"]
     )
     """the building's time zone; its days begin at midnight in this zone"""
-    shared_accounts: tuple[Text, ...] = Field((), examples=[["installer"]])
+    shared_accounts: tuple[ShortText, ...] = Field((), examples=[["installer"]])
     """accounts of this computer that several people use, in addition to root and gardien; whoever
     changes something from one of them, or views data of a dwelling, must give a name"""
     roles: Roles = Field(Roles(), examples=[{"manager": ["alice"]}])
@@ -323,11 +325,11 @@ class Building(Section):
 class PointOptions(Section):
     """One value of a device. Options that the device's profile sets may be left out."""
 
-    at: Text | None = Field(None, examples=["input/72/float32"])
+    at: ShortText | None = Field(None, examples=["input/72/float32"])
     """the address of the value on the device, in the driver's notation"""
-    channel: Text | None = Field(None, examples=["elec.imp"])
+    channel: ShortText | None = Field(None, examples=["elec.imp"])
     """gardien's name of the quantity; a value without a channel is never sent"""
-    unit: Text | None = Field(None, examples=["kWh"])
+    unit: ShortText | None = Field(None, examples=["kWh"])
     """the unit of the raw value after multiplication by `scale`"""
     scale: Annotated[Decimal, AfterValidator(_scale)] | None = Field(None, examples=["0.001"])
     """the factor by which the raw value is multiplied"""
@@ -353,13 +355,13 @@ class PointOptions(Section):
 class DeviceOptions(Section):
     """A meter, sensor or controller on a line. The registry records which dwelling it measures."""
 
-    link: Text = Field(examples=["plant"])
+    link: ShortText = Field(examples=["plant"])
     """the name of its line under `links`"""
-    address: Annotated[Text, BeforeValidator(_address, json_schema_input_type=str | int)] = Field(
-        examples=["12"]
+    address: Annotated[ShortText, BeforeValidator(_address, json_schema_input_type=str | int)] = (
+        Field(examples=["12"])
     )
     """its address on the line"""
-    profile: Text | None = Field(None, examples=["eastron-sdm120"])
+    profile: ShortText | None = Field(None, examples=["eastron-sdm120"])
     """the profile of its make, which says where its values are"""
     every: Every = Field(900, examples=["15min"])
     """how often it is read; the step must divide a day"""
@@ -420,7 +422,7 @@ class UplinkConfig(UplinkOptions):
 class CommonPlant(Section):
     """The legal basis for sending readings of common plant."""
 
-    basis: Text = Field(examples=["AG du 12 mai 2026, résolution 14"])
+    basis: ShortText = Field(examples=["AG du 12 mai 2026, résolution 14"])
     """the vote or contract that permits it"""
     from_: Annotated[dt.date, BeforeValidator(_date)] = Field(alias="from", examples=["2026-07-12"])
     """the first day on which they may be sent"""
@@ -429,19 +431,21 @@ class CommonPlant(Section):
 class Contact(Section):
     """The controller of the data, or the data protection officer."""
 
-    name: Text = Field(examples=["Régie Dupont"])
+    name: ShortText = Field(examples=["Régie Dupont"])
     """a person, a company or an office"""
-    address: Text | None = Field(None, examples=["12 rue des Lilas, 38000 Grenoble"])
+    address: ShortText | None = Field(None, examples=["12 rue des Lilas, 38000 Grenoble"])
     """the postal address"""
-    contact: Annotated[Text, AfterValidator(_reachable)] = Field(examples=["donnees@regie.example"])
+    contact: Annotated[ShortText, AfterValidator(_reachable)] = Field(
+        examples=["donnees@regie.example"]
+    )
     """an e-mail address or a telephone number"""
 
 
 class Translations(Section):
     """One text in both languages."""
 
-    fr: Text = Field(examples=["comparer deux hivers"])
-    en: Text = Field(examples=["comparing two winters"])
+    fr: ShortText = Field(examples=["comparer deux hivers"])
+    en: ShortText = Field(examples=["comparing two winters"])
 
 
 class FormQuestion(Section):
@@ -451,9 +455,9 @@ class FormQuestion(Section):
         examples=["energie.metropole.example"]
     )
     """the DNS name of the recipient"""
-    name: Text = Field(examples=["Métropole de Grenoble, service de l'énergie"])
+    name: ShortText = Field(examples=["Métropole de Grenoble, service de l'énergie"])
     """what people call the recipient"""
-    purpose: Text = Field(examples=["conseil"])
+    purpose: ShortText = Field(examples=["conseil"])
     """the purpose as it is recorded; exactly one"""
     words: Translations
     """a sentence that explains the purpose to the occupants"""
@@ -565,17 +569,17 @@ class SyndicColumns(Section):
     Columns that are not named here are not read.
     """
 
-    dwelling: Text = Field(examples=["N° lot"])
+    dwelling: ShortText = Field(examples=["N° lot"])
     """the dwelling, by its label or an alias"""
-    reference: Text | None = Field(None, examples=["N° bail"])
+    reference: ShortText | None = Field(None, examples=["N° bail"])
     """the number of the lease"""
-    since: Text | None = Field(None, examples=["Date d'entrée"])
+    since: ShortText | None = Field(None, examples=["Date d'entrée"])
     """the first day of the lease"""
-    until: Text | None = Field(None, examples=["Date de sortie"])
+    until: ShortText | None = Field(None, examples=["Date de sortie"])
     """the end of the lease; an empty cell: no end"""
-    move: Text | None = Field(None, examples=["Mouvement"])
+    move: ShortText | None = Field(None, examples=["Mouvement"])
     """in a list of moves: a move in or a move out"""
-    date: Text | None = Field(None, examples=["Date du mouvement"])
+    date: ShortText | None = Field(None, examples=["Date du mouvement"])
     """in a list of moves: the date"""
 
     @model_validator(mode="after")
@@ -583,18 +587,18 @@ class SyndicColumns(Section):
         leases, moves = (self.reference, self.since, self.until), (self.move, self.date)
         if not all(leases) and not all(moves):
             raise ValueError(
-                _(
+                Text(
                     "a list of leases has `reference`, `since` and `until`, one of moves `move` and"
                     " `date`: write all of one of them"
                 )
             )
         if (any((self.since, self.until)) and not all(leases)) or (any(moves) and not all(moves)):
             raise ValueError(
-                _("`reference`, `since` and `until` go together, and so do `move` and `date`")
+                Text("`reference`, `since` and `until` go together, and so do `move` and `date`")
             )
         written = [heading.casefold() for heading in self.headings.values()]
         if len(set(written)) < len(written):
-            raise ValueError(_("two columns have one heading"))
+            raise ValueError(Text("two columns have one heading"))
         return self
 
     @property
@@ -623,7 +627,7 @@ class Syndic(Section):
     """where our private key for the server is stored; it must have no passphrase"""
     timeout: Annotated[Duration, Field(ge=0.1, le=600)] = Field(30.0, examples=["30s"])
     """how long to wait for an answer of the server until the connection is lost"""
-    files: Text = Field("*.csv", examples=["baux*.csv"])
+    files: ShortText = Field("*.csv", examples=["baux*.csv"])
     """the pattern of the names of files that are read"""
     every: Annotated[Duration, Field(ge=1, le=DAY)] = Field(3600.0, examples=["1h"])
     """how often gardien looks for a new export"""
@@ -636,13 +640,15 @@ class Syndic(Section):
     last_day: bool = Field(False, examples=[True])
     """whether `until` and the date of a move out give the last day of the occupancy; otherwise they
     give the day after it"""
-    move_in: tuple[Text, ...] = Field(("entrée", "emménagement", "move in", "in"), examples=[["E"]])
+    move_in: tuple[ShortText, ...] = Field(
+        ("entrée", "emménagement", "move in", "in"), examples=[["E"]]
+    )
     """values of the column `move` that mean a move in"""
-    move_out: tuple[Text, ...] = Field(
+    move_out: tuple[ShortText, ...] = Field(
         ("sortie", "déménagement", "move out", "out"), examples=[["S"]]
     )
     """values of the column `move` that mean a move out"""
-    only: dict[Text, tuple[Text, ...]] = Field({}, examples=[{"Immeuble": ["0457"]}])
+    only: dict[ShortText, tuple[ShortText, ...]] = Field({}, examples=[{"Immeuble": ["0457"]}])
     """values by heading: only rows with one of them are read, such as those of this building; the
     others are only counted"""
     late: Annotated[Duration, Field(ge=0)] = Field(3.0 * DAY, examples=["3d"])
@@ -656,7 +662,7 @@ class Syndic(Section):
         for heading in self.only:
             if heading.casefold() in read:
                 raise ValueError(
-                    _(
+                    Text(
                         "{heading} stands under `columns`, too: `only` is for other columns",
                         heading=shown(heading),
                     )

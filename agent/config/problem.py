@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, _, in_language
 from agent.core.settings import BYTES, SECONDS, harmless, shown, written, written_size
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _such_as(key: str, field: FieldInfo | None) -> str:
 def _wrong(kind: str, wrong: Mapping[str, Any], field: FieldInfo | None) -> str:
     context, value = wrong.get("ctx", {}), shown(wrong["input"])
     if kind == "value_error":
-        return str(context["error"])
+        return in_language(context["error"])
     if kind in {"literal_error", "enum"}:
         return _literal(wrong["input"], context["expected"])
     if kind in LIMITS:

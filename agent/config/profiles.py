@@ -13,7 +13,7 @@ from agent.config.files import Enough, ProblemReport, Tree, YamlUnreadable, read
 from agent.config.models import ILL_NAMED, NAME, no_unit
 from agent.config.problem import at, did_you_mean, or_list
 from agent.core.errors import ConfigError
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, _, in_language
 from agent.core.model import Point
 from agent.core.quantities import channel_of_quantity, channels, factor, units
 from agent.core.settings import harmless, shown
@@ -95,7 +95,7 @@ class _Check:
         try:
             self.speaks.check(self._point(name, offer))
         except ValueError as error:
-            self.report.value((*path, "at"), str(error))
+            self.report.value((*path, "at"), in_language(error))
             return False
         return True
 
@@ -122,7 +122,7 @@ class _Check:
         try:
             samples = self.speaks.rehearse(self.made.test, points) if points else []
         except ValueError as error:
-            self.report.value(("test",), str(error))
+            self.report.value(("test",), in_language(error))
             return
         for sample in samples:
             self._hold_against(sample, offers[sample.point.name], reads[sample.point.name])

@@ -26,6 +26,7 @@ from agent.control.records import Phase
 from agent.control.recovery import Recovery
 from agent.control.self_test import Passed, SelfTest
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import error_text
 
@@ -351,7 +352,7 @@ class Controller(Recovery):
             try:
                 return await SelfTest(self, control, say).run()
             except (LinkLost, WriteRefused, SpoolFull, StorageFailed) as error:
-                raise Refused(f"{name}: {error}") from error
+                raise Refused("{name}: {error}", name=name, error=error) from error
             finally:
                 # however the test ended, also if it was cancelled, its value must not stay
                 for record in self.journal.open_records(control.key):
@@ -428,8 +429,8 @@ class Display:
                 await access(place, self._slot).write(value)
                 self._shown[name] = value
             except (LinkLost, Refused, WriteRefused) as error:
-                if str(error) != self._last_error:  # log it once, not with each attempt
-                    self._last_error = str(error)
+                if text_of(error) != self._last_error:  # log it once, not with each attempt
+                    self._last_error = text_of(error)
                     log.warning(
                         "%s/%s is not shown: %s", place.device, place.point, error,
                         extra=fields(LogEvent.DISPLAY_FAILED, device=place.device),

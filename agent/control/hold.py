@@ -20,6 +20,7 @@ from agent.control.point_access import beat, call_off, look_whole, watched
 from agent.control.records import FINAL, HoldRecord, Outcome, Phase, Transaction
 from agent.control.schedule import toward
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Holder:
             others = self._watched_by(setpoint.watchdog)
             dog_pre = next((record.dog_pre for record in others), dog_pre)
         except NOT_THERE as error:
-            return No(OrderCode.DEVICE, str(error))
+            return No(OrderCode.DEVICE, text_of(error))
         if standing.over:
             return No(OrderCode.OVERRIDDEN, f"{standing.over} is in force at {setpoint.place.name}")
         # another gateway, or a person, uses our priority (rule H25)
@@ -230,7 +231,7 @@ class Holder:
             standing = await access.look()
             await beat(self._dependencies.access, record)
         except NOT_THERE as error:
-            return replace(record, alarm=str(error))
+            return replace(record, alarm=text_of(error))
         if (theirs := await self._ended_by_others(record, standing, access)) is not None:
             return theirs[0]
         if not same(standing.ours, record.target, record.tolerance):
@@ -272,7 +273,7 @@ class Holder:
             try:
                 current = standing or await access.look()
             except NOT_THERE as error:
-                problem = str(error)
+                problem = text_of(error)
                 continue
             if (theirs := await self._ended_by_others(record, current, access)) is not None:
                 return theirs[0]
@@ -299,11 +300,11 @@ class Holder:
             await beat(self._dependencies.access, record)
             await access.write(record.target)
         except NOT_THERE as error:
-            problem, taken = str(error), False
+            problem, taken = text_of(error), False
         try:
             standing = await access.look()
         except NOT_THERE as error:
-            return record, None, str(error)
+            return record, None, text_of(error)
         # The value from before must not become one of ours: a person may set it again, and that
         # value must be left.
         if taken and not same(standing.ours, record.pre, Decimal(0)):
@@ -340,7 +341,7 @@ class Holder:
             if over and all(one.number == record.number for one in self._watched_by(record.dog)):
                 await call_off(self._dependencies.access, record)
         except NOT_THERE as error:
-            return await self._record_pending(record, str(error))
+            return await self._record_pending(record, text_of(error))
         if _is_released(record, standing):
             await self._close(record, "released, confirmed")
             return None
@@ -429,6 +430,8 @@ def _order_of(event: AcceptedOrder, record: HoldRecord) -> bool:
 def _check_identity(record: HoldRecord, standing: Standing) -> None:
     if record.identity and standing.identity != record.identity:
         raise WriteRefused(
-            f"{record.place.name} has the serial number {standing.identity or 'unknown'} now, not"
-            f" {record.identity}"
+            "{name} has the serial number {value} now, not {identity}",
+            name=record.place.name,
+            value=standing.identity or "unknown",
+            identity=record.identity,
         )

@@ -27,6 +27,7 @@ from agent.control.model import (
 from agent.control.records import Outcome, Transaction
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, StorageFailed
+from agent.core.i18n import Text
 from agent.trust import claims, verify
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_id import number_of, of_issuer
@@ -82,7 +83,9 @@ class Orders:
                 return await self._take(verified)
             except StorageFailed as error:
                 if ends:
-                    raise NotRecorded(f"in force, and not recorded yet: {error}") from error
+                    raise NotRecorded(
+                        "in force, and not recorded yet: {error}", error=error
+                    ) from error
                 self.refuse(verified)
                 raise Forged(ObjectCode.STORAGE, str(error)) from error
 
@@ -372,7 +375,7 @@ def grant_of(verified: Verified, content: claims.GrantClaims) -> Grant:
     not name the occupancy with which it ends.
     """
     if content.role == "occupant" and content.occ is None:
-        raise ValueError("an occupant's grant must name its occupancy (`occ`)")
+        raise ValueError(Text("an occupant's grant must name its occupancy (`occ`)"))
     evidence = content.evid
     return Grant(
         jti=content.jti,

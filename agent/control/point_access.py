@@ -107,7 +107,12 @@ class PointAccess:
         async with self._line() as line:
             (sample,) = await line.read([point])
         if sample.value is None:
-            raise WriteRefused(f"{point.device}/{point.name}: {sample.detail or sample.why}")
+            raise WriteRefused(
+                "{device}/{name}: {value}",
+                device=point.device,
+                name=point.name,
+                value=sample.detail or sample.why,
+            )
         value = self._scaled(sample.value) if point is self._point else sample.value
         assert value is not None
         return value
@@ -154,7 +159,7 @@ async def _tried(link: Link) -> AsyncIterator[LineAccess]:
         async with asyncio.timeout(TRIED_WITHIN):
             await link.tried()
     except TimeoutError:
-        raise LinkLost(f"{link.name} could not be opened yet") from None
+        raise LinkLost("{name} could not be opened yet", name=link.name) from None
     yield link
 
 
@@ -166,12 +171,14 @@ async def opened(name: str, settings: str) -> AsyncIterator[LineAccess]:
     be opened.
     """
     if name not in DRIVERS:
-        raise LinkLost(f"this version has no driver {name}")
+        raise LinkLost("this version has no driver {name}", name=name)
     driver_type = driver(name)
     try:
         line_settings = driver_type.Settings.model_validate_json(settings)
     except ValidationError as error:
-        raise LinkLost(f"this version cannot read the settings of {name}: {error}") from error
+        raise LinkLost(
+            "this version cannot read the settings of {name}: {error}", name=name, error=error
+        ) from error
     async with driver_type.open(line_settings) as bus:
         # each driver has the methods of `LineAccess`
         yield cast("LineAccess", bus)
@@ -216,4 +223,9 @@ async def call_off(access: PointAccessor, record: HoldRecord) -> None:
     await register.write(record.dog_pre)
     left = (await register.look()).ours
     if not same(left, record.dog_pre, Decimal(0)):
-        raise WriteRefused(f"{left} stands in {record.dog.place.name} instead of {record.dog_pre}")
+        raise WriteRefused(
+            "{left} stands in {name} instead of {dog_pre}",
+            left=left,
+            name=record.dog.place.name,
+            dog_pre=record.dog_pre,
+        )

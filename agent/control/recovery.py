@@ -31,6 +31,7 @@ from agent.control.point_access import PointAccess, opened
 from agent.control.records import OPEN, Outcome, Phase, Transaction
 from agent.control.release import Release
 from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed, WriteRefused
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class Recovery(Release):
         await access.write(None)
         left = (await access.look()).ours
         if left is not None:
-            raise WriteRefused(f"{left} stands at priority {slot} still")
+            raise WriteRefused("{left} stands at priority {slot} still", left=left, slot=slot)
         message = f"{value} stood at priority {slot} without an order: it was emptied"
         log.error(
             "%s: %s", control.name, message,
@@ -319,7 +320,7 @@ class _JournalRelease:
             except LinkLost as error:
                 for record in records:
                     if record.number not in self.results or not self.results[record.number].done:
-                        self._record(record, str(error), done=False)
+                        self._record(record, text_of(error), done=False)
             numbers = [record.number for record in records if not self.results[record.number].done]
             if not numbers:
                 return
@@ -368,7 +369,7 @@ class _JournalRelease:
         try:
             self.copy.save(self.journal.id, change.record)
         except (OSError, Refused) as error:
-            raise StorageFailed(str(error)) from error
+            raise StorageFailed(text_of(error)) from error
         self.journal.take(change)
         return change.record
 

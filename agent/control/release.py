@@ -249,14 +249,18 @@ class Release(ControlContext):
         control = self.controls[name]
         if control.slots[0] is not None:
             release = f"`gardien control release {name}`"
-            raise Refused(f"{name} has a priority of ours, which a release empties: {release}")
+            raise Refused(
+                "{name} has a priority of ours, which a release empties: {release}",
+                name=name,
+                release=release,
+            )
         async with self.lock(name):
             record = await self._handed(control, value, reason)
             try:
                 saved = await self.dependencies.save(Transaction(record))
             except (SpoolFull, StorageFailed) as error:
                 raise Refused(
-                    f"nothing was written, as the journal takes no record: {error}"
+                    "nothing was written, as the journal takes no record: {error}", error=error
                 ) from error
             assert saved is not None
             self.waits.pop(saved.number, None)  # a person waits: try at once, not when it is due
@@ -269,21 +273,27 @@ class Release(ControlContext):
         records = self.journal.open_records(control.key)
         if any(record.jti != HANDED for record in records):
             release = f"`gardien control release {control.name}`"
-            raise Refused(f"the journal knows the value of {control.name} from before: {release}")
+            raise Refused(
+                "the journal knows the value of {name} from before: {release}",
+                name=control.name,
+                release=release,
+            )
         if records:
             return replace(records[0], pre=value, restore=value, words=reason)
         if self.journal.memo(control.key).tested == control.fingerprint:
             raise Refused(
-                f"{control.name} is released already: the journal goes back to its test, and shows"
-                " no hold"
+                "{name} is released already: the journal goes back to its test, and shows no hold",
+                name=control.name,
             )
         try:
             standing = await self.dependencies.access(control.place, None).look(whole=True)
         except (LinkLost, WriteRefused) as error:
-            raise Refused(f"{control.name}: {error}") from error
+            raise Refused("{name}: {error}", name=control.name, error=error) from error
         ours = standing.ours
         if ours is None or not control.could_be_ours(ours):
-            raise Refused(f"{ours} stands there, which no order could have set: it was not changed")
+            raise Refused(
+                "{ours} stands there, which no order could have set: it was not changed", ours=ours
+            )
         now = self.dependencies.now()
         return HoldRecord(
             control.name, HANDED, control.place, slot=None, pre=value, target=ours, known=(ours,),

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from agent.control.model import AcceptedOrder, OrderState, Season, Window
-from agent.core.i18n import _
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,13 +45,13 @@ def window(text: str) -> Window:
     match = WINDOW.fullmatch(text)
     if not match:
         raise ValueError(
-            _('"{text}" is no window such as "06:00-22:00" or "Mon-Fri 17:00-20:00"', text=text)
+            Text('"{text}" is no window such as "06:00-22:00" or "Mon-Fri 17:00-20:00"', text=text)
         )
     first, last = match[1], match[2] or match[1]
     days = _days(DAYS.index(first), DAYS.index(last)) if first else range(7)
     since, until = int(match[3]) * 60 + int(match[4]), int(match[5]) * 60 + int(match[6])
     if max(since, until) > DAY_MINUTES or since in {until, DAY_MINUTES}:
-        raise ValueError(_('"{text}" is no time of a day', text=text))
+        raise ValueError(Text('"{text}" is no time of a day', text=text))
     return Window(frozenset(days), since, until)
 
 
@@ -63,13 +63,15 @@ def season(text: str) -> Season:
     """Read `10-15..04-15`; both days are within. Raises ValueError."""
     match = SEASON.fullmatch(text)
     if not match:
-        raise ValueError(_('"{text}" is no season such as "10-15..04-15" (month-day)', text=text))
+        raise ValueError(
+            Text('"{text}" is no season such as "10-15..04-15" (month-day)', text=text)
+        )
     months = [int(part) for part in match.groups()]
     try:
         date(LEAP, months[0], months[1])
         date(LEAP, months[2], months[3])
     except ValueError as error:
-        raise ValueError(f'"{text}": {error}') from None
+        raise ValueError(Text('"{text}": {error}', text=text, error=error)) from None
     return ((months[0], months[1]), (months[2], months[3]))
 
 
@@ -80,7 +82,7 @@ def duration(text: str) -> float:
     """
     match = DURATION.fullmatch(text)
     if not match or text.endswith(("P", "T")):
-        raise ValueError(_('"{text}" is no duration such as PT1H30M', text=text))
+        raise ValueError(Text('"{text}" is no duration such as PT1H30M', text=text))
     days, hours, minutes, seconds, thousandths = (match[n] or "0" for n in range(1, 6))
     whole = int(days) * 86_400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     return whole + float(f"0.{thousandths}")

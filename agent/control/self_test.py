@@ -81,7 +81,11 @@ class SelfTest:
         control, journal, say = self._control, self._controller.journal, self._say
         if journal.open_records(control.key):
             release = f"gardien control release {control.name}"
-            raise Refused(f"{control.name} is held now. Release it first: {release}")
+            raise Refused(
+                "{name} is held now. Release it first: {release}",
+                name=control.name,
+                release=release,
+            )
         self._check_not_forbidden()
         free = await self._free_slots()
         before = await look_whole(self._access)
@@ -103,7 +107,7 @@ class SelfTest:
         after = await look_whole(self._access)
         if not same(after.effective, before.effective, control.modality.tolerance):
             reason = f"{after.effective} is in force now, and it was {before.effective} before"
-            raise Refused(f"released, but {reason}: find out who else writes there")
+            raise Refused("released, but {reason}: find out who else writes there", reason=reason)
         # `given_back` is cleared, so that the releases of the test do not delay the first order
         memo = replace(
             journal.memo(control.key), tested=control.fingerprint, free=free, given_back=None,
@@ -116,7 +120,7 @@ class SelfTest:
 
     def _check_not_forbidden(self) -> None:
         if no := self._controller.forbidden(self._control):
-            raise Refused(f"{no}: {no.reason}")
+            raise Refused("{no}: {reason}", no=no, reason=no.reason)
 
     async def _free_slots(self) -> tuple[int, ...]:
         """Our priorities at the point. All must be empty, so that a later value there is ours.
@@ -129,8 +133,11 @@ class SelfTest:
                 standing = await self._dependencies.access(control.place, slot).look()
                 if standing.ours is not None:
                     raise Refused(
-                        f"{standing.ours} stands at priority {slot} of {control.place.name} and is"
-                        " not ours: find out who set it, and have it emptied"
+                        "{ours} stands at priority {slot} of {name} and is not ours: find out who"
+                        " set it, and have it emptied",
+                        ours=standing.ours,
+                        slot=slot,
+                        name=control.place.name,
                     )
                 free.append(slot)
         return tuple(free)
@@ -147,17 +154,17 @@ class SelfTest:
     async def _begin(self, setpoint: Setpoint) -> HoldRecord:
         record = await self._holder.begin(setpoint, self._access, None)
         if isinstance(record, No):
-            raise Refused(f"{record}: {record.reason}")
+            raise Refused("{record}: {reason}", record=record, reason=record.reason)
         if record.phase is not Phase.APPLIED:
             left = await self._holder.release(record, self._access)
             given = "it was released" if left is None else "it is not released yet"
-            raise Refused(f"{record.words}; {given}")
+            raise Refused("{words}; {given}", words=record.words, given=given)
         return record
 
     async def _release(self, holder: Holder, record: HoldRecord, access: PointAccess) -> None:
         left = await holder.release(record, access)
         if left is not None:
-            raise Refused(f"it is not released: {left.alarm}; the agent goes on trying")
+            raise Refused("it is not released: {alarm}; the agent goes on trying", alarm=left.alarm)
 
     async def _release_from_journal(self, setpoint: Setpoint) -> float:
         journal, record = self._controller.journal, await self._begin(setpoint)
@@ -199,16 +206,26 @@ class SelfTest:
             fallen = await self._read_after_silence(record, watchdog)
         if fallen is None:
             raise Refused(
-                f"{name} did not fall back within {within}: this `device_watchdog` releases nothing"
-                " once the gateway is gone"
+                "{name} did not fall back within {within}: this `device_watchdog` releases"
+                " nothing once the gateway is gone",
+                name=name,
+                within=within,
             )
         expected, value = record.fallback, plain(fallen.value)
         if expected is not None and not same(fallen.value, expected, record.tolerance):
-            raise Refused(f"{name} fell back to {value}, not to {expected} as configured")
+            raise Refused(
+                "{name} fell back to {value}, not to {expected} as configured",
+                name=name,
+                value=value,
+                expected=expected,
+            )
         if fallen.seconds <= watchdog.pause:
             raise Refused(
-                f"{name} fell back after {fallen.seconds:.1f} s, but its watchdog is refreshed only"
-                f" every {watchdog.pause:g} s: set `timeout` to that of the device"
+                "{name} fell back after {seconds:.1f} s, but its watchdog is refreshed only"
+                " every {pause:g} s: set `timeout` to that of the device",
+                name=name,
+                seconds=fallen.seconds,
+                pause=watchdog.pause,
             )
         return fallen
 
@@ -243,7 +260,11 @@ class SelfTest:
         if any(same(value, ours, record.tolerance) for ours in record.known):
             return None
         if not isinstance(value, Decimal):
-            raise Refused(f"{self._control.name} fell back to {value}, which is not a number")
+            raise Refused(
+                "{name} fell back to {value}, which is not a number",
+                name=self._control.name,
+                value=value,
+            )
         return Fallen(seconds, value)
 
 
@@ -280,4 +301,8 @@ def probe(modality: Modality, base: Decimal | None, fallback: Value | None = Non
         lower = modality.kind is not LossRule.LIMIT or base is None or value < base
         if lower and not any(same(value, one, modality.tolerance) for one in (base, fallback)):
             return value
-    raise Refused(f"{modality.name}: no agreed value differs from {base}, which is in force")
+    raise Refused(
+        "{name}: no agreed value differs from {base}, which is in force",
+        name=modality.name,
+        base=base,
+    )

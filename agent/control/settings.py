@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent.control import schedule
 from agent.control.model import Failsafe, Guard, Limits, LossRule, Modality, split
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import Duration, shown
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -33,14 +33,14 @@ def _reference(text: str) -> str:
     device, slash, point = text.partition("/")
     if not (device and slash and point) or "/" in point:
         raise ValueError(
-            _("expected DEVICE/POINT such as boiler/offset, found {text}", text=shown(text))
+            Text("expected DEVICE/POINT such as boiler/offset, found {text}", text=shown(text))
         )
     return text
 
 
 def _finite(value: Decimal) -> Decimal:
     if not value.is_finite():
-        raise ValueError(_("expected a number, found {value}", value=value))
+        raise ValueError(Text("expected a number, found {value}", value=value))
     return value
 
 
@@ -61,7 +61,7 @@ def _watchdog(value: object) -> object:
         return {"of_profile": True}
     if isinstance(value, str):
         raise ValueError(  # noqa: TRY004 -- pydantic wants it
-            _(
+            Text(
                 'expected "{none_accepted}", "{of_profile}", or what releases the equipment if this'
                 " gateway fails for good: {{point: DEVICE/POINT, timeout: 60s}} or {{logic:"
                 " what the BMS does, heartbeat: …}}",
@@ -74,7 +74,7 @@ def _watchdog(value: object) -> object:
 
 Reference = Annotated[str, AfterValidator(_reference)]
 Number = Annotated[Decimal, AfterValidator(_finite)]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ControlSection(BaseModel):
@@ -144,13 +144,13 @@ class ModalityOptions(ControlSection):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.action == "limit" and self.failsafe is None:
-            raise ValueError(_("a limit needs its `failsafe`, such as `failsafe: {value: 6}`"))
+            raise ValueError(Text("a limit needs its `failsafe`, such as `failsafe: {value: 6}`"))
         if self.action != "limit" and self.failsafe is not None:
-            raise ValueError(_("only a limit has a `failsafe`: all others are released"))
+            raise ValueError(Text("only a limit has a `failsafe`: all others are released"))
         if not self.choices and (self.min is None or self.max is None):
-            raise ValueError(_("the bounds are missing: write `min` and `max`, or `choices`"))
+            raise ValueError(Text("the bounds are missing: write `min` and `max`, or `choices`"))
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(_("`min` {min} is above `max` {max}", min=self.min, max=self.max))
+            raise ValueError(Text("`min` {min} is above `max` {max}", min=self.min, max=self.max))
         return self
 
 
@@ -159,7 +159,7 @@ class GuardOptions(ControlSection):
 
     point: Reference = Field(examples=["stairs/temp"])
     """the point that is watched, DEVICE/POINT"""
-    name: Text | None = Field(None, examples=["stairwell"])
+    name: ShortText | None = Field(None, examples=["stairwell"])
     """what people call it; by default the name of the point"""
     min: Number | None = Field(None, examples=["18.0"])
     """the smallest value that is allowed"""
@@ -169,7 +169,7 @@ class GuardOptions(ControlSection):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.min is None and self.max is None:
-            raise ValueError(_("a guard needs a bound: write `min`, `max` or both"))
+            raise ValueError(Text("a guard needs a bound: write `min`, `max` or both"))
         return self
 
 
@@ -186,7 +186,7 @@ class WatchdogSettings(ControlSection):
     """the time after which the device falls back by itself"""
     fallback: Number | None = Field(None, examples=["6"])
     """the value to which it falls back"""
-    logic: Text | None = Field(None, examples=["the BMS drops an offset 15 min old"])
+    logic: ShortText | None = Field(None, examples=["the BMS drops an offset 15 min old"])
     """what the logic of the BMS does"""
     heartbeat: Reference | None = Field(None, examples=["boiler/dr-alive"])
     """a point that counts up during a hold, for that logic"""
@@ -195,14 +195,14 @@ class WatchdogSettings(ControlSection):
     def _complete(self) -> Self:
         if not (self.accepted or self.of_profile or self.point or self.logic):
             raise ValueError(
-                _(
+                Text(
                     "it is not stated what releases the equipment: write `point`, `logic`,"
                     ' "profile" or "none-accepted"'
                 )
             )
         if self.point and self.timeout is None:
             raise ValueError(
-                _("`timeout` is missing: write the time after which the device falls back")
+                Text("`timeout` is missing: write the time after which the device falls back")
             )
         return self
 
@@ -228,7 +228,7 @@ class Control(ControlSection):
     """the point that is commanded, DEVICE/POINT; it has `writable: true`"""
     modality: ModalityOptions = Field(examples=[{"action": "offset", "min": -2, "max": 1}])
     """how far, how long and how often it may be commanded"""
-    equipment: Text = Field("", examples=["heating"])
+    equipment: ShortText = Field("", examples=["heating"])
     """the kind of equipment, for grants that name one"""
     guards: tuple[GuardOptions, ...] = Field((), examples=[[{"point": "stairs/temp", "min": 18}]])
     """points that must stay within bounds; they are checked every 10 s"""

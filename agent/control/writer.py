@@ -33,6 +33,7 @@ from agent.control.records import (
 )
 from agent.core.atomic_write import SILENT, STALLED_AFTER
 from agent.core.errors import Refused, SpoolFull, StorageFailed
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import dying
 from agent.core.storage import HOLDS_END_AFTER, PROBED_EVERY, made, volatile
@@ -373,7 +374,7 @@ class JournalWriter:
         try:
             return future.result()
         except Damaged as error:
-            raise StorageFailed(str(error)) from error
+            raise StorageFailed(text_of(error)) from error
 
     def _begin_call(self, call: Callable[[], T], kept: Callable[[], None]) -> asyncio.Future[T]:
         """Begin a call in the thread.
@@ -394,7 +395,7 @@ class JournalWriter:
                 timer.cancel()
             error = None if done.cancelled() else done.exception()
             if isinstance(error, StorageFailed | Damaged):
-                self._fail(str(error))
+                self._fail(text_of(error))
             elif isinstance(error, SpoolFull):
                 log.error(
                     "the journal is full: %s", error,
@@ -418,7 +419,7 @@ class JournalWriter:
         try:
             return call()
         except (StorageFailed, Damaged) as error:
-            self._broken = str(error)
+            self._broken = text_of(error)
             raise
 
     def _fail(self, why: str) -> None:
@@ -470,7 +471,7 @@ class JournalWriter:
         except (StorageFailed, Damaged, SpoolFull, Refused) as error:
             if begin and isinstance(error, Refused):
                 raise
-            self._fail(str(error))
+            self._fail(text_of(error))
             return False
         self._take_over(fresh, done, last)
         return True

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from agent.core.errors import NotRecorded
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 STALLED_AFTER = 10.0
 """seconds after which a storage call that has not returned counts as a fault of its store"""
-SILENT = "the disk does not answer"
+SILENT = Text("the disk does not answer")
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -174,7 +175,7 @@ def write(file: Path, content: bytes) -> None:
     try:
         DiskWriter.make(lambda: Reserve(file.parent).for_(lambda: _write(file, content)))
     except OSError as error:
-        raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error
+        raise NotRecorded("{file} cannot be written: {reason}", file=file, reason=error) from error
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -199,7 +200,9 @@ def write_key(file: Path, content: bytes) -> None:
             write(file, content)
             overwrite(old)
     except OSError as error:
-        raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
+        raise NotRecorded(
+            "{file} cannot be overwritten: {reason}", file=file, reason=error
+        ) from error
 
 
 def read_key(file: Path) -> bytes:
@@ -221,7 +224,9 @@ def destroy(file: Path) -> None:
             file.rename(rest)  # so that nobody reads it half overwritten
         clear(rest)
     except OSError as error:
-        raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
+        raise NotRecorded(
+            "{file} cannot be overwritten: {reason}", file=file, reason=error
+        ) from error
 
 
 def clear(file: Path) -> None:
@@ -349,7 +354,7 @@ def read(path: Path, most: int) -> tuple[bytes, os.stat_result]:
     with os.fdopen(handle, "rb") as file:
         was = os.fstat(handle)
         if not stat.S_ISREG(was.st_mode):
-            raise NoFile(errno.EINVAL, "it is no file")
+            raise NoFile(errno.EINVAL, Text("it is no file"))
         return file.read(most), was
 
 

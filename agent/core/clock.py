@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agent.core.atomic_write import StateFile
 from agent.core.errors import NotRecorded
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ REMEMBER_EVERY = 3600.0
 HISTORY = "clock-history.json"
 """file beside `clock.json`: who confirmed the clock, and its steps"""
 STEPS_KEPT, KEPT_PERIODS = 20, 50
-BY_HAND, BY_SERVICE, BY_PLATFORM = "a person", "a time service", "the platform"
+BY_HAND, BY_SERVICE, BY_PLATFORM = Text("a person"), Text("a time service"), Text("the platform")
 """who can confirm the clock"""
 TIMESYNCD = Path("/run/systemd/timesync/synchronized")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -307,14 +308,19 @@ class Clock:
         if self.dates:
             return ""
         if self.ahead > 0:
-            return (
-                f"marks lie {span_of(self.ahead)} ahead of the clock: compare the clock with a"
-                " watch. This shows both and says what to do: gardien clock"
+            return Text(
+                "marks lie {span_of} ahead of the clock: compare the clock with a watch. This"
+                " shows both and says what to do: gardien clock",
+                span_of=span_of(self.ahead),
             )
         if self.now() < self._memory.floor - SLACK:
             last = stamp(self._memory.floor)
-            return f"the clock shows {stamp(self.now())}, but {last} was proved already"
-        return (
+            return Text(
+                "the clock shows {stamp}, but {last} was proved already",
+                stamp=stamp(self.now()),
+                last=last,
+            )
+        return Text(
             "no time service sets the clock: check that the network lets NTP through (UDP port 123)"
             " and see: timedatectl"
         )
@@ -406,13 +412,21 @@ class Clock:
         """
         wall, steady = self._wall(), self._steady()
         if self.source == "system":
-            return "the clock is believed as it is"
+            return Text("the clock is believed as it is")
         if abs(wall - moment) > SLACK:
-            return f"{NOT_BELIEVED}the clock is {wall - moment:+.0f} s off"
+            return Text(
+                "{not_believed}the clock is {wall:+.0f} s off",
+                not_believed=NOT_BELIEVED,
+                wall=wall - moment,
+            )
         if wall < self._memory.floor - SLACK:
             if not self._serviced(wall):
                 last = stamp(self._memory.floor)
-                return f"{NOT_BELIEVED}{last} was proved already: a time service must agree"
+                return Text(
+                    "{not_believed}{last} was proved already: a time service must agree",
+                    not_believed=NOT_BELIEVED,
+                    last=last,
+                )
             log.warning(
                 "the signed time is accepted: times from %s on are accepted again", stamp(moment),
                 extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
@@ -425,7 +439,7 @@ class Clock:
         self.agreed = self._serviced(wall)
         self.look()
         self.remember()
-        return "the clock agrees"
+        return Text("the clock agrees")
 
     def standing(self) -> dict[str, object]:
         """Describe the clock for people: times as `stamp` writes them, durations in seconds."""
@@ -476,7 +490,7 @@ class Clock:
 def span_of(seconds: float) -> str:
     """Format a duration for people: `23:59 h`, or in days from two days on."""
     if seconds >= 2 * DAY:
-        return f"{seconds / DAY:,.0f} days"
+        return Text("{seconds:,.0f} days", seconds=seconds / DAY)
     minutes = -(-int(seconds) // 60)
     return f"{minutes // 60}:{minutes % 60:02d} h"
 

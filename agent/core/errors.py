@@ -22,25 +22,25 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from agent.core.i18n import Text
+
 
 class AgentError(Exception):
-    """The base class of all errors that the agent raises on purpose."""
+    """The base class of all errors that the agent raises on purpose.
+
+    `str` of an error is English; `text` can be translated where it is read. Give the message with
+    its `values` separate, or a text.
+    """
+
+    text: Text
+
+    def __init__(self, message: str = "", /, **values: object) -> None:
+        self.text = message if isinstance(message, Text) else Text(message, **values)
+        super().__init__(self.text)
 
 
 class Refused(AgentError):
-    """A request cannot be carried out as it is; the message says what to do instead.
-
-    `values` fill the fields of the message. They stay separate so that another process can
-    translate the message. A list holds messages, which are joined with commas.
-    """
-
-    def __init__(self, message: str = "", /, **values: str | list[str]) -> None:
-        here = {
-            name: value if isinstance(value, str) else ", ".join(value)
-            for name, value in values.items()
-        }
-        super().__init__(message.format(**here) if here else message)
-        self.message, self.values = message, values
+    """A request cannot be carried out as it is; the message says what to do instead."""
 
 
 class ConfigError(Refused):

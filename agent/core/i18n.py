@@ -2,47 +2,50 @@
 
 The catalogues are in gettext's PO format (`agent/locale/fr.po`). They are read directly, so that
 nothing must be compiled. The language is that of the terminal, by the same variables as in gettext.
+A further language is one more file, here or in the folder that GARDIEN_LOCALES names.
+
+Values are shown in the reader's language too: numbers (8 412,5), sizes (`Size`), durations
+(`timedelta`), days and times (`date`, `datetime`), other texts, and lists of these. A number that
+is a name (an address, a port) is passed as a string, so that it is not grouped.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
+import re
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 CATALOGUES = Path(__file__).parents[1] / "locale"
+ENGLISH = "en"
 
 
 def _(message: str, /, **values: object) -> str:
     """Translate a message into the reader's language, and fill its fields with `values`."""
-    text = _catalogue(language()).get(message, message)
-    return text.format(**values) if values else text
+    return _filled(language(), message, values)
 
 
-def n_(singular: str, plural: str, number: int, /, **values: object) -> str:
+def n_(singular: str, plural: str, number: float, /, **values: object) -> str:
     """Translate the singular or the plural message, and fill its field `number`."""
-    # In French 0 takes the singular, in English the plural.
-    alone = number == 1 or (number == 0 and language() == "fr")
-    return _(singular if alone else plural, number=number, **values)
+    code = language()
+    message = singular if _takes_singular(code, number) else plural
+    return _filled(code, message, {"number": number, **values})
 
 
-def retold(text: str, message: str, values: Mapping[str, object]) -> str:
-    """Translate a message that another process sent in English; return `text` if there is none.
+def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it
+    """Mark a message for the catalogue. It is translated later, by `_`."""
+    return message
 
-    Values that are lists hold messages, which are translated too.
-    """
-    if message not in _catalogue(language()):
-        return text
-    translated = {
-        name: ", ".join(map(_, value)) if isinstance(value, list) else value
-        for name, value in values.items()
-    }
-    return _(message, **translated)
+
+class Size(int):
+    """A number of bytes, shown as `8.4 MB` or `8,4 Mo`."""
 
 
 class Text(str):
@@ -50,7 +53,7 @@ class Text(str):
 
     `Text("line {line} does not answer", line="hall-b")` is the filled English sentence;
     `in_language` returns it in the reader's language. It crosses a process as `wire()`. Values are
-    strings, numbers, other texts, and lists of these; a list is joined with commas.
+    those that the module names; an exception stands for its text, anything else for its `str`.
     """
 
     __slots__ = ("message", "values")
@@ -59,53 +62,323 @@ class Text(str):
     values: Mapping[str, object]
 
     def __new__(cls, message: str, /, **values: object) -> Self:  # noqa: D102 -- see above
-        here = {name: _joined(value, str) for name, value in values.items()}
-        text = super().__new__(cls, message.format(**here) if here else message)
-        text.message, text.values = message, values
+        kept = {name: _kept(value) for name, value in values.items()}
+        text = super().__new__(cls, _filled(ENGLISH, message, kept))
+        text.message, text.values = message, kept
         return text
 
     def in_language(self) -> str:
         """Return the sentence in the reader's language."""
-        values = {name: _joined(value, _translated) for name, value in self.values.items()}
-        return _(self.message, **values)
+        return _(self.message, **self.values)
+
+    def __add__(self, other: str) -> Text:
+        return Text("{first}{then}", first=self, then=other) if other else self
+
+    def __radd__(self, other: str) -> Text:
+        return Text("{first}{then}", first=other, then=self) if other else self
 
     def wire(self) -> dict[str, object]:
         """Return the JSON form: the English text, its message, and its values in the same form."""
         values = {name: _wired(value) for name, value in self.values.items()}
         return {"text": str(self), "message": self.message, "values": values}
 
-    @classmethod
-    def of(cls, wire: Mapping[str, Any]) -> Self:
+    def with_values(self, form: Callable[[object], object]) -> Text:
+        """Return the same text with each value in another form."""
+        return Text(self.message, **{name: form(value) for name, value in self.values.items()})
+
+    @staticmethod
+    def of(wire: Mapping[str, Any]) -> Text:
         """Rebuild a text from its JSON form."""
-        values = {name: _unwired(value) for name, value in wire["values"].items()}
-        return cls(wire["message"], **values)
+        values: dict[str, Any] = {n: _unwired(value) for n, value in wire["values"].items()}
+        if "plural" in wire:
+            return Plural(wire["message"], wire["plural"], **values)
+        return Text(wire["message"], **values)
 
 
-def _joined(value: object, form: Callable[[object], object]) -> object:
+class Plural(Text):
+    """A text with a singular and a plural: `Plural("{number} day", "{number} days", 3)`."""
+
+    __slots__ = ("plural",)
+
+    plural: str
+
+    def __new__(cls, singular: str, plural: str, /, number: float, **values: object) -> Self:  # noqa: D102
+        message = singular if _takes_singular(ENGLISH, number) else plural
+        text = super().__new__(cls, message, number=number, **values)
+        text.message, text.plural = singular, plural
+        return text
+
+    def in_language(self) -> str:
+        """Return the sentence in the reader's language."""
+        values = dict(self.values)
+        number: Any = values.pop("number")
+        return n_(self.message, self.plural, number, **values)
+
+    def with_values(self, form: Callable[[object], object]) -> Text:
+        """Return the same text with each value in another form."""
+        values: dict[str, Any] = {name: form(value) for name, value in self.values.items()}
+        return Plural(self.message, self.plural, **values)
+
+    def wire(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return super().wire() | {"plural": self.plural}
+
+
+def text_of(error: BaseException) -> Text:
+    """Return what an error says, as a text if it was raised with one."""
+    text = _kept(error)
+    return text if isinstance(text, Text) else Text(str(text))
+
+
+def joined(separator: str, parts: Iterable[str]) -> str:
+    """Join texts as `str.join` does; the result can be translated."""
+    whole: str = Text("")
+    for part in parts:
+        whole = whole + separator + part if whole else whole + part
+    return whole
+
+
+def in_language(value: object) -> str:
+    """Return any value as the reader sees it: a text translated, a number in its notation."""
+    return str(_shown(language(), _kept(value)))
+
+
+def to_wire(value: Any) -> Any:
+    """Return an answer for JSON: each text in it, at any depth, as `{"": its wire form}`."""
+    if isinstance(value, Text):
+        return {"": value.wire()}
+    if isinstance(value, dict):
+        return {name: to_wire(part) for name, part in value.items()}
+    return [to_wire(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def from_wire(value: dict[str, Any]) -> Any:
+    """Rebuild the texts of an answer: the `object_hook` of json."""
+    return Text.of(value[""]) if value.keys() == {""} else value
+
+
+def number(value: float | Decimal, form: str = "") -> str:
+    """Return a number in the reader's notation: `8412.5`, `8 412,5`. `form`: as for `format`."""
+    return format(_shown(language(), value), form)
+
+
+def size(number_of_bytes: float) -> str:
+    """Return a number of bytes in the reader's language: `8.4 MB`, `8,4 Mo`."""
+    return in_language(Size(number_of_bytes))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the reader's language: `1 h 30 min`, `1 h 30`."""
+    return in_language(dt.timedelta(seconds=seconds))
+
+
+def _filled(code: str, message: str, values: Mapping[str, object]) -> str:
+    text = _catalogue(code).get(message, message) if message else ""  # "": a catalogue's header
+    return text.format(**{n: _shown(code, v) for n, v in values.items()}) if values else text
+
+
+def _kept(value: object) -> object:
+    """Return a value in a form that a text keeps and JSON can carry."""
+    if isinstance(value, BaseException):
+        first = value.args[0] if value.args else ""
+        if isinstance(value, OSError) and value.strerror:
+            return Text(value.strerror)
+        return first if isinstance(first, Text) else str(value)
     if isinstance(value, list | tuple):
-        return ", ".join(str(form(part)) for part in value)
-    return form(value) if isinstance(value, str) else value
+        return [_kept(part) for part in value]
+    if isinstance(value, Text | bool | int | float | Decimal | dt.date | dt.timedelta):
+        return value
+    return str(value)
 
 
-def _translated(value: object) -> object:
-    return value.in_language() if isinstance(value, Text) else value
+def _shown(code: str, value: Any) -> Any:
+    """Return a value as it is put into a message of a language."""
+    if isinstance(value, Text):
+        return str(value) if code == ENGLISH else value.in_language()
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_shown(code, part)) for part in value)
+    if isinstance(value, BaseException):
+        return _shown(code, _kept(value))
+    form = next((form for kind, form in _FORMS.items() if isinstance(value, kind)), None)
+    return form(code, value) if form else value
+
+
+class _Number:
+    """A number that formats itself in the notation of a language."""
+
+    def __init__(self, code: str, value: float | Decimal) -> None:
+        self._code, self._value = code, value
+
+    def __format__(self, form: str) -> str:
+        value: Any = self._value
+        if not form:
+            # four digits are grouped only with decimals: 2026 may be a year, 1502 a port
+            least = 10_000 if isinstance(value, int) else 1_000
+            plain = isinstance(value, float) and value % 1 == 0
+            form = (",f" if isinstance(value, Decimal) else ",") if abs(value) >= least else ""
+            value = int(value) if plain else value
+        comma, group = _separators(self._code)
+        english = format(value, form)
+        return "".join({",": group, ".": comma}.get(letter, letter) for letter in english)
+
+    def __str__(self) -> str:
+        return format(self, "")
+
+    __repr__ = __str__
+
+
+def lend_to_gettext() -> None:
+    """Have the standard `gettext` read these catalogues. typer and click take their own words
+    (Usage, Missing option …) from it, and bind it when they are imported.
+    """
+    import gettext  # noqa: PLC0415 -- the daemon does without
+
+    def plain(message: str) -> str:
+        return _(message) if message else ""
+
+    def counted(singular: str, plural: str, number: int) -> str:
+        return plain(singular if _takes_singular(language(), number) else plural)
+
+    gettext.gettext, gettext.ngettext = plain, counted  # type: ignore[assignment]
+
+
+NUMBER = N_("1,234.5")
+"""its translation states the separators of a language"""
+
+
+@cache
+def _separators(code: str) -> tuple[str, str]:
+    """Return the decimal separator and the one between thousands."""
+    written = re.search(r"1(\D?)234(\D)5", _catalogue(code).get(NUMBER, NUMBER))
+    return (written[2], written[1]) if written else (".", ",")
+
+
+UNITS = (
+    (1e12, N_("{number} TB")),
+    (1e9, N_("{number} GB")),
+    (1e6, N_("{number} MB")),
+    (1e3, N_("{number} kB")),
+    (1, N_("{number} bytes")),
+)
+THREE_DIGITS = 100
+
+
+def _size(code: str, number_of_bytes: int) -> str:
+    unit, message = next((u for u in UNITS if number_of_bytes >= u[0]), UNITS[-1])
+    value = number_of_bytes / unit
+    places = round(value, 1) if value < THREE_DIGITS and round(value, 1) % 1 else round(value)
+    return _filled(code, message, {"number": places})
+
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def _duration(code: str, lasts: dt.timedelta) -> str:
+    """Return a duration in its largest unit, with minutes below ten hours."""
+    whole = round(lasts.total_seconds())
+    if whole >= 2 * DAY:
+        return _filled(code, N_("{number} days"), {"number": whole // DAY})
+    if whole >= 10 * HOUR or (whole >= HOUR and whole % HOUR < MINUTE):
+        return _filled(code, N_("{number} h"), {"number": whole // HOUR})
+    if whole >= HOUR:
+        values = {"hours": whole // HOUR, "minutes": f"{whole % HOUR // MINUTE:02}"}
+        return _filled(code, N_("{hours} h {minutes} min"), values)
+    if whole >= 2 * MINUTE or (whole >= MINUTE and not whole % MINUTE):
+        return _filled(code, N_("{number} min"), {"number": whole // MINUTE})
+    return _filled(code, N_("{number} s"), {"number": whole})
+
+
+MONTHS = (
+    N_("January"), N_("February"), N_("March"), N_("April"), N_("May"), N_("June"), N_("July"),
+    N_("August"), N_("September"), N_("October"), N_("November"), N_("December"),
+)  # fmt: skip
+FIRST = N_("1 (first day of a month)")
+"""how a language writes the first day of a month, such as `1er`"""
+
+
+def _date(code: str, value: dt.date) -> str:
+    """Return a day; with its time if it has one."""
+    known = _catalogue(code)
+    written = {
+        "year": f"{value.year:04}",
+        "month": f"{value.month:02}",
+        "day": f"{value.day:02}",
+        "name": known.get(MONTHS[value.month - 1], ""),
+        "number": known.get(FIRST, "1") if value.day == 1 else f"{value.day}",
+    }
+    day = known.get("{year}-{month}-{day}", N_("{year}-{month}-{day}")).format(**written)
+    if not isinstance(value, dt.datetime):
+        return day
+    return _filled(code, N_("{day} {time}"), {"day": day, "time": f"{value:%H:%M}"})
+
+
+_FORMS: dict[Any, Callable[[str, Any], object]] = {
+    str: lambda _code, value: value,
+    bool: lambda _code, value: value,
+    Size: _size,
+    dt.timedelta: _duration,
+    dt.date: _date,
+    (int, float, Decimal): lambda code, value: value if code == ENGLISH else _Number(code, value),
+}
+"""how the values of a class are shown; the first that fits"""
 
 
 def _wired(value: object) -> object:
     if isinstance(value, Text):
         return value.wire()
-    return [_wired(part) for part in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list):
+        return [_wired(part) for part in value]
+    for name, (kind, written, _read) in _KINDS.items():
+        if isinstance(value, kind):
+            return {name: written(value)}
+    return value
 
 
 def _unwired(value: object) -> object:
     if isinstance(value, dict):
-        return Text.of(value)
+        if "message" in value:
+            return Text.of(value)
+        ((name, written),) = value.items()
+        return _KINDS[name][2](written)
     return [_unwired(part) for part in value] if isinstance(value, list) else value
 
 
-def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it
-    """Mark a message for the catalogue. It is translated later, by `_`."""
-    return message
+_KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "bytes": (Size, int, Size),
+    "decimal": (Decimal, str, Decimal),
+    "seconds": (
+        dt.timedelta,
+        lambda lasts: lasts.total_seconds(),
+        lambda seconds: dt.timedelta(seconds=seconds),
+    ),
+    "time": (dt.datetime, dt.datetime.isoformat, dt.datetime.fromisoformat),
+    "date": (dt.date, dt.date.isoformat, dt.date.fromisoformat),
+}
+"""the values that JSON does not have: their class, and how they are written and read"""
+
+OF_THE_SYSTEM = (
+    N_("No such file or directory"),
+    N_("Permission denied"),
+    N_("Is a directory"),
+    N_("Not a directory"),
+    N_("File exists"),
+    N_("No space left on device"),
+    N_("Read-only file system"),
+    N_("Input/output error"),
+    N_("Operation not permitted"),
+    N_("Disk quota exceeded"),
+    N_("File name too long"),
+    N_("Connection refused"),
+    N_("Connection reset by peer"),
+    N_("Connection timed out"),
+    N_("No route to host"),
+    N_("Network is unreachable"),
+    N_("Name or service not known"),
+    N_("Temporary failure in name resolution"),
+    N_("Broken pipe"),
+    N_("Device or resource busy"),
+)
+"""what the operating system says of an error (`OSError.strerror`)"""
 
 
 def language() -> str:
@@ -113,22 +386,33 @@ def language() -> str:
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         if setting := os.environ.get(name):
             languages = [one.partition(".")[0].partition("_")[0] for one in setting.split(":")]
-            return next((one for one in languages if one in _languages()), "en")
-    return "en"
+            known = _catalogues(os.environ.get("GARDIEN_LOCALES", ""))
+            return next((one for one in languages if one in known or one == ENGLISH), ENGLISH)
+    return ENGLISH
 
 
 @cache
-def _languages() -> frozenset[str]:
-    names = (entry.name for entry in CATALOGUES.iterdir())
-    return frozenset(name.removesuffix(".po") for name in names if name.endswith(".po")) | {"en"}
+def _catalogues(more: str) -> Mapping[str, Path]:
+    """Return the files of all languages; those of the folder `more` come first."""
+    folders = (CATALOGUES, Path(more)) if more else (CATALOGUES,)
+    return {path.stem: path for folder in folders for path in folder.glob("*.po")}
 
 
-@cache
 def _catalogue(code: str) -> Mapping[str, str]:
-    if code == "en":
+    if code == ENGLISH:
         return {}
-    text = (CATALOGUES / f"{code}.po").read_text(encoding="utf-8")
-    return {message: said for message, said in entries(text) if message and said}
+    return _read(_catalogues(os.environ.get("GARDIEN_LOCALES", ""))[code])
+
+
+@cache
+def _read(path: Path) -> Mapping[str, str]:
+    return {message: said for message, said in entries(path.read_text(encoding="utf-8")) if said}
+
+
+def _takes_singular(code: str, number: float) -> bool:
+    # In French 0 and 1.5 take the singular, in English the plural. The catalogue says which.
+    french = "n > 1" in _catalogue(code).get("", "")
+    return number < 2 if french else number == 1  # noqa: PLR2004 -- the first plural
 
 
 def entries(text: str) -> Iterator[tuple[str, str]]:

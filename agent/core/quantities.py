@@ -159,7 +159,9 @@ def to_raw(point: Point, value: Decimal) -> Decimal:
         return EXACT.divide(value, point.scale)
     except Inexact:
         reason = f"{value} {point.unit} is not an exact multiple of the scale {point.scale}"
-        raise Refused(f"{point.device}/{point.name}: {reason}") from None
+        raise Refused(
+            "{device}/{name}: {reason}", device=point.device, name=point.name, reason=reason
+        ) from None
 
 
 def from_raw(point: Point, raw_value: Decimal) -> Decimal:

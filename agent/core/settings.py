@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import core_schema
 
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -54,13 +54,13 @@ NUMBER_AND_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,7})",
 
 def duration(text: str) -> float:
     """Parse `500ms`, `10s`, `15min`, `1h` or `14d` into seconds. Raises ValueError for people."""
-    number, unit = _split(text, SECONDS, _("a duration such as 15min"))
+    number, unit = _split(text, SECONDS, Text("a duration such as 15min"))
     return number * SECONDS[unit]
 
 
 def size(text: str) -> int:
     """Parse `200MB` (10⁶) or `200MiB` (2²⁰) into bytes. Raises ValueError for people."""
-    number, unit = _split(text, BYTES, _("a size such as 200MB"))
+    number, unit = _split(text, BYTES, Text("a size such as 200MB"))
     return int(number * BYTES[unit])
 
 
@@ -98,13 +98,13 @@ def _split(text: str, units: dict[str, Any], expected: str) -> tuple[float, str]
     match = NUMBER_AND_UNIT.fullmatch(plain)
     if not match or match[2] not in units:
         known, meant = ", ".join(units), _meant(plain, units)
-        problem = _(
+        problem = Text(
             "expected {expected} (units: {known}), found {text}",
             expected=expected,
             known=known,
             text=shown(text),
         )
-        raise ValueError(problem + (_("; write {number}", number=meant) if meant else ""))
+        raise ValueError(problem + (Text("; write {number}", number=meant) if meant else ""))
     return float(match[1]), match[2]
 
 
@@ -124,11 +124,11 @@ def _meant(text: str, units: dict[str, Any]) -> str:
 def shown(value: object) -> str:
     """Quote a value for a message: short, on one line, and safe for a terminal."""
     if value is None:
-        return _("nothing")
+        return Text("nothing")
     if isinstance(value, dict):
-        return _("a mapping")
+        return Text("a mapping")
     if isinstance(value, list):
-        return _("a list")
+        return Text("a list")
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value)
@@ -151,7 +151,7 @@ def wrong_ipv4(host: str) -> str:
     try:
         IPv4Address(host)
     except ValueError:
-        return _(
+        return Text(
             "{host} is not an IPv4 address: write four numbers from 0 to 255, such as"
             " 192.168.10.20",
             host=shown(host),
@@ -186,13 +186,13 @@ def is_loopback(host: str | None) -> bool:
 def _duration(value: object, info: ValidationInfo) -> float:
     if isinstance(value, str):
         return duration(value)
-    return _number(value, info, _("a duration such as 15min"), "s")
+    return _number(value, info, Text("a duration such as 15min"), "s")
 
 
 def _size(value: object, info: ValidationInfo) -> int:
     if isinstance(value, str):
         return size(value)
-    return int(_number(value, info, _("a size such as 200MB"), "MB"))
+    return int(_number(value, info, Text("a size such as 200MB"), "MB"))
 
 
 def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> float:
@@ -201,12 +201,12 @@ def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> fl
     if number and not info.context:
         return float(value)  # type: ignore[arg-type] # hasattr is the proof
     remedy = (
-        _('; write "{value}{unit}" if that is what you mean', value=value, unit=unit)
+        Text('; write "{value}{unit}" if that is what you mean', value=value, unit=unit)
         if number
         else ""
     )
     raise ValueError(
-        _(
+        Text(
             "expected {expected}, found {value}{remedy}",
             expected=expected,
             value=shown(value),
@@ -224,7 +224,7 @@ Bytes = Annotated[int, BeforeValidator(_size, json_schema_input_type=str)]
 
 def _from_the_root(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(_("expected an absolute path, /…, found {path}", path=shown(str(path))))
+        raise ValueError(Text("expected an absolute path, /…, found {path}", path=shown(str(path))))
     return path
 
 
@@ -257,14 +257,14 @@ class Secret:
         kind, colon, name = written.partition(":") if isinstance(written, str) else ("", "", "")
         if kind not in {"file", "env", "credential"} or not colon or not name.strip():
             raise ValueError(
-                _(
+                Text(
                     "a secret must not be in the configuration: put it into a file that only"
                     " gardien can read, and write file:/path/to/it (or env:NAME, or"
                     " credential:NAME for systemd's LoadCredential=)"
                 )
             )
         if kind == "file" and not name.strip().startswith("/"):
-            raise ValueError(_("the path of a secret's file must be absolute: file:/path/to/it"))
+            raise ValueError(Text("the path of a secret's file must be absolute: file:/path/to/it"))
         return cls(kind, name.strip())
 
     def reveal(self) -> str:
@@ -273,14 +273,14 @@ class Secret:
             return self._fetch().rstrip("\r\n")
         except (OSError, KeyError, ValueError) as error:
             raise Refused(
-                _("the secret {name} cannot be read: {error}", name=self, error=self._why(error))
+                "the secret {name} cannot be read: {error}", name=self, error=self._why(error)
             ) from error
 
     def _why(self, error: Exception) -> str:
         if self.kind == "env" and isinstance(error, KeyError):
-            return _("this variable is not set where gardien runs")
+            return Text("this variable is not set where gardien runs")
         if self.kind == "credential" and isinstance(error, KeyError | FileNotFoundError):
-            return _(
+            return Text(
                 "systemd provides no such file: credential:gardien_NAME is"
                 " /etc/gardien/credentials/NAME, and systemd reads it when the service starts"
             )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.atomic_write import Reserve
 from agent.core.errors import Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -75,8 +75,14 @@ class Owner(NamedTuple):
     """seconds since 1970 UTC"""
 
     def __str__(self) -> str:
-        name = "the agent" if self.command == AGENT else f"`{self.command}`"
-        return f"{name} (process {self.pid}, started by {self.by} {_ago(self.since)} ago)"
+        name = Text("the agent") if self.command == AGENT else f"`{self.command}`"
+        return Text(
+            "{name} (process {pid}, started by {by} {ago} ago)",
+            name=name,
+            pid=self.pid,
+            by=self.by,
+            ago=_ago(self.since),
+        )
 
 
 @contextmanager
@@ -168,8 +174,10 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[],
         handle = _open_lock(state / "lock")
     except OSError as error:
         raise Refused(
-            f"{state} cannot be used: {error.strerror}. Check `state:` in the configuration and the"
-            " rights of this account"
+            "{state} cannot be used: {reason}. Check `state:` in the configuration and the"
+            " rights of this account",
+            state=state,
+            reason=error,
         ) from error
     try:
         _wait_for(handle, state, owner.command, patience)
@@ -257,20 +265,24 @@ def _no_use_to_wait(command: str, other: Owner) -> bool:
 def _in_use(state: Path, command: str, other: Owner | None) -> str:
     """Say who holds the state, and what to do."""
     if other is None:
-        return f"{state} is in use by another process: try again in a moment"
+        return Text("{state} is in use by another process: try again in a moment", state=state)
     if other.command != AGENT:
-        how = f": sudo kill {other.pid}" if _runs_gardien(other.pid) else " where it was started"
-        remedy = f"wait for its end, or end it{how}"
+        how = (
+            Text(": sudo kill {pid}", pid=other.pid)
+            if _runs_gardien(other.pid)
+            else Text(" where it was started")
+        )
+        remedy = Text("wait for its end, or end it{how}", how=how)
     elif command == AGENT:
-        remedy = (
+        remedy = Text(
             "nothing was started. To see its state: gardien status. To restart it: sudo systemctl"
             " restart gardien"
         )
     elif _agent_answers(state):
-        remedy = "stop it first: sudo systemctl stop gardien"
+        remedy = Text("stop it first: sudo systemctl stop gardien")
     else:
-        remedy = "it is starting or ending: try again in a moment"
-    return f"{state} is in use by {other}: {remedy}"
+        remedy = Text("it is starting or ending: try again in a moment")
+    return Text("{state} is in use by {other}: {remedy}", state=state, other=other, remedy=remedy)
 
 
 def _runs_gardien(pid: int) -> bool:
@@ -293,7 +305,9 @@ def _ago(since: float) -> str:
     if seconds < MINUTES_FROM:
         return f"{seconds} s"
     minutes = seconds // 60
-    return f"{minutes} min" if minutes < MINUTES_FROM else f"{minutes // 60} h"
+    return (
+        Text("{minutes} min", minutes=minutes) if minutes < MINUTES_FROM else f"{minutes // 60} h"
+    )
 
 
 def _account(uid: int) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import seconds
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import PACKAGED
 
@@ -34,9 +35,9 @@ with its own housekeeping for half a minute, which must end none"""
 PROBED_EVERY = 60.0
 """seconds between two test commits during a hold or while a store has failed"""
 
-SPOOL = "the spool of "
+SPOOL = Text("the spool of ")
 """name of a recipient's store, before the name of the uplink"""
-READ_ONLY, FAILING = "the disk is read-only", "the disk reports errors"
+READ_ONLY, FAILING = Text("the disk is read-only"), Text("the disk reports errors")
 NOT_WELL = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.ESHUTDOWN}
 RUN = Path("/run/gardien")
 """created by the package, for the state PACKAGED"""
@@ -172,7 +173,8 @@ def made(folder: Path) -> Path:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise Refused(
-            f"{folder} is not a folder of this account alone (mode 0700), so it is not used: remove"
-            " it"
+            "{folder} is not a folder of this account alone (mode 0700), so it is not used:"
+            " remove it",
+            folder=folder,
         )
     return folder

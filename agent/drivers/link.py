@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import AgentError, LinkLost, OutOfStep, Refused
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
 from agent.core.tasks import ConnectionFields, keep_open
@@ -122,7 +123,7 @@ class Link:
             if not idle:
                 raise
         if not await self._opened_again(self.opened_within):
-            raise LinkLost(f"{self.name} is not open: {self.error}")
+            raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
         return await self._read(points)
 
     async def _opened_again(self, within: float) -> bool:
@@ -160,7 +161,7 @@ class Link:
                 await self._opened_again(self._out_of_step + self.opened_within - monotonic())
             driver, lost = self._driver, self._lost
             if driver is None or lost is None:
-                raise LinkLost(f"{self.name} is not open: {self.error}")
+                raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
             try:
                 yield driver
             except LinkLost as error:
@@ -223,7 +224,9 @@ class Link:
     async def _writing(self) -> AsyncIterator[Writes]:
         async with self._in_turn() as driver:
             if not isinstance(driver, Writes):
-                raise Refused(f'the line "{self.name}" cannot be written to: its driver only reads')
+                raise Refused(
+                    'the line "{name}" cannot be written to: its driver only reads', name=self.name
+                )
             yield driver
 
     async def quiet(self, seconds: float) -> None:
@@ -267,9 +270,13 @@ class Link:
         """
         driver = self._open_driver()
         if not isinstance(driver, Discovers):
-            raise Refused(f'the line "{self.name}" cannot be searched: its driver has no search')
+            raise Refused(
+                'the line "{name}" cannot be searched: its driver has no search', name=self.name
+            )
         if self._searched:
-            raise Refused(f'the line "{self.name}" is being searched already: wait for the end')
+            raise Refused(
+                'the line "{name}" is being searched already: wait for the end', name=self.name
+            )
         self._searched = True
         try:
             async for step, _ in self._stepwise(driver.discover(request)):
@@ -281,14 +288,16 @@ class Link:
         """As `discover`, but rest after each step for as long as it took."""
         driver = self._open_driver()
         if not isinstance(driver, Seeks):
-            raise Refused(f'the line "{self.name}" cannot be searched: its driver has no search')
+            raise Refused(
+                'the line "{name}" cannot be searched: its driver has no search', name=self.name
+            )
         async for step, took in self._stepwise(driver.seek()):
             yield step
             await asyncio.sleep(took)
 
     def _open_driver(self) -> Reads:
         if self._driver is None:
-            raise LinkLost(f"{self.name} is not open: {self.error}")
+            raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
         return self._driver
 
     async def _stepwise(
@@ -300,7 +309,7 @@ class Link:
             async with self._turn:
                 # The search belongs to a driver object: after a reopening it would use a dead one.
                 if self.opened != opened or self._driver is None or self._lost is None:
-                    raise LinkLost(f"{self.name} is not open: {self.error}")
+                    raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
                 began = monotonic()
                 try:
                     step = await anext(steps, None)
@@ -343,7 +352,7 @@ class Link:
 def _why(error: Exception) -> str:
     """Describe an error for recipients too: of an unexpected one only its class."""
     return (
-        str(error)
+        text_of(error)
         if isinstance(error, LinkLost)
         else f"an error in gardien ({type(error).__name__})"
     )

@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.core.clock import ClockTrust, stamp
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
 from agent.enrolment.credential import Credential
@@ -68,7 +69,7 @@ def show(state: Path, gateway: str, now: float) -> dict[str, Any]:
     return answer | {
         "certificate": shown,
         "file": str(credential.path(state)),
-        "before": "kept until the new one has worked" if unproved else "",
+        "before": Text("kept until the new one has worked") if unproved else "",
     }
 
 

@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from agent.core.atomic_write import destroy, read_key, write_key
 from agent.core.clock import BUILT, stamp
 from agent.core.errors import NotForYou, Refused
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +38,7 @@ ALARMS = (14, 3)
 """days before the end at which a warning and an alarm are raised"""
 
 
-CLOCK = ": the clock has lost the time (empty battery?); see: gardien doctor"
+CLOCK = Text(": the clock has lost the time (empty battery?); see: gardien doctor")
 FILE, WAITING, BEFORE = "identity.pem", "identity.waiting.pem", "identity.before.pem"
 UNREADABLE = (
     ValueError,
@@ -74,12 +75,14 @@ def uses(certificate: x509.Certificate) -> frozenset[str]:
 def unfit(certificate: x509.Certificate, gateway: str) -> str:
     """Why this gateway can never use the certificate; empty: it can."""
     if (whose := subject(certificate)) != gateway:
-        return (
-            f'the certificate is for "{whose}", but this gateway is {gateway}.'
-            " Have the request of this gateway signed: gardien key csr"
+        return Text(
+            'the certificate is for "{whose}", but this gateway is {gateway}. Have the'
+            " request of this gateway signed: gardien key csr",
+            whose=whose,
+            gateway=gateway,
         )
     if "tls" not in uses(certificate):
-        return (
+        return Text(
             "the certificate is not for TLS clients. Have the CA issue it with the extended key"
             " usages clientAuth and emailProtection"
         )
@@ -90,14 +93,18 @@ def untimely(certificate: x509.Certificate, now: float) -> str:
     """Why the certificate is not valid at `now` (wall clock); empty: it is valid."""
     begin, end = begins(certificate), ends(certificate)
     if now < begin:
-        return (
-            f"the certificate is not valid before {stamp(begin)}, and the clock of this gateway"
-            f" says {_moment(now)}{CLOCK if now < BUILT else ''}"
+        return Text(
+            "the certificate is not valid before {stamp}, and the clock of this gateway says"
+            " {moment}{value}",
+            stamp=stamp(begin),
+            moment=_moment(now),
+            value=CLOCK if now < BUILT else "",
         )
     if now > end:
-        return (
-            f"the certificate expired at {stamp(end)}; the clock of this gateway says"
-            f" {_moment(now)}"
+        return Text(
+            "the certificate expired at {stamp}; the clock of this gateway says {moment}",
+            stamp=stamp(end),
+            moment=_moment(now),
         )
     return ""
 
@@ -124,17 +131,20 @@ def alarm(certificate: x509.Certificate, now: float) -> str:
     left = days_left(certificate, now)
     if left < ALARMS[-1]:
         end = stamp(ends(certificate))
-        return f"the certificate expires at {end}, and deliveries stop then: renew it"
+        return Text("the certificate expires at {end}, and deliveries stop then: renew it", end=end)
     if left < ALARMS[0]:
-        return f"the certificate expires in {left} days and has not been renewed"
+        return Text("the certificate expires in {left} days and has not been renewed", left=left)
     return ""
 
 
 def validity(certificate: x509.Certificate, now: float) -> str:
     """Its validity for people: `valid until 2027-02-22, 80 days left`."""
     return untimely(certificate, now) or (
-        f"valid until {_day(certificate.not_valid_after_utc)},"
-        f" {_spell(certificate.not_valid_after_utc - datetime.fromtimestamp(now, UTC))} left"
+        Text(
+            "valid until {day}, {spell} left",
+            day=_day(certificate.not_valid_after_utc),
+            spell=_spell(certificate.not_valid_after_utc - datetime.fromtimestamp(now, UTC)),
+        )
     )
 
 
@@ -144,8 +154,12 @@ def _day(moment: datetime) -> str:
 
 def _spell(span: timedelta) -> str:
     if span.days == 1:
-        return "1 day"
-    return f"{span.days} days" if span.days else f"{span.seconds // 3600} hours"
+        return Text("1 day")
+    return (
+        Text("{days} days", days=span.days)
+        if span.days
+        else Text("{seconds} hours", seconds=span.seconds // 3600)
+    )
 
 
 def _moment(now: float) -> str:
@@ -197,11 +211,13 @@ def _read(file: Path) -> Credential:
             " and gardien key install"
         ) from None
     except PermissionError as error:
-        raise NotForYou(f"this account may not read {file}: run the command with sudo") from error
+        raise NotForYou(
+            "this account may not read {file}: run the command with sudo", file=file
+        ) from error
     except (OSError, ValueError, TypeError) as error:
-        raise Refused(f"{file} is damaged ({error}): enrol again") from error
+        raise Refused("{file} is damaged ({error}): enrol again", file=file, error=error) from error
     if not isinstance(key, EllipticCurvePrivateKey) or not same_key(chain[0], key):
-        raise Refused(f"{file}: key and certificate do not match: enrol again")
+        raise Refused("{file}: key and certificate do not match: enrol again", file=file)
     return Credential(key, tuple(chain))
 
 
@@ -269,7 +285,9 @@ def standing_key(state: Path) -> EllipticCurvePrivateKey | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise Refused(f"{state / WAITING} is damaged ({error}): remove it") from error
+        raise Refused(
+            "{state} is damaged ({error}): remove it", state=state / WAITING, error=error
+        ) from error
     return key if isinstance(key, EllipticCurvePrivateKey) else None
 
 
@@ -295,8 +313,9 @@ def private(file: Path) -> bytes:
     """Read a private file. Raises Refused if others may read it."""
     if file.stat().st_mode & 0o077:
         raise Refused(
-            f"other accounts may read {file}, so its key may be known to others. Protect it: chmod"
-            f" 600 {file}"
+            "other accounts may read {file}, so its key may be known to others. Protect it:"
+            " chmod 600 {file}",
+            file=file,
         )
     return read_key(file)
 

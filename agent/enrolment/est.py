@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_ce
 from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
 
 from agent.core.errors import Refused, UplinkLost
+from agent.core.i18n import Text, text_of
 from agent.enrolment import tls
 from agent.enrolment.credential import certificates
 from agent.enrolment.http_client import HttpClient
@@ -42,10 +43,10 @@ NO_CERTIFICATES = (
 )  # fmt: skip
 """errors when an answer has no certificates"""
 EXPLANATIONS = {
-    400: "it does not accept the request",
-    401: "it refuses the token, which is wrong, used or expired: ask for a new one",
-    403: "it refuses this gateway: is it registered there?",
-    404: "there is no EST server at this address: is `url` right?",
+    400: Text("it does not accept the request"),
+    401: Text("it refuses the token, which is wrong, used or expired: ask for a new one"),
+    403: Text("it refuses this gateway: is it registered there?"),
+    404: Text("there is no EST server at this address: is `url` right?"),
 }
 
 
@@ -105,13 +106,13 @@ class Est:
         try:
             secure = tls.context(self._ca, self._credential)
         except UplinkLost as error:
-            raise Refused(str(error)) from error
+            raise Refused(text_of(error)) from error
         try:
             with HttpClient.open(self._where, secure, self._within) as client:
                 url = f"{self._url}/{what}"
                 answer = client.request(method, url, LARGEST, headers=headers, data=body)
         except UplinkLost as error:
-            raise Refused(f"enrolment: {error}") from error
+            raise Refused("enrolment: {error}", error=error) from error
         return answer.status, answer.body, answer.headers.get("retry-after", "")
 
     def _good(self, status: int, body: bytes) -> bytes:
@@ -121,7 +122,12 @@ class Est:
         explanation = EXPLANATIONS.get(status, f"it answers {status}")
         # the HTML page of a proxy would hide the explanation
         more = f" ({detail})" if detail.isprintable() and detail and "<" not in detail else ""
-        raise Refused(f"enrolment: {self._where}: {explanation}{more}")
+        raise Refused(
+            "enrolment: {where}: {explanation}{more}",
+            where=self._where,
+            explanation=explanation,
+            more=more,
+        )
 
 
 def _certificates(body: bytes) -> list[x509.Certificate]:
@@ -131,4 +137,6 @@ def _certificates(body: bytes) -> list[x509.Certificate]:
         )
         return [one for raw in bundle for one in certificates(raw.public_bytes(Encoding.DER))]
     except NO_CERTIFICATES as error:
-        raise Refused(f"enrolment: the answer has no readable certificates: {error}") from error
+        raise Refused(
+            "enrolment: the answer has no readable certificates: {error}", error=error
+        ) from error

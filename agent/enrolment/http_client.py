@@ -26,6 +26,7 @@ from urllib3.util import SKIP_HEADER
 
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import UplinkLost
+from agent.core.i18n import Text
 from agent.enrolment.tls import explain, lost
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ class HttpClient:
         if (coding := answer.headers.get("Content-Encoding", "identity")) != "identity":
             # we asked for none, and a compressed body may unpack to a thousand times its size
             raise UplinkLost(
-                f"{self._server} uses the content coding {coding!r}, which was not requested"
+                "{server} uses the content coding {coding!r}, which was not requested",
+                server=self._server,
+                coding=coding,
             )
         body = bytearray()
         for piece in answer.iter_content(PIECE):
@@ -135,14 +138,16 @@ class HttpClient:
 
     def _lost(self, error: Exception) -> UplinkLost:
         if isinstance(error, requests.exceptions.ProxyError):
-            return UplinkLost(f"the proxy {self._proxy} cannot reach {self._server}")
+            return UplinkLost(
+                "the proxy {proxy} cannot reach {server}", proxy=self._proxy, server=self._server
+            )
         if isinstance(error, requests.Timeout):
-            return UplinkLost(f"{self._server}: no answer")
+            return UplinkLost("{server}: no answer", server=self._server)
         for cause in _causes(error):
             if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
                 reason = explain(cause, self._server, seconds())
                 return lost(cause)(f"{reason}; {self._own}" if self._own else reason)
-        return UplinkLost(f"{self._server}: the connection was lost")
+        return UplinkLost("{server}: the connection was lost", server=self._server)
 
 
 def _moved(answer: requests.Response, body: bytes) -> int:
@@ -253,7 +258,10 @@ class _Wire(io.RawIOBase):
         try:
             size = self._read(buffer)
         except TimeoutError as error:
-            message = f"its answer is incomplete after {self._within:g} s: is the connection slow?"
+            message = Text(
+                "its answer is incomplete after {within:g} s: is the connection slow?",
+                within=self._within,
+            )
             raise TimeoutError(message) from error
         self.left -= size or 0
         if self.left < 0:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import FromTheRoot, Secret, checked_host, shown
 
 WELL_KNOWN = "/.well-known/est"
@@ -17,7 +17,7 @@ def _https(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         raise ValueError(
-            _(
+            Text(
                 'expected an EST server such as "{example}", found {url}',
                 example=EXAMPLE,
                 url=shown(url),
@@ -25,9 +25,9 @@ def _https(url: str) -> str:
         )
     checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
-        raise ValueError(_("no user or password in a URL: it would be logged"))
+        raise ValueError(Text("no user or password in a URL: it would be logged"))
     if parts.query or parts.fragment:
-        raise ValueError(_("a URL of an EST server ends with its path: remove the rest"))
+        raise ValueError(Text("a URL of an EST server ends with its path: remove the rest"))
     return url
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import BUILT, stamp
 from agent.core.errors import CertificateRefused, Refused, UplinkLost
+from agent.core.i18n import Text, text_of
 from agent.enrolment.credential import load, unfit, untimely
 
 if TYPE_CHECKING:
@@ -19,19 +20,19 @@ if TYPE_CHECKING:
 NOT_YET, EXPIRED = 9, 10
 """X509_V_ERR_CERT_NOT_YET_VALID, …_HAS_EXPIRED (openssl/x509_vfy.h)"""
 UNKNOWN_CA = {18, 19, 20, 21}
-NO_CERTIFICATE = "it requires a certificate of this gateway. Get one: gardien key enroll"
+NO_CERTIFICATE = Text("it requires a certificate of this gateway. Get one: gardien key enroll")
 ALERTS: Mapping[str, str] = {
     "CERTIFICATE_REQUIRED": NO_CERTIFICATE,
-    "CERTIFICATE_EXPIRED": "our certificate has expired according to its clock",
-    "CERTIFICATE_REVOKED": "our certificate was revoked",
-    "CERTIFICATE_UNKNOWN": "it does not accept our certificate",
-    "BAD_CERTIFICATE": "it does not accept our certificate",
-    "UNSUPPORTED_CERTIFICATE": "our certificate is not for this use",
-    "UNKNOWN_CA": "it does not know the issuer of our certificate",
-    "ACCESS_DENIED": "it does not let this gateway in",
-    "HANDSHAKE_FAILURE": "it requires another kind of TLS, or a certificate of this gateway",
-    "PROTOCOL_VERSION": "it requires another version of TLS",
-    "WRONG_VERSION_NUMBER": "it does not speak TLS on this port",
+    "CERTIFICATE_EXPIRED": Text("our certificate has expired according to its clock"),
+    "CERTIFICATE_REVOKED": Text("our certificate was revoked"),
+    "CERTIFICATE_UNKNOWN": Text("it does not accept our certificate"),
+    "BAD_CERTIFICATE": Text("it does not accept our certificate"),
+    "UNSUPPORTED_CERTIFICATE": Text("our certificate is not for this use"),
+    "UNKNOWN_CA": Text("it does not know the issuer of our certificate"),
+    "ACCESS_DENIED": Text("it does not let this gateway in"),
+    "HANDSHAKE_FAILURE": Text("it requires another kind of TLS, or a certificate of this gateway"),
+    "PROTOCOL_VERSION": Text("it requires another version of TLS"),
+    "WRONG_VERSION_NUMBER": Text("it does not speak TLS on this port"),
 }
 """meaning of the server's TLS alerts (RFC 8446, 6.2), by OpenSSL's name of the alert"""
 
@@ -45,7 +46,9 @@ def context(ca: Path | None, credential: Path | None) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
-        raise UplinkLost(f"ca: {ca} cannot be used: {_reason(error)}") from error
+        raise UplinkLost(
+            "ca: {ca} cannot be used: {reason}", ca=ca, reason=_reason(error)
+        ) from error
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     # as Python 3.13 does by default: a CA certificate must have the critical CA extension
     made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -53,7 +56,11 @@ def context(ca: Path | None, credential: Path | None) -> ssl.SSLContext:
         try:
             made.load_cert_chain(credential)
         except (OSError, ssl.SSLError) as error:
-            raise UplinkLost(f"{credential} cannot be used: {_reason(error)}") from error
+            raise UplinkLost(
+                "{credential} cannot be used: {reason}",
+                credential=credential,
+                reason=_reason(error),
+            ) from error
     return made
 
 
@@ -67,7 +74,7 @@ def doubt(credential: Path | None, gateway: str, now: float) -> str:
     try:
         certificate = load(credential.parent).certificate
     except Refused as error:
-        return str(error)
+        return text_of(error)
     if problem := unfit(certificate, gateway):
         raise UplinkLost(
             problem
@@ -78,10 +85,16 @@ def doubt(credential: Path | None, gateway: str, now: float) -> str:
 def explain(error: BaseException, host: str, now: float) -> str:
     """Why TLS with a host failed; `now`: wall clock."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{host} could not be authenticated: {_unproved(error, host, now)}"
+        return Text(
+            "{host} could not be authenticated: {unproved}",
+            host=host,
+            unproved=_unproved(error, host, now),
+        )
     if isinstance(error, ssl.SSLError):
         return refusal(str(error.reason or error), host)
-    perhaps = "; does it speak TLS on this port?" if isinstance(error, ConnectionResetError) else ""
+    perhaps = (
+        Text("; does it speak TLS on this port?") if isinstance(error, ConnectionResetError) else ""
+    )
     return f"{host}: {_reason(error)}{perhaps}"
 
 
@@ -91,9 +104,11 @@ def refusal(reason: str, host: str) -> str:
     for alert, explanation in ALERTS.items():
         if alert in name:
             return (
-                f"{host} refuses us: {explanation}" if refuses(reason) else f"{host}: {explanation}"
+                Text("{host} refuses us: {explanation}", host=host, explanation=explanation)
+                if refuses(reason)
+                else f"{host}: {explanation}"
             )
-    return f"{host}: TLS failed: {reason}"
+    return Text("{host}: TLS failed: {reason}", host=host, reason=reason)
 
 
 def refuses(reason: str) -> bool:
@@ -116,16 +131,20 @@ def _openssl_name(reason: str) -> str:
 
 def _unproved(error: ssl.SSLCertVerificationError, host: str, now: float) -> str:
     if error.verify_code in UNKNOWN_CA:
-        return "its certificate was issued by an unknown CA: is `ca:` the right file?"
+        return Text("its certificate was issued by an unknown CA: is `ca:` the right file?")
     if error.verify_code == NOT_YET or (error.verify_code == EXPIRED and now < BUILT):
-        return (
-            "its certificate is not valid yet, and the clock of this gateway says"
-            f" {stamp(now)[:10]}: is that right? See: gardien doctor"
+        return Text(
+            "its certificate is not valid yet, and the clock of this gateway says {stamp}:"
+            " is that right? See: gardien doctor",
+            stamp=stamp(now)[:10],
         )
     if error.verify_code == EXPIRED:
-        return f"its certificate has expired; the clock of this gateway says {stamp(now)[:10]}"
+        return Text(
+            "its certificate has expired; the clock of this gateway says {stamp}",
+            stamp=stamp(now)[:10],
+        )
     if "ostname mismatch" in error.verify_message or "IP address mismatch" in error.verify_message:
-        return f"its certificate is for another name than {host}: is `url` right?"
+        return Text("its certificate is for another name than {host}: is `url` right?", host=host)
     return error.verify_message
 
 

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from agent.config.estimates import affordable
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import CertificateRefused, NotRecorded, NotStored, Refused, UplinkLost
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import ConnectionFields, keep_open, together
 from agent.enrolment import calls, credential
@@ -174,7 +175,7 @@ class Route:
         try:
             return at(self._settings, url)
         except Refused as error:
-            raise UplinkLost(str(error)) from error
+            raise UplinkLost(text_of(error)) from error
 
     async def watch(self) -> None:
         """Record the first receipt over a new address.
@@ -219,7 +220,9 @@ def _address_option(settings: Any, url: str) -> dict[str, Any]:
         return {"url": url}
     parts = urlsplit(url)
     if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise Refused(f"{url} is not a folder: expected an address such as file:///mnt/exchange")
+        raise Refused(
+            "{url} is not a folder: expected an address such as file:///mnt/exchange", url=url
+        )
     return {"path": unquote(parts.path)}
 
 
@@ -231,7 +234,9 @@ def at(settings: Any, url: str) -> Any:
         return type(settings).model_validate(configured | _address_option(settings, url))
     except ValidationError as error:
         what = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise Refused(f"{url} is not a valid address for this uplink: {what}") from error
+        raise Refused(
+            "{url} is not a valid address for this uplink: {what}", url=url, what=what
+        ) from error
 
 
 async def move(gateway: Gateway, claims: UplinkMove) -> str:
@@ -248,7 +253,7 @@ async def move(gateway: Gateway, claims: UplinkMove) -> str:
     except NotRecorded:
         raise
     except Refused as error:
-        raise impossible(str(error)) from error
+        raise impossible(text_of(error)) from error
     return f"{claims.url} is tried now, and takes effect after its first receipt"
 
 
@@ -631,9 +636,9 @@ async def _resend(recipient: Recipient, request: Request, now: float) -> str:
     except LookupError as error:
         if recipient.kept:  # the batches may be in the spool on the disk, which is not open
             raise NotRecorded("the disk fails: its batches are sent again once it works") from error
-        raise Forged(ObjectCode.EPOCH, str(error)) from error
+        raise Forged(ObjectCode.EPOCH, text_of(error)) from error
     except ValueError as error:
-        raise impossible(str(error)) from error
+        raise impossible(text_of(error)) from error
     recipient.delivery.hurry = True
     return f"{number} batches are sent again"
 
@@ -660,7 +665,7 @@ async def _read_now(lines: Lines, recipient: Recipient, wanted: str | None) -> s
             lines.find(wanted)
         except Refused as error:  # its text lists all devices, which the sender must not see
             reason = f'no device "{wanted}" is configured at this gateway'
-            raise Forged(ObjectCode.REQUEST, str(error), reason) from error
+            raise Forged(ObjectCode.REQUEST, text_of(error), reason) from error
     asked = 0
     for line in lines.values():
         for device in line.devices.values():

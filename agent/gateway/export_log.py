@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
-from agent.core.i18n import _
 from agent.core.log_fields import LogEvent, fields
 from agent.registry.syndic_export import ExportRow, Lease
 
@@ -149,7 +148,7 @@ class Exports:
         """Return the one proposal whose key begins with `key`. Raises Refused."""
         matches = [one for one in self._kept.proposals if key and one.row.key.startswith(key)]
         if len(matches) != 1:
-            raise Refused(_('no row "{row}" waits. Rows: gardien occupancy proposed', row=key[:20]))
+            raise Refused('no row "{row}" waits. Rows: gardien occupancy proposed', row=key[:20])
         return matches[0]
 
     def settled(self, proposal: Proposal) -> None:

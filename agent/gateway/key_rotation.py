@@ -70,8 +70,10 @@ def must_be_possible(gateway: Gateway) -> None:
     failing = next(iter(gateway.disk.storage.faults.items()), None)
     if failing is not None:
         raise Refused(
-            f"{failing[0]} cannot be written ({failing[1].reason}), and a rotation needs a working"
-            " disk. Replace the disk or card: docs/replace.md"
+            "{failing} cannot be written ({reason}), and a rotation needs a working disk."
+            " Replace the disk or card: docs/replace.md",
+            failing=failing[0],
+            reason=failing[1].reason,
         )
     for file in _memories(state):
         raise Refused(MEMORY.format(recipient_of(file)))
@@ -102,7 +104,8 @@ def _all_must_be_open(gateway: Gateway) -> None:
     shut += [part for part in SHELVES.values() if gateway.jobs.parked(part)]
     if shut:
         raise Refused(
-            f"{', '.join(shut)}: not open, and the rotation needs it. For the cause: gardien status"
+            "{names}: not open, and the rotation needs it. For the cause: gardien status",
+            names=", ".join(shut),
         )
 
 
@@ -148,9 +151,13 @@ async def work(gateway: Gateway, tell: Tell | None = None) -> None:
                 extra=fields(LogEvent.KEY_ROTATION, store=left[0].name),
             )  # fmt: skip
         except Damaged as error:
-            raise Refused(f"{left[0].name} is damaged; the next attempt sets it aside") from error
+            raise Refused(
+                "{name} is damaged; the next attempt sets it aside", name=left[0].name
+            ) from error
         except SpoolFull as error:
-            raise Refused(f"{left[0].name}: {error}. Free some space on the disk") from error
+            raise Refused(
+                "{name}: {error}. Free some space on the disk", name=left[0].name, error=error
+            ) from error
     # only now: until here a file may still need the old key (rule K6)
     gateway.identity = await asyncio.to_thread(identity.end_rotation, state, who)
     gateway.rotation.waits = ""
@@ -181,7 +188,7 @@ async def _file(gateway: Gateway, file: Path, key: bytes, tell: Tell | None) -> 
         while True:
             began = monotonic()
             if (there := _open_store(gateway, file)) is not None and there[0] is not store:
-                raise Refused(f"{file.name} was reopened meanwhile")
+                raise Refused("{name} was reopened meanwhile", name=file.name)
             # one call for both: the store may be closed before a second one
             more, far = await thread.run(lambda: (store.rekey_step(), store.rekeyed))
             gateway.rotation.files[file.name] = RotationProgress(*far)
@@ -230,14 +237,14 @@ def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, 
         unsent = gateway.unsent
         kept = unsent.get("shelf") if part == "shelf" else unsent.get("registers")
         if kept is None or gateway.jobs.parked(part):
-            raise Refused(f"{part} is not open")
+            raise Refused("{part} is not open", part=part)
         return kept.store, kept.thread
     recipient_name = recipient_of(file)
     for name, uplink in gateway.config.uplinks.items():
         if uplink.settings.recipient == recipient_name:
             recipient = gateway.recipients.get(name)
             if recipient is None or recipient.kept:
-                raise Refused(f"the spool of {name} is not open")
+                raise Refused("the spool of {name} is not open", name=name)
             return recipient.in_memory if in_memory else (recipient.spool, recipient.thread)
     return None
 

@@ -57,7 +57,9 @@ class Lines(dict[str, LinkDevices]):
             if name in line.devices:
                 return line, line.devices[name]
         known = ", ".join(sorted(one.name for one in self.devices())[:10]) or "none"
-        raise Refused(f'no device "{name}" is configured. Configured devices: {known}')
+        raise Refused(
+            'no device "{name}" is configured. Configured devices: {known}', name=name, known=known
+        )
 
     def latest(self, name: str, point: str) -> Sample | None:
         """Return the last sample of a point; None if there is none yet."""

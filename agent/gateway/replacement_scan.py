@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost
+from agent.core.i18n import Text, joined
 from agent.core.log_fields import LogEvent, fields
 from agent.drivers import TAKEN_FOR, driver
 from agent.drivers.base import Found, Seeks
@@ -129,7 +130,7 @@ def proposals(
     All silent meters of the kind count, even those that are silent for a short time: each may be
     the one that was replaced.
     """
-    questions = []
+    questions: list[str] = []
     for kind in dict.fromkeys(meter.kind for meter in silent if now - meter.since >= PATIENCE):
         lost = [meter for meter in silent if meter.kind == kind]
         candidates = [meter for meter in new if meter.kind == kind]
@@ -140,12 +141,21 @@ def proposals(
         if len(lost) == len(candidates) == 1:
             since = dt.datetime.fromtimestamp(lost[0].since, zone)
             questions.append(
-                f"{names} silent since {since:%a %H:%M}; new on the line: {there}. Exchange?"
+                Text(
+                    "{names} silent since {since}; new on the line: {there}. Exchange?",
+                    names=names,
+                    since=since,
+                    there=there,
+                )
             )
         else:
             questions.append(
-                f"{names} silent; new on the line: {there}. Read their type plates to see which"
-                " meter replaced which"
+                Text(
+                    "{names} silent; new on the line: {there}. Read their type plates to see which"
+                    " meter replaced which",
+                    names=names,
+                    there=there,
+                )
             )
     return questions
 
@@ -155,4 +165,4 @@ def _name(meter: Silent) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, ["; ".join(names[:-1]), names[-1]]))
+    return joined(Text(" and "), filter(None, ["; ".join(names[:-1]), names[-1]]))

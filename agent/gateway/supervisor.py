@@ -256,7 +256,9 @@ class Running(Daemon):
         async with self.one_at_a_time:
             gateway, recipient = self.gateway, self.gateway.recipients.get(name)
             if recipient is None:
-                raise Refused(f"the spool of {name} is not open. To see why: gardien status")
+                raise Refused(
+                    "the spool of {name} is not open. To see why: gardien status", name=name
+                )
             if recipient.kept:
                 raise Refused(NOT_COUNTED.format(name))
             try:
@@ -507,8 +509,9 @@ async def must_be_possible(gateway: Gateway, new: Config) -> None:
     for section in AT_A_START:
         if getattr(gateway.config, section) != getattr(new, section):
             raise Refused(
-                f"`{section}` has changed and is only read at a start, so nothing was reloaded:"
-                " sudo systemctl restart gardien"
+                "`{section}` has changed and is only read at a start, so nothing was reloaded:"
+                " sudo systemctl restart gardien",
+                section=section,
             )
     if new.uplinks and not gateway.identity:
         raise Refused(
@@ -518,8 +521,9 @@ async def must_be_possible(gateway: Gateway, new: Config) -> None:
     for name, recipient in gateway.recipients.unopened.items():
         if recipient_in(new, name) != recipient.settings.recipient:
             raise Refused(
-                f"uplinks.{name}: its spool is not open, so the values that wait in it cannot be"
-                " counted. Put the uplink back. Why it is not open: gardien status"
+                "uplinks.{name}: its spool is not open, so the values that wait in it cannot be"
+                " counted. Put the uplink back. Why it is not open: gardien status",
+                name=name,
             )
     for name, recipient in gateway.recipients.items():
         if recipient_in(new, name) == recipient.settings.recipient:
@@ -528,8 +532,11 @@ async def must_be_possible(gateway: Gateway, new: Config) -> None:
             raise Refused(NOT_COUNTED.format(name))
         if waits := await recipient.waiting():
             raise Refused(
-                f"uplinks.{name}: {waits} values still wait for {recipient.settings.recipient}. Put"
-                f" the uplink back, and first: gardien uplink close {name} --drain (or --drop)"
+                "uplinks.{name}: {waits} values still wait for {recipient}. Put the uplink back,"
+                " and first: gardien uplink close {name} --drain (or --drop)",
+                name=name,
+                waits=waits,
+                recipient=recipient.settings.recipient,
             )
 
 

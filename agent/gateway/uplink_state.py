@@ -101,7 +101,7 @@ class Moves:
     def order(self, recipient: str, configured: str, url: str, now: float) -> None:
         """Record that the platform asks for another address. Raises Refused."""
         if url == configured:
-            raise Refused(f"{url} is its address already")
+            raise Refused("{url} is its address already", url=url)
         self._write(self._known | {recipient: Move(configured, url, now)})
 
     def prove(self, recipient: str, now: float) -> None:

@@ -259,7 +259,9 @@ class Inbox:
             raise
         if self.trust_store.volatile:
             # not acknowledged, so that its sender repeats it: the copy is lost at the next boot
-            raise NotRecorded(f"{answer['outcome']}: in force, but not recorded yet")
+            raise NotRecorded(
+                "{outcome}: in force, but not recorded yet", outcome=answer["outcome"]
+            )
         self._report(raw, via, answer)
         return answer
 
@@ -293,7 +295,9 @@ class Inbox:
             if store_is_broken(error):
                 raise
             if _not_stored(error):
-                raise NotRecorded(f"a signed object could not be recorded: {error}") from error
+                raise NotRecorded(
+                    "a signed object could not be recorded: {error}", error=error
+                ) from error
             log.exception(
                 "a signed object that arrived by %s could not be evaluated",
                 via,
@@ -357,7 +361,7 @@ class Inbox:
         """What a place map would change if it arrived now; nothing is changed. Raises Forged."""
         verified = verify(raw, self.known())
         if not isinstance(verified.model, claims.PlaceMap):
-            raise Refused(f"only a place map has a preview; this is {verified.typ}")
+            raise Refused("only a place map has a preview; this is {typ}", typ=verified.typ)
         answer = {"typ": verified.typ, "jti": verified.jti, "iss": verified.owner}
         if first_answer(self.trust_store.db, verified) is not None:
             return answer | {"again": True, "places": [], "names": [], "unchanged": 0}

@@ -77,28 +77,48 @@ def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
     try:
         heading = next(lines, [])
         if heading != COLUMNS:
-            raise Refused(f"{name}:1: a place map has the columns {';'.join(COLUMNS)}")
+            raise Refused(
+                "{name}:1: a place map has the columns {names}", name=name, names=";".join(COLUMNS)
+            )
         for number, cells in enumerate(lines, start=2):
             if number > MOST_LINES + 1:
-                raise Refused(f"{name}:{number}: a place map has {MOST_LINES:,} lines at most")
+                raise Refused(
+                    "{name}:{number}: a place map has {most_lines:,} lines at most",
+                    name=name,
+                    number=number,
+                    most_lines=MOST_LINES,
+                )
             if cells:
                 _line(cells, f"{name}:{number}", place_map, seen)
     except csv.Error as error:
-        raise Refused(f"{name}:{lines.line_num}: {error}") from None
+        raise Refused(
+            "{name}:{line_num}: {error}", name=name, line_num=lines.line_num, error=error
+        ) from None
     return place_map
 
 
 def _line(cells: list[str], where: str, place_map: NewMap, seen: set[str]) -> None:
     if len(cells) != len(COLUMNS):
-        raise Refused(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}")
+        raise Refused(
+            "{where}: {number} cells instead of {number_2}",
+            where=where,
+            number=len(cells),
+            number_2=len(COLUMNS),
+        )
     id_, type_, _, label, scheme, value, since, until = cells
     try:
         place = parse(id_)
         begins, ends = _moment(since), _moment(until)
     except (Refused, ValueError) as error:
-        raise Refused(f"{where}: {error}") from None
+        raise Refused("{where}: {error}", where=where, error=error) from None
     if type_ not in {place[0], PLACES[place[0]]}:
-        raise Refused(f"{where}: {id_} is a {PLACES[place[0]]}, not a {type_}")
+        raise Refused(
+            "{where}: {id} is a {places}, not a {type}",
+            where=where,
+            id=id_,
+            places=PLACES[place[0]],
+            type=type_,
+        )
     if place not in seen:
         place_map.places.append(
             NewPlace(label, PLACES[place[0]], place, occupied=False, where=where)
@@ -134,7 +154,9 @@ class RegistryAdapter:
 
     def _must_be_on_disk(self, outcome: str) -> None:
         if not self.registry.retry():
-            raise NotRecorded(f"{outcome}: in force, but not recorded yet, because the disk fails")
+            raise NotRecorded(
+                "{outcome}: in force, but not recorded yet, because the disk fails", outcome=outcome
+            )
 
     def _record(self, verified: Verified, now: float) -> str:
         model, who, source = verified.model, verified.owner, f"{verified.typ} {verified.jti}"
@@ -382,7 +404,7 @@ def _at(text: str | None) -> int | None:
     try:
         return None if text is None else sane(moment(text))
     except ValueError as error:
-        raise Refused(f"{text}: {error}") from error
+        raise Refused("{text}: {error}", text=text, error=error) from error
 
 
 def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.registry.dates import sane
 from agent.registry.index import sentence
 from agent.registry.labels import Cardinality, scheme
@@ -108,29 +109,55 @@ class Conflicts:
         """What a document states, as text."""
         if isinstance(document, Installation):
             what = f" {document.channel}" if document.channel else ""
-            text = f"meter {document.meter} measures{what} {self._named(document.place)}"
+            text = Text(
+                "meter {meter} measures{what} {named}",
+                meter=document.meter,
+                what=what,
+                named=self._named(document.place),
+            )
         elif isinstance(document, Occupancy):
             reference = f" ({document.reference})" if document.reference else ""
-            text = f"{self._named(document.place)} is occupied by {shown(document.id)}{reference}"
+            text = Text(
+                "{named} is occupied by {id}{reference}",
+                named=self._named(document.place),
+                id=shown(document.id),
+                reference=reference,
+            )
         elif isinstance(document, Consent):
             channels = ", ".join(document.channels)
-            text = (
-                f"{self._named(document.place)} lets {document.recipient} have {channels} for "
-                f'"{document.purpose}"'
+            text = Text(
+                '{named} lets {recipient} have {channels} for "{purpose}"',
+                named=self._named(document.place),
+                recipient=document.recipient,
+                channels=channels,
+                purpose=document.purpose,
             )
         elif isinstance(document, Alias):
             name = scheme(document.scheme).title
-            text = f"{self._named(document.place)} is {name} {document.value}"
+            text = Text(
+                "{named} is {name} {value}",
+                named=self._named(document.place),
+                name=name,
+                value=document.value,
+            )
         elif isinstance(document, Duty):
-            text = f"{document.recipient} is building manager by {document.reference}"
+            text = Text(
+                "{recipient} is building manager by {reference}",
+                recipient=document.recipient,
+                reference=document.reference,
+            )
         elif isinstance(document, Withdrawal):
-            return f"consent {document.id} was withdrawn"
+            return Text("consent {id} was withdrawn", id=document.id)
         elif isinstance(document, ConsentMark):
             return f"{shown(document.occupancy)}: {sentence(document)}"
         else:
-            return f"{self._named(document.id)} is a place"
-        until = "" if document.until is None else f" until {stamp(document.until)}"
-        return f"{text} from {stamp(document.since)}{until}"
+            return Text("{named} is a place", named=self._named(document.id))
+        until = (
+            "" if document.until is None else Text(" until {stamp}", stamp=stamp(document.until))
+        )
+        return Text(
+            "{text} from {stamp}{until}", text=text, stamp=stamp(document.since), until=until
+        )
 
     def _named(self, place: str) -> str:
         known = self._index.places.get(place)
@@ -139,7 +166,12 @@ class Conflicts:
 
 def _provenance(document: Document) -> str:
     provenance = document.word
-    return f"{provenance.who} on {stamp(provenance.when)[:10]}, {provenance.source}"
+    return Text(
+        "{who} on {stamp}, {source}",
+        who=provenance.who,
+        stamp=stamp(provenance.when)[:10],
+        source=provenance.source,
+    )
 
 
 def _claimants(index: RegistryIndex, what: str, *names: str) -> Sequence[Document]:  # noqa: PLR0911 -- one each
@@ -254,10 +286,10 @@ def admit_rows(
     if len(wrong) == 1 and not wrong[0][1]:
         # a single command gets the error itself: its caller may react to the error's class
         only = wrong[0][2]
-        raise only if isinstance(only, Refused) else Refused(str(only)) from only
+        raise only if isinstance(only, Refused) else Refused("{error}", error=only) from only
     problems = Problems()
     for _, where, what in sorted(wrong, key=lambda one: one[:2]):
-        problems.add(where, str(what))
+        problems.add(where, what)
     problems.settle()
     return documents
 
@@ -273,7 +305,9 @@ def claim(claims: Conflicts, document: Document) -> Document:
     """
     against = claims.add(document)
     if against:
-        raise Refused(f"{claims.statement(document)}, but {against}")
+        raise Refused(
+            "{statement}, but {against}", statement=claims.statement(document), against=against
+        )
     return document
 
 
@@ -283,7 +317,12 @@ def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
     """
     place = index.labels.find(text)
     if place.id[0] != "D":
-        raise Refused(f"{label_and_id(place)} is a {PLACES[place.id[0]]}; only dwellings {what}")
+        raise Refused(
+            "{label_and_id} is a {places}; only dwellings {what}",
+            label_and_id=label_and_id(place),
+            places=PLACES[place.id[0]],
+            what=what,
+        )
     return place
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import NotYet, Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text, joined
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -90,12 +90,12 @@ def admit_consents(
             proof=row.proof[: parsers.LONGEST_WORD],
         )
         if consent.id in known:
-            raise Refused(f"consent {consent.id} is recorded already")
+            raise Refused("consent {id} is recorded already", id=consent.id)
         old = _consent_again(index, row, consent)
         if old is not None and row.where:
             return
         if old is not None:
-            raise Refused(f"{claims.sentence(old)}: that is recorded already")
+            raise Refused("{sentence}: that is recorded already", sentence=claims.sentence(old))
         _signed_by_them(index, row, home, author, policy)
         _of_one_lease(index, row, home)
         try:
@@ -113,7 +113,9 @@ def admit_consents(
         except Refused as error:
             if row.id is not None or row.replaces is not None:
                 raise
-            raise Refused(f"{error}; to end that one where this one begins: --replace") from error
+            raise Refused(
+                "{error}; to end that one where this one begins: --replace", error=error
+            ) from error
 
     return in_order(admit_rows(rows, admit))
 
@@ -152,7 +154,7 @@ def admit_withdrawals(
         occupancy, recipient, meant = _withdrawn_by(index, known, row, author)
         again = unheard and row.id in index.withdrawn
         if again and not row.number:
-            raise Refused(f"consent {row.id} was withdrawn already")
+            raise Refused("consent {id} was withdrawn already", id=row.id)
         if unheard and not again:
             # recorded, so that the consent is refused if it arrives after its withdrawal
             yield Withdrawal(parsers.text(row.id or "", "id", parsers.LONGEST_LABEL), provenance)
@@ -162,7 +164,7 @@ def admit_withdrawals(
             raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
         if occupancy and marked:
-            cause = "refused" if row.refused else "withdrawn"
+            cause = Text("refused") if row.refused else Text("withdrawn")
             # Also for a part: an older consent for another recipient may still be in transit.
             yield ConsentMark(new_id(), occupancy, recipient, cause, provenance, row.number)
 
@@ -190,11 +192,11 @@ def _withdrawn_by(
     elif row.occupancy is not None:
         occupancy = row.occupancy
     else:
-        place = dwelling(index, row.place, "have consents")
+        place = dwelling(index, row.place, Text("have consents"))
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             reason = _nobody(index, place, int(author.now))
-            raise Refused(_("{words}; name the consent by its id", words=reason))
+            raise Refused("{words}; name the consent by its id", words=reason)
         occupancy = home.id
     meant = [
         doc
@@ -207,7 +209,7 @@ def _withdrawn_by(
 
 
 def _nothing_left(row: NewWithdrawal, theirs: Sequence[Consent]) -> str:
-    return _(
+    return Text(
         "{what}: no such consent is left to withdraw; the consents in force are for: {purposes}",
         what=row.id or row.place,
         purposes=", ".join(sorted({one.purpose for one in theirs})) or "-",
@@ -243,7 +245,11 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
     def admit(row: NewDuty) -> Iterator[Document]:
         since = author.since(row.since)
         if row.until is not None and sane(row.until) <= since:
-            raise Refused(f"until: {stamp(row.until)} is not after {stamp(since)}")
+            raise Refused(
+                "until: {stamp} is not after {stamp_2}",
+                stamp=stamp(row.until),
+                stamp_2=stamp(since),
+            )
         duty = Duty(
             id=row.id or new_id(),
             recipient=parsers.recipient(row.recipient),
@@ -256,15 +262,16 @@ def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) 
         )
         old = _duty_again(index, row, duty)
         if old is not None:
-            raise Refused(f"{claims.sentence(old)}: that is recorded already")
+            raise Refused("{sentence}: that is recorded already", sentence=claims.sentence(old))
         for other in duties:
             if other.id == duty.id:
-                raise Refused(f"duty {duty.id} is recorded already")
+                raise Refused("duty {id} is recorded already", id=duty.id)
             # a duty needs no consent, so a second manager would receive data without any
             if other.recipient != duty.recipient and _overlap(duty, other):
                 raise Refused(
-                    f"{claims.statement(duty)}, but {claims.sentence(other)}: "
-                    f"a building has one manager at a time"
+                    "{statement}, but {sentence}: a building has one manager at a time",
+                    statement=claims.statement(duty),
+                    sentence=claims.sentence(other),
                 )
         duties.append(duty)
         yield claim(claims, duty)
@@ -286,9 +293,13 @@ def admit_end_of_duty(
     ]
     if len(meant) != 1:
         known = ", ".join(f'{doc.id} ("{doc.reference}")' for doc in meant or index.duties)
-        raise Refused(f'"{id_}" does not name exactly one duty; the duties are: {known or "none"}')
+        raise Refused(
+            '"{id}" does not name exactly one duty; the duties are: {value}',
+            id=id_,
+            value=known or "none",
+        )
     if at < meant[0].since:
-        raise Refused(f"the duty begins only at {stamp(meant[0].since)}")
+        raise Refused("the duty begins only at {stamp}", stamp=stamp(meant[0].since))
     return [replace(meant[0], until=at, word=author.provenance(""))]
 
 
@@ -301,11 +312,9 @@ def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
     late = row.where and _day(row.given, policy) > _day(author.now, policy)
     if late or row.given > author.now + parsers.CLOCKS_DIFFER:
         raise Refused(
-            _(
-                "given: {given} is in the future (the gateway's time is {now}), so the"
+            "given: {given} is in the future (the gateway's time is {now}), so the"
                 " consent was not recorded; write the date of the signature",
-                given=stamp(row.given), now=stamp(author.now),
-            )
+                given=stamp(row.given), now=stamp(author.now)
         )  # fmt: skip
 
 
@@ -318,16 +327,14 @@ def _signed_by_them(
     if row.occupancy or row.lease or _day(signed, policy) >= _day(home.since, policy):
         return
     raise Refused(
-        _(
-            "given: {place}: the consent was signed on {signed}, before this occupancy"
+        "given: {place}: the consent was signed on {signed}, before this occupancy"
             " began on {since}. It may be the consent of the previous occupants, so it was"
             " not recorded. If the present occupants signed it, write {lease} in a column"
             " `lease` (--lease {lease}). If they moved in earlier, import the list of"
             " leases (gardien occupancy import LIST), or correct the date: gardien"
             " occupancy correct {label} --since DATE",
             place=label_and_id(index.places[home.place]), label=index.places[home.place].label,
-            signed=stamp(signed), since=stamp(home.since), lease=home.reference or shown(home.id),
-        )
+            signed=stamp(signed), since=stamp(home.since), lease=home.reference or shown(home.id)
     )  # fmt: skip
 
 
@@ -348,7 +355,7 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
     """Whether a row of a list states a consent of people who have moved out since."""
     if not (row.where and row.lease and row.since is None and row.replaces is None):
         return False
-    place = dwelling(index, row.place, "have consents")
+    place = dwelling(index, row.place, Text("have consents"))
     return any(
         old.channels == parsers.personal(row.channels)
         and (old.step, old.purpose) == (row.step, row.purpose)
@@ -369,7 +376,7 @@ def _of_lease(
     index: RegistryIndex, row: NewConsent, lease: str, author: Author
 ) -> tuple[Occupancy, int]:
     """The occupancy with this lease. Its consent counts from the move-in at the earliest."""
-    place = dwelling(index, row.place, "have consents")
+    place = dwelling(index, row.place, Text("have consents"))
     named = _leases(index, place, lease)
     for home in named:
         since = author.since(row.since)
@@ -379,19 +386,15 @@ def _of_lease(
             return home, since
     if named:
         raise Refused(
-            _(
-                "lease: {place}: lease {lease} does not include {since}, so the consent was"
+            "lease: {place}: lease {lease} does not include {since}, so the consent was"
                 " not recorded; find the right lease: gardien occupancy list {label}",
                 place=label_and_id(place), label=place.label, lease=lease,
-                since=stamp(author.since(row.since)),
-            )
+                since=stamp(author.since(row.since))
         )  # fmt: skip
     raise Refused(
-        _(
-            'lease: {place} has no lease "{lease}" yet, so the consent was not recorded;'
+        'lease: {place} has no lease "{lease}" yet, so the consent was not recorded;'
             " record the lease first: gardien occupancy import LIST",
-            place=label_and_id(place), lease=lease,
-        )
+            place=label_and_id(place), lease=lease
     )  # fmt: skip
 
 
@@ -405,20 +408,20 @@ def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy
         if home is None:
             if row.place:
                 index.labels.find(row.place)
-            raise NotYet(f"occupancy {shown(id_)} is not recorded yet")
+            raise NotYet("occupancy {id} is not recorded yet", id=shown(id_))
         if row.place and index.labels.find(row.place).id != home.place:
-            raise Refused(f"occupancy {shown(id_)} is not in {row.place}")
+            raise Refused("occupancy {id} is not in {place}", id=shown(id_), place=row.place)
         if not covers(home, since):
-            raise Refused(f"occupancy {shown(id_)} does not include {stamp(since)}")
+            raise Refused(
+                "occupancy {id} does not include {stamp}", id=shown(id_), stamp=stamp(since)
+            )
         return home
-    place = dwelling(index, row.place, "have consents")
+    place = dwelling(index, row.place, Text("have consents"))
     occupancy = index.occupancy_at(place.id, since)
     if occupancy is None:
         raise NotYet(
-            _(
-                "{words}; record the move-in first: gardien occupancy move-in",
-                words=_nobody(index, place, since),
-            )
+            "{words}; record the move-in first: gardien occupancy move-in",
+            words=_nobody(index, place, since),
         )
     return occupancy
 
@@ -428,13 +431,13 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
     state, since = index.occupancy_state(place.id, t)
     if state is OccupancyState.VACANT:
         left = stamp(since or 0)
-        return _(
+        return Text(
             "{place} is vacant at {at}; the last occupants left on {left}",
             place=label_and_id(place),
             at=stamp(t),
             left=left,
         )
-    return _(
+    return Text(
         "{place}: at {at} it is unknown whether somebody lives there",
         place=label_and_id(place),
         at=stamp(t),
@@ -448,15 +451,15 @@ def _knowing(
     a mark, NotYet if it may know one that has not arrived.
     """
     if consent.id in index.withdrawn:
-        raise Refused(f"consent {consent.id} was withdrawn before it arrived")
+        raise Refused("consent {id} was withdrawn before it arrived", id=consent.id)
     marks = index.marks_of(consent.occupancy, consent.recipient)
     unknown = marks_unknown(marks, row.after, row.withdrawals, author.who)
     if unknown:
         raise Unknowing(
-            _(
+            Text(
                 "{consent}, but since then: {marks}. If the occupants agree again now,"
                 " record the consent with the last mark (--after, or a column `after`)",
-                consent=claims.statement(consent), marks="; ".join(map(sentence, unknown)),
+                consent=claims.statement(consent), marks=joined("; ", map(sentence, unknown)),
             ),
             unknown,
         )  # fmt: skip
@@ -473,11 +476,9 @@ def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> Non
     lived = [one for one in index.occupancies_of(home.place) if one.until != one.since]
     if len(lived) > 1:
         raise Refused(
-            _(
-                "lease: {place} has had {many} occupancies, and the list does not say which"
+            "lease: {place} has had {many} occupancies, and the list does not say which"
                 " of them consented; write the reference of the lease in a column `lease`",
-                place=label_and_id(index.places[home.place]), many=len(lived),
-            )
+                place=label_and_id(index.places[home.place]), many=len(lived)
         )  # fmt: skip
 
 
@@ -493,7 +494,9 @@ def _replaced(
     else:
         old = known.get(row.replaces)
         if old is None or old.occupancy != consent.occupancy:
-            raise Refused(f"these occupants have no consent {row.replaces} to replace")
+            raise Refused(
+                "these occupants have no consent {replaces} to replace", replaces=row.replaces
+            )
     if old is not None and old.withdrawn is None and consent.since < old.until:
         # a replaced consent that was to begin later never holds
         ends = max(old.since, consent.since)
@@ -539,15 +542,13 @@ def admit_forms(
     recipients = sorted({box.recipient for box in boxes})
     made: list[Document] = []
     for text in places:
-        place = dwelling(index, text, "have consents")
+        place = dwelling(index, text, Text("have consents"))
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             raise Refused(
-                _(
-                    "{place}: no occupants are recorded, so no form can be printed; record"
-                    " the lease first: gardien occupancy import LIST",
-                    place=label_and_id(place),
-                )
+                "{place}: no occupants are recorded, so no form can be printed; record"
+                " the lease first: gardien occupancy import LIST",
+                place=label_and_id(place),
             )
         # the page mentions the marks of its own recipients only, in the order of all marks
         marks = {mark.id for to in recipients for mark in index.marks(home.id, to)}
@@ -592,13 +593,11 @@ def admit_answers(
         if answered.signed is not None:
             if (answered.answers, answered.signed) != (row.answers, row.signed):
                 raise Refused(
-                    _(
-                        "form {form} has another answer already (signed on {signed}); to"
+                    "form {form} has another answer already (signed on {signed}); to"
                         " change the answer, print a new form: gardien consent forms"
                         " {label}",
                         form=shown(form.id), signed=stamp(answered.signed),
-                        label=index.places[form.place].label,
-                    )
+                        label=index.places[form.place].label
                 )  # fmt: skip
             yield from _proved(index, answered, row, author)
             return
@@ -662,41 +661,33 @@ def _form(index: RegistryIndex, row: NewAnswer) -> Form:
     id_ = parse(row.form, NUMBER)
     form = index.forms.get(id_)
     if form is None:
-        raise Refused(
-            _("this gateway has not printed form {form}; check its number", form=shown(id_))
-        )
+        raise Refused("this gateway has not printed form {form}; check its number", form=shown(id_))
     if row.place and index.labels.find(row.place).id != form.place:
         raise Refused(
-            _(
-                "form {form} belongs to {place}, but the row says {other}: check whether"
+            "form {form} belongs to {place}, but the row says {other}: check whether"
                 " cells have moved to another row",
-                form=shown(id_), place=index.places[form.place].label, other=row.place,
-            )
+                form=shown(id_), place=index.places[form.place].label, other=row.place
         )  # fmt: skip
     if len(row.answers) > len(form.asked) and any(row.answers[len(form.asked) :]):
         raise Refused(
-            _(
-                "form {form} has only {many} boxes, but the row has more answers",
-                form=shown(id_),
-                many=len(form.asked),
-            )
+            "form {form} has only {many} boxes, but the row has more answers",
+            form=shown(id_),
+            many=len(form.asked),
         )
     if not any(row.answers):
         raise Refused(
-            _("form {form}: no box is answered; remove the row from the list", form=shown(id_))
+            "form {form}: no box is answered; remove the row from the list", form=shown(id_)
         )
     if row.signed is None:
         raise Refused(
-            _("form {form}: the date of the signature is missing; write it", form=shown(id_))
+            "form {form}: the date of the signature is missing; write it", form=shown(id_)
         )
     # a day's tolerance: a date without time is midnight, before the printing of that day
     if row.signed < form.printed - DAY:
         raise Refused(
-            _(
-                "form {form}: signed on {signed}, before it was printed on {printed}:"
+            "form {form}: signed on {signed}, before it was printed on {printed}:"
                 " correct the date",
-                form=shown(id_), signed=stamp(row.signed), printed=stamp(form.printed),
-            )
+                form=shown(id_), signed=stamp(row.signed), printed=stamp(form.printed)
         )  # fmt: skip
     return form
 
@@ -719,19 +710,19 @@ def _consents(
     ticks = zip(map(Box.of, form.asked), row.answers, strict=False)
     agreed = [box for box, answer in ticks if answer == "yes"]
     if agreed and not covers(home, int(author.now)):
-        reason = _("form {form}: the people who signed it have moved out", form=shown(form.id))
-        without_effect.append(Refused(f"{row.where}: {reason}"))
+        reason = Text("form {form}: the people who signed it have moved out", form=shown(form.id))
+        without_effect.append(Refused("{where}: {reason}", where=row.where, reason=reason))
         return
     # judged before the form's own refusals, which would make every yes beside a no unknowing
     knows = {to: _knows(before, form, to) for to in {box.recipient for box in agreed}}
     for to, lacks in knows.items():
         if lacks:
-            reason = _(
+            reason = Text(
                 "form {form}, for {to}: after it was printed: {marks}. The yes has no"
                 " effect. If the occupants agree now, print a new form: gardien consent"
                 " forms {label}",
                 form=shown(form.id), to=to, label=before.places[form.place].label,
-                marks="; ".join(map(sentence, lacks)),
+                marks=joined("; ", map(sentence, lacks)),
             )  # fmt: skip
             without_effect.append(Unknowing(f"{row.where}: {reason}", lacks))
     for box in agreed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -48,7 +48,9 @@ def admit_occupancies(
 
     def admit(row: NewOccupancy) -> Iterator[Document]:
         if row.event not in events:
-            raise Refused(f'event: "{row.event}" is not one of {", ".join(events)}')
+            raise Refused(
+                'event: "{event}" is not one of {names}', event=row.event, names=", ".join(events)
+            )
         yield from events[row.event](row)
 
     return in_order(admit_rows(rows, admit, notices.ends_something))
@@ -95,12 +97,12 @@ class _Notices:
 
     def move_in(self, row: NewOccupancy) -> Iterator[Document]:
         """Occupants move in."""
-        place = dwelling(self._index, row.place, "have occupants")
+        place = dwelling(self._index, row.place, Text("have occupants"))
         since = self._author.since(row.since)
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
         if self._home(id_) is not None:
             raise Refused(
-                f"occupancy {shown(id_)} is recorded already; correct it, or use another id"
+                "occupancy {id} is recorded already; correct it, or use another id", id=shown(id_)
             )
         new = Occupancy(
             id_, place.id, since, _after(row.until, since), self._author.provenance(row.where),
@@ -232,10 +234,10 @@ class _Notices:
 
     def _adopts(self, row: NewOccupancy) -> Occupancy | None:
         """The recorded occupancy that a lease is about; None: the lease is new."""
-        place = dwelling(self._index, row.place, "have occupants")
+        place = dwelling(self._index, row.place, Text("have occupants"))
         reference = _reference(row)
         if reference is None:
-            raise Refused(_("reference: it is missing; a list of leases needs one for each lease"))
+            raise Refused("reference: it is missing; a list of leases needs one for each lease")
         homes = self._homes(place.id)
         known = [home for home in homes if home.reference == reference]
         begins = self._author.since(row.since)
@@ -267,7 +269,7 @@ class _Notices:
         return home
 
     def _there_before(self, text: str, at: int) -> Occupancy:
-        place = dwelling(self._index, text, "have occupants")
+        place = dwelling(self._index, text, Text("have occupants"))
         # latest first: of two that meet at this instant, those who moved in last
         homes = self._homes(place.id)
         for home in reversed(homes):
@@ -288,7 +290,7 @@ class _Notices:
 
     def _last(self, text: str) -> Occupancy | None:
         """The latest occupancy: the only one that may turn out not to have ended."""
-        place = dwelling(self._index, text, "have occupants")
+        place = dwelling(self._index, text, Text("have occupants"))
         homes = self._homes(place.id)
         lived = [home for home in homes if home.until is None or home.since < home.until]
         return max(lived, key=lambda home: home.since, default=None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text, text_of
 from agent.registry import parsers
 from agent.registry.admission import (
     admit_rows,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PROOFS = ("display", "load")
 
 
-NO_CHANNEL = "multiplier, offset: name the channel to which they apply"
+NO_CHANNEL = Text("multiplier, offset: name the channel to which they apply")
 
 
 def admit_places(
@@ -54,8 +54,8 @@ def admit_places(
             return ""
         homes = [one for one in index.occupancies_of(known.id) if one.since != one.until]
         if not homes:
-            return _("; to record its occupants: gardien occupancy import, or move-in")
-        return _(
+            return Text("; to record its occupants: gardien occupancy import, or move-in")
+        return Text(
             "; its occupants are recorded since {since}. If that date is wrong: gardien"
             " occupancy correct {label} --id {id} --since DATE. If others moved in: gardien"
             " occupancy move-out, then move-in. Then leave `since` of this row empty",
@@ -70,7 +70,9 @@ def admit_places(
         label = " ".join(parsers.text(row.label, "label", parsers.LONGEST_LABEL).split())
         # a label that is a valid id could not be told from the place with that id
         if agrees(squeeze(label)):
-            raise Refused(f'label: "{label}" is an id; a label is what people call the place')
+            raise Refused(
+                'label: "{label}" is an id; a label is what people call the place', label=label
+            )
         prefix = parsers.prefix(row.type)
         place = parse(row.id, prefix) if row.id else mint(prefix)
         new = Place(place, label, author.provenance(row.where), **particulars(row))
@@ -78,19 +80,17 @@ def admit_places(
         if known_place is not None and _place_again(index, row, known_place, new):
             yield from _restated(known_place, new, changed)
             return
-        origin = f'"{label}" of {row.where or "this call"}'
+        origin = Text('"{label}" of {value}', label=label, value=row.where or Text("this call"))
         for there, known, key in (
             (index.labels.by_label, labels, label_key(label)),
             (index.places, ids, place),
         ):
             if key in there or key in known:
                 raise Refused(
-                    _(
-                        '"{label}" exists already: {known}{more}',
-                        label=label,
-                        known=label_and_id(there[key]) if key in there else known[key],
-                        more=who_moved_in(known_place),
-                    )
+                    '"{label}" exists already: {known}{more}',
+                    label=label,
+                    known=label_and_id(there[key]) if key in there else known[key],
+                    more=who_moved_in(known_place),
                 )
         labels[label_key(label)] = ids[place] = origin
         yield new
@@ -114,7 +114,12 @@ def _restated(known: Place, new: Place, changed: dict[str, Place]) -> Iterator[P
         return
     if before is not known:
         names = ", ".join(stated)
-        raise Refused(f"{names}: {label_and_id(known)} has another one in {before.word.source}")
+        raise Refused(
+            "{names}: {label_and_id} has another one in {source}",
+            names=names,
+            label_and_id=label_and_id(known),
+            source=before.word.source,
+        )
     changed[known.id] = replace(known, word=new.word, **stated)
     yield changed[known.id]
 
@@ -168,7 +173,9 @@ def _place_of(index: RegistryIndex, row: NewAlias) -> Place:
         if not row.part:
             raise
         raise Refused(
-            f"{error}; a {row.part} belongs to a dwelling: write that dwelling's label here"
+            "{error}; a {part} belongs to a dwelling: write that dwelling's label here",
+            error=error,
+            part=row.part,
         ) from error
 
 
@@ -187,8 +194,17 @@ def _ended(
     ]
     if len(meant) != 1:
         which = ", ".join(alias.value for alias in meant)
-        problem = f"name one of them: {which}" if meant else "it has none in force then"
-        raise Refused(f"{label_and_id(place)}, {known.title}: {problem}")
+        problem = (
+            Text("name one of them: {which}", which=which)
+            if meant
+            else Text("it has none in force then")
+        )
+        raise Refused(
+            "{label_and_id}, {title}: {problem}",
+            label_and_id=label_and_id(place),
+            title=known.title,
+            problem=problem,
+        )
     return replace(meant[0], until=at, word=author.provenance(row.where))
 
 
@@ -236,7 +252,7 @@ def admit_installations(
         if known is None:
             yield _claimed(index, claims, installation)
         elif not row.where:
-            raise Refused(f"{claims.sentence(known)}: that is recorded already")
+            raise Refused("{sentence}: that is recorded already", sentence=claims.sentence(known))
 
     return admit_rows(rows, admit)
 
@@ -271,8 +287,9 @@ def admit_exchanges(
         same = serial and old.serial and serial_key(serial) == serial_key(old.serial)
         if same and row.offset is None:
             raise Refused(
-                f"the new meter has the serial number of the old one, {old.serial}; if only its"
-                " counting part was exchanged, give what is added to its index: --offset"
+                "the new meter has the serial number of the old one, {serial}; if only its"
+                " counting part was exchanged, give what is added to its index: --offset",
+                serial=old.serial,
             )
         new = Installation(
             id=new_id(),
@@ -319,10 +336,13 @@ def admit_pins(
     for device, unnumbered in waiting:
         try:
             documents += _pinned(
-                claims, unnumbered, serials[device], author.provenance(f"{device} said so")
+                claims,
+                unnumbered,
+                serials[device],
+                author.provenance(Text("{device} said so", device=device)),
             )
         except Refused as error:
-            refused[device] = str(error)
+            refused[device] = text_of(error)
     return documents
 
 
@@ -346,7 +366,7 @@ def admit_proof(
 ) -> list[Document]:
     """Record how a person verified installations (by id)."""
     if how not in PROOFS:
-        raise Refused(f'"{how}" is not one of {", ".join(PROOFS)}')
+        raise Refused('"{how}" is not one of {names}', how=how, names=", ".join(PROOFS))
     known = {doc.id: doc for doc in index.installations}
     provenance = author.provenance("")
     return [replace(known[id_], verified=how, word=provenance) for id_ in meters]
@@ -361,15 +381,19 @@ def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Docu
         return claim(claims, new)
     if new.device and (old.place, old.channel, old.device) == (new.place, new.channel, None):
         raise Refused(
-            f"{claims.sentence(old)}: that is recorded already by its serial number; "
-            "leave out the name of the device"
+            "{sentence}: that is recorded already by its serial number; leave out the name"
+            " of the device",
+            sentence=claims.sentence(old),
         )
     # people copy the command, and a label may contain blanks
     label = shlex.quote(index.places[old.place].label)
     away = f"gardien meter remove {label} --old {shlex.quote(old.serial or str(old.device))}"
     raise Refused(
-        f"{claims.statement(new)}, but {claims.sentence(old)}; "
-        f"if that has ended or was wrong: {away} (--never: it never measured there)"
+        "{statement}, but {sentence}; if that has ended or was wrong: {away} (--never:"
+        " it never measured there)",
+        statement=claims.statement(new),
+        sentence=claims.sentence(old),
+        away=away,
     )
 
 
@@ -383,7 +407,9 @@ def _names(device: str | None, serial: str | None) -> tuple[str | None, str | No
 def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexes:
     for name in given or {}:
         if channel not in (None, parsers.checked_channel(name)):
-            raise Refused(f"index: this meter measures {channel}, not {name}")
+            raise Refused(
+                "index: this meter measures {channel}, not {name}", channel=channel, name=name
+            )
     return tuple(sorted((given or {}).items()))
 
 
@@ -397,18 +423,32 @@ def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
         # it would have an empty interval, which states that it never measured the place
         if meant[0].since == at and not row.never:
             raise Refused(
-                f"meter {meant[0].meter} measures {label_and_id(place)} only since {stamp(at)}"
+                "meter {meter} measures {label_and_id} only since {stamp}",
+                meter=meant[0].meter,
+                label_and_id=label_and_id(place),
+                stamp=stamp(at),
             )
         return meant[0]
     if not there:
-        raise Refused(f"{label_and_id(place)}: no meter is recorded there at {stamp(at)}")
+        raise Refused(
+            "{label_and_id}: no meter is recorded there at {stamp}",
+            label_and_id=label_and_id(place),
+            stamp=stamp(at),
+        )
     names = ", ".join(
         f"{doc.meter} ({doc.channel})" if doc.channel else doc.meter for doc in meant or there
     )
     which = (
-        "name one of them with --old:" if meant else f"none of them is {row.old or row.channel}:"
+        Text("name one of them with --old:")
+        if meant
+        else Text("none of them is {value}:", value=row.old or row.channel)
     )
-    raise Refused(f"{label_and_id(place)}: {which} {names}")
+    raise Refused(
+        "{label_and_id}: {which} {names}",
+        label_and_id=label_and_id(place),
+        which=which,
+        names=names,
+    )
 
 
 def _meant(document: Installation, row: NewExchange) -> bool:
@@ -439,9 +479,13 @@ def _meter_again(
     gone = [old for old in there if old.until is not None and old.since < old.until <= new.since]
     if row.where and row.since is None and gone:
         raise Refused(
-            f"meter {new.meter} measures {row.place} no more since {stamp(gone[-1].until or 0)} "
-            f"({gone[-1].word.who}, {gone[-1].word.source}): leave it out of the list, or write "
-            "since when it is back, in a column `since`"
+            "meter {meter} measures {place} no more since {stamp} ({who}, {source}): leave"
+            " it out of the list, or write since when it is back, in a column `since`",
+            meter=new.meter,
+            place=row.place,
+            stamp=stamp(gone[-1].until or 0),
+            who=gone[-1].word.who,
+            source=gone[-1].word.source,
         )
     return None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.model import ValueKind, Why
 from agent.registry.aggregate import FEWEST, ID, tells_of_few
 from agent.registry.dates import DAY, MONTH, midnight_of, slot_before
@@ -27,8 +28,8 @@ FLOORS = {"FR-1": 600, "DEMO-1": 1}
 LONGEST_UNSENT = 60 * DAY
 """seconds after its slot at which a dwelling's undelivered row is destroyed"""
 NOT_OCCUPIED = {
-    Why.VACANT: "the dwelling is vacant",
-    Why.OCCUPANCY: "it is unknown whether somebody lives there",
+    Why.VACANT: Text("the dwelling is vacant"),
+    Why.OCCUPANCY: Text("it is unknown whether somebody lives there"),
 }
 """why nothing leaves of a dwelling without recorded occupants"""
 LONGEST_KEPT = 62 * DAY
@@ -62,7 +63,11 @@ def policy(
 ) -> Policy:
     """A policy by its name. Raises Refused if it is unknown."""
     if name not in FLOORS:
-        raise Refused(f'"{name}" is not a privacy policy{did_you_mean(name, FLOORS)}')
+        raise Refused(
+            '"{name}" is not a privacy policy{did_you_mean}',
+            name=name,
+            did_you_mean=did_you_mean(name, FLOORS),
+        )
     return Policy(name, FLOORS[name], common, zone, fewest)
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from agent.core.i18n import Text
+
 if TYPE_CHECKING:
     from datetime import tzinfo
 
@@ -73,7 +75,9 @@ def moment(text: str, zone: str | None = None) -> int:
             raise ValueError(_no_date(text)) from None
     if read.tzinfo is None:
         if zone is None:
-            raise ValueError(f'"{text}" says no time zone; write {EXAMPLE}')
+            raise ValueError(
+                Text('"{text}" says no time zone; write {example}', text=text, example=EXAMPLE)
+            )
         read = read.replace(tzinfo=ZoneInfo(zone))
     return sane(int(read.timestamp()))
 
@@ -94,18 +98,24 @@ def _civil(text: str, year: int, month: int, day: int) -> datetime:
     last = calendar.monthrange(max(year, 1), month)[1]
     if day > last:
         name = f"{calendar.month_name[month]} {year}"
-        raise ValueError(f'"{text}": {name} has {last} days')
+        raise ValueError(Text('"{text}": {name} has {last} days', text=text, name=name, last=last))
     return datetime(max(year, 1), month, day)  # noqa: DTZ001 -- its zone is the caller's
 
 
 def _no_date(text: str) -> str:
     if re.search(r"[0-9][oO]|[oO][0-9]", text):
-        return f'"{text}" is no date: it has a letter O where a zero belongs; write {EXAMPLE}'
+        return Text(
+            '"{text}" is no date: it has a letter O where a zero belongs; write {example}',
+            text=text,
+            example=EXAMPLE,
+        )
     if re.fullmatch("[0-9]{5}", text):
-        return f'"{text}" is no date: format the column as a date'
+        return Text('"{text}" is no date: format the column as a date', text=text)
     if re.fullmatch("[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2}", text.strip()):
-        return f'"{text}" is no date: write the year with four digits'
-    return f'"{text}" is no date; write 2026-07-12, 12/07/2026 or {EXAMPLE}'
+        return Text('"{text}" is no date: write the year with four digits', text=text)
+    return Text(
+        '"{text}" is no date; write 2026-07-12, 12/07/2026 or {example}', text=text, example=EXAMPLE
+    )
 
 
 def in_local_time(text: str, zone: str) -> str:
@@ -118,6 +128,24 @@ def in_local_time(text: str, zone: str) -> str:
         return f"{at:%Y-%m-%d}" if at.time() == dt.time() else f"{at:%Y-%m-%d %H:%M}"
 
     return STAMP.sub(here, text)
+
+
+def text_in_local_time(text: Text, zone: str) -> Text:
+    """The text with the times in its values, at any depth, in local time; see `in_local_time`."""
+
+    def here(value: object) -> object:
+        if isinstance(value, list):
+            return [here(part) for part in value]
+        if isinstance(value, Text):
+            return text_in_local_time(value, zone)
+        if not isinstance(value, str):
+            return value
+        if STAMP.fullmatch(value):
+            at = datetime.fromisoformat(value).astimezone(ZoneInfo(zone))
+            return at.date() if at.time() == dt.time() else at
+        return in_local_time(value, zone)
+
+    return text.with_values(here) if text.values else Text(in_local_time(text, zone))
 
 
 def written_out(at: float, zone: tzinfo, language: str) -> str:
@@ -145,7 +173,7 @@ def day_written_out(text: str, language: str) -> str:
 def sane(at: int) -> int:
     """Check that a time is between 2000 and 2100. Raises ValueError with a message for people."""
     if not FIRST <= at < LAST:
-        raise ValueError("the year is not between 2000 and 2100")
+        raise ValueError(Text("the year is not between 2000 and 2100"))
     return at
 
 
@@ -167,12 +195,14 @@ def day_of_the_year(text: str) -> str:
     elif match := re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", written):
         month, day = int(match[1]), int(match[2])
     else:
-        raise ValueError(f'"{text}" is no day of the year; write 06-30')
+        raise ValueError(Text('"{text}" is no day of the year; write 06-30', text=text))
     # 2001 is not a leap year: a bill on 29 February would come every fourth year only
     try:
         return dt.date(2001, month, day).strftime("%m-%d")
     except ValueError:
-        raise ValueError(f'"{text}" is not a day of every year; write 06-30') from None
+        raise ValueError(
+            Text('"{text}" is not a day of every year; write 06-30', text=text)
+        ) from None
 
 
 def midnight_of(t: int, zone: tzinfo | None) -> str | None:

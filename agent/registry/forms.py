@@ -17,7 +17,6 @@ from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.errors import Refused
-from agent.core.i18n import _
 from agent.registry import page
 from agent.registry.dates import written_out
 from agent.registry.page import colon, joined, part, texts_of
@@ -106,20 +105,18 @@ def template(path: Path | None, language: str) -> str:
         text = (path or FILES[language]).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise Refused(
-            _("{path}: the form's template cannot be read: {error}", path=path, error=error)
+            "{path}: the form's template cannot be read: {error}", path=path, error=error
         ) from error
     made = Template(text)
     if not made.is_valid():
-        raise Refused(_("{path}: a $ stands alone; write $$ for a $ in the form", path=path))
+        raise Refused("{path}: a $ stands alone; write $$ for a $ in the form", path=path)
     lacks = [f"${name}" for name in NEEDED if name not in made.get_identifiers()]
     known = {*NEEDED, "building", "printed", "known", "lease"}
     strange = [f"${name}" for name in made.get_identifiers() if name not in known]
     if lacks or strange:
         raise Refused(
-            _(
-                "{path}: the template lacks {lacks} and contains unknown names: {strange}",
-                path=path, lacks=" ".join(lacks) or "-", strange=" ".join(strange) or "-",
-            )
+            "{path}: the template lacks {lacks} and contains unknown names: {strange}",
+                path=path, lacks=" ".join(lacks) or "-", strange=" ".join(strange) or "-"
         )  # fmt: skip
     # loading the texts and the template engine takes a small gateway seconds: here in a thread
     part("paragraph", texts_of("form", language)["none"])
@@ -210,7 +207,7 @@ def answer(cell: str) -> str:
     if not cell.strip():
         return ""
     raise Refused(
-        _('"{cell}" is neither yes nor no; leave the cell empty if there is no answer', cell=cell)
+        '"{cell}" is neither yes nor no; leave the cell empty if there is no answer', cell=cell
     )
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.core.atomic_write import NO_ROOM, clear, overwrite, read_key
 from agent.core.errors import Absent, NotForYou, Refused
+from agent.core.i18n import Text
 from agent.registry import place
 from agent.registry.storage import sync_folder
 
@@ -49,7 +50,7 @@ class Identity:
 class NoIdentity(Absent, Identity):
     """In place of the identity until `gardien key new` has been run: no ids and no keys."""
 
-    REASON = "this gateway has no identity yet. Create it: gardien key new"
+    REASON = Text("this gateway has no identity yet. Create it: gardien key new")
 
     gateway = state = ""
     spool_key_before = rotating_since = None
@@ -63,7 +64,7 @@ def mint(state: Path, gateway: str | None = None) -> Identity:
     """
     keys = state / KEYS
     if keys.exists():
-        raise Refused(f"{keys}: this gateway already has keys")
+        raise Refused("{keys}: this gateway already has keys", keys=keys)
     signing = Ed25519PrivateKey.generate()
     names = {"gateway": gateway or place.mint(place.GATEWAY), "state": secrets.token_hex(16)}
     contents = {
@@ -78,7 +79,7 @@ def mint(state: Path, gateway: str | None = None) -> Identity:
     try:
         _write_together(keys, contents)
     except OSError as error:
-        raise Refused(f"{keys} cannot be created: {error.strerror}") from error
+        raise Refused("{keys} cannot be created: {reason}", keys=keys, reason=error) from error
     return Identity(names["gateway"], names["state"], contents[SPOOL], signing)
 
 
@@ -88,7 +89,7 @@ def load(state: Path) -> Identity:
     """
     keys = state / KEYS
     if not keys.is_dir():
-        raise Refused(f"{state} has no keys yet: run `gardien key new`")
+        raise Refused("{state} has no keys yet: run `gardien key new`", state=state)
     try:
         names = json.loads(_private(keys / NAMES))
         signing = serialization.load_pem_private_key(_private(keys / SIGNING), password=None)
@@ -97,13 +98,17 @@ def load(state: Path) -> Identity:
         written = (keys / SPOOL).stat().st_mtime
         gateway, state_id = place.parse(names["gateway"], place.GATEWAY), str(names["state"])
     except PermissionError as error:
-        raise NotForYou(f"{keys} is not for this account: run it with sudo") from error
+        raise NotForYou("{keys} is not for this account: run it with sudo", keys=keys) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Refused(f"{keys} is damaged ({error}): restore a copy of it") from error
+        raise Refused(
+            "{keys} is damaged ({error}): restore a copy of it", keys=keys, error=error
+        ) from error
     spool_key, before = spool_keys[:SPOOL_KEY_BYTES], spool_keys[SPOOL_KEY_BYTES:]
     whole = len(spool_key) == SPOOL_KEY_BYTES and len(before) in {0, SPOOL_KEY_BYTES}
     if not whole or not isinstance(signing, Ed25519PrivateKey):
-        raise Refused(f"{keys} is damaged (a key of the wrong kind): restore a copy of it")
+        raise Refused(
+            "{keys} is damaged (a key of the wrong kind): restore a copy of it", keys=keys
+        )
     return Identity(
         gateway, state_id, spool_key, signing, before or None, written if before else None
     )
@@ -170,13 +175,17 @@ def _replace(file: Path, content: bytes) -> None:
             # only after the new file is durable, or a power cut would lose both keys
             overwrite(old)
     except OSError as error:
-        room = "; free some room on the disk" if error.errno in NO_ROOM else ""
-        raise Refused(f"{file} could not be written: {error.strerror}{room}") from error
+        room = Text("; free some room on the disk") if error.errno in NO_ROOM else ""
+        raise Refused(
+            "{file} could not be written: {reason}{room}", file=file, reason=error, room=room
+        ) from error
 
 
 def _private(path: Path) -> bytes:
     if path.stat().st_mode & 0o077:
-        raise Refused(f"{path} may be read by others: chmod 600 it, and ask who has read it")
+        raise Refused(
+            "{path} may be read by others: chmod 600 it, and ask who has read it", path=path
+        )
     return read_key(path)
 
 

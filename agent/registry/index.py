@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.core.clock import stamp
 from agent.core.errors import NotYet, Refused
-from agent.core.i18n import _
+from agent.core.i18n import N_, Text
 from agent.registry.dates import DAY, months_later
 from agent.registry.labels import Cardinality, Labels, grouped, listed, scheme
 from agent.registry.parsers import LONGEST_CONSENT
@@ -76,7 +76,9 @@ def unknown(
     own = {mark.number: mark.id for mark in marks.drawn if mark.number and mark.word.who == issuer}
     for number in withdrawals:
         if number not in own:
-            raise NotYet(f"the withdrawal {number}, which it names, has not arrived yet")
+            raise NotYet(
+                "the withdrawal {number}, which it names, has not arrived yet", number=number
+            )
     known = {own[number] for number in withdrawals}
     # naming a mark covers all earlier ones: people saw the list up to that mark
     first = max((n for n, mark in enumerate(marks.drawn, 1) if mark.id in after), default=0)
@@ -86,15 +88,15 @@ def unknown(
 def sentence(mark: ConsentMark) -> str:
     """What was withdrawn or refused, when, to whom and by whom, with the mark."""
     facts = {
-        "to": mark.recipient or _("all recipients"), "on": stamp(mark.word.when),
+        "to": mark.recipient or Text("all recipients"), "on": stamp(mark.word.when),
         "who": mark.word.who, "mark": mark.id,
     }  # fmt: skip
     match mark.cause:
         case "refused":
-            return _("refused to {to} on {on} by {who}: mark {mark}", **facts)
+            return Text("refused to {to} on {on} by {who}: mark {mark}", **facts)
         case "restored":
-            return _("the gateway was restored on {on}: mark {mark}", **facts)
-    return _("withdrawn from {to} on {on} by {who}: mark {mark}", **facts)
+            return Text("the gateway was restored on {on}: mark {mark}", **facts)
+    return Text("withdrawn from {to} on {on} by {who}: mark {mark}", **facts)
 
 
 if TYPE_CHECKING:
@@ -106,11 +108,11 @@ if TYPE_CHECKING:
 class Unknown(StrEnum):
     """Why it is unknown whose a reading is; the value is a text for people."""
 
-    NO_INSTALLATION = "no place is recorded for this meter; to record one: gardien meter assign"
-    SERIAL_DIFFERS = "its serial number is not the one that was installed"
-    OTHER_DEVICE = "its serial number is installed under the name of another device"
-    NOT_PINNED = "its serial number has not been recorded yet"
-    SERIAL_UNSAID = "its serial number is not known yet"
+    NO_INSTALLATION = N_("no place is recorded for this meter; to record one: gardien meter assign")
+    SERIAL_DIFFERS = N_("its serial number is not the one that was installed")
+    OTHER_DEVICE = N_("its serial number is installed under the name of another device")
+    NOT_PINNED = N_("its serial number has not been recorded yet")
+    SERIAL_UNSAID = N_("its serial number is not known yet")
 
 
 class RegistryIndex:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import Refused
+from agent.core.i18n import N_, Text, joined
 from agent.registry.place import looks_like_id, parse, shown, squeeze
 from agent.registry.sheet import did_you_mean
 from agent.registry.words import SCHEMES as SCHEME_WORDS
@@ -81,9 +82,9 @@ def grouped(
 class Cardinality(Enum):
     """How many places and values may belong together at any one time."""
 
-    ONE_TO_ONE = "one place has one value"
-    PARTS = "one place may have several, such as the lots of a flat and its cellar"
-    SHARED = "all places of a building share it: it finds none of them"
+    ONE_TO_ONE = N_("one place has one value")
+    PARTS = N_("one place may have several, such as the lots of a flat and its cellar")
+    SHARED = N_("all places of a building share it: it finds none of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,17 +199,31 @@ def value_of(scheme: Scheme, written: str) -> str:
     if len(value) > LONGEST_KEY or not scheme.pattern.fullmatch(value):
         raise Refused(_wrong(scheme, written, value))
     if scheme.checks and not scheme.checks(value):
-        raise Refused(f'{scheme.title}: the check characters of "{written}" do not match')
+        raise Refused(
+            '{title}: the check characters of "{written}" do not match',
+            title=scheme.title,
+            written=written,
+        )
     return value
 
 
 def _wrong(scheme: Scheme, written: str, value: str) -> str:
-    message = f'{scheme.title}: "{written}" does not look like {scheme.example}'
+    message = Text(
+        '{title}: "{written}" does not look like {example}',
+        title=scheme.title,
+        written=written,
+        example=scheme.example,
+    )
     zeros = value.replace("O", "0")
     if "O" in value and scheme.pattern.fullmatch(zeros):
-        return f"{message}: it has a letter O where a zero belongs"
+        return Text("{message}: it has a letter O where a zero belongs", message=message)
     if value.isdigit() and (wanted := len(scheme.example)) != len(value):
-        return f"{message}: it has {len(value)} characters, not {wanted}"
+        return Text(
+            "{message}: it has {number} characters, not {wanted}",
+            message=message,
+            number=len(value),
+            wanted=wanted,
+        )
     return message
 
 
@@ -271,10 +286,14 @@ class Labels:
         if len(near) == 1:
             return near[0]
         if near:
-            raise Refused(f'"{text}" may be {" or ".join(_named(place) for place in near)}')
+            raise Refused(
+                '"{text}" may be {names}',
+                text=text,
+                names=joined(Text(" or "), map(_named, near)),
+            )
         if looks_like_id(text):
-            raise Refused(f"there is no place {shown(parse(text))} in this registry")
-        raise Refused(f'there is no place "{text}"{self._hint(text)}')
+            raise Refused("there is no place {parse} in this registry", parse=shown(parse(text)))
+        raise Refused('there is no place "{text}"{hint}', text=text, hint=self._hint(text))
 
     def meant(self, text: str) -> list[Place]:
         """The places that may be meant: none, one or several."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.core.i18n import Text, joined
 from agent.registry.index import Unknown
 from agent.registry.records import covers, serial_key
 
@@ -98,27 +99,31 @@ def _device_of(
         if named:
             return named[0]
         if says_so:
-            return f"{says_so[0].device} reports this number, not {meter.device}"
+            return Text(
+                "{device} reports this number, not {device_2}",
+                device=says_so[0].device,
+                device_2=meter.device,
+            )
     if meter.device is None:
-        return "no device reports this number"
+        return Text("no device reports this number")
     return _named(meter, by_name.get(meter.device))
 
 
 def _named(meter: Listed, device: OnTheLine | None) -> OnTheLine | str:
     if device is None:
-        return f"no device {meter.device} is configured"
+        return Text("no device {device} is configured", device=meter.device)
     if device.serial is None and device.why:
-        return f"{meter.device} does not answer: {device.why}"
+        return Text("{device} does not answer: {why}", device=meter.device, why=device.why)
     if meter.serial is not None and device.serial is not None:
-        return f"{meter.device} reports {device.serial}"
+        return Text("{device} reports {serial}", device=meter.device, serial=device.serial)
     return device
 
 
 def _twins(by_serial: Mapping[str, Sequence[OnTheLine]]) -> Iterable[str]:
     for devices in by_serial.values():
         if len(devices) > 1:
-            names = " and ".join(one.device for one in devices)
-            yield f"{names} both report {devices[0].serial}"
+            names = joined(Text(" and "), [one.device for one in devices])
+            yield Text("{names} both report {serial}", names=names, serial=devices[0].serial)
 
 
 def _two_for_one(matched: Sequence[tuple[Listed, OnTheLine]]) -> Iterable[str]:
@@ -127,7 +132,13 @@ def _two_for_one(matched: Sequence[tuple[Listed, OnTheLine]]) -> Iterable[str]:
         for channel in sorted(device.channels):
             other = seen.setdefault((meter.label, channel), meter.name)
             if other != meter.name:
-                yield f"{meter.label}: {other} and {meter.name} both measure {channel}"
+                yield Text(
+                    "{label}: {other} and {name} both measure {channel}",
+                    label=meter.label,
+                    other=other,
+                    name=meter.name,
+                    channel=channel,
+                )
 
 
 class Met(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text, joined, text_of
 from agent.core.model import ValueKind
 from agent.core.quantities import channels as known_channels
 from agent.core.quantities import factor, spoken, units
@@ -62,10 +62,14 @@ def text(given: str, name: str, longest: int) -> str:
     """A text that is printable, not empty and not too long."""
     stripped = given.strip()
     if not stripped:
-        raise Refused(f"{name}: it is empty")
+        raise Refused("{name}: it is empty", name=name)
     # a control character would change what terminals and logs show
     if len(stripped) > longest or not stripped.isprintable():
-        raise Refused(f"{name}: more than {longest} characters, or one that cannot be printed")
+        raise Refused(
+            "{name}: more than {longest} characters, or one that cannot be printed",
+            name=name,
+            longest=longest,
+        )
     return stripped
 
 
@@ -126,7 +130,9 @@ def personal(names: Sequence[str]) -> tuple[str, ...]:
     """Channels that the catalogue explains: no other channel of a dwelling ever leaves."""
     for name in channels(names):
         if known_channels()[name].en is None:
-            raise Refused(f"channels: {name} of a dwelling never leaves: no consent is needed")
+            raise Refused(
+                "channels: {name} of a dwelling never leaves: no consent is needed", name=name
+            )
     return channels(names)
 
 
@@ -134,7 +140,9 @@ def registers(names: Sequence[str]) -> tuple[str, ...]:
     """Channels that are cumulative indexes: a duty covers nothing else."""
     for name in channels(names):
         if known_channels()[name].kind is not ValueKind.REG:
-            raise Refused(f"channels: {name} is not an index, and a duty covers indexes only")
+            raise Refused(
+                "channels: {name} is not an index, and a duty covers indexes only", name=name
+            )
     return channels(names)
 
 
@@ -142,17 +150,22 @@ def recipient(name: str) -> str:
     """A DNS name, in lower case."""
     lower = name.strip().casefold()
     if not DNS_NAME.fullmatch(lower):
-        raise Refused(f'recipient: "{name}" is not a DNS name such as energie.metropole.example')
+        raise Refused(
+            'recipient: "{name}" is not a DNS name such as energie.metropole.example', name=name
+        )
     return lower
 
 
 def checked_step(step: int, policy: Policy) -> int:
     """A step in seconds that the policy allows: a part of a day, DAY or MONTH."""
     if step > DAY and step != MONTH:
-        raise Refused(f"step: {step} s is neither a day, nor part of one, nor a month")
+        raise Refused("step: {step} s is neither a day, nor part of one, nor a month", step=step)
     if step < policy.floor:
         raise Refused(
-            f"step: {step} s is finer than the {policy.floor} s that policy {policy.name} allows"
+            "step: {step} s is finer than the {floor} s that policy {name} allows",
+            step=step,
+            floor=policy.floor,
+            name=policy.name,
         )
     return step
 
@@ -164,19 +177,21 @@ def until(until: int | None, since: int, signed: int) -> int:
     latest = months_later(signed, LONGEST_CONSENT)
     if latest <= since:
         raise Refused(
-            _(
-                "given: the consent was signed on {signed} and ended on {latest}, since a"
+            "given: the consent was signed on {signed} and ended on {latest}, since a"
                 " consent lasts {months} months at most. It was not recorded; remove it"
                 " from the list, or have a new one signed",
-                months=LONGEST_CONSENT, signed=stamp(signed), latest=stamp(latest),
-            )
+                months=LONGEST_CONSENT, signed=stamp(signed), latest=stamp(latest)
         )  # fmt: skip
     if until is None:
         return latest
     if not since < until <= latest:
         raise Refused(
-            f"until: {stamp(until)} is not between {stamp(since)} and {stamp(latest)}: "
-            f"a consent lasts {LONGEST_CONSENT} months at most, counted from its signature"
+            "until: {stamp} is not between {stamp_2} and {stamp_3}: a consent lasts"
+            " {longest_consent} months at most, counted from its signature",
+            stamp=stamp(until),
+            stamp_2=stamp(since),
+            stamp_3=stamp(latest),
+            longest_consent=LONGEST_CONSENT,
         )
     return until
 
@@ -190,8 +205,13 @@ def index(written: str, name: str, unit: str = "") -> Decimal:
     if value is not None and stated:
         value = _converted(value, stated, unit, name)
     if value is None or not 0 <= value < MOST:
-        zeros = "; it has a letter O where a zero belongs" if "O" in written.upper() else ""
-        raise Refused(f'{name}: "{written}" is not what a meter shows, such as 8412.5{zeros}')
+        zeros = Text("; it has a letter O where a zero belongs") if "O" in written.upper() else ""
+        raise Refused(
+            '{name}: "{written}" is not what a meter shows, such as 8412.5{zeros}',
+            name=name,
+            written=written,
+            zeros=zeros,
+        )
     return value
 
 
@@ -224,7 +244,9 @@ def when(text: str | None, zone: str | None, name: str = "") -> int | None:
     try:
         return None if not text else moment(text, zone)
     except ValueError as error:
-        raise Refused(f"{name}: {error}" if name else str(error)) from error
+        raise Refused(
+            Text("{name}: {error}", name=name, error=error) if name else text_of(error)
+        ) from error
 
 
 def step(scope: str | None, text: str | None) -> int:
@@ -236,7 +258,12 @@ def step(scope: str | None, text: str | None) -> int:
         return named or SCOPES["loadcurve"]
     seconds = _seconds(text)
     if named is not None and scope_of(seconds) != scope_of(named):
-        raise Refused(f"step: {text} is {scope_of(seconds)}, not {scope_of(named)}")
+        raise Refused(
+            "step: {text} is {scope_of}, not {scope_of_2}",
+            text=text,
+            scope_of=scope_of(seconds),
+            scope_of_2=scope_of(named),
+        )
     return seconds
 
 
@@ -250,8 +277,13 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
         term, equals, value = written.rpartition("=")
         if not equals:
             if len(known) != 1:
-                which = f" it measures {', '.join(known)};" if known else ""
-                raise Refused(f"{name}: of which quantity?{which} write heat={value}")
+                which = Text(" it measures {names};", names=", ".join(known)) if known else ""
+                raise Refused(
+                    "{name}: of which quantity?{which} write heat={number}",
+                    name=name,
+                    which=which,
+                    number=value,
+                )
             term = known[0]
         measured = checked_channel(channel(term))
         by_channel[measured] = index(value, name, known_channels()[measured].unit)
@@ -267,8 +299,8 @@ def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | N
             moments.append(when(line.cells.get(column), zone, column))
         except Refused as error:
             moments.append(None)
-            faults.append(str(error))
-    return moments, "; ".join(faults)
+            faults.append(text_of(error))
+    return moments, joined("; ", faults)
 
 
 def members(
@@ -304,8 +336,8 @@ def rows(
                 stated = SEVERAL[field.kind].split(cell) if field.repeated else cell
                 values[member] = _value(field, stated, zone, quantities)
             except Refused as error:
-                (dates if field.kind is Kind.MOMENT else others).append(str(error))
-        fault = "; ".join(dates) or "".join(others[:1])
+                (dates if field.kind is Kind.MOMENT else others).append(text_of(error))
+        fault = joined("; ", dates) or "".join(others[:1])
         inputs.append(make(**values, where=line.where, fault=fault))
     return inputs
 
@@ -344,9 +376,11 @@ def lost_digits(cell: str, column: str) -> str:
     """The fault of a number whose digits a spreadsheet program dropped; empty: none."""
     if not LONG_NUMBER.fullmatch(cell):
         return ""
-    return (
-        f'{column}: the spreadsheet program has made "{cell}" of a long number, and its last digits'
-        f" are lost: format the column as text and type the number again"
+    return Text(
+        '{column}: the spreadsheet program has made "{cell}" of a long number, and its'
+        " last digits are lost: format the column as text and type the number again",
+        column=column,
+        cell=cell,
     )
 
 
@@ -356,9 +390,11 @@ def made_a_date(cell: str, column: str) -> str:
     """
     if not A_DATE.fullmatch(cell.casefold()):
         return ""
-    return (
-        f'{column}: the spreadsheet program has made the date "{cell}" of what was a name:'
-        f" format the column as text and type the name again"
+    return Text(
+        '{column}: the spreadsheet program has made the date "{cell}" of what was a'
+        " name: format the column as text and type the name again",
+        column=column,
+        cell=cell,
     )
 
 
@@ -386,7 +422,7 @@ def _seconds(text: str) -> int:
         # `10 minutes`, `30 mn`
         seconds = duration(LAST_WORD.sub(lambda unit: ALSO.get(unit[1].casefold(), unit[1]), text))
     except ValueError as error:
-        raise Refused(f"step: {error}") from error
+        raise Refused("step: {error}", error=error) from error
     if seconds != int(seconds) or seconds < 1:
-        raise Refused(f"step: {text} is not a whole number of seconds")
+        raise Refused("step: {text} is not a whole number of seconds", text=text)
     return int(seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text, joined
 
 PLACES = {"D": N_("dwelling"), "C": N_("common"), "B": N_("building")}
 OCCUPANCY, GATEWAY = "H", "G"
@@ -68,32 +68,26 @@ def parse(text: str, prefixes: str = "DCB") -> str:
     """The 15 characters of an id as a person wrote it. Raises Refused with what is wrong."""
     squeezed = squeeze(text)
     if "U" in squeezed:
-        raise Refused(_('"{text}" is not an id: ids have no letter U', text=text))
+        raise Refused('"{text}" is not an id: ids have no letter U', text=text)
     if len(squeezed) != LENGTH:
         raise Refused(
-            _(
-                '"{text}" is not an id: it has {squeezed} characters, and an id has {length}',
-                text=text,
-                squeezed=len(squeezed),
-                length=LENGTH,
-            )
+            '"{text}" is not an id: it has {squeezed} characters, and an id has {length}',
+            text=text,
+            squeezed=len(squeezed),
+            length=LENGTH,
         )
     if not agrees(squeezed):
         raise Refused(
-            _(
-                '"{text}" is not an id: its check characters do not match; compare it'
-                " with the original",
-                text=text,
-            )
+            '"{text}" is not an id: its check characters do not match; compare it'
+            " with the original",
+            text=text,
         )
     if squeezed[0] not in prefixes:
         raise Refused(
-            _(
-                '"{text}" is the id of a {noun}, not of a {nouns}',
-                text=text,
-                noun=_noun(squeezed[0]),
-                nouns=_nouns(prefixes),
-            )
+            '"{text}" is the id of a {noun}, not of a {nouns}',
+            text=text,
+            noun=_noun(squeezed[0]),
+            nouns=_nouns(prefixes),
         )
     return squeezed
 
@@ -113,8 +107,8 @@ def _remainder(text: str) -> int:
 def _noun(prefix: str) -> str:
     others = {OCCUPANCY: N_("occupancy"), GATEWAY: N_("gateway")}
     known = {**PLACES, **others}.get(prefix)
-    return _(known) if known else _('unknown object ("{prefix}")', prefix=prefix)
+    return Text(known) if known else Text('unknown object ("{prefix}")', prefix=prefix)
 
 
 def _nouns(prefixes: str) -> str:
-    return _(" or ").join(_noun(prefix) for prefix in prefixes)
+    return joined(Text(" or "), map(_noun, prefixes))

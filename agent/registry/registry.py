@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import NotRecorded, Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import made
 from agent.registry.admission import Author
@@ -357,10 +357,8 @@ class Registry:
         """
         if not self.marked:
             raise Refused(
-                _(
-                    "an upgrade is on trial, so no forms can be printed; print them once it"
-                    " is confirmed"
-                )
+                "an upgrade is on trial, so no forms can be printed; print them once it"
+                " is confirmed"
             )
         admit = partial(admit_forms, places=places, boxes=boxes)
         return self._change(Form, admit, (who, "gardien consent forms", now))
@@ -673,7 +671,9 @@ class Registry:
 
     def _not_recorded(self, error: Exception) -> NotRecorded:
         return NotRecorded(
-            f"{self._path} could not be written ({error}); the change was not recorded"
+            "{path} could not be written ({error}); the change was not recorded",
+            path=self._path,
+            error=error,
         )
 
     def _load(self) -> None:
@@ -683,16 +683,21 @@ class Registry:
             rows = tables.pop(TABLE)
             # a later version may have added tables, which the next write would drop
             if tables:
-                raise ValueError(f"unknown tables {sorted(tables)}")
+                raise ValueError(Text("unknown tables {tables}", tables=sorted(tables)))
             self._index = RegistryIndex([from_row(row) for row in rows.values()])
             self._table = DocumentTable(self._storage, len(rows))
         except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise NotRecorded(
-                f"{self._path}: this is not a registry that this version can read "
-                f"({type(error).__name__}: {error}); it was left unchanged"
+                "{path}: this is not a registry that this version can read ({kind}: {error}); it"
+                " was left unchanged",
+                path=self._path,
+                kind=type(error).__name__,
+                error=error,
             ) from error
         except Refused as error:
-            raise NotRecorded(f"{self._path}: {error}; it was left unchanged") from error
+            raise NotRecorded(
+                "{path}: {error}; it was left unchanged", path=self._path, error=error
+            ) from error
 
 
 def _ends_sooner(before: Document, after: Document) -> bool:

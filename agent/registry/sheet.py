@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
+from agent.core.i18n import Text, joined
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -74,9 +75,10 @@ class Problems:
     def __len__(self) -> int:
         return len(self._problems)
 
-    def add(self, where: str, what: str) -> None:
+    def add(self, where: str, what: str | Exception) -> None:
         """Note one fault; `where` is `places.csv:17`, or empty for a command."""
-        self._problems.append(f"{where}: {what}" if where else what)
+        text = Text("{what}", what=what)
+        self._problems.append(Text("{where}: {what}", where=where, what=text) if where else text)
 
     def settle(self) -> None:
         """Raise Refused with the first 20 faults, one per line, if there are any."""
@@ -84,16 +86,21 @@ class Problems:
             return
         shown = self._problems[:MOST_FAULTS]
         if len(self._problems) > MOST_FAULTS:
-            shown.append(f"… and {len(self._problems) - MOST_FAULTS} more; nothing was changed")
+            shown.append(
+                Text(
+                    "… and {number} more; nothing was changed",
+                    number=len(self._problems) - MOST_FAULTS,
+                )
+            )
         elif len(self._problems) > 1:
-            shown.append("nothing was changed")
-        raise Refused("\n".join(shown))
+            shown.append(Text("nothing was changed"))
+        raise Refused(joined("\n", shown))
 
 
 def did_you_mean(written: str, known: Iterable[str]) -> str:
     """`; did you mean "dwelling"?`, or empty if no known name is similar."""
-    names = " or ".join(f'"{name}"' for name in nearest(written, known))
-    return f"; did you mean {names}?" if names else ""
+    names = joined(Text(" or "), [f'"{name}"' for name in nearest(written, known)])
+    return Text("; did you mean {names}?", names=names) if names else ""
 
 
 def nearest(written: str, known: Iterable[str]) -> list[str]:
@@ -143,7 +150,7 @@ def read(  # noqa: PLR0913 -- what a list is
         if any(row)
     ]
     if not lines:
-        raise Refused(f"{name}: there is no line below the headings")
+        raise Refused("{name}: there is no line below the headings", name=name)
     return lines
 
 
@@ -192,7 +199,7 @@ def _find_headings(
     rows = list(islice(all_rows, ABOVE))
     filled = [number for number, (_, row) in enumerate(rows) if any(row)]
     if not filled:
-        raise Refused(f"{name}:1: the first line must be the headings; it is empty")
+        raise Refused("{name}:1: the first line must be the headings; it is empty", name=name)
     # the line with most headings; of several the first, because of the negative number
     most, at = max((_count_headings(rows[number][1], known), -number) for number in filled)
     begins = -at if most >= SURE else filled[0]
@@ -252,23 +259,34 @@ def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[
                 row.pop()
             cells += len(row)
             if number > MOST_ROWS + 1 or len(row) > MOST_COLUMNS or cells > MOST_CELLS:
-                raise Refused(f"{name}:{begins}: {_too_much(len(row), cells)}")
+                raise Refused(
+                    "{name}:{begins}: {too_much}",
+                    name=name,
+                    begins=begins,
+                    too_much=_too_much(len(row), cells),
+                )
             yield begins, [cell.translate(BLANKS).strip() for cell in row]
             # the reader's count, because a quoted cell may have line breaks
             begins = reader.line_num + 1
     except csv.Error as error:
-        what = f"from here on this is no table ({error})"
+        what = Text("from here on this is no table ({error})", error=error)
         if str(error) == NO_END:
-            what = 'a " that opens in this row is never closed'
-        raise Refused(f"{name}:{begins}: {what}") from error
+            what = Text('a " that opens in this row is never closed')
+        raise Refused("{name}:{begins}: {what}", name=name, begins=begins, what=what) from error
 
 
 def _too_much(columns: int, cells: int) -> str:
     if columns > MOST_COLUMNS:
-        return f"more than {MOST_COLUMNS} columns: keep those that are needed"
+        return Text(
+            "more than {most_columns} columns: keep those that are needed",
+            most_columns=MOST_COLUMNS,
+        )
     if cells > MOST_CELLS:
-        return f"more than {MOST_CELLS:,} cells up to here: keep the columns that are needed"
-    return f"more than {MOST_ROWS:,} rows: import the table in parts"
+        return Text(
+            "more than {most_cells:,} cells up to here: keep the columns that are needed",
+            most_cells=MOST_CELLS,
+        )
+    return Text("more than {most_rows:,} rows: import the table in parts", most_rows=MOST_ROWS)
 
 
 def _column_names(
@@ -288,14 +306,33 @@ def _column_names(
         if ours == STRANGE:
             if plain(heading) not in UNRELATED and (near := nearest(heading, open_ones)):
                 meant |= {columns[one] for one in near}
-                problems.add(where, f'there is no column "{heading}"{did_you_mean(heading, near)}')
+                problems.add(
+                    where,
+                    Text(
+                        'there is no column "{heading}"{did_you_mean}',
+                        heading=heading,
+                        did_you_mean=did_you_mean(heading, near),
+                    ),
+                )
         elif ours in names and ours:
-            problems.add(where, f'two columns mean "{ours}"; the second is "{heading}"')
+            problems.add(
+                where,
+                Text(
+                    'two columns mean "{ours}"; the second is "{heading}"',
+                    ours=ours,
+                    heading=heading,
+                ),
+            )
         names.append(ours)
     # a misspelt heading is reported once, and not as missing as well
     for missing in [each for each in required if each not in {*names, *meant}]:
         problems.add(
-            where, f'the column "{missing}" is missing; there are: {_list_headings(first)}'
+            where,
+            Text(
+                'the column "{missing}" is missing; there are: {list_headings}',
+                missing=missing,
+                list_headings=_list_headings(first),
+            ),
         )
     problems.settle()
     return names
@@ -323,10 +360,17 @@ def _line(where: str, row: list[str], names: list[str]) -> SheetRow:
     beyond = [cell for cell in row[len(names) :] if cell]
     beyond += [cell for cell, ours in zip(row, names, strict=False) if cell and not ours]
     if beyond:
-        fault = f'"{beyond[0]}" stands under no heading; quote a cell that contains a separator'
-        return SheetRow(where, {}, fault)
+        beside = Text(
+            '"{beyond}" stands under no heading; quote a cell that contains a separator',
+            beyond=beyond[0],
+        )
+        return SheetRow(where, {}, beside)
     cells = zip(names, row, strict=False)
     mine = {ours: cell for ours, cell in cells if cell and ours != STRANGE}
     wrong = next((cell for cell in mine.values() if WRONG.fullmatch(cell)), "")
-    fault = f'"{wrong}" is what a formula says that went wrong: correct it' if wrong else ""
+    fault: str = (
+        Text('"{wrong}" is what a formula says that went wrong: correct it', wrong=wrong)
+        if wrong
+        else ""
+    )
     return SheetRow(where, {} if wrong else mine, fault)

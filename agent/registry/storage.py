@@ -29,6 +29,7 @@ from tinydb.table import Table
 
 from agent.core.atomic_write import DiskWriter, Reserve
 from agent.core.errors import NotRecorded
+from agent.core.i18n import Text
 from agent.registry.facts.place import PARTICULARS
 from agent.registry.records import (
     Alias,
@@ -188,8 +189,11 @@ class RegistryStorage(Storage):
 
     def _unreadable(self, path: Path, error: Exception) -> NotRecorded:
         return NotRecorded(
-            f"{path}: this is not a registry that can be read ({error}); it was left unchanged:"
-            f" restore a copy of {self._path.name} and of its log, both of the same time"
+            "{path}: this is not a registry that can be read ({error}); it was left"
+            " unchanged: restore a copy of {name} and of its log, both of the same time",
+            path=path,
+            error=error,
+            name=self._path.name,
         )
 
     def _log(self, id_: str) -> Path:
@@ -357,7 +361,7 @@ def _merge(content: bytes, id_: str, rows: dict[str, Row]) -> tuple[int, bytes]:
             # pieces that did not reach the disk read as zeros, which JSON never contains
             if number == len(lines) and not rest and b"\0" in line:
                 break
-            raise ValueError(f"line {number} is damaged")
+            raise ValueError(Text("line {number} is damaged", number=number))
         rows.update(json.loads(text))
         size, last = size + len(line) + 1, checksum
     return size, last

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text
 from agent.registry import parsers, sheet
 from agent.registry.dates import DAY
 from agent.registry.inputs import NewOccupancy
@@ -185,12 +185,10 @@ def parse(  # noqa: PLR0913 -- what the configuration says
     if not text.endswith(("\n", "\r")):
         line = text.count("\n") + 1
         raise Refused(
-            _(
-                "{name}:{line}: the file ends within this line and may be incomplete, so"
-                " nothing of it was recorded; export it again",
-                name=name,
-                line=line,
-            )
+            "{name}:{line}: the file ends within this line and may be incomplete, so"
+            " nothing of it was recorded; export it again",
+            name=name,
+            line=line,
         )
     wanted = {
         heading: {sheet.plain(one) for one in values} for heading, values in (only or {}).items()
@@ -215,7 +213,7 @@ def parse(  # noqa: PLR0913 -- what the configuration says
 
 
 def _missing_column(name: str, line: int, heading: str) -> str:
-    return _(
+    return Text(
         '{name}:{line}: the column "{heading}" is missing, so nothing of the file was'
         " recorded; `syndic` in the configuration names this column",
         name=name,
@@ -254,7 +252,10 @@ class _RowReader:
         written = cells.get("move", "")
         states = self.move_words.get(sheet.plain(written))
         if states is None and not fault:
-            fault = f'move: "{written[:LONGEST_LABEL]}" is neither of the words for in and out'
+            fault = Text(
+                'move: "{written}" is neither of the words for in and out',
+                written=written[:LONGEST_LABEL],
+            )
         if states == Lease.OUT:
             return ExportRow(
                 line.where, Lease.OUT, _name(cells), reference, None, self._end(date), fault
@@ -276,7 +277,7 @@ def _name(cells: Mapping[str, str]) -> str:
 def _reference(cells: Mapping[str, str], fault: str) -> tuple[str | None, str]:
     reference = " ".join(cells.get("reference", "").split())
     if len(reference) > LONGEST_LABEL or not reference.isprintable():
-        return reference[:LONGEST_LABEL], fault or "reference: too long, or not printable"
+        return reference[:LONGEST_LABEL], fault or Text("reference: too long, or not printable")
     return reference or None, fault
 
 
@@ -354,7 +355,7 @@ class _Comparing:
         waits.
         """
         if row.fault or not row.dwelling:
-            self._doubt(row, Doubt.UNREADABLE, row.fault or "dwelling: it is empty")
+            self._doubt(row, Doubt.UNREADABLE, row.fault or Text("dwelling: it is empty"))
             return
         near = self._index.labels.meant(row.dwelling)
         if len(near) != 1:
@@ -458,7 +459,12 @@ class _Comparing:
             )  # fmt: skip
             change = ClearChange(row, notice, place)
             new = Occupancy(
-                f"new {row.key}", place.id, since, until, NOT_RECORDED_YET, row.reference
+                Text("new {key}", key=row.key),
+                place.id,
+                since,
+                until,
+                NOT_RECORDED_YET,
+                row.reference,
             )
             self._pending[new.id] = change
             self._apply(new, change)

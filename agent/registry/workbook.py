@@ -62,8 +62,10 @@ def text_of(
     """
     if len(content) > LARGEST:
         raise Refused(
-            f"{name}: larger than {LARGEST:,} bytes; keep the columns that are needed, or import it"
-            " in parts"
+            "{name}: larger than {largest:,} bytes; keep the columns that are needed, or"
+            " import it in parts",
+            name=name,
+            largest=LARGEST,
         )
     if content.startswith(ZIP):
         return _workbook(content, name, columns, sheet, tell)
@@ -77,15 +79,16 @@ def text_of(
         )
     if content.startswith(OLE):
         raise Refused(
-            f"{name}: an .xls file of before 2007, or a workbook with a password: save it as .xlsx"
-            " without a password"
+            "{name}: an .xls file of before 2007, or a workbook with a password: save it as"
+            " .xlsx without a password",
+            name=name,
         )
     if content.startswith(UTF_16):  # Excel's "Unicode text"
         with suppress(UnicodeDecodeError):
             return content.decode("utf-16")
     # Windows-1252 would decode almost any bytes, so binary files must be recognized before
     if b"\0" in content:
-        raise Refused(f"{name}: this is not a table; save it as .xlsx or as CSV")
+        raise Refused("{name}: this is not a table; save it as .xlsx or as CSV", name=name)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -94,7 +97,9 @@ def text_of(
         except UnicodeDecodeError:
             line = content.count(b"\n", 0, error.start) + 1
             raise Refused(
-                f'{name}:{line}: neither UTF-8 nor Windows-1252; save it as "CSV UTF-8"'
+                '{name}:{line}: neither UTF-8 nor Windows-1252; save it as "CSV UTF-8"',
+                name=name,
+                line=line,
             ) from error
 
 
@@ -109,7 +114,7 @@ def _workbook(
         from agent.registry import xlsx  # noqa: PLC0415 -- only where a workbook is read
     except ImportError as error:
         raise Refused(
-            f"{name}: to read .xlsx install python3-openpyxl, or save it as CSV UTF-8"
+            "{name}: to read .xlsx install python3-openpyxl, or save it as CSV UTF-8", name=name
         ) from error
     table = io.StringIO()
     writer = csv.writer(table, delimiter=";", lineterminator="\n")
@@ -132,11 +137,17 @@ def _workbook(
         ) from error
     except xlsx.TooMuch as error:
         raise Refused(
-            f"{name}: this workbook is not read: {error}. Copy the columns that are needed into a"
-            " new workbook, or save it as CSV UTF-8"
+            "{name}: this workbook is not read: {error}. Copy the columns that are needed"
+            " into a new workbook, or save it as CSV UTF-8",
+            name=name,
+            error=error,
         ) from error
     except DAMAGED as error:
         if ODS in content[:100]:
-            raise Refused(f"{name}: LibreOffice's own .ods: save it as .xlsx or as CSV") from error
-        raise Refused(f"{name}: this workbook cannot be read ({error}); save it as CSV") from error
+            raise Refused(
+                "{name}: LibreOffice's own .ods: save it as .xlsx or as CSV", name=name
+            ) from error
+        raise Refused(
+            "{name}: this workbook cannot be read ({error}); save it as CSV", name=name, error=error
+        ) from error
     return table.getvalue()

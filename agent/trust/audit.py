@@ -26,7 +26,7 @@ from agent.core import clock
 from agent.core.atomic_write import NO_ROOM, DiskWriter, Reserve, StateFile
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ def _text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, int) and abs(value) <= LARGEST:
         return str(value)
-    raise ValueError(f"{value!r} has no canonical form here")
+    raise ValueError(Text("{value!r} has no canonical form here", value=value))
 
 
 def _units(name: object) -> bytes:
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is not a member name")  # noqa: TRY004 -- one kind of fault
+        raise ValueError(Text("{name!r} is not a member name", name=name))  # noqa: TRY004 -- one kind of fault
     return name.encode("utf-16-be")
 
 
@@ -194,7 +194,7 @@ class Chain:
         }
         line = canonical(record)
         if len(line) >= LONGEST_LINE:
-            raise ValueError(f"a record of {len(line)} bytes")
+            raise ValueError(Text("a record of {number} bytes", number=len(line)))
         self._write_durably(line + b"\n")
         self._n, self.last = self._n + 1, _hash(self.last, line)
         self._latest[type_] = AuditRecord(self._n, record["t"], type_, record["body"], self.last)
@@ -348,7 +348,7 @@ def verify(place: Path, wanted: Collection[str] = ()) -> ChainVerdict:
     """
     files = [place] if place.is_file() else segments(place)
     if not files:
-        raise Refused(f"{place}: there is no audit chain")
+        raise Refused("{place}: there is no audit chain", place=place)
     expected, hashes = frozenset(wanted), set()
     first: AuditRecord | None = None
     previous: AuditRecord | None = None
@@ -356,7 +356,9 @@ def verify(place: Path, wanted: Collection[str] = ()) -> ChainVerdict:
     for file in files:
         torn = _torn(file)
         if torn and file != files[-1]:
-            raise Broken(f"{file}: its last line is incomplete, although another file follows")
+            raise Broken(
+                "{file}: its last line is incomplete, although another file follows", file=file
+            )
         for record in _records(file, previous):
             first, previous = first or record, record
             if record.hash in expected:
@@ -384,14 +386,21 @@ def _records(path: Path, previous: AuditRecord | None) -> Iterator[AuditRecord]:
         # without this, records could be removed from the beginning of the oldest file unnoticed
         if number == 1 and NAME.fullmatch(path.name) and record["n"] != int(path.stem):
             raise Broken(
-                f"{path}:1: record {int(path.stem)} is missing, the first one is {record['n']}"
+                "{path}:1: record {stem} is missing, the first one is {n}",
+                path=path,
+                stem=int(path.stem),
+                n=record["n"],
             )
         if previous is None:
             _begins(record, f"{path}:{number}")
         elif record["prev"] != previous.hash or record["n"] != previous.n + 1:
             raise Broken(
-                f"{path}:{number}: record {record['n']} does not follow from {previous.n}:"
-                " one of them was changed, or records between them were removed"
+                "{path}:{number}: record {n} does not follow from {n_2}: one of them was"
+                " changed, or records between them were removed",
+                path=path,
+                number=number,
+                n=record["n"],
+                n_2=previous.n,
             )
         previous = AuditRecord(
             record["n"], record["t"], record["type"], record["body"], _hash(record["prev"], line)
@@ -407,15 +416,17 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         # the same content in another spelling has another hash, so the bytes are compared
         complete = record.keys() == {"n", "t", "boot", "type", "body", "prev"}
         if not complete or not isinstance(record["n"], int) or canonical(record) != line:
-            raise ValueError("its bytes have changed")
+            raise ValueError(Text("its bytes have changed"))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Broken(f"{where}: not a record of the chain: {error}") from None
+        raise Broken(
+            "{where}: not a record of the chain: {error}", where=where, error=error
+        ) from None
     return dict(record)
 
 
 def _begins(record: dict[str, Any], where: str) -> None:
     if (record["n"] == 1) != (record["prev"] == BEGIN):
-        raise Broken(f"{where}: record {record['n']} cannot be the first")
+        raise Broken("{where}: record {n} cannot be the first", where=where, n=record["n"])
 
 
 def _plain(value: Any) -> Any:

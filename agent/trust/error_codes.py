@@ -124,7 +124,7 @@ class Forged(Refused):
         *,
         marks: Sequence[str] = (),
     ) -> None:
-        super().__init__(f"{code}: {detail}")
+        super().__init__("{code}: {detail}", code=code, detail=detail)
         self.code, self.marks = code, tuple(marks)
         self.detail = detail
         self._wrong = wrong or (detail if code in ABOUT_ITSELF else SAFE_REASONS[code])

@@ -14,6 +14,7 @@ from joserfc import jws
 from joserfc.jwk import OKPKey
 
 from agent.core.clock import seconds
+from agent.core.i18n import Text
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import REGISTRY, Key
 from agent.trust.strict import decoded, encoded
@@ -88,7 +89,7 @@ def _number(value: object) -> int | float:
             return int(value)
         if Decimal(repr(float(value))) == value:
             return float(value)
-    raise ValueError(f"{value!r} cannot be written into an object")
+    raise ValueError(Text("{value!r} cannot be written into an object", value=value))
 
 
 def new_jti(now: float | None = None) -> str:

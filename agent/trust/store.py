@@ -229,7 +229,9 @@ def _no_room(error: Exception) -> bool:
 
 def _unavailable(path: Path, error: Exception) -> NotRecorded:
     return NotRecorded(
-        f"{path} cannot be opened now ({error}): is the disk full or read-only? Check with: df -h"
+        "{path} cannot be opened now ({error}): is the disk full or read-only? Check with: df -h",
+        path=path,
+        error=error,
     )
 
 
@@ -378,7 +380,9 @@ class TrustStore:
             if isinstance(error, sqlite3.OperationalError):
                 if _no_room(error):
                     self._reserve.give()
-                raise NotRecorded(f"{FILE} cannot be written ({error})") from error
+                raise NotRecorded(
+                    "{file} cannot be written ({error})", file=FILE, error=error
+                ) from error
             raise
 
     def _execute(self, statement: str) -> None:
@@ -392,7 +396,9 @@ class TrustStore:
         except OSError as error:
             if isinstance(error, Late):
                 self._continue_in_memory(error)
-            raise NotRecorded(f"{FILE} cannot be written ({error.strerror})") from error
+            raise NotRecorded(
+                "{file} cannot be written ({reason})", file=FILE, reason=error
+            ) from error
 
     def _continue_in_memory(self, why: Late) -> None:
         stuck, self.db = self.db, sqlite3.connect(":memory:")
@@ -406,7 +412,7 @@ class TrustStore:
     def must_be_open(self) -> None:
         """Raise NotRecorded if the store is neither on the disk nor in memory now."""
         if self._shut:
-            raise NotRecorded(f"{FILE} cannot be read now: {SILENT}")
+            raise NotRecorded("{file} cannot be read now: {silent}", file=FILE, silent=SILENT)
 
     def _trust(self) -> TrustList | None:
         row = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()

@@ -305,7 +305,7 @@ def judge_publish(code: int) -> None:
         raise BatchRejected("the broker refuses the payload")
     if code >= ERRORS:
         reason = PUBLISH_REASONS.get(code, "the message is not accepted now")
-        raise NotStored(f"the broker answers 0x{code:02X}: {reason}")
+        raise NotStored("the broker answers 0x{code:02X}: {reason}", code=code, reason=reason)
 
 
 def judge_response(status: int, headers: Mapping[str, str], now: float) -> None:
@@ -320,9 +320,9 @@ def judge_response(status: int, headers: Mapping[str, str], now: float) -> None:
     if "text/html" in headers.get("content-type", "").lower():
         who = "a web page, perhaps of a proxy in front of the platform,"
     if status == TOO_LARGE:
-        raise TooLarge(f"{who} says that the batch is too large: {status}")
+        raise TooLarge("{who} says that the batch is too large: {status}", who=who, status=status)
     if status in ABOUT_THE_BYTES:
-        raise BatchRejected(f"{who} refuses the batch: {status}")
+        raise BatchRejected("{who} refuses the batch: {status}", who=who, status=status)
     if 300 <= status < 400:  # noqa: PLR2004 -- redirections
         where = headers.get("location", "another address")[:LONGEST_ADDRESS]
         raise NotNow(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator
 
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import shown, size
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def allowance(text: object) -> int:
     number, _slash, per = text.partition("/") if isinstance(text, str) else ("", "", "")
     if per.strip() != "month":
         raise ValueError(
-            _("expected a data volume such as 50MB/month, found {text}", text=shown(text))
+            Text("expected a data volume such as 50MB/month, found {text}", text=shown(text))
         )
     return size(number.strip())
 

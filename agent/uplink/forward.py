@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.core.clock import monotonic
 from agent.core.errors import AgentError, BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
+from agent.core.i18n import text_of
 from agent.core.model import Lane, Receipt
 from agent.core.tasks import end, together
 from agent.uplink import pacing
@@ -432,7 +433,7 @@ class _Forwarder:
         """Split a batch that is too large; put one with refused content in quarantine. Raises
         SpoolFull.
         """
-        batch, why, smaller = flight.batch, str(error), False
+        batch, why, smaller = flight.batch, text_of(error), False
         if isinstance(error, TooLarge):
             if batch.void is not None:  # nothing is smaller than a void: the size is not the cause
                 await self._outbox.forget_limit()
@@ -481,7 +482,7 @@ class _Forwarder:
             self._note_life()
 
     def _complain(self, error: AgentError) -> None:
-        self._delivery.complain(str(error), self._clock.now())
+        self._delivery.complain(text_of(error), self._clock.now())
 
     def _note_life(self) -> None:
         owed = any(flight.times for flight in self._scheduler.flights.values())

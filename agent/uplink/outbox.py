@@ -92,8 +92,10 @@ class SpoolOutbox:
                 # any more
                 if applied > revision:
                     raise Refused(
-                        f"the spool has applied change {applied}, but the registry ends at change"
-                        f" {revision}: nothing is sent. Put the newer registry.json back"
+                        "the spool has applied change {applied}, but the registry ends at change"
+                        " {revision}: nothing is sent. Put the newer registry.json back",
+                        applied=applied,
+                        revision=revision,
                     )
                 now = self._clock.now()
                 voided = await self._thread.run(self._spool.apply, revision, taken, now)

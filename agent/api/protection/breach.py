@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent.api.protection.stores import KEYS, opened_by, periods, stores
 from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_
 from agent.registry.records import Consent
 from agent.registry.sheet import did_you_mean
 from agent.trust import audit
@@ -342,13 +342,11 @@ def check_names(given: Mapping[str, Iterable[str]]) -> None:
         for name in given.get(option, ()):
             if name not in names:
                 raise Refused(
-                    _(
-                        '--{option}: "{one}" is unknown{near}; known values: {names}',
-                        option=option,
-                        one=name,
-                        near=did_you_mean(name, names),
-                        names=", ".join(names),
-                    )
+                    '--{option}: "{one}" is unknown{near}; known values: {names}',
+                    option=option,
+                    one=name,
+                    near=did_you_mean(name, names),
+                    names=", ".join(names),
                 )
 
 
@@ -400,7 +398,7 @@ class Breaches:
         by_number = {one.id: one for one in self.all()}
         if id_ not in by_number:
             known = ", ".join(by_number) or "none"
-            raise Refused(_('there is no breach "{id}"; there are: {known}', id=id_, known=known))
+            raise Refused('there is no breach "{id}"; there are: {known}', id=id_, known=known)
         return by_number[id_]
 
     def next_number(self, year: int, others: Iterable[str] = ()) -> str:
@@ -425,10 +423,8 @@ def _records(stored: Any, file: Path) -> list[dict[str, Any]]:
     """All records of the file; each can be parsed. Raises Refused."""
     if stored["schema"] != SCHEMA:
         raise Refused(
-            _(
-                "{file}: another version of gardien wrote this file; this version cannot read it",
-                file=file,
-            )
+            "{file}: another version of gardien wrote this file; this version cannot read it",
+            file=file,
         )
     records: list[dict[str, Any]] = stored["breaches"]
     for record in records:  # check all now, so that saving never drops one
@@ -438,14 +434,12 @@ def _records(stored: Any, file: Path) -> list[dict[str, Any]]:
 
 def _unreadable(error: Exception, file: Path) -> list[dict[str, Any]]:
     if isinstance(error, OSError):
-        raise Refused(f"{file}: {error.strerror}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     raise Refused(
-        _(
-            "{file} cannot be read ({error}): move it to another folder, keep it there, and record"
-            " the breach again",
-            file=file,
-            error=error,
-        )
+        "{file} cannot be read ({error}): move it to another folder, keep it there, and record"
+        " the breach again",
+        file=file,
+        error=error,
     ) from error
 
 

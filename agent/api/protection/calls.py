@@ -29,7 +29,6 @@ from agent.api.protection.stores import KEYS, check_language, field_label, perio
 from agent.api.registry import author
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import _
 from agent.core.i18n import language as terminal_language
 from agent.registry import parsers
 from agent.registry.dates import DAY, date_alone, in_local_time
@@ -66,7 +65,7 @@ async def breach_new(
     """Open the record of a breach. Raises Refused."""
     who, now = author(gateway, caller, named), gateway.clock.now()
     if not facts.get("what"):
-        raise Refused(_("the description is missing: say in one sentence what happened"))
+        raise Refused("the description is missing: say in one sentence what happened")
     await gateway.disk.ask()
     # second 59 would make the time count as a whole day, and the deadline would be shown without
     # its hour
@@ -98,11 +97,9 @@ async def breach_add(
     after = _changed(gateway, before, facts)
     if after == before:
         raise Refused(
-            _(
-                "all of this is recorded already; nothing was changed; to see the record:"
-                " gardien privacy breach show {id}",
-                id=id,
-            )
+            "all of this is recorded already; nothing was changed; to see the record:"
+            " gardien privacy breach show {id}",
+            id=id,
         )
     _save(gateway, after.with_step(now, who, "add", before=before), states)
     return await _shown(gateway, id)
@@ -172,12 +169,10 @@ async def breach_letters(
     case = await _case(gateway, breach)
     if not breach.located:
         raise Refused(
-            _(
-                "breach {id}: the data concerned are not recorded yet, so no letter can be"
-                " written; add them: gardien privacy breach add {id} --store, --key,"
-                " --recipient or --dwelling",
-                id=id,
-            )
+            "breach {id}: the data concerned are not recorded yet, so no letter can be"
+            " written; add them: gardien privacy breach add {id} --store, --key,"
+            " --recipient or --dwelling",
+            id=id,
         )
     # a thousand letters take seconds: written in a thread, they do not delay readings
     letters = await asyncio.to_thread(_letters, case, now, languages)
@@ -224,27 +219,23 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     breach = _open(gateway.config, id)
     lacks = [] if mistake else missing(breach, gateway.config.privacy)
     if mistake and not reason.strip():
-        raise Refused(_("--mistake: explain the mistake with --reason"))
+        raise Refused("--mistake: explain the mistake with --reason")
     if "notified" in lacks and not without_notification:
         raise Refused(
-            _(
-                "breach {id}: the authority was not notified. It must be notified by"
-                " {until}, unless the risk is none: add --notified or --risk none. To close"
-                " the breach without a notification: --without-notification and --reason."
-                " If the breach was recorded by mistake: --mistake and --reason",
-                id=id,
-                until=_here(gateway.config, breach.deadline),
-            )
+            "breach {id}: the authority was not notified. It must be notified by"
+            " {until}, unless the risk is none: add --notified or --risk none. To close"
+            " the breach without a notification: --without-notification and --reason."
+            " If the breach was recorded by mistake: --mistake and --reason",
+            id=id,
+            until=_here(gateway.config, breach.deadline),
         )
     if lacks and not reason.strip():
         names = ", ".join(field_label(one, terminal_language()) for one in lacks)
         raise Refused(
-            _(
-                "breach {id}: this is missing: {names}. Add it, or explain with --reason"
-                " why the breach is closed without it",
-                id=id,
-                names=names,
-            )
+            "breach {id}: this is missing: {names}. Add it, or explain with --reason"
+            " why the breach is closed without it",
+            id=id,
+            names=names,
         )
     why = _text(reason, "--reason")
     closed = replace(breach, closed=int(now), reason=why, mistake=mistake)
@@ -258,11 +249,9 @@ def _open(config: Config, id_: str) -> Breach:
     breach = Breaches(config.state).get(id_)
     if breach.closed is not None:
         raise Refused(
-            _(
-                "breach {id} is closed and cannot be changed; record new facts as another"
-                " breach: gardien privacy breach new",
-                id=id_,
-            )
+            "breach {id} is closed and cannot be changed; record new facts as another"
+            " breach: gardien privacy breach new",
+            id=id_,
         )
     return breach
 
@@ -273,11 +262,7 @@ def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Brea
     if strange := sorted(facts.keys() - known):
         names = ", ".join(sorted(known))
         raise Refused(
-            _(
-                'a breach has no field "{name}"; its fields are: {names}',
-                name=strange[0],
-                names=names,
-            )
+            'a breach has no field "{name}"; its fields are: {names}', name=strange[0], names=names
         )
     facts = {**facts, "kind": [_english(one) for one in _list(facts, "kind")]}
     facts["risk"] = _english(facts.get("risk"))
@@ -306,7 +291,7 @@ def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Brea
         if facts["risk"] not in RISKS:
             names = ", ".join(RISKS)
             raise Refused(
-                _('--risk: "{given}" is not one of {names}', given=facts["risk"], names=names)
+                '--risk: "{given}" is not one of {names}', given=facts["risk"], names=names
             )
         changes["risk"] = facts["risk"]
     if facts.get("reference"):
@@ -324,10 +309,7 @@ def _dwelling(gateway: Gateway, text: str) -> str:
     place = registry.place(text)
     if place.type != "dwelling":
         raise Refused(
-            _(
-                "{label} is not a dwelling, so it has no occupants; name a dwelling",
-                label=place.label,
-            )
+            "{label} is not a dwelling, so it has no occupants; name a dwelling", label=place.label
         )
     return place.id
 
@@ -341,17 +323,14 @@ def _in_order(gateway: Gateway, breach: Breach) -> Breach:
             values = {"then": then, "late": _here(gateway.config, late), "first": first}
             values["early"] = _here(gateway.config, early)
             raise Refused(
-                _(
-                    "--{then} {late} is earlier than --{first} {early}: correct one of them",
-                    **values,
-                )
+                "--{then} {late} is earlier than --{first} {early}: correct one of them", **values
             )
     at = breach.notified
     # the deadline lies within that day: without the hour it is unknown whether it was met
     if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
         until = _here(gateway.config, breach.deadline)
         raise Refused(
-            _("--notified: give the time as well as the date: the deadline is {until}", until=until)
+            "--notified: give the time as well as the date: the deadline is {until}", until=until
         )
     return breach
 
@@ -370,12 +349,9 @@ def _known_recipients(gateway: Gateway, recipients: Sequence[str]) -> None:
         if recipient not in known:
             names = ", ".join(sorted(known)) or "none"
             raise Refused(
-                _(
-                    '--recipient: "{one}" is not and was not a recipient; known recipients:'
-                    " {names}",
-                    one=recipient,
-                    names=names,
-                )
+                '--recipient: "{one}" is not and was not a recipient; known recipients: {names}',
+                one=recipient,
+                names=names,
             )
 
 
@@ -386,22 +362,20 @@ def _english(text: Any) -> Any:
 def _list(facts: Mapping[str, Any], name: str) -> list[str]:
     texts = facts.get(name, [])
     if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
-        raise Refused(_("--{name}: this must be a list of texts", name=name))
+        raise Refused("--{name}: this must be a list of texts", name=name)
     return texts
 
 
 def _text(given: Any, option: str) -> str:
     if not isinstance(given, str) or len(given) > LONGEST_TEXT:
         raise Refused(
-            _(
-                "{option}: this must be a text of at most {most} characters",
-                option=option,
-                most=LONGEST_TEXT,
-            )
+            "{option}: this must be a text of at most {most} characters",
+            option=option,
+            most=LONGEST_TEXT,
         )
     if not all(letter.isprintable() or letter == "\n" for letter in given):
         raise Refused(
-            _("{option}: the text contains a character that cannot be printed", option=option)
+            "{option}: the text contains a character that cannot be printed", option=option
         )
     return given.strip()
 
@@ -415,7 +389,7 @@ def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
     if at is None:
         return None
     if at > gateway.clock.now() + AHEAD:
-        raise Refused(_("--{name}: {at} is in the future", name=name, at=_here(gateway.config, at)))
+        raise Refused("--{name}: {at} is in the future", name=name, at=_here(gateway.config, at))
     if name in WHOLE_DAYS and date_alone(str(text)):
         day = datetime.fromtimestamp(at, gateway.config.zone)
         return int((day + timedelta(days=1)).timestamp()) - 1

@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 from agent.buffer import disclosures, spool, upkeep
 from agent.control import journal
 from agent.core.errors import Refused
-from agent.core.i18n import _
 from agent.registry import access_log
 from agent.registry.consent_policy import FLOORS, LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY
@@ -55,7 +54,7 @@ def check_language(language: str) -> None:
     """Check that there are pages in a language. Raises Refused."""
     if language not in LANGUAGES:
         names = ", ".join(LANGUAGES)
-        raise Refused(_('language: "{given}" is not one of {names}', given=language, names=names))
+        raise Refused('language: "{given}" is not one of {names}', given=language, names=names)
 
 
 def periods(config: Config) -> Mapping[str, int]:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.core import clock
+from agent.core.i18n import text_of
 from agent.core.model import Sample, ValueKind, Why
 from agent.core.quantities import channels
 from agent.drivers.bacnet import settings, wire
@@ -133,7 +134,7 @@ class Bacnet:
                 self.following.silent(of.instance)
                 self.own.take(of.instance, contents, clock.monotonic())
                 self.own.ask_again(of.instance)
-                return contents, str(error)
+                return contents, text_of(error)
         self.own.take(of.instance, contents, clock.monotonic())
         self.following.read(of.instance, contents)
         return contents, ""

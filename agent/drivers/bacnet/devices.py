@@ -12,6 +12,7 @@ from bacpypes3.pdu import Address
 
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused, WriteRefused
+from agent.core.i18n import text_of
 from agent.core.tasks import end
 from agent.drivers.bacnet import codec, settings, wire
 from agent.drivers.bacnet.codec import (
@@ -304,7 +305,7 @@ class Following:
                 await self.wire.ask(peer.address, codec.SUBSCRIBE_COV, asked)
         except DeniedError as error:
             subscription.refused, subscription.until, subscription.due = (
-                str(error),
+                text_of(error),
                 0.0,
                 now + AGAIN,
             )
@@ -335,9 +336,15 @@ class Commands:
         be written or the object is in another unit than the point; LinkLost.
         """
         if slot not in self.slots.ours:
-            raise Refused(f"priority {slot} is not configured for gardien: {self.slots.ours}")
+            raise Refused(
+                "priority {slot} is not configured for gardien: {ours}",
+                slot=slot,
+                ours=self.slots.ours,
+            )
         if not point.writable:
-            raise Refused(f"{point.device}/{point.name} is not marked writable")
+            raise Refused(
+                "{device}/{name} is not marked writable", device=point.device, name=point.name
+            )
         ref = settings.at(point.at)
         asked = codec.write_request(ref, encoded(ref, value), slot)
         # A number in another unit is a wrong command. NULL has no unit.
@@ -349,10 +356,15 @@ class Commands:
                 await self.wire.ask(peer.address, codec.WRITE, asked)
         except NotAnsweredError as error:
             raise WriteRefused(
-                f"{point.device}/{point.name}: {error}; the value may be in force"
+                "{device}/{name}: {error}; the value may be in force",
+                device=point.device,
+                name=point.name,
+                error=error,
             ) from error
         except DeniedError as error:
-            raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
+            raise WriteRefused(
+                "{device}/{name}: {error}", device=point.device, name=point.name, error=error
+            ) from error
 
     async def _same_unit(self, point: Point, ref: Ref) -> None:
         """Raise Refused if the object is in another unit, WriteRefused if it does not answer."""
@@ -365,10 +377,17 @@ class Commands:
                 async with peer.turn:
                     await wire.read(self.wire, peer, due, contents)
             except NotAnsweredError as error:
-                raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
+                raise WriteRefused(
+                    "{device}/{name}: {error}", device=point.device, name=point.name, error=error
+                ) from error
             self.own.take(instance, contents, monotonic())
         if fault := self.own.conversion(instance, ref, point).fault:
-            raise Refused(f"{point.device}/{point.name} is not written: {fault}")
+            raise Refused(
+                "{device}/{name} is not written: {fault}",
+                device=point.device,
+                name=point.name,
+                fault=fault,
+            )
 
     async def held(self, point: Point) -> PointSlots:
         """The values in the priority array. Raises WriteRefused if it cannot be read."""
@@ -378,14 +397,21 @@ class Commands:
             async with peer.turn:
                 array = await read_property(self.wire, peer, Ref(ref.object, PRIORITY_ARRAY))
         except NotAnsweredError as error:
-            raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
+            raise WriteRefused(
+                "{device}/{name}: {error}", device=point.device, name=point.name, error=error
+            ) from error
         if isinstance(array, Refusal) or len(array) != PRIORITIES:
             reason = (
                 array.reason
                 if isinstance(array, Refusal)
                 else "its priority array does not have 16 entries"
             )
-            raise WriteRefused(f"{point.device}/{point.name} is not commandable: {reason}")
+            raise WriteRefused(
+                "{device}/{name} is not commandable: {reason}",
+                device=point.device,
+                name=point.name,
+                reason=reason,
+            )
         standing = {n: _value(item) for n, item in enumerate(array, 1) if item is not None}
         return PointSlots(
             ours={slot: standing.pop(slot, None) for slot in self.slots.ours},
@@ -419,7 +445,7 @@ class Commands:
                         )
                     )
         except WriteRefused as error:
-            swept.append(Swept(point, None, None, empty=False, detail=str(error)))
+            swept.append(Swept(point, None, None, empty=False, detail=text_of(error)))
         return swept
 
     async def _peer(self, point: Point) -> Peer:
@@ -434,16 +460,19 @@ class Commands:
 def encoded(ref: Ref, value: Value | None) -> bytes:
     """A value in the encoding of the object's type. Raises Refused if the type cannot hold it."""
     if ref.property != PRESENT_VALUE or ref.object.type not in TAGS:
-        raise Refused(f"an object of type {type_name(ref.object.type)} cannot be commanded")
+        raise Refused(
+            "an object of type {type_name} cannot be commanded",
+            type_name=type_name(ref.object.type),
+        )
     if value is None:
         return write_tag(NULL, b"")
     kind = TAGS[ref.object.type]
     if not isinstance(value, Decimal) or not value.is_finite():
-        raise Refused(f"{value} is not a number")
+        raise Refused("{value} is not a number", value=value)
     if kind in (REAL, DOUBLE):
         return _floating(kind, value)
     if value != value.to_integral_value() or (kind != SIGNED and value < 0):
-        raise Refused(f"{value} is not a whole number, 0 or more")
+        raise Refused("{value} is not a whole number, 0 or more", value=value)
     number = int(value)
     if kind == SIGNED:
         return write_tag(SIGNED, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
@@ -454,7 +483,7 @@ def _floating(kind: int, value: Decimal) -> bytes:
     try:
         return write_tag(kind, struct.pack(">f" if kind == REAL else ">d", float(value)))
     except OverflowError as error:
-        raise Refused(f"{value} is too large") from error
+        raise Refused("{value} is too large", value=value) from error
 
 
 def _value(item: Item) -> Value:

@@ -203,7 +203,7 @@ def read(text: str, name: str) -> list[Found]:
         else:
             devices.setdefault(device, []).append(thing)
     if not devices:
-        raise Refused(f"{name} contains no objects: take the EDE file that lists them")
+        raise Refused("{name} contains no objects: take the EDE file that lists them", name=name)
     taken: set[str] = set()
     entries = [
         _device_entry(device, names.get(device, ""), devices[device], taken)
@@ -222,8 +222,9 @@ def _headed(text: str, name: str) -> tuple[dict[str, int], Iterable[tuple[int, S
         if all(heading in columns for heading in NEEDED):
             return columns, _objects(rows)
     raise Refused(
-        f"{name} is not an EDE file: it has no heading (# keyname; device obj.-instance;"
-        " object-name; object-type; object-instance)"
+        "{name} is not an EDE file: it has no heading (# keyname; device obj.-instance;"
+        " object-name; object-type; object-instance)",
+        name=name,
     )
 
 

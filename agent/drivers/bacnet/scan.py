@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import Refused
+from agent.core.i18n import text_of
 from agent.drivers.bacnet import wire
 from agent.drivers.bacnet.codec import (
     ACCUMULATOR,
@@ -119,7 +120,7 @@ class Scan:
                 text = f"device {peer.instance}: objects"
                 yield Progress(len(things), len(object_ids), text)
         except NotAnsweredError as error:
-            yield self._result(peer, {}, [], [str(error)])
+            yield self._result(peer, {}, [], [text_of(error)])
             return
         if peer.instance in self._duplicates:
             warnings.append(f"two devices have the number {peer.instance}: change one of them")
@@ -234,5 +235,9 @@ def _instance(written: str, otherwise: int) -> int:
     if not written:
         return otherwise
     if not written.isdigit() or int(written) > LAST_INSTANCE:
-        raise Refused(f'"{written}" is not an instance number, 0 to {LAST_INSTANCE}')
+        raise Refused(
+            '"{written}" is not an instance number, 0 to {last_instance}',
+            written=written,
+            last_instance=LAST_INSTANCE,
+        )
     return int(written)

@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from agent.core.errors import LinkLost
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import Duration
 from agent.drivers.bacnet.codec import OBJECTS, PRESENT_VALUE, PROPERTIES, ObjectId, Ref
 
@@ -49,7 +49,7 @@ def address(written: str) -> BacnetAddress:
     match = ADDRESS.fullmatch(written)
     if not match or int(match["instance"]) > LAST_INSTANCE:
         raise ValueError(
-            _(
+            Text(
                 '"{written}" is not a BACnet device: write its instance number, 0 to'
                 " {last_instance}, such as 1201; where Who-Is does not reach it, add its"
                 " address, 1201@10.0.0.7, or behind a router NETWORK:STATION, 1201@2001:12",
@@ -65,7 +65,7 @@ def at(written: str) -> Ref:
     match = AT.fullmatch(written)
     if not match:
         raise ValueError(
-            _(
+            Text(
                 '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; to read another'
                 " property than its present value, add that property: analog-input,1/units",
                 written=written,
@@ -75,7 +75,7 @@ def at(written: str) -> Ref:
     instance, index = int(match["instance"]), match["index"]
     if kind > 1023 or instance > LAST_INSTANCE:  # noqa: PLR2004 -- ten bits and twenty-two
         raise ValueError(
-            _(
+            Text(
                 '"{written}": types go to 1023, instances to {last_instance}',
                 written=written,
                 last_instance=LAST_INSTANCE,
@@ -93,7 +93,7 @@ def _number(written: str, names: object, what: str) -> int:
     known: dict[str, int] = dict(names)  # type: ignore[call-overload]
     if written not in known:
         raise ValueError(
-            _(
+            Text(
                 'the {what} "{written}" is not known: write its number',
                 written=written,
                 what=what,
@@ -111,7 +111,7 @@ def _own(written: str) -> str:
         interface = None
     if interface is None or "/" not in written:
         raise ValueError(
-            _(
+            Text(
                 '"{written}" is neither an address with its prefix length, such as'
                 " 192.168.10.5/24, nor the name of an interface, such as eth0",
                 written=written,
@@ -128,7 +128,7 @@ def _station(written: str) -> str:
             raise ValueError(port)
     except ValueError:
         raise ValueError(
-            _(
+            Text(
                 '"{written}" is not an address such as 192.168.20.1 or 192.168.20.1:47809',
                 written=written,
             )
@@ -162,20 +162,20 @@ class Slots(BaseModel):
         both = (self.demand_response, self.emergency)
         if MINIMUM_ON_OFF in both:
             raise ValueError(
-                _(
+                Text(
                     "priority 6 is reserved for the controller's minimum on and off times: take"
                     " another"
                 )
             )
         if both[0] == both[1]:
             raise ValueError(
-                _("demand_response and emergency have the same priority: give each its own")
+                Text("demand_response and emergency have the same priority: give each its own")
             )
         # From 8 on, a person's switch at the plant would have no effect, so somebody must answer
         # for it.
         if min(both) <= OPERATOR and not self.reason.strip():
             raise ValueError(
-                _(
+                Text(
                     "priority {min} overrules the operators at the plant, who use priority 8:"
                     " take 9 to 16, or write in `reason` who has permitted it",
                     min=min(both),
@@ -253,4 +253,4 @@ def _of_interface(name: str, ioctl_request: int) -> str:
         try:
             return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), ioctl_request, request)[20:24])
         except OSError as error:
-            raise LinkLost(f"interface {name}: {error.strerror}") from error
+            raise LinkLost("interface {name}: {reason}", name=name, reason=error) from error

@@ -170,7 +170,7 @@ class BacnetPort:
         )
         self._network.bind(self.link, address=self.address)
         if await self._unbound():
-            raise LinkLost(f"{self.address} cannot be opened")
+            raise LinkLost("{address} cannot be opened", address=self.address)
         if bbmd is not None:
             self.link.register(IPv4Address(bbmd), ttl)
 
@@ -250,7 +250,9 @@ class BacnetPort:
                 probe.bind((self.address.addrTuple[0], 0))
             except OSError as error:
                 raise LinkLost(
-                    f"{self.address} is no longer an address of this machine: {error.strerror}"
+                    "{address} is no longer an address of this machine: {reason}",
+                    address=self.address,
+                    reason=error,
                 ) from error
 
     def answered(self, apdu: Any) -> None:
@@ -331,7 +333,9 @@ def alone(address: IPv4Address) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise LinkLost(f"{host}, port {port}: {_reason(error)}") from error
+            raise LinkLost(
+                "{host}, port {port}: {reason}", host=host, port=port, reason=_reason(error)
+            ) from error
 
 
 def _reason(error: OSError) -> str:

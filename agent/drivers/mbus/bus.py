@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.core import clock
 from agent.core.clock import monotonic
+from agent.core.i18n import text_of
 from agent.core.model import Sample, Why
 from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.line_disturbance import How
@@ -363,7 +364,7 @@ class MbusMaster:
             # Such an answer has no number, so only a primary address shows which meter sent it.
             if address.primary is None or answer.data[5] == address.primary:
                 self._pause = isinstance(error, ApplicationError) and error.code == TOO_BUSY
-                raise _Failed(Why.BAD, str(error), final=not self._pause) from error
+                raise _Failed(Why.BAD, text_of(error), final=not self._pause) from error
             raise _Failed(Why.SILENT, "another meter answered") from error
         if not address.fits(telegram):
             self.line.listener.other(telegram.id or str(telegram.address), clock.monotonic())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.drivers.mbus.telegram import MbusError
 
 if TYPE_CHECKING:
@@ -78,15 +78,31 @@ def unwrap(data: bytes) -> MbusFrame:
     if len(data) < ENVELOPE + LEAST or data[0] != START_LONG:
         raise MbusError(_what_instead(data))
     if data[1] != data[2] or data[3] != START_LONG:
-        raise MbusError(f"the start 68 L L 68 is damaged: {data[:4].hex(' ').upper()}")
+        raise MbusError(
+            Text("the start 68 L L 68 is damaged: {hex}", hex=data[:4].hex(" ").upper())
+        )
     if len(data) != data[1] + ENVELOPE or data[1] < LEAST:
-        raise MbusError(f"{len(data)} bytes, but the L field says {data[1] + ENVELOPE}")
+        raise MbusError(
+            Text(
+                "{number} bytes, but the L field says {data}",
+                number=len(data),
+                data=data[1] + ENVELOPE,
+            )
+        )
     if data[-1] != STOP:
-        raise MbusError(f"the last byte is {data[-1]:02X}, not 16")
+        raise MbusError(Text("the last byte is {data:02X}, not 16", data=data[-1]))
     if (right := checksum(data[4:-2])) != data[-2]:
-        raise MbusError(f"the checksum is {data[-2]:02X}, the bytes add up to {right:02X}")
+        raise MbusError(
+            Text(
+                "the checksum is {data:02X}, the bytes add up to {right:02X}",
+                data=data[-2],
+                right=right,
+            )
+        )
     if data[4] & FROM_MASTER:
-        raise MbusError(f"a request of the master (C field {data[4]:02X}), not a meter's answer")
+        raise MbusError(
+            Text("a request of the master (C field {data:02X}), not a meter's answer", data=data[4])
+        )
     return MbusFrame(data[4], data[5], data[6], data[7:-2])
 
 
@@ -247,7 +263,7 @@ def parse(text: str) -> MeterAddress:
         number = int(match[1])
         if number > LAST_PRIMARY:
             raise ValueError(
-                _(
+                Text(
                     '"{text}": primary addresses are 0 to {last_primary}',
                     text=text,
                     last_primary=LAST_PRIMARY,
@@ -255,12 +271,14 @@ def parse(text: str) -> MeterAddress:
             )
         return MeterAddress(number, input=_number(match[2]), baudrate=_baudrate(text, match[3]))
     if not (match := SECONDARY.fullmatch(text)):
-        raise ValueError(_('"{text}" is not an M-Bus address: write {hint}', text=text, hint=HINT))
+        raise ValueError(
+            Text('"{text}" is not an M-Bus address: write {hint}', text=text, hint=HINT)
+        )
     digits = match[1].upper()
     # A wildcard would select several meters, whose answers overlap.
     if WILD in digits:
         raise ValueError(
-            _('"{text}": F stands for any digit: write the meter\'s own number', text=text)
+            Text('"{text}": F stands for any digit: write the meter\'s own number', text=text)
         )
     return MeterAddress(
         None,
@@ -282,7 +300,7 @@ def _baudrate(text: str, digits: str | None) -> int | None:
     rate = _number(digits)
     if rate is not None and rate not in BAUD_RATES:
         raise ValueError(
-            _(
+            Text(
                 '"{text}": the baud rates of M-Bus are {rates}',
                 text=text,
                 rates=", ".join(map(str, BAUD_RATES)),

@@ -129,9 +129,15 @@ async def over_tcp(host: str, port: int) -> AsyncIterator[MbusWire]:
                 lambda: wire, host, port
             )
     except TimeoutError as error:
-        raise LinkLost(f"{name} does not answer within {CONNECT_WITHIN:g} s") from error
+        raise LinkLost(
+            "{name} does not answer within {connect_within:g} s",
+            name=name,
+            connect_within=CONNECT_WITHIN,
+        ) from error
     except (OSError, UnicodeError) as error:  # UnicodeError: an empty label
-        raise LinkLost(f"{name} cannot be reached: {_reason(error)}") from error
+        raise LinkLost(
+            "{name} cannot be reached: {reason}", name=name, reason=_reason(error)
+        ) from error
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -148,7 +154,9 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
     try:
         opened = Serial(port, baudrate, parity=PARITY_EVEN, timeout=0, exclusive=True)
     except (SerialException, OSError, ValueError, termios.error) as error:
-        raise LinkLost(f"{port} cannot be opened: {_reason(error)}") from error
+        raise LinkLost(
+            "{port} cannot be opened: {reason}", port=port, reason=_reason(error)
+        ) from error
     wire, loop, fd = MbusWire(port), asyncio.get_running_loop(), opened.fileno()
 
     def arrived() -> None:
@@ -178,7 +186,7 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
         wire.goes_to(lambda data: os.write(fd, data), tune)
         yield wire
     except termios.error as error:
-        raise LinkLost(f"{port}: {_reason(error)}") from error
+        raise LinkLost("{port}: {reason}", port=port, reason=_reason(error)) from error
     finally:
         loop.remove_reader(fd)
         opened.close()

@@ -20,7 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import seconds
-from agent.core.i18n import _
+from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, Why
 from agent.core.quantities import factor
 from agent.drivers.mbus import tables, telegram
@@ -102,7 +102,7 @@ def parse(at: str) -> Register:
     medium, rest = (before, rest) if colon else ("", at)
     if colon and medium not in MEDIA:
         raise ValueError(
-            _(
+            Text(
                 '"{at}": "{medium}" is not a medium; the media are {media}',
                 at=at,
                 media=", ".join(MEDIA),
@@ -115,7 +115,7 @@ def parse(at: str) -> Register:
     quantity = quantities().get(name)
     if quantity is None:
         raise ValueError(
-            _(
+            Text(
                 '"{at}": "{name}" is not a quantity; to see the quantities of a meter:'
                 " gardien decode mbus",
                 at=at,
@@ -137,7 +137,7 @@ def _with(register: Register, part: str, at: str) -> Register:
     if modifier := modifiers().get(part):
         return replace(register, modifiers=(*register.modifiers, modifier))
     raise ValueError(
-        _(
+        Text(
             '"{at}": "{part}" is not storage=, tariff=, subunit=, maximum, minimum, error'
             " or a modifier of a value",
             at=at,
@@ -175,16 +175,22 @@ def point_value(register: Register, telegrams: Sequence[Telegram], unit: str) ->
     """
     head = telegrams[0]
     if register.medium and head.medium not in MEDIA[register.medium]:
-        raise Unfit(f"the meter measures {medium_words(head.medium)}, not {register.medium}")
+        raise Unfit(
+            Text(
+                "the meter measures {medium_words}, not {medium}",
+                medium_words=medium_words(head.medium),
+                medium=register.medium,
+            )
+        )
     if register.quantity == ID:
         if head.id is None:
-            raise Unfit("the meter does not give its number")
+            raise Unfit(Text("the meter does not give its number"))
         # Each input of a collector belongs to a meter of its own, often of another dwelling, so the
         # number of the collector alone would not tell them apart.
         return f"{head.id}/{register.subunit}" if register.subunit else head.id
     if register.quantity == STATUS:
         if head.status is None:
-            raise Unfit("the meter does not give its status")
+            raise Unfit(Text("the meter does not give its status"))
         return Decimal(head.status)
     records = register.of(telegrams)
     if not records:
@@ -196,7 +202,13 @@ def point_value(register: Register, telegrams: Sequence[Telegram], unit: str) ->
     values = {_in(record, unit) for record in fit}
     if len(values) > 1:
         names = ", ".join(f"raw={record.identity.hex().upper()}" for record in fit)
-        raise Unfit(f"{len(fit)} registers fit; write one of them as `at`: {names}")
+        raise Unfit(
+            Text(
+                "{number} registers fit; write one of them as `at`: {names}",
+                number=len(fit),
+                names=names,
+            )
+        )
     return values.pop()
 
 
@@ -207,7 +219,13 @@ def _in(record: MeterValue, unit: str) -> Value:
         return record.value
     times = factor(record.unit or "1", unit)
     if times is None:
-        raise Unfit(f"the meter counts in {record.unit or 'no unit'}, not convertible to {unit}")
+        raise Unfit(
+            Text(
+                "the meter counts in {value}, not convertible to {unit}",
+                value=record.unit or "no unit",
+                unit=unit,
+            )
+        )
     return _own_digits(record, record.value * times, times)
 
 
@@ -242,7 +260,7 @@ def frame(test: Mapping[str, Any]) -> bytes:
         length = bytes([len(counted)])
     except ValueError as error:
         what = '`medium` and `records` as a meter sends them, such as "0C 06 67 45 23 01"'
-        raise ValueError(f"expected {what}: {error}") from error
+        raise ValueError(Text("expected {what}: {error}", what=what, error=error)) from error
     return b"\x68" + length * 2 + b"\x68" + counted + bytes([checksum(counted), 0x16])
 
 
@@ -254,5 +272,5 @@ def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
             value = point_value(parse(point.at), telegrams, point.unit)
             samples.append(Sample(point, now, value))
         except Unfit as error:
-            samples.append(Sample(point, now, why=Why.BAD, detail=str(error)))
+            samples.append(Sample(point, now, why=Why.BAD, detail=text_of(error)))
     return samples

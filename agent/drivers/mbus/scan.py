@@ -228,8 +228,9 @@ def _bounds(wish: Wish) -> tuple[range, str | None]:
         if wanted and wanted[-1] <= LAST_PRIMARY:
             return wanted, None
     raise Refused(
-        f"an M-Bus line is searched by primary address, --first and --last from 0 to"
-        f" {LAST_PRIMARY}, or by the first digits of the number: --first 45FFFFFF"
+        "an M-Bus line is searched by primary address, --first and --last from 0 to"
+        " {last_primary}, or by the first digits of the number: --first 45FFFFFF",
+        last_primary=LAST_PRIMARY,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import Duration, Host, from_the_root
 from agent.drivers.mbus import frame
 from agent.drivers.mbus.line import BITS
@@ -25,7 +25,7 @@ REACTION_BITS = 33
 def _rate(value: int) -> int:
     if value not in frame.BAUD_RATES:
         raise ValueError(
-            _(
+            Text(
                 "the baud rates of M-Bus are {rates}",
                 rates=", ".join(map(str, frame.BAUD_RATES)),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from agent.core.i18n import Text
 from agent.drivers.mbus.tables import RESERVED
 
 if TYPE_CHECKING:
@@ -256,11 +257,13 @@ def read(ci: int, payload: bytes) -> tuple[Header, bytes]:
     elif ci in BARE:
         header, rest = Header(), payload
     else:
-        raise MbusError(f"CI field {ci:02X} does not occur in a readout")
+        raise MbusError(Text("CI field {ci:02X} does not occur in a readout", ci=ci))
     if ci in ERRORS:
         raise ApplicationError(rest[0] if rest else None)
     if ci in ALARMS:
-        raise MbusError(f"an alarm, not a readout: {rest.hex(' ').upper() or 'no status'}")
+        raise MbusError(
+            Text("an alarm, not a readout: {value}", value=rest.hex(" ").upper() or "no status")
+        )
     return header, rest
 
 
@@ -271,7 +274,9 @@ def manufacturer(code: int) -> str:
 
 def _long(payload: bytes, *, msb_first: bool) -> Header:
     if len(payload) < _LONG_LENGTH:
-        raise MbusError(f"the header of 12 bytes is cut short after {len(payload)}")
+        raise MbusError(
+            Text("the header of 12 bytes is cut short after {number}", number=len(payload))
+        )
     order: Literal["big", "little"] = "big" if msb_first else "little"
     number = payload[:4] if msb_first else payload[3::-1]
     code = int.from_bytes(payload[4:6], order)
@@ -284,14 +289,18 @@ def _long(payload: bytes, *, msb_first: bool) -> Header:
 
 def _short(payload: bytes) -> Header:
     if len(payload) < _SHORT_LENGTH:
-        raise MbusError(f"the header of 4 bytes is cut short after {len(payload)}")
+        raise MbusError(
+            Text("the header of 4 bytes is cut short after {number}", number=len(payload))
+        )
     configuration = int.from_bytes(payload[2:4], "little")
     return Header(access=payload[0], status=payload[1], configuration=configuration)
 
 
 def _fixed(payload: bytes, *, msb_first: bool) -> Header:
     if len(payload) != _FIXED_LENGTH:
-        raise MbusError(f"the fixed data structure has 16 bytes, not {len(payload)}")
+        raise MbusError(
+            Text("the fixed data structure has 16 bytes, not {number}", number=len(payload))
+        )
     number = payload[:4] if msb_first else payload[3::-1]
     medium = payload[7] >> 6 << 2 | payload[6] >> 6
     return Header(

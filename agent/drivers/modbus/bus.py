@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.core.errors import Refused, WriteRefused
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import Duration, Host, from_the_root
 from agent.drivers.base import PointSlots
 from agent.drivers.modbus.codec import NETWORK, Tariff, place, plan
@@ -62,7 +62,7 @@ class Bus:
         if not UNIT.fullmatch(point.address) or int(point.address) not in cls.UNITS:
             first, last = cls.UNITS[0], cls.UNITS[-1]
             raise ValueError(
-                _(
+                Text(
                     '"{address}" is not a unit id, {first} to {last}',
                     address=point.address,
                     first=first,
@@ -85,7 +85,9 @@ class Bus:
         if slot is not None:
             raise Refused("Modbus has no priorities: a register holds the last value written")
         if not point.writable:
-            raise Refused(f"{point.device}/{point.name} is not marked writable")
+            raise Refused(
+                "{device}/{name} is not marked writable", device=point.device, name=point.name
+            )
         at = place(point.at)
         pdus = list(requests(at, value))
         if isinstance(self.wire, RtuWire) and self.wire.echo is None:
@@ -98,13 +100,22 @@ class Bus:
             if answer.code != ILLEGAL_FUNCTION:
                 break
         if answer.why:
-            raise WriteRefused(f"{point.device} did not confirm the write: {answer.detail}")
+            raise WriteRefused(
+                "{device} did not confirm the write: {detail}",
+                device=point.device,
+                detail=answer.detail,
+            )
 
     async def held(self, point: Point) -> PointSlots:
         """The value in the register, as slot 0; see `agent.drivers.base.Writes`."""
         (sample,) = await self.master.read([point])
         if sample.why:
-            raise WriteRefused(f"{point.device}/{point.name} cannot be read: {sample.detail}")
+            raise WriteRefused(
+                "{device}/{name} cannot be read: {detail}",
+                device=point.device,
+                name=point.name,
+                detail=sample.detail,
+            )
         return PointSlots({0: sample.value})
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:

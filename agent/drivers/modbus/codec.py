@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import duration
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ def parse(at: str) -> RegisterRange:
     """Parse an address without options. Raises ValueError with a message for its author."""
     match = NOTATION.fullmatch(at)
     if not match:
-        raise ValueError(_('"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32', at=at))
+        raise ValueError(Text('"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32', at=at))
     table, order = match["table"], match["order"] or "big"
     if table not in FUNCTIONS and not table.startswith(SUNSPEC):
         raise ValueError(
-            _(
+            Text(
                 '"{table}" is not a Modbus table; the tables are {functions}',
                 table=table,
                 functions=", ".join(FUNCTIONS),
@@ -115,7 +115,7 @@ def parse(at: str) -> RegisterRange:
         )
     if order not in ORDERS:
         raise ValueError(
-            _(
+            Text(
                 '"{order}" is not a byte order; the orders are {orders}',
                 order=order,
                 orders=", ".join(ORDERS),
@@ -126,7 +126,7 @@ def parse(at: str) -> RegisterRange:
     spot = RegisterRange(table, int(match["address"]), width, kind, order)
     if spot.end > ADDRESSES:
         raise ValueError(
-            _("{at} ends beyond the last address, {addresses}", at=at, addresses=ADDRESSES - 1)
+            Text("{at} ends beyond the last address, {addresses}", at=at, addresses=ADDRESSES - 1)
         )
     return spot
 
@@ -134,7 +134,7 @@ def parse(at: str) -> RegisterRange:
 def _bit(table: str, kind: str | None) -> tuple[str, int]:
     if kind is not None:
         raise ValueError(
-            _("a {table} is one bit and has no type: write {table}/ADDRESS", table=table)
+            Text("a {table} is one bit and has no type: write {table}/ADDRESS", table=table)
         )
     return "bit", 1
 
@@ -146,9 +146,9 @@ def _registers(kind: str | None) -> tuple[str, int]:
     if string and 1 <= (length := int(string[1])) <= LONGEST_STRING:
         return "string", (length + 1) // 2
     known = ", ".join(FORMATS)
-    problem = _('"{kind}" is not a type', kind=kind) if kind else _("the type is missing")
+    problem = Text('"{kind}" is not a type', kind=kind) if kind else Text("the type is missing")
     raise ValueError(
-        _(
+        Text(
             "{problem}; the types are {known} and stringN (N characters)",
             problem=problem,
             known=known,
@@ -171,7 +171,7 @@ def decode(spot: RegisterRange, cells: Sequence[int]) -> Value:
     if isinstance(number, int):
         return Decimal(number)
     if not math.isfinite(number):
-        raise ValueError(_("not a number ({number})", number=number))
+        raise ValueError(Text("not a number ({number})", number=number))
     return shortest32(number) if spot.type == "float32" else plain(Decimal(repr(number)))
 
 
@@ -181,16 +181,16 @@ def encode(spot: RegisterRange, value: Decimal) -> list[int]:
     Raises ValueError with a message if the type cannot hold the number, and for texts and bits.
     """
     if spot.type not in FORMATS:
-        raise ValueError(_("a value of type {type} cannot be written", type=spot.type))
+        raise ValueError(Text("a value of type {type} cannot be written", type=spot.type))
     whole = spot.type.startswith(("int", "uint"))
     # Never rounded: what is read back must be equal to what was ordered.
     if not value.is_finite() or (whole and value != value.to_integral_value()):
-        raise ValueError(_("{value} is not a value of type {type}", value=value, type=spot.type))
+        raise ValueError(Text("{value} is not a value of type {type}", value=value, type=spot.type))
     try:
         raw = struct.pack(f">{FORMATS[spot.type]}", int(value) if whole else float(value))
     except (struct.error, OverflowError) as error:
         raise ValueError(
-            _("{value} does not fit into {type}", value=value, type=spot.type)
+            Text("{value} does not fit into {type}", value=value, type=spot.type)
         ) from error
     registers = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
     ordered = raw_of(spot, registers)
@@ -209,7 +209,7 @@ def raw_of(spot: RegisterRange, cells: Sequence[int]) -> bytes:
 def _text(raw: bytes) -> str:
     text = raw.rstrip(b"\0 ").decode("ascii", errors="replace")
     if not text or not text.isprintable() or "�" in text:
-        raise ValueError(_("not text ({hex})", hex=raw.hex()))
+        raise ValueError(Text("not text ({hex})", hex=raw.hex()))
     return text.strip()
 
 
@@ -279,7 +279,7 @@ class PointNotes:
 def place(at: str) -> PointNotes:
     """Parse an address with its options. Raises ValueError with a message for its author."""
     if not at.strip():
-        raise ValueError(_("the address of the value is missing, such as input/72/float32"))
+        raise ValueError(Text("the address of the value is missing, such as input/72/float32"))
     where, *texts = at.split()
     options = PointNotes(parse(where))
     for text in texts:
@@ -288,7 +288,7 @@ def place(at: str) -> PointNotes:
         except (ValueError, InvalidOperation) as error:
             known = "na= sf@ unit@ write@ most= pause= alone never="
             raise ValueError(
-                _(
+                Text(
                     '"{option}" is not an address option, or its value is wrong; the options are'
                     " {known}",
                     option=text,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, Why
 from agent.drivers.modbus.answer import RequestResult, cells, checked
 from agent.drivers.modbus.codec import (
@@ -104,12 +104,12 @@ def requests(point: PointNotes, value: Value | None) -> Iterator[bytes]:
     elif spot.table == "holding":
         yield from _registers(start, spot, value)
     else:
-        raise Refused(f"the table {spot.table} is read-only")
+        raise Refused("the table {table} is read-only", table=spot.table)
 
 
 def _coil(start: bytes, value: Decimal) -> Iterator[bytes]:
     if value not in {0, 1}:
-        raise Refused(f"a coil is 0 or 1, not {value}")
+        raise Refused("a coil is 0 or 1, not {value}", value=value)
     yield b"\x05" + start + (ON if value else 0).to_bytes(2, "big")
     yield b"\x0f" + start + b"\0\1\1" + bytes([int(value)])
 
@@ -118,7 +118,7 @@ def _registers(start: bytes, spot: RegisterRange, value: Decimal) -> Iterator[by
     try:
         data = b"".join(cell.to_bytes(2, "big") for cell in encode(spot, value))
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise Refused(text_of(error)) from error
     if spot.width == 1:
         yield b"\x06" + start + data
     yield b"\x10" + start + spot.width.to_bytes(2, "big") + bytes([len(data)]) + data
@@ -323,7 +323,7 @@ def _sample(
     try:
         value = value_of(options, {s: c for s, (_, c) in zip(options.spots, read, strict=True)})
     except ValueError as error:
-        return Sample(point, at, why=Why.BAD, detail=str(error))
+        return Sample(point, at, why=Why.BAD, detail=text_of(error))
     return Sample(point, at, value)
 
 
@@ -333,21 +333,26 @@ def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]
     # Without this check, a meter without a value would deliver 9.2 × 10^18 as its index.
     never = NEVER_COUNTED.get(options.spot.type, ())
     if raw in options.absent or int.from_bytes(raw, "big") in never:
-        raise ValueError("the device reports that it has no value")
+        raise ValueError(Text("the device reports that it has no value"))
     value = decode(options.spot, results[options.spot])
     if isinstance(value, str):
         return value
     if options.exponent:
         power = int(Decimal(decode(options.exponent, results[options.exponent])))
         if not -10 <= power <= 10:  # noqa: PLR2004 -- SunSpec's own range of sunssf
-            raise ValueError(f"the device gives a scale factor outside -10 to 10 ({power})")
+            raise ValueError(
+                Text("the device gives a scale factor outside -10 to 10 ({power})", power=power)
+            )
         value = value.scaleb(power)
     if options.code:
         code = int(Decimal(decode(options.code, results[options.code])))
         factor = dict(options.factors).get(code)
         if factor is None:
             raise ValueError(
-                f"the device gives the unit code {code}, which the profile does not know"
+                Text(
+                    "the device gives the unit code {code}, which the profile does not know",
+                    code=code,
+                )
             )
         value *= factor
     return value
@@ -381,7 +386,7 @@ def _test_cells(table: str, runs: object) -> dict[int, int]:
         for at, cell in enumerate(map(_number, cells), start):
             if cell not in REGISTER or at not in REGISTER:
                 raise ValueError(
-                    _(
+                    Text(
                         "{table}: a cell has 16 bits, found {cell} at {at}",
                         table=table,
                         cell=cell,
@@ -398,7 +403,7 @@ def _number(written: object) -> int:
         return int(str(written), 0)
     except ValueError:
         raise ValueError(
-            _("expected a cell such as 0x1F or 31, found {written}", written=written)
+            Text("expected a cell such as 0x1F or 31, found {written}", written=written)
         ) from None
 
 

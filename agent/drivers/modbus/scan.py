@@ -270,8 +270,10 @@ async def _refuse_another_master(wire: RtuWire, listens: float) -> None:
     """Raise Refused if another master uses a serial line: two at once disturb each other."""
     if heard := await wire.overhear(listens):
         raise Refused(
-            f"another master uses this line ({heard} bytes in {listens:.0f} s): nothing was"
-            " searched; stop it, then scan again"
+            "another master uses this line ({heard} bytes in {listens:.0f} s): nothing was"
+            " searched; stop it, then scan again",
+            heard=heard,
+            listens=listens,
         )
 
 
@@ -336,7 +338,12 @@ def range_of(wish: Wish) -> range:
     """The unit ids to ask. Raises Refused if the request gives no valid range."""
     first, last = wish.first or "1", wish.last or str(LAST)
     if not first.isdecimal() or not last.isdecimal() or not 0 < int(first) <= int(last) <= LAST:
-        raise Refused(f'"{first}" to "{last}" is not a range of unit ids, 1 to {LAST}')
+        raise Refused(
+            '"{first}" to "{last}" is not a range of unit ids, 1 to {most}',
+            first=first,
+            last=last,
+            most=LAST,
+        )
     return range(int(first), int(last) + 1)
 
 

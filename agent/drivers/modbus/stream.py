@@ -77,7 +77,7 @@ class ByteStream(asyncio.Protocol):
     def send(self, frame: bytes) -> None:
         """Send bytes, all at once. Raises LinkLost."""
         if self._transport is None:
-            raise LinkLost(f"{self.name} is not open")
+            raise LinkLost("{name} is not open", name=self.name)
         self._raise_if_lost()
         self._transport.write(frame)
         self.heard_at = monotonic()
@@ -151,7 +151,9 @@ class _SerialStream(ByteStream):
             self.end(f"{self.name} cannot be written: {error.strerror}")
             raise LinkLost(self.lost) from error
         if sent != len(frame):
-            raise LinkLost(f"{self.name} takes no more bytes: what was written is not sent")
+            raise LinkLost(
+                "{name} takes no more bytes: what was written is not sent", name=self.name
+            )
         self.heard_at = monotonic()
 
 
@@ -168,7 +170,7 @@ async def serial_stream(path: str, speed: Speed) -> AsyncIterator[ByteStream]:
             exclusive=True,
         )
     except UNKNOWN as error:
-        raise LinkLost(f"{path} cannot be opened: {_why(error)}") from error
+        raise LinkLost("{path} cannot be opened: {why}", path=path, why=_why(error)) from error
     loop = asyncio.get_running_loop()
     stream = _SerialStream(port)
     try:
@@ -199,9 +201,11 @@ async def tcp_stream(host: str, port: int, within: float) -> AsyncIterator[ByteS
         async with asyncio.timeout(within):
             transport, stream = await loop.create_connection(lambda: ByteStream(name), host, port)
     except TimeoutError as error:
-        raise LinkLost(f"{name} does not answer within {within:g} s") from error
+        raise LinkLost(
+            "{name} does not answer within {within:g} s", name=name, within=within
+        ) from error
     except (OSError, UnicodeError) as error:
-        raise LinkLost(f"{name} cannot be reached: {_why(error)}") from error
+        raise LinkLost("{name} cannot be reached: {why}", name=name, why=_why(error)) from error
     transport.get_extra_info("socket").setsockopt(
         socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED
     )

@@ -524,7 +524,7 @@ class TcpWire:
         if not in_step(bytes(self.stream.received)):
             if self.listener.turn and not self._noticed:
                 self.listener.blame(self.listener.turn, How.MORE)
-            raise OutOfStep(f"{self.stream.name} sent a broken frame")
+            raise OutOfStep("{name} sent a broken frame", name=self.stream.name)
         self.stream.received.clear()
         self._noticed = False
         self._transaction = self._transaction % 0xFFFF + 1
@@ -555,7 +555,7 @@ class TcpWire:
             # It may be the late answer of another unit. Only repeating the request shows whether
             # this unit answers.
             if self._unanswered - {unit}:
-                raise OutOfStep(f"{self.stream.name} sent a broken frame")
+                raise OutOfStep("{name} sent a broken frame", name=self.stream.name)
             self._noticed = True
             self.listener.blame(str(unit), How.NOISE)
             self.listener.spoilt()
@@ -570,7 +570,7 @@ class TcpWire:
             return answer
         if answering in self._unanswered:
             self.listener.blame(str(answering), How.LATE)
-            raise OutOfStep(f"{self.stream.name} gives the answer to an earlier question")
+            raise OutOfStep("{name} gives the answer to an earlier question", name=self.stream.name)
         if any(answering == asked for asked, _ in self._asked.values()):
             self.listener.blame(str(unit), How.OTHER)
             self.listener.spoilt()

@@ -30,7 +30,7 @@ def multiplier(text: str) -> Decimal:
     """The factor of a meter's index."""
     value = number(text)
     if value is None or not Decimal("0.000001") <= value <= 1_000_000:  # noqa: PLR2004 -- sane
-        raise Refused(f'multiplier: "{text}" is not a number such as 10 or 0.1')
+        raise Refused('multiplier: "{text}" is not a number such as 10 or 0.1', text=text)
     return value
 
 
@@ -38,7 +38,7 @@ def offset(text: str) -> Decimal:
     """What is added to a meter's index."""
     value = number(text)
     if value is None or abs(value) >= MOST:
-        raise Refused(f'offset: "{text}" is not a number such as -120.5')
+        raise Refused('offset: "{text}" is not a number such as -120.5', text=text)
     return value
 
 

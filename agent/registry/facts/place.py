@@ -45,7 +45,7 @@ def area(text: str) -> float:
     """A living area in m². Raises Refused."""
     value = number(text.casefold().replace("m²", "").replace("m2", ""))
     if value is None or not 0 < value <= LARGEST_AREA or value != round(value, 2):
-        raise Refused(f'area_m2: "{text}" is not an area in m² such as 67.5')
+        raise Refused('area_m2: "{text}" is not an area in m² such as 67.5', text=text)
     return float(value)
 
 

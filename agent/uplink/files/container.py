@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from agent.core.errors import Refused, UplinkLost
+from agent.core.i18n import Text
 from agent.core.quantities import channels
 from agent.enrolment.credential import subject
 from agent.trust.strict import LARGEST_EXPONENT, bound
@@ -104,7 +105,9 @@ class Envelope:
             case EllipticCurvePublicKey() if not self.compat:
                 return BY_EC.split()
         wanted = "RSA" if self.compat else "EC (P-256) or RSA"
-        raise UplinkLost(f"encrypt_for: the key in {reader} must be {wanted}")
+        raise UplinkLost(
+            "encrypt_for: the key in {reader} must be {wanted}", reader=reader, wanted=wanted
+        )
 
 
 def decrypt(content: bytes, key: Path, *options: str) -> bytes:
@@ -126,9 +129,13 @@ def _key(reader: Path) -> object:
     try:
         return x509.load_pem_x509_certificate(reader.read_bytes()).public_key()
     except OSError as error:
-        raise UplinkLost(f"encrypt_for: {reader} cannot be read: {error.strerror}") from error
+        raise UplinkLost(
+            "encrypt_for: {reader} cannot be read: {reason}", reader=reader, reason=error
+        ) from error
     except ValueError as error:
-        raise UplinkLost(f"encrypt_for: {reader} contains no certificate (PEM)") from error
+        raise UplinkLost(
+            "encrypt_for: {reader} contains no certificate (PEM)", reader=reader
+        ) from error
 
 
 def _run(arguments: Sequence[str], content: bytes) -> bytes:
@@ -137,10 +144,14 @@ def _run(arguments: Sequence[str], content: bytes) -> bytes:
             [OPENSSL, *arguments], input=content, capture_output=True, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UplinkLost(f"the command openssl cannot be run: {error}") from error
+        raise UplinkLost("the command openssl cannot be run: {error}", error=error) from error
     if done.returncode or not done.stdout:
         messages = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise UplinkLost(f"openssl {arguments[1].lstrip('-')} failed: {messages[-1]}")
+        raise UplinkLost(
+            "openssl {lstrip} failed: {messages}",
+            lstrip=arguments[1].lstrip("-"),
+            messages=messages[-1],
+        )
     return done.stdout
 
 
@@ -202,7 +213,13 @@ def plain(value: Decimal | str) -> str:
     number = Decimal(text)
     # 1E999999999 would become a gigabyte of zeros
     if abs(number.adjusted()) > LARGEST_EXPONENT:
-        raise ValueError(f"the exponent of {text[:40]} is larger than {LARGEST_EXPONENT}")
+        raise ValueError(
+            Text(
+                "the exponent of {text} is larger than {largest_exponent}",
+                text=text[:40],
+                largest_exponent=LARGEST_EXPONENT,
+            )
+        )
     return format(number, "f")
 
 
@@ -277,24 +294,33 @@ def unsealed(path: Path, keys: OpeningKeys | None) -> OpenedFile:
     try:
         body = path.read_bytes()
     except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+        raise Refused("{path} cannot be read: {reason}", path=path, reason=error) from error
     signer = None
     if not body.startswith((ZSTD, GZIP)):
         if keys is None:
-            raise Refused(f"{path} is encrypted. Add --key, --cert and --ca")
+            raise Refused("{path} is encrypted. Add --key, --cert and --ca", path=path)
         body, signer = _verified(_decrypted(body, keys), keys)
     try:
         opened = _read(_inflated(body), signer)
         gateway, recipient, epoch, seq = opened.batch.split("/")
     except WRONG as error:
-        raise Refused(f"{path} is not a batch: {error}") from error
+        raise Refused("{path} is not a batch: {error}", path=path, error=error) from error
     if signer is not None and signer != gateway:
-        raise Refused(f"{path} states gateway {gateway}, but {signer} signed it")
+        raise Refused(
+            "{path} states gateway {gateway}, but {signer} signed it",
+            path=path,
+            gateway=gateway,
+            signer=signer,
+        )
     expected_stem = f"{gateway}_{recipient}_{epoch}_{seq}"
     if path.name.endswith((".p7m", ".csv.gz", ".json.gz")) and not path.name.startswith(
         f"{expected_stem}."
     ):
-        raise Refused(f"{path} contains another batch than its name states: {expected_stem}")
+        raise Refused(
+            "{path} contains another batch than its name states: {expected_stem}",
+            path=path,
+            expected_stem=expected_stem,
+        )
     return opened
 
 
@@ -306,7 +332,7 @@ def _inflated(body: bytes) -> bytes:
         with gzip.open(io.BytesIO(body)) as file:
             text = file.read(LARGEST_TEXT + 1)
     if len(text) > LARGEST_TEXT:
-        raise ValueError("it unpacks to more than the limit of a batch")
+        raise ValueError(Text("it unpacks to more than the limit of a batch"))
     return text
 
 
@@ -318,7 +344,7 @@ def _read(text: bytes, signer: str | None) -> OpenedFile:
     document = json.loads(text, parse_float=str, parse_int=str)
     series = document.get("series") or []
     if not isinstance(series, list) or not all(isinstance(one, dict) for one in series):
-        raise ValueError("`series` must be a list of objects")
+        raise ValueError(Text("`series` must be a list of objects"))
     rows = _cells(table(document)) if series else []
     return OpenedFile(rows, document, signer)
 
@@ -326,7 +352,7 @@ def _read(text: bytes, signer: str | None) -> OpenedFile:
 def _cells(text: bytes) -> list[dict[str, str]]:
     rows = list(csv.DictReader(io.StringIO(text.decode(), newline=""), delimiter=";"))
     if any(None in (*row, *row.values()) for row in rows):
-        raise ValueError("a line has another number of cells than the header")
+        raise ValueError(Text("a line has another number of cells than the header"))
     return rows
 
 
@@ -334,7 +360,9 @@ def _decrypted(body: bytes, keys: OpeningKeys) -> bytes:
     try:
         return decrypt(body, keys.key, "-recip", str(keys.certificate))
     except UplinkLost as error:
-        raise Refused(f"the file was altered, or is encrypted for another key ({error})") from error
+        raise Refused(
+            "the file was altered, or is encrypted for another key ({error})", error=error
+        ) from error
 
 
 def _verified(body: bytes, keys: OpeningKeys) -> tuple[bytes, str]:
@@ -343,6 +371,6 @@ def _verified(body: bytes, keys: OpeningKeys) -> tuple[bytes, str]:
         content, signer = verify(body, "-CAfile", str(keys.ca), "-no_check_time")
     except UplinkLost as error:
         raise Refused(
-            f"the signature is not valid, or not by a certificate of that CA ({error})"
+            "the signature is not valid, or not by a certificate of that CA ({error})", error=error
         ) from error
     return content, subject(signer)

@@ -120,7 +120,10 @@ def bring(remote: RemoteFolder, final: str, content: bytes, sha256: str) -> None
     if whole is None or whole.size != len(content):
         kept = whole.size if whole else 0
         raise NotStored(
-            f"only {kept} of {len(content)} B of {final} were stored. The disk there may be full"
+            "only {kept} of {number} B of {final} were stored. The disk there may be full",
+            kept=kept,
+            number=len(content),
+            final=final,
         )
     remote.rename(part, final)
 
@@ -158,12 +161,16 @@ class Folder:
         """Raises UplinkLost if a folder is missing, as in an empty mount point."""
         self._root, self._most_names = root, most_names
         if not root.is_dir():
-            raise UplinkLost(f"the folder {root} does not exist. Is it mounted?")
+            raise UplinkLost("the folder {root} does not exist. Is it mounted?", root=root)
         for folder in folders:
             if not (root / folder).is_dir():
                 raise UplinkLost(
-                    f"{root} has no folder `{folder}`. Is it mounted? If it is, create {root}/{IN},"
-                    f" where gardien writes, and {root}/{OUT}"
+                    "{root} has no folder `{folder}`. Is it mounted? If it is, create"
+                    " {root}/{incoming}, where gardien writes, and {root}/{out}",
+                    root=root,
+                    folder=folder,
+                    incoming=IN,
+                    out=OUT,
                 )
 
     def used(self) -> int:
@@ -190,7 +197,11 @@ class Folder:
                 names = [item.name for item in islice(scan, self._most_names + 1)]
             if len(names) > self._most_names:
                 where = self._root / folder
-                raise NotStored(f"{where}: more than {self._most_names} files. Remove the old ones")
+                raise NotStored(
+                    "{where}: more than {most_names} files. Remove the old ones",
+                    where=where,
+                    most_names=self._most_names,
+                )
             entries = (self.entry(f"{folder}/{name}") for name in names)
             return [entry for entry in entries if entry]
 
@@ -223,11 +234,13 @@ class Folder:
             handle = os.open(self._root / path, how | safe_flags, 0o666)
         except OSError as error:
             if error.errno in ODD:
-                raise NotStored(f"{self._root / path} is not a regular file. Remove it") from error
+                raise NotStored(
+                    "{root} is not a regular file. Remove it", root=self._root / path
+                ) from error
             raise
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise NotStored(f"{self._root / path} is not a regular file. Remove it")
+            raise NotStored("{root} is not a regular file. Remove it", root=self._root / path)
         return handle
 
     def rename(self, path: str, to: str) -> None:
@@ -253,12 +266,16 @@ class Folder:
         except OSError as error:
             where = self._root / path
             if error.errno in FULL:
-                raise NotStored(f"no space left for {where}. Free some space there") from error
+                raise NotStored(
+                    "no space left for {where}. Free some space there", where=where
+                ) from error
             if error.errno in DENIED:
                 raise NotStored(
-                    f"{where}: permission denied. Give gardien the right to write there"
+                    "{where}: permission denied. Give gardien the right to write there", where=where
                 ) from error
-            raise UplinkLost(f"{where}: {error.strerror}. Is {self._root} mounted?") from error
+            raise UplinkLost(
+                "{where}: {reason}. Is {root} mounted?", where=where, reason=error, root=self._root
+            ) from error
 
 
 class FolderSettings(Protocol):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text
 from agent.core.settings import Duration, FromTheRoot, Secret, checked_host
 from agent.uplink.base import Recipient
 from agent.uplink.pacing import Rhythm
@@ -30,13 +30,13 @@ def host_key(written: str) -> tuple[str, bytes]:
     """
     fields = written.split()
     if len(fields) < 2:  # noqa: PLR2004 -- type, key and perhaps a comment
-        raise ValueError(_(EXPECTED))
+        raise ValueError(Text(EXPECTED))
     try:
         raw = base64.b64decode(fields[1], validate=True)
     except binascii.Error:
-        raise ValueError(_(EXPECTED)) from None
+        raise ValueError(Text(EXPECTED)) from None
     if not raw.startswith(len(fields[0]).to_bytes(4, "big") + fields[0].encode()):
-        raise ValueError(_(EXPECTED))
+        raise ValueError(Text(EXPECTED))
     return fields[0], raw
 
 
@@ -64,14 +64,16 @@ def address(url: str) -> str:
     """The URL of an SFTP server, checked. Raises ValueError with a message for people."""
     parts = urlsplit(url)
     if parts.scheme != "sftp" or not parts.hostname or not parts.username:
-        raise ValueError(_('expected a server such as "sftp://gateway-7@sftp.platform.example/"'))
+        raise ValueError(
+            Text('expected a server such as "sftp://gateway-7@sftp.platform.example/"')
+        )
     checked_host(parts.hostname)
     if parts.password is not None:
         raise ValueError(
-            _("a URL must not contain a password, because it would be logged. Write `key`")
+            Text("a URL must not contain a password, because it would be logged. Write `key`")
         )
     if parts.query or parts.fragment:
-        raise ValueError(_("the URL must end with the path"))
+        raise ValueError(Text("the URL must end with the path"))
     return url
 
 
@@ -81,11 +83,11 @@ def check_way(url: str | None, path: object, known: str, key: Secret | None) -> 
     Raises ValueError with a message for people.
     """
     if (url is None) == (path is None):
-        raise ValueError(_("write either `url` (an SFTP server) or `path` (a folder)"))
+        raise ValueError(Text("write either `url` (an SFTP server) or `path` (a folder)"))
     if url and not (known and key):
-        raise ValueError(_("an SFTP server needs `host_key` and `key`"))
+        raise ValueError(Text("an SFTP server needs `host_key` and `key`"))
     if path and (known or key):
-        raise ValueError(_("a folder has no `host_key` and no `key`"))
+        raise ValueError(Text("a folder has no `host_key` and no `key`"))
     if known:
         host_key(known)
 
@@ -157,7 +159,7 @@ class Settings(BaseModel):
         check_way(self.url, self.path, self.host_key, self.key)
         if (self.container is Container.NONE) == bool(self.encrypt_for):
             raise ValueError(
-                _(
+                Text(
                     "`encrypt_for` needs at least one certificate (PEM), of those who can open the"
                     " files. With `container: none` it must be empty"
                 )
@@ -168,7 +170,7 @@ class Settings(BaseModel):
     def weaker(self) -> str:
         """The warning about a weaker container; empty for `cms`."""
         remark = WEAKER.get(self.container)
-        return _(remark) if remark else ""
+        return Text(remark) if remark else ""
 
     @property
     def rhythm(self) -> Rhythm:

@@ -257,26 +257,39 @@ class Sftp:
             yield
         except PermissionError as error:
             raise NotStored(
-                f"{host}: {path}: permission denied. Give this user the right to write there"
+                "{host}: {path}: permission denied. Give this user the right to write there",
+                host=host,
+                path=path,
             ) from error
         except FileNotFoundError as error:
-            raise NotStored(f"{host}: {path}: the folder does not exist") from error
+            raise NotStored(
+                "{host}: {path}: the folder does not exist", host=host, path=path
+            ) from error
         except (ConnectionError, TimeoutError, EOFError, paramiko.SSHException) as error:
             reason = ENDLESS if self._wire.endless else _reason(error)
-            raise UplinkLost(f"{host}: {reason}") from error
+            raise UplinkLost("{host}: {reason}", host=host, reason=reason) from error
         except UnicodeDecodeError as error:
             raise NotStored(
-                f"{host}: {path}: a file name there is not UTF-8. Rename or remove that file"
+                "{host}: {path}: a file name there is not UTF-8. Rename or remove that file",
+                host=host,
+                path=path,
             ) from error
         except GARBLED as error:
-            raise UplinkLost(f"{host}: the server violates the SFTP protocol: {error}") from error
+            raise UplinkLost(
+                "{host}: the server violates the SFTP protocol: {error}", host=host, error=error
+            ) from error
         except OSError as error:
             if error.errno or self._is_closed():
-                raise UplinkLost(f"{host}: {error.strerror or _reason(error)}") from error
+                raise UplinkLost(
+                    "{host}: {value}", host=host, value=error.strerror or _reason(error)
+                ) from error
             # "Failure" is all that SFTP 3 can say of a full disk (draft-ietf-secsh-filexfer-02, 7)
             raise NotStored(
-                f"{host}: {path}: the server reports {_reason(error)!r}. Its disk may be full, or a"
-                " quota reached"
+                "{host}: {path}: the server reports {reason!r}. Its disk may be full, or a quota"
+                " reached",
+                host=host,
+                path=path,
+                reason=_reason(error),
             ) from error
 
 
@@ -296,7 +309,11 @@ def connected(
             channel.invoke_subsystem("sftp")
             remote = Sftp(wire, channel, server)
         except (OSError, EOFError, paramiko.SSHException, *GARBLED) as error:
-            raise UplinkLost(f"{server.host}: {_login_reason(error, server)}") from error
+            raise UplinkLost(
+                "{host}: {login_reason}",
+                host=server.host,
+                login_reason=_login_reason(error, server),
+            ) from error
         channel.settimeout(server.timeout)
         _check_folders(remote, server, folders)
         yield remote
@@ -311,7 +328,9 @@ def _connect(
         connected_socket = socket.create_connection((server.host, server.port), server.timeout)
     except OSError as error:
         where = f"{server.host}:{server.port}"
-        raise UplinkLost(f"cannot connect to {where}: {error.strerror or error}") from error
+        raise UplinkLost(
+            "cannot connect to {where}: {value}", where=where, value=error.strerror or error
+        ) from error
     wire = BoundedSocket(fileno=connected_socket.detach())
     connection.watch(lambda: wire)
     wire.settimeout(server.timeout)
@@ -327,9 +346,11 @@ def _log_in(transport: paramiko.Transport, server: SftpServer) -> None:
     server_key = transport.get_remote_server_key()
     if server_key.asbytes() != pinned:
         raise UplinkLost(
-            f"{server.host} has another host key than `host_key` states"
-            f" ({server_key.get_name()} {_fingerprint(server_key.asbytes())}). Nothing is sent. Ask"
-            " its operator whether the key was changed"
+            "{host} has another host key than `host_key` states ({get_name} {fingerprint})."
+            " Nothing is sent. Ask its operator whether the key was changed",
+            host=server.host,
+            get_name=server_key.get_name(),
+            fingerprint=_fingerprint(server_key.asbytes()),
         )
     transport.auth_publickey(server.user, _own_key(server.key))
 
@@ -339,7 +360,7 @@ def _signatures(transport: paramiko.Transport, kind: str) -> tuple[str, ...]:
     wanted = {"rsa-sha2-512", "rsa-sha2-256"} if kind == "ssh-rsa" else {kind}
     offered = tuple(k for k in transport.get_security_options().key_types if k in wanted)
     if not offered:
-        raise UplinkLost(f"host_key: keys of type {kind} are not supported")
+        raise UplinkLost("host_key: keys of type {kind} are not supported", kind=kind)
     return offered
 
 
@@ -348,7 +369,7 @@ def _own_key(secret: Secret) -> paramiko.PKey:
         text = secret.reveal()
         return _parsed(text)
     except Refused as error:
-        raise UplinkLost(f"key: {error}") from error
+        raise UplinkLost("key: {error}", error=error) from error
 
 
 def _parsed(text: str) -> paramiko.PKey:
@@ -367,7 +388,10 @@ def _check_folders(remote: Sftp, server: SftpServer, folders: tuple[str, ...]) -
     for folder in folders:
         if remote.entry(folder) is None:
             raise UplinkLost(
-                f"{server.host} has no folder {server.path}{folder}. Ask its operator to create it"
+                "{host} has no folder {path}{folder}. Ask its operator to create it",
+                host=server.host,
+                path=server.path,
+                folder=folder,
             )
 
 

@@ -15,6 +15,7 @@ from agent.buffer.outbox import digest
 from agent.buffer.receipts import parse
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import NotRecorded, NotStored, Refused, TooLarge, UplinkLost
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment import credential
 from agent.enrolment.credential import uses
@@ -63,7 +64,7 @@ def may_sign(facts: GatewayFacts) -> None:
     try:
         own = credential.load(facts.credential.parent).certificate
     except Refused as error:
-        raise UplinkLost(str(error)) from error
+        raise UplinkLost(text_of(error)) from error
     if problem := doubt(facts.credential, facts.gateway, seconds()):
         raise UplinkLost(problem)
     if "files" not in uses(own):
@@ -133,7 +134,11 @@ class FilesUplink:
         if not batch.form:
             raise SealedOtherwise
         if len(batch.payload) > LARGEST:
-            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {LARGEST} B")
+            raise TooLarge(
+                "{number} B is too large; the limit is {largest} B",
+                number=len(batch.payload),
+                largest=LARGEST,
+            )
         await self._thread.run(carry, self._remote, batch)
         if not batch.rows:  # a void ends the wait for the batch that it replaces
             for file in [file for file, awaited in self._awaited.items() if awaited.id == batch.id]:

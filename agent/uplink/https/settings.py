@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.settings import Duration, FromTheRoot, checked_host, is_loopback
 from agent.uplink.base import Recipient
 from agent.uplink.pacing import Rhythm
@@ -17,19 +17,19 @@ def address(url: str) -> str:
     """The platform's URL without a final slash. Raises ValueError with a message for people."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(_('expected a platform such as "https://platform.example/gardien"'))
+        raise ValueError(Text('expected a platform such as "https://platform.example/gardien"'))
     checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
         raise ValueError(
-            _("a URL must not contain a user or a password, because they would be logged")
+            Text("a URL must not contain a user or a password, because they would be logged")
         )
     if parts.query or parts.fragment:
         raise ValueError(
-            _("the URL must end with the path: /batches and /objects are appended to it")
+            Text("the URL must end with the path: /batches and /objects are appended to it")
         )
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(
-            _("http:// is not encrypted and is allowed only on this machine. Write https://")
+            Text("http:// is not encrypted and is allowed only on this machine. Write https://")
         )
     return url.rstrip("/")
 
@@ -38,7 +38,7 @@ def _proxy(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname or parts.port is None or parts.password:
         raise ValueError(
-            _('expected a proxy such as "http://192.168.10.2:3128", without a password')
+            Text('expected a proxy such as "http://192.168.10.2:3128", without a password')
         )
     checked_host(parts.hostname)
     return url

@@ -24,6 +24,7 @@ from agent.core.errors import (
     TooLarge,
     UplinkLost,
 )
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.enrolment.http_client import HttpClient
 from agent.enrolment.tls import context, doubt
@@ -118,7 +119,11 @@ class HttpsUplink:
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {self.most_bytes} B")
+            raise TooLarge(
+                "{number} B is too large; the limit is {most_bytes} B",
+                number=len(batch.payload),
+                most_bytes=self.most_bytes,
+            )
         status, headers, body = await self._thread.run(self._platform.post, batch)
         self._note_latest(headers.get(LATEST))
         try:
@@ -128,14 +133,18 @@ class HttpsUplink:
             large, size = isinstance(error, TooLarge), len(batch.payload)
             # once a size was refused three times, each larger batch is split at its first refusal
             if tries < TRIES and not (large and size >= self._too_large):
-                raise NotStored(str(error)) from error
+                raise NotStored(text_of(error)) from error
             if large:
                 self._too_large = min(self._too_large, size)
             raise
         try:
             self._inbox.put_nowait(parse(body))
         except ValueError as error:
-            raise NotStored(f"the platform answers {status} without a receipt: {error}") from error
+            raise NotStored(
+                "the platform answers {status} without a receipt: {error}",
+                status=status,
+                error=error,
+            ) from error
 
     async def tell(self, status: Mapping[str, Any]) -> None:
         """Send the status document. After a failure, wait an hour: a platform that takes none, or
@@ -161,7 +170,7 @@ class HttpsUplink:
         await turn()
         status, _, body = await self._thread.run(self._platform.put, message)
         if status not in STORED:
-            raise NotStored(f"the platform answers {status}")
+            raise NotStored("the platform answers {status}", status=status)
         if sha256 := held(body, message.gateway, message.recipient):
             self._facts.kept(sha256)
 
@@ -282,14 +291,16 @@ class PlatformRequests:
         self.listed = False
         status, _, body = self._request("GET", "/objects", LARGEST_PAGE, params=parameters)
         if status in {401, 403}:
-            raise CertificateRefused(f"{self._host} does not let this gateway in ({status})")
+            raise CertificateRefused(
+                "{host} does not let this gateway in ({status})", host=self._host, status=status
+            )
         if status == GONE:
             self.cursor = ""  # restart at the next poll; an immediate restart could loop for ever
         if status != 200:  # noqa: PLR2004 -- OK
             return []
         try:
             if len(body) > LARGEST_PAGE:
-                raise ValueError(f"more than {LARGEST_PAGE} bytes")
+                raise ValueError(Text("more than {largest_page} bytes", largest_page=LARGEST_PAGE))
             listed = json_of(body, "it")["objects"]
             # an object with an invalid character is passed on and refused by the inbox: it must not
             # hold up the others
@@ -299,7 +310,9 @@ class PlatformRequests:
             ]
         except (ValueError, LookupError, TypeError) as error:
             raise UplinkLost(
-                f"{self._host}: the answer of /objects is not a list of objects: {error!r}"
+                "{host}: the answer of /objects is not a list of objects: {error!r}",
+                host=self._host,
+                error=error,
             ) from error
         self.listed = True
         return page
@@ -316,7 +329,9 @@ def _cursor(value: object) -> str:
     """A cursor short enough for a URL. Raises ValueError."""
     cursor = str(value)
     if len(cursor.encode()) > LONGEST_CURSOR:
-        raise ValueError(f"a cursor has at most {LONGEST_CURSOR} bytes")
+        raise ValueError(
+            Text("a cursor has at most {longest_cursor} bytes", longest_cursor=LONGEST_CURSOR)
+        )
     return cursor
 
 

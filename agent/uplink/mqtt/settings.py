@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from agent.core.i18n import _
+from agent.core.i18n import Text
 from agent.core.model import Lane
 from agent.core.settings import Duration, FromTheRoot, Secret, checked_host, is_loopback
 from agent.uplink.base import Recipient
@@ -92,17 +92,17 @@ def address(url: str) -> tuple[str, int]:
     """Host and port of `mqtts://host:port`. Raises ValueError with a message for people."""
     parts = urlsplit(url)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-        raise ValueError(_('expected a broker such as "mqtts://platform.example:8883"'))
+        raise ValueError(Text('expected a broker such as "mqtts://platform.example:8883"'))
     checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
         raise ValueError(
-            _("a URL must not contain a user or a password, because they would be logged")
+            Text("a URL must not contain a user or a password, because they would be logged")
         )
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(_("the URL must end with the port: topics are made from the ids"))
+        raise ValueError(Text("the URL must end with the port: topics are made from the ids"))
     if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
         raise ValueError(
-            _("mqtt:// is not encrypted and is allowed only on this machine. Write mqtts://")
+            Text("mqtt:// is not encrypted and is allowed only on this machine. Write mqtts://")
         )
     usual = PORT if parts.scheme == "mqtt" else SECURE_PORT
     return parts.hostname, usual if parts.port is None else parts.port
@@ -190,7 +190,7 @@ class Settings(BaseModel):
         limits, (low, high) = self.limits, self.limits.keepalive
         if not low <= self.keepalive <= high:
             raise ValueError(
-                _(
+                Text(
                     "{preset} requires a `keepalive` from {low}s to {high}s",
                     preset=self.preset,
                     low=low,
@@ -199,7 +199,7 @@ class Settings(BaseModel):
             )
         if len(Topics("G" * ID, self.recipient).up(Lane.BACKFILL)) > limits.topic:
             raise ValueError(
-                _(
+                Text(
                     "{preset} allows topics of {topic} bytes: the recipient's name is too long",
                     preset=self.preset,
                     topic=limits.topic,

@@ -18,6 +18,7 @@ from paho.mqtt.client import MQTTv5, MQTTv311
 from agent.buffer.receipts import parse
 from agent.core.clock import seconds
 from agent.core.errors import NotRecorded, Refused, TooLarge, UplinkLost
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, LogNames, fields
 from agent.core.model import Lane
 from agent.enrolment.tls import context, doubt
@@ -125,7 +126,11 @@ class MqttUplink:
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise TooLarge(f"{len(batch.payload)} B is too large; the limit is {self.most_bytes} B")
+            raise TooLarge(
+                "{number} B is too large; the limit is {most_bytes} B",
+                number=len(batch.payload),
+                most_bytes=self.most_bytes,
+            )
         async with self._window:
             code = await self._connection.publish(self._topics.up(batch.lane), batch.payload)
         judge_publish(code)
@@ -153,7 +158,7 @@ class MqttUplink:
                 try:
                     await self._facts.objects(message.payload)
                 except NotRecorded as error:
-                    await self._postpone(message, str(error))
+                    await self._postpone(message, text_of(error))
                     return False
             case True if self._unrecorded:
                 await self._postpone(message, "objects that arrived before it are not recorded yet")
@@ -253,4 +258,4 @@ def _revealed(password: Secret | None) -> str | None:
     try:
         return password.reveal() if password else None
     except Refused as error:
-        raise UplinkLost(str(error)) from error
+        raise UplinkLost(text_of(error)) from error

@@ -27,6 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.core.clock import seconds
 from agent.core.errors import CertificateRefused, UplinkLost
+from agent.core.i18n import text_of
 from agent.enrolment.tls import explain, lost, refusal, refuses
 from agent.uplink.base import used
 
@@ -96,7 +97,11 @@ class Pending:
                 # the timeout runs from the last answer: on a slow line a full window takes minutes
                 left = max(asked, self._last) + ANSWER_SECONDS - loop.time()
                 if left <= 0:
-                    raise UplinkLost(f"{self._where}: no answer in {ANSWER_SECONDS:.0f} s")
+                    raise UplinkLost(
+                        "{where}: no answer in {answer_seconds:.0f} s",
+                        where=self._where,
+                        answer_seconds=ANSWER_SECONDS,
+                    )
                 await asyncio.wait([answer], timeout=left)
             return answer.result()
         finally:
@@ -167,7 +172,7 @@ class BoundedClient(Client):
         try:
             self._incoming.feed(data)
         except OutOfBounds as error:
-            self.complaint = str(error)
+            self.complaint = text_of(error)
             raise
         return data
 
@@ -331,7 +336,11 @@ class MqttConnection:
         if mid is None or rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise UplinkLost(error_string(rc))
         if (code := await self._pending.answer(mid)) >= REFUSED:
-            raise UplinkLost(f"the broker refuses the subscription to {topic} (0x{code:02X})")
+            raise UplinkLost(
+                "the broker refuses the subscription to {topic} (0x{code:02X})",
+                topic=topic,
+                code=code,
+            )
 
     async def messages(self) -> AsyncIterator[Message]:
         """Messages as they arrive. Raises UplinkLost when the connection is lost, even while idle.
@@ -373,11 +382,15 @@ class MqttConnection:
                 self._client.loop_start()
                 code, properties = await self._connack
         except TimeoutError:
-            raise UplinkLost(f"no answer from {self._where} in {CONNECT_SECONDS:.0f} s") from None
+            raise UplinkLost(
+                "no answer from {where} in {connect_seconds:.0f} s",
+                where=self._where,
+                connect_seconds=CONNECT_SECONDS,
+            ) from None
         except (OSError, UnicodeError) as error:
             raise lost(error)(self._with_doubt(self._dial_reason(error))) from error
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
-            raise _Unspoken(f"{self._where} does not speak MQTT 5")
+            raise _Unspoken("{where} does not speak MQTT 5", where=self._where)
         if code.is_failure:
             hint = ". Check `user` and `password`" if str(code) in STRANGER else ""
             raise UplinkLost(

@@ -317,4 +317,4 @@ def test_the_command_says_in_french_what_it_read_and_left_out(tmp_path):
     assert "A-1-1-4 : vacant d'après la liste" in preview
     with pytest.raises(Refused, match="nothing was recorded, because a person must confirm"):
         run(code=1)
-    assert "5 lieux et 6 lots enregistrés" in run("--yes")
+    assert "Enregistré : 5 lieux et 6 lots" in run("--yes")

@@ -6,7 +6,6 @@ import pytest
 
 from agent.api import facts
 from agent.core.errors import Refused
-from agent.core.i18n import retold
 from agent.core.quantities import channels
 from agent.registry import parsers, words
 from agent.registry.dates import moment
@@ -149,7 +148,22 @@ def test_a_wrong_word_is_refused_in_the_readers_language_with_the_one_that_was_m
     monkeypatch.setenv("LANGUAGE", "fr")
     with pytest.raises(Refused, match="did you mean") as refused:
         call(word)
-    assert french in retold(str(refused.value), refused.value.message, refused.value.values)
+    assert french in refused.value.text.in_language()
+
+
+def test_each_wrong_row_of_a_list_is_told_in_the_readers_language(tmp_path, monkeypatch):
+    registry = Registry.open(tmp_path / "registry.json")
+    table = "label;type\nA-1;apartement\nA-2;tribune\n"
+    with pytest.raises(Refused) as refused:
+        facts.place_import(registry, **BY, text=table, name="l.csv")
+    monkeypatch.setenv("LANGUAGE", "fr")
+    first, second, last = refused.value.text.in_language().splitlines()
+    assert first == (
+        'l.csv:2: type : « apartement » n\'est pas un mot connu ; vouliez-vous dire "appartement",'
+        ' "apartment", "appart" ?'
+    )
+    assert second.startswith("l.csv:3: type : « tribune » n'est pas un mot connu ; sont possibles")
+    assert last == "rien n'a été modifié"
 
 
 def test_a_consent_in_french_words_is_recorded_as_in_english(tmp_path):
