@@ -216,7 +216,8 @@ def place_import(  # noqa: PLR0913 -- as many options
     line, first = sheet.headings(text, name, headings)
     present = sheet.present(first, headings)
     lines = sheet.read(
-        text, name, headings, _required(present), sheet.EXACTLY | exact(place.SHEET),
+        text, name, headings, _required(present),
+        sheet.EXACTLY | exact(place.SHEET) | frozenset(columns(place.LOTS)),
         notes={"label", "type", "id"},
     )  # fmt: skip
     known = {label_key(one.label) for one in registry.places()}

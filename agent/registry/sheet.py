@@ -56,6 +56,8 @@ TOTAL = re.compile(
 )
 """begin of a row that sums up others, or of a footer, as `plain` makes it"""
 LONGEST_NOTE = 80
+ONE_LETTER = 0.8
+"""how similar a heading is to one of ours if a letter is wrong"""
 NO_END = "unexpected end of data"
 """message of the csv module for an unterminated quote"""
 
@@ -103,11 +105,12 @@ def did_you_mean(written: str, known: Iterable[str]) -> str:
     return Text("; did you mean {names}?", names=names) if names else ""
 
 
-def nearest(written: str, known: Iterable[str]) -> list[str]:
-    """At most three known names that are similar."""
+def nearest(written: str, known: Iterable[str], least: float = 0.6) -> list[str]:
+    """At most three known names that are similar; `least`: how much, from 0 to 1."""
     # people write names in any case
     near = {name.casefold(): name for name in known}
-    return [near[name] for name in get_close_matches(written.casefold(), list(near), n=3)]
+    found = get_close_matches(written.casefold(), list(near), n=3, cutoff=least)
+    return [near[name] for name in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +166,13 @@ def headings(text: str, name: str, columns: Mapping[str, str]) -> tuple[int, lis
 def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
     """Headings whose columns are not read."""
     _, first, _ = _find_headings(text, name, columns)
-    known = {plain(heading) for heading in columns}
-    return [heading for heading in first if heading and plain(heading) not in known]
+    known = {plain(heading): ours for heading, ours in columns.items()}
+    meanings = [known.get(plain(heading)) for heading in first]
+    return [
+        heading
+        for at, heading in enumerate(first)
+        if heading and (meanings[at] is None or meanings[at] in meanings[:at])
+    ]
 
 
 def present(first: Iterable[str], columns: Mapping[str, str]) -> list[str]:
@@ -301,10 +309,15 @@ def _column_names(
     present = {known.get(plain(heading)) for heading in first}
     open_ones = [heading for heading, ours in columns.items() if ours not in present]
     open_ones = [heading for heading in open_ones if heading not in exactly]
+    needed = [heading for heading in open_ones if columns[heading] in required]
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
+        if ours in names and heading and _may_repeat(ours, columns, exactly):
+            ours = STRANGE
         if ours == STRANGE:
-            if plain(heading) not in UNRELATED and (near := nearest(heading, open_ones)):
+            # exports have dozens of other columns: `Date de vente` is no misspelt `Date d'entrée`
+            near = nearest(heading, needed) or nearest(heading, open_ones, ONE_LETTER)
+            if plain(heading) not in UNRELATED and near:
                 meant |= {columns[one] for one in near}
                 problems.add(
                     where,
@@ -336,6 +349,11 @@ def _column_names(
         )
     problems.settle()
     return names
+
+
+def _may_repeat(ours: str, columns: Mapping[str, str], exactly: Container[str]) -> bool:
+    """Whether the second of two columns with this meaning is not read, instead of refused."""
+    return all(heading in exactly for heading, each in columns.items() if each == ours)
 
 
 def _list_headings(first: list[str]) -> str:

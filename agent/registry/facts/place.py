@@ -88,9 +88,23 @@ TYPE = Field(
 ID = Field("id", "An id that was created elsewhere.", headings=("identifiant", "place"))
 BEGINS = SINCE._replace(
     help="When the present occupants moved in; default: occupancy unknown.",
-    headings=("depuis", "date d'entrée", "date entrée", "entrée", "entré le", "date d'arrivée"),
+    headings=(
+        "depuis",
+        "date d'entrée",
+        "date entrée",
+        "entrée",
+        "entré le",
+        "date d'arrivée",
+        "depuis le",
+        "date d'entrée locataire",
+        "date d'entrée occupant",
+        "occupé depuis",
+    ),
 )
-LOT = Field("lot", headings=("n° de lot", "numéro de lot", "n° lot", "no lot", "num lot", "lots"))
+LOT = Field(
+    "lot",
+    headings=("n° de lot", "numéro de lot", "n° lot", "no lot", "num lot", "code lot", "lots"),
+)
 """of a row; it becomes an alias"""
 WHERE = (
     Field("building", headings=("bât.", "bât", "bâtiment", "bloc", "tour")),
@@ -100,7 +114,7 @@ WHERE = (
         "door",
         headings=(
             "porte", "n° porte", "n° de porte", "n° appartement", "n° appt", "n° d'appartement",
-            "n° logement", "n° de logement",
+            "n° logement", "n° de logement", "appt", "apt", "n° apt",
         ),
     ),
 )  # fmt: skip
@@ -109,7 +123,8 @@ NATURE = Field(
     "nature",
     headings=(
         "nature du lot", "type de lot", "type lot", "usage", "destination", "catégorie",
-        "type de bien", "nature du bien", "description",
+        "type de bien", "nature du bien", "type de logement", "type logement", "typologie",
+        "description",
     ),
 )  # fmt: skip
 """says what a lot is, beside or instead of `type`"""
@@ -119,8 +134,14 @@ LEAVES = Field(
 PEOPLE = (
     Field("occupant", headings=("occupants", "nom de l'occupant", "nom occupant", "occupé par")),
     Field("tenant", headings=("locataire", "locataires", "nom du locataire", "nom locataire")),
-    Field("owner", headings=("copropriétaire", "propriétaire", "nom du copropriétaire")),
-    Field("status", headings=("occupation", "statut", "statut d'occupation", "situation")),
+    Field(
+        "owner",
+        headings=("copropriétaire", "propriétaire", "nom du copropriétaire", "nom copropriétaire"),
+    ),
+    Field(
+        "status",
+        headings=("occupation", "statut", "statut d'occupation", "type d'occupation", "situation"),
+    ),
 )
 """columns that show whether a dwelling is vacant; no name in them is kept"""
 LOTS = (LOT, *WHERE, NATURE, LEAVES, *PEOPLE)

@@ -228,6 +228,25 @@ def test_what_is_contradictory_or_unreadable_is_refused_with_its_line(registry, 
     assert registry.places() == []
 
 
+OTHERS = (
+    "Code immeuble;Nom immeuble;Position;Compte copropriétaire;Date acte;Date de vente;Notaire;"
+    "Dépôt de garantie;Gestionnaire;Badge;Section;Parcelle;Chauffage;Cave;Libre le;Date bail;"
+    "Index entrée;UUID;Libellé lot;Ligne;Local;Dénomination;Date de naissance;Nb occupants;"
+    "Date d'effet;Mutation;Mode de paiement;Propriétaire bailleur;Civilité;Loyer;DPE"
+)
+
+
+def test_further_columns_of_an_export_are_not_taken_for_misspelt_ones(registry):
+    first = f"Lot;Type;Bât;Étage;Porte;Niveau;{OTHERS}"
+    answer = imported(registry, f"{first}\n1;T2;A;3;12;4\n".encode(), "l.csv", confirmed=True)
+    assert list(states(registry)) == ["A-3-12"]
+    # a second column with the same meaning is not read either, and named
+    assert answer["not_read"] == ["Niveau", *OTHERS.split(";")]
+    # but a letter that is wrong is told
+    with pytest.raises(Refused, match='no column "depuiss"; did you mean "depuis"'):
+        imported(registry, b"Lot;Type;depuiss\n2;T2;01/03/2019\n", "l.csv", confirmed=True)
+
+
 def test_a_list_on_several_sheets_is_not_guessed():
     rows = [["Lot", "Type"], [1, "T2"]]
     content = book(("Bât A", rows), ("Bât B", rows))
