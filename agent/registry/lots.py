@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent.core.clock import stamp
@@ -238,6 +239,7 @@ def with_label(line: SheetRow, column: str) -> SheetRow:
     return replace(line, cells={**cells, column: label}) if label else line
 
 
+@lru_cache(maxsize=1000)
 def _bare(column: str, written: str) -> str:
     """A part of a label: `A` of `Bâtiment A`, `3` of `3ème étage`, `12` of `Porte n° 012`."""
     text = plain(written)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
@@ -153,6 +153,7 @@ SIZE = re.compile(r"[tf] ?[1-9]( ?bis)?( ?[1-9])?|type ?[tf]?[1-9]|[1-9] ?(p|pie
 """T2, F3, T1 bis, T3/4, type 3, 3 pièces"""
 
 
+@lru_cache(maxsize=1000)
 def kind_of(written: str) -> LotKind | None:
     """What a type of lot is, such as `Appartement T2`, `Cave n° 12`, `Local commercial`; None: the
     word is not known.

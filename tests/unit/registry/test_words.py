@@ -116,6 +116,7 @@ def test_a_number_has_a_decimal_comma_or_point_and_separated_thousands(text, val
         (["chauffage=8 412,5"], "heat", "8412.5"),
         (["8 412,5 kWh"], "heat", "8412.5"),
         (["8,4125 MWh"], "heat", "8412.5"),
+        (["5 000 000 mWh"], "heat", "5"),
         (["eau froide=12,345 m³"], "cw", "12.345"),
         (["12345 litres"], "cw", "12.345"),
     ],
