@@ -17,7 +17,9 @@ import click
 import typer
 
 TOP = Path(__file__).resolve().parents[1]
-sys.path.append(str(TOP))
+sys.path += [str(TOP), str(TOP / "packaging")]
+
+from untranslated import errors, outside  # noqa: E402
 
 import agent  # noqa: E402 -- found by the line above
 from agent.cli import command_line  # noqa: E402
@@ -27,7 +29,7 @@ from agent.core.i18n import entries  # noqa: E402
 HERE = Path(agent.__file__).parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 SAID = {"_": (0,), "N_": (0,), "n_": (0, 1), "Text": (0,), "Plural": (0, 1)}
 """which arguments of a function are messages: those of agent/core/i18n.py, and the errors"""
@@ -38,19 +40,6 @@ def modules() -> dict[Path, ast.Module]:
     return {
         path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(HERE.rglob("*.py"))
     }
-
-
-def errors(trees: Iterable[ast.Module]) -> set[str]:
-    """The names of the errors whose first argument is a message: see agent/core/errors.py."""
-    classes = [one for tree in trees for one in ast.walk(tree) if isinstance(one, ast.ClassDef)]
-    found = {"AgentError"}
-    while more := {
-        one.name
-        for one in classes
-        if one.name not in found and found & {getattr(base, "id", "") for base in one.bases}
-    }:
-        found |= more
-    return found - {"Forged"}
 
 
 def messages() -> dict[str, str]:
@@ -76,10 +65,10 @@ def _marked(tree: ast.AST, said: dict[str, tuple[int, ...]]) -> Iterator[str]:
             continue
         for place in said.get(node.func.id, ()):
             argument = node.args[place] if place < len(node.args) else None
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                # what is marked by name is wanted even without words, as the form of a date is
-                if node.func.id == "N_" or letters(argument.value):
-                    yield argument.value
+            text = argument.value if isinstance(argument, ast.Constant) else None
+            # what is marked by N_ is wanted even without words, as the form of a date is
+            if isinstance(text, str) and (node.func.id == "N_" or letters(text)):
+                yield text
 
 
 def letters(message: str) -> bool:
@@ -128,8 +117,10 @@ def known(language: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Print what is missing."""
+    """Print what is missing, and what passes by the catalogue."""
     had = known(sys.argv[1])
+    for place in outside(modules(), HERE):
+        print(f"outside the catalogue: {place}")
     for message, place in messages().items():
         if message not in had:
             print(f'\n#: {place}\nmsgid {json.dumps(message, ensure_ascii=False)}\nmsgstr ""')

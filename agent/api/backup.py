@@ -232,7 +232,7 @@ def _restore_waiting(store: TrustStore, via: str, raw: bytes) -> None:
     """Store an object that was waiting at the backup. It is verified when it is tried again."""
     signed = parse_jws(raw)
     named = (signed.typ, str(signed.claims["jti"]))
-    store.wait(signed.sha256, named, (via, raw), "it waited before the restore", seconds())
+    store.wait(signed.sha256, named, (via, raw), Text("it waited before the restore"), seconds())
 
 
 CALLS: Mapping[str, Call] = {"backup": in_person(backup)}
@@ -314,7 +314,7 @@ def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
     except UplinkLost as error:
         raise Refused(
             "the signature of the backup is not valid, or not by {value}: {error}",
-            value=by or "its own key",
+            value=by or Text("its own key"),
             error=error,
         ) from error
 

@@ -100,7 +100,7 @@ async def _rotate_certificate(gateway: Gateway, asker: Requester) -> dict[str, A
         try:
             return {"how": "est"} | await renew(gateway, asker)
         except Refused as error:  # the spool key is rotated all the same
-            return {"how": "asked again", "why": text_of(error)}
+            return {"how": Text("asked again"), "why": text_of(error)}
     return {"how": "csr"} | await csr(gateway, asker)
 
 

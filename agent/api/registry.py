@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.api import facts, forms
 from agent.api.roles import EVERY_ROLE, HELD
 from agent.core.errors import Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.gateway.lines import record_serials
@@ -131,15 +131,15 @@ def _texts_by_name(value: Any) -> bool:
 
 
 TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "str": ("a text", lambda value: isinstance(value, str)),
-    "str | None": ("a text", lambda value: value is None or isinstance(value, str)),
-    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "str": (Text("a text"), lambda value: isinstance(value, str)),
+    "str | None": (Text("a text"), lambda value: value is None or isinstance(value, str)),
+    "bool": (Text("true or false"), lambda value: isinstance(value, bool)),
     # `type` and not isinstance: in Python a bool is an int. JSON here also allows NaN.
-    "float": ("a number", lambda value: type(value) in {int, float} and isfinite(value)),
-    "Sequence[str]": ("a list of texts", _texts),
-    "dict[str, str]": ("texts by name", _texts_by_name),
-    "Mapping[str, str]": ("texts by name", _texts_by_name),
-    "dict[str, Any]": ("an object", lambda value: isinstance(value, dict)),
+    "float": (Text("a number"), lambda value: type(value) in {int, float} and isfinite(value)),
+    "Sequence[str]": (Text("a list of texts"), _texts),
+    "dict[str, str]": (Text("texts by name"), _texts_by_name),
+    "Mapping[str, str]": (Text("texts by name"), _texts_by_name),
+    "dict[str, Any]": (Text("an object"), lambda value: isinstance(value, dict)),
 }
 """types of arguments by annotation: their name for people, and the test of a JSON value"""
 

@@ -21,12 +21,19 @@ from agent.cli.terminal import (
     when,
 )
 from agent.core.errors import Refused
-from agent.core.i18n import _
+from agent.core.i18n import N_, _
 
 app = typer.Typer(
     invoke_without_command=True,
     help="Show the clock and what confirms it; have readings with wrong dates erased.",
 )
+
+TRUST = {
+    "trusted": N_("trusted"),
+    "holdover": N_("in holdover: no time service has confirmed it lately"),
+    "untrusted": N_("untrusted"),
+}
+"""how far the clock can be trusted"""
 
 
 @app.callback()
@@ -99,7 +106,7 @@ def _show(answer: dict[str, Any]) -> None:
         _(
             "clock {now}, {trust}; confirmed by {by}",
             now=moment(answer["now"]),
-            trust=answer["trust"],
+            trust=_(TRUST[answer["trust"]]),
             by=by,
         )
     )

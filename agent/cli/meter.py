@@ -23,7 +23,7 @@ from agent.cli.terminal import (
     table,
     unchanged,
 )
-from agent.core.i18n import _, n_
+from agent.core.i18n import N_, _, in_language, n_
 from agent.registry.facts import meter
 
 if TYPE_CHECKING:
@@ -32,10 +32,19 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Record and verify which meter measures which place.")
 
 
+PROOF = {
+    "none": N_("none"),
+    "serial": N_("serial number"),
+    "display": N_("display"),
+    "load": N_("load"),
+}
+"""how it was verified that the meter measures the place"""
+
+
 def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
-        (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or "all",
-         day(m["since"]), _state(m), m["proof"])
+        (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or _("all"),
+         day(m["since"]), _state(m), _(PROOF[m["proof"]]))
         for m in answer["meters"]
     ]  # fmt: skip
     table((_("serial"), _("device"), _("place"), _("channel"), _("since"), "", _("proof")), rows)
@@ -46,7 +55,7 @@ def _state(installed: dict[str, Any]) -> str:
         return _("never measured it")
     if installed["until"]:
         return _("until {until}", until=day(installed["until"]))
-    text = str(installed["state"]) if installed["in_force"] else _("not yet in force")
+    text = in_language(installed["state"]) if installed["in_force"] else _("not yet in force")
     if installed["multiplier"] != "1":
         text += f"; × {installed['multiplier']}"
     return (

@@ -54,7 +54,7 @@ def _show(answer: Answer, _args: Answer | None = None) -> None:
     titles = list(dict.fromkeys(title for values in recorded for title in values))
     rows = [
         (
-            *(p["label"], p["shown"], p["type"], _state(p), ", ".join(p["aliases"])),
+            *(p["label"], p["shown"], _(p["type"]), _state(p), ", ".join(p["aliases"])),
             *(values.get(title, "") for title in titles),
         )
         for p, values in zip(answer["places"], recorded, strict=True)

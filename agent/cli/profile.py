@@ -100,7 +100,7 @@ def _show(profile: Profile) -> None:
     rows = [
         (
             name,
-            "read" if name in profile.defaults else "",
+            _("read") if name in profile.defaults else "",
             point.at.split()[0],
             point.unit if point.scale == 1 else f"{point.unit} × {point.scale}",
             channel_of_quantity().get(name, ""),
@@ -147,7 +147,7 @@ def check(
         raise typer.Exit(1) from error
     known = profile.points.keys() | ({"serial"} if profile.serial else set())
     tested = len(profile.test["reads"])
-    passed = "all" if tested == len(known) else str(tested)
+    passed = _("all") if tested == len(known) else str(tested)
     typer.echo(
         _(
             "{file} is fine: {values}, {passed} tested",

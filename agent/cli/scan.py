@@ -25,7 +25,7 @@ from agent.cli.terminal import (
     when,
 )
 from agent.core.errors import Refused
-from agent.core.i18n import _, n_
+from agent.core.i18n import N_, _, in_language, n_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -265,7 +265,7 @@ def read(
         rows = [
             (name, str(one["value"] if one["value"] is not None else "–"), one["unit"],
              one["channel"] or "",
-             f"{one['why']}: {one['detail']}" if one["why"] else when(one["at"]) + _note(one))
+             _missing(one) if one["why"] else when(one["at"]) + _note(one))
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
@@ -283,3 +283,17 @@ def read(
 def _note(value: dict[str, Any]) -> str:
     """Return a remark on a good value, or an empty text."""
     return f"; {value['detail']}" if value["detail"] else ""
+
+
+WHY = {
+    "silent": N_("silent"),
+    "link": N_("line lost"),
+    "bad": N_("no valid value"),
+    "busy": N_("line busy"),
+}
+
+
+def _missing(value: dict[str, Any]) -> str:
+    """Return why there is no value."""
+    why = value["why"]
+    return f"{_(WHY.get(why, why))}: {in_language(value['detail'])}"

@@ -13,7 +13,7 @@ import typer
 from agent.core import atomic_write
 from agent.core import state as packaged
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, in_language, n_
+from agent.core.i18n import N_, _, in_language, n_, short_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -142,7 +142,7 @@ def when(stamp: str | None) -> str:
         return _("never")
     here = datetime.fromisoformat(stamp).astimezone(_zone())
     today = here.date() == datetime.now(here.tzinfo).date()
-    return here.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
+    return here.strftime("%H:%M:%S") if today else short_date(here)
 
 
 def moment(stamp: str) -> str:
@@ -151,7 +151,7 @@ def moment(stamp: str) -> str:
 
     zone = _zone()
     here = datetime.fromisoformat(stamp).astimezone(zone)
-    return f"{here:%Y-%m-%d %H:%M:%S} {zone or here.tzname()}"
+    return f"{short_date(here.date())} {here:%H:%M:%S} {zone or here.tzname()}"
 
 
 def _zone() -> ZoneInfo | None:
@@ -168,7 +168,7 @@ def day(stamp: str | None) -> str:
     if stamp is None:
         return ""
     here = datetime.fromisoformat(stamp).astimezone(_zone())
-    return here.strftime("%Y-%m-%d" if here.strftime("%H%M%S") == "000000" else "%Y-%m-%d %H:%M")
+    return short_date(here.date() if here.strftime("%H%M%S") == "000000" else here)
 
 
 def plural(number: int, noun: str) -> str:

@@ -15,6 +15,7 @@ from agent.control.model import TEST, LossRule, No, same
 from agent.control.point_access import beat, look_whole, watched
 from agent.control.records import Phase, Transaction
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,19 +95,31 @@ class SelfTest:
         setpoint = self._setpoint(probe(control.modality, base, fallback))
         unit = control.modality.unit
         there = measured(base, unit) if base is not None else before.effective
-        await say(f"{measured(setpoint.value, unit)} is written; {there} is in force now")
+        await say(
+            Text(
+                "{measured} is written; {there} is in force now",
+                measured=measured(setpoint.value, unit),
+                there=there,
+            )
+        )
         began = self._steady
         record = await self._begin(setpoint)
         applied = self._steady
-        await say("the value was read back; now it is released")
+        await say(Text("the value was read back; now it is released"))
         await self._release(self._holder, record, self._access)
         released = self._steady
-        await say("the release was confirmed; now the same again, released from the journal alone")
+        await say(
+            Text("the release was confirmed; now the same again, released from the journal alone")
+        )
         recovered = await self._release_from_journal(setpoint)
         fallen = await self._let_watchdog_run_out(setpoint) if control.watchdog else None
         after = await look_whole(self._access)
         if not same(after.effective, before.effective, control.modality.tolerance):
-            reason = f"{after.effective} is in force now, and it was {before.effective} before"
+            reason = Text(
+                "{effective} is in force now, and it was {effective_2} before",
+                effective=after.effective,
+                effective_2=before.effective,
+            )
             raise Refused("released, but {reason}: find out who else writes there", reason=reason)
         # `given_back` is cleared, so that the releases of the test do not delay the first order
         memo = replace(
@@ -157,7 +170,7 @@ class SelfTest:
             raise Refused("{record}: {reason}", record=record, reason=record.reason)
         if record.phase is not Phase.APPLIED:
             left = await self._holder.release(record, self._access)
-            given = "it was released" if left is None else "it is not released yet"
+            given = Text("it was released") if left is None else Text("it is not released yet")
             raise Refused("{words}; {given}", words=record.words, given=given)
         return record
 
@@ -182,7 +195,12 @@ class SelfTest:
         fallen = await self._wait_for_fallback(record, record.dog)
         record = record.knowing(fallen.value)
         await self._dependencies.save(Transaction(record))
-        await self._say(f"the device fell back after {fallen.seconds:.1f} s; now it is released")
+        await self._say(
+            Text(
+                "the device fell back after {seconds:.1f} s; now it is released",
+                seconds=fallen.seconds,
+            )
+        )
         await self._release(self._holder, record, self._access)
         return fallen
 
@@ -197,12 +215,17 @@ class SelfTest:
         """
         name, within = self._control.name, f"{timeout(watchdog):g} s"
         await self._say(
-            f"now its watchdog is not refreshed: the device should fall back within {within}"
+            Text(
+                "now its watchdog is not refreshed: the device should fall back within {within}",
+                within=within,
+            )
         )
         fallen = await self._read_until_fallen(record, watchdog)
         if fallen is None:
-            reason = "while it is read; now again, with a silent line for as long"
-            await self._say(f"it does not fall back within {within} {reason}")
+            reason = Text("while it is read; now again, with a silent line for as long")
+            await self._say(
+                Text("it does not fall back within {within} {reason}", within=within, reason=reason)
+            )
             fallen = await self._read_after_silence(record, watchdog)
         if fallen is None:
             raise Refused(

@@ -186,6 +186,8 @@ def _kept(value: object) -> object:
         return first if isinstance(first, Text) else str(value)
     if isinstance(value, list | tuple):
         return [_kept(part) for part in value]
+    if type(value) is str and value in OF_THE_SYSTEM:
+        return Text(value)
     if isinstance(value, Text | bool | int | float | Decimal | dt.date | dt.timedelta):
         return value
     return str(value)
@@ -321,6 +323,17 @@ _FORMS: dict[Any, Callable[[str, Any], object]] = {
     (int, float, Decimal): lambda code, value: value if code == ENGLISH else _Number(code, value),
 }
 """how the values of a class are shown; the first that fits"""
+
+
+def short_date(value: dt.date) -> str:
+    """Return a day in figures, with its time if it has one, as tables show it: `12/05/2026`."""
+    day = f"{value:%Y-%m-%d}"
+    if form := _catalogue(language()).get(SHORT_DATE):
+        day = form.format(year=f"{value:%Y}", month=f"{value:%m}", day=f"{value:%d}")
+    return f"{day} {value:%H:%M}" if isinstance(value, dt.datetime) else day
+
+
+SHORT_DATE = N_("in a table: {year}-{month}-{day}")
 
 
 def _wired(value: object) -> object:

@@ -103,7 +103,7 @@ class Conflicts:
 
     def sentence(self, document: Document) -> str:
         """What a document states and who recorded it."""
-        return f"{self.statement(document)} ({_provenance(document)})"
+        return Text("{said} ({who})", said=self.statement(document), who=_provenance(document))
 
     def statement(self, document: Document) -> str:
         """What a document states, as text."""
@@ -149,7 +149,7 @@ class Conflicts:
         elif isinstance(document, Withdrawal):
             return Text("consent {id} was withdrawn", id=document.id)
         elif isinstance(document, ConsentMark):
-            return f"{shown(document.occupancy)}: {sentence(document)}"
+            return Text("{id}: {said}", id=shown(document.occupancy), said=sentence(document))
         else:
             return Text("{named} is a place", named=self._named(document.id))
         until = (

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from agent.core.i18n import MONTHS as MONTH_NAMES
 from agent.core.i18n import Text
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _civil(text: str, year: int, month: int, day: int) -> datetime:
     # the year 0000 would raise here; `sane` refuses it later, with a message for people
     last = calendar.monthrange(max(year, 1), month)[1]
     if day > last:
-        name = f"{calendar.month_name[month]} {year}"
+        name = Text("{month} {year}", month=Text(MONTH_NAMES[month - 1]), year=str(year))
         raise ValueError(Text('"{text}": {name} has {last} days', text=text, name=name, last=last))
     return datetime(max(year, 1), month, day)  # noqa: DTZ001 -- its zone is the caller's
 

@@ -21,7 +21,7 @@ from agent.registry.inputs import NewAlias
 from agent.registry.labels import label_key
 from agent.registry.records import covers
 from agent.registry.sheet import SheetRow, plain
-from agent.registry.words import PLACES, VACANT, LotKind, kind_of
+from agent.registry.words import GROUND, PLACES, VACANT, LotKind, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -39,7 +39,6 @@ NO_END = re.compile(r"(?<![0-9])(2[1-9]|[3-9][0-9])[0-9]{2}(?![0-9])")
 YEAR = re.compile(r"(?<![0-9])(1[89][0-9]{2})(?![0-9])")
 EARLIEST, NO_DATE = "2000-01-02", 1920
 """the first day that is recorded; an earlier year than the second is a placeholder: 01/01/1900"""
-GROUND = frozenset(("rdc", "rez de chaussee", "rez de chaussée", "r d c", "rc"))
 SECTION = re.compile(r"(bat|batiment|immeuble|tour|bloc|escalier|esc|cage|montee) (\S{1,10})\b")
 """a row above those of one building or staircase, as `plain` makes it"""
 STAIRS = frozenset(("escalier", "esc", "cage", "montee"))
@@ -260,7 +259,7 @@ def _bare(column: str, written: str) -> str:
 
 def _shown(row: SheetRow) -> str:
     lot = row.cells.get("lot", "")
-    return " ".join(filter(None, [row.cells.get("type", ""), lot and f"(lot {lot})"]))
+    return ", ".join(filter(None, [row.cells.get("type", ""), lot and f"lot {lot}"]))
 
 
 def _add_part(lots: Lots, row: SheetRow, dwellings: Collection[str]) -> None:

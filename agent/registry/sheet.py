@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
 from agent.core.i18n import Text, joined
+from agent.registry.facts.declaration import UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -37,15 +38,6 @@ EXACTLY = frozenset({"lease", "bail"})
 """headings that unrelated columns resemble (Mail, Bailleur, Base), so no similar one is
 suggested
 """
-UNRELATED = frozenset((
-    "adresse", "address", "annexe", "annexes", "appel", "cle", "civilite", "code", "code postal",
-    "commentaire", "commentaires", "date d acte", "date d achat", "date d acquisition", "email",
-    "e mail", "loyer", "mail", "mandat", "nom", "name", "nom prenom", "observation", "observations",
-    "portable", "prenom", "quote part", "remarque", "remarques", "residence", "solde", "tantieme",
-    "tantiemes", "milliemes", "telephone", "tel", "ville", "surface carrez", "superficie", "etage",
-    "niveau", "nature", "usage", "reference", "ref", "compte", "n compte", "date",
-))  # fmt: skip
-"""headings in lists of a syndic that are never a misspelt one of ours, as `plain` makes them"""
 BLANKS = str.maketrans("\u00a0\u202f", "  ")
 WRONG = re.compile(
     r"#(REF|N/A|NAME|VALUE|DIV/0|NUM|NULL|NOM|VALEUR|NOMBRE|NUL)[!?]?|Err:5[0-9]{2}", re.ASCII
@@ -109,8 +101,8 @@ def nearest(written: str, known: Iterable[str], least: float = 0.6) -> list[str]
     """At most three known names that are similar; `least`: how much, from 0 to 1."""
     # people write names in any case
     near = {name.casefold(): name for name in known}
-    found = get_close_matches(written.casefold(), list(near), n=3, cutoff=least)
-    return [near[name] for name in found]
+    similar = get_close_matches(written.casefold(), list(near), n=3, cutoff=least)
+    return [near[name] for name in similar]
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,10 @@ VACANT = Words("occupant", {
 })  # fmt: skip
 
 
+GROUND = frozenset(("rdc", "rez de chaussee", "r d c", "rc", "ground floor"))
+"""words for the ground floor, as `plain` makes them"""
+
+
 class LotKind(StrEnum):
     """What a lot of the co-ownership is."""
 

@@ -80,7 +80,7 @@ class _Total:
     def unpacked(self, many: int) -> None:
         self.bytes += many
         if self.bytes > LARGEST:
-            raise TooMuch(f"it unpacks to more than {LARGEST:,} bytes")
+            raise TooMuch("it unpacks to more than {largest:,} bytes", largest=LARGEST)
 
 
 class _PartReader:
@@ -125,9 +125,15 @@ class _PartReader:
             held = held + len(chunk) if events_before == self._events else 0
             events_before = self._events
             if held > LONGEST_TAG:
-                raise TooMuch(f"a tag or comment in it is longer than {LONGEST_TAG:,} bytes")
+                raise TooMuch(
+                    "a tag or comment in it is longer than {longest_tag:,} bytes",
+                    longest_tag=LONGEST_TAG,
+                )
             if len(parser.intern) > MOST_NAMES:
-                raise TooMuch(f"it has more than {MOST_NAMES:,} different names of elements")
+                raise TooMuch(
+                    "it has more than {most_names:,} different names of elements",
+                    most_names=MOST_NAMES,
+                )
         parser.Parse(b"", True)
 
     def _begin(self, name: str, attributes: dict[str, str], /) -> None:
@@ -135,9 +141,13 @@ class _PartReader:
         self._depth += 1
         self._total.elements += 1
         if self._depth > MOST_DEPTH:
-            raise TooMuch(f"its elements are nested more than {MOST_DEPTH} deep")
+            raise TooMuch(
+                "its elements are nested more than {most_depth} deep", most_depth=MOST_DEPTH
+            )
         if self._total.elements > MOST_ELEMENTS:
-            raise TooMuch(f"it has more than {MOST_ELEMENTS:,} elements")
+            raise TooMuch(
+                "it has more than {most_elements:,} elements", most_elements=MOST_ELEMENTS
+            )
         self.begin(name.rpartition(" ")[2], attributes)
 
     def _end(self, name: str) -> None:
@@ -149,7 +159,9 @@ class _PartReader:
         if self._text is not None:
             self._length += len(text)
             if self._length > LONGEST_CELL:
-                raise TooMuch(f"a cell holds more than {LONGEST_CELL:,} characters")
+                raise TooMuch(
+                    "a cell holds more than {longest_cell:,} characters", longest_cell=LONGEST_CELL
+                )
             self._text.append(text)
 
 
@@ -175,7 +187,7 @@ class _Relations(_PartReader):
         if name == "Relationship" and attributes.get("TargetMode") != "External":
             kind = attributes["Type"].rpartition("/")[2]
             if len(self.by_id) >= MOST_PARTS:
-                raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
+                raise TooMuch("it has more than {most_parts:,} parts", most_parts=MOST_PARTS)
             self.by_id[attributes["Id"]] = _Relation(kind, attributes["Target"])
 
     def first(self, kind: str) -> str:
@@ -197,7 +209,7 @@ class _Book(_PartReader):
             self.epoch = CALENDAR_MAC_1904
         elif name == "sheet" and attributes.get("state", "visible") == "visible":
             if len(self.shown) >= MOST_PARTS:
-                raise TooMuch(f"it has more than {MOST_PARTS:,} sheets")
+                raise TooMuch("it has more than {most_parts:,} sheets", most_parts=MOST_PARTS)
             ids = (value for key, value in attributes.items() if key.endswith("/relationships id"))
             self.shown[next(ids)] = attributes.get("name", "")
 
@@ -219,7 +231,9 @@ class _Styles(_PartReader):
         elif name == "xf" and self._in_cell_formats:
             self._ids.append(attributes.get("numFmtId", "0"))
         if len(self._ids) + len(self._formats) > MOST_STYLES:
-            raise TooMuch(f"it has more than {MOST_STYLES:,} forms of cells")
+            raise TooMuch(
+                "it has more than {most_styles:,} forms of cells", most_styles=MOST_STYLES
+            )
 
     def end(self, name: str) -> None:
         if name == "cellXfs":
@@ -261,8 +275,10 @@ class _Shared(_PartReader):
         self._kept += len(text)
         if len(self.texts) >= MOST_SHARED or self._kept > MOST_SHARED_CHARACTERS:
             raise TooMuch(
-                f"its cells share more than {MOST_SHARED:,} texts, or"
-                f" {MOST_SHARED_CHARACTERS:,} characters"
+                "its cells share more than {most_shared:,} texts, or {most_shared_characters:,}"
+                " characters",
+                most_shared=MOST_SHARED,
+                most_shared_characters=MOST_SHARED_CHARACTERS,
             )
         self.texts.append(text)
 
@@ -298,7 +314,7 @@ class _Merged(_PartReader):
             self._count += 1
             self.begin_in.setdefault(row, []).append((column, until))
         if self._count > MOST_ROWS:
-            raise TooMuch(f"more than {MOST_ROWS:,} of its cells are merged")
+            raise TooMuch("more than {most:,} of its cells are merged", most=MOST_ROWS)
 
 
 @dataclass(frozen=True)
@@ -370,11 +386,16 @@ class _Sheet(_PartReader):
         self._cells += 1
         self._kept += len(text)
         if self._column > MOST_COLUMNS:
-            raise TooMuch(f"a cell with a value stands beyond column {MOST_COLUMNS}")
+            raise TooMuch(
+                "a cell with a value stands beyond column {most_columns}", most_columns=MOST_COLUMNS
+            )
         if self._cells > MOST_CELLS:
-            raise TooMuch(f"more than {MOST_CELLS:,} cells have a value")
+            raise TooMuch("more than {most_cells:,} cells have a value", most_cells=MOST_CELLS)
         if self._kept > MOST_CHARACTERS:
-            raise TooMuch(f"its cells hold more than {MOST_CHARACTERS:,} characters")
+            raise TooMuch(
+                "its cells hold more than {most_characters:,} characters",
+                most_characters=MOST_CHARACTERS,
+            )
         self._values[self._column] = text
 
     def _row_ends(self) -> None:
@@ -385,7 +406,7 @@ class _Sheet(_PartReader):
             return
         self._fill()
         if self._row > MOST_ROWS or self._rows >= MOST_ROWS:
-            raise TooMuch(f"a row with a value stands beyond row {MOST_ROWS:,}")
+            raise TooMuch("a row with a value stands beyond row {most_rows:,}", most_rows=MOST_ROWS)
         # Excel leaves out empty rows
         for _ in range(self._rows, self._row - 1):
             self._emit([])
@@ -410,7 +431,10 @@ class _Sheet(_PartReader):
         if self._type == "s":
             return self._shared[int(value[:LONGEST_NUMBER])]
         if len(value) > LONGEST_NUMBER:
-            raise TooMuch(f"a number in it has more than {LONGEST_NUMBER} characters")
+            raise TooMuch(
+                "a number in it has more than {longest_number} characters",
+                longest_number=LONGEST_NUMBER,
+            )
         if self._type == "b":
             return str(bool(int(value)))
         return _number(value, self._number_format(), self._epoch)
@@ -477,7 +501,7 @@ def read(
     """
     # count the entries before zipfile makes an object for each of them
     if content.count(b"PK\x01\x02") > MOST_PARTS:
-        raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
+        raise TooMuch("it has more than {most_parts:,} parts", most_parts=MOST_PARTS)
     with zipfile.ZipFile(io.BytesIO(content)) as parts:
         return _read(parts, emit, score, named)
 

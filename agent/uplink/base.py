@@ -18,6 +18,7 @@ from pydantic import Field
 
 from agent.core.atomic_write import StateFile
 from agent.core.errors import BatchRejected, NotStored, TooLarge
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.trust.strict import json_of
 
@@ -76,12 +77,12 @@ LONGEST = 3600.0
 LONGEST_ADDRESS = 200
 """characters of a redirection target that a message shows"""
 RESPONSE_REASONS = {
-    401: "this gateway is not known there",
-    403: "it does not let this gateway in",
-    404: "the address does not exist. Check `url`",
-    429: "the request rate is too high",
-    503: "it is overloaded or under maintenance",
-    507: "its disk is full",
+    401: Text("this gateway is not known there"),
+    403: Text("it does not let this gateway in"),
+    404: Text("the address does not exist. Check `url`"),
+    429: Text("the request rate is too high"),
+    503: Text("it is overloaded or under maintenance"),
+    507: Text("its disk is full"),
 }
 
 
@@ -326,10 +327,14 @@ def judge_response(status: int, headers: Mapping[str, str], now: float) -> None:
     if 300 <= status < 400:  # noqa: PLR2004 -- redirections
         where = headers.get("location", "another address")[:LONGEST_ADDRESS]
         raise NotNow(
-            f"the platform redirects to {where}, where nothing is sent. Write the right `url`"
+            Text(
+                "the platform redirects to {where}, where nothing is sent. Write the right `url`",
+                where=where,
+            )
         )
-    reason = RESPONSE_REASONS.get(status, "the batch is not accepted now")
-    raise NotNow(f"{who} answers {status}: {reason}", retry_after(headers, now))
+    reason = RESPONSE_REASONS.get(status) or Text("the batch is not accepted now")
+    text = Text("{who} answers {status}: {reason}", who=who, status=status, reason=reason)
+    raise NotNow(text, retry_after(headers, now))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:

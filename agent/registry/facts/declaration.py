@@ -19,6 +19,19 @@ UNSET: Any = object()
 """the command line has the default of the call"""
 
 
+UNRELATED = frozenset((
+    "adresse", "address", "annexe", "annexes", "appel", "cle", "civilite", "code", "code postal",
+    "commentaire", "commentaires", "date d acte", "date d achat", "date d acquisition", "email",
+    "e mail", "loyer", "mail", "mandat", "nom", "name", "nom prenom", "observation", "observations",
+    "portable", "prenom", "quote part", "remarque", "remarques", "residence", "solde", "tantieme",
+    "tantiemes", "milliemes", "telephone", "tel", "ville", "surface carrez", "superficie", "etage",
+    "niveau", "nature", "usage", "reference", "ref", "compte", "n compte", "date",
+))  # fmt: skip
+"""headings in lists of a syndic that are never a misspelt one of ours, as `plain` of
+agent/registry/sheet.py makes them
+"""
+
+
 class Kind(Enum):
     """What people write into a field."""
 

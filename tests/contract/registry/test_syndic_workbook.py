@@ -115,10 +115,10 @@ def test_what_is_left_out_is_shown_with_its_line_and_reason(registry):
     assert [
         (row["where"].rpartition(":")[2], row["what"], row["why"]) for row in answer["left_out"]
     ] == [
-        ("6", "Local commercial (lot 0001)", "other"),
-        ("13", "Cave (lot 0101)", "no_dwelling"),
-        ("14", "Emplacement parking (lot 102)", "no_dwelling"),
-        ("15", "Garage fermé (lot 103)", "no_dwelling"),
+        ("6", "Local commercial, lot 0001", "other"),
+        ("13", "Cave, lot 0101", "no_dwelling"),
+        ("14", "Emplacement parking, lot 102", "no_dwelling"),
+        ("15", "Garage fermé, lot 103", "no_dwelling"),
         ("16", "Total bâtiment A 972", "note"),
         ("17", "TOTAL GÉNÉRAL 972", "note"),
         ("19", "Édité par Crypto — page 1/1", "note"),
@@ -332,7 +332,7 @@ def test_the_command_says_in_french_what_it_read_and_left_out(tmp_path):
     preview = run("--preview")
     assert "lecture de la feuille « Lots » ; non lues : Page de garde, Copropriétaires" in preview
     assert "les désignations sont formées des colonnes : Bât., Escalier, Étage, Porte" in preview
-    assert "6: Local commercial (lot 0001)" in preview
+    assert "6: Local commercial, lot 0001" in preview
     assert "A-1-1-4 : vacant d'après la liste" in preview
     with pytest.raises(Refused, match="nothing was recorded, because a person must confirm"):
         run(code=1)

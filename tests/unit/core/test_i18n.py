@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
 import json
 import string
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from agent.config.check import check
-from agent.core.i18n import Text, _, entries, language, n_
+from agent.core.errors import Refused
+from agent.core.i18n import (
+    Plural,
+    Size,
+    Text,
+    _,
+    entries,
+    from_wire,
+    in_language,
+    joined,
+    language,
+    n_,
+    to_wire,
+)
 from tests.unit.config.samples import changed, edited_sample
 
 TOP = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "packaging"))
 
 import catalogue  # noqa: E402
+import untranslated  # noqa: E402
 
 AGENT = catalogue.HERE
 LANGUAGES = [path.stem for path in (AGENT / "locale").glob("*.po")]
+DATE = "{year}-{month}-{day}"
+"""a language may take the month's name for its number"""
 SPOKEN = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 
 
@@ -52,7 +70,8 @@ def test_a_catalogue_says_what_the_code_says_with_the_same_values(word):
     assert known.keys() - said.keys() - {""} == set(), "nobody says this any more"
     for message, translated in known.items():
         assert translated, message
-        assert names(translated) == names(message), message
+        if message != DATE:
+            assert names(translated) == names(message), message
 
 
 @pytest.mark.parametrize("word", LANGUAGES)
@@ -118,26 +137,103 @@ def test_a_value_that_looks_like_a_place_for_one_is_left_as_it_is():
     assert _("no such day: {value}", value="{value.__class__}") == "no such day: {value.__class__}"
 
 
-def told_untranslated(path):
-    """Texts of a module that reach a person past the catalogue."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call) or not node.args:
-            continue
-        func = node.func
-        word = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
-        if word not in {"value", "key", "ValueError", "Refused", "ConfigError", "Unreadable"}:
-            continue
-        last = node.args[-1]
-        parts = last.values if isinstance(last, ast.JoinedStr) else [last]
-        for part in parts:
-            said = part.value if isinstance(part, ast.Constant) else ""
-            if isinstance(said, str) and " " in said.strip():
-                yield f"{path.name}:{node.lineno}: {said}"
+def test_nothing_that_people_read_passes_by_the_catalogue():
+    """Rule U18."""
+    assert list(untranslated.outside(catalogue.modules(), AGENT)) == []
 
 
-def test_nothing_that_check_says_passes_by_the_catalogue():
-    modules = [*(AGENT / "config").glob("*.py"), AGENT / "core" / "settings.py"]
-    assert [one for path in modules for one in told_untranslated(path)] == []
+@pytest.mark.parametrize(
+    "said",
+    [
+        'raise Refused(f"no line {name}")',
+        'typer.echo(f"{many} rows wait")',
+        'typer.echo("nothing waits" if done else _("it waits"))',
+        'return _("the disk: {why}", why="it is full" if full else _("no answer"))',
+        'def one():\n    """Say it."""\n    text = "nothing was written"',
+    ],
+)
+def test_a_sentence_that_passes_by_is_found(said):
+    path = AGENT / "cli" / "key.py"
+    (found,) = untranslated.outside({path: ast.parse(said)}, AGENT)
+    assert found.startswith("cli/key.py:")
+
+
+def test_what_is_no_sentence_for_people_is_left_alone():
+    path = AGENT / "cli" / "key.py"
+    code = """class Refused(AgentError):
+    pass
+def one():
+    \"\"\"Say it.\"\"\"
+    log.info("the disk is full %s", name)
+    raise Refused("no line {name}", name=given["a key"])
+    typer.Option("--to", help="The file to write.")
+"""
+    assert list(untranslated.outside({path: ast.parse(code)}, AGENT)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "english", "french"),
+    [
+        (Decimal("8412.5"), "8412.5", "8\u00a0412,5"),
+        (0.25, "0.25", "0,25"),
+        (1502, "1502", "1502"),
+        (84123, "84123", "84\u00a0123"),
+        (Size(8_400_000), "8.4 MB", "8,4 Mo"),
+        (dt.timedelta(minutes=90), "1 h 30 min", "1 h 30"),
+        (dt.timedelta(days=3), "3 days", "3 jours"),
+        (dt.date(2026, 5, 1), "2026-05-01", "1er mai 2026"),
+        (dt.datetime(2026, 5, 12, 9, 30, tzinfo=dt.UTC), "2026-05-12 09:30", "12 mai 2026 à 09:30"),
+        ([Text("less than"), 0.5], "less than, 0.5", "moins de, 0,5"),
+        (OSError(13, "Permission denied", "/x"), "Permission denied", "accès refusé"),
+    ],
+)
+def test_values_are_shown_in_the_reader_s_language(speaks, value, english, french):
+    text = Text.of(json.loads(json.dumps(Text("{value}", value=value).wire())))
+    assert str(text) == english
+    speaks(LANG="fr_FR.UTF-8")
+    assert text.in_language() == french
+    assert _("{value}", value=value) == french
+
+
+def test_a_number_with_a_form_keeps_it(speaks):
+    speaks(LANG="fr_FR.UTF-8")
+    assert _("{number:,.1f}", number=12345.67) == "12\u00a0345,7"
+    assert _("{code:02X}", code=10) == "0A"
+
+
+@pytest.mark.parametrize(("number", "french"), [(0, "0 jour"), (1, "1 jour"), (3, "3 jours")])
+def test_a_text_has_a_plural_where_it_is_read(speaks, tmp_path, monkeypatch, number, french):
+    own = '\nmsgid "{number} day"\nmsgstr "{number} jour"\nmsgid "{number} days"\n'
+    head = 'msgid ""\nmsgstr "Plural-Forms: nplurals=2; plural=(n > 1);"\n'
+    (tmp_path / "xx.po").write_text(f'{head}{own}msgstr "{{number}} jours"\n', encoding="utf-8")
+    monkeypatch.setenv("GARDIEN_LOCALES", str(tmp_path))
+    text = Text.of(json.loads(json.dumps(Plural("{number} day", "{number} days", number).wire())))
+    speaks(LANG="xx")
+    assert text.in_language() == french
+
+
+def test_an_answer_keeps_its_texts_on_the_way(speaks):
+    answer = {"rows": [{"why": Text("less than"), "n": 1}], "state": "free"}
+    got = json.loads(json.dumps(to_wire(answer)), object_hook=from_wire)
+    assert got == answer
+    speaks(LANG="fr_FR.UTF-8")
+    assert got["rows"][0]["why"].in_language() == "moins de"
+
+
+def test_an_error_keeps_its_text_and_those_in_it(speaks):
+    inner = Refused("expected {expected}, found {found}{quotes}", expected=Text("a number"),
+                    found="x", quotes="")  # fmt: skip
+    outer = Refused("{where}: {error}", where="a.csv:2", error=inner)
+    assert str(outer) == "a.csv:2: expected a number, found x"
+    speaks(LANG="fr_FR.UTF-8")
+    assert outer.text.in_language() == "a.csv:2: attendu : un nombre ; trouvé : x"
+
+
+def test_joined_and_added_texts_are_translated(speaks):
+    text = joined("; ", [Text("a number"), "x"]) + Text(", found {found}", found=1)
+    assert text == "a number; x, found 1"
+    speaks(LANG="fr_FR.UTF-8")
+    assert in_language(text) == "un nombre; x ; trouvé : 1"
 
 
 def test_a_text_is_translated_where_it_is_read_with_the_texts_in_it(speaks):
