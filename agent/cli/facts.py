@@ -43,7 +43,7 @@ def command(
             if prepare is not None:
                 prepare(args, config, state)
             by = {"named": as_} if declared.changes else {}
-            if confirm is not None:
+            if confirm is not None and not json:
                 confirm(args, lambda **more: ask(config, state, declared.call, **by, **args | more))
             answer = ask(config, state, declared.call, **by, **args)
             as_json(answer) if json else show(answer, args)

@@ -90,7 +90,8 @@ def prefix(written: str) -> str:
 def checked_channel(name: str) -> str:
     """The name of an existing channel."""
     if name not in known_channels():
-        raise unknown("channel", name, [*known_channels(), *CHANNELS.all()])
+        usual = [terms[0] for terms in CHANNELS.terms.values()]
+        raise unknown("channel", name, [*usual, *known_channels(), *CHANNELS.all()])
     return name
 
 
@@ -402,9 +403,9 @@ def listed(cell: str) -> tuple[str, ...]:
     """The channels in one cell: `heat, cw`, `heat cw`, `chauffage et eau froide`."""
     names: list[str] = []
     for part in re.split(r"[,;/+\n]+|\s(?:et|and)\s", cell):
-        # a name may have several words: `eau froide`; without separators each word is one
-        whole = channel(part)
-        names += [whole] if whole in known_channels() else map(channel, part.split())
+        # a name may have several words: `eau froide`; in `heat cw` each word is one
+        apart = [channel(term) for term in part.split()]
+        names += apart if all(name in known_channels() for name in apart) else [channel(part)]
     return tuple(names)
 
 

@@ -141,13 +141,15 @@ def test_an_index_in_the_unit_of_something_else_is_refused(written, why):
         (parsers.prefix, "apartement", 'connu ; vouliez-vous dire "appartement"'),
         (words.SCOPES.read, "quotidiene", '"quotidienne"'),
         (parsers.checked_channel, "chaufage", '"chauffage"'),
+        (lambda cell: parsers.personal(parsers.listed(cell)), "gaz, eau froid", '"eau froide"'),
+        (lambda cell: parsers.personal(parsers.listed(cell)), "eau", "possibles : électricité"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_is_refused_in_the_readers_language_with_the_one_that_was_meant(
     call, word, french, monkeypatch
 ):
     monkeypatch.setenv("LANGUAGE", "fr")
-    with pytest.raises(Refused, match="did you mean") as refused:
+    with pytest.raises(Refused, match="is not known") as refused:
         call(word)
     assert french in refused.value.text.in_language()
 
