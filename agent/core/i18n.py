@@ -184,13 +184,13 @@ def _kept(value: object) -> object:
         if isinstance(value, OSError) and value.strerror:
             return Text(value.strerror)
         return first if isinstance(first, Text) else str(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list) or type(value) is tuple:  # a named tuple has its own `__str__`
         return [_kept(part) for part in value]
     if type(value) is str and value in OF_THE_SYSTEM:
         return Text(value)
     if isinstance(value, Text | bool | int | float | Decimal | dt.date | dt.timedelta):
         return value
-    return str(value)
+    return str(value)  # a text, if the value's `__str__` gives one
 
 
 def _shown(code: str, value: Any) -> Any:
@@ -205,7 +205,7 @@ def _shown(code: str, value: Any) -> Any:
     return form(code, value) if form else value
 
 
-class _Number:
+class LocalNumber:
     """A number that formats itself in the notation of a language."""
 
     def __init__(self, code: str, value: float | Decimal) -> None:
@@ -320,7 +320,9 @@ _FORMS: dict[Any, Callable[[str, Any], object]] = {
     Size: _size,
     dt.timedelta: _duration,
     dt.date: _date,
-    (int, float, Decimal): lambda code, value: value if code == ENGLISH else _Number(code, value),
+    (int, float, Decimal): lambda code, value: (
+        value if code == ENGLISH else LocalNumber(code, value)
+    ),
 }
 """how the values of a class are shown; the first that fits"""
 

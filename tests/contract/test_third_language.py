@@ -1,5 +1,5 @@
-"""A further language is one file: with a catalogue that only puts ⟦ ⟧ around every message, commands
-print no sentence outside the brackets. Rule U18.
+"""A further language is one file: with a catalogue that only puts ⟦ ⟧ around every message,
+commands print no sentence outside the brackets. Rule U18.
 """
 
 import json
@@ -26,40 +26,25 @@ state: {state}
 """
 PLACES = "label;type;since\nA-1;dwelling;2024-09-01\nA-2;dwelling;\n"
 COMMANDS = """
-check
 key new
 key show
 place import places.csv
 place import wrong.csv
 place list
-place which A-9
-place new A-1
 meter assign sdm-1 A-1 --serial 4711
-meter list
-meter import wrong.csv
-occupancy list
 occupancy move-in A-2 --since 2026-01-05
 occupancy move-out A-2 --at 2020-01-05
-occupancy move-out A-2 --at 5.1.26
 consent give A-1 --recipient energie.metropole.example --channel elec.imp --purpose advice
 consent give A-1 --recipient Métropole --channel elec.imp --purpose advice
 consent list
 duty add loi --recipient regie.example --channel heat
-clock show
-uplink list
 trust show
-trust accept places.csv
 audit verify
-decode mbus E5
 decode mbus zz
 config set devices.sdm-1.every 1x
-scan nowhere
 sign key alice
-batch open places.csv
 support-bundle --out places.csv
-place --help
 place new
-place liste
 place list --config
 --help
 """
@@ -83,7 +68,7 @@ print(json.dumps(shown))
 BRACKETS = re.compile("⟦[^⟦⟧]*⟧")
 SENTENCE = re.compile(r"[^\W\d_]{2,}[,;:]? [^\W\d_]{2,}")
 NO_SENTENCES = re.compile(
-    r"gardien( [a-z-]+)+|kid \S+|\[OPTIONS\]|COMMAND|\[?ARGS\]?\.*|[A-Z_]+=?|[│╭╮╰╯─*]+|[a-z-]+\.csv"
+    r"gardien( [a-z-]+)+|kid \S+|\[OPTIONS\]|COMMAND|\[?ARGS\]?\.*|[A-Z_]+=?|[│╭╮╰╯─*]+"
 )
 
 

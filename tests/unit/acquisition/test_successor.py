@@ -22,8 +22,8 @@ def said(silent: list[Silent], new: list[New]) -> list[str]:
 def test_one_silent_and_one_new_is_asked_in_words() -> None:
     assert said([OLD], [NEW]) == [
         (
-            "45123456 (A-3-12) silent since 2026-11-24 10:46; new on the line: 45999001, heat, 0.012 MWh."
-            " Exchange?"
+            "45123456 (A-3-12) silent since 2026-11-24 10:46; new on the line: 45999001, heat,"
+            " 0.012 MWh. Exchange?"
         )
     ]
 
