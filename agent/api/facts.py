@@ -203,13 +203,13 @@ def place_import(  # noqa: PLR0913 -- as many options
     types: Sequence[str] = (),
     zone: str | None = None,
     preview: bool = False,
-    confirmed: bool = False,
+    reviewed: bool = False,
 ) -> Answer:
     """Record the places of a table: all rows or none.
 
     A row for a cellar or a parking space is not a place: its lot becomes an alias of the dwelling
     with that label. `types`: record only rows of these types and count the others. `preview`: check
-    everything and show what would be recorded, but record nothing. `confirmed`: a person has seen
+    everything and show what would be recorded, but record nothing. `reviewed`: a person has seen
     what is left out, and what the labels are made of; without it such a list is refused.
     """
     headings = columns((*place.SHEET, *place.LOTS))
@@ -235,9 +235,9 @@ def place_import(  # noqa: PLR0913 -- as many options
         name,
         now,
         lots=list_.parts,
-        preview=preview or (seen and not confirmed),
+        preview=preview or (seen and not reviewed),
     )
-    if seen and not confirmed and not preview:
+    if seen and not reviewed and not preview:
         raise lots.unconfirmed(name, list_, made_of)
     if preview:
         ids = {row.id for row in rows if row.id}

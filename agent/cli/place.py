@@ -127,7 +127,7 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
 
 def _confirm(args: Answer, call: Callable[..., Answer]) -> None:
     """Show what gardien makes of a list, and ask whether it is right."""
-    if args["preview"] or args["confirmed"] or not os.isatty(0):
+    if args["preview"] or args["reviewed"] or not os.isatty(0):
         return  # without a terminal, the call itself refuses
     answer = call(preview=True)
     if not (answer["left_out"] or answer["remarks"] or answer["labels_made_of"]):
@@ -135,7 +135,7 @@ def _confirm(args: Answer, call: Callable[..., Answer]) -> None:
     _show_list(answer, preview=True)
     if not confirmed(_("Is this right? Record it?")):
         raise typer.Abort
-    args["confirmed"] = True
+    args["reviewed"] = True
 
 
 @command(app, place.IMPORT, confirm=_confirm)

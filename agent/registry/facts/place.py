@@ -167,7 +167,7 @@ IMPORT = stated(
         " present occupants moved in.",
     ),
     flag(
-        "confirmed",
+        "reviewed",
         "Skip confirmation of what gardien made of the list: labels, rows that are left out.",
         option="yes",
     ),

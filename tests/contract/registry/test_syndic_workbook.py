@@ -89,7 +89,7 @@ def states(registry):
 
 
 def test_a_workbook_is_imported_as_the_software_writes_it(registry):
-    answer = imported(registry, export(), confirmed=True)
+    answer = imported(registry, export(), reviewed=True)
     assert states(registry) == {
         "A-1-RDC-2": ("occupied", "2019-02-28T23:00:00Z"),
         "A-1-1-3": ("occupied", "2021-05-11T22:00:00Z"),
@@ -131,13 +131,13 @@ def test_nothing_is_imported_before_a_person_has_confirmed_it(registry):
     with pytest.raises(Refused, match=r"nothing was recorded, .* left out: 7; .* add --yes"):
         imported(registry, export())
     assert registry.places() == []
-    imported(registry, export(), confirmed=True)
-    again = imported(registry, export(), confirmed=True)
+    imported(registry, export(), reviewed=True)
+    again = imported(registry, export(), reviewed=True)
     assert (again["places"], again["unchanged"], again["lots"]) == ([], 11, 0)
 
 
 def test_no_name_of_a_person_is_recorded(registry, tmp_path):
-    imported(registry, export(), confirmed=True)
+    imported(registry, export(), reviewed=True)
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     for name in ("DURAND", "PETIT", "NGUYEN", "LIBRE"):
         assert name.encode() not in kept
@@ -156,7 +156,7 @@ Nombre de lots : 4;;;;;;
 
 
 def test_a_csv_of_windows_whose_designation_says_what_a_lot_is(registry):
-    answer = imported(registry, CSV.encode("cp1252"), "lots.csv", confirmed=True)
+    answer = imported(registry, CSV.encode("cp1252"), "lots.csv", reviewed=True)
     assert states(registry) == {
         "B-2-GAUCHE": ("occupied", "2019-02-28T23:00:00Z"),
         "B-2-DROITE": ("unknown", None),
@@ -179,7 +179,7 @@ Bâtiment B;;;;;
 
 
 def test_a_row_above_the_lots_of_a_building_is_part_of_their_labels(registry):
-    answer = imported(registry, SECTIONS.encode(), "lots.csv", confirmed=True)
+    answer = imported(registry, SECTIONS.encode(), "lots.csv", reviewed=True)
     assert states(registry) == {
         "A-1-11": ("occupied", "2021-05-11T22:00:00Z"),
         "A-1-12": ("unknown", None),
@@ -203,7 +203,7 @@ def test_a_row_above_the_lots_of_a_building_is_part_of_their_labels(registry):
     ],
 )
 def test_a_date_that_may_not_be_of_the_present_occupants_records_nobody(registry, text, why):
-    answer = imported(registry, text.encode(), "l.csv", confirmed=True)
+    answer = imported(registry, text.encode(), "l.csv", reviewed=True)
     assert states(registry) == {"lot 1": ("unknown", None)}
     assert answer["remarks"] == [{"label": "lot 1", "why": why}]
 
@@ -224,7 +224,7 @@ def test_a_date_that_may_not_be_of_the_present_occupants_records_nobody(registry
 )
 def test_what_is_contradictory_or_unreadable_is_refused_with_its_line(registry, text, why):
     with pytest.raises(Refused, match=why):
-        imported(registry, text.encode(), "l.csv", confirmed=True)
+        imported(registry, text.encode(), "l.csv", reviewed=True)
     assert registry.places() == []
 
 
@@ -238,13 +238,13 @@ OTHERS = (
 
 def test_further_columns_of_an_export_are_not_taken_for_misspelt_ones(registry):
     first = f"Lot;Type;Bât;Étage;Porte;Niveau;{OTHERS}"
-    answer = imported(registry, f"{first}\n1;T2;A;3;12;4\n".encode(), "l.csv", confirmed=True)
+    answer = imported(registry, f"{first}\n1;T2;A;3;12;4\n".encode(), "l.csv", reviewed=True)
     assert list(states(registry)) == ["A-3-12"]
     # a second column with the same meaning is not read either, and named
     assert answer["not_read"] == ["Niveau", *OTHERS.split(";")]
     # but a letter that is wrong is told
     with pytest.raises(Refused, match='no column "depuiss"; did you mean "depuis"'):
-        imported(registry, b"Lot;Type;depuiss\n2;T2;01/03/2019\n", "l.csv", confirmed=True)
+        imported(registry, b"Lot;Type;depuiss\n2;T2;01/03/2019\n", "l.csv", reviewed=True)
 
 
 def test_a_list_on_several_sheets_is_not_guessed():
@@ -268,7 +268,7 @@ Total;;;;;3;;
 
 
 def test_leases_and_meters_of_the_same_software_name_dwellings_by_floor_and_door(registry):
-    imported(registry, export(), confirmed=True)
+    imported(registry, export(), reviewed=True)
     done = facts.occupancy_import(registry, **BY, text=LEASES, name="baux.csv")
     assert [(one["label"], one["reference"]) for one in done["occupancies"]] == [
         ("A-1-RDC-2", "B-2019-1"),
