@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -57,3 +58,14 @@ def _as_owner(program: str, *arguments: str) -> None:
         check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         user=account, group=account, extra_groups=[] if account else None,
     )  # fmt: skip
+
+
+def kill_and_start(host: str) -> None:
+    """Kill -9 the server, as a machine that loses power would, and start it again."""
+    folder = Path(host)
+    (pid, *_) = (folder / "data/postmaster.pid").read_text().split()
+    os.kill(int(pid), signal.SIGKILL)
+    options = SETTINGS.format(folder=folder)
+    # its own processes end when they notice; until then a new one does not start
+    _as_owner("pg_ctl", "-D", str(folder / "data"), "-w", "-t", "60", "-l", str(folder / "log"),
+              "-o", options, "start")  # fmt: skip

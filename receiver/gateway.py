@@ -186,9 +186,8 @@ class FolderLink(Link):
         part.write_bytes(payload)
         part.replace(path)
 
-    @staticmethod
-    def _name(document: dict[str, Any]) -> str:
-        id_ = "_".join(str(document[name]) for name in ("gateway", "recipient", "epoch", "seq"))
+    def _name(self, document: dict[str, Any]) -> str:
+        id_ = f"{self.gateway}_{self.recipient}_{document['epoch']}_{document['seq']}"
         return f"{id_}.{'csv' if document.get('series') else 'json'}.gz"
 
 

@@ -1,26 +1,21 @@
-import itertools
-
 import psycopg
 import pytest
 
 from hil.postgres import ACCOUNT, postgres
 from receiver.databases import open_store, prepare
 
-NUMBER = itertools.count()
+TABLES = (
+    "sender epoch batch reading source series directory retraction refused tally building object"
+).split()
 
 
 @pytest.fixture(scope="package")
 def server():
-    """The folder of a PostgreSQL's socket; its database `prepared` has the tables."""
+    """The address of a database of PostgreSQL that has the tables."""
     with postgres() as host:
-        with psycopg.connect(host=host, user=ACCOUNT, autocommit=True) as db:
-            db.execute("CREATE DATABASE prepared")
-        prepare(address_of(host, "prepared"))
-        yield host
-
-
-def address_of(host, name):
-    return f"postgresql://{ACCOUNT}@/{name}?host={host}"
+        address = f"postgresql://{ACCOUNT}@/{ACCOUNT}?host={host}"
+        prepare(address)
+        yield address
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -30,10 +25,11 @@ def database(request, tmp_path):
         address = str(tmp_path / "receiver.db")
         prepare(address)
         return address
-    host, name = request.getfixturevalue("server"), f"receiver_{next(NUMBER)}"
-    with psycopg.connect(host=host, user=ACCOUNT, autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name} TEMPLATE prepared")
-    return address_of(host, name)
+    address = request.getfixturevalue("server")
+    with psycopg.connect(address, autocommit=True) as db:
+        for table in TABLES:  # many databases would be many files
+            db.execute(f"DELETE FROM {table}")
+    return address
 
 
 @pytest.fixture
