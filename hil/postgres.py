@@ -11,7 +11,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PROGRAMS = Path("/usr/lib/postgresql/17/bin")
 ACCOUNT = "postgres"
 """the account that owns the server, and the name of its first user and database"""
+START_SECONDS = 60.0
 NEW = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 SETTINGS = (
     "-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c autovacuum=off"
@@ -66,6 +68,12 @@ def kill_and_start(host: str) -> None:
     (pid, *_) = (folder / "data/postmaster.pid").read_text().split()
     os.kill(int(pid), signal.SIGKILL)
     options = SETTINGS.format(folder=folder)
-    # its own processes end when they notice; until then a new one does not start
-    _as_owner("pg_ctl", "-D", str(folder / "data"), "-w", "-t", "60", "-l", str(folder / "log"),
-              "-o", options, "start")  # fmt: skip
+    end = time.monotonic() + START_SECONDS
+    while True:
+        # while its processes have not noticed, a new server does not start
+        with suppress(subprocess.CalledProcessError):
+            _as_owner("pg_ctl", "-D", str(folder / "data"), "-w", "-l", str(folder / "log"),
+                      "-o", options, "start")  # fmt: skip
+            return
+        if time.monotonic() > end:
+            raise TimeoutError((folder / "log").read_text()[-2_000:])
