@@ -15,6 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zstandard
@@ -32,6 +33,8 @@ INT4 = 2_147_483_647
 NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 NUMBER = re.compile(r"-?\d{1,60}(\.\d{1,60})?([eE][+-]?\d{1,3})?")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL stores neither"""
 KINDS = ("REG", "INT", "AVG", "INS", "EVT")
 VOIDS = ("withdrawn", "retracted", "expired", "rejected", "gone")
 QUALITIES = frozenset("VRSECKMW")
@@ -39,7 +42,7 @@ BEFORE = ("INT", "AVG")
 """kinds whose rows are for the time before their slot"""
 
 
-class Rejected(ValueError):  # noqa: N818 -- named for what happened
+class Rejected(ValueError):
     """These bytes will never be accepted; `id` if at least that could be read."""
 
     def __init__(self, reason: str, known: Id | None = None) -> None:
@@ -214,6 +217,7 @@ def of_csv(text: bytes, sha256: str, size: int) -> Batch:
         raise Rejected(_why(error), known) from error
 
 
+@lru_cache(maxsize=10_000)
 def second(moment: object) -> int:
     """Unix second of a moment as the contract writes it. Raises ValueError."""
     if not isinstance(moment, str) or not MOMENT.fullmatch(moment):
@@ -236,8 +240,8 @@ def _no_number(text: str) -> None:
 
 
 def _id(document: Any) -> Id:
-    names = [_name(document[member]) for member in ("gateway", "recipient", "epoch")]
-    return Id(*names, _whole(document["seq"], 1))
+    gateway, recipient, epoch = (_name(document[of]) for of in ("gateway", "recipient", "epoch"))
+    return Id(gateway, recipient, epoch, _whole(document["seq"], 1))
 
 
 def _void(document: dict[str, Any]) -> str:
@@ -257,8 +261,9 @@ def _series(written_series: Any) -> dict[tuple[Source, bool], list[Row]]:
             _kind(one["kind"]),
             _whole(one["step"], 0, INT4),
             _text(one["unit"]),
-            *(_optional(one.get(name)) or "" for name in ("meter", "occupancy")),
-            basis=_text(one["basis"]),
+            _optional(one.get("meter")) or "",
+            _optional(one.get("occupancy")) or "",
+            _text(one["basis"]),
         )
         again = one.get("again", False)
         if not isinstance(again, bool):
@@ -270,29 +275,23 @@ def _series(written_series: Any) -> dict[tuple[Source, bool], list[Row]]:
 
 def _rows(one: dict[str, Any], step: int) -> list[Row]:
     start, times, values, qualities = second(one["t0"]), one["t"], one["v"], one["q"]
-    if not (len(times) == len(values) == len(qualities)):
-        raise ValueError("t, v and q differ in length")
     made = [
         Row(start + _whole(t, 0), 0, _value(v, q), q)
         for t, v, q in zip(times, values, qualities, strict=True)
     ]
-    for name, member, read in (
-        ("d", "delay", _delay),
-        ("why", "why", _text),
-        ("flags", "flags", _text),
-        ("ver", "ver", lambda n: _whole(n, 1)),
-        ("n", "dwellings", lambda n: _whole(n, 1, INT4)),
-        ("span", "slots", lambda n: _whole(n, 2, INT4)),
-    ):
-        for index, content in one.get(name, {}).items():
-            at = int(index)
-            made[at] = made[at]._replace(**{member: read(content)})
+    for name, member, read in MEMBERS:
+        if name in one:
+            for index, content in one[name].items():
+                at = int(index)
+                made[at] = made[at]._replace(**{member: read(content)})  # type: ignore[arg-type]
     for row in made:
         _check(row, step)
     return [row if row.slots == 1 else row.until_last(step) for row in made]
 
 
 def _check(row: Row, step: int) -> None:
+    if row.slots == 1 and FIRST_SLOT <= row.t < LAST_SLOT:
+        return
     if not FIRST_SLOT <= row.t <= row.t + (row.slots - 1) * step < LAST_SLOT:
         raise ValueError(f"a slot outside 2015 to 2050: {row.t}")
     if row.slots > 1 and (row.value is not None or not step):
@@ -330,7 +329,7 @@ def _directory(lists: Any) -> dict[str, list[dict[str, Any]]]:
         if name == "before":
             continue
         for item in items:
-            _no_zero(json.dumps(item))
+            _no_zero(json.dumps(item, ensure_ascii=False).replace("\\u0000", "\0"))
             for member in ("id", "place", "channel", "kind"):
                 _optional(item.get(member))
             for member in ("since", "until"):
@@ -347,7 +346,10 @@ def _retraction(one: dict[str, Any]) -> Retraction:
     return Retraction(
         _text(one["id"]),
         _text(one["place"]),
-        *(_optional(one.get(name)) for name in ("channel", "occupancy", "basis", "meter")),
+        _optional(one.get("channel")),
+        _optional(one.get("occupancy")),
+        _optional(one.get("basis")),
+        _optional(one.get("meter")),
         second(one["from"]),
         second(one["to"]) if "to" in one else None,
         _whole(one["ver"], -HIGHEST),
@@ -412,8 +414,7 @@ def _text(text: object) -> str:
 
 
 def _no_zero(text: str) -> str:
-    # PostgreSQL stores neither of the two
-    if "\0" in text or "\\u0000" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+    if UNSTORABLE.search(text):
         raise ValueError("a text with a sign that cannot be stored")
     return text
 
@@ -432,3 +433,14 @@ def _whole(number: object, least: int, most: int = HIGHEST) -> int:
     if not least <= number <= most:
         raise ValueError(f"out of range: {number}")
     return number
+
+
+MEMBERS: tuple[tuple[str, str, Callable[[Any], object]], ...] = (
+    ("d", "delay", lambda n: _whole(n, -INT4, INT4)),
+    ("why", "why", _text),
+    ("flags", "flags", _text),
+    ("ver", "ver", lambda n: _whole(n, 1)),
+    ("n", "dwellings", lambda n: _whole(n, 1, INT4)),
+    ("span", "slots", lambda n: _whole(n, 2, INT4)),
+)
+"""members by index: of the contract, of a row, and how they are read"""

@@ -1,6 +1,6 @@
 """Files: a folder with `in/` and `out/` for each gateway, as an SFTP server or a share has them.
 
-`--files ROOT`: ROOT has `in/` itself (one gateway), or a folder for each gateway with its id as name.
+`--files ROOT`: ROOT has `in/` itself (one gateway), or a folder for each gateway, named by its id.
 """
 
 from __future__ import annotations

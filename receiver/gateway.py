@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
 
 COLUMNS = (
-    "batch row place channel obis kind t_start t_end value unit q flags method ver why meter n basis occupancy"
-    " read_at policy privacy clock audit step span again lane created"
-).split()
+    "batch", "row", "place", "channel", "obis", "kind", "t_start", "t_end", "value", "unit", "q",
+    "flags", "method", "ver", "why", "meter", "n", "basis", "occupancy", "read_at", "policy",
+    "privacy", "clock", "audit", "step", "span", "again", "lane", "created",
+)  # fmt: skip
 
 
 class Link(ABC):
@@ -97,7 +98,9 @@ class HttpLink(Link):
         if self._tls is None:
             connection = http.client.HTTPConnection(host, port, timeout=self.patience)
         else:
-            connection = http.client.HTTPSConnection(host, port, timeout=self.patience, context=self._tls)
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=self.patience, context=self._tls
+            )
         key = ":".join(str(document[name]) for name in ("gateway", "recipient", "epoch", "seq"))
         headers = {"Content-Type": "application/zstd", "Idempotency-Key": key}
         connection.request("POST", f"{self._to.path.rstrip('/')}/batches", payload, headers)
@@ -111,7 +114,9 @@ class MqttLink(Link):
         super().__init__(gateway, recipient, chosen.patience)
         self._receipts: queue.Queue[dict[str, Any]] = queue.Queue()
         subscribed: queue.Queue[None] = queue.Queue()
-        self._client = Client(CallbackAPIVersion.VERSION2, f"gardien-{gateway}-{recipient}", protocol=MQTTv5)
+        self._client = Client(
+            CallbackAPIVersion.VERSION2, f"gardien-{gateway}-{recipient}", protocol=MQTTv5
+        )
         to = urlsplit(url)
         if to.username:
             self._client.username_pw_set(unquote(to.username), unquote(to.password or ""))
@@ -137,7 +142,9 @@ class MqttLink(Link):
                 receipt = self._receipts.get(timeout=left)
             except queue.Empty:
                 break
-            entries = [entry[0] for name in ("stored", "rejected") for entry in receipt.get(name, [])]
+            entries = [
+                entry[0] for name in ("stored", "rejected") for entry in receipt.get(name, [])
+            ]
             if receipt.get("epoch") == document["epoch"] and document["seq"] in entries:
                 return Reply(receipt)
         return Reply(None)
@@ -204,17 +211,28 @@ def table(document: dict[str, Any]) -> str:
         names = ("place", "channel", "kind", "unit", "step", "meter", "occupancy", "basis")
         for n, t in enumerate(one["t"]):
             end = second(one["t0"]) + t
-            cells = {name: one.get(name, "") for name in names} | whole | {"batch": batch, "row": n + 1}
-            cells |= {"t_end": written(end), "q": one["q"][n], "again": "1" if one.get("again") else ""}
+            cells = (
+                {name: one.get(name, "") for name in names} | whole | {"batch": batch, "row": n + 1}
+            )
+            cells |= {
+                "t_end": written(end),
+                "q": one["q"][n],
+                "again": "1" if one.get("again") else "",
+            }
             cells |= {"t_start": written(end - one["step"]) if one["kind"] in BEFORE else ""}
             cells |= {"value": "" if one["v"][n] is None else one["v"][n]}
-            cells |= {name: one.get(name, {}).get(str(n), "") for name in ("why", "span", "ver", "flags", "n")}
+            cells |= {
+                name: one.get(name, {}).get(str(n), "")
+                for name in ("why", "span", "ver", "flags", "n")
+            }
             lines.writerow(cells)
     return out.getvalue()
 
 
 @contextmanager
-def connected(endpoint: str, gateway: str, recipient: str, chosen: argparse.Namespace) -> Iterator[Link]:
+def connected(
+    endpoint: str, gateway: str, recipient: str, chosen: argparse.Namespace
+) -> Iterator[Link]:
     """A link to an address, a broker or a folder, for as long as the block."""
     if endpoint.startswith(("http://", "https://")):
         yield HttpLink(endpoint, gateway, recipient, chosen)

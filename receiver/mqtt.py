@@ -2,7 +2,7 @@
 
 Each worker has a session of its own at the broker, which redelivers what it had not acknowledged
 when it ended. The session is short: the broker gives a worker that is gone its share of the batches
-until the session ends. Nothing depends on the broker, since gateways send until they have a receipt.
+until the session ends. Nothing depends on the broker: gateways send until they have a receipt.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _serve(  # noqa: PLR0913, PLR0917 -- what one connection is made of
     ) -> None:
         if reason.is_failure:
             raise ConnectionError(f"the broker refuses the connection: {reason}")
-        client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])  # type: ignore[no-untyped-call]
+        client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
 
     def subscribed(_client: Client, _userdata: object, _mid: int, reasons: Any, _p: object) -> None:
         if refused := [str(reason) for reason in reasons if reason.is_failure]:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from receiver.store import Numbered
 
 COLUMNS = {
-    "series": "int", "source": "int", "t": "bigint", "ver": "bigint", "value": "numeric", "q": "\"char\"",
-    "delay": "int", "last": "bigint", "dwellings": "int", "why": "text", "flags": "text",
+    "series": "int", "source": "int", "t": "bigint", "ver": "bigint", "value": "numeric",
+    "q": '"char"', "delay": "int", "last": "bigint", "dwellings": "int", "why": "text",
+    "flags": "text",
 }  # fmt: skip
 OPTIONS = "-c jit=off -c timezone=UTC"
 """compiling a statement takes longer than what a batch needs"""
@@ -48,7 +49,7 @@ class PostgresStore(Store):
     def execute(self, sql: str, values: Sequence[object] = ()) -> Any:
         """Run one statement."""
         try:
-            return self._db.execute(self.sql(sql), values or None)  # type: ignore[arg-type] # ours
+            return self._db.execute(self.sql(sql), values or None)
         except psycopg.OperationalError as error:
             raise Unavailable(str(error)) from error
 
@@ -56,7 +57,7 @@ class PostgresStore(Store):
         """Run one statement for each of many tuples."""
         values = list(values)
         if values:
-            self._db.cursor().executemany(self.sql(sql), values)  # type: ignore[arg-type]
+            self._db.cursor().executemany(self.sql(sql), values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -69,7 +70,7 @@ class PostgresStore(Store):
         except psycopg.DataError as error:
             raise Rejected(f"the database refuses it: {error}") from error
 
-    def insert(self, rows: Sequence[Numbered], again: bool) -> int:  # noqa: FBT001
+    def insert(self, rows: Sequence[Numbered], again: bool) -> int:
         """Store rows unless their key exists, in one statement."""
         if not rows:
             return 0
@@ -85,11 +86,10 @@ class PostgresStore(Store):
                 columns[name] = texts
                 arrays.append(_text_array(texts))
         names = ", ".join(columns)
-        chosen = names.replace("t,", "to_timestamp(t),", 1) if names.startswith("t,") else names.replace(
-            " t,", " to_timestamp(t),", 1)  # fmt: skip
+        chosen = names.replace(" t,", " to_timestamp(t),")
         typed = ", ".join(f"%s::{COLUMNS[name]}[]" for name in columns)
         return self._db.execute(
-            f"INSERT INTO reading ({names}, again) SELECT {chosen}, %s FROM unnest({typed})"  # type: ignore[arg-type]
+            f"INSERT INTO reading ({names}, again) SELECT {chosen}, %s FROM unnest({typed})"
             f" AS row ({names}) ON CONFLICT DO NOTHING",
             (again, *arrays),
         ).rowcount
@@ -99,8 +99,8 @@ class PostgresStore(Store):
         return list(numbers)
 
     def prepare(self, batch: Batch) -> None:
-        """Make the partitions of its rows, in a transaction of their own: within that of a batch two
-        of them could wait for each other.
+        """Make the partitions of its rows, in a transaction of their own: within that of a batch
+        two of them could wait for each other.
         """
         starts = {month_of(row.t) for rows in batch.rows.values() for row in rows}
         for (source, _), rows in batch.rows.items():
@@ -110,10 +110,12 @@ class PostgresStore(Store):
                     starts.add(t)
                     assert source.step
         for start in sorted(starts - self._partitions):
-            self._partition(start)
+            self.partition(start)
             self._partitions.add(start)
 
-    def _partition(self, start: int) -> None:
+    def partition(self, t: int) -> None:
+        """Make the partition of an instant, unless it exists."""
+        start = month_of(t)
         name = f"reading_{datetime.fromtimestamp(start, UTC):%Y_%m}"
         first, end = (
             datetime.fromtimestamp(t, UTC).isoformat() for t in (start, month_after(start))
@@ -123,9 +125,8 @@ class PostgresStore(Store):
             if self.execute("SELECT to_regclass(?)", (name,)).fetchone()[0] is None:
                 self.execute(f"CREATE TABLE {name} (LIKE reading INCLUDING DEFAULTS)")
                 # unlike CREATE TABLE … PARTITION OF, this waits for no reader
-                self.execute(
-                    f"ALTER TABLE reading ATTACH PARTITION {name} FOR VALUES FROM ('{first}') TO ('{end}')"
-                )
+                bounds = f"FROM ('{first}') TO ('{end}')"
+                self.execute(f"ALTER TABLE reading ATTACH PARTITION {name} FOR VALUES {bounds}")
 
     def view(self, statement: str) -> None:
         """Replace a view: others may be built on it, so columns are only added at its end."""

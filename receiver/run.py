@@ -183,9 +183,8 @@ def status(chosen: argparse.Namespace) -> int:
         " FROM sender g LEFT JOIN batch b ON b.sender = g.id GROUP BY g.id ORDER BY 1"
     )
     for gateway, state, last, batches, missing, recipient in lines:
-        print(
-            f"{gateway:<16} {state:<8} {str(last or '-')[:19]:<20} {batches:>9} {missing:>8}  {recipient}"
-        )
+        at = str(last or "-")[:19]
+        print(f"{gateway:<16} {state:<8} {at:<20} {batches:>9} {missing:>8}  {recipient}")
     for gateway, what, n, words in store.execute(
         "SELECT gateway, what, n, words FROM tally WHERE what <> 'copies' ORDER BY gateway, what"
     ):
@@ -202,9 +201,14 @@ def add_object(chosen: argparse.Namespace) -> int:
 
 def backup(chosen: argparse.Namespace) -> int:
     """Write the latest backup of a gateway to a file."""
-    found = _store(chosen).execute(
-        "SELECT content FROM building WHERE gateway = ? ORDER BY made DESC LIMIT 1", (chosen.gateway,)
-    ).fetchone()  # fmt: skip
+    found = (
+        _store(chosen)
+        .execute(
+            "SELECT content FROM building WHERE gateway = ? ORDER BY made DESC LIMIT 1",
+            (chosen.gateway,),
+        )
+        .fetchone()
+    )
     if found is None:
         sys.exit(f"There is no backup of {chosen.gateway}.")
     chosen.out.write_bytes(found[0])
@@ -257,9 +261,9 @@ def _parser() -> argparse.ArgumentParser:
         "--mqtt", metavar="URL", help="mqtt://host:1883, or mqtts://host:8883 with --cert and --ca"
     )
     it.add_argument("--https", metavar="HOST:PORT",
-                    help=f"listen here; without any transport: {DEFAULT_HTTP}, for this machine only")  # fmt: skip
+                    help=f"listen here; without any transport: {DEFAULT_HTTP}")  # fmt: skip
     it.add_argument("--files", type=Path, metavar="FOLDER",
-                    help="folder with in/ and out/, or with such a folder for each gateway")  # fmt: skip
+                    help="a folder with in/ and out/, or with one for each gateway")  # fmt: skip
     it.add_argument(
         "--every", type=float, default=1.0, metavar="S", help="seconds between two looks at files"
     )
@@ -286,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
         help="https://…, mqtt://…, or a folder with in/ and out/",
     )
     it.add_argument("--gateway", default="GCONFORM0000001", metavar="G…",
-                    help="which gateway to be; with certificates: the common name in --cert")  # fmt: skip
+                    help="which gateway to be; the common name in --cert, if given")  # fmt: skip
     it.add_argument(
         "--patience",
         type=float,

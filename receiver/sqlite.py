@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from receiver.store import Numbered
 
 BUSY_SECONDS = 30.0
-INSERT = """INSERT INTO reading (series, source, t, ver, value, q, delay, last, dwellings, why, flags, again)
+INSERT = """INSERT INTO reading
+(series, source, t, ver, value, q, delay, last, dwellings, why, flags, again)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
 
@@ -60,7 +61,7 @@ class SqliteStore(Store):
         except sqlite3.OperationalError as error:
             raise Unavailable(str(error)) from error
 
-    def insert(self, rows: Sequence[Numbered], again: bool) -> int:  # noqa: FBT001
+    def insert(self, rows: Sequence[Numbered], again: bool) -> int:
         """Store rows unless their key exists."""
         return self._db.executemany(
             INSERT,
@@ -77,7 +78,7 @@ class SqliteStore(Store):
 
     def view(self, statement: str) -> None:
         """Replace a view."""
-        name = statement.split("CREATE VIEW ")[1].split()[0]
+        name = statement.split("CREATE VIEW ")[1].split(maxsplit=1)[0]
         self._db.execute(f"DROP VIEW IF EXISTS {name}")
         self._db.execute(self.sql(statement))
 

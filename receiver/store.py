@@ -38,14 +38,16 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).with_name("schema")
 VIEWS = Path(__file__).with_name("views.sql")
-MACRO = re.compile(r"\b(AT|SEC|SHOW|NUM|AMONG|SERIES)\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|\bNOW\b|\?")
+MACRO = re.compile(
+    r"\b(AT|SEC|SHOW|NUM|AMONG|SERIES)\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|\bNOW\b|\?"
+)
 FIRST_YEAR, END_YEAR = 2020, 2041
 """years of the calendar"""
 AGAIN_SECONDS = 600
 """after this time an object without an outcome is published again"""
 
 
-class Unavailable(Exception):  # noqa: N818 -- named for what happened
+class Unavailable(Exception):
     """The database cannot be reached, or cannot write. The batch comes again."""
 
 
@@ -89,7 +91,7 @@ class Store(ABC):
         """Commit at the end of the block, or nothing of it. Raises Unavailable."""
 
     @abstractmethod
-    def insert(self, rows: Sequence[Numbered], again: bool) -> int:  # noqa: FBT001 -- one of two kinds
+    def insert(self, rows: Sequence[Numbered], again: bool) -> int:
         """Store rows unless their key exists; how many were stored."""
 
     @abstractmethod
@@ -189,8 +191,8 @@ class Store(ABC):
     def _is_new(self, sender: int, batch: Batch) -> bool:
         slots = sum(row.slots for rows in batch.rows.values() for row in rows)
         new = self.execute(
-            "INSERT INTO batch (sender, epoch, seq, sha256, void, lane, kept, created, slots, bytes)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO batch (sender, epoch, seq, sha256, void, lane, kept, created, slots,"
+            " bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (sender, batch.id.epoch, batch.id.seq, batch.sha256, batch.void, batch.lane,
              batch.kept, batch.created, slots, batch.size),
         ).rowcount  # fmt: skip
@@ -217,8 +219,9 @@ class Store(ABC):
             for series, kind, step, sources in self._touched(sender, retraction)
         )
         self.execute(
-            "INSERT INTO retraction (sender, id, place, channel, occupancy, basis, meter, since, until,"
-            " ver, reason, epoch, seq, removed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO retraction (sender, id, place, channel, occupancy, basis, meter, since,"
+            " until, ver, reason, epoch, seq, removed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (sender, id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq,"
             " removed = retraction.removed + excluded.removed",
             (sender, *retraction, brought_by.epoch, brought_by.seq, removed),
@@ -327,8 +330,8 @@ class Store(ABC):
             left += row.parts(source.step, lambda t, ver=row.ver: leaves(t, ver))  # type: ignore[misc]
         return left
 
-    def _add_single(self, rows: list[Numbered], again: bool) -> int:  # noqa: FBT001
-        """Store rows of one slot; how many state a slot twice, neither of the two marked `again`."""
+    def _add_single(self, rows: list[Numbered], again: bool) -> int:
+        """Store rows of one slot; how many state a slot twice, neither marked `again`."""
         if not rows:
             return 0
         spans = self._spans(rows)
@@ -370,7 +373,7 @@ class Store(ABC):
             found[series].append(tuple(span))
         return found
 
-    def _add_span(self, span: Numbered, step: int, again: bool) -> int:  # noqa: FBT001
+    def _add_span(self, span: Numbered, step: int, again: bool) -> int:
         """Store the slots of a span that no row of its version states yet; how many of them are
         stated by a row where neither is marked `again`.
         """
@@ -424,9 +427,10 @@ class Store(ABC):
         ]  # fmt: skip
         self.many(
             "INSERT INTO directory VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (sender, list, id) DO UPDATE SET rank = excluded.rank, seq = excluded.seq,"
-            " place = excluded.place, channels = excluded.channels, step = excluded.step,"
-            " since = excluded.since, until = excluded.until, body = excluded.body"
+            " ON CONFLICT (sender, list, id) DO UPDATE SET rank = excluded.rank,"
+            " seq = excluded.seq, place = excluded.place, channels = excluded.channels,"
+            " step = excluded.step, since = excluded.since, until = excluded.until,"
+            " body = excluded.body"
             " WHERE (directory.rank, directory.seq) <= (excluded.rank, excluded.seq)",
             items,
         )
@@ -442,8 +446,9 @@ class Store(ABC):
 
     def _rank(self, sender: int, batch: Batch) -> int:
         """Epochs in their order: an epoch is later than the one that it names as `before`."""
-        ranks = dict(self.execute("SELECT epoch, rank FROM epoch WHERE sender = ?", (sender,)))
-        before = batch.directory.get("before")
+        known = self.execute("SELECT epoch, rank FROM epoch WHERE sender = ?", (sender,))
+        ranks: dict[str, int] = dict(known.fetchall())
+        before: Any = batch.directory.get("before")
         if isinstance(before, list) and len(before) == 2:  # noqa: PLR2004 -- epoch and last seq
             name, last = str(before[0]), before[1] if isinstance(before[1], int) else None
             if name not in ranks:
@@ -515,8 +520,9 @@ class Store(ABC):
             )
             self.execute(
                 "DELETE FROM building WHERE gateway = ? AND recipient = ? AND EXISTS (SELECT 1"
-                " FROM building n WHERE n.gateway = building.gateway AND n.recipient = building.recipient"
-                " AND n.made > building.made AND n.revision >= building.revision)",
+                " FROM building n WHERE n.gateway = building.gateway"
+                " AND n.recipient = building.recipient AND n.made > building.made"
+                " AND n.revision >= building.revision)",
                 (gateway, recipient),
             )
         word = {"schema": "gardien/building-receipt/1", "gateway": gateway}
@@ -598,7 +604,12 @@ def rejection(about: Id, sha256: str, reason: str) -> dict[str, Any]:
 
 def month_of(t: int) -> int:
     """The beginning of a month of UTC."""
-    at = datetime.fromtimestamp(t, UTC)
+    return _month_of_day(t // 86_400)
+
+
+@lru_cache(maxsize=10_000)
+def _month_of_day(day: int) -> int:
+    at = datetime.fromtimestamp(day * 86_400, UTC)
     return int(datetime(at.year, at.month, 1, tzinfo=UTC).timestamp())
 
 
@@ -647,7 +658,7 @@ def channels_of(item: dict[str, Any]) -> str | None:
 def moments_of(item: dict[str, Any]) -> tuple[int | None, int | None]:
     """`since` and `until` as Unix seconds."""
     since, until = item.get("since"), item.get("until")
-    return since and second(since), until and second(until)  # type: ignore[return-value]
+    return since and second(since), until and second(until)
 
 
 def claims_of(body: str) -> tuple[dict[str, Any], str | None]:

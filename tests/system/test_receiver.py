@@ -1,5 +1,5 @@
-"""The receiver as the platform of a whole agent: every slot that the building answered is stored once,
-and what the view calls owed was delivered, though workers, database and broker are killed.
+"""The receiver as the platform of a whole agent: every slot that the building answered is stored
+once, and what the view calls owed was delivered, though workers, database and broker are killed.
 Guards rules G1, G2, T16, T20.
 """
 
@@ -24,7 +24,8 @@ from tests.depth import LONG
 SIZE = {"lines": 4, "meters": 15, "without_consent": 3} if LONG else {
     "lines": 1, "meters": 4, "without_consent": 1}  # fmt: skip
 HELD = """SELECT s.place, s.step, SEC(r.t), r.last, r.value, r.q, r.why, r.delay, o.basis
-FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source WHERE s.channel = 'elec.imp'"""
+FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
+WHERE s.channel = 'elec.imp'"""
 
 
 class Receiver(Child):
@@ -103,10 +104,19 @@ async def options(on, transport):
         return ("--mqtt", on.broker.url)
     secure = ("--ca", str(folder / "fleet-ca.pem"), "--cert")
     if transport == "sftp":
-        return ("--files", str(on.broker.root), "--every", "0.1", *secure, str(folder / "platform.pem"))
+        return (
+            "--files",
+            str(on.broker.root),
+            "--every",
+            "0.1",
+            *secure,
+            str(folder / "platform.pem"),
+        )
     port = free_port()
     text = on.config.read_text(encoding="utf-8")
-    on.config.write_text(text.replace(f"127.0.0.1:{on.cut.port}", f"127.0.0.1:{port}"), encoding="utf-8")
+    on.config.write_text(
+        text.replace(f"127.0.0.1:{on.cut.port}", f"127.0.0.1:{port}"), encoding="utf-8"
+    )
     (own,) = folder.glob("server-*.pem")
     return ("--https", f"127.0.0.1:{port}", *secure, str(own))
 

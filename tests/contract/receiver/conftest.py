@@ -5,8 +5,9 @@ from hil.postgres import ACCOUNT, postgres
 from receiver.databases import open_store, prepare
 
 TABLES = (
-    "sender epoch batch reading source series directory retraction refused tally building object"
-).split()
+    "sender", "epoch", "batch", "reading", "source", "series", "directory", "retraction", "refused",
+    "tally", "building", "object",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="package")

@@ -37,15 +37,16 @@ class LetsVoidsReplace(SqliteStore):
 
 
 class ForgetsRetractions(SqliteStore):
-    def standing(self, sender, places):
+    def standing(self, *_):
         return {}
 
 
 class RefusesSilently(SqliteStore):
     def receipt(self, sender, about):
         receipt = super().receipt(sender, about)
-        brought = self.execute("SELECT id FROM retraction WHERE sender = ? AND epoch = ? AND seq = ?",
-                               (sender, about.epoch, about.seq)).fetchall()  # fmt: skip
+        which = "WHERE sender = ? AND epoch = ? AND seq = ?"
+        where = (sender, about.epoch, about.seq)
+        brought = self.execute(f"SELECT id FROM retraction {which}", where).fetchall()
         return {name: value for name, value in receipt.items() if name != "retracted" or brought}
 
 
@@ -55,7 +56,7 @@ class IgnoresVersions(SqliteStore):
 
 
 class KnowsOneKind(SqliteStore):
-    def _remove(self, series, kind, step, sources, retraction):
+    def _remove(self, series, _kind, step, sources, retraction):
         return super()._remove(series, "REG", step, sources, retraction)
 
 
@@ -75,7 +76,8 @@ class RemovesWholeSpans(SqliteStore):
 class StoresAgainTwice(SqliteStore):
     def add(self, sender, batch):
         rows = {
-            key: [row._replace(ver=row.ver + key[1]) for row in of] for key, of in batch.rows.items()
+            key: [row._replace(ver=row.ver + key[1]) for row in of]
+            for key, of in batch.rows.items()
         }
         super().add(sender, replace(batch, rows=rows))
 
@@ -100,7 +102,9 @@ class TakesSmallBatches(SqliteStore):
 
 class WantsOrder(SqliteStore):
     def take(self, batch):
-        known = self.execute("SELECT max(seq) FROM batch WHERE epoch = ?", (batch.id.epoch,)).fetchone()
+        known = self.execute(
+            "SELECT max(seq) FROM batch WHERE epoch = ?", (batch.id.epoch,)
+        ).fetchone()
         if batch.id.seq > (known[0] or 0) + 1:
             raise Unavailable("the one before is missing")
         return super().take(batch)

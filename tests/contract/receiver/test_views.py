@@ -44,8 +44,13 @@ def take(store):
 def consumption(take, view, name, *columns):
     wanted = ", ".join(("amount", "q", "complete", "hours", "breaks", *columns))
     key = "day" if view == "daily" else "month"
-    rows = take.store.execute(f"SELECT {wanted} FROM {view} WHERE {key} = ? AND place = 'D1'", (name,))
-    return [(round(float(amount), 6), q, bool(complete), *others) for amount, q, complete, *others in rows]
+    rows = take.store.execute(
+        f"SELECT {wanted} FROM {view} WHERE {key} = ? AND place = 'D1'", (name,)
+    )
+    return [
+        (round(float(amount), 6), q, bool(complete), *others)
+        for amount, q, complete, *others in rows
+    ]
 
 
 def index(slots, values, **more):
@@ -54,7 +59,11 @@ def index(slots, values, **more):
 
 @pytest.mark.parametrize(
     ("day", "after", "length"),
-    [("2026-03-29", "2026-03-30", 23), ("2026-10-25", "2026-10-26", 25), ("2026-06-01", "2026-06-02", 24)],
+    [
+        ("2026-03-29", "2026-03-30", 23),
+        ("2026-10-25", "2026-10-26", 25),
+        ("2026-06-01", "2026-06-02", 24),
+    ],
 )
 def test_a_day_is_from_midnight_to_midnight_however_long_it_is(take, day, after, length):
     slots = hours(day, after)
@@ -128,10 +137,11 @@ def complete(store):
 def test_what_is_owed_is_what_a_basis_covers_and_what_no_row_states_is_missing(store):
     slots = hours("2026-06-01", "2026-06-03")
     bases = [
-        {"id": "K1", "place": "D1", "channels": ["elec.imp"], "step": HOUR, "since": moment(slots[6]),
-         "until": moment(slots[30])},
+        {"id": "K1", "place": "D1", "channels": ["elec.imp"], "step": HOUR,
+         "since": moment(slots[6]), "until": moment(slots[30])},
         {"id": "K2", "place": "D1", "channels": ["heat"], "step": HOUR, "since": moment(slots[0])},
-        {"id": "K3", "place": "D1", "channels": ["elec.imp"], "step": 86_400, "since": moment(slots[0])},
+        {"id": "K3", "place": "D1", "channels": ["elec.imp"], "step": 86_400,
+         "since": moment(slots[0])},
         {"id": "common", "since": moment(slots[0])},
     ]  # fmt: skip
     listed = [owed_series(slots[0]), owed_series(slots[0], kind="EVT")]
@@ -150,9 +160,13 @@ def test_a_withdrawal_ends_what_is_owed_and_who_may_see_it_and_stands_in_the_fee
     until = slots[0] + 3 * 365 * 86_400
     basis = {"id": "K1", "place": "D1", "channels": ["elec.imp"], "step": HOUR, "purpose": "advice",
              "since": moment(slots[0]), "until": moment(until)}  # fmt: skip
-    store.take(batch(1, directory=directory("D1", "D2", bases=[basis], listed=[owed_series(slots[0])])))
+    store.take(
+        batch(1, directory=directory("D1", "D2", bases=[basis], listed=[owed_series(slots[0])]))
+    )
     store.take(batch(2, series=[series("D1", slots, [1] * 25, step=HOUR)]))
-    select = "SELECT label, purpose, channels, step, until, withdrawn_at FROM access WHERE basis = 'K1'"
+    select = (
+        "SELECT label, purpose, channels, step, until, withdrawn_at FROM access WHERE basis = 'K1'"
+    )
     *facts, end, withdrawn = store.execute(select).fetchone()
     assert facts == ["label D1", "advice", "elec.imp", HOUR]
     assert (as_second(end), withdrawn) == (until, None)
@@ -161,12 +175,16 @@ def test_a_withdrawal_ends_what_is_owed_and_who_may_see_it_and_stands_in_the_fee
     assert as_second(end) == 0
     assert withdrawn is not None
     assert complete(store) == []
-    feed = store.execute("SELECT id, place, basis, removed, reason FROM retractions ORDER BY change")
+    feed = store.execute(
+        "SELECT id, place, basis, removed, reason FROM retractions ORDER BY change"
+    )
     assert [tuple(row) for row in feed.fetchall()] == [("R1", "D1", "K1", 25, "withdrawn")]
 
 
 def as_second(shown):
-    return int((shown if isinstance(shown, datetime) else datetime.fromisoformat(shown)).timestamp())
+    return int(
+        (shown if isinstance(shown, datetime) else datetime.fromisoformat(shown)).timestamp()
+    )
 
 
 def test_numbers_that_have_not_arrived_are_gaps(store):
@@ -179,8 +197,12 @@ def test_numbers_that_have_not_arrived_are_gaps(store):
 def test_readings_show_the_valid_version_with_the_label(store):
     store.take(batch(1, directory=directory("D1")))
     at = second("2026-06-01T10:00:00Z")
-    store.take(batch(2, series=[series("D1", [at], [1.25]), series("D1", [at], [2.5], ver={"0": 9})]))
-    ((label, value, unit, shown),) = store.execute("SELECT label, value, unit, at FROM readings").fetchall()
+    store.take(
+        batch(2, series=[series("D1", [at], [1.25]), series("D1", [at], [2.5], ver={"0": 9})])
+    )
+    ((label, value, unit, shown),) = store.execute(
+        "SELECT label, value, unit, at FROM readings"
+    ).fetchall()
     assert (label, float(value), unit) == ("label D1", 2.5, "kWh")
     assert as_second(shown) == at
 
@@ -189,18 +211,23 @@ def test_a_day_of_one_dwelling_is_read_without_reading_the_others(store):
     """The views are joined so that a place and a day reach the indexes."""
     start = midnight("2026-06-01")
     days = [start + n * 86_400 for n in range(11)]
-    assert datetime.fromtimestamp(days[-1], UTC) - datetime.fromtimestamp(start, UTC) == timedelta(10)
+    assert datetime.fromtimestamp(days[-1], UTC) - datetime.fromtimestamp(start, UTC) == timedelta(
+        10
+    )
     places = [f"D{n:03d}" for n in range(50)]
     store.take(batch(1, directory=directory(*places)))
     store.take(batch(2, series=[
-        series(place, list(range(start, days[-1] + 1, HOUR)), list(range(241)), step=HOUR) for place in places
+        series(place, list(range(start, days[-1] + 1, HOUR)), list(range(241)), step=HOUR)
+        for place in places
     ]))  # fmt: skip
     plan = "EXPLAIN QUERY PLAN" if store.folder == "sqlite" else "EXPLAIN"
     if store.folder != "sqlite":
         store.execute("SET enable_seqscan = off")  # of so few rows it would read all
     text = "\n".join(
         str(cell)
-        for row in store.execute(f"{plan} SELECT * FROM daily WHERE day = '2026-06-05' AND place = 'D007'")
+        for row in store.execute(
+            f"{plan} SELECT * FROM daily WHERE day = '2026-06-05' AND place = 'D007'"
+        )
         for cell in row
     )
     assert "SCAN r\n" not in text
