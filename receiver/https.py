@@ -80,6 +80,13 @@ class Server(ThreadingHTTPServer):
                 self.tls.load_verify_locations(settings.ca)
                 self.tls.verify_mode = ssl.CERT_REQUIRED
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection; hands are shaken in its own thread."""
+        request, address = super().get_request()
+        if self.tls is not None:
+            request = self.tls.wrap_socket(request, True, do_handshake_on_connect=False)
+        return request, address
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection unless there are too many."""
         if self._free.acquire(blocking=False):
@@ -114,8 +121,8 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Shake hands in this thread: a client that does not costs the others nothing."""
         self.request.settimeout(IDLE_SECONDS)
-        if self.server.tls is not None:
-            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        if isinstance(self.request, ssl.SSLSocket):
+            self.request.do_handshake()
         super().setup()
 
     def do_POST(self) -> None:

@@ -38,6 +38,10 @@ IN_FLIGHT = 10
 KEEPALIVE = 30
 LOOK_SECONDS = 1.0
 """between two looks for objects to publish"""
+PUBLISH_SECONDS = 60.0
+"""after this time what is not with the broker is published again"""
+SUCCESS = 0
+"""0x10: nobody is subscribed, so the broker has thrown it away"""
 LARGEST_BUILDING = 64 * 1024 * 1024
 
 
@@ -81,6 +85,7 @@ def post(settings: MqttSettings, database: str, ready: Callable[[], object]) -> 
         settings, f"{GROUP}-{settings.recipient}-post".replace("+", "all"), POST_SECONDS
     )
     office.publish = client.publish
+    client.on_publish = office.published
 
     def arrived(_client: Client, _userdata: object, message: MQTTMessage) -> None:
         office.arrived(message.topic, message.payload)
@@ -102,6 +107,10 @@ class _PostOffice:
         self._ended: set[str] = set()
         """restored gateways that were told that they have all objects"""
         self._looked = 0.0
+        self._under_way: dict[int, float] = {}
+        """objects that were published, by number, and when"""
+        self._messages: dict[int, int] = {}
+        """their numbers, by message"""
         self.publish: Callable[..., Any]
 
     def arrived(self, topic: str, payload: bytes) -> None:
@@ -118,6 +127,7 @@ class _PostOffice:
 
     def _status(self, gateway: str, recipient: str, payload: bytes) -> None:
         status = self._store.keep_status(gateway, recipient, payload)
+        self._under_way.clear()  # it may be there now for what nobody was subscribed to
         restored = status.get("restored")
         if restored is None or restored["audience"] in self._ended:
             return
@@ -156,8 +166,19 @@ class _PostOffice:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        late = time.monotonic() - PUBLISH_SECONDS
+        self._under_way = {n: at for n, at in self._under_way.items() if at > late}
         for one in self._store.unsent(time.time()):
-            self._send(one)
+            if one.n not in self._under_way:
+                self._send(one)
+
+    def published(
+        self, _client: object, _userdata: object, mid: int, reason: Any, _p: object
+    ) -> None:
+        """Note that an object is with the broker, unless nobody is subscribed to it."""
+        n = self._messages.pop(mid, None)
+        if n is not None and reason.value == SUCCESS:
+            self._store.sent(n, time.time())
 
     def _send(self, one: SignedObject) -> None:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -165,8 +186,8 @@ class _PostOffice:
             # an order that waits at the broker must not arrive after its time
             properties.MessageExpiryInterval = max(1, one.expires - int(time.time()))
         topic = f"gardien/{one.gateway}/{one.recipient}/down/objects"
-        self.publish(topic, one.body, qos=1, properties=properties)
-        self._store.sent(one.n, time.time())
+        self._messages[self.publish(topic, one.body, qos=1, properties=properties).mid] = one.n
+        self._under_way[one.n] = time.monotonic()
 
 
 def _client(settings: MqttSettings, name: str, session: int) -> Client:
