@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -56,12 +57,17 @@ class MqttSettings:
     """key and certificate"""
     ca: Path | None = None
 
+    def client(self, name: object) -> str:
+        """A client id that is the same at each start, and another one on each machine."""
+        recipient = "all" if self.recipient == "+" else self.recipient
+        return f"{GROUP}-{recipient}-{gethostname()}-{name}"
+
 
 def work(settings: MqttSettings, database: str, number: int, ready: Callable[[], object]) -> None:
     """Take batches until something fails; then start again: the session has what was not stored."""
     store = open_store(database)
     client = _client(
-        settings, f"{GROUP}-{settings.recipient}-{number}".replace("+", "all"), SESSION_SECONDS
+        settings, settings.client(number), SESSION_SECONDS
     )
 
     def arrived(_client: Client, _userdata: object, message: MQTTMessage) -> None:
@@ -82,7 +88,7 @@ def post(settings: MqttSettings, database: str, ready: Callable[[], object]) -> 
     """Keep statuses and backups, publish signed objects, until something fails. One process."""
     office = _PostOffice(open_store(database))
     client = _client(
-        settings, f"{GROUP}-{settings.recipient}-post".replace("+", "all"), POST_SECONDS
+        settings, settings.client("post"), POST_SECONDS
     )
     office.publish = client.publish
     client.on_publish = office.published

@@ -139,13 +139,14 @@ SELECT gateway, recipient, place, label, channel, name AS month, amount, unit, q
 -- Who may see what until when.
 CREATE VIEW access AS
 SELECT g.gateway, g.recipient, b.basis, b.purpose, b.place, p.label, b.occupancy, trim(b.channels, ',') AS channels, b.step,
-    SHOW(b.since) AS since, SHOW(b.until) AS until, b.withdrawn_at
+    SHOW(b.since) AS since, SHOW(b.until) AS until, SHOW(SEC(b.withdrawn_at)) AS withdrawn_at
 FROM basis b JOIN sender g ON g.id = b.sender LEFT JOIN place p ON p.sender = b.sender AND p.place = b.place;
 
 -- Retractions in the order in which they were stored: a copy of the rows elsewhere must follow them.
 CREATE VIEW retractions AS
 SELECT x.change, g.gateway, g.recipient, x.id, x.place, x.channel, x.occupancy, x.basis, x.meter,
-    SHOW(x.since) AS since, SHOW(x.until) AS until, x.ver, x.reason, x.removed, x.arrived
+    SHOW(x.since) AS since, SHOW(x.until) AS until, x.ver, x.reason, x.removed,
+    SHOW(SEC(x.arrived)) AS arrived
 FROM retraction x JOIN sender g ON g.id = x.sender;
 
 -- Numbers of batches that have not arrived, within each epoch.
