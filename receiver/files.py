@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from receiver.batch import LARGEST, NAME, Batch, Id, Rejected, of_csv, of_json
 from receiver.databases import open_store
-from receiver.intake import answer
+from receiver.intake import attempted
 from receiver.store import rejection
 
 if TYPE_CHECKING:
@@ -98,11 +98,13 @@ class Pickup:
             return
         gateway = self._gateway or known.gateway
         recipient = None if self._settings.recipient == "+" else self._settings.recipient
-        receipt = answer(
+        receipt = attempted(
             self._store, body, (gateway, recipient), partial(self._opened, path, known)
         )
         if receipt is None:
-            receipt = rejection(known, sha256(body).hexdigest(), "it does not open")
+            receipt = rejection(
+                known, sha256(body).hexdigest(), "it does not open, or the receiver has failed"
+            )
         self._answer(path, receipt)
 
     def _opened(self, path: Path, known: Id, body: bytes) -> Batch:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -102,7 +104,7 @@ class Server(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error of ours; others reach the log by `log_error`."""
+        """A client that goes away is no error of ours; others are logged by `_guarded`."""
 
     def server_close(self) -> None:
         """Close the socket and the databases."""
@@ -201,6 +203,11 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(503, {"error": "the database is not available"})
         except (Rejected, ValueError, TypeError, LookupError) as error:
             self._answer(400, {"error": str(error)[:200]})
+        except OSError:
+            raise  # the client has gone
+        except Exception:  # noqa: BLE001 -- the gateway keeps the batch, and the others come through
+            print(traceback.format_exc(), file=sys.stderr, flush=True)
+            self._answer(500, {"error": "an unexpected error, see the receiver's log"})
 
     def _body(self, most: int) -> bytes | None:
         """The body, within its time; None: it was refused."""

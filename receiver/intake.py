@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from receiver.batch import Rejected, opened
-from receiver.store import rejection
+from receiver.store import Unavailable, rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,3 +44,23 @@ def answer(
         if error.id is None:
             return None
         return rejection(error.id, hashlib.sha256(payload).hexdigest(), str(error))
+
+
+def attempted(
+    store: Store,
+    payload: bytes,
+    sender: tuple[str | None, str | None],
+    read: Callable[[bytes], Batch] = opened,
+) -> dict[str, Any] | None:
+    """As `answer`, and None after an unexpected error: the gateway sends the batch again, and until
+    then it must not hold up the others. Raises Unavailable.
+    """
+    try:
+        return answer(store, payload, sender, read)
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 -- whatever it is
+        print(f"A batch of {sender[0]} is not stored:\n{traceback.format_exc()}", file=sys.stderr)
+        with store.transaction():
+            store.count(sender[0] or "", "failed", repr(error))
+        return None

@@ -22,7 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from receiver.batch import Rejected
 from receiver.databases import open_store
-from receiver.intake import answer
+from receiver.intake import attempted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,13 +66,11 @@ class MqttSettings:
 def work(settings: MqttSettings, database: str, number: int, ready: Callable[[], object]) -> None:
     """Take batches until something fails; then start again: the session has what was not stored."""
     store = open_store(database)
-    client = _client(
-        settings, settings.client(number), SESSION_SECONDS
-    )
+    client = _client(settings, settings.client(number), SESSION_SECONDS)
 
     def arrived(_client: Client, _userdata: object, message: MQTTMessage) -> None:
         _, gateway, recipient, *_ = message.topic.split("/")
-        receipt = answer(store, message.payload, (gateway, recipient))
+        receipt = attempted(store, message.payload, (gateway, recipient))
         if receipt is not None:
             # the topic is the sender's own, whatever the batch states
             client.publish(
@@ -87,9 +85,7 @@ def work(settings: MqttSettings, database: str, number: int, ready: Callable[[],
 def post(settings: MqttSettings, database: str, ready: Callable[[], object]) -> None:
     """Keep statuses and backups, publish signed objects, until something fails. One process."""
     office = _PostOffice(open_store(database))
-    client = _client(
-        settings, settings.client("post"), POST_SECONDS
-    )
+    client = _client(settings, settings.client("post"), POST_SECONDS)
     office.publish = client.publish
     client.on_publish = office.published
 

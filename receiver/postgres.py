@@ -24,8 +24,8 @@ COLUMNS = {
 }  # fmt: skip
 OPTIONS = "-c jit=off -c timezone=UTC"
 """compiling a statement takes longer than what a batch needs"""
-MAKING_PARTITIONS = 4_720_117
-"""the advisory lock of the process that makes one"""
+MAKING_PARTITIONS, MAKING_TABLES = 4_720_117, 4_720_118
+"""advisory locks of the process that makes them"""
 
 
 class PostgresStore(Store):
@@ -127,6 +127,15 @@ class PostgresStore(Store):
                 # unlike CREATE TABLE … PARTITION OF, this waits for no reader
                 bounds = f"FROM ('{first}') TO ('{end}')"
                 self.execute(f"ALTER TABLE reading ATTACH PARTITION {name} FOR VALUES {bounds}")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold a lock that ends with the connection."""
+        self.execute("SELECT pg_advisory_lock(?)", (MAKING_TABLES,))
+        try:
+            yield
+        finally:
+            self.execute("SELECT pg_advisory_unlock(?)", (MAKING_TABLES,))
 
     def view(self, statement: str) -> None:
         """Replace a view: others may be built on it, so columns are only added at its end."""

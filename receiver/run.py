@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from receiver.databases import open_store, prepare
+from receiver.databases import is_postgres, open_store, prepare
 from receiver.store import Unavailable
 
 if TYPE_CHECKING:
@@ -223,7 +223,8 @@ def conform(chosen: argparse.Namespace) -> int:
 
 
 def _store(chosen: argparse.Namespace) -> Store:
-    prepare(chosen.db)
+    if not is_postgres(chosen.db) and not Path(chosen.db).exists():
+        sys.exit(f"There is no database {chosen.db}. Start gardien-receiver run, or give --db.")
     return open_store(chosen.db)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from receiver.store import Store, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from receiver.batch import Batch
     from receiver.store import Numbered
@@ -34,6 +36,7 @@ class SqliteStore(Store):
 
     def __init__(self, path: str) -> None:
         super().__init__()
+        Path(path).touch(mode=0o600)  # readings of people: for nobody else
         self._db = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -75,6 +78,10 @@ class SqliteStore(Store):
 
     def prepare(self, batch: Batch) -> None:
         """Nothing: there are no partitions."""
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Nothing: of two, one fails and is tried again."""
+        return nullcontext()
 
     def view(self, statement: str) -> None:
         """Replace a view."""

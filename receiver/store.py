@@ -107,6 +107,10 @@ class Store(ABC):
         """Make what the rows of a batch need, before its transaction."""
 
     @abstractmethod
+    def alone(self) -> AbstractContextManager[object]:
+        """Keep others from making tables and views meanwhile."""
+
+    @abstractmethod
     def view(self, statement: str) -> None:
         """Make a view, or make it anew."""
 
@@ -226,6 +230,13 @@ class Store(ABC):
             " removed = retraction.removed + excluded.removed",
             (sender, *retraction, brought_by.epoch, brought_by.seq, removed),
         )
+        if removed and retraction.reason == "clock":
+            # the newest slot may have been one of the future, and would be owed up to there
+            self.execute(
+                "UPDATE sender SET last_slot = (SELECT max((SELECT max(SEC(r.t)) FROM reading r"
+                " WHERE r.series = s.id)) FROM series s WHERE s.sender = sender.id) WHERE id = ?",
+                (sender,),
+            )
 
     def _touched(
         self, sender: int, retraction: Retraction
@@ -685,11 +696,18 @@ def _translated(text: str, macros: tuple[tuple[str, str], ...]) -> str:
 
 def migrate(uri: str, store: Store) -> None:
     """Bring tables and views up to date. For one process, before others open the database."""
-    with get_backend(uri) as backend:
-        migrations = read_migrations(str(SCHEMA / store.folder))
-        with backend.lock():
+    with store.alone():
+        # yoyo's own lock would stay if this process were killed
+        with get_backend(uri) as backend:
+            migrations = read_migrations(str(SCHEMA / store.folder))
             backend.apply_migrations(backend.to_apply(migrations))
-    with store.transaction():
-        for statement in VIEWS.read_text("utf-8").split(";\n"):
-            if statement.strip():
-                store.view(statement)
+        text = VIEWS.read_text("utf-8")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if store.execute("SELECT views FROM made").fetchall() == [(digest,)]:
+            return
+        with store.transaction():
+            for statement in text.split(";\n"):
+                if statement.strip():
+                    store.view(statement)
+            store.execute("DELETE FROM made")
+            store.execute("INSERT INTO made VALUES (?)", (digest,))

@@ -64,3 +64,5 @@ CREATE INDEX object_gateway ON object (gateway, recipient, n);
 CREATE TABLE calendar (
     zone text NOT NULL, period text NOT NULL, name text NOT NULL, since bigint NOT NULL, until bigint NOT NULL,
     PRIMARY KEY (zone, period, since));
+-- the hash of the views as they are
+CREATE TABLE made (views text NOT NULL);

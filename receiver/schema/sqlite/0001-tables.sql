@@ -67,3 +67,5 @@ CREATE TABLE calendar (
 CREATE TABLE number (n integer PRIMARY KEY);
 WITH RECURSIVE counted (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n < 90000)
 INSERT INTO number SELECT n FROM counted;
+-- the hash of the views as they are
+CREATE TABLE made (views text NOT NULL);

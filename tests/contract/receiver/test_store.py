@@ -11,8 +11,8 @@ import pytest
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.unpack import unpack
 from receiver.batch import Rejected, opened
-from receiver.databases import open_store
-from receiver.intake import answer
+from receiver.databases import is_postgres, open_store, prepare
+from receiver.intake import answer, attempted
 from tests.contract.receiver.batches import (
     GATEWAY,
     RECIPIENT,
@@ -315,3 +315,34 @@ def test_an_object_waits_until_its_outcome_or_its_end(store):
     outcome = {"id": "o1", "state": "ACCEPTED", "at": "2026-01-01T00:00:00Z", "jti": "j2"}
     store.take(batch(1, gateway="G1", directory={"outcomes": [outcome]}))
     assert store.unsent(2_100) == []
+
+
+def test_an_unexpected_error_is_counted_and_holds_up_nobody(store, capsys):
+    class Fails(Exception):
+        pass
+
+    def fails(_payload):
+        raise Fails("once")
+
+    assert attempted(store, packed(document(1)), LEAST, fails) is None
+    assert "Fails: once" in capsys.readouterr().err
+    assert count(store, "failed") == 1
+    assert attempted(store, packed(document(1)), LEAST)["stored"]
+
+
+def test_after_a_wrong_clock_the_newest_slot_is_that_of_what_is_left(store):
+    future = START + 10 * 365 * 86_400
+    store.take(batch(1, series=[series("D1", [START], [1]), series("D2", [future], [2])]))
+    assert store.execute("SELECT last_slot FROM sender").fetchone()[0] == future
+    later = {"from": moment(START + 900), "reason": "clock"}
+    store.take(batch(2, retract=[retraction("R1", "D2", **later)]))
+    assert store.execute("SELECT last_slot FROM sender").fetchone()[0] == START
+
+
+def test_tables_and_views_are_made_once_by_however_many_start(database):
+    at_once = 3 if is_postgres(database) else 1  # of SQLite the receivers are on one machine
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda _: prepare(database), range(3)))
+    opened_store = open_store(database)
+    assert opened_store.execute("SELECT * FROM daily").fetchall() == []
+    opened_store.close()
