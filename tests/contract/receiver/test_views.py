@@ -81,9 +81,9 @@ def test_a_month_needs_its_two_midnights_only(take):
 def test_the_highest_version_counts(take):
     ends = [midnight("2026-06-01"), midnight("2026-06-02")]
     take(index(ends, [10, 30]))
-    take(index([ends[1]], [35], ver={"0": 2_000}, q="C"))
+    take(index([ends[1]], [28], ver={"0": 2_000}, q="C"))
     take(index([ends[1]], [33], ver={"0": 1_000}))
-    assert consumption(take, "daily", "2026-06-01") == [(25.0, "C", True, 24, 0)]
+    assert consumption(take, "daily", "2026-06-01") == [(18.0, "C", True, 24, 0)]
 
 
 def test_a_missing_midnight_makes_a_day_incomplete(take):
@@ -99,13 +99,14 @@ def test_a_roll_over_adds_the_next_power_of_ten(take):
     assert consumption(take, "daily", "2026-06-01") == [(24.0, "V", True, 24, 0)]
 
 
-def test_indexes_of_two_meters_are_never_subtracted(take):
+@pytest.mark.parametrize("flags", [{"0": "EXCH"}, {}])
+def test_indexes_of_two_meters_are_never_subtracted(take, flags):
     slots = hours("2026-06-01", "2026-06-02")
     take(index(slots[:12], [500 + n for n in range(12)]))
-    take(index(slots[12:], [n - 12 for n in range(12, 25)], meter="M2", flags={"0": "EXCH"}))
+    take(index(slots[12:], [1_000 + n - 12 for n in range(12, 25)], meter="M2", flags=flags))
     assert consumption(take, "daily", "2026-06-01") == [(23.0, "V", False, 24, 1)]
     later = hours("2026-06-02", "2026-06-03")[1:]
-    take(index(later, [20 + n for n in range(24)], meter="M2"))
+    take(index(later, [1_020 + n for n in range(24)], meter="M2"))
     assert consumption(take, "daily", "2026-06-02") == [(31.0, "V", True, 24, 0)]
 
 
