@@ -2,18 +2,21 @@
 after withdrawals.
 
 `python -m bench.receiver` prints one table; `--history ROWS` states how many rows are there before
-the withdrawals (20 million take some minutes). The same run also writes the same rows without a
-receiver: executemany into the table for SQLite, COPY into a table of the same form for PostgreSQL.
+the withdrawals (20 million take some minutes), `--herd MINUTES` how long 200 gateways send.
+The same run also writes the same rows without a receiver: executemany into the table for SQLite,
+COPY into a table of the same form for PostgreSQL.
 CPU seconds are those of this process and of all processes of PostgreSQL.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,8 +24,12 @@ from statistics import median
 
 import psycopg
 import zstandard
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
 
+from hil.broker import broker
 from hil.postgres import ACCOUNT, postgres
+from hil.process import Child
 from receiver.batch import opened, written
 from receiver.databases import open_store, prepare
 from receiver.sqlite import INSERT
@@ -203,12 +210,65 @@ def after_withdrawals(address: str, history: int) -> tuple[int, float, float, fl
     return rows, nothing, dwelling, median(live[1:])
 
 
+def document(n: int, seq: int, rows: int = 60) -> dict:
+    """A batch of one of many gateways: a slot of 60 series."""
+    t = START + seq * 60
+    series = [
+        {"place": f"D{n:04d}{k // 8:03d}", "channel": f"channel.{k % 8}", "kind": "REG",
+         "unit": "kWh", "step": 60, "meter": f"M{k}", "occupancy": f"H{k // 8}", "basis": f"K{k // 8}",
+         "t0": written(t), "t": [0], "v": [k + seq / 8], "q": "V"} for k in range(rows)
+    ]  # fmt: skip
+    return {"schema": "gardien/batch/1", "gateway": f"G{n:014d}", "recipient": "r.example",
+            "epoch": "0123456789ab", "seq": seq, "lane": "live", "created": written(t),
+            "clock": "trusted", "privacy": "FR-1", "series": series}  # fmt: skip
+
+
+async def herd(address: str, gateways: int, minutes: int) -> list[float]:
+    """Milliseconds from publish to receipt of each batch, in order: gateways that send one a minute
+    each, at a time of their own, to two workers over MQTT."""
+    run = (sys.executable, "-m", "receiver", "run", "--db", address, "--workers", "2", "--mqtt")
+    async with broker() as server, Child((*run, server.url), "ready"):
+        sent: dict[tuple[str, int], float] = {}
+        times: list[float] = []
+
+        def receipted(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+            receipt = json.loads(message.payload)
+            key = (receipt["gateway"], receipt["stored"][0][0])
+            times.append((time.perf_counter() - sent[key]) * 1000)
+
+        client = Client(CallbackAPIVersion.VERSION2, "herd", protocol=MQTTv5)
+        client.on_message = receipted
+        client.connect("127.0.0.1", server.port)
+        client.loop_start()
+        client.subscribe("gardien/+/+/down/receipts", 1)
+        plan = sorted(
+            (60 * (minute + random.random()), n, minute + 1)
+            for n in range(gateways)
+            for minute in range(minutes)
+        )
+        began = time.monotonic()
+        for at, n, seq in plan:
+            of = document(n, seq)
+            payload = zstandard.compress(json.dumps(of).encode())
+            await asyncio.sleep(began + at - time.monotonic())
+            sent[of["gateway"], seq] = time.perf_counter()
+            client.publish(f"gardien/{of['gateway']}/r.example/up/live", payload, 1)
+        async with asyncio.timeout(60):
+            while len(times) < len(plan):
+                await asyncio.sleep(0.1)
+        client.disconnect()
+        client.loop_stop()
+    return sorted(times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--history", type=int, default=1_000_000, help="rows before the withdrawals"
     )
-    history = parser.parse_args().history
+    parser.add_argument("--herd", type=int, default=1, help="minutes of 200 gateways over MQTT")
+    chosen = parser.parse_args()
+    history = chosen.history
     with tempfile.TemporaryDirectory() as name, postgres() as host:
         folder = Path(name)
         server = f"postgresql://{ACCOUNT}@/{ACCOUNT}?host={host}"
@@ -225,6 +285,12 @@ def main() -> None:
                     limit = limit_sqlite(folder, rows, batches)
                 print(f"{database:<12}{rows:>6}{rate:>12,.0f}{limit:>12,.0f}{rate / limit:>12.2f}"
                       f"{ms:>12.1f}{bytes_a_row(address):>12.0f}")  # fmt: skip
+        times = asyncio.run(herd(server, 200, chosen.herd)) if chosen.herd else []
+        if times:
+            print(
+                f"PostgreSQL, 200 gateways, {len(times)} batches of 60 rows: from publish to"
+                f" receipt {median(times):.0f} ms, p99 {times[int(len(times) * 0.99)]:.0f} ms"
+            )
         for database, (address, _) in addresses.items():
             rows, nothing, dwelling, live = after_withdrawals(address, history)
             print(
