@@ -216,7 +216,8 @@ def document(n: int, seq: int, rows: int = 60) -> dict:
     series = [
         {"place": f"D{n:04d}{k // 8:03d}", "channel": f"channel.{k % 8}", "kind": "REG",
          "unit": "kWh", "step": 60, "meter": f"M{k}", "occupancy": f"H{k // 8}",
-         "basis": f"K{k // 8}", "t0": written(t), "t": [0], "v": [k + seq / 8], "q": "V"} for k in range(rows)
+         "basis": f"K{k // 8}", "t0": written(t), "t": [0], "v": [k + seq / 8], "q": "V"}
+        for k in range(rows)
     ]  # fmt: skip
     return {"schema": "gardien/batch/1", "gateway": f"G{n:014d}", "recipient": "r.example",
             "epoch": "0123456789ab", "seq": seq, "lane": "live", "created": written(t),
