@@ -4,20 +4,23 @@ Guards rules G1, G2, T16, T20.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.trust.trust_list import read
 from hil.postgres import ACCOUNT, kill_and_start, postgres
 from hil.process import Child, free_port
 from hil.proof import Row, prove
-from hil.stage import stage
+from hil.signers import Signers
+from hil.stage import RECIPIENT, stage
 from receiver.databases import open_store
 from tests.depth import LONG
 
@@ -78,12 +81,14 @@ class Receiver(Child):
 async def received(on, transport, database, blows):
     receiver = Receiver(database, *await options(on, transport))
     await on.platform.stop()
+    people = await trusted(on)
     async with receiver:
         await on.start_agent()
         await receiver.holds(on, 0)
         for blow in blows:
             await blow(on, receiver)
             await receiver.holds(on, int(time.time()) + 1)
+        await answered(on, receiver, people)
         last_slot = int(time.time())
         await receiver.holds(on, last_slot + 1)
         async with asyncio.timeout(100):
@@ -91,6 +96,29 @@ async def received(on, transport, database, blows):
                 await asyncio.sleep(0.3)
         assert await on.stop_agent() == 0
         return verdict, receiver.missing(last_slot)
+
+
+async def trusted(on):
+    """People whose keys the gateway knows."""
+    people, path = Signers(), on.folder / "trust.jws"
+    on.config.write_text(on.config.read_text("utf-8") + "trust: {threshold: 1}\n", "utf-8")
+    path.write_bytes(people.trust())
+    digest = read(path.read_bytes()).sha256
+    await on.command("trust", "accept", str(path), "--sha256", digest)
+    return people
+
+
+async def answered(on, receiver, people):
+    """A signed object reaches the agent, and what the agent makes of it comes back in a batch."""
+    gateway = json.loads((on.state / "keys/identity.json").read_text())["gateway"]
+    order = people.order(f"{gateway}.0", ["heating"], "1", 60, people.stranger)
+    with closing(open_store(receiver.database)) as store:
+        store.add_object(gateway, RECIPIENT, order.decode())
+        async with asyncio.timeout(60):
+            while (outcome := store.execute("SELECT outcome FROM object").fetchone()[0]) is None:
+                await asyncio.sleep(0.2)
+    outcome = outcome if isinstance(outcome, dict) else json.loads(outcome)
+    assert (outcome["state"], outcome["code"]) == ("REJECTED", "E_KID")
 
 
 def judged(on, receiver, last_slot):
