@@ -53,6 +53,11 @@ class PostgresStore(Store):
         except psycopg.OperationalError as error:
             raise Unavailable(str(error)) from error
 
+    def select(self, sql: str) -> Any:
+        """Run a statement of people."""
+        self._db.execute("SET default_transaction_read_only = on")
+        return self._db.execute(sql)
+
     def many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
         """Run one statement for each of many tuples."""
         values = list(values)

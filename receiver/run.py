@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import closing
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -162,53 +163,53 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
 
 def query(chosen: argparse.Namespace) -> int:
     """Print what a statement selects, as CSV."""
-    found = _store(chosen).execute(chosen.sql)
     out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow([column[0] for column in found.description or ()])
-    for row in found:
-        out.writerow(row)
+    with _store(chosen) as store:
+        try:
+            found = store.select(chosen.sql)
+        except Exception as error:  # noqa: BLE001 -- each database has its own
+            sys.exit(f"The statement was refused: {error}")
+        out.writerow([column[0] for column in found.description or ()])
+        out.writerows(found)
     return 0
 
 
 def status(chosen: argparse.Namespace) -> int:
     """Print how the gateways are, and what was refused."""
-    store = _store(chosen)
-    print(
-        f"{'gateway':<16} {'state':<8} {'last batch':<20} {'batches':>9} {'missing':>8}  recipient"
-    )
-    lines = store.execute(
-        "SELECT g.gateway, coalesce(g.status ->> 'state', '-'), SHOW(max(SEC(b.arrived))),"
-        " count(b.seq), (SELECT coalesce(sum(x.last - x.first + 1), 0) FROM gaps x"
-        " WHERE x.gateway = g.gateway AND x.recipient = g.recipient), g.recipient"
-        " FROM sender g LEFT JOIN batch b ON b.sender = g.id GROUP BY g.id ORDER BY 1"
-    )
-    for gateway, state, last, batches, missing, recipient in lines:
-        at = str(last or "-")[:19]
-        print(f"{gateway:<16} {state:<8} {at:<20} {batches:>9} {missing:>8}  {recipient}")
-    for gateway, what, n, words in store.execute(
-        "SELECT gateway, what, n, words FROM tally WHERE what <> 'copies' ORDER BY gateway, what"
-    ):
-        print(f"{gateway or '?'}: {n} {what}; {words}")
+    with _store(chosen) as store:
+        heads = ("gateway", "state", "last batch", "batches", "missing")
+        print("{:<16} {:<8} {:<20} {:>9} {:>8}  recipient".format(*heads))
+        lines = store.execute(
+            "SELECT g.gateway, coalesce(g.status ->> 'state', '-'), SHOW(max(SEC(b.arrived))),"
+            " count(b.seq), (SELECT coalesce(sum(x.last - x.first + 1), 0) FROM gaps x"
+            " WHERE x.gateway = g.gateway AND x.recipient = g.recipient), g.recipient"
+            " FROM sender g LEFT JOIN batch b ON b.sender = g.id GROUP BY g.id ORDER BY 1"
+        )
+        for gateway, state, last, batches, missing, recipient in lines:
+            at = str(last or "-")[:19]
+            print(f"{gateway:<16} {state:<8} {at:<20} {batches:>9} {missing:>8}  {recipient}")
+        for gateway, what, n, words in store.execute(
+            "SELECT gateway, what, n, words FROM tally WHERE what <> 'copies' ORDER BY 1, 2"
+        ):
+            print(f"{gateway or '?'}: {n} {what}; {words}")
     return 0
 
 
 def add_object(chosen: argparse.Namespace) -> int:
     """Put a signed object on the list of a gateway."""
-    n = _store(chosen).add_object(chosen.gateway, chosen.recipient, chosen.file.read_text("ascii"))
+    with _store(chosen) as store:
+        n = store.add_object(chosen.gateway, chosen.recipient, chosen.file.read_text("ascii"))
     print(f"object {n} waits for {chosen.gateway}")
     return 0
 
 
 def backup(chosen: argparse.Namespace) -> int:
     """Write the latest backup of a gateway to a file."""
-    found = (
-        _store(chosen)
-        .execute(
+    with _store(chosen) as store:
+        found = store.execute(
             "SELECT content FROM building WHERE gateway = ? ORDER BY made DESC LIMIT 1",
             (chosen.gateway,),
-        )
-        .fetchone()
-    )
+        ).fetchone()
     if found is None:
         sys.exit(f"There is no backup of {chosen.gateway}.")
     chosen.out.write_bytes(found[0])
@@ -222,10 +223,10 @@ def conform(chosen: argparse.Namespace) -> int:
     return conforms(chosen.endpoint, chosen)
 
 
-def _store(chosen: argparse.Namespace) -> Store:
+def _store(chosen: argparse.Namespace) -> closing[Store]:
     if not is_postgres(chosen.db) and not Path(chosen.db).exists():
         sys.exit(f"There is no database {chosen.db}. Start gardien-receiver run, or give --db.")
-    return open_store(chosen.db)
+    return closing(open_store(chosen.db))
 
 
 def _public(address: str) -> str:

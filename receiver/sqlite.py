@@ -50,6 +50,11 @@ class SqliteStore(Store):
         except sqlite3.OperationalError as error:
             raise Unavailable(str(error)) from error
 
+    def select(self, sql: str) -> Any:
+        """Run a statement of people."""
+        self._db.execute("PRAGMA query_only = ON")
+        return self._db.execute(sql)
+
     def many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
         """Run one statement for each of many tuples."""
         self._db.executemany(self.sql(sql), values)

@@ -87,6 +87,10 @@ class Store(ABC):
         """Run one statement; a cursor. Raises Unavailable."""
 
     @abstractmethod
+    def select(self, sql: str) -> Any:
+        """Run a statement of people as it is written, without permission to write; a cursor."""
+
+    @abstractmethod
     def transaction(self) -> AbstractContextManager[object]:
         """Commit at the end of the block, or nothing of it. Raises Unavailable."""
 

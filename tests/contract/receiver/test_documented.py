@@ -25,7 +25,13 @@ VIEWS = {
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_printed_statement_runs(store, statement):
-    store.execute(statement).fetchall()
+    store.select(statement).fetchall()
+
+
+def test_a_statement_of_people_reads_and_does_not_write(store):
+    assert store.select("SELECT '?', 'NOW'").fetchall() == [("?", "NOW")]
+    with pytest.raises(Exception, match=r"read-only|readonly"):
+        store.select("DELETE FROM batch")
 
 
 def test_each_view_that_is_listed_has_the_columns_that_are_listed(store):
