@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.facts import Answer, command
+from agent.cli.facts import Answer, Sheet, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     RECORDED,
@@ -36,7 +36,7 @@ from agent.cli.terminal import (
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _, n_
 from agent.registry.facts import consent, duty
-from agent.registry.facts.declaration import CONFIRM
+from agent.registry.facts.declaration import CONFIRM, columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -289,6 +289,7 @@ def import_(
         list[str] | None, typer.Option(metavar="VALUE", help=CONFIRM.help, show_default=False)
     ] = None,
     preview: Preview = False,
+    sheet: Sheet = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -297,7 +298,7 @@ def import_(
     """Record the consents in a spreadsheet, or the answers to forms: all rows or none."""
     from agent.api.forms import is_list
 
-    text = text_of(file)
+    text = text_of(file, tuple(columns(consent.SHEET)), sheet or "")
     if is_list(text):
         fields = {
             "text": text, "name": str(file), "preview": preview, "kept": kept,

@@ -21,6 +21,7 @@ from agent.cli.terminal import (
     ask,
     day,
     show_ignored_columns,
+    show_left_out,
     table,
     unchanged,
     wrapped,
@@ -74,6 +75,7 @@ def _show_import(answer: Answer, args: Answer) -> None:
     many = n_("{number} meter", "{number} meters", len(answer["meters"]))
     done = WOULD_BE_RECORDED if args["preview"] else RECORDED
     typer.echo(_(done, many=many, unchanged=unchanged(answer)))
+    show_left_out(answer["left_out"])
     show_ignored_columns(answer)
     if args["join_lines"]:
         _show_matching(answer["joined"])

@@ -14,7 +14,7 @@ import typer
 from agent.core import atomic_write
 from agent.core import state as packaged
 from agent.core.errors import Refused
-from agent.core.i18n import N_, Text, _, in_language, short_date
+from agent.core.i18n import N_, Text, _, in_language, n_, short_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -218,8 +218,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def text_of(path: Path) -> str:
-    """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read."""
+def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
+    """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read.
+
+    `columns`: the headings by which a sheet of a workbook is chosen; `sheet`: the name of one.
+    """
     from agent.registry.sheet import unrecorded
     from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
@@ -227,12 +230,25 @@ def text_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
-            return text_in(file.read(LARGEST + 1), str(path))
+            content = file.read(LARGEST + 1)
+        return text_in(content, str(path), columns, sheet, _tell_sheet)
     except OSError as error:
         text = Text("{path}: {reason}", path=path, reason=error)
         raise Refused(unrecorded(text)) from error
     except Refused as error:
         raise Refused(unrecorded(error.text)) from error
+
+
+def _tell_sheet(chosen: str, others: Sequence[str]) -> None:
+    """Say which sheet of a workbook is read."""
+    typer.echo(
+        _(
+            'reading the sheet "{sheet}"; not read: {others}. For another one: --sheet NAME',
+            sheet=chosen,
+            others=", ".join(others),
+        ),
+        err=True,
+    )
 
 
 def confirmed(question: str) -> bool:
@@ -327,3 +343,32 @@ def show_ignored_columns(answer: dict[str, Any]) -> None:
     """Print the columns that were ignored."""
     if names := answer.get("not_read"):
         typer.echo(_("columns ignored: {names}", names=", ".join(names)))
+
+
+MOST_ROWS = 20
+"""rows that are shown for each reason"""
+LEFT_OUT = {
+    "note": N_("which are no lots (titles, totals). Line and text:"),
+    "other": N_(
+        "in which nobody lives, or perhaps somebody does (a lodge, a maid's room). If somebody"
+        " does: gardien place new. Line and type:"
+    ),
+    "no_dwelling": N_(
+        "which are cellars, parking spaces and the like of no dwelling in the list. They need no"
+        " record. Line and type:"
+    ),
+    "no_lease": N_("which state no lease: a vacant dwelling, a cellar. Line and dwelling:"),
+    "no_lot": N_("which are cellars, parking spaces and the like without a lot number:"),
+}
+
+
+def show_left_out(rows: Sequence[dict[str, str]]) -> None:
+    """Print which rows are left out, by reason."""
+    for why in dict.fromkeys(row["why"] for row in rows):
+        these = [row for row in rows if row["why"] == why]
+        count = n_("left out: {number} row", "left out: {number} rows", len(these))
+        typer.echo(wrapped(f"{count}, {_(LEFT_OUT[why])}"))
+        for row in these[:MOST_ROWS]:
+            typer.echo(f"    {row['where'].rpartition(':')[2]}: {row['what']}")
+        if len(these) > MOST_ROWS:
+            typer.echo(f"    … {len(these) - MOST_ROWS}")
