@@ -167,11 +167,19 @@ def wrapped(sentence: str) -> str:
     that grep finds it.
     """
     from shutil import get_terminal_size
-    from textwrap import fill
 
     if not os.isatty(1):
         return sentence
-    return fill(sentence, get_terminal_size((80, 24)).columns, subsequent_indent="    ")
+    return broken(sentence, get_terminal_size((80, 24)).columns)
+
+
+def broken(sentence: str, width: int) -> str:
+    """Break a sentence into lines. French punctuation stays with its word: `« A-3-12 » ?`"""
+    from re import sub
+    from textwrap import fill
+
+    joined = sub(r" (?=[»:;?!])|(?<=«) ", "\0", sentence)
+    return fill(joined, width, subsequent_indent="    ").replace("\0", " ")
 
 
 def when(stamp: str | None) -> str:
