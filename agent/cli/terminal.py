@@ -174,12 +174,13 @@ def wrapped(sentence: str) -> str:
 
 
 def broken(sentence: str, width: int) -> str:
-    """Break a sentence into lines. French punctuation stays with its word: `« A-3-12 » ?`"""
+    """Break a sentence into lines, but no label or option, and no punctuation from its word."""
     from re import sub
     from textwrap import fill
 
     joined = sub(r" (?=[»:;?!])|(?<=«) ", "\0", sentence)
-    return fill(joined, width, subsequent_indent="    ").replace("\0", " ")
+    lines = fill(joined, width, subsequent_indent="    ", break_on_hyphens=False)
+    return lines.replace("\0", " ")
 
 
 def when(stamp: str | None) -> str:
