@@ -139,3 +139,11 @@ def test_french_punctuation_stays_with_its_word():
         lines = [line.strip() for line in broken(question, width).splitlines()]
         assert " ".join(lines) == question
         assert not [line for line in lines if line[0] in "»?-" or line[-1] in "«-"]
+
+
+def test_a_component_that_failed_is_named_in_the_language_of_the_reader(monkeypatch, capsys):
+    made = building(faults=1)
+    made["faults"] = [made["faults"][0] | {"component": "uplink centre"}]
+    monkeypatch.setenv("LANGUAGE", "fr")
+    shown = "\n".join(screen(monkeypatch, capsys, made))
+    assert "! liaison centre : arrêt après une erreur imprévue" in shown
