@@ -287,10 +287,11 @@ def _note(value: dict[str, Any]) -> str:
 
 WHY = {
     "silent": N_("silent"),
-    "link": N_("line lost"),
-    "bad": N_("no valid value"),
-    "busy": N_("line busy"),
+    "link": N_("link"),
+    "bad": N_("bad"),
+    "busy": N_("busy"),
 }
+"""why a value is missing, as `read` shows it"""
 
 
 def _missing(value: dict[str, Any]) -> str:

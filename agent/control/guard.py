@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.control.model import No, OrderCode
+from agent.core.i18n import N_, Text, joined
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -53,13 +54,23 @@ def tripped(
         seen = look(guard.device, guard.point)
         value = fresh(seen)
         if value is None:
-            doubt = (seen.doubt if seen else "") or "has no recent value"
+            doubt = (seen.doubt if seen else "") or Text("has no recent value")
             return No(OrderCode.GUARD, f"{guard.name} {doubt}", field=guard.name)
         if guard.least is not None and value < guard.least:
-            reason = f"{guard.name} is {measured(value, guard.unit)}, below {guard.least}"
+            reason = Text(
+                "{name} is {measured}, below {least}",
+                name=guard.name,
+                measured=measured(value, guard.unit),
+                least=guard.least,
+            )
             return No(OrderCode.GUARD, reason, field=guard.name)
         if guard.most is not None and value > guard.most:
-            reason = f"{guard.name} is {measured(value, guard.unit)}, above {guard.most}"
+            reason = Text(
+                "{name} is {measured}, above {most}",
+                name=guard.name,
+                measured=measured(value, guard.unit),
+                most=guard.most,
+            )
             return No(OrderCode.GUARD, reason, field=guard.name)
     return None
 
@@ -71,10 +82,14 @@ def inhibited(modality: Modality, look: Callable[[str, str], GuardReading | None
     value = fresh(look(*modality.inhibit))
     if value is None:
         return No(
-            OrderCode.INHIBITED, f"{'/'.join(modality.inhibit)} cannot be read: it counts as set"
+            OrderCode.INHIBITED,
+            Text("{names} cannot be read: it counts as set", names="/".join(modality.inhibit)),
         )
     if value != 0:
-        return No(OrderCode.INHIBITED, f"the operator has set {'/'.join(modality.inhibit)}")
+        return No(
+            OrderCode.INHIBITED,
+            Text("the operator has set {names}", names="/".join(modality.inhibit)),
+        )
     return None
 
 
@@ -109,9 +124,17 @@ class GuardExtremes:
     def tell(self, name: str, guards: Iterable[Guard]) -> str:
         """The worst values as text; they are forgotten."""
         extremes = self._seen.pop(name, {})
-        return ", ".join(
-            f"{'lowest' if guard.least is not None else 'highest'} {guard.name}"
-            f" {measured(extremes[guard.name], guard.unit)}"
-            for guard in guards
-            if guard.name in extremes
+        return joined(
+            ", ",
+            [
+                Text(
+                    N_("lowest {name} {measured}")
+                    if guard.least is not None
+                    else N_("highest {name} {measured}"),
+                    name=guard.name,
+                    measured=measured(extremes[guard.name], guard.unit),
+                )
+                for guard in guards
+                if guard.name in extremes
+            ],
         )

@@ -20,6 +20,7 @@ from agent.control.point_access import access_to, quiet
 from agent.control.writer import FILE, Bounds, JournalWriter
 from agent.core.clock import boot_id, stamp
 from agent.core.errors import Absent, StorageFailed
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.quantities import channels, factor
 from agent.core.storage import Storage
@@ -116,7 +117,7 @@ class Steering:
         try:
             async with asyncio.timeout(ENDED_WITHIN):
                 await self.controller.release_controls(
-                    "the agent was stopped", list(self.controller.controls)
+                    Text("the agent was stopped"), list(self.controller.controls)
                 )
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
@@ -135,7 +136,9 @@ class Steering:
         changed = [name for name, control in old.items() if zone or new.get(name) != control]
         try:
             async with asyncio.timeout(ENDED_WITHIN):
-                await self.controller.release_controls("the configuration was changed", changed)
+                await self.controller.release_controls(
+                    Text("the configuration was changed"), changed
+                )
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
                 "not every control was released before the reload: the releases go on",
@@ -152,7 +155,7 @@ class Steering:
 class NoControls(Absent, Steering):
     """In place of the controls while none are configured, or their journal is not open."""
 
-    REASON = "no control is configured: see `controls` in the configuration"
+    REASON = Text("no control is configured: see `controls` in the configuration")
 
     def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
         """There are none."""
@@ -282,7 +285,9 @@ class PointReadings:
         if sample.why is not None or not isinstance(sample.value, Decimal):
             # an invalid value interrupts the time without a change
             self._still.pop(f"{device}/{name}", None)
-            doubt = f"has no valid value: {sample.detail}" if sample.detail else ""
+            doubt = (
+                Text("has no valid value: {detail}", detail=sample.detail) if sample.detail else ""
+            )
             return GuardReading(None, age, point.every, doubt)
         value = sample.value * point.scale
         doubt = self._doubt(point, value)
@@ -297,10 +302,16 @@ class PointReadings:
         comparable, since = value * by, self._since(f"{point.device}/{point.name}", value)
         low = channel.least is not None and comparable < channel.least
         if low or (channel.most is not None and comparable > channel.most):
-            return f"reads {measured(value, point.unit)}, which is not plausible"
+            return Text(
+                "reads {measured}, which is not plausible", measured=measured(value, point.unit)
+            )
         if channel.still is not None and self._clock.steady() - since > channel.still:
             hours = f"{channel.still / 3600:g} h"
-            return f"has read {measured(value, point.unit)} for more than {hours}: it is stuck"
+            return Text(
+                "has read {measured} for more than {hours}: it is stuck",
+                measured=measured(value, point.unit),
+                hours=hours,
+            )
         return ""
 
     def _since(self, name: str, value: Decimal) -> float:

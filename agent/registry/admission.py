@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -171,7 +172,7 @@ def _provenance(document: Document) -> str:
     return Text(
         "{who} on {stamp}, {source}",
         who=provenance.who,
-        stamp=stamp(provenance.when)[:10],
+        stamp=date.fromisoformat(stamp(provenance.when)[:10]),
         source=provenance.source,
     )
 

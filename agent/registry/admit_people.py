@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -360,12 +361,14 @@ def _id_and_reference(home: Occupancy) -> str:
 
 
 def _period(home: Occupancy) -> str:
-    return f"{stamp(home.since)} → {'…' if home.until is None else stamp(home.until)}"
+    until = "…" if home.until is None else stamp(home.until)
+    return Text("{since} → {until}", since=stamp(home.since), until=until)
 
 
 def _recorded(home: Occupancy) -> str:
     """Who recorded an occupancy, when, and from which source."""
-    return f"{home.word.who}, {stamp(home.word.when)[:10]}, {home.word.source}"
+    day = date.fromisoformat(stamp(home.word.when)[:10])
+    return Text("{who}, {day}, {source}", who=home.word.who, day=day, source=home.word.source)
 
 
 def _reference(row: NewOccupancy) -> str | None:

@@ -63,11 +63,13 @@ PAYLOAD_INVALID = 0x99
 PACKET_TOO_LARGE = 0x95
 """mosquitto's code above its `message_size_limit`, although MQTT does not allow it in a PUBACK"""
 PUBLISH_REASONS = {
-    0x87: "this gateway may not publish there. Ask the operator of the broker for the permission",
-    0x90: "the topic is not valid there",
-    0x93: "too many messages are unacknowledged",
-    0x96: "the message rate is too high",
-    0x97: "a quota is used up, or its disk is full",
+    0x87: Text(
+        "this gateway may not publish there. Ask the operator of the broker for the permission"
+    ),
+    0x90: Text("the topic is not valid there"),
+    0x93: Text("too many messages are unacknowledged"),
+    0x96: Text("the message rate is too high"),
+    0x97: Text("a quota is used up, or its disk is full"),
 }
 STORED = {200, 201}
 TOO_LARGE = 413

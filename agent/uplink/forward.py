@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.core.clock import monotonic
 from agent.core.errors import AgentError, BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.model import Lane, Receipt
 from agent.core.tasks import end, together
 from agent.uplink import pacing
@@ -464,7 +464,11 @@ class _Forwarder:
         if size < max(SMALLEST_DOUBTED, *under_way):
             return
         if self._delivery.broken(batch.id) >= BREAKS:
-            why = f"the connection was lost {BREAKS} times while {size} B were sent"
+            why = Text(
+                "the connection was lost {breaks} times while {size} B were sent",
+                breaks=BREAKS,
+                size=size,
+            )
             with suppress(SpoolFull):
                 await self._refused(flight, TooLarge(why))
 

@@ -47,10 +47,12 @@ class Office(Gateway):
         assert said.exit_code == 0, said.output + str(said.exception)
         return said.output
 
-    def refused(self, *words, **how):
-        said = self.breach(*words, **how)
+    def refused(self, *words, language="en"):
+        said = self.breach(*words, language=language)
         assert said.exit_code == 1, said.output
-        return str(said.exception)
+        with pytest.MonkeyPatch.context() as terminal:
+            terminal.setenv("LANGUAGE", language)
+            return said.exception.text.in_language()
 
     def shown(self, id_="2026-1"):
         return json.loads(self.done("show", id_, "--json"))

@@ -15,7 +15,6 @@ from agent.api.registry import Caller
 from agent.app import visited
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.entry import _message
 from agent.gateway.gateway import policy_of
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace
 from agent.registry.place import shown
@@ -257,8 +256,8 @@ def test_an_accepted_overlap_does_not_come_back_and_refusals_are_french_with_loc
     words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
     done = gardien(*words)
     monkeypatch.setenv("LANGUAGE", "fr")
-    said = _message(done.exception)
-    assert f"est occupé par {shown(other)} (B-2), 2025-07-01 → …" in said
+    said = done.exception.text.in_language()
+    assert f"est occupé par {shown(other)} (B-2), 1er juillet 2025 → …" in said
     assert f"gardien occupancy correct A-1 --id {shown(other)} --since DATE" in said
     assert "T22:00:00Z" not in said
 
@@ -275,7 +274,7 @@ def test_a_lease_that_another_dwelling_has_too_is_named_when_it_is_accepted(site
     id_ = inside(site, scenario)
     words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
     done = gardien(*words, env={"LANGUAGE": "fr", "COLUMNS": "200"})
-    assert "le bail B-1 est enregistré aussi pour A-1, depuis le 2020-01-01" in done.output
+    assert "le bail B-1 est enregistré aussi pour A-1, depuis le 01/01/2020" in done.output
 
 
 def test_the_commands_say_what_waits_in_the_reader_s_language(site, monkeypatch):

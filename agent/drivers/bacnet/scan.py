@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import Refused
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.drivers.bacnet import wire
 from agent.drivers.bacnet.codec import (
     ACCUMULATOR,
@@ -75,19 +75,19 @@ class Scan:
         first, last = _instance(wish.first, 0), _instance(wish.last, LAST_INSTANCE)
         self._announced, self._duplicates, self._names = {}, set(), set()
         try:
-            yield Progress(0, 1, "asking all devices for their numbers")
+            yield Progress(0, 1, Text("asking all devices for their numbers"))
             await self._who_is(first, last)
             devices = sorted(self._announced.items())
         finally:
             self._announced = None
         if not devices:
-            text = (
+            text = Text(
                 "no device answers; a broadcast does not cross an IP router: where there is one,"
                 " name its BBMD in `bbmd` or its stations in `ask`"
             )
             yield Progress(1, 1, text, stays=True)
         for number, (instance, (address, i_am)) in enumerate(devices):
-            yield Progress(number, len(devices), f"device {instance}")
+            yield Progress(number, len(devices), Text("device {instance}", instance=instance))
             peer = replace(self.directory.peer(instance, address, i_am.max_apdu))
             async for step in self._device(peer):
                 yield step
@@ -117,15 +117,22 @@ class Scan:
                 [object_id for object_id in object_ids if object_id.type in VALUES]
             ):
                 things += await self._things(peer, group)
-                text = f"device {peer.instance}: objects"
+                text = Text("device {instance}: objects", instance=peer.instance)
                 yield Progress(len(things), len(object_ids), text)
         except NotAnsweredError as error:
             yield self._result(peer, {}, [], [text_of(error)])
             return
         if peer.instance in self._duplicates:
-            warnings.append(f"two devices have the number {peer.instance}: change one of them")
+            warnings.append(
+                Text(
+                    "two devices have the number {instance}: change one of them",
+                    instance=peer.instance,
+                )
+            )
         if len(object_ids) >= MOST_OBJECTS:
-            warnings.append(f"only the first {MOST_OBJECTS} objects were read")
+            warnings.append(
+                Text("only the first {most_objects} objects were read", most_objects=MOST_OBJECTS)
+            )
         yield self._result(peer, about, things, warnings)
 
     async def _about(self, peer: Peer) -> dict[str, str]:
@@ -143,7 +150,7 @@ class Scan:
         async with peer.turn:
             count = await wire.read_property(self.wire, peer, whole._replace(element=0))
         if isinstance(count, Refusal) or len(count) != 1 or not isinstance(count[0], Decimal):
-            return [], ["the device does not list its objects"]
+            return [], [Text("the device does not list its objects")]
         object_ids: list[ObjectId] = []
         indexes = range(1, min(int(count[0]), MOST_OBJECTS) + 1)
         for group in _groups([whole._replace(element=n) for n in indexes]):
@@ -187,8 +194,13 @@ class Scan:
                 "address": str(peer.instance),
                 **({"points": point_entries} if point_entries else {}),
             },
-            about=f"{about_text or 'BACnet device'} ({peer.instance} at {peer.address})"
-            + (f", {rest} further values" if rest else ""),
+            about=Text(
+                "{value} ({instance} at {address})",
+                value=about_text or Text("BACnet device"),
+                instance=peer.instance,
+                address=peer.address,
+            )
+            + (Text(", {rest} further values", rest=rest) if rest else ""),
             warnings=(*warnings, *point_warnings),
         )
 

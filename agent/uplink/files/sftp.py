@@ -26,6 +26,7 @@ from paramiko.sftp_attr import SFTPAttributes as Attributes
 from paramiko.ssh_exception import IncompatiblePeer
 
 from agent.core.errors import NotStored, Refused, UplinkLost
+from agent.core.i18n import Text
 from agent.uplink.base import used
 from agent.uplink.files.folder import IN, OUT, RemoteFile
 from agent.uplink.files.settings import host_key
@@ -46,7 +47,7 @@ GREETING, MOST = 1_000_000, 32_000_000
 """bytes of SSH before the login is accepted, and in answer to one request. The largest file that we
 read has 1.1 MB, and `MOST_NAMES` names take 10 MB
 """
-ENDLESS = "it sends more than was requested"
+ENDLESS = Text("it sends more than was requested")
 PIECE = 32_768
 """bytes of one write; every server accepts this size"""
 GARBLED = (paramiko.SFTPError, struct.error, ValueError, LookupError, TypeError)
@@ -397,17 +398,20 @@ def _check_folders(remote: Sftp, server: SftpServer, folders: tuple[str, ...]) -
 
 def _login_reason(error: Exception, server: SftpServer) -> str:
     if isinstance(error, paramiko.BadAuthenticationType | paramiko.AuthenticationException):
-        return f"it refuses our key for user {server.user!r}. Ask its operator to add the key"
+        return Text(
+            "it refuses our key for user {user!r}. Ask its operator to add the key",
+            user=server.user,
+        )
     if isinstance(error, IncompatiblePeer):
-        return f"it has no host key of the type that `host_key` states ({error})"
+        return Text("it has no host key of the type that `host_key` states ({error})", error=error)
     return _reason(error)
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, EOFError):
-        return "the connection was lost"
+        return Text("the connection was lost")
     if isinstance(error, TimeoutError):
-        return "no answer"
+        return Text("no answer")
     return str(error) or type(error).__name__
 
 

@@ -310,9 +310,9 @@ class PlatformRequests:
             ]
         except (ValueError, LookupError, TypeError) as error:
             raise UplinkLost(
-                "{host}: the answer of /objects is not a list of objects: {error!r}",
+                "{host}: the answer of /objects is not a list of objects: {error}",
                 host=self._host,
-                error=error,
+                error=repr(error),
             ) from error
         self.listed = True
         return page

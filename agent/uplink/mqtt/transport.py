@@ -18,7 +18,7 @@ from paho.mqtt.client import MQTTv5, MQTTv311
 from agent.buffer.receipts import parse
 from agent.core.clock import seconds
 from agent.core.errors import NotRecorded, Refused, TooLarge, UplinkLost
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, LogNames, fields
 from agent.core.model import Lane
 from agent.enrolment.tls import context, doubt
@@ -161,7 +161,9 @@ class MqttUplink:
                     await self._postpone(message, text_of(error))
                     return False
             case True if self._unrecorded:
-                await self._postpone(message, "objects that arrived before it are not recorded yet")
+                await self._postpone(
+                    message, Text("objects that arrived before it are not recorded yet")
+                )
                 return False
             case True:
                 self._facts.complete()

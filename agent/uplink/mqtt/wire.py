@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.core.clock import seconds
 from agent.core.errors import CertificateRefused, UplinkLost
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.enrolment.tls import explain, lost, refusal, refuses
 from agent.uplink.base import used
 
@@ -181,7 +181,7 @@ class BoundedClient(Client):
         try:
             return super().loop_read(max_packets)
         except Exception as error:  # noqa: BLE001 -- paho 2.1 raises whatever a packet makes it do
-            self.complaint = f"a packet that cannot be read: {error!r}"
+            self.complaint = Text("a packet that cannot be read: {error}", error=repr(error))
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
 
     def ack(self, mid: int, qos: int) -> MQTTErrorCode:
@@ -189,7 +189,9 @@ class BoundedClient(Client):
         # paho keeps unsent acknowledgements without a limit while the socket takes nothing
         self._answers = self._answers + 1 if self.want_write() else 0
         if self._answers > ANSWERS:
-            self.complaint = f"messages without reading {ANSWERS} acknowledgements of ours"
+            self.complaint = Text(
+                "messages without reading {answers} acknowledgements of ours", answers=ANSWERS
+            )
             self.hang_up()
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         return super().ack(mid, qos)
@@ -392,9 +394,16 @@ class MqttConnection:
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
             raise _Unspoken("{where} does not speak MQTT 5", where=self._where)
         if code.is_failure:
-            hint = ". Check `user` and `password`" if str(code) in STRANGER else ""
+            hint = Text(". Check `user` and `password`") if str(code) in STRANGER else ""
             raise UplinkLost(
-                self._with_doubt(f"{self._where} refuses the connection: {code}{hint}")
+                self._with_doubt(
+                    Text(
+                        "{where} refuses the connection: {code}{hint}",
+                        where=self._where,
+                        code=code,
+                        hint=hint,
+                    )
+                )
             )
         self.limits = limits(properties)
 
@@ -433,7 +442,7 @@ class MqttConnection:
         cut = self._hello.tls is not None and isinstance(error, ConnectionResetError)
         if cut or isinstance(error, ssl.SSLError):
             return explain(error, self._where, seconds())
-        return f"cannot connect to {self._where}: {error}"
+        return Text("cannot connect to {where}: {error}", where=self._where, error=error)
 
     def _with_doubt(self, why: str) -> str:
         return f"{why}; {self._hello.doubt}" if self._hello.doubt else why
@@ -487,7 +496,7 @@ class MqttConnection:
             self._count(1, size)
             self._to_loop(self._enqueue, message)
         elif message.qos and not self._client.complaint:
-            self._client.complaint = "more messages than it may before we acknowledge one"
+            self._client.complaint = Text("more messages than it may before we acknowledge one")
             self._client.hang_up()
 
     def _count(self, messages: int, size: int) -> None:
@@ -503,14 +512,14 @@ class MqttConnection:
     def _on_disconnect(self, code: ReasonCode, by_broker: bool) -> None:
         early = self._hello.tls is not None and not self._connack.done() and not by_broker
         if self._client.complaint:
-            self._close_with(f"the broker sent {self._client.complaint}")
+            self._close_with(Text("the broker sent {complaint}", complaint=self._client.complaint))
         elif "SSL" in self._complaint:
             error = CertificateRefused if refuses(self._complaint) else UplinkLost
             self._close_with(self._with_doubt(refusal(self._complaint, self._where)), error)
         elif early:
             self._close_with(
                 self._with_doubt(
-                    "the broker closed the connection; perhaps it refuses our certificate"
+                    Text("the broker closed the connection; perhaps it refuses our certificate")
                 ),
                 CertificateRefused,
             )
@@ -566,11 +575,11 @@ async def _connection(hello: Hello) -> AsyncIterator[MqttConnection]:
 
 def _disconnect_reason(code: ReasonCode, *, by_broker: bool) -> str:
     if by_broker and code == "Normal disconnection":  # paho 2.1 loses the reason of a short packet
-        return "the broker closed the connection; perhaps another client uses our client id"
+        return Text("the broker closed the connection; perhaps another client uses our client id")
     if by_broker:
-        return f"the broker closed the connection: {code}"
+        return Text("the broker closed the connection: {code}", code=code)
     silent = code == "Keep alive timeout"
-    return "the broker does not answer" if silent else "the connection was lost"
+    return Text("the broker does not answer") if silent else Text("the connection was lost")
 
 
 def _copied(message: MQTTMessage) -> Message:
@@ -613,21 +622,33 @@ class Incoming:
             if first >> 4 != PUBLISH:
                 _other(first >> 4, size)
             elif size > LARGEST_MESSAGE:
-                raise OutOfBounds(f"a message of {size} bytes; the limit is {LARGEST_MESSAGE}")
+                raise OutOfBounds(
+                    Text(
+                        "a message of {size} bytes; the limit is {largest_message}",
+                        size=size,
+                        largest_message=LARGEST_MESSAGE,
+                    )
+                )
             else:
                 size -= yield from self._head(first >> 1 & 3)
             if size < 0:
-                raise OutOfBounds("a packet that is longer than its stated length")
+                raise OutOfBounds(Text("a packet that is longer than its stated length"))
             if size:
                 yield -size
 
     def _head(self, qos: int) -> Generator[int, bytes, int]:
         """The number of bytes before the properties and payload of a message."""
         if qos > 1:
-            raise OutOfBounds(f"a message of QoS {qos}, which was not subscribed")
+            raise OutOfBounds(Text("a message of QoS {qos}, which was not subscribed", qos=qos))
         topic = int.from_bytes((yield 2))
         if topic > LONGEST_TOPIC:
-            raise OutOfBounds(f"a topic of {topic} bytes; the limit is {LONGEST_TOPIC}")
+            raise OutOfBounds(
+                Text(
+                    "a topic of {topic} bytes; the limit is {longest_topic}",
+                    topic=topic,
+                    longest_topic=LONGEST_TOPIC,
+                )
+            )
         number = 2 if qos else 0
         if topic + number:
             yield -topic - number
@@ -635,15 +656,27 @@ class Incoming:
             return 2 + topic + number
         size, counted = yield from _number()
         if size > LARGEST_OTHER:
-            raise OutOfBounds(f"{size} bytes of properties; the limit is {LARGEST_OTHER}")
+            raise OutOfBounds(
+                Text(
+                    "{size} bytes of properties; the limit is {largest_other}",
+                    size=size,
+                    largest_other=LARGEST_OTHER,
+                )
+            )
         return 2 + topic + number + counted
 
 
 def _other(kind: int, size: int) -> None:
     if kind not in SENT_TO_US:
-        raise OutOfBounds(f"a packet of type {kind}, which is for brokers or QoS 2")
+        raise OutOfBounds(Text("a packet of type {kind}, which is for brokers or QoS 2", kind=kind))
     if size > LARGEST_OTHER:
-        raise OutOfBounds(f"an answer of {size} bytes; the limit is {LARGEST_OTHER}")
+        raise OutOfBounds(
+            Text(
+                "an answer of {size} bytes; the limit is {largest_other}",
+                size=size,
+                largest_other=LARGEST_OTHER,
+            )
+        )
 
 
 def _number() -> Generator[int, bytes, tuple[int, int]]:
@@ -654,4 +687,4 @@ def _number() -> Generator[int, bytes, tuple[int, int]]:
         value |= (byte & 0x7F) << 7 * at
         if byte < 0x80:  # noqa: PLR2004 -- no more bytes follow
             return value, at + 1
-    raise OutOfBounds("a length of more than four bytes")
+    raise OutOfBounds(Text("a length of more than four bytes"))
