@@ -47,7 +47,7 @@ from agent.cli.terminal import (
 )
 from agent.cli.trust import grants
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, _, in_language
 from agent.core.i18n import language as language_of_terminal
 from agent.core.quantities import spoken
 
@@ -586,8 +586,15 @@ def dry_run(
     else:
         for name, target in answer["targets"].items():
             if "code" in target:
-                refused = _("{name} would be refused: {code}: {words}")
-                typer.echo(refused.format(name=name, code=target["code"], words=target["words"]))
+                refused = _(
+                    "{name} would be refused: {code}: {words}",
+                    name=name,
+                    code=target["code"],
+                    words=target["words"],
+                )
+                if step := target.get("next"):
+                    refused += f". {in_language(step)}"
+                typer.echo(wrapped(refused))
                 continue
             text = DONE if target["would"] == "be done" else LOST
             value = f"{target['value']} {spoken(target['unit'])}"
