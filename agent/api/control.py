@@ -25,7 +25,14 @@ from agent.control.model import FAILSAFE, Acceptance, No, OrderCode, OrderState,
 from agent.control.orders import grant_of, order_of
 from agent.control.records import Phase
 from agent.core.clock import stamp
-from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed
+from agent.core.errors import (
+    AgentError,
+    LinkLost,
+    Refused,
+    SpoolFull,
+    StorageFailed,
+    WriteRefused,
+)
 from agent.core.i18n import N_, Text
 from agent.gateway.controls import NoControls
 from agent.gateway.lines import read_guards
@@ -466,9 +473,14 @@ async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
     cannot be released now is released as soon as the device answers.
     """
     control = _named(steering, name)
-    now = steering.controller.dependencies.now().wall
+    memo, moment = (
+        steering.controller.journal.memo(control.key),
+        steering.controller.dependencies.now(),
+    )
+    before = {"before": stamp(memo.pause_end(moment)) if memo.pause(moment) else None}
+    now = moment.wall
     if until:
-        return await _pause(steering, who, control, reason, until)
+        return await _pause(steering, who, control, reason, until) | before
     ends = [
         one.end - now
         for one in steering.controller.journal.of(control.key)
@@ -478,7 +490,7 @@ async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
     reason_text = f"{who} has opted out" + (f": {reason}" if reason else "")
     ends_at = await steering.controller.opt_out(control, lasts, reason_text)
     steering.controller.dependencies.audit("control.opted_out", {"control": name, "by": who})
-    return await _stopped(steering, name, ends_at)
+    return await _stopped(steering, name, ends_at) | before
 
 
 async def _pause(
@@ -653,7 +665,10 @@ async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]
     async def call(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
         _named(steering, name)
         await _guards_read(gateway, name)
-        passed = await steering.controller.test(name, say)
+        try:
+            passed = await steering.controller.test(name, say)
+        except (Refused, LinkLost, WriteRefused) as error:
+            raise _not_passed(steering, name, error) from error
         fell = None if passed.fell_back_s is None else round(passed.fell_back_s, 1)
         body = {"control": name, "by": who} | ({} if fell is None else {"fell_back_s": str(fell)})
         steering.controller.dependencies.audit("control.tested", body)
@@ -669,6 +684,25 @@ async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]
         }
 
     return await _on_controls(call)(gateway, caller, name=name)
+
+
+def _not_passed(steering: Steering, name: str, error: AgentError) -> Refused:
+    """Return the refusal of a failed test: what it means, and what is written at the equipment."""
+    control, journal = steering.controller.controls[name], steering.controller.journal
+    counts = journal.memo(control.key).tested == control.fingerprint
+    held = bool(journal.open_records(control.key))
+    return Refused(
+        "{error}. {orders} {written} Switch on or correct what is named, then: gardien control test"
+        " {name}",
+        error=error,
+        name=name,
+        orders=Text("The test has failed; an earlier one still counts.")
+        if counts
+        else Text("The test has failed: no order is carried out before it has passed."),
+        written=Text("A value is still written at the equipment; the agent tries to release it.")
+        if held
+        else Text("Nothing is written at the equipment now."),
+    )
 
 
 def _left_to_see(watchdog: WatchdogSettings) -> str:

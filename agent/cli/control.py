@@ -362,8 +362,16 @@ def opt_out(
     elif back:
         typer.echo(_("{name} takes orders again", name=name))
     else:
-        begin = when(answer["until"])
-        typer.echo(_("{name} takes no orders before {time}", name=name, time=begin))
+        begin, before = when(answer["until"]), answer.get("before")
+        text = N_("{name} takes no orders before {time}. To end this: {command}")
+        if before:
+            text = N_(
+                "{name} was opted out already, until {before}; it takes no orders before {time}. To"
+                " end this: {command}"
+            )
+        command = f"gardien control opt-out {name} --end"
+        values = {"before": when(before), "time": begin, "command": command}
+        typer.echo(wrapped(_(text, name=name, **values)))
         if why := answer["unrecorded"]:
             text = N_("! in force, but not recorded: {why}. Repeat it once the disk works")
             typer.echo(wrapped(_(text, why=why)))

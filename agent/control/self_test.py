@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.control.guard import measured, plain
 from agent.control.hold import Holder, Setpoint
-from agent.control.model import TEST, LossRule, No, same
+from agent.control.model import TEST, LossRule, No, OrderCode, same
 from agent.control.point_access import beat, look_whole, watched
 from agent.control.records import Phase, Transaction
 from agent.core.errors import Refused
@@ -132,7 +132,17 @@ class SelfTest:
         return Passed(setpoint.value, *seconds)
 
     def _check_not_forbidden(self) -> None:
-        if no := self._controller.forbidden(self._control):
+        no = self._controller.forbidden(self._control)
+        for guard in self._control.modality.guards if no and no.code is OrderCode.GUARD else ():
+            if no and guard.name == no.field:
+                raise Refused(
+                    "{no}: {reason} (read from {device}/{point})",
+                    no=no,
+                    reason=no.reason,
+                    device=guard.device,
+                    point=guard.point,
+                )
+        if no:
             raise Refused("{no}: {reason}", no=no, reason=no.reason)
 
     async def _free_slots(self) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from agent.core.clock import seconds
 from agent.core.errors import CertificateRefused, UplinkLost
 from agent.core.i18n import Text, text_of
 from agent.enrolment.tls import explain, lost, refusal, refuses
-from agent.uplink.base import used
+from agent.uplink.base import WRONG_LOGIN, used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Sequence
@@ -394,7 +394,7 @@ class MqttConnection:
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
             raise _Unspoken("{where} does not speak MQTT 5", where=self._where)
         if code.is_failure:
-            hint = Text(". Check `user` and `password`") if str(code) in STRANGER else ""
+            hint = Text(WRONG_LOGIN) if str(code) in STRANGER else ""
             raise UplinkLost(
                 self._with_doubt(
                     Text(
