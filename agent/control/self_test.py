@@ -133,17 +133,19 @@ class SelfTest:
 
     def _check_not_forbidden(self) -> None:
         no = self._controller.forbidden(self._control)
-        for guard in self._control.modality.guards if no and no.code is OrderCode.GUARD else ():
-            if no and guard.name == no.field:
+        if not no:
+            return
+        for guard in self._control.modality.guards:
+            if no.code is OrderCode.GUARD and guard.name == no.field:
                 raise Refused(
-                    "{no}: {reason} (read from {device}/{point})",
+                    "{no}: {reason} (guard {guard} is {device}/{point}; is {device} switched on?)",
                     no=no,
                     reason=no.reason,
+                    guard=guard.name,
                     device=guard.device,
                     point=guard.point,
                 )
-        if no:
-            raise Refused("{no}: {reason}", no=no, reason=no.reason)
+        raise Refused("{no}: {reason}", no=no, reason=no.reason)
 
     async def _free_slots(self) -> tuple[int, ...]:
         """Our priorities at the point. All must be empty, so that a later value there is ours.

@@ -560,7 +560,9 @@ def _reconnect(why: object, files: Mapping[str, str]) -> tuple[Actor, Text | Non
         command = f"sudo install -m 644 NEW-CA.pem {files['ca']}" if "ca" in files else ""
         return Actor.INSTALLER, step, command
     if WRONG_LOGIN in messages:
-        step = Text("Get user and password from the platform, and write the password there")
+        step = Text(
+            "Get user and password from the platform, and write the password into this file"
+        )
         kind, _, path = files.get("password", "").partition(":")
         if kind == "credential":
             path = f"/etc/gardien/credentials/{path.removeprefix('gardien_')}"

@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.core.clock import seconds
 from agent.core.errors import CertificateRefused, UplinkLost
-from agent.core.i18n import Text, text_of
+from agent.core.i18n import N_, Text, text_of
 from agent.enrolment.tls import explain, lost, refusal, refuses
 from agent.uplink.base import WRONG_LOGIN, used
 
@@ -48,7 +48,7 @@ INBOX, INBOX_BYTES = 256, 12_000_000
 broker may send before we acknowledge one
 """
 UNSPOKEN = "Unsupported protocol version"
-STRANGER = {"Not authorized", "Bad user name or password"}
+STRANGER = {N_("Not authorized"), N_("Bad user name or password")}
 """paho's texts of the reason codes for an unknown client"""
 REFUSED = 0x80
 """reason codes from this one on are refusals (MQTT 5.0, 2.4; 3.1.1, 3.9.3)"""
@@ -400,7 +400,7 @@ class MqttConnection:
                     Text(
                         "{where} refuses the connection: {code}{hint}",
                         where=self._where,
-                        code=code,
+                        code=Text(str(code)),
                         hint=hint,
                     )
                 )
