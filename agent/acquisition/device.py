@@ -44,6 +44,8 @@ class Device:
     serial_point: Point | None = None
     serial: str | None = None
     """the serial number that it last reported"""
+    before: str | None = None
+    """the one that it reported before that, since the agent was started"""
     asked_at_opening: int = 0
     """the opening of the link at which it last reported its serial number; 0: it must be asked"""
     rests_until: float = 0.0
@@ -280,6 +282,7 @@ class DeviceReader:
                 device.name, device.serial, serial,
                 extra=fields(LogEvent.METER_MISMATCH, device=device.name, line=self.link.name),
             )  # fmt: skip
+            device.before = device.serial
             self._meter_changed(device.name)
             device.good = {key: old for key, old in device.good.items() if key[0] == device.serial}
         device.serial = serial

@@ -364,6 +364,11 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "kept": recipient.kept,
         "in_memory": sum(one.rows + one.batch_rows for one in in_memory),
         "held_devices": len(recipient.ledger.held),
+        "files": {
+            option: str(path)
+            for option in ("ca", "password")
+            if (path := getattr(recipient.settings, option, None))
+        },
         "delivery": _delivery(recipient.delivery, gateway.clock.now()),
     }
 

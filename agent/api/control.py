@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from agent.api.registry import in_person, passing, shared
@@ -20,19 +21,26 @@ from agent.control.context import OPTED_OUT_FOR, unsigned
 from agent.control.guard import fresh, measured, plain
 from agent.control.history import order_reports, sentences, within
 from agent.control.hold import FOREVER
-from agent.control.model import FAILSAFE, Acceptance, No, OrderState
+from agent.control.model import FAILSAFE, Acceptance, No, OrderCode, OrderState, next_step
 from agent.control.orders import grant_of, order_of
 from agent.control.records import Phase
 from agent.core.clock import stamp
-from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed
-from agent.core.i18n import N_
+from agent.core.errors import (
+    AgentError,
+    LinkLost,
+    Refused,
+    SpoolFull,
+    StorageFailed,
+    WriteRefused,
+)
+from agent.core.i18n import N_, Text
 from agent.gateway.controls import NoControls
 from agent.gateway.lines import read_guards
 from agent.inbox.inbox import BY_HAND
 from agent.registry.parsers import LONGEST_LABEL
 from agent.registry.parsers import text as checked_text
 from agent.trust import claims, store
-from agent.trust.error_codes import ObjectCode
+from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer, new_jti
 from agent.trust.store import CONFIRMED_WITHIN, Vote
 from agent.trust.verify import verify
@@ -298,6 +306,20 @@ def _named(steering: Steering, name: str) -> ConfiguredControl:
     return controls[name]
 
 
+def with_next_steps(targets: dict[str, dict[str, Any]], gateway: Gateway) -> dict[str, Any]:
+    """Add to each refusal by a control what a person at the gateway can do: `next`."""
+    for name, target in targets.items():
+        if target.get("code") == OrderCode.ASSET:
+            near = get_close_matches(name, gateway.config.controls, n=1)
+            target["next"] = Text(
+                "Sign it again for one of these: {controls}",
+                controls=near or [*gateway.config.controls],
+            )
+        elif step := next_step(str(target["code"])) if "code" in target else None:
+            target["next"] = step
+    return targets
+
+
 async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
     """What would become of a signed order now, for each control; nothing is recorded.
 
@@ -308,7 +330,10 @@ async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, A
     steering = gateway.steering
     if not steering:
         raise Refused(NoControls.REASON)
-    verified = verify(text.encode(), gateway.objects.inbox.known())
+    try:
+        verified = verify(text.encode(), gateway.objects.inbox.known())
+    except Forged as error:
+        raise error.for_a_person() from error
     for name in gateway.config.controls:
         await _guards_read(gateway, name)
     command = verified.model
@@ -341,6 +366,7 @@ async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, A
             "drawn_s": int(order.rand),
             "grants": [steering.controller.journal.grants[jti].evidence for jti in event.grants],
         }
+    with_next_steps(answers, gateway)
     return {"jti": command.jti, "by": verified.owner, "targets": answers}
 
 
@@ -348,7 +374,8 @@ def _taken(targets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The answer for an order that was taken before: the same bytes change nothing."""
     return {
         name: {"would": "change nothing", "code": str(ObjectCode.REPLAY),
-               "words": f"the same order was taken before, and was {one['state']} then"}
+               "words": Text("the same order was taken before, and was {state} then",
+                             state=one["state"])}
         for name, one in targets.items()
     }  # fmt: skip
 
@@ -446,9 +473,14 @@ async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
     cannot be released now is released as soon as the device answers.
     """
     control = _named(steering, name)
-    now = steering.controller.dependencies.now().wall
+    memo, moment = (
+        steering.controller.journal.memo(control.key),
+        steering.controller.dependencies.now(),
+    )
+    before = {"before": stamp(memo.pause_end(moment)) if memo.pause(moment) else None}
+    now = moment.wall
     if until:
-        return await _pause(steering, who, control, reason, until)
+        return await _pause(steering, who, control, reason, until) | before
     ends = [
         one.end - now
         for one in steering.controller.journal.of(control.key)
@@ -458,7 +490,7 @@ async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
     reason_text = f"{who} has opted out" + (f": {reason}" if reason else "")
     ends_at = await steering.controller.opt_out(control, lasts, reason_text)
     steering.controller.dependencies.audit("control.opted_out", {"control": name, "by": who})
-    return await _stopped(steering, name, ends_at)
+    return await _stopped(steering, name, ends_at) | before
 
 
 async def _pause(
@@ -633,7 +665,10 @@ async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]
     async def call(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
         _named(steering, name)
         await _guards_read(gateway, name)
-        passed = await steering.controller.test(name, say)
+        try:
+            passed = await steering.controller.test(name, say)
+        except (Refused, LinkLost, WriteRefused) as error:
+            raise _not_passed(steering, name, error) from error
         fell = None if passed.fell_back_s is None else round(passed.fell_back_s, 1)
         body = {"control": name, "by": who} | ({} if fell is None else {"fell_back_s": str(fell)})
         steering.controller.dependencies.audit("control.tested", body)
@@ -649,6 +684,25 @@ async def test(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, Any]
         }
 
     return await _on_controls(call)(gateway, caller, name=name)
+
+
+def _not_passed(steering: Steering, name: str, error: AgentError) -> Refused:
+    """Return the refusal of a failed test: what it means, and what is written at the equipment."""
+    control, journal = steering.controller.controls[name], steering.controller.journal
+    counts = journal.memo(control.key).tested == control.fingerprint
+    held = bool(journal.open_records(control.key))
+    return Refused(
+        "{error}. {orders} {written} Switch on or correct what is named, then: gardien control test"
+        " {name}",
+        error=error,
+        name=name,
+        orders=Text("The test has failed; an earlier one still counts.")
+        if counts
+        else Text("The test has failed: no order is carried out before it has passed."),
+        written=Text("A value is still written at the equipment; the agent tries to release it.")
+        if held
+        else Text("Nothing is written at the equipment now."),
+    )
 
 
 def _left_to_see(watchdog: WatchdogSettings) -> str:

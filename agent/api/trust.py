@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import logging
 from dataclasses import asdict
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from agent.api.control import left_out
+from agent.api.control import left_out, with_next_steps
 from agent.api.registry import author
 from agent.core.clock import NOT_BELIEVED, stamp
 from agent.core.errors import Refused
@@ -16,6 +17,7 @@ from agent.core.log_fields import LogEvent, fields
 from agent.inbox.inbox import BY_HAND
 from agent.registry import parsers
 from agent.trust import audit, store, trust_list
+from agent.trust.error_codes import Forged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +52,19 @@ async def trust_show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     standing = gateway.objects.inbox.trust_store.trust
     contents = _contents(standing, gateway) if standing else {}
     return {"list": contents, **gateway.objects.inbox.status()}
+
+
+def _brought_by_a_person(call: Call) -> Call:
+    """Wrap a call so that a refused object is refused with the next step of a person."""
+
+    @wraps(call)
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        try:
+            return await call(gateway, caller, **args)
+        except Forged as error:
+            raise error.for_a_person() from error
+
+    return wrapper
 
 
 async def trust_look(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, Any]:
@@ -105,6 +120,7 @@ async def object_accept(
     answer = await gateway.objects.accept(raw, BY_HAND)
     if not answer.get("again"):
         gateway.audit("object.brought", {"sha256": hashlib.sha256(raw).hexdigest(), "by": who})
+    with_next_steps(answer.get("targets", {}), gateway)
     return answer | {"accepted": _counts(answer)}
 
 
@@ -198,10 +214,10 @@ CALLS: Mapping[str, Call] = {
     "audit.verify": audit_verify,
     "audit.list": audit_list,
     "trust.show": trust_show,
-    "trust.look": trust_look,
-    "trust.accept": trust_accept,
-    "object.accept": object_accept,
-    "object.preview": object_preview,
+    "trust.look": _brought_by_a_person(trust_look),
+    "trust.accept": _brought_by_a_person(trust_accept),
+    "object.accept": _brought_by_a_person(object_accept),
+    "object.preview": _brought_by_a_person(object_preview),
     "object.list": object_list,
     "object.all_came": object_all_came,
 }

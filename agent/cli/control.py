@@ -47,7 +47,7 @@ from agent.cli.terminal import (
 )
 from agent.cli.trust import grants
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, _, in_language
 from agent.core.i18n import language as language_of_terminal
 from agent.core.quantities import spoken
 
@@ -362,8 +362,16 @@ def opt_out(
     elif back:
         typer.echo(_("{name} takes orders again", name=name))
     else:
-        begin = when(answer["until"])
-        typer.echo(_("{name} takes no orders before {time}", name=name, time=begin))
+        begin, before = when(answer["until"]), answer.get("before")
+        text = N_("{name} takes no orders before {time}. To end this: {command}")
+        if before:
+            text = N_(
+                "{name} was opted out already, until {before}; it takes no orders before {time}. To"
+                " end this: {command}"
+            )
+        command = f"gardien control opt-out {name} --end"
+        values = {"before": when(before), "time": begin, "command": command}
+        typer.echo(wrapped(_(text, name=name, **values)))
         if why := answer["unrecorded"]:
             text = N_("! in force, but not recorded: {why}. Repeat it once the disk works")
             typer.echo(wrapped(_(text, why=why)))
@@ -586,8 +594,15 @@ def dry_run(
     else:
         for name, target in answer["targets"].items():
             if "code" in target:
-                refused = _("{name} would be refused: {code}: {words}")
-                typer.echo(refused.format(name=name, code=target["code"], words=target["words"]))
+                refused = _(
+                    "{name} would be refused: {code}: {words}",
+                    name=name,
+                    code=target["code"],
+                    words=target["words"],
+                )
+                if step := target.get("next"):
+                    refused += f". {in_language(step)}"
+                typer.echo(wrapped(refused))
                 continue
             text = DONE if target["would"] == "be done" else LOST
             value = f"{target['value']} {spoken(target['unit'])}"

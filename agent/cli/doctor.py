@@ -197,7 +197,12 @@ def not_running(state: Path, command: str) -> Finding:
         subject=Text("agent"),
         what=Text("gardien is not running on {state}", state=str(state)),
         severity=Severity.LOST,
-        cost=Text("Nothing is read, sent or controlled. If it does not start: sudo gardien check"),
+        cost=Text(
+            "Nothing is read, sent or controlled. As a service: sudo systemctl enable --now gardien."
+            " If it does not start: sudo gardien check"
+        )
+        if command == "gardien run"
+        else Text("Nothing is read, sent or controlled. If it does not start: sudo gardien check"),
         actor=Actor.INSTALLER,
         command=command,
     )

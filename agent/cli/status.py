@@ -14,6 +14,7 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    broken,
     day,
     plural,
     read_here,
@@ -94,9 +95,7 @@ def show(answer: dict[str, Any], findings: Sequence[Finding], *, every: bool) ->
 
 def _height(line: str) -> int:
     """Return how many lines of the screen a line takes."""
-    from textwrap import wrap
-
-    return max(1, len(wrap(line, WIDTH, subsequent_indent="    ")))
+    return broken(line, WIDTH).count("\n") + 1
 
 
 def _gateway(answer: dict[str, Any]) -> Iterator[str]:
@@ -190,8 +189,12 @@ def _listed(findings: Sequence[Finding], room: int | None) -> Iterator[str]:
         yield _("nothing to report")
         return
     blocks = [list(_block(finding)) for finding in findings]
-    if room is not None and sum(map(_height_of, blocks)) > room:
-        blocks = [list(_block(finding, short=True)) for finding in findings]
+    if room is not None:
+        # the worst keep their costs; the first always does
+        whole = len(blocks)
+        while whole > 1 and sum(map(_height_of, blocks)) > room:
+            whole -= 1
+            blocks[whole] = list(_block(findings[whole], short=True))
     for number, block in enumerate(blocks):
         if room is not None:
             # one line is kept to say how many there are more

@@ -167,11 +167,20 @@ def wrapped(sentence: str) -> str:
     that grep finds it.
     """
     from shutil import get_terminal_size
-    from textwrap import fill
 
     if not os.isatty(1):
         return sentence
-    return fill(sentence, get_terminal_size((80, 24)).columns, subsequent_indent="    ")
+    return broken(sentence, get_terminal_size((80, 24)).columns)
+
+
+def broken(sentence: str, width: int) -> str:
+    """Break a sentence into lines, but no label or option, and no punctuation from its word."""
+    from re import sub
+    from textwrap import fill
+
+    joined = sub(r" (?=[»:;?!])|(?<=«) ", "\0", sentence)
+    lines = fill(joined, width, subsequent_indent="    ", break_on_hyphens=False)
+    return lines.replace("\0", " ")
 
 
 def when(stamp: str | None) -> str:

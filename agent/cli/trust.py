@@ -28,7 +28,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, n_
+from agent.core.i18n import N_, Text, _, in_language, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def accept(
     except Refused as error:
         if not json:
             # some refusals name the file already
-            why = str(error).removeprefix(f"{file}: ")
+            why = _without(file, error)
             raise Refused("{file}: not accepted: {why}", file=file, why=why) from error
         as_json({"accepted": False, "refused": str(error)})
         raise typer.Exit(1) from None
@@ -192,7 +192,8 @@ def signed_text(file: Path) -> str:
     except OSError as error:
         raise Refused("{file}: {reason}", file=file, reason=error) from error
     except UnicodeDecodeError:
-        raise Refused("{file}: not a signed object, because it is not text", file=file) from None
+        reason = Text("not a signed object, because it is not text")
+        raise Refused("{file}: {reason}", file=file, reason=reason) from None
 
 
 def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
@@ -282,7 +283,7 @@ def accept_object(
             answer = ask(config, state, call, text=signed_text(file), **more)
         except Refused as error:
             # `signed_text` names the file, and so does the line that is printed
-            answer = {"accepted": False, "refused": str(error).removeprefix(f"{file}: ")}
+            answer = {"accepted": False, "refused": _without(file, error)}
         answers.append({"file": str(file)} | answer)
         if not json:
             _show(file, answer, preview=preview)
@@ -292,17 +293,19 @@ def accept_object(
     raise typer.Exit(1 if any(not answer.get("accepted", preview) for answer in answers) else 0)
 
 
+def _without(file: Path, error: Refused) -> Text:
+    """Return what a refusal says, without the name of the file in front."""
+    if error.text.values.get("file") == str(file):
+        return Text("{reason}", reason=error.text.values["reason"])
+    return error.text
+
+
 def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
     if refused := answer.get("refused"):
-        typer.echo(
-            _(
-                "{file}: {value} accepted: {refused}",
-                file=file,
-                value=_("would not be") if preview else _("not"),
-                refused=refused,
-            ),
-            err=True,
-        )
+        line = _("{file}: not accepted: {refused}", file=file, refused=refused)
+        if preview:
+            line = _("{file}: would not be accepted: {refused}", file=file, refused=refused)
+        typer.echo(wrapped(line), err=True)
     elif preview:
         typer.echo(f"{file}: {_changes(answer)}")
         for what, names in (
@@ -389,9 +392,9 @@ def _outcome(answer: dict[str, Any]) -> str:
 def _target_outcome(target: dict[str, Any]) -> str:
     """Return the outcome of an order at one control."""
     if "code" in target:
-        return _("refused, {code}", code=target["code"]) + (
-            f": {target['words']}" if "words" in target else ""
-        )
+        said = [in_language(target[one]) for one in ("words", "next") if target.get(one)]
+        refused = _("refused, {code}", code=target["code"])
+        return refused + (f": {'. '.join(said)}" if said else "")
     if "begin" in target:
         return _("from {begin} to {end}", begin=when(target["begin"]), end=when(target["end"]))
     return str(target["state"]).lower()

@@ -465,7 +465,7 @@ def leftover(recipient: str, waits: int) -> Finding:
         code="leftover",
         subject=Text("uplinks"),
         what=Text(
-            "uplinks: {number} values are still stored for {recipient}, which has no uplink any"
+            "uplinks: {number} values for {recipient} are kept but not sent: it has no uplink any"
             " more",
             number=waits,
             recipient=recipient,

@@ -12,6 +12,7 @@ from agent.control import schedule
 from agent.control.guard import inhibited, measured, plain, tripped
 from agent.control.model import No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
+from agent.core.i18n import N_, Text
 from agent.core.quantities import spoken
 from agent.core.settings import written
 from agent.trust.object_id import number_of
@@ -92,16 +93,23 @@ def _clock(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     del order, modality
     if facts.now.trusted:
         return None
-    return No(OrderCode.CLOCK, "the gateway's clock is not trusted: nothing new begins")
+    reason = Text("the gateway's clock is not trusted: nothing new begins")
+    return No(OrderCode.CLOCK, reason)
 
 
 def _action(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     del facts
     if order.action != modality.action:
-        reason = f"{modality.name} takes {modality.action} only, {order.action} was asked"
+        reason = Text(
+            "{name} takes {allowed} only, {asked} was asked",
+            name=modality.name,
+            allowed=modality.action,
+            asked=order.action,
+        )
         return No(OrderCode.ACTION, reason)
     if order.emergency and not modality.limits.emergency:
-        return No(OrderCode.ACTION, f"{modality.name} takes no emergency orders")
+        reason = Text("{name} takes no emergency orders", name=modality.name)
+        return No(OrderCode.ACTION, reason)
     return None
 
 
@@ -109,26 +117,35 @@ def _range(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     del facts
     value = order.value
     if value is None or not value.is_finite():
-        return No(OrderCode.RANGE, "the value is missing: `cmd.val` must be a number, not text")
+        missing = Text("the value is missing: `cmd.val` must be a number, not text")
+        return No(OrderCode.RANGE, missing)
     if order.unit is not None and order.unit != modality.unit:
-        return No(
-            OrderCode.RANGE,
-            f"the unit of {modality.name} is {spoken(modality.unit)},"
-            f" {spoken(order.unit)} was asked",
+        reason = Text(
+            "the unit of {name} is {unit}, {asked} was asked",
+            name=modality.name,
+            unit=spoken(modality.unit),
+            asked=spoken(order.unit),
         )
+        return No(OrderCode.RANGE, reason)
     if modality.choices and value not in modality.choices:
         allowed = ", ".join(plain(one) for one in modality.choices)
-        return No(
-            OrderCode.RANGE, f"{modality.name} takes {allowed} only, {plain(value)} was asked"
+        reason = Text(
+            "{name} takes {allowed} only, {asked} was asked",
+            name=modality.name,
+            allowed=allowed,
+            asked=plain(value),
         )
+        return No(OrderCode.RANGE, reason)
     if far := outside(value, modality.limits, modality.unit):
-        return No(OrderCode.RANGE, f"{modality.name} is agreed {far}")
+        return No(OrderCode.RANGE, Text("{name} is agreed {far}", name=modality.name, far=far))
     if modality.step and value % modality.step:
-        return No(
-            OrderCode.RANGE,
-            f"{modality.name} takes multiples of {plain(modality.step)} only,"
-            f" {plain(value)} was asked",
+        reason = Text(
+            "{name} takes multiples of {step} only, {asked} was asked",
+            name=modality.name,
+            step=plain(modality.step),
+            asked=plain(value),
         )
+        return No(OrderCode.RANGE, reason)
     return None
 
 
@@ -137,19 +154,31 @@ def _duration(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> 
     longest = min(LONGEST, modality.limits.duration or LONGEST)
     if not 0 < order.duration <= longest:
         asked = duration_text(order.duration)
-        reason = f"{modality.name} is agreed for {written(longest)}, {asked} was asked"
+        reason = Text(
+            "{name} is agreed for {longest}, {asked} was asked",
+            name=modality.name,
+            longest=written(longest),
+            asked=asked,
+        )
         return No(OrderCode.DURATION, reason)
     if not 0 <= order.rand <= LONGEST:
         return No(
             OrderCode.DURATION,
-            f"its begin may be drawn from a day at most, {duration_text(order.rand)} was asked",
+            Text(
+                "its begin may be drawn from a day at most, {asked} was asked",
+                asked=duration_text(order.rand),
+            ),
         )
     if order.duration < modality.on:
-        return No(OrderCode.TIMER, f"it must last at least {written(modality.on)}")
+        least = written(modality.on)
+        return No(OrderCode.TIMER, Text("it must last at least {duration}", duration=least))
     if modality.ramp is None and modality.spread >= order.duration:
         return No(
             OrderCode.DURATION,
-            f"it must last longer than {written(modality.spread)}, in which its release is drawn",
+            Text(
+                "it must last longer than {duration}, in which its release is drawn",
+                duration=written(modality.spread),
+            ),
         )
     return None
 
@@ -157,20 +186,26 @@ def _duration(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> 
 def _timing(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     now, limits = facts.now.wall, modality.limits
     if order.latest_end <= now:
-        return No(OrderCode.EXPIRED, f"its end, {stamp(order.latest_end)}, is past")
+        end = stamp(order.latest_end)
+        return No(OrderCode.EXPIRED, Text("its end, {end}, is past", end=end))
     if order.received and order.start < order.received - STARTABLE:
-        return No(OrderCode.EXPIRED, f"its begin, {stamp(order.start)}, is past")
+        begin = stamp(order.start)
+        return No(OrderCode.EXPIRED, Text("its begin, {begin}, is past", begin=begin))
     if order.start > now + FURTHEST:
-        return No(OrderCode.NOT_YET, f"its begin, {stamp(order.start)}, is later than any grant")
+        begin = stamp(order.start)
+        reason = Text("its begin, {begin}, is later than any grant", begin=begin)
+        return No(OrderCode.NOT_YET, reason)
     if limits.notice and order.start - order.received < limits.notice:
-        return No(OrderCode.NOTICE, f"{modality.name} needs {written(limits.notice)} of notice")
-    return outside_hours(order, limits, facts, OrderCode.WINDOW, f"{modality.name} is")
+        notice = written(limits.notice)
+        reason = Text("{name} needs {notice} of notice", name=modality.name, notice=notice)
+        return No(OrderCode.NOTICE, reason)
+    return outside_hours(order, limits, facts, OrderCode.WINDOW, modality.name)
 
 
 def _quota(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     def no(field: str, reason: str) -> No:
         code = OrderCode.TIMER if field == "min_gap" else OrderCode.QUOTA
-        return No(code, f"{modality.name} is agreed for {reason}")
+        return No(code, Text("{name} is agreed for {what}", name=modality.name, what=reason))
 
     return quota_refusal(order, modality.limits, facts, no)
 
@@ -180,13 +215,22 @@ def _timers(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No
     if facts.locked is not None:
         since, lasts = facts.locked
         if elapsed(since, facts.now) + ahead < lasts:
-            reason = f"a guard tripped: {modality.name} rests for {duration_text(lasts)} after that"
+            reason = Text(
+                "a guard tripped: {name} rests for {duration} after that",
+                name=modality.name,
+                duration=duration_text(lasts),
+            )
             return No(OrderCode.TIMER, reason)
     # while a hold is in force an order takes over from it: nothing starts anew, so no rest is due
     rested = modality.off if facts.given_back is None else elapsed(facts.given_back, facts.now)
     if rested + ahead < modality.off and not _holds_now(facts):
         return No(
-            OrderCode.TIMER, f"{modality.name} rests for {written(modality.off)} after each hold"
+            OrderCode.TIMER,
+            Text(
+                "{name} rests for {duration} after each hold",
+                name=modality.name,
+                duration=written(modality.off),
+            ),
         )
     return None
 
@@ -198,7 +242,9 @@ def _holds_now(facts: DecisionFacts) -> bool:
 def _state(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     del order
     if not facts.tested:
-        reason = f"{modality.name} has not passed its test: gardien control test {modality.name}"
+        reason = Text(
+            "{name} has not passed its test: gardien control test {name}", name=modality.name
+        )
         return No(OrderCode.UNTESTED, reason)
     if facts.unsigned:
         return No(OrderCode.UNSIGNED, facts.unsigned)
@@ -234,11 +280,11 @@ def _grant_of_role(
         and (not order.auth or number_of(grant.jti) in order.auth)
     ]
     if of_role and all(grant.revoked is not None for grant in of_role):
-        return No(OrderCode.REVOKED, f"the grant of the {role_name(role)} was revoked", role)
+        return No(OrderCode.REVOKED, Text("{whose} was revoked", whose=_whose(role)), role)
     standing = [grant for grant in of_role if grant.revoked is None]
     lived_in = [grant for grant in standing if _occupancy_lasts(grant, order, facts)]
     if standing and not lived_in:
-        reason = f"the grant of the {role_name(role)} ends with an occupancy that is over then"
+        reason = Text("{whose} ends with an occupancy that is over then", whose=_whose(role))
         return No(OrderCode.GRANT_MISSING, reason, role)
     valid = [
         grant
@@ -246,12 +292,16 @@ def _grant_of_role(
         if grant.since <= order.start and order.latest_end <= grant.until
     ]
     if not valid:
-        reason = f"{order.by} has no grant of the {role_name(role)} for this"
+        reason = Text("{by} has no grant of the {role} for this", by=order.by, role=_role(role))
         if order.auth:
-            reason += " among those that `auth` names (without `auth` any grant counts)"
+            reason += Text(" among those that `auth` names (without `auth` any grant counts)")
         if standing:
-            first, last = stamp(standing[0].since), stamp(standing[0].until)
-            reason = f"the grant of the {role_name(role)} is valid from {first} to {last}"
+            reason = Text(
+                "{whose} is valid from {first} to {last}",
+                whose=_whose(role),
+                first=stamp(standing[0].since),
+                last=stamp(standing[0].until),
+            )
         return No(OrderCode.GRANT_MISSING, reason, role)
     # each grant is tried alone, for limits of several grants must not be combined
     refusals = []
@@ -276,29 +326,32 @@ def _exceeded_limit(  # noqa: PLR0911 -- a limit each
 ) -> No | None:
     """The first limit of a grant that an order exceeds; None: it exceeds none."""
     limits, role = grant.limits, grant.role
-    whose = f"the grant of the {role_name(role)}"
+    whose = _whose(role)
 
-    def beyond(field: str, reason: str) -> No:
-        return No(OrderCode.GRANT_LIMIT, f"{whose} {reason}", role, field)
+    def beyond(field: str, message: str, **values: object) -> No:
+        return No(OrderCode.GRANT_LIMIT, Text(message, whose=whose, **values), role, field)
 
     if grant.unit is not None and grant.unit != modality.unit:
-        return beyond("unit", f"is in {spoken(grant.unit)}, the control in {spoken(modality.unit)}")
+        units = {"unit": spoken(grant.unit), "other": spoken(modality.unit)}
+        return beyond("unit", N_("{whose} is in {unit}, the control in {other}"), **units)
     if order.value is not None and (far := outside(order.value, limits, modality.unit)):
         low = limits.least is not None and order.value < limits.least
-        return beyond("min" if low else "max", f"goes {far}")
+        return beyond("min" if low else "max", N_("{whose} goes {far}"), far=far)
     if limits.duration is not None and order.duration > limits.duration:
-        reason = (
-            f"is for {duration_text(limits.duration)}, {duration_text(order.duration)} was asked"
-        )
-        return beyond("max_dur", reason)
+        asked = {"limit": duration_text(limits.duration), "asked": duration_text(order.duration)}
+        return beyond("max_dur", N_("{whose} is for {limit}, {asked} was asked"), **asked)
     if limits.notice is not None and order.start - order.received < limits.notice:
-        return beyond("notice", f"requires {duration_text(limits.notice)} of notice")
+        notice = duration_text(limits.notice)
+        return beyond("notice", N_("{whose} requires {notice} of notice"), notice=notice)
     if order.emergency and not limits.emergency:
-        return beyond("emerg", "allows no emergency orders")
-    if no := outside_hours(order, limits, facts, OrderCode.GRANT_LIMIT, f"{whose} is"):
-        return beyond("windows", no.reason.removeprefix(whose).strip())
+        return beyond("emerg", N_("{whose} allows no emergency orders"))
+    if no := outside_hours(order, limits, facts, OrderCode.GRANT_LIMIT, whose):
+        return beyond("windows", "{reason}", reason=no.reason)
     return quota_refusal(
-        order, limits, facts, lambda field, reason: beyond(field, f"allows {reason}")
+        order,
+        limits,
+        facts,
+        lambda field, reason: beyond(field, N_("{whose} allows {what}"), what=reason),
     )
 
 
@@ -334,18 +387,28 @@ def quota_refusal(
     day = schedule.day_of(order.start, facts.zone)
     that_day = sum(schedule.day_of(one.begin, facts.zone) == day for one in others)
     if limits.a_day is not None and that_day >= limits.a_day:
-        return no("max_day", f"{limits.a_day} a day, and that day has {that_day} already")
+        reason = Text(
+            "{number} a day, and that day has {orders} already",
+            number=limits.a_day,
+            orders=that_day,
+        )
+        return no("max_day", reason)
     held, new = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
     if limits.time_a_day is not None:
         for since, until in _days(new, facts):
             taken = sum(one.within(since, until) for one in held)
             if taken + min(order.duration, new.within(since, until)) > limits.time_a_day:
-                return no("max_time_day", f"{duration_text(limits.time_a_day)} a day in all")
+                most = duration_text(limits.time_a_day)
+                return no("max_time_day", Text("{duration} a day in all", duration=most))
     if limits.duration is not None and _together(new, held) > limits.duration + order.rand:
-        reason = f"{duration_text(limits.duration)}, and it would last longer with the order before"
+        reason = Text(
+            "{duration}, and it would last longer with the order before",
+            duration=duration_text(limits.duration),
+        )
         return no("max_dur", reason)
     if limits.gap and any(_apart(new, one) < limits.gap for one in held if not new.meets(one)):
-        return no("min_gap", f"a rest of {duration_text(limits.gap)} between two holds")
+        rest = Text("a rest of {duration} between two holds", duration=duration_text(limits.gap))
+        return no("min_gap", rest)
     return None
 
 
@@ -400,9 +463,11 @@ def _apart(new: Span, other: Span) -> float:
 def outside(value: Decimal, limits: Limits, unit: str) -> str:
     """Which limit a value exceeds, as text; empty: none."""
     if limits.least is not None and value < limits.least:
-        return f"down to {measured(limits.least, unit)}, {plain(value)} was asked"
+        least = measured(limits.least, unit)
+        return Text("down to {least}, {value} was asked", least=least, value=plain(value))
     if limits.most is not None and value > limits.most:
-        return f"up to {measured(limits.most, unit)}, {plain(value)} was asked"
+        most = measured(limits.most, unit)
+        return Text("up to {most}, {value} was asked", most=most, value=plain(value))
     return ""
 
 
@@ -411,18 +476,30 @@ def outside_hours(
 ) -> No | None:
     """Refuse an order of which a minute, its draw included, lies outside the windows or the season.
 
-    `whose`: the subject of the refusal, such as `boiler is`.
+    `whose`: the subject of the refusal, such as `boiler`.
     """
     span = (order.start, order.latest_end)
     beyond = schedule.first_outside(limits.windows, limits.season, span, facts.zone)
     if beyond is None:
         return None
-    return No(code, f"{whose} not agreed for {beyond:%a %d %B, %H:%M}")
+    when = f"{beyond:%a %d %B, %H:%M}"
+    return No(code, Text("{whose} is not agreed for {when}", whose=whose, when=when))
 
 
-def role_name(role: str) -> str:
-    """A role for people: without underscores."""
-    return role.replace("_", " ")
+ROLES = {
+    "residents_council": N_("residents council"),
+    "building_manager": N_("building manager"),
+    "grid_operator": N_("grid operator"),
+    "occupant": N_("occupant"),
+}
+
+
+def _role(role: str) -> Text:
+    return Text(ROLES.get(role) or role.replace("_", " "))
+
+
+def _whose(role: str) -> Text:
+    return Text("the grant of the {role}", role=_role(role))
 
 
 def duration_text(seconds: float) -> str:

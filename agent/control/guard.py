@@ -55,7 +55,8 @@ def tripped(
         value = fresh(seen)
         if value is None:
             doubt = (seen.doubt if seen else "") or Text("has no recent value")
-            return No(OrderCode.GUARD, f"{guard.name} {doubt}", field=guard.name)
+            reason = Text("{name} {doubt}", name=guard.name, doubt=doubt)
+            return No(OrderCode.GUARD, reason, field=guard.name)
         if guard.least is not None and value < guard.least:
             reason = Text(
                 "{name} is {measured}, below {least}",

@@ -12,6 +12,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import N_, Text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -111,6 +113,40 @@ class OrderCode(StrEnum):
     OVERRIDDEN = "E_OVERRIDDEN"
     DEVICE = "E_DEVICE"
     STORAGE = "E_STORAGE"
+
+
+NEXT_STEPS = {
+    OrderCode.KID: N_("Have the key added for this control in the trust list: gardien trust show"),
+    OrderCode.REPLAY: N_("Sign it again with a new `jti`"),
+    OrderCode.EXPIRED: N_("Sign it again with a later begin"),
+    OrderCode.NOT_YET: N_("Sign it again with an earlier begin"),
+    OrderCode.CLOCK: N_("Set the clock right, then sign it again: gardien clock"),
+    OrderCode.ACTION: N_("Order what the control takes: gardien control list"),
+    OrderCode.RANGE: N_("Order a value within the limits of the control: gardien control list"),
+    OrderCode.DURATION: N_("Order a duration that is agreed: gardien control list"),
+    OrderCode.NOTICE: N_("Order it earlier, or with a later begin"),
+    OrderCode.WINDOW: N_("Order it for hours that are agreed: gardien control list"),
+    OrderCode.QUOTA: N_("Order it for another day, or more briefly"),
+    OrderCode.TIMER: N_("Order it again after the rest"),
+    OrderCode.GRANT_MISSING: N_("Get a grant for this, or order it as one permits: gardien control"
+                                " grants"),
+    OrderCode.GRANT_LIMIT: N_("Order it within this limit, or get another grant. The grants:"
+                              " gardien control grants"),
+    OrderCode.REVOKED: N_("Get a new grant from those who revoked it: gardien control grants"),
+    OrderCode.GUARD: N_("Order it again once the guard allows it: gardien control list"),
+    OrderCode.INHIBITED: N_("Ask the operator of the equipment to reset the switch"),
+    OrderCode.UNSIGNED: N_("Have the sheet signed: gardien control sheet"),
+    OrderCode.OVERRIDDEN: N_("Ask who has opted out or taken over: gardien control list"),
+    OrderCode.DEVICE: N_("Switch the device on, then order it again: gardien status"),
+    OrderCode.STORAGE: N_("Order it again once the disk works: gardien status"),
+}  # fmt: skip
+"""what a person at the gateway can do about a refused order; the text of the others says it"""
+
+
+def next_step(code: str) -> Text | None:
+    """Return the next step for a refusal: its code, which may state a role and a limit."""
+    message = NEXT_STEPS.get(OrderCode(code.partition("(")[0]))
+    return Text(message) if message else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,11 +270,15 @@ class Orders:
             return _unknown(order.control)
         modality = control.modality
         if verified and not verified.scope.covers(modality.name, modality.equipment):
-            return No(OrderCode.KID, f"the key of {verified.owner} is not for {modality.name}")
+            reason = Text(
+                "the key of {owner} is not for {name}", owner=verified.owner, name=modality.name
+            )
+            return No(OrderCode.KID, reason)
         if (order.jti, order.control) in journal.events:
-            return No(OrderCode.REPLAY, f"the id {order.jti} was used before: use a new one")
+            reason = Text("the id {jti} was used before: use a new one", jti=order.jti)
+            return No(OrderCode.REPLAY, reason)
         if (order.jti, order.control) in journal.early:
-            return No(OrderCode.REVOKED, "it was cancelled before it arrived")
+            return No(OrderCode.REVOKED, Text("it was cancelled before it arrived"))
         now = self.controller.dependencies.now()
         decision = decide(order, modality, self.controller.facts(control, now))
         if isinstance(decision, No):
@@ -320,7 +324,11 @@ class Orders:
             if control is None:
                 no = _unknown(name)
             else:
-                reason = f"a key of the role {verified.role} may not end a hold of {name}"
+                reason = Text(
+                    "a key of the role {role} may not end a hold of {name}",
+                    role=verified.role,
+                    name=name,
+                )
                 no = No(OrderCode.KID, reason)
                 known.remove(name)
             answers[name] = _refusal(no)
@@ -331,11 +339,11 @@ class Orders:
         ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)
         keep = _record_answer(verified, answer)
-        reason = f"{command.cmd.act} by {verified.owner}"
+        ended_by = f"{command.cmd.act} by {verified.owner}"
         # Before the commit: a failing disk must not delay a release. If the object comes again, it
         # ends nothing twice.
         for name in known:
-            await self.controller.cancel(name, reason, ref if command.cmd.act == "cancel" else "")
+            await self.controller.cancel(name, ended_by, ref if command.cmd.act == "cancel" else "")
         save, change = self.controller.dependencies.save, Transaction(outcomes=outcomes)
         # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:
@@ -357,7 +365,7 @@ class Orders:
 
 
 def _unknown(control: str) -> No:
-    return No(OrderCode.ASSET, f"there is no control {control} here")
+    return No(OrderCode.ASSET, Text("there is no control {name} here", name=control))
 
 
 def _refusal(no: No) -> dict[str, Any]:

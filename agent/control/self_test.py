@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.control.guard import measured, plain
 from agent.control.hold import Holder, Setpoint
-from agent.control.model import TEST, LossRule, No, same
+from agent.control.model import TEST, LossRule, No, OrderCode, same
 from agent.control.point_access import beat, look_whole, watched
 from agent.control.records import Phase, Transaction
 from agent.core.errors import Refused
@@ -132,8 +132,20 @@ class SelfTest:
         return Passed(setpoint.value, *seconds)
 
     def _check_not_forbidden(self) -> None:
-        if no := self._controller.forbidden(self._control):
-            raise Refused("{no}: {reason}", no=no, reason=no.reason)
+        no = self._controller.forbidden(self._control)
+        if not no:
+            return
+        for guard in self._control.modality.guards:
+            if no.code is OrderCode.GUARD and guard.name == no.field:
+                raise Refused(
+                    "{no}: {reason} (guard {guard} is {device}/{point}; is {device} switched on?)",
+                    no=no,
+                    reason=no.reason,
+                    guard=guard.name,
+                    device=guard.device,
+                    point=guard.point,
+                )
+        raise Refused("{no}: {reason}", no=no, reason=no.reason)
 
     async def _free_slots(self) -> tuple[int, ...]:
         """Our priorities at the point. All must be empty, so that a later value there is ours.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.clock import BUILT, stamp
 from agent.core.errors import CertificateRefused, Refused, UplinkLost
-from agent.core.i18n import Text, text_of
+from agent.core.i18n import N_, Text, text_of
 from agent.enrolment.credential import load, unfit, untimely
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NOT_YET, EXPIRED = 9, 10
 """X509_V_ERR_CERT_NOT_YET_VALID, …_HAS_EXPIRED (openssl/x509_vfy.h)"""
 UNKNOWN_CA = {18, 19, 20, 21}
+UNKNOWN_ISSUER = N_("its certificate was issued by an unknown CA")
 NO_CERTIFICATE = Text("it requires a certificate of this gateway. Get one: gardien key enroll")
 ALERTS: Mapping[str, str] = {
     "CERTIFICATE_REQUIRED": NO_CERTIFICATE,
@@ -131,7 +132,7 @@ def _openssl_name(reason: str) -> str:
 
 def _unproved(error: ssl.SSLCertVerificationError, host: str, now: float) -> str:
     if error.verify_code in UNKNOWN_CA:
-        return Text("its certificate was issued by an unknown CA: is `ca:` the right file?")
+        return Text(UNKNOWN_ISSUER)
     if error.verify_code == NOT_YET or (error.verify_code == EXPIRED and now < BUILT):
         return Text(
             "its certificate is not valid yet, and the clock of this gateway says {stamp}:"

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
+from agent.core.i18n import N_, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +105,44 @@ REMEDIES = {
     ObjectCode.OFTEN: "Send the same object again later.",
     ObjectCode.INTERNAL: "Do not send it again. Report its sha256 to the operator of the gateway.",
 }
+NEXT_STEPS = {
+    ObjectCode.FORM: N_("Have it corrected and signed again with a new `jti`."),
+    ObjectCode.SIG: N_("Get the file again exactly as it was signed, or have it signed again."),
+    ObjectCode.KID: N_(
+        "Sign it with a key that is in the trust list and may sign this, or have this key added to"
+        " the list by its roots. The keys of the list: gardien trust show"
+    ),
+    ObjectCode.AUD: N_(
+        "Sign it again with the audience of this gateway, which shows it with: gardien trust show"
+    ),
+    ObjectCode.TYP: N_("Check `typ` in its header, and sign it again."),
+    ObjectCode.REPLAY: N_("Sign it again with a new `jti`."),
+    ObjectCode.EXPIRED: N_(
+        "Ask whoever signed it for a new one. If the trust list has expired, have its roots renew"
+        " it first: gardien trust show"
+    ),
+    ObjectCode.NOT_YET: N_(
+        "Check the clock of the computer that signed it, or bring it again later."
+    ),
+    ObjectCode.CLOCK: N_("Set the clock right, then bring the same file again: gardien clock"),
+    ObjectCode.REVOKED: N_("Have a new one signed by somebody who may grant it."),
+    ObjectCode.VERSION: N_(
+        "Ask whoever signed it for the latest version. What is in force: gardien trust show"
+    ),
+    ObjectCode.AFTER: N_(
+        "Ask the occupants. If they agree now, have a new consent signed that names in `after` what"
+        " they have withdrawn."
+    ),
+    ObjectCode.REGISTRY: N_("Compare it with what is recorded: gardien place list"),
+    ObjectCode.REQUEST: N_("Have the request corrected, and signed again with a new `jti`."),
+    ObjectCode.STORAGE: N_("Bring the same file again once the disk works: gardien status"),
+    ObjectCode.EPOCH: N_("Copy `epoch` and the numbers from batches of this gateway."),
+    ObjectCode.OFTEN: N_("Bring the same file again later."),
+    ObjectCode.INTERNAL: N_(
+        "Report the error with a support file: sudo gardien support-bundle --out FILE"
+    ),
+}
+"""what a person who brought the object to the gateway can do"""
 
 
 class Forged(Refused):
@@ -111,17 +150,18 @@ class Forged(Refused):
 
     `detail`: the reason for people at the gateway. `wrong`: the reason for the sender, which must
     not name people or facts that the sender may not know; default: a safe one for the code.
-    `remedy`: what the sender can do; default: the remedy for the code. `marks`: ids of withdrawals
-    that a consent does not take into account.
+    `remedy`: what the sender can do; default: the remedy for the code. `step`: the same for a
+    person at the gateway. `marks`: ids of withdrawals that a consent does not take into account.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what its sender and a person are told
         self,
         code: ObjectCode,
         detail: str,
         wrong: str = "",
         remedy: str = "",
         *,
+        step: Text | None = None,
         marks: Sequence[str] = (),
     ) -> None:
         super().__init__("{code}: {detail}", code=code, detail=detail)
@@ -129,6 +169,7 @@ class Forged(Refused):
         self.detail = detail
         self._wrong = wrong or (detail if code in ABOUT_ITSELF else SAFE_REASONS[code])
         self._remedy = remedy or REMEDIES[code]
+        self.step = step or Text(NEXT_STEPS[code])
 
     @property
     def sentence(self) -> str:
@@ -140,3 +181,7 @@ class Forged(Refused):
         if wrong.partition(" ")[0].isalpha():  # do not capitalize an id or the name of a claim
             wrong = f"{wrong[:1].upper()}{wrong[1:]}"
         return f"{wrong}. {self._remedy}"
+
+    def for_a_person(self) -> Refused:
+        """Return the refusal for a person who has brought the object, with the next step."""
+        return Refused("{error}. Nothing was changed. {step}", error=self.text, step=self.step)

@@ -12,6 +12,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from agent.core.i18n import Text
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.strict import decoded, object_of, text_of
 
@@ -105,7 +106,9 @@ def parse_jws(raw: bytes) -> Jws:
     text = text_of(raw, LARGEST_MAP)
     parts = text.split(".")
     if len(parts) != PARTS:
-        raise Forged(ObjectCode.FORM, "it is not a signed object (three parts separated by dots)")
+        raise Forged(
+            ObjectCode.FORM, Text("it is not a signed object (three parts separated by dots)")
+        )
     header = header_of(parts[0])
     # only now, since the limit depends on the type; `text_of` has applied the larger one
     if len(raw) > LARGEST and header["typ"] != MAP:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.core.clock import stamp
+from agent.core.i18n import Text
 from agent.core.settings import Secret
 from agent.trust.claims import ROOT, ClaimsModel, Name, Role, Seconds, Word, fault_of
 from agent.trust.error_codes import Forged, ObjectCode
@@ -90,6 +91,12 @@ class TrustList:
 def read(raw: bytes) -> TrustList:
     """Parse a list strictly, without verifying its signatures. Raises Forged."""
     outer = object_of(text_of(raw, LARGEST), "text")
+    if "signatures" not in outer:
+        raise Forged(
+            ObjectCode.FORM,
+            Text("it is JSON without a signature"),
+            step=Text("Sign it first, an order for example with: gardien sign command --help"),
+        )
     if outer.keys() != {"payload", "signatures"} or not isinstance(outer["payload"], str):
         raise Forged(
             ObjectCode.FORM, "a trust list has `payload` and `signatures`, and nothing else"
@@ -185,13 +192,29 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
         if new.ver <= current.ver:
             raise Forged(
                 ObjectCode.VERSION,
-                f"it is version {new.ver}, and version {current.ver} is in force",
+                Text(
+                    "it is version {ver} of {made}, and version {current} of {current_made} is in"
+                    " force",
+                    ver=str(new.ver),
+                    made=stamp(new.made)[:10],
+                    current=str(current.ver),
+                    current_made=stamp(current.made)[:10],
+                ),
+                step=Text(
+                    "The list in force stays. Ask its roots for the present list: a version above"
+                    " {current}",
+                    current=str(current.ver),
+                ),
             )
         # otherwise anybody could put a list with roots of his own in its place
         _require_signatures(new, current.roots, current.threshold, "the current roots")
     _require_signatures(new, new.roots, new.threshold, "its own roots")
     if now is not None and new.expires < now:
-        raise Forged(ObjectCode.EXPIRED, f"it expired on {stamp(new.expires)}")
+        raise Forged(
+            ObjectCode.EXPIRED,
+            Text("it expired on {expired}", expired=stamp(new.expires)),
+            step=Text("The list in force stays. Ask its roots for the present list"),
+        )
 
 
 def _require_signatures(

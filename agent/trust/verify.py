@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import ValidationError
 
 from agent.core.clock import ClockTrust, stamp
+from agent.core.i18n import Text, from_wire, to_wire
 from agent.trust import claims
 from agent.trust.claims import (
     LATEST,
@@ -185,13 +186,17 @@ def verify(raw: bytes, context: VerificationContext) -> Verified:
 def _signer(compact: Jws, context: VerificationContext) -> Member:
     member = context.members.get(compact.kid)
     if member is None:
-        unknown = f"nobody in the trust list has the key {compact.kid[:43]!r}"
+        unknown = Text("nobody in the trust list has the key {kid}", kid=compact.kid[:43])
         raise Forged(ObjectCode.KID, unknown, unknown)
     if not member.key.signed(compact.text):
-        raise Forged(ObjectCode.SIG, f"the key of {member.name} has not signed these bytes")
+        reason = Text("the key of {name} has not signed these bytes", name=member.name)
+        raise Forged(ObjectCode.SIG, reason)
     if compact.kid in context.revoked:
-        reason = f"the key {compact.kid} of {member.name} was revoked"
-        raise Forged(ObjectCode.KID, reason, f"the key {compact.kid} was revoked")
+        reason = Text("the key {kid} of {name} was revoked", kid=compact.kid, name=member.name)
+        step = Text(
+            "Sign it with another key of the trust list. The keys of the list: gardien trust show"
+        )
+        raise Forged(ObjectCode.KID, reason, f"the key {compact.kid} was revoked", step=step)
     return member
 
 
@@ -247,8 +252,12 @@ def _addressed_to_us(kind: ObjectKind, model: ObjectClaims, us: Audience) -> Non
     if model.aud == us.exact or (kind.addressed is not Addressed.STATE and model.aud in us.names):
         return
     earlier = str(model.aud).startswith(f"{us.gateway}.")
-    whom = "an earlier state of this gateway" if earlier else repr(str(model.aud)[:60])
-    raise Forged(ObjectCode.AUD, f"it is addressed to {whom}; this is {us.exact}")
+    whom = Text("an earlier state of this gateway") if earlier else repr(str(model.aud)[:60])
+    reason = Text("it is addressed to {whom}; this is {audience}", whom=whom, audience=us.exact)
+    step = Text(
+        "If it is meant for this gateway, sign it again with: --aud {audience}", audience=us.exact
+    )
+    raise Forged(ObjectCode.AUD, reason, step=step)
 
 
 def _in_time(
@@ -260,34 +269,46 @@ def _in_time(
     if context.clock is ClockTrust.UNTRUSTED:
         raise Forged(
             ObjectCode.CLOCK,
-            "the clock of this gateway is not trusted at the moment: send it again",
+            Text("the clock of this gateway is not trusted at the moment: send it again"),
         )
     now, slack = context.now, TOLERANCE[context.clock]
     if kind.widens and context.expires is not None and now > context.expires:
-        expired = stamp(context.expires)
-        raise Forged(
-            ObjectCode.EXPIRED, f"the trust list expired on {expired}, so no new right is accepted"
+        reason = Text(
+            "the trust list expired on {expired}, so no new right is accepted",
+            expired=stamp(context.expires),
         )
+        step = Text("Have its roots renew the list, then: gardien trust accept FILE")
+        raise Forged(ObjectCode.EXPIRED, reason, step=step)
     if not member.since - slack <= now <= member.until + slack:
         since, until = stamp(member.since), stamp(member.until)
-        reason = f"the trust list lets this key sign from {since} to {until} only"
-        raise Forged(
-            ObjectCode.KID,
-            f"the key of {member.name} is valid from {since} to {until} only",
-            reason,
+        for_sender = f"the trust list lets this key sign from {since} to {until} only"
+        detail = Text(
+            "the key of {name} is valid from {since} to {until} only",
+            name=member.name,
+            since=since,
+            until=until,
         )
+        raise Forged(ObjectCode.KID, detail, for_sender)
     if model.iat > now + slack:
         raise Forged(
-            ObjectCode.NOT_YET, f"it was made on {stamp(model.iat)}, and it is {stamp(now)}"
+            ObjectCode.NOT_YET,
+            Text("it was made on {made}, and it is {now}", made=stamp(model.iat), now=stamp(now)),
         )
     if kind.dated is Dated.ACCEPTANCE and model.nbf is not None and model.nbf > now + slack:
-        raise Forged(
-            ObjectCode.NOT_YET, f"it is valid from {stamp(model.nbf)}, and it is {stamp(now)}"
+        reason = Text(
+            "it is valid from {begin}, and it is {now}", begin=stamp(model.nbf), now=stamp(now)
         )
+        raise Forged(ObjectCode.NOT_YET, reason)
     if kind.dated is not Dated.RECORD and model.exp is not None and model.exp < now - slack:
-        raise Forged(
-            ObjectCode.EXPIRED, f"it expired on {stamp(model.exp)}, and it is {stamp(now)}"
+        reason = Text(
+            "it expired on {expired}, and it is {now}", expired=stamp(model.exp), now=stamp(now)
         )
+        step = Text(
+            "It permits nothing any more, and everything else stays in force. Ask {issuer} for a"
+            " new one",
+            issuer=member.name,
+        )
+        raise Forged(ObjectCode.EXPIRED, reason, step=step)
 
 
 def _limited(kind: ObjectKind, model: ObjectClaims) -> None:
@@ -315,8 +336,11 @@ def first_answer(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] |
         _not_too_old(db, verified)
         return None
     if seen[0] != verified.sha256:
-        raise Forged(ObjectCode.REPLAY, f"{verified.owner} has used the jti {verified.jti} before")
-    outcome: dict[str, Any] = json.loads(seen[1])
+        reason = Text(
+            "{issuer} has used the jti {jti} before", issuer=verified.owner, jti=verified.jti
+        )
+        raise Forged(ObjectCode.REPLAY, reason)
+    outcome: dict[str, Any] = json.loads(seen[1], object_hook=from_wire)
     return outcome
 
 
@@ -339,7 +363,7 @@ def keep_answer(db: sqlite3.Connection, verified: Verified, outcome: dict[str, A
     """
     db.execute(
         "INSERT INTO seen (iss, jti, sha256, exp, outcome) VALUES (?, ?, ?, ?, ?)",
-        (verified.owner, verified.jti, verified.sha256, verified.exp, json.dumps(outcome)),
+        (verified.owner, verified.jti, verified.sha256, verified.exp, json.dumps(to_wire(outcome))),
     )
 
 

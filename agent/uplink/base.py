@@ -18,7 +18,7 @@ from pydantic import Field
 
 from agent.core.atomic_write import StateFile
 from agent.core.errors import BatchRejected, NotStored, TooLarge
-from agent.core.i18n import Text
+from agent.core.i18n import N_, Text
 from agent.core.log_fields import LogEvent, fields
 from agent.trust.strict import json_of
 
@@ -60,6 +60,7 @@ NO_SUBSCRIBER = 0x10
 ERRORS = 0x80
 PAYLOAD_INVALID = 0x99
 """the only refusal of the content; others are temporary, or about permissions"""
+WRONG_LOGIN = N_(". Check `user` and `password`")
 PACKET_TOO_LARGE = 0x95
 """mosquitto's code above its `message_size_limit`, although MQTT does not allow it in a PUBACK"""
 PUBLISH_REASONS = {

@@ -12,14 +12,20 @@ COMMENT = re.compile(r"\s+#\s.*|\s{2,}\S.*")
 
 
 def blocks_and_text(text):
-    """The commands in the blocks of a page, and the page without its blocks."""
-    commands, rest, fenced = [], [], False
+    """The commands in the blocks of a page, and the page without its blocks. Of a block that shows
+    what is printed, in the language of the page, only what is typed (`$`) or to type (`>`) counts.
+    """
+    commands, rest, fenced, printed = [], [], False, False
     for line in text.splitlines():
+        words = line.strip()
         if line.startswith("```"):
             fenced = not fenced
         elif fenced or (line.startswith("    ") and not is_list(line, rest)):
-            commands.append(COMMENT.sub("", line.strip()))
+            printed = printed or words.startswith(("$ ", "! "))
+            if not printed or words.startswith(("$ ", "> ")):
+                commands.append(COMMENT.sub("", words))
         else:
+            printed = False
             rest.append(line)
     return commands, rest
 
@@ -76,3 +82,10 @@ def test_a_command_that_one_language_lacks_is_found():
     assert shape(text)["commands"] == ["gardien check"]
     assert shape(text) != shape(text.replace("gardien check", "gardien status"))
     assert shape(text) != shape(text + "- b\n")
+
+
+def test_what_is_printed_is_in_the_language_of_the_page_and_what_is_typed_is_not():
+    text = "# T\n\n    $ gardien status\n    ! the line\n        > gardien scan\n"
+    assert shape(text)["commands"] == ["$ gardien status", "> gardien scan"]
+    assert shape(text) == shape(text.replace("the line", "le bus"))
+    assert shape(text) != shape(text.replace("gardien scan", "gardien read"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +11,20 @@ from agent.core.finding import Actor, Finding, Severity, numbered
 from agent.core.i18n import N_, Text
 from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.registry.index import Unknown
-from agent.registry.records import (
-    RECORD_OCCUPANCY,
-    Installation,
-    covers,
-    occupancy_unknown,
-    serial_key,
-)
+from agent.registry.records import RECORD_OCCUPANCY, covers, occupancy_unknown, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.acquisition.device import Device
     from agent.config import Config
+    from agent.registry.records import Installation
     from agent.registry.registry import Registry
 
 DAY = 86_400
-MOST = 20
-"""meters for which it is searched which one they replace, and words of a name"""
+MOST_LISTED = 4
+"""meters whose numbers one sentence names"""
 
 
 def findings(  # noqa: PLR0913, PLR0917 -- everything that readings depend on
@@ -51,7 +45,7 @@ def findings(  # noqa: PLR0913, PLR0917 -- everything that readings depend on
         if measuring:
             yield _no_uplink(file)
         return
-    yield from _meters(registry, devices, now)
+    yield from _meters(registry, [*devices], now, file)
     yield from _duties(config, registry, now, file)
     if unknown:
         yield Finding(
@@ -93,78 +87,9 @@ def unassigned(registry: Registry, devices: Iterable[Device], now: int) -> dict[
     return reasons
 
 
-def _taken_out(
-    registry: Registry, device: Device, reported: Collection[str], now: int
-) -> Installation | None:
-    """The recorded meter in whose place a device reports another number; None: unknown."""
-    for meter in registry.installations():
-        key = serial_key(meter.serial) if meter.serial else ""
-        if not key or key in reported or not covers(meter, now):
-            continue
-        if device.name == meter.device or _last_read(device, key) is not None:
-            return meter
-        # after a restart only its name can tell: many people name a device after the dwelling
-        if meter.device is None and registry.label(meter.place) in _parts(device.name):
-            return meter
-    return None
-
-
-def _not_sent() -> Text:
-    days = LONGEST_UNSENT // DAY
-    return Text("Its readings are not sent. They are kept for {days} days, then lost", days=days)
-
-
-def _last_read(device: Device, serial: str) -> float | None:
-    """When a device last gave a value as the meter with this number."""
-    times = [
-        sample.at
-        for (number, _), sample in device.good.items()
-        if number and serial_key(number) == serial_key(serial)
-    ]
-    return max(times, default=None)
-
-
-def _swapped(registry: Registry, devices: Iterable[Device], now: int) -> Iterator[Finding]:
-    """Yield pairs of devices of which each is named after the dwelling of the other's meter."""
-    of: dict[str, Device] = {}
-    labels: dict[str, str] = {}
-    for device in devices:
-        channels = [p.channel for p in device.points if p.channel and p.place is None]
-        owner = registry.whose(device.name, device.serial, channels[0], now) if channels else None
-        label = registry.label(owner.place) if isinstance(owner, Installation) else None
-        if label and label not in _parts(device.name):
-            of[label], labels[device.name] = device, label
-    for name, label in labels.items():
-        other = next((of[part].name for part in _parts(name) if part in of), "")
-        if name < other and label in _parts(other):
-            yield Finding(
-                code="swapped",
-                subject=Text("meters"),
-                what=Text(
-                    "{name} reports the meter of {label}, and {other} the meter of {label_2}",
-                    name=name, label=label, other=other, label_2=labels[other],
-                ),
-                outside=Text("two devices report each other's meter"),
-                severity=Severity.NOTE,
-                cost=Text(
-                    "Readings belong to the dwelling of the number that was read, so each is still"
-                    " sent for the right dwelling. Nothing must be done; to make the names right,"
-                    " swap the two addresses in the configuration"
-                ),
-                private=True,
-            )  # fmt: skip
-
-
-def _parts(name: str) -> list[str]:
-    """The parts of a name that whole pieces make up: a-1-2, a-1, 1-2, a, 1, 2."""
-    pieces = re.findall(r"[^\W_]+|[\W_]+", name)[:MOST]
-    ends = range(1, len(pieces) + 1)
-    return ["".join(pieces[first:last]) for last in ends for first in range(last)]
-
-
-def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator[Finding]:
-    devices = list(devices)
-    reported = {serial_key(device.serial) for device in devices if device.serial}
+def _meters(
+    registry: Registry, devices: Sequence[Device], now: int, file: Path
+) -> Iterator[Finding]:
     reasons = unassigned(registry, devices, now)
     common: dict[str, Any] = {
         "subject": Text("meters"),
@@ -175,29 +100,25 @@ def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator
             days=LONGEST_UNSENT // DAY,
         ),
     }
-    unrecorded = {name for names in reasons.values() for name in names[:MOST]}
-    for device in devices:
-        old = _taken_out(registry, device, reported, now) if device.name in unrecorded else None
-        if old is None or device.serial is None:
-            continue
-        for names in reasons.values():
-            if device.name in names:
-                names.remove(device.name)
-        label, last = registry.label(old.place) or "", _last_read(device, str(old.serial))
+    nowhere = reasons.get(Unknown.NO_INSTALLATION, [])
+    exchanged = _exchanged(registry, devices, nowhere, now)
+    for device, former in exchanged:
         yield Finding(
-            **common | {"cost": _not_sent()},
-            code="exchanged",
+            **common | {"cost": _exchange_missing()},
+            code="other-meter",
             what=Text(
-                "for {label} the meter {old} is recorded, but {device} reports {new}",
-                device=device.name, new=device.serial, label=label, old=old.serial,
+                "{device} reports number {serial}, but {recorded} is recorded for {place}, and no"
+                " device reports it any more",
+                device=device.name,
+                serial=device.serial,
+                recorded=former.serial,
+                place=registry.label(former.place),
             ),
-            outside=Text("1 meter was exchanged, and the exchange is not recorded"),
-            since=None if last is None else stamp(last),
-            command=f"gardien meter exchange {quote(label)} --old {quote(str(old.serial))} --serial"
-            f" {quote(device.serial)}",
-        )  # fmt: skip
-    yield from _swapped(registry, devices, now)
-    if nowhere := reasons.get(Unknown.NO_INSTALLATION):
+            outside=_others(1),
+            command=_exchange(registry, former, device),
+        )
+    replaced = {device.name for device, _ in exchanged}
+    if nowhere := [name for name in nowhere if name not in replaced]:
         shared = numbered(
             len(nowhere),
             N_("1 meter belongs to no dwelling"),
@@ -212,21 +133,154 @@ def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator
             count=len(nowhere),
             command=several if nowhere[1:] else f"gardien meter assign {nowhere[0]} DWELLING",
         )
-    others = [*reasons.get(Unknown.SERIAL_DIFFERS, ()), *reasons.get(Unknown.OTHER_DEVICE, ())]
-    if others:
-        shared = numbered(
-            len(others),
-            N_("1 meter is not the one that was recorded"),
-            N_("{number} meters are not those that were recorded"),
+    if others := [*reasons.get(Unknown.SERIAL_DIFFERS, ()), *reasons.get(Unknown.OTHER_DEVICE, ())]:
+        yield _other_meters(registry, devices, others, common, now, file)
+    yield from _crossed(registry, devices, now)
+
+
+def _others(number: int) -> Text:
+    return numbered(
+        number,
+        N_("1 meter is not the one that was recorded"),
+        N_("{number} meters are not those that were recorded"),
+    )
+
+
+def _exchange_missing() -> Text:
+    return Text(
+        "Nothing is sent for this dwelling until the exchange is recorded. The readings are kept"
+        " for {days} days, then lost",
+        days=LONGEST_UNSENT // DAY,
+    )
+
+
+def _exchange(registry: Registry, former: Installation, device: Device) -> str:
+    label = quote(str(registry.label(former.place)))
+    return f"gardien meter exchange {label} --old {former.serial} --serial {device.serial}"
+
+
+def _exchanged(
+    registry: Registry, devices: Sequence[Device], nowhere: Sequence[str], now: int
+) -> list[tuple[Device, Installation]]:
+    """Return the devices that report an unknown number, each with the meter that was there before.
+
+    A device that reports no number may be any meter, so nothing is concluded beside one, unless the
+    device itself reported the number before.
+    """
+    reported = {serial_key(device.serial) for device in devices if device.serial}
+    gone = {
+        serial_key(one.serial): one
+        for one in registry.installations()
+        if one.serial and not one.device and covers(one, now)
+    }
+    gone = {key: one for key, one in gone.items() if key not in reported}
+    unknown = [device for device in devices if device.name in nowhere and device.serial]
+    found = [
+        (device, gone[serial_key(device.before)])
+        for device in unknown
+        if device.before and serial_key(device.before) in gone
+    ]
+    if not found and len(unknown) == len(gone) == 1 and all(device.serial for device in devices):
+        return [(unknown[0], next(iter(gone.values())))]
+    return found
+
+
+def _other_meters(  # noqa: PLR0913, PLR0917 -- what the finding is made of
+    registry: Registry,
+    devices: Sequence[Device],
+    others: Sequence[str],
+    common: Mapping[str, Any],
+    now: int,
+    file: Path,
+) -> Finding:
+    """Return the finding for devices that report another number than the one of their meter."""
+    by_name = {device.name: device for device in devices if device.name in others}
+    recorded = {
+        one.device: one
+        for one in registry.installations()
+        if one.device in by_name and one.serial and covers(one, now)
+    }
+    listed = [
+        Text(
+            "{device} reports {serial}, recorded is {recorded}",
+            device=name,
+            serial=by_name[name].serial,
+            recorded=recorded[name].serial,
         )
-        yield Finding(
-            **common,
-            code="other-meter",
-            what=Text("{what}: {names}", what=shared, names=names_of(others)),
-            outside=shared,
-            count=len(others),
-            command="gardien meter list",
+        if name in recorded
+        else name
+        for name in others[:MOST_LISTED]
+    ]
+    shared = _others(len(others))
+    numbers = {serial_key(str(one.serial)) for one in recorded.values()}
+    swapped = len(others) > 1 and all(
+        serial_key(str(device.serial)) in numbers for device in by_name.values()
+    )
+    cost, command = common["cost"], "gardien meter list"
+    if swapped:
+        cost = Text(
+            "{cost}. They report each other's numbers: put their addresses right, then reload",
+            cost=cost,
         )
+        command = f"sudoedit {file}"
+    elif len(others) == 1 and others[0] in recorded:
+        cost = _exchange_missing()
+        command = _exchange(registry, recorded[others[0]], by_name[others[0]])
+    return Finding(
+        **{**common, "cost": cost},
+        code="other-meter",
+        what=Text("{what}: {names}", what=shared, names=listed),
+        outside=shared,
+        count=len(others),
+        command=command,
+    )
+
+
+def _crossed(registry: Registry, devices: Sequence[Device], now: int) -> Iterator[Finding]:
+    """Note devices that are named after each other's dwellings: their addresses may be swapped."""
+    labels = [place.label for place in registry.places()]
+    named = {device.name: label for device in devices if (label := _named(device.name, labels))}
+    reads = {}
+    for device in devices:
+        channels = {one.channel for one in device.points if one.channel and one.place is None}
+        if device.name in named and device.serial and channels:
+            owner = registry.whose(device.name, device.serial, min(channels), now)
+            if not isinstance(owner, Unknown):
+                reads[device.name] = str(registry.label(owner.place))
+    for name, label in reads.items():
+        for other, others_label in reads.items():
+            if name < other and (label, others_label) == (named[other], named[name]) != (
+                others_label, label
+            ):  # fmt: skip
+                yield Finding(
+                    code="crossed",
+                    subject=Text("meters"),
+                    what=Text(
+                        "{device} reads the meter of {place}, and {other} that of {other_place}:"
+                        " their addresses may be swapped",
+                        device=name,
+                        place=label,
+                        other=other,
+                        other_place=others_label,
+                    ),
+                    severity=Severity.NOTE,
+                    cost=Text(
+                        "Their readings still go to the right dwellings, by the numbers of the"
+                        " meters. Nothing must be done; only the names of the devices mislead"
+                    ),
+                    private=True,
+                )
+
+
+def _named(device: str, labels: Iterable[str]) -> str | None:
+    """Return the label of the dwelling after which a device is named: `meter-A-01`."""
+    folded = device.casefold()
+    fitting = [
+        label
+        for label in labels
+        if folded.endswith(label.casefold()) and not folded[: -len(label)][-1:].isalnum()
+    ]
+    return max(fitting, key=len, default=None)
 
 
 def _duties(config: Config, registry: Registry, now: int, file: Path) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ from agent.core.clock import stamp
 from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text, numbered
 from agent.core.i18n import N_, Text
 from agent.core.storage import SPOOL
+from agent.enrolment.tls import UNKNOWN_ISSUER
+from agent.uplink.base import WRONG_LOGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,6 +165,16 @@ def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
+def _component(component: str) -> Text:
+    """Return the name of a component as people read it; others are named as in the log."""
+    kind, _, name = component.partition(" ")
+    if kind == "uplink":
+        return Text("uplink {uplink}", uplink=name)
+    if kind == "control":
+        return Text("control {control}", control=name)
+    return Text("line {bus}", bus=name) if kind == "line" else as_text(component)
+
+
 def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """One finding for each failed component.
 
@@ -175,12 +187,12 @@ def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         what = Text(
             "{component} stopped after an unexpected error ({error}); it is restarted"
             " automatically",
-            component=component,
+            component=_component(component),
             error=kinds,
         )
         yield Finding(
             code="fault",
-            subject=as_text(component),
+            subject=_component(component),
             what=what,
             severity=Severity.LATER,
             since=min(fault["since"] for fault in faults),
@@ -331,10 +343,14 @@ def _link(
     }
     if not link["open"]:
         number = link["devices"]
+        down = Text("line {line} is down: {why}", line=name, why=link["error"])
         yield Finding(
             **common,
             code="line-down",
-            what=Text("line {line} is down: {why}", line=name, why=link["error"]),
+            what=Text("{what}. Not read: {names}", what=down, names=names_of([*devices]))
+            if number
+            else down,
+            outside=down,
             severity=Severity.LOST if number else Severity.LATER,
             since=link.get("down_since"),
             cost=_not_read(number) if number else None,
@@ -388,9 +404,10 @@ def _link(
 def _not_read(number: int) -> Text:
     return numbered(
         number,
-        N_("1 device is not read"),
-        N_("{number} devices are not read; their meters keep counting, but the values between are"
-           " missing"),
+        N_("The values of 1 device are missing meanwhile. Switch on or plug in what connects the"
+           " line, or correct its address in the configuration"),
+        N_("The values of {number} devices are missing meanwhile. Switch on or plug in what"
+           " connects the line, or correct its address in the configuration"),
     )  # fmt: skip
 
 
@@ -477,17 +494,19 @@ def _uplink(
     if not delivery["connected_since"]:
         what = Text("uplink {uplink} is not connected", uplink=name)
         why = delivery.get("lost")
+        actor, step, command = _reconnect(why, uplink.get("files", {}))
+        waits = _waits(uplink)
         yield Finding(
             **common,
             code="uplink-down",
             what=Text("{what}: {why}", what=what, why=why) if why else what,
             severity=Severity.WAITING,
             since=delivery.get("lost_since") or started,
-            cost=_waits(uplink),
+            cost=Text("{waits}. {step}", waits=waits, step=step) if step else waits,
             # if all are cut off, the network is
             cause="network" if all_down else f"uplink {name}",
-            actor=Actor.INSTALLER,
-            command=DOCTOR,
+            actor=actor,
+            command=command,
         )
     elif delivery["alarm"]:
         yield Finding(
@@ -538,6 +557,43 @@ def _uplink(
             actor=Actor.INSTALLER,
             command="gardien uplink list",
         )
+
+
+def _reconnect(why: object, files: Mapping[str, str]) -> tuple[Actor, Text | None, str]:
+    """Return who must act so that an uplink connects again, what they do, and the command."""
+    messages = {*_messages(why)}
+    if UNKNOWN_ISSUER in messages:
+        step = Text(
+            "Get the certificate of its CA from the platform, and name the file as `ca` of the"
+            " uplink"
+        )
+        command = f"sudo install -m 644 NEW-CA.pem {files['ca']}" if "ca" in files else ""
+        return Actor.INSTALLER, step, command
+    if WRONG_LOGIN in messages:
+        step = Text(
+            "Get user and password from the platform, and write the password into this file"
+        )
+        kind, _, path = files.get("password", "").partition(":")
+        if kind == "credential":
+            path = f"/etc/gardien/credentials/{path.removeprefix('gardien_')}"
+        command = f"sudoedit {path}" if kind in {"file", "credential"} else ""
+        restart = " && sudo systemctl restart gardien" if kind == "credential" else ""
+        return Actor.INSTALLER, step, command + restart
+    if "Connection refused" in messages:
+        step = Text(
+            "The platform must be started again, or `url` names another port than the platform's."
+            " Then the gateway connects by itself"
+        )
+        return Actor.PLATFORM, step, ""
+    return Actor.INSTALLER, None, DOCTOR
+
+
+def _messages(text: object) -> Iterator[str]:
+    """Yield the messages of which a text is made, its own first."""
+    if isinstance(text, Text):
+        yield text.message
+        for value in text.values.values():
+            yield from _messages(value)
 
 
 def _waits(uplink: Mapping[str, Any]) -> Text:

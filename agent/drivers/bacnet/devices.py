@@ -12,7 +12,7 @@ from bacpypes3.pdu import Address
 
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused, WriteRefused
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.tasks import end
 from agent.drivers.bacnet import codec, settings, wire
 from agent.drivers.bacnet.codec import (
@@ -151,7 +151,9 @@ class Directory:
         finally:
             self._wanted.pop(instance, None)
         self.wire.there()
-        raise NotAnsweredError(f"device {instance} does not answer Who-Is")
+        raise NotAnsweredError(
+            Text("device {instance} does not answer Who-Is", instance=str(instance))
+        )
 
     async def who_is(self, first: int, last: int) -> None:
         """Send Who-Is for a range of numbers, as a broadcast and to each configured station."""

@@ -27,9 +27,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.core.clock import seconds
 from agent.core.errors import CertificateRefused, UplinkLost
-from agent.core.i18n import Text, text_of
+from agent.core.i18n import N_, Text, text_of
 from agent.enrolment.tls import explain, lost, refusal, refuses
-from agent.uplink.base import used
+from agent.uplink.base import WRONG_LOGIN, used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Sequence
@@ -48,7 +48,7 @@ INBOX, INBOX_BYTES = 256, 12_000_000
 broker may send before we acknowledge one
 """
 UNSPOKEN = "Unsupported protocol version"
-STRANGER = {"Not authorized", "Bad user name or password"}
+STRANGER = {N_("Not authorized"), N_("Bad user name or password")}
 """paho's texts of the reason codes for an unknown client"""
 REFUSED = 0x80
 """reason codes from this one on are refusals (MQTT 5.0, 2.4; 3.1.1, 3.9.3)"""
@@ -394,13 +394,13 @@ class MqttConnection:
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
             raise _Unspoken("{where} does not speak MQTT 5", where=self._where)
         if code.is_failure:
-            hint = Text(". Check `user` and `password`") if str(code) in STRANGER else ""
+            hint = Text(WRONG_LOGIN) if str(code) in STRANGER else ""
             raise UplinkLost(
                 self._with_doubt(
                     Text(
                         "{where} refuses the connection: {code}{hint}",
                         where=self._where,
-                        code=code,
+                        code=Text(str(code)),
                         hint=hint,
                     )
                 )
