@@ -499,6 +499,12 @@ def test_a_consent_for_somebody_whom_nothing_is_sent_to_is_recorded_and_told(con
     assert answer["without_uplink"] == ["center.example"]
 
 
+def test_a_duty_to_somebody_whom_nothing_is_sent_to_is_recorded_and_told(config):
+    duty = {"reference": "décret", "recipient": "syndic.example", "channels": ["heat"]}
+    (answer,) = asked(config, ("duty.add", duty | {"confirm": ["syndic.example"]}))
+    assert answer["without_uplink"] == ["syndic.example"]
+
+
 def test_only_a_dwelling_has_people_to_be_told(config):
     new = ("place.new", {"label": "Hall", "type": "common"})
     with pytest.raises(
