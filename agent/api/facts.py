@@ -425,7 +425,7 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
     new = sum(document.id not in before for document in recorded)
     counts = {
         "unchanged": len(rows) - new - len(unknowing),
-        "without_effect": [str(reason) for reason in unknowing],
+        "without_effect": [reason.text for reason in unknowing],
     }
     return answers.consents(registry, recorded, now) | unread | counts
 

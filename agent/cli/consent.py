@@ -33,6 +33,7 @@ from agent.cli.terminal import (
     unchanged,
     write_page,
 )
+from agent.core.errors import Refused
 from agent.core.i18n import N_, _, n_
 from agent.registry.facts import consent, duty
 from agent.registry.facts.declaration import CONFIRM, columns
@@ -88,11 +89,15 @@ def _show_result(answer: Answer, done: str) -> None:
         typer.echo(_(done, many=many, unchanged=unchanged(answer)))
     for reason in answer.get("without_effect", ()):
         typer.echo(_("no effect: {words}", words=reason))
+    _show_without_uplink(answer)
+    show_ignored_columns(answer)
+
+
+def _show_without_uplink(answer: Answer) -> None:
     for name in answer.get("without_uplink", ()):
         typer.echo(
             _("{name} has no uplink: nothing is sent to it until you configure one", name=name)
         )
-    show_ignored_columns(answer)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -100,7 +105,6 @@ def hashes(folder: Path) -> dict[str, str]:
 
     Raises Refused if the folder cannot be read or has no such file.
     """
-    from agent.core.errors import Refused
     from agent.registry.forms import NUMBER
     from agent.registry.place import parse
 
@@ -127,13 +131,17 @@ def digest(path: Path) -> str:
 def _confirmed_marks(withdrawals: Sequence[dict[str, Any]]) -> list[str]:
     """Return the marks of withdrawals that a person at the terminal confirms as known.
 
-    Empty without a terminal, or without withdrawals. Raises Abort if the person says no.
+    Empty without a terminal, or without withdrawals. Raises Refused if the person says no.
     """
     if not withdrawals or not sys.stdin.isatty():
         return []
     _show_marks(withdrawals)
     if not confirmed(_("Have the occupants agreed again since then, knowing of this?")):
-        raise typer.Abort
+        raise Refused(
+            "nothing was recorded, and what they withdrew stays unsent. Ask the occupants. Once"
+            " they have agreed, knowing of this, repeat the command with: {marks}",
+            marks=" ".join(f"--after {mark['mark']}" for mark in withdrawals),
+        )
     return [str(mark["mark"]) for mark in withdrawals]
 
 
@@ -355,6 +363,7 @@ def _show_duties(answer: Answer, _args: Answer | None = None) -> None:
         for d in answer["duties"]
     ]  # fmt: skip
     table((_("reference"), _("manager"), _("channels"), _("billing"), _("since"), _("until")), rows)
+    _show_without_uplink(answer)
 
 
 command(duties, duty.ADD)(_show_duties)

@@ -14,7 +14,7 @@ import typer
 from agent.core import atomic_write
 from agent.core import state as packaged
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, in_language, n_, short_date
+from agent.core.i18n import N_, Text, _, in_language, n_, short_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -232,7 +232,7 @@ def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
 
     `columns`: the headings by which a sheet of a workbook is chosen; `sheet`: the name of one.
     """
-    from agent.core.errors import Refused
+    from agent.registry.sheet import unrecorded
     from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
 
@@ -240,9 +240,12 @@ def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
         with path.open("rb") as file:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
             content = file.read(LARGEST + 1)
+        return text_in(content, str(path), columns, sheet, _tell_sheet)
     except OSError as error:
-        raise Refused("{path}: {reason}", path=path, reason=error) from error
-    return text_in(content, str(path), columns, sheet, _tell_sheet)
+        text = Text("{path}: {reason}", path=path, reason=error)
+        raise Refused(unrecorded(text)) from error
+    except Refused as error:
+        raise Refused(unrecorded(error.text)) from error
 
 
 def _tell_sheet(chosen: str, others: Sequence[str]) -> None:

@@ -99,7 +99,12 @@ def _civil(text: str, year: int, month: int, day: int) -> datetime:
     last = calendar.monthrange(max(year, 1), month)[1]
     if day > last:
         name = Text("{month} {year}", month=Text(MONTH_NAMES[month - 1]), year=str(year))
-        raise ValueError(Text('"{text}": {name} has {last} days', text=text, name=name, last=last))
+        raise ValueError(
+            Text(
+                '"{text}" does not exist: {name} has {last} days. Write {example} for its last day',
+                text=text, name=name, last=last, example=f"{year:04}-{month:02}-{last}",
+            )
+        )  # fmt: skip
     return datetime(max(year, 1), month, day)  # noqa: DTZ001 -- its zone is the caller's
 
 
@@ -110,6 +115,14 @@ def _no_date(text: str) -> str:
             text=text,
             example=EXAMPLE,
         )
+    if (day := FRENCH.fullmatch(text.strip())) and int(day[1]) <= 12 < int(day[2]) <= 31:  # noqa: PLR2004
+        month, number, year = day[1], day[2], day[3]
+        return Text(
+            '"{text}" is no date: there is no month {number}. Write the day first, {french}, or'
+            " {iso}",
+            text=text, number=number, french=f"{number}/{month}/{year}",
+            iso=f"{year}-{int(month):02}-{number}",
+        )  # fmt: skip
     if re.fullmatch("[0-9]{5}", text):
         return Text('"{text}" is no date: format the column as a date', text=text)
     if re.fullmatch("[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2}", text.strip()):

@@ -314,6 +314,11 @@ class Labels:
         search for similar labels takes milliseconds.
         """
         self._hints_left -= 1
+        if not any(letter.isdigit() for letter in text):
+            return Text(
+                "; names of people are not stored. Use the label of the dwelling: gardien place"
+                " list"
+            )
         labels = [place.label for place in self._places.values()]
         return did_you_mean(text, labels) if self._hints_left >= 0 else ""
 

@@ -150,6 +150,11 @@ def registers(names: Sequence[str]) -> tuple[str, ...]:
 def recipient(name: str) -> str:
     """A DNS name, in lower case."""
     lower = name.strip().casefold()
+    if not lower:
+        raise Refused(
+            "recipient: it is missing. Name it, such as energie.metropole.example; a list needs the"
+            ' column "recipient" or "destinataire"'
+        )
     if not DNS_NAME.fullmatch(lower):
         raise Refused(
             'recipient: "{name}" is not a DNS name such as energie.metropole.example', name=name
@@ -338,7 +343,7 @@ def rows(
                 values[member] = _value(field, stated, zone, quantities)
             except Refused as error:
                 (dates if field.kind is Kind.MOMENT else others).append(text_of(error))
-        fault = joined("; ", dates) or "".join(others[:1])
+        fault = joined("; ", dates) or joined("", others[:1])
         inputs.append(make(**values, where=line.where, fault=fault))
     return inputs
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST_FAULTS = 20
 """faults that are shown; further ones are only counted"""
 SEPARATORS = ";,\t"
+SEPARATOR_NAMES = {";": Text("semicolons"), ",": Text("commas"), "\t": Text("tabs")}
+A_ROW = 3
+"""parts of a cell that are taken for a row with another separator"""
 STRANGE = "?"
 """name of a column that is not read"""
 ABOVE = 20
@@ -80,15 +83,13 @@ class Problems:
             return
         shown = self._problems[:MOST_FAULTS]
         if len(self._problems) > MOST_FAULTS:
-            shown.append(
-                Text(
-                    "… and {number} more; nothing was changed",
-                    number=len(self._problems) - MOST_FAULTS,
-                )
-            )
-        elif len(self._problems) > 1:
-            shown.append(Text("nothing was changed"))
+            shown.append(Text("… and {number} more", number=len(self._problems) - MOST_FAULTS))
         raise Refused(joined("\n", shown))
+
+
+def unrecorded(text: Text) -> Text:
+    """The text of a refusal; its last line says that nothing was recorded."""
+    return joined("\n", [text, Text("nothing was recorded")])
 
 
 def did_you_mean(written: str, known: Iterable[str]) -> str:
@@ -137,10 +138,11 @@ def read(  # noqa: PLR0913 -- what a list is
     """
     at, first, rows = _find_headings(text, name, columns)
     names = _column_names(first, f"{name}:{at}", columns, required, exactly)
+    separator = _separated(text, {plain(heading) for heading in columns})[1]
     lines = [
         SheetRow(f"{name}:{number}", {}, note=note)
         if notes is not None and (note := _note(row, first, names, notes))
-        else _line(f"{name}:{number}", row, names)
+        else _line(f"{name}:{number}", row, names, separator)
         for number, row in rows
         if any(row)
     ]
@@ -334,13 +336,25 @@ def _column_names(
         problems.add(
             where,
             Text(
-                'the column "{missing}" is missing; there are: {list_headings}',
+                'the column "{missing}" is missing; there are: {list_headings}. Write one of these'
+                " headings above it: {accepted}",
                 missing=missing,
                 list_headings=_list_headings(first),
+                accepted=_list_headings(
+                    [name for name, ours in columns.items() if ours == missing]
+                ),
             ),
         )
     problems.settle()
     return names
+
+
+def _other_separator(cell: str, columns: int) -> str:
+    """The separator that divides a cell, the only one of its row, into a row; empty: none does."""
+    # a single name may have a comma, but with a blank, and seldom as many as there are columns
+    parts = {one: cell.count(one) - cell.count(f"{one} ") + 1 for one in SEPARATORS}
+    least = max(2, min(columns, A_ROW))
+    return next((one for one, many in parts.items() if least <= many <= columns), "")
 
 
 def _may_repeat(ours: str, columns: Mapping[str, str], exactly: Container[str]) -> bool:
@@ -365,7 +379,14 @@ def _note(row: list[str], first: list[str], names: list[str], entries: Container
     return ""
 
 
-def _line(where: str, row: list[str], names: list[str]) -> SheetRow:
+def _line(where: str, row: list[str], names: list[str], separator: str) -> SheetRow:
+    if len(row) == 1 and (other := _other_separator(row[0], len(names))):
+        message = Text(
+            'the values of "{row}" are separated by {other}, those of the headings by {separator}:'
+            " use the same separator in the whole file",
+            row=row[0][:LONG], other=SEPARATOR_NAMES[other], separator=SEPARATOR_NAMES[separator],
+        )  # fmt: skip
+        return SheetRow(where, {}, message)
     # mostly an unquoted separator has moved all later cells to the right
     beyond = [cell for cell in row[len(names) :] if cell]
     beyond += [cell for cell, ours in zip(row, names, strict=False) if cell and not ours]
