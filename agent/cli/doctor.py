@@ -198,8 +198,8 @@ def not_running(state: Path, command: str) -> Finding:
         what=Text("gardien is not running on {state}", state=str(state)),
         severity=Severity.LOST,
         cost=Text(
-            "Nothing is read, sent or controlled. As a service: sudo systemctl enable --now gardien."
-            " If it does not start: sudo gardien check"
+            "Nothing is read, sent or controlled. As a service: sudo systemctl enable --now"
+            " gardien. If it does not start: sudo gardien check"
         )
         if command == "gardien run"
         else Text("Nothing is read, sent or controlled. If it does not start: sudo gardien check"),
