@@ -97,7 +97,60 @@ def test_a_meter_that_answers_and_belongs_to_nobody_is_named_with_the_command(co
     found = diagnosed(config, PLACE, assign, look=answering("45", "46"))["unassigned"]
     assert found.command == "gardien meter assign m-2 DWELLING"
     found = diagnosed(config, look=answering("99"))
-    assert found["other-meter"].what == "1 meter is not the one that was recorded: m-1"
+    other = found["other-meter"]
+    named = "1 meter is not the one that was recorded: m-1 reports 99, recorded is 45"
+    assert (other.what, other.command) == (named, "gardien meter exchange A-1 --old 45 --serial 99")
+
+
+def recorded(config, *rows):
+    """Record dwellings and their meters, by serial number only."""
+    for row in rows:
+        place = row.partition(";")[2]
+        gardien("place", "new", place, "--type", "dwelling", "-c", config, "--as", "alice")
+    sheet = config.parent / "meters.csv"
+    sheet.write_text("\n".join(["serial;dwelling", *rows]))
+    gardien("meter", "import", sheet, "--offline", "-c", config, "--as", "alice")
+
+
+def test_a_meter_that_was_exchanged_without_a_word_is_named_with_the_command(config):
+    recorded(config, "24637001;A-1", "24637002;A-2")
+    found = diagnosed(config, look=answering("24999901", "24637002"))
+    assert "unassigned" not in found
+    command = "gardien meter exchange A-1 --old 24637001 --serial 24999901"
+    assert found["other-meter"].command == command
+    for fact in ("m-1", "24999901", "24637001", "A-1"):
+        assert fact in found["other-meter"].what
+        assert fact not in str(found["other-meter"].without_names().text)
+    found = diagnosed(config, look=answering("24999901"))
+    assert "other-meter" not in found, "the meter that was recorded may be the one that is silent"
+
+    def changed(house):
+        answering("24999901")(house)
+        house.lines.devices()[0].before = "24637002"
+
+    found = diagnosed(config, look=changed)["other-meter"]
+    assert "--old 24637002" in found.command, "it is the number that the device reported before"
+
+
+def test_addresses_that_were_swapped_are_a_note_while_readings_find_their_dwelling(config):
+    text = config.read_text()
+    config.write_text(text.replace("m-1:", "flat-A-1:").replace("m-2:", "flat-a-2:"))
+    recorded(config, "24637001;A-1", "24637002;A-2")
+    assert "crossed" not in diagnosed(config, look=answering("24637001", "24637002"))
+    found = diagnosed(config, look=answering("24637002", "24637001"))["crossed"]
+    assert found.what.startswith("flat-A-1 reads the meter of A-2, and flat-a-2 that of A-1")
+    assert (found.fine, found.private) == (True, True)
+
+
+def test_addresses_that_were_swapped_are_named_where_devices_were_recorded(config):
+    words = [
+        ("meter.assign", {"device": f"m-{n}", "dwelling": f"A-{n}", "serial": f"4{n}"})
+        for n in (1, 2)
+    ]
+    second = ("place.new", {"label": "A-2", "type": "dwelling", "since": "2024-09-01"})
+    found = diagnosed(config, PLACE, second, *words, look=answering("42", "41"))["other-meter"]
+    assert found.command == f"sudoedit {config}"
+    assert "each other's numbers" in str(found.cost)
 
 
 def test_an_unknown_occupancy_has_one_sentence_everywhere(config):

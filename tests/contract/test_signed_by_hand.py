@@ -228,7 +228,8 @@ def test_a_list_that_is_not_accepted_is_not_called_accepted():
     assert said.endswith("\nversion 1 is in force already; nothing was changed\n")
     here(*wrong, refused="not the list that was compared")
     said = here("object", "accept", "Dupont.pub", "t.jws", "--as", "me", refused="E_FORM")
-    assert "Dupont.pub: not accepted: E_FORM" in said
+    assert "Dupont.pub: not accepted: E_FORM: it is JSON without a signature" in said
+    assert "Nothing was changed. Sign it first, an order for example with: gardien sign" in said
     assert "t.jws: trust-list+jws: arrived before, nothing was changed" in said
     here("object", "accept", "Dupont.pub", "--json", "--as", "me", refused='"accepted": false')
 
@@ -281,6 +282,7 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
     for before in ("", "arrived before, nothing was changed; then: "):
         said = here("object", "accept", "order.jwt", "--as", "me", refused="E_ASSET")
         assert f"order.jwt: dr-command+jwt: {before}not accepted by 1 of 1 control\n" in said
+        assert "there is no control pump here. Sign it again for one of these: boiler" in said
 
     kid = json.loads((site / "Dupont.pub").read_text())["kid"]
     run("sign", "trust-list", "--from", "t.jws", "--without", kid, "--root", "racine-1.key",

@@ -404,10 +404,10 @@ def _link(
 def _not_read(number: int) -> Text:
     return numbered(
         number,
-        N_("The values of 1 device are missing meanwhile. Switch on or plug in what connects the"
-           " line, or correct its address in the configuration"),
-        N_("The values of {number} devices are missing meanwhile. Switch on or plug in what"
+        N_("1 device is not read, and its values are missing meanwhile. Switch on or plug in what"
            " connects the line, or correct its address in the configuration"),
+        N_("{number} devices are not read, and their values are missing meanwhile. Switch on or"
+           " plug in what connects the line, or correct its address in the configuration"),
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_a_spool_that_no_uplink_names_is_told_by_check_and_listed_and_dropped_by
     without(tmp_path)
     status, said = check(tmp_path / "config.yaml")
     assert status == 1
-    assert "5 values are still stored for r.example, which has no uplink any more" in said
+    assert "5 values for r.example are kept but not sent: it has no uplink any more" in said
 
     at = ("--config", str(tmp_path / "config.yaml"))
     shown = gardien("uplink", "list", *at)

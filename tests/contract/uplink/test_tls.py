@@ -96,7 +96,7 @@ def test_a_broker_of_another_ca_is_not_believed(tmp_path: Path):
     ca, other = CA(), CA("Other CA")
     pem = ca.gateway(GATEWAY, tmp_path / "state")
     said = refused(secured(tmp_path / "far", ca), other.file(tmp_path), pem)
-    assert "issued by an unknown CA: is `ca:` the right file?" in said
+    assert "issued by an unknown CA" in said
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ import pytest
 from agent.api.diagnosis import running
 from agent.cli import status
 from agent.cli.terminal import broken
-from agent.core.finding import Finding, worst_first
+from agent.core.finding import Actor, Finding, worst_first
+from agent.core.i18n import Text
+from agent.enrolment.tls import UNKNOWN_ISSUER
+from agent.uplink.base import WRONG_LOGIN
 from tests.unit.test_document import answer as document_answer
 
 LINES, METERS = 3, 46
@@ -123,6 +126,30 @@ def test_a_line_on_which_nothing_answers_is_one_finding():
         f"line hall-{n} does not answer: 15 devices wait" for n in range(LINES)
     ]
     assert {one.since for one in made} == {"2026-11-24T10:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("why", "actor", "command"),
+    [
+        (
+            Text("{host} could not be authenticated: {why}", host="h", why=Text(UNKNOWN_ISSUER)),
+            Actor.INSTALLER,
+            "sudo install -m 644 NEW-CA.pem /etc/ca.pem",
+        ),
+        (Text("refused{hint}", hint=Text(WRONG_LOGIN)), Actor.INSTALLER, "sudoedit /etc/word"),
+        (Text("{error}", error=ConnectionRefusedError(111, "Connection refused")),
+         Actor.PLATFORM, ""),
+        ("no route to host", Actor.INSTALLER, "sudo gardien doctor"),
+    ],
+)  # fmt: skip
+def test_an_uplink_that_is_down_has_the_next_step_for_its_cause(why, actor, command):
+    made = building(connected=False)
+    (uplink,) = made["uplinks"].values()
+    uplink["delivery"]["lost"] = why
+    uplink["files"] = {"ca": "/etc/ca.pem", "password": "file:/etc/word"}
+    (down,) = [one for one in running.findings(made) if one.code == "uplink-down"]
+    assert (down.actor, down.command) == (actor, command)
+    assert (". " in str(down.cost)) is (down.command != "sudo gardien doctor")
 
 
 def test_if_all_uplinks_are_cut_off_the_network_is_the_one_cause():

@@ -10,7 +10,7 @@ import pytest
 
 from agent.core.clock import ClockTrust
 from agent.trust.claims import KINDS
-from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.error_codes import NEXT_STEPS, REMEDIES, Forged, ObjectCode
 from agent.trust.jws import LARGEST
 from agent.trust.sign import Signer
 from agent.trust.verify import Audience, Member
@@ -73,6 +73,14 @@ def test_the_right_object_is_taken(typ):
     assert found.sha256 == hashlib.sha256(raw).hexdigest()
     # and so it is where a transport has put a line end after it
     assert checked(raw + b"\r\n").sha256 == found.sha256
+
+
+def test_every_code_has_a_remedy_for_the_sender_and_a_step_for_a_person():
+    assert REMEDIES.keys() == NEXT_STEPS.keys() == set(ObjectCode)
+    said = Forged(ObjectCode.REPLAY, "it was used before").for_a_person()
+    assert str(said) == (
+        "E_REPLAY: it was used before. Nothing was changed. Sign it again with a new `jti`."
+    )
 
 
 @every_kind
