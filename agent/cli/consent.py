@@ -6,6 +6,7 @@ import hashlib
 import sys
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ from agent.cli.terminal import (
     table,
     text_of,
     unchanged,
+    wrapped,
     write_page,
 )
 from agent.core.errors import Refused
@@ -165,8 +167,21 @@ def _ask_about_marks(args: Answer, config: Path, state: Path | None) -> None:
 
 
 @command(app, consent.GIVE, prepare=_ask_about_marks)
-def _show_given(answer: Answer, _args: Answer) -> None:
+def _show_given(answer: Answer, args: Answer) -> None:
     _show_result(answer, RECORDED)
+    recorded = {name for given in answer["consents"] for name in given["channels"]}
+    other_words = [name for name in args["channels"] if name not in recorded]
+    if recorded and other_words:
+        text = _(
+            "{words} was understood as {channels}: that is what {recipient} receives. If it is"
+            " meant, nothing must be done; else: gardien consent withdraw {place} --recipient"
+            " {recipient}",
+            words=", ".join(f'"{name}"' for name in other_words),
+            channels=", ".join(sorted(recorded - set(args["channels"]))),
+            recipient=args["recipient"],
+            place=quote(args["places"][0]) if len(args["places"]) == 1 else "DWELLING",
+        )
+        typer.echo(wrapped(text))
 
 
 @app.command()

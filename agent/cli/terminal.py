@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -117,7 +118,7 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
                 _(
                     "nothing was recorded. Repeat the command with the value that is meant, such"
                     " as {other}",
-                    other=doubt.other,
+                    other=quote(doubt.other),
                 )
             )
     return [doubt.value for doubt in doubtful.doubts]

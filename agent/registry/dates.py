@@ -115,8 +115,8 @@ def _no_date(text: str) -> str:
             text=text,
             example=EXAMPLE,
         )
-    if (day := FRENCH.fullmatch(text.strip())) and int(day[1]) <= 12 < int(day[2]) <= 31:  # noqa: PLR2004
-        month, number, year = day[1], day[2], day[3]
+    if (day := FRENCH.fullmatch(text.strip())) and int(day[1]) <= 12 < int(day[3]) <= 31:  # noqa: PLR2004
+        month, number, year = day[1], day[3], day[4]
         return Text(
             '"{text}" is no date: there is no month {number}. Write the day first, {french}, or'
             " {iso}",
