@@ -33,6 +33,7 @@ from agent.registry.access_log import EVERYBODY
 from agent.registry.dossier import dossier, erasure_state
 from agent.registry.facts.place import particulars
 from agent.registry.inputs import NewWithdrawal
+from agent.control.report import evidence, extremes
 from agent.registry.letter import letter, table
 from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown
@@ -235,7 +236,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     return {
         "label": dwelling.label,
         "occupancy": None if home is None else shown(home.id),
-        "letter": await asyncio.to_thread(letter, of, language),
+        "letter": await asyncio.to_thread(letter, of, language, (evidence, extremes)),
         "csv": table(of),
         "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in of.stopped],
         "goes_on": [
