@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -129,6 +129,8 @@ def read_here(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+WHOLE_WORDS: Final[Any] = {"break_on_hyphens": False, "break_long_words": False}
+"""how text is wrapped: what people copy, such as a command or a path, stays whole"""
 _answer_facts: dict[str, str] = {}
 """the building's `timezone`, once an answer has named it"""
 
@@ -171,7 +173,8 @@ def wrapped(sentence: str) -> str:
 
     if not os.isatty(1):
         return sentence
-    return fill(sentence, get_terminal_size((80, 24)).columns, subsequent_indent="    ")
+    columns = get_terminal_size((80, 24)).columns
+    return fill(sentence, columns, subsequent_indent="    ", **WHOLE_WORDS)
 
 
 def when(stamp: str | None) -> str:

@@ -178,9 +178,14 @@ class _Wording:
         kind = "over" if end else "in_force" if order["begun"] else "planned"
         times = {"begin": self.at(begin), "end": self.at(end) if end else ""}
         if end and self.day(begin) == self.day(end):
-            kind, times = "on", {"day": self.day(begin)} | {
-                name: f"{self._local(at):%H:%M}" for name, at in (("begin", begin), ("end", end))
-            }
+            kind, times = (
+                "on",
+                {"day": self.day(begin)}
+                | {
+                    name: f"{self._local(at):%H:%M}"
+                    for name, at in (("begin", begin), ("end", end))
+                },
+            )
         what = self.text("notice", kind, **times, value=self.value(order, unit))
         return ". ".join((what, *self._reasons(order))) + "."
 
@@ -217,8 +222,9 @@ def extremes(seen: str, language: str) -> str:
     """The worst values of the guards; the journal has them in English."""
     both = texts(TEXTS, language)["both"]
     worst = EXTREME.sub(
-        lambda found: found[1]
-        + both[found[2]].format(name=_guard(found[3], language), value=found[4]),
+        lambda found: (
+            found[1] + both[found[2]].format(name=_guard(found[3], language), value=found[4])
+        ),
         seen,
     )
     return decimals(worst, language)
