@@ -25,6 +25,7 @@ from agent.api.protection.published import (
 )
 from agent.api.protection.stores import check_language
 from agent.api.registry import author, device_of, passing
+from agent.control.report import evidence, extremes
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
@@ -33,7 +34,6 @@ from agent.registry.access_log import EVERYBODY
 from agent.registry.dossier import dossier, erasure_state
 from agent.registry.facts.place import particulars
 from agent.registry.inputs import NewWithdrawal
-from agent.control.report import evidence, extremes
 from agent.registry.letter import letter, table
 from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown

@@ -150,8 +150,10 @@ def letter(
     looks: dict[tuple[str, str], list[str]] = {}
     for entry in dossier.looks:
         looks.setdefault((entry.who, entry.what), []).append(wording.day(entry.at))
-    names = ("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says")
-    names = (*names, "lasting", "measures", "source")
+    names = (
+        *("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says"),
+        *("lasting", "measures", "source", "value"),
+    )
     return render(
         "registry/letter.html", language=language,
         title=f"{wording.says['title']} {dossier.place.label}",
@@ -160,7 +162,6 @@ def letter(
         evidence=lambda text: evidence(text, language),
         extremes=lambda text: extremes(text, language),
         shown=shown, covers=covers, erasure_state=erasure_state,
-        value=wording.value,
         written=lambda date: day_written_out(date, language),
         billing=lambda duty: ", ".join(day_written_out(date, language) for date in duty.billing),
         label=lambda channel: page.label(channel, language),
