@@ -16,7 +16,6 @@ from agent.cli.terminal import (
     State,
     as_json,
     day,
-    plural,
     read_here,
     state_of,
     table,
@@ -196,8 +195,9 @@ def _listed(findings: Sequence[Finding], room: int | None) -> Iterator[str]:
         yield _("nothing to report")
         return
     blocks = [list(_block(finding)) for finding in findings]
-    if room is not None and sum(map(_height_of, blocks)) > room:
-        blocks = [list(_block(finding, short=True)) for finding in findings]
+    for place in reversed(range(len(blocks))):  # the worst keep what they cost, if it fits
+        if room is not None and sum(map(_height_of, blocks)) > room:
+            blocks[place] = list(_block(findings[place], short=True))
     for number, block in enumerate(blocks):
         if room is not None:
             # one line is kept to say how many there are more
@@ -240,8 +240,8 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
         )
         for name, link in answer["links"].items()
     ]
-    if not every and (devices := _all_answer(answer["links"].values())):
-        lines = [_("all {devices} devices answer", devices=devices)]
+    if not every and len(answer["links"]) > 1:
+        lines = [*_answering(answer["links"])]
     uplinks = [
         _("{uplink} connected, last receipt {time}", **values)
         if uplink["delivery"]["connected_since"]
@@ -265,10 +265,20 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
     yield from _pending(answer)
 
 
-def _all_answer(links: Collection[dict[str, Any]]) -> int:
-    """Return how many devices there are, if all of them answer; else 0."""
-    all_well = all(link["open"] and not link["silent"] for link in links)
-    return sum(link["devices"] for link in links) if all_well and len(links) > 1 else 0
+def _answering(links: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield how many devices answer, and the lines on which not all do."""
+    counts = {
+        name: (link["devices"] - link["silent"] if link["open"] else 0, link["devices"])
+        for name, link in links.items()
+    }
+    answering, devices = (sum(numbers) for numbers in zip(*counts.values(), strict=True))
+    if answering == devices:
+        yield _("all {devices} devices answer", devices=devices)
+        return
+    yield _("{answering} of {devices} devices answer", answering=answering, devices=devices)
+    for name, (some, of) in counts.items():
+        if some < of:
+            yield _("{line} {answering} of {devices}", line=name, answering=some, devices=of)
 
 
 def _row(title: str, parts: Sequence[str], *, every: bool) -> str:
@@ -288,14 +298,18 @@ def _pending(answer: dict[str, Any]) -> Iterator[str]:
     """Yield what waits for people."""
     consents = answer.get("consents") or {"unanswered": 0, "ending": 0}
     if number := consents["unanswered"]:
-        yield _(
-            "{forms} without an answer. List: gardien consent due", forms=plural(number, "form")
+        yield n_(
+            "{number} form without an answer. List: gardien consent due",
+            "{number} forms without an answer. List: gardien consent due",
+            number,
         )
     if number := consents["ending"]:
-        yield _(
-            "{consents} end soon, the first on {day}. List: gardien consent due",
-            consents=plural(number, "consent"), day=day(consents["first_end"])[:10],
-        )  # fmt: skip
+        yield n_(
+            "{number} consent ends soon, on {day}. List: gardien consent due",
+            "{number} consents end soon, the first on {day}. List: gardien consent due",
+            number,
+            day=day(consents["first_end"])[:10],
+        )
     if number := (answer.get("authority") or {"waiting": 0})["waiting"]:
         yield n_(
             "{number} signed object waiting. Reasons: gardien object list",

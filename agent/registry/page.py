@@ -78,9 +78,10 @@ NO_BREAK = "\u00a0"
 UNBROKEN = re.compile(
     r"(?<=[\w)’'».…>]) (?=[;:!?»](?!\w))|(?<=«) "
     r"|(?<=\d) (?=(?:K|°C|h|min|s|Mo|MB|€)\b)|(?<=\d) (?=\d\d\b)"
+    r"|(?:(?<=\d)|(?<=1er)) (?=[A-Z]?[a-zéû]+ \d{4}\b)|(?: (?<=à )| (?<=at ))(?=\d\d:\d\d)"
 )
-"""spaces at which a line of a page must not end: before French punctuation, in amounts and
-telephone numbers"""
+"""spaces at which a line of a page must not end: before French punctuation, in amounts, dates
+and telephone numbers"""
 COMMAND = re.compile("`([^`]+)`")
 """something that people type, or read in a file"""
 
