@@ -177,7 +177,10 @@ def _order(gateway: Gateway, group: Sequence[Outcome]) -> PastOrder:
     return PastOrder(
         place=_place_of(gateway, device, int(first.at)),
         control=first.control,
-        equipment=control.equipment if control else "",
+        # the words on the operator's sheet, which also the notice in the stairwell uses
+        equipment=((control.sheet and control.sheet.object) or control.equipment)
+        if control
+        else "",
         value=_first(one.value for one in group),
         unit=configured.modality.unit if configured else "",
         by=_first(one.by for one in group),

@@ -25,6 +25,7 @@ from agent.api.protection.published import (
 )
 from agent.api.protection.stores import check_language
 from agent.api.registry import author, device_of, passing
+from agent.control.report import evidence, extremes
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
@@ -238,7 +239,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     return {
         "label": dwelling.label,
         "occupancy": None if home is None else shown(home.id),
-        "letter": await asyncio.to_thread(letter, of, language),
+        "letter": await asyncio.to_thread(letter, of, language, (evidence, extremes)),
         "csv": table(of),
         "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in of.stopped],
         "goes_on": [

@@ -220,6 +220,7 @@ def forms(
     # a list that people have begun to fill in must not be overwritten
     files = free_names([to / f"{names[0]}.html", to / f"{names[1]}.csv"])
     if answer["forms"]:
+        to.mkdir(parents=True, exist_ok=True)
         for path, text in zip(files, (answer["html"], answer["list"]), strict=True):
             write_page(path, text)
     if json:
@@ -228,7 +229,11 @@ def forms(
     for label in answer["nobody_known"]:
         typer.echo(_("{label}: no occupants are recorded; no form", label=label))
     if not answer["forms"]:
-        typer.echo(_("no form to print. Print again the forms without an answer: --again"))
+        typer.echo(
+            _("no form without an answer. Print the first forms: leave out --again")
+            if again
+            else _("no form to print. Print again the forms without an answer: --again")
+        )
         return
     for path in files:
         typer.echo(_("written: {file}", file=path))

@@ -61,7 +61,7 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 def _print(finding: Finding) -> None:
     text = finding.sentence(when)
     if not text.startswith(finding.subject):
-        text = Text("{subject}: {text}", subject=finding.subject, text=text)
+        text = Text("{name}: {text}", name=finding.subject, text=text)
     typer.echo(wrapped(f"{_(SIGNS.get(finding.severity, LOOK)):5} {text.in_language()}"))
     for other in finding.also:
         typer.echo(wrapped(f"      {other.in_language()}"))

@@ -464,9 +464,11 @@ def _heating(facts: Facts, since: str, until: str) -> Iterator[str]:
 
 def _order(order: Facts) -> Iterator[str]:
     """What one order was: value, author, authorization, reason, lowest temperature, release."""
+    from agent.control.report import decimals, evidence
     from agent.core.quantities import spoken
 
     value = f"{order['value']} {spoken(order['unit'])}".strip().replace("-", "−")
+    value = decimals(value, i18n.language())
     facts = {"equipment": order["equipment"] or order["control"], "value": value}
     if order["begun"] is None:
         when = _minute(order["received"])
@@ -484,7 +486,8 @@ def _order(order: Facts) -> Iterator[str]:
     else:
         yield _("It is not recorded who requested it.")
     if order["authorization"]:
-        yield _("Authorization: {evidence}.", evidence=order["authorization"])
+        based = evidence(order["authorization"], i18n.language())
+        yield _("Authorization: {evidence}.", evidence=based)
     yield (
         _("Stated reason: {reason}.", reason=order["reason"])
         if order["reason"]
@@ -513,9 +516,9 @@ def _ended(order: Facts) -> Iterator[str]:
 
 def _seen(text: str) -> str:
     """The worst values of an order: `lowest stairwell 18.4 °C`, in the reader's language."""
-    for kind in (N_("lowest"), N_("highest")):
-        text = text.replace(f"{kind} ", f"{_(kind)} ")
-    return text
+    from agent.control.report import extremes
+
+    return extremes(text, i18n.language())
 
 
 def _by_terms(rows: Iterable[Facts], *terms: str) -> dict[Any, str]:

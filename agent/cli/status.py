@@ -16,7 +16,6 @@ from agent.cli.terminal import (
     as_json,
     broken,
     day,
-    plural,
     read_here,
     state_of,
     table,
@@ -39,6 +38,10 @@ TRUST = {
 }
 FEW = 3
 """parts that an answer to a question names"""
+AND = N_("; ")
+"""between the parts of a line"""
+SHORT = 20
+"""characters of a name that is not broken over two lines of a table"""
 LONG_OUTAGE = 365
 """days; a spool that can take a longer outage is not mentioned"""
 
@@ -80,17 +83,16 @@ def status(
 def show(answer: dict[str, Any], findings: Sequence[Finding], *, every: bool) -> None:
     """Print a status: one screen, or everything."""
     head = [*_gateway(answer), "", *_answers(answer, findings), ""]
-    foot = [*_summary(answer)]
+    foot = [*_summary(answer, every=every)]
     for line in head:
         typer.echo(wrapped(line))
     room = HEIGHT - sum(map(_height, head)) - sum(map(_height, foot))
     for line in _listed(findings, None if every else room):
         typer.echo(wrapped(line))
-    if every:
-        _details(answer)
-        return
     for line in foot:
         typer.echo(wrapped(line))
+    if every:
+        _details(answer)
 
 
 def _height(line: str) -> int:
@@ -99,10 +101,12 @@ def _height(line: str) -> int:
 
 
 def _gateway(answer: dict[str, Any]) -> Iterator[str]:
+    from agent.registry.place import shown
+
     yield _(
         "{building}, gateway {gateway}, gardien {version}, running since {since}",
         building=answer["building"],
-        gateway=answer["gateway"] or _("without keys"),
+        gateway=shown(answer["gateway"] or "") or _("without keys"),
         version=answer["version"],
         since=when(answer["started"]),
     )
@@ -171,7 +175,7 @@ def _held(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     if not held and not wrong:
         return _("no")
     text = _("yes: {controls}", controls=_few(held)) if held else _("no")
-    return f"{text}; " + _("LOOK AT {controls}", controls=_few(wrong)) if wrong else text
+    return text + _(AND) + _("LOOK AT {controls}", controls=_few(wrong)) if wrong else text
 
 
 def _actors(findings: Sequence[Finding]) -> str:
@@ -226,8 +230,8 @@ def _block(finding: Finding, *, short: bool = False) -> Iterator[str]:
         yield f"    > {finding.command}"
 
 
-def _summary(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield what works, in a few lines."""
+def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
+    """Yield what works, in a few lines; `every`: with each part."""
     lines = [
         _(
             "{line} {answering} of {devices} devices answer",
@@ -237,6 +241,8 @@ def _summary(answer: dict[str, Any]) -> Iterator[str]:
         )
         for name, link in answer["links"].items()
     ]
+    if not every and len(answer["links"]) > 1:
+        lines = [*_answering(answer["links"])]
     uplinks = [
         _("{uplink} connected, last receipt {time}", **values)
         if uplink["delivery"]["connected_since"]
@@ -256,16 +262,34 @@ def _summary(answer: dict[str, Any]) -> Iterator[str]:
         (_("gateway"), gateway),
     ):
         if parts:
-            yield _row(title, parts)
+            yield _row(title, parts, every=every)
     yield from _pending(answer)
 
 
-def _row(title: str, parts: Sequence[str]) -> str:
-    """Return a line of at most two lines on the screen; what does not fit is counted."""
+def _answering(links: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield how many devices answer, and the lines on which not all do."""
+    counts = {
+        name: (link["devices"] - link["silent"] if link["open"] else 0, link["devices"])
+        for name, link in links.items()
+    }
+    answering, devices = (sum(numbers) for numbers in zip(*counts.values(), strict=True))
+    if answering == devices:
+        yield _("all {devices} devices answer", devices=devices)
+        return
+    yield _("{answering} of {devices} devices answer", answering=answering, devices=devices)
+    for name, (some, of) in counts.items():
+        if some < of:
+            yield _("{line} {answering} of {devices}", line=name, answering=some, devices=of)
+
+
+def _row(title: str, parts: Sequence[str], *, every: bool) -> str:
+    """Return a line of at most two lines on the screen; what does not fit is counted. `every`: it
+    may be longer.
+    """
     row = f"{title:<10}"
     for number, part in enumerate(parts):
-        separator = "; " if number else " "
-        if len(row) + len(part) > 2 * WIDTH - 20:
+        separator = _(AND) if number else " "
+        if not every and len(row) + len(part) > 2 * WIDTH - 20:
             return row + separator + _("{number} more", number=len(parts) - number)
         row += separator + part
     return row
@@ -275,14 +299,18 @@ def _pending(answer: dict[str, Any]) -> Iterator[str]:
     """Yield what waits for people."""
     consents = answer.get("consents") or {"unanswered": 0, "ending": 0}
     if number := consents["unanswered"]:
-        yield _(
-            "{forms} without an answer. List: gardien consent due", forms=plural(number, "form")
+        yield n_(
+            "{number} form without an answer. List: gardien consent due",
+            "{number} forms without an answer. List: gardien consent due",
+            number,
         )
     if number := consents["ending"]:
-        yield _(
-            "{consents} end soon, the first on {day}. List: gardien consent due",
-            consents=plural(number, "consent"), day=day(consents["first_end"])[:10],
-        )  # fmt: skip
+        yield n_(
+            "{number} consent ends soon, on {day}. List: gardien consent due",
+            "{number} consents end soon, the first on {day}. List: gardien consent due",
+            number,
+            day=day(consents["first_end"])[:10],
+        )
     if number := (answer.get("authority") or {"waiting": 0})["waiting"]:
         yield n_(
             "{number} signed object waiting. Reasons: gardien object list",
@@ -303,18 +331,17 @@ def _dwellings(states: dict[str, int]) -> str:
 
 def _details(answer: dict[str, Any]) -> None:
     """Print every uplink, device, line, control, fault and role."""
-    for line in _summary(answer):
-        typer.echo(wrapped(line))
     if answer["uplinks"]:
         _show_uplinks(answer["uplinks"])
     if answer["devices"]:
         table(
             (_("line"), _("device"), _("place"), _("serial"), _("last answer"), _("state")),
             [_device_row(name, d, answer["uplinks"]) for name, d in answer["devices"].items()],
+            whole=_("device") if max(map(len, answer["devices"])) <= SHORT else "",
         )
     for name, link in answer["links"].items():
         if remark := link["health"].get("words"):
-            typer.echo(_("line {line}: {remark}", line=name, remark=remark))
+            typer.echo(wrapped(_("line {line}: {remark}", line=name, remark=remark)))
     _show_controls(answer["controls"])
     if rotation := answer.get("rotation"):
         _show_rotation(rotation)
@@ -344,7 +371,7 @@ def _show_controls(controls: dict[str, Any]) -> None:
 
 def roles_line(roles: dict[str, list[str]]) -> str:
     """Return who has which role, in one line; empty if only root has one."""
-    return "; ".join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
+    return _(AND).join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
 
 
 def _show_rotation(rotation: dict[str, Any]) -> None:
@@ -355,7 +382,7 @@ def _show_rotation(rotation: dict[str, Any]) -> None:
         done=rotation["passed"] / 1e6,
         total=rotation["of"] / 1e6,
     )
-    waits = "; " + _("waiting: {reason}", reason=rotation["waits"]) if rotation["waits"] else ""
+    waits = _(AND) + _("waiting: {reason}", reason=rotation["waits"]) if rotation["waits"] else ""
     typer.echo(wrapped(text + waits))
 
 
@@ -444,14 +471,14 @@ def _device_state(device: dict[str, Any], uplinks: Collection[str]) -> str:
         return _("{what}, next try in {seconds} s", what=times, seconds=device["rests_s"])
     # no recipient gets it: the reason is all that matters
     if device["held"] and set(uplinks) <= device["held"].keys():
-        return "; ".join(_(reason) for reason in sorted(set(device["held"].values())))
+        return _(AND).join(_(reason) for reason in sorted(set(device["held"].values())))
     state = device["said"] or (_("fine") if device["answered"] else _("not read yet"))
     if device["answer_ms"] and not device["said"] and device["answered"]:
         state = _("fine, {number:.0f} ms", number=device["answer_ms"])
         if device["failed"]:
             state += ", " + _("{number} failed", number=device["failed"])
     if device["clock"] and device["clock"]["words"]:
-        state += f"; {device['clock']['words']}"
+        state += _(AND) + device["clock"]["words"]
     for uplink, remark in device["held"].items():  # other uplinks get the readings
-        state += "; " + _("not sent to {uplink}: {words}", uplink=uplink, words=_(remark))
+        state += _(AND) + _("not sent to {uplink}: {words}", uplink=uplink, words=_(remark))
     return state

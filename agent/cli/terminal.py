@@ -180,7 +180,10 @@ def broken(sentence: str, width: int) -> str:
     from textwrap import fill
 
     joined = sub(r" (?=[»:;?!])|(?<=«) ", "\0", sentence)
-    lines = fill(joined, width, subsequent_indent="    ", break_on_hyphens=False)
+    # what people copy, such as a command or a path, stays whole
+    lines = fill(
+        joined, width, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+    )
     return lines.replace("\0", " ")
 
 

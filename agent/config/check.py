@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.buffer.orphaned_spools import leftovers
@@ -19,8 +20,8 @@ from agent.config.load import checked
 from agent.config.profiles import FOLDER, Profiles
 from agent.core.errors import ConfigError
 from agent.core.finding import Actor, Finding, Severity, exit_status, worst_first
-from agent.core.i18n import N_, Text, _, n_
-from agent.core.settings import Secret, took, written, written_size
+from agent.core.i18n import N_, Text, _, duration, n_, size
+from agent.core.settings import Secret, written
 from agent.core.state import DEFAULT_CONFIG, acting_as
 from agent.drivers.base import Budgets
 from agent.registry import place
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from agent.core.model import Point
 
 DAY = 86_400
+WIDTH = 80
+NAMED = N_("{name}: {text}")
 CLOCKS = {
     "ntp": N_("ntp: readings are dated once a time service keeps the clock"),
     "system": N_("system: trusted without a time service, for a demonstration only"),
@@ -52,7 +55,13 @@ def summary(config: Config) -> str:
         *_controls(config),
         *_rules(config),
     ]
-    return "\n".join(f"{title:<10} {text}".rstrip() for title, text in rows)
+    return "\n".join(
+        fill(
+            f"{title:<10} {text}".rstrip(), WIDTH, subsequent_indent=" " * 13,
+            break_on_hyphens=False, break_long_words=False,
+        )
+        for title, text in rows
+    )  # fmt: skip
 
 
 def _backup(config: Config) -> str:
@@ -79,14 +88,15 @@ def _lines(config: Config) -> Iterator[tuple[str, str]]:
     on = Counter(device.link for device in config.devices.values())
     for title, (name, link) in _titled(_("lines"), config.links.items()):
         devices = n_("{number:,} device", "{number:,} devices", on[name])
-        yield title, f"{name}: {link.driver}, {devices}{_round(config, name)}"
+        text = f"{link.driver}, {devices}{_round(config, name)}"
+        yield title, _(NAMED, name=name, text=text)
     every = Counter(point.every for of in config.points().values() for point in of if point.channel)
     for title, (step, number) in _titled(_("read"), sorted(every.items())):
         a_day = _("{number:,} readings a day", number=number * DAY // step)
         values = n_("{number:,} value", "{number:,} values", number)
         yield (
             title,
-            _("{values} every {step}: {a_day}", values=values, step=written(step), a_day=a_day),
+            _("{values} every {step}: {a_day}", values=values, step=duration(step), a_day=a_day),
         )
 
 
@@ -99,7 +109,8 @@ def _round(config: Config, link: str) -> str:
     if not isinstance(settings, Budgets) or not mine:
         return ""
     return _(
-        ", all read in {time} at best", time=took(sum(settings.seconds(points) for points in mine))
+        ", all read in {time} at best",
+        time=duration(sum(settings.seconds(points) for points in mine)),
     )
 
 
@@ -112,9 +123,9 @@ def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
             "{recipient} over {transport}, a batch every {seal}",
             recipient=settings.recipient,
             transport=uplink.transport,
-            seal=written(settings.seal),
+            seal=duration(settings.seal),
         )
-        yield title, f"{name}: {text}"
+        yield title, _(NAMED, name=name, text=text)
         if getattr(settings, "receipt", "platform") == "broker":
             yield "", _("receipts come from the broker only: batches that it loses are lost")
         if weaker := getattr(settings, "weaker", ""):
@@ -140,21 +151,23 @@ def _controls(config: Config) -> Iterator[tuple[str, str]]:
             if limits.choices
             else _("{least} to {most} {unit}", least=limits.min, most=limits.max, unit=unit)
         )
-        at_most = _("{time} at most", time=written(limits.max_duration))
-        yield title, f"{name}: {limits.action} {bounds}, {at_most}"
+        at_most = _("{time} at most", time=duration(limits.max_duration))
+        text = f"{limits.action} {bounds}, {at_most}"
+        yield title, _(NAMED, name=name, text=text)
         if control.sheet:
             lowest = control.sheet.lowest_supply
             supply = _("{value} °C", value=lowest.min) if lowest else _("none stated")
             yield (
                 "",
                 _(
-                    "sheet for {operator}: lowest supply temperature {supply}; notice {notice};"
-                    " no order before it is signed: gardien control sheet {name}",
+                    "sheet for {operator}: lowest supply temperature {supply}, {notice}",
                     operator=control.sheet.operator, supply=supply,
-                    notice=written(limits.min_notice) if limits.min_notice else _("none"),
-                    name=name,
+                    notice=_("notice {time}", time=duration(limits.min_notice))
+                    if limits.min_notice
+                    else _("no notice"),
                 ),
             )  # fmt: skip
+            yield "", _("no order before it is signed: gardien control sheet {name}", name=name)
         if control.device_watchdog.accepted:
             device = control.point.partition("/")[0]
             accepted = N_("! if this gateway is gone for good, {device} keeps our value: accepted")
@@ -184,8 +197,8 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
         "",
         _(
             "at most {size} for each recipient; received batches for {time}",
-            size=written_size(spool.max),
-            time=written(spool.keep),
+            size=size(spool.max),
+            time=duration(spool.keep),
         ),
     )
     yield from _titled("", outage(config))
@@ -196,7 +209,7 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
             "{files} in {where}, looked for every {every}",
             files=syndic.files,
             where=where,
-            every=written(syndic.every),
+            every=duration(syndic.every),
         )
         yield _("leases"), text
     yield from _titled(_("flash"), wear(config))

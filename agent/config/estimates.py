@@ -187,7 +187,7 @@ def report(uplink: UplinkConfig, config: Config) -> list[str]:
     changes = _(" and ").join(slower)
     return [
         _("{need}, more than {allowed}; reduced to", need=need, allowed=allowed),
-        f"{changes}: {_size(a_month(plan))}",
+        _("{name}: {text}", name=changes, text=_size(a_month(plan))),
     ]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TEXTS = Path(__file__).with_name("report.yaml")
-EXTREME = re.compile(r"(^|, )(lowest|highest) (.*?) (?=-?[0-9.]+ )")
+EXTREME = re.compile(r"(^|, )(lowest|highest) (.*?) (-?[0-9.]+ [^,]*)")
 EVIDENCE = re.compile(r"\b(vote|contract|form) ([^;]*) of ([0-9]{4}-[0-9]{2}-[0-9]{2})")
 GUARDED = re.compile(r"guard:([^:]*): (.*)")
 AS_PLANNED = frozenset({OrderState.COMPLETED, OrderState.SCHEDULED, OrderState.STARTED})
@@ -33,7 +33,7 @@ def monthly(document: Mapping[str, Any], language: str) -> Page:
     wording = _Wording(language, document)
     page = wording.page("report")
     for name, control in document["controls"].items():
-        page.heading(name)
+        page.heading(f"{control['object']} ({name})" if control["object"] else name)
         page.bullets(list(_summary(control, wording)))
         for order in control["orders"]:
             value = wording.value(order, control["unit"])
@@ -133,37 +133,32 @@ class _Wording:
         at = datetime.fromisoformat(stamp).timestamp()
         return time_written_out(at, self._zone, self._language)
 
-    def _number(self, text: str) -> str:
-        return re.sub(r"(?<=\d)\.(?=\d)", ",", text) if self._language == "fr" else text
+    def day(self, stamp: str) -> str:
+        """The day of a time."""
+        return day_written_out(f"{self._local(stamp):%Y-%m-%d}", self._language)
+
+    def _local(self, stamp: str) -> datetime:
+        return datetime.fromisoformat(stamp).astimezone(self._zone)
 
     def value(self, order: Mapping[str, Any], unit: str) -> str:
         """The value of an order with its unit."""
-        value = self._number(f"{order['value'].replace('-', '−')} {spoken(unit)}".strip())
+        value = decimals(
+            f"{order['value'].replace('-', '−')} {spoken(unit)}".strip(), self._language
+        )
         failsafe = order["jti"] == FAILSAFE
         return self.text("both", "failsafe", value=value) if failsafe else value
 
     def seen(self, seen: str) -> str:
-        """The worst values of the guards; the journal has them in English."""
-        return self._number(
-            EXTREME.sub(
-                lambda found: f"{found[1]}{self.text('both', found[2])} {self.guard(found[3])} ",
-                seen,
-            )
-        )
+        """The worst values of the guards."""
+        return extremes(seen, self._language)
 
     def evidence(self, text: str) -> str:
-        """What the grants are based on; the journal has it as `vote TITLE of DAY; …`."""
-        kinds = self._texts["evidence"]
-        return EVIDENCE.sub(
-            lambda found: kinds[found[1]].format(
-                title=found[2], day=day_written_out(found[3], self._language)
-            ),
-            text,
-        )
+        """What the grants are based on."""
+        return evidence(text, self._language)
 
     def guard(self, name: str) -> str:
         """The name of a guard for people."""
-        return self.text("both", "supply") if name == SUPPLY else name
+        return _guard(name, self._language)
 
     def result(self, order: Mapping[str, Any], *, public: bool = False) -> str:
         """How an order ended, and why. `public`: without the words of the journal."""
@@ -182,6 +177,15 @@ class _Wording:
         begin, end = order["begun"] or order["planned"] or order["at"], order["released"]
         kind = "over" if end else "in_force" if order["begun"] else "planned"
         times = {"begin": self.at(begin), "end": self.at(end) if end else ""}
+        if end and self.day(begin) == self.day(end):
+            kind, times = (
+                "on",
+                {"day": self.day(begin)}
+                | {
+                    name: f"{self._local(at):%H:%M}"
+                    for name, at in (("begin", begin), ("end", end))
+                },
+            )
         what = self.text("notice", kind, **times, value=self.value(order, unit))
         return ". ".join((what, *self._reasons(order))) + "."
 
@@ -212,6 +216,39 @@ class _Wording:
             yield _capital(self.result(order, public=True))
         if order["seen"]:
             yield _capital(self.seen(order["seen"]))
+
+
+def extremes(seen: str, language: str) -> str:
+    """The worst values of the guards; the journal has them in English."""
+    both = texts(TEXTS, language)["both"]
+    worst = EXTREME.sub(
+        lambda found: (
+            found[1] + both[found[2]].format(name=_guard(found[3], language), value=found[4])
+        ),
+        seen,
+    )
+    return decimals(worst, language)
+
+
+def evidence(text: str, language: str) -> str:
+    """What the grants are based on; the journal has it as `vote TITLE of DAY; …`."""
+    kinds = texts(TEXTS, language)["evidence"]
+    return EVIDENCE.sub(
+        lambda found: kinds[found[1]].format(
+            title=found[2], day=day_written_out(found[3], language)
+        ),
+        text,
+    )
+
+
+def _guard(name: str, language: str) -> str:
+    supply: str = texts(TEXTS, language)["both"]["supply"]
+    return supply if name == SUPPLY else name
+
+
+def decimals(text: str, language: str) -> str:
+    """A text with the decimal mark of the language."""
+    return re.sub(r"(?<=\d)\.(?=\d)", ",", text) if language == "fr" else text
 
 
 def _capital(text: str) -> str:

@@ -25,17 +25,20 @@ from agent.registry.records import covers
 from agent.registry.sheet import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from zoneinfo import ZoneInfo
 
     from agent.registry.dossier import (
         Dossier,
         HeldValue,
         Holding,
+        MeterState,
         PastOrder,
         RecipientKnowledge,
     )
     from agent.registry.records import Consent, Duty, Installation, Occupancy
+
+    Translator = Callable[[str, str], str]
 
 COLUMNS = (
     *("fact", "id", "recipient", "channels", "step", "since", "until", "remark"),
@@ -49,6 +52,10 @@ PERIODS = {
     "years": YEARS // (366 * DAY),
 }
 """retention in days and years, as the letter states it"""
+
+
+def _as_it_is(text: str, _language: str) -> str:
+    return text
 
 
 class Wording:
@@ -72,7 +79,33 @@ class Wording:
         """From when to when a consent or a duty holds."""
         if (of := self._bases.get(basis)) is None:
             return ""
-        return f"{self.day(of.since)} → {self.day(of.until)}".strip()
+        return self.lasting(of.since, of.until)
+
+    def lasting(self, since: float | None, until: float | None) -> str:
+        """From when to when something holds; an end that is not known is left out."""
+        kind = "lasts_" + "".join(
+            name for name, at in (("from", since), ("to", until)) if at is not None
+        )
+        days = {"since": self.day(since), "until": self.day(until)}
+        return "" if kind == "lasts_" else self.says[kind].format(**days)
+
+    def measures(self, meter: MeterState) -> list[str]:
+        """The channels that a meter measures in the dwelling."""
+        if meter.installation.channel:
+            return [meter.installation.channel]
+        name = meter.device.name if meter.device else None
+        return sorted({one.channel for one in self._dossier.explanations if one.device == name})
+
+    def value(self, order: PastOrder) -> str:
+        """The value of an order with its unit."""
+        value = order.value.replace("-", "−")
+        value = value.replace(".", ",") if self._language == "fr" else value
+        return f"{value} {spoken(order.unit)}".strip()
+
+    @staticmethod
+    def source(source: str) -> str:
+        """Where a fact comes from, without the folders of whoever recorded it."""
+        return source.rpartition("/")[2]
 
     def basis(self, basis: str) -> str:
         """The purpose of a consent, or the reference of a duty."""
@@ -103,20 +136,32 @@ class Wording:
         return self.says["between"].format(least=holding.least, most=holding.most)
 
 
-def letter(dossier: Dossier, language: str) -> str:
-    """The letter as one self-contained HTML page."""
+def letter(
+    dossier: Dossier,
+    language: str,
+    journal: tuple[Translator, Translator] = (_as_it_is, _as_it_is),
+) -> str:
+    """The letter as one self-contained HTML page.
+
+    `journal`: put the authorizations of orders, and their worst values, into the language.
+    """
+    evidence, extremes = journal
     wording = Wording(dossier, language)
     looks: dict[tuple[str, str], list[str]] = {}
     for entry in dossier.looks:
         looks.setdefault((entry.who, entry.what), []).append(wording.day(entry.at))
-    names = ("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says")
+    names = (
+        *("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says"),
+        *("lasting", "measures", "source", "value"),
+    )
     return render(
         "registry/letter.html", language=language,
         title=f"{wording.says['title']} {dossier.place.label}",
         dossier=dossier, now=dossier.now, periods=PERIODS, unsure=UNSURE, looks=looks,
         **{name: getattr(wording, name) for name in names},
+        evidence=lambda text: evidence(text, language),
+        extremes=lambda text: extremes(text, language),
         shown=shown, covers=covers, erasure_state=erasure_state,
-        value=lambda order: f"{order.value} {spoken(order.unit)}".strip().replace("-", "−"),
         written=lambda date: day_written_out(date, language),
         billing=lambda duty: ", ".join(day_written_out(date, language) for date in duty.billing),
         label=lambda channel: page.label(channel, language),

@@ -72,8 +72,16 @@ AGENT = Path(__file__).parents[1]
 TEXTS = Path(__file__).with_name("texts.yaml")
 WIDTH = 80
 WRITTEN_DAY = re.compile(r"([0-9]{1,2}(?:er)? \w+) ([0-9]{4})")
-WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{14}(?=[^\s<>&;.-])")
+WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{15}(?=[^\s<>&;.-])")
 """positions after which a cell may be broken; without them a table can be wider than the page"""
+NO_BREAK = "\u00a0"
+UNBROKEN = re.compile(
+    r"(?<=[\w)’'».…>]) (?=[;:!?»](?!\w))|(?<=«) "
+    r"|(?<=\d) (?=(?:K|°C|h|min|s|Mo|MB|€)\b)|(?<=\d) (?=\d\d\b)"
+    r"|(?:(?<=\d)|(?<=1er)) (?=[A-Z]?[a-zéû]+ \d{4}\b)|(?: (?<=à )| (?<=at ))(?=\d\d:\d\d)"
+)
+"""spaces at which a line of a page must not end: before French punctuation, in amounts, dates
+and telephone numbers"""
 COMMAND = re.compile("`([^`]+)`")
 """something that people type, or read in a file"""
 
@@ -149,7 +157,8 @@ def environment() -> Environment:
 
 def render(template: str, **values: Any) -> str:
     """A page made from a template."""
-    return environment().get_template(template).render(values)
+    made = environment().get_template(template).render(values)
+    return UNBROKEN.sub(NO_BREAK, made) if template.endswith(".html") else made
 
 
 def part(name: str, *values: Any) -> str:

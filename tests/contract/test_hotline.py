@@ -103,12 +103,12 @@ def test_the_heating_was_cold_and_it_was_an_order(building):
     said = building.says("heating")
     assert "Yes, the gateway gave 1 order" in said
     assert "heating was set to −1.5 K. Requested by: metropole." in said
-    assert "Authorization: vote AG 12 of 2026-05-12. Stated reason: evening peak." in said
+    assert "Authorization: vote AG 12 of 12 May 2026. Stated reason: evening peak." in said
     assert "Measured meanwhile: lowest stairwell 18.4 °C. It ended as planned." in said
     assert "The equipment has confirmed the release." in said
     french = building.says("heating", language="fr")
-    assert "la consigne (heating) a été de −1.5 K. Demandé par : metropole." in french
-    assert "au plus bas stairwell 18.4 °C" in french
+    assert "la consigne (heating) a été de −1,5 K. Demandé par : metropole." in french
+    assert "stairwell 18,4 °C au plus bas" in french
 
 
 def test_an_order_of_another_day_was_not_it(building):
@@ -154,7 +154,7 @@ def test_a_failsafe_was_requested_by_nobody_and_the_letter_has_the_orders(buildi
     assert "Nobody requested it: the limit applied because the platform was not heard." in said
     letter, answer = building.answer()
     assert "| heating | −1 K | nobody: the failsafe applied |" in letter
-    assert "| heating | −1.5 K | metropole | vote AG 12 of 2026-05-12 | evening peak |" in letter
+    assert "| heating | −1.5 K | metropole | vote AG 12 of 12 May 2026 | evening peak |" in letter
     assert "order;boiler-offset;" in answer["csv"]
 
 

@@ -174,7 +174,8 @@ def text_of(letter):
     body = letter.split("</style>")[1]
     for tag, mark in (("</t[dh]>", " | "), ("</(tr|p|h1|h2|li|table)>", "\n")):
         body = re.sub(tag, mark, body)
-    return html.unescape(re.sub("<[^>]+>", "", body))
+    # lines do not end at spaces before French punctuation
+    return html.unescape(re.sub("<[^>]+>", "", body)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.fixture

@@ -293,7 +293,7 @@ def _duties(config: Config, registry: Registry, now: int, file: Path) -> Iterato
         if covers(duty, now) and duty.recipient not in recipients:
             yield Finding(
                 code="duty",
-                subject=Text("duties"),
+                subject=Text("indexes for {recipient}", recipient=duty.recipient),
                 what=Text(
                     "{recipient} must receive indexes ({reference}), but no uplink delivers to it",
                     recipient=duty.recipient,

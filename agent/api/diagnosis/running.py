@@ -438,7 +438,7 @@ def _silent(
             line=name,
             all=link["devices"],
         )
-        what = Text("{what}: {names}", what=shared, names=names_of(list(mute)))
+        what = Text("{name}: {text}", name=shared, text=names_of(list(mute)))
         cost = Text("Their values are missing meanwhile. Check their power, wiring and address")
     return Finding(
         **common,

@@ -142,7 +142,7 @@ def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
     text = summary(load(EXAMPLE))
     assert all(len(line) <= 80 for line in text.splitlines()), text
     assert "riser-a: modbus-tcp, 2 devices" in text
-    assert "2 values every 15min: 192 readings a day" in text
+    assert "2 values every 15 min: 192 readings a day" in text
     assert "readings are dated once a time service keeps the clock" in text
     sample = EXAMPLE.read_text(encoding="utf-8")
     without = sample[: sample.index("  common:")] + sample[sample.index("# Readings are dated") :]

@@ -33,7 +33,7 @@ def test_the_examples_of_the_documentation_are_right():
 
 def test_check_says_where_exports_come_from():
     config = parse(f"{BUILDING}syndic:\n  path: /srv/baux\n  {COLUMNS}\n", "c.yaml")
-    assert "*.csv in /srv/baux, looked for every 1h" in summary(config)
+    assert "*.csv in /srv/baux, looked for every 1 h" in summary(config)
 
 
 @pytest.mark.parametrize(

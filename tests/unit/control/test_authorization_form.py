@@ -113,10 +113,10 @@ def test_the_operator_reads_what_is_written_where_what_is_excluded_and_whom_to_c
     french, english = printed(sheet=SHEET)
     for words in (
         "chaudière n° 1 - exploité par Chaleur & Fils",
-        "objet analog-value,7 de l'automate 1201, sur la ligne bms",
+        "objet analog-value,7 de l'automate 1201, sur le bus bms",
         "priorité BACnet 13 ; pour les ordres d'urgence 10",
         "production d'eau chaude sanitaire - traitement contre les légionelles - pompe du 2e",
-        "45,5 °C, mesurée à boiler/supply",
+        "45,5 °C, mesurée au point boiler/supply",
         "annoncé au moins 10 min à l'avance ; un ordre annoncé plus tard est refusé",
         "`gardien control opt-out boiler-offset --until JOUR`",
         "Astreinte : +33 4 76 00 00 00",
@@ -131,7 +131,7 @@ def test_the_operator_reads_what_is_written_where_what_is_excluded_and_whom_to_c
     ):
         assert words in english
     assert (
-        "registre holding/7/int16 de l'appareil d'adresse 255, sur la ligne cars ; un registre"
+        "registre holding/7/int16 de l'appareil d'adresse 255, sur le bus cars ; un registre"
         in (printed(sheet=SHEET, restore="preimage")[0])
     )
 

@@ -85,7 +85,7 @@ def test_the_operator_reads_who_wanted_what_why_and_how_cold_it_became():
         "autorisation : vote AG, résolution 14 du 12 mai 2026",
         "motif : la pointe de 18 h.",
         "libération : 2 novembre 2026 à 19:30",
-        "valeurs extrêmes : au plus bas cage 18,4 °C, au plus bas température de départ 46,5 °C",
+        "valeurs extrêmes : cage 18,4 °C au plus bas, température de départ 46,5 °C au plus bas",
         "résultat : libéré comme prévu",
         "motif : aucun n'a été donné",
         "résultat : interrompu : garde-fou « température de départ »",
@@ -106,8 +106,8 @@ def test_an_order_that_was_accepted_in_another_month_keeps_its_reason():
 def test_the_stairwell_reads_what_was_done_and_why_and_nothing_of_what_was_refused():
     french = read(stairwell(document(*DONE, *GUARDED, *REFUSED, *WAITS, *SAFE), "fr"))
     for words in (
-        "du 2 novembre 2026 à 18:00 au 2 novembre 2026 à 19:30 : −1,5 K. Demandé par metropole",
-        "Demandé par metropole. Motif : la pointe de 18 h. Au plus bas cage 18,4 °C",
+        "le 2 novembre 2026 de 18:00 à 19:30 : −1,5 K. Demandé par metropole",
+        "Demandé par metropole. Motif : la pointe de 18 h. Cage 18,4 °C au plus bas",
         "Motif : aucun n'a été donné. Interrompu : garde-fou « température de départ ».",
         "prévu à partir du 29 novembre 2026 à 18:00 : −1,5 K. Demandé par metropole. Motif : grand",
         "depuis le 5 novembre 2026 à 12:00 : limite de repli 6 K. L'émetteur des ordres ne",

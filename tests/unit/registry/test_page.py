@@ -6,7 +6,7 @@ from string import Formatter
 
 import pytest
 
-from agent.registry.page import TEXTS, Page, part, printed, texts
+from agent.registry.page import TEXTS, UNBROKEN, Page, part, printed, texts
 
 
 def test_a_table_of_long_names_is_no_wider_than_the_page():
@@ -46,3 +46,10 @@ def test_the_letter_and_the_forms_have_the_same_texts_in_both_languages():
             ]
             assert both[0] == both[1], name
             assert text.count("|") == english[section][name].count("|"), name
+
+
+def test_a_line_does_not_end_inside_an_amount_a_date_or_before_punctuation():
+    text = "Le 1er mai 2026 à 08:00 : « 19,9 °C » ; +33 4 76"
+    kept = UNBROKEN.sub("_", text)
+    assert kept == "Le 1er_mai 2026 à_08:00_: «_19,9_°C_»_; +33 4_76"
+    assert UNBROKEN.sub("_", "Resolution 14 of 12 May 2026") == "Resolution 14 of 12_May 2026"
