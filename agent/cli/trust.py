@@ -392,9 +392,9 @@ def _outcome(answer: dict[str, Any]) -> str:
 def _target_outcome(target: dict[str, Any]) -> str:
     """Return the outcome of an order at one control."""
     if "code" in target:
-        said = [in_language(target[one]) for one in ("words", "next") if target.get(one)]
+        sentences = [in_language(target[one]) for one in ("words", "next") if target.get(one)]
         refused = _("refused, {code}", code=target["code"])
-        return refused + (f": {'. '.join(said)}" if said else "")
+        return refused + (f": {'. '.join(sentences)}" if sentences else "")
     if "begin" in target:
         return _("from {begin} to {end}", begin=when(target["begin"]), end=when(target["end"]))
     return str(target["state"]).lower()
