@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 PROGRAMS = Path("/usr/lib/postgresql/17/bin")
 ACCOUNT = "postgres"
 """the account that owns the server, and the name of its first user and database"""
+START_SECONDS = 60.0
 NEW = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 SETTINGS = (
     "-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c autovacuum=off"
@@ -57,3 +60,20 @@ def _as_owner(program: str, *arguments: str) -> None:
         check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         user=account, group=account, extra_groups=[] if account else None,
     )  # fmt: skip
+
+
+def kill_and_start(host: str) -> None:
+    """Kill -9 the server, as a machine that loses power would, and start it again."""
+    folder = Path(host)
+    (pid, *_) = (folder / "data/postmaster.pid").read_text().split()
+    os.kill(int(pid), signal.SIGKILL)
+    options = SETTINGS.format(folder=folder)
+    end = time.monotonic() + START_SECONDS
+    while True:
+        # while its processes have not noticed, a new server does not start
+        with suppress(subprocess.CalledProcessError):
+            _as_owner("pg_ctl", "-D", str(folder / "data"), "-w", "-l", str(folder / "log"),
+                      "-o", options, "start")  # fmt: skip
+            return
+        if time.monotonic() > end:
+            raise TimeoutError((folder / "log").read_text()[-2_000:])

@@ -30,7 +30,7 @@ FOR_PEOPLE = ("cli/", "api/", "registry/", "control/self_test", "core/state", "e
 NOT_FOR_PEOPLE = (
     "api/forms", "api/protection/", "api/roles", "api/syndic", "registry/explain",
     "registry/facts/", "registry/forms", "registry/letter", "registry/page", "registry/records",
-    "registry/storage", "registry/syndic_export",
+    "registry/storage", "registry/syndic_export", "registry/words",
 )  # fmt: skip
 """of these: headings of spreadsheets, formats, and pages that have texts in both languages"""
 NO_MESSAGE = {

@@ -136,8 +136,8 @@ async def meter_verify(
             gateway,
             caller,
             dwelling.id,
-            parsers.checked_channel(channel),
-            parsers.index(text, channel),
+            parsers.checked_channel(parsers.channel(channel)),
+            parsers.index(text, channel, parsers.unit_of(channel)),
         )
         for channel, text in shown.items()
     ]
@@ -268,7 +268,7 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     who, dwelling, channel = (
         author(gateway, caller, named),
         gateway.registry.place(place),
-        channel_name(channel),
+        channel_name(parsers.channel(channel)),
     )
     meter, own_device = _meter_at(gateway, dwelling.id, channel)
     readings = await _read_three_times(gateway, caller, dwelling.label, channel, seconds)

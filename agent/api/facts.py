@@ -1,8 +1,8 @@
-"""Lots of dwellings (flat, cellar, parking space), as in the manager's list. Pure."""
+"""The calls about facts: one fact, a list of them from a table, and all that are recorded."""
 
 from __future__ import annotations
 
-from collections import Counter
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from agent.api import answers
 from agent.core.errors import Refused
 from agent.core.i18n import Text, text_of
-from agent.registry import parsers, sheet
+from agent.registry import lots, parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.doubts import confirmations
 from agent.registry.facts import alias, consent, duty, meter, occupancy, place
@@ -26,98 +26,26 @@ from agent.registry.inputs import (
     NewWithdrawal,
 )
 from agent.registry.labels import label_key
-from agent.registry.parsers import TYPES
 from agent.registry.place import PLACES, agrees, parse, shown, squeeze
-from agent.registry.records import covers, serial_key
+from agent.registry.records import serial_key
 from agent.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from inspect import Parameter
 
     from agent.api.answers import Answer
     from agent.registry.doubts import LastReading
     from agent.registry.facts.declaration import FactCommand, Field
     from agent.registry.inputs import Input
-    from agent.registry.records import Alias, Consent, Place
-    from agent.registry.sheet import SheetRow
+    from agent.registry.records import Consent, Place
 
-PARTS = {
-    "cave", "cellier", "cellar", "storage", "parking", "parking space", "stationnement", "garage",
-    "box", "place de parking", "emplacement", "jardin", "garden", "grenier", "attic",
-}  # fmt: skip
-"""types of lots in which nobody lives; each belongs to the dwelling with the label of its row"""
 C = TypeVar("C", bound="Call")
 PREVIEW = given("preview", "bool", default=False)
 
 
 CALLS: dict[str, tuple[FactCommand, Call]] = {}
 """the calls of all commands about facts, by name"""
-
-
-def of_types(
-    lines: Sequence[SheetRow], types: Sequence[str]
-) -> tuple[list[SheetRow], dict[str, int]]:
-    """The rows of these types, and the number of rows of each other type; no types: all rows.
-
-    `dwelling` and `appartement` are the same type, as are other synonyms.
-    """
-    wanted = {_kind(word) for word in types}
-    taken: list[SheetRow] = []
-    left: Counter[str] = Counter()
-    for line in lines:
-        type_ = line.cells.get("type", "")
-        if wanted and _kind(type_) not in wanted:
-            left[type_] += 1
-        else:
-            taken.append(line)
-    return taken, dict(left)
-
-
-def split_lots(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
-    """The rows that are places, and the lots of all rows as aliases of the place with their
-    label.
-    """
-    places: list[SheetRow] = []
-    parts: list[NewAlias] = []
-    for line in lines:
-        type_ = line.cells.get("type", "")
-        part = _plain(type_) in PARTS
-        if not part:
-            places.append(line)
-        lot = line.cells.get("lot", "")
-        if lot or part:
-            fault = "" if lot else Text("lot: a {type} is known by its lot number", type=type_)
-            label = line.cells.get("label", "")
-            part_type = type_ if part else ""
-            parts.append(
-                NewAlias(
-                    label, "fr.lot", lot, note=type_, part=part_type, where=line.where, fault=fault
-                )
-            )
-    return places, parts
-
-
-def known_lots(
-    places: Iterable[Place], aliases: Iterable[Alias], parts: Iterable[NewAlias], now: float
-) -> int:
-    """How many of these lots are recorded for their dwelling already."""
-    labels = {place.id: label_key(place.label) for place in places}
-    named = {
-        (labels[alias.place], _plain(alias.value))
-        for alias in aliases
-        if alias.scheme == "fr.lot" and covers(alias, int(now))
-    }
-    return sum((label_key(part.place), _plain(part.value)) in named for part in parts)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
-
-
-def _kind(type_text: str) -> str:
-    plain = _plain(type_text)
-    return TYPES.get(plain, plain)
 
 
 if TYPE_CHECKING:
@@ -183,11 +111,13 @@ def _importing(  # noqa: PLR0913 -- the parts of a list
     show: Show,
     *,
     counted: bool = True,
+    more: Sequence[Field] = (*place.WHERE, place.LOT),
     **fixed: Any,
 ) -> Call:
     """The call that records the rows of a table: all of them or none. A row that repeats what is
     recorded changes nothing. `preview`: check everything, but record nothing. `counted`: whether
-    the answer has the number of rows that changed nothing.
+    the answer has the number of rows that changed nothing. `more`: further columns, which say of
+    which dwelling a row is.
     """
 
     @of(command)
@@ -202,12 +132,16 @@ def _importing(  # noqa: PLR0913 -- the parts of a list
         zone: str | None = None,
         preview: bool = False,
     ) -> Answer:
-        lines = sheet.read(text, name, columns(fields), required(fields))
+        headings = columns((*fields, *more))
+        present = sheet.present(sheet.headings(text, name, headings)[1], headings)
+        needed = lots.required_in(required(fields), present)
+        lines = sheet.read(text, name, headings, needed, notes=set(headings.values()))
+        entries, left = lots.of_dwellings(lines, required(fields), present)
         confirmed = confirmations(confirm, zone)
-        rows = parsers.rows(partial(make, **fixed, confirmed=confirmed), fields, lines, zone)
+        rows = parsers.rows(partial(make, **fixed, confirmed=confirmed), fields, entries, zone)
         changed = record(registry, rows, who, name, now, preview=preview)
         counts = {"unchanged": len(rows) - len(changed)} if counted else {}
-        unread = {"not_read": sheet.unread(text, name, columns(fields))}
+        unread = {"not_read": sheet.unread(text, name, headings), "left_out": _left_out(left)}
         return show(registry, changed, now) | unread | counts
 
     return call
@@ -281,34 +215,73 @@ def place_import(  # noqa: PLR0913 -- as many options
     confirm: Sequence[str] = (),
     zone: str | None = None,
     preview: bool = False,
+    reviewed: bool = False,
 ) -> Answer:
     """Record the places of a table: all rows or none.
 
     A row for a cellar or a parking space is not a place: its lot becomes an alias of the dwelling
     with that label. `types`: record only rows of these types and count the others. `preview`: check
-    everything and show what would be recorded, but record nothing.
+    everything and show what would be recorded, but record nothing. `reviewed`: a person has seen
+    what is left out, and what the labels are made of; without it such a list is refused.
     """
-    headings = columns((*place.SHEET, place.LOT))
-    unlike = sheet.EXACTLY | exact(place.SHEET)
-    lines = sheet.read(text, name, headings, required(place.SHEET), unlike)
-    taken, left = of_types(lines, types)
-    places, parts = split_lots(taken)
+    headings = columns((*place.SHEET, *place.LOTS))
+    line, first = sheet.headings(text, name, headings)
+    present = sheet.present(first, headings)
+    lines = sheet.read(
+        text, name, headings, _required(present),
+        sheet.EXACTLY | exact(place.SHEET) | frozenset(columns(place.LOTS)),
+        notes={"label", "type", "id"},
+    )  # fmt: skip
+    known = {label_key(one.label) for one in registry.places()}
+    here = ZoneInfo(zone) if zone else UTC
+    list_ = lots.read(lines, present, types, known, f"{datetime.fromtimestamp(now, here):%Y-%m-%d}")
+    made_of = [sheet.heading(first, headings, name) for name in list_.made_of]
+    seen = bool(list_.left or list_.remarks or list_.made_of)
     make = partial(_new_place, confirmed=confirmations(confirm, zone))
-    rows = parsers.rows(make, place.SHEET, places, zone)
-    known = known_lots(registry.places(), registry.aliases(), parts, now)
-    added = _add_places(registry, rows, who, name, now, lots=parts, preview=preview)
+    rows = parsers.rows(make, place.SHEET, list_.places, zone)
+    recorded = lots.known_lots(registry.places(), registry.aliases(), list_.parts, now)
+    # everything is checked before a person is asked
+    added = _add_places(
+        registry,
+        rows,
+        who,
+        name,
+        now,
+        lots=list_.parts,
+        preview=preview or (seen and not reviewed),
+    )
+    if seen and not reviewed and not preview:
+        raise lots.unconfirmed(name, list_, made_of)
     if preview:
         ids = {row.id for row in rows if row.id}
         begins = {row.label: row.since for row in rows if row.since is not None}
-        answer = answers.places_foreseen(registry, added, ids, parts, begins, now)
+        answer = answers.places_foreseen(registry, added, ids, list_.parts, begins, now)
     else:
         answer = answers.places_added(registry, added, now)
     return answer | {
-        "not_read": sheet.unread(text, name, headings),
-        "unchanged": len(rows) - len(added) + known,
-        "lots": len(parts) - known,
-        "not_taken": left,
+        # names of people are compared with words such as `vacant`, and not kept
+        "not_read": sheet.unread(text, name, columns((*place.SHEET, *place.LOTS[:-4]))),
+        "unchanged": len(rows) - len(added) + recorded,
+        "lots": len(list_.parts) - recorded,
+        "not_taken": dict(list_.not_taken),
+        "headings_line": line,
+        "labels_made_of": made_of,
+        "left_out": _left_out(list_.left),
+        "remarks": [{"label": label, "why": why} for label, why in list_.remarks],
     }
+
+
+def _left_out(rows: Sequence[lots.LeftOut]) -> list[Answer]:
+    return [{"where": row.where, "what": row.what, "why": row.why} for row in rows]
+
+
+def _required(present: Collection[str]) -> list[str]:
+    """The columns that a list of places must have: of alternatives one."""
+    whereabouts = {column.name for column in place.WHERE} & {*present}
+    named = whereabouts or {"label", "lot"} & {*present}
+    # a column for labels may have types, if other columns say where a lot is
+    typed = {"type", "nature"} & {*present} or (whereabouts and "label" in present)
+    return ["label"] * (not named) + ["type"] * (not typed)
 
 
 @of(place.LIST)
@@ -324,7 +297,9 @@ alias_add = _recording(alias.ADD, NewAlias, Registry.name, answers.aliases)
 alias_end = _recording(alias.END, NewAlias, Registry.name, answers.aliases, ends=True)
 
 
-alias_import = _importing(alias.IMPORT, alias.SHEET, NewAlias, Registry.name, answers.aliases)
+alias_import = _importing(
+    alias.IMPORT, alias.SHEET, NewAlias, Registry.name, answers.aliases, more=()
+)
 
 
 alias_list = _listing(alias.LIST, Registry.aliases, answers.aliases)
@@ -387,6 +362,7 @@ occupancy_import = _importing(
     Registry.occupy,
     answers.occupancies,
     counted=False,  # a lease may change two occupancies
+    more=(*place.WHERE, place.LOT, place.NATURE, occupancy.TYPE),
     event="lease",
 )
 
@@ -425,7 +401,7 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
     withdrawals that they knew of.
     """
     common = {
-        field.name: " ".join(stated.get(field.name) or ())
+        field.name: ", ".join(stated.get(field.name) or ())
         if field.repeated
         else stated.get(field.name) or ""
         for field in consent.COMMON
@@ -449,7 +425,7 @@ def consent_give(  # noqa: PLR0913 -- what concerns all rows
     new = sum(document.id not in before for document in recorded)
     counts = {
         "unchanged": len(rows) - new - len(unknowing),
-        "without_effect": [str(reason) for reason in unknowing],
+        "without_effect": [reason.text for reason in unknowing],
     }
     return answers.consents(registry, recorded, now) | unread | counts
 
@@ -482,7 +458,7 @@ def _consent(
         method=cells.get("method", ""),
         proof=cells.get("proof", "") or cells.get("reference", ""),
         lease=cells["lease"] or None,
-        after=tuple(cells["after"].split()),
+        after=tuple(cells["after"].replace(",", " ").split()),
         replaces=replaces,
         where=line.where,
         fault=wrong,

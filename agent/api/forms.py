@@ -262,7 +262,7 @@ def back(  # noqa: PLR0913 -- as many options
         "ended": len(ended),
         "replaced": len(replaced - ended),
         "proved": sum(one.id in before - ended - replaced for one in changed),
-        "without_effect": [str(one) for one in unknowing],
+        "without_effect": [one.text for one in unknowing],
         "answers": len(rows),
         "refused": sum(row.answers.count("no") for row in rows),
         "without_scan": [] if not scans else sorted(_lacks(rows, scans)),

@@ -218,7 +218,10 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     registry = gateway.registry
     dwelling = registry.place(place)
     if dwelling.type != "dwelling":
-        raise Refused(f"{dwelling.label} is a {dwelling.type}: only a dwelling has occupants")
+        raise Refused(
+            "{label} is no dwelling, so nothing was written: only a dwelling has occupants",
+            label=dwelling.label,
+        )
     home = _home(gateway, dwelling, occupancy, int(now))
     stopped: list[Consent] | None = None
     if stop:
@@ -437,7 +440,12 @@ def _occupancy_of(registry: Registry, place: Place, text: str) -> Occupancy:
     id_ = parse(text, OCCUPANCY)
     matches = (one for one in registry.occupancies_of(place.id) if one.id == id_)
     if (home := next(matches, None)) is None:
-        raise Refused(f"{place.label} has no occupancy {shown(id_)}")
+        raise Refused(
+            "{label} has no occupancy {id}, so nothing was written. To see its occupancies: gardien"
+            " occupancy list {label}",
+            label=place.label,
+            id=shown(id_),
+        )
     return home
 
 

@@ -20,11 +20,12 @@ from agent.core.quantities import channels
 from agent.gateway.lines import record_serials
 from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
-from agent.registry.dates import in_local_time, text_in_local_time
+from agent.registry.dates import text_in_local_time
 from agent.registry.doubts import LastReading, NeedsConfirmation
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.parsers import LONGEST_LABEL, text
 from agent.registry.records import EXACT, covers, serial_key
+from agent.registry.sheet import unrecorded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -187,12 +188,12 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
     async def wrapper(
         gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        who = caller.who if args.get("preview") else author(gateway, caller, named)
         zone, now = gateway.config.building.timezone, gateway.clock.now()
-        asked = partial(call, who=who, now=now, zone=zone, **args)
-        if not args.get("preview"):
-            await gateway.disk.ask()
         try:
+            who = caller.who if args.get("preview") else author(gateway, caller, named)
+            asked = partial(call, who=who, now=now, zone=zone, **args)
+            if not args.get("preview"):
+                await gateway.disk.ask()
             # A list may have 50,000 lines: it is recorded in a thread, while readings go on.
             listed = bool(args.get("text"))
             answer = (
@@ -203,9 +204,9 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         except NeedsConfirmation as error:
             raise error.in_zone(zone) from error
         except Refused as error:
-            raise dated_here(error, zone) from error
+            raise Refused(unrecorded(dated_here(error, zone).text)) from error
         if lost := answer.get("without_effect"):
-            answer["without_effect"] = [in_local_time(line, zone) for line in lost]
+            answer["without_effect"] = [text_in_local_time(line, zone) for line in lost]
         # Bind serial numbers first: the audit chain then gets both changes.
         record_serials(gateway.lines, gateway.registry, gateway.clock.now())
         await gateway.objects.registry_changed()
@@ -244,6 +245,14 @@ async def consent_give(gateway: Gateway, caller: Caller, **args: Any) -> dict[st
     known = _recipients(gateway)
     named = {one["recipient"] for one in answer["consents"]}
     return answer | {"without_uplink": sorted(named - known)}
+
+
+@passing(with_recipients(facts.duty_add))
+async def duty_add(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+    """Record a duty; the answer says whether its recipient has no uplink. Raises Refused."""
+    answer = await with_recipients(facts.duty_add)(gateway, caller, **args)
+    named = {one["recipient"] for one in answer["duties"]}
+    return answer | {"without_uplink": sorted(named - _recipients(gateway))}
 
 
 async def consent_forms(  # noqa: PLR0913 -- as many options
@@ -424,7 +433,7 @@ CALLS: Mapping[str, Call] = {
     "meter.list": meter_list,
     "consent.give": consent_give,
     "consent.withdraw": with_recipients(facts.consent_withdraw),
-    "duty.add": with_recipients(facts.duty_add),
+    "duty.add": duty_add,
     "consent.forms": consent_forms,
     "consent.answers": consent_answers,
     "consent.due": question(forms.due),

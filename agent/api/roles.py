@@ -34,8 +34,10 @@ NOT_YOURS = N_(
     " adduser {account} {group}"
 )
 NO_ROLE = N_(
-    'the account "{account}" has no role at this gateway (docs/install.md). An administrator can'
-    " give one, such as to see the status: sudo adduser {account} {group}"
+    'the account "{account}" has no role at this gateway, so nothing was shown or recorded. An'
+    " administrator can give one: sudo adduser {account} gardien-manager (for dwellings, moves and"
+    " consents); or in its place gardien-installer (meters and lines), gardien-operator (boiler),"
+    " gardien-dpo (data protection) or gardien-reader (only to see the status)"
 )
 
 

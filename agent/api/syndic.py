@@ -171,7 +171,7 @@ def _parsed(content: bytes, name: str, settings: Syndic, zone: str) -> Export:
     states = dict.fromkeys(settings.move_in, str(Lease.IN))
     states |= dict.fromkeys(settings.move_out, str(Lease.OUT))
     return parse(
-        text_of(content, name),
+        text_of(content, name, tuple(settings.columns.headings.values())),
         name,
         settings.columns.headings,
         zone,

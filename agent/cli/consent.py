@@ -6,11 +6,12 @@ import hashlib
 import sys
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.facts import Answer, command
+from agent.cli.facts import Answer, Sheet, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     RECORDED,
@@ -31,11 +32,13 @@ from agent.cli.terminal import (
     table,
     text_of,
     unchanged,
+    wrapped,
     write_page,
 )
+from agent.core.errors import Refused
 from agent.core.i18n import N_, _, n_
 from agent.registry.facts import consent, duty
-from agent.registry.facts.declaration import CONFIRM
+from agent.registry.facts.declaration import CONFIRM, columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,11 +91,15 @@ def _show_result(answer: Answer, done: str) -> None:
         typer.echo(_(done, many=many, unchanged=unchanged(answer)))
     for reason in answer.get("without_effect", ()):
         typer.echo(_("no effect: {words}", words=reason))
+    _show_without_uplink(answer)
+    show_ignored_columns(answer)
+
+
+def _show_without_uplink(answer: Answer) -> None:
     for name in answer.get("without_uplink", ()):
         typer.echo(
             _("{name} has no uplink: nothing is sent to it until you configure one", name=name)
         )
-    show_ignored_columns(answer)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -100,7 +107,6 @@ def hashes(folder: Path) -> dict[str, str]:
 
     Raises Refused if the folder cannot be read or has no such file.
     """
-    from agent.core.errors import Refused
     from agent.registry.forms import NUMBER
     from agent.registry.place import parse
 
@@ -127,13 +133,17 @@ def digest(path: Path) -> str:
 def _confirmed_marks(withdrawals: Sequence[dict[str, Any]]) -> list[str]:
     """Return the marks of withdrawals that a person at the terminal confirms as known.
 
-    Empty without a terminal, or without withdrawals. Raises Abort if the person says no.
+    Empty without a terminal, or without withdrawals. Raises Refused if the person says no.
     """
     if not withdrawals or not sys.stdin.isatty():
         return []
     _show_marks(withdrawals)
     if not confirmed(_("Have the occupants agreed again since then, knowing of this?")):
-        raise typer.Abort
+        raise Refused(
+            "nothing was recorded, and what they withdrew stays unsent. Ask the occupants. Once"
+            " they have agreed, knowing of this, repeat the command with: {marks}",
+            marks=" ".join(f"--after {mark['mark']}" for mark in withdrawals),
+        )
     return [str(mark["mark"]) for mark in withdrawals]
 
 
@@ -157,8 +167,21 @@ def _ask_about_marks(args: Answer, config: Path, state: Path | None) -> None:
 
 
 @command(app, consent.GIVE, prepare=_ask_about_marks)
-def _show_given(answer: Answer, _args: Answer) -> None:
+def _show_given(answer: Answer, args: Answer) -> None:
     _show_result(answer, RECORDED)
+    recorded = {name for given in answer["consents"] for name in given["channels"]}
+    other_words = [name for name in args["channels"] if name not in recorded]
+    if recorded and other_words:
+        text = _(
+            "{words} was understood as {channels}: that is what {recipient} receives. If it is"
+            " meant, nothing must be done; else: gardien consent withdraw {place} --recipient"
+            " {recipient}",
+            words=", ".join(f'"{name}"' for name in other_words),
+            channels=", ".join(sorted(recorded - set(args["channels"]))),
+            recipient=args["recipient"],
+            place=quote(args["places"][0]) if len(args["places"]) == 1 else "DWELLING",
+        )
+        typer.echo(wrapped(text))
 
 
 @app.command()
@@ -281,6 +304,7 @@ def import_(
         list[str] | None, typer.Option(metavar="VALUE", help=CONFIRM.help, show_default=False)
     ] = None,
     preview: Preview = False,
+    sheet: Sheet = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -289,7 +313,7 @@ def import_(
     """Record the consents in a spreadsheet, or the answers to forms: all rows or none."""
     from agent.api.forms import is_list
 
-    text = text_of(file)
+    text = text_of(file, tuple(columns(consent.SHEET)), sheet or "")
     if is_list(text):
         fields = {
             "text": text, "name": str(file), "preview": preview, "kept": kept,
@@ -354,6 +378,7 @@ def _show_duties(answer: Answer, _args: Answer | None = None) -> None:
         for d in answer["duties"]
     ]  # fmt: skip
     table((_("reference"), _("manager"), _("channels"), _("billing"), _("since"), _("until")), rows)
+    _show_without_uplink(answer)
 
 
 command(duties, duty.ADD)(_show_duties)

@@ -20,10 +20,18 @@ Show = Callable[[Answer, dict[str, Any]], None]
 """prints an answer for people; the arguments of the call are the second argument"""
 Prepare = Callable[[dict[str, Any], Path, Path | None], None]
 """completes the arguments of a call, with the configuration and the state of the gateway"""
+Confirm = Callable[[dict[str, Any], Callable[..., Answer]], None]
+"""asks a person, with the arguments of the call and a function that makes it with others"""
+Sheet = Annotated[
+    str | None, typer.Option(help="The sheet of a workbook; default: the one with the list.")
+]
 
 
 def command(
-    app: typer.Typer, declared: FactCommand, prepare: Prepare | None = None
+    app: typer.Typer,
+    declared: FactCommand,
+    prepare: Prepare | None = None,
+    confirm: Confirm | None = None,
 ) -> Callable[[Show], Show]:
     """Add a command to its group. The function shows the answer to people."""
 
@@ -35,10 +43,14 @@ def command(
             if prepare is not None:
                 prepare(args, config, state)
             by = {"named": as_} if declared.changes else {}
+            if confirm is not None and not json:
+                confirm(args, lambda **more: ask(config, state, declared.call, **by, **args | more))
             answer = ask(config, state, declared.call, **by, **args)
             as_json(answer) if json else show(answer, args)
 
         options = [_parameter(field) for field in declared.fields]
+        if any(field.kind is Kind.FILE for field in declared.fields):
+            options.append(_keyword("sheet", Sheet, None))
         if declared.changes:
             options.append(_keyword("as_", As, None))
         options += [
@@ -60,7 +72,9 @@ def arguments(declared: FactCommand, typed: dict[str, Any]) -> dict[str, Any]:
     for field in declared.fields:
         value = typed[field.option or field.name]
         if field.kind is Kind.FILE:
-            args |= {"text": text_of(value) if value else None, "name": str(value or "")}
+            sheet = typed.get("sheet") or ""
+            text = text_of(value, field.headings, sheet) if value else None
+            args |= {"text": text, "name": str(value or "")}
         elif field.kind is Kind.FLAG:
             args[field.name] = value is not field.default
         else:

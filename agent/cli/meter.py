@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,10 +21,12 @@ from agent.cli.terminal import (
     ask,
     day,
     show_ignored_columns,
+    show_left_out,
     table,
     unchanged,
+    wrapped,
 )
-from agent.core.i18n import N_, _, in_language, n_
+from agent.core.i18n import N_, _, in_language, n_, number
 from agent.registry.facts import meter
 
 if TYPE_CHECKING:
@@ -71,6 +75,7 @@ def _show_import(answer: Answer, args: Answer) -> None:
     many = n_("{number} meter", "{number} meters", len(answer["meters"]))
     done = WOULD_BE_RECORDED if args["preview"] else RECORDED
     typer.echo(_(done, many=many, unchanged=unchanged(answer)))
+    show_left_out(answer["left_out"])
     show_ignored_columns(answer)
     if args["join_lines"]:
         _show_matching(answer["joined"])
@@ -122,6 +127,8 @@ def verify(
     else:
         for result in answer["results"]:
             typer.echo(_comparison(result))
+            if not result["agrees"]:
+                typer.echo(wrapped(_after_a_difference(answer["label"], result)))
     raise typer.Exit(0 if all(result["agrees"] for result in answer["results"]) else 1)
 
 
@@ -186,6 +193,25 @@ def _display_values(arguments: Sequence[str]) -> dict[str, str]:
     return {name.removeprefix("--"): value for name, value in pairs}
 
 
+def _after_a_difference(label: str, result: dict[str, Any]) -> str:
+    """What a difference costs, and what to do."""
+    values = {"label": quote(label), "shown": result["shown"], "meter": result["meter"]}
+    if len(result["shown_by"]) == 1:
+        return _(
+            "The meter is not recorded as verified. Read the display again. If it shows {shown},"
+            " another meter is recorded for {label} than the one in it: gardien meter remove"
+            " {label} --old {meter} --never; then gardien meter assign {device} {label}",
+            **values,
+            device=result["shown_by"][0]["device"],
+        )
+    return _(
+        "The meter is not recorded as verified. Read the display again, and repeat the command with"
+        " its value. If it does show {shown}, the meter in {label} may be another one than {meter}:"
+        " compare the number on its plate with gardien meter list",
+        **values,
+    )
+
+
 def _comparison(result: dict[str, Any]) -> str:
     """Return one result of `verify` in one line."""
     subject = f"{result['channel']} {result['shown']}: "
@@ -199,7 +225,7 @@ def _comparison(result: dict[str, Any]) -> str:
     read = _(
         "meter {meter} reads {value}",
         meter=result["meter"],
-        value=result["read"] or _("no such channel"),
+        value=number(Decimal(result["read"])) if result["read"] else _("no such channel"),
     )
     others = [
         f"{o['serial'] or o['device']} ({o['label'] or _('unassigned')})"
@@ -215,7 +241,7 @@ def _comparison(result: dict[str, Any]) -> str:
         "{subject}differs: {read}; this value is read from {names}",
         subject=subject,
         read=read,
-        names=" and ".join(others),
+        names=_(" and ").join(others),
     )
 
 

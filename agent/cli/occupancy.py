@@ -12,6 +12,7 @@ from agent.cli.terminal import (
     WOULD_BE_RECORDED,
     day,
     show_ignored_columns,
+    show_left_out,
     show_not_occupied,
     table,
     when,
@@ -58,6 +59,7 @@ def _show_import(answer: Answer, args: Answer) -> None:
     many = n_("{number} change", "{number} changes", len(answer["occupancies"]))
     others = "" if args["preview"] else _("; all others are unchanged")
     typer.echo(_(WOULD_BE_RECORDED if args["preview"] else RECORDED, many=many, unchanged=others))
+    show_left_out(answer["left_out"])
     show_ignored_columns(answer)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from agent.cli.facts import Answer, command
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     DEFAULT_STATE,
+    MOST_LABELS,
     RECORDED,
     WOULD_BE_RECORDED,
     Config,
@@ -19,15 +20,21 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
+    confirmed,
     day,
     show_ignored_columns,
+    show_left_out,
     table,
     unchanged,
+    wrapped,
 )
 from agent.core.errors import AgentError, Refused
 from agent.core.i18n import N_, _, language, n_, text_of
 from agent.registry.facts import alias, place
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 app = typer.Typer(
     no_args_is_help=True, help="Record places: dwellings, common areas and buildings."
@@ -118,11 +125,27 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
         return answer | {"looked_up": False}, text_of(error)
 
 
-@command(app, place.IMPORT)
+def _confirm(args: Answer, call: Callable[..., Answer]) -> None:
+    """Show what gardien makes of a list, and ask whether it is right."""
+    if args["preview"] or args["reviewed"] or not os.isatty(0):
+        return  # without a terminal, the call itself refuses
+    answer = call(preview=True)
+    if not (answer["left_out"] or answer["remarks"] or answer["labels_made_of"]):
+        return
+    _show_list(answer, preview=True)
+    if not confirmed(_("Is this right? Record it?")):
+        raise typer.Abort
+    args["reviewed"] = True
+
+
+@command(app, place.IMPORT, confirm=_confirm)
 def _show_import(answer: Answer, args: Answer) -> None:
+    _show_list(answer, preview=args["preview"])
+
+
+def _show_list(answer: Answer, *, preview: bool) -> None:
     if answer["places"]:
         _show(answer)
-    preview = args["preview"]
     done = N_("{many} would be recorded{unchanged}; the import creates their ids")
     lots = (
         _(" and {lots}", lots=n_("{number} lot", "{number} lots", answer["lots"]))
@@ -135,7 +158,40 @@ def _show_import(answer: Answer, args: Answer) -> None:
         typer.echo(
             _("not imported: {many} of type {value}", many=number, value=type_ or _("(empty)"))
         )
+    if answer["labels_made_of"]:
+        columns = ", ".join(answer["labels_made_of"])
+        typer.echo(_("labels are made of the columns: {columns}", columns=columns))
+    show_left_out(answer["left_out"])
+    for why in dict.fromkeys(one["why"] for one in answer["remarks"]):
+        labels = [one["label"] for one in answer["remarks"] if one["why"] == why]
+        text = _(N_("{labels}: {what}"), labels=_listed(labels), what=_(REMARKS[why]))
+        typer.echo(wrapped(text))
     show_ignored_columns(answer)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:MOST_LABELS]) + " …" * (len(labels) > MOST_LABELS)
+
+
+REMARKS = {
+    "vacant": N_("vacant according to the list, so recorded without occupants"),
+    "left": N_("moved out according to the list, so recorded without occupants"),
+    "nobody": N_(
+        "no occupant in the list, so the date of entry is not used and the occupancy is unknown"
+    ),
+    "owner": N_(
+        "the list names owners and no occupants, so the date of entry is not used (it may be that"
+        " of the purchase) and the occupancy is unknown"
+    ),
+    "early": N_("recorded as occupied since 2000-01-02, the earliest day that is recorded"),
+    "no_date": N_(
+        "the date of entry is that of no occupants (01/01/1900), so the occupancy is unknown"
+    ),
+    "leaves": N_(
+        "will move out according to the list; the date is not recorded here: gardien occupancy"
+        " import, or move-out"
+    ),
+}
 
 
 command(app, place.LIST)(_show)
@@ -162,6 +218,7 @@ def _show_imported_aliases(answer: Answer, args: Answer) -> None:
     many = n_("{number} name", "{number} names", len(answer["aliases"]))
     done = WOULD_BE_RECORDED if args["preview"] else RECORDED
     typer.echo(_(done, many=many, unchanged=unchanged(answer)))
+    show_left_out(answer["left_out"])
     show_ignored_columns(answer)
 
 

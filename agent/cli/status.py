@@ -14,6 +14,7 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    broken,
     day,
     plural,
     read_here,
@@ -94,9 +95,7 @@ def show(answer: dict[str, Any], findings: Sequence[Finding], *, every: bool) ->
 
 def _height(line: str) -> int:
     """Return how many lines of the screen a line takes."""
-    from textwrap import wrap
-
-    return max(1, len(wrap(line, WIDTH, subsequent_indent="    ")))
+    return broken(line, WIDTH).count("\n") + 1
 
 
 def _gateway(answer: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ import typer
 from agent.core import atomic_write
 from agent.core import state as packaged
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, in_language, short_date
+from agent.core.i18n import N_, Text, _, in_language, n_, short_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,7 +118,7 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
                 _(
                     "nothing was recorded. Repeat the command with the value that is meant, such"
                     " as {other}",
-                    other=doubt.other,
+                    other=quote(doubt.other),
                 )
             )
     return [doubt.value for doubt in doubtful.doubts]
@@ -167,11 +168,20 @@ def wrapped(sentence: str) -> str:
     that grep finds it.
     """
     from shutil import get_terminal_size
-    from textwrap import fill
 
     if not os.isatty(1):
         return sentence
-    return fill(sentence, get_terminal_size((80, 24)).columns, subsequent_indent="    ")
+    return broken(sentence, get_terminal_size((80, 24)).columns)
+
+
+def broken(sentence: str, width: int) -> str:
+    """Break a sentence into lines, but no label or option, and no punctuation from its word."""
+    from re import sub
+    from textwrap import fill
+
+    joined = sub(r" (?=[»:;?!])|(?<=«) ", "\0", sentence)
+    lines = fill(joined, width, subsequent_indent="    ", break_on_hyphens=False)
+    return lines.replace("\0", " ")
 
 
 def when(stamp: str | None) -> str:
@@ -218,9 +228,12 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def text_of(path: Path) -> str:
-    """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read."""
-    from agent.core.errors import Refused
+def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
+    """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read.
+
+    `columns`: the headings by which a sheet of a workbook is chosen; `sheet`: the name of one.
+    """
+    from agent.registry.sheet import unrecorded
     from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
 
@@ -228,9 +241,24 @@ def text_of(path: Path) -> str:
         with path.open("rb") as file:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
             content = file.read(LARGEST + 1)
+        return text_in(content, str(path), columns, sheet, _tell_sheet)
     except OSError as error:
-        raise Refused("{path}: {reason}", path=path, reason=error) from error
-    return text_in(content, str(path))
+        text = Text("{path}: {reason}", path=path, reason=error)
+        raise Refused(unrecorded(text)) from error
+    except Refused as error:
+        raise Refused(unrecorded(error.text)) from error
+
+
+def _tell_sheet(chosen: str, others: Sequence[str]) -> None:
+    """Say which sheet of a workbook is read."""
+    typer.echo(
+        _(
+            'reading the sheet "{sheet}"; not read: {others}. For another one: --sheet NAME',
+            sheet=chosen,
+            others=", ".join(others),
+        ),
+        err=True,
+    )
 
 
 def confirmed(question: str) -> bool:
@@ -325,3 +353,32 @@ def show_ignored_columns(answer: dict[str, Any]) -> None:
     """Print the columns that were ignored."""
     if names := answer.get("not_read"):
         typer.echo(_("columns ignored: {names}", names=", ".join(names)))
+
+
+MOST_ROWS = 20
+"""rows that are shown for each reason"""
+LEFT_OUT = {
+    "note": N_("which are no lots (titles, totals). Line and text:"),
+    "other": N_(
+        "in which nobody lives, or perhaps somebody does (a lodge, a maid's room). If somebody"
+        " does: gardien place new. Line and type:"
+    ),
+    "no_dwelling": N_(
+        "which are cellars, parking spaces and the like of no dwelling in the list. They need no"
+        " record. Line and type:"
+    ),
+    "no_lease": N_("which state no lease: a vacant dwelling, a cellar. Line and dwelling:"),
+    "no_lot": N_("which are cellars, parking spaces and the like without a lot number:"),
+}
+
+
+def show_left_out(rows: Sequence[dict[str, str]]) -> None:
+    """Print which rows are left out, by reason."""
+    for why in dict.fromkeys(row["why"] for row in rows):
+        these = [row for row in rows if row["why"] == why]
+        count = n_("left out: {number} row", "left out: {number} rows", len(these))
+        typer.echo(wrapped(f"{count}, {_(LEFT_OUT[why])}"))
+        for row in these[:MOST_ROWS]:
+            typer.echo(f"    {row['where'].rpartition(':')[2]}: {row['what']}")
+        if len(these) > MOST_ROWS:
+            typer.echo(f"    … {len(these) - MOST_ROWS}")

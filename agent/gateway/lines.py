@@ -16,6 +16,7 @@ from agent.drivers import driver
 from agent.drivers.link import Link
 from agent.registry.matching import Met, mapping
 from agent.registry.records import Installation, covers, serial_key
+from agent.registry.sheet import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +57,10 @@ class Lines(dict[str, LinkDevices]):
         for line in self.values():
             if name in line.devices:
                 return line, line.devices[name]
-        known = ", ".join(sorted(one.name for one in self.devices())[:10]) or "none"
+        names = sorted(one.name for one in self.devices())
+        if near := did_you_mean(name, names):
+            raise Refused('no device "{name}" is configured{near}', name=name, near=near)
+        known = ", ".join(names[:10]) or "none"
         raise Refused(
             'no device "{name}" is configured. Configured devices: {known}', name=name, known=known
         )

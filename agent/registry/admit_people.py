@@ -135,7 +135,7 @@ class _Notices:
         )  # fmt: skip
         old = self._claims.against(new)
         if isinstance(old, Occupancy):
-            raise self._too_many(old, new)
+            raise self._too_many(old, new, row.where)
         yield self._accept(new)
 
     def move_out(self, row: NewOccupancy) -> Iterator[Document]:
@@ -179,7 +179,7 @@ class _Notices:
             raise Refused(N_("{until} is before {since}"), until=stamp(until), since=stamp(since))
         yield self._changed(home, row, since, until)
 
-    def _too_many(self, old: Occupancy, new: Occupancy) -> Refused:
+    def _too_many(self, old: Occupancy, new: Occupancy, where: str) -> Refused:
         """The error for occupants who move in where others live, and what to do."""
         known = {**self._message_values(old), "who": _recorded(old)}
         if (old.since, old.until, old.reference) == (new.since, new.until, new.reference):
@@ -193,20 +193,32 @@ class _Notices:
                     "{place} is occupied by {home} from {begins} on ({who}), which is later"
                     " than {since}. If these are the same people: gardien occupancy correct"
                     " {label} --id {id} --since DATE. If others live there until then:"
-                    " gardien occupancy move-in {label} --since DATE --until {begins}"
+                    " gardien occupancy move-in {label} --since DATE --until {until}"
                 ),
                 **known,
                 begins=stamp(old.since),
+                until=f'"{stamp(old.since)}"',
                 since=stamp(new.since),
+            )
+        if where:
+            return Refused(
+                N_(
+                    "{place} is occupied by {home}, {period} ({who}), so nobody else can have"
+                    " a lease there {new}; correct one of the two dates: `until` of the first or"
+                    " `since` of the second"
+                ),
+                **known,
+                new=_period(new),
             )
         return Refused(
             N_(
                 "{place} is occupied by {home}, {period} ({who}), so nobody else can move"
-                " in on {since}; record their move-out first: gardien occupancy move-out,"
-                " or `until` in a list of leases"
+                " in on {since}; record their move-out first: gardien occupancy move-out"
+                " {label} --at {at}"
             ),
             **known,
             since=stamp(new.since),
+            at=f'"{stamp(new.since)}"',  # a value that is no time alone stays as it is typed
         )
 
     def _message_values(self, home: Occupancy) -> dict[str, str]:

@@ -262,7 +262,7 @@ def admit_installations(
             raise Refused(NO_CHANNEL)
         installation = Installation(
             id=new_id(),
-            place=place_of(index, row.place).id,
+            place=_place_measured(index, row).id,
             device=device,
             serial=serial,
             pinned=False,
@@ -291,6 +291,20 @@ def admit_installations(
             yield from date_doubts(label, new.since, author.now, row.where, ahead=not_yet)
 
     return admit_rows(rows, admit, doubts=doubts)
+
+
+def _place_measured(index: RegistryIndex, row: NewInstallation) -> Place:
+    try:
+        return place_of(index, row.place)
+    except Refused as error:
+        if not row.serial or len(index.labels.meant(row.serial)) != 1:
+            raise
+        raise Refused(
+            '{error}, but "{serial}" is one: the columns of serial numbers and dwellings seem to be'
+            " swapped. Swap their headings",
+            error=error,
+            serial=row.serial,
+        ) from error
 
 
 def _serial_doubts(index: RegistryIndex) -> SerialDoubts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -23,7 +24,9 @@ FIRST, LAST = 946_684_800, 4_102_444_800
 """2000 and 2100: a year outside this range is a typing error"""
 CIVIL = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-FRENCH = re.compile(r"([0-9]{1,2})[/.]([0-9]{1,2})[/.]([0-9]{4})")
+FRENCH = re.compile(r"([0-9]{1,2})([/.-])([0-9]{1,2})\2([0-9]{4})")
+SPOKEN = re.compile(r"([0-9]{1,2})(?:er|st|nd|rd|th)?[ -]([^\W\d_]{3,9})\.?[ -]([0-9]{4})")
+"""12 mai 2026, 1er mars 2026, 12-sept.-2026"""
 MONTHS = {
     "fr": ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre",
            "octobre", "novembre", "décembre"),
@@ -33,15 +36,39 @@ MONTHS = {
 """names of the months; those of `calendar` depend on the machine's language"""
 
 
+SHORTEST = 3
+"""letters of a month; `jui` may be June or July"""
+
+
+def _month(name: str) -> int:
+    """The number of a month by its name in French or English, or by how that begins; 0: none."""
+    begin = _bare(name)
+    numbers = {
+        number
+        for names in MONTHS.values()
+        for number, month in enumerate(names, start=1)
+        if len(begin) >= SHORTEST and _bare(month).startswith(begin)
+    }
+    return numbers.pop() if len(numbers) == 1 else 0
+
+
+def _bare(name: str) -> str:
+    """A word in small letters without accents."""
+    whole = unicodedata.normalize("NFD", name.casefold())
+    return "".join(c for c in whole if not unicodedata.combining(c))
+
+
 def moment(text: str, zone: str | None = None) -> int:
-    """Read `2026-07-12T00:00+02:00`, or `2026-07-12` or `12/07/2026` as midnight in the building's
-    time zone. Raises ValueError with a message for people.
+    """Read `2026-07-12T00:00+02:00`, or `2026-07-12`, `12/07/2026` or `12 juillet 2026` as midnight
+    in the building's time zone. Raises ValueError with a message for people.
     """
-    written = text.strip()
+    written = " ".join(text.split())
     if day := CIVIL.fullmatch(written):
         read = _civil(text, int(day[1]), int(day[2]), int(day[3]))
     elif day := FRENCH.fullmatch(written):
-        read = _civil(text, int(day[3]), int(day[2]), int(day[1]))
+        read = _civil(text, int(day[4]), int(day[3]), int(day[1]))
+    elif (day := SPOKEN.fullmatch(written)) and (month := _month(day[2])):
+        read = _civil(text, int(day[3]), month, int(day[1]))
     else:
         try:
             read = datetime.fromisoformat(written)
@@ -58,7 +85,11 @@ def moment(text: str, zone: str | None = None) -> int:
 
 def date_alone(text: str) -> bool:
     """Whether a text is a date without a time."""
-    return bool(CIVIL.fullmatch(text.strip()) or FRENCH.fullmatch(text.strip()))
+    written = " ".join(text.split())
+    spoken = SPOKEN.fullmatch(written)
+    return bool(
+        CIVIL.fullmatch(written) or FRENCH.fullmatch(written) or (spoken and _month(spoken[2]))
+    )
 
 
 def _civil(text: str, year: int, month: int, day: int) -> datetime:
@@ -68,7 +99,12 @@ def _civil(text: str, year: int, month: int, day: int) -> datetime:
     last = calendar.monthrange(max(year, 1), month)[1]
     if day > last:
         name = Text("{month} {year}", month=Text(MONTH_NAMES[month - 1]), year=str(year))
-        raise ValueError(Text('"{text}": {name} has {last} days', text=text, name=name, last=last))
+        raise ValueError(
+            Text(
+                '"{text}" does not exist: {name} has {last} days. Write {example} for its last day',
+                text=text, name=name, last=last, example=f"{year:04}-{month:02}-{last}",
+            )
+        )  # fmt: skip
     return datetime(max(year, 1), month, day)  # noqa: DTZ001 -- its zone is the caller's
 
 
@@ -79,6 +115,14 @@ def _no_date(text: str) -> str:
             text=text,
             example=EXAMPLE,
         )
+    if (day := FRENCH.fullmatch(text.strip())) and int(day[1]) <= 12 < int(day[3]) <= 31:  # noqa: PLR2004
+        month, number, year = day[1], day[3], day[4]
+        return Text(
+            '"{text}" is no date: there is no month {number}. Write the day first, {french}, or'
+            " {iso}",
+            text=text, number=number, french=f"{number}/{month}/{year}",
+            iso=f"{year}-{int(month):02}-{number}",
+        )  # fmt: skip
     if re.fullmatch("[0-9]{5}", text):
         return Text('"{text}" is no date: format the column as a date', text=text)
     if re.fullmatch("[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2}", text.strip()):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -23,6 +22,7 @@ from agent.registry.dates import written_out
 from agent.registry.page import colon, joined, part, texts_of
 from agent.registry.place import shown
 from agent.registry.sheet import harmless
+from agent.registry.words import ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -202,11 +202,8 @@ def answer_list(pages: Sequence[FormPage], language: str) -> str:
 
 def answer(cell: str) -> str:
     """The answer in a cell of the list: `yes`, `no` or empty. Raises Refused."""
-    plain = re.sub(r"[^a-z]", "", cell.casefold())
-    if plain in {"oui", "o", "yes", "y", "x"}:
-        return "yes"
-    if plain in {"non", "n", "no"}:
-        return "no"
+    if value := ANSWERS.find(cell):
+        return value
     if not cell.strip():
         return ""
     raise Refused(

@@ -14,6 +14,8 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_, Text, joined
 from agent.registry.place import looks_like_id, parse, shown, squeeze
 from agent.registry.sheet import did_you_mean
+from agent.registry.words import SCHEMES as SCHEME_WORDS
+from agent.registry.words import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -123,7 +125,7 @@ def _scheme(  # noqa: PLR0913, PLR0917 -- a row of the table below
 
 def scheme(name: str) -> Scheme:
     """A scheme by its name, `fr.prm`, or its title, `PRM`. Raises Refused."""
-    plain = name.strip().casefold()
+    plain = SCHEME_WORDS.find(name) or name.strip().casefold()
     if plain in SCHEMES:
         return SCHEMES[plain]
     if VENDOR.fullmatch(plain):
@@ -133,9 +135,7 @@ def scheme(name: str) -> Scheme:
     for candidate in SCHEMES.values():
         if plain == candidate.title.casefold():
             return candidate
-    known = [*SCHEMES, "bis:<system>"]
-    near = did_you_mean(name, known) or Text("; there are: {names}", names=", ".join(known))
-    raise Refused('scheme: there is no "{name}"{near}', name=name, near=near)
+    raise unknown("scheme", name, [*SCHEMES, "bis:<system>", *SCHEME_WORDS.all()])
 
 
 # Check digits are verified only if their rule is published. The GS1 examples of the operators
@@ -314,6 +314,11 @@ class Labels:
         search for similar labels takes milliseconds.
         """
         self._hints_left -= 1
+        if not any(letter.isdigit() for letter in text):
+            return Text(
+                "; names of people are not stored. Use the label of the dwelling: gardien place"
+                " list"
+            )
         labels = [place.label for place in self._places.values()]
         return did_you_mean(text, labels) if self._hints_left >= 0 else ""
 

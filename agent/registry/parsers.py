@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.i18n import Text, joined, text_of
+from agent.core.i18n import N_, Text, joined, text_of
 from agent.core.model import ValueKind
 from agent.core.quantities import channels as known_channels
-from agent.core.settings import duration
+from agent.core.quantities import factor, spoken, units
+from agent.core.settings import ALSO, duration
 from agent.registry.dates import DAY, MONTH, moment, months_later
 from agent.registry.facts.declaration import REQUIRED, Field, Kind, number
 from agent.registry.facts.meter import MOST
-from agent.registry.sheet import did_you_mean
+from agent.registry.sheet import plain
+from agent.registry.words import CHANNELS, PLACES, LotKind, kind_of, unknown
+from agent.registry.words import SCOPES as SCOPE_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,35 +35,25 @@ LONGEST_CONSENT = 36
 CLOCKS_DIFFER = 300
 """seconds by which the time of a signature may be ahead of the gateway's clock"""
 DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}")
-TYPES = {
-    "dwelling": "D",
-    "logement": "D",
-    "appartement": "D",
-    "d": "D",
-    "common": "C",
-    "commun": "C",
-    "partie commune": "C",
-    "parties communes": "C",
-    "c": "C",
-    "building": "B",
-    "bâtiment": "B",
-    "batiment": "B",
-    "immeuble": "B",
-    "b": "B",
-}
 R = TypeVar("R", bound="Input")
 
 SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 1800}
 """finest step in seconds of each scope; a load curve of 10 min needs an explicit step"""
-FRENCH_SCOPES = {
-    "mensuel": "monthly", "mensuelle": "monthly", "journalier": "daily", "journalière": "daily",
-    "quotidien": "daily", "courbe de charge": "loadcurve", "cdc": "loadcurve",
-}  # fmt: skip
 A_DATE = re.compile(
     r"[0-9]{1,2}-(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|janv|févr|mars|avr|mai|juin|juil"
     r"|août|sept|déc)\.?(?:-[0-9]{2})?|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{2}/[0-9]{2}/[0-9]{4}"
 )
 """what a spreadsheet program makes of a name such as 3-1: 03-janv"""
+WITH_UNIT = re.compile(r"([0-9][0-9\s.,]*?)\s*([A-Za-z]{1,6}[3³]?)")
+"""a number and its unit: 8 412,5 kWh"""
+UNIT_WORDS = {"m³": "m3", "litre": "l", "litres": "l", "liter": "l", "liters": "l"}
+SEVERAL = {
+    Kind.TEXTS: re.compile(r"\s+"),
+    # `heat=8412,5 cw=12,3`; a blank may also separate thousands, or a unit
+    Kind.INDEXES: re.compile(r"\s*[;\n]\s*|(?<=[0-9])\s+(?=[^\W\d][^=;]*=)"),
+}
+"""what separates the entries of one cell"""
+LAST_WORD = re.compile(r"\s*([A-Za-z]+)\s*$")
 LONG_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
 """what a spreadsheet program makes of a long number: 4,51E+07"""
 
@@ -82,26 +76,48 @@ def text(given: str, name: str, longest: int) -> str:
 def prefix(written: str) -> str:
     """The first letter of an id for a type of place as people write it."""
     if not written.strip():
-        raise Refused("type: it is empty; of merged cells only the first row has the value")
-    first = TYPES.get(written.strip().casefold())
-    if first is None:
-        types = ", ".join(name for name in TYPES if len(name) > 1)
+        raise Refused(N_("type: it is empty; of merged cells only the first row has the value"))
+    kind = kind_of(written)
+    if kind in {LotKind.PART, LotKind.OTHER}:
         raise Refused(
-            Text('type: "{word}" is not one of {types}', word=written, types=types)
-            + did_you_mean(written, TYPES)
+            N_('type: "{word}" is not a dwelling: write dwelling, common or building'), word=written
         )
-    return first
+    if kind is None:
+        raise unknown("type", written, [name for name in PLACES.all() if len(name) > 1])
+    return kind[0].upper()
 
 
 def checked_channel(name: str) -> str:
     """The name of an existing channel."""
     if name not in known_channels():
-        raise Refused(
-            'channel: there is no channel "{name}"{did_you_mean}',
-            name=name,
-            did_you_mean=did_you_mean(name, known_channels()),
-        )
+        usual = [terms[0] for terms in CHANNELS.terms.values()]
+        raise unknown("channel", name, [*usual, *known_channels(), *CHANNELS.all()])
     return name
+
+
+def channel(written: str) -> str:
+    """A channel, by its name or by a word for it: `heat`, `chauffage`. An unknown word is returned
+    as it is, and refused by `checked_channel`.
+    """
+    term = written.strip()
+    return CHANNELS.find(term) or _titles().get(plain(term)) or term.casefold()
+
+
+def unit_of(written: str) -> str:
+    """The unit of a channel, by its name or by a word for it; empty: there is no such channel."""
+    known = known_channels().get(channel(written))
+    return known.unit if known else ""
+
+
+@cache
+def _titles() -> dict[str, str]:
+    """The channels by the names that letters and forms use for them."""
+    return {
+        plain(title): name
+        for name, known in known_channels().items()
+        for title in (known.fr, known.en)
+        if title
+    }
 
 
 def channels(names: Sequence[str]) -> tuple[str, ...]:
@@ -134,6 +150,11 @@ def registers(names: Sequence[str]) -> tuple[str, ...]:
 def recipient(name: str) -> str:
     """A DNS name, in lower case."""
     lower = name.strip().casefold()
+    if not lower:
+        raise Refused(
+            "recipient: it is missing. Name it, such as energie.metropole.example; a list needs the"
+            ' column "recipient" or "destinataire"'
+        )
     if not DNS_NAME.fullmatch(lower):
         raise Refused(
             'recipient: "{name}" is not a DNS name such as energie.metropole.example', name=name
@@ -181,9 +202,14 @@ def until(until: int | None, since: int, signed: int) -> int:
     return until
 
 
-def index(written: str, name: str) -> Decimal:
-    """What a meter shows, with a decimal point or comma."""
-    value = number(written)
+def index(written: str, name: str, unit: str = "") -> Decimal:
+    """What a meter shows, with a decimal point or comma, and perhaps its unit. `unit`: that of the
+    channel, to which another one is converted.
+    """
+    digits, stated = _with_unit(written)
+    value = number(digits)
+    if value is not None and stated:
+        value = _converted(value, stated, unit, name)
     if value is None or not 0 <= value < MOST:
         zeros = Text("; it has a letter O where a zero belongs") if "O" in written.upper() else ""
         raise Refused(
@@ -193,6 +219,30 @@ def index(written: str, name: str) -> Decimal:
             zeros=zeros,
         )
     return value
+
+
+def _with_unit(written: str) -> tuple[str, str]:
+    """A number and the unit after it: `8 412,5 kWh`; no unit: an empty text."""
+    match = WITH_UNIT.fullmatch(written.strip())
+    return (match[1], match[2]) if match else (written, "")
+
+
+def _converted(value: Decimal, stated: str, unit: str, name: str) -> Decimal | None:
+    """A value in the unit of its channel; None: there is no such unit. Raises Refused for a unit of
+    something else.
+    """
+    named = {plain(one): one for one in units()} | UNIT_WORDS
+    # in the right case first: mWh is not MWh
+    theirs = stated if stated in units() else named.get(plain(stated), "")
+    if theirs not in units():
+        return None
+    times = factor(theirs, unit)
+    if times is None:
+        raise Refused(
+            N_('{name}: "{stated}" is not a unit of this quantity: write the value in {unit}'),
+            name=name, stated=stated, unit=spoken(unit) or unit or "-",
+        )  # fmt: skip
+    return value * times
 
 
 def when(text: str | None, zone: str | None, name: str = "") -> int | None:
@@ -209,7 +259,7 @@ def step(scope: str | None, text: str | None) -> int:
     """The finest step of a consent in seconds, from `daily` or `10min`; if both are given they must
     agree. Neither given: a load curve of 30 min.
     """
-    named = None if not scope else SCOPES[_scope(scope)]
+    named = None if not scope else SCOPES[SCOPE_WORDS.read(scope)]
     if not text:
         return named or SCOPES["loadcurve"]
     seconds = _seconds(text)
@@ -230,7 +280,7 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
     """
     by_channel: dict[str, Decimal] = {}
     for written in given:
-        channel, equals, number = written.rpartition("=")
+        term, equals, value = written.rpartition("=")
         if not equals:
             if len(known) != 1:
                 which = Text(" it measures {names};", names=", ".join(known)) if known else ""
@@ -238,10 +288,11 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
                     "{name}: of which quantity?{which} write heat={number}",
                     name=name,
                     which=which,
-                    number=number,
+                    number=value,
                 )
-            channel = known[0]
-        by_channel[checked_channel(channel.strip())] = index(number, name)
+            term = known[0]
+        measured = checked_channel(channel(term))
+        by_channel[measured] = index(value, name, known_channels()[measured].unit)
     return by_channel or None
 
 
@@ -280,24 +331,26 @@ def rows(
         quantities = [line.cells["channel"]] if "channel" in line.cells else ()
         values: dict[str, Any] = {}
         dates, others = [line.fault] if line.fault else [], list[str]()
-        for field, member, empty, plain in blank:
+        for field, member, empty, as_is in blank:
             cell = line.cells.get(field.name)
-            if cell is None or plain:
+            if cell is None or as_is:
                 values[member] = empty if cell is None else cell
                 continue
             values[member] = empty
             try:
                 _must_be_whole(field, cell)
-                stated = cell.split() if field.repeated else cell
+                stated = SEVERAL[field.kind].split(cell) if field.repeated else cell
                 values[member] = _value(field, stated, zone, quantities)
             except Refused as error:
                 (dates if field.kind is Kind.MOMENT else others).append(text_of(error))
-        fault = joined("; ", dates) or "".join(others[:1])
+        fault = joined("; ", dates) or joined("", others[:1])
         inputs.append(make(**values, where=line.where, fault=fault))
     return inputs
 
 
-def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str]) -> Any:
+def _value(  # noqa: PLR0911 -- one for each kind
+    field: Field, stated: Any, zone: str | None, quantities: Sequence[str]
+) -> Any:
     """The member of an input; `stated` is as the call takes it, None if it is absent."""
     if stated is None:
         stated = "" if field.default is REQUIRED else field.default
@@ -305,6 +358,10 @@ def _value(field: Field, stated: Any, zone: str | None, quantities: Sequence[str
         return when(stated, zone, field.name if field.prefixed else "")
     if field.kind is Kind.INDEXES:
         return indexes(stated or (), quantities, field.name)
+    if field.name == "channels":
+        return listed(", ".join(stated or ()))
+    if field.name == "channel":
+        return channel(stated) if stated else None
     if field.kind is Kind.TEXTS:
         return tuple(stated or ())
     if field.read is not None:
@@ -348,8 +405,13 @@ def made_a_date(cell: str, column: str) -> str:
 
 
 def listed(cell: str) -> tuple[str, ...]:
-    """Several values in one cell: `heat, cw` or `heat cw`."""
-    return tuple(word for word in re.split(r"[\s,/+]+", cell) if word)
+    """The channels in one cell: `heat, cw`, `heat cw`, `chauffage et eau froide`."""
+    names: list[str] = []
+    for part in re.split(r"[,;/+\n]+|\s(?:et|and)\s", cell):
+        # a name may have several words: `eau froide`; in `heat cw` each word is one
+        apart = [channel(term) for term in part.split()]
+        names += apart if all(name in known_channels() for name in apart) else [channel(part)]
+    return tuple(names)
 
 
 def scope_of(seconds: int) -> str:
@@ -359,23 +421,12 @@ def scope_of(seconds: int) -> str:
     return "daily" if seconds == DAY else "loadcurve"
 
 
-def _scope(written: str) -> str:
-    plain = written.strip().casefold()
-    plain = FRENCH_SCOPES.get(plain, plain)
-    if plain not in SCOPES:
-        raise Refused(
-            'scope: "{written}" is no scope{did_you_mean}',
-            written=written,
-            did_you_mean=did_you_mean(plain, SCOPES),
-        )
-    return plain
-
-
 def _seconds(text: str) -> int:
-    if text.strip().casefold() in ("month", "1month", "mois"):
-        return MONTH
+    if scope := SCOPE_WORDS.find(text):  # `jour`, `mois`
+        return SCOPES[scope]
     try:
-        seconds = duration(text)
+        # `10 minutes`, `30 mn`
+        seconds = duration(LAST_WORD.sub(lambda unit: ALSO.get(unit[1].casefold(), unit[1]), text))
     except ValueError as error:
         raise Refused("step: {error}", error=error) from error
     if seconds != int(seconds) or seconds < 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
 from agent.core.i18n import Text, joined
+from agent.registry.facts.declaration import UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 MOST_FAULTS = 20
 """faults that are shown; further ones are only counted"""
 SEPARATORS = ";,\t"
+SEPARATOR_NAMES = {";": Text("semicolons"), ",": Text("commas"), "\t": Text("tabs")}
+A_ROW = 3
+"""parts of a cell that are taken for a row with another separator"""
 STRANGE = "?"
 """name of a column that is not read"""
 ABOVE = 20
@@ -29,6 +33,8 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 LONGEST_LINE = 1_000_000
 SURE = 2
 """headings that a line other than the first must have to be taken for the line of headings"""
+MOST_HINTS = 13
+"""words that a refusal lists"""
 MOST, LONG = 6, 24
 """number of headings, and characters of each, that a message shows"""
 EXACTLY = frozenset({"lease", "bail"})
@@ -40,6 +46,13 @@ WRONG = re.compile(
     r"#(REF|N/A|NAME|VALUE|DIV/0|NUM|NULL|NOM|VALEUR|NOMBRE|NUL)[!?]?|Err:5[0-9]{2}", re.ASCII
 )
 """what a cell shows if its formula failed"""
+TOTAL = re.compile(
+    r"(sous )?tota(l|ux)\b|nombre de |page [0-9]|edite |edition du |imprime |date d edition"
+)
+"""begin of a row that sums up others, or of a footer, as `plain` makes it"""
+LONGEST_NOTE = 80
+ONE_LETTER = 0.8
+"""how similar a heading is to one of ours if a letter is wrong"""
 NO_END = "unexpected end of data"
 """message of the csv module for an unterminated quote"""
 
@@ -70,15 +83,13 @@ class Problems:
             return
         shown = self._problems[:MOST_FAULTS]
         if len(self._problems) > MOST_FAULTS:
-            shown.append(
-                Text(
-                    "… and {number} more; nothing was changed",
-                    number=len(self._problems) - MOST_FAULTS,
-                )
-            )
-        elif len(self._problems) > 1:
-            shown.append(Text("nothing was changed"))
+            shown.append(Text("… and {number} more", number=len(self._problems) - MOST_FAULTS))
         raise Refused(joined("\n", shown))
+
+
+def unrecorded(text: Text) -> Text:
+    """The text of a refusal; its last line says that nothing was recorded."""
+    return joined("\n", [text, Text("nothing was recorded")])
 
 
 def did_you_mean(written: str, known: Iterable[str]) -> str:
@@ -87,11 +98,12 @@ def did_you_mean(written: str, known: Iterable[str]) -> str:
     return Text("; did you mean {names}?", names=names) if names else ""
 
 
-def nearest(written: str, known: Iterable[str]) -> list[str]:
-    """At most three known names that are similar."""
+def nearest(written: str, known: Iterable[str], least: float = 0.6) -> list[str]:
+    """At most three known names that are similar; `least`: how much, from 0 to 1."""
     # people write names in any case
     near = {name.casefold(): name for name in known}
-    return [near[name] for name in get_close_matches(written.casefold(), list(near), n=3)]
+    similar = get_close_matches(written.casefold(), list(near), n=3, cutoff=least)
+    return [near[name] for name in similar]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +115,37 @@ class SheetRow:
     cells: Mapping[str, str]
     fault: str = ""
     """why the row cannot be read, for people; empty: it can"""
+    note: str = ""
+    """text of a row that is no entry: a total, a section, a footer, the headings once more"""
 
 
-def read(
+def read(  # noqa: PLR0913 -- what a list is
     text: str,
     name: str,
     columns: Mapping[str, str],
     required: Sequence[str],
     exactly: Container[str] = EXACTLY,
+    *,
+    notes: Container[str] | None = None,
 ) -> list[SheetRow]:
     """The rows of a table separated by semicolons, commas or tabs.
 
     `columns` maps each heading that people may write, in lower case, to our name; `required` has
     our names; a heading that resembles one of `exactly` is not taken for a mistake. Raises Refused
     if a heading is misspelt, duplicate or missing, and if the file has no rows or exceeds
-    MOST_ROWS, MOST_COLUMNS or MOST_CELLS. A faulty row is returned with its `fault`.
+    MOST_ROWS, MOST_COLUMNS or MOST_CELLS. A faulty row is returned with its `fault`. `notes`: find
+    rows that are no entries (`SheetRow.note`); a single cell in one of these columns is an entry.
     """
     at, first, rows = _find_headings(text, name, columns)
     names = _column_names(first, f"{name}:{at}", columns, required, exactly)
-    lines = [_line(f"{name}:{number}", row, names) for number, row in rows if any(row)]
+    separator = _separated(text, {plain(heading) for heading in columns})[1]
+    lines = [
+        SheetRow(f"{name}:{number}", {}, note=note)
+        if notes is not None and (note := _note(row, first, names, notes))
+        else _line(f"{name}:{number}", row, names, separator)
+        for number, row in rows
+        if any(row)
+    ]
     if not lines:
         raise Refused("{name}: there is no line below the headings", name=name)
     return lines
@@ -136,8 +160,24 @@ def headings(text: str, name: str, columns: Mapping[str, str]) -> tuple[int, lis
 def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
     """Headings whose columns are not read."""
     _, first, _ = _find_headings(text, name, columns)
-    known = {plain(heading) for heading in columns}
-    return [heading for heading in first if heading and plain(heading) not in known]
+    known = {plain(heading): ours for heading, ours in columns.items()}
+    meanings = [known.get(plain(heading)) for heading in first]
+    return [
+        heading
+        for at, heading in enumerate(first)
+        if heading and (meanings[at] is None or meanings[at] in meanings[:at])
+    ]
+
+
+def present(first: Iterable[str], columns: Mapping[str, str]) -> list[str]:
+    """Our names of the columns with these headings."""
+    known = {plain(heading): ours for heading, ours in columns.items()}
+    return [ours for heading in first if (ours := known.get(plain(heading)))]
+
+
+def heading(first: Iterable[str], columns: Mapping[str, str], name: str) -> str:
+    """What the file calls one of our columns."""
+    return next((one for one in first if present([one], columns) == [name]), name)
 
 
 def plain(heading: str) -> str:
@@ -167,6 +207,12 @@ def _find_headings(
     begins = -at if most >= SURE else filled[0]
     line, first = rows[begins]
     return line, first, chain(rows[begins + 1 :], all_rows)
+
+
+def best_headings(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> int:
+    """How many headings the row has that has most of them."""
+    known = {plain(heading) for heading in columns}
+    return max((_count_headings(row, known) for row in rows), default=0)
 
 
 def _count_headings(cells: Iterable[str], known: Container[str]) -> int:
@@ -257,10 +303,15 @@ def _column_names(
     present = {known.get(plain(heading)) for heading in first}
     open_ones = [heading for heading, ours in columns.items() if ours not in present]
     open_ones = [heading for heading in open_ones if heading not in exactly]
+    needed = [heading for heading in open_ones if columns[heading] in required]
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
+        if ours in names and heading and _may_repeat(ours, columns, exactly):
+            ours = STRANGE
         if ours == STRANGE:
-            if near := nearest(heading, open_ones):
+            # exports have dozens of other columns: `Date de vente` is no misspelt `Date d'entrée`
+            near = nearest(heading, needed) or nearest(heading, open_ones, ONE_LETTER)
+            if plain(heading) not in UNRELATED and near:
                 meant |= {columns[one] for one in near}
                 problems.add(
                     where,
@@ -285,13 +336,30 @@ def _column_names(
         problems.add(
             where,
             Text(
-                'the column "{missing}" is missing; there are: {list_headings}',
+                'the column "{missing}" is missing; there are: {list_headings}. Write one of these'
+                " headings above it: {accepted}",
                 missing=missing,
                 list_headings=_list_headings(first),
+                accepted=_list_headings(
+                    [name for name, ours in columns.items() if ours == missing]
+                ),
             ),
         )
     problems.settle()
     return names
+
+
+def _other_separator(cell: str, columns: int) -> str:
+    """The separator that divides a cell, the only one of its row, into a row; empty: none does."""
+    # a single name may have a comma, but with a blank, and seldom as many as there are columns
+    parts = {one: cell.count(one) - cell.count(f"{one} ") + 1 for one in SEPARATORS}
+    least = max(2, min(columns, A_ROW))
+    return next((one for one, many in parts.items() if least <= many <= columns), "")
+
+
+def _may_repeat(ours: str, columns: Mapping[str, str], exactly: Container[str]) -> bool:
+    """Whether the second of two columns with this meaning is not read, instead of refused."""
+    return all(heading in exactly for heading, each in columns.items() if each == ours)
 
 
 def _list_headings(first: list[str]) -> str:
@@ -300,7 +368,25 @@ def _list_headings(first: list[str]) -> str:
     return ", ".join(shown[:MOST] + ["…"] * (len(shown) > MOST))
 
 
-def _line(where: str, row: list[str], names: list[str]) -> SheetRow:
+def _note(row: list[str], first: list[str], names: list[str], entries: Container[str]) -> str:
+    """The text of a row that is no entry; empty: it is one."""
+    filled = [(cell, at) for at, cell in enumerate(row) if cell]
+    text, at = filled[0]
+    alone = len(filled) == 1 and (at >= len(names) or names[at] not in entries)
+    # a list that was made for printing repeats its headings on each page
+    if alone or TOTAL.match(plain(text)) or row == first:
+        return " ".join(cell for cell, _ in filled)[:LONGEST_NOTE]
+    return ""
+
+
+def _line(where: str, row: list[str], names: list[str], separator: str) -> SheetRow:
+    if len(row) == 1 and (other := _other_separator(row[0], len(names))):
+        message = Text(
+            'the values of "{row}" are separated by {other}, those of the headings by {separator}:'
+            " use the same separator in the whole file",
+            row=row[0][:LONG], other=SEPARATOR_NAMES[other], separator=SEPARATOR_NAMES[separator],
+        )  # fmt: skip
+        return SheetRow(where, {}, message)
     # mostly an unquoted separator has moved all later cells to the right
     beyond = [cell for cell in row[len(names) :] if cell]
     beyond += [cell for cell, ours in zip(row, names, strict=False) if cell and not ours]

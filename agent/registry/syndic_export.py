@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from agent.registry import parsers, sheet
 from agent.registry.dates import DAY
 from agent.registry.inputs import NewOccupancy
 from agent.registry.labels import label_key
+from agent.registry.lots import NO_END
 from agent.registry.parsers import LONGEST_LABEL
 from agent.registry.place import shown
 from agent.registry.records import Occupancy, Provenance
@@ -37,8 +37,6 @@ LEASES, MOVES = ("reference", "since", "until"), ("move", "date")
 """columns of a list of leases, and of a list of moves, besides `dwelling`"""
 ONLY = "only "
 """prefix of our name for a column that selects rows"""
-NO_END = re.compile(r"(?<![0-9])(2[1-9]|[3-9][0-9])[0-9]{2}(?![0-9])")
-"""a year that means that a lease has no end: 31/12/2999"""
 FEW_ENDS = 3
 """leases that may always end in one export, even in a small building"""
 MOST_ENDS = 4
@@ -206,8 +204,9 @@ def parse(  # noqa: PLR0913 -- what the configuration says
             raise Refused(_missing_column(name, line, headings[column]))
     for heading in wanted.keys() - columns.keys():
         raise Refused(_missing_column(name, line, heading))
-    read = sheet.read(text, name, columns, ("dwelling",))
-    taken = [one for one in read if one.fault or _is_wanted(one, wanted)]
+    read = sheet.read(text, name, columns, ("dwelling",), notes=set(columns.values()))
+    # totals and footers are counted with the rows that are not selected
+    taken = [one for one in read if not one.note and (one.fault or _is_wanted(one, wanted))]
     reader = _RowReader(zone, {sheet.plain(word): to for word, to in move_words.items()}, last_day)
     make = reader.move if moves else reader.lease
     return Export([make(one) for one in taken], len(read) - len(taken))

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import struct
 import zipfile
 import zlib
 from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
 from xml.parsers.expat import ExpatError
 
 from agent.core.errors import Refused
+from agent.core.i18n import N_
+from agent.registry.sheet import best_headings
+from agent.registry.words import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
@@ -37,11 +46,19 @@ DAMAGED = (
 """exceptions that a damaged workbook can cause"""
 
 
-def text_of(content: bytes, name: str) -> str:
+def text_of(
+    content: bytes,
+    name: str,
+    columns: Collection[str] = (),
+    sheet: str = "",
+    tell: Callable[[str, list[str]], object] = lambda *_: None,
+) -> str:
     """The table in a file's bytes, as CSV. Raises Refused with a message for people.
 
     A text that is not UTF-8 is read as Windows-1252, which Excel writes in France. Of a workbook
-    the first visible sheet is read, its numbers without Excel's spurious decimals.
+    one visible sheet is read, its numbers without Excel's spurious decimals: the one named
+    `sheet`, else the one with most of the headings `columns`, else the first. If it has several,
+    `tell` gets the name of this one and those of the others.
     """
     if len(content) > LARGEST:
         raise Refused(
@@ -51,7 +68,15 @@ def text_of(content: bytes, name: str) -> str:
             largest=LARGEST,
         )
     if content.startswith(ZIP):
-        return _workbook(content, name)
+        return _workbook(content, name, columns, sheet, tell)
+    if content.lstrip()[:1] == b"<":
+        raise Refused(
+            N_(
+                "{name}: a web page or XML, although its name is that of a workbook: open it, and"
+                " save it as .xlsx"
+            ),
+            name=name,
+        )
     if content.startswith(OLE):
         raise Refused(
             "{name}: an .xls file of before 2007, or a workbook with a password: save it as"
@@ -78,7 +103,13 @@ def text_of(content: bytes, name: str) -> str:
             ) from error
 
 
-def _workbook(content: bytes, name: str) -> str:
+def _workbook(
+    content: bytes,
+    name: str,
+    columns: Collection[str],
+    sheet: str,
+    tell: Callable[[str, list[str]], object],
+) -> str:
     try:
         from agent.registry import xlsx  # noqa: PLC0415 -- only where a workbook is read
     except ImportError as error:
@@ -86,8 +117,24 @@ def _workbook(content: bytes, name: str) -> str:
             "{name}: to read .xlsx install python3-openpyxl, or save it as CSV UTF-8", name=name
         ) from error
     table = io.StringIO()
+    writer = csv.writer(table, delimiter=";", lineterminator="\n")
+
+    def write(row: list[str]) -> None:
+        # a line break in a cell would make the numbers of lines differ from those of rows
+        writer.writerow(" ".join(cell.splitlines()) for cell in row)
+
+    score = partial(best_headings, columns) if columns else None
     try:
-        xlsx.read(content, csv.writer(table, delimiter=";", lineterminator="\n").writerow)
+        chosen, others = xlsx.read(content, write, score, sheet)
+        if others:
+            tell(chosen, others)
+    except xlsx.Ambiguous as error:
+        raise Refused(
+            N_("{name}: which of these sheets is meant? {sheets}. Name it: --sheet {first}"),
+            name=name,
+            sheets=quoted(error.names),
+            first=shlex.quote(error.names[0]),
+        ) from error
     except xlsx.TooMuch as error:
         raise Refused(
             "{name}: this workbook is not read: {error}. Copy the columns that are needed"

@@ -1,4 +1,4 @@
-"""Read the first visible sheet of a workbook (.xlsx) while it is unpacked, within limits.
+"""Read one visible sheet of a workbook (.xlsx) while it is unpacked, within limits.
 
 A small file can unpack to a thousand times its size, and one cell in the far corner implies
 billions of empty ones. Each limit is therefore checked during unpacking, and only the values of
@@ -11,6 +11,7 @@ import datetime as dt
 import io
 import posixpath
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
@@ -24,7 +25,7 @@ from openpyxl.utils.cell import coordinate_to_tuple
 from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, from_excel
 
 from agent.core.errors import Refused
-from agent.registry.sheet import MOST_COLUMNS, MOST_ROWS
+from agent.registry.sheet import ABOVE, MOST_COLUMNS, MOST_ROWS, SURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,14 @@ UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 class TooMuch(Refused):
     """A workbook exceeds a limit; the message names the limit."""
+
+
+class Ambiguous(Exception):
+    """It is not clear which sheet is meant: one of these names."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
 
 
 @dataclass
@@ -187,11 +196,12 @@ class _Relations(_PartReader):
 
 
 class _Book(_PartReader):
-    """The ids of the visible sheets, in order, and the epoch of dates."""
+    """The visible sheets, in order, and the epoch of dates."""
 
     def __init__(self, total: _Total) -> None:
         super().__init__(total)
-        self.shown: list[str] = []
+        self.shown: dict[str, str] = {}
+        """the name of each, by its id"""
         self.epoch = CALENDAR_WINDOWS_1900
 
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
@@ -201,7 +211,7 @@ class _Book(_PartReader):
             if len(self.shown) >= MOST_PARTS:
                 raise TooMuch("it has more than {most_parts:,} sheets", most_parts=MOST_PARTS)
             ids = (value for key, value in attributes.items() if key.endswith("/relationships id"))
-            self.shown += [next(ids)]
+            self.shown[next(ids)] = attributes.get("name", "")
 
 
 class _Styles(_PartReader):
@@ -285,20 +295,55 @@ class _NumberFormat:
         self.date, self.duration = is_date_format(self.code), is_timedelta_format(self.code)
 
 
+class _Merged(_PartReader):
+    """The merged cells of a sheet that span several rows, by the row in which they begin."""
+
+    def __init__(self, total: _Total) -> None:
+        super().__init__(total)
+        self.begin_in: dict[int, list[tuple[int, int]]] = {}
+        """column and last row"""
+        self._count = 0
+
+    def begin(self, name: str, attributes: dict[str, str], /) -> None:
+        if name != "mergeCell":
+            return
+        first, _, last = attributes["ref"][:LONGEST_NUMBER].partition(":")
+        row, column = coordinate_to_tuple(first)
+        until, _ = coordinate_to_tuple(last or first)
+        if until > row:
+            self._count += 1
+            self.begin_in.setdefault(row, []).append((column, until))
+        if self._count > MOST_ROWS:
+            raise TooMuch("more than {most:,} of its cells are merged", most=MOST_ROWS)
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all sheets of a workbook share."""
+
+    texts: list[str]
+    formats: list[str]
+    epoch: dt.datetime
+
+
 class _Sheet(_PartReader):
-    """The rows of a sheet as texts; each row is passed on when it ends."""
+    """The rows of a sheet as texts; each row is passed on when it ends. A cell that is merged over
+    several rows has its value in each of them.
+    """
 
     def __init__(
         self,
         total: _Total,
-        shared: list[str],
-        formats: list[str],
-        epoch: dt.datetime,
+        common: _Common,
         emit: Callable[[list[str]], object],
+        merged: dict[int, list[tuple[int, int]]],
     ) -> None:
         super().__init__(total)
-        self._shared, self._epoch, self._emit = shared, epoch, emit
-        self._codes, self._formats_by_style = formats, dict[str, _NumberFormat]()
+        self._merged = merged
+        self._spans: dict[int, tuple[int, str]] = {}
+        """by column: the last row and the value of the merged cell that is open there"""
+        self._shared, self._epoch, self._emit = common.texts, common.epoch, emit
+        self._codes, self._formats_by_style = common.formats, dict[str, _NumberFormat]()
         self._rows = self._cells = self._kept = 0
         self._row = self._column = 0
         self._type = self._style = self._value = ""
@@ -359,6 +404,7 @@ class _Sheet(_PartReader):
         """
         if not self._values:
             return
+        self._fill()
         if self._row > MOST_ROWS or self._rows >= MOST_ROWS:
             raise TooMuch("a row with a value stands beyond row {most_rows:,}", most_rows=MOST_ROWS)
         # Excel leaves out empty rows
@@ -366,6 +412,18 @@ class _Sheet(_PartReader):
             self._emit([])
         self._emit([self._values.get(at, "") for at in range(1, max(self._values) + 1)])
         self._rows = max(self._rows + 1, self._row)
+
+    def _fill(self) -> None:
+        """Give the row the values of the merged cells that begin above it."""
+        for column, (until, text) in list(self._spans.items()):
+            if self._row > until:
+                del self._spans[column]
+            elif column not in self._values:
+                self._cells, self._kept = self._cells + 1, self._kept + len(text)
+                self._values[column] = text
+        for column, until in self._merged.get(self._row, ()):
+            if text := self._values.get(column, ""):
+                self._spans[column] = until, text
 
     def _shown(self, value: str) -> str:
         if not value or self._type in {"str", "e", "d"}:
@@ -424,20 +482,36 @@ def _date(value: float, number_format: _NumberFormat, epoch: dt.datetime) -> str
     return moment.isoformat() if isinstance(moment, dt.date) else str(moment)
 
 
-def read(content: bytes, emit: Callable[[list[str]], object]) -> None:
-    """Pass each row of the first visible sheet to `emit`, without empty rows at the end.
+class _Enough(Exception):
+    """The first rows of a sheet were read."""
 
-    Raises TooMuch, which names the limit; if the workbook is damaged, whatever the parsers of its
-    parts raise.
+
+def read(
+    content: bytes,
+    emit: Callable[[list[str]], object],
+    score: Callable[[list[list[str]]], int] | None = None,
+    named: str = "",
+) -> tuple[str, list[str]]:
+    """Pass each row of one visible sheet to `emit`, without empty rows at the end; return the name
+    of the sheet, and those of the others.
+
+    `named`: this sheet. Otherwise the one whose first rows have the best `score`, or the first.
+    Raises TooMuch, which names the limit; Ambiguous, if several sheets are equally good; if the
+    workbook is damaged, whatever the parsers of its parts raise.
     """
     # count the entries before zipfile makes an object for each of them
     if content.count(b"PK\x01\x02") > MOST_PARTS:
         raise TooMuch("it has more than {most_parts:,} parts", most_parts=MOST_PARTS)
     with zipfile.ZipFile(io.BytesIO(content)) as parts:
-        _read(parts, emit)
+        return _read(parts, emit, score, named)
 
 
-def _read(parts: zipfile.ZipFile, emit: Callable[[list[str]], object]) -> None:
+def _read(
+    parts: zipfile.ZipFile,
+    emit: Callable[[list[str]], object],
+    score: Callable[[list[list[str]]], int] | None,
+    named: str,
+) -> tuple[str, list[str]]:
     total = _Total()
 
     def follow(name: str, reader: _PartReader) -> None:
@@ -459,10 +533,57 @@ def _read(parts: zipfile.ZipFile, emit: Callable[[list[str]], object]) -> None:
     at = resolve("", relations("").first("officeDocument"))
     book, belongs = _Book(total), relations(at)
     follow(at, book)
-    sheets = [belongs.by_id[one] for one in book.shown if one in belongs.by_id]
-    first = next(one.target for one in sheets if one.kind == "worksheet")
+    related = {name: belongs.by_id[one] for one, name in book.shown.items() if one in belongs.by_id}
+    sheets = {
+        name: resolve(at, one.target) for name, one in related.items() if one.kind == "worksheet"
+    }
     styles, shared = _Styles(total), _Shared(total)
     for kind, reader in (("styles", styles), ("sharedStrings", shared)):
         if target := belongs.first(kind):
             follow(resolve(at, target), reader)
-    follow(resolve(at, first), _Sheet(total, shared.texts, styles.formats(), book.epoch, emit))
+    common = _Common(shared.texts, styles.formats(), book.epoch)
+    chosen = named
+    if not named:
+        firsts = {
+            name: _first_rows(part, follow, total, common)
+            for name, part in sheets.items()
+            if score is not None and len(sheets) > 1
+        }
+        chosen = _best({name: score(rows) for name, rows in firsts.items()}) if score else ""
+    chosen = chosen or next(iter(sheets))
+    if chosen not in sheets:
+        raise Ambiguous(list(sheets))
+    # merged cells are listed below the rows; elements are limited in each of the two passes
+    merged = _Merged(_Total())
+    # what is wrong with the sheet is found again below, and told as a whole
+    with suppress(expat.ExpatError):
+        follow(sheets[chosen], merged)
+    follow(sheets[chosen], _Sheet(total, common, emit, merged.begin_in))
+    return chosen, [name for name in sheets if name != chosen]
+
+
+def _first_rows(
+    part: str, follow: Callable[[str, _PartReader], None], total: _Total, common: _Common
+) -> list[list[str]]:
+    """The rows of a sheet in which its headings may be."""
+    rows: list[list[str]] = []
+
+    def keep(row: list[str]) -> None:
+        rows.append(row)
+        if len(rows) == ABOVE:
+            raise _Enough
+
+    with suppress(_Enough):
+        follow(part, _Sheet(total, common, keep, {}))
+    return rows
+
+
+def _best(scores: dict[str, int]) -> str:
+    """The sheet with the best score; empty if none has headings. Raises Ambiguous."""
+    most = max(scores.values(), default=0)
+    best = [name for name, value in scores.items() if value == most]
+    if most < SURE:
+        return ""
+    if len(best) > 1:
+        raise Ambiguous(best)
+    return best[0]

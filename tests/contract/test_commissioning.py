@@ -499,9 +499,41 @@ def test_a_consent_for_somebody_whom_nothing_is_sent_to_is_recorded_and_told(con
     assert answer["without_uplink"] == ["center.example"]
 
 
+def test_a_channel_in_plain_words_is_told_as_it_is_understood(config):
+    gardien(
+        "place",
+        "new",
+        "A-1",
+        "--type",
+        "dwelling",
+        "--since",
+        "2024-01-01",
+        "--as",
+        "a",
+        "-c",
+        config,
+    )
+    give = (
+        "consent", "give", "A-1", "--recipient", "centre.example", "--purpose", "advice",
+        "--scope", "daily", "--as", "a", "-c", config,
+    )  # fmt: skip
+    shown = " ".join(gardien(*give, "--channel", "heating").output.split())
+    assert '"heating" was understood as heat' in shown
+    assert "gardien consent withdraw A-1 --recipient centre.example" in shown
+    assert "understood" not in gardien(*give, "--channel", "elec.imp", "--replace").output
+
+
+def test_a_duty_to_somebody_whom_nothing_is_sent_to_is_recorded_and_told(config):
+    duty = {"reference": "décret", "recipient": "syndic.example", "channels": ["heat"]}
+    (answer,) = asked(config, ("duty.add", duty | {"confirm": ["syndic.example"]}))
+    assert answer["without_uplink"] == ["syndic.example"]
+
+
 def test_only_a_dwelling_has_people_to_be_told(config):
     new = ("place.new", {"label": "Hall", "type": "common"})
-    with pytest.raises(Refused, match="Hall is a common: only a dwelling has occupants"):
+    with pytest.raises(
+        Refused, match="Hall is no dwelling, so nothing was written: only a dwelling"
+    ):
         asked(config, new, ("privacy.person", {"place": "Hall"}))
 
 

@@ -173,6 +173,7 @@ def test_an_unknown_occupancy_has_one_sentence_everywhere(config):
 
 def test_a_duty_to_a_recipient_without_an_uplink_is_found_and_told_to_no_recipient(config):
     duty = {"reference": "décret 2020-886", "recipient": "gestion.example", "channels": ["heat"]}
+    duty["confirm"] = ["gestion.example"]
 
     async def made():
         async with visited(config) as house:

@@ -67,6 +67,31 @@ def places(config):
     return {place["label"]: place["source"] for place in json.loads(answer)["places"]}
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("occupancy move-out A-1 --at 31/09/2026", "September 2026 has 30 days"),
+        ("meter remove A-1", "no meter is recorded there"),
+        ("place import {folder}/gone.csv", "No such file or directory"),
+        ("place import {folder}/old.xls", "an .xls file of before 2007"),
+        ("place import {folder}/wrong.csv", "is missing; there are: Nom, Type. Write one of"),
+        ("meter import {folder}/swapped.csv --offline", 'but "A-1" is one: the columns'),
+    ],
+)
+def test_what_records_something_says_that_nothing_was_recorded(config, monkeypatch, words, why):
+    gardien("place", "new", "A-1", "--as", "anne", "-c", config)
+    (config.parent / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    (config.parent / "wrong.csv").write_text("Nom;Type\nA-1;logement\n")
+    (config.parent / "swapped.csv").write_text("serial;dwelling\nA-1;24637001\n")
+    typed = words.format(folder=config.parent).split()
+    refused = gardien(*typed, "--as", "anne", "-c", config).exception
+    assert isinstance(refused, Refused)
+    assert why in str(refused)
+    assert str(refused).endswith("\nnothing was recorded")
+    monkeypatch.setenv("LANGUAGE", "fr")
+    assert refused.text.in_language().endswith("\nrien n'a été enregistré")
+
+
 def test_at_a_terminal_the_value_that_is_meant_is_typed(config, terminal):
     gardien("place", "new", "A-0-1", "--as", "anne", "-c", config)
     for typed in ("y", "yes", "", "a-o-1", "A-0-1"):

@@ -131,7 +131,7 @@ def test_a_consent_of_nobody_is_refused_with_the_state(site):
     assert "2026-01-01 never lived there" in site("occupancy", "list", "A-5")
     site("occupancy", "move-in", "A-4", "--since", "2036-01-01", "--confirm", "2036-01-01")
     said = site("occupancy", "list", "A-4", language="fr_FR.UTF-8")
-    assert "A-4 : occupé à partir du 2036-01-01" in said
+    assert "A-4 : occupé à partir du 01/01/2036" in said
     assert "on ne sait pas" not in said
 
 

@@ -227,13 +227,14 @@ def test_the_facts_for_an_assessment_are_of_the_building(gateway):
 
 
 @pytest.mark.parametrize("what", ["catalogue", "register", "assessment"])
-def test_bad_input_is_told(gateway, what):
+def test_bad_input_is_told(gateway, what, monkeypatch):
     said = gateway.command(what, "--language", "de")
     assert said.exit_code == 1
     assert 'language: "de" is not one of fr, en' in str(said.exception)
     said = gateway.command(what, "--to", gateway.folder / "page.pdf", language="fr")
     assert said.exit_code == 1
-    assert "page.pdf doit se terminer par l'un de .html" in str(said.exception)
+    monkeypatch.setenv("LANGUAGE", "fr")
+    assert "page.pdf doit se terminer par l'un de .html" in said.exception.text.in_language()
     assert not (gateway.folder / "page.pdf").exists()
 
 

@@ -64,7 +64,7 @@ def citations(text: str) -> set[str]:
 
 
 KNOWN = clauses()
-EVERYTHING = files("agent", "hil", "tests", "bench", "docs")
+EVERYTHING = files("agent", "hil", "receiver", "tests", "bench", "docs")
 
 
 def test_each_letter_has_a_page_and_its_numbers_have_no_gap():

@@ -175,14 +175,18 @@ def _exchanged(
     }
     gone = {key: one for key, one in gone.items() if key not in reported}
     unknown = [device for device in devices if device.name in nowhere and device.serial]
-    replaced = [
+    exchanges = [
         (device, gone[serial_key(device.before)])
         for device in unknown
         if device.before and serial_key(device.before) in gone
     ]
-    if not replaced and len(unknown) == len(gone) == 1 and all(device.serial for device in devices):
+    if (
+        not exchanges
+        and len(unknown) == len(gone) == 1
+        and all(device.serial for device in devices)
+    ):
         return [(unknown[0], next(iter(gone.values())))]
-    return replaced
+    return exchanges
 
 
 def _other_meters(  # noqa: PLR0913, PLR0917 -- what the finding is made of

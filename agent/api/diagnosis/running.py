@@ -165,6 +165,16 @@ def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
+def _component(component: str) -> Text:
+    """Return the name of a component as people read it; others are named as in the log."""
+    kind, _, name = component.partition(" ")
+    if kind == "uplink":
+        return Text("uplink {uplink}", uplink=name)
+    if kind == "control":
+        return Text("control {control}", control=name)
+    return Text("line {bus}", bus=name) if kind == "line" else as_text(component)
+
+
 def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """One finding for each failed component.
 
@@ -177,12 +187,12 @@ def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         what = Text(
             "{component} stopped after an unexpected error ({error}); it is restarted"
             " automatically",
-            component=component,
+            component=_component(component),
             error=kinds,
         )
         yield Finding(
             code="fault",
-            subject=as_text(component),
+            subject=_component(component),
             what=what,
             severity=Severity.LATER,
             since=min(fault["since"] for fault in faults),

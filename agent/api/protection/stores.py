@@ -54,7 +54,11 @@ def check_language(language: str) -> None:
     """Check that there are pages in a language. Raises Refused."""
     if language not in LANGUAGES:
         names = ", ".join(LANGUAGES)
-        raise Refused('language: "{given}" is not one of {names}', given=language, names=names)
+        raise Refused(
+            'language: "{given}" is not one of {names}, so nothing was written',
+            given=language,
+            names=names,
+        )
 
 
 def periods(config: Config) -> Mapping[str, int]:

@@ -10,6 +10,7 @@ from agent.registry.facts.declaration import (
     UNTIL,
     Field,
     argument,
+    columns,
     listed,
     stated,
 )
@@ -61,7 +62,9 @@ END = stated(
 IMPORT = stated(
     "alias.import",
     "Record the aliases in a spreadsheet: all rows or none.",
-    FILE._replace(help="CSV or .xlsx with the columns place;scheme;value."),
+    FILE._replace(
+        headings=tuple(columns(SHEET)), help="CSV or .xlsx with the columns place;scheme;value."
+    ),
     PREVIEW,
 )
 LIST = listed(

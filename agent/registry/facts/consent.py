@@ -11,6 +11,7 @@ from agent.registry.facts.declaration import (
     Field,
     Kind,
     argument,
+    columns,
     flag,
     given,
     listed,
@@ -84,6 +85,7 @@ GIVE = stated(
     SCOPE,
     STEP,
     FILE._replace(
+        headings=tuple(columns(SHEET)),
         help="CSV or .xlsx with a column `place`; cells of further columns (recipient, …)"
         " take precedence over the options.",
         default=None,

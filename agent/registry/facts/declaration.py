@@ -19,6 +19,19 @@ UNSET: Any = object()
 """the command line has the default of the call"""
 
 
+UNRELATED = frozenset((
+    "adresse", "address", "annexe", "annexes", "appel", "cle", "civilite", "code", "code postal",
+    "commentaire", "commentaires", "date d acte", "date d achat", "date d acquisition", "email",
+    "e mail", "loyer", "mail", "mandat", "nom", "name", "nom prenom", "observation", "observations",
+    "portable", "prenom", "quote part", "remarque", "remarques", "residence", "solde", "tantieme",
+    "tantiemes", "milliemes", "telephone", "tel", "ville", "surface carrez", "superficie", "etage",
+    "niveau", "nature", "usage", "reference", "ref", "compte", "n compte", "date",
+))  # fmt: skip
+"""headings in lists of a syndic that are never a misspelt one of ours, as `plain` of
+agent/registry/sheet.py makes them
+"""
+
+
 class Kind(Enum):
     """What people write into a field."""
 
@@ -86,7 +99,9 @@ class Field(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether a cell is its value as it is."""
-        return self.kind is Kind.TEXT and self.read is None and not self.spoilt_as
+        # words for a channel are read by agent/registry/parsers.py
+        own = self.read is None and not self.spoilt_as and self.name != "channel"
+        return self.kind is Kind.TEXT and own
 
     def parameters(self) -> list[Parameter]:
         """The arguments of the call."""
@@ -181,8 +196,15 @@ def exact(fields: Iterable[Field]) -> frozenset[str]:
 
 
 def number(text: str) -> Decimal | None:
-    """A number as people write it, with a decimal point or comma; None: it is not one."""
-    plain = "".join(text.split()).replace(",", ".")
+    """A number as people write it: `8412.5`, `8 412,5`, `8.412,5`, `8,412.5`; None: it is not one.
+
+    A single comma or point is the decimal one.
+    """
+    plain = "".join(text.split())
+    for thousands, decimal in ((".", ","), (",", ".")):
+        if re.fullmatch(rf"[+-]?[0-9]{{1,3}}(\{thousands}[0-9]{{3}})+\{decimal}[0-9]+", plain):
+            plain = plain.replace(thousands, "")
+    plain = plain.replace(",", ".")
     # Decimal alone would accept 1e9, NaN and Infinity
     if not re.fullmatch(r"[+-]?[0-9]{1,20}(\.[0-9]{1,9})?", plain):
         return None

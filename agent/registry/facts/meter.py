@@ -15,6 +15,7 @@ from agent.registry.facts.declaration import (
     Field,
     Kind,
     argument,
+    columns,
     flag,
     given,
     listed,
@@ -134,7 +135,10 @@ REMOVE = stated(
 IMPORT = stated(
     "meter.import",
     "Record the meters in a spreadsheet: all rows or none.",
-    FILE._replace(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
+    FILE._replace(
+        headings=tuple(columns(SHEET)),
+        help="CSV or .xlsx with the columns serial;dwelling or device;dwelling.",
+    ),
     flag("join_lines", "Do not read the meters' serial numbers.", default=True, option="offline"),
     PREVIEW,
     CONFIRM,

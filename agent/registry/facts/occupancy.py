@@ -13,6 +13,7 @@ from agent.registry.facts.declaration import (
     UNTIL,
     Field,
     argument,
+    columns,
     flag,
     listed,
     stated,
@@ -38,6 +39,8 @@ SHEET = (
     UNTIL._replace(headings=("sortie", "date de sortie", "jusqu'au", "move out", "fin")),
     Field("occupancy", member="id"),
 )
+TYPE = Field("type")
+"""of the lot: a lease of a garage is not that of a dwelling"""
 MOVE_IN = stated(
     "occupancy.move_in",
     "Record that somebody moves in. The occupants before them must have moved out.",
@@ -73,7 +76,10 @@ CORRECT = stated(
 IMPORT = stated(
     "occupancy.import",
     "Record your list of leases, and update those that are known: all rows or none.",
-    FILE._replace(help="CSV or .xlsx with the columns dwelling;reference;since;until."),
+    FILE._replace(
+        headings=tuple(columns(SHEET)),
+        help="CSV or .xlsx with the columns dwelling;reference;since;until.",
+    ),
     PREVIEW,
     CONFIRM,
 )

@@ -15,6 +15,8 @@ from agent.registry.facts.declaration import (
     Field,
     Kind,
     argument,
+    columns,
+    flag,
     listed,
     number,
     stated,
@@ -87,10 +89,64 @@ TYPE = Field(
 ID = Field("id", "An id that was created elsewhere.", headings=("identifiant", "place"))
 BEGINS = SINCE._replace(
     help="When the present occupants moved in; default: occupancy unknown.",
-    headings=("depuis", "date d'entrée", "entrée"),
+    headings=(
+        "depuis",
+        "date d'entrée",
+        "date entrée",
+        "entrée",
+        "entré le",
+        "date d'arrivée",
+        "depuis le",
+        "date d'entrée locataire",
+        "date d'entrée occupant",
+        "occupé depuis",
+    ),
 )
-LOT = Field("lot", headings=("n° de lot", "numéro de lot", "n° lot"))
-"""of a row; it becomes an alias (agent/api/facts.py)"""
+LOT = Field(
+    "lot",
+    headings=("n° de lot", "numéro de lot", "n° lot", "no lot", "num lot", "code lot", "lots"),
+)
+"""of a row; it becomes an alias"""
+WHERE = (
+    Field("building", headings=("bât.", "bât", "bâtiment", "bloc", "tour")),
+    Field("staircase", headings=("escalier", "esc.", "esc", "cage", "cage d'escalier", "montée")),
+    Field("floor", headings=("étage", "ét.", "etg", "niveau")),
+    Field(
+        "door",
+        headings=(
+            "porte", "n° porte", "n° de porte", "n° appartement", "n° appt", "n° d'appartement",
+            "n° logement", "n° de logement", "appt", "apt", "n° apt",
+        ),
+    ),
+)  # fmt: skip
+"""columns that together make a label where there is no column for it"""
+NATURE = Field(
+    "nature",
+    headings=(
+        "nature du lot", "type de lot", "type lot", "usage", "destination", "catégorie",
+        "type de bien", "nature du bien", "type de logement", "type logement", "typologie",
+        "description",
+    ),
+)  # fmt: skip
+"""says what a lot is, beside or instead of `type`"""
+LEAVES = Field(
+    "until", headings=("sortie", "date de sortie", "date sortie", "départ", "date de départ")
+)
+PEOPLE = (
+    Field("occupant", headings=("occupants", "nom de l'occupant", "nom occupant", "occupé par")),
+    Field("tenant", headings=("locataire", "locataires", "nom du locataire", "nom locataire")),
+    Field(
+        "owner",
+        headings=("copropriétaire", "propriétaire", "nom du copropriétaire", "nom copropriétaire"),
+    ),
+    Field(
+        "status",
+        headings=("occupation", "statut", "statut d'occupation", "type d'occupation", "situation"),
+    ),
+)
+"""columns that show whether a dwelling is vacant; no name in them is kept"""
+LOTS = (LOT, *WHERE, NATURE, LEAVES, *PEOPLE)
+"""further columns of a list of lots as a syndic's software exports it (agent/registry/lots.py)"""
 NEW = stated(
     "place.new",
     "Record one place and create its id.",
@@ -108,8 +164,14 @@ IMPORT = stated(
     "With a column `lot`, cellars and parking spaces become additional names of their "
     "dwelling.",
     FILE._replace(
+        headings=tuple(columns((*SHEET, *LOTS))),
         help="CSV or .xlsx with the columns label;type. An optional column since: when the"
-        " present occupants moved in."
+        " present occupants moved in.",
+    ),
+    flag(
+        "reviewed",
+        "Skip confirmation of what gardien made of the list: labels, rows that are left out.",
+        option="yes",
     ),
     Field(
         "types",

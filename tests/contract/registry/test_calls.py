@@ -43,8 +43,7 @@ def test_a_wrong_line_17_is_told_and_nothing_is_recorded(registry):
     with pytest.raises(Refused) as refused:
         facts.place_import(registry, **BY, text=text, name="places.csv")
     said = str(refused.value)
-    assert said.startswith('places.csv:17: type: "dweling" is not one of dwelling, logement, ')
-    assert said.endswith('; did you mean "dwelling"?')
+    assert said == 'places.csv:17: type: "dweling" is not known; did you mean "dwelling"?'
     assert said.count("\n") == 0
     assert len(facts.place_list(registry, **BY)["places"]) == 3
 
@@ -61,7 +60,7 @@ def test_an_empty_type_speaks_of_merged_cells(registry):
 
 
 def test_all_wrong_lines_are_told_in_order_whatever_is_wrong_with_them(registry):
-    text = "label;type;since\nC-1;dwelling;12/07/2026\nC-2;flat;\nC-3;D;;x\n;D;\n"
+    text = "label;type;since\nC-1;dwelling;12/07/2026\nC-2;flet;\nC-3;D;;x\n;D;\n"
     with pytest.raises(Refused) as refused:
         facts.place_import(registry, **BY, text=text, name="p.csv")
     lines = str(refused.value).splitlines()
@@ -70,7 +69,6 @@ def test_all_wrong_lines_are_told_in_order_whatever_is_wrong_with_them(registry)
         "p.csv:3:",
         "p.csv:4:",
         "p.csv:5:",
-        "nothing",
     ]
 
 
@@ -104,7 +102,7 @@ def test_meters_come_from_a_table(registry, table):
     json.dumps(done)
     assert [meter["label"] for meter in done["meters"]] == ["A-3-12", "A-3-13"]
     assert (done.pop("not_read"), done.pop("unchanged")) == ([], 0)
-    assert facts.meter_list(registry, **BY) == done
+    assert facts.meter_list(registry, **BY) | {"left_out": []} == done
 
 
 def test_an_assigned_device_says_what_it_waits_for(registry):
@@ -157,7 +155,7 @@ def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
     (home,) = facts.place_import(registry, **BY, text=lots, name="l.csv", preview=True)["places"]
     assert (home["id"], home["shown"], home["aliases"]) == (None, "new", ["lot 12", "lot 112"])
     cellar = "lot;label;type\n112;Cave 9;cave\n"
-    with pytest.raises(Refused, match=r"l\.csv:2: .*a cave belongs to a dwelling: write"):
+    with pytest.raises(Refused, match=r"l\.csv: nothing was recorded, because .* left out: 1;"):
         facts.place_import(registry, **BY, text=cellar, name="l.csv")
     text = "Libellé;type;Nom\nA-9-1;appartement;Dupont\nCave 9;parties communes;\n"
     would = facts.place_import(registry, **BY, text=text, name="p.csv", preview=True)

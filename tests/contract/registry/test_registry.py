@@ -96,8 +96,7 @@ def test_one_wrong_row_and_nothing_is_recorded(registry, path):
     with pytest.raises(Refused) as refused:
         registry.install(rows, *BY)
     lines = str(refused.value).splitlines()
-    assert [line.partition(": ")[0] for line in lines[:4]] == [f"m.csv:{n}" for n in (3, 4, 5, 6)]
-    assert lines[4] == "nothing was changed"
+    assert [line.partition(": ")[0] for line in lines] == [f"m.csv:{n}" for n in (3, 4, 5, 6)]
     assert 'did you mean "A-3-13" or "A-3-12"' in lines[0]
     assert "meter 0045 measures A-3-13" in lines[1]
     assert "meter 45 measures A-3-12" in lines[1]
@@ -114,7 +113,7 @@ def test_of_many_wrong_rows_twenty_are_told(registry):
         registry.install(rows, *BY)
     lines = str(refused.value).splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "… and 30 more; nothing was changed"
+    assert lines[-1] == "… and 30 more"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_of_many_wrong_rows_twenty_are_told(registry):
     [
         (NewPlace("a-3-12", "D"), r"already: A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
         (NewPlace("B", "D", HOME), r"already: A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
-        (NewPlace("B", "dweling"), '"dweling" is not one of dwelling, .*; did you mean "dwelling"'),
+        (NewPlace("B", "dweling"), '"dweling" is not known; did you mean "dwelling"'),
         (NewPlace("B", "common", HOME), "is the id of a dwelling, not of a common"),
         (NewPlace("B", "D", "D84G7ZWYRD6Z1GV"), "check characters"),
         (NewPlace(" ", "D"), "label: it is empty"),

@@ -4,6 +4,7 @@ import pytest
 
 from agent.api.diagnosis import running
 from agent.cli import status
+from agent.cli.terminal import broken
 from agent.core.finding import Actor, Finding, worst_first
 from agent.core.i18n import Text
 from agent.enrolment.tls import UNKNOWN_ISSUER
@@ -157,3 +158,19 @@ def test_if_all_uplinks_are_cut_off_the_network_is_the_one_cause():
     assert len(cut.also) == 2
     (one,) = worst_first(running.findings(building(uplinks=1, connected=False)))
     assert one.cause == "uplink recipient-0"
+
+
+def test_french_punctuation_stays_with_its_word():
+    question = "Est-ce bien « A-O-1 », ou plutôt « A-0-1 » ?"
+    for width in range(18, 40):
+        lines = [line.strip() for line in broken(question, width).splitlines()]
+        assert " ".join(lines) == question
+        assert not [line for line in lines if line[0] in "»?-" or line[-1] in "«-"]
+
+
+def test_a_component_that_failed_is_named_in_the_language_of_the_reader(monkeypatch, capsys):
+    made = building(faults=1)
+    made["faults"] = [made["faults"][0] | {"component": "uplink centre"}]
+    monkeypatch.setenv("LANGUAGE", "fr")
+    shown = "\n".join(screen(monkeypatch, capsys, made))
+    assert "! liaison centre : arrêt après une erreur imprévue" in shown

@@ -32,6 +32,8 @@ def test_a_day_begins_at_the_buildings_midnight():
         ("12/07/2026", "no time zone"),
         ("2026-02-29", "February 2026 has 28 days"),
         ("29/02/2026", "February 2026 has 28 days"),
+        ("31/09/2026", "September 2026 has 30 days. Write 2026-09-30 for its last day"),
+        ("06/25/2024", "no month 25. Write the day first, 25/06/2024, or 2024-06-25"),
         ("2026-13-01", "no date"),
         ("2026-O7-12", "letter O where a zero belongs"),
         ("0000-01-01", "no time zone"),

@@ -25,7 +25,7 @@ COMMANDS = [
     if isinstance(command, FactCommand)
 ]
 SHEETS = {
-    "places": ((*place.SHEET, place.LOT), NewPlace),
+    "places": ((*place.SHEET, *place.LOTS), NewPlace),
     "aliases": (alias.SHEET, NewAlias),
     "meters": (meter.SHEET, NewInstallation),
     "leases": (occupancy.SHEET, NewOccupancy),
@@ -82,7 +82,7 @@ def test_no_two_columns_of_a_sheet_have_the_same_heading(sheet, row):
         others = {plain(name) for name in columns(one for one in sheet if one != field)}
         assert others.isdisjoint(map(plain, columns([field])))
     if row is not None:
-        members = {member.name for member in fields(row)} | {place.LOT.name}
+        members = {member.name for member in fields(row)} | {lot.name for lot in place.LOTS}
         assert {field.to for field in sheet} <= members
 
 

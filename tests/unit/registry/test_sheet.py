@@ -45,9 +45,12 @@ def test_a_cell_under_no_heading_is_the_rows_fault():
         ("", "places.csv:1: the first line must be the headings"),
         ("label;type\n", "no line below"),
         ("label;tpye\nA;D", 'places.csv:1: there is no column "tpye"; did you mean "type"'),
-        ("label\nA", 'places.csv:1: the column "type" is missing; there are: label$'),
-        ("A-1;D\nA-2;D", 'places.csv:1: the column "label" is missing; there are: A-1, D\n'),
-        ("label;" + "a;" * 9 + "\nA", 'the column "type" is missing; there are: label(, a){5}, …$'),
+        ("label\nA", 'places.csv:1: the column "type" is missing; there are: label\\. Write'),
+        ("A-1;D\nA-2;D", 'places.csv:1: the column "label" is missing; there are: A-1, D\\. Write'),
+        (
+            "label;" + "a;" * 9 + "\nA",
+            'the column "type" is missing; there are: label(, a){5}, …\\. Write',
+        ),
         ("label;type;Type\nA;D;D", 'two columns mean "type"'),
         ('label;type\nA;D\n"B;D', 'places.csv:3: a " that opens in this row is never closed'),
     ],
@@ -55,6 +58,18 @@ def test_a_cell_under_no_heading_is_the_rows_fault():
 def test_a_file_that_is_no_such_table_is_refused(text, why):
     with pytest.raises(Refused, match=why):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [("A,D,2026", "commas"), ("A\tD", "tabs"), ("Cave 3, bât. B", ""), ("A,", "")],
+)
+def test_a_row_with_another_separator_is_named_as_such(row, named):
+    headings = {1: "label;type", 2: "label;type;since"}[max(1, row.count(",") + row.count("\t"))]
+    rows = sheet.read(f"{headings}\nB;D\n{row}\n", "p.csv", COLUMNS, ["label"])
+    assert (f"are separated by {named}, those of the headings by semicolons" in rows[1].fault) == (
+        named != ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,314 @@
+"""The cost of the receiver: rows a CPU second into SQLite and PostgreSQL, bytes a row, and a batch
+after withdrawals.
+
+`python -m bench.receiver` prints one table; `--history ROWS` states how many rows are there before
+the withdrawals (20 million take some minutes), `--herd MINUTES` how long 200 gateways send.
+The same run also writes the same rows without a receiver: executemany into the table for SQLite,
+COPY into a table of the same form for PostgreSQL.
+CPU seconds are those of this process and of all processes of PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import psycopg
+import zstandard
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
+
+from hil.broker import broker
+from hil.postgres import ACCOUNT, postgres
+from hil.process import Child
+from receiver.batch import opened, written
+from receiver.databases import open_store, prepare
+from receiver.sqlite import INSERT
+
+START = 1_790_812_800
+SERIES, TICK = 500, os.sysconf("SC_CLK_TCK")
+WITHDRAWALS = 200
+
+
+def payloads(rows: int, batches: int, step: int = 60, first: int = START) -> list[bytes]:
+    """Batches of one gateway: 500 series of 60 dwellings, a slot of each a minute."""
+    rng, made = random.Random(1), []
+    each = rows // SERIES
+    values = [rng.randrange(10**7) for _ in range(SERIES)]
+    for seq in range(1, batches + 1):
+        series = []
+        for n in range(SERIES):
+            v = []
+            for _ in range(each):
+                values[n] += rng.randrange(40)
+                v.append(values[n] / 1000)
+            t0 = first + (seq - 1) * each * step
+            place = f"D{n // 9:014d}"
+            series.append({
+                "place": place, "channel": f"channel.{n % 9}", "kind": "REG", "unit": "kWh",
+                "step": step,
+                "meter": f"KAM-{n:08}", "occupancy": f"H{n // 9:014d}", "basis": f"K{n // 9}",
+                "t0": written(t0), "t": [k * step for k in range(each)], "v": v, "q": "V" * each,
+                "d": {str(k): rng.randrange(30) for k in range(each)},
+            })  # fmt: skip
+        document = {"schema": "gardien/batch/1", "gateway": "GBENCH", "recipient": "r.example",
+                    "epoch": "0123456789ab", "seq": seq, "lane": "live", "created": written(START),
+                    "clock": "trusted", "privacy": "FR-1", "series": series}  # fmt: skip
+        made.append(zstandard.compress(json.dumps(document).encode()))
+    return made
+
+
+def cpu(host: str | None) -> float:
+    """CPU seconds of this process, and of a PostgreSQL with its connections."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = usage.ru_utime + usage.ru_stime
+    if host is None:
+        return seconds
+    leader = int((Path(host) / "data/postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+    for pid in (leader, *map(int, children)):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += sum(map(int, fields[11:15])) / TICK
+    return seconds
+
+
+def received(address: str, host: str | None, rows: int, batches: int) -> tuple[float, float]:
+    """Rows a CPU second, and median milliseconds of a batch."""
+    store = open_store(address)
+    made = payloads(rows, batches)
+    store.take(opened(made[0]))  # the series are known from then on
+    began, times = cpu(host), []
+    for payload in made[1:]:
+        start = time.perf_counter()
+        store.take(opened(payload))
+        times.append((time.perf_counter() - start) * 1000)
+    rate = rows * (batches - 1) / (cpu(host) - began)
+    store.close()
+    return rate, median(times)
+
+
+def limit_sqlite(folder: Path, rows: int, batches: int) -> float:
+    """Rows a CPU second of an executemany of ready tuples into the same table."""
+    address = str(folder / f"limit-{rows}.db")
+    prepare(address)
+    store, made = open_store(address), [ready(rows, n) for n in range(batches)]
+    began = cpu(None)
+    for tuples in made:
+        with store.transaction():
+            store.many(INSERT, tuples)
+    rate = rows * batches / (cpu(None) - began)
+    store.close()
+    return rate
+
+
+def limit_postgres(host: str, address: str, rows: int, batches: int) -> float:
+    """Rows a CPU second of a COPY of ready lines into a table of the same form."""
+    made = []
+    for n in range(batches):
+        lines = [
+            "\t".join(map(str, (series, source, written(t), ver, value, q, delay, "f")))
+            for series, source, t, ver, value, q, delay, *_ in ready(rows, n)
+        ]
+        made.append("\n".join(lines).encode())
+    with psycopg.connect(address, autocommit=True, options="-c jit=off") as db:
+        db.execute("CREATE TABLE raw (LIKE reading INCLUDING ALL)")
+        began = cpu(host)
+        for lines in made:
+            with db.cursor().copy(
+                "COPY raw (series, source, t, ver, value, q, delay, again) FROM STDIN"
+            ) as copy:
+                copy.write(lines)
+        rate = rows * batches / (cpu(host) - began)
+        db.execute("DROP TABLE raw")
+    return rate
+
+
+REST = (None, None, None, None, False)
+
+
+def ready(rows: int, n: int) -> list[tuple]:
+    each = rows // SERIES
+    return [
+        (s + 1, s + 1, START + (n * each + k) * 60, 0, f"{s * 1000 + k}.{k:03}", "V", 12, *REST)
+        for s in range(SERIES)
+        for k in range(each)
+    ]
+
+
+def bytes_a_row(address: str) -> float:
+    store = open_store(address)
+    rows = store.execute("SELECT count(*) FROM reading").fetchone()[0]
+    if store.folder == "sqlite":
+        store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = Path(address).stat().st_size
+    else:
+        size = store.execute(
+            "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c"
+            " JOIN pg_inherits i ON i.inhrelid = c.oid WHERE i.inhparent = 'reading'::regclass"
+        ).fetchone()[0]
+    store.close()
+    return float(size) / rows
+
+
+HISTORY = {
+    "postgresql": """INSERT INTO reading (series, source, t, ver, value, q, delay, again)
+        SELECT o.series, o.id, to_timestamp(? + n * 60), 0, n, 'V', 12, false
+        FROM generate_series(1, ?) n, source o ON CONFLICT DO NOTHING""",
+    "sqlite": """INSERT INTO reading (series, source, t, ver, value, q, delay, again)
+        WITH RECURSIVE b (t0, most) AS (SELECT ?, ?),
+        c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c, b WHERE n < most)
+        SELECT o.series, o.id, t0 + c.n * 60, 0, c.n, 'V', 12, 0 FROM source o, b, c
+        WHERE true ON CONFLICT DO NOTHING""",
+}  # fmt: skip
+
+
+def after_withdrawals(address: str, history: int) -> tuple[int, float, float, float]:
+    """Rows there; milliseconds of a withdrawal that removes nothing, of one that removes all of a
+    dwelling, and of a batch of 500 rows afterwards."""
+    store = open_store(address)
+    slots = history // SERIES
+    first = START - slots * 60
+    if store.folder == "postgresql":
+        for t in range(first, START, 20 * 86_400):
+            store.partition(t)
+    with store.transaction():
+        store.execute(HISTORY[store.folder], (first, slots))
+    store.execute("ANALYZE")
+    rows = store.execute("SELECT count(*) FROM reading").fetchone()[0]
+
+    def took(seq: int, **members: object) -> float:
+        document = {"schema": "gardien/batch/1", "gateway": "GBENCH", "recipient": "r.example",
+                    "epoch": "withdrawals", "seq": seq, "lane": "live", "created": written(START),
+                    "clock": "trusted", "privacy": "FR-1", "series": []} | members  # fmt: skip
+        batch = opened(zstandard.compress(json.dumps(document).encode()))
+        start = time.perf_counter()
+        store.take(batch)
+        return (time.perf_counter() - start) * 1000
+
+    def retract(n: int, place: int, basis: str) -> dict:
+        return {"id": f"R{n}", "place": f"D{place:014d}", "basis": basis, "from": written(0),
+                "ver": 9007199254740991, "reason": "withdrawn"}  # fmt: skip
+
+    nothing = median(took(n, retract=[retract(n, n % 55, "gone")]) for n in range(1, WITHDRAWALS))
+    dwelling = took(WITHDRAWALS, retract=[retract(WITHDRAWALS, 1, "K1")])
+    live = []
+    for payload in payloads(500, 20, first=START + 40 * 86_400):
+        batch = opened(payload)
+        start = time.perf_counter()
+        store.take(batch.__class__(**vars(batch) | {"id": batch.id._replace(epoch="later")}))
+        live.append((time.perf_counter() - start) * 1000)
+    store.close()
+    return rows, nothing, dwelling, median(live[1:])
+
+
+def document(n: int, seq: int, rows: int = 60) -> dict:
+    """A batch of one of many gateways: a slot of 60 series."""
+    t = START + seq * 60
+    series = [
+        {"place": f"D{n:04d}{k // 8:03d}", "channel": f"channel.{k % 8}", "kind": "REG",
+         "unit": "kWh", "step": 60, "meter": f"M{k}", "occupancy": f"H{k // 8}",
+         "basis": f"K{k // 8}", "t0": written(t), "t": [0], "v": [k + seq / 8], "q": "V"}
+        for k in range(rows)
+    ]  # fmt: skip
+    return {"schema": "gardien/batch/1", "gateway": f"G{n:014d}", "recipient": "r.example",
+            "epoch": "0123456789ab", "seq": seq, "lane": "live", "created": written(t),
+            "clock": "trusted", "privacy": "FR-1", "series": series}  # fmt: skip
+
+
+async def herd(address: str, gateways: int, minutes: int) -> list[float]:
+    """Milliseconds from publish to receipt of each batch, in order: gateways that send one a minute
+    each, at a time of their own, to two workers over MQTT."""
+    run = (sys.executable, "-m", "receiver", "run", "--db", address, "--workers", "2", "--mqtt")
+    async with broker() as server, Child((*run, server.url), "ready"):
+        sent: dict[tuple[str, int], float] = {}
+        times: list[float] = []
+
+        def receipted(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+            receipt = json.loads(message.payload)
+            key = (receipt["gateway"], receipt["stored"][0][0])
+            times.append((time.perf_counter() - sent[key]) * 1000)
+
+        client = Client(CallbackAPIVersion.VERSION2, "herd", protocol=MQTTv5)
+        client.on_message = receipted
+        client.connect("127.0.0.1", server.port)
+        client.loop_start()
+        client.subscribe("gardien/+/+/down/receipts", 1)
+        plan = sorted(
+            (60 * (minute + random.random()), n, minute + 1)
+            for n in range(gateways)
+            for minute in range(minutes)
+        )
+        began = time.monotonic()
+        for at, n, seq in plan:
+            of = document(n, seq)
+            payload = zstandard.compress(json.dumps(of).encode())
+            await asyncio.sleep(began + at - time.monotonic())
+            sent[of["gateway"], seq] = time.perf_counter()
+            client.publish(f"gardien/{of['gateway']}/r.example/up/live", payload, 1)
+        async with asyncio.timeout(60):
+            while len(times) < len(plan):
+                await asyncio.sleep(0.1)
+        client.disconnect()
+        client.loop_stop()
+    return sorted(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--history", type=int, default=1_000_000, help="rows before the withdrawals"
+    )
+    parser.add_argument("--herd", type=int, default=1, help="minutes of 200 gateways over MQTT")
+    chosen = parser.parse_args()
+    history = chosen.history
+    with tempfile.TemporaryDirectory() as name, postgres() as host:
+        folder = Path(name)
+        server = f"postgresql://{ACCOUNT}@/{ACCOUNT}?host={host}"
+        addresses = {"SQLite": (str(folder / "receiver.db"), None), "PostgreSQL": (server, host)}
+        heads = ("rows/CPU s", "the limit", "ratio", "ms/batch", "B/row")
+        print(f"{'':<12}{'rows':>6}" + "".join(f"{head:>12}" for head in heads))
+        for database, (address, at) in addresses.items():
+            for rows, batches in ((500, 80), (7_500, 8)):
+                emptied(address)
+                rate, ms = received(address, at, rows, batches)
+                if at:
+                    limit = limit_postgres(host, address, rows, batches)
+                else:
+                    limit = limit_sqlite(folder, rows, batches)
+                print(f"{database:<12}{rows:>6}{rate:>12,.0f}{limit:>12,.0f}{rate / limit:>12.2f}"
+                      f"{ms:>12.1f}{bytes_a_row(address):>12.0f}")  # fmt: skip
+        times = asyncio.run(herd(server, 200, chosen.herd)) if chosen.herd else []
+        if times:
+            print(
+                f"PostgreSQL, 200 gateways, {len(times)} batches of 60 rows: from publish to"
+                f" receipt {median(times):.0f} ms, p99 {times[int(len(times) * 0.99)]:.0f} ms"
+            )
+        for database, (address, _) in addresses.items():
+            rows, nothing, dwelling, live = after_withdrawals(address, history)
+            print(
+                f"{database}, {rows:,} rows, {WITHDRAWALS} withdrawals: {nothing:.1f} ms for one"
+                f" that removes nothing, {dwelling:.0f} ms for all of a dwelling, {live:.1f} ms"
+                " for a batch of 500 rows afterwards"
+            )
+
+
+def emptied(address: str) -> None:
+    prepare(address)
+    store = open_store(address)
+    for table in ("reading", "batch"):
+        store.execute(f"DELETE FROM {table}")
+    store.execute("VACUUM" if store.folder == "sqlite" else "VACUUM FULL reading")
+    store.close()
+
+
+if __name__ == "__main__":
+    main()

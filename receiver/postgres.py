@@ -1,0 +1,165 @@
+"""PostgreSQL 17: the store of a large platform. Rows are in a partition for each month of UTC."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from receiver.batch import Rejected
+from receiver.store import Store, Unavailable, month_after, month_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from receiver.batch import Batch
+    from receiver.store import Numbered
+
+COLUMNS = {
+    "series": "int", "source": "int", "t": "bigint", "ver": "bigint", "value": "numeric",
+    "q": '"char"', "delay": "int", "last": "bigint", "dwellings": "int", "why": "text",
+    "flags": "text",
+}  # fmt: skip
+OPTIONS = "-c jit=off -c timezone=UTC"
+"""compiling a statement takes longer than what a batch needs"""
+MAKING_PARTITIONS, MAKING_TABLES = 4_720_117, 4_720_118
+"""advisory locks of the process that makes them"""
+
+
+class PostgresStore(Store):
+    """One connection. Any number of them, on any number of machines, may write."""
+
+    folder = "postgresql"
+    macros = {  # noqa: RUF012 -- never changed
+        "AT": "to_timestamp({})", "SEC": "extract(epoch FROM {})::bigint", "NUM": "({})",
+        "NOW": "now()", "?": "%s", "SHOW": "to_timestamp({})", "AMONG": "= ANY({})",
+        "SERIES": "JOIN LATERAL generate_series(0, {}) AS n (n) ON true",
+    }  # fmt: skip
+
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        try:
+            self._db = psycopg.connect(uri, autocommit=True, options=OPTIONS)
+        except psycopg.OperationalError as error:
+            raise Unavailable(str(error)) from error
+        self._partitions: set[int] = set()
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> Any:
+        """Run one statement."""
+        try:
+            return self._db.execute(self.sql(sql), values or None)
+        except psycopg.OperationalError as error:
+            raise Unavailable(str(error)) from error
+
+    def select(self, sql: str) -> Any:
+        """Run a statement of people."""
+        self._db.execute("SET default_transaction_read_only = on")
+        return self._db.execute(sql)
+
+    def many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
+        """Run one statement for each of many tuples."""
+        values = list(values)
+        if values:
+            self._db.cursor().executemany(self.sql(sql), values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """READ COMMITTED: the lock of the sender decides who is first."""
+        try:
+            with self._db.transaction():
+                yield
+        except psycopg.OperationalError as error:
+            raise Unavailable(str(error)) from error
+        except psycopg.DataError as error:
+            raise Rejected(f"the database refuses it: {error}") from error
+
+    def insert(self, rows: Sequence[Numbered], again: bool) -> int:
+        """Store rows unless their key exists, in one statement."""
+        if not rows:
+            return 0
+        series, sources, of = zip(*rows, strict=True)
+        t, ver, value, q, delay, why, flags, dwellings, _, last = zip(*of, strict=True)
+        columns = {"series": series, "source": sources, "t": t, "ver": ver, "value": value, "q": q,
+                   "delay": delay, "last": last, "dwellings": dwellings}  # fmt: skip
+        columns = {name: cells for name, cells in columns.items()
+                   if name in {"t", "q"} or cells.count(None) < len(cells)}  # fmt: skip
+        arrays = [_array(cells) for cells in columns.values()]
+        for name, texts in (("why", why), ("flags", flags)):
+            if texts.count(None) < len(texts):
+                columns[name] = texts
+                arrays.append(_text_array(texts))
+        names = ", ".join(columns)
+        chosen = names.replace(" t,", " to_timestamp(t),")
+        typed = ", ".join(f"%s::{COLUMNS[name]}[]" for name in columns)
+        return self._db.execute(
+            f"INSERT INTO reading ({names}, again) SELECT {chosen}, %s FROM unnest({typed})"
+            f" AS row ({names}) ON CONFLICT DO NOTHING",
+            (again, *arrays),
+        ).rowcount
+
+    def among(self, numbers: Iterable[int]) -> object:
+        """An array."""
+        return list(numbers)
+
+    def prepare(self, batch: Batch) -> None:
+        """Make the partitions of its rows, in a transaction of their own: within that of a batch
+        two of them could wait for each other.
+        """
+        starts = {month_of(row.t) for rows in batch.rows.values() for row in rows}
+        for (source, _), rows in batch.rows.items():
+            for row in rows:
+                t = row.t
+                while row.last is not None and (t := month_after(t)) <= row.last:
+                    starts.add(t)
+                    assert source.step
+        for start in sorted(starts - self._partitions):
+            self.partition(start)
+            self._partitions.add(start)
+
+    def partition(self, t: int) -> None:
+        """Make the partition of an instant, unless it exists."""
+        start = month_of(t)
+        name = f"reading_{datetime.fromtimestamp(start, UTC):%Y_%m}"
+        first, end = (
+            datetime.fromtimestamp(t, UTC).isoformat() for t in (start, month_after(start))
+        )
+        with self.transaction():
+            self.execute("SELECT pg_advisory_xact_lock(?)", (MAKING_PARTITIONS,))
+            if self.execute("SELECT to_regclass(?)", (name,)).fetchone()[0] is None:
+                self.execute(f"CREATE TABLE {name} (LIKE reading INCLUDING DEFAULTS)")
+                # unlike CREATE TABLE … PARTITION OF, this waits for no reader
+                bounds = f"FROM ('{first}') TO ('{end}')"
+                self.execute(f"ALTER TABLE reading ATTACH PARTITION {name} FOR VALUES {bounds}")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold a lock that ends with the connection."""
+        self.execute("SELECT pg_advisory_lock(?)", (MAKING_TABLES,))
+        try:
+            yield
+        finally:
+            self.execute("SELECT pg_advisory_unlock(?)", (MAKING_TABLES,))
+
+    def view(self, statement: str) -> None:
+        """Replace a view: others may be built on it, so columns are only added at its end."""
+        self.execute(statement.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+
+def _array(cells: Sequence[object]) -> str:
+    """Numbers and single letters as PostgreSQL writes an array: faster than one by one."""
+    return "{" + ",".join(["NULL" if cell is None else str(cell) for cell in cells]) + "}"
+
+
+def _text_array(texts: Sequence[str | None]) -> str:
+    return "{" + ",".join(["NULL" if text is None else _quoted(text) for text in texts]) + "}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,303 @@
+"""`gardien-receiver`: runs the workers, each in a process of its own, and answers questions.
+
+A worker that meets an error ends, and is started again after a second: what it had not stored, the
+broker or the gateway sends again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import closing
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from receiver.databases import is_postgres, open_store, prepare
+from receiver.store import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.context import SpawnProcess
+
+    from receiver.store import Store
+
+AGAIN_SECONDS = 1.0
+DEFAULT_HTTP = "127.0.0.1:8470"
+END_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG"""
+SPAWN = multiprocessing.get_context("spawn")
+
+Job = tuple[str, "Callable[..., None]"]
+"""a name for people, and what to run with `ready` as its argument"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line states; exit status 1 if it fails."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        sys.exit(chosen.do(chosen))
+    except Unavailable as error:
+        sys.exit(f"The database {_public(chosen.db)} cannot be used, nothing was done: {error}")
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run all workers until SIGTERM or SIGINT."""
+    try:
+        jobs = list(_jobs(chosen))
+    except ValueError as error:
+        sys.exit(f"Not started: {error}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _until_there(chosen.db)
+    ready = SPAWN.Semaphore(0)
+    workers = [_Worker(*job, ready) for job in jobs]
+    threading.Thread(target=_announce, args=(ready, len(jobs)), daemon=True).start()
+    try:
+        while True:
+            for worker in workers:
+                worker.keep_up()
+            wait([worker.process.sentinel for worker in workers], 1.0)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(5)
+
+
+class _Worker:
+    """A process, started again when it has ended."""
+
+    def __init__(self, name: str, job: Callable[..., None], ready: Any) -> None:
+        self._name, self._job, self._ready = name, job, ready
+        self._started = 0.0
+        self.process: SpawnProcess = self._new()
+
+    def _new(self) -> SpawnProcess:
+        self._started = time.monotonic()
+        process = SPAWN.Process(
+            target=_worker, args=(self._name, self._job, self._ready, os.getpid())
+        )
+        process.daemon = True
+        process.start()
+        return process
+
+    def keep_up(self) -> None:
+        """Start it again if it has ended."""
+        if not self.process.is_alive():
+            time.sleep(max(0.0, self._started + AGAIN_SECONDS - time.monotonic()))
+            self.process = self._new()
+
+
+def _worker(name: str, job: Callable[..., None], ready: Any, parent: int) -> None:
+    """The process of one worker. It ends with its parent, even if that was killed."""
+    ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if os.getppid() != parent:
+        return
+    try:
+        job(ready=ready.release)
+    except (Unavailable, OSError) as error:
+        sys.exit(f"{name}: {error}; starts again in {AGAIN_SECONDS:.0f} s")
+    except Exception:  # noqa: BLE001 -- whatever it is, the batch comes again
+        sys.exit(f"{name}: starts again in {AGAIN_SECONDS:.0f} s after\n{traceback.format_exc()}")
+
+
+def _announce(ready: Any, workers: int) -> None:
+    for _ in range(workers):
+        ready.acquire()
+    print("ready", flush=True)
+
+
+def _until_there(database: str) -> None:
+    """Make the tables, as soon as the database can be reached."""
+    while True:
+        try:
+            prepare(database)
+        except Exception as error:  # noqa: BLE001 -- the libraries have one each for "not there"
+            print(f"The database {_public(database)} cannot be used yet: {error}", file=sys.stderr)
+            time.sleep(AGAIN_SECONDS)
+        else:
+            return
+
+
+def _jobs(chosen: argparse.Namespace) -> list[Job]:
+    """What to run; at least something. The transports import their libraries here only."""
+    jobs: list[Job] = []
+    secure = {"recipient": chosen.recipient, "cert": chosen.cert, "ca": chosen.ca}
+    if chosen.mqtt:
+        from receiver import mqtt  # noqa: PLC0415
+
+        to = mqtt.MqttSettings(chosen.mqtt, **secure)
+        jobs += [(f"mqtt worker {n}", partial(mqtt.work, to, chosen.db, n))
+                 for n in range(1, chosen.workers + 1)]  # fmt: skip
+        jobs.append(("mqtt post office", partial(mqtt.post, to, chosen.db)))
+    if chosen.files:
+        from receiver import files  # noqa: PLC0415
+
+        at = files.FilesSettings(chosen.files, every=chosen.every, **secure)
+        jobs.append(("files", partial(files.watch, at, chosen.db)))
+    if chosen.https or not jobs:
+        from receiver import https  # noqa: PLC0415
+
+        host, _, port = (chosen.https or DEFAULT_HTTP).rpartition(":")
+        listen = https.HttpsSettings(host.strip("[]"), int(port), **secure)
+        jobs += [(f"https worker {n}", partial(https.serve, listen, chosen.db))
+                 for n in range(1, chosen.workers + 1)]  # fmt: skip
+        print(f"listens on http{'s' * bool(chosen.cert)}://{host}:{port}", file=sys.stderr)
+    return jobs
+
+
+def query(chosen: argparse.Namespace) -> int:
+    """Print what a statement selects, as CSV."""
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    with _store(chosen) as store:
+        try:
+            found = store.select(chosen.sql)
+        except Exception as error:  # noqa: BLE001 -- each database has its own
+            sys.exit(f"The statement was refused: {error}")
+        out.writerow([column[0] for column in found.description or ()])
+        out.writerows(found)
+    return 0
+
+
+def status(chosen: argparse.Namespace) -> int:
+    """Print how the gateways are, and what was refused."""
+    with _store(chosen) as store:
+        heads = ("gateway", "state", "last batch", "batches", "missing")
+        print("{:<16} {:<8} {:<20} {:>9} {:>8}  recipient".format(*heads))
+        lines = store.execute(
+            "SELECT g.gateway, coalesce(g.status ->> 'state', '-'), SHOW(max(SEC(b.arrived))),"
+            " count(b.seq), (SELECT coalesce(sum(x.last - x.first + 1), 0) FROM gaps x"
+            " WHERE x.gateway = g.gateway AND x.recipient = g.recipient), g.recipient"
+            " FROM sender g LEFT JOIN batch b ON b.sender = g.id GROUP BY g.id ORDER BY 1"
+        )
+        for gateway, state, last, batches, missing, recipient in lines:
+            at = str(last or "-")[:19]
+            print(f"{gateway:<16} {state:<8} {at:<20} {batches:>9} {missing:>8}  {recipient}")
+        for gateway, what, n, words in store.execute(
+            "SELECT gateway, what, n, words FROM tally WHERE what <> 'copies' ORDER BY 1, 2"
+        ):
+            print(f"{gateway or '?'}: {n} {what}; {words}")
+    return 0
+
+
+def add_object(chosen: argparse.Namespace) -> int:
+    """Put a signed object on the list of a gateway."""
+    with _store(chosen) as store:
+        n = store.add_object(chosen.gateway, chosen.recipient, chosen.file.read_text("ascii"))
+    print(f"object {n} waits for {chosen.gateway}")
+    return 0
+
+
+def backup(chosen: argparse.Namespace) -> int:
+    """Write the latest backup of a gateway to a file."""
+    with _store(chosen) as store:
+        found = store.execute(
+            "SELECT content FROM building WHERE gateway = ? ORDER BY made DESC LIMIT 1",
+            (chosen.gateway,),
+        ).fetchone()
+    if found is None:
+        sys.exit(f"There is no backup of {chosen.gateway}.")
+    chosen.out.write_bytes(found[0])
+    return 0
+
+
+def conform(chosen: argparse.Namespace) -> int:
+    """Act as a gateway, and judge the platform."""
+    from receiver.conform import conforms  # noqa: PLC0415
+
+    return conforms(chosen.endpoint, chosen)
+
+
+def _store(chosen: argparse.Namespace) -> closing[Store]:
+    if not is_postgres(chosen.db) and not Path(chosen.db).exists():
+        sys.exit(f"There is no database {chosen.db}. Start gardien-receiver run, or give --db.")
+    return closing(open_store(chosen.db))
+
+
+def _public(address: str) -> str:
+    """An address without its password."""
+    head, at, tail = address.rpartition("@")
+    return f"{head.partition('://')[0]}://…@{tail}" if at else address
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--db", default="receiver.db", metavar="FILE|URL",
+                        help="SQLite file, or postgresql://…; default: receiver.db")  # fmt: skip
+    shared.add_argument("--recipient", default="+", metavar="NAME",
+                        help="your DNS name, as in consents; default: any")  # fmt: skip
+    shared.add_argument(
+        "--cert", type=Path, metavar="PEM", help="your key and certificate in one file"
+    )
+    shared.add_argument("--ca", type=Path, metavar="PEM", help="the CA of the other side")
+    parser = argparse.ArgumentParser(
+        prog="gardien-receiver",
+        description="Accepts the batches of gardien's gateways, and stores each once.",
+        fromfile_prefix_chars="@",
+        epilog="An argument @FILE stands for the lines of a file, one argument each.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, do: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        new = commands.add_parser(name, parents=[shared], help=do.__doc__, description=do.__doc__)
+        new.set_defaults(do=do)
+        return new
+
+    it = command("run", run)
+    it.add_argument(
+        "--mqtt", metavar="URL", help="mqtt://host:1883, or mqtts://host:8883 with --cert and --ca"
+    )
+    it.add_argument("--https", metavar="HOST:PORT",
+                    help=f"listen here; without any transport: {DEFAULT_HTTP}")  # fmt: skip
+    it.add_argument("--files", type=Path, metavar="FOLDER",
+                    help="a folder with in/ and out/, or with one for each gateway")  # fmt: skip
+    it.add_argument(
+        "--every", type=float, default=1.0, metavar="S", help="seconds between two looks at files"
+    )
+    it.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="processes of each transport; default: 2",
+    )
+    it = command("query", query)
+    it.add_argument("sql", metavar="SQL", help="such as: SELECT * FROM daily")
+    command("status", status)
+    it = command("object", add_object)
+    it.add_argument("file", type=Path, metavar="FILE", help="the signed object")
+    it.add_argument("--gateway", required=True, metavar="G…", help="for which gateway")
+    it = command("backup", backup)
+    it.add_argument("gateway", metavar="G…", help="of which gateway")
+    it.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
+    it = command("conform", conform)
+    it.add_argument(
+        "endpoint",
+        metavar="URL|BROKER|FOLDER",
+        help="https://…, mqtt://…, or a folder with in/ and out/",
+    )
+    it.add_argument("--gateway", default="GCONFORM0000001", metavar="G…",
+                    help="which gateway to be; the common name in --cert, if given")  # fmt: skip
+    it.add_argument(
+        "--patience",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds to wait for a receipt; default: 30",
+    )
+    return parser

@@ -1,0 +1,192 @@
+"""`gardien-receiver conform` passes a right platform and names the rule that a wrong one breaks.
+Guards rules T1, T3, T4, T5, T6, T15, T16, T19, T20, T22.
+"""
+
+import asyncio
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from hil.broker import broker
+from hil.process import Child, free_port
+from receiver.batch import HIGHEST, Rejected
+from receiver.databases import prepare
+from receiver.https import HttpsSettings, Server
+from receiver.run import main
+from receiver.sqlite import SqliteStore
+from receiver.store import Unavailable
+
+
+class Forgets(SqliteStore):
+    def add(self, sender, batch):
+        pass
+
+
+class StatesWhatArrived(SqliteStore):
+    def take(self, batch):
+        return super().take(batch) | {"stored": [[batch.id.seq, batch.sha256]]}
+
+
+class LetsVoidsReplace(SqliteStore):
+    def take(self, batch):
+        receipt = super().take(batch)
+        return receipt | ({"stored": [[batch.id.seq, batch.sha256]]} if batch.void else {})
+
+
+class ForgetsRetractions(SqliteStore):
+    def standing(self, *_):
+        return {}
+
+
+class RefusesSilently(SqliteStore):
+    def receipt(self, sender, about):
+        receipt = super().receipt(sender, about)
+        which = "WHERE sender = ? AND epoch = ? AND seq = ?"
+        where = (sender, about.epoch, about.seq)
+        brought = self.execute(f"SELECT id FROM retraction {which}", where).fetchall()
+        return {name: value for name, value in receipt.items() if name != "retracted" or brought}
+
+
+class IgnoresVersions(SqliteStore):
+    def _remove(self, series, kind, step, sources, retraction):
+        return super()._remove(series, kind, step, sources, retraction._replace(ver=HIGHEST))
+
+
+class KnowsOneKind(SqliteStore):
+    def _remove(self, series, _kind, step, sources, retraction):
+        return super()._remove(series, "REG", step, sources, retraction)
+
+
+class RemovesWholeSpans(SqliteStore):
+    removing = False
+
+    def _remove(self, *facts):
+        self.removing = True
+        removed = super()._remove(*facts)
+        self.removing = False
+        return removed
+
+    def insert(self, rows, again):
+        return 0 if self.removing else super().insert(rows, again)
+
+
+class StoresAgainTwice(SqliteStore):
+    def add(self, sender, batch):
+        rows = {
+            key: [row._replace(ver=row.ver + key[1]) for row in of]
+            for key, of in batch.rows.items()
+        }
+        super().add(sender, replace(batch, rows=rows))
+
+
+class KnowsOneEpoch(SqliteStore):
+    def take(self, batch):
+        receipt = super().take(replace(batch, id=batch.id._replace(epoch="eeeeeeeeeeee")))
+        return receipt | {"epoch": batch.id.epoch}
+
+
+class AddsMembers(SqliteStore):
+    def take(self, batch):
+        return super().take(batch) | {"rows": 1}
+
+
+class TakesSmallBatches(SqliteStore):
+    def take(self, batch):
+        if batch.size > 50_000:
+            raise Rejected("too large", batch.id)
+        return super().take(batch)
+
+
+class WantsOrder(SqliteStore):
+    def take(self, batch):
+        known = self.execute(
+            "SELECT max(seq) FROM batch WHERE epoch = ?", (batch.id.epoch,)
+        ).fetchone()
+        if batch.id.seq > (known[0] or 0) + 1:
+            raise Unavailable("the one before is missing")
+        return super().take(batch)
+
+
+class RefusesVoids(SqliteStore):
+    def take(self, batch):
+        if batch.void == "rejected":
+            raise Rejected("a void", batch.id)
+        return super().take(batch)
+
+
+FAULTS = {
+    Forgets: "T20", StatesWhatArrived: "T3", LetsVoidsReplace: "T5", ForgetsRetractions: "T19",
+    RefusesSilently: "T19", IgnoresVersions: "T19", KnowsOneKind: "T19", RemovesWholeSpans: "T19",
+    StoresAgainTwice: "T6", KnowsOneEpoch: "T1", AddsMembers: "T22", TakesSmallBatches: "T15",
+    WantsOrder: "T16", RefusesVoids: "T4",
+}  # fmt: skip
+
+
+@contextmanager
+def platform(kind, folder):
+    """A server whose store is of that kind; its address."""
+    path = str(folder / "receiver.db")
+    prepare(path)
+    store, lock = kind(path), threading.Lock()
+    store.execute("PRAGMA synchronous = OFF")
+
+    class OneStore:
+        @contextmanager
+        def store(self):
+            with lock:
+                yield store
+
+        def close(self):
+            store.close()
+
+    with Server(HttpsSettings("127.0.0.1", free_port(), "+"), path) as server:
+        server.pool = OneStore()
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def conform(endpoint, capsys, *more):
+    with pytest.raises(SystemExit) as ended:
+        main(["conform", endpoint, "--patience", "0.5", *more])
+    return ended.value.code, capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("kind", [SqliteStore, *FAULTS])
+def test_a_planted_fault_is_named_by_its_rule(tmp_path, capsys, kind):
+    with platform(kind, tmp_path) as address:
+        status, lines = conform(address, capsys)
+    if kind is SqliteStore:
+        assert (status, lines) == (0, ["PASS"])
+    else:
+        assert status == 1
+        assert any(line.startswith(f"{FAULTS[kind]}:") for line in lines[:-1]), lines
+        assert lines[-1].startswith("FAIL")
+
+
+@pytest.mark.parametrize("transport", ["mqtt", "files"])
+def test_the_receiver_conforms(tmp_path, capsys, transport):
+    async def scenario():
+        run = (sys.executable, "-m", "receiver", "run", "--db", str(tmp_path / "receiver.db"))
+        if transport == "mqtt":
+            async with broker() as server, Child((*run, "--mqtt", server.url), "ready"):
+                return await asyncio.to_thread(conform, server.url, capsys, "--patience", "20")
+        (tmp_path / "in").mkdir()
+        (tmp_path / "out").mkdir()
+        files = ("--files", str(tmp_path), "--every", "0.02")
+        async with Child((*run, *files), "ready"):
+            return await asyncio.to_thread(conform, str(tmp_path), capsys, "--patience", "20")
+
+    assert asyncio.run(scenario()) == (0, ["PASS"])
+
+
+def test_nobody_there_is_one_sentence(capsys):
+    status, lines = conform(f"http://127.0.0.1:{free_port()}", capsys)
+    assert status == 1
+    assert lines[0].startswith("T16: batch 1 was sent three times")
+    assert len(lines) == 2
