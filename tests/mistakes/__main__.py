@@ -25,7 +25,7 @@ from tests.mistakes.world import Worlds
 
 NEEDED = (
     "agent.cli", "agent.daemon", "agent.config.check", "agent.api.calls", "agent.app",
-    "agent.cli.examine", "agent.registry.workbook", "agent.registry.letter", "cryptography.x509",
+    "agent.registry.workbook", "agent.registry.letter", "cryptography.x509",
     "agent.drivers.modbus.bus", "agent.uplink.mqtt.transport", "rich.console", "rich.table",
     "agent.gateway.backup", "agent.trust.sign", "typer.rich_utils",
 )  # fmt: skip
