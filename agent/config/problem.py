@@ -150,13 +150,17 @@ def explain(
         return keys[:-1], True, _missing(keys[-1], _field(model, keys))
     value = wrong["input"]
     if isinstance(value, str) and QUOTED.fullmatch(value):
-        what = _(
-            'YAML reads the quotation marks around {found} as letters: use straight ones, "…",'
-            " or none",
-            found=shown(value)[1:-1],
-        )
-        return keys, False, what
+        return keys, False, curly(value)
     return keys, False, _wrong(kind, wrong, _field(model, keys))
+
+
+def curly(value: str) -> str:
+    """The text for a value in the quotation marks of a word processor."""
+    return _(
+        'YAML reads the quotation marks around {found} as letters: use straight ones, "…",'
+        " or none",
+        found=shown(value)[1:-1],
+    )
 
 
 def no_mapping(value: object) -> str:
