@@ -264,7 +264,8 @@ def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list
             account=account.pw_name,
         )
         owner, state = f"{account.pw_name}:{group}", quote(str(config.state))
-        problems.append(_permission(what, f"sudo chown -R {owner} {state}"))
+        cost = Text("So the agent cannot start")
+        problems.append(_permission(what, f"sudo chown -R {owner} {state}", cost))
     return problems
 
 

@@ -143,7 +143,7 @@ class Finding:
             "also": [text.wire() for text in self.also],
             "since": self.since,
             "until": self.until,
-            "cause": shared.cause,
+            "cause": self.cause,
             "actor": str(self.actor),
             "command": self.command,
             "count": self.count,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import Device
 from agent.config.config import spacings
+from agent.config.problem import did_you_mean
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.drivers import driver
 from agent.drivers.link import Link
@@ -56,9 +58,13 @@ class Lines(dict[str, LinkDevices]):
         for line in self.values():
             if name in line.devices:
                 return line, line.devices[name]
-        known = ", ".join(sorted(one.name for one in self.devices())[:10]) or "none"
+        names = sorted(one.name for one in self.devices())
+        if near := did_you_mean(name, names):
+            raise Refused('no device "{name}" is configured{near}', name=name, near=near)
         raise Refused(
-            'no device "{name}" is configured. Configured devices: {known}', name=name, known=known
+            'no device "{name}" is configured. Configured devices: {known}',
+            name=name,
+            known=names[:10] or Text("none"),
         )
 
     def latest(self, name: str, point: str) -> Sample | None:

@@ -170,7 +170,7 @@ def no_keys(state: Path) -> Finding:
     )
     restore = Text(
         "Nothing can be stored or sent, and what waits here cannot be read without them. Put back a"
-        " copy of that folder, or restore the backup: docs/replace.md"
+        " copy of that folder, or restore the backup (docs/replace.md). Make no new keys"
     )
     return Finding(
         code="keys",
@@ -392,6 +392,8 @@ def certificate(state: Path) -> Iterator[Finding]:
         yield no_access("certificate", subject, file)
         return
     except AgentError as error:
+        if isinstance(identity.absent(state), identity.LostIdentity):
+            return  # a new key would do harm: see `no_keys`
         # without a certificate nothing is wrong: not every uplink needs one
         severity = Severity.LATER if file.exists() else Severity.UNKNOWN
         what = as_text(error)
