@@ -279,8 +279,8 @@ def _refuse_older(registry: Registry, state: Path) -> None:
         number=registry.revision,
     )
     raise Refused(
-        "{path} {value}, and {name} has applied change {last}.\n{missing} changes are"
-        " missing. They may include withdrawals and moves, so gardien reads, records and"
+        "{path} {value}, and {name} has applied change {last}.\nMissing"
+        " changes: {missing}. They may include withdrawals and moves, so gardien reads, records and"
         " sends nothing without them.\nPut the newer registry.json back with its"
         " registry-*.log, then: sudo systemctl restart gardien\nIf it is lost, take it"
         ' from the latest backup (replace.md, "An older registry"): sudo gardien restore'

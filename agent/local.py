@@ -356,6 +356,12 @@ def ask_daemon(
                 return result
     except (ConnectionError, json.JSONDecodeError):
         pass  # the daemon ended while it answered
+    except Refused as error:
+        from agent.api.roles import NO_ROLE, see_that_it_may  # noqa: PLC0415
+
+        if error.text.message == NO_ROLE:  # said before the call was read
+            see_that_it_may(account(os.getuid()), frozenset(), call)
+        raise
     raise Refused(CLOSED)
 
 

@@ -291,7 +291,7 @@ def opened(
         raise Refused(
             "nothing was restored: this backup was not encrypted for the key in {key}. Take the key"
             " of this building's recovery certificate (`backup.to` of its configuration) from the"
-            " safe, then: gardien restore FILE --key KEY",
+            " safe, and name it with --key",
             key=key,
         ) from error
     signer = None

@@ -34,6 +34,10 @@ NOT_YOURS = N_(
     " with: sudo adduser {account} {group}"
 )
 NO_ROLE = N_(
+    'nothing was done: the account "{account}" has no role at this gateway. An administrator can'
+    " give one, such as to see the status: sudo adduser {account} {group}"
+)
+NO_ROLE_FOR = N_(
     'nothing was done: the account "{account}" has no role at this gateway. These roles may run'
     " `gardien {command}`: {roles}. An administrator can give one: sudo adduser {account} {group}"
 )
@@ -245,7 +249,7 @@ def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
         # Propose the role with the fewest rights that is enough.
         least = min(named, key=_rights)
         raise Refused(
-            NOT_YOURS if roles else NO_ROLE,
+            NOT_YOURS if roles else NO_ROLE_FOR,
             command=TYPED.get(call) or call.replace(".", " ").replace("_", "-"),
             account=account,
             roles=[Text(NAMES[one]) for one in named],

@@ -72,7 +72,7 @@ def _recovery_certificate(config: Path) -> Path:
         raise Refused(
             "no backup was written: it is encrypted for a recovery certificate, and {config} names"
             " none. Make one on your own computer, put recovery.key into a safe, and copy"
-            " recovery.crt to this gateway:\n  openssl req -x509 -newkey ec -pkeyopt"
+            " recovery.crt to this gateway.\nTo make it: openssl req -x509 -newkey ec -pkeyopt"
             " ec_paramgen_curve:P-256 -nodes -days 7300 -subj /CN=recovery -keyout recovery.key"
             " -out recovery.crt\nName it in the configuration, `backup: {{to:"
             " /etc/gardien/recovery.crt}}`, or now: gardien backup FILE --to recovery.crt",

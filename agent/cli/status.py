@@ -190,8 +190,10 @@ def _listed(findings: Sequence[Finding], room: int | None) -> Iterator[str]:
         yield _("nothing to report")
         return
     blocks = [list(_block(finding)) for finding in findings]
-    if room is not None and sum(map(_height_of, blocks)) > room:
-        blocks = [list(_block(finding, short=True)) for finding in findings]
+    for number in reversed(range(len(blocks))):
+        # what the worst cost is told longest
+        if room is not None and sum(map(_height_of, blocks)) > room:
+            blocks[number] = list(_block(findings[number], short=True))
     for number, block in enumerate(blocks):
         if room is not None:
             # one line is kept to say how many there are more

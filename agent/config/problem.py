@@ -99,10 +99,16 @@ def dotted(path: ValuePath) -> str:
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """The text `; did you mean "…"?` if a known name is similar, else an empty one."""
+    near = nearest(text, known)
+    return _('; did you mean "{other}"?', other=near) if near else ""
+
+
+def nearest(text: str, known: Iterable[str]) -> str:
+    """The known name that is similar to a text; empty: there is none."""
     # bounded (rule U4): to compare 100,000 names takes over a second
     names = {name.lower(): name for name in islice(known, 1000)}
     near = get_close_matches(text.lower()[:64], names, n=1, cutoff=0.6)
-    return _('; did you mean "{other}"?', other=names[near[0]]) if near else ""
+    return names[near[0]] if near else ""
 
 
 def misspelt(text: str, name: str) -> bool:

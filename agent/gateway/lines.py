@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import Device
 from agent.config.config import spacings
-from agent.config.problem import did_you_mean
+from agent.config.problem import nearest
 from agent.core.errors import Refused
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
@@ -59,8 +59,10 @@ class Lines(dict[str, LinkDevices]):
             if name in line.devices:
                 return line, line.devices[name]
         names = sorted(one.name for one in self.devices())
-        if near := did_you_mean(name, names):
-            raise Refused('no device "{name}" is configured{near}', name=name, near=near)
+        if other := nearest(name, names):
+            raise Refused(
+                'no device "{name}" is configured; did you mean "{other}"?', name=name, other=other
+            )
         raise Refused(
             'no device "{name}" is configured. Configured devices: {known}',
             name=name,

@@ -607,8 +607,19 @@ def lost_ports(config: Config) -> Iterator[Finding]:
 
 def _no_port(line: str, port: str) -> Finding:
     there = sorted(str(path) for path in Path("/dev/serial/by-id").glob("*"))
-    plugged = Text("{port} does not exist; plugged in are: {ports}", port=port, ports=there)
-    nothing = Text("{port} does not exist; no USB adapter is plugged in", port=port)
+    plugged = Text(
+        "line {line} is not read: {port} does not exist. Write the one that is plugged in as"
+        " `port`: {ports}",
+        line=line,
+        port=port,
+        ports=there,
+    )
+    nothing = Text(
+        "line {line} is not read: {port} does not exist, and no USB adapter is plugged in: plug it"
+        " in",
+        line=line,
+        port=port,
+    )
     return Finding(
         code="port",
         subject=Text("line {bus}", bus=line),

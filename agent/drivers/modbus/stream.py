@@ -10,6 +10,7 @@ import os
 import socket
 import termios
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import serial
