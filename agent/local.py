@@ -357,10 +357,12 @@ def ask_daemon(
     except (ConnectionError, json.JSONDecodeError):
         pass  # the daemon ended while it answered
     except Refused as error:
-        from agent.api.roles import NO_ROLE, see_that_it_may  # noqa: PLC0415
+        from agent.api.roles import NEEDS, NO_ROLE, see_that_it_may  # noqa: PLC0415
 
         if error.text.message == NO_ROLE:  # said before the call was read
-            see_that_it_may(account(os.getuid()), frozenset(), call)
+            # a command may make other calls before its own
+            typed = ".".join(sys.argv[1:3])
+            see_that_it_may(account(os.getuid()), frozenset(), typed if typed in NEEDS else call)
         raise
     raise Refused(CLOSED)
 

@@ -147,15 +147,15 @@ def _prepare(command: Any) -> None:
             _prepare(subcommand)
 
 
-def _resolved(resolve: Any, context: Any, words: list[str]) -> Any:
+def _resolved(resolve: Any, context: Any, typed: list[str]) -> Any:
     """Find the command that a person typed; if there is none, name the one that may be meant."""
     known = context.command.commands
-    if words[0] not in known and not words[0].startswith("-"):
+    if typed[0] not in known and not typed[0].startswith("-"):
         from agent.config.problem import did_you_mean
 
-        near = did_you_mean(words[0], known)
-        context.fail(_("there is no command `{command}`{near}", command=words[0], near=near))
-    return resolve(context, words)
+        near = did_you_mean(typed[0], known)
+        context.fail(_("there is no command `{command}`{near}", command=typed[0], near=near))
+    return resolve(context, typed)
 
 
 def _translate(part: Any, *names: str) -> None:

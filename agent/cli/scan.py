@@ -280,8 +280,7 @@ def read(
                     link=answer["link"],
                 )
                 if garbled
-                else 
-_(
+                else _(
                     "{device} does not answer, so it cannot be read. Check its power, address,"
                     " speed and wiring.\nSearch the line for devices: gardien scan {link}",
                     device=answer["device"],

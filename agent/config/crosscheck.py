@@ -169,10 +169,15 @@ def _loopback_only(draft: ConfigDraft) -> None:
     if draft.privacy and draft.privacy.policy == "DEMO-1":
         demo.append((("privacy", "policy"), _('DEMO-1 is for a demonstration: write "FR-1"')))
     if draft.clock and draft.clock.source == "system":
-        demo.append((("clock", "source"), _(
+        demo.append(
+            (
+                ("clock", "source"),
+                _(
                     '"system" is for a demonstration, for it trusts a clock that may be wrong:'
                     ' write "ntp"'
-                )))
+                ),
+            )
+        )
     outside = next(_outside(draft), None)
     for path, remedy in demo if outside else ():
         draft.report.value(path, f"{remedy}, {outside}")

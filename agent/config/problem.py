@@ -163,8 +163,7 @@ def explain(
 def curly(value: str) -> str:
     """The text for a value in the quotation marks of a word processor."""
     return _(
-        'YAML reads the quotation marks around {found} as letters: use straight ones, "…",'
-        " or none",
+        'YAML reads the quotation marks around {found} as letters: use straight ones, "…", or none',
         found=shown(value)[1:-1],
     )
 

@@ -205,7 +205,7 @@ def _program_with(path: str) -> str:
     for opened in Path("/proc").glob("[0-9]*/fd/*"):
         process = opened.parent.parent
         with suppress(OSError):
-            if process.name != str(os.getpid()) and os.readlink(opened) == real:
+            if process.name != str(os.getpid()) and str(opened.readlink()) == real:
                 return f"{(process / 'comm').read_text().strip()} ({process.name})"
     return ""
 
