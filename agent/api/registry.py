@@ -39,7 +39,7 @@ C = TypeVar("C", bound="Callable[..., Any]")
 SHARED = ("root", "gardien")
 """accounts that several people use on any machine"""
 WHO_ARE_YOU = N_(
-    'nothing was done: several people use the account "{account}". Give your name with: --as NAME'
+    'nothing was done: several people use the account "{account}": give your name with --as NAME'
 )
 
 

@@ -47,7 +47,7 @@ SECONDARY = re.compile(
     r"(?:\+([0-9]{8}))?(?:/([0-9]{1,3}))?(?:@([0-9]{3,5}))?",
     re.ASCII,
 )
-ID_DIGITS, FEWEST_DIGITS = 8, 4
+ID_DIGITS, FEWEST_DIGITS = 8, 5
 """of the number of a meter, and of what is left of one that has lost its leading zeros"""
 
 
