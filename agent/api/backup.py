@@ -270,6 +270,10 @@ def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
             raise Refused(message.removeprefix("encrypt_for: ")) from error
 
 
+OTHER_KEY = ("no matching recipient", "EVP_Decrypt", "no recipient matches")
+"""what openssl says of a file that was encrypted for another key"""
+
+
 def opened(
     sealed: bytes, key: Path, by: Path | None = None
 ) -> tuple[dict[str, Any], x509.Certificate | None]:
@@ -282,7 +286,7 @@ def opened(
     try:
         plain = decrypt(sealed, key)
     except UplinkLost as error:
-        if "EVP" not in str(error) and "Decrypt" not in str(error):
+        if not any(sign in str(error) for sign in OTHER_KEY):
             raise Refused(
                 "nothing was restored: the backup cannot be decrypted with {key}: {error}",
                 key=key,

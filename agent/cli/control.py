@@ -309,7 +309,7 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
                 copy.close()
     except Refused as error:
         raise Refused(
-            "{error}\nWhile it runs, release one control: gardien control release NAME",
+            "{error}; while it runs, release one control: gardien control release NAME",
             error=error,
         ) from error
     # the copy in /run may lack holds that only the journal has: exit status 1, not success

@@ -279,7 +279,7 @@ def _in_use(state: Path, command: str, other: Owner | None) -> str:
             " restart gardien"
         )
     elif _agent_answers(state):
-        remedy = Text("nothing was done. Stop it first: sudo systemctl stop gardien")
+        remedy = Text("nothing was done; stop it first: sudo systemctl stop gardien")
     else:
         remedy = Text("it is starting or ending: try again in a moment")
     return Text("{state} is in use by {other}: {remedy}", state=state, other=other, remedy=remedy)
