@@ -270,7 +270,7 @@ def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
             raise Refused(message.removeprefix("encrypt_for: ")) from error
 
 
-OTHER_KEY = ("no matching recipient", "EVP_Decrypt", "no recipient matches")
+OTHER_KEY = re.compile("no.matching.recipient|EVP_Decrypt")
 """what openssl says of a file that was encrypted for another key"""
 
 
@@ -286,16 +286,16 @@ def opened(
     try:
         plain = decrypt(sealed, key)
     except UplinkLost as error:
-        if not any(sign in str(error) for sign in OTHER_KEY):
+        if not OTHER_KEY.search(str(error)):
             raise Refused(
                 "nothing was restored: the backup cannot be decrypted with {key}: {error}",
                 key=key,
                 error=error,
             ) from error
         raise Refused(
-            "nothing was restored: this backup was not encrypted for the key in {key}. Take the key"
-            " of this building's recovery certificate (`backup.to` of its configuration) from the"
-            " safe, and name it with --key",
+            "nothing was restored: this backup is encrypted for another key than {key}, or damaged."
+            " Take the key of this building's recovery certificate (`backup.to` of its"
+            " configuration) from the safe, and name it with --key",
             key=key,
         ) from error
     signer = None

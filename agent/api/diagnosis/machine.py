@@ -626,7 +626,9 @@ def _no_port(line: str, port: str) -> Finding:
         what=plugged if there else nothing,
         outside=Text("the adapter of line {line} is gone", line=line),
         severity=Severity.LOST,
-        cost=Text("The readings meanwhile are missing. If the port has another name, correct `port`"),
+        cost=Text(
+            "The readings meanwhile are missing. If the port has another name, correct `port`"
+        ),
         actor=Actor.INSTALLER,
         cause=f"line {line}",
         command="ls -l /dev/serial/by-id",
