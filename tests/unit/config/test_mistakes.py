@@ -239,8 +239,8 @@ MISTAKES = {
         changed("{name: Les Alpins}", "{name: Les Alpins, place: B6ASQ-Z1Y2K-SAA3Z}"),
         (
             '1:37: building.place: "B6ASQ-Z1Y2K-SAA3Z" is not an id:'
-            " it has a typing error, for its check characters do not match; the ids of this building"
-            " are shown by: gardien place list"
+            " it has a typing error, for its check characters do not match; the ids of this"
+            " building are shown by: gardien place list"
         ),
     ),
     "a common area as the building": (
