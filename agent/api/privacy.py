@@ -27,6 +27,7 @@ from agent.api.protection.stores import check_language
 from agent.api.registry import author, device_of, passing
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.registry import parsers
 from agent.registry.access_log import EVERYBODY
@@ -142,7 +143,8 @@ async def privacy_access(
     del caller
     of = await _dossier(gateway, place, occupancy) if place else None
     looks = gateway.access_log.of() if of is None else of.looks
-    labels = {one.id: one.label for one in gateway.registry.places()} | {EVERYBODY: "all dwellings"}
+    labels: dict[str, str] = {one.id: one.label for one in gateway.registry.places()}
+    labels[EVERYBODY] = Text("all dwellings")
     return {
         "looks": [asdict(one) | {"label": labels.get(one.place, "")} for one in looks],
         "former": [] if of is None else _former(of),
@@ -218,7 +220,9 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     registry = gateway.registry
     dwelling = registry.place(place)
     if dwelling.type != "dwelling":
-        raise Refused(f"{dwelling.label} is a {dwelling.type}: only a dwelling has occupants")
+        raise Refused(
+            "{label} is no dwelling, and only a dwelling has occupants", label=dwelling.label
+        )
     home = _home(gateway, dwelling, occupancy, int(now))
     stopped: list[Consent] | None = None
     if stop:
@@ -437,7 +441,7 @@ def _occupancy_of(registry: Registry, place: Place, text: str) -> Occupancy:
     id_ = parse(text, OCCUPANCY)
     matches = (one for one in registry.occupancies_of(place.id) if one.id == id_)
     if (home := next(matches, None)) is None:
-        raise Refused(f"{place.label} has no occupancy {shown(id_)}")
+        raise Refused("{label} has no occupancy {id}", label=place.label, id=shown(id_))
     return home
 
 

@@ -47,7 +47,7 @@ from agent.cli.terminal import (
 )
 from agent.cli.trust import grants
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _
+from agent.core.i18n import N_, Text, _, in_language
 from agent.core.i18n import language as language_of_terminal
 from agent.core.quantities import spoken
 
@@ -80,13 +80,14 @@ WITHIN = 18.0
 """seconds for a release from the journal: systemd waits for 30"""
 READ_WITHIN = 4.0
 """seconds of these for reading the journal from the disk"""
-UNREADABLE = (
+UNREADABLE = N_(
     "it cannot be read. Controls that its copy in /run does not have are released once it can be"
     " read"
 )
 
 DONE = N_("{name} would be done: {value} from {begin} to {end}")
 LOST = N_("{name} would lose against a stronger order: {value} from {begin} to {end}")
+NO_CONTROL = N_('there is no control "{name}"; configured are: {known}')
 EDITED = N_(
     "the agent does not have the present configuration of {name} yet, so it cannot state who has"
     " accepted this sheet: gardien reload"
@@ -119,10 +120,14 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
 
 def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
     name, control = item
-    guards = ", ".join(f"{guard} {reading}" for guard, reading in control["guards"].items())
-    value = f"{control['value']} {spoken(control['unit'])}" if control["value"] else "–"
+    guards = ", ".join(
+        f"{guard} {in_language(reading)}" for guard, reading in control["guards"].items()
+    )
+    value = (
+        f"{in_language(control['value'])} {spoken(control['unit'])}" if control["value"] else "–"
+    )
     until = when(control["until"]) if control["until"] else "–"
-    return (name, _(control["state"]), value, until, control["by"] or "–", guards or "–")
+    return (name, in_language(control["state"]), value, until, control["by"] or "–", guards or "–")
 
 
 def _remarks(control: dict[str, Any]) -> list[str]:
@@ -130,8 +135,9 @@ def _remarks(control: dict[str, Any]) -> list[str]:
     sheet = control["sheet"]
     remarks = [] if control["tested"] else [untested]
     remarks += [_unsigned(sheet)] if sheet and not sheet["accepted"] else []
-    remarks += [control["alarm"]] if control["alarm"] else []
-    remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
+    remarks += [in_language(control["alarm"])] if control["alarm"] else []
+    forbidden = in_language(control["opted_out"] or control["forbidden"])
+    remarks += [forbidden] if control["forbidden"] else []
     remarks += [
         _("{value} from {time}", value=order["value"], time=when(order["begin"]))
         for order in control["next"]
@@ -197,9 +203,9 @@ def release(
     Exit status 1 if the device has not confirmed the release.
     """
     if to and (every or abandon):
-        raise typer.BadParameter("--to needs one control, without --all and --abandon")
+        raise typer.BadParameter(_("--to needs one control, without --all and --abandon"))
     if every == bool(name):
-        raise typer.BadParameter("name a control, or give --all")
+        raise typer.BadParameter(_("name a control, or give --all"))
     if every:
         _release_all(config, state, limits=limits, json=json)
         return
@@ -222,7 +228,7 @@ def release(
                 "{name}: set back to {value}, not confirmed yet: {alarm}",
                 name=name,
                 value=answer["to"],
-                alarm=answer["pending"][0],
+                alarm=in_language(answer["pending"][0]),
             )
         )
         as_json(answer) if json else typer.echo(outcome)
@@ -253,7 +259,7 @@ def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) 
         as_json([asdict(release) for release in released])
     else:
         for release in released:
-            typer.echo(f"{release.control}: {release.words}")
+            typer.echo(f"{in_language(release.control)}: {in_language(release.words)}")
     raise typer.Exit(0 if all(release.done for release in released) else 1)
 
 
@@ -292,14 +298,13 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
         # without the agent nobody has checked the clock
         return Moment(seconds(), monotonic(), boot, trusted=False)
 
-    hint = "while it runs, release one control: gardien control release NAME"
     try:
         with owned_unwritten(folder, "gardien control release --all", 2.0):
             copy = JournalCopy(volatile(folder))
             # without a folder in /run there is no copy to lock
             with suppress(OSError):
                 if not copy.lock():
-                    raise Refused(f"{folder} is in use by another process")
+                    raise Refused("{folder} is in use by another process", folder=folder)
             try:
                 journal, readable = open_records(folder / FILE, copy, now, READ_WITHIN)
                 # nothing may be held without a journal: on a failing disk no limit stays in force
@@ -309,10 +314,13 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
             finally:
                 copy.close()
     except Refused as error:
-        raise Refused(f"{error}; {hint}") from error
+        raise Refused(
+            "{error}; while it runs, release one control: gardien control release NAME",
+            error=error,
+        ) from error
     # the copy in /run may lack holds that only the journal has: exit status 1, not success
     if not readable:
-        released.append(ReleaseResult("the journal", done=False, words=UNREADABLE))
+        released.append(ReleaseResult(Text("the journal"), done=False, words=Text(UNREADABLE)))
     return released
 
 
@@ -396,15 +404,9 @@ def history(
         as_json(answer)
         return
     read_here(answer)
-    sentences = answer["sentences"]
-    if language_of_terminal() != "en":
-        from agent.control.report import lines
-
-        orphans = [one["words"] for one in answer["outcomes"] if not one["jti"]]
-        sentences = [*lines(answer, language_of_terminal()), *orphans]
-    for sentence in sentences:
-        typer.echo(wrapped(sentence))
-    if not sentences:
+    for sentence in answer["sentences"]:
+        typer.echo(wrapped(in_language(sentence)))
+    if not answer["sentences"]:
         since, until = day(answer["since"]), day(answer["until"])
         typer.echo(_("no order was applied between {since} and {until}", since=since, until=until))
 
@@ -493,10 +495,11 @@ def sheet(
     from agent.control.authorization_form import sheet as page
 
     if language not in {"fr", "en", "both"}:
-        raise typer.BadParameter("fr, en or both", param_hint="--language")
+        raise typer.BadParameter(_("fr, en or both"), param_hint="--language")
     loaded = load(config)
     if name not in loaded.controls:
-        raise Refused(f'no control "{name}"; configured: {", ".join(loaded.controls) or "none"}')
+        known = ", ".join(loaded.controls) or Text("none")
+        raise Refused(NO_CONTROL, name=name, known=known)
     fit = control_definitions(loaded)[name]
     signed = _signed(config, state, name) if fit.to_sign else None
     if signed and signed["version"] != fit.modality.version:
@@ -587,7 +590,8 @@ def dry_run(
         for name, target in answer["targets"].items():
             if "code" in target:
                 refused = _("{name} would be refused: {code}: {words}")
-                typer.echo(refused.format(name=name, code=target["code"], words=target["words"]))
+                words = in_language(target["words"])
+                typer.echo(refused.format(name=name, code=target["code"], words=words))
                 continue
             text = DONE if target["would"] == "be done" else LOST
             value = f"{target['value']} {spoken(target['unit'])}"
@@ -698,7 +702,8 @@ def witness(
         "For the president of the residents' council, on paper, until {time}:",
         time=when(answer["until"]),
     )
-    typer.echo(f"\n{paper}\n\n    gardien control confirm {answer['code']}\n")
+    typer.echo(f"\n{paper}\n")
+    typer.echo(f"    gardien control confirm {answer['code']}\n")
     typer.echo(
         wrapped(
             _(

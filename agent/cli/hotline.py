@@ -503,8 +503,7 @@ def _ended(order: Facts) -> Iterator[str]:
             yield _("It did not begin: {why}.", why=order["result"])
         return
     if order["state"] in ENDS:
-        why = order["result"].removeprefix("guard: ") or order["state"]
-        yield _(ENDS[order["state"]], why=why)
+        yield _(ENDS[order["state"]], why=order["result"] or order["state"])
     if order["released"]:
         yield _("The equipment has confirmed the release.")
     elif order["ended"] is not None:

@@ -454,7 +454,7 @@ def access(
         as_json(answer)
         return
     rows = [
-        (day(one["when"]), one["who"], access_text(one["what"]), one["label"])
+        (day(one["when"]), one["who"], access_text(one["what"]), i18n.in_language(one["label"]))
         for one in answer["looks"]
     ]
     table((_("when"), _("who"), _("by"), _("dwelling")), rows)

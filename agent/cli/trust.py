@@ -28,7 +28,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, n_
+from agent.core.i18n import N_, _, in_language, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -390,7 +390,7 @@ def _target_outcome(target: dict[str, Any]) -> str:
     """Return the outcome of an order at one control."""
     if "code" in target:
         return _("refused, {code}", code=target["code"]) + (
-            f": {target['words']}" if "words" in target else ""
+            f": {in_language(target['words'])}" if "words" in target else ""
         )
     if "begin" in target:
         return _("from {begin} to {end}", begin=when(target["begin"]), end=when(target["end"]))

@@ -7,18 +7,20 @@ its period, or not plausible (agent/gateway/controls.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.control.model import No, OrderCode
+from agent.core.i18n import N_, Text, joined
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from decimal import Decimal
 
     from agent.control.model import Guard, Modality
 
 
+LOWEST, HIGHEST = N_("lowest {guard} {value}"), N_("highest {guard} {value}")
 SLACK = 5.0
 """seconds beyond two periods, because a read takes time"""
 
@@ -33,8 +35,8 @@ class GuardReading:
     """seconds; negative if the clock was set back since"""
     every: int
     """seconds between two reads"""
-    doubt: str = ""
-    """why the value is not used, as the rest of a sentence; empty: it is used, or missing"""
+    doubt: Text | None = None
+    """why the value is not used, as the rest of a sentence; None: it is used, or missing"""
 
 
 def fresh(seen: GuardReading | None) -> Decimal | None:
@@ -53,13 +55,20 @@ def tripped(
         seen = look(guard.device, guard.point)
         value = fresh(seen)
         if value is None:
-            doubt = (seen.doubt if seen else "") or "has no recent value"
-            return No(OrderCode.GUARD, f"{guard.name} {doubt}", field=guard.name)
+            doubt = (seen.doubt if seen else None) or Text("has no recent value")
+            reason = Text("{guard} {doubt}", guard=guard.name, doubt=doubt)
+            return No(OrderCode.GUARD, reason, field=guard.name)
         if guard.least is not None and value < guard.least:
-            reason = f"{guard.name} is {measured(value, guard.unit)}, below {guard.least}"
+            reason = Text(
+                "{guard} is {value}, below {limit}",
+                guard=guard.name, value=measured(value, guard.unit), limit=guard.least,
+            )  # fmt: skip
             return No(OrderCode.GUARD, reason, field=guard.name)
         if guard.most is not None and value > guard.most:
-            reason = f"{guard.name} is {measured(value, guard.unit)}, above {guard.most}"
+            reason = Text(
+                "{guard} is {value}, above {limit}",
+                guard=guard.name, value=measured(value, guard.unit), limit=guard.most,
+            )  # fmt: skip
             return No(OrderCode.GUARD, reason, field=guard.name)
     return None
 
@@ -68,19 +77,21 @@ def inhibited(modality: Modality, look: Callable[[str, str], GuardReading | None
     """The refusal while the operator's off switch is set or cannot be read; None: it is not set."""
     if modality.inhibit is None:
         return None
-    value = fresh(look(*modality.inhibit))
+    value, switch = fresh(look(*modality.inhibit)), "/".join(modality.inhibit)
     if value is None:
-        return No(
-            OrderCode.INHIBITED, f"{'/'.join(modality.inhibit)} cannot be read: it counts as set"
-        )
+        reason = Text("{switch} cannot be read: it counts as set", switch=switch)
+        return No(OrderCode.INHIBITED, reason)
     if value != 0:
-        return No(OrderCode.INHIBITED, f"the operator has set {'/'.join(modality.inhibit)}")
+        return No(OrderCode.INHIBITED, Text("the operator has set {switch}", switch=switch))
     return None
 
 
-def measured(value: Decimal, unit: str) -> str:
+def measured(value: Decimal, unit: str) -> Text:
     """A value for people, with its unit."""
-    return f"{plain(value)} {spoken(unit)}".strip()
+    number = Decimal(plain(value))
+    if not unit:
+        return Text("{number}", number=number)
+    return Text("{number} {unit}", number=number, unit=spoken(unit))
 
 
 def plain(value: Decimal) -> str:
@@ -109,9 +120,14 @@ class GuardExtremes:
     def tell(self, name: str, guards: Iterable[Guard]) -> str:
         """The worst values as text; they are forgotten."""
         extremes = self._seen.pop(name, {})
-        return ", ".join(
-            f"{'lowest' if guard.least is not None else 'highest'} {guard.name}"
-            f" {measured(extremes[guard.name], guard.unit)}"
-            for guard in guards
-            if guard.name in extremes
-        )
+        return joined(
+            ", ",
+            [
+                Text(
+                    LOWEST if guard.least is not None else HIGHEST,
+                    guard=guard.name, value=measured(extremes[guard.name], guard.unit),
+                )
+                for guard in guards
+                if guard.name in extremes
+            ],
+        )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.core.i18n import Text
     from agent.core.model import Value
 
 
@@ -118,7 +119,7 @@ class No:
     """A refusal: the code for programs, and the reason for people."""
 
     code: OrderCode
-    reason: str
+    reason: Text
     role: str = ""
     """the role whose grant is missing, or whose limit is too narrow"""
     field: str = ""

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent.control import schedule
-from agent.control.decide import decide
+from agent.control.decide import decide, role_name
 from agent.control.guard import plain
 from agent.control.model import (
     AcceptedOrder,
@@ -258,7 +258,8 @@ class Orders:
         """
         event = self.controller.journal.events.get((order.ref, order.control))
         if event and event.state is OrderState.SCHEDULED and not event.began:
-            await self.controller.cancel(order.control, f"replaced by {order.jti}", order.ref)
+            reason = Text("replaced by {order}", order=order.jti)
+            await self.controller.cancel(order.control, reason, order.ref)
 
     def consider(self, verified: Verified | None, order: ControlOrder) -> AcceptedOrder | No:
         """Decide about one order, and make its draws. Nothing is recorded: a dry run uses it too.
@@ -270,11 +271,15 @@ class Orders:
             return _unknown(order.control)
         modality = control.modality
         if verified and not verified.scope.covers(modality.name, modality.equipment):
-            return No(OrderCode.KID, f"the key of {verified.owner} is not for {modality.name}")
+            reason = Text(
+                "the key of {owner} is not for {name}", owner=verified.owner, name=modality.name
+            )
+            return No(OrderCode.KID, reason)
         if (order.jti, order.control) in journal.events:
-            return No(OrderCode.REPLAY, f"the id {order.jti} was used before: use a new one")
+            reason = Text("the id {id} was used before: use a new one", id=order.jti)
+            return No(OrderCode.REPLAY, reason)
         if (order.jti, order.control) in journal.early:
-            return No(OrderCode.REVOKED, "it was cancelled before it arrived")
+            return No(OrderCode.REVOKED, Text("it was cancelled before it arrived"))
         now = self.controller.dependencies.now()
         decision = decide(order, modality, self.controller.facts(control, now))
         if isinstance(decision, No):
@@ -320,7 +325,10 @@ class Orders:
             if control is None:
                 no = _unknown(name)
             else:
-                reason = f"a key of the role {verified.role} may not end a hold of {name}"
+                reason = Text(
+                    "a key of the role {role} may not end a hold of {name}",
+                    role=role_name(verified.role), name=name,
+                )  # fmt: skip
                 no = No(OrderCode.KID, reason)
                 known.remove(name)
             answers[name] = _refusal(no)
@@ -331,7 +339,8 @@ class Orders:
         ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)
         keep = _record_answer(verified, answer)
-        reason = f"{command.cmd.act} by {verified.owner}"
+        cancels = command.cmd.act == "cancel"
+        reason = Text("cancelled by {who}" if cancels else "released by {who}", who=verified.owner)
         # Before the commit: a failing disk must not delay a release. If the object comes again, it
         # ends nothing twice.
         for name in known:
@@ -357,7 +366,7 @@ class Orders:
 
 
 def _unknown(control: str) -> No:
-    return No(OrderCode.ASSET, f"there is no control {control} here")
+    return No(OrderCode.ASSET, Text("there is no control {name} here", name=control))
 
 
 def _refusal(no: No) -> dict[str, Any]:

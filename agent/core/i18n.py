@@ -71,6 +71,9 @@ class Text(str):
         """Return the sentence in the reader's language."""
         return _(self.message, **self.values)
 
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # it never changes
+
     def __add__(self, other: str) -> Text:
         return Text("{first}{then}", first=self, then=other) if other else self
 

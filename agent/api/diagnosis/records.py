@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.api.diagnosis.running import names_of
 from agent.core.clock import stamp
-from agent.core.finding import Actor, Finding, Severity, numbered
-from agent.core.i18n import N_, Text
+from agent.core.finding import Actor, Finding, Severity
+from agent.core.i18n import Plural, Text
 from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.registry.index import Unknown
 from agent.registry.records import RECORD_OCCUPANCY, covers, occupancy_unknown
@@ -95,10 +95,10 @@ def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator
         ),
     }
     if nowhere := reasons.get(Unknown.NO_INSTALLATION):
-        shared = numbered(
+        shared = Plural(
+            "1 meter belongs to no dwelling",
+            "{number} meters belong to no dwelling",
             len(nowhere),
-            N_("1 meter belongs to no dwelling"),
-            N_("{number} meters belong to no dwelling"),
         )
         several = "gardien meter import FILE"
         yield Finding(
@@ -111,10 +111,10 @@ def _meters(registry: Registry, devices: Iterable[Device], now: int) -> Iterator
         )
     others = [*reasons.get(Unknown.SERIAL_DIFFERS, ()), *reasons.get(Unknown.OTHER_DEVICE, ())]
     if others:
-        shared = numbered(
+        shared = Plural(
+            "1 meter is not the one that was recorded",
+            "{number} meters are not those that were recorded",
             len(others),
-            N_("1 meter is not the one that was recorded"),
-            N_("{number} meters are not those that were recorded"),
         )
         yield Finding(
             **common,
