@@ -13,7 +13,7 @@ from agent.control.guard import inhibited, measured, plain, tripped
 from agent.control.model import No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
 from agent.core.finding import as_text
-from agent.core.i18n import Text
+from agent.core.i18n import N_, Text
 from agent.core.quantities import spoken
 from agent.core.settings import written
 from agent.trust.object_id import number_of
@@ -33,6 +33,13 @@ FURTHEST = 2 * 366 * 86_400.0
 """seconds from now to the latest begin of an order: no grant is valid for longer"""
 STARTABLE = 300.0
 """seconds by which the begin of an order may be past when it arrives over a slow transport"""
+ROLE_NAMES = {
+    "grid_operator": N_("grid operator"),
+    "building_manager": N_("building manager"),
+    "boiler_operator": N_("boiler operator"),
+    "residents_council": N_("residents council"),
+    "occupant": N_("occupant"),
+}
 NOT_COUNTED = {
     OrderState.RECEIVED,
     OrderState.REJECTED,
@@ -126,7 +133,7 @@ def _range(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     if modality.choices and value not in modality.choices:
         allowed = ", ".join(plain(one) for one in modality.choices)
         reason = Text(
-            "{name} takes {allowed} only, {asked} was asked",
+            "{name} takes the values {allowed} only, {asked} was asked",
             name=modality.name, allowed=allowed, asked=plain(value),
         )  # fmt: skip
         return No(OrderCode.RANGE, reason)
@@ -469,7 +476,7 @@ def outside_hours(order: ControlOrder, limits: Limits, facts: DecisionFacts) -> 
 
 def role_name(role: str) -> Text:
     """A role for people: without underscores."""
-    return Text(role.replace("_", " "))
+    return Text(ROLE_NAMES.get(role, role))
 
 
 def duration_text(seconds: float) -> Text:

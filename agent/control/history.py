@@ -197,7 +197,8 @@ def number(text: str) -> Decimal | str:
 
 def _what(group: Sequence[Outcome], unit: str) -> Text:
     value, by, why = number(_first(group, "value")), _first(group, "by"), _why(group)
-    what = Text("{value} {unit}" if unit else "{value}", value=value, unit=spoken(unit))
+    what = Text("{value}", value=value)
+    what += f" {spoken(unit)}" if unit else ""
     if group[0].jti == FAILSAFE:
         return Text("failsafe limit {value}", value=what)
     what += Text(", asked by {who}", who=by) if by else ""
