@@ -16,6 +16,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.acquisition.timetable import following, is_slot, running_slot
+from agent.core.i18n import Text
 from agent.core.model import Series, ValueKind, Why
 from agent.core.quantities import channels
 from agent.registry.consent_policy import (
@@ -185,7 +186,7 @@ class RowAssignment:
 
     def _assign(self, point: Point, serial: str | None, t: int) -> Assignment:
         if point.channel is None:
-            return Assignment(Withholding("no channel is configured for it"))
+            return Assignment(Withholding(Text("no channel is configured for it")))
         channel = channels()[point.channel]
         index = channel.kind is ValueKind.REG
         if point.derived:
@@ -267,9 +268,11 @@ def _series(place: str, channel: Channel, step: int, meter: str | None, basis: B
 @cache
 def _withholding_reasons() -> dict[Why, str]:
     return {
-        Why.CONSENT: "no consent covers it",
+        Why.CONSENT: Text("no consent covers it"),
         **NOT_OCCUPIED,
-        Why.FEW: "it would reveal the consumption of a few dwellings that are not sent one by one",
+        Why.FEW: Text(
+            "it would reveal the consumption of a few dwellings that are not sent one by one"
+        ),
     }
 
 

@@ -10,7 +10,7 @@ that several people use.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -485,7 +485,7 @@ async def _pause(
         raise Refused(N_("the last day of the pause, {day}, is over"), day=until)
     if end > now + LONGEST_PAUSE:
         raise Refused(N_("a pause lasts at most a year, until {day} is longer"), day=until)
-    reason_text = Text("{who} has paused it until {day}", who=who, day=until)
+    reason_text = Text("{who} has paused it until {day}", who=who, day=date.fromisoformat(until))
     reason_text = with_reason(reason_text, reason)
     ends_at = await steering.controller.opt_out(control, end - now, reason_text, end)
     body = {"control": control.name, "by": who, "until": until}

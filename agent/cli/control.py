@@ -47,7 +47,7 @@ from agent.cli.terminal import (
 )
 from agent.cli.trust import grants
 from agent.core.errors import Refused
-from agent.core.i18n import N_, Text, _, in_language
+from agent.core.i18n import N_, Text, _, in_language, joined
 from agent.core.i18n import language as language_of_terminal
 from agent.core.quantities import spoken
 
@@ -114,7 +114,7 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
         table(columns, map(_row, answer.items()))
         for name, control in answer.items():
             for remark in _remarks(control):
-                typer.echo(wrapped(f"! {name}: {remark}"))
+                typer.echo(wrapped(_("! {name}: {remark}", name=name, remark=remark)))
     raise typer.Exit(1 if any(control["alarm"] for control in answer.values()) else 0)
 
 
@@ -216,7 +216,7 @@ def release(
             if answer["closed"]
             else _("released, confirmed")
         )
-        as_json(answer) if json else typer.echo(f"{name}: {outcome}")
+        as_json(answer) if json else typer.echo(_("{name}: {outcome}", name=name, outcome=outcome))
         return
     if to:
         fields = {"name": name, "to": to, "reason": reason}
@@ -244,7 +244,7 @@ def release(
             if answer["ok"]
             else _("release not confirmed yet; the agent tries again")
         )
-        typer.echo(f"{name}: {outcome}")
+        typer.echo(_("{name}: {outcome}", name=name, outcome=outcome))
     raise typer.Exit(0 if answer["ok"] else 1)
 
 
@@ -259,7 +259,8 @@ def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) 
         as_json([asdict(release) for release in released])
     else:
         for release in released:
-            typer.echo(f"{in_language(release.control)}: {in_language(release.words)}")
+            outcome = _("{name}: {outcome}", name=release.control, outcome=release.words)
+            typer.echo(outcome)
     raise typer.Exit(0 if all(release.done for release in released) else 1)
 
 
@@ -582,11 +583,13 @@ def dry_run(
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{file}: {error}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     answer = ask(config, state, "control.dry_run", text=text)
     if json:
         as_json(answer)
     else:
+        from agent.control.history import evidence_text
+
         for name, target in answer["targets"].items():
             if "code" in target:
                 refused = _("{name} would be refused: {code}: {words}")
@@ -601,7 +604,8 @@ def dry_run(
                 line += _(", starting at random within the first {seconds} s", seconds=drawn)
             typer.echo(line)
             for evidence in target["grants"]:
-                typer.echo("    " + _("authorized by the {evidence}", evidence=evidence))
+                on = evidence_text(evidence)
+                typer.echo("    " + _("authorized by the {evidence}", evidence=on))
     raise typer.Exit(1 if any("code" in target for target in answer["targets"].values()) else 0)
 
 
@@ -742,7 +746,7 @@ def _show_vote(vote: dict[str, Any]) -> None:
     scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
     fields = {
         _("vote"): _("{title}, of {day}", title=evid["ref"], day=evid["date"]),
-        _("result"): f"{evid['result']}; {evid['majority']}",
+        _("result"): in_language(joined("; ", (evid["result"], evid["majority"]))),
         "sha256": evid["sha256"],
         _("to"): vote["sub"],
         _("what"): f"{', '.join(scope['acts'])}: {', '.join(scope['assets'])}",

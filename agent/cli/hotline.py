@@ -464,9 +464,10 @@ def _heating(facts: Facts, since: str, until: str) -> Iterator[str]:
 
 def _order(order: Facts) -> Iterator[str]:
     """What one order was: value, author, authorization, reason, lowest temperature, release."""
+    from agent.control.history import number
     from agent.core.quantities import spoken
 
-    value = f"{order['value']} {spoken(order['unit'])}".strip().replace("-", "−")
+    value = f"{i18n.in_language(number(order['value']))} {spoken(order['unit'])}".strip()
     facts = {"equipment": order["equipment"] or order["control"], "value": value}
     if order["begun"] is None:
         when = _minute(order["received"])
@@ -512,7 +513,9 @@ def _ended(order: Facts) -> Iterator[str]:
 
 def _seen(text: str) -> str:
     """The worst values of an order: `lowest stairwell 18.4 °C`, in the reader's language."""
-    for kind in (N_("lowest"), N_("highest")):
+    if isinstance(text, i18n.Text):
+        return text.in_language()
+    for kind in (N_("lowest"), N_("highest")):  # of an earlier version
         text = text.replace(f"{kind} ", f"{_(kind)} ")
     return text
 

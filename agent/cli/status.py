@@ -15,7 +15,6 @@ from agent.cli.terminal import (
     State,
     as_json,
     day,
-    plural,
     read_here,
     state_of,
     table,
@@ -23,7 +22,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.finding import ACTORS, Finding, Severity, exit_status, worst_first
-from agent.core.i18n import N_, _, n_
+from agent.core.i18n import N_, Text, _, in_language, joined, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -172,7 +171,8 @@ def _held(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     if not held and not wrong:
         return _("no")
     text = _("yes: {controls}", controls=_few(held)) if held else _("no")
-    return f"{text}; " + _("LOOK AT {controls}", controls=_few(wrong)) if wrong else text
+    look = Text("LOOK AT {controls}", controls=_few(wrong))
+    return in_language(joined("; ", (text, look))) if wrong else text
 
 
 def _actors(findings: Sequence[Finding]) -> str:
@@ -261,7 +261,7 @@ def _row(title: str, parts: Sequence[str]) -> str:
     """Return a line of at most two lines on the screen; what does not fit is counted."""
     row = f"{title:<10}"
     for number, part in enumerate(parts):
-        separator = "; " if number else " "
+        separator = _("; ") if number else " "
         if len(row) + len(part) > 2 * WIDTH - 20:
             return row + separator + _("{number} more", number=len(parts) - number)
         row += separator + part
@@ -272,13 +272,16 @@ def _pending(answer: dict[str, Any]) -> Iterator[str]:
     """Yield what waits for people."""
     consents = answer.get("consents") or {"unanswered": 0, "ending": 0}
     if number := consents["unanswered"]:
-        yield _(
-            "{forms} without an answer. List: gardien consent due", forms=plural(number, "form")
+        yield n_(
+            "{number} form without an answer. List: gardien consent due",
+            "{number} forms without an answer. List: gardien consent due",
+            number,
         )
     if number := consents["ending"]:
-        yield _(
-            "{consents} end soon, the first on {day}. List: gardien consent due",
-            consents=plural(number, "consent"), day=day(consents["first_end"])[:10],
+        yield n_(
+            "{number} consent ends soon, on {day}. List: gardien consent due",
+            "{number} consents end soon, the first on {day}. List: gardien consent due",
+            number, day=day(consents["first_end"])[:10],
         )  # fmt: skip
     if number := (answer.get("authority") or {"waiting": 0})["waiting"]:
         yield n_(
@@ -295,7 +298,8 @@ def _dwellings(states: dict[str, int]) -> str:
         occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
     )  # fmt: skip
     pointer = _("list them: gardien occupancy list")
-    return f"{counts}: {pointer}" if states["vacant"] or states["unknown"] else counts
+    whole = _("{what}: {pointer}", what=counts, pointer=pointer)
+    return whole if states["vacant"] or states["unknown"] else counts
 
 
 def _details(answer: dict[str, Any]) -> None:
@@ -341,7 +345,8 @@ def _show_controls(controls: dict[str, Any]) -> None:
 
 def roles_line(roles: dict[str, list[str]]) -> str:
     """Return who has which role, in one line; empty if only root has one."""
-    return "; ".join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
+    parts = [Text("{role}: {who}", role=role, who=who) for role, who in roles.items() if who]
+    return in_language(joined("; ", parts))
 
 
 def _show_rotation(rotation: dict[str, Any]) -> None:
@@ -352,7 +357,7 @@ def _show_rotation(rotation: dict[str, Any]) -> None:
         done=rotation["passed"] / 1e6,
         total=rotation["of"] / 1e6,
     )
-    waits = "; " + _("waiting: {reason}", reason=rotation["waits"]) if rotation["waits"] else ""
+    waits = _("; ") + _("waiting: {reason}", reason=rotation["waits"]) if rotation["waits"] else ""
     typer.echo(wrapped(text + waits))
 
 
@@ -441,14 +446,15 @@ def _device_state(device: dict[str, Any], uplinks: Collection[str]) -> str:
         return _("{what}, next try in {seconds} s", what=times, seconds=device["rests_s"])
     # no recipient gets it: the reason is all that matters
     if device["held"] and set(uplinks) <= device["held"].keys():
-        return "; ".join(_(reason) for reason in sorted(set(device["held"].values())))
-    state = device["said"] or (_("fine") if device["answered"] else _("not read yet"))
+        return in_language(joined("; ", sorted(set(device["held"].values()))))
+    state = in_language(device["said"]) or (_("fine") if device["answered"] else _("not read yet"))
     if device["answer_ms"] and not device["said"] and device["answered"]:
         state = _("fine, {number:.0f} ms", number=device["answer_ms"])
         if device["failed"]:
             state += ", " + _("{number} failed", number=device["failed"])
     if device["clock"] and device["clock"]["words"]:
-        state += f"; {device['clock']['words']}"
+        state = in_language(joined("; ", (state, device["clock"]["words"])))
     for uplink, remark in device["held"].items():  # other uplinks get the readings
-        state += "; " + _("not sent to {uplink}: {words}", uplink=uplink, words=_(remark))
+        text = Text("not sent to {uplink}: {words}", uplink=uplink, words=remark)
+        state = in_language(joined("; ", (state, text)))
     return state

@@ -213,11 +213,6 @@ def day(stamp: str | None) -> str:
     return short_date(here.date() if here.strftime("%H%M%S") == "000000" else here)
 
 
-def plural(number: int, noun: str) -> str:
-    """`1 meter`, `2 meters`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def text_of(path: Path) -> str:
     """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read."""
     from agent.core.errors import Refused

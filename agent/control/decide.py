@@ -39,6 +39,10 @@ ROLE_NAMES = {
     "boiler_operator": N_("boiler operator"),
     "residents_council": N_("residents council"),
     "occupant": N_("occupant"),
+    "consent_collector": N_("consent collector"),
+    "registry": N_("registry"),
+    "updater": N_("updater"),
+    "root": N_("root key"),
 }
 NOT_COUNTED = {
     OrderState.RECEIVED,

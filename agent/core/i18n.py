@@ -137,7 +137,8 @@ def joined(separator: str, parts: Iterable[str]) -> Text:
     """Join texts as `str.join` does; the result can be translated."""
     whole = Text("")
     for part in parts:
-        whole = whole + separator + part if whole else whole + part
+        message = f"{{first}}{separator}{{then}}"  # a language may space a separator in its own way
+        whole = Text(message, first=whole, then=part) if whole else whole + part
     return whole
 
 

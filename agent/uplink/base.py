@@ -63,11 +63,13 @@ PAYLOAD_INVALID = 0x99
 PACKET_TOO_LARGE = 0x95
 """mosquitto's code above its `message_size_limit`, although MQTT does not allow it in a PUBACK"""
 PUBLISH_REASONS = {
-    0x87: "this gateway may not publish there. Ask the operator of the broker for the permission",
-    0x90: "the topic is not valid there",
-    0x93: "too many messages are unacknowledged",
-    0x96: "the message rate is too high",
-    0x97: "a quota is used up, or its disk is full",
+    0x87: Text(
+        "this gateway may not publish there. Ask the operator of the broker for the permission"
+    ),
+    0x90: Text("the topic is not valid there"),
+    0x93: Text("too many messages are unacknowledged"),
+    0x96: Text("the message rate is too high"),
+    0x97: Text("a quota is used up, or its disk is full"),
 }
 STORED = {200, 201}
 TOO_LARGE = 413
@@ -305,7 +307,7 @@ def judge_publish(code: int) -> None:
     if code == PAYLOAD_INVALID:
         raise BatchRejected("the broker refuses the payload")
     if code >= ERRORS:
-        reason = PUBLISH_REASONS.get(code, "the message is not accepted now")
+        reason = PUBLISH_REASONS.get(code) or Text("the message is not accepted now")
         raise NotStored("the broker answers 0x{code:02X}: {reason}", code=code, reason=reason)
 
 
@@ -317,9 +319,9 @@ def judge_response(status: int, headers: Mapping[str, str], now: float) -> None:
     """
     if status in STORED:
         return
-    who = "the platform"
+    who = Text("the platform")
     if "text/html" in headers.get("content-type", "").lower():
-        who = "a web page, perhaps of a proxy in front of the platform,"
+        who = Text("a web page, perhaps of a proxy in front of the platform,")
     if status == TOO_LARGE:
         raise TooLarge("{who} says that the batch is too large: {status}", who=who, status=status)
     if status in ABOUT_THE_BYTES:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.core.clock import monotonic
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -282,8 +283,10 @@ class Delivery:
         1970 UTC.
         """
         if self.nobody_since is not None:
-            return "the platform is not consuming: it is not subscribed at the broker"
+            return Text("the platform is not consuming: it is not subscribed at the broker")
         if self.owed_since is not None and now - self.owed_since >= self.alarm_after:
             minutes = int((now - self.owed_since) // 60)
-            return f"the platform is not consuming: no receipt for {minutes} min"
+            return Text(
+                "the platform is not consuming: no receipt for {number} min", number=minutes
+            )
         return ""

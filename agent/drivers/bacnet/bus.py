@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.core import clock
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, ValueKind, Why
 from agent.core.quantities import channels
 from agent.drivers.bacnet import settings, wire
@@ -159,12 +159,14 @@ class Bacnet:
         """The state of the port; see `agent.drivers.base.ObservableBus`."""
         followed, bbmd = self.following.health(), self.wire.registration
         figures: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
-        figures["words"] = (
-            f"{followed['followed']} values subscribed, {followed['refused']} subscriptions refused"
-            f" (these are read), {followed['waiting']} not subscribed yet"
-        )
+        figures["words"] = Text(
+            "{followed} values subscribed, {refused} subscriptions refused (these are read),"
+            " {waiting} not subscribed yet",
+            followed=followed["followed"], refused=followed["refused"], waiting=followed["waiting"],
+        )  # fmt: skip
         if bbmd not in {"", "registered"}:
-            figures["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"
+            address = self.settings.bbmd
+            figures["worry"] = Text("the BBMD {address}: {state}", address=address, state=bbmd)
         return figures
 
     def _announced(self, address: Address, i_am: IAm) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.core import clock
 from agent.core.clock import monotonic
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, Why
 from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.line_disturbance import How
@@ -97,13 +97,18 @@ class Mbus:
         figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
         figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
         figures["clocks"] = dict(self._clocks)
-        figures["words"] = f"busy {share:.0%} of the time, {1 - share:.0%} free"
+        figures["words"] = Text(
+            "busy {share:.0%} of the time, {rest:.0%} free", share=share, rest=1 - share
+        )
         if self._answer_ms:
             slowest = max(self._answer_ms, key=lambda address: self._answer_ms[address])
-            figures["words"] += f"; slowest: {slowest}, {self._answer_ms[slowest]:.0f} ms"
+            figures["words"] += Text(
+                "; slowest: {device}, {number:.0f} ms",
+                device=slowest, number=self._answer_ms[slowest],
+            )  # fmt: skip
         if share > FULL and monotonic() - self._since > SURE_AFTER:
-            figures["worry"] = (
-                f"the line is busy {share:.0%} of the time: read some meters less often"
+            figures["worry"] = Text(
+                "the line is busy {share:.0%} of the time: read some meters less often", share=share
             )
         return figures
 

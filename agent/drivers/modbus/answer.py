@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import monotonic
+from agent.core.i18n import Text
 from agent.core.model import Why
 from agent.drivers.modbus.codec import NETWORK, Tariff
 
@@ -201,11 +202,12 @@ class LineUsage:
             "words": self._summary(share),
         }
         if share > FULL and monotonic() - self.since > RECENT:
-            figures["worry"] = (
-                f"the line is busy {share:.0%} of the time: read some devices less often"
+            figures["worry"] = Text(
+                "the line is busy {share:.0%} of the time: read some devices less often",
+                share=share,
             )
         if len(self._foreign_requests) == SURE and self._foreign_requests[0] > monotonic() - RECENT:
-            figures["worry"] = (
+            figures["worry"] = Text(
                 "another master reads the devices on this line, so an answer to it may be taken for"
                 " an answer to gardien: stop it, or take the readings from it"
             )
@@ -213,12 +215,13 @@ class LineUsage:
 
     def _summary(self, share: float) -> str:
         if not self.answer_ms:
-            return "no device has answered yet"
+            return Text("no device has answered yet")
         slowest = max(self.answer_ms, key=lambda unit: self.answer_ms[unit])
-        return (
-            f"busy {share:.0%} of the time, {1 - share:.0%} free;"
-            f" slowest: address {slowest}, {self.answer_ms[slowest]:.0f} ms"
-        )
+        return Text(
+            "busy {share:.0%} of the time, {rest:.0%} free; slowest: address {address},"
+            " {number:.0f} ms",
+            share=share, rest=1 - share, address=slowest, number=self.answer_ms[slowest],
+        )  # fmt: skip
 
 
 class Latency:

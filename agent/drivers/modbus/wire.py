@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from agent.core import clock
 from agent.core.clock import monotonic
 from agent.core.errors import OutOfStep
+from agent.core.i18n import Text
 from agent.core.model import Why
 from agent.drivers.line_disturbance import DRAINED_WITHIN, MEANT, QUIET, TALKED_OUT, How, Listener
 from agent.drivers.modbus.answer import (
@@ -348,7 +349,9 @@ class RtuWire:
         if heard:
             self._noisy = True
             return RequestResult(at, why=Why.SILENT, detail=GARBLED, garbled=True)
-        return RequestResult(at, why=Why.SILENT, detail=f"no answer in {self.timeout:g} s")
+        return RequestResult(
+            at, why=Why.SILENT, detail=Text("no answer in {seconds:g} s", seconds=self.timeout)
+        )
 
     async def _wait(
         self, unit: int, pdu: bytes, frame: bytes, deadline: float
@@ -560,7 +563,7 @@ class TcpWire:
             self.listener.blame(str(unit), How.NOISE)
             self.listener.spoilt()
         self._unanswered.add(unit)
-        detail = f"no answer in {self.timeout:g} s"
+        detail = Text("no answer in {seconds:g} s", seconds=self.timeout)
         return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail)
 
     def _other(self, unit: int, answering: int, pdu: bytes) -> RequestResult:

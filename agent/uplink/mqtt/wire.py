@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.core.clock import seconds
 from agent.core.errors import CertificateRefused, UplinkLost
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.enrolment.tls import explain, lost, refusal, refuses
 from agent.uplink.base import used
 
@@ -392,10 +392,9 @@ class MqttConnection:
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
             raise _Unspoken("{where} does not speak MQTT 5", where=self._where)
         if code.is_failure:
-            hint = ". Check `user` and `password`" if str(code) in STRANGER else ""
-            raise UplinkLost(
-                self._with_doubt(f"{self._where} refuses the connection: {code}{hint}")
-            )
+            why = Text("{where} refuses the connection: {code}", where=self._where, code=code)
+            why += Text(". Check `user` and `password`") if str(code) in STRANGER else ""
+            raise UplinkLost(self._with_doubt(why))
         self.limits = limits(properties)
 
     async def close(self) -> None:
@@ -433,10 +432,11 @@ class MqttConnection:
         cut = self._hello.tls is not None and isinstance(error, ConnectionResetError)
         if cut or isinstance(error, ssl.SSLError):
             return explain(error, self._where, seconds())
-        return f"cannot connect to {self._where}: {error}"
+        return Text("cannot connect to {where}: {error}", where=self._where, error=error)
 
     def _with_doubt(self, why: str) -> str:
-        return f"{why}; {self._hello.doubt}" if self._hello.doubt else why
+        doubt = self._hello.doubt
+        return Text("{why}; {doubt}", why=why, doubt=doubt) if doubt else why
 
     def _paho(self) -> BoundedClient:
         paho = made(self._hello)
@@ -503,14 +503,15 @@ class MqttConnection:
     def _on_disconnect(self, code: ReasonCode, by_broker: bool) -> None:
         early = self._hello.tls is not None and not self._connack.done() and not by_broker
         if self._client.complaint:
-            self._close_with(f"the broker sent {self._client.complaint}")
+            complaint = self._client.complaint
+            self._close_with(Text("the broker sent {complaint}", complaint=complaint))
         elif "SSL" in self._complaint:
             error = CertificateRefused if refuses(self._complaint) else UplinkLost
             self._close_with(self._with_doubt(refusal(self._complaint, self._where)), error)
         elif early:
             self._close_with(
                 self._with_doubt(
-                    "the broker closed the connection; perhaps it refuses our certificate"
+                    Text("the broker closed the connection; perhaps it refuses our certificate")
                 ),
                 CertificateRefused,
             )
@@ -519,7 +520,8 @@ class MqttConnection:
 
     def _close_with(self, why: str, error: type[UplinkLost] = UplinkLost) -> None:
         if not self._lost:
-            self._lost = why if self._where in why else f"{self._where}: {why}"
+            whole = Text("{where}: {why}", where=self._where, why=why)
+            self._lost = why if self._where in why else whole
             self._error = error
         self._pending.fail(self._lost, self._error)
         if not self._connack.done():
@@ -566,11 +568,11 @@ async def _connection(hello: Hello) -> AsyncIterator[MqttConnection]:
 
 def _disconnect_reason(code: ReasonCode, *, by_broker: bool) -> str:
     if by_broker and code == "Normal disconnection":  # paho 2.1 loses the reason of a short packet
-        return "the broker closed the connection; perhaps another client uses our client id"
+        return Text("the broker closed the connection; perhaps another client uses our client id")
     if by_broker:
-        return f"the broker closed the connection: {code}"
+        return Text("the broker closed the connection: {code}", code=code)
     silent = code == "Keep alive timeout"
-    return "the broker does not answer" if silent else "the connection was lost"
+    return Text("the broker does not answer") if silent else Text("the connection was lost")
 
 
 def _copied(message: MQTTMessage) -> Message:
