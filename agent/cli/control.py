@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,7 +125,9 @@ def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
         f"{guard} {in_language(reading)}" for guard, reading in control["guards"].items()
     )
     value = (
-        f"{in_language(control['value'])} {spoken(control['unit'])}" if control["value"] else "–"
+        f"{in_language(Decimal(control['value']))} {spoken(control['unit'])}"
+        if control["value"]
+        else "–"
     )
     until = when(control["until"]) if control["until"] else "–"
     return (name, in_language(control["state"]), value, until, control["by"] or "–", guards or "–")

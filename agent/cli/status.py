@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,7 +66,7 @@ def status(
     answer = ask_daemon(folder, "status", {"named": named}, lambda _: None)
     if answer is None:
         how = "sudo systemctl enable --now gardien" if config == DEFAULT_CONFIG else "gardien run"
-        typer.echo(not_running(folder, how).text.in_language(), err=True)
+        typer.echo(wrapped(not_running(folder, how).text.in_language()), err=True)
         raise typer.Exit(1)
     findings = worst_first(map(Finding.of, answer["events"]))
     if json:
@@ -162,7 +163,7 @@ def _stamp(seconds: float) -> str:
 
 def _held(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     held = [
-        f"{name} {control['value']} {spoken(control['unit'])}"
+        f"{name} {in_language(Decimal(control['value']))} {spoken(control['unit'])}"
         + (_(" until {time}", time=when(control["until"])) if control["until"] else "")
         for name, control in answer["controls"].items()
         if control["value"] is not None
@@ -315,7 +316,7 @@ def _details(answer: dict[str, Any]) -> None:
         )
     for name, link in answer["links"].items():
         if remark := link["health"].get("words"):
-            typer.echo(_("line {line}: {remark}", line=name, remark=remark))
+            typer.echo(wrapped(_("line {line}: {remark}", line=name, remark=remark)))
     _show_controls(answer["controls"])
     if rotation := answer.get("rotation"):
         _show_rotation(rotation)
@@ -334,7 +335,7 @@ def _show_controls(controls: dict[str, Any]) -> None:
                 _(
                     "control {control}: {value} {unit}{until}, {state}, {author}",
                     control=name,
-                    value=control["value"],
+                    value=Decimal(control["value"]),
                     unit=spoken(control["unit"]),
                     until=until,
                     state=_(control["state"]),

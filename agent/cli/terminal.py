@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agent.registry.doubts import NeedsConfirmation
 
 DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
+HELD = "\ue000"
+"""in place of a space at which no line is broken"""
 MOST_LABELS = 50
 """how many dwellings one line names"""
 LONGEST_CONFIG = 1_000_000
@@ -171,7 +173,10 @@ def wrapped(sentence: str) -> str:
 
     if not os.isatty(1):
         return sentence
-    return fill(sentence, get_terminal_size((80, 24)).columns, subsequent_indent="    ")
+    width = get_terminal_size((80, 24)).columns
+    kept = re.sub(r" (?=[:;?!»])|(?<=«) ", HELD, sentence)  # no line begins with such a mark
+    lines = fill(kept, width, subsequent_indent="    ", break_on_hyphens=False)
+    return lines.replace(HELD, " ")
 
 
 def when(stamp: str | None) -> str:

@@ -146,17 +146,16 @@ def _confirmed_roots(preview: dict[str, Any], *, may_ask: bool) -> str:
 
 def _show_list(trust_list: dict[str, Any]) -> None:
     roots = [member for member in trust_list["members"] if member["role"] == "root"]
-    typer.echo(
-        _(
-            "trust list version {ver} by {by}, valid until {expires}; a change needs"
-            " {threshold} of {roots}",
-            ver=trust_list["ver"],
-            by=trust_list["by"],
-            expires=when(trust_list["expires"]),
-            threshold=trust_list["threshold"],
-            roots=n_("{number} root", "{number} roots", len(roots)),
-        )
+    text = _(
+        "trust list version {ver} by {by}, valid until {expires}; a change needs"
+        " {threshold} of {roots}",
+        ver=trust_list["ver"],
+        by=trust_list["by"],
+        expires=when(trust_list["expires"]),
+        threshold=trust_list["threshold"],
+        roots=n_("{number} root", "{number} roots", len(roots)),
     )
+    typer.echo(wrapped(text))
     signed = trust_list.get("signed")
     for root in roots:
         mark = _("  signed") if signed and root["kid"] in signed else _("  not signed")

@@ -79,7 +79,8 @@ def _lines(config: Config) -> Iterator[tuple[str, str]]:
     on = Counter(device.link for device in config.devices.values())
     for title, (name, link) in _titled(_("lines"), config.links.items()):
         devices = n_("{number:,} device", "{number:,} devices", on[name])
-        yield title, f"{name}: {link.driver}, {devices}{_round(config, name)}"
+        text = f"{link.driver}, {devices}{_round(config, name)}"
+        yield title, _("{name}: {text}", name=name, text=text)
     every = Counter(point.every for of in config.points().values() for point in of if point.channel)
     for title, (step, number) in _titled(_("read"), sorted(every.items())):
         a_day = _("{number:,} readings a day", number=number * DAY // step)
@@ -114,7 +115,7 @@ def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
             transport=uplink.transport,
             seal=written(settings.seal),
         )
-        yield title, f"{name}: {text}"
+        yield title, _("{name}: {text}", name=name, text=text)
         if getattr(settings, "receipt", "platform") == "broker":
             yield "", _("receipts come from the broker only: batches that it loses are lost")
         if weaker := getattr(settings, "weaker", ""):
@@ -141,7 +142,8 @@ def _controls(config: Config) -> Iterator[tuple[str, str]]:
             else _("{least} to {most} {unit}", least=limits.min, most=limits.max, unit=unit)
         )
         at_most = _("{time} at most", time=written(limits.max_duration))
-        yield title, f"{name}: {limits.action} {bounds}, {at_most}"
+        text = f"{limits.action} {bounds}, {at_most}"
+        yield title, _("{name}: {text}", name=name, text=text)
         if control.sheet:
             lowest = control.sheet.lowest_supply
             supply = _("{value} °C", value=lowest.min) if lowest else _("none stated")

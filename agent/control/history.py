@@ -181,7 +181,7 @@ def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> Text:
         what = _not_begun(_what(group, unit), ended, group)
     else:
         ended = ended if ended is not None and ended.at >= begun.at else None
-        at = _span(begun.at, ended.at, zone) if ended else Text("{begin}–", begin=at)
+        at = _span(begun.at, ended.at, zone) if ended else Text(N_("{begin}–"), begin=at)
         what = joined("", (_what(group, unit), _evidence(group), _result(begun, ended, group)))
     return Text("{time} {control}: {what}", time=at, control=first.control, what=what)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from agent.core.errors import AgentError
+from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, LogNames, fields
 
 if TYPE_CHECKING:
@@ -444,7 +445,7 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- each is the caller's choice
         except lost as error:
             if now() - began > LONGEST_WAIT or good():
                 backoff.start_over()
-            tell(str(error))
+            tell(text_of(error))
             if str(error) != why:
                 why = str(error)
                 log.log(
