@@ -501,7 +501,7 @@ def test_a_consent_for_somebody_whom_nothing_is_sent_to_is_recorded_and_told(con
 
 def test_only_a_dwelling_has_people_to_be_told(config):
     new = ("place.new", {"label": "Hall", "type": "common"})
-    with pytest.raises(Refused, match="Hall is a common: only a dwelling has occupants"):
+    with pytest.raises(Refused, match="Hall is no dwelling, and only a dwelling has occupants"):
         asked(config, new, ("privacy.person", {"place": "Hall"}))
 
 

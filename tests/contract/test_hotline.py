@@ -107,7 +107,7 @@ def test_the_heating_was_cold_and_it_was_an_order(building):
     assert "Measured meanwhile: lowest stairwell 18.4 °C. It ended as planned." in said
     assert "The equipment has confirmed the release." in said
     french = building.says("heating", language="fr")
-    assert "la consigne (heating) a été de −1.5 K. Demandé par : metropole." in french
+    assert "la consigne (heating) a été de −1,5 K. Demandé par : metropole." in french
     assert "au plus bas stairwell 18.4 °C" in french
 
 
