@@ -596,8 +596,8 @@ def dry_run(
         for name, target in answer["targets"].items():
             if "code" in target:
                 refused = _("{name} would be refused: {code}: {words}")
-                words = in_language(target["words"])
-                typer.echo(refused.format(name=name, code=target["code"], words=words))
+                why = in_language(target["words"])
+                typer.echo(refused.format(name=name, code=target["code"], words=why))
                 continue
             text = DONE if target["would"] == "be done" else LOST
             value = f"{target['value']} {spoken(target['unit'])}"

@@ -234,14 +234,14 @@ def _not_begun(what: Text, ended: Outcome | None, group: Sequence[Outcome]) -> T
     return Text("{what}, {ended}: {why}", what=what, ended=ENDS[ended.state], why=reason)
 
 
-def how_ended(words: Any) -> Any:
+def how_ended(text: Any) -> Any:
     """Why an order ended. The text about a guard names the guard, so its name is left out."""
-    if not isinstance(words, str) or not words.startswith("guard:"):
-        return words
-    if not isinstance(words, Text):  # written by an earlier version
-        return words.partition(": ")[2]
-    inside = words.message.startswith("guard:")
-    return words.values["why"] if inside else words.with_values(how_ended)
+    if not isinstance(text, str) or not text.startswith("guard:"):
+        return text
+    if not isinstance(text, Text):  # written by an earlier version
+        return text.partition(": ")[2]
+    inside = text.message.startswith("guard:")
+    return text.values["why"] if inside else text.with_values(how_ended)
 
 
 def _result(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> Text:
