@@ -72,8 +72,9 @@ def _marked(tree: ast.AST, said: dict[str, tuple[int, ...]]) -> Iterator[str]:
 
 
 def letters(message: str) -> bool:
-    """Whether a message has words of its own beside its values."""
-    return any(letter.isalpha() for letter in re.sub(r"\{[^}]*\}", "", message))
+    """Whether a message has words of its own beside its values, or marks that French spaces."""
+    own = re.sub(r"\{[^}]*\}", "", message)
+    return any(letter.isalpha() for letter in own) or bool(re.search("[:;]( |$)", own))
 
 
 def helped(command: Any) -> Iterator[str]:

@@ -25,7 +25,7 @@ from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import LinkLost, Refused, StorageFailed
 from agent.core.finding import RANK
-from agent.core.i18n import N_, Text
+from agent.core.i18n import N_, Text, joined
 from agent.core.quantities import channels
 from agent.core.version import version
 from agent.drivers import driver
@@ -311,9 +311,14 @@ def _held_back(registry: Registry, now: int, device: Device, held: Mapping[str, 
         text = Text("its place has been recorded since: sent from its next reading on")
         points.setdefault(text if since and reason in set(Unknown) else reason, []).append(point)
     every = {p.name for p in device.points if p.channel is not None}
-    return "; ".join(
-        words if every <= set(names) else f"{', '.join(names)}: {words}"
-        for words, names in points.items()
+    return joined(
+        "; ",
+        [
+            Text(words)
+            if every <= set(names)
+            else Text("{names}: {reason}", names=names, reason=Text(words))
+            for words, names in points.items()
+        ],
     )
 
 

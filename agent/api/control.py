@@ -10,7 +10,7 @@ that several people use.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -155,12 +155,14 @@ def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, 
 
 def _why_not(grant: Grant, journal: Journal, now: Moment) -> str:
     if grant.kid == journal.mute:
-        return "this gateway does not witness votes"
+        return Text("this gateway does not witness votes")
     if grant.revoked is not None:
-        return "revoked"
+        return Text("revoked")
     if grant.until <= now.wall:
-        return "expired"
-    return f"not valid before {stamp(grant.since)}" if now.wall < grant.since else ""
+        return Text("expired")
+    if now.wall < grant.since:
+        return Text("not valid before {time}", time=stamp(grant.since))
+    return ""
 
 
 def left_out(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
@@ -194,12 +196,12 @@ def held(steering: Steering) -> dict[str, Any]:
 
 
 def _gone(record: HoldRecord, controller: Controller) -> dict[str, Any]:
-    alarm = "the control is no longer configured, and not released yet"
+    alarm = Text("the control is no longer configured, and not released yet")
     return {
         "point": record.place.name,
         "action": None,
         "unit": record.place.unit,
-        "state": N_("being given back"),
+        "state": Text("being given back"),
         "value": _value(record),
         "until": None,
         "by": None,
@@ -252,7 +254,7 @@ def _control(steering: Steering, name: str, control: ConfiguredControl) -> dict[
             guard.name: _guard_value(steering, guard.device, guard.point, guard.unit)
             for guard in modality.guards
         },
-        "forbidden": str(no.reason) if (no := controller.forbidden(control)) else "",
+        "forbidden": no.reason if (no := controller.forbidden(control)) else "",
         "opted_out": memo.pause(now),
         "opted_out_until": stamp(memo.pause_end(now)) if memo.pause(now) else None,
         "sheet": _acceptance(control, memo, controller.dependencies.zone),
@@ -287,21 +289,21 @@ def _acceptance(control: ConfiguredControl, memo: Memo, zone: ZoneInfo) -> dict[
 
 def _state(phase: Phase | None, jti: str) -> str:
     if phase is None:
-        return N_("free")
+        return Text("free")
     if phase is Phase.RELEASING:
-        return N_("being given back")
-    return N_("failsafe") if jti == FAILSAFE else N_("held")
+        return Text("being given back")
+    return Text("failsafe") if jti == FAILSAFE else Text("held")
 
 
 def _guard_value(steering: Steering, device: str, point: str, unit: str) -> str:
     value = fresh(steering.controller.dependencies.look(device, point))
-    return "unknown" if value is None else measured(value, unit)
+    return Text("unknown") if value is None else measured(value, unit)
 
 
 def _named(steering: Steering, name: str) -> ConfiguredControl:
     controls = steering.controller.controls
     if name not in controls:
-        known = ", ".join(controls) or "none"
+        known = ", ".join(controls) or Text("none")
         raise Refused(NO_CONTROL, name=name, known=known)
     return controls[name]
 
@@ -379,10 +381,15 @@ def _taken(targets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+def with_reason(what: Text, reason: str) -> Text:
+    """What a person did, with the reason that they gave."""
+    return Text("{what}: {why}", what=what, why=reason) if reason else what
+
+
 async def release(steering: Steering, who: str, *, name: str, reason: str = "") -> dict[str, Any]:
     """End all holds and orders of a control. Raises Refused if there is no such control."""
     _named(steering, name)
-    reason_text = f"released by {who}" + (f": {reason}" if reason else "")
+    reason_text = with_reason(Text("released by {who}", who=who), reason)
     ended = await steering.controller.cancel(name, reason_text)
     steering.controller.dependencies.audit(
         "control.released", {"control": name, "by": who, "ended": ended}
@@ -409,7 +416,8 @@ async def hand_back(
         value = Decimal("nan")
     if not value.is_finite():
         raise Refused(N_('"{value}" is not a value such as 32 or 21.5'), value=to)
-    reason_text = f"released to {plain(value)} by {who}" + (f": {reason}" if reason else "")
+    reason_text = Text("released to {value} by {who}", value=plain(value), who=who)
+    reason_text = with_reason(reason_text, reason)
     left = await steering.controller.hand_back(name, value, reason_text)
     steering.controller.dependencies.audit("control.handed_back", {"control": name, "by": who})
     return {"control": name, "to": plain(value), "pending": left, "ok": not left}
@@ -419,7 +427,9 @@ async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> di
     """Close by hand a hold that cannot be released any more. Raises Refused if there is none."""
     if all(record.control != name for record in steering.controller.journal.records.values()):
         raise Refused(N_("{name} has no hold that waits for its release"), name=name)
-    closed = await steering.controller.abandon(name, f"abandoned by {who}: {reason}")
+    closed = await steering.controller.abandon(
+        name, with_reason(Text("abandoned by {who}", who=who), reason)
+    )
     steering.controller.dependencies.audit("control.abandoned", {"control": name, "by": who})
     return {"control": name, "closed": closed}
 
@@ -486,7 +496,7 @@ async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
         if one.state is OrderState.STARTED
     ]
     lasts = hours * 3600 or max(ends, default=OPTED_OUT_FOR)
-    reason_text = f"{who} has opted out" + (f": {reason}" if reason else "")
+    reason_text = with_reason(Text("{who} has opted out", who=who), reason)
     ends_at = await steering.controller.opt_out(control, lasts, reason_text)
     steering.controller.dependencies.audit("control.opted_out", {"control": name, "by": who})
     return await _stopped(steering, name, ends_at) | before
@@ -502,7 +512,8 @@ async def _pause(
         raise Refused(N_("the last day of the pause, {day}, is over"), day=until)
     if end > now + LONGEST_PAUSE:
         raise Refused(N_("a pause lasts at most a year, until {day} is longer"), day=until)
-    reason_text = f"{who} has paused it until {until}" + (f": {reason}" if reason else "")
+    reason_text = Text("{who} has paused it until {day}", who=who, day=date.fromisoformat(until))
+    reason_text = with_reason(reason_text, reason)
     ends_at = await steering.controller.opt_out(control, end - now, reason_text, end)
     body = {"control": control.name, "by": who, "until": until}
     steering.controller.dependencies.audit("control.opted_out", body)
@@ -707,9 +718,11 @@ def _not_passed(steering: Steering, name: str, error: AgentError) -> Refused:
 def _left_to_see(watchdog: WatchdogSettings) -> str:
     """A remark on what releases the equipment if this gateway fails, if no test can show it."""
     if watchdog.logic:
-        return f"not tested: {watchdog.logic}. Try this once with the gateway off the line"
+        return Text(
+            "not tested: {logic}. Try this once with the gateway off the line", logic=watchdog.logic
+        )
     if watchdog.accepted:
-        return (
+        return Text(
             "nothing releases the equipment if this gateway fails for good: the operator has"
             " accepted this"
         )

@@ -20,6 +20,7 @@ from agent.buffer.database import in_own_thread
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import kept, kept_for, recipients_of, record, spool_of
 from agent.core.errors import Refused, StorageFailed
+from agent.core.i18n import Text
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.gateway.gateway import point_of
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 
-DISK_FAILS = "the disk fails"
+DISK_FAILS = Text("the disk fails")
 
 
 @dataclass
@@ -271,7 +272,7 @@ def _held_value(row: Reading, recipient: str) -> HeldValue:
     series = row.series
     period = series.kind in (ValueKind.INT, ValueKind.AVG)
     value = "" if row.value is None else format(row.value, "f")
-    notes = [row.why or "", f"{row.span} slots" if row.span > 1 else "", row.flags]
+    notes = [row.why or "", f"span={row.span}" if row.span > 1 else "", row.flags]
     return HeldValue(
         recipient, series.basis, series.channel, series.step,
         row.t - series.step if period else None, row.t,

@@ -14,6 +14,7 @@ from agent.acquisition.sums import totals_file as totals_of
 from agent.acquisition.timetable import following, running_slot
 from agent.api.disclosures import Records, identify, records
 from agent.api.protection.published import responsible
+from agent.control.history import evidence_text, how_ended
 from agent.control.model import FAILSAFE, TEST, OrderState, split
 from agent.control.records import FINAL
 from agent.core.i18n import N_, Text
@@ -185,13 +186,13 @@ def _order(gateway: Gateway, group: Sequence[Outcome]) -> PastOrder:
         unit=configured.modality.unit if configured else "",
         by=_first(one.by for one in group),
         failsafe=first.jti == FAILSAFE,
-        authorization=_first(one.evidence for one in group),
+        authorization=evidence_text(_first(one.evidence for one in group)),
         reason=received,
         received=first.at,
         begun=begun,
         ended=ended.at if ended else None,
         state=str((ended or group[-1]).state),
-        result=ended.words if ended else "",
+        result=how_ended(ended.words) if ended else "",
         seen=_first(one.seen for one in group),
         released=any(one.closed for one in group),
     )

@@ -28,6 +28,7 @@ from agent.api.registry import author, device_of, passing
 from agent.control.report import evidence, extremes
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.registry import parsers
 from agent.registry.access_log import EVERYBODY
@@ -143,7 +144,8 @@ async def privacy_access(
     del caller
     of = await _dossier(gateway, place, occupancy) if place else None
     looks = gateway.access_log.of() if of is None else of.looks
-    labels = {one.id: one.label for one in gateway.registry.places()} | {EVERYBODY: "all dwellings"}
+    labels: dict[str, str] = {one.id: one.label for one in gateway.registry.places()}
+    labels[EVERYBODY] = Text("all dwellings")
     return {
         "looks": [asdict(one) | {"label": labels.get(one.place, "")} for one in looks],
         "former": [] if of is None else _former(of),

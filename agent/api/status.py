@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.enrolment import calls, credential
 from agent.gateway import key_rotation
 
@@ -53,7 +54,7 @@ def certificate(gateway: Gateway) -> dict[str, Any] | None:
     try:
         own = credential.load(state)
     except Refused as error:
-        return {"not_after": None, "days_left": 0, "validity": str(error), "alarm": str(error)}
+        return {"not_after": None, "days_left": 0, "validity": error.text, "alarm": error.text}
     summary = calls.about(own, gateway.identity.gateway, gateway.clock.now())
     return summary | {"alarm": summary["alarm"] or gateway.certificate.problem}
 
@@ -64,10 +65,12 @@ def moved(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
     counter = gateway.traffic.of(recipient.settings.recipient, now)
     options = gateway.config.uplinks.get(recipient.name)
     allowed = options.data if options else None
-    warning = ""
+    warning: str = ""
     if allowed and counter.used >= allowed:
-        warning = "this month's data budget is used up: only urgent data are sent"
+        warning = Text("this month's data budget is used up: only urgent data are sent")
     # at least a tenth: on the first days of a month each batch would be ahead of its share
     elif allowed and counter.used > AHEAD * allowed * max(gateway.traffic.share(now), 0.1):
-        warning = "this month's data are used faster than planned: batches are sent less often"
+        warning = Text(
+            "this month's data are used faster than planned: batches are sent less often"
+        )
     return {"month": counter.month, "used": counter.used, "budget": allowed, "said": warning}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ from agent.cli.terminal import (
 )
 from agent.cli.trust import grants
 from agent.core.errors import Refused
-from agent.core.i18n import N_, _, in_language
+from agent.core.i18n import N_, Text, _, in_language, joined
 from agent.core.i18n import language as language_of_terminal
 from agent.core.quantities import spoken
 
@@ -80,13 +81,14 @@ WITHIN = 18.0
 """seconds for a release from the journal: systemd waits for 30"""
 READ_WITHIN = 4.0
 """seconds of these for reading the journal from the disk"""
-UNREADABLE = (
+UNREADABLE = N_(
     "it cannot be read. Controls that its copy in /run does not have are released once it can be"
     " read"
 )
 
 DONE = N_("{name} would be done: {value} from {begin} to {end}")
 LOST = N_("{name} would lose against a stronger order: {value} from {begin} to {end}")
+NO_CONTROL = N_('there is no control "{name}"; configured are: {known}')
 EDITED = N_(
     "the agent does not have the present configuration of {name} yet, so it cannot state who has"
     " accepted this sheet: gardien reload"
@@ -113,16 +115,22 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
         table(columns, map(_row, answer.items()))
         for name, control in answer.items():
             for remark in _remarks(control):
-                typer.echo(wrapped(f"! {name}: {remark}"))
+                typer.echo(wrapped(_("! {name}: {remark}", name=name, remark=remark)))
     raise typer.Exit(1 if any(control["alarm"] for control in answer.values()) else 0)
 
 
 def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
     name, control = item
-    guards = ", ".join(f"{guard} {reading}" for guard, reading in control["guards"].items())
-    value = f"{control['value']} {spoken(control['unit'])}" if control["value"] else "–"
+    guards = ", ".join(
+        f"{guard} {in_language(reading)}" for guard, reading in control["guards"].items()
+    )
+    value = (
+        f"{in_language(Decimal(control['value']))} {spoken(control['unit'])}"
+        if control["value"]
+        else "–"
+    )
     until = when(control["until"]) if control["until"] else "–"
-    return (name, _(control["state"]), value, until, control["by"] or "–", guards or "–")
+    return (name, in_language(control["state"]), value, until, control["by"] or "–", guards or "–")
 
 
 def _remarks(control: dict[str, Any]) -> list[str]:
@@ -130,8 +138,9 @@ def _remarks(control: dict[str, Any]) -> list[str]:
     sheet = control["sheet"]
     remarks = [] if control["tested"] else [untested]
     remarks += [_unsigned(sheet)] if sheet and not sheet["accepted"] else []
-    remarks += [control["alarm"]] if control["alarm"] else []
-    remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
+    remarks += [in_language(control["alarm"])] if control["alarm"] else []
+    forbidden = in_language(control["opted_out"] or control["forbidden"])
+    remarks += [forbidden] if control["forbidden"] else []
     remarks += [
         _("{value} from {time}", value=order["value"], time=when(order["begin"]))
         for order in control["next"]
@@ -197,9 +206,9 @@ def release(
     Exit status 1 if the device has not confirmed the release.
     """
     if to and (every or abandon):
-        raise typer.BadParameter("--to needs one control, without --all and --abandon")
+        raise typer.BadParameter(_("--to needs one control, without --all and --abandon"))
     if every == bool(name):
-        raise typer.BadParameter("name a control, or give --all")
+        raise typer.BadParameter(_("name a control, or give --all"))
     if every:
         _release_all(config, state, limits=limits, json=json)
         return
@@ -210,7 +219,7 @@ def release(
             if answer["closed"]
             else _("released, confirmed")
         )
-        as_json(answer) if json else typer.echo(f"{name}: {outcome}")
+        as_json(answer) if json else typer.echo(_("{name}: {outcome}", name=name, outcome=outcome))
         return
     if to:
         fields = {"name": name, "to": to, "reason": reason}
@@ -222,7 +231,7 @@ def release(
                 "{name}: set back to {value}, not confirmed yet: {alarm}",
                 name=name,
                 value=answer["to"],
-                alarm=answer["pending"][0],
+                alarm=in_language(answer["pending"][0]),
             )
         )
         as_json(answer) if json else typer.echo(outcome)
@@ -238,7 +247,7 @@ def release(
             if answer["ok"]
             else _("release not confirmed yet; the agent tries again")
         )
-        typer.echo(f"{name}: {outcome}")
+        typer.echo(_("{name}: {outcome}", name=name, outcome=outcome))
     raise typer.Exit(0 if answer["ok"] else 1)
 
 
@@ -253,7 +262,8 @@ def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) 
         as_json([asdict(release) for release in released])
     else:
         for release in released:
-            typer.echo(f"{release.control}: {release.words}")
+            outcome = _("{name}: {outcome}", name=release.control, outcome=release.words)
+            typer.echo(outcome)
     raise typer.Exit(0 if all(release.done for release in released) else 1)
 
 
@@ -314,7 +324,7 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
         ) from error
     # the copy in /run may lack holds that only the journal has: exit status 1, not success
     if not readable:
-        released.append(ReleaseResult("the journal", done=False, words=UNREADABLE))
+        released.append(ReleaseResult(Text("the journal"), done=False, words=Text(UNREADABLE)))
     return released
 
 
@@ -406,15 +416,9 @@ def history(
         as_json(answer)
         return
     read_here(answer)
-    sentences = answer["sentences"]
-    if language_of_terminal() != "en":
-        from agent.control.report import lines
-
-        orphans = [one["words"] for one in answer["outcomes"] if not one["jti"]]
-        sentences = [*lines(answer, language_of_terminal()), *orphans]
-    for sentence in sentences:
-        typer.echo(wrapped(sentence))
-    if not sentences:
+    for sentence in answer["sentences"]:
+        typer.echo(wrapped(in_language(sentence)))
+    if not answer["sentences"]:
         since, until = day(answer["since"]), day(answer["until"])
         typer.echo(_("no order was applied between {since} and {until}", since=since, until=until))
 
@@ -503,10 +507,11 @@ def sheet(
     from agent.control.authorization_form import sheet as page
 
     if language not in {"fr", "en", "both"}:
-        raise typer.BadParameter("fr, en or both", param_hint="--language")
+        raise typer.BadParameter(_("fr, en or both"), param_hint="--language")
     loaded = load(config)
     if name not in loaded.controls:
-        raise Refused(f'no control "{name}"; configured: {", ".join(loaded.controls) or "none"}')
+        known = ", ".join(loaded.controls) or Text("none")
+        raise Refused(NO_CONTROL, name=name, known=known)
     fit = control_definitions(loaded)[name]
     signed = _signed(config, state, name) if fit.to_sign else None
     if signed and signed["version"] != fit.modality.version:
@@ -589,11 +594,13 @@ def dry_run(
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{file}: {error}") from error
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
     answer = ask(config, state, "control.dry_run", text=text)
     if json:
         as_json(answer)
     else:
+        from agent.control.history import evidence_text
+
         for name, target in answer["targets"].items():
             if "code" in target:
                 refused = _(
@@ -614,7 +621,8 @@ def dry_run(
                 line += _(", starting at random within the first {seconds} s", seconds=drawn)
             typer.echo(line)
             for evidence in target["grants"]:
-                typer.echo("    " + _("authorized by the {evidence}", evidence=evidence))
+                on = evidence_text(evidence)
+                typer.echo("    " + _("authorized by the {evidence}", evidence=on))
     raise typer.Exit(1 if any("code" in target for target in answer["targets"].values()) else 0)
 
 
@@ -715,7 +723,8 @@ def witness(
         "For the president of the residents' council, on paper, until {time}:",
         time=when(answer["until"]),
     )
-    typer.echo(f"\n{paper}\n\n    gardien control confirm {answer['code']}\n")
+    typer.echo(f"\n{paper}\n")
+    typer.echo(f"    gardien control confirm {answer['code']}\n")
     typer.echo(
         wrapped(
             _(
@@ -754,7 +763,7 @@ def _show_vote(vote: dict[str, Any]) -> None:
     scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
     fields = {
         _("vote"): _("{title}, of {day}", title=evid["ref"], day=evid["date"]),
-        _("result"): f"{evid['result']}; {evid['majority']}",
+        _("result"): in_language(joined("; ", (evid["result"], evid["majority"]))),
         "sha256": evid["sha256"],
         _("to"): vote["sub"],
         _("what"): f"{', '.join(scope['acts'])}: {', '.join(scope['assets'])}",

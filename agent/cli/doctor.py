@@ -18,8 +18,8 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
-from agent.core.finding import Actor, Finding, Severity, as_text, exit_status, numbered, worst_first
-from agent.core.i18n import N_, Text, _, n_
+from agent.core.finding import Actor, Finding, Severity, as_text, exit_status, worst_first
+from agent.core.i18n import N_, Plural, Text, _, n_
 
 if TYPE_CHECKING:
     import pwd
@@ -163,8 +163,8 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
     text = Text(
         "{path}: {devices}, {uplinks}",
         path=str(files.path),
-        devices=numbered(len(loaded.devices), N_("1 device"), N_("{number} devices")),
-        uplinks=numbered(len(loaded.uplinks), N_("1 uplink"), N_("{number} uplinks")),
+        devices=Plural("{number} device", "{number} devices", len(loaded.devices)),
+        uplinks=Plural("{number} uplink", "{number} uplinks", len(loaded.uplinks)),
     )
     return loaded, fine("configuration", subject, text)
 

@@ -194,7 +194,7 @@ def _meter_state(meter: Facts, *, running: bool) -> str:
     if meter["device"] is None:
         return _("Meter {meter}: no device has reported this number yet.", meter=name)
     if meter["failures"]:
-        facts = {"meter": name, "problem": _(meter["problem"])}
+        facts = {"meter": name, "problem": i18n.in_language(meter["problem"])}
         if meter["answered"] is None:
             return n_(
                 "Meter {meter} has not answered since the start ({number} time): {problem}.",
@@ -244,7 +244,7 @@ def _delivery(facts: Facts, recipient: str) -> Iterator[str]:
     if _cut(facts, recipient):
         why = facts["delivery"][recipient]["problem"]
         sentence = _("There is no connection to {recipient} now.", recipient=recipient)
-        yield f"{sentence} ({why})" if why else sentence
+        yield f"{sentence} ({i18n.in_language(why)})" if why else sentence
 
 
 def _not_sent(withheld: Iterable[Facts], facts: Facts) -> Iterator[str]:
@@ -506,8 +506,7 @@ def _ended(order: Facts) -> Iterator[str]:
             yield _("It did not begin: {why}.", why=order["result"])
         return
     if order["state"] in ENDS:
-        why = order["result"].removeprefix("guard: ") or order["state"]
-        yield _(ENDS[order["state"]], why=why)
+        yield _(ENDS[order["state"]], why=order["result"] or order["state"])
     if order["released"]:
         yield _("The equipment has confirmed the release.")
     elif order["ended"] is not None:

@@ -382,7 +382,8 @@ def _stopped(answer: dict[str, Any]) -> None:
         number = len(answer["withdrawn"])
         done = _("waiting values are destroyed, recipients are asked to erase what they received")
         ended = n_("{number} consent withdrawn", "{number} consents withdrawn", number)
-        typer.echo(wrapped(ended if unsure else f"{ended}; {done}"))
+        whole = i18n.in_language(i18n.joined("; ", (ended, done)))
+        typer.echo(wrapped(ended if unsure else whole))
     else:
         typer.echo(_("there was no consent to withdraw"))
     for duty in answer["goes_on"]:
@@ -426,7 +427,8 @@ def disclosures(
         return
     rows = [
         (
-            *(one["day"], one["recipient"], one["label"], one["channel"], str(one["values"])),
+            *(short_day(one["day"]), one["recipient"], one["label"], one["channel"]),
+            str(one["values"]),
             _(ERASURES[one["erasure"]]) if ERASURES[one["erasure"]] else "",
         )
         for one in answer["disclosures"]
@@ -454,11 +456,18 @@ def access(
         as_json(answer)
         return
     rows = [
-        (day(one["when"]), one["who"], access_text(one["what"]), one["label"])
+        (day(one["when"]), one["who"], access_text(one["what"]), i18n.in_language(one["label"]))
         for one in answer["looks"]
     ]
     table((_("when"), _("who"), _("by"), _("dwelling")), rows)
     _show_former(answer["former"])
+
+
+def short_day(day: str) -> str:
+    """A day such as 2026-11-24, as tables show it."""
+    from datetime import date
+
+    return i18n.short_date(date.fromisoformat(day))
 
 
 def access_text(what: str) -> str:

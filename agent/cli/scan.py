@@ -81,7 +81,7 @@ def warn(devices: Sequence[dict[str, Any]]) -> None:
         for warning in device["warnings"]:
             devices_by_warning[warning].append(device["name"])
     for warning, names in devices_by_warning.items():
-        line = f"! {', '.join(names)}: {warning}"
+        line = _("! {names}: {warning}", names=names, warning=warning)
         typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
 
 
@@ -261,9 +261,12 @@ def read(
     if json:
         as_json(answer)
     else:
+        from agent.control.history import number
+        from agent.core.quantities import spoken
+
         typer.echo(_("{device} on {link}", device=answer["device"], link=answer["link"]))
         rows = [
-            (name, str(one["value"] if one["value"] is not None else "–"), one["unit"],
+            (name, in_language(number(one["value"] or "–")), spoken(one["unit"]),
              one["channel"] or "",
              _missing(one) if one["why"] else when(one["at"]) + _note(one))
             for name, one in answer["points"].items()
@@ -307,4 +310,4 @@ WHY = {
 def _missing(value: dict[str, Any]) -> str:
     """Return why there is no value."""
     why = value["why"]
-    return f"{_(WHY.get(why, why))}: {in_language(value['detail'])}"
+    return _("{what}: {why}", what=_(WHY.get(why, why)), why=value["detail"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.finding import ACTORS, Finding, Severity, exit_status, worst_first
-from agent.core.i18n import N_, _, n_
+from agent.core.i18n import N_, _, in_language, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def status(
     answer = ask_daemon(folder, "status", {"named": named}, lambda _: None)
     if answer is None:
         how = "sudo systemctl enable --now gardien" if config == DEFAULT_CONFIG else "gardien run"
-        typer.echo(not_running(folder, how).text.in_language(), err=True)
+        typer.echo(wrapped(not_running(folder, how).text.in_language()), err=True)
         raise typer.Exit(1)
     findings = worst_first(map(Finding.of, answer["events"]))
     if json:
@@ -166,7 +167,7 @@ def _stamp(seconds: float) -> str:
 
 def _held(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     held = [
-        f"{name} {control['value']} {spoken(control['unit'])}"
+        f"{name} {in_language(Decimal(control['value']))} {spoken(control['unit'])}"
         + (_(" until {time}", time=when(control["until"])) if control["until"] else "")
         for name, control in answer["controls"].items()
         if control["value"] is not None
@@ -326,7 +327,8 @@ def _dwellings(states: dict[str, int]) -> str:
         occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
     )  # fmt: skip
     pointer = _("list them: gardien occupancy list")
-    return f"{counts}: {pointer}" if states["vacant"] or states["unknown"] else counts
+    whole = _("{what}: {pointer}", what=counts, pointer=pointer)
+    return whole if states["vacant"] or states["unknown"] else counts
 
 
 def _details(answer: dict[str, Any]) -> None:
@@ -360,7 +362,7 @@ def _show_controls(controls: dict[str, Any]) -> None:
                 _(
                     "control {control}: {value} {unit}{until}, {state}, {author}",
                     control=name,
-                    value=control["value"],
+                    value=Decimal(control["value"]),
                     unit=spoken(control["unit"]),
                     until=until,
                     state=_(control["state"]),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from agent.registry.doubts import NeedsConfirmation
 
 DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
+HELD = "\ue000"
+"""in place of a space at which no line is broken"""
 MOST_LABELS = 50
 """how many dwellings one line names"""
 LONGEST_CONFIG = 1_000_000

@@ -146,30 +146,32 @@ def _confirmed_roots(preview: dict[str, Any], *, may_ask: bool) -> str:
 
 def _show_list(trust_list: dict[str, Any]) -> None:
     roots = [member for member in trust_list["members"] if member["role"] == "root"]
-    typer.echo(
-        _(
-            "trust list version {ver} by {by}, valid until {expires}; a change needs"
-            " {threshold} of {roots}",
-            ver=trust_list["ver"],
-            by=trust_list["by"],
-            expires=when(trust_list["expires"]),
-            threshold=trust_list["threshold"],
-            roots=n_("{number} root", "{number} roots", len(roots)),
-        )
+    text = _(
+        "trust list version {ver} by {by}, valid until {expires}; a change needs"
+        " {threshold} of {roots}",
+        ver=trust_list["ver"],
+        by=trust_list["by"],
+        expires=when(trust_list["expires"]),
+        threshold=trust_list["threshold"],
+        roots=n_("{number} root", "{number} roots", len(roots)),
     )
+    typer.echo(wrapped(text))
     signed = trust_list.get("signed")
     for root in roots:
-        mark = "" if signed is None else "  signed" if root["kid"] in signed else _("  not signed")
+        mark = _("  signed") if signed and root["kid"] in signed else _("  not signed")
+        mark = "" if signed is None else mark
         typer.echo(_("  root {name}: {kid}{mark}", name=root["name"], kid=root["kid"], mark=mark))
     table((_("name"), _("role"), _("valid until"), _("only for")), _rows(trust_list["members"]))
     show_left_out(trust_list["left_out"])
 
 
 def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    from agent.control.decide import role_name
+
     return [
         (
             member["name"],
-            member["role"].replace("_", " "),
+            in_language(role_name(member["role"])),
             when(member["until"]) if member["counts"] else _("not valid"),
             _restrictions(member["scope"]),
         )
@@ -213,11 +215,17 @@ def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 
 def _lines(grant_: dict[str, Any]) -> Iterator[str]:
+    from agent.control.decide import role_name
+    from agent.control.history import evidence_text
+
     how = (
         _("valid until {until}", until=when(grant_["until"])) if grant_["stands"] else grant_["why"]
     )
-    yield f"{grant_['by']} ({grant_['role'].replace('_', ' ')}): {how}"
-    span = " to ".join(value for value in (grant_["min"], grant_["max"]) if value is not None)
+    yield _("{who} ({role}): {how}", who=grant_["by"], role=role_name(grant_["role"]), how=how)
+    bounds = [value for value in (grant_["min"], grant_["max"]) if value is not None]
+    span = "".join(bounds)
+    if len(bounds) > 1:
+        span = _("{least} to {most}", least=bounds[0], most=bounds[1])
     within = f", {span} {spoken(grant_['unit'] or '')}".rstrip() if span else ""
     acts, assets = ", ".join(grant_["acts"]), ", ".join(grant_["assets"])
     yield _(
@@ -227,7 +235,7 @@ def _lines(grant_: dict[str, Any]) -> Iterator[str]:
         assets=assets,
         within=within,
     )
-    yield _("    authorized by the {evidence}", evidence=grant_["evidence"])
+    yield _("    authorized by the {evidence}", evidence=evidence_text(grant_["evidence"]))
     yield _("    id (jti) {jti}", jti=grant_["jti"])
     # a trust list without the key does not end the grant: only a revocation does
     if grant_["stands"] and not grant_["listed"]:
@@ -238,9 +246,11 @@ def _lines(grant_: dict[str, Any]) -> Iterator[str]:
 
 def show_left_out(keys: list[dict[str, Any]]) -> None:
     """Print the keys that a trust list no longer has, and how many of their grants stay valid."""
+    from agent.control.decide import role_name
+
     for key in keys:
         count = key["grants"]
-        whose = f"{key['name']} ({key['role'].replace('_', ' ')})"
+        whose = f"{key['name']} ({in_language(role_name(key['role']))})"
         valid = (
             _("its {count} grants stay valid", count=count)
             if count > 1
@@ -307,7 +317,7 @@ def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
             line = _("{file}: would not be accepted: {refused}", file=file, refused=refused)
         typer.echo(wrapped(line), err=True)
     elif preview:
-        typer.echo(f"{file}: {_changes(answer)}")
+        typer.echo(_("{file}: {answer}", file=file, answer=_changes(answer)))
         for what, names in (
             ("places", ("label", "id", "type")),
             ("names", ("place", "scheme", "value")),
@@ -315,7 +325,7 @@ def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
             if rows := [tuple(one[name] for name in names) for one in answer[what]]:
                 table(names, rows)
     else:
-        typer.echo(f"{file}: {_answer_text(answer)}")
+        typer.echo(_("{file}: {answer}", file=file, answer=_answer_text(answer)))
         _show_matching(answer.get("report"))
 
 
@@ -353,12 +363,14 @@ def _show_matching(report: dict[str, Any] | None) -> None:
 
 def _answer_text(answer: dict[str, Any]) -> str:
     orders = [
-        f"\n    {name}: {_target_outcome(one)}" for name, one in answer.get("targets", {}).items()
+        "\n    " + _("{name}: {outcome}", name=name, outcome=_target_outcome(one))
+        for name, one in answer.get("targets", {}).items()
     ]
     unknown = [
         _("\n    this gateway has no grant {name}", name=one) for one in answer.get("unknown", ())
     ]
-    return f"{answer['typ']}: {_outcome(answer)}{''.join([*orders, *unknown])}"
+    text = _("{type}: {outcome}", type=answer["typ"], outcome=_outcome(answer))
+    return f"{text}{''.join([*orders, *unknown])}"
 
 
 def _outcome(answer: dict[str, Any]) -> str:

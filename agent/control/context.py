@@ -14,6 +14,7 @@ from agent.control.guard import GuardExtremes, measured, plain
 from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
 from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState
 from agent.control.records import FINAL, Outcome, Phase, Transaction
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -317,7 +318,8 @@ class ControlContext:
         if now.phase is not Phase.APPLIED or was_failsafe == (now.jti == FAILSAFE):
             return
         state = OrderState.SUPERSEDED if was_failsafe else OrderState.STARTED
-        reason = f"by {now.jti}" if was_failsafe else "the centre is not heard"
+        replaced = Text("by {order}", order=now.jti)
+        reason = replaced if was_failsafe else Text("the centre is not heard")
         value = str(before.target if before and was_failsafe else now.target)
         power, at = self.dependencies.power(now.control), self.dependencies.now().wall
         outcome = Outcome(FAILSAFE, now.control, state, at, words=reason, value=value, after=power)
@@ -332,9 +334,9 @@ class ControlContext:
         """Opt out until the order ends, or for a day: somebody at the plant has taken over."""
         now = self.dependencies.now()
         lasts = max(0.0, until - now.wall) if until < FOREVER else OPTED_OUT_FOR
-        await self._opt_out(control, lasts, "somebody at the plant has taken over")
+        await self._opt_out(control, lasts, Text("somebody at the plant has taken over"))
         for event in self.active_orders(control):
-            await self.end(event, OrderState.OPTED_OUT, "manual")
+            await self.end(event, OrderState.OPTED_OUT, Text("manual"))
 
 
 def unsigned(control: ConfiguredControl, memo: Memo) -> str:
@@ -344,17 +346,24 @@ def unsigned(control: ConfiguredControl, memo: Memo) -> str:
     name, version = control.name, control.modality.version
     before = memo.acceptance
     if before and not control.to_sign:
-        return (
-            f"the sheet that {before.by} accepted on {before.on} is no longer in the configuration"
-            f" of {name}: write the section `sheet` again, and have it signed"
-        )
+        return Text(
+            "the sheet that {who} accepted on {day} is no longer in the configuration of {name}:"
+            " write the section `sheet` again, and have it signed",
+            who=before.by, day=before.on, name=name,
+        )  # fmt: skip
     why = (
-        f"the sheet of {name} has changed since {before.by} accepted it on {before.on}: it was"
-        f" version {before.version}, it is {version}"
+        Text(
+            "the sheet of {name} has changed since {who} accepted it on {day}: it was version"
+            " {before}, it is {version}",
+            name=name, who=before.by, day=before.on, before=before.version, version=version,
+        )
         if before
-        else f"the operator has not accepted the sheet of {name} (version {version})"
-    )
-    return f"{why}. To print it: gardien control sheet {name}"
+        else Text(
+            "the operator has not accepted the sheet of {name} (version {version})",
+            name=name, version=version,
+        )
+    )  # fmt: skip
+    return Text("{why}. To print it: gardien control sheet {name}", why=why, name=name)
 
 
 def _outcome(

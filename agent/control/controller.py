@@ -26,7 +26,7 @@ from agent.control.records import Phase
 from agent.control.recovery import Recovery
 from agent.control.self_test import Passed, SelfTest
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import error_text
 
@@ -104,7 +104,7 @@ class Controller(Recovery):
         try:
             await self._run_control(name)
         except Exception as error:
-            self._failed[name] = f"an error in gardien: {error_text(error)}"
+            self._failed[name] = Text("an error in gardien: {error}", error=error_text(error))
             await self._release_failed(name)
             raise
 
@@ -157,7 +157,9 @@ class Controller(Recovery):
         """Try the journal's disk. Once it has recovered, recover the journal as at a start."""
         assert self.writer is not None
         if await self.writer.tend(held=bool(self.journal.records)):
-            self.recovering = "the disk has recovered: the holds of its journal are released first"
+            self.recovering = Text(
+                "the disk has recovered: the holds of its journal are released first"
+            )
             try:
                 await self.recover()
             finally:
@@ -181,7 +183,8 @@ class Controller(Recovery):
             if event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end:
                 no = self.forbidden(control)
                 why = no.reason if no else self.alarms.get(control.name, "")
-                reason = "its time was over before it could begin" + (f": {why}" if why else "")
+                reason = Text("its time was over before it could begin")
+                reason = Text("{what}: {why}", what=reason, why=why) if why else reason
                 await self.end(event, OrderState.EXPIRED, reason)
         records = self.records(control)
         # pending releases come first, whatever is ordered or forbidden now
@@ -254,7 +257,9 @@ class Controller(Recovery):
         for event in going:
             superseded = event.state is OrderState.SUPERSEDED
             if chosen is not None and event is not chosen and not superseded:
-                await self.end(event, OrderState.SUPERSEDED, f"by {chosen.order.jti}")
+                await self.end(
+                    event, OrderState.SUPERSEDED, Text("by {order}", order=chosen.order.jti)
+                )
         return chosen
 
     # -- the failsafe of a limit

@@ -12,6 +12,7 @@ from agent.control import schedule
 from agent.control.guard import inhibited, measured, plain, tripped
 from agent.control.model import No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
+from agent.core.finding import as_text
 from agent.core.i18n import N_, Text
 from agent.core.quantities import spoken
 from agent.core.settings import written
@@ -19,6 +20,7 @@ from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
     from decimal import Decimal
     from zoneinfo import ZoneInfo
 
@@ -31,6 +33,17 @@ FURTHEST = 2 * 366 * 86_400.0
 """seconds from now to the latest begin of an order: no grant is valid for longer"""
 STARTABLE = 300.0
 """seconds by which the begin of an order may be past when it arrives over a slow transport"""
+ROLE_NAMES = {
+    "grid_operator": N_("grid operator"),
+    "building_manager": N_("building manager"),
+    "boiler_operator": N_("boiler operator"),
+    "residents_council": N_("residents council"),
+    "occupant": N_("occupant"),
+    "consent_collector": N_("consent collector"),
+    "registry": N_("registry"),
+    "updater": N_("updater"),
+    "root": N_("root key"),
+}
 NOT_COUNTED = {
     OrderState.RECEIVED,
     OrderState.REJECTED,
@@ -93,23 +106,19 @@ def _clock(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     del order, modality
     if facts.now.trusted:
         return None
-    reason = Text("the gateway's clock is not trusted: nothing new begins")
-    return No(OrderCode.CLOCK, reason)
+    return No(OrderCode.CLOCK, Text("the gateway's clock is not trusted: nothing new begins"))
 
 
 def _action(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     del facts
     if order.action != modality.action:
         reason = Text(
-            "{name} takes {allowed} only, {asked} was asked",
-            name=modality.name,
-            allowed=modality.action,
-            asked=order.action,
-        )
+            "{name} takes {action} only, {asked} was asked",
+            name=modality.name, action=modality.action, asked=order.action,
+        )  # fmt: skip
         return No(OrderCode.ACTION, reason)
     if order.emergency and not modality.limits.emergency:
-        reason = Text("{name} takes no emergency orders", name=modality.name)
-        return No(OrderCode.ACTION, reason)
+        return No(OrderCode.ACTION, Text("{name} takes no emergency orders", name=modality.name))
     return None
 
 
@@ -117,34 +126,28 @@ def _range(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     del facts
     value = order.value
     if value is None or not value.is_finite():
-        missing = Text("the value is missing: `cmd.val` must be a number, not text")
-        return No(OrderCode.RANGE, missing)
+        reason = Text("the value is missing: `cmd.val` must be a number, not text")
+        return No(OrderCode.RANGE, reason)
     if order.unit is not None and order.unit != modality.unit:
         reason = Text(
             "the unit of {name} is {unit}, {asked} was asked",
-            name=modality.name,
-            unit=spoken(modality.unit),
-            asked=spoken(order.unit),
-        )
+            name=modality.name, unit=spoken(modality.unit), asked=spoken(order.unit),
+        )  # fmt: skip
         return No(OrderCode.RANGE, reason)
     if modality.choices and value not in modality.choices:
         allowed = ", ".join(plain(one) for one in modality.choices)
         reason = Text(
-            "{name} takes {allowed} only, {asked} was asked",
-            name=modality.name,
-            allowed=allowed,
-            asked=plain(value),
-        )
+            "{name} takes the values {allowed} only, {asked} was asked",
+            name=modality.name, allowed=allowed, asked=plain(value),
+        )  # fmt: skip
         return No(OrderCode.RANGE, reason)
     if far := outside(value, modality.limits, modality.unit):
         return No(OrderCode.RANGE, Text("{name} is agreed {far}", name=modality.name, far=far))
     if modality.step and value % modality.step:
         reason = Text(
             "{name} takes multiples of {step} only, {asked} was asked",
-            name=modality.name,
-            step=plain(modality.step),
-            asked=plain(value),
-        )
+            name=modality.name, step=plain(modality.step), asked=plain(value),
+        )  # fmt: skip
         return No(OrderCode.RANGE, reason)
     return None
 
@@ -156,56 +159,53 @@ def _duration(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> 
         asked = duration_text(order.duration)
         reason = Text(
             "{name} is agreed for {longest}, {asked} was asked",
-            name=modality.name,
-            longest=written(longest),
-            asked=asked,
-        )
+            name=modality.name, longest=written(longest), asked=asked,
+        )  # fmt: skip
         return No(OrderCode.DURATION, reason)
     if not 0 <= order.rand <= LONGEST:
-        return No(
-            OrderCode.DURATION,
-            Text(
-                "its begin may be drawn from a day at most, {asked} was asked",
-                asked=duration_text(order.rand),
-            ),
+        reason = Text(
+            "its begin may be drawn from a day at most, {asked} was asked",
+            asked=duration_text(order.rand),
         )
+        return No(OrderCode.DURATION, reason)
     if order.duration < modality.on:
-        least = written(modality.on)
-        return No(OrderCode.TIMER, Text("it must last at least {duration}", duration=least))
+        reason = Text("it must last at least {least}", least=written(modality.on))
+        return No(OrderCode.TIMER, reason)
     if modality.ramp is None and modality.spread >= order.duration:
-        return No(
-            OrderCode.DURATION,
-            Text(
-                "it must last longer than {duration}, in which its release is drawn",
-                duration=written(modality.spread),
-            ),
+        reason = Text(
+            "it must last longer than {spread}, in which its release is drawn",
+            spread=written(modality.spread),
         )
+        return No(OrderCode.DURATION, reason)
     return None
 
 
 def _timing(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     now, limits = facts.now.wall, modality.limits
     if order.latest_end <= now:
-        end = stamp(order.latest_end)
-        return No(OrderCode.EXPIRED, Text("its end, {end}, is past", end=end))
+        reason = Text("its end, {time}, is past", time=stamp(order.latest_end))
+        return No(OrderCode.EXPIRED, reason)
     if order.received and order.start < order.received - STARTABLE:
-        begin = stamp(order.start)
-        return No(OrderCode.EXPIRED, Text("its begin, {begin}, is past", begin=begin))
+        reason = Text("its begin, {time}, is past", time=stamp(order.start))
+        return No(OrderCode.EXPIRED, reason)
     if order.start > now + FURTHEST:
-        begin = stamp(order.start)
-        reason = Text("its begin, {begin}, is later than any grant", begin=begin)
+        reason = Text("its begin, {time}, is later than any grant", time=stamp(order.start))
         return No(OrderCode.NOT_YET, reason)
     if limits.notice and order.start - order.received < limits.notice:
-        notice = written(limits.notice)
-        reason = Text("{name} needs {notice} of notice", name=modality.name, notice=notice)
+        reason = Text(
+            "{name} needs {notice} of notice", name=modality.name, notice=written(limits.notice)
+        )
         return No(OrderCode.NOTICE, reason)
-    return outside_hours(order, limits, facts, OrderCode.WINDOW, modality.name)
+    if beyond := outside_hours(order, limits, facts):
+        reason = Text("{name} is not agreed for {time}", name=modality.name, time=beyond)
+        return No(OrderCode.WINDOW, reason)
+    return None
 
 
 def _quota(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
-    def no(field: str, reason: str) -> No:
+    def no(field: str, reason: Text) -> No:
         code = OrderCode.TIMER if field == "min_gap" else OrderCode.QUOTA
-        return No(code, Text("{name} is agreed for {what}", name=modality.name, what=reason))
+        return No(code, Text("{name} is agreed for {reason}", name=modality.name, reason=reason))
 
     return quota_refusal(order, modality.limits, facts, no)
 
@@ -216,22 +216,18 @@ def _timers(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No
         since, lasts = facts.locked
         if elapsed(since, facts.now) + ahead < lasts:
             reason = Text(
-                "a guard tripped: {name} rests for {duration} after that",
-                name=modality.name,
-                duration=duration_text(lasts),
-            )
+                "a guard tripped: {name} rests for {pause} after that",
+                name=modality.name, pause=duration_text(lasts),
+            )  # fmt: skip
             return No(OrderCode.TIMER, reason)
     # while a hold is in force an order takes over from it: nothing starts anew, so no rest is due
     rested = modality.off if facts.given_back is None else elapsed(facts.given_back, facts.now)
     if rested + ahead < modality.off and not _holds_now(facts):
-        return No(
-            OrderCode.TIMER,
-            Text(
-                "{name} rests for {duration} after each hold",
-                name=modality.name,
-                duration=written(modality.off),
-            ),
-        )
+        reason = Text(
+            "{name} rests for {pause} after each hold",
+            name=modality.name, pause=written(modality.off),
+        )  # fmt: skip
+        return No(OrderCode.TIMER, reason)
     return None
 
 
@@ -247,9 +243,9 @@ def _state(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
         )
         return No(OrderCode.UNTESTED, reason)
     if facts.unsigned:
-        return No(OrderCode.UNSIGNED, facts.unsigned)
+        return No(OrderCode.UNSIGNED, as_text(facts.unsigned))
     if facts.opted_out:
-        return No(OrderCode.OVERRIDDEN, facts.opted_out)
+        return No(OrderCode.OVERRIDDEN, as_text(facts.opted_out))
     return tripped(modality.guards, facts.look) or inhibited(modality, facts.look)
 
 
@@ -280,11 +276,14 @@ def _grant_of_role(
         and (not order.auth or number_of(grant.jti) in order.auth)
     ]
     if of_role and all(grant.revoked is not None for grant in of_role):
-        return No(OrderCode.REVOKED, Text("{whose} was revoked", whose=_whose(role)), role)
+        reason = Text("the grant of the {role} was revoked", role=role_name(role))
+        return No(OrderCode.REVOKED, reason, role)
     standing = [grant for grant in of_role if grant.revoked is None]
     lived_in = [grant for grant in standing if _occupancy_lasts(grant, order, facts)]
     if standing and not lived_in:
-        reason = Text("{whose} ends with an occupancy that is over then", whose=_whose(role))
+        reason = Text(
+            "the grant of the {role} ends with an occupancy that is over then", role=role_name(role)
+        )
         return No(OrderCode.GRANT_MISSING, reason, role)
     valid = [
         grant
@@ -292,16 +291,16 @@ def _grant_of_role(
         if grant.since <= order.start and order.latest_end <= grant.until
     ]
     if not valid:
-        reason = Text("{by} has no grant of the {role} for this", by=order.by, role=_role(role))
+        reason = Text(
+            "{sender} has no grant of the {role} for this", sender=order.by, role=role_name(role)
+        )
         if order.auth:
             reason += Text(" among those that `auth` names (without `auth` any grant counts)")
         if standing:
             reason = Text(
-                "{whose} is valid from {first} to {last}",
-                whose=_whose(role),
-                first=stamp(standing[0].since),
-                last=stamp(standing[0].until),
-            )
+                "the grant of the {role} is valid from {first} to {last}", role=role_name(role),
+                first=stamp(standing[0].since), last=stamp(standing[0].until),
+            )  # fmt: skip
         return No(OrderCode.GRANT_MISSING, reason, role)
     # each grant is tried alone, for limits of several grants must not be combined
     refusals = []
@@ -326,33 +325,37 @@ def _exceeded_limit(  # noqa: PLR0911 -- a limit each
 ) -> No | None:
     """The first limit of a grant that an order exceeds; None: it exceeds none."""
     limits, role = grant.limits, grant.role
-    whose = _whose(role)
 
-    def beyond(field: str, message: str, **values: object) -> No:
-        return No(OrderCode.GRANT_LIMIT, Text(message, whose=whose, **values), role, field)
+    def beyond(field: str, reason: Text) -> No:
+        whole = Text("the grant of the {role} {reason}", role=role_name(role), reason=reason)
+        return No(OrderCode.GRANT_LIMIT, whole, role, field)
 
     if grant.unit is not None and grant.unit != modality.unit:
-        units = {"unit": spoken(grant.unit), "other": spoken(modality.unit)}
-        return beyond("unit", N_("{whose} is in {unit}, the control in {other}"), **units)
+        reason = Text(
+            "is in {unit}, the control in {other}",
+            unit=spoken(grant.unit), other=spoken(modality.unit),
+        )  # fmt: skip
+        return beyond("unit", reason)
     if order.value is not None and (far := outside(order.value, limits, modality.unit)):
         low = limits.least is not None and order.value < limits.least
-        return beyond("min" if low else "max", N_("{whose} goes {far}"), far=far)
+        return beyond("min" if low else "max", Text("goes {far}", far=far))
     if limits.duration is not None and order.duration > limits.duration:
-        asked = {"limit": duration_text(limits.duration), "asked": duration_text(order.duration)}
-        return beyond("max_dur", N_("{whose} is for {limit}, {asked} was asked"), **asked)
+        reason = Text(
+            "is for {longest}, {asked} was asked",
+            longest=duration_text(limits.duration), asked=duration_text(order.duration),
+        )  # fmt: skip
+        return beyond("max_dur", reason)
     if limits.notice is not None and order.start - order.received < limits.notice:
-        notice = duration_text(limits.notice)
-        return beyond("notice", N_("{whose} requires {notice} of notice"), notice=notice)
+        reason = Text("requires {notice} of notice", notice=duration_text(limits.notice))
+        return beyond("notice", reason)
     if order.emergency and not limits.emergency:
-        return beyond("emerg", N_("{whose} allows no emergency orders"))
-    if no := outside_hours(order, limits, facts, OrderCode.GRANT_LIMIT, whose):
-        return beyond("windows", "{reason}", reason=no.reason)
+        return beyond("emerg", Text("allows no emergency orders"))
+    if at := outside_hours(order, limits, facts):
+        return beyond("windows", Text("is not agreed for {time}", time=at))
     return quota_refusal(
-        order,
-        limits,
-        facts,
-        lambda field, reason: beyond(field, N_("{whose} allows {what}"), what=reason),
-    )
+        order, limits, facts,
+        lambda field, reason: beyond(field, Text("allows {reason}", reason=reason)),
+    )  # fmt: skip
 
 
 # -- quotas: how often, how long in a day, and how soon after others
@@ -375,7 +378,7 @@ class Span:
 
 
 def quota_refusal(
-    order: ControlOrder, limits: Limits, facts: DecisionFacts, no: Callable[[str, str], No]
+    order: ControlOrder, limits: Limits, facts: DecisionFacts, no: Callable[[str, Text], No]
 ) -> No | None:
     """Refuse an order that is too often, too long in a day, or too soon after others (rule H4).
 
@@ -388,9 +391,7 @@ def quota_refusal(
     that_day = sum(schedule.day_of(one.begin, facts.zone) == day for one in others)
     if limits.a_day is not None and that_day >= limits.a_day:
         reason = Text(
-            "{number} a day, and that day has {orders} already",
-            number=limits.a_day,
-            orders=that_day,
+            "{number} a day, and that day has {had} already", number=limits.a_day, had=that_day
         )
         return no("max_day", reason)
     held, new = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
@@ -398,17 +399,17 @@ def quota_refusal(
         for since, until in _days(new, facts):
             taken = sum(one.within(since, until) for one in held)
             if taken + min(order.duration, new.within(since, until)) > limits.time_a_day:
-                most = duration_text(limits.time_a_day)
-                return no("max_time_day", Text("{duration} a day in all", duration=most))
+                reason = Text("{longest} a day in all", longest=duration_text(limits.time_a_day))
+                return no("max_time_day", reason)
     if limits.duration is not None and _together(new, held) > limits.duration + order.rand:
         reason = Text(
-            "{duration}, and it would last longer with the order before",
-            duration=duration_text(limits.duration),
+            "{longest}, and it would last longer with the order before",
+            longest=duration_text(limits.duration),
         )
         return no("max_dur", reason)
     if limits.gap and any(_apart(new, one) < limits.gap for one in held if not new.meets(one)):
-        rest = Text("a rest of {duration} between two holds", duration=duration_text(limits.gap))
-        return no("min_gap", rest)
+        reason = Text("a rest of {pause} between two holds", pause=duration_text(limits.gap))
+        return no("min_gap", reason)
     return None
 
 
@@ -460,57 +461,33 @@ def _apart(new: Span, other: Span) -> float:
 # -- limits on the value and the hours, which both a modality and a grant may have
 
 
-def outside(value: Decimal, limits: Limits, unit: str) -> str:
-    """Which limit a value exceeds, as text; empty: none."""
+def outside(value: Decimal, limits: Limits, unit: str) -> Text | None:
+    """Which limit a value exceeds, as text; None: none."""
     if limits.least is not None and value < limits.least:
         least = measured(limits.least, unit)
-        return Text("down to {least}, {value} was asked", least=least, value=plain(value))
+        return Text("down to {least}, {asked} was asked", least=least, asked=plain(value))
     if limits.most is not None and value > limits.most:
         most = measured(limits.most, unit)
-        return Text("up to {most}, {value} was asked", most=most, value=plain(value))
-    return ""
+        return Text("up to {most}, {asked} was asked", most=most, asked=plain(value))
+    return None
 
 
-def outside_hours(
-    order: ControlOrder, limits: Limits, facts: DecisionFacts, code: OrderCode, whose: str
-) -> No | None:
-    """Refuse an order of which a minute, its draw included, lies outside the windows or the season.
-
-    `whose`: the subject of the refusal, such as `boiler`.
-    """
+def outside_hours(order: ControlOrder, limits: Limits, facts: DecisionFacts) -> datetime | None:
+    """The first minute of an order, its draw included, outside the windows or the season."""
     span = (order.start, order.latest_end)
-    beyond = schedule.first_outside(limits.windows, limits.season, span, facts.zone)
-    if beyond is None:
-        return None
-    when = f"{beyond:%a %d %B, %H:%M}"
-    return No(code, Text("{whose} is not agreed for {when}", whose=whose, when=when))
+    return schedule.first_outside(limits.windows, limits.season, span, facts.zone)
 
 
-ROLES = {
-    "residents_council": N_("residents council"),
-    "building_manager": N_("building manager"),
-    "grid_operator": N_("grid operator"),
-    "occupant": N_("occupant"),
-}
+def role_name(role: str) -> Text:
+    """A role for people: without underscores."""
+    return Text(ROLE_NAMES.get(role, role))
 
 
-def _role(role: str) -> Text:
-    return Text(ROLES.get(role) or role.replace("_", " "))
-
-
-def _whose(role: str) -> Text:
-    return Text("the grant of the {role}", role=_role(role))
-
-
-def duration_text(seconds: float) -> str:
-    """A duration for people, such as `1 h 30 min`."""
+def duration_text(seconds: float) -> Text:
+    """A duration for people, exact to the second: `1 h 30 min`."""
     if seconds >= 60 and seconds % 60 == 0:  # noqa: PLR2004 -- a minute
-        hour, minute = divmod(int(seconds) // 60, 60)
-        return (
-            f"{hour} h {minute:02} min"
-            if hour and minute
-            else f"{hour} h"
-            if hour
-            else (f"{minute} min")
-        )
-    return f"{seconds:g} s"
+        hours, minutes = divmod(int(seconds) // 60, 60)
+        if hours and minutes:
+            return Text("{hours} h {minutes} min", hours=hours, minutes=f"{minutes:02}")
+        return Text("{number} h", number=hours) if hours else Text("{number} min", number=minutes)
+    return Text("{number} s", number=f"{seconds:g}")

@@ -7,6 +7,7 @@ its period, or not plausible (agent/gateway/controls.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.control.model import No, OrderCode
@@ -15,11 +16,11 @@ from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from decimal import Decimal
 
     from agent.control.model import Guard, Modality
 
 
+LOWEST, HIGHEST = N_("lowest {guard} {value}"), N_("highest {guard} {value}")
 SLACK = 5.0
 """seconds beyond two periods, because a read takes time"""
 
@@ -34,8 +35,8 @@ class GuardReading:
     """seconds; negative if the clock was set back since"""
     every: int
     """seconds between two reads"""
-    doubt: str = ""
-    """why the value is not used, as the rest of a sentence; empty: it is used, or missing"""
+    doubt: Text | None = None
+    """why the value is not used, as the rest of a sentence; None: it is used, or missing"""
 
 
 def fresh(seen: GuardReading | None) -> Decimal | None:
@@ -54,24 +55,20 @@ def tripped(
         seen = look(guard.device, guard.point)
         value = fresh(seen)
         if value is None:
-            doubt = (seen.doubt if seen else "") or Text("has no recent value")
-            reason = Text("{name} {doubt}", name=guard.name, doubt=doubt)
+            doubt = (seen.doubt if seen else None) or Text("has no recent value")
+            reason = Text("{guard} {doubt}", guard=guard.name, doubt=doubt)
             return No(OrderCode.GUARD, reason, field=guard.name)
         if guard.least is not None and value < guard.least:
             reason = Text(
-                "{name} is {measured}, below {least}",
-                name=guard.name,
-                measured=measured(value, guard.unit),
-                least=guard.least,
-            )
+                "{guard} is {value}, below {limit}",
+                guard=guard.name, value=measured(value, guard.unit), limit=guard.least,
+            )  # fmt: skip
             return No(OrderCode.GUARD, reason, field=guard.name)
         if guard.most is not None and value > guard.most:
             reason = Text(
-                "{name} is {measured}, above {most}",
-                name=guard.name,
-                measured=measured(value, guard.unit),
-                most=guard.most,
-            )
+                "{guard} is {value}, above {limit}",
+                guard=guard.name, value=measured(value, guard.unit), limit=guard.most,
+            )  # fmt: skip
             return No(OrderCode.GUARD, reason, field=guard.name)
     return None
 
@@ -80,23 +77,21 @@ def inhibited(modality: Modality, look: Callable[[str, str], GuardReading | None
     """The refusal while the operator's off switch is set or cannot be read; None: it is not set."""
     if modality.inhibit is None:
         return None
-    value = fresh(look(*modality.inhibit))
+    value, switch = fresh(look(*modality.inhibit)), "/".join(modality.inhibit)
     if value is None:
-        return No(
-            OrderCode.INHIBITED,
-            Text("{names} cannot be read: it counts as set", names="/".join(modality.inhibit)),
-        )
+        reason = Text("{switch} cannot be read: it counts as set", switch=switch)
+        return No(OrderCode.INHIBITED, reason)
     if value != 0:
-        return No(
-            OrderCode.INHIBITED,
-            Text("the operator has set {names}", names="/".join(modality.inhibit)),
-        )
+        return No(OrderCode.INHIBITED, Text("the operator has set {switch}", switch=switch))
     return None
 
 
-def measured(value: Decimal, unit: str) -> str:
+def measured(value: Decimal, unit: str) -> Text:
     """A value for people, with its unit."""
-    return f"{plain(value)} {spoken(unit)}".strip()
+    number = Decimal(plain(value))
+    if not unit:
+        return Text("{number}", number=number)
+    return Text("{number} {unit}", number=number, unit=spoken(unit))
 
 
 def plain(value: Decimal) -> str:
@@ -129,13 +124,10 @@ class GuardExtremes:
             ", ",
             [
                 Text(
-                    N_("lowest {name} {measured}")
-                    if guard.least is not None
-                    else N_("highest {name} {measured}"),
-                    name=guard.name,
-                    measured=measured(extremes[guard.name], guard.unit),
+                    LOWEST if guard.least is not None else HIGHEST,
+                    guard=guard.name, value=measured(extremes[guard.name], guard.unit),
                 )
                 for guard in guards
                 if guard.name in extremes
             ],
-        )
+        )  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from agent.control.model import FAILSAFE, TEST, OrderState
 from agent.control.records import FINAL, Outcome
 from agent.core.clock import stamp
+from agent.core.i18n import N_, Text, joined
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -16,12 +19,21 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 ENDS = {
-    OrderState.COMPLETED: "released",
-    OrderState.CANCELLED: "cancelled",
-    OrderState.SUPERSEDED: "overruled",
-    OrderState.ABORTED: "broken off",
-    OrderState.OPTED_OUT: "ended by somebody in the building",
-    OrderState.FAILED: "failed",
+    OrderState.REJECTED: Text("refused"),
+    OrderState.COMPLETED: Text("released"),
+    OrderState.CANCELLED: Text("cancelled"),
+    OrderState.SUPERSEDED: Text("overruled"),
+    OrderState.ABORTED: Text("broken off"),
+    OrderState.OPTED_OUT: Text("ended by somebody in the building"),
+    OrderState.EXPIRED: Text("expired"),
+    OrderState.FAILED: Text("failed"),
+}
+EVIDENCE = re.compile(r"(vote|contract|form) (.*) of (\d{4}-\d\d-\d\d)")
+"""what a grant is based on, as the journal has it"""
+KINDS = {
+    "vote": N_("vote {title} of {day}"),
+    "contract": N_("contract {title} of {day}"),
+    "form": N_("form {title} of {day}"),
 }
 
 
@@ -130,7 +142,7 @@ def sentences(
     zone: ZoneInfo,
     units: Mapping[str, str],
     span: tuple[float, float] | None = None,
-) -> list[str]:
+) -> list[Text]:
     """One sentence for each order and control, oldest first. `units`: by control.
 
     `span`: only orders of which something was recorded between these moments.
@@ -158,70 +170,99 @@ def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
     return groups
 
 
-def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> str:
+def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> Text:
     first = group[0]
     begun = _begun(group)
     ended = next((one for one in reversed(group) if one.state in FINAL), None)
-    at = _moment((begun or first).at, zone)
+    at: object = datetime.fromtimestamp((begun or first).at, zone)
     if not first.jti:  # a value that stood there without an order
-        return f"{at} {first.control}: {first.words}"
-    what = _what(group, unit)
-    if begun is None:
-        return f"{at} {first.control}: {_not_begun(what, ended, group)}"
-    if ended is not None and ended.at >= begun.at:
-        at = _span(begun.at, ended.at, zone)
+        what: str = first.words
+    elif begun is None:
+        what = _not_begun(_what(group, unit), ended, group)
     else:
-        ended = None
-        at = f"{at}–"
-    return f"{at} {first.control}: {what}{_evidence(group)}{_result(begun, ended, group)}"
+        ended = ended if ended is not None and ended.at >= begun.at else None
+        at = _span(begun.at, ended.at, zone) if ended else Text(N_("{begin}–"), begin=at)
+        what = joined("", (_what(group, unit), _evidence(group), _result(begun, ended, group)))
+    return Text("{time} {control}: {what}", time=at, control=first.control, what=what)
 
 
-def _what(group: Sequence[Outcome], unit: str) -> str:
-    value, by = _first(group, "value").replace("-", "−"), _first(group, "by")
+def number(text: str) -> Decimal | str:
+    """A value of the journal, which its reader sees in the notation of the language."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return text
+    return Text("−{number}", number=-value) if value < 0 else value
+
+
+def _what(group: Sequence[Outcome], unit: str) -> Text:
+    value, by, why = number(_first(group, "value")), _first(group, "by"), _why(group)
+    what = Text("{value}", value=value)
+    what += f" {spoken(unit)}" if unit else ""
     if group[0].jti == FAILSAFE:
-        by, value = "", f"failsafe limit {value}"
-    why = _why(group)
-    asked = (f", asked by {by}" if by else "") + (f" (reason: {why})" if why else "")
-    return f"{value} {spoken(unit)}".strip() + asked
+        return Text("failsafe limit {value}", value=what)
+    what += Text(", asked by {who}", who=by) if by else ""
+    return what + (Text(" (reason: {why})", why=why) if why else "")
+
+
+def evidence_text(text: str) -> Text:
+    """What grants are based on; the journal has it as `vote TITLE of DAY; …`."""
+    return joined(
+        "; ",
+        [
+            Text(KINDS[found[1]], title=found[2], day=date.fromisoformat(found[3]))
+            if (found := EVIDENCE.fullmatch(part))
+            else part
+            for part in text.split("; ")
+        ],
+    )
 
 
 def _evidence(group: Sequence[Outcome]) -> str:
     evidence = _first(group, "evidence")
-    return f", on the {evidence}" if evidence else ""
+    return Text(", on the {evidence}", evidence=evidence_text(evidence)) if evidence else ""
 
 
-def _not_begun(what: str, ended: Outcome | None, group: Sequence[Outcome]) -> str:
+def _not_begun(what: Text, ended: Outcome | None, group: Sequence[Outcome]) -> Text:
     if ended is None:
-        return f"{what}{_evidence(group)}, not begun yet"
-    reason = f"{ended.code}: {ended.words}" if ended.code else ended.words
+        return joined("", (what, _evidence(group), Text(", not begun yet")))
+    reason = ended.words
+    if ended.code:
+        reason = Text("{code}: {reason}", code=ended.code, reason=reason)
     if ended.state is OrderState.COMPLETED:
-        return f"{what}, {reason}"
-    verb = "refused" if ended.state is OrderState.REJECTED else ENDS.get(ended.state, ended.state)
-    return f"{what}, {verb.lower()}: {reason}"
+        return joined(", ", (what, reason))
+    return Text("{what}, {ended}: {why}", what=what, ended=ENDS[ended.state], why=reason)
 
 
-def _result(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> str:
+def how_ended(text: Any) -> Any:
+    """Why an order ended. The text about a guard names the guard, so its name is left out."""
+    if not isinstance(text, str) or not text.startswith("guard:"):
+        return text
+    if not isinstance(text, Text):  # written by an earlier version
+        return text.partition(": ")[2]
+    inside = text.message.startswith("guard:")
+    return text.values["why"] if inside else text.with_values(how_ended)
+
+
+def _result(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> Text:
     """The result, and whether the device has confirmed the release."""
     waits = next((one for one in group if one.state is OrderState.RELEASE_PENDING), None)
     over = any(one.closed for one in group)
-    left = f", NOT RELEASED YET: {waits.words}" if waits and not over else ""
+    left = Text(", NOT RELEASED YET: {why}", why=waits.words) if waits and not over else Text("")
     if ended is None:
-        return left or ", in force"
-    seen = f", {ended.seen}" if ended.seen else ""
+        return left or Text(", in force")
+    seen = Text(", {seen}", seen=ended.seen) if ended.seen else Text("")
     if begun.before and ended.after:
-        seen += f", {begun.before} before and {ended.after} after"
-    guarded = ended.words.startswith("guard:")  # the rest of the text names the guard, too
-    how = ended.words.partition(": ")[2] if guarded else ended.words or ENDS.get(ended.state, "")
+        power = {"before": begun.before, "after": ended.after}
+        seen += Text(", {before} before and {after} after", **power)
+    how = how_ended(ended.words) or ENDS[ended.state]
     if ended.state is not OrderState.COMPLETED:
-        how = f"{ENDS.get(ended.state, ended.state)}: {how}"
-    return f"{seen}, {how}{left}"
+        how = Text("{ended}: {why}", ended=ENDS[ended.state], why=how)
+    return joined("", (seen, Text(", {how}", how=how), left))
 
 
-def _span(begin: float, end: float, zone: ZoneInfo) -> str:
-    first, last = _moment(begin, zone), _moment(end, zone)
-    same_day = first[:10] == last[:10]
-    return f"{first}–{last[11:]}" if same_day else f"{first} – {last}"
-
-
-def _moment(at: float, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M")
+def _span(begin: float, end: float, zone: ZoneInfo) -> Text:
+    first, last = datetime.fromtimestamp(begin, zone), datetime.fromtimestamp(end, zone)
+    if first.date() == last.date():
+        return Text("{begin}–{end}", begin=first, end=f"{last:%H:%M}")
+    return Text("{begin} – {end}", begin=first, end=last)

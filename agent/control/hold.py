@@ -20,7 +20,7 @@ from agent.control.point_access import beat, call_off, look_whole, watched
 from agent.control.records import FINAL, HoldRecord, Outcome, Phase, Transaction
 from agent.control.schedule import toward
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -142,10 +142,16 @@ class Holder:
         except NOT_THERE as error:
             return No(OrderCode.DEVICE, text_of(error))
         if standing.over:
-            return No(OrderCode.OVERRIDDEN, f"{standing.over} is in force at {setpoint.place.name}")
+            reason = Text(
+                "{over} is in force at {point}", over=standing.over, point=setpoint.place.name
+            )
+            return No(OrderCode.OVERRIDDEN, reason)
         # another gateway, or a person, uses our priority (rule H25)
         if setpoint.slot is not None and standing.ours is not None:
-            reason = f"{standing.ours} stands at priority {setpoint.slot} and is not ours"
+            reason = Text(
+                "{value} stands at priority {slot} and is not ours",
+                value=standing.ours, slot=setpoint.slot,
+            )  # fmt: skip
             return No(OrderCode.OVERRIDDEN, reason)
         base, now = self._base(setpoint, standing), self._dependencies.now()
         target = setpoint.first(standing, base)
@@ -167,11 +173,15 @@ class Holder:
             )
         except (SpoolFull, StorageFailed) as error:
             code = OrderCode.STORAGE if isinstance(error, StorageFailed) else OrderCode.DEVICE
-            return No(code, f"nothing was written, as the journal takes no record: {error}")
+            reason = Text(
+                "nothing was written, as the journal takes no record: {error}", error=error
+            )
+            return No(code, reason)
         assert saved is not None
         written = await self._write_and_read_back(saved, access)
         if written is None:
-            return No(OrderCode.OVERRIDDEN, f"somebody else has written to {setpoint.place.name}")
+            reason = Text("somebody else has written to {point}", point=setpoint.place.name)
+            return No(OrderCode.OVERRIDDEN, reason)
         return written
 
     def _base(self, setpoint: Setpoint, standing: Standing) -> Decimal | None:
@@ -213,8 +223,11 @@ class Holder:
         try:
             saved = await self._dependencies.save(Transaction(new))
         except (SpoolFull, StorageFailed) as error:
-            store = "journal" if isinstance(error, SpoolFull) else "storage"
-            aborted = held.releasing(OrderState.ABORTED, f"{store}: {error}")
+            full = isinstance(error, SpoolFull)
+            reason = (
+                Text("journal: {why}", why=error) if full else Text("storage: {why}", why=error)
+            )
+            aborted = held.releasing(OrderState.ABORTED, reason)
             return await self.release(aborted, access)
         assert saved is not None
         return await self._write_and_read_back(saved, access)
@@ -255,10 +268,15 @@ class Holder:
         if record.first and not ours:  # nothing of ours was there yet
             await self._saved(replace(record, phase=Phase.CLOSED))
             return (None,)
-        reason = f"{standing.over} is in force: somebody at the plant has taken over"
-        if not standing.over:
-            change = f"{standing.ours} was set" if standing.ours is not None else "it was emptied"
-            reason = f"{change} at {record.place.name} by somebody else"
+        values = {"value": standing.ours, "point": record.place.name}
+        if standing.over:
+            reason = Text(
+                "{over} is in force: somebody at the plant has taken over", over=standing.over
+            )
+        elif standing.ours is not None:
+            reason = Text("{value} was set at {point} by somebody else", **values)
+        else:
+            reason = Text("it was emptied at {point} by somebody else", **values)
         return (await self.release(record.releasing(OrderState.OPTED_OUT, reason), access),)
 
     async def _write_and_read_back(
@@ -268,7 +286,7 @@ class Holder:
 
         `standing`: the value that was read just now; None: it must be read first.
         """
-        problem = "it was not read back"
+        problem = Text("it was not read back")
         for _ in range(TRIES):
             try:
                 current = standing or await access.look()
@@ -289,13 +307,13 @@ class Holder:
 
     async def _write_once(
         self, record: HoldRecord, access: PointAccess
-    ) -> tuple[HoldRecord, Standing | None, str]:
+    ) -> tuple[HoldRecord, Standing | None, Text]:
         """Write once and read back: the hold record, what was read, and what went wrong.
 
         After an acknowledged write, the value that stands there counts as ours: a device may round,
         and its rounded value must be released too (rule H15).
         """
-        problem, taken = "", True
+        problem, taken = Text(""), True
         try:
             await beat(self._dependencies.access, record)
             await access.write(record.target)
@@ -312,7 +330,12 @@ class Holder:
         return (
             record,
             standing,
-            problem or f"{standing.ours} was read back instead of {record.target}",
+            problem
+            or Text(
+                "{value} was read back instead of {target}",
+                value=standing.ours,
+                target=record.target,
+            ),
         )
 
     async def _record_applied(self, record: HoldRecord, standing: Standing) -> HoldRecord:
@@ -343,11 +366,13 @@ class Holder:
         except NOT_THERE as error:
             return await self._record_pending(record, text_of(error))
         if _is_released(record, standing):
-            await self._close(record, "released, confirmed")
+            await self._close(record, Text("released, confirmed"))
             return None
         if record.ours(standing.ours):
-            return await self._record_pending(record, f"{standing.ours} still stands there")
-        await self._close(record, f"{standing.ours} is somebody else's and was left", theirs=True)
+            why = Text("{value} still stands there", value=standing.ours)
+            return await self._record_pending(record, why)
+        how = Text("{value} is somebody else's and was left", value=standing.ours)
+        await self._close(record, how, theirs=True)
         return None
 
     def _watched_by(self, watchdog: WatchdogTarget | None) -> list[HoldRecord]:
@@ -385,7 +410,8 @@ class Holder:
             for one in journal.of(record.key)
             if _order_of(one, record)
         ]
-        reason = f"{record.words}; {how}" if record.words and record.words != how else how
+        both = record.words and record.words != how
+        reason = Text("{first}; {then}", first=record.words, then=how) if both else how
         memo = replace(journal.memo(record.key), given_back=now)
         if theirs:
             memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))

@@ -154,7 +154,7 @@ class No:
     """A refusal: the code for programs, and the reason for people."""
 
     code: OrderCode
-    reason: str
+    reason: Text
     role: str = ""
     """the role whose grant is missing, or whose limit is too narrow"""
     field: str = ""

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent.control import schedule
-from agent.control.decide import decide
+from agent.control.decide import decide, role_name
 from agent.control.guard import plain
 from agent.control.model import (
     AcceptedOrder,
@@ -258,7 +258,8 @@ class Orders:
         """
         event = self.controller.journal.events.get((order.ref, order.control))
         if event and event.state is OrderState.SCHEDULED and not event.began:
-            await self.controller.cancel(order.control, f"replaced by {order.jti}", order.ref)
+            reason = Text("replaced by {order}", order=order.jti)
+            await self.controller.cancel(order.control, reason, order.ref)
 
     def consider(self, verified: Verified | None, order: ControlOrder) -> AcceptedOrder | No:
         """Decide about one order, and make its draws. Nothing is recorded: a dry run uses it too.
@@ -275,7 +276,7 @@ class Orders:
             )
             return No(OrderCode.KID, reason)
         if (order.jti, order.control) in journal.events:
-            reason = Text("the id {jti} was used before: use a new one", jti=order.jti)
+            reason = Text("the id {id} was used before: use a new one", id=order.jti)
             return No(OrderCode.REPLAY, reason)
         if (order.jti, order.control) in journal.early:
             return No(OrderCode.REVOKED, Text("it was cancelled before it arrived"))
@@ -326,9 +327,8 @@ class Orders:
             else:
                 reason = Text(
                     "a key of the role {role} may not end a hold of {name}",
-                    role=verified.role,
-                    name=name,
-                )
+                    role=role_name(verified.role), name=name,
+                )  # fmt: skip
                 no = No(OrderCode.KID, reason)
                 known.remove(name)
             answers[name] = _refusal(no)
@@ -339,11 +339,12 @@ class Orders:
         ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)
         keep = _record_answer(verified, answer)
-        ended_by = f"{command.cmd.act} by {verified.owner}"
+        cancels = command.cmd.act == "cancel"
+        reason = Text("cancelled by {who}" if cancels else "released by {who}", who=verified.owner)
         # Before the commit: a failing disk must not delay a release. If the object comes again, it
         # ends nothing twice.
         for name in known:
-            await self.controller.cancel(name, ended_by, ref if command.cmd.act == "cancel" else "")
+            await self.controller.cancel(name, reason, ref if command.cmd.act == "cancel" else "")
         save, change = self.controller.dependencies.save, Transaction(outcomes=outcomes)
         # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from agent.control.model import same
 from agent.core.errors import LinkLost, WriteRefused
+from agent.core.i18n import Text
 from agent.core.model import Point
 from agent.core.quantities import from_raw, to_raw
 from agent.drivers import DRIVERS, driver
@@ -92,7 +93,9 @@ class PointAccess:
             held = await line.held(self._point)
         ours = self._scaled(held.ours.get(self._slot or 0))
         over = held.outranking(self._slot) if self._slot is not None else None
-        standing = Standing(ours, f"priority {over}" if over is not None else "", ours)
+        standing = Standing(
+            ours, Text("priority {slot}", slot=over) if over is not None else "", ours
+        )
         if not whole:
             return standing
         if self._slot is not None:

@@ -8,6 +8,7 @@ and `Memo` are stored as JSON: to rename one of their fields is to change the fi
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -28,6 +29,7 @@ from agent.control.model import (
     elapsed,
     same,
 )
+from agent.core.i18n import Text
 from agent.trust import verify
 
 if TYPE_CHECKING:
@@ -283,12 +285,14 @@ def understood(kind: Any, body: dict[str, Any]) -> Any:
     TypeError if a member is missing.
     """
     names = {one.name for one in fields(kind)}
+    with suppress(AttributeError, KeyError, TypeError, ValueError):  # else the English text stays
+        body = body | {n: Text.of(json.loads(wire)) for n, wire in body["texts"].items()}
     return kind(**{name: value for name, value in body.items() if name in names})
 
 
 def encode(record: HoldRecord) -> str:
     """The record as JSON for the journal. Its number is the key of the row."""
-    body = asdict(record)
+    body = asdict(record) | _texts(record)
     del body["number"]
     return json.dumps(body, default=_tagged)
 
@@ -332,7 +336,19 @@ def decode(number: int, text: str) -> HoldRecord:
 
 def text(record: Any) -> str:
     """A record as JSON for the journal."""
-    return json.dumps(asdict(record), default=_plain)
+    return json.dumps(asdict(record) | _texts(record), default=_plain)
+
+
+def _texts(record: Any) -> dict[str, Any]:
+    """The members that are texts in their own form too, so that their reader can translate them.
+
+    An earlier version reads the English one.
+    """
+    values = {one.name: getattr(record, one.name) for one in fields(record)}
+    texts = {
+        name: json.dumps(value.wire()) for name, value in values.items() if isinstance(value, Text)
+    }
+    return {"texts": texts} if texts else {}
 
 
 def _plain(value: object) -> object:

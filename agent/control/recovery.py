@@ -31,7 +31,7 @@ from agent.control.point_access import PointAccess, opened
 from agent.control.records import OPEN, Outcome, Phase, Transaction
 from agent.control.release import Release
 from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed, WriteRefused
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, joined, text_of
 from agent.core.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Recovery(Release):
         for event in list(journal.events.values()):
             begun = event.state in {OrderState.STARTED, OrderState.RESTORING}
             if begun and not self._is_open(event):
-                await self.end(event, OrderState.ABORTED, "restart")
+                await self.end(event, OrderState.ABORTED, Text("restart"))
         await asyncio.gather(*map(self._search_control, self.controls.values()))
 
     def _is_open(self, event: AcceptedOrder) -> bool:
@@ -96,12 +96,12 @@ class Recovery(Release):
         if control is not None and await self._stays_limited(control, record):
             # A limit is not released first: between release and failsafe it would not apply.
             if event:
-                await self.end(event, OrderState.ABORTED, "restart")
+                await self.end(event, OrderState.ABORTED, Text("restart"))
             await self.fall_back(control, [record])
             return
         done = event is not None and event.state is OrderState.RESTORING
         outcome = OrderState.COMPLETED if done else OrderState.ABORTED
-        await self.try_release(record.releasing(outcome, "restart"))
+        await self.try_release(record.releasing(outcome, Text("restart")))
 
     async def _stays_limited(self, control: ConfiguredControl, record: HoldRecord) -> bool:
         ours = self.is_configured(record) and record.slot == control.slots[0]
@@ -140,9 +140,11 @@ class Recovery(Release):
                 if slot not in taken
             ]
         except (LinkLost, WriteRefused, Refused) as error:
-            self.alarms[name] = f"not read since the start, so no order begins: {error}"
+            self.alarms[name] = Text(
+                "not read since the start, so no order begins: {error}", error=error
+            )
             return False
-        if strange := "; ".join(finding for finding in findings if finding):
+        if strange := joined("; ", filter(None, findings)):
             if self.alarms.get(name) != strange:
                 log.error(
                     "%s: %s", name, strange,
@@ -164,22 +166,28 @@ class Recovery(Release):
             value = (await access.look()).ours
             if not control.could_be_ours(value):
                 return ""
-            return (
-                f"{value} stands in {control.place.name}, which an order could have set, and the"
-                " journal does not know it: to release it, gardien control release"
-                f" {control.name} --to VALUE"
-            )
+            return Text(
+                "{value} stands in {point}, which an order could have set, and the journal does not"
+                " know it: to release it, gardien control release {name} --to VALUE",
+                value=value, point=control.place.name, name=control.name,
+            )  # fmt: skip
         value = (await access.look()).ours
         if value is None:
             return ""
-        where = f"priority {slot} of {control.place.name}"
+        where = Text("priority {slot} of {point}", slot=slot, point=control.place.name)
         if slot not in memo.free:
-            return f"{value} stands at {where} without a record of ours: it was left"
+            return Text(
+                "{value} stands at {where} without a record of ours: it was left",
+                value=value, where=where,
+            )  # fmt: skip
         await access.write(None)
         left = (await access.look()).ours
         if left is not None:
             raise WriteRefused("{left} stands at priority {slot} still", left=left, slot=slot)
-        message = f"{value} stood at priority {slot} without an order: it was emptied"
+        message = Text(
+            "{value} stood at priority {slot} without an order: it was emptied",
+            value=value, slot=slot,
+        )  # fmt: skip
         log.error(
             "%s: %s", control.name, message,
             extra=_of(control),
@@ -290,7 +298,7 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
     with suppress(TimeoutError):
         async with asyncio.timeout(within):
             await asyncio.gather(*(alone.release(line, of) for line, of in lines.items()))
-    late = "no time was left"
+    late = Text("no time was left")
     return [
         alone.results.get(record.number, ReleaseResult(record.control, done=False, words=late))
         for of in lines.values()
@@ -342,9 +350,9 @@ class _JournalRelease:
                 await asyncio.sleep(self.landed - asyncio.get_running_loop().time())
             access = PointAccess(line, record.place, record.slot)
             if record.failsafe is None or record.phase is Phase.RELEASING or self.limits:
-                aborted = record.releasing(OrderState.ABORTED, "the agent does not run")
+                aborted = record.releasing(OrderState.ABORTED, Text("the agent does not run"))
                 left = await holder.release(aborted, access)
-                how = "released, confirmed" if left is None else left.alarm
+                how = Text("released, confirmed") if left is None else left.alarm
                 self._record(record, how, done=left is None)
                 continue
             setpoint = Setpoint(
@@ -352,9 +360,9 @@ class _JournalRelease:
                 record.restore, FOREVER, FOREVER, record.tolerance, never_raise=True,
             )  # fmt: skip
             left = await holder.change(record, setpoint, access)
-            how = "somebody else has taken over"
+            how = Text("somebody else has taken over")
             if left is not None:
-                how = left.alarm or "its failsafe limit applies"
+                how = left.alarm or Text("its failsafe limit applies")
             self._record(record, how, done=left is None or not left.alarm)
 
     def _record(self, record: HoldRecord, how: str, *, done: bool) -> None:

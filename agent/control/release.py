@@ -26,11 +26,14 @@ from typing import TYPE_CHECKING
 
 from agent.control import schedule
 from agent.control.context import TRIED_FOR, ControlContext, Wait
+from agent.control.decide import role_name
 from agent.control.guard import inhibited, tripped
 from agent.control.hold import FOREVER
 from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState
 from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
+from agent.core.finding import as_text
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -75,7 +78,7 @@ class Release(ControlContext):
             return
         # 1, 2, 4 … 60 s: a device may be away for days
         wait.until, wait.last = now + wait.last, min(LONGEST_WAIT, wait.last * 2)
-        self.alarms[record.control] = f"not released yet: {left.alarm}"
+        self.alarms[record.control] = Text("not released yet: {why}", why=left.alarm)
 
     async def _attempt(self, record: HoldRecord) -> HoldRecord | None:
         access = self.dependencies.access(record.place, record.slot)
@@ -111,9 +114,9 @@ class Release(ControlContext):
     def forbidden(self, control: ConfiguredControl) -> No | None:
         """What forbids orders and failsafe at a control now; None: nothing."""
         if why := self.recovering or self.dependencies.failing():
-            return No(OrderCode.STORAGE, why)
+            return No(OrderCode.STORAGE, as_text(why))
         if why := self.journal.memo(control.key).pause(self.dependencies.now()):
-            return No(OrderCode.OVERRIDDEN, why)
+            return No(OrderCode.OVERRIDDEN, as_text(why))
         modality, look = control.modality, self.dependencies.look
         return tripped(modality.guards, look) or inhibited(modality, look)
 
@@ -121,8 +124,11 @@ class Release(ControlContext):
         """Release all for this reason. A guard that ended a hold locks out orders for `min_gap`."""
         state = OrderState.OPTED_OUT if no.code is OrderCode.OVERRIDDEN else OrderState.ABORTED
         guarded = no.code is OrderCode.GUARD
-        reason = f"guard:{no.field}: {no.reason}" if guarded else no.reason
-        reason = f"storage: {reason}" if no.code is OrderCode.STORAGE else reason
+        reason = no.reason
+        if guarded:
+            reason = Text("guard:{name}: {why}", name=no.field, why=reason)
+        elif no.code is OrderCode.STORAGE:
+            reason = Text("storage: {why}", why=reason)
         held = False
         for record in records:
             held = True
@@ -160,7 +166,7 @@ class Release(ControlContext):
             )  # fmt: skip
             if no is None:
                 continue
-            reason = f"{no}: {no.reason}"
+            reason = Text("{code}: {reason}", code=no, reason=no.reason)
             for record in records:
                 if record.jti == event.order.jti:
                     await self.try_release(record.releasing(OrderState.ABORTED, reason))
@@ -351,12 +357,14 @@ class Release(ControlContext):
 
     async def release_unconfigured(self) -> None:
         """Release the holds of controls that are no longer configured, and refuse their orders."""
-        reason = "the control is no longer configured like this"
+        reason = Text("the control is no longer configured like this")
         for record in list(self.journal.records.values()):
             if not self.is_configured(record):
                 await self.try_release(record.releasing(OrderState.ABORTED, reason))
         for event in self.journal.without_control():
-            reason = f"{event.order.control} is no longer configured, or at another point"
+            reason = Text(
+                "{name} is no longer configured, or at another point", name=event.order.control
+            )
             await self.report_refusal(event, No(OrderCode.ASSET, reason))
 
     async def release_after_error(self, name: str, reason: str) -> None:
@@ -392,13 +400,14 @@ def taken_back(
         grant = grants.get(jti)
         if grant is None or grant.revoked is not None:
             role = grant.role if grant else ""
-            return No(OrderCode.REVOKED, f"the grant of the {role} was revoked", role)
+            reason = Text("the grant of the {role} was revoked", role=role_name(role))
+            return No(OrderCode.REVOKED, reason, role)
         if grant.occupancy is not None and now.trusted:
             stands = home(grant.occupancy)
             if stands is None or stands[1] <= now.wall:
-                reason = f"the occupancy of the {grant.role} has ended"
+                reason = Text("the occupancy of the {role} has ended", role=role_name(grant.role))
                 return No(OrderCode.REVOKED, reason, grant.role)
     order = event.order
     if key_taken(order.kid, order.by, order.role) is not None:
-        return No(OrderCode.REVOKED, "the key that ordered it was revoked")
+        return No(OrderCode.REVOKED, Text("the key that ordered it was revoked"))
     return None

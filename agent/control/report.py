@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from agent.control.model import FAILSAFE, SUPPLY, OrderState
 from agent.core.quantities import spoken
 from agent.registry.dates import MONTHS, day_written_out, time_written_out
-from agent.registry.page import Page, colon, texts
+from agent.registry.page import Page, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,12 +63,6 @@ def stairwell(document: Mapping[str, Any], language: str) -> Page:
         if control["phones"]:
             page.paragraph(wording.text("notice", "phones", phones=", ".join(control["phones"])))
     return page
-
-
-def lines(history: Mapping[str, Any], language: str) -> list[str]:
-    """The answer to `control.history` in another language than English: a line for each order."""
-    wording = _Wording(language, history)
-    return [wording.line(order) for order in history["orders"]]
 
 
 def _summary(control: Mapping[str, Any], wording: _Wording) -> Iterator[str]:
@@ -188,22 +182,6 @@ class _Wording:
             )
         what = self.text("notice", kind, **times, value=self.value(order, unit))
         return ". ".join((what, *self._reasons(order))) + "."
-
-    def line(self, order: Mapping[str, Any]) -> str:
-        """One order for whoever runs the control."""
-        begin, end = order["begun"] or order["at"], order["released"]
-        parts = [self.value(order, order["unit"])]
-        if order["by"]:
-            why = self.text("history", "why", why=order["why"]) if order["why"] else ""
-            parts.append(self.text("history", "by", by=order["by"]) + why)
-        if order["authorization"]:
-            evidence = self.evidence(order["authorization"])
-            parts.append(self.text("history", "authorization", evidence=evidence))
-        parts += [self.seen(order["seen"])] if order["seen"] else []
-        parts.append(self.result(order))
-        if order["begun"] and end:
-            parts.append(self.text("history", "released", time=self.at(end)))
-        return f"{self.at(begin)}, {order['control']}{colon(self._language)} {', '.join(parts)}"
 
     def _reasons(self, order: Mapping[str, Any]) -> Iterator[str]:
         if order["by"]:

@@ -33,7 +33,7 @@ from agent.control.records import (
 )
 from agent.core.atomic_write import SILENT, STALLED_AFTER
 from agent.core.errors import Refused, SpoolFull, StorageFailed
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import dying
 from agent.core.storage import HOLDS_END_AFTER, PROBED_EVERY, made, volatile
@@ -307,7 +307,7 @@ class JournalWriter:
         try:
             self.copy.save(self.journal.id, record)
         except (OSError, Refused) as error:
-            self._fail(f"its copy cannot be written: {error}")
+            self._fail(Text("its copy cannot be written: {error}", error=error))
 
     async def note(self, change: Transaction) -> HoldRecord | None:
         """Let a change count at once, and commit it as soon as the disk takes it."""
@@ -457,7 +457,7 @@ class JournalWriter:
                 if not self.copy.lock():
                     raise Refused("another process is releasing the holds of this journal")
             except (OSError, Refused) as error:
-                self._fail(f"its copy cannot be written: {error}")
+                self._fail(Text("its copy cannot be written: {error}", error=error))
                 return False
             notes, copied = dict(self._unwritten), self.copy.records()
             self._reopening = self._thread.begin(self._reopen, notes, copied)

@@ -61,11 +61,6 @@ def as_text(value: object) -> Text:
     return text if isinstance(text, Text) else Text("{text}", text=str(text))
 
 
-def numbered(number: int, singular: str, plural: str, /, **values: object) -> Text:
-    """Return the text for a number of things, which is its value `number`."""
-    return Text(singular if number == 1 else plural, number=number, **values)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One fact about the gateway that somebody must know."""

@@ -71,6 +71,9 @@ class Text(str):
         """Return the sentence in the reader's language."""
         return _(self.message, **self.values)
 
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # it never changes
+
     def __add__(self, other: str) -> Text:
         return Text("{first}{then}", first=self, then=other) if other else self
 
@@ -134,7 +137,8 @@ def joined(separator: str, parts: Iterable[str]) -> Text:
     """Join texts as `str.join` does; the result can be translated."""
     whole = Text("")
     for part in parts:
-        whole = whole + separator + part if whole else whole + part
+        message = f"{{first}}{separator}{{then}}"  # a language may space a separator in its own way
+        whole = Text(message, first=whole, then=part) if whole else whole + part
     return whole
 
 

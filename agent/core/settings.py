@@ -76,13 +76,13 @@ MINUTES_FROM, HOURS_FROM = 120, 7200
 """seconds from which durations are shown in minutes, and in hours"""
 
 
-def took(seconds: float) -> str:
+def took(seconds: float) -> Text:
     """Format a duration for people: `22 min`."""
     if seconds < MINUTES_FROM:
-        return f"{seconds:.3g} s"
+        return Text("{number:.3g} s", number=seconds)
     if seconds < HOURS_FROM:
-        return f"{round(seconds / 60, 1):g} min"
-    return f"{seconds / 3600:.1f} h"
+        return Text("{number:g} min", number=round(seconds / 60, 1))
+    return Text("{number:.1f} h", number=seconds / 3600)
 
 
 def written_size(number: int) -> str:

@@ -136,9 +136,8 @@ class Steering:
         changed = [name for name, control in old.items() if zone or new.get(name) != control]
         try:
             async with asyncio.timeout(ENDED_WITHIN):
-                await self.controller.release_controls(
-                    Text("the configuration was changed"), changed
-                )
+                reason = Text("the configuration was changed")
+                await self.controller.release_controls(reason, changed)
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
                 "not every control was released before the reload: the releases go on",
@@ -155,7 +154,7 @@ class Steering:
 class NoControls(Absent, Steering):
     """In place of the controls while none are configured, or their journal is not open."""
 
-    REASON = Text("no control is configured: see `controls` in the configuration")
+    REASON = "no control is configured: see `controls` in the configuration"
 
     def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
         """There are none."""
@@ -285,34 +284,30 @@ class PointReadings:
         if sample.why is not None or not isinstance(sample.value, Decimal):
             # an invalid value interrupts the time without a change
             self._still.pop(f"{device}/{name}", None)
-            doubt = (
-                Text("has no valid value: {detail}", detail=sample.detail) if sample.detail else ""
-            )
+            why = sample.detail
+            doubt = Text("has no valid value: {why}", why=why) if why else None
             return GuardReading(None, age, point.every, doubt)
         value = sample.value * point.scale
         doubt = self._doubt(point, value)
         return GuardReading(None if doubt else value, age, point.every, doubt)
 
-    def _doubt(self, point: Point, value: Decimal) -> str:
-        """Why a value is not plausible; empty: it is."""
+    def _doubt(self, point: Point, value: Decimal) -> Text | None:
+        """Why a value is not plausible; None: it is."""
         channel = channels().get(point.channel or "")
         by = factor(point.unit, channel.unit) if channel else None
         if channel is None or by is None:
-            return ""
+            return None
         comparable, since = value * by, self._since(f"{point.device}/{point.name}", value)
         low = channel.least is not None and comparable < channel.least
         if low or (channel.most is not None and comparable > channel.most):
-            return Text(
-                "reads {measured}, which is not plausible", measured=measured(value, point.unit)
-            )
+            read = measured(value, point.unit)
+            return Text("reads {value}, which is not plausible", value=read)
         if channel.still is not None and self._clock.steady() - since > channel.still:
-            hours = f"{channel.still / 3600:g} h"
             return Text(
-                "has read {measured} for more than {hours}: it is stuck",
-                measured=measured(value, point.unit),
-                hours=hours,
-            )
-        return ""
+                "has read {value} for more than {hours} h: it is stuck",
+                value=measured(value, point.unit), hours=f"{channel.still / 3600:g}",
+            )  # fmt: skip
+        return None
 
     def _since(self, name: str, value: Decimal) -> float:
         known = self._still.get(name)

@@ -44,6 +44,21 @@ COLUMNS = (
     *("fact", "id", "recipient", "channels", "step", "since", "until", "remark"),
     *("value", "unit", "quality"),
 )
+HEADINGS = {
+    "en": COLUMNS,
+    "fr": (
+        *("nature", "identifiant", "destinataire", "grandeurs", "pas en s", "depuis", "jusqu'au"),
+        *("remarque", "valeur", "unité", "qualité"),
+    ),
+}
+FACTS_FR = {
+    "responsible": "responsable", "place": "lieu", "occupancy": "occupation", "meter": "compteur",
+    "sent": "envoyé", "not_sent": "pas envoyé", "consent": "accord", "mark": "retrait ou refus",
+    "form": "formulaire", "duty": "obligation", "known": "communiqué", "withheld": "retenu",
+    "sum": "total", "received": "reçu", "holds": "détenu", "erasure": "effacement",
+    "unknown": "inconnu", "look": "consultation", "order": "ordre", "waits": "en attente",
+    "register": "relevé de minuit",
+}  # fmt: skip
 UNSURE = ("meter", "unreadable", "leftover", "clock")
 """kinds of gaps because of which more may leave than is known"""
 PERIODS = {
@@ -172,7 +187,7 @@ def letter(
     )  # fmt: skip
 
 
-def table(dossier: Dossier) -> str:
+def table(dossier: Dossier, language: str = "en") -> str:
     """The same facts as CSV with semicolons, one fact per line; below them each value that is still
     on the gateway. Times are local, with their offset.
     """
@@ -248,8 +263,12 @@ def table(dossier: Dossier) -> str:
     rows += [_value(one, zone) for one in dossier.held]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((*row, *[""] * (len(COLUMNS) - len(row))) for row in rows)
+    kinds = FACTS_FR if language == "fr" else {}
+    writer.writerow(HEADINGS[language])
+    writer.writerows(
+        (kinds.get(str(row[0]), row[0]), *row[1:], *[""] * (len(COLUMNS) - len(row)))
+        for row in rows
+    )
     return text.getvalue()
 
 

@@ -308,7 +308,7 @@ def judge_publish(code: int) -> None:
     if code == PAYLOAD_INVALID:
         raise BatchRejected("the broker refuses the payload")
     if code >= ERRORS:
-        reason = PUBLISH_REASONS.get(code, "the message is not accepted now")
+        reason = PUBLISH_REASONS.get(code) or Text("the message is not accepted now")
         raise NotStored("the broker answers 0x{code:02X}: {reason}", code=code, reason=reason)
 
 
@@ -320,9 +320,9 @@ def judge_response(status: int, headers: Mapping[str, str], now: float) -> None:
     """
     if status in STORED:
         return
-    who = "the platform"
+    who = Text("the platform")
     if "text/html" in headers.get("content-type", "").lower():
-        who = "a web page, perhaps of a proxy in front of the platform,"
+        who = Text("a web page, perhaps of a proxy in front of the platform,")
     if status == TOO_LARGE:
         raise TooLarge("{who} says that the batch is too large: {status}", who=who, status=status)
     if status in ABOUT_THE_BYTES:

@@ -577,7 +577,7 @@ def test_the_table_keeps_the_purpose_of_a_withdrawn_consent_and_is_read_by_a_spr
     words = ("person", "A-1", "--stop", "--as", "marie", "--to", gateway.folder)
     gateway.command(*words, "--language", "fr")
     content = (gateway.folder / "A-1.csv").read_bytes()
-    assert content.startswith("\ufefffact;".encode())
+    assert content.startswith("\ufeffnature;".encode())
     since = dt.datetime.fromtimestamp(gateway.since, ZoneInfo("Europe/Paris")).isoformat()
     assert f";86400;{since};" in content.decode()
     assert ';"advice; withdrawn 2' in content.decode()

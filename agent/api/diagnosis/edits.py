@@ -10,8 +10,8 @@ from agent.config import load
 from agent.config.profiles import FOLDER
 from agent.core.clock import stamp
 from agent.core.errors import ConfigError
-from agent.core.finding import Actor, Finding, Severity, numbered
-from agent.core.i18n import N_, Text
+from agent.core.finding import Actor, Finding, Severity
+from agent.core.i18n import Plural, Text
 from agent.gateway.supervisor import AT_A_START
 
 if TYPE_CHECKING:
@@ -56,13 +56,11 @@ def edits(path: Path, config: Config) -> list[Finding]:
 
 def _unusable(path: Path, error: ConfigError, since: str | None) -> Finding:
     problems = str(error).splitlines()
-    what = numbered(
+    what: Text = Plural(
+        "the configuration has a mistake, and the agent still uses the old one: {first}",
+        "the configuration has {number} mistakes, and the agent still uses the old one. The"
+        " first: {first}",
         len(problems),
-        N_("the configuration has a mistake, and the agent still uses the old one: {first}"),
-        N_(
-            "the configuration has {number} mistakes, and the agent still uses the old one. The"
-            " first: {first}"
-        ),
         first=problems[0],
     )
     if isinstance(error.__cause__, OSError):

@@ -27,7 +27,7 @@ from agent.core.atomic_write import NO_ROOM
 from agent.core.clock import seconds, stamp
 from agent.core.errors import AgentError, NotForYou, Refused
 from agent.core.finding import Actor, Finding, Severity, as_text
-from agent.core.i18n import Text
+from agent.core.i18n import Text, _
 from agent.core.settings import Secret
 from agent.core.storage import is_read_only, reason_of
 from agent.enrolment import credential
@@ -112,8 +112,11 @@ def versions() -> Iterator[Finding]:
         return
     listed = ", ".join(f"{name} {version_}" for name, version_ in held.items())
     python = ".".join(map(str, sys.version_info[:3]))
-    text = f"gardien {_version('gardien')}, Python {python}, {platform.machine()}; {listed}"
-    yield fine("versions", Text("versions"), as_text(text))
+    text = Text(
+        "gardien {version}, Python {python}, {machine}; {parts}",
+        version=_version("gardien"), python=python, machine=platform.machine(), parts=listed,
+    )  # fmt: skip
+    yield fine("versions", Text("versions"), text)
 
 
 def _version(name: str) -> str | None:
@@ -736,9 +739,10 @@ def port_remedy(name: str, group: str, mode: int, account: str, *, member: bool)
     if group == DIALOUT and mode & FOR_GROUP == FOR_GROUP:
         return f"{join} && sudo systemctl restart gardien"
     if group == "tty" and re.match(r"tty[A-Z]", name):
-        return (
-            f"sudo systemctl disable --now serial-getty@{name}.service # then delete console={name}"
-            " from the kernel's command line, and reboot"
+        return _(
+            "sudo systemctl disable --now serial-getty@{name}.service # then delete console={name}"
+            " from the kernel's command line, and reboot",
+            name=name,
         )
     # the number of a USB adapter depends on the order in which they were plugged in
     kernel = re.sub(r"[0-9]+$", "[0-9]*", name) if name.startswith(PLUGGED) else name

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.api.diagnosis.running import names_of
 from agent.core.clock import stamp
-from agent.core.finding import Actor, Finding, Severity, numbered
-from agent.core.i18n import N_, Text
+from agent.core.finding import Actor, Finding, Severity
+from agent.core.i18n import Plural, Text
 from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.registry.index import Unknown
 from agent.registry.records import RECORD_OCCUPANCY, covers, occupancy_unknown, serial_key
@@ -119,10 +119,10 @@ def _meters(
         )
     replaced = {device.name for device, _ in exchanged}
     if nowhere := [name for name in nowhere if name not in replaced]:
-        shared = numbered(
+        shared = Plural(
+            "1 meter belongs to no dwelling",
+            "{number} meters belong to no dwelling",
             len(nowhere),
-            N_("1 meter belongs to no dwelling"),
-            N_("{number} meters belong to no dwelling"),
         )
         several = "gardien meter import FILE"
         yield Finding(
@@ -139,10 +139,10 @@ def _meters(
 
 
 def _others(number: int) -> Text:
-    return numbered(
+    return Plural(
+        "1 meter is not the one that was recorded",
+        "{number} meters are not those that were recorded",
         number,
-        N_("1 meter is not the one that was recorded"),
-        N_("{number} meters are not those that were recorded"),
     )
 
 

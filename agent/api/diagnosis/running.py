@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from agent.buffer.upkeep import TRIED_ANEW
 from agent.core.clock import stamp
 from agent.core.errors import StorageFailed
-from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text, numbered
-from agent.core.i18n import N_, Text
+from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text
+from agent.core.i18n import N_, Plural, Text
 from agent.core.storage import SPOOL
 from agent.enrolment.tls import UNKNOWN_ISSUER
 from agent.uplink.base import WRONG_LOGIN
@@ -138,10 +138,10 @@ def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             code="audit",
             subject=Text("audit chain"),
-            what=numbered(
+            what=Plural(
+                "1 decision could not be written to the audit chain",
+                "{number} decisions could not be written to the audit chain",
                 number,
-                N_("1 decision could not be written to the audit chain"),
-                N_("{number} decisions could not be written to the audit chain"),
             ),
             severity=Severity.LATER,
             cost=Text("What was decided is in force, but its record is missing"),
@@ -154,16 +154,12 @@ def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             code="object",
             subject=Text("signed objects"),
-            what=numbered(
+            what=Plural(
+                "1 signed object could not be evaluated because of an error in gardien, and is"
+                " kept",
+                "{number} signed objects could not be evaluated because of an error in gardien,"
+                " and are kept",
                 number,
-                N_(
-                    "1 signed object could not be evaluated because of an error in gardien, and is"
-                    " kept"
-                ),
-                N_(
-                    "{number} signed objects could not be evaluated because of an error in gardien,"
-                    " and are kept"
-                ),
             ),
             severity=Severity.LATER,
             actor=Actor.INSTALLER,
@@ -282,10 +278,10 @@ def _syndic(syndic: Mapping[str, Any] | None) -> Iterator[Finding]:
         here = Text("{what}: {why}", what=text, why=why)
         yield Finding(**common, what=here, outside=text)
     if number := syndic["waiting"]:
-        what = numbered(
+        what: Text = Plural(
+            "syndic export: 1 row needs a decision",
+            "syndic export: {number} rows need a decision",
             number,
-            N_("syndic export: 1 row needs a decision"),
-            N_("syndic export: {number} rows need a decision"),
         )
         yield Finding(**common, what=what, count=number)
     if since := syndic["overdue_since"]:
@@ -311,16 +307,12 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
         )
     for name, uplink in restored["uplinks"].items():
         if restored["listens"] and uplink["waits"]:
-            what = numbered(
+            what: Text = Plural(
+                "uplink {uplink} has not delivered all signed objects yet; sending starts once"
+                " it has, or after 1 minute more of connection",
+                "uplink {uplink} has not delivered all signed objects yet; sending starts once"
+                " it has, or after {number} minutes more of connection",
                 -(-uplink["waits"] // 60),
-                N_(
-                    "uplink {uplink} has not delivered all signed objects yet; sending starts once"
-                    " it has, or after 1 minute more of connection"
-                ),
-                N_(
-                    "uplink {uplink} has not delivered all signed objects yet; sending starts once"
-                    " it has, or after {number} minutes more of connection"
-                ),
                 uplink=name,
             )
             yield Finding(**common, code="restored", what=what, cause="restored", uplink=name)
@@ -410,14 +402,14 @@ def _link(
 
 
 def _not_read(number: int, line: str) -> Text:
-    return numbered(
+    return Plural(
+        "1 device is not read. Switch the converter or adapter on and connect it, or correct its"
+        " address in `links.{line}`",
+        "{number} devices are not read. Switch the converter or adapter on and connect it, or"
+        " correct its address in `links.{line}`",
         number,
-        N_("1 device is not read. Switch the converter or adapter on and connect it, or correct its"
-           " address in `links.{line}`"),
-        N_("{number} devices are not read. Switch the converter or adapter on and connect it, or"
-           " correct its address in `links.{line}`"),
         line=line,
-    )  # fmt: skip
+    )
 
 
 def _silent(
@@ -431,19 +423,19 @@ def _silent(
     mute = {device: facts for device, facts in devices.items() if facts["failures"]}
     answered = [facts["answered"] for facts in mute.values() if facts.get("answered")]
     if silent == link["devices"] and silent > 1:
-        what = numbered(
+        what: Text = Plural(
+            "line {line} does not answer: {number} devices wait",
+            "line {line} does not answer: {number} devices wait",
             silent,
-            N_("line {line} does not answer: {number} devices wait"),
-            N_("line {line} does not answer: {number} devices wait"),
             line=name,
         )
         shared = None
         cost = Text("Check the converter, the wiring and the power supply of the line")
     else:
-        shared = numbered(
+        shared = Plural(
+            "line {line}: 1 of {all} devices is silent",
+            "line {line}: {number} of {all} devices are silent",
             silent,
-            N_("line {line}: 1 of {all} devices is silent"),
-            N_("line {line}: {number} of {all} devices are silent"),
             line=name,
             all=link["devices"],
         )
@@ -470,10 +462,10 @@ def _disturbs(line: str, disturber: Mapping[str, Any]) -> Text:
         if disturber["device"]
         else Text("the device at address {address}, which is not configured,", address=address)
     )
-    what = numbered(
+    what: Text = Plural(
+        "{device} disturbs line {line}: once today. It {how}",
+        "{device} disturbs line {line}: {number} times today. It {how}",
         today,
-        N_("{device} disturbs line {line}: once today. It {how}"),
-        N_("{device} disturbs line {line}: {number} times today. It {how}"),
         device=who,
         line=line,
         how=Text(disturber["how"]),
@@ -533,10 +525,10 @@ def _uplink(
         yield Finding(
             **common,
             code="shed",
-            what=numbered(
+            what=Plural(
+                "uplink {uplink}: 1 value deleted because the spool is full",
+                "uplink {uplink}: {number} values deleted because the spool is full",
                 number,
-                N_("uplink {uplink}: 1 value deleted because the spool is full"),
-                N_("uplink {uplink}: {number} values deleted because the spool is full"),
                 uplink=name,
             ),
             severity=Severity.LOST,
@@ -610,17 +602,17 @@ def _waits(uplink: Mapping[str, Any]) -> Text:
     days = uplink.get("bears_days")
     if days is None or days >= LONG_OUTAGE:
         return Text("Its readings wait on this gateway")
-    return numbered(
+    return Plural(
+        "Its readings wait on this gateway; after about {number} day more, the oldest are deleted",
+        "Its readings wait on this gateway; after about {number} days more, the oldest are"
+           " deleted",
         days,
-        N_("Its readings wait on this gateway; after about 1 day more, the oldest are deleted"),
-        N_("Its readings wait on this gateway; after about {number} days more, the oldest are"
-           " deleted"),
     )  # fmt: skip
 
 
 def _quarantined(common: Mapping[str, Any], name: str, backlog: Mapping[str, Any]) -> Finding:
     number, since = backlog["quarantined"], backlog["quarantined_since"]
-    what = numbered(number, N_("1 batch refused"), N_("{number} batches refused"))
+    what: Text = Plural("1 batch refused", "{number} batches refused", number)
     if why := backlog["quarantined_why"]:
         what = Text("{what}: {why}", what=what, why=why)
     return Finding(

@@ -167,7 +167,8 @@ class Bacnet:
             waiting=followed["waiting"],
         )
         if bbmd not in {"", "registered"}:
-            figures["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"
+            address = self.settings.bbmd
+            figures["worry"] = Text("the BBMD {address}: {state}", address=address, state=bbmd)
         return figures
 
     def _announced(self, address: Address, i_am: IAm) -> None:

@@ -41,6 +41,7 @@ from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
 from bacpypes3.settings import settings as bacpypes_settings
 
 from agent.core.errors import LinkLost
+from agent.core.i18n import Text
 from agent.drivers.bacnet import codec
 from agent.drivers.bacnet.codec import (
     HEADER,
@@ -208,7 +209,9 @@ class BacnetPort:
                 return _contents(await answer, service)
         except TimeoutError:
             self.there()
-            raise NotAnsweredError(f"no answer in {self.timeout:g} s") from None
+            raise NotAnsweredError(
+                Text("no answer in {seconds:g} s", seconds=self.timeout)
+            ) from None
         except ExecutionError:
             raise NotAnsweredError("no route to its network is known") from None
         finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import frame
@@ -242,7 +243,10 @@ async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator
     heard, left = b"", listen
     while left > 0:
         done = int(listen - left)
-        text = f"listening for another master; the search then takes at least {took(round(then))}"
+        text = Text(
+            "listening for another master; the search then takes at least {time}",
+            time=took(round(then)),
+        )
         yield Progress(done, int(listen), text)
         heard += await line.quiet(min(LOOK_EVERY, left))
         if foreign(heard):

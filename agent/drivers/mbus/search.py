@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import Text
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import frame
@@ -206,7 +207,10 @@ class Search:
     def progress(self, text: str) -> Progress:
         """The progress, with an estimate of the time that is left."""
         left = took(round(self.left()))
-        message = f"{text}, {len(self.known)} found, about {left} to go"
+        message = Text(
+            "{what}, {number} found, about {time} to go",
+            what=text, number=len(self.known), time=left,
+        )  # fmt: skip
         return Progress(self.done, self.total, message)
 
     def left(self) -> float:

@@ -445,7 +445,8 @@ class MqttConnection:
         return Text("cannot connect to {where}: {error}", where=self._where, error=error)
 
     def _with_doubt(self, why: str) -> str:
-        return f"{why}; {self._hello.doubt}" if self._hello.doubt else why
+        doubt = self._hello.doubt
+        return Text("{why}; {doubt}", why=why, doubt=doubt) if doubt else why
 
     def _paho(self) -> BoundedClient:
         paho = made(self._hello)
@@ -528,7 +529,8 @@ class MqttConnection:
 
     def _close_with(self, why: str, error: type[UplinkLost] = UplinkLost) -> None:
         if not self._lost:
-            self._lost = why if self._where in why else f"{self._where}: {why}"
+            whole = Text("{where}: {why}", where=self._where, why=why)
+            self._lost = why if self._where in why else whole
             self._error = error
         self._pending.fail(self._lost, self._error)
         if not self._connack.done():

@@ -9,6 +9,7 @@ import pytest
 
 from agent.control.history import order_reports, sentences
 from agent.control.model import LossRule
+from agent.core.i18n import in_language
 from tests.contract.control.explorer import Plan, run
 from tests.contract.control.pretend import ZONE, Site, agreed, event, order
 
@@ -66,6 +67,34 @@ def test_a_sentence_says_whether_it_was_given_back_and_when(name):
     asyncio.run(run(site, Plan([event(order())], acts, lasts=max(600.0, *acts, 0.0) + 60)))
     found = sentences(site.journal.history(0, 1e12), ZONE, {"it": "K"})
     assert found == [f"2027-01-15 {said}"]
+    site.close()
+
+
+STORED = (
+    ("json_set(body, '$.later', 1)", "au plus bas stairs 17 °C, interrompu : stairs est à 17 °C"),
+    # an earlier version has written it
+    ("json_remove(body, '$.texts')", "lowest stairs 17 °C, interrompu : stairs is 17 °C, below 18"),
+    # a later version has written it in a form that this one cannot read
+    ("json_set(body, '$.texts.words', '[1]')", "interrompu : stairs is 17 °C, below 18"),
+)
+
+
+@pytest.mark.parametrize(("stored", "said"), STORED)
+def test_a_sentence_is_in_the_readers_language_as_far_as_the_journal_has_it(
+    stored, said, monkeypatch
+):
+    site = Site()
+    acts = {100.0: becomes(guard=Decimal(17))}
+    asyncio.run(run(site, Plan([event(order())], acts, lasts=660.0)))
+    with site.journal._db.transaction():
+        site.journal._db.write(f"UPDATE outcome SET body={stored}")
+    (sentence,) = sentences(site.journal.history(0, 1e12), ZONE, {"it": "K"})
+    monkeypatch.setenv("LANGUAGE", "fr")
+    assert "15 janvier 2027 à 09:00–09:01, it : −1,5 K, demandé par metropole" in in_language(
+        sentence
+    )
+    assert said in in_language(sentence)
+    assert "guard:" not in sentence
     site.close()
 
 

@@ -302,7 +302,7 @@ def test_a_french_manager_reads_it_in_french(registry, monkeypatch):
     ):
         with pytest.raises(Refused) as refused:
             listed(registry, **cells)
-        assert re.search(rf"^c\.csv:2: .*{said}", refused.value.text.in_language())
+        assert re.search(rf"^c\.csv:2 : .*{said}", refused.value.text.in_language())
 
 
 def test_columns_of_others_are_not_taken_for_a_lease(registry):

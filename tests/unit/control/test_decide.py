@@ -151,7 +151,7 @@ CASES = {
         },
         {},
         "E_WINDOW",
-        "24 November",
+        "2026-11-24",
     ),
     "a role has not granted": (
         {},

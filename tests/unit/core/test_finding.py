@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from agent.core.finding import DOCTOR, Actor, Finding, Severity, exit_status, numbered, worst_first
-from agent.core.i18n import N_, Text
+from agent.core.finding import DOCTOR, Actor, Finding, Severity, exit_status, worst_first
+from agent.core.i18n import Plural, Text
 
 NAMES = Text("line {line}: 1 of {all} devices is silent", line="riser", all=3)
 
@@ -51,8 +51,8 @@ def test_the_exit_status_follows_from_the_findings(severity):
 
 def test_a_finding_crosses_a_process_and_is_read_in_another_language(monkeypatch):
     made = finding(
-        cost=numbered(2, N_("1 device is not read"), N_("{number} devices are not read; their"
-                      " meters keep counting, but the values between are missing")),
+        cost=Plural("1 device is not read", "{number} devices are not read; their meters keep"
+                    " counting, but the values between are missing", 2),
         since="2026-11-24T10:00:00Z", until="2026-11-25T10:00:00Z", cause="line riser",
         actor=Actor.INSTALLER, command="gardien scan riser", count=2, uplink="centre",
         also=(NAMES,),

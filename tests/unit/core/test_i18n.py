@@ -227,14 +227,14 @@ def test_an_error_keeps_its_text_and_those_in_it(speaks):
     outer = Refused("{where}: {error}", where="a.csv:2", error=inner)
     assert str(outer) == "a.csv:2: expected a number, found x"
     speaks(LANG="fr_FR.UTF-8")
-    assert outer.text.in_language() == "a.csv:2: attendu : un nombre ; trouvé : x"
+    assert outer.text.in_language() == "a.csv:2 : attendu : un nombre ; trouvé : x"
 
 
 def test_joined_and_added_texts_are_translated(speaks):
     text = joined("; ", [Text("a number"), "x"]) + Text(", found {found}", found=1)
     assert text == "a number; x, found 1"
     speaks(LANG="fr_FR.UTF-8")
-    assert in_language(text) == "un nombre; x ; trouvé : 1"
+    assert in_language(text) == "un nombre ; x ; trouvé : 1"
 
 
 def test_a_text_is_translated_where_it_is_read_with_the_texts_in_it(speaks):
