@@ -17,6 +17,7 @@ from agent.control.writer import FILE
 from agent.core.atomic_write import DiskWriter, later
 from agent.core.clock import Clock, monotonic
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, probed, volatile
@@ -272,16 +273,20 @@ def _refuse_older(registry: Registry, state: Path) -> None:
     if last <= registry.revision:
         return
     path, missing = state / backup.REGISTRY, last - registry.revision
-    problem = f"is older than {spool.name}: it ends at change {registry.revision}"
+    older = Text(
+        "is older than {name}: it ends at change {number}",
+        name=spool.name,
+        number=registry.revision,
+    )
     raise Refused(
-        "{path} {value}, and {name} has applied change {last}.\n{missing} changes are"
-        " missing. They may include withdrawals and moves, so gardien reads, records and"
+        "{path} {value}, and {name} has applied change {last}.\nMissing"
+        " changes: {missing}. They may include withdrawals and moves, so gardien reads, records and"
         " sends nothing without them.\nPut the newer registry.json back with its"
         " registry-*.log, then: sudo systemctl restart gardien\nIf it is lost, take it"
         ' from the latest backup (replace.md, "An older registry"): sudo gardien restore'
         " FILE --key KEY --state /root/restored",
         path=path,
-        value=problem if path.exists() else "is missing",
+        value=older if path.exists() else Text("is missing"),
         name=spool.name,
         last=last,
         missing=missing,

@@ -356,6 +356,14 @@ def ask_daemon(
                 return result
     except (ConnectionError, json.JSONDecodeError):
         pass  # the daemon ended while it answered
+    except Refused as error:
+        from agent.api.roles import NEEDS, NO_ROLE, see_that_it_may  # noqa: PLC0415
+
+        if error.text.message == NO_ROLE:  # said before the call was read
+            # a command may make other calls before its own
+            typed = ".".join(sys.argv[1:3])
+            see_that_it_may(account(os.getuid()), frozenset(), typed if typed in NEEDS else call)
+        raise
     raise Refused(CLOSED)
 
 

@@ -270,6 +270,10 @@ def _encrypted(content: bytes, certificate: str, signer: Path | None) -> bytes:
             raise Refused(message.removeprefix("encrypt_for: ")) from error
 
 
+OTHER_KEY = re.compile("no.matching.recipient|EVP_Decrypt")
+"""what openssl says of a file that was encrypted for another key"""
+
+
 def opened(
     sealed: bytes, key: Path, by: Path | None = None
 ) -> tuple[dict[str, Any], x509.Certificate | None]:
@@ -282,8 +286,17 @@ def opened(
     try:
         plain = decrypt(sealed, key)
     except UplinkLost as error:
+        if not OTHER_KEY.search(str(error)):
+            raise Refused(
+                "nothing was restored: the backup cannot be decrypted with {key}: {error}",
+                key=key,
+                error=error,
+            ) from error
         raise Refused(
-            "the backup cannot be decrypted with this key: {error}", error=error
+            "nothing was restored: this backup is encrypted for another key than {key}, or damaged."
+            " Take the key of this building's recovery certificate (`backup.to` of its"
+            " configuration) from the safe, and name it with --key",
+            key=key,
         ) from error
     signer = None
     if not plain.startswith(GZIP):
@@ -340,6 +353,16 @@ def _read(plain: bytes) -> dict[str, Any]:
     return dict(content)
 
 
+def refuse_existing(state: Path) -> None:
+    """Raise Refused if a state directory holds a building already."""
+    if (state / REGISTRY).exists() or list(state.glob("spool-*.db")):
+        raise Refused(
+            "{state} holds a building already, so nothing was restored. If nobody needs it any"
+            " more, erase it first: gardien factory-reset",
+            state=state,
+        )
+
+
 def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
     """Restore the content of a backup into a fresh state directory; return the new identity.
 
@@ -347,12 +370,7 @@ def restore(content: dict[str, Any], state: Path, by: str) -> identity.Identity:
     that an interrupted restore can be repeated. Raises Refused; then nothing of an existing
     building was changed.
     """
-    if (state / REGISTRY).exists() or list(state.glob("spool-*.db")):
-        raise Refused(
-            "{state} holds a building already, so nothing was restored. To erase it first:"
-            " gardien factory-reset",
-            state=state,
-        )
+    refuse_existing(state)
     new = state / f"{REGISTRY}.restored"
     new.unlink(missing_ok=True)
     if content["registry"] is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.api.registry import author
@@ -52,6 +54,17 @@ async def reset(
         since = moment(wrong_since, gateway.config.building.timezone)
     except ValueError as error:
         raise Refused(text_of(error)) from error
+    now = gateway.clock.now()
+    if since > now:
+        here = partial(dt.datetime.fromtimestamp, tz=gateway.config.zone)
+        raise Refused(
+            "nothing was changed: {moment} lies in the future, and the clock shows {now}. Write the"
+            " time at which the clock began to be wrong, such as: gardien clock reset --wrong-since"
+            " {day}T00:00",
+            moment=here(since),
+            now=here(now),
+            day=f"{here(now):%Y-%m-%d}",
+        )
     async with _spools(gateway):
         timekeeper = gateway.daemon.timekeeper(gateway)
         # Audit first: if the correction is broken off, the chain still says who ordered it.

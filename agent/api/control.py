@@ -311,10 +311,9 @@ def with_next_steps(targets: dict[str, dict[str, Any]], gateway: Gateway) -> dic
     for name, target in targets.items():
         if target.get("code") == OrderCode.ASSET:
             near = get_close_matches(name, gateway.config.controls, n=1)
-            target["next"] = Text(
-                "Sign it again for one of these: {controls}",
-                controls=near or [*gateway.config.controls],
-            )
+            known = near or [*gateway.config.controls]
+            again = Text("Sign it again for one of these: {controls}", controls=known)
+            target["next"] = again if known else Text("No control is configured at this gateway")
         elif step := next_step(str(target["code"])) if "code" in target else None:
             target["next"] = step
     return targets

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Callable[..., Any]")
 SHARED = ("root", "gardien")
 """accounts that several people use on any machine"""
-WHO_ARE_YOU = N_('several people use the account "{account}": give your name with --as NAME')
+WHO_ARE_YOU = N_(
+    'nothing was done: several people use the account "{account}": give your name with --as NAME'
+)
 
 
 @dataclass(frozen=True)

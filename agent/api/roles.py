@@ -29,15 +29,17 @@ OLD_GROUP = "gardien-admin"
 CONFIGURED = "building.roles"
 
 NOT_YOURS = N_(
-    'the account "{account}" may not run `gardien {command}`. These roles may: {roles}. An'
-    " administrator can give one, in `building: {{roles: …}}` of the configuration or with: sudo"
-    " adduser {account} {group}"
+    'nothing was done: the account "{account}" may not run `gardien {command}`. These roles may:'
+    " {roles}. An administrator can give one, in `building: {{roles: …}}` of the configuration or"
+    " with: sudo adduser {account} {group}"
 )
 NO_ROLE = N_(
-    'the account "{account}" has no role at this gateway, so nothing was shown or recorded. An'
-    " administrator can give one: sudo adduser {account} gardien-manager (for dwellings, moves and"
-    " consents); or in its place gardien-installer (meters and lines), gardien-operator (boiler),"
-    " gardien-dpo (data protection) or gardien-reader (only to see the status)"
+    'nothing was done: the account "{account}" has no role at this gateway. An administrator can'
+    " give one, such as to see the status: sudo adduser {account} {group}"
+)
+NO_ROLE_FOR = N_(
+    'nothing was done: the account "{account}" has no role at this gateway. These roles may run'
+    " `gardien {command}`: {roles}. An administrator can give one: sudo adduser {account} {group}"
 )
 
 
@@ -241,15 +243,13 @@ TYPED: Mapping[str, str] = {
 
 def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
     """Check that roles allow a call. Raises Refused, naming the roles and how to get one."""
-    if not roles:
-        raise Refused(NO_ROLE, account=account, group=READER.group)
     holders = HELD[NEEDS[call]]
     if not roles & holders:
         named = [one for one in Role if one in holders]
         # Propose the role with the fewest rights that is enough.
         least = min(named, key=_rights)
         raise Refused(
-            NOT_YOURS,
+            NOT_YOURS if roles else NO_ROLE_FOR,
             command=TYPED.get(call) or call.replace(".", " ").replace("_", "-"),
             account=account,
             roles=[Text(NAMES[one]) for one in named],

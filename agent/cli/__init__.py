@@ -6,6 +6,7 @@ A command imports what it needs when it runs, so that `gardien --help` starts fa
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from typing import Any
 
 import typer
@@ -140,8 +141,21 @@ def _prepare(command: Any) -> None:
             param.type.name = _(VALUES[param.type.name])
         if param.default is None and hasattr(param, "show_default"):
             param.show_default = False
-    for subcommand in getattr(command, "commands", {}).values():
-        _prepare(subcommand)
+    if hasattr(command, "commands"):
+        command.resolve_command = partial(_resolved, command.resolve_command)
+        for subcommand in command.commands.values():
+            _prepare(subcommand)
+
+
+def _resolved(resolve: Any, context: Any, typed: list[str]) -> Any:
+    """Find the command that a person typed; if there is none, name the one that may be meant."""
+    known = context.command.commands
+    if typed[0] not in known and not typed[0].startswith("-"):
+        from agent.config.problem import did_you_mean
+
+        near = did_you_mean(typed[0], known)
+        context.fail(_("there is no command `{command}`{near}", command=typed[0], near=near))
+    return resolve(context, typed)
 
 
 def _translate(part: Any, *names: str) -> None:

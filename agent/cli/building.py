@@ -27,8 +27,12 @@ STOP_TIMEOUT = 60.0
 def backup(
     out: Annotated[Path, typer.Argument(help="The backup file to write.")],
     to: Annotated[
-        Path, typer.Option(help="The recovery certificate (PEM), whose key is kept in a safe.")
-    ],
+        Path | None,
+        typer.Option(
+            help="The recovery certificate (PEM), whose key is kept in a safe; default: `backup.to`"
+            " of the configuration."
+        ),
+    ] = None,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -41,6 +45,7 @@ def backup(
 
     from agent.api import backup
 
+    to = to or _recovery_certificate(config)
     # read in this process, with the rights of the person who asks
     fields = {"certificate": _text(to), "files": backup.texts(config)}
     answer = ask(config, state, "backup", named=named, **fields)
@@ -56,6 +61,24 @@ def backup(
             to=to,
         )
     )
+
+
+def _recovery_certificate(config: Path) -> Path:
+    """Return the certificate that the configuration names. Raises Refused if it names none."""
+    from agent.config.load import load
+
+    options = load(config).backup
+    if options is None:
+        raise Refused(
+            "no backup was written: it is encrypted for a recovery certificate, and {config} names"
+            " none. Make one on your own computer, put recovery.key into a safe, and copy"
+            " recovery.crt to this gateway.\nTo make it: openssl req -x509 -newkey ec -pkeyopt"
+            " ec_paramgen_curve:P-256 -nodes -days 7300 -subj /CN=recovery -keyout recovery.key"
+            " -out recovery.crt\nName it in the configuration, `backup: {{to:"
+            " /etc/gardien/recovery.crt}}`, or now: gardien backup FILE --to recovery.crt",
+            config=config,
+        )
+    return options.to
 
 
 def restore(
@@ -102,6 +125,8 @@ def restore(
 
     author = person(account(os.getuid()), named)
     contents, signer = backup.opened(_bytes(file), key, signed_by)
+    folder = _state(config, state, contents["files"])
+    backup.refuse_existing(folder)
     gateway, made = shown(contents["gateway"]), contents["made"]
     typer.echo(
         _(
@@ -117,7 +142,6 @@ def restore(
     _must_be_of(contents["gateway"], lost, may_ask=signed_by is None)
     if signed_by is None and not yes and not confirmed(_("Is this the right backup?")):
         raise typer.Abort
-    folder = _state(config, state, contents["files"])
     # a running agent would go on with the registry that it has in memory
     with owned(folder, "gardien restore"):
         restored = backup.restore(contents, folder, author)

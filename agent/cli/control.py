@@ -292,14 +292,13 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
         # without the agent nobody has checked the clock
         return Moment(seconds(), monotonic(), boot, trusted=False)
 
-    hint = "while it runs, release one control: gardien control release NAME"
     try:
         with owned_unwritten(folder, "gardien control release --all", 2.0):
             copy = JournalCopy(volatile(folder))
             # without a folder in /run there is no copy to lock
             with suppress(OSError):
                 if not copy.lock():
-                    raise Refused(f"{folder} is in use by another process")
+                    raise Refused("{folder} is in use by another process", folder=folder)
             try:
                 journal, readable = open_records(folder / FILE, copy, now, READ_WITHIN)
                 # nothing may be held without a journal: on a failing disk no limit stays in force
@@ -309,7 +308,10 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
             finally:
                 copy.close()
     except Refused as error:
-        raise Refused(f"{error}; {hint}") from error
+        raise Refused(
+            "{error}; while it runs, release one control: gardien control release NAME",
+            error=error,
+        ) from error
     # the copy in /run may lack holds that only the journal has: exit status 1, not success
     if not readable:
         released.append(ReleaseResult("the journal", done=False, words=UNREADABLE))

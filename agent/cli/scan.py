@@ -270,10 +270,20 @@ def read(
         ]  # fmt: skip
         table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
         if all(one["why"] == "silent" for one in answer["points"].values()):
+            garbled = any(one["detail"] == "garbled answer" for one in answer["points"].values())
             typer.echo(
                 _(
-                    "the device does not answer. Check its address, speed and wiring.\nSearch the"
-                    " line for devices: gardien scan {link}",
+                    "{device} cannot be read: its answers are garbled. Two devices with the same"
+                    " address answer at once, or speed or wiring is wrong.\nDisconnect one of the"
+                    " two, give it another address, then search the line: gardien scan {link}",
+                    device=answer["device"],
+                    link=answer["link"],
+                )
+                if garbled
+                else _(
+                    "{device} does not answer, so it cannot be read. Check its power, address,"
+                    " speed and wiring.\nSearch the line for devices: gardien scan {link}",
+                    device=answer["device"],
                     link=answer["link"],
                 )
             )

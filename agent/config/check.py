@@ -18,6 +18,7 @@ from agent.config.estimates import outage, wear
 from agent.config.files import Files
 from agent.config.load import checked
 from agent.config.profiles import FOLDER, Profiles
+from agent.config.strictcheck import refuse_start
 from agent.core.errors import ConfigError
 from agent.core.finding import Actor, Finding, Severity, exit_status, worst_first
 from agent.core.i18n import N_, Text, _, duration, n_, size
@@ -188,8 +189,10 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
         yield "", text
     if common:
         yield "", _("common plant from {day}: {basis}", day=common.from_, basis=common.basis)
-    elif any(device.place for device in config.devices.values()):
-        yield "", _("common plant is not sent until `privacy.common` names the legal basis")
+    elif devices := without_basis(config):
+        yield "", _("! not sent, for the legal basis is missing: {devices}", devices=devices)
+        yield "", _("write it below `privacy:`, with the day from which it applies:")
+        yield "", "common: {basis: AG du 12 mai 2026, résolution 14, from: 2026-07-12}"
     yield _("clock"), _(CLOCKS[config.clock.source])
     yield _("kept in"), str(config.state)
     spool = config.spool
@@ -274,7 +277,8 @@ def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list
             account=account.pw_name,
         )
         owner, state = f"{account.pw_name}:{group}", quote(str(config.state))
-        problems.append(_permission(what, f"sudo chown -R {owner} {state}"))
+        cost = Text("So the agent cannot start")
+        problems.append(_permission(what, f"sudo chown -R {owner} {state}", cost))
     return problems
 
 
@@ -446,12 +450,23 @@ def check(path: Path) -> tuple[int, str]:
         config = checked(files, strict=True, whole=True)
     except ConfigError as error:
         problems = str(error).splitlines()
-        count = n_(
-            "{number} problem; nothing was changed",
-            "{number} problems; nothing was changed",
+        if _starts(files):
+            cost = n_(
+                "{number} problem: the agent starts with this file, but does not work as meant."
+                " Correct it, then: gardien check",
+                "{number} problems: the agent starts with this file, but does not work as meant."
+                " Correct them, then: gardien check",
+                len(problems),
+            )
+            return 1, f"{error}\n{cost}"
+        cost = n_(
+            "{number} problem: the agent does not start with this file; an agent that runs"
+            " already keeps the previous one. Correct it, then: gardien check",
+            "{number} problems: the agent does not start with this file; an agent that runs"
+            " already keeps the previous one. Correct them, then: gardien check",
             len(problems),
         )
-        return 1, "\n".join([str(error), *_remedy(error), count])
+        return 1, "\n".join([str(error), *_remedy(error), cost])
     account = daemon_account(path, config.state)
     findings = unreadable(files, config, account) if account else []
     recipients = {one.settings.recipient for one in config.uplinks.values()}
@@ -460,7 +475,29 @@ def check(path: Path) -> tuple[int, str]:
     if status := exit_status(findings):
         lines = [finding.text.in_language() for finding in worst_first(findings)]
         return status, "\n".join([*lines, _("nothing was changed")])
-    return 0, f"{_('{path} is fine', path=path)}\n\n{summary(config)}"
+    head = _("{path} is fine", path=path)
+    if without_basis(config):
+        head = _(
+            "{path} has no mistakes, but readings of common plant are not sent: see below",
+            path=path,
+        )
+    return 0, f"{head}\n\n{summary(config)}"
+
+
+def _starts(files: Files) -> bool:
+    """Whether the agent starts with the files. `gardien check` refuses more than that."""
+    try:
+        refuse_start(checked(files))
+    except ConfigError:
+        return False
+    return True
+
+
+def without_basis(config: Config) -> list[str]:
+    """Return the devices of common plant, if the legal basis for sending is missing."""
+    if config.privacy.common:
+        return []
+    return [name for name, device in config.devices.items() if device.place]
 
 
 def _remedy(error: ConfigError) -> list[str]:

@@ -32,6 +32,7 @@ from agent.config.models import (
 from agent.config.problem import did_you_mean, no_mapping, no_such_option, options
 from agent.control.settings import Control
 from agent.core.i18n import _
+from agent.core.settings import shown
 from agent.drivers import DRIVERS, TAKEN_FOR, family
 from agent.drivers.profile import Profile
 from agent.enrolment.settings import Enrolment
@@ -61,6 +62,8 @@ SECTIONS = (
     "updates",
     "syndic",
 )
+SERIAL = {"modbus-tcp": "modbus-rtu", "modbus-rtu-tcp": "modbus-rtu", "mbus-tcp": "mbus"}
+"""the driver for a serial port, by the one for the network"""
 Single = TypeVar("Single", bound=Section)
 
 
@@ -211,7 +214,19 @@ def _misplaced(value: object) -> str | None:
 
 
 def _link(report: ProblemReport, entry: dict[str, Any], path: ValuePath) -> LinkConfig | None:
-    model = driver_settings(entry.get("driver"))
+    name = entry.get("driver")
+    serial, port = SERIAL.get(str(name)), entry.get("port")
+    if serial and isinstance(port, str) and port.startswith("/"):
+        what = _(
+            "{port} is a serial port, and the driver {name} is for the network: write"
+            " `driver: {serial}` for a serial line, or `host:` in place of the port",
+            port=shown(port),
+            name=name,
+            serial=serial,
+        )
+        report.value((*path, "port"), what)
+        return None
+    model = driver_settings(name)
     fields = _with_settings(report, entry, path, LinkOptions, model)
     return LinkConfig(**fields) if fields else None
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from agent.config.config import batteries, point, wanted, watchdog
 from agent.config.models import ILL_NAMED, NAME, DeviceOptions, no_unit
-from agent.config.problem import did_you_mean, options, or_list
+from agent.config.problem import QUOTED, curly, did_you_mean, options, or_list
 from agent.control.model import SUPPLY, split
 from agent.core.i18n import _, in_language
 from agent.core.model import ValueKind
@@ -124,8 +124,8 @@ def _one_device_an_address(draft: ConfigDraft) -> None:
         if other != name:
             line = draft.report.line(("devices", other))
             what = _(
-                "{address} on {link} is already the address of {other} in {line}: one of"
-                " the two is wrong",
+                "{address} on {link} is already the address of {other} in {line}:"
+                " change one of the two addresses",
                 address=shown(device.address),
                 link=shown(device.link),
                 other=shown(other),
@@ -151,8 +151,8 @@ def _one_uplink_a_recipient(draft: ConfigDraft) -> None:
         if other != name:
             line = draft.report.line(("uplinks", other))
             what = _(
-                "{recipient} already receives through {other} in {line}: one recipient"
-                " has one uplink",
+                "{recipient} already receives through {other} in {line}: a recipient has one"
+                " uplink, so delete one of the two",
                 recipient=shown(recipient),
                 other=shown(other),
                 line=line,
@@ -169,7 +169,15 @@ def _loopback_only(draft: ConfigDraft) -> None:
     if draft.privacy and draft.privacy.policy == "DEMO-1":
         demo.append((("privacy", "policy"), _('DEMO-1 is for a demonstration: write "FR-1"')))
     if draft.clock and draft.clock.source == "system":
-        demo.append((("clock", "source"), _('"system" is for a demonstration: write "ntp"')))
+        demo.append(
+            (
+                ("clock", "source"),
+                _(
+                    '"system" is for a demonstration, for it trusts a clock that may be wrong:'
+                    ' write "ntp"'
+                ),
+            )
+        )
     outside = next(_outside(draft), None)
     for path, remedy in demo if outside else ():
         draft.report.value(path, f"{remedy}, {outside}")
@@ -559,6 +567,8 @@ def _point(
         draft.report.key(path, _(ILL_NAMED))
     if merged.at is None:
         draft.report.key(path, _no_at(device, point_name))
+    elif QUOTED.fullmatch(device.address):
+        draft.report.value(("devices", name, "address"), curly(device.address))
     elif link := draft.links.get(device.link):
         try:
             driver(link.driver).check(point(name, device, point_name, merged))

@@ -539,6 +539,13 @@ class _Builder:
         if name in mapping:
             first = self.tree.keys[*path, name].line
             what = _("this key occurs twice, first in line {first}: keep one of them", first=first)
+            if isinstance(mapping[name], dict | list):
+                what = _(
+                    "`{name}:` occurs twice, first in line {first}: delete this line, and put what"
+                    " is below it under the first one",
+                    name=name,
+                    first=first,
+                )
             self._complain((*path, name), key, what)
             return None
         return name

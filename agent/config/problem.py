@@ -99,10 +99,16 @@ def dotted(path: ValuePath) -> str:
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """The text `; did you mean "…"?` if a known name is similar, else an empty one."""
+    near = nearest(text, known)
+    return _('; did you mean "{other}"?', other=near) if near else ""
+
+
+def nearest(text: str, known: Iterable[str]) -> str:
+    """The known name that is similar to a text; empty: there is none."""
     # bounded (rule U4): to compare 100,000 names takes over a second
     names = {name.lower(): name for name in islice(known, 1000)}
     near = get_close_matches(text.lower()[:64], names, n=1, cutoff=0.6)
-    return _('; did you mean "{other}"?', other=names[near[0]]) if near else ""
+    return names[near[0]] if near else ""
 
 
 def misspelt(text: str, name: str) -> bool:
@@ -150,13 +156,16 @@ def explain(
         return keys[:-1], True, _missing(keys[-1], _field(model, keys))
     value = wrong["input"]
     if isinstance(value, str) and QUOTED.fullmatch(value):
-        what = _(
-            'YAML reads the quotation marks around {found} as letters: use straight ones, "…",'
-            " or none",
-            found=shown(value)[1:-1],
-        )
-        return keys, False, what
+        return keys, False, curly(value)
     return keys, False, _wrong(kind, wrong, _field(model, keys))
+
+
+def curly(value: str) -> str:
+    """The text for a value in the quotation marks of a word processor."""
+    return _(
+        'YAML reads the quotation marks around {found} as letters: use straight ones, "…", or none',
+        found=shown(value)[1:-1],
+    )
 
 
 def no_mapping(value: object) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from agent.config.estimates import datacheck
 from agent.core.errors import ConfigError
 from agent.core.i18n import N_, _
-from agent.core.settings import written, wrong_ipv4
+from agent.core.settings import shown, written, wrong_ipv4
 from agent.drivers.modbus.bus import RATES
 from agent.registry.place import squeeze
 
@@ -206,7 +206,15 @@ def _stored_before_sent(draft: ConfigDraft) -> None:
 def _addresses_are_whole(draft: ConfigDraft) -> None:
     """Check IPv4 addresses: a missing part or a leading zero makes another address."""
     for path, host in _hosts(draft):
-        if wrong := wrong_ipv4(host):
+        if "/" in host and path[0] == "links":
+            what = _(
+                "{host} is the address of a page, and no host: write only {name}. The line cannot"
+                " be opened so, and its devices are not read",
+                host=shown(host),
+                name=_host(host if "//" in host else f"//{host}"),
+            )
+            draft.report.value(path, what)
+        elif wrong := wrong_ipv4(host):
             draft.report.value(path, wrong)
 
 

@@ -163,7 +163,13 @@ class ModalityOptions(ControlSection):
         if not self.choices and (self.min is None or self.max is None):
             raise ValueError(Text("the bounds are missing: write `min` and `max`, or `choices`"))
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(Text("`min` {min} is above `max` {max}", min=self.min, max=self.max))
+            raise ValueError(
+                Text(
+                    "`min` {min} is above `max` {max}: swap the two values",
+                    min=self.min,
+                    max=self.max,
+                )
+            )
         return self
 
 

@@ -321,8 +321,8 @@ class Clock:
                 last=last,
             )
         return Text(
-            "no time service sets the clock: check that the network lets NTP through (UDP port 123)"
-            " and see: timedatectl"
+            "no time service sets the clock: switch it on (sudo timedatectl set-ntp true), and let"
+            " NTP through the firewall (UDP port 123)"
         )
 
     def now(self) -> float:

@@ -258,9 +258,10 @@ class Secret:
         if kind not in {"file", "env", "credential"} or not colon or not name.strip():
             raise ValueError(
                 Text(
-                    "a secret must not be in the configuration: put it into a file that only"
-                    " gardien can read, and write file:/path/to/it (or env:NAME, or"
-                    " credential:NAME for systemd's LoadCredential=)"
+                    "a secret must not be in the configuration, because everybody who can read"
+                    " it or a copy would know it: put it into a file that only gardien can read,"
+                    " and write file:/path/to/it (or env:NAME, or credential:NAME for systemd's"
+                    " LoadCredential=)"
                 )
             )
         if kind == "file" and not name.strip().startswith("/"):

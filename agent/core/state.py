@@ -79,7 +79,7 @@ class Owner(NamedTuple):
         return Text(
             "{name} (process {pid}, started by {by} {ago} ago)",
             name=name,
-            pid=self.pid,
+            pid=str(self.pid),
             by=self.by,
             ago=_ago(self.since),
         )
@@ -268,7 +268,7 @@ def _in_use(state: Path, command: str, other: Owner | None) -> str:
         return Text("{state} is in use by another process: try again in a moment", state=state)
     if other.command != AGENT:
         how = (
-            Text(": sudo kill {pid}", pid=other.pid)
+            Text(": sudo kill {pid}", pid=str(other.pid))
             if _runs_gardien(other.pid)
             else Text(" where it was started")
         )
@@ -279,7 +279,7 @@ def _in_use(state: Path, command: str, other: Owner | None) -> str:
             " restart gardien"
         )
     elif _agent_answers(state):
-        remedy = Text("stop it first: sudo systemctl stop gardien")
+        remedy = Text("nothing was done; stop it first: sudo systemctl stop gardien")
     else:
         remedy = Text("it is starting or ending: try again in a moment")
     return Text("{state} is in use by {other}: {remedy}", state=state, other=other, remedy=remedy)

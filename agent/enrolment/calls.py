@@ -111,8 +111,10 @@ def install(state: Path, gateway: str, now: float, text: str) -> dict[str, Any]:
             "this gateway has not requested a certificate yet. Make a request: gardien key csr"
         )
     raise Refused(
-        "the certificate belongs to another key. Have the CA sign the request of this gateway:"
-        " gardien key csr"
+        "nothing was installed: this certificate of {owner} belongs to another key, and this"
+        " gateway is {gateway}. Have the CA sign the request of this gateway: gardien key csr",
+        owner=credential.subject(offered[0]) or Text("nobody"),
+        gateway=gateway,
     )
 
 

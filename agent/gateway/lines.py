@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import Device
 from agent.config.config import spacings
+from agent.config.problem import nearest
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.drivers import driver
 from agent.drivers.link import Link
 from agent.registry.matching import Met, mapping
 from agent.registry.records import Installation, covers, serial_key
-from agent.registry.sheet import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,11 +59,14 @@ class Lines(dict[str, LinkDevices]):
             if name in line.devices:
                 return line, line.devices[name]
         names = sorted(one.name for one in self.devices())
-        if near := did_you_mean(name, names):
-            raise Refused('no device "{name}" is configured{near}', name=name, near=near)
-        known = ", ".join(names[:10]) or "none"
+        if other := nearest(name, names):
+            raise Refused(
+                'no device "{name}" is configured; did you mean "{other}"?', name=name, other=other
+            )
         raise Refused(
-            'no device "{name}" is configured. Configured devices: {known}', name=name, known=known
+            'no device "{name}" is configured. Configured devices: {known}',
+            name=name,
+            known=names[:10] or Text("none"),
         )
 
     def latest(self, name: str, point: str) -> Sample | None:

@@ -186,7 +186,7 @@ async def _open_on_disk(
         await thread.run(disk[0].probe)
     except StorageFailed as error:
         await own.aclose()
-        state_disk.storage.failed(store, str(error))
+        state_disk.storage.failed(store, error.text)
         return None
     state_disk.storage.recovered(store)
     return disk

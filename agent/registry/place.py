@@ -78,8 +78,8 @@ def parse(text: str, prefixes: str = "DCB") -> str:
         )
     if not agrees(squeezed):
         raise Refused(
-            '"{text}" is not an id: its check characters do not match; compare it'
-            " with the original",
+            '"{text}" is not an id: it has a typing error, for its check characters do not match;'
+            " the ids of this building are shown by: gardien place list",
             text=text,
         )
     if squeezed[0] not in prefixes:

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from textwrap import fill
 
+from agent.core.i18n import lend_to_gettext
 from tests.mistakes import Mistake, mistakes
 from tests.mistakes.provoke import provoked
 from tests.mistakes.shared import Shared
@@ -47,6 +48,7 @@ def main() -> int:
     wanted = [known[name] for name in chosen.ids] or list(known.values())
     # what an environment of a test or a person has set must not change what is shown
     os.environ.pop("GARDIEN_CONFIG", None)
+    lend_to_gettext()  # before click is imported, as the program does
     for name in NEEDED:
         import_module(name)
     gc.freeze()  # what was imported is then shared by all commands

@@ -215,7 +215,7 @@ def until_disk_fails(world: World) -> None:
 
 
 def until_disk_full(world: World) -> None:
-    world.until(lambda status: status["disk_said"], "full disk")
+    world.until(lambda status: status.get("disk_full"), "full disk")
 
 
 def until_connected(world: World) -> None:

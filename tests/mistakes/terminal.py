@@ -7,6 +7,7 @@ milliseconds instead of half a second. So this process has no threads and runs n
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import pty
 import pwd
@@ -99,6 +100,8 @@ def gardien(words: Sequence[str]) -> None:
 
     sys.argv = ["gardien", *words]
     sys.modules["__main__"].__package__ = ""  # else click shows how this program was started
+    # typer translates some of its words when it is imported
+    importlib.reload(sys.modules["typer.rich_utils"])
     main()
 
 

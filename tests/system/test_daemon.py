@@ -211,7 +211,7 @@ def test_rows_wait_on_the_disk_when_the_daemon_is_told_to_end(house):
 
 def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_done(house):
     """Rule U9."""
-    assert "Configured devices: m-1" in house("read", "m-2", status=1)
+    assert 'did you mean "m-1"?' in house("read", "m-2", status=1)
     assert "has no point" in house("read", "m-1/power", status=1)
     assert "already has keys" in house("key", "new", status=1)
     assert "check characters" in house("place", "check", "D84G7ZWYRD6Z1GR", status=1)

@@ -70,7 +70,7 @@ def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, buildin
         other = tmp_path / "other.key"
         shutil.copy(tmp_path / "state" / "keys" / "gateway.pem", other)
         said = new("restore", str(tmp_path / "building"), "--key", str(other), *state, status=1)
-        assert "cannot be decrypted with this key" in said
+        assert "is encrypted for another key than" in said
         new(*restoring(tmp_path / "building", key, old), *state)
         assert new.config.read_text() == old.config.read_text()
         assert (new.config.parent / "profiles/ours.yaml").exists()
@@ -107,7 +107,7 @@ def test_what_is_no_building_file_restores_nothing(tmp_path, safe):
     house("key", "new")
     before = (house.state / "keys" / "gateway.pem").read_bytes()
     (tmp_path / "x").write_bytes(b"nothing")
-    assert "cannot be decrypted with this key" in house(
+    assert "the backup cannot be decrypted with" in house(
         "restore", str(tmp_path / "x"), "--key", str(key), status=1
     )
     house("backup", str(tmp_path / "b"), "--to", str(certificate))

@@ -170,7 +170,7 @@ def no_keys(state: Path) -> Finding:
     )
     restore = Text(
         "Nothing can be stored or sent, and what waits here cannot be read without them. Put back a"
-        " copy of that folder, or restore the backup: docs/replace.md"
+        " copy of that folder, or restore the backup (docs/replace.md). Make no new keys"
     )
     return Finding(
         code="keys",
@@ -392,6 +392,8 @@ def certificate(state: Path) -> Iterator[Finding]:
         yield no_access("certificate", subject, file)
         return
     except AgentError as error:
+        if isinstance(identity.absent(state), identity.LostIdentity):
+            return  # a new key would do harm: see `no_keys`
         # without a certificate nothing is wrong: not every uplink needs one
         severity = Severity.LATER if file.exists() else Severity.UNKNOWN
         what = as_text(error)
@@ -605,15 +607,28 @@ def lost_ports(config: Config) -> Iterator[Finding]:
 
 def _no_port(line: str, port: str) -> Finding:
     there = sorted(str(path) for path in Path("/dev/serial/by-id").glob("*"))
-    plugged = Text("{port} does not exist; plugged in are: {ports}", port=port, ports=there)
-    nothing = Text("{port} does not exist; no USB adapter is plugged in", port=port)
+    plugged = Text(
+        "line {line} is not read: {port} does not exist. Write the one that is plugged in as"
+        " `port`: {ports}",
+        line=line,
+        port=port,
+        ports=there,
+    )
+    nothing = Text(
+        "line {line} is not read: {port} does not exist, and no USB adapter is plugged in: plug it"
+        " in",
+        line=line,
+        port=port,
+    )
     return Finding(
         code="port",
         subject=Text("line {bus}", bus=line),
         what=plugged if there else nothing,
         outside=Text("the adapter of line {line} is gone", line=line),
         severity=Severity.LOST,
-        cost=Text("Nothing on this line is read. Plug the adapter in, or correct `port`"),
+        cost=Text(
+            "The readings meanwhile are missing. If the port has another name, correct `port`"
+        ),
         actor=Actor.INSTALLER,
         cause=f"line {line}",
         command="ls -l /dev/serial/by-id",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.upkeep import TRIED_ANEW
 from agent.core.clock import stamp
+from agent.core.errors import StorageFailed
 from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text, numbered
 from agent.core.i18n import N_, Text
 from agent.core.storage import SPOOL
@@ -13,7 +14,7 @@ from agent.enrolment.tls import UNKNOWN_ISSUER
 from agent.uplink.base import WRONG_LOGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MOST_NAMES = 8
 """devices that one sentence names"""
@@ -58,14 +59,20 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             subject=Text("clock"),
             what=Text("readings are kept undated: {why}", why=why),
             severity=Severity.WAITING,
-            cost=Text("They are sent once the clock is right"),
+            cost=Text("They are sent once the clock is right; a restart before that loses them"),
             actor=Actor.INSTALLER,
             command="gardien clock",
         )
     if full := answer.get("disk_full"):
         yield disk_full(full)
     yield from _authority(answer.get("authority") or {})
-    yield from _faults(answer.get("faults", ()))
+    # what a failing disk stops is told by its own findings
+    disk_fails = bool(answer.get("storage") and answer["storage"]["faults"])
+    yield from _faults(
+        fault
+        for fault in answer.get("faults", ())
+        if not (disk_fails and fault["error"] == StorageFailed.__name__)
+    )
     yield from _storage(answer)
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
@@ -175,12 +182,13 @@ def _component(component: str) -> Text:
     return Text("line {bus}", bus=name) if kind == "line" else as_text(component)
 
 
-def _faults(reported: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _faults(faulty: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
     """One finding for each failed component.
 
     The error text is for people at the gateway: it may name devices, and recipients must not learn
     those.
     """
+    reported = list(faulty)
     for component in dict.fromkeys(fault["component"] for fault in reported):
         faults = [fault for fault in reported if fault["component"] == component]
         kinds = ", ".join(sorted({fault["error"] for fault in faults}))
@@ -353,7 +361,7 @@ def _link(
             outside=down,
             severity=Severity.LOST if number else Severity.LATER,
             since=link.get("down_since"),
-            cost=_not_read(number) if number else None,
+            cost=_not_read(number, name) if number else None,
             command=DOCTOR,
             count=max(number, 1),
         )
@@ -401,13 +409,14 @@ def _link(
         )
 
 
-def _not_read(number: int) -> Text:
+def _not_read(number: int, line: str) -> Text:
     return numbered(
         number,
-        N_("1 device is not read, and its values are missing meanwhile. Switch on or plug in what"
-           " connects the line, or correct its address in the configuration"),
-        N_("{number} devices are not read, and their values are missing meanwhile. Switch on or"
-           " plug in what connects the line, or correct its address in the configuration"),
+        N_("1 device is not read. Switch the converter or adapter on and connect it, or correct its"
+           " address in `links.{line}`"),
+        N_("{number} devices are not read. Switch the converter or adapter on and connect it, or"
+           " correct its address in `links.{line}`"),
+        line=line,
     )  # fmt: skip
 
 

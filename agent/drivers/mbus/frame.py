@@ -47,10 +47,8 @@ SECONDARY = re.compile(
     r"(?:\+([0-9]{8}))?(?:/([0-9]{1,3}))?(?:@([0-9]{3,5}))?",
     re.ASCII,
 )
-HINT = (
-    "the eight digits on the meter (45123456), with maker, version and medium where two meters"
-    " share them (45123456-KAM-1B-04), or a primary address, 0 to 250"
-)
+ID_DIGITS, FEWEST_DIGITS = 8, 5
+"""of the number of a meter, and of what is left of one that has lost its leading zeros"""
 
 
 class MbusFrame(NamedTuple):
@@ -271,8 +269,24 @@ def parse(text: str) -> MeterAddress:
             )
         return MeterAddress(number, input=_number(match[2]), baudrate=_baudrate(text, match[3]))
     if not (match := SECONDARY.fullmatch(text)):
+        if text.isdecimal() and FEWEST_DIGITS <= len(text) < ID_DIGITS:
+            raise ValueError(
+                Text(
+                    '"{text}" has {number} digits, and the number of an M-Bus meter has eight: did'
+                    ' you mean "{meant}"? (Spreadsheets drop leading zeros.) Compare it with the'
+                    " plate of the meter, and write it in quotes",
+                    text=text,
+                    number=len(text),
+                    meant=text.zfill(ID_DIGITS),
+                )
+            )
         raise ValueError(
-            Text('"{text}" is not an M-Bus address: write {hint}', text=text, hint=HINT)
+            Text(
+                '"{text}" is not an M-Bus address: write the eight digits on the meter (45123456),'
+                " with maker, version and medium where two meters share them (45123456-KAM-1B-04),"
+                " or a primary address, 0 to 250",
+                text=text,
+            )
         )
     digits = match[1].upper()
     # A wildcard would select several meters, whose answers overlap.

@@ -10,12 +10,14 @@ import os
 import socket
 import termios
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import serial
 
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, OutOfStep
+from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,7 +59,8 @@ class ByteStream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection ended (called by asyncio)."""
         self._hung_up = True
-        self.end(f"{self.name} closed the connection" + (f": {exc}" if exc else ""))
+        text = Text("{host} closed the connection", host=self.name)
+        self.end(Text("{what}: {why}", what=text, why=exc) if exc else text)
 
     def data_received(self, data: bytes) -> None:
         """Keep received bytes, up to MOST_KEPT (called by asyncio)."""
@@ -148,7 +151,7 @@ class _SerialStream(ByteStream):
         try:
             sent = os.write(self.handle, frame)
         except OSError as error:
-            self.end(f"{self.name} cannot be written: {error.strerror}")
+            self.end(Text("{port} cannot be written: {why}", port=self.name, why=error))
             raise LinkLost(self.lost) from error
         if sent != len(frame):
             raise LinkLost(
@@ -170,7 +173,9 @@ async def serial_stream(path: str, speed: Speed) -> AsyncIterator[ByteStream]:
             exclusive=True,
         )
     except UNKNOWN as error:
-        raise LinkLost("{path} cannot be opened: {why}", path=path, why=_why(error)) from error
+        raise LinkLost(
+            "{path} cannot be opened: {why}", path=path, why=_why(error, path)
+        ) from error
     loop = asyncio.get_running_loop()
     stream = _SerialStream(port)
     try:
@@ -182,14 +187,27 @@ async def serial_stream(path: str, speed: Speed) -> AsyncIterator[ByteStream]:
         port.close()
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, path: str = "") -> str:
     text = str(error)
     if "lock" in text:
-        return "another program has it open"
+        if program := _program_with(path):
+            return Text("the program {program} has it open: end that program", program=program)
+        return Text("another program has it open: end that program")
     if isinstance(error, termios.error):
-        return "it does not support this baud rate, parity or number of stop bits"
+        return Text("it does not support this baud rate, parity or number of stop bits")
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else text
+
+
+def _program_with(path: str) -> str:
+    """Name another program that has a file open; empty if this account may not see it."""
+    real = os.path.realpath(path)
+    for opened in Path("/proc").glob("[0-9]*/fd/*"):
+        process = opened.parent.parent
+        with suppress(OSError):
+            if process.name != str(os.getpid()) and str(opened.readlink()) == real:
+                return f"{(process / 'comm').read_text().strip()} ({process.name})"
+    return ""
 
 
 @asynccontextmanager

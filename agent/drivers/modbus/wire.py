@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from agent.core import clock
 from agent.core.clock import monotonic
 from agent.core.errors import OutOfStep
+from agent.core.i18n import Text
 from agent.core.model import Why
 from agent.drivers.line_disturbance import DRAINED_WITHIN, MEANT, QUIET, TALKED_OUT, How, Listener
 from agent.drivers.modbus.answer import (
@@ -83,7 +84,14 @@ DENSE = 0.8
 """share of the time that the line is occupied by a device that sends without end"""
 NETWORKED = Speed(9600)
 """assumed speed of a line behind a converter, which alone knows the real one"""
-GARBLED = "garbled answer"
+GARBLED = Text("garbled answer")
+
+
+def no_answer(within: float) -> Text:
+    """Return what is said of a request that got no answer."""
+    return Text("no answer in {seconds:g} s", seconds=within)
+
+
 MOST = 2 * LONGEST
 """bytes in which an answer is searched; older ones are dropped"""
 HEADER = struct.Struct(">HHHB")
@@ -348,7 +356,7 @@ class RtuWire:
         if heard:
             self._noisy = True
             return RequestResult(at, why=Why.SILENT, detail=GARBLED, garbled=True)
-        return RequestResult(at, why=Why.SILENT, detail=f"no answer in {self.timeout:g} s")
+        return RequestResult(at, why=Why.SILENT, detail=no_answer(self.timeout))
 
     async def _wait(
         self, unit: int, pdu: bytes, frame: bytes, deadline: float
@@ -560,8 +568,7 @@ class TcpWire:
             self.listener.blame(str(unit), How.NOISE)
             self.listener.spoilt()
         self._unanswered.add(unit)
-        detail = f"no answer in {self.timeout:g} s"
-        return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail)
+        return RequestResult(clock.seconds(), why=Why.SILENT, detail=no_answer(self.timeout))
 
     def _other(self, unit: int, answering: int, pdu: bytes) -> RequestResult:
         """The result when another unit answered. Raises OutOfStep if its answer was overdue."""

@@ -29,7 +29,11 @@ def address(url: str) -> str:
         )
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(
-            Text("http:// is not encrypted and is allowed only on this machine. Write https://")
+            Text(
+                "http:// is not encrypted: readings and password could be read on the way, so it is"
+                " allowed only on this machine. Write https://{host}",
+                host=parts.hostname,
+            )
         )
     return url.rstrip("/")
 

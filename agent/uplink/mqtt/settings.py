@@ -102,7 +102,12 @@ def address(url: str) -> tuple[str, int]:
         raise ValueError(Text("the URL must end with the port: topics are made from the ids"))
     if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
         raise ValueError(
-            Text("mqtt:// is not encrypted and is allowed only on this machine. Write mqtts://")
+            Text(
+                "mqtt:// is not encrypted: readings and password could be read on the way, so it is"
+                " allowed only on this machine. Write mqtts://{host}:{port}",
+                host=parts.hostname,
+                port=str(SECURE_PORT if parts.port in {None, PORT} else parts.port),
+            )
         )
     usual = PORT if parts.scheme == "mqtt" else SECURE_PORT
     return parts.hostname, usual if parts.port is None else parts.port

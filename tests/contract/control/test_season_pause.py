@@ -122,7 +122,7 @@ def test_its_last_day_is_a_whole_day_of_the_building(day, end):
     site = Site()
     site.start()
     assert asked(site, until=day) == {
-        "control": "it", "until": end, "pending": [], "unrecorded": "", "ok": True,
+        "control": "it", "until": end, "pending": [], "unrecorded": "", "ok": True, "before": None,
     }  # fmt: skip
     site.close()
 

@@ -90,7 +90,7 @@ def test_an_adapter_that_is_not_plugged_in_or_not_for_gardien_is_told():
 
     (gone,) = ports("/dev/ttyUSB77")
     assert (gone.subject, gone.fine) == ("line riser", False)
-    assert gone.text.startswith("/dev/ttyUSB77 does not exist; ")
+    assert gone.text.startswith("line riser is not read: /dev/ttyUSB77 does not exist")
     (there,) = ports("/dev/null")
     assert there.fine is False
     assert there.text.startswith("/dev/null is not a serial port")

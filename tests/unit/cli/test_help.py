@@ -48,3 +48,12 @@ def test_a_word_that_no_command_knows_is_told_with_its_usage(words):
     assert "No such option: --nonsense" in text
     assert "Usage: gardien" in text
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(("statsu",), "status"), (("place", "lsit"), "list")], ids=str
+)
+def test_the_command_that_may_be_meant_is_named(words, meant):
+    status, text = said(*words)
+    assert f'there is no command `{words[-1]}`; did you mean "{meant}"?' in text
+    assert status == 2

@@ -146,7 +146,7 @@ def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
     assert "readings are dated once a time service keeps the clock" in text
     sample = EXAMPLE.read_text(encoding="utf-8")
     without = sample[: sample.index("  common:")] + sample[sample.index("# Readings are dated") :]
-    assert "common plant is not sent" in summary(parse(without, "x"))
+    assert "! not sent, for the legal basis is missing: boiler" in summary(parse(without, "x"))
     fast = changed("every: 10min", "every: 5min", sample)
     assert "1 value of dwellings is never sent: its step is under 10min" in summary(
         parse(fast, "x")
@@ -159,7 +159,10 @@ def test_check_says_how_much_is_wrong(tmp_path):
     file.write_text(changed("driver", "drivr", own) + "state: here\n")
     status, text = check(file)
     assert status == 1
-    assert text.splitlines()[-1] == "2 problems; nothing was changed"
+    assert text.splitlines()[-1] == (
+        "2 problems: the agent does not start with this file; an agent that runs already keeps the"
+        " previous one. Correct them, then: gardien check"
+    )
 
 
 def test_a_file_that_is_not_there_is_a_configuration_error(tmp_path):

@@ -49,7 +49,7 @@ def test_an_included_file_says_what_would_stand_in_its_place(tmp_path):
             f"{METER}\n{METER.replace('sdm-12', 'twin')}\n",
             (
                 'devices.yaml:2:30: devices.twin.address: "12" on "plant" is already the address'
-                ' of "sdm-12" in line 1 of devices.yaml: one of the two is wrong'
+                ' of "sdm-12" in line 1 of devices.yaml: change one of the two addresses'
             ),
         ),
         ("a: [1, 2\n", "devices.yaml:2:1: a `,` or the closing `]` is missing before this"),

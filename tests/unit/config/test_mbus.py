@@ -52,6 +52,8 @@ def test_points_of_one_s_own_are_read_alone_with_the_number():
     ("devices", "words"),
     [
         ('  x: {link: heat, address: "4512", every: 1h}', "is not an M-Bus address"),
+        ("  x: {link: heat, address: 5990001, every: 1h}", 'did you mean "05990001"?'),
+        ("  x: {link: heat, address: “45120042”, every: 1h}", "use straight ones"),
         ('  x: {link: heat, address: "45120042", every: 15min}', "96 readings a day empty"),
         (
             '  x: {link: heat, address: "45120042", every: 30min, reads_a_day: 24}',

@@ -239,7 +239,8 @@ MISTAKES = {
         changed("{name: Les Alpins}", "{name: Les Alpins, place: B6ASQ-Z1Y2K-SAA3Z}"),
         (
             '1:37: building.place: "B6ASQ-Z1Y2K-SAA3Z" is not an id:'
-            " its check characters do not match; compare it with the original"
+            " it has a typing error, for its check characters do not match; the ids of this"
+            " building are shown by: gardien place list"
         ),
     ),
     "a common area as the building": (
@@ -265,18 +266,26 @@ MISTAKES = {
             " import, or gardien meter assign"
         ),
     ),
+    "a serial port on a network line": (
+        changed("host: 192.168.10.20", "port: /dev/ttyUSB0"),
+        (
+            '3:37: links.plant.port: "/dev/ttyUSB0" is a serial port, and the driver modbus-tcp is'
+            " for the network: write `driver: modbus-rtu` for a serial line, or `host:` in place of"
+            " the port"
+        ),
+    ),
     "two devices on one address": (
         changed("address: 13", "address: 12", TWO),
         (
             '6:34: devices.sdm-13.address: "12" on "plant" is already the address of "sdm-12"'
-            " in line 5: one of the two is wrong"
+            " in line 5: change one of the two addresses"
         ),
     ),
     "two devices on one address, one with a zero before it": (
         changed("address: 13", "address: 012", TWO),
         (
             '6:34: devices.sdm-13.address: "012" on "plant" is already the address of "sdm-12"'
-            " in line 5: one of the two is wrong"
+            " in line 5: change one of the two addresses"
         ),
     ),
     "an address that the driver cannot reach": (
@@ -380,7 +389,7 @@ MISTAKES = {
         ' url: "mqtts://192.168.10.6"}\n',
         (
             '8:23: uplinks.second.recipient: "energie.metropole.example" already receives through'
-            ' "metropole" in line 7: one recipient has one uplink'
+            ' "metropole" in line 7: a recipient has one uplink, so delete one of the two'
         ),
     ),
     "a policy that is not there": (
@@ -397,7 +406,8 @@ MISTAKES = {
     "the computer's clock in a real building": (
         SMALL + "clock: {source: system}\n",
         (
-            '8:17: clock.source: "system" is for a demonstration: write "ntp",'
+            '8:17: clock.source: "system" is for a demonstration, for it trusts a clock'
+            ' that may be wrong: write "ntp",'
             " since links.plant is not on loopback"
         ),
     ),
@@ -461,7 +471,10 @@ MISTAKES = {
     ),
     "a section given twice": (
         SMALL + "links: {}\n",
-        "8:1: links: this key occurs twice, first in line 2: keep one of them",
+        (
+            "8:1: links: `links:` occurs twice, first in line 2: delete this line, and put what is"
+            " below it under the first one"
+        ),
     ),
     "a tag of another program": (
         changed("{name: Les Alpins}", "!secret building"),

@@ -35,7 +35,7 @@ def refused(text, tmp_path):
     file.write_text(text, encoding="utf-8")
     status, said = check(file)
     lines = said.splitlines()
-    assert status == (1 if "nothing was changed" in lines[-1] else 0)
+    assert status == (1 if "then: gardien check" in lines[-1] else 0)
     return [line.removeprefix(f"{file}:") for line in lines[:-1]] if status else []
 
 
@@ -133,3 +133,18 @@ def test_what_is_not_the_samples_building_is_started():
 def test_a_command_goes_on_with_values_of_the_sample():
     """A person who edits the sample step by step needs `config set` and `place new`."""
     assert load(EXAMPLE).building.name == "Résidence Les Alpins"
+
+
+def test_the_address_of_a_page_is_no_host_and_the_host_to_write_is_named(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "building: {name: x}\n"
+        'links: {riser: {driver: modbus-tcp, host: "http://192.168.10.20/"}}\n',
+        encoding="utf-8",
+    )
+    status, said = check(file)
+    problem, cost = said.splitlines()
+    assert status == 1
+    assert problem.startswith(f'{file}:2:43: links.riser.host: "http://192.168.10.20/" is the')
+    assert "write only 192.168.10.20." in problem
+    assert cost.startswith("1 problem: the agent starts with this file, but does not work")

@@ -114,7 +114,8 @@ def test_the_check_speaks_french(speaks, tmp_path):
     status, text = check(file)
     assert status == 1
     assert 'profil: cette option n\'existe pas ; vouliez-vous dire "profile" ?' in text
-    assert text.endswith("1 problème ; rien n'a été modifié")
+    assert text.endswith("Corrigez-le, puis : gardien check")
+    assert "1 problème : l'agent ne démarre pas avec ce fichier" in text
 
 
 def test_nothing_counts_as_one_in_french_and_as_several_in_english(speaks):

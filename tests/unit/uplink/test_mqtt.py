@@ -34,7 +34,7 @@ def test_a_broker_is_found_by_its_url(url, found):
     [
         (
             "mqtt://192.168.10.5",
-            "not encrypted and is allowed only on this machine. Write mqtts://",
+            "allowed only on this machine. Write mqtts://192.168.10.5:8883",
         ),
         ("mqtt://platform.example", "not encrypted"),
         ("http://127.0.0.1", "mqtts://platform.example:8883"),
