@@ -67,7 +67,7 @@ def test_the_completion_offers_commands_groups_options_and_files():
         ("bash", "-c", script), cwd=TOP, check=True, text=True, capture_output=True
     )
     assert said.stdout.splitlines() == [
-        "doctor", "import", "--json", "pyproject.toml", "--config", "pyproject.toml", "",
+        "doctor", "import", "--json", "pyproject.toml", "--confirm --config", "pyproject.toml", "",
     ]  # fmt: skip
 
 

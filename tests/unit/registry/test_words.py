@@ -162,10 +162,10 @@ def test_each_wrong_row_of_a_list_is_told_in_the_readers_language(tmp_path, monk
     monkeypatch.setenv("LANGUAGE", "fr")
     first, second = refused.value.text.in_language().splitlines()
     assert first == (
-        'l.csv:2: type : « apartement » n\'est pas un mot connu ; vouliez-vous dire "appartement",'
+        'l.csv:2 : type : « apartement » n\'est pas un mot connu ; vouliez-vous dire "appartement",'
         ' "apartment", "appart" ?'
     )
-    assert second.startswith("l.csv:3: type : « tribune » n'est pas un mot connu ; sont possibles")
+    assert second.startswith("l.csv:3 : type : « tribune » n'est pas un mot connu ; sont possibles")
 
 
 def test_a_consent_in_french_words_is_recorded_as_in_english(tmp_path):
