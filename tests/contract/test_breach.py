@@ -444,7 +444,7 @@ def test_a_record_that_names_no_data_has_no_letters(office):
         (["--risk", "some"], "is not one of none, risk, high", "n'est pas parmi"),
         (["--measures", "x" * 4001], "at most 4000 characters", "4000 caractères"),
         (["--measures", "a\x1b[1m"], "cannot be printed", "non imprimable"),
-        (["--language", "de"], "is not one of fr, en", "n'est pas parmi : fr, en"),
+        (["--language", "de"], "is not one of fr, en", "n'est pas parmi fr, en"),
     ],
 )
 def test_bad_input_is_told_and_records_nothing(office, words, english, french):
