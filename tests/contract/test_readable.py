@@ -161,7 +161,8 @@ def test_a_key_that_root_put_into_the_state_is_named(folder):
     key.chmod(0o600)
     (line,) = judged(folder)
     assert line.startswith(
-        f"{key}: the agent runs as nobody, which cannot read and write this. Run: "
+        f"{key}: the agent runs as nobody, which cannot read and write this. So the agent cannot"
+        " start. Run: "
     )
     assert line.endswith(f"sudo chown -R nobody:nogroup {folder}/state")
 

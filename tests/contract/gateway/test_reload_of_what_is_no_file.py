@@ -90,7 +90,8 @@ def test_what_is_no_configuration_is_refused_at_once_and_the_old_one_stays(tmp_p
     status, said = check(config)
     assert status == 1
     assert WORDS[becomes] in said
-    assert "nothing was changed" in said
+    assert "with this file" in said  # whether the agent starts with it
+    assert "Correct it, then: gardien check" in said
 
 
 @pytest.mark.parametrize("becomes", [emptied, pipe])

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import string
 import sys
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
@@ -247,3 +248,37 @@ def test_a_text_is_translated_where_it_is_read_with_the_texts_in_it(speaks):
         "{said}; found {found}", said=f"{_('less than')}, {_('less than')}", found=7
     )
     assert "less than" not in text.in_language()
+
+
+def test_every_message_gets_its_values():
+    """One that lacks a value would fail only when it is said; a constant by its name, too."""
+    trees = catalogue.modules()
+    marks = catalogue.SAID | dict.fromkeys(untranslated.errors(trees.values()), (0,))
+    defined = [
+        (target.id, node.value.args[0].value)
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name)
+        if isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "N_"
+    ]
+    often = Counter(name for name, _message in defined)
+    constants = {name: message for name, message in defined if often[name] == 1}
+    checked, wrong = 0, []
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in marks:
+                continue
+            if node.func.id == "N_" or any(keyword.arg is None for keyword in node.keywords):
+                continue
+            given = {keyword.arg for keyword in node.keywords}
+            if node.func.id in {"n_", "Plural"}:
+                given.add("number")
+            for place in marks[node.func.id]:
+                argument = node.args[place] if place < len(node.args) else None
+                message = getattr(argument, "value", constants.get(getattr(argument, "id", "")))
+                if isinstance(message, str) and given:
+                    checked += 1
+                    if not names(message) <= given:
+                        wrong.append(f"{path}:{node.lineno}: {names(message) - given}")
+    assert checked > 1000
+    assert wrong == [], "\n".join(wrong)
