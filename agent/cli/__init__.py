@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -103,6 +104,8 @@ VALUES = {
     "float": N_("NUMBER"),
 }
 """what an option takes, by the name of its type in click"""
+KINDS = {str: "text", Path: "path", int: "integer", float: "float"}
+"""the names of types that an option declares"""
 
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
@@ -136,9 +139,7 @@ def _prepare(command: Any) -> None:
     _translate(command, "help", "short_help", "rich_help_panel")
     for param in command.params:
         _translate(param, "help", "metavar", "prompt")
-        if param.type.name in VALUES:
-            param.type = copy(param.type)  # the types are shared
-            param.type.name = _(VALUES[param.type.name])
+        _name_value(param)
         if param.default is None and hasattr(param, "show_default"):
             param.show_default = False
     if hasattr(command, "commands"):
@@ -156,6 +157,17 @@ def _resolved(resolve: Any, context: Any, typed: list[str]) -> Any:
         near = did_you_mean(typed[0], known)
         context.fail(_("there is no command `{command}`{near}", command=typed[0], near=near))
     return resolve(context, typed)
+
+
+def _name_value(param: Any) -> None:
+    """Say in the reader's language what an option takes: `TEXTE`."""
+    if hasattr(param, "type"):
+        if param.type.name in VALUES:
+            param.type = copy(param.type)  # the types are shared
+            param.type.name = _(VALUES[param.type.name])
+    elif not getattr(param, "is_flag", True) and param.metavar is None:  # later versions of typer
+        kind = KINDS.get(param.type_descriptor.annotation)
+        param.metavar = _(VALUES[kind]) if kind else None
 
 
 def _translate(part: Any, *names: str) -> None:
