@@ -377,7 +377,8 @@ def date_doubts(
         stamp(meant),
         Text(
             "{place}: {day} is in the future (it is now {today}), so nothing would change until"
-            " then. Is {day} right, or is {other} meant?",
+            " then. If it is only planned, record it when it is done. Is {day} right, or is {other}"
+            " meant?",
             place=label, day=stamp(at), today=stamp(int(now)), other=stamp(meant),
         ),
         where,

@@ -164,7 +164,7 @@ def test_who_is_turned_away_hears_which_role_may_and_how_to_get_it(visits, monke
     assert "sudo adduser paul gardien-operator" in paul["refused"]
     assert "installer (group gardien-installer), manager" in many["refused"]
     assert "sudo adduser paul gardien-dpo" in many["refused"]  # it has the fewest rights of them
-    assert "sudo adduser jean gardien-manager" in jean["refused"]
+    assert "sudo adduser jean gardien-reader" in jean["refused"]
     monkeypatch.setenv("LANGUAGE", "fr")
     for answer, words in (
         (paul, "peuvent : exploitant "),
