@@ -138,7 +138,7 @@ class Door:
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection from its greeting to its end."""
         from agent.api.registry import Caller  # noqa: PLC0415 -- see the module
-        from agent.api.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
+        from agent.api.roles import NO_ROLE, Role, roles_of  # noqa: PLC0415
 
         async def tell(progress: dict[str, Any]) -> None:
             await _send(writer, {"progress": progress})
@@ -146,7 +146,7 @@ class Door:
         uid = _peer(writer.get_extra_info("socket"))
         caller = Caller(account(uid), tell, roles_of(uid, self._gateway.config.building))
         if not caller.roles:  # refused before it counts as a connection and before anything is read
-            error = Refused(NO_ROLE, account=caller.who, group=READER.group)
+            error = Refused(NO_ROLE, account=caller.who, group=Role.READER.group)
             with suppress(ConnectionError):
                 await _send(writer, {"here": os.getpid()})
                 await _send(writer, _refusal(error))

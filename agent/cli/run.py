@@ -55,5 +55,8 @@ def _must_be_right(config: Path) -> None:
         raise Refused(
             "{error}\n{value}",
             error=error,
-            value=_("Nothing was changed: the agent keeps the old configuration."),
+            value=_(
+                "Nothing was changed: the agent keeps the old configuration. Correct the file,"
+                " then: sudo gardien reload"
+            ),
         ) from error

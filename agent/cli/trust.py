@@ -382,7 +382,7 @@ def _outcome(answer: dict[str, Any]) -> str:
     elif targets:
         refused = sum("code" in target for target in targets)
         text = _(
-            "not accepted by {refused} of {controls}",
+            "not accepted by {refused} of {controls}, so nothing was written there",
             refused=refused,
             controls=n_("{number} control", "{number} controls", len(targets)),
         )

@@ -291,7 +291,8 @@ def _commanded(draft: ConfigDraft, path: ValuePath, control: Control) -> None:
     array = family(link.driver) == "bacnet"
     if control.restore == "relinquish" and not array:
         what = _(
-            "{driver} has no priorities to relinquish: write preimage, or a value",
+            '"relinquish" is for BACnet only, and {driver} has no priorities: write preimage, or a'
+            " value",
             driver=link.driver,
         )
         draft.report.value((*path, "restore"), what)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -98,17 +98,27 @@ def dotted(path: ValuePath) -> str:
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """The text `; did you mean "…"?` if a known name is similar, else an empty one."""
-    near = nearest(text, known)
-    return _('; did you mean "{other}"?', other=near) if near else ""
+    """The text `; did you mean "…"?` if a known name is similar, else an empty one.
+
+    Names that are as similar as the nearest are named, too: one of them alone may be the wrong one.
+    """
+    near = [f'"{name}"' for name in _similar(text, known)]
+    return _("; did you mean {names}?", names=_(" or ").join(near)) if near else ""
 
 
 def nearest(text: str, known: Iterable[str]) -> str:
     """The known name that is similar to a text; empty: there is none."""
+    return next(iter(_similar(text, known)), "")
+
+
+def _similar(text: str, known: Iterable[str]) -> list[str]:
+    """At most three known names that are equally similar to a text."""
     # bounded (rule U4): to compare 100,000 names takes over a second
     names = {name.lower(): name for name in islice(known, 1000)}
-    near = get_close_matches(text.lower()[:64], names, n=1, cutoff=0.6)
-    return names[near[0]] if near else ""
+    text = text.lower()[:64]
+    near = get_close_matches(text, names, n=3, cutoff=0.6)
+    alike = [SequenceMatcher(None, name, text).ratio() for name in near]
+    return [names[name] for name, ratio in zip(near, alike, strict=True) if ratio == alike[0]]
 
 
 def misspelt(text: str, name: str) -> bool:

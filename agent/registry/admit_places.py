@@ -476,8 +476,8 @@ def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Docu
     label = shlex.quote(index.places[old.place].label)
     away = f"gardien meter remove {label} --old {shlex.quote(old.serial or str(old.device))}"
     raise Refused(
-        "{statement}, but {sentence}; if that has ended or was wrong: {away} (--never:"
-        " it never measured there)",
+        "you ask to record that {statement}, but {sentence}; if that has ended or was wrong:"
+        " {away} (--never: it never measured there)",
         statement=claims.statement(new),
         sentence=claims.sentence(old),
         away=away,

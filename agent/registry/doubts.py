@@ -312,8 +312,8 @@ def recipient_doubts(
         near[0],
         Text(
             'nobody here knows the recipient "{recipient}": it has no uplink, no consent and no'
-            ' duty, so nothing would be sent to it before an uplink is added for it (`uplinks` of'
-            ' the configuration). Is "{recipient}" right, or is "{other}" meant?',
+            ' duty, so nothing would be sent to it. If it is right, add an uplink for it, too'
+            ' (`uplinks` of the configuration). Is "{recipient}" right, or is "{other}" meant?',
             recipient=recipient, other=near[0],
         ),
         where,
@@ -377,7 +377,8 @@ def date_doubts(
         stamp(meant),
         Text(
             "{place}: {day} is in the future (it is now {today}), so nothing would change until"
-            " then. Is {day} right, or is {other} meant?",
+            " then. If it is only planned, record it when it is done. Is {day} right, or is {other}"
+            " meant?",
             place=label, day=stamp(at), today=stamp(int(now)), other=stamp(meant),
         ),
         where,

@@ -209,7 +209,7 @@ def value_of(scheme: Scheme, written: str) -> str:
 
 def _wrong(scheme: Scheme, written: str, value: str) -> str:
     message = Text(
-        '{title}: "{written}" does not look like {example}',
+        '{title}: "{written}" does not look like {example} (an example)',
         title=scheme.title,
         written=written,
         example=scheme.example,
@@ -219,7 +219,8 @@ def _wrong(scheme: Scheme, written: str, value: str) -> str:
         return Text("{message}: it has a letter O where a zero belongs", message=message)
     if value.isdigit() and (wanted := len(scheme.example)) != len(value):
         return Text(
-            "{message}: it has {number} characters, not {wanted}",
+            "{message}: it has {number} characters, not {wanted}. Copy it again from the document"
+            " or the meter on which it is printed",
             message=message,
             number=len(value),
             wanted=wanted,

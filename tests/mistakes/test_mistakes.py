@@ -56,6 +56,15 @@ def test_each_message_has_its_score_in_both_languages(scored):
         assert row["reason"] or int(row["en"]) == int(row["fr"]) == len(POINTS)
 
 
+def test_the_messages_have_nearly_all_points_and_none_is_without():
+    with (HERE / "scores-after.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter=";"))
+    lower = {row["id"]: min(int(row["en"]), int(row["fr"])) for row in rows}
+    assert set(lower) == {mistake.id for mistake in mistakes()}
+    assert sum(lower.values()) > 2.7 * len(lower)
+    assert [name for name, points in lower.items() if points == 0] == []
+
+
 @pytest.fixture(scope="module")
 def seen():
     done = subprocess.run(
