@@ -242,7 +242,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
         "label": dwelling.label,
         "occupancy": None if home is None else shown(home.id),
         "letter": await asyncio.to_thread(letter, of, language, (evidence, extremes)),
-        "csv": table(of),
+        "csv": table(of, language),
         "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in of.stopped],
         "goes_on": [
             {
