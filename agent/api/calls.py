@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from decimal import Decimal
@@ -338,11 +339,15 @@ def _health_value(health: Mapping[str, Any], device: Device, what: str) -> Any:
     return known.get(device.points[0].address) if device.points else None
 
 
+CLOSED = (StorageFailed, sqlite3.ProgrammingError)
+"""what a spool raises that was closed between two steps, such as one that returns to its disk"""
+
+
 async def _uplinks(gateway: Gateway) -> dict[str, Any]:
     """Describe each recipient whose spool is open, except one whose disk has just failed."""
     states = {}
     for name, recipient in list(gateway.recipients.items()):  # a copy: spools may close meanwhile
-        with suppress(StorageFailed):
+        with suppress(*CLOSED):
             states[name] = await _uplink(gateway, recipient)
     return states
 
@@ -352,7 +357,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
     backlog, epoch = await recipient.thread.run(lambda: (spool.backlog(), spool.epoch))
     in_memory = []
     for other, own in list(recipient.spools[1:]):
-        with suppress(StorageFailed):  # closed in between: it was empty
+        with suppress(*CLOSED):  # closed in between: it was empty
             in_memory.append(await own.run(other.backlog))
     largest, usual = recipient.outbox.most_bytes(), recipient.settings.rhythm.most_bytes
     return {
