@@ -33,12 +33,12 @@ def edits(path: Path, config: Config) -> list[Finding]:
     changed = max((time for _name, time, _size in versions), default=0)
     since = stamp(changed / 1e9) if changed else None
     try:
-        new = _loaded(path, versions)
+        fingerprint, at_a_start = _loaded(path, versions)
     except ConfigError as error:
         return [_unusable(path, error, since)]
-    if new.fingerprint == config.fingerprint:
+    if fingerprint == config.fingerprint:
         return []
-    restart = any(getattr(new, section) != getattr(config, section) for section in AT_A_START)
+    restart = at_a_start != _at_a_start(config)
     return [
         Finding(
             code="edits",
@@ -94,6 +94,13 @@ def _versions(path: Path) -> Versions:
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path, _versions: Versions) -> Config:
-    # errors are not cached: a file that cannot be read may become readable without a change
-    return load(path)
+def _loaded(path: Path, _versions: Versions) -> tuple[str, int]:
+    # errors are not cached: a file that cannot be read may become readable without a change. The
+    # configuration is not kept either: it takes megabytes
+    config = load(path)
+    return config.fingerprint, _at_a_start(config)
+
+
+def _at_a_start(config: Config) -> int:
+    """Return a hash of the sections that are only read at a start."""
+    return hash(tuple(repr(getattr(config, section)) for section in AT_A_START))
