@@ -222,6 +222,7 @@ def test_edits_are_found_until_they_are_applied(tmp_path):
     path.write_text(before.replace("name: Les Alpins", "name: Les Cimes"))
     (found,) = edits(path, loaded)
     assert (found.code, found.command) == ("edits", "sudo gardien reload")
+    assert found.cost == "The change has no effect yet"
     assert found.since is not None
     path.write_text(before.replace("max: 50MB", "max: 60MB"))
     (found,) = edits(path, loaded)
@@ -252,6 +253,22 @@ def test_the_running_agent_says_that_its_file_was_edited_and_a_reload_ends_it(tm
 
     before, edited, after = asyncio.run(made())
     assert ("edits" in before, "edits" in edited, "edits" in after) == (False, True, False)
+
+
+def test_a_spool_that_is_closed_while_the_status_is_asked_is_left_out(tmp_path):
+    """One in memory is closed once the disk works again."""
+    path = configured(tmp_path, "mqtt://127.0.0.1:9")
+
+    async def asked():
+        async with at_work(path) as house:
+            recipient = house.recipients["centre"]
+            before = await CALLS["status"](house, Caller("alice", None))
+            connection = recipient.spool._database._connection
+            await recipient.thread.run(connection.close)
+            return before, await CALLS["status"](house, Caller("alice", None))
+
+    before, after = asyncio.run(asked())
+    assert ("centre" in before["uplinks"], "centre" in after["uplinks"]) == (True, False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another account")
