@@ -36,7 +36,7 @@ START = 1_767_225_600
 RETRACTIONS = 100
 DWELLINGS, HOURS, CHANNELS = 500, 2_000, ("elec.imp", "heat")
 LOAD = f"""
-INSERT INTO reading SELECT '{HEAD.recipient}', 'D' || d, c, 'REG', 3600, to_timestamp({START} + n * 3600), 0,
+INSERT INTO reading SELECT 'G1', '{HEAD.recipient}', 'D' || d, c, 'REG', 3600, to_timestamp({START} + n * 3600), 0,
     n, 'kWh', 'V', null, 'M' || d, 'H' || d, 'B' || d, false
     FROM generate_series(1, {DWELLINGS}) d, unnest(ARRAY{list(CHANNELS)}) c, generate_series(1, {HOURS}) n;
 INSERT INTO retraction SELECT 'G1', '{HEAD.recipient}', 'R' || n, 'D' || n, null, null, 'B' || n, null,
@@ -227,6 +227,28 @@ class ThreeSides:
 def three_sides(server: str, database: str, path: Path):
     with on_sqlite() as lite, on_postgres(server, database) as pg, ledger_at(path) as ledger:
         yield ThreeSides(lite, pg, ledger, path)
+
+
+def test_no_gateway_fills_or_retracts_the_rows_of_another(server):
+    """Two gateways state the same place, slot and version: each has its own row."""
+    with on_postgres(server, "two_gateways") as pg, on_sqlite() as lite:
+        for platform in (pg, lite):
+            row, erase = row_of(1), withdrawn(1)
+            platform.take(parcel(1, row))
+            theirs = Id("G2", HEAD.recipient, "e9", 1)
+            _, retracted = platform.take(parcel(2, retract=(erase,))._replace(id=theirs))
+            assert retracted == [(erase.id, 0)]
+            platform.take(parcel(3, other_value(row))._replace(id=theirs._replace(seq=2)))
+            kept = platform.db.execute("SELECT gateway, value FROM reading ORDER BY gateway")
+            assert [(gateway, digits(v)) for gateway, v in kept.fetchall()] == [
+                ("G1", Decimal("1.5")), ("G2", Decimal(99)),
+            ]  # fmt: skip
+            assert platform.take(parcel(4, row_of(1)._replace(t=START + 3600)))[1] == []
+
+
+def other_value(row: Row) -> Row:
+    """The same slot with another value, on another basis, which no retraction covers."""
+    return row._replace(v="99", basis="B9")
 
 
 def parcel(seq: int, *rows: Row, retract: tuple[Retract, ...] = ()) -> Parcel:
