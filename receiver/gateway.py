@@ -9,6 +9,8 @@ import io
 import json
 import queue
 import ssl
+import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from contextlib import closing, contextmanager
@@ -34,6 +36,8 @@ COLUMNS = (
     "flags", "method", "ver", "why", "meter", "n", "basis", "occupancy", "read_at", "policy",
     "privacy", "clock", "audit", "step", "span", "again", "lane", "created",
 )  # fmt: skip
+BY_EC = "-keyopt ecdh_kdf_md:sha256 -wrap id-aes256-wrap"
+BY_RSA = "-keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256"
 
 
 class Link(ABC):
@@ -41,7 +45,8 @@ class Link(ABC):
 
     named = True
     """the transport itself states which gateway it is"""
-    rows_are_json = True
+    sealed = False
+    """batches themselves are signed and encrypted"""
 
     def __init__(self, gateway: str, recipient: str, patience: float) -> None:
         self.gateway, self.recipient, self.patience = gateway, recipient, patience
@@ -49,6 +54,10 @@ class Link(ABC):
     def payload(self, document: dict[str, Any]) -> bytes:
         """The bytes of a batch, always the same."""
         return zstandard.compress(json.dumps(document).encode())
+
+    def forged(self, document: dict[str, Any]) -> bytes:
+        """The same signed by a stranger, where batches are signed."""
+        return self.payload(document)
 
     @abstractmethod
     def deliver(self, document: dict[str, Any], payload: bytes) -> Reply:
@@ -161,18 +170,57 @@ class MqttLink(Link):
 
 
 class FolderLink(Link):
-    """A file for each batch, neither encrypted nor signed (`container: none`)."""
+    """A file for each batch; with a certificate signed and encrypted, else `container: none`."""
 
-    rows_are_json = False
-
-    def __init__(self, root: Path, gateway: str, recipient: str, patience: float) -> None:
-        super().__init__(gateway, recipient, patience)
+    def __init__(
+        self, root: Path, gateway: str, recipient: str, chosen: argparse.Namespace
+    ) -> None:
+        super().__init__(gateway, recipient, chosen.patience)
         self._root = root
+        self._signer, self._reader = chosen.cert, chosen.encrypt_for
+        self.sealed = self._signer is not None
+        if self.sealed and self._reader is None:
+            raise ValueError("files are encrypted for you: give --encrypt-for with --cert")
+        if self.sealed:
+            certificate = _openssl(b"", "x509", "-in", self._reader, "-noout", "-text")
+            to = BY_EC if b"id-ecPublicKey" in certificate else BY_RSA
+            self._seal = (
+                "-encrypt",
+                "-stream",
+                "-aes-256-gcm",
+                "-recip",
+                self._reader,
+                *to.split(),
+            )
+        self._made: dict[str, bytes] = {}
+        """by text: encryption is random, and the same batch must stay the same bytes"""
 
     def payload(self, document: dict[str, Any]) -> bytes:
-        """A table if there are rows, else JSON."""
-        text = table(document) if document.get("series") else json.dumps(document)
-        return gzip.compress(text.encode(), mtime=0)
+        """The file of a batch, always the same."""
+        text = _file_text(document)
+        if text not in self._made:
+            self._made[text] = self.file(document, self._signer)
+        return self._made[text]
+
+    def file(self, document: dict[str, Any], signer: Path | None) -> bytes:
+        """The file of a batch, signed by whoever is given."""
+        packed = gzip.compress(_file_text(document).encode(), mtime=0)
+        if signer is None:
+            return packed
+        cms = ("cms", "-binary", "-outform", "DER")
+        sign = ("-sign", "-nodetach", "-md", "sha256", "-signer", signer, "-inkey", signer)
+        signed = _openssl(packed, *cms, *sign, "-certfile", signer)
+        return _openssl(signed, *cms, *self._seal)
+
+    def forged(self, document: dict[str, Any]) -> bytes:
+        """The file of a batch, signed by a stranger who uses the gateway's name."""
+        with tempfile.TemporaryDirectory() as folder:
+            pem, key = Path(folder, "own.pem"), Path(folder, "own.key")
+            new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
+            name = f"/CN={self.gateway}"
+            _openssl(b"", "req", "-x509", *new, "-subj", name, "-keyout", key, "-out", pem)
+            pem.write_bytes(key.read_bytes() + pem.read_bytes())
+            return self.file(document, pem)
 
     def deliver(self, document: dict[str, Any], payload: bytes) -> Reply:
         """Write a file, and wait for its answer."""
@@ -195,7 +243,27 @@ class FolderLink(Link):
 
     def _name(self, document: dict[str, Any]) -> str:
         id_ = f"{self.gateway}_{self.recipient}_{document['epoch']}_{document['seq']}"
-        return f"{id_}.{'csv' if document.get('series') else 'json'}.gz"
+        form = "csv" if _is_table(document) else "json"
+        return f"{id_}.{form}.gz{'.p7m' * self.sealed}"
+
+
+def _is_table(document: dict[str, Any]) -> bool:
+    """A batch with rows is a table, or JSON where the gateway is configured so (T12)."""
+    return bool(document.get("series")) and "later" not in document
+
+
+def _file_text(document: dict[str, Any]) -> str:
+    return table(document) if _is_table(document) else json.dumps(document)
+
+
+def _openssl(content: bytes, *arguments: str | Path) -> bytes:
+    done = subprocess.run(
+        ("openssl", *map(str, arguments)), input=content, capture_output=True, check=False
+    )
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines() or [""]
+        raise ValueError(f"openssl {arguments[0]} failed: {last[-1][:200]}")
+    return done.stdout
 
 
 def table(document: dict[str, Any]) -> str:
@@ -243,4 +311,4 @@ def connected(
         finally:
             link.close()
     else:
-        yield FolderLink(Path(endpoint), gateway, recipient, chosen.patience)
+        yield FolderLink(Path(endpoint), gateway, recipient, chosen)

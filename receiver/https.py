@@ -33,6 +33,15 @@ IDLE_SECONDS, BODY_SECONDS = 120.0, 60.0
 RETRY_SECONDS = 10
 
 
+ENDPOINTS: dict[tuple[str, str], tuple[int, ...]] = {
+    ("POST", "/batches"): (200, 400, 411, 413, 500, 503),
+    ("GET", "/objects"): (200, 410, 500, 503),
+    ("PUT", "/status/{gateway}"): (200, 400, 403, 411, 413, 500, 503),
+    ("PUT", "/buildings/{gateway}"): (200, 400, 403, 411, 413, 500, 503),
+}
+"""what there is, with the statuses that it answers; any other address is 404"""
+
+
 @dataclass(frozen=True)
 class HttpsSettings:
     """Where it listens, and what it proves and demands."""
@@ -144,6 +153,9 @@ class Handler(BaseHTTPRequestHandler):
         self._guarded(self._objects)
 
     def _batch(self, payload: bytes) -> None:
+        if not urlsplit(self.path).path.endswith("/batches"):
+            self._answer(404, {"error": "no such address"})
+            return
         recipient, name = self.server.recipient, self._name()
         with self.server.pool.store() as store:
             receipt = answer(store, payload, (name, recipient))
@@ -166,6 +178,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(200, {})
             elif what.endswith("/buildings"):
                 made, recipient = self.headers["Gardien-Made"], self.headers["Gardien-Recipient"]
+                if not made or not recipient:
+                    raise ValueError("Gardien-Made or Gardien-Recipient is missing")
                 revision = int(self.headers.get("Gardien-Revision", "0"))
                 self._answer(200, store.keep_building(gateway, recipient, made, revision, content))
             else:

@@ -294,6 +294,10 @@ def _parser() -> argparse.ArgumentParser:
     it.add_argument("--gateway", default="GCONFORM0000001", metavar="G…",
                     help="which gateway to be; the common name in --cert, if given")  # fmt: skip
     it.add_argument(
+        "--encrypt-for", type=Path, metavar="PEM",
+        help="for a folder, with --cert: the platform's certificate, for which files are encrypted",
+    )  # fmt: skip
+    it.add_argument(
         "--patience",
         type=float,
         default=30.0,

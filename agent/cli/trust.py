@@ -412,6 +412,37 @@ def _target_outcome(target: dict[str, Any]) -> str:
     return str(target["state"]).lower()
 
 
+@objects.command("check")
+def check_object(
+    files: Annotated[list[Path], typer.Argument(help="Signed objects, and trust lists.")],
+    trust: Annotated[
+        Path | None, typer.Option(help="A trust list: whose keys may sign what.")
+    ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(help="A public key (NAME.pub) that may have signed; may be repeated."),
+    ] = None,
+    aud: Annotated[
+        str | None, typer.Option(help="The audience of the gateway (gardien trust show).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check signed objects without a gateway: form, dates, audience, signature, and what they do.
+
+    Nothing is submitted. It states what it could not check. Exit status 1 if an object would be
+    refused.
+    """
+    from agent.cli.object_check import checked, show
+
+    found = [checked(file, trust, key or [], aud) for file in files]
+    if json:
+        as_json([one.document() for one in found])
+    else:
+        for one in found:
+            show(one)
+    raise typer.Exit(1 if any(one.wrong for one in found) else 0)
+
+
 @objects.command("all-came")
 def all_came(
     named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False

@@ -7,6 +7,7 @@ O8).
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -28,6 +29,7 @@ from agent.control.records import Outcome, Transaction
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, StorageFailed
 from agent.core.i18n import Text
+from agent.core.log_fields import LogEvent, fields
 from agent.trust import claims, verify
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.object_id import number_of, of_issuer
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from agent.control.model import ConfiguredControl
     from agent.trust.verify import Verified
 
+
+log = logging.getLogger(__name__)
 
 EARLY_KEPT = 72 * 3600.0
 """seconds for which a cancellation is kept that arrived before its order (rule H9)"""
@@ -221,9 +225,11 @@ class Orders:
             if isinstance(decision, No):
                 code = str(decision)
                 answers[name] = _refusal(decision)
-                outcomes.append(
-                    replace(received, state=OrderState.REJECTED, code=code, words=decision.reason)
-                )
+                no = replace(
+                    received, state=OrderState.REJECTED, code=code, words=decision.reason,
+                    via=verified.via,
+                )  # fmt: skip
+                outcomes.append(no)
                 refused.setdefault(code, []).append(name)
                 continue
             events.append(decision)
@@ -237,6 +243,11 @@ class Orders:
                 "grants": [*decision.grants],
             }
         for code, names in refused.items():
+            log.info(
+                "the order %s of %s is refused at %s: %s",
+                command.jti, verified.owner, ", ".join(names[:NAMED]), code,
+                extra=fields(LogEvent.OBJECT_REFUSED, code=code),
+            )  # fmt: skip
             self._audit(
                 "control.refused", jti=command.jti, kid=verified.kid, code=code,
                 controls=names[:NAMED], count=len(names),
@@ -333,8 +344,11 @@ class Orders:
                 known.remove(name)
             answers[name] = _refusal(no)
             at = self.controller.dependencies.now().wall
-            rejected, by = OrderState.REJECTED, verified.owner
-            outcomes.append(Outcome(command.jti, name, rejected, at, str(no), no.reason, by=by))
+            rejected = Outcome(
+                command.jti, name, OrderState.REJECTED, at, str(no), no.reason,
+                by=verified.owner, via=verified.via,
+            )  # fmt: skip
+            outcomes.append(rejected)
         answer = {"jti": command.jti, "targets": answers}
         ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)

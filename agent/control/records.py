@@ -194,6 +194,8 @@ class Outcome:
     """at the begin: the value in the register before, for whoever replaces the gateway"""
     device: str = ""
     """the device of the point; the journal fills it in"""
+    via: str = ""
+    """of a refusal: the uplink over which the object arrived, or `hand`"""
     n: int = 0
 
 

@@ -53,29 +53,28 @@ class Steering:
     orders: Orders
     writer: JournalWriter
 
-    def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
+    def outcomes(self, recipient: str = "", uplink: str = "") -> dict[str, dict[str, Any]]:
         """What became of orders, as a recipient is told. By id, for the directory.
 
         It is told about common plant only: what is done in a dwelling concerns those who live there
-        (rule H30). For its own orders, by the name of its key, it is also told that a control does
-        not exist.
+        (rule H30). That a control does not exist is told to the recipient over whose uplink the
+        order arrived, and to the one that the key's name names.
         """
         journal = self.controller.journal
         return {
             f"outcomes/{one.n}-{int(one.at)}": _outcome_document(one)
             for one in list(journal.recent)
             if self._common(one.control, device := self._device_of(one))
-            or (not device and self._misnamed(one, recipient))
+            or (not device and self._misnamed(one, recipient, uplink))
         }
 
     def _device_of(self, outcome: Outcome) -> str:
         return outcome.device or self.controller.journal.device_of(outcome.jti, outcome.control)
 
-    def _misnamed(self, outcome: Outcome, recipient: str) -> bool:
-        own = bool(recipient) and outcome.by == recipient
-        return (
-            own and outcome.code == OrderCode.ASSET and outcome.control not in self.config.controls
-        )
+    def _misnamed(self, outcome: Outcome, recipient: str, uplink: str) -> bool:
+        own = (recipient and outcome.by == recipient) or (uplink and outcome.via == uplink)
+        missing = outcome.code == OrderCode.ASSET and outcome.control not in self.config.controls
+        return bool(own and missing)
 
     def holds(self) -> list[dict[str, Any]]:
         """The holds now, and for how long they last, as recipients are told: common plant only."""
@@ -156,9 +155,9 @@ class NoControls(Absent, Steering):
 
     REASON = "no control is configured: see `controls` in the configuration"
 
-    def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
+    def outcomes(self, recipient: str = "", uplink: str = "") -> dict[str, dict[str, Any]]:
         """There are none."""
-        del recipient
+        del recipient, uplink
         return {}
 
     def holds(self) -> list[dict[str, Any]]:

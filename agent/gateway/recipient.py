@@ -429,7 +429,7 @@ def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
 def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     """Return the outcomes of orders, and of the objects that a recipient has sent or signed."""
     recipient_id, inbox = recipient.settings.recipient, gateway.objects.inbox
-    items = gateway.steering.outcomes(recipient_id)
+    items = gateway.steering.outcomes(recipient_id, recipient.name)
     if inbox:
         items |= inbox.object_status.to(recipient.name, recipient_id, gateway.objects.report)
     return items

@@ -34,7 +34,7 @@ Seconds = Annotated[int, Field(ge=0, le=LATEST)]
 """since 1970 UTC"""
 
 
-Day = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
+Day = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 """month and day: `06-30`"""
 
 Place = Annotated[str, Field(pattern=r"^[DCB][0-9A-Z]{14}$")]
@@ -259,7 +259,7 @@ class ConsentEvidence(ClaimsModel):
 
     kind: Literal["vote", "contract", "form"]
     ref: Text
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     majority: Text | None = None
     result: Text | None = None
     sha256: Sha256
@@ -323,6 +323,14 @@ class Proof(ClaimsModel):
     sha256: Sha256
 
 
+NEEDED = {
+    "given": ("recipients", "purpose", "data", "nbf", "exp", "given_at"),
+    "refused": ("recipients", "purpose"),
+    "withdrawn": ("prev", "withdrawn_at"),
+}
+"""claims of a consent that each status requires"""
+
+
 class ConsentClaims(ObjectClaims):
     """A consent of the occupants for one purpose, or its refusal or withdrawal."""
 
@@ -349,12 +357,7 @@ class ConsentClaims(ObjectClaims):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        needed = {
-            "given": ("recipients", "purpose", "data", "nbf", "exp", "given_at"),
-            "refused": ("recipients", "purpose"),
-            "withdrawn": ("prev", "withdrawn_at"),
-        }[self.status]
-        missing = [name for name in needed if getattr(self, name) is None]
+        missing = [name for name in NEEDED[self.status] if getattr(self, name) is None]
         if missing:
             raise ValueError(f"{self.status} without {', '.join(missing)}")
         return self

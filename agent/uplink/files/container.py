@@ -240,6 +240,8 @@ class Packing:
 
     envelope: Envelope | None
     """None: files are neither signed nor encrypted"""
+    rows: str = "csv"
+    """how batches with rows are written: `csv` or `json`"""
 
     def closed(self, text: bytes, form: str) -> tuple[str, bytes]:
         """Extension and bytes of a file with this text. Raises UplinkLost if openssl fails."""
@@ -253,7 +255,7 @@ class Packing:
         """Extension and bytes of the file of a batch. Raises UplinkLost if openssl fails."""
         text = zstandard.ZstdDecompressor().decompress(batch.payload, max_output_size=LARGEST_TEXT)
         # numbers stay texts: a float would lose the meter's own digits
-        if batch.rows:
+        if batch.rows and self.rows == "csv":
             document = json.loads(text, parse_float=str, parse_int=str)
             return self.closed(table(document), "csv")
         return self.closed(text, "json")

@@ -121,10 +121,10 @@ class FilesUplink:
     def packing(cls, settings: Any, facts: GatewayFacts) -> Packing:
         """Packs batches as CSV or JSON: compressed, signed and encrypted as configured."""
         if settings.container is Container.NONE:
-            return Packing(None)
+            return Packing(None, settings.rows)
         signer = facts.credential or Path("/nonexistent")
         compat = settings.container is Container.COMPAT
-        return Packing(Envelope(signer, settings.encrypt_for, compat))
+        return Packing(Envelope(signer, settings.encrypt_for, compat), settings.rows)
 
     async def send(self, batch: SealedBatch) -> None:
         """Upload the file of one batch, after earlier ones.

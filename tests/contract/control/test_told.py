@@ -14,7 +14,10 @@ from agent.api import control
 from agent.control.model import LossRule, OrderState
 from agent.control.orders import Orders
 from agent.control.records import Outcome, Transaction
+from agent.core.clock import stamp
 from agent.gateway.controls import Steering
+from agent.trust.claims import Command
+from agent.trust.verify import EVERYTHING, Verified
 from tests.contract.control.pretend import Site, agreed, event, order
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "batch.schema.json"
@@ -120,6 +123,34 @@ def test_who_ordered_hears_that_there_is_no_control_of_that_name_and_nobody_else
     assert one["words"] == "nothing is called so"
     assert not here.outcomes("other.ex")
     assert not here.outcomes()
+    assert not here.outcomes("other.ex", "other")
+    site.close()
+
+
+def test_whoever_brought_an_order_for_equipment_that_is_not_here_hears_of_it():
+    """Also if its key has a name that no recipient has: an order for now, for later, a release."""
+    site = Site()
+    site.start()
+    site.journal.key_of = lambda _: None
+    here = steering(site, None)
+    for n, (act, start) in enumerate((("offset", 0), ("offset", 3600), ("release", 0))):
+        cmd = {"act": act, "tgt": ["lift"], "val": 1, "dur": "PT1H"}
+        cmd["start"] = stamp(site.truth.moment().wall + start)
+        said = {"iss": "x", "jti": f"0192-order-{n}", "iat": 1, "aud": "G", "exp": 2, "seq": n}
+        model = Command.model_validate(said | {"cmd": cmd})
+        by = Verified(
+            "dr-command+jwt", "k", "grid_operator", "EnerCentre", EVERYTHING, said, model,
+            model.jti, 1, 2, f"{n}" * 64, b"", "centre",
+        )  # fmt: skip
+        asyncio.run(here.orders.take(by))
+        told = list(here.outcomes("r.ex", "centre").values())
+        assert [(one["jti"], one["state"], one["code"]) for one in told] == [
+            (f"0192-order-{m}", "REJECTED", "E_ASSET") for m in range(n + 1)
+        ]
+        assert told[-1]["words"] == "there is no control lift here"
+    assert not here.outcomes("r.ex", "other")
+    items = json.loads(SCHEMA.read_text())["properties"]["directory"]["properties"]["outcomes"]
+    jsonschema.validate(told, items)
     site.close()
 
 

@@ -133,6 +133,26 @@ POISONS = {
 }
 
 
+def test_an_order_for_a_gateway_without_equipment_is_reported_with_its_code(tmp_path, caplog):
+    """The key's name is no recipient's: its outcome is sent over the uplink of its arrival."""
+
+    async def scenario():
+        async with far_side("https", tmp_path / "far") as far, at_work(far.config) as house:
+            aud = believe(house, role="grid_operator")
+            cmd = {"act": "offset", "tgt": ["boiler-offset"], "val": -1, "unit": "K", "dur": "PT1H"}
+            order = signed("dr-command+jwt", aud, recipient=..., seq=1, cmd=cmd)
+            await far.send(house, "1-order.jws", order)
+            assert await far.refusals(1) == [("E_ASSET", "there is no control boiler-offset here")]
+            (outcome,) = await far.outcomes()
+            assert outcome["control"] == "boiler-offset"
+            schema = json.loads(SCHEMA.read_text())["properties"]["directory"]["properties"]
+            jsonschema.validate([outcome], schema["outcomes"])
+
+    with caplog.at_level("INFO"):
+        asyncio.run(scenario())
+    assert [one.CODE for one in caplog.records if getattr(one, "CODE", "")] == ["E_ASSET"]
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_number_that_nothing_can_represent_is_refused_and_stops_nothing(transport, tmp_path):
     async def scenario():

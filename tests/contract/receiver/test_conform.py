@@ -3,21 +3,41 @@ Guards rules T1, T3, T4, T5, T6, T15, T16, T19, T20, T22.
 """
 
 import asyncio
+import gzip
+import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from argparse import Namespace
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from hil.broker import broker
+from hil.ca import CA, bundle
 from hil.process import Child, free_port
 from receiver.batch import HIGHEST, Rejected
+from receiver.conform import (
+    CHECKS,
+    altered_files,
+    first_batches,
+    judge,
+    later_members,
+    rows_and_copies,
+)
 from receiver.databases import prepare
+from receiver.files import FilesSettings
+from receiver.files import Pickup as FilesPickup
+from receiver.gateway import connected
 from receiver.https import HttpsSettings, Server
 from receiver.run import main
 from receiver.sqlite import SqliteStore
 from receiver.store import Unavailable
+from tests.depth import LONG, depth
+
+DECRYPT = ["openssl", "cms", "-decrypt", "-inform", "DER", "-inkey", "own.pem", "-recip", "own.pem"]
+VERIFY = ["openssl", "cms", "-verify", "-inform", "DER", "-noverify"]
 
 
 class Forgets(SqliteStore):
@@ -151,6 +171,32 @@ def platform(kind, folder):
         thread.join()
 
 
+@contextmanager
+def storing(kind, path):
+    """A database with a store of that kind."""
+    prepare(path)
+    store = kind(path)
+    store.execute("PRAGMA synchronous = OFF")
+    with closing(store):
+        yield store
+
+
+@contextmanager
+def working(once):
+    """Do it again and again in a thread."""
+    ended = threading.Event()
+
+    def work():
+        while not ended.wait(0.005):
+            once()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
 def conform(endpoint, capsys, *more):
     with pytest.raises(SystemExit) as ended:
         main(["conform", endpoint, "--patience", "0.5", *more])
@@ -167,6 +213,49 @@ def test_a_planted_fault_is_named_by_its_rule(tmp_path, capsys, kind):
         assert status == 1
         assert any(line.startswith(f"{FAULTS[kind]}:") for line in lines[:-1]), lines
         assert lines[-1].startswith("FAIL")
+
+
+class BelievesAnybody(FilesPickup):
+    def _content(self, _path, body, _gateway, known):
+        signed = subprocess.run(DECRYPT, input=body, capture_output=True).stdout
+        text = subprocess.run(VERIFY, input=signed, capture_output=True).stdout
+        if not text:
+            raise Rejected("it does not open", known)
+        return gzip.decompress(text)
+
+
+SEALED = (first_batches, rows_and_copies, altered_files, later_members)
+
+
+@pytest.mark.parametrize(
+    ("pickup", "store", "fault"),
+    [
+        (FilesPickup, SqliteStore, None),
+        (BelievesAnybody, SqliteStore, "R11"),
+        *((FilesPickup, kind, rule) for kind, rule in FAULTS.items() if LONG),
+    ],
+)
+def test_over_signed_and_encrypted_files_too(tmp_path, monkeypatch, pickup, store, fault):
+    """As with the files of a real gateway. The long form makes all checks, with all faults."""
+    fleet, ours, key = CA("Fleet CA"), CA("Platform CA"), ec.generate_private_key(ec.SECP256R1())
+    own = bundle(tmp_path / "own.pem", key, ours.issue("platform", key.public_key()))
+    gateway, root = fleet.gateway("GCONFORM0000001", tmp_path / "gateway"), tmp_path / "root"
+    for folder in ("in", "out"):
+        (root / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    settings = FilesSettings(root, "+", own, fleet.file(tmp_path))
+    with storing(store, str(tmp_path / "receiver.db")) as opened:
+        chosen = Namespace(patience=10.0, cert=gateway, encrypt_for=own)
+        link = connected(str(root), "GCONFORM0000001", "conform.example", chosen)
+        with working(pickup(root, None, settings, opened).once), link as at:
+            faults = judge(at, depth(SEALED, CHECKS))
+    assert bool(faults) == bool(fault), faults
+    assert fault is None or any(one.startswith(f"{fault}:") for one in faults), faults
+
+
+def test_files_with_a_certificate_need_a_reader(tmp_path):
+    with pytest.raises(SystemExit, match="give --encrypt-for with --cert"):
+        main(["conform", str(tmp_path), "--cert", "x.pem"])
 
 
 @pytest.mark.parametrize("transport", ["mqtt", "files"])

@@ -3,6 +3,7 @@ nothing that was retracted (rules G2, G3), and a retraction costs what its dwell
 Rules T19, T20.
 """
 
+import csv
 import hashlib
 import re
 import sqlite3
@@ -20,13 +21,15 @@ import zstandard
 
 from agent.buffer.spool import Spool
 from agent.core.model import Retraction
+from agent.uplink.files.container import COLUMNS
+from agent.uplink.files.container import table as table_of
 from hil.platform.ledger import Ledger
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.unpack import Id, Parcel, Retract, Row, unpack
 from hil.postgres import ACCOUNT, postgres
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import receipt_for, seal_all
-from tests.contract.uplink.test_documented import printed
+from tests.contract.uplink.test_documented import PAGE, printed
 from tests.unit.buffer.rows import poll, reading, series
 
 NOW = 1_800_000_000.0
@@ -36,7 +39,7 @@ START = 1_767_225_600
 RETRACTIONS = 100
 DWELLINGS, HOURS, CHANNELS = 500, 2_000, ("elec.imp", "heat")
 LOAD = f"""
-INSERT INTO reading SELECT '{HEAD.recipient}', 'D' || d, c, 'REG', 3600, to_timestamp({START} + n * 3600), 0,
+INSERT INTO reading SELECT 'G1', '{HEAD.recipient}', 'D' || d, c, 'REG', 3600, to_timestamp({START} + n * 3600), 0,
     n, 'kWh', 'V', null, 'M' || d, 'H' || d, 'B' || d, false
     FROM generate_series(1, {DWELLINGS}) d, unnest(ARRAY{list(CHANNELS)}) c, generate_series(1, {HOURS}) n;
 INSERT INTO retraction SELECT 'G1', '{HEAD.recipient}', 'R' || n, 'D' || n, null, null, 'B' || n, null,
@@ -229,6 +232,28 @@ def three_sides(server: str, database: str, path: Path):
         yield ThreeSides(lite, pg, ledger, path)
 
 
+def test_no_gateway_fills_or_retracts_the_rows_of_another(server):
+    """Two gateways state the same place, slot and version: each has its own row."""
+    with on_postgres(server, "two_gateways") as pg, on_sqlite() as lite:
+        for platform in (pg, lite):
+            row, erase = row_of(1), withdrawn(1)
+            platform.take(parcel(1, row))
+            theirs = Id("G2", HEAD.recipient, "e9", 1)
+            _, retracted = platform.take(parcel(2, retract=(erase,))._replace(id=theirs))
+            assert retracted == [(erase.id, 0)]
+            platform.take(parcel(3, other_value(row))._replace(id=theirs._replace(seq=2)))
+            kept = platform.db.execute("SELECT gateway, value FROM reading ORDER BY gateway")
+            assert [(gateway, digits(v)) for gateway, v in kept.fetchall()] == [
+                ("G1", Decimal("1.5")), ("G2", Decimal(99)),
+            ]  # fmt: skip
+            assert platform.take(parcel(4, row_of(1)._replace(t=START + 3600)))[1] == []
+
+
+def other_value(row: Row) -> Row:
+    """The same slot with another value, on another basis, which no retraction covers."""
+    return row._replace(v="99", basis="B9")
+
+
 def parcel(seq: int, *rows: Row, retract: tuple[Retract, ...] = ()) -> Parcel:
     """One batch, as if it had been sent."""
     sha256 = hashlib.sha256(str(seq).encode()).hexdigest()
@@ -269,6 +294,35 @@ def test_a_retraction_in_one_transaction_meets_a_row_in_another(server):
             answer.result()
             assert not first.rows()
             first.db.execute("TRUNCATE batch, retraction")
+
+
+def test_postgresql_reads_the_table_of_a_file_with_the_printed_line(tmp_path: Path, server):
+    """An independent reader of CSV gets each text and each digit, whatever a meter is called."""
+    texts = ["a;b", 'a"b', '"', "a\nb", "a\r\nb", "a\rb", '=1;"x"', "-1", "'q",
+             "\tt", "é ", "\\."]  # fmt: skip
+    value = "123456789012345678901.2300"
+    rows = [{"place": "D1", "channel": "heat", "kind": "REG", "unit": "kWh", "step": "900",
+             "meter": text, "basis": "K1", "t0": "2026-11-01T00:00:00Z", "t": [str(n * 900)],
+             "v": [value], "q": "V"} for n, text in enumerate(texts)]  # fmt: skip
+    whole = {"gateway": "G1", "recipient": "r.ex", "epoch": "e", "seq": "1", "series": rows}
+    file = tmp_path / "F.csv"
+    file.write_bytes(table_of(whole))
+    (line,) = re.findall(r"`COPY t FROM '/…/F.csv' \((.*?)\)`", PAGE)
+    with connect(server) as db:
+        columns = ", ".join(
+            f"{name} {'numeric' if name == 'value' else 'text'}" for name in COLUMNS
+        )
+        db.execute(f"CREATE TABLE t ({columns})")
+        with db.cursor().copy(f"COPY t FROM STDIN ({line})") as copy:
+            copy.write(file.read_bytes())
+        found = db.execute("SELECT meter, value, flags FROM t ORDER BY t_end").fetchall()
+    assert [meter.removeprefix("'") for meter, _, _ in found] == texts
+    assert {(str(value), flags) for _, value, flags in found} == {(value, None)}
+    with file.open(encoding="utf-8", newline="") as lines:
+        again = [row["meter"] for row in csv.DictReader(lines, delimiter=";")]
+    assert again == [meter for meter, _, _ in found]
+    assert file.read_bytes().endswith(b"\n")
+    assert not file.read_bytes().startswith(b"\xef\xbb\xbf")
 
 
 def waiting(host: str) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from agent.uplink.base import Cursors, GatewayFacts, SealedOtherwise
 from agent.uplink.files.folder import name
 from agent.uplink.files.transport import FilesUplink
 from hil.ca import CA, DAY, bundle
-from hil.platform.files import OPEN, Reader
+from hil.platform.files import OPEN, Reader, parcel
 from hil.platform.ledger import tell_to_reject
 from hil.platform.unpack import UnreadableError
 from hil.sshd import sftp_server
+from receiver.batch import of_csv, of_json
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, house, series, serving
 from tests.contract.uplink.sides import Side, listening, papers, settings_of, side, so
 from tests.contract.uplink.test_transports import once, packs, sealed
@@ -178,6 +180,30 @@ def test_without_a_container_a_table_is_a_table(tmp_path: Path):
     assert batch.form == "csv.gz"
     assert gzip.decompress(batch.payload).startswith(b"batch;row;place;channel;obis;kind;t_start")
     assert packed(settings, GatewayFacts(GATEWAY)).payload == batch.payload
+
+
+@pytest.mark.parametrize("container", ["none", "cms"])
+def test_rows_may_be_json_with_the_digits_of_the_meter(tmp_path: Path, container: str):
+    """The same JSON as over MQTT and HTTPS; the platforms of hil and the receiver read both."""
+    reader, told, identity = papers(tmp_path)
+    told = told if container == "cms" else {"container": "none"}
+    rows = [Reading(series(1), 1_764_000_000, Decimal("123456789012345678.90"), "V")]
+    taken = {}
+    for form in ("csv", "json"):
+        settings = settings_of("files", path=tmp_path, rows=form, **told)
+        batch = packed(settings, GatewayFacts(GATEWAY, identity), rows)
+        assert batch.form.startswith(f"{form}.gz")
+        file = tmp_path / name(batch)
+        file.write_bytes(batch.payload)
+        opened = (
+            reader.open(file, GATEWAY) if container == "cms" else gzip.decompress(batch.payload)
+        )
+        (row,) = parcel(file.name, opened, batch.sha256).rows
+        read = of_json if form == "json" else of_csv
+        ((source, _), (ours,)) = read(opened, batch.sha256, len(opened)).rows.popitem()
+        assert row.v == ours.value == "123456789012345678.90"
+        taken[form] = (row, source, ours)
+    assert taken["csv"] == taken["json"]
 
 
 def test_a_cell_is_never_a_formula(tmp_path: Path):
