@@ -328,6 +328,9 @@ def admit_exchanges(
 
     def admit(row: NewExchange) -> Iterator[Document]:
         at = author.since(row.at)
+        if known := _exchanged_already(index, row, at):
+            yield from _indexes_corrected(*known, row, author.provenance(row.where))
+            return
         old = _old(index, row, at)
         # an empty interval states that the meter never measured this place
         at = old.since if row.never else at
@@ -536,6 +539,34 @@ def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
         which=which,
         names=names,
     )
+
+
+def _exchanged_already(
+    index: RegistryIndex, row: NewExchange, at: int
+) -> tuple[Installation, Installation] | None:
+    """The two meters of a recorded exchange of which a row states the indexes, afterwards or
+    corrected: it names both meters, and the same instant.
+    """
+    if not (row.old and row.serial and (row.closing or row.opening)) or row.never:
+        return None
+    there = [one for one in index.meters_of(place_of(index, row.place).id) if one.since < at]
+    old = [one for one in there if one.until == at and _meant(one, row)]
+    new = [one for one in index.meters_called(None, row.serial) if one.since == at]
+    new = [one for one in new if old and one.place == old[0].place]
+    return (old[0], new[0]) if len(old) == len(new) == 1 else None
+
+
+def _indexes_corrected(
+    old: Installation, new: Installation, row: NewExchange, provenance: Provenance
+) -> Iterator[Document]:
+    closed = tuple(sorted({**dict(old.closed), **dict(_indexes(row.closing, old.channel))}.items()))
+    opened = tuple(
+        sorted({**dict(new.opened), **dict(_indexes(row.opening, new.channel))}.items())
+    )
+    if closed != old.closed:
+        yield replace(old, closed=closed, word=provenance)
+    if opened != new.opened:
+        yield replace(new, opened=opened, word=provenance)
 
 
 def _meant(document: Installation, row: NewExchange) -> bool:

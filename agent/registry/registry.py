@@ -39,6 +39,7 @@ from agent.registry.admit_places import (
     admit_places,
     admit_proof,
 )
+from agent.registry.exchange_indexes import ExchangeIndex, exchange_indexes
 from agent.registry.index import RegistryIndex, Unknown
 from agent.registry.records import (
     Alias,
@@ -147,6 +148,10 @@ class Registry:
         none. The result is the same whenever it is asked.
         """
         return effects(self._documents, after, closed)
+
+    def exchange_indexes(self, after: int) -> list[ExchangeIndex]:
+        """The indexes at exchanges of meters that the changes after revision `after` recorded."""
+        return exchange_indexes(self._documents, after)
 
     def ids_after(self, after: int) -> dict[int, list[str]]:
         """Ids of the documents of each change after revision `after`, by revision."""
