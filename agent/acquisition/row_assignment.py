@@ -331,7 +331,7 @@ class RegistryBases:
         rows = []
         for index in of.registry.exchange_indexes(after):
             place, channel = index.place, channels()[index.channel]
-            if index.t <= now - LONGEST_UNSENT or of.held(place, channel.name):
+            if not now - LONGEST_UNSENT < index.t <= now or of.held(place, channel.name):
                 continue
             # as a row of the coarsest step: the duty, or else the consent that is hardest to lose
             basis = may_leave(of.registry, of.policy, place, channel, MONTH, index.t, of.recipient)
