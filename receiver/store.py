@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).with_name("schema")
 VIEWS = Path(__file__).with_name("views.sql")
 MACRO = re.compile(
-    r"\b(AT|SEC|SHOW|NUM|AMONG|SERIES)\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|\bNOW\b|\?"
+    r"\b(AT|SEC|MOMENT|SHOW|NUM|AMONG|SERIES)\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|\bNOW\b|\?"
 )
 FIRST_YEAR, END_YEAR = 2020, 2041
 """years of the calendar"""

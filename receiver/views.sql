@@ -1,5 +1,6 @@
 -- The views of docs/receiver.md, for both databases. AT(s) makes the type of reading.t of a Unix second, SEC(t) the
--- opposite. NUM(v) is a value as a number, SHOW(s) a Unix second for people, SERIES(m) joins the numbers 0 to m.
+-- opposite. MOMENT(m) is the Unix second of a moment in an item, NUM(v) a value as a number, SHOW(s) a Unix second for
+-- people. SERIES(m) joins the numbers 0 to m.
 
 CREATE VIEW place AS
 SELECT g.gateway, g.recipient, d.sender, d.id AS place, d.body ->> 'type' AS type, d.body ->> 'label' AS label
@@ -11,7 +12,7 @@ SELECT d.sender, d.id AS basis, d.place, d.channels, d.step, d.since, d.body ->>
     d.body ->> 'occupancy' AS occupancy,
     CASE WHEN x.arrived IS NOT NULL AND d.body ->> 'withdrawn' IS NULL AND SEC(x.arrived) < coalesce(d.until, 9999999999)
         THEN SEC(x.arrived) ELSE d.until END AS until,
-    x.arrived AS withdrawn_at, d.body ->> 'duty' AS duty,
+    x.arrived AS withdrawn_at, d.body ->> 'duty' AS duty, MOMENT(d.body ->> 'recorded') AS recorded,
     CASE WHEN x.arrived IS NOT NULL OR d.body ->> 'withdrawn' IS NOT NULL THEN 1 ELSE 0 END AS withdrawn
 FROM directory d LEFT JOIN (SELECT sender, basis, min(arrived) AS arrived FROM retraction
     WHERE basis IS NOT NULL AND channel IS NULL AND reason = 'withdrawn' AND until IS NULL GROUP BY sender, basis) x
@@ -54,6 +55,7 @@ AND EXISTS (SELECT 1 FROM basis b WHERE b.sender = e.sender AND b.basis <> 'rest
     AND (b.channels IS NULL OR b.channels LIKE '%,' || e.channel || ',%')
     AND e.step >= coalesce(b.step, CASE WHEN b.duty IS NULL THEN 0 ELSE 2592000 END)
     AND b.since <= e.first + n.n * e.step - e.lasts
+    AND (b.recorded IS NULL OR b.recorded < e.first + n.n * e.step)
     AND (b.until IS NULL OR e.first + n.n * e.step - CASE WHEN e.lasts > 0 THEN 1 ELSE 0 END < b.until)
     AND (b.occupancy IS NULL AND b.duty IS NULL OR EXISTS (SELECT 1 FROM directory h WHERE h.sender = e.sender
         AND h.list = 'occupancies' AND h.id = coalesce(b.occupancy, h.id) AND h.place = e.place

@@ -79,10 +79,11 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
         end = stamp(consent.withdrawn or 0)
         until = stamp(max(consent.since, min(consent.until, consent.withdrawn or 0)))
         items[f"{ENDS}bases/{consent.id}"] = {"until": until, "withdrawn": end}
-    for consent in consents:
-        items[f"bases/{consent.id}"] = _consent(consent)
-    for duty in duties:
-        items[f"bases/{duty.id}"] = _duty(duty)
+    recorded = registry.first_recorded() if consents or duties else {}
+    of_bases = [*map(_consent, consents), *map(_duty, duties)]
+    for basis in of_bases:
+        # Slots that were closed before are not made again, so they are not owed (rule R16).
+        items[f"bases/{basis['id']}"] = basis | {"recorded": stamp(recorded[basis["id"]])}
     if policy.common is not None:
         evidence, since = policy.common.evidence, stamp(policy.common.since)
         items["bases/common"] = {"id": "common", "evidence": evidence, "since": since}

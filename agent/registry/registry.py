@@ -165,6 +165,10 @@ class Registry:
         """When the first version of a document was recorded (Unix second)."""
         return next(one.word.when for one in self._documents if one.id == id_)
 
+    def first_recorded(self) -> dict[str, int]:
+        """When the first version of each document was recorded (Unix second), by id."""
+        return {one.id: one.word.when for one in reversed(self._documents)}
+
     def lasted(self, occupancy: Occupancy) -> tuple[int, int | None]:
         """The longest time of an occupancy in any of its versions: rows were made by each."""
         versions = [

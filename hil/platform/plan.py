@@ -117,17 +117,25 @@ def _owed(plan: Plan, known: Any, stated: dict[Any, set[int]]) -> None:
             and one["channel"] in by.get("channels", [one["channel"]])
             and one["step"] >= by.get("step", 0)
         ]
+        by_slot = {
+            slot: [
+                by
+                for by in bases
+                if _for(by, slot, one, zone) and _lived_in(known, by, one, slot, zone)
+            ]
+            for slot in _slots(_second(one["since"]), max(mine, default=0), one["step"], zone)
+        }
+        allowed = {slot for slot, found in by_slot.items() if found}
+        # what was closed before a basis was recorded is not made again, but may come late
         expected = {
             slot
-            for slot in _slots(_second(one["since"]), max(mine, default=0), one["step"], zone)
-            if any(
-                _for(by, slot, one, zone) and _lived_in(known, by, one, slot, zone) for by in bases
-            )
+            for slot, found in by_slot.items()
+            if any("recorded" not in by or _second(by["recorded"]) < slot for by in found)
         }
         if one["kind"] != "EVT":  # of a state only what is new is stated
             plan.unstated += [f"{key} {slot}" for slot in sorted(expected - mine)]
         if one["place"] not in sums:
-            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - expected)]
+            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - allowed)]
     # an index at an exchange of meters (step 0) is owed to nobody
     plan.unowed += [f"{key}: not in the plan" for key in stated if key[3] or key[2] != "REG"]
 

@@ -30,7 +30,7 @@ from agent.gateway.gateway import points_by_key
 from agent.gateway.recipient import ahead
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack
-from tests.unit.acquisition.house import RECIPIENT, Town
+from tests.unit.acquisition.house import LONG_AGO, RECIPIENT, Town
 
 ZONE = ZoneInfo("Europe/Paris")
 BORN = 1_790_000_000
@@ -84,7 +84,7 @@ class World:
 
     def __init__(self, folder, meters, points, begin):
         self.folder, self.meters, self.points = folder, meters, points
-        self.town = Town(folder, dwellings=len(meters))
+        self.town = Town(folder, dwellings=len(meters), now=LONG_AGO)
         self.origin, self.offset = begin - 1_000.0, 0.0
         self.kernel, self.touched = False, None
         self.cut, self.boot = False, "boot 1"
