@@ -215,12 +215,15 @@ def exchanged_meters(at: Trial) -> None:
             for t, v, meter in ((299, 104.5, "M1"), (300, 0, "M2"))
         ),
     ]))  # fmt: skip
-    retraction = at.retraction(place, meter="M1", **{"from": at.at(0), "to": written(at.start + 300)})
+    retraction = at.retraction(
+        place, meter="M1", **{"from": at.at(0), "to": written(at.start + 300)}
+    )
     n = at.removed(at.stored(at.document(retract=[retraction])), retraction, "a retraction")
     if n != 2:  # noqa: PLR2004 -- the row of the slot, and the last index of the old meter
         raise Fault(
-            "R14: the last index of a meter (step 0) is a row of its own, a second before the first"
-            f" one of the next; a retraction up to then must remove 2 rows of the old meter, not {n}."
+            "R14: the last index of a meter (step 0) is a row of its own, a second before the"
+            " first one of the next; a retraction up to then must remove 2 rows of the old meter,"
+            f" not {n}."
         )
     at.holds(place, {2}, "R14", "a later slot and the first index of the new meter are left")
 
@@ -428,9 +431,9 @@ def new_epoch(at: Trial) -> None:
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (
-    first_batches, directory_in_another_order, exchanged_meters, rows_and_copies, other_bytes, voids, wrong_order, retraction_first, edges,
-    versions, again, spans, full_batch, lost_receipts, to_be_rejected, of_another,
-    later_members, new_epoch,
+    first_batches, directory_in_another_order, exchanged_meters, rows_and_copies,
+    other_bytes, voids, wrong_order, retraction_first, edges, versions, again, spans, full_batch,
+    lost_receipts, to_be_rejected, of_another, later_members, new_epoch,
 )  # fmt: skip
 
 

@@ -76,9 +76,9 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
         elif home.id in ends:
             items[f"{ENDS}occupancies/{home.id}"] = {"until": stamp(min(home.until or over, over))}
     for consent in withdrawn:
-        end = stamp(consent.withdrawn or 0)
-        until = stamp(max(consent.since, min(consent.until, consent.withdrawn or 0)))
-        items[f"{ENDS}bases/{consent.id}"] = {"until": until, "withdrawn": end}
+        at = consent.withdrawn or 0
+        end = stamp(max(consent.since, min(consent.until, at)))
+        items[f"{ENDS}bases/{consent.id}"] = {"until": end, "withdrawn": stamp(at)}
     recorded = registry.first_recorded() if consents or duties else {}
     of_bases = [*map(_consent, consents), *map(_duty, duties)]
     for basis in of_bases:

@@ -327,10 +327,11 @@ def admit_exchanges(
     claims = current_claims(index)
 
     def admit(row: NewExchange) -> Iterator[Document]:
+        known = _exchanged_already(index, row, author)
+        yield from _indexes_corrected(*known, row, author) if known else exchanged(row)
+
+    def exchanged(row: NewExchange) -> Iterator[Document]:
         at = author.since(row.at)
-        if known := _exchanged_already(index, row, at):
-            yield from _indexes_corrected(*known, row, author.provenance(row.where))
-            return
         old = _old(index, row, at)
         # an empty interval states that the meter never measured this place
         at = old.since if row.never else at
@@ -368,20 +369,26 @@ def admit_exchanges(
         )
         yield claim(claims, new)
 
-    serials = _serial_doubts(index)
-
-    def doubts(row: NewExchange, made: Sequence[Document]) -> Iterator[DoubtfulValue]:
-        for meter in made:
-            assert isinstance(meter, Installation)
-            label = index.places[meter.place].label
-            if meter.until is None and meter.serial:
-                yield from serials.about(meter.serial, label, row.where)
-            elif meter.until is not None and not row.never:
-                yield from date_doubts(label, meter.until, author.now, row.where, ahead=not_yet)
-                yield from backdated_doubts(label, meter.until, author.now, row.where)
-                yield from _closing_doubts(meter, label, row.last or {})
-
+    doubts = partial(_exchange_doubts, index, _serial_doubts(index), author.now)
     return in_order(admit_rows(rows, admit, doubts=doubts))
+
+
+def _exchange_doubts(
+    index: RegistryIndex,
+    serials: SerialDoubts,
+    now: float,
+    row: NewExchange,
+    made: Sequence[Document],
+) -> Iterator[DoubtfulValue]:
+    for meter in made:
+        assert isinstance(meter, Installation)
+        label = index.places[meter.place].label
+        if meter.until is None and meter.serial:
+            yield from serials.about(meter.serial, label, row.where)
+        elif meter.until is not None and not row.never:
+            yield from date_doubts(label, meter.until, now, row.where, ahead=not_yet)
+            yield from backdated_doubts(label, meter.until, now, row.where)
+            yield from _closing_doubts(meter, label, row.last or {})
 
 
 def _closing_doubts(
@@ -542,13 +549,14 @@ def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
 
 
 def _exchanged_already(
-    index: RegistryIndex, row: NewExchange, at: int
+    index: RegistryIndex, row: NewExchange, author: Author
 ) -> tuple[Installation, Installation] | None:
     """The two meters of a recorded exchange of which a row states the indexes, afterwards or
     corrected: it names both meters, and the same instant.
     """
     if not (row.old and row.serial and (row.closing or row.opening)) or row.never:
         return None
+    at = author.since(row.at)
     there = [one for one in index.meters_of(place_of(index, row.place).id) if one.since < at]
     old = [one for one in there if one.until == at and _meant(one, row)]
     new = [one for one in index.meters_called(None, row.serial) if one.since == at]
@@ -557,12 +565,11 @@ def _exchanged_already(
 
 
 def _indexes_corrected(
-    old: Installation, new: Installation, row: NewExchange, provenance: Provenance
+    old: Installation, new: Installation, row: NewExchange, author: Author
 ) -> Iterator[Document]:
+    provenance = author.provenance(row.where)
     closed = tuple(sorted({**dict(old.closed), **dict(_indexes(row.closing, old.channel))}.items()))
-    opened = tuple(
-        sorted({**dict(new.opened), **dict(_indexes(row.opening, new.channel))}.items())
-    )
+    opened = tuple(sorted({**dict(new.opened), **dict(_indexes(row.opening, new.channel))}.items()))
     if closed != old.closed:
         yield replace(old, closed=closed, word=provenance)
     if opened != new.opened:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.registry.records import Installation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from decimal import Decimal
 
     from agent.registry.records import Document
 

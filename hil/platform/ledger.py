@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS retraction (
 CREATE TABLE IF NOT EXISTS refused (
     gateway TEXT, recipient TEXT, epoch TEXT, seq INTEGER, id TEXT,
     PRIMARY KEY (gateway, recipient, epoch, seq, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS told (  -- where in its epoch an item came first: seq, then its place there
+CREATE TABLE IF NOT EXISTS told (  -- where in its epoch an item came first: by seq
     gateway TEXT, recipient TEXT, epoch TEXT, list TEXT, id TEXT, at INTEGER NOT NULL,
     place TEXT, occupancy TEXT,
     PRIMARY KEY (gateway, recipient, epoch, list, id)) WITHOUT ROWID;

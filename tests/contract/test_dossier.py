@@ -381,8 +381,11 @@ changes = st.one_of(
     st.tuples(st.just("move_in"), labels, ago),
     st.tuples(st.just("correct"), labels, ago),
     st.tuples(
-        st.just("exchange"), st.sampled_from(["m-1", "m-2"]), ago,
-        st.none() | st.tuples(
+        st.just("exchange"),
+        st.sampled_from(["m-1", "m-2"]),
+        ago,
+        st.none()
+        | st.tuples(
             st.just(dict.fromkeys(CHANNELS, Decimal(1009))),
             st.just({"elec.imp": Decimal(1000)}) | st.none(),
         ),

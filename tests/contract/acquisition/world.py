@@ -79,12 +79,18 @@ class Sensor:
         return [value for since, value in self.says if since <= t][-1]
 
 
+class OldTown(Town):
+    """What it consents to was recorded before the first slot."""
+
+    now = LONG_AGO
+
+
 class World:
     """True time, the wall clock beside it, the meters, and one agent after the other."""
 
     def __init__(self, folder, meters, points, begin):
         self.folder, self.meters, self.points = folder, meters, points
-        self.town = Town(folder, dwellings=len(meters), now=LONG_AGO)
+        self.town = OldTown(folder, dwellings=len(meters))
         self.origin, self.offset = begin - 1_000.0, 0.0
         self.kernel, self.touched = False, None
         self.cut, self.boot = False, "boot 1"

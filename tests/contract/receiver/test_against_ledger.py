@@ -57,7 +57,8 @@ class Watched(Building):
             account.intake.take(rows, {key: account.ledger.marks[key]})
         await account.intake.commit()
 
-    async def deliver(self, name, answered):
+    async def deliver(self, name, answered=True):
+        assert answered
         recipient, platform = self.house.recipients[name], Ledger(self.platforms[name])
         while batch := await recipient.outbox.seal(Lane.BACKFILL, FOREVER, 10_000, 10_000_000):
             parcel = unpack(batch.payload)

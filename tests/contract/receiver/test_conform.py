@@ -122,9 +122,10 @@ class WantsPlacesFirst(SqliteStore):
     def _learn(self, sender, batch):
         for basis in batch.directory.get("bases", ()):
             known = "SELECT 1 FROM directory WHERE list = 'places' AND id = ?"
-            if basis.get("place") and "places" not in batch.directory:
-                if not self.execute(known, (basis["place"],)).fetchone():
-                    raise Rejected("an unknown place", batch.id)
+            place = basis.get("place")
+            here = "places" in batch.directory or self.execute(known, (place,)).fetchone()
+            if place and not here:
+                raise Rejected("an unknown place", batch.id)
         super()._learn(sender, batch)
 
 

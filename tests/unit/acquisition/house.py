@@ -16,8 +16,10 @@ NOW = 1_800_000_000
 class Town:
     """Dwellings D1…, each with a meter of its own serial number; all or some consent."""
 
-    def __init__(self, folder, dwellings=2, consents=None, step=10, since=LONG_AGO, now=NOW):
-        self.now = now
+    now = NOW
+    """when it is recorded"""
+
+    def __init__(self, folder, dwellings=2, consents=None, step=10, since=LONG_AGO):
         self.registry = Registry.open(folder / "registry.json")
         self.policy = policy("DEMO-1")
         labels = [f"D{n}" for n in range(1, dwellings + 1)]
@@ -30,7 +32,9 @@ class Town:
 
     def dwelling(self, label, serial, since, consents=True):
         """One more, whose meter is known from `since` on."""
-        self.registry.add_places([NewPlace(label, "dwelling", since=LONG_AGO)], "test", "test", self.now)
+        self.registry.add_places(
+            [NewPlace(label, "dwelling", since=LONG_AGO)], "test", "test", self.now
+        )
         meter = NewInstallation(label, serial=serial, since=since)
         self.registry.install([meter], "test", "test", self.now)
         if consents:

@@ -61,7 +61,7 @@ def test_names_proofs_and_duties_are_told(tmp_path):
 
 
 def test_of_a_withdrawn_consent_and_its_people_nothing_but_the_end_is_told(tmp_path):
-    """Rule T34: an item whose end nobody was told is not made by it, and later moves add nothing."""
+    """Rule T34: no item is made by its end, and later moves add nothing."""
     town = Town(tmp_path, dwellings=1)
     (given,) = town.registry.consents()
     town.registry.withdraw([NewWithdrawal(place="D1")], "test", "test", NOW)
@@ -105,7 +105,13 @@ def test_each_item_comes_after_what_it_refers_to(tmp_path):
     sum_ = ExpectedSeries("B6ASQZ1Y2KSAA3Y", "elec.imp", "INT", "kWh", 1800)
     series = ExpectedSeries(town.place("D2"), "elec.imp", "REG", "kWh", 900)
     items = directory(
-        town.registry, town.policy, RECIPIENT, {sum_: NOW, series: NOW}, {}, "UTC", sums=["elec.imp"]
+        town.registry,
+        town.policy,
+        RECIPIENT,
+        {sum_: NOW, series: NOW},
+        {},
+        "UTC",
+        sums=["elec.imp"],
     )
     lists = [key.removeprefix("ends/").partition("/")[0] for key in items]
     assert "rest" in {item.get("id") for item in items.values()}
@@ -119,7 +125,7 @@ def test_the_modulus_of_a_counter_is_told_with_its_meter_and_stays_when_it_is_go
     """Rule R15."""
     town = Town(tmp_path, dwellings=1)
     common = ExpectedSeries("CZS2YFSTBQQ5WDC", "heat", "REG", "kWh", 900)
-    moduli = {"1001": {"elec.imp": Decimal("100000")}, common.place: {"heat": Decimal("1E+6")}}
+    moduli = {"1001": {"elec.imp": Decimal(100000)}, common.place: {"heat": Decimal("1E+6")}}
     first = told(town, owed={common: NOW}, moduli=moduli)
     (meter,) = listed(first, "installations")
     assert meter["modulus"] == {"elec.imp": "100000"}
@@ -135,12 +141,15 @@ def test_the_modulus_of_a_counter_is_told_with_its_meter_and_stays_when_it_is_go
 def test_the_modulus_is_that_of_the_point_and_of_the_number_that_its_device_gave(tmp_path):
     """Rule R15."""
     town = Town(tmp_path)
-    near, plant = point("m1", rolls_at=Decimal(100_000)), point("m2", rolls_at=Decimal(50), place="C")
+    near, plant = (
+        point("m1", rolls_at=Decimal(100_000)),
+        point("m2", rolls_at=Decimal(50), place="C"),
+    )
     silent, other = point("m3", rolls_at=Decimal(7)), point("m1", "power", channel="elec.power")
-    marks = {("m1", 10): SlotMark(0, True, "00-1001"), ("m2", 10): SlotMark(0, True, "9")}  # noqa: FBT003
+    marks = {("m1", 10): SlotMark(0, True, "00-1001"), ("m2", 10): SlotMark(0, True, "9")}
     points = {("m1", 10): [near, other], ("m2", 10): [plant], ("m3", 10): [silent]}
     ledger = SlotLedger(town.gate(), points, marks)
     expected = {"1001": {"elec.imp": Decimal(100_000)}, "C": {"elec.imp": Decimal(50)}}
     assert ledger.moduli() == expected
-    ledger.marks["m1", 10] = SlotMark(0, True, "2001")  # noqa: FBT003
+    ledger.marks["m1", 10] = SlotMark(0, True, "2001")
     assert ledger.moduli() == expected | {"2001": {"elec.imp": Decimal(100_000)}}

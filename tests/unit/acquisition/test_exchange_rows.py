@@ -14,10 +14,9 @@ AT = NOW - DAY
 BY = ("test", "test", NOW)
 
 
-def exchange(town, closing="8412.50", opening="0", *, label="D1", at=AT, old="1001", new="2001"):
-    given = [
-        {} if value is None else {"elec.imp": Decimal(value)} for value in (closing, opening)
-    ]
+def exchange(town, closing="8412.50", opening="0", *, label="D1", at=AT):
+    old, new = f"100{label[1]}", f"200{label[1]}"
+    given = [{} if value is None else {"elec.imp": Decimal(value)} for value in (closing, opening)]
     row = NewExchange(label, old, serial=new, at=at, closing=given[0], opening=given[1])
     town.registry.exchange([row], *BY)
 
@@ -97,7 +96,7 @@ def test_a_withdrawal_and_a_move_that_is_recorded_late_erase_them(tmp_path):
     made, applied = rows(town), town.registry.revision
     town.registry.occupy([NewOccupancy("move_out", "D1", until=AT - 10)], *BY)
     town.registry.withdraw([NewWithdrawal(place="D2")], *BY)
-    exchange(town, label="D2", old="1002", new="2002")
+    exchange(town, label="D2")
     _, taken = bases(town).taken_back(applied)
     covered = [row for row in made if any(of.covers(RECIPIENT, row.series, row.t) for of in taken)]
     assert covered == made
