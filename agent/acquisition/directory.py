@@ -131,16 +131,16 @@ def _ends(
     registry: Registry, consents: Iterable[Consent], duties: Iterable[Duty]
 ) -> dict[str, int]:
     """By occupancy, when the last basis on which its rows are sent ends."""
-    found = [(one.occupancy, one.until if one.withdrawn is None else one.withdrawn)
+    basis_ends = [(one.occupancy, one.until if one.withdrawn is None else one.withdrawn)
              for one in consents]  # fmt: skip
-    found += [
+    basis_ends += [
         (home.id, FOREVER if duty.until is None else duty.until)
         for duty in duties
         for home in registry.occupancies()
         if _meet(home, duty)
     ]
     ends: dict[str, int] = {}
-    for home_id, end in found:
+    for home_id, end in basis_ends:
         ends[home_id] = max(end, ends.get(home_id, 0))
     return ends
 
