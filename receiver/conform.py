@@ -190,6 +190,45 @@ def first_batches(at: Trial) -> None:
     }), "T21")  # fmt: skip
 
 
+def directory_in_another_order(at: Trial) -> None:
+    """Batches overtake each other, so an item may arrive before what it refers to; it may end."""
+    place, since = "DCONFORM000000J", at.at(0)
+    first, second = at.seq(), at.seq()
+    later = at.document(second, directory={
+        "bases": [{"id": "K2", "place": place, "occupancy": "H2", "since": since,
+                   "until": at.at(9), "withdrawn": at.at(9)}],
+    })  # fmt: skip
+    at.stored(later, "T33")
+    at.stored(at.document(first, directory={
+        "places": [{"id": place, "type": "dwelling", "label": "A-2"}],
+        "occupancies": [{"id": "H2", "place": place, "since": since}],
+        "bases": [{"id": "K2", "place": place, "occupancy": "H2", "since": since}],
+    }), "T33")  # fmt: skip
+
+
+def exchanged_meters(at: Trial) -> None:
+    """The two indexes at an exchange are rows of step 0, a second apart, and retracted as such."""
+    place = "DCONFORM000000K"
+    at.stored(at.document(series=[
+        at.rows(place, [0, 1]), *(
+            at.rows(place, [0], step=0, t=[t], v=[v], q="R", meter=meter, ver={"0": 1_000},
+                    flags={"0": "EXCH+MAN"})
+            for t, v, meter in ((299, 104.5, "M1"), (300, 0, "M2"))
+        ),
+    ]))  # fmt: skip
+    retraction = at.retraction(
+        place, meter="M1", **{"from": at.at(0), "to": written(at.start + 300)}
+    )
+    n = at.removed(at.stored(at.document(retract=[retraction])), retraction, "a retraction")
+    if n != 2:  # noqa: PLR2004 -- the row of the slot, and the last index of the old meter
+        raise Fault(
+            "R14: the last index of a meter (step 0) is a row of its own, a second before the"
+            " first one of the next; a retraction up to then must remove 2 rows of the old meter,"
+            f" not {n}."
+        )
+    at.holds(place, {2}, "R14", "a later slot and the first index of the new meter are left")
+
+
 def rows_and_copies(at: Trial) -> None:
     """Rows are stored once, however often they come."""
     document = at.document(series=[at.rows("DCONFORM0000002", [0, 1, 2, 3])])
@@ -412,9 +451,9 @@ def new_epoch(at: Trial) -> None:
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (
-    first_batches, rows_and_copies, other_bytes, voids, wrong_order, retraction_first, edges,
-    versions, again, spans, full_batch, lost_receipts, to_be_rejected, of_another,
-    altered_files, later_members, new_epoch,
+    first_batches, directory_in_another_order, exchanged_meters, rows_and_copies,
+    other_bytes, voids, wrong_order, retraction_first, edges, versions, again, spans, full_batch,
+    lost_receipts, to_be_rejected, of_another, altered_files, later_members, new_epoch,
 )  # fmt: skip
 
 

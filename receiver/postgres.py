@@ -34,6 +34,7 @@ class PostgresStore(Store):
     folder = "postgresql"
     macros = {  # noqa: RUF012 -- never changed
         "AT": "to_timestamp({})", "SEC": "extract(epoch FROM {})::bigint", "NUM": "({})",
+        "MOMENT": "extract(epoch FROM CAST({} AS timestamptz))::bigint",
         "NOW": "now()", "?": "%s", "SHOW": "to_timestamp({})", "AMONG": "= ANY({})",
         "SERIES": "JOIN LATERAL generate_series(0, {}) AS n (n) ON true",
     }  # fmt: skip

@@ -28,7 +28,8 @@ class SqliteStore(Store):
 
     folder = "sqlite"
     macros = {  # noqa: RUF012 -- never changed
-        "AT": "({})", "SEC": "({})", "NUM": "CAST({} AS REAL)", "NOW": "unixepoch()", "?": "?",
+        "AT": "({})", "SEC": "({})", "MOMENT": "unixepoch({})",
+        "NUM": "CAST({} AS REAL)", "NOW": "unixepoch()", "?": "?",
         "SHOW": "strftime('%Y-%m-%dT%H:%M:%SZ', {}, 'unixepoch')",
         "SERIES": "JOIN number n ON n.n <= {}",
         "AMONG": "IN (SELECT value FROM json_each({}))",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).with_name("schema")
 VIEWS = Path(__file__).with_name("views.sql")
 MACRO = re.compile(
-    r"\b(AT|SEC|SHOW|NUM|AMONG|SERIES)\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|\bNOW\b|\?"
+    r"\b(AT|SEC|MOMENT|SHOW|NUM|AMONG|SERIES)\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|\bNOW\b|\?"
 )
 FIRST_YEAR, END_YEAR = 2020, 2041
 """years of the calendar"""
@@ -177,8 +177,9 @@ class Store(ABC):
     def _lock(self, batch: Batch) -> int:
         """The number of the gateway and recipient; until the commit nobody else stores for them."""
         slots = [
-            t for rows in batch.rows.values() for row in rows for t in (row.t, row.last or row.t)
-        ]
+            t for (source, _), rows in batch.rows.items() if source.step
+            for row in rows for t in (row.t, row.last or row.t)
+        ]  # fmt: skip
         (sender,) = self.execute(
             "INSERT INTO sender (gateway, recipient, batches, first_slot, last_slot)"
             " VALUES (?, ?, 1, ?, ?) ON CONFLICT (gateway, recipient) DO UPDATE SET"
@@ -238,7 +239,8 @@ class Store(ABC):
             # the newest slot may have been one of the future, and would be owed up to there
             self.execute(
                 "UPDATE sender SET last_slot = (SELECT max((SELECT max(SEC(r.t)) FROM reading r"
-                " WHERE r.series = s.id)) FROM series s WHERE s.sender = sender.id) WHERE id = ?",
+                " WHERE r.series = s.id)) FROM series s WHERE s.sender = sender.id AND s.step > 0)"
+                " WHERE id = ?",
                 (sender,),
             )
 

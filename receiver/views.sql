@@ -1,18 +1,21 @@
 -- The views of docs/receiver.md, for both databases. AT(s) makes the type of reading.t of a Unix second, SEC(t) the
--- opposite. NUM(v) is a value as a number, SHOW(s) a Unix second for people, SERIES(m) joins the numbers 0 to m.
+-- opposite. MOMENT(m) is the Unix second of a moment in an item, NUM(v) a value as a number, SHOW(s) a Unix second for
+-- people. SERIES(m) joins the numbers 0 to m.
 
 CREATE VIEW place AS
 SELECT g.gateway, g.recipient, d.sender, d.id AS place, d.body ->> 'type' AS type, d.body ->> 'label' AS label
 FROM directory d JOIN sender g ON g.id = d.sender WHERE d.list = 'places';
 
--- A withdrawn basis stays open in the directory: its retraction ends it.
+-- A withdrawn basis has an end in the directory; until that item arrives, its retraction states it.
 CREATE VIEW basis AS
 SELECT d.sender, d.id AS basis, d.place, d.channels, d.step, d.since, d.body ->> 'purpose' AS purpose,
     d.body ->> 'occupancy' AS occupancy,
-    CASE WHEN x.since < coalesce(d.until, 9999999999) THEN x.since ELSE d.until END AS until,
-    x.arrived AS withdrawn_at
-FROM directory d LEFT JOIN (SELECT sender, basis, min(since) AS since, min(arrived) AS arrived FROM retraction
-    WHERE basis IS NOT NULL AND reason = 'withdrawn' AND until IS NULL GROUP BY sender, basis) x
+    CASE WHEN x.arrived IS NOT NULL AND d.body ->> 'withdrawn' IS NULL AND SEC(x.arrived) < coalesce(d.until, 9999999999)
+        THEN SEC(x.arrived) ELSE d.until END AS until,
+    x.arrived AS withdrawn_at, d.body ->> 'duty' AS duty, MOMENT(d.body ->> 'recorded') AS recorded,
+    CASE WHEN x.arrived IS NOT NULL OR d.body ->> 'withdrawn' IS NOT NULL THEN 1 ELSE 0 END AS withdrawn
+FROM directory d LEFT JOIN (SELECT sender, basis, min(arrived) AS arrived FROM retraction
+    WHERE basis IS NOT NULL AND channel IS NULL AND reason = 'withdrawn' AND until IS NULL GROUP BY sender, basis) x
     ON x.sender = d.sender AND x.basis = d.id
 WHERE d.list = 'bases';
 
@@ -25,13 +28,15 @@ FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
 LEFT JOIN place p ON p.sender = s.sender AND p.place = s.place
 WHERE NOT EXISTS (SELECT 1 FROM reading n WHERE n.series = r.series AND n.t = r.t AND n.ver > r.ver);
 
--- A slot is owed if the directory lists its series, and a basis covers its channel, step and instant.
--- Not the states (EVT: only changes are sent), not the sums (rest: none is sent of few dwellings).
+-- The slots that are owed: platform.md has the same in words ("Owed"). `begin`: when the time begins that a slot is for.
 CREATE VIEW owed AS
 SELECT e.sender, e.place, e.channel, e.kind, e.step, e.day, e.first + n.n * e.step AS slot
-FROM (SELECT f.*, CASE WHEN f.step >= 86400 THEN 0 ELSE (f.day_until - 1 - f.first) / f.step END AS more
-    FROM (SELECT d.sender, d.place, trim(d.channels, ',') AS channel, d.body ->> 'kind' AS kind, d.step, d.since, d.until,
-            c.name AS day, c.until AS day_until, g.last_slot,
+FROM (SELECT f.*, CASE WHEN f.step >= 86400 THEN 0 ELSE (f.day_until - 1 - f.first) / f.step END AS more,
+        CASE WHEN f.kind NOT IN ('INT', 'AVG') THEN 0 WHEN f.step < 86400 THEN f.step ELSE f.first - (SELECT max(p.since)
+            FROM calendar p WHERE p.zone = f.zone AND p.period = CASE WHEN f.step < 2592000 THEN 'day' ELSE 'month' END
+            AND p.since < f.first) END AS lasts
+    FROM (SELECT d.sender, d.place, trim(d.channels, ',') AS channel, d.body ->> 'kind' AS kind, d.step, d.since,
+            c.name AS day, c.until AS day_until, c.zone, g.last_slot,
             CASE WHEN d.step >= 86400 THEN c.since
                 ELSE ((CASE WHEN d.since > c.since THEN d.since ELSE c.since END) + d.step - 1) / d.step * d.step
                 END AS first
@@ -43,13 +48,19 @@ FROM (SELECT f.*, CASE WHEN f.step >= 86400 THEN 0 ELSE (f.day_until - 1 - f.fir
                 AND r.place = d.place)) f
     WHERE f.first >= f.since AND f.first < f.day_until) e
 SERIES(e.more)
-WHERE e.first + n.n * e.step <= e.last_slot AND (e.until IS NULL OR e.first + n.n * e.step < e.until)
-AND EXISTS (SELECT 1 FROM basis b WHERE b.sender = e.sender AND b.basis <> 'rest'
+WHERE e.first + n.n * e.step <= e.last_slot
+AND EXISTS (SELECT 1 FROM basis b WHERE b.sender = e.sender AND b.basis <> 'rest' AND b.withdrawn = 0
     AND (b.basis <> 'common' OR e.place NOT LIKE 'D%')
     AND coalesce(b.place, e.place) = e.place
     AND (b.channels IS NULL OR b.channels LIKE '%,' || e.channel || ',%')
-    AND e.step >= coalesce(b.step, 0)
-    AND b.since <= e.first + n.n * e.step AND (b.until IS NULL OR e.first + n.n * e.step < b.until));
+    AND e.step >= coalesce(b.step, CASE WHEN b.duty IS NULL THEN 0 ELSE 2592000 END)
+    AND b.since <= e.first + n.n * e.step - e.lasts
+    AND (b.recorded IS NULL OR b.recorded < e.first + n.n * e.step)
+    AND (b.until IS NULL OR e.first + n.n * e.step - CASE WHEN e.lasts > 0 THEN 1 ELSE 0 END < b.until)
+    AND (b.occupancy IS NULL AND b.duty IS NULL OR EXISTS (SELECT 1 FROM directory h WHERE h.sender = e.sender
+        AND h.list = 'occupancies' AND h.id = coalesce(b.occupancy, h.id) AND h.place = e.place
+        AND h.since <= e.first + n.n * e.step - e.lasts
+        AND (h.until IS NULL OR e.first + n.n * e.step - CASE WHEN e.lasts > 0 THEN 1 ELSE 0 END < h.until))));
 
 -- Owed slots of which no row states anything.
 CREATE VIEW missing AS
@@ -74,29 +85,47 @@ LEFT JOIN (SELECT gateway, recipient, place, channel, kind, step, day, count(*) 
     ON m.gateway = g.gateway AND m.recipient = g.recipient AND m.place = w.place AND m.channel = w.channel
     AND m.kind = w.kind AND m.step = w.step AND m.day = w.day;
 
--- Indexes: the steps between consecutive values of a period (a value at its beginning and at its end belong to it).
--- A new meter, another unit and an index that fell break the sum. A roll-over adds the modulus, which is taken to be
--- the next power of ten.
+-- What the indexes of a series are made of: its own rows, and the indexes at exchanges of meters (step 0).
+CREATE VIEW index_part AS
+SELECT s.id, s.sender, s.place, s.channel, s.kind, s.step, s.id AS part, 0 AS exchange FROM series s
+WHERE s.kind = 'REG' AND s.step > 0
+UNION ALL
+SELECT s.id, s.sender, s.place, s.channel, s.kind, s.step, x.id, 1 FROM series s JOIN series x
+    ON x.sender = s.sender AND x.place = s.place AND x.channel = s.channel AND x.kind = s.kind AND x.step = 0
+WHERE s.kind = 'REG' AND s.step > 0;
+
+-- The steps between consecutive indexes of a period (a value at its beginning and at its end belong to it). From the last
+-- index of a meter to the first one of the next meter nothing flows. Without both, another meter breaks the sum, as do
+-- another unit and an index that fell. A roll-over adds the modulus: of the meter, of the series, or else the next power
+-- of ten.
 CREATE VIEW index_step AS
 SELECT w.*, CASE
     WHEN w.before IS NULL THEN NULL
-    WHEN w.meter <> w.meter_before OR w.unit <> w.unit_before OR w.flags LIKE '%EXCH%' OR w.flags LIKE '%RST%' THEN NULL
-    WHEN w.flags LIKE '%ROLL%' THEN w.value - w.before
-        + CAST('1' || substr('000000000000000000', 1, length(CAST(CAST(floor(w.before) AS bigint) AS text))) AS numeric)
+    WHEN w.unit <> w.unit_before OR w.flags LIKE '%RST%' THEN NULL
+    WHEN w.exchange = 1 AND w.exchange_before = 1 AND w.slot = w.slot_before + 1 THEN 0
+    WHEN w.meter <> w.meter_before THEN NULL
+    WHEN w.exchange = 0 AND w.exchange_before = 0 AND w.flags LIKE '%EXCH%' THEN NULL
+    WHEN w.slot = w.since THEN 0
+    WHEN w.flags LIKE '%ROLL%' AND w.value < w.before THEN w.value - w.before + coalesce(
+        (SELECT max(CAST(m.body -> 'modulus' ->> w.channel AS numeric)) FROM directory m WHERE m.sender = w.sender
+            AND m.list = 'installations' AND m.place = w.place AND m.body ->> 'meter' = w.meter),
+        (SELECT max(CAST(m.body ->> 'modulus' AS numeric)) FROM directory m WHERE m.sender = w.sender
+            AND m.list = 'series' AND m.id = w.place || '/' || w.channel || '/' || w.kind || '/' || w.step),
+        CAST('1' || substr('000000000000000000', 1, length(CAST(CAST(floor(w.before) AS bigint) AS text))) AS numeric))
     WHEN w.value < w.before THEN NULL
     ELSE w.value - w.before END AS amount
-FROM (SELECT s.sender, s.place, s.channel, s.kind, s.step, c.period, c.name, c.since, c.until, r.series, SEC(r.t) AS slot,
-        NUM(r.value) AS value, r.q, r.flags, o.unit, o.meter,
+FROM (SELECT s.sender, s.place, s.channel, s.kind, s.step, c.period, c.name, c.since, c.until, s.id AS series,
+        SEC(r.t) AS slot, NUM(r.value) AS value, r.q, r.flags, o.unit, o.meter, s.exchange,
         lag(NUM(r.value)) OVER w AS before, lag(o.meter) OVER w AS meter_before, lag(o.unit) OVER w AS unit_before,
-        lag(SEC(r.t)) OVER w AS slot_before, lead(SEC(r.t)) OVER w AS slot_after
-    FROM series s JOIN sender g ON g.id = s.sender
+        lag(SEC(r.t)) OVER w AS slot_before, lead(SEC(r.t)) OVER w AS slot_after, lag(s.exchange) OVER w AS exchange_before
+    FROM index_part s JOIN sender g ON g.id = s.sender
     JOIN calendar c ON c.zone = g.zone AND c.since <= g.last_slot AND c.until > g.first_slot
-    JOIN reading r ON r.series = s.id AND r.t >= AT(c.since) AND r.t <= AT(c.until)
+    JOIN reading r ON r.series = s.part AND r.t >= AT(c.since) AND r.t <= AT(c.until)
     JOIN source o ON o.id = r.source
-    WHERE s.kind = 'REG' AND r.value IS NOT NULL
+    WHERE r.value IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM reading n WHERE n.series = r.series AND n.t = r.t AND n.ver > r.ver)
-    WINDOW w AS (PARTITION BY s.sender, s.place, s.channel, s.kind, s.step, c.period, c.name, c.since, c.until, r.series
-        ORDER BY r.t)) w;
+    WINDOW w AS (PARTITION BY s.sender, s.place, s.channel, s.kind, s.step, c.period, c.name, c.since, c.until, s.id
+        ORDER BY r.t, s.exchange DESC)) w;
 
 CREATE VIEW series_consumption AS
 SELECT sender, place, channel, kind, step, period, name, since, until, max(unit) AS unit, sum(amount) AS amount,
@@ -123,7 +152,7 @@ SELECT g.gateway, g.recipient, b.place, p.label, p.type, b.channel, b.period, b.
     round(b.amount, 6) AS amount, b.unit, substr('VRCKSE', b.rank + 1, 1) AS q,
     b.covered = b.until - b.since AS complete, b.covered, b.until - b.since AS length, b.breaks, b.kind, b.step
 FROM (SELECT c.*, row_number() OVER (PARTITION BY sender, place, channel, period, name
-        ORDER BY CASE WHEN covered = until - since THEN 0 ELSE 1 END, breaks, covered DESC, step) AS best
+        ORDER BY CASE WHEN covered = until - since THEN 0 WHEN covered > 0 THEN 1 ELSE 2 END, breaks, covered DESC, step) AS best
     FROM series_consumption c) b
 JOIN sender g ON g.id = b.sender LEFT JOIN place p ON p.sender = b.sender AND p.place = b.place
 WHERE b.best = 1 AND b.covered > 0;

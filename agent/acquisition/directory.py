@@ -7,14 +7,20 @@ basis for this recipient.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from agent.acquisition.row_assignment import FOREVER
+from agent.buffer.announcements import ENDS
 from agent.core.clock import stamp
 from agent.core.model import ValueKind
 from agent.registry.aggregate import ID
+from agent.registry.records import EXACT, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
+    from decimal import Decimal
 
     from agent.acquisition.slots import ExpectedSeries
     from agent.registry.consent_policy import Policy
@@ -22,6 +28,10 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
     Items = dict[str, dict[str, Any]]
+    Moduli = Mapping[str, Mapping[str, Decimal]]
+
+LISTS = ("zone", "places", "installations", "occupancies", "bases", "series")
+"""the order of items: each comes after what it refers to (rule T33)"""
 
 
 def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
@@ -34,6 +44,8 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     device_serials: Container[str] = (),
     name: str = "",
     sums: Iterable[str] = (),
+    moduli: Moduli = MappingProxyType({}),
+    now: float = 0,
 ) -> Items:
     """Every item by its key: the building's time zone, places with their aliases, installations,
     occupancies, bases, and the series of which each slot is owed.
@@ -41,28 +53,96 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     `owed`: the first slot of each series, seconds since 1970. `announced`: the items that the
     recipient has. `device_serials`: the serial numbers that devices report, in their comparable
     form. `name`: the building's name, where sums over dwellings are sent. `sums`: the channels of
-    these sums.
+    these sums. `moduli`: as `SlotLedger.moduli`. `now`: which bases have ended.
+
+    An item whose key begins with ENDS is the end of one that the recipient may have (rule T34).
     """
     consents, duties = _bases(registry, recipient)
+    withdrawn = [one for one in registry.consents() if one.recipient == recipient and one.withdrawn]
+    ends = _ends(registry, [*consents, *withdrawn], duties)
     homes = {consent.occupancy for consent in consents}
     homes |= {home.id for home in registry.occupancies() for duty in duties if _meet(home, duty)}
     lived_in = {home.place for home in registry.occupancies() if home.id in homes}
     places = {consent.place for consent in consents} | lived_in
     places |= {series.place for series in owed}
-    items: Items = {"zone/": {"timezone": zone}, **_measured(registry, places, device_serials)}
+    items: Items = {"zone/": {"timezone": zone}}
+    items |= _measured(registry, places, device_serials)
     for home in registry.occupancies():
+        # With the last basis ends what the recipient may know of these people.
+        over = ends.get(home.id, FOREVER)
+        until = home.until if over > now else min(home.until or over, over)
         if home.id in homes:
-            items[f"occupancies/{home.id}"] = _occupancy(home)
-    for consent in consents:
-        items[f"bases/{consent.id}"] = _consent(consent)
-    for duty in duties:
-        items[f"bases/{duty.id}"] = _duty(duty)
+            items[f"occupancies/{home.id}"] = _occupancy(replace(home, until=until))
+        elif home.id in ends:
+            items[f"{ENDS}occupancies/{home.id}"] = {"until": stamp(min(home.until or over, over))}
+    for consent in withdrawn:
+        at = consent.withdrawn or 0
+        end = stamp(max(consent.since, min(consent.until, at)))
+        items[f"{ENDS}bases/{consent.id}"] = {"until": end, "withdrawn": stamp(at)}
+    recorded = registry.first_recorded() if consents or duties else {}
+    of_bases = [*map(_consent, consents), *map(_duty, duties)]
+    for basis in of_bases:
+        # Slots that were closed before are not made again, so they are not owed (rule R16).
+        items[f"bases/{basis['id']}"] = basis | {"recorded": stamp(recorded[basis["id"]])}
     if policy.common is not None:
         evidence, since = policy.common.evidence, stamp(policy.common.since)
         items["bases/common"] = {"id": "common", "evidence": evidence, "since": since}
     series = dict(_series(owed, announced))
     known = {*sums, *announced.get(f"bases/{ID}", {}).get("channels", ())}
-    return dict(_rest(series, policy, name, known)) | items | series
+    _add_moduli(registry, items, series, announced, moduli)
+    items |= dict(_rest(series, policy, name, known)) | series
+    return dict(sorted(items.items(), key=lambda item: LISTS.index(list_of(item[0]))))
+
+
+def _add_moduli(
+    registry: Registry,
+    items: Items,
+    series: Items,
+    announced: Mapping[str, Mapping[str, Any]],
+    moduli: Moduli,
+) -> None:
+    """Where the index of a place begins again from 0 (rule R15): of each meter, and of a series
+    whose place has none.
+    """
+    for meter in registry.installations():
+        item = items.get(key := f"installations/{meter.id}")
+        if item is None:
+            continue
+        now = {
+            channel: format(EXACT.multiply(modulus, meter.multiplier).normalize(), "f")
+            for channel, modulus in moduli.get(serial_key(str(meter.serial)), {}).items()
+            if meter.channel in (None, channel)
+        }
+        # of a meter that is gone: as the recipient has it
+        if known := {**announced.get(key, {}).get("modulus", {}), **now}:
+            item["modulus"] = known
+    for item in series.values():
+        own = moduli.get(item["place"], {}).get(item["channel"])
+        if own is not None and item["kind"] == ValueKind.REG:
+            item["modulus"] = format(own.normalize(), "f")
+
+
+def list_of(key: str) -> str:
+    """The list of an item."""
+    return key.removeprefix(ENDS).partition("/")[0]
+
+
+def _ends(
+    registry: Registry, consents: Iterable[Consent], duties: Iterable[Duty]
+) -> dict[str, int]:
+    """By occupancy, when the last basis on which its rows are sent ends."""
+    basis_ends = [(one.occupancy, one.until if one.withdrawn is None else one.withdrawn)
+             for one in consents]  # fmt: skip
+    basis_ends += [
+        (home.id, FOREVER if duty.until is None else duty.until)
+        for duty in duties
+        for home in registry.occupancies()
+        if _meet(home, duty)
+    ]
+    ends: dict[str, int] = {}
+    for home_id, end in basis_ends:
+        ends[home_id] = max(end, ends.get(home_id, 0))
+    return ends
 
 
 def _measured(registry: Registry, places: Container[str], device_serials: Container[str]) -> Items:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.acquisition.timetable import following, is_slot, running_slot
 from agent.core.i18n import N_
-from agent.core.model import Series, ValueKind, Why
+from agent.core.model import Flag, Quality, Reading, Series, ValueKind, Why
 from agent.core.quantities import channels
 from agent.registry.consent_policy import (
+    LONGEST_UNSENT,
     NOT_OCCUPIED,
     Basis,
     boundary_index,
@@ -35,7 +36,7 @@ from agent.registry.records import EXACT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from agent.core.model import Channel, Point, Reading, Retraction
+    from agent.core.model import Channel, Point, Retraction
     from agent.registry.consent_policy import Policy
     from agent.registry.records import Installation
     from agent.registry.registry import Registry
@@ -321,6 +322,28 @@ class RegistryBases:
             next_change = next(iter(assignment.registry.turns(t, t + TEN_YEARS)), t + TEN_YEARS)
             self._cache[series] = _RecipientBases(answers, t, next_change, stands)
         return stands
+
+    def exchange_rows(self, after: int, now: float) -> list[Reading]:
+        """The indexes at exchanges of meters that the changes after number `after` recorded, as far
+        as a basis covers their instant (rules R14, P29).
+        """
+        of = self._assignment()
+        rows = []
+        for index in of.registry.exchange_indexes(after):
+            place, channel = index.place, channels()[index.channel]
+            if not now - LONGEST_UNSENT < index.t <= now or of.held(place, channel.name):
+                continue
+            # as a row of the coarsest step: the duty, or else the consent that is hardest to lose
+            basis = may_leave(of.registry, of.policy, place, channel, MONTH, index.t, of.recipient)
+            if channel.kind is ValueKind.REG and isinstance(basis, Basis):
+                series = _series(place, channel, 0, index.meter, basis)
+                # a second later than now: the change may have retracted an earlier version
+                made = int(now) + 1
+                flags = f"{Flag.EXCHANGED}+{Flag.MANUAL}"
+                rows.append(
+                    Reading(series, index.t, index.value, Quality.RAW, flags=flags, ver=made)
+                )
+        return rows
 
     def kept(self, rows: Sequence[Reading]) -> list[Reading]:
         """The rows that may still be stored."""

@@ -30,7 +30,7 @@ from agent.core.model import (
 )
 from agent.core.quantities import channels, factor
 from agent.registry.dates import DAY, slot_before
-from agent.registry.records import EXACT
+from agent.registry.records import EXACT, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -112,6 +112,20 @@ class SlotLedger:
         self._claims: dict[tuple[str, str, str, int], tuple[str, int]] = {}
         self._multipliers = _multipliers(points)
         self._exchanges = Exchanges()
+        self._moduli: dict[str, dict[str, Decimal]] = {}
+
+    def moduli(self) -> Mapping[str, Mapping[str, Decimal]]:
+        """Where the counters of the indexes begin again from 0, in the channel's unit: by the
+        device's serial number in comparable form (of common plant: the place), then by channel.
+        Those of devices that were replaced since the start stay.
+        """
+        for key, points in self._points.items():
+            serial = self.marks[key].serial if key in self.marks else None
+            for point in points:
+                whose = point.place or (serial and serial_key(serial))
+                if whose and point.rolls_at is not None and not point.derived:
+                    self._moduli.setdefault(whose, {})[str(point.channel)] = point.rolls_at
+        return self._moduli
 
     def renew(
         self,

@@ -33,6 +33,8 @@ Item = dict[str, Any]
 """plain data; its key begins with the name of its list: `places/D84G7…`"""
 GROWING = ("outcomes/",)
 """lists whose items are each sent once; only the latest are offered"""
+ENDS = "ends/"
+"""begins the key of members that end an item which was sent; they are added to it (rule T34)"""
 # Not WITHOUT ROWID: there an item of more than 231 bytes takes a page of its own. 2,000 outcomes
 # then left no room for readings in the smallest file, which is all that a full disk allows.
 TABLE = """CREATE TABLE IF NOT EXISTS announced
@@ -272,9 +274,19 @@ class Announced:
 
     def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:
         epoch = str(self._meta["epoch"])
+        changed = []
         # Compared as text: that is what was sent, and an equal item must not be sent again.
-        texts = ((key, json.dumps(item, ensure_ascii=False)) for key, item in directory.items())
-        return [(key, text) for key, text in texts if self._items.get(key) != (epoch, text)]
+        for key, item in directory.items():
+            if not key.startswith(ENDS):
+                text = json.dumps(item, ensure_ascii=False)
+                if self._items.get(key) != (epoch, text):
+                    changed.append((key, text))
+            elif known := self._items.get(name := key.removeprefix(ENDS)):
+                # Not again in a new epoch: nobody needs it there, and it was never to be known.
+                text = json.dumps(json.loads(known[1]) | item, ensure_ascii=False)
+                if text != known[1]:
+                    changed.append((name, text))
+        return changed
 
     def _passed(self, directory: Mapping[str, Item]) -> list[str]:
         """Keys of growing lists that were sent and are no longer offered."""

@@ -314,9 +314,9 @@ def given_up(row: Reading, tier: Tier, midnight: Midnight) -> bool:
     """Whether a row loses its value at a tier: it is not in the first slot of its hour or day.
 
     A midnight index is always kept, whoever's it is. So is a change of a state: there are few, and
-    each holds until the next.
+    each holds until the next. So is an index at an exchange of meters (step 0).
     """
-    if row.value is None or row.series.kind == ValueKind.EVT:
+    if row.value is None or row.series.kind == ValueKind.EVT or not row.series.step:
         return False
     series, t = row.series, row.t
     if tier is Tier.HOURLY:

@@ -245,7 +245,10 @@ async def _connect(
     outboxes = []
     recipient_id, clock = recipient.settings.recipient, gateway.clock
     for pair in opened:
-        outbox = SpoolOutbox(*pair, clock, bases=_bases(recipient.ledger, clock))
+        bases = _bases(recipient.ledger, clock)
+        outbox = SpoolOutbox(*pair, clock, bases=bases)
+        if pair is opened[0]:  # the one that stores what is read
+            outbox.made = partial(_exchange_rows, gateway, recipient_id, bases)
         outbox.directory = partial(directory_of, gateway, recipient)
         outbox.ready = partial(may_seal, gateway)
         outbox.retracted = partial(recover_withdrawals, gateway.registry, clock, recipient_id)
@@ -279,6 +282,14 @@ async def wait_for_disk(gateway: Gateway, recipient: Recipient) -> None:
 
 def _bases(ledger: SlotLedger, clock: Clock) -> RegistryBases:
     return RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, clock))
+
+
+def _exchange_rows(
+    gateway: Gateway, recipient: str, bases: RegistryBases, after: int, now: float
+) -> list[Reading]:
+    if recipient in gateway.recipients.closing:
+        return []
+    return bases.exchange_rows(after, now)
 
 
 def _new_recipient(
@@ -422,6 +433,8 @@ def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
         {serial_key(mark.serial) for mark in recipient.ledger.marks.values() if mark.serial},
         gateway.config.building.name,
         gateway.sums.configured(gateway.config)[recipient.name].points.keys(),
+        recipient.ledger.moduli(),
+        gateway.clock.now(),
     )
     return items | outcomes(gateway, recipient)
 

@@ -327,6 +327,10 @@ def admit_exchanges(
     claims = current_claims(index)
 
     def admit(row: NewExchange) -> Iterator[Document]:
+        known = _exchanged_already(index, row, author)
+        yield from _indexes_corrected(*known, row, author) if known else exchanged(row)
+
+    def exchanged(row: NewExchange) -> Iterator[Document]:
         at = author.since(row.at)
         old = _old(index, row, at)
         # an empty interval states that the meter never measured this place
@@ -365,20 +369,26 @@ def admit_exchanges(
         )
         yield claim(claims, new)
 
-    serials = _serial_doubts(index)
-
-    def doubts(row: NewExchange, made: Sequence[Document]) -> Iterator[DoubtfulValue]:
-        for meter in made:
-            assert isinstance(meter, Installation)
-            label = index.places[meter.place].label
-            if meter.until is None and meter.serial:
-                yield from serials.about(meter.serial, label, row.where)
-            elif meter.until is not None and not row.never:
-                yield from date_doubts(label, meter.until, author.now, row.where, ahead=not_yet)
-                yield from backdated_doubts(label, meter.until, author.now, row.where)
-                yield from _closing_doubts(meter, label, row.last or {})
-
+    doubts = partial(_exchange_doubts, index, _serial_doubts(index), author.now)
     return in_order(admit_rows(rows, admit, doubts=doubts))
+
+
+def _exchange_doubts(
+    index: RegistryIndex,
+    serials: SerialDoubts,
+    now: float,
+    row: NewExchange,
+    made: Sequence[Document],
+) -> Iterator[DoubtfulValue]:
+    for meter in made:
+        assert isinstance(meter, Installation)
+        label = index.places[meter.place].label
+        if meter.until is None and meter.serial:
+            yield from serials.about(meter.serial, label, row.where)
+        elif meter.until is not None and not row.never:
+            yield from date_doubts(label, meter.until, now, row.where, ahead=not_yet)
+            yield from backdated_doubts(label, meter.until, now, row.where)
+            yield from _closing_doubts(meter, label, row.last or {})
 
 
 def _closing_doubts(
@@ -536,6 +546,34 @@ def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
         which=which,
         names=names,
     )
+
+
+def _exchanged_already(
+    index: RegistryIndex, row: NewExchange, author: Author
+) -> tuple[Installation, Installation] | None:
+    """The two meters of a recorded exchange of which a row states the indexes, afterwards or
+    corrected: it names both meters, and the same instant.
+    """
+    if not (row.old and row.serial and (row.closing or row.opening)) or row.never:
+        return None
+    at = author.since(row.at)
+    there = [one for one in index.meters_of(place_of(index, row.place).id) if one.since < at]
+    old = [one for one in there if one.until == at and _meant(one, row)]
+    new = [one for one in index.meters_called(None, row.serial) if one.since == at]
+    new = [one for one in new if old and one.place == old[0].place]
+    return (old[0], new[0]) if len(old) == len(new) == 1 else None
+
+
+def _indexes_corrected(
+    old: Installation, new: Installation, row: NewExchange, author: Author
+) -> Iterator[Document]:
+    provenance = author.provenance(row.where)
+    closed = tuple(sorted({**dict(old.closed), **dict(_indexes(row.closing, old.channel))}.items()))
+    opened = tuple(sorted({**dict(new.opened), **dict(_indexes(row.opening, new.channel))}.items()))
+    if closed != old.closed:
+        yield replace(old, closed=closed, word=provenance)
+    if opened != new.opened:
+        yield replace(new, opened=opened, word=provenance)
 
 
 def _meant(document: Installation, row: NewExchange) -> bool:

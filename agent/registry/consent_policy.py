@@ -253,7 +253,9 @@ def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recip
             return covers(duty, t) and (covers(home, t) or home.until == t)
     for consent in facts.consents_of(home.id, recipient):
         if consent.id == series.basis:
-            named = series.channel in consent.channels and series.step >= consent.step
+            named = series.channel in consent.channels
+            # an index at an exchange has no step (rule P29)
+            named = named and (series.step >= consent.step or not series.step)
             return named and covers(home, at) and covers(consent, at) and consent.since <= start
     return False
 

@@ -39,6 +39,7 @@ from agent.registry.admit_places import (
     admit_places,
     admit_proof,
 )
+from agent.registry.exchange_indexes import ExchangeIndex, exchange_indexes
 from agent.registry.index import RegistryIndex, Unknown
 from agent.registry.records import (
     Alias,
@@ -148,6 +149,10 @@ class Registry:
         """
         return effects(self._documents, after, closed)
 
+    def exchange_indexes(self, after: int) -> list[ExchangeIndex]:
+        """The indexes at exchanges of meters that the changes after revision `after` recorded."""
+        return exchange_indexes(self._documents, after)
+
     def ids_after(self, after: int) -> dict[int, list[str]]:
         """Ids of the documents of each change after revision `after`, by revision."""
         ids: dict[int, list[str]] = {}
@@ -159,6 +164,10 @@ class Registry:
     def first_recorded_at(self, id_: str) -> int:
         """When the first version of a document was recorded (Unix second)."""
         return next(one.word.when for one in self._documents if one.id == id_)
+
+    def first_recorded(self) -> dict[str, int]:
+        """When the first version of each document was recorded (Unix second), by id."""
+        return {one.id: one.word.when for one in reversed(self._documents)}
 
     def lasted(self, occupancy: Occupancy) -> tuple[int, int | None]:
         """The longest time of an occupancy in any of its versions: rows were made by each."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.clock import ClockTrust
-from agent.core.errors import Refused
+from agent.core.errors import Refused, SpoolFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from agent.buffer.receipts import Settled
     from agent.buffer.spool import Spool
     from agent.core.clock import Clock
-    from agent.core.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
+    from agent.core.model import BatchId, Lane, Reading, Receipt, Retraction, SealedBatch, Series
 
     OnVoid = Callable[[Collection[BatchId]], None]
 
@@ -62,6 +63,8 @@ class SpoolOutbox:
         """whether batches may be sealed now"""
         self.retracted: Callable[[Collection[str]], None] = lambda _: None
         """called with retractions that the recipient holds and this state does not know"""
+        self.made: Callable[[int, float], Sequence[Reading]] = lambda _after, _now: ()
+        """rows that the changes of the registry after a number make, at a time (rule R14)"""
         self._bases = bases
         self._applied: int | None = None
         self._catching_up = asyncio.Lock()
@@ -98,6 +101,11 @@ class SpoolOutbox:
                         revision=revision,
                     )
                 now = self._clock.now()
+                # First the rows: a kill in between makes them again, as another version. A full
+                # spool goes without them.
+                if rows := self.made(applied, now):
+                    with suppress(SpoolFull):
+                        await self._thread.run(self._spool.append, rows, {}, now)
                 voided = await self._thread.run(self._spool.apply, revision, taken, now)
                 self._applied = revision
                 if taken:

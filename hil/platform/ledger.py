@@ -49,12 +49,18 @@ CREATE TABLE IF NOT EXISTS retraction (
 CREATE TABLE IF NOT EXISTS refused (
     gateway TEXT, recipient TEXT, epoch TEXT, seq INTEGER, id TEXT,
     PRIMARY KEY (gateway, recipient, epoch, seq, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS told (  -- where in its epoch an item came first: by seq
+    gateway TEXT, recipient TEXT, epoch TEXT, list TEXT, id TEXT, at INTEGER NOT NULL,
+    place TEXT, occupancy TEXT,
+    PRIMARY KEY (gateway, recipient, epoch, list, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lie (n INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tally (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
 ON_SCHEDULE = -1
 TO_REJECT = "to_reject"
 """the tally of batches that are still to be rejected"""
+MOST_ITEMS = 1_000_000
+"""more than any batch has of the directory"""
 COLUMNS = (*Row._fields, "epoch", "seq")
 OVERLAPPING = """
 SELECT t, span, again FROM row WHERE recipient = ?1 AND place = ?2 AND channel = ?3 AND kind = ?4
@@ -148,10 +154,12 @@ class Ledger:
             if _left(row, standing) != [row]:
                 self._count("refused_rows")
                 self._refuse(parcel.id, [one for one in standing if _left(row, [one]) != [row]])
+        at = parcel.id.seq * MOST_ITEMS
         for name, items in parcel.directory.items():
             if name != "before":
                 for item in items:
-                    self._learn(parcel, name, item)
+                    at += 1
+                    self._learn(parcel, name, item, at)
 
     def _refuse(self, id_: Id, by: list[Retract]) -> None:
         """Note which retractions refuse rows of a batch: its receipt names them."""
@@ -195,11 +203,16 @@ class Ledger:
             (gateway, recipient, one.id, json.dumps(one), erased, epoch, seq),
         )
 
-    def _learn(self, parcel: Parcel, name: str, item: dict[str, Any]) -> None:
-        """The latest word on one thing of the directory."""
+    def _learn(self, parcel: Parcel, name: str, item: dict[str, Any], at: int) -> None:
+        """The latest word on one thing of the directory; `at`: where in its epoch it came."""
         of = [str(item.get(word, "")) for word in ("place", "channel", "kind", "step")]
         key = str(item.get("id", "/".join(of)))
         who = (parcel.id.gateway, parcel.id.recipient)
+        self._db.execute(
+            "INSERT INTO told VALUES (?,?,?,?,?,?,?,?)"
+            " ON CONFLICT DO UPDATE SET at = min(at, excluded.at)",
+            (*parcel.id[:3], name, key, at, item.get("place"), item.get("occupancy")),
+        )
         self._db.execute(
             "INSERT OR REPLACE INTO directory VALUES (?,?,?,?,?)",
             (*who, name, key, json.dumps(item)),

@@ -17,6 +17,11 @@ DAY = 86_400
 MONTH = 30 * DAY
 """the step of monthly rows; their slots are the building's midnights of each 1st"""
 
+DISORDER = """
+SELECT a.list, a.id FROM told a JOIN told b USING (gateway, recipient, epoch) WHERE b.at > a.at
+AND (b.list = 'places' AND b.id = a.place OR b.list = 'occupancies' AND b.id = a.occupancy)
+"""
+
 
 @dataclass
 class Plan:
@@ -30,11 +35,19 @@ class Plan:
     """slots owed, of which no row says anything"""
     unowed: list[str] = field(default_factory=list)
     """slots stated that nobody is owed"""
+    disorder: list[str] = field(default_factory=list)
+    """items of the directory that came before what they refer to"""
 
 
 def judge(path: Path) -> Plan:
     """Hold every row against the directory, and every series owed against the rows."""
     with closing(sqlite3.connect(path)) as db:
+        return judged(db)
+
+
+def judged(db: sqlite3.Connection) -> Plan:
+    """As `judge`, of an open ledger."""
+    with closing(db.cursor()):
         known: dict[str, dict[str, dict[str, Any]]] = {}
         for name, key, body in db.execute("SELECT list, id, body FROM directory"):
             known.setdefault(name, {})[key] = json.loads(body)
@@ -42,7 +55,8 @@ def judge(path: Path) -> Plan:
             "SELECT place, channel, kind, step, t, span, meter, occupancy, basis FROM row"
             " WHERE basis != ''"  # what is withheld is of none, and nobody was told to expect it
         ).fetchall()
-    plan = Plan(series=len(known.get("series", {})), rows=len(rows))
+        disorder = [f"{name} {key}" for name, key in db.execute(DISORDER)]
+    plan = Plan(series=len(known.get("series", {})), rows=len(rows), disorder=disorder)
     stated: dict[Any, set[int]] = {}
     for *words, step, t, span, meter, occupancy, basis in rows:
         key = (*words, step)
@@ -55,7 +69,7 @@ def judge(path: Path) -> Plan:
 def _whose(  # noqa: PLR0913, PLR0917 -- what a row says
     plan: Plan, known: Any, key: Any, t: int, meter: str | None, occupancy: str | None, basis: str
 ) -> None:
-    place, channel, _, step = key
+    place, channel, kind, step = key
     wrong = []
     if place not in known.get("places", {}):
         wrong.append("place")
@@ -64,6 +78,9 @@ def _whose(  # noqa: PLR0913, PLR0917 -- what a row says
         for one in known.get("installations", {}).values()
         if (one["place"], one["meter"]) == (place, meter) and _covers(one, t)
     ]
+    if not step and kind == "REG":  # an index at an exchange: a meter's first or last second
+        edges = {edge for one in installed for edge in (_second(one["since"]), _end(one) - 1)}
+        wrong += [] if t in edges else ["exchange"]
     listed = any(one["place"] == place for one in known.get("installations", {}).values())
     # of common plant the configuration says which meter it is, and nobody installs it
     if meter is not None and not installed and (listed or place[:1] == "D"):
@@ -74,8 +91,10 @@ def _whose(  # noqa: PLR0913, PLR0917 -- what a row says
     by = known.get("bases", {}).get(basis)
     if not (by and _covers(by, t) and channel in by.get("channels", [channel])):
         wrong.append("basis")
-    elif step < by.get("step", 0):
+    elif step and step < by.get("step", 0):
         wrong.append("step")
+    elif "withdrawn" in by:
+        wrong.append("withdrawn")
     if wrong:
         plan.unknown.append(f"{key} {t}: {', '.join(wrong)}")
 
@@ -91,20 +110,65 @@ def _owed(plan: Plan, known: Any, stated: dict[Any, set[int]]) -> None:
             by
             for by in known.get("bases", {}).values()
             if by["id"] != "rest"  # of few no sum is sent, and no row where none are wanted
+            and "withdrawn" not in by
+            and (by["id"] != "common" or one["place"][:1] != "D")
+            and ("duty" not in by or one["step"] >= MONTH)
             and by.get("place", one["place"]) == one["place"]
             and one["channel"] in by.get("channels", [one["channel"]])
             and one["step"] >= by.get("step", 0)
         ]
+        by_slot = {
+            slot: [
+                by
+                for by in bases
+                if _for(by, slot, one, zone) and _lived_in(known, by, one, slot, zone)
+            ]
+            for slot in _slots(_second(one["since"]), max(mine, default=0), one["step"], zone)
+        }
+        allowed = {slot for slot, found in by_slot.items() if found}
+        # what was closed before a basis was recorded is not made again, but may come late
         expected = {
             slot
-            for slot in _slots(_second(one["since"]), max(mine, default=0), one["step"], zone)
-            if any(_covers(by, slot) for by in bases)
+            for slot, found in by_slot.items()
+            if any("recorded" not in by or _second(by["recorded"]) < slot for by in found)
         }
         if one["kind"] != "EVT":  # of a state only what is new is stated
             plan.unstated += [f"{key} {slot}" for slot in sorted(expected - mine)]
         if one["place"] not in sums:
-            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - expected)]
-    plan.unowed += [f"{key}: not in the plan" for key in stated]
+            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - allowed)]
+    # an index at an exchange of meters (step 0) is owed to nobody
+    plan.unowed += [f"{key}: not in the plan" for key in stated if key[3] or key[2] != "REG"]
+
+
+def _lived_in(
+    known: Any, by: dict[str, Any], one: dict[str, Any], slot: int, zone: ZoneInfo
+) -> bool:
+    """Whether the people of a consent live there then, or for a duty anybody."""
+    if "occupancy" not in by and "duty" not in by:
+        return True
+    homes = known.get("occupancies", {}).values()
+    return any(
+        home["place"] == one["place"]
+        and by.get("occupancy", home["id"]) == home["id"]
+        and _for(home, slot, one, zone)
+        for home in homes
+    )
+
+
+def _for(one: dict[str, Any], slot: int, series: dict[str, Any], zone: ZoneInfo) -> bool:
+    """Whether an interval has all of the time that a slot of a series is for."""
+    if series["kind"] not in {"INT", "AVG"}:
+        return _covers(one, slot)
+    begin = slot - series["step"]
+    if series["step"] >= DAY:
+        day = dt.datetime.fromtimestamp(slot, zone).date() - dt.timedelta(days=1)
+        day = day.replace(day=1) if series["step"] >= MONTH else day
+        begin = int(dt.datetime.combine(day, dt.time(), zone).timestamp())
+    return _second(one["since"]) <= begin and slot <= _end(one)
+
+
+def _end(one: dict[str, Any]) -> int:
+    return _second(one["until"]) if "until" in one else 1 << 62
 
 
 def _slots(first: int, last: int, step: int, zone: ZoneInfo) -> set[int]:

@@ -211,17 +211,25 @@ class Building:
         row = NewOccupancy("correct", label, id=home.id, since=self.midnight(ago))
         registry.occupy([row], "marie", "a list", self.now())
 
-    async def exchange(self, device, ago):
-        """A meter was replaced some days ago, and only now recorded."""
+    async def exchange(self, device, ago, indexes=None):
+        """A meter was replaced some days ago, and only now recorded, with its last index and the
+        new one's first, or without.
+        """
         old, self.serials[device] = self.serials[device], str(int(self.serials[device]) + 10)
+        closing, opening = indexes or (None, None)
         row = NewExchange(
-            f"A-{device[-1]}", old, serial=self.serials[device], at=self.midnight(ago)
-        )
+            f"A-{device[-1]}", old, serial=self.serials[device], at=self.exchanged_at(ago),
+            closing=closing, opening=opening,
+        )  # fmt: skip
         try:
             self.house.registry.exchange([row], "marie", "a list", self.now())
         except Refused:
             self.serials[device] = old
             raise
+
+    def exchanged_at(self, ago):
+        """When that was."""
+        return self.midnight(ago)
 
     async def duty(self, recipient, ago):
         row = NewDuty(recipient, "a law", CHANNELS, since=self.midnight(ago))
@@ -372,7 +380,16 @@ changes = st.one_of(
     st.tuples(st.just("move"), labels, ago, st.booleans()),
     st.tuples(st.just("move_in"), labels, ago),
     st.tuples(st.just("correct"), labels, ago),
-    st.tuples(st.just("exchange"), st.sampled_from(["m-1", "m-2"]), ago),
+    st.tuples(
+        st.just("exchange"),
+        st.sampled_from(["m-1", "m-2"]),
+        ago,
+        st.none()
+        | st.tuples(
+            st.just(dict.fromkeys(CHANNELS, Decimal(1009))),
+            st.just({"elec.imp": Decimal(1000)}) | st.none(),
+        ),
+    ),
     st.tuples(st.just("duty"), recipients, ago),
     st.tuples(st.just("end_duty"), ago),
 )

@@ -56,7 +56,7 @@ def test_every_slot_arrives_once_though_agent_and_far_side_are_killed(tmp_path, 
     print(verdict.line(), dict(verdict.reasons), report)
     assert verdict.proved, verdict.line() + "\n" + "\n".join(verdict.findings)
     plan = judge(tmp_path / "platform.db")
-    assert (plan.unknown, plan.unstated, plan.unowed) == ([], [], [])
+    assert (plan.unknown, plan.unstated, plan.unowed, plan.disorder) == ([], [], [], [])
     assert plan.series == 57
     assert len(on.downs) == 5
     assert verdict.reasons["agent"] > 0

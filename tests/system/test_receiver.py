@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -22,6 +23,7 @@ from hil.proof import Row, prove
 from hil.signers import Signers
 from hil.stage import RECIPIENT, stage
 from receiver.databases import open_store
+from tests.contract.receiver.owed import owed
 from tests.depth import LONG
 
 SIZE = {"lines": 4, "meters": 15, "without_consent": 3} if LONG else {
@@ -55,10 +57,11 @@ class Receiver(Child):
         """Owed slots up to the last one of which nothing is stored, and how many are owed."""
         store = open_store(self.database)
         try:
+            as_written(store)
             ask = "SELECT label, slot FROM missing WHERE slot <= ?"
             missing = store.execute(ask, (last_slot,)).fetchall()
-            owed = store.execute("SELECT count(*) FROM owed WHERE slot <= ?", (last_slot,))
-            return missing, owed.fetchone()[0]
+            count = store.execute("SELECT count(*) FROM owed WHERE slot <= ?", (last_slot,))
+            return missing, count.fetchone()[0]
         finally:
             store.close()
 
@@ -76,6 +79,17 @@ class Receiver(Child):
         """Kill -9 one of its processes: the one that was started last."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
+
+
+def as_written(store):
+    """The view calls owed what docs/platform.md calls owed (rule R16)."""
+    lists = {}
+    for name, body in store.execute("SELECT list, body FROM directory"):
+        item = body if isinstance(body, dict) else json.loads(body)
+        lists.setdefault(name, []).append(item)
+    ((last, zone),) = store.execute("SELECT last_slot, zone FROM sender").fetchall()
+    view = store.execute("SELECT place, channel, kind, step, slot FROM owed").fetchall()
+    assert sorted(map(tuple, view)) == sorted(owed(lists, last, ZoneInfo(zone)))
 
 
 async def received(on, transport, database, blows):

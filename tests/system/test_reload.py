@@ -138,7 +138,7 @@ def test_no_slot_is_lost_or_doubled_by_it(morning):
     assert verdict.slots > 7 * 8
     assert (verdict.duplicate, verdict.missing, verdict.without_basis) == (0, 0, 0)
     assert set(verdict.reasons) <= away | {"link"}
-    assert (plan.unknown, plan.unstated, plan.unowed) == ([], [], [])
+    assert (plan.unknown, plan.unstated, plan.unowed, plan.disorder) == ([], [], [], [])
 
 
 def test_an_uplink_goes_by_another_transport_and_back_while_batches_wait(morning):

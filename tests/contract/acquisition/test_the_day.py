@@ -132,7 +132,7 @@ def test_the_platform_knows_from_batches_alone_whose_each_row_is_and_what_it_is_
     _, _, _, rows = day
     found = judge(folder_of(tmp_path_factory) / "platform.db")
     assert (found.series, found.rows) == (12, len(rows))
-    assert (found.unknown, found.unstated, found.unowed) == ([], [], [])
+    assert (found.unknown, found.unstated, found.unowed, found.disorder) == ([], [], [], [])
 
 
 def test_the_platform_would_notice_a_slot_that_is_not_stated(day, tmp_path, tmp_path_factory):

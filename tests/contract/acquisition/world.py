@@ -30,7 +30,7 @@ from agent.gateway.gateway import points_by_key
 from agent.gateway.recipient import ahead
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack
-from tests.unit.acquisition.house import RECIPIENT, Town
+from tests.unit.acquisition.house import LONG_AGO, RECIPIENT, Town
 
 ZONE = ZoneInfo("Europe/Paris")
 BORN = 1_790_000_000
@@ -79,12 +79,18 @@ class Sensor:
         return [value for since, value in self.says if since <= t][-1]
 
 
+class OldTown(Town):
+    """What it consents to was recorded before the first slot."""
+
+    now = LONG_AGO
+
+
 class World:
     """True time, the wall clock beside it, the meters, and one agent after the other."""
 
     def __init__(self, folder, meters, points, begin):
         self.folder, self.meters, self.points = folder, meters, points
-        self.town = Town(folder, dwellings=len(meters))
+        self.town = OldTown(folder, dwellings=len(meters))
         self.origin, self.offset = begin - 1_000.0, 0.0
         self.kernel, self.touched = False, None
         self.cut, self.boot = False, "boot 1"

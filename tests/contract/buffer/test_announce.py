@@ -87,6 +87,23 @@ def test_a_new_epoch_is_told_all_anew_and_names_the_one_before(tmp_path):
         assert len(again["places"]) == 3
 
 
+def test_the_end_of_an_item_is_told_once_and_only_to_those_who_have_the_item(tmp_path):
+    """Rule T34."""
+    basis = {"id": "K1", "place": "D1", "since": "2026-01-01T00:00:00Z"}
+    ended = {"ends/bases/K1": {"until": "2026-02-01T00:00:00Z"}}
+    with opened(tmp_path) as spool:
+        assert told(spool, ended) == []
+        told(spool, {"bases/K1": basis})
+        assert told(spool, ended) == [{"bases": [basis | ended["ends/bases/K1"]]}]
+        assert told(spool, ended) == []
+    with opened(tmp_path) as spool:
+        assert told(spool, ended) == []
+        spool.tell_again()
+        assert told(spool, ended) == []  # who has it knows its end
+        (again,) = told(spool, {"bases/K1": basis})  # they consented again
+        assert again["bases"] == [basis]
+
+
 def test_what_could_not_be_written_is_told_later(tmp_path, monkeypatch):
     with opened(tmp_path) as spool:
 

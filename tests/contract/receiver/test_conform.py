@@ -1,5 +1,6 @@
 """`gardien-receiver conform` passes a right platform and names the rule that a wrong one breaks.
-Guards rules T1, T3, T4, T5, T6, T15, T16, T19, T20, T22.
+Guards rules T1, T3, T4, T5, T6, T15, T16, T19, T20, T22,
+T33, R14.
 """
 
 import asyncio
@@ -137,11 +138,28 @@ class RefusesVoids(SqliteStore):
         return super().take(batch)
 
 
+class WantsPlacesFirst(SqliteStore):
+    def _learn(self, sender, batch):
+        for basis in batch.directory.get("bases", ()):
+            known = "SELECT 1 FROM directory WHERE list = 'places' AND id = ?"
+            place = basis.get("place")
+            here = "places" in batch.directory or self.execute(known, (place,)).fetchone()
+            if place and not here:
+                raise Rejected("an unknown place", batch.id)
+        super()._learn(sender, batch)
+
+
+class HasNoRowsWithoutStep(SqliteStore):
+    def add(self, sender, batch):
+        rows = {key: of for key, of in batch.rows.items() if key[0].step}
+        super().add(sender, replace(batch, rows=rows))
+
+
 FAULTS = {
     Forgets: "T20", StatesWhatArrived: "T3", LetsVoidsReplace: "T5", ForgetsRetractions: "T19",
     RefusesSilently: "T19", IgnoresVersions: "T19", KnowsOneKind: "T19", RemovesWholeSpans: "T19",
     StoresAgainTwice: "T6", KnowsOneEpoch: "T1", AddsMembers: "T22", TakesSmallBatches: "T15",
-    WantsOrder: "T16", RefusesVoids: "T4",
+    WantsOrder: "T16", RefusesVoids: "T4", WantsPlacesFirst: "T33", HasNoRowsWithoutStep: "R14",
 }  # fmt: skip
 
 

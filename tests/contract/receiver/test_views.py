@@ -99,6 +99,20 @@ def test_a_roll_over_adds_the_next_power_of_ten(take):
     assert consumption(take, "daily", "2026-06-01") == [(24.0, "V", True, 24, 0)]
 
 
+@pytest.mark.parametrize("of", ["meter", "series"])
+def test_a_roll_over_adds_the_reported_modulus(take, of):
+    """Rule R15: this counter has five digits though its index has four."""
+    slots = hours("2026-06-01", "2026-06-02")
+    take(index(slots, [99_998, 3, *range(4, 27)], flags={"1": "ROLL"}))
+    assert consumption(take, "daily", "2026-06-01")[0][0] == 28.0
+    item = {"id": "I1", "place": "D1", "meter": "M1", "since": moment(0)}
+    told = {"installations": [item | {"modulus": {"elec.imp": "250000", "heat": "1"}}]}
+    if of == "series":
+        told = {"series": [owed_series(0) | {"modulus": "250000"}]}
+    take(directory=told)
+    assert consumption(take, "daily", "2026-06-01")[0][0] == 150_028.0
+
+
 @pytest.mark.parametrize("flags", [{"0": "EXCH"}, {}])
 def test_indexes_of_two_meters_are_never_subtracted(take, flags):
     slots = hours("2026-06-01", "2026-06-02")
@@ -108,6 +122,49 @@ def test_indexes_of_two_meters_are_never_subtracted(take, flags):
     later = hours("2026-06-02", "2026-06-03")[1:]
     take(index(later, [1_020 + n for n in range(24)], meter="M2"))
     assert consumption(take, "daily", "2026-06-02") == [(31.0, "V", True, 24, 0)]
+
+
+def exchange(at, value, meter):
+    """The last index of a meter, or the first of the next one (rule R14)."""
+    flags = {"0": "EXCH+MAN"}
+    return series("D1", [at], [value], step=0, meter=meter, flags=flags, q="R", ver={"0": 7})
+
+
+@pytest.mark.parametrize("at", ["2026-06-01T11:20", "2026-06-01T12:00", "2026-06-02"])
+def test_across_an_exchange_the_old_meter_counts_to_its_last_index_the_new_one_from_its_first(
+    take, at
+):
+    """Rule R14, also at a slot and at midnight, and for a coarser series of the same dwelling."""
+    at = midnight(at)
+    slots = hours("2026-06-01", "2026-06-03")
+    old = [slot for slot in slots if slot < at]
+    new = [slot for slot in slots if slot >= at]
+    take(index(old, [500 + n for n in range(len(old))]))
+    take(index(new, [7 + n for n in range(len(new))], meter="M2", flags={"0": "EXCH"}))
+    take(series("D1", [slots[0]], [500], step=86_400))
+    take(series("D1", [slots[24]], [7 + 24 - len(old)], step=86_400, meter="M2"))
+    assert consumption(take, "daily", "2026-06-01")[0][-1] == 1
+    take(exchange(at - 1, 500 + len(old) - 0.5, "M1"))
+    assert consumption(take, "daily", "2026-06-01")[0][-1] == 1  # the first one is not known yet
+    take(exchange(at, 6, "M2"))
+    # half a unit up to the last index, one from the first one of the new meter to its next one
+    assert consumption(take, "daily", "2026-06-01") == [(24.5, "R", True, 24, 0)]
+    next_day = consumption(take, "daily", "2026-06-02")
+    assert [(amount, *others) for amount, _, *others in next_day] == [(24.0, True, 24, 0)]
+    amounts = take.store.execute(
+        "SELECT amount FROM series_consumption WHERE name = '2026-06-01' ORDER BY step"
+    )
+    assert [float(amount) for (amount,) in amounts.fetchall()] == [24.5, 24.5]
+    # a corrected last index is a higher version
+    take(exchange(at - 1, 500 + len(old), "M1") | {"ver": {"0": 8}})
+    assert consumption(take, "daily", "2026-06-01")[0][0] == 25.0
+
+
+def test_a_withdrawal_erases_the_indexes_at_an_exchange(take):
+    at = midnight("2026-06-01T11:20")
+    take(exchange(at - 1, 5, "M1"), exchange(at, 6, "M2"))
+    take(retract=[retraction("R1", "D1", basis="K1")])
+    assert take.store.execute("SELECT count(*) FROM reading").fetchone()[0] == 0
 
 
 def test_intervals_close_the_gap_of_an_exchange(take):
@@ -173,9 +230,15 @@ def test_a_withdrawal_ends_what_is_owed_and_who_may_see_it_and_stands_in_the_fee
     assert (as_second(end), withdrawn) == (until, None)
     store.take(batch(3, retract=[retraction("R1", "D1", basis="K1")]))
     *_, end, withdrawn = store.execute(select).fetchone()
-    assert as_second(end) == 0
-    assert withdrawn is not None
+    assert slots[-1] < as_second(end) == as_second(withdrawn) < until  # when we were told
     assert complete(store) == []
+    ended = basis | {"until": moment(slots[5]), "withdrawn": moment(slots[5])}
+    store.take(batch(4, directory=directory(bases=[ended])))
+    *_, end, withdrawn = store.execute(select).fetchone()
+    assert (as_second(end), complete(store)) == (slots[5], [])
+    again = basis | {"id": "K2", "since": moment(slots[6])}
+    store.take(batch(5, directory=directory(bases=[again])))
+    assert complete(store) == [("D1", "2026-06-01", 18, 0), ("D1", "2026-06-02", 1, 0)]
     feed = store.execute(
         "SELECT id, place, basis, removed, reason FROM retractions ORDER BY change"
     )

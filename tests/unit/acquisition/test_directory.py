@@ -1,19 +1,22 @@
 """Guards rule G3: a recipient is told of nobody without a basis that names him. Rule P21."""
 
+from decimal import Decimal
+
 from agent.acquisition.directory import directory
-from agent.acquisition.slots import ExpectedSeries
-from agent.registry.inputs import NewAlias, NewDuty, NewWithdrawal
-from tests.unit.acquisition.house import LONG_AGO, NOW, RECIPIENT, Town
+from agent.acquisition.slots import ExpectedSeries, SlotLedger
+from agent.core.clock import stamp
+from agent.core.model import SlotMark
+from agent.registry.inputs import NewAlias, NewDuty, NewExchange, NewOccupancy, NewWithdrawal
+from tests.unit.acquisition.house import LONG_AGO, NOW, RECIPIENT, Town, point
 
 
 def listed(items, name):
     return [item for key, item in items.items() if key.startswith(f"{name}/")]
 
 
-def told(town, recipient=RECIPIENT, owed=None, before=None):
-    return directory(
-        town.registry, town.policy, recipient, owed or {}, before or {}, "Europe/Paris"
-    )
+def told(town, recipient=RECIPIENT, owed=None, before=None, **more):
+    facts = (town.registry, town.policy, recipient, owed or {}, before or {}, "Europe/Paris")
+    return directory(*facts, **more)
 
 
 def test_only_dwellings_that_consented_are_told_of(tmp_path):
@@ -57,7 +60,96 @@ def test_names_proofs_and_duties_are_told(tmp_path):
     assert list(told(town)) == ["zone/"]
 
 
-def test_a_withdrawn_consent_and_its_people_are_told_no_more(tmp_path):
+def test_of_a_withdrawn_consent_and_its_people_nothing_but_the_end_is_told(tmp_path):
+    """Rule T34: no item is made by its end, and later moves add nothing."""
     town = Town(tmp_path, dwellings=1)
+    (given,) = town.registry.consents()
     town.registry.withdraw([NewWithdrawal(place="D1")], "test", "test", NOW)
-    assert list(told(town)) == ["zone/"]
+    items = told(town)
+    end = stamp(NOW)
+    assert items == {
+        "zone/": {"timezone": "Europe/Paris"},
+        f"ends/occupancies/{given.occupancy}": {"until": end},
+        f"ends/bases/{given.id}": {"until": end, "withdrawn": end},
+    }
+    moved = NewOccupancy("move_out", "D1", until=NOW + 86_400)
+    town.registry.occupy([moved], "test", "test", NOW + 90_000)
+    assert told(town, now=NOW + 90_000) == items
+
+
+def test_an_occupancy_ends_for_a_recipient_with_its_last_basis(tmp_path):
+    """Rule T34: neither who stays nor when they leave is told after that."""
+    town = Town(tmp_path, dwellings=1, consents=[])
+    town.consent("D1", until=NOW - 50)
+    duty = NewDuty("manager.example", "a law", ("elec.imp",), LONG_AGO, None)
+    town.registry.oblige([duty], "test", "test", NOW)
+    (home,) = town.registry.occupancies()
+    before = told(town, now=NOW - 51)[f"occupancies/{home.id}"]
+    assert "until" not in before
+    ended = told(town, now=NOW)[f"occupancies/{home.id}"]
+    assert ended == before | {"until": stamp(NOW - 50)}
+    moved = NewOccupancy("move_out", "D1", until=NOW - 10)
+    town.registry.occupy([moved], "test", "test", NOW)
+    assert told(town, now=NOW)[f"occupancies/{home.id}"] == ended
+    to_the_manager = told(town, "manager.example", now=NOW)[f"occupancies/{home.id}"]
+    assert to_the_manager["until"] == stamp(NOW - 10)
+    town.registry.end_duty("a law", NOW - 20, "test", "test", NOW)
+    to_the_manager = told(town, "manager.example", now=NOW)[f"occupancies/{home.id}"]
+    assert to_the_manager["until"] == stamp(NOW - 20)
+
+
+def test_each_item_comes_after_what_it_refers_to(tmp_path):
+    """Rule T33, with the sums of a building, whose place nothing else refers to."""
+    town = Town(tmp_path, dwellings=3)
+    town.registry.withdraw([NewWithdrawal(place="D1")], "test", "test", NOW)
+    sum_ = ExpectedSeries("B6ASQZ1Y2KSAA3Y", "elec.imp", "INT", "kWh", 1800)
+    series = ExpectedSeries(town.place("D2"), "elec.imp", "REG", "kWh", 900)
+    items = directory(
+        town.registry,
+        town.policy,
+        RECIPIENT,
+        {sum_: NOW, series: NOW},
+        {},
+        "UTC",
+        sums=["elec.imp"],
+    )
+    lists = [key.removeprefix("ends/").partition("/")[0] for key in items]
+    assert "rest" in {item.get("id") for item in items.values()}
+    assert list(dict.fromkeys(lists)) == [
+        "zone", "places", "installations", "occupancies", "bases", "series",
+    ]  # fmt: skip
+    assert lists == sorted(lists, key=list(dict.fromkeys(lists)).index)
+
+
+def test_the_modulus_of_a_counter_is_told_with_its_meter_and_stays_when_it_is_gone(tmp_path):
+    """Rule R15."""
+    town = Town(tmp_path, dwellings=1)
+    common = ExpectedSeries("CZS2YFSTBQQ5WDC", "heat", "REG", "kWh", 900)
+    moduli = {"1001": {"elec.imp": Decimal(100000)}, common.place: {"heat": Decimal("1E+6")}}
+    first = told(town, owed={common: NOW}, moduli=moduli)
+    (meter,) = listed(first, "installations")
+    assert meter["modulus"] == {"elec.imp": "100000"}
+    assert [one["modulus"] for one in listed(first, "series")] == ["1000000"]
+    exchanged = NewExchange("D1", "1001", serial="2001", at=NOW - 5, multiplier=Decimal(2))
+    town.registry.exchange([exchanged], "test", "test", NOW)
+    moduli = {"2001": {"elec.imp": Decimal("99.50")}}  # after a restart, only that of the new one
+    known = {one["meter"]: one.get("modulus") for one in listed(
+        told(town, before=first, moduli=moduli), "installations")}  # fmt: skip
+    assert known == {"1001": {"elec.imp": "100000"}, "2001": {"elec.imp": "199"}}
+
+
+def test_the_modulus_is_that_of_the_point_and_of_the_number_that_its_device_gave(tmp_path):
+    """Rule R15."""
+    town = Town(tmp_path)
+    near, plant = (
+        point("m1", rolls_at=Decimal(100_000)),
+        point("m2", rolls_at=Decimal(50), place="C"),
+    )
+    silent, other = point("m3", rolls_at=Decimal(7)), point("m1", "power", channel="elec.power")
+    marks = {("m1", 10): SlotMark(0, True, "00-1001"), ("m2", 10): SlotMark(0, True, "9")}
+    points = {("m1", 10): [near, other], ("m2", 10): [plant], ("m3", 10): [silent]}
+    ledger = SlotLedger(town.gate(), points, marks)
+    expected = {"1001": {"elec.imp": Decimal(100_000)}, "C": {"elec.imp": Decimal(50)}}
+    assert ledger.moduli() == expected
+    ledger.marks["m1", 10] = SlotMark(0, True, "2001")
+    assert ledger.moduli() == expected | {"2001": {"elec.imp": Decimal(100_000)}}
