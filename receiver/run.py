@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from receiver.databases import is_postgres, open_store, prepare
+from receiver.sign import Signer
 from receiver.store import Unavailable
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
     """What to run; at least something. The transports import their libraries here only."""
     jobs: list[Job] = []
     secure = {"recipient": chosen.recipient, "cert": chosen.cert, "ca": chosen.ca}
+    secure["signer"] = Signer.read(chosen.sign) if chosen.sign else None
     if chosen.mqtt:
         from receiver import mqtt  # noqa: PLC0415
 
@@ -276,6 +278,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes of each transport; default: 2",
     )
+    it.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign receipts with this key (JWK or PEM)"
+    )
     it = command("query", query)
     it.add_argument("sql", metavar="SQL", help="such as: SELECT * FROM daily")
     command("status", status)
@@ -299,5 +304,11 @@ def _parser() -> argparse.ArgumentParser:
         default=30.0,
         metavar="S",
         help="seconds to wait for a receipt; default: 30",
+    )
+    it.add_argument(
+        "--receipt-key",
+        type=Path,
+        metavar="JWK",
+        help="the platform's public key, or a set of them: its receipts must be signed",
     )
     return parser

@@ -375,6 +375,7 @@ class _Forwarder:
                 self._complain(error)  # the batch is sent again, and so is its receipt
                 continue
             await self._apply(settled)
+            self._delivery.proved(receipt.kid, self._clock.now(), refused=settled.unsigned)
             if settled.settled or settled.quarantined or settled.conflict:
                 # a repeated receipt, or one for another gateway, is no sign of life
                 self._scheduler.heard(receipt.slow_down)
@@ -479,11 +480,13 @@ class _Forwarder:
         gateway, recipient, epoch, seq = batch.id
         receipt = Receipt(gateway, recipient, epoch, ((seq, batch.sha256),), by_broker=True)
         try:
-            await self._apply(await self._outbox.settle(receipt))
+            settled = await self._outbox.settle(receipt)
         except SpoolFull as error:
             self._complain(error)  # it is sent again, and settled by the next acknowledgement
         else:
-            self._note_life()
+            await self._apply(settled)
+            if not settled.unsigned:
+                self._note_life()
 
     def _complain(self, error: AgentError) -> None:
         self._delivery.complain(text_of(error), self._clock.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -130,6 +130,12 @@ class Settings(BaseModel):
         max_length=10,
         description="the certificates (PEM) of those who can open the files",
         examples=[["/etc/gardien/platform.crt"]],
+    )
+    receipt: Literal["platform", "signed"] = Field(
+        default="platform",
+        description="who confirms a batch: the platform, or the platform with its signature, even"
+        " while the trust list names no key for it",
+        examples=["platform"],
     )
     seal: Duration = Field(
         default=900.0,
