@@ -170,6 +170,8 @@ class Settled:
     """entries without effect: repeated, foreign, or of batches no longer here"""
     retracted: tuple[str, ...] = ()
     """ids of confirmed retractions that this spool never sent"""
+    signed: bool = False
+    """a key of the recipient has signed it"""
     unsigned: bool = False
     """it has no signature, which it needs: it has changed nothing (rule T33)"""
 
@@ -328,6 +330,7 @@ class ReceiptApplication:
             again=again,
             ignored=plan.verdict.ignored,
             retracted=strange,
+            signed=bool(plan.kid),
         )
 
     def applied(self, settled: Settled) -> None:

@@ -375,7 +375,6 @@ class _Forwarder:
                 self._complain(error)  # the batch is sent again, and so is its receipt
                 continue
             await self._apply(settled)
-            self._delivery.proved(receipt.kid, self._clock.now(), refused=settled.unsigned)
             if settled.settled or settled.quarantined or settled.conflict:
                 # a repeated receipt, or one for another gateway, is no sign of life
                 self._scheduler.heard(receipt.slow_down)

@@ -265,13 +265,6 @@ class Delivery:
         # batch
         self.owed_since = now if owed else None
 
-    def proved(self, kid: str, now: float, *, refused: bool) -> None:
-        """Note a receipt: signed with this key, or refused because it has no signature."""
-        if kid:
-            self.unsigned_since, self.signature_problem = None, ""
-        elif refused and self.unsigned_since is None:
-            self.unsigned_since = now
-
     def unsigned(self, now: float) -> str:
         """Why batches wait for signed receipts, for people; empty: they do not."""
         if self.unsigned_since is None or now - self.unsigned_since < UNSIGNED_AFTER:
@@ -285,6 +278,10 @@ class Delivery:
                 "batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq,
                 extra=self._fields(LogEvent.BATCH_QUARANTINED, batch),
             )  # fmt: skip
+        if settled.signed:
+            self.unsigned_since, self.signature_problem = None, ""
+        elif settled.unsigned and self.unsigned_since is None:
+            self.unsigned_since = now
         self.settled += len(settled.settled)
         self.rejected += len(settled.quarantined)
         self.conflicts += settled.conflict is not None

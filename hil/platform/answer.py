@@ -32,9 +32,9 @@ def receipt(ledger: Ledger, about: Id, word: dict[str, Any]) -> bytes:
 
 def signed(body: bytes, key: Path | None) -> bytes | None:
     """A receipt as `receipt+jwt`: these very bytes, signed with the private JWK of a file; None:
-    no key. The file is read each time: it may be another key by now.
+    no key. The file is read each time: it may be another key by now, or not be there yet.
     """
-    if key is None:
+    if key is None or not key.exists():
         return None
     jwk = json.loads(key.read_text())
     public = {name: jwk[name] for name in ("crv", "kty", "x")}

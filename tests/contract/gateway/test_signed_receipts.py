@@ -6,22 +6,29 @@ Guards rules T33, T34, T35, T36 and counter-examples of signed receipts: the nam
 import asyncio
 import hashlib
 import json
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import pytest
 import zstandard
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.api.calls import NOBODY, status
+from agent.api.diagnosis.running import findings
 from agent.gateway.gateway import Gateway
+from agent.trust.error_codes import Forged
 from agent.trust.sign import Signer, new_jti, trust_list
 from agent.trust.trust_list import read
-from hil.broker import Broker, broker
+from agent.uplink.pacing import UNSIGNED_AFTER
+from hil.broker import broker
 from hil.platform.child import Platform
-from tests.contract.gateway.running import RECIPIENT, at_work, configured, owed, put, settled
+from tests.contract.gateway.running import RECIPIENT, at_work, configured, put, settled
 from tests.waiting import until
 
 NOW = int(time.time())
@@ -114,6 +121,11 @@ async def at_desk(
                 desk.close()
 
 
+def revoking(key: Signer, by: Signer) -> bytes:
+    about = {"iss": by.name, "jti": new_jti(NOW), "iat": NOW, "ver": 1}
+    return by.sign("dr-revoke+jwt", about | {"rev": [{"kid": key.kid}]})
+
+
 def trusting(config: Path) -> Path:
     text = config.read_text(encoding="utf-8")
     if "trust:" not in text:
@@ -147,13 +159,12 @@ def test_no_forgery_settles_a_batch_once_the_list_names_a_key(tmp_path):
             desk.answer(desk.said(first))  # nobody has a key: as ever
             await gone(waiting, first[1])
             assert not house.recipients["centre"].delivery.unsigned(NOW + DAY)
-            two, three = (await desk.batches(3))[1:3] if len(desk.came) > 2 else (None, None)
-            if three is None:
-                await put(house, 3, NOW + 50)
-                two, three = (await desk.batches(3))[1:3]
+            two = (await desk.batches(2))[1]
+            await put(house, 3, NOW + 50)
+            three = (await desk.batches(3))[2]
             desk.deliver(listing(FIRST, OTHER, ver=2))  # nothing is receipted, and it is accepted
             await until(lambda: house.objects.inbox.trust_store.trust.ver == 2)
-            good, (epoch, seq, sha256) = desk.said(two), two
+            good, (_, seq, sha256) = desk.said(two), two
             desk.answer(good)
             desk.sign(good, STRANGER)
             desk.sign(good, OTHER)
@@ -173,5 +184,119 @@ def test_no_forgery_settles_a_batch_once_the_list_names_a_key(tmp_path):
             assert seq in await waiting(), "what was forged came before what was right"
             desk.sign(good)
             await gone(waiting, seq)
+
+    asyncio.run(scenario())
+
+
+def test_with_receipt_signed_nothing_counts_before_the_list_which_waits_for_nothing(
+    tmp_path,
+):
+    """Rules T33, T35: a broker that withholds the list gains nothing; a finding says what waits."""
+
+    async def scenario() -> None:
+        async with at_desk(tmp_path, "receipt: signed") as (house, desk, waiting):
+            delivery = house.recipients["centre"].delivery
+            await put(house, 3)
+            first = (await desk.batches(1))[0]
+            desk.answer(desk.said(first))
+            desk.sign(desk.said(first))
+            await until(lambda: delivery.signature_problem and delivery.unsigned_since)
+            assert first[1] in await waiting()
+            assert not delivery.unsigned(NOW), "the signed receipt may still come"
+            delivery.unsigned_since -= UNSIGNED_AFTER
+            answer = await status(house, NOBODY)
+            (finding,) = (one for one in findings(answer) if one.code == "unsigned")
+            assert FIRST.kid in finding.what
+            assert finding.command == "gardien trust show"
+            assert answer["uplinks"]["centre"]["receipt"] == "signed"
+            accept(house, listing(FIRST))
+            desk.sign(desk.said(first))
+            await gone(waiting, first[1])
+            assert not delivery.unsigned_since
+
+    asyncio.run(scenario())
+
+
+def test_what_a_revoked_key_has_settled_is_offered_again_once(tmp_path):
+    """Rules T35, T36: two keys overlap; one is revoked with the other."""
+
+    async def scenario() -> None:
+        async with at_desk(tmp_path) as (house, desk, waiting):
+            accept(house, listing(FIRST, SECOND, OTHER))
+            await put(house, 3)
+            first, second = await desk.batches(2)  # the directory, and the rows
+            desk.sign(desk.said(first))
+            desk.sign(desk.said(second), SECOND)
+            await gone(waiting, first[1])
+            await gone(waiting, second[1])
+            with pytest.raises(Forged):  # another recipient
+                await house.objects.accept(revoking(FIRST, OTHER), "centre")
+            desk.deliver(revoking(FIRST, SECOND))
+            await until(lambda: desk.came.count(first) == 2)
+            assert first[1] in await waiting()
+            desk.sign(desk.said(first))
+            desk.answer(desk.said(first))
+            desk.sign(desk.said(second))  # settled already
+            await until(lambda: house.recipients["centre"].delivery.unsigned_since)
+            assert first[1] in await waiting()
+            desk.sign(desk.said(first), SECOND)
+            await gone(waiting, first[1])
+            recipient = house.recipients["centre"]
+            again = partial(recipient.spool.distrust, [FIRST.kid], NOW)
+            assert await recipient.thread.run(again) == 0, "once is enough"
+            assert desk.came.count(second) == 1, "the other key's batch stays settled"
+
+    asyncio.run(scenario())
+
+
+def test_a_platform_that_signs_gets_every_row_once_also_from_a_gateway_put_back(tmp_path):
+    """Rules T9, T34: the independent platform. The gateway goes on with an older copy of its state,
+    and gets the signed receipts of what it has forgotten.
+    """
+    key, config = tmp_path / "key.jwk", tmp_path / "config.yaml"
+    key.write_text(json.dumps(FIRST.private_jwk()), encoding="utf-8")
+
+    async def scenario() -> None:
+        async with (
+            broker() as far,
+            Platform(far.port, tmp_path / "platform.db", sign=key) as platform,
+        ):
+            trusting(configured(tmp_path, far.url, "receipt: signed"))
+            async with at_work(config) as house:
+                accept(house, listing(FIRST, SECOND))
+                await put(house, 4, NOW)
+                await settled(house)
+            shutil.copytree(tmp_path / "state", tmp_path / "copy")
+            async with at_work(config) as house:
+                await put(house, 4, NOW + 10)
+                await settled(house)
+            shutil.rmtree(tmp_path / "state")
+            (tmp_path / "copy").rename(tmp_path / "state")
+            # a resend is answered with the present key
+            key.write_text(json.dumps(SECOND.private_jwk()), encoding="utf-8")
+            async with at_work(config) as house:
+                await put(house, 4, NOW + 20)
+                await settled(house)
+                assert house.recipients["centre"].delivery.conflicts
+            assert (await platform.report())["rows"] == 12
+
+    asyncio.run(scenario())
+
+
+def test_the_broker_settles_nothing_that_the_recipient_must_sign(tmp_path):
+    """Rules T11, T33."""
+
+    async def scenario() -> None:
+        async with at_desk(tmp_path, "receipt: broker") as (house, desk, waiting):
+            await put(house, 3)
+            await settled(house)
+            accept(house, listing(FIRST))
+            await put(house, 3, NOW + 50)
+            last = (await desk.batches(len(set(desk.came)) + 1))[-1]
+            await until(lambda: house.recipients["centre"].delivery.unsigned_since)
+            assert last[1] in await waiting()
+            for about in set(desk.came):
+                desk.sign(desk.said(about))
+            await settled(house)
 
     asyncio.run(scenario())
