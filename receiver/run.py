@@ -218,6 +218,22 @@ def backup(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def export(chosen: argparse.Namespace) -> int:
+    """Write rows with their versions, and retractions, as a feed for a copy elsewhere."""
+    from receiver.export import export as exported  # noqa: PLC0415
+
+    with _store(chosen) as store:
+        try:
+            rows, retractions, last = exported(store, chosen.format, chosen.since, chosen.out)
+        except ValueError as error:
+            sys.exit(f"Not exported: {error}")
+    print(
+        f"{retractions} retractions and {rows} rows up to change {last}. Next: --since {last}",
+        file=sys.stderr,
+    )
+    return 0
+
+
 def conform(chosen: argparse.Namespace) -> int:
     """Act as a gateway, and judge the platform."""
     from receiver.conform import conforms  # noqa: PLC0415
@@ -290,6 +306,12 @@ def _parser() -> argparse.ArgumentParser:
     it = command("backup", backup)
     it.add_argument("gateway", metavar="G…", help="of which gateway")
     it.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
+    it = command("export", export)
+    it.add_argument("--format", choices=("csv", "parquet"), default="csv",
+                    help="default: csv; parquet needs pyarrow")  # fmt: skip
+    it.add_argument("--since", type=int, default=0, metavar="CHANGE",
+                    help="only what was stored after this change; default: everything")  # fmt: skip
+    it.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: stdout")
     it = command("conform", conform)
     it.add_argument(
         "endpoint",
