@@ -115,7 +115,7 @@ def limit_postgres(host: str, address: str, rows: int, batches: int) -> float:
     made = []
     for n in range(batches):
         lines = [
-            "\t".join(map(str, (series, source, written(t), ver, value, q, delay, "f")))
+            "\t".join(map(str, (series, source, written(t), ver, value, q, delay, "f", 1)))
             for series, source, t, ver, value, q, delay, *_ in ready(rows, n)
         ]
         made.append("\n".join(lines).encode())
@@ -124,7 +124,7 @@ def limit_postgres(host: str, address: str, rows: int, batches: int) -> float:
         began = cpu(host)
         for lines in made:
             with db.cursor().copy(
-                "COPY raw (series, source, t, ver, value, q, delay, again) FROM STDIN"
+                "COPY raw (series, source, t, ver, value, q, delay, again, change) FROM STDIN"
             ) as copy:
                 copy.write(lines)
         rate = rows * batches / (cpu(host) - began)
@@ -132,7 +132,7 @@ def limit_postgres(host: str, address: str, rows: int, batches: int) -> float:
     return rate
 
 
-REST = (None, None, None, None, False)
+REST = (None, None, None, None, False, 1)
 
 
 def ready(rows: int, n: int) -> list[tuple]:
@@ -160,13 +160,13 @@ def bytes_a_row(address: str) -> float:
 
 
 HISTORY = {
-    "postgresql": """INSERT INTO reading (series, source, t, ver, value, q, delay, again)
-        SELECT o.series, o.id, to_timestamp(? + n * 60), 0, n, 'V', 12, false
+    "postgresql": """INSERT INTO reading (series, source, t, ver, value, q, delay, again, change)
+        SELECT o.series, o.id, to_timestamp(? + n * 60), 0, n, 'V', 12, false, 1
         FROM generate_series(1, ?) n, source o ON CONFLICT DO NOTHING""",
-    "sqlite": """INSERT INTO reading (series, source, t, ver, value, q, delay, again)
+    "sqlite": """INSERT INTO reading (series, source, t, ver, value, q, delay, again, change)
         WITH RECURSIVE b (t0, most) AS (SELECT ?, ?),
         c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c, b WHERE n < most)
-        SELECT o.series, o.id, t0 + c.n * 60, 0, c.n, 'V', 12, 0 FROM source o, b, c
+        SELECT o.series, o.id, t0 + c.n * 60, 0, c.n, 'V', 12, 0, 1 FROM source o, b, c
         WHERE true ON CONFLICT DO NOTHING""",
 }  # fmt: skip
 

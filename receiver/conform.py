@@ -14,10 +14,13 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from receiver.batch import HIGHEST, written
+from receiver.sign import public_keys, verified
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from receiver.gateway import Link
 
@@ -44,6 +47,8 @@ class Reply(NamedTuple):
     """None: none in time, or a refusal"""
     status: int | None = None
     """of HTTP"""
+    signed: str = ""
+    """the signed receipt; empty: none came"""
 
 
 class Fault(Exception):
@@ -116,6 +121,8 @@ class Trial:
             reply = self.link.deliver(document, payload)
             if reply.receipt is not None:
                 strict(reply.receipt, document)
+                if self.link.keys:
+                    proved(reply, self.link.keys, document["seq"])
                 return reply
             if reply.status in REFUSALS:
                 return reply
@@ -170,6 +177,18 @@ def strict(receipt: dict[str, Any], document: dict[str, Any]) -> None:
     numbers = [entry[0] for name in ("stored", "rejected") for entry in receipt.get(name, [])]
     if len(numbers) != len(set(numbers)):
         raise Fault("T22: a receipt states one batch twice.")
+
+
+def proved(reply: Reply, keys: dict[str, Ed25519PublicKey], seq: int) -> None:
+    """The signed receipt must state the same under one of the keys. Raises Fault."""
+    if not reply.signed:
+        raise Fault(f"T36: no signed receipt of batch {seq} came beside the unsigned one.")
+    try:
+        receipt = verified(reply.signed, keys)
+    except ValueError as error:
+        raise Fault(f"T36: the signed receipt of batch {seq} does not count: {error}.") from error
+    if receipt != reply.receipt:
+        raise Fault(f"T36: the signed receipt of batch {seq} states something else: {receipt}.")
 
 
 # -- the checks, in their order
@@ -476,7 +495,9 @@ def conforms(endpoint: str, chosen: argparse.Namespace) -> int:
 
     recipient = "conform.example" if chosen.recipient == "+" else chosen.recipient
     try:
+        keys = public_keys(chosen.receipt_key) if chosen.receipt_key else {}
         with connected(endpoint, chosen.gateway, recipient, chosen) as link:
+            link.keys = keys
             faults = judge(link)
     except Fault as fault:
         faults = [str(fault)]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 import time
@@ -19,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from receiver.batch import LARGEST, NAME, Batch, Id, Rejected, of_csv, of_json
 from receiver.databases import open_store
 from receiver.intake import attempted
+from receiver.sign import receipts
 from receiver.store import rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from receiver.sign import Signer
     from receiver.store import Store
 
 OPENSSL_SECONDS = 60
@@ -43,6 +44,8 @@ class FilesSettings:
     """of the gateways"""
     every: float = 1.0
     """seconds between two looks"""
+    signer: Signer | None = None
+    """signs receipts; None: they are not signed"""
 
 
 def watch(settings: FilesSettings, database: str, ready: Callable[[], object]) -> None:
@@ -166,7 +169,10 @@ class Pickup:
                 self._store.sent(one.n, time.time())
 
     def _answer(self, path: Path, receipt: dict[str, Any]) -> None:
-        _written(self._folder / "out" / f"{path.name}.receipt.json", json.dumps(receipt).encode())
+        unsigned, *signed = receipts(receipt, self._settings.signer)
+        for text in signed:  # first: a gateway that needs it then finds both
+            _written(self._folder / "out" / f"{path.name}.receipt.jwt", text.encode())
+        _written(self._folder / "out" / f"{path.name}.receipt.json", unsigned.encode())
         path.unlink()
 
     def _reject(self, path: Path, why: str) -> None:

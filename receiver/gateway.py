@@ -24,11 +24,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from receiver.batch import BEFORE, second, written
 from receiver.conform import Reply
+from receiver.sign import decoded
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from paho.mqtt.client import MQTTMessage
 
 COLUMNS = (
@@ -50,6 +52,8 @@ class Link(ABC):
 
     def __init__(self, gateway: str, recipient: str, patience: float) -> None:
         self.gateway, self.recipient, self.patience = gateway, recipient, patience
+        self.keys: dict[str, Ed25519PublicKey] = {}
+        """with which the platform must sign its receipts; empty: with none"""
 
     def payload(self, document: dict[str, Any]) -> bytes:
         """The bytes of a batch, always the same."""
@@ -96,7 +100,8 @@ class HttpLink(Link):
             receipt = json.loads(text)
         except ValueError:
             receipt = None
-        return Reply(receipt if isinstance(receipt, dict) else None, answer.status)
+        signed = answer.getheader("Gardien-Receipt", "")
+        return Reply(receipt if isinstance(receipt, dict) else None, answer.status, signed)
 
     def send_only(self, document: dict[str, Any], payload: bytes) -> None:
         """Send a batch, and hang up."""
@@ -121,7 +126,7 @@ class MqttLink(Link):
 
     def __init__(self, url: str, gateway: str, recipient: str, chosen: argparse.Namespace) -> None:
         super().__init__(gateway, recipient, chosen.patience)
-        self._receipts: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._receipts: queue.Queue[bytes] = queue.Queue()
         subscribed: queue.Queue[None] = queue.Queue()
         self._client = Client(
             CallbackAPIVersion.VERSION2, f"gardien-{gateway}-{recipient}", protocol=MQTTv5
@@ -140,23 +145,29 @@ class MqttLink(Link):
         subscribed.get(timeout=self.patience)
 
     def _arrived(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        self._receipts.put(json.loads(message.payload))
+        self._receipts.put(message.payload)
 
     def deliver(self, document: dict[str, Any], payload: bytes) -> Reply:
         """Publish a batch, and wait for a receipt of its id."""
         self.send_only(document, payload)
         end = time.monotonic() + self.patience
+        reply = Reply(None)
         while (left := end - time.monotonic()) > 0:
             try:
-                receipt = self._receipts.get(timeout=left)
+                payload = self._receipts.get(timeout=left)
             except queue.Empty:
                 break
+            signed = payload.startswith(b"ey")
+            receipt = json.loads(decoded(payload.split(b".")[1].decode()) if signed else payload)
             entries = [
                 entry[0] for name in ("stored", "rejected") for entry in receipt.get(name, [])
             ]
             if receipt.get("epoch") == document["epoch"] and document["seq"] in entries:
-                return Reply(receipt)
-        return Reply(None)
+                members = {"signed": payload.decode()} if signed else {"receipt": receipt}
+                reply = reply._replace(**members)
+                if reply.receipt is not None and (reply.signed or not self.keys):
+                    break
+        return reply
 
     def send_only(self, document: dict[str, Any], payload: bytes) -> None:
         """Publish a batch."""
@@ -225,14 +236,17 @@ class FolderLink(Link):
     def deliver(self, document: dict[str, Any], payload: bytes) -> Reply:
         """Write a file, and wait for its answer."""
         answer = self._root / "out" / f"{self._name(document)}.receipt.json"
+        proof = answer.with_suffix(".jwt")
         answer.unlink(missing_ok=True)
+        proof.unlink(missing_ok=True)
         self.send_only(document, payload)
         end = time.monotonic() + self.patience
         while time.monotonic() < end:
-            if answer.exists():
-                return Reply(json.loads(answer.read_text()))
+            if answer.exists() and (proof.exists() or not self.keys):
+                break
             time.sleep(0.01)
-        return Reply(None)
+        receipt = json.loads(answer.read_text()) if answer.exists() else None
+        return Reply(receipt, signed=proof.read_text() if proof.exists() else "")
 
     def send_only(self, document: dict[str, Any], payload: bytes) -> None:
         """Write a file under another name, and rename it."""

@@ -21,11 +21,14 @@ from urllib.parse import parse_qs, urlsplit
 from receiver.batch import Rejected
 from receiver.databases import Pool
 from receiver.intake import answer
+from receiver.sign import receipts
 from receiver.store import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from receiver.sign import Signer
 
 LARGEST_BATCH, LARGEST_OTHER = 1_000_000, 64 * 1024 * 1024
 MOST_CONNECTIONS = 1_000
@@ -53,6 +56,8 @@ class HttpsSettings:
     """key and certificate; None: no TLS"""
     ca: Path | None = None
     """of the gateways"""
+    signer: Signer | None = None
+    """signs receipts; None: they are not signed"""
 
     def __post_init__(self) -> None:
         """Raise ValueError where anybody could write."""
@@ -80,7 +85,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, settings: HttpsSettings, database: str) -> None:
         super().__init__((settings.host, settings.port), Handler)
         self.recipient = None if settings.recipient == "+" else settings.recipient
-        self.named = settings.ca is not None
+        self.named, self.signer = settings.ca is not None, settings.signer
         self.pool = Pool(database)
         self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self.tls: ssl.SSLContext | None = None
@@ -163,7 +168,8 @@ class Handler(BaseHTTPRequestHandler):
         if receipt is None:
             self._answer(400, {"error": "no batch"})
         else:
-            self._answer(200, receipt, str(objects[-1].n) if objects else "")
+            signed = receipts(receipt, self.server.signer)[1:]
+            self._answer(200, receipt, str(objects[-1].n) if objects else "", *signed)
 
     def _keep(self, content: bytes) -> None:
         what, _, gateway = urlsplit(self.path).path.rpartition("/")
@@ -255,7 +261,9 @@ class Handler(BaseHTTPRequestHandler):
         names = [value for part in subject for key, value in part if key == "commonName"]
         return names[0] if names else ""
 
-    def _answer(self, status: int, body: dict[str, Any], latest: str | None = None) -> None:
+    def _answer(
+        self, status: int, body: dict[str, Any], latest: str | None = None, signed: str = ""
+    ) -> None:
         text = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -264,6 +272,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", str(RETRY_SECONDS))
         if latest is not None:
             self.send_header("Gardien-Objects", latest)
+        if signed:
+            self.send_header("Gardien-Receipt", signed)
         self.end_headers()
         self.wfile.write(text)
 

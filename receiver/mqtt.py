@@ -23,6 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from receiver.batch import Rejected
 from receiver.databases import open_store
 from receiver.intake import attempted
+from receiver.sign import receipts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from paho.mqtt.client import MQTTMessage
 
+    from receiver.sign import Signer
     from receiver.store import SignedObject, Store
 
 GROUP = "gardien-receiver"
@@ -56,6 +58,8 @@ class MqttSettings:
     cert: Path | None = None
     """key and certificate"""
     ca: Path | None = None
+    signer: Signer | None = None
+    """signs receipts; None: they are not signed"""
 
     def client(self, name: object) -> str:
         """A client id that is the same at each start, and another one on each machine."""
@@ -73,9 +77,8 @@ def work(settings: MqttSettings, database: str, number: int, ready: Callable[[],
         receipt = attempted(store, message.payload, (gateway, recipient))
         if receipt is not None:
             # the topic is the sender's own, whatever the batch states
-            client.publish(
-                f"gardien/{gateway}/{recipient}/down/receipts", json.dumps(receipt), qos=1
-            )
+            for text in receipts(receipt, settings.signer):
+                client.publish(f"gardien/{gateway}/{recipient}/down/receipts", text, qos=1)
         client.ack(message.mid, message.qos)
 
     up = f"$share/{GROUP}/gardien/+/{settings.recipient}/up"

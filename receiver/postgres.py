@@ -26,6 +26,10 @@ OPTIONS = "-c jit=off -c timezone=UTC"
 """compiling a statement takes longer than what a batch needs"""
 MAKING_PARTITIONS, MAKING_TABLES = 4_720_117, 4_720_118
 """advisory locks of the process that makes them"""
+CHANGE = 4_720_119
+"""advisory lock: shared by those who write, exclusive to end a change"""
+STREAMED = 10_000
+"""rows that a cursor at the server gives at a time"""
 
 
 class PostgresStore(Store):
@@ -95,9 +99,9 @@ class PostgresStore(Store):
         chosen = names.replace(" t,", " to_timestamp(t),")
         typed = ", ".join(f"%s::{COLUMNS[name]}[]" for name in columns)
         return self._db.execute(
-            f"INSERT INTO reading ({names}, again) SELECT {chosen}, %s FROM unnest({typed})"
-            f" AS row ({names}) ON CONFLICT DO NOTHING",
-            (again, *arrays),
+            f"INSERT INTO reading ({names}, again, change) SELECT {chosen}, %s, %s"
+            f" FROM unnest({typed}) AS row ({names}) ON CONFLICT DO NOTHING",
+            (again, self._change, *arrays),
         ).rowcount
 
     def among(self, numbers: Iterable[int]) -> object:
@@ -146,6 +150,28 @@ class PostgresStore(Store):
     def view(self, statement: str) -> None:
         """Replace a view: others may be built on it, so columns are only added at its end."""
         self.execute(statement.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+
+    def stream(self, sql: str, values: Sequence[object]) -> Iterator[Sequence[Any]]:
+        """With a cursor at the server."""
+        with self._db.transaction(), self._db.cursor("stream") as cursor:
+            cursor.itersize = STREAMED
+            yield from cursor.execute(self.sql(sql), values)
+
+    def begin_change(self) -> int:
+        """Share a lock with all who write; in a statement of its own, since a statement sees what
+        was committed before it began, which may be before it got the lock.
+        """
+        self.execute("SELECT pg_advisory_xact_lock_shared(?)", (CHANGE,))
+        (change,) = self.execute("SELECT change FROM feed").fetchone()
+        return int(change)
+
+    def end_change(self) -> int:
+        """Wait for all who write, and let nobody begin meanwhile."""
+        with self.transaction():
+            self.execute("SELECT pg_advisory_xact_lock(?)", (CHANGE,))
+            sql = "UPDATE feed SET change = change + 1 RETURNING change - 1"
+            (change,) = self.execute(sql).fetchone()
+        return int(change)
 
     def close(self) -> None:
         """Close the connection."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from receiver.databases import is_postgres, open_store, prepare
+from receiver.sign import Signer
 from receiver.store import Unavailable
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
     """What to run; at least something. The transports import their libraries here only."""
     jobs: list[Job] = []
     secure = {"recipient": chosen.recipient, "cert": chosen.cert, "ca": chosen.ca}
+    secure["signer"] = Signer.read(chosen.sign) if chosen.sign else None
     if chosen.mqtt:
         from receiver import mqtt  # noqa: PLC0415
 
@@ -216,6 +218,22 @@ def backup(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def export(chosen: argparse.Namespace) -> int:
+    """Write rows with their versions, and retractions, as a feed for a copy elsewhere."""
+    from receiver.export import export as exported  # noqa: PLC0415
+
+    with _store(chosen) as store:
+        try:
+            rows, retractions, last = exported(store, chosen.format, chosen.since, chosen.out)
+        except ValueError as error:
+            sys.exit(f"Not exported: {error}")
+    print(
+        f"{retractions} retractions and {rows} rows up to change {last}. Next: --since {last}",
+        file=sys.stderr,
+    )
+    return 0
+
+
 def conform(chosen: argparse.Namespace) -> int:
     """Act as a gateway, and judge the platform."""
     from receiver.conform import conforms  # noqa: PLC0415
@@ -276,6 +294,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes of each transport; default: 2",
     )
+    it.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign receipts with this key (JWK or PEM)"
+    )
     it = command("query", query)
     it.add_argument("sql", metavar="SQL", help="such as: SELECT * FROM daily")
     command("status", status)
@@ -285,6 +306,12 @@ def _parser() -> argparse.ArgumentParser:
     it = command("backup", backup)
     it.add_argument("gateway", metavar="G…", help="of which gateway")
     it.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
+    it = command("export", export)
+    it.add_argument("--format", choices=("csv", "parquet"), default="csv",
+                    help="default: csv; parquet needs pyarrow")  # fmt: skip
+    it.add_argument("--since", type=int, default=0, metavar="CHANGE",
+                    help="only what was stored after this change; default: everything")  # fmt: skip
+    it.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: stdout")
     it = command("conform", conform)
     it.add_argument(
         "endpoint",
@@ -303,5 +330,11 @@ def _parser() -> argparse.ArgumentParser:
         default=30.0,
         metavar="S",
         help="seconds to wait for a receipt; default: 30",
+    )
+    it.add_argument(
+        "--receipt-key",
+        type=Path,
+        metavar="JWK",
+        help="the platform's public key, or a set of them: its receipts must be signed",
     )
     return parser

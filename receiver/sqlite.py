@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 30.0
 INSERT = """INSERT INTO reading
-(series, source, t, ver, value, q, delay, last, dwellings, why, flags, again)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+(series, source, t, ver, value, q, delay, last, dwellings, why, flags, again, change)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
 
 class SqliteStore(Store):
@@ -75,7 +75,7 @@ class SqliteStore(Store):
         return self._db.executemany(
             INSERT,
             [(series, source, row.t, row.ver, row.value, row.q, row.delay, row.last, row.dwellings,
-              row.why, row.flags, again) for series, source, row in rows],
+              row.why, row.flags, again, self._change) for series, source, row in rows],
         ).rowcount if rows else 0  # fmt: skip
 
     def among(self, numbers: Iterable[int]) -> object:
@@ -94,6 +94,21 @@ class SqliteStore(Store):
         name = statement.split("CREATE VIEW ")[1].split(maxsplit=1)[0]
         self._db.execute(f"DROP VIEW IF EXISTS {name}")
         self._db.execute(self.sql(statement))
+
+    def stream(self, sql: str, values: Sequence[object]) -> Iterator[Sequence[Any]]:
+        """Read step by step, as SQLite always does."""
+        yield from self.execute(sql, values)
+
+    def begin_change(self) -> int:
+        """Nobody else writes until the end of the transaction."""
+        return int(self.execute("SELECT change FROM feed").fetchone()[0])
+
+    def end_change(self) -> int:
+        """End it in a transaction of its own."""
+        with self.transaction():
+            sql = "UPDATE feed SET change = change + 1 RETURNING change - 1"
+            (change,) = self.execute(sql).fetchone()
+        return int(change)
 
     def close(self) -> None:
         """Close the file."""

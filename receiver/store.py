@@ -78,6 +78,8 @@ class Store(ABC):
     macros: dict[str, str]
 
     def __init__(self) -> None:
+        self._change = 0
+        """of the transaction"""
         self._numbers: dict[tuple[int, Source], tuple[int, int]] = {}
 
     # -- what the databases do differently
@@ -119,6 +121,20 @@ class Store(ABC):
         """Make a view, or make it anew."""
 
     @abstractmethod
+    def stream(self, sql: str, values: Sequence[object]) -> Iterator[Sequence[Any]]:
+        """Run one statement, whose rows need not fit into memory."""
+
+    @abstractmethod
+    def begin_change(self) -> int:
+        """The number of the present change. No export ends it before this transaction ends, which
+        must not hold another lock yet.
+        """
+
+    @abstractmethod
+    def end_change(self) -> int:
+        """End the present change; its number. All that belongs to it is committed."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close the connection."""
 
@@ -137,6 +153,7 @@ class Store(ABC):
         self.prepare(batch)
         try:
             with self.transaction():
+                self._change = self.begin_change()
                 sender = self._lock(batch)
                 if self._is_new(sender, batch):
                     for retraction in batch.retract:
@@ -228,12 +245,13 @@ class Store(ABC):
             for series, kind, step, sources in self._touched(sender, retraction)
         )
         self.execute(
-            "INSERT INTO retraction (sender, id, place, channel, occupancy, basis, meter, since,"
-            " until, ver, reason, epoch, seq, removed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (sender, id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq,"
+            "INSERT INTO retraction (change, sender, id, place, channel, occupancy, basis, meter,"
+            " since, until, ver, reason, epoch, seq, removed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (sender, id) DO UPDATE SET change = excluded.change,"
+            " epoch = excluded.epoch, seq = excluded.seq,"
             " removed = retraction.removed + excluded.removed",
-            (sender, *retraction, brought_by.epoch, brought_by.seq, removed),
+            (self._change, sender, *retraction, brought_by.epoch, brought_by.seq, removed),
         )
         if removed and retraction.reason == "clock":
             # the newest slot may have been one of the future, and would be owed up to there

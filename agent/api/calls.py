@@ -33,7 +33,7 @@ from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
 from agent.gateway import delivery
 from agent.gateway.lines import label_of
-from agent.gateway.recipient import uplink_states
+from agent.gateway.recipient import needs_signature, uplink_states
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
 
@@ -366,7 +366,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "backlog": asdict(backlog),
         "largest_batch": largest if largest and largest < usual else None,
         "weaker": getattr(recipient.settings, "weaker", ""),
-        "receipt": Text("broker") if recipient.delivery.by_broker else Text("platform"),
+        "receipt": _receipts(gateway, recipient),
         "data": moved(gateway, recipient),
         "building": delivery.upload_state(gateway, recipient),
         "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
@@ -381,6 +381,13 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         },
         "delivery": _delivery(recipient.delivery, gateway.clock.now()),
     }
+
+
+def _receipts(gateway: Gateway, recipient: Recipient) -> str:
+    """Whose receipts settle the batches of a recipient."""
+    if needs_signature(gateway, recipient.settings):
+        return Text("signed")
+    return Text("broker") if recipient.delivery.by_broker else Text("platform")
 
 
 def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
@@ -400,6 +407,8 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
         "owed_since": stamp(owed) if owed else None,
         "last_error": delivery.last_error,
         "alarm": delivery.alarm(now),
+        "unsigned": delivery.unsigned(now),
+        "unsigned_since": stamp(delivery.unsigned_since) if delivery.unsigned_since else None,
     }
 
 

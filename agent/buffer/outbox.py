@@ -21,7 +21,7 @@ from agent.buffer.pending import in_chunks
 from agent.core.model import BatchId, Lane, SealedBatch, Void
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from agent.buffer.batch import BatchHead
     from agent.buffer.database import Database
@@ -184,7 +184,7 @@ class Outbox:
         sealed = self.voids.make(id_, Lane(lane), reason, sha256)
         void = self._pack(sealed)
         self._database.write(
-            "UPDATE batch SET state=?, sha256=?, rows=0, reason=NULL, body=?"
+            "UPDATE batch SET state=?, sha256=?, rows=0, reason=iif(state=1, reason, NULL), body=?"
             " WHERE epoch=? AND seq=?",
             # The refused bytes are gone, so the void may be sent; a receipted batch keeps its
             # state.
@@ -311,7 +311,7 @@ class Outbox:
         sql = "SELECT length(body) FROM batch WHERE epoch=? AND seq=?"
         return self._database.scalar(sql, epoch, seq) or 0
 
-    def _ids(self, sql: str, *values: float) -> list[BatchId]:
+    def _ids(self, sql: str, *values: float | str) -> list[BatchId]:
         return [BatchId(*self._of, *row) for row in self._database.read(sql, *values)]
 
     def has_present_form(self, id_: BatchId) -> bool:
@@ -353,6 +353,12 @@ class Outbox:
         """Send a receipted batch again when its turn comes."""
         self._move(epoch, seq, BatchState.RECEIPTED, BatchState.ASKED)
 
+    def settled_by(self, kids: Collection[str], most: int) -> list[BatchId]:
+        """Kept batches, at most so many, whose receipts these keys have signed."""
+        marks = ",".join("?" * len(kids))
+        sql = f"SELECT epoch, seq FROM batch WHERE state=? AND reason IN ({marks}) LIMIT ?"  # noqa: S608 -- ours
+        return self._ids(sql, BatchState.RECEIPTED, *kids, most)
+
     def promote(self, id_: BatchId) -> None:
         """Send a requested batch from now on."""
         self._move(id_.epoch, id_.seq, BatchState.ASKED, BatchState.UNRECEIPTED)
@@ -366,14 +372,17 @@ class Outbox:
             before,
         )
 
-    def receipt(self, epoch: str, seq: int, now: float) -> None:
+    def receipt(self, epoch: str, seq: int, now: float, kid: str = "") -> None:
         """The recipient has stored the batch. It is kept for a while in case it is requested
         again.
+
+        `kid`: of the key that has signed the receipt. It is in `reason` until the next receipt.
         """
         self._database.write(
-            "UPDATE batch SET state=?, at=?, reason=NULL WHERE epoch=? AND seq=?",
+            "UPDATE batch SET state=?, at=?, reason=? WHERE epoch=? AND seq=?",
             BatchState.RECEIPTED,
             now,
+            kid or None,
             epoch,
             seq,
         )

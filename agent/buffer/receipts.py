@@ -170,6 +170,10 @@ class Settled:
     """entries without effect: repeated, foreign, or of batches no longer here"""
     retracted: tuple[str, ...] = ()
     """ids of confirmed retractions that this spool never sent"""
+    signed: bool = False
+    """a key of the recipient has signed it"""
+    unsigned: bool = False
+    """it has no signature, which it needs: it has changed nothing (rule T35)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +256,8 @@ class Plan:
     returned: Mapping[int, list[Reading] | None]
     """rows of contradicted batches, marked `again`; None if a batch does not open"""
     retracted: Sequence[tuple[str, int]] = ()
+    kid: str = ""
+    """of the key that has signed it; empty: unsigned"""
 
 
 class ReceiptApplication:
@@ -288,13 +294,13 @@ class ReceiptApplication:
         # Read now, before the transaction: their series must be numbered before the rows are put
         # back.
         rows = {seq: self._rows(receipt.epoch, seq) for seq in verdict.contradicted}
-        return Plan(receipt.epoch, verdict, rows, receipt.retracted)
+        return Plan(receipt.epoch, verdict, rows, receipt.retracted, receipt.kid)
 
     def apply(self, plan: Plan, now: float) -> Settled:
         """Write the planned changes, inside one transaction of the caller."""
         again = any(self._outbox.was_refused(plan.epoch, seq) for seq in plan.verdict.stored)
         for seq in plan.verdict.stored:
-            self._stored(plan.epoch, seq, now)
+            self._stored(plan, seq, now)
         if again:  # the transport accepts batches again: try the other refused ones
             # One chunk, because all of this is one commit. Receipts for it release the next.
             self._outbox.try_again(
@@ -306,7 +312,7 @@ class ReceiptApplication:
                 if counts is None:
                     counts = counts_of(self._voided_rows.rows(plan.epoch, seq))
                 self._disclosures.add(counts, now, again=True)
-            self._outbox.receipt(plan.epoch, seq, now)
+            self._outbox.receipt(plan.epoch, seq, now, plan.kid)
             self._voided_rows.drop(plan.epoch, seq)
         for seq, reason in plan.verdict.rejected:
             self._outbox.quarantine(plan.epoch, seq, reason, now)
@@ -324,6 +330,7 @@ class ReceiptApplication:
             again=again,
             ignored=plan.verdict.ignored,
             retracted=strange,
+            signed=bool(plan.kid),
         )
 
     def applied(self, settled: Settled) -> None:
@@ -337,15 +344,16 @@ class ReceiptApplication:
         self._begin_epoch()
         self._pending.mark_again()
 
-    def _stored(self, epoch: str, seq: int, now: float) -> None:
+    def _stored(self, plan: Plan, seq: int, now: float) -> None:
         """Settle a stored batch. Of a void, the rows that may still leave are sealed again (rule
         T5).
         """
+        epoch = plan.epoch
         held = self._outbox.held(epoch, seq)
         new = held is not None and held.void is None and held.state in NOT_YET_RECEIVED
         if new and not self._counted(epoch, seq):
             self._disclosures.payload(self._outbox.payload(epoch, seq), now)
-        self._outbox.receipt(epoch, seq, now)
+        self._outbox.receipt(epoch, seq, now, plan.kid)
         self._retracting.stored(epoch, seq)
         if rows := self._voided_rows.rows(epoch, seq):
             if self._counted(epoch, seq):

@@ -31,7 +31,7 @@ from agent.core.model import BatchId, Lane, Retraction, SlotMark, Void
 from agent.core.storage import reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.buffer.announcements import Item
@@ -394,6 +394,20 @@ class Spool:
         return sum(
             self._capacity.durably(partial(self._ask, epoch, chunk, now)) for chunk in chunks
         )
+
+    def distrust(self, kids: Collection[str], now: float) -> int:
+        """Send kept batches again whose receipts were signed with these revoked keys (rule T38).
+        Return how many.
+        """
+
+        def change() -> int:
+            ids = self._outbox.settled_by(kids, RESENT_AT_ONCE)
+            return sum(self._resending.ask(id_.epoch, id_.seq, now) for id_ in ids)
+
+        count = 0
+        while some := self._capacity.durably(change):
+            count += some
+        return count
 
     def _ask(self, epoch: str, seqs: range, now: float) -> int:
         return sum(self._resending.ask(epoch, seq, now) for seq in seqs)

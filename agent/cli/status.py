@@ -421,6 +421,8 @@ def _show_uplinks(uplinks: dict[str, Any]) -> None:
 def _remarks(uplink: dict[str, Any]) -> Iterator[str]:
     if uplink["receipt"] == "broker":
         yield _("receipts come from its broker, not from the recipient: weaker proof")
+    if uplink["receipt"] == "signed":
+        yield _("only signed receipts count")
     yield uplink.get("weaker", "")
     data = uplink["data"]
     if data["budget"]:

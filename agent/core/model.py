@@ -356,3 +356,5 @@ class Receipt:
     """seconds to leave between batches, as the platform asks"""
     by_broker: bool = False
     """made from a broker's acknowledgement; it proves nothing about the recipient (rule T11)"""
+    kid: str = ""
+    """of the recipient's key that has signed it; empty: unsigned (rule T35)"""

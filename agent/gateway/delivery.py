@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import ValidationError
 
+from agent.buffer.receipts import parse
 from agent.config.estimates import affordable
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import CertificateRefused, NotRecorded, NotStored, Refused, UplinkLost
@@ -30,7 +31,7 @@ from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import ConnectionFields, keep_open, together
 from agent.enrolment import calls, credential
-from agent.gateway.recipient import outcomes
+from agent.gateway.recipient import needs_signature, outcomes
 from agent.gateway.uplink_state import PROBE_EVERY, address
 from agent.trust import verify
 from agent.trust.error_codes import Forged, ObjectCode
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from agent.acquisition.device import Device
+    from agent.core.model import Receipt
     from agent.gateway.backup import BuildingFile
     from agent.gateway.gateway import Daemon, Gateway, Recipient, Recipients
     from agent.gateway.lines import Lines, LinkDevices
@@ -413,10 +415,24 @@ def upload_state(gateway: Gateway, recipient: Recipient) -> dict[str, Any] | Non
     }
 
 
+def receipt_of(gateway: Gateway, recipient: Recipient, body: bytes) -> Receipt | None:
+    """Read a receipt; None: it is signed, and its signature does not count. Raises ValueError."""
+    if not body.startswith(b"ey"):  # a signed one begins with a header in base64url
+        return parse(body)
+    inbox, name = gateway.objects.inbox, recipient.settings.recipient
+    try:
+        kid, signed = verify.receipt_signed_by(body, name, inbox.known())
+    except Refused as error:
+        recipient.delivery.signature_problem = getattr(error, "detail", text_of(error))
+        return None
+    return replace(parse(signed), kid=kid)
+
+
 async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     """Send batches, status and backups, and count the data used; runs for ever."""
     recipient.delivery.turned = monotonic()
     gateway_id, delivery = gateway.identity.gateway, recipient.delivery
+    chosen, settings = transport(recipient.transport), affordable(gateway.config, recipient.name)
     inbox = gateway.objects.inbox
     facts = GatewayFacts(
         gateway_id,
@@ -427,8 +443,9 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
         partial(kept, gateway, recipient),
         delivery.all_came,
         recipient.name,
+        partial(receipt_of, gateway, recipient),
+        partial(needs_signature, gateway, settings),
     )
-    chosen, settings = transport(recipient.transport), affordable(gateway.config, recipient.name)
     for spool, thread in recipient.spools:
         await thread.run(spool.packs, chosen.packing(settings, facts))
     rhythm = settings.rhythm

@@ -39,6 +39,8 @@ from agent.registry.identity import why_absent
 from agent.registry.inputs import NewWithdrawal
 from agent.registry.records import serial_key
 from agent.registry.retractions import lost_withdrawals
+from agent.trust.claims import RECIPIENT
+from agent.trust.verify import must_be_signed
 from agent.uplink.outbox import Draining, SpoolOutbox
 from agent.uplink.pacing import Delivery
 
@@ -251,6 +253,7 @@ async def _connect(
             outbox.made = partial(_exchange_rows, gateway, recipient_id, bases)
         outbox.directory = partial(directory_of, gateway, recipient)
         outbox.ready = partial(may_seal, gateway)
+        outbox.signed = partial(needs_signature, gateway, recipient.settings)
         outbox.retracted = partial(recover_withdrawals, gateway.registry, clock, recipient_id)
         outboxes.append(outbox)
     recipient.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
@@ -448,10 +451,20 @@ def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     return items
 
 
+def needs_signature(gateway: Gateway, settings: Any) -> bool:
+    """Whether only signed receipts of a recipient count now (rule T35)."""
+    inbox = gateway.objects.inbox
+    listed = inbox.trust_store.trust if inbox else None
+    return getattr(settings, "receipt", "") == "signed" or (
+        listed is not None and must_be_signed(settings.recipient, listed.members.values())
+    )
+
+
 def jobs_of(gateway: Gateway, recipient: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
     """Return the jobs on an open spool in addition to its uplink; each may fail alone."""
     return {
         "withdrawals": partial(_obey, recipient),
+        "receipt keys": partial(_distrust, gateway, recipient),
         "sums": partial(_add_up, gateway, recipient),
         "upkeep": partial(_tend, gateway, recipient),
     }
@@ -461,6 +474,22 @@ async def _obey(recipient: Recipient) -> None:
     """Apply retractions of the registry, even while the uplink is down. Never returns."""
     while True:
         await recipient.outbox.catch_up()
+        await sleep(OBEY_EVERY)
+
+
+async def _distrust(gateway: Gateway, recipient: Recipient) -> None:
+    """Offer batches again whose receipts were signed with a key that is revoked now (rule T38).
+    Never returns.
+    """
+    done: frozenset[str] = frozenset()
+    while True:
+        if inbox := gateway.objects.inbox:
+            kids = inbox.trust_store.taken.keys_of(recipient.settings.recipient, RECIPIENT)
+            if kids != done:
+                for spool, thread in recipient.spools:
+                    if await thread.run(spool.distrust, sorted(kids), gateway.clock.now()):
+                        recipient.delivery.hurry = True
+                done = kids
         await sleep(OBEY_EVERY)
 
 

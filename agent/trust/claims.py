@@ -74,6 +74,7 @@ Role = Literal[
     "consent_collector",
     "registry",
     "updater",
+    "recipient",
 ]
 Act = Literal["limit", "setpoint", "offset", "pause", "mode", "release", "cancel", "test"]
 GIVES_BACK = frozenset({"release", "cancel"})
@@ -82,6 +83,10 @@ ROOT, WITNESS = "root", "witness"
 """roles that no trust list assigns: a root key, and this gateway's key as witness of a vote"""
 OCCUPANT = "occupant"
 """acts for its own dwelling only, so never for another occupant"""
+RECIPIENT = "recipient"
+"""signs receipts under its own name, so never for another recipient"""
+ALONE = frozenset({OCCUPANT, RECIPIENT})
+"""roles whose holders do not act for each other"""
 COMMANDING = frozenset({"grid_operator", "building_manager", "boiler_operator"})
 GRANTING = frozenset({"building_manager", "boiler_operator", "residents_council", "occupant"})
 REGISTERING = frozenset({"building_manager", "registry"})
@@ -464,7 +469,9 @@ KINDS: dict[str, ObjectKind] = {
     "dr-grant+jwt": ObjectKind(
         GrantClaims, GRANTING | {WITNESS}, Addressed.BUILDING, Dated.STANDING, widens=True
     ),
-    REVOKES: ObjectKind(Revocation, GRANTING | COMMANDING | {ROOT}, Addressed.ANY, Dated.RECORD),
+    REVOKES: ObjectKind(
+        Revocation, GRANTING | COMMANDING | {ROOT, RECIPIENT}, Addressed.ANY, Dated.RECORD
+    ),
     "consent+jwt": ObjectKind(
         ConsentClaims,
         frozenset({"consent_collector", "building_manager"}),

@@ -27,8 +27,9 @@ PUBLIC_BYTES = 32
 LARGEST = 16 * 1024
 """bytes of one object"""
 LARGEST_MAP = 1024 * 1024
-"""bytes of a place map"""
+"""bytes of a place map or a receipt"""
 MAP = "place-map+jws"
+RECEIPT = "receipt+jwt"
 HEADER = {"alg", "kid", "typ"}
 PARTS = 3
 SIGNATURE_BYTES = 64
@@ -100,6 +101,11 @@ class Jws:
     sha256: str
     """of its text, in hex; a line end that a transport appended does not change it"""
 
+    @property
+    def payload(self) -> bytes:
+        """The signed bytes."""
+        return decoded(self.text.split(".")[1], "payload")
+
 
 def parse_jws(raw: bytes) -> Jws:
     """Parse an object. Raises Forged unless the bytes are exactly one object."""
@@ -111,7 +117,7 @@ def parse_jws(raw: bytes) -> Jws:
         )
     header = header_of(parts[0])
     # only now, since the limit depends on the type; `text_of` has applied the larger one
-    if len(raw) > LARGEST and header["typ"] != MAP:
+    if len(raw) > LARGEST and header["typ"] not in {MAP, RECEIPT}:
         raise Forged(ObjectCode.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
         reason = f"its signature does not have {SIGNATURE_BYTES} bytes"

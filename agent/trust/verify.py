@@ -12,10 +12,11 @@ from agent.core.clock import ClockTrust, stamp
 from agent.core.i18n import Text, from_wire, to_wire
 from agent.trust import claims
 from agent.trust.claims import (
+    ALONE,
     LATEST,
     LONGEST_ACCEPTANCE,
     LONGEST_STANDING,
-    OCCUPANT,
+    RECIPIENT,
     ROOT,
     WITNESS,
     Addressed,
@@ -26,7 +27,7 @@ from agent.trust.claims import (
     roles_for,
 )
 from agent.trust.error_codes import Forged, ObjectCode
-from agent.trust.jws import parse_jws
+from agent.trust.jws import RECEIPT, parse_jws
 
 if TYPE_CHECKING:
     import sqlite3
@@ -200,6 +201,35 @@ def _verified(compact: Jws, model: ObjectClaims, raw: bytes, role: str, scope: S
     )
 
 
+def must_be_signed(recipient: str, members: Iterable[Member]) -> bool:
+    """Whether a trust list has a key for the receipts of a recipient (rule T35)."""
+    return any((one.role, one.name) == (RECIPIENT, recipient) for one in members)
+
+
+def receipt_signed_by(
+    raw: bytes, recipient: str, context: VerificationContext
+) -> tuple[str, bytes]:
+    """Verify a signed receipt; returns the kid of its key, and the receipt. Raises Forged.
+
+    The expiry of the trust list does not matter (rule T37).
+    """
+    compact = parse_jws(raw)
+    if compact.typ != RECEIPT:
+        raise Forged(ObjectCode.TYP, Text("it is no signed receipt"))
+    member = _signer(compact, context)
+    if not must_be_signed(recipient, [member]) or not member.scope.allows(
+        RECEIPT, context.audience.names
+    ):
+        reason = Text(
+            "the key of {name} is not for receipts of {recipient}",
+            name=member.name,
+            recipient=recipient,
+        )
+        raise Forged(ObjectCode.KID, reason)
+    _in_its_time(member, context)
+    return compact.kid, compact.payload
+
+
 def _signer(compact: Jws, context: VerificationContext) -> Member:
     member = context.members.get(compact.kid)
     if member is None:
@@ -258,7 +288,7 @@ def _may_revoke(member: Member, model: ObjectClaims, members: Mapping[str, Membe
         # a revocation of an unknown key is kept, and its signer is checked later (rule O14)
         if other is None or other.name == member.name:
             continue
-        if other.role != member.role or other.role == OCCUPANT:
+        if other.role != member.role or other.role in ALONE:
             reason = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
             raise Forged(ObjectCode.KID, reason, NOT_THEIRS)
 
@@ -296,16 +326,8 @@ def _in_time(
         )
         step = Text("Have its roots renew the list, then: gardien trust accept FILE")
         raise Forged(ObjectCode.EXPIRED, reason, step=step)
-    if member and not member.since - slack <= now <= member.until + slack:
-        since, until = stamp(member.since), stamp(member.until)
-        for_sender = f"the trust list lets this key sign from {since} to {until} only"
-        detail = Text(
-            "the key of {name} is valid from {since} to {until} only",
-            name=member.name,
-            since=since,
-            until=until,
-        )
-        raise Forged(ObjectCode.KID, detail, for_sender)
+    if member:
+        _in_its_time(member, context)
     if model.iat > now + slack:
         raise Forged(
             ObjectCode.NOT_YET,
@@ -326,6 +348,21 @@ def _in_time(
             issuer=model.iss,
         )
         raise Forged(ObjectCode.EXPIRED, reason, step=step)
+
+
+def _in_its_time(member: Member, context: VerificationContext) -> None:
+    slack = TOLERANCE.get(context.clock)
+    if slack is None or member.since - slack <= context.now <= member.until + slack:
+        return
+    since, until = stamp(member.since), stamp(member.until)
+    for_sender = f"the trust list lets this key sign from {since} to {until} only"
+    detail = Text(
+        "the key of {name} is valid from {since} to {until} only",
+        name=member.name,
+        since=since,
+        until=until,
+    )
+    raise Forged(ObjectCode.KID, detail, for_sender)
 
 
 def _limited(kind: ObjectKind, model: ObjectClaims) -> None:
@@ -438,12 +475,12 @@ def revoked_by(verified: Verified, revocation: Revocation) -> list[TakenBack]:
 def may_end(owner: str, role: str, whose: str, of: str) -> bool:
     """Whether `owner` in `role` may revoke what `whose` signed in the role `of`.
 
-    Allowed are the signer itself, another key of the same role (except occupants, who act only for
-    themselves) and a root key. A root key is changed by a trust list only.
+    Allowed are the signer itself, another key of the same role (except occupants and recipients,
+    who act only for themselves) and a root key. A root key is changed by a trust list only.
     """
     if of == ROOT:
         return False
-    return role == ROOT or owner == whose or (role == of and of != OCCUPANT)
+    return role == ROOT or owner == whose or (role == of and of not in ALONE)
 
 
 class Revocations:
@@ -478,6 +515,11 @@ class Revocations:
         # others may have revoked it in advance: that must have no effect (rule O14)
         hits = [one.at for one in some if may_end(one.owner, one.role, whose, of)]
         return min(hits, default=None)
+
+    def keys_of(self, owner: str, role: str) -> frozenset[str]:
+        """Kids that are revoked if they are, or were, an owner's in a role."""
+        named = (what for what, key in self._of if key)
+        return frozenset(kid for kid in named if self.when(kid, owner, role, key=True) is not None)
 
     def keys(self, members: Mapping[str, Member]) -> frozenset[str]:
         """Kids of these members' keys that are revoked."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field
 
+from agent.buffer.receipts import parse
 from agent.core.atomic_write import StateFile
 from agent.core.errors import BatchRejected, NotStored, TooLarge
 from agent.core.i18n import N_, Text
@@ -234,6 +235,10 @@ class GatewayFacts:
     """called whenever all signed objects that the recipient has for this gateway are settled"""
     uplink: str = ""
     """the name of the uplink, for the log"""
+    receipt: Callable[[bytes], Receipt | None] = parse
+    """reads a receipt, signed or not; None: its signature does not count. Raises ValueError"""
+    signed: Callable[[], bool] = bool
+    """whether only signed receipts count now (rule T35)"""
 
 
 class Uplink(Protocol):

@@ -479,11 +479,13 @@ class _Forwarder:
         gateway, recipient, epoch, seq = batch.id
         receipt = Receipt(gateway, recipient, epoch, ((seq, batch.sha256),), by_broker=True)
         try:
-            await self._apply(await self._outbox.settle(receipt))
+            settled = await self._outbox.settle(receipt)
         except SpoolFull as error:
             self._complain(error)  # it is sent again, and settled by the next acknowledgement
         else:
-            self._note_life()
+            await self._apply(settled)
+            if not settled.unsigned:
+                self._note_life()
 
     def _complain(self, error: AgentError) -> None:
         self._delivery.complain(text_of(error), self._clock.now())

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from agent.buffer.receipts import Settled
 from agent.core.clock import ClockTrust
 from agent.core.errors import Refused, SpoolFull
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from agent.buffer.announcements import Item
     from agent.buffer.database import OneThread
-    from agent.buffer.receipts import Settled
     from agent.buffer.spool import Spool
     from agent.core.clock import Clock
     from agent.core.model import BatchId, Lane, Reading, Receipt, Retraction, SealedBatch, Series
@@ -61,6 +61,8 @@ class SpoolOutbox:
         """what the recipient needs to read the rows; sent before them"""
         self.ready: Callable[[], bool] = lambda: True
         """whether batches may be sealed now"""
+        self.signed: Callable[[], bool] = lambda: False
+        """whether only signed receipts count now (rule T35)"""
         self.retracted: Callable[[Collection[str]], None] = lambda _: None
         """called with retractions that the recipient holds and this state does not know"""
         self.made: Callable[[int, float], Sequence[Reading]] = lambda _after, _now: ()
@@ -158,7 +160,9 @@ class SpoolOutbox:
         return await self._thread.run(self._spool.quarantined)
 
     async def settle(self, receipt: Receipt) -> Settled:
-        """Apply a receipt, durably."""
+        """Apply a receipt, durably; without a signature that it needs it changes nothing."""
+        if not receipt.kid and self.signed():
+            return Settled(unsigned=True)
         settled = await self._thread.run(self._spool.settle, receipt, self._clock.now())
         if settled.retracted:
             self.retracted(settled.retracted)

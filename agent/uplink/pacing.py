@@ -132,6 +132,10 @@ def spacing(slow_down: float) -> float:
     return min(LONGEST_SPACING, max(SPACING, slow_down))
 
 
+UNSIGNED_AFTER = 60.0
+"""seconds without a valid signed receipt until unsigned ones are reported: they may come first"""
+
+
 @dataclass(slots=True)
 class Delivery:
     """The state of one uplink since the start. Times are seconds since 1970 UTC; None: never."""
@@ -166,6 +170,10 @@ class Delivery:
     """since when sent batches wait without any receipt"""
     nobody_since: float | None = None
     """since when the broker reports no subscriber"""
+    unsigned_since: float | None = None
+    """since when receipts arrive without a signature that they need (rule T35)"""
+    signature_problem: str = ""
+    """why the signature of a receipt did not count the last time"""
     heard: float = field(default_factory=monotonic)
     """monotonic: time of the last receipt, else of the start; an outage is counted from it"""
     turned: float = field(default_factory=monotonic)
@@ -257,6 +265,12 @@ class Delivery:
         # batch
         self.owed_since = now if owed else None
 
+    def unsigned(self, now: float) -> str:
+        """Why batches wait for signed receipts, for people; empty: they do not."""
+        if self.unsigned_since is None or now - self.unsigned_since < UNSIGNED_AFTER:
+            return ""
+        return self.signature_problem or Text("only receipts without a signature arrive")
+
     def learn(self, settled: Settled, now: float) -> None:
         """Note which batches a receipt settled or quarantined, and log its alarms."""
         for batch in settled.quarantined:
@@ -264,6 +278,10 @@ class Delivery:
                 "batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq,
                 extra=self._fields(LogEvent.BATCH_QUARANTINED, batch),
             )  # fmt: skip
+        if settled.signed:
+            self.unsigned_since, self.signature_problem = None, ""
+        elif settled.unsigned and self.unsigned_since is None:
+            self.unsigned_since = now
         self.settled += len(settled.settled)
         self.rejected += len(settled.quarantined)
         self.conflicts += settled.conflict is not None

@@ -19,13 +19,13 @@ def main() -> None:
     chosen = _parser().parse_args()
     if chosen.do == "run":
         with opened(chosen.db) as ledger:
-            listen(chosen.port, Desk(ledger, chosen.slow_down, chosen.db.parent))
+            listen(chosen.port, Desk(ledger, chosen.slow_down, chosen.db.parent), chosen.sign)
     elif chosen.do == "files":
         reader = Reader(chosen.key, chosen.cert, chosen.ca) if chosen.key else None
         with opened(chosen.db) as ledger:
-            watch(Pickup(chosen.root, ledger, reader), chosen.every)
+            watch(Pickup(chosen.root, ledger, reader, chosen.sign), chosen.every)
     elif chosen.do == "https":
-        Host(chosen.port, chosen.db, chosen.own, chosen.ca).serve()
+        Host(chosen.port, chosen.db, chosen.own, chosen.ca, chosen.sign).serve()
     elif chosen.do == "report":
         print(json.dumps(report(chosen.db), indent=2))
     else:
@@ -36,6 +36,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hil.platform", description=platform.__doc__)
     parser.add_argument("--db", type=Path, required=True, help="the SQLite file it keeps")
+    parser.add_argument("--sign", type=Path, help="private JWK that signs receipts; none: unsigned")
     do = parser.add_subparsers(dest="do", required=True)
     run = do.add_parser("run", help="take batches from the broker until killed")
     run.add_argument("--port", type=int, required=True, help="of the broker on 127.0.0.1")

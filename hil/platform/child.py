@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Keeper(Child):
     """What keeps batches in a file, however it takes them; started once it is ready."""
 
-    def __init__(self, db: Path, *run: str) -> None:
-        super().__init__((sys.executable, "-m", "hil.platform", "--db", str(db), *run), "ready")
+    def __init__(self, db: Path, *run: str, sign: Path | None = None) -> None:
+        options = ("--db", str(db), *(("--sign", str(sign)) if sign else ()))
+        super().__init__((sys.executable, "-m", "hil.platform", *options, *run), "ready")
         self.db = db
 
     async def report(self) -> dict[str, Any]:
@@ -37,29 +38,42 @@ class Keeper(Child):
 class Platform(Keeper):
     """`async with Platform(broker.port, folder / "platform.db")`: takes them from a broker."""
 
-    def __init__(self, port: int, db: Path, slow_down: int = 0) -> None:
-        super().__init__(db, "run", "--port", str(port), "--slow-down", str(slow_down))
+    def __init__(self, port: int, db: Path, slow_down: int = 0, sign: Path | None = None) -> None:
+        words = ("run", "--port", str(port), "--slow-down", str(slow_down))
+        super().__init__(db, *words, sign=sign)
 
 
 class Fetching(Keeper):
     """Takes them from a folder; opens what was closed for `reader`."""
 
-    def __init__(self, root: Path, db: Path, reader: Reader | None, every: float = 0.1) -> None:
+    def __init__(
+        self,
+        root: Path,
+        db: Path,
+        reader: Reader | None,
+        every: float = 0.1,
+        sign: Path | None = None,
+    ) -> None:
         words = ["files", "--root", str(root), "--every", str(every)]
         if reader:
             words += ["--key", str(reader.key), "--cert", str(reader.certificate)]
             words += ["--ca", str(reader.ca)]
-        super().__init__(db, *words)
+        super().__init__(db, *words, sign=sign)
 
 
 class Serving(Keeper):
     """Takes them over HTTPS, as `own` (key and certificate), from gateways that `ca` knows."""
 
     def __init__(
-        self, port: int, db: Path, own: Path | None = None, ca: Path | None = None
+        self,
+        port: int,
+        db: Path,
+        own: Path | None = None,
+        ca: Path | None = None,
+        sign: Path | None = None,
     ) -> None:
         words = ["https", "--port", str(port)]
         words += ["--own", str(own)] if own else []
         words += ["--ca", str(ca)] if ca else []
-        super().__init__(db, *words)
+        super().__init__(db, *words, sign=sign)
         self.port = port

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from hil.platform.answer import receipt
+from hil.platform.answer import receipt, signed
 from hil.platform.buildings import Buildings
 from hil.platform.status import keep_status
 from hil.platform.unpack import Id, Parcel, Row, UnreadableError, parcel_of
@@ -118,8 +118,10 @@ def _row(cells: dict[str, str]) -> Row:
 class Pickup:
     """Fetches what lies in `in/`, answers in `out/`."""
 
-    def __init__(self, root: Path, ledger: Ledger, reader: Reader | None) -> None:
-        self._root, self._ledger, self._reader = root, ledger, reader
+    def __init__(
+        self, root: Path, ledger: Ledger, reader: Reader | None, sign: Path | None = None
+    ) -> None:
+        self._root, self._ledger, self._reader, self._sign = root, ledger, reader, sign
         self._buildings = Buildings(root / "buildings")
 
     def once(self) -> int:
@@ -181,8 +183,12 @@ class Pickup:
     def _answer(self, path: Path, id_: Id, word: dict[str, Any]) -> None:
         out = self._root / "out" / f"{path.name}.receipt.json"
         new = out.with_suffix(".new")
-        new.write_bytes(receipt(self._ledger, id_, word))
+        body = receipt(self._ledger, id_, word)
+        new.write_bytes(body)
         new.replace(out)
+        if proof := signed(body, self._sign):
+            new.write_bytes(proof)
+            new.replace(out.with_suffix(".jwt"))
 
 
 def watch(pickup: Pickup, every: float) -> None:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from hil.platform.answer import receipt
+from hil.platform.answer import receipt, signed
 from hil.platform.buildings import Buildings
 from hil.platform.ledger import opened
 from hil.platform.status import keep_status
@@ -30,9 +30,11 @@ class Host(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, db: Path, own: Path | None, ca: Path | None) -> None:
+    def __init__(
+        self, port: int, db: Path, own: Path | None, ca: Path | None, sign: Path | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.db, self.named = db, ca is not None
+        self.db, self.named, self.sign = db, ca is not None, sign
         self.one_at_a_time = threading.Lock()
         self.tls: ssl.SSLContext | None = None
         if own is not None:
@@ -97,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
         except UnreadableError as error:
             self._answer(400, {"error": str(error)})
             return
-        self._answer(200, said, (self._objects() or [""])[-1])
+        proof = signed(said, self.server.sign)
+        self._answer(200, said, (self._objects() or [""])[-1], proof)
 
     def do_PUT(self) -> None:
         """A building file, or how a gateway is."""
@@ -142,13 +145,21 @@ class Handler(BaseHTTPRequestHandler):
                  if key == "commonName"]  # fmt: skip
         return names[0] if names else ""
 
-    def _answer(self, status: int, body: dict[str, Any] | bytes, latest: str | None = None) -> None:
+    def _answer(
+        self,
+        status: int,
+        body: dict[str, Any] | bytes,
+        latest: str | None = None,
+        proof: bytes | None = None,
+    ) -> None:
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         if latest is not None:
             self.send_header("Gardien-Objects", latest)
+        if proof is not None:
+            self.send_header("Gardien-Receipt", proof.decode())
         self.end_headers()
         self.wfile.write(text)
 

@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from hil.platform.answer import receipt
+from hil.platform.answer import receipt, signed
 from hil.platform.buildings import Buildings
 from hil.platform.unpack import UnreadableError, unpack
 
@@ -77,7 +77,7 @@ class Desk:
         return f"gardien/{about.gateway}/{about.recipient}/down/receipts", body
 
 
-def listen(port: int, desk: Desk) -> None:
+def listen(port: int, desk: Desk, sign: Path | None = None) -> None:
     """Serve for ever, through any number of broker restarts; says `ready` when subscribed."""
     client = Client(
         CallbackAPIVersion.VERSION2, "pretend-platform", protocol=MQTTv5, manual_ack=True
@@ -92,6 +92,8 @@ def listen(port: int, desk: Desk) -> None:
                 client.publish(*kept, qos=1)
         elif answer := desk.answer(message.topic, message.payload):
             client.publish(*answer, qos=1)
+            if proof := signed(answer[1], sign):
+                client.publish(answer[0], proof, qos=1)
         client.ack(message.mid, message.qos)
 
     def connected(*_facts: object) -> None:

@@ -509,6 +509,26 @@ def _uplink(
             actor=actor,
             command=command,
         )
+    elif why := delivery.get("unsigned"):
+        yield Finding(
+            **common,
+            code="unsigned",
+            what=Text(
+                "uplink {uplink}: the receipts of {recipient} are not signed, so batches wait:"
+                " {why}",
+                uplink=name,
+                recipient=uplink["recipient"],
+                why=as_text(why),
+            ),
+            severity=Severity.WAITING,
+            since=delivery.get("unsigned_since"),
+            cost=Text(
+                "{waits}. The platform must sign with a key of role `recipient` in the trust list",
+                waits=_waits(uplink),
+            ),
+            actor=Actor.PLATFORM,
+            command="gardien trust show",
+        )
     elif delivery["alarm"]:
         yield Finding(
             **common,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.uplink.request_worker import Connection
 
 IN, OUT, OBJECTS = "in", "out", "out/objects"
-RECEIPT = ".receipt.json"
+RECEIPT, SIGNED = ".receipt.json", ".receipt.jwt"
 PART = ".part"
 STATUS = ".status"
 """suffix of the status document, after gateway and recipient"""

@@ -136,6 +136,12 @@ class Settings(BaseModel):
         description="how a batch with rows is written: csv, a table; json, as over MQTT and HTTPS",
         examples=["csv"],
     )
+    receipt: Literal["platform", "signed"] = Field(
+        default="platform",
+        description="who confirms a batch: the platform, or the platform with its signature, even"
+        " while the trust list names no key for it",
+        examples=["platform"],
+    )
     seal: Duration = Field(
         default=900.0,
         ge=0.02,

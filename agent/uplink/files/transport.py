@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.buffer import receipts
 from agent.buffer.outbox import digest
-from agent.buffer.receipts import parse
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import NotRecorded, NotStored, Refused, TooLarge, UplinkLost
 from agent.core.i18n import text_of
@@ -26,6 +25,7 @@ from agent.uplink.files.folder import (
     OBJECTS,
     OUT,
     RECEIPT,
+    SIGNED,
     STATUS,
     bring_alone,
     bring_building,
@@ -79,8 +79,8 @@ class Awaited:
     """A sent file that has no final receipt yet."""
 
     id: BatchId
-    seen: RemoteFile | None = None
-    """the last receipt file that was read; it is read again once it has changed"""
+    seen: dict[str, RemoteFile | None] = field(default_factory=dict)
+    """the last receipt files that were read, by suffix; read again once they have changed"""
 
 
 class FilesUplink:
@@ -182,32 +182,36 @@ class FilesUplink:
         UplinkLost.
         """
         while True:
+            suffixes = (SIGNED, RECEIPT) if self._facts.signed() else (RECEIPT,)
             for file in list(self._awaited):
-                if receipt := await self._look(file):
-                    yield receipt
+                for suffix in suffixes:
+                    if receipt := await self._look(file, suffix):
+                        yield receipt
             await self._look_for_backup_receipt()
             await self._fetch_objects()
             await asyncio.sleep(self._settings.poll)
 
-    async def _look(self, file: str) -> Receipt | None:
-        path = f"{OUT}/{file}{RECEIPT}"
+    async def _look(self, file: str, suffix: str) -> Receipt | None:
+        path = f"{OUT}/{file}{suffix}"
         if (awaited := self._awaited.get(file)) is None:
             return None  # a void has replaced the batch meanwhile
         try:
             entry = await self._thread.run(self._remote.entry, path)
-            if entry is None or entry == awaited.seen:
+            if entry is None or entry == awaited.seen.get(suffix):
                 return None
             body = await self._thread.run(self._remote.read, path, receipts.LARGEST + 1)
-            receipt = parse(body or b"")
+            receipt = self._facts.receipt(body or b"")
         except NotStored as error:
             self._complain(path, error)
             return None
         except ValueError as error:
-            awaited.seen = entry
+            awaited.seen[suffix] = entry
             self._complain(path, error)
             return None
-        awaited.seen = entry
-        if _ends(receipt, awaited.id):
+        awaited.seen[suffix] = entry
+        # an unsigned receipt does not end the wait for a signed one
+        counts = receipt and (receipt.kid or not self._facts.signed())
+        if receipt and counts and _ends(receipt, awaited.id):
             self._awaited.pop(file, None)
         return receipt
 

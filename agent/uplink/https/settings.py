@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -68,6 +68,12 @@ class Settings(BaseModel):
         default=None,
         description="the proxy to use; proxy settings of the environment are ignored",
         examples=["http://192.168.10.2:3128"],
+    )
+    receipt: Literal["platform", "signed"] = Field(
+        default="platform",
+        description="who confirms a batch: the platform, or the platform with its signature, even"
+        " while the trust list names no key for it",
+        examples=["platform"],
     )
     seal: Duration = Field(
         default=60.0,

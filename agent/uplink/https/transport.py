@@ -56,6 +56,8 @@ TOLD_AGAIN = 3_600.0
 """seconds until the status document is tried again"""
 LATEST = "gardien-objects"
 """header in the answer to a batch: cursor of the last signed object; empty if there is none"""
+RECEIPT = "gardien-receipt"
+"""header in the answer to a batch: the receipt, signed"""
 LONGEST_UNASKED = 900.0
 """seconds without a poll, however often the header says that there is nothing new"""
 LARGEST_PAGE = 4_000_000
@@ -138,7 +140,9 @@ class HttpsUplink:
                 self._too_large = min(self._too_large, size)
             raise
         try:
-            self._inbox.put_nowait(parse(body))
+            unsigned = parse(body)
+            signed = self._facts.receipt(headers[RECEIPT].encode()) if RECEIPT in headers else None
+            self._inbox.put_nowait(signed or unsigned)
         except ValueError as error:
             raise NotStored(
                 "the platform answers {status} without a receipt: {error}",

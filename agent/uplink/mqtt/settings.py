@@ -155,9 +155,10 @@ class Settings(BaseModel):
         description="the version of MQTT; 5 falls back to 3.1.1 if the broker requires it",
         examples=["5"],
     )
-    receipt: Literal["platform", "broker"] = Field(
+    receipt: Literal["platform", "signed", "broker"] = Field(
         default="platform",
-        description="who confirms a batch: the platform, or the broker, which is weaker because a"
+        description="who confirms a batch: the platform; the platform with its signature, even"
+        " while the trust list names no key for it; or the broker, which is weaker because a"
         " broker can lose what it accepted",
         examples=["platform"],
     )

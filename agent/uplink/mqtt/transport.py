@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paho.mqtt.client import MQTTv5, MQTTv311
 
-from agent.buffer.receipts import parse
 from agent.core.clock import seconds
 from agent.core.errors import NotRecorded, Refused, TooLarge, UplinkLost
 from agent.core.i18n import Text, text_of
@@ -223,7 +222,7 @@ class MqttUplink:
 
     def _receipt(self, payload: bytes) -> Receipt | None:
         try:
-            return parse(payload)
+            return self._facts.receipt(payload)
         except ValueError as error:
             self._unusable += 1
             if self._unusable == 1:

@@ -27,23 +27,29 @@ CREATE TABLE source (
 -- the columns in this order waste no bytes on alignment
 CREATE TABLE reading (
     t timestamptz NOT NULL, ver bigint NOT NULL DEFAULT 0, series int NOT NULL, source int NOT NULL,
-    last bigint, delay int, dwellings int,
+    last bigint, delay int, dwellings int, change int NOT NULL,
     q "char" NOT NULL, again boolean NOT NULL, value numeric, why text, flags text,
     PRIMARY KEY (series, t, ver)) PARTITION BY RANGE (t);
 -- a row without value may stand for all slots up to `last`, within one month of UTC
 CREATE INDEX reading_span ON reading (series, last) WHERE last IS NOT NULL;
+-- rows are appended, so a change is in few blocks
+CREATE INDEX reading_change ON reading USING brin (change) WITH (pages_per_range = 32, autosummarize = on);
+-- the present change: an export ends it
+CREATE TABLE feed (change int NOT NULL);
+INSERT INTO feed VALUES (1);
 CREATE TABLE directory (
     sender int NOT NULL, list text NOT NULL, id text NOT NULL, rank int NOT NULL, seq bigint NOT NULL,
     place text, channels text, step int, since bigint, until bigint, body jsonb NOT NULL,
     PRIMARY KEY (sender, list, id));
 CREATE TABLE retraction (
-    change bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    change int NOT NULL,
     sender int NOT NULL, id text NOT NULL, place text NOT NULL,
     channel text, occupancy text, basis text, meter text,
     since bigint NOT NULL, until bigint, ver bigint NOT NULL, reason text NOT NULL,
     epoch text NOT NULL, seq bigint NOT NULL, removed bigint NOT NULL,
     arrived timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (sender, id));
+    PRIMARY KEY (sender, id));
+CREATE INDEX retraction_change ON retraction (change);
 CREATE INDEX retraction_place ON retraction (sender, place);
 CREATE INDEX retraction_batch ON retraction (sender, epoch, seq);
 CREATE TABLE refused (

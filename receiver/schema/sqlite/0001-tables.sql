@@ -27,23 +27,26 @@ CREATE TABLE source (
 -- value: the digits of the meter; a number of SQLite would lose some
 CREATE TABLE reading (
     t integer NOT NULL, ver integer NOT NULL DEFAULT 0, series integer NOT NULL, source integer NOT NULL,
-    last integer, delay integer, dwellings integer,
+    last integer, delay integer, dwellings integer, change integer NOT NULL,
     q text NOT NULL, again integer NOT NULL, value text, why text, flags text,
     PRIMARY KEY (series, t, ver)) WITHOUT ROWID;
 -- a row without value may stand for all slots up to `last`, within one month of UTC
 CREATE INDEX reading_span ON reading (series, last) WHERE last IS NOT NULL;
+-- the present change: an export ends it
+CREATE TABLE feed (change integer NOT NULL);
+INSERT INTO feed VALUES (1);
 CREATE TABLE directory (
     sender integer NOT NULL, list text NOT NULL, id text NOT NULL, rank integer NOT NULL, seq integer NOT NULL,
     place text, channels text, step integer, since integer, until integer, body text NOT NULL,
     PRIMARY KEY (sender, list, id)) WITHOUT ROWID;
 CREATE TABLE retraction (
-    change integer PRIMARY KEY AUTOINCREMENT,
+    change integer NOT NULL,
     sender integer NOT NULL, id text NOT NULL, place text NOT NULL,
     channel text, occupancy text, basis text, meter text,
     since integer NOT NULL, until integer, ver integer NOT NULL, reason text NOT NULL,
     epoch text NOT NULL, seq integer NOT NULL, removed integer NOT NULL,
     arrived integer NOT NULL DEFAULT (unixepoch()),
-    UNIQUE (sender, id));
+    PRIMARY KEY (sender, id));
 CREATE INDEX retraction_place ON retraction (sender, place);
 CREATE INDEX retraction_batch ON retraction (sender, epoch, seq);
 CREATE TABLE refused (

@@ -1,10 +1,11 @@
 """`gardien-receiver conform` passes a right platform and names the rule that a wrong one breaks.
-Guards rules T1, T3, T4, T5, T6, T15, T16, T19, T20, T22,
-T33, R14.
+Guards rules T1, T3, T4, T5, T6, T15, T16, T19, T20, T22, T33, T36,
+R14.
 """
 
 import asyncio
 import gzip
+import json
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent.trust.sign import Signer as Agent
 from hil.broker import broker
 from hil.ca import CA, bundle
 from hil.process import Child, free_port
@@ -33,6 +35,7 @@ from receiver.files import Pickup as FilesPickup
 from receiver.gateway import connected
 from receiver.https import HttpsSettings, Server
 from receiver.run import main
+from receiver.sign import Signer, decoded, encoded
 from receiver.sqlite import SqliteStore
 from receiver.store import Unavailable
 from tests.depth import LONG, depth
@@ -164,7 +167,7 @@ FAULTS = {
 
 
 @contextmanager
-def platform(kind, folder):
+def platform(kind, folder, signer=None):
     """A server whose store is of that kind; its address."""
     path = str(folder / "receiver.db")
     prepare(path)
@@ -180,7 +183,7 @@ def platform(kind, folder):
         def close(self):
             store.close()
 
-    with Server(HttpsSettings("127.0.0.1", free_port(), "+"), path) as server:
+    with Server(HttpsSettings("127.0.0.1", free_port(), "+", signer=signer), path) as server:
         server.pool = OneStore()
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -278,18 +281,61 @@ def test_files_with_a_certificate_need_a_reader(tmp_path):
 
 @pytest.mark.parametrize("transport", ["mqtt", "files"])
 def test_the_receiver_conforms(tmp_path, capsys, transport):
+    key, private, public = Agent.new("r.example"), tmp_path / "private.jwk", tmp_path / "key.jwk"
+    private.write_text(json.dumps(key.private_jwk()))
+    public.write_text(json.dumps({"keys": [key.public_jwk()]}))
+    options = ("--patience", "20", "--receipt-key", str(public))
+
     async def scenario():
-        run = (sys.executable, "-m", "receiver", "run", "--db", str(tmp_path / "receiver.db"))
+        run = (sys.executable, "-m", "receiver", "run", "--db", str(tmp_path / "receiver.db"),
+               "--sign", str(private))  # fmt: skip
         if transport == "mqtt":
             async with broker() as server, Child((*run, "--mqtt", server.url), "ready"):
-                return await asyncio.to_thread(conform, server.url, capsys, "--patience", "20")
+                return await asyncio.to_thread(conform, server.url, capsys, *options)
         (tmp_path / "in").mkdir()
         (tmp_path / "out").mkdir()
         files = ("--files", str(tmp_path), "--every", "0.02")
         async with Child((*run, *files), "ready"):
-            return await asyncio.to_thread(conform, str(tmp_path), capsys, "--patience", "20")
+            return await asyncio.to_thread(conform, str(tmp_path), capsys, *options)
 
     assert asyncio.run(scenario()) == (0, ["PASS"])
+
+
+class SignsNothing(Signer):
+    def sign(self, _receipt):
+        return ""
+
+
+class SignsAnotherHash(Signer):
+    def sign(self, receipt):
+        told = json.loads(receipt)
+        told |= {"stored": [[seq, sha256[::-1]] for seq, sha256 in told.get("stored", [])]}
+        return super().sign(json.dumps(told))
+
+
+class SignsAsItsOwnType(Signer):
+    def sign(self, receipt):
+        head, payload, _ = super().sign(receipt).split(".")
+        head = encoded(decoded(head).replace(b"receipt+jwt", b"JWT"))
+        return f"{head}.{payload}.{encoded(bytes(64))}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [(Signer, ""), (SignsNothing, "T36: no signed receipt"),
+     (SignsAnotherHash, "T36: the signed receipt of batch 1 states something else"),
+     (SignsAsItsOwnType, "T36: the signed receipt of batch 1 does not count: its typ")],
+)  # fmt: skip
+def test_signed_receipts_are_asked_for_with_the_platforms_key(tmp_path, capsys, kind, sentence):
+    key, public = Agent.new("r.example"), tmp_path / "key.jwk"
+    public.write_text(json.dumps(key.public_jwk()))
+    signer = kind(key.kid, key.private.private_bytes_raw())
+    with platform(SqliteStore, tmp_path, signer) as address:
+        status, lines = conform(address, capsys, "--receipt-key", str(public))
+    assert status == bool(sentence)
+    assert lines[0].startswith(sentence or "PASS"), lines
+    with pytest.raises(SystemExit, match="no public Ed25519 key"):
+        main(["conform", address, "--receipt-key", str(tmp_path / "receiver.db")])
 
 
 def test_nobody_there_is_one_sentence(capsys):

@@ -16,9 +16,12 @@ from contextlib import asynccontextmanager, closing, contextmanager
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.trust.jws import parse_jws
+from agent.trust.sign import Signer as Agent
 from hil.broker import broker
 from hil.ca import CA, bundle
 from hil.process import Child, free_port
@@ -26,6 +29,7 @@ from receiver.databases import open_store, prepare
 from receiver.files import FilesSettings, Pickup, folders
 from receiver.https import HttpsSettings, Server
 from receiver.run import main
+from receiver.sign import decoded
 from tests.contract.receiver.batches import GATEWAY, RECIPIENT, document, packed, series, sha256
 from tests.contract.uplink.test_documented import rights
 
@@ -140,6 +144,47 @@ def test_a_restored_gateway_hears_all_objects_with_trust_lists_first_and_then_th
     over_mqtt(path, scene)
     ((text,),) = selected(path, f"SELECT status FROM sender WHERE gateway = '{GATEWAY}'")
     assert json.loads(text)["restored"]["audience"] == "A1"
+
+
+def test_a_receiver_started_again_with_the_next_key_answers_a_resend_with_it(path, tmp_path):
+    """Rule T37: the two keys overlap in the trust lists. Guards rule T36."""
+    of, answers = document(1, **ROWS), []
+    keys = {kid: file for file, kid in map(new_key, (tmp_path / "1.jwk", tmp_path / "2.pem"))}
+
+    async def scenario():
+        async with broker() as server:
+            for file in keys.values():
+                options = ("--mqtt", server.url, "--workers", "1", "--sign", str(file))
+                async with receiving(path, *options):
+                    with gateway_at(server.port) as (client, heard):
+                        client.publish(f"{UP}/live", packed(of), 1)
+                        answers.append([await asyncio.to_thread(heard) for _ in range(2)])
+
+    asyncio.run(scenario())
+    for kid, ((topic, unsigned, _), (beside, signed, _)) in zip(keys, answers, strict=True):
+        assert topic == beside == "receipts"
+        head = json.loads(decoded(signed.decode().split(".")[0]))
+        assert head == {"alg": "EdDSA", "kid": kid, "typ": "receipt+jwt"}
+        assert parse_jws(signed).payload == unsigned
+        assert json.loads(unsigned)["stored"] == [[1, sha256(of)]]
+
+
+def new_key(file):
+    """A file with a new private key in the form of its suffix, and the key's kid."""
+    new = Agent.new(RECIPIENT)
+    text = json.dumps(new.private_jwk())
+    if file.suffix == ".pem":
+        form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        text = new.private.private_bytes(*form).decode()
+    file.write_text(text)
+    return file, new.kid
+
+
+def test_a_key_that_is_none_is_said_at_the_start(tmp_path):
+    file = tmp_path / "key"
+    file.write_text('{"kty": "OKP"}')
+    with pytest.raises(SystemExit, match="is no private Ed25519 key"):
+        main(["run", "--db", str(tmp_path / "r.db"), "--sign", str(file)])
 
 
 def test_a_batch_on_the_topic_of_another_gateway_is_rejected_there_and_harms_nobody(path):

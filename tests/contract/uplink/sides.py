@@ -53,7 +53,7 @@ class Side:
 
 
 @asynccontextmanager
-async def side(word: str, folder: Path) -> AsyncIterator[Side]:
+async def side(word: str, folder: Path, sign: Path | None = None) -> AsyncIterator[Side]:
     """Set up one far side, its platform running."""
     objects: list[bytes] = []
 
@@ -62,11 +62,11 @@ async def side(word: str, folder: Path) -> AsyncIterator[Side]:
 
     async with AsyncExitStack() as stack:
         if word == "mqtt":
-            made = await _mqtt(stack, folder)
+            made = await _mqtt(stack, folder, sign)
         elif word == "https":
-            made = await _https(stack, folder)
+            made = await _https(stack, folder, sign)
         else:
-            made = await _files(stack, folder, word)
+            made = await _files(stack, folder, word, sign)
         made.objects = objects
         made.station = GatewayFacts(GATEWAY, made.station.credential, take)
         yield made
@@ -103,19 +103,21 @@ def settings_of(word: str, **told: object) -> Any:
     return transport(word).Settings.model_validate({"recipient": RECIPIENT, "seal": SEAL} | told)
 
 
-async def _mqtt(stack: AsyncExitStack, folder: Path) -> Side:
+async def _mqtt(stack: AsyncExitStack, folder: Path, sign: Path | None) -> Side:
     server = await stack.enter_async_context(broker())
     line = await stack.enter_async_context(cut(server.port))
-    platform = await stack.enter_async_context(Platform(server.port, folder / "platform.db"))
+    platform = await stack.enter_async_context(
+        Platform(server.port, folder / "platform.db", sign=sign)
+    )
     settings = settings_of("mqtt", url=f"mqtt://127.0.0.1:{line.port}", keepalive=5)
     return Side(transport("mqtt"), settings, GatewayFacts(GATEWAY), platform, line, server)
 
 
-async def _https(stack: AsyncExitStack, folder: Path) -> Side:
+async def _https(stack: AsyncExitStack, folder: Path, sign: Path | None) -> Side:
     fleet, ours, port = CA("Fleet CA"), CA("Platform CA"), free_port()
     own, known = ours.server(folder), fleet.file(folder)
     identity = fleet.gateway(GATEWAY, folder / "state")
-    platform = Serving(port, folder / "platform.db", own, known)
+    platform = Serving(port, folder / "platform.db", own, known, sign)
     await stack.enter_async_context(platform)
     line = await stack.enter_async_context(cut(port))
     settings = settings_of(
@@ -126,7 +128,7 @@ async def _https(stack: AsyncExitStack, folder: Path) -> Side:
     )
 
 
-async def _files(stack: AsyncExitStack, folder: Path, word: str) -> Side:
+async def _files(stack: AsyncExitStack, folder: Path, word: str, sign: Path | None) -> Side:
     reader, told, identity = papers(folder)
     told["poll"] = 0.1
     if word == "folder":
@@ -146,7 +148,9 @@ async def _files(stack: AsyncExitStack, folder: Path, word: str) -> Side:
             key=f"file:{server.own_key}",
             **told,
         )
-    platform = await stack.enter_async_context(Fetching(root, folder / "platform.db", reader))
+    platform = await stack.enter_async_context(
+        Fetching(root, folder / "platform.db", reader, sign=sign)
+    )
     station = GatewayFacts(GATEWAY, identity)
     return Side(transport("files"), settings, station, platform, line, server, root)
 

@@ -19,12 +19,16 @@ import pytest
 
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
+from agent.buffer.receipts import parse
+from agent.core.clock import ClockTrust
 from agent.core.errors import NotStored, UplinkLost
-from agent.core.model import Lane, Reading, SealedBatch
+from agent.core.model import Lane, Reading, Receipt, SealedBatch
+from agent.trust.sign import Signer
+from agent.trust.verify import Audience, Member, VerificationContext, receipt_signed_by
 from hil.platform.answer import left_to_say, tell_to_say
 from hil.platform.ledger import tell_to_reject
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, House, house, series, serving
-from tests.contract.uplink.sides import OVER_A_LINE, TRANSPORTS, Side, side
+from tests.contract.uplink.sides import OVER_A_LINE, TRANSPORTS, Side, listening, side, so
 from tests.depth import depth
 
 every_transport = pytest.mark.parametrize("word", TRANSPORTS)
@@ -209,6 +213,52 @@ def test_a_clock_that_is_years_off_on_either_side_loses_nothing_and_doubles_noth
             assert copies == []
             counted = await proved(at, far, tmp_path)
             assert len(counted["epochs"]) == 1
+
+    asyncio.run(scenario())
+
+
+def reading(*keys: Signer) -> Callable[[bytes], Receipt | None]:
+    """Reads receipts as a gateway does whose trust list names these keys of the recipient."""
+    members = {key.kid: Member(key.key, RECIPIENT, "recipient") for key in keys}
+    us = Audience(GATEWAY, "state", None)
+    context = VerificationContext(members, us, time.time(), ClockTrust.TRUSTED)
+
+    def read(body: bytes) -> Receipt | None:
+        if not body.startswith(b"ey"):
+            return parse(body)
+        kid, signed = receipt_signed_by(body, RECIPIENT, context)
+        return replace(parse(signed), kid=kid)
+
+    return read
+
+
+@every_transport
+def test_a_platform_that_begins_to_sign_settles_what_its_unsigned_receipts_did_not(
+    tmp_path: Path, word: str
+):
+    """Rules T35, T36."""
+    key, file = Signer.new(RECIPIENT), tmp_path / "key.jwk"
+
+    async def scenario() -> None:
+        async with side(word, tmp_path, file) as far, house(tmp_path) as at:
+            far.station = replace(far.station, receipt=reading(key), signed=lambda: True)
+            at.outbox.signed = lambda: True
+            await packs(at, far)
+            await at.read()
+            await sealed(at)
+            async with far.kind.open(far.settings, far.station) as uplink:
+                async with listening(uplink) as heard:
+                    for batch in await at.outbox.unreceipted():
+                        await uplink.send(batch)
+                    await so(lambda: heard)
+                for receipt in heard:
+                    assert (await at.outbox.settle(receipt)).unsigned
+            assert await at.unsettled()
+            file.write_text(json.dumps(key.private_jwk()), encoding="utf-8")
+            await once(at, far)
+            assert (await far.platform.report())["rows"] == 10
+            kids = await at.thread.run(partial(at.spool.distrust, [key.kid], time.time()))
+            assert kids == 1, "the batch knows the key that has settled it"
 
     asyncio.run(scenario())
 

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -13,7 +15,14 @@ from agent.trust.claims import KINDS
 from agent.trust.error_codes import NEXT_STEPS, REMEDIES, Forged, ObjectCode
 from agent.trust.jws import LARGEST
 from agent.trust.sign import Signer
-from agent.trust.verify import Audience, Member
+from agent.trust.verify import (
+    Audience,
+    Member,
+    Scope,
+    VerificationContext,
+    receipt_signed_by,
+    verify,
+)
 from tests.unit.trust.objects import (
     DAY,
     MEMBERS,
@@ -528,3 +537,47 @@ def test_a_claim_that_is_wrong_is_named_with_what_it_must_be(what):
     with pytest.raises(Forged) as refusal:
         checked(signed("dr-command+jwt", **changed))
     assert refusal.value.sentence.startswith(f"It is not a valid dr-command+jwt: {sentence}. ")
+
+
+def receipt_key(**limits):
+    """A platform's key, and how it is known."""
+    who = Signer.new("r.example")
+    return who, Member(who.key, who.name, "recipient", **limits)
+
+
+def receipts_at(member, now=NOW, clock=ClockTrust.TRUSTED, expires=None, revoked=()):
+    members = MEMBERS | {member.key.kid: member}
+    return VerificationContext(members, US, now, clock, revoked, expires)
+
+
+def test_a_receipt_counts_though_the_list_has_expired_but_not_outside_its_keys_time():
+    """Rule T37."""
+    who, member = receipt_key(since=NOW - DAY, until=NOW + DAY)
+    raw = who.sign_text("receipt+jwt", "{}")
+    for now, clock, counts in (
+        (NOW, ClockTrust.TRUSTED, True),
+        (NOW + 2 * DAY, ClockTrust.TRUSTED, False),
+        (NOW - 2 * DAY, ClockTrust.HOLDOVER, False),
+        (NOW + 2 * DAY, ClockTrust.UNTRUSTED, True),
+    ):
+        context = receipts_at(member, now, clock, expires=NOW - DAY)
+        with nullcontext() if counts else pytest.raises(Forged):
+            assert receipt_signed_by(raw, "r.example", context) == (who.kid, b"{}")
+
+
+def test_a_receipt_counts_under_a_key_of_its_recipient_and_role_and_scope_only():
+    """Rule T35."""
+    who, member = receipt_key()
+    raw = who.sign_text("receipt+jwt", "{}")
+    for context, recipient in (
+        (receipts_at(member), "o.example"),
+        (receipts_at(replace(member, role="registry")), "r.example"),
+        (receipts_at(replace(member, scope=Scope(kinds=frozenset({"time+jwt"})))), "r.example"),
+        (receipts_at(replace(member, scope=Scope(buildings=frozenset({"B"})))), "r.example"),
+        (receipts_at(member, revoked={who.kid}), "r.example"),
+    ):
+        with pytest.raises(Forged):
+            receipt_signed_by(raw, recipient, context)
+    with pytest.raises(Forged):  # it is no object for the inbox
+        verify(raw, receipts_at(member))
+    assert receipt_signed_by(raw, "r.example", receipts_at(member))[0] == who.kid
