@@ -36,7 +36,7 @@ STRICTEST = "FR-1"
 
 @dataclass
 class CheckedObject:
-    """What was found out about one file."""
+    """What is known of one file."""
 
     file: Path
     about: Text | None = None
@@ -52,7 +52,7 @@ class CheckedObject:
     def document(self) -> dict[str, Any]:
         """The same as JSON; its sentences are in the reader's language."""
         sentences = {
-            name: [in_language(one) for one in getattr(self, name)]
+            name: [in_language(sentence) for sentence in getattr(self, name)]
             for name in ("right", "effect", "unchecked")
         }
         wrong = in_language(self.wrong) if self.wrong else None
@@ -60,71 +60,76 @@ class CheckedObject:
         return about | sentences | {"wrong": wrong}
 
 
-def show(found: CheckedObject) -> None:
+def show(report: CheckedObject) -> None:
     """Print it."""
-    about = in_language(found.about) if found.about else _("no signed object")
-    typer.echo(wrapped(f"{found.file}: {about}"))
-    lines = [_("checked: {sentence}", sentence=one) for one in found.right]
-    lines += [_("effect: {sentence}", sentence=one) for one in found.effect]
-    lines += [_("not checked: {sentence}", sentence=one) for one in found.unchecked]
-    if found.wrong:
-        lines.append(_("wrong: {sentence}", sentence=found.wrong))
+    about = in_language(report.about) if report.about else _("no signed object")
+    typer.echo(wrapped(f"{report.file}: {about}"))
+    lines = [_("checked: {sentence}", sentence=sentence) for sentence in report.right]
+    lines += [_("effect: {sentence}", sentence=sentence) for sentence in report.effect]
+    lines += [_("not checked: {sentence}", sentence=sentence) for sentence in report.unchecked]
+    if report.wrong:
+        lines.append(_("wrong: {sentence}", sentence=report.wrong))
     for line in lines:
         typer.echo(wrapped(f"  {line}"))
 
 
 def checked(file: Path, trust: Path | None, keys: Sequence[Path], aud: str | None) -> CheckedObject:
     """Check one file. Raises Refused if it, the trust list or a key cannot be read."""
-    found, raw = CheckedObject(file), bytes_of(file)
+    report, raw = CheckedObject(file), bytes_of(file)
     known = trust_list.read(bytes_of(trust)) if trust else None
     signers = [(jwk["name"], Key.read(jwk)) for jwk in map(public, keys)]
     try:
         if raw.lstrip()[:1] == b"{":
-            _check_list(found, trust_list.read(raw), known)
+            _check_list(report, trust_list.read(raw), known)
         else:
-            _check_object(found, raw, known, signers, aud)
+            _check_object(report, raw, known, signers, aud)
     except Forged as error:
-        found.code, found.wrong = error.code, Text("{error}. {step}", error=error, step=error.step)
+        report.code, report.wrong = (
+            error.code,
+            Text("{error}. {step}", error=error, step=error.step),
+        )
     except Refused as error:
-        found.code, found.wrong = ObjectCode.REGISTRY, text_of(error)
-    return found
+        report.code, report.wrong = ObjectCode.REGISTRY, text_of(error)
+    return report
 
 
 def _check_object(
-    found: CheckedObject,
+    report: CheckedObject,
     raw: bytes,
     known: TrustList | None,
     signers: Sequence[tuple[str, Key]],
     aud: str | None,
 ) -> None:
     compact = parse_jws(raw)
-    found.names = {"typ": compact.typ} | {one: compact.claims.get(one) for one in ("jti", "iss")}
-    found.about = Text(
+    report.names = {"typ": compact.typ} | {
+        name: compact.claims.get(name) for name in ("jti", "iss")
+    }
+    report.about = Text(
         "{typ}, id (jti) {jti}, of {issuer}",
         typ=compact.typ, jti=compact.claims.get("jti"), issuer=compact.claims.get("iss"),
     )  # fmt: skip
     verified = examine(raw, seconds())
-    found.right.append(Text("form and dates, by the clock and the time zone of this computer"))
-    found.effect += effects(verified)
+    report.right.append(Text("form and dates, by the clock and the time zone of this computer"))
+    report.effect += effects(verified)
     if reason := own_fault(verified, policy(STRICTEST)):
         raise Forged(ObjectCode.REGISTRY, reason)
-    _check_audience(found, verified, aud)
+    _check_audience(report, verified, aud)
     if known:
-        _check_with_list(found, verified, known)
+        _check_with_list(report, verified, known)
     elif by := [name for name, key in signers if key.kid == verified.kid]:
-        _check_signature(found, verified, by[0], next(k for n, k in signers if n == by[0]))
+        _check_signature(report, verified, by[0], next(k for n, k in signers if n == by[0]))
     else:
-        found.unchecked.append(Text(
+        report.unchecked.append(Text(
             "the signature, because the key {kid} is not known here. Add: --trust FILE or"
             " --key NAME.pub", kid=verified.kid,
         ))  # fmt: skip
-    found.unchecked.append(Text(
+    report.unchecked.append(Text(
         "what only the gateway knows: its records, grants and revocations, and whether the id"
         " was used before"
     ))  # fmt: skip
 
 
-def _check_signature(found: CheckedObject, verified: Verified, name: str, key: Key) -> None:
+def _check_signature(report: CheckedObject, verified: Verified, name: str, key: Key) -> None:
     if not key.signed(verified.raw.rstrip(b"\r\n").decode()):
         raise Forged(
             ObjectCode.SIG, Text("the key of {name} has not signed these bytes", name=name)
@@ -134,11 +139,11 @@ def _check_signature(found: CheckedObject, verified: Verified, name: str, key: K
             "the key of {name} has signed in the name of {issuer}", name=name,
             issuer=verified.owner,
         ))  # fmt: skip
-    found.right.append(Text("signed with the key of {name}", name=name))
-    found.unchecked.append(Text("whether the trust list lets this key sign it: add --trust FILE"))
+    report.right.append(Text("signed with the key of {name}", name=name))
+    report.unchecked.append(Text("whether the trust list lets this key sign it: add --trust FILE"))
 
 
-def _check_with_list(found: CheckedObject, verified: Verified, known: TrustList) -> None:
+def _check_with_list(report: CheckedObject, verified: Verified, known: TrustList) -> None:
     """Verify it as a gateway with this list would. Its records of buildings are not known."""
     gateway, _dot, state = (verified.model.aud or "").partition(".")
     everywhere = {
@@ -148,7 +153,7 @@ def _check_with_list(found: CheckedObject, verified: Verified, known: TrustList)
     here = Audience(gateway, state, None if state else gateway)
     context = VerificationContext(everywhere, here, seconds(), ClockTrust.TRUSTED)
     signer = verify(verified.raw, replace(context, expires=known.expires))
-    found.right.append(
+    report.right.append(
         Text(
             "signed by {owner} ({role}), as version {version} of the trust list permits",
             owner=signer.owner,
@@ -158,23 +163,23 @@ def _check_with_list(found: CheckedObject, verified: Verified, known: TrustList)
     )
     if buildings := known.members[verified.kid].scope.buildings:
         names = ", ".join(sorted(buildings))
-        found.unchecked.append(
+        report.unchecked.append(
             Text("whether the gateway is one for which the key may sign: {names}", names=names)
         )
 
 
-def _check_audience(found: CheckedObject, verified: Verified, aud: str | None) -> None:
+def _check_audience(report: CheckedObject, verified: Verified, aud: str | None) -> None:
     stated = verified.model.aud
     one_state = claims.kind_of(verified.typ).addressed is claims.Addressed.STATE
     if stated is None:
-        found.right.append(Text("audience: any gateway that knows the place"))
+        report.right.append(Text("audience: any gateway that knows the place"))
     elif one_state and "." not in stated:
         wrong = Text(
             "`aud` must name one gateway in its present state, not {stated}", stated=stated
         )
         raise Forged(ObjectCode.AUD, wrong)
     elif aud is None or (stated.startswith("B") and not aud.startswith("B")):
-        found.unchecked.append(
+        report.unchecked.append(
             Text("whether {stated} is the gateway that is meant. Add: --aud G…", stated=stated)
             if aud is None
             else Text("whether {stated} is the building of {aud}", stated=stated, aud=aud)
@@ -183,19 +188,19 @@ def _check_audience(found: CheckedObject, verified: Verified, aud: str | None) -
         wrong = Text("it is addressed to {stated}, not to {aud}", stated=stated, aud=aud)
         raise Forged(ObjectCode.AUD, wrong)
     else:
-        found.right.append(Text("audience: {stated}", stated=stated))
+        report.right.append(Text("audience: {stated}", stated=stated))
 
 
-def _check_list(found: CheckedObject, made: TrustList, known: TrustList | None) -> None:
-    found.about = Text(
+def _check_list(report: CheckedObject, made: TrustList, known: TrustList | None) -> None:
+    report.about = Text(
         "trust list, version {version}, of {issuer}", version=str(made.ver), issuer=made.name
     )
     same = known is not None and known.sha256 == made.sha256
     trust_list.admit(made, None if same else known, made.threshold, seconds())
-    found.right.append(Text(
+    report.right.append(Text(
         "form, and the signatures of {number} of its roots", number=len(made.signed_by(made.roots))
     ))  # fmt: skip
-    found.effect += [
+    report.effect += [
         Text(
             "{name} may sign as {role} until {until}",
             name=member.name, role=role_name(member.role), until=_local(member.until),
@@ -203,9 +208,9 @@ def _check_list(found: CheckedObject, made: TrustList, known: TrustList | None) 
         for member in made.members.values()
         if member.key.kid not in made.roots
     ]  # fmt: skip
-    found.effect.append(Text("it expires on {expires}", expires=_local(made.expires)))
+    report.effect.append(Text("it expires on {expires}", expires=_local(made.expires)))
     if known is None:
-        found.unchecked.append(Text("whether it may replace the list in force: add --trust FILE"))
+        report.unchecked.append(Text("whether it may replace the list in force: add --trust FILE"))
 
 
 def _local(second: float) -> datetime:
@@ -224,12 +229,13 @@ def effects(verified: Verified) -> Iterator[Text]:
         case claims.Command() as order:
             yield _order(order)
         case claims.Revocation() as revocation:
-            for one in revocation.rev:
-                if one.kid:
-                    yield Text("the key {kid} can sign nothing more", kid=one.kid)
+            for revoked in revocation.rev:
+                if revoked.kid:
+                    yield Text("the key {kid} can sign nothing more", kid=revoked.kid)
                 else:
                     yield Text(
-                        "the grant {jti} ends, and what is held under it is released", jti=one.jti
+                        "the grant {jti} ends, and what is held under it is released",
+                        jti=revoked.jti,
                     )
         case claims.Request() as request:
             yield _request(request)

@@ -434,13 +434,13 @@ def check_object(
     """
     from agent.cli.object_check import checked, show
 
-    found = [checked(file, trust, key or [], aud) for file in files]
+    reports = [checked(file, trust, key or [], aud) for file in files]
     if json:
-        as_json([one.document() for one in found])
+        as_json([report.document() for report in reports])
     else:
-        for one in found:
-            show(one)
-    raise typer.Exit(1 if any(one.wrong for one in found) else 0)
+        for report in reports:
+            show(report)
+    raise typer.Exit(1 if any(report.wrong for report in reports) else 0)
 
 
 @objects.command("all-came")
