@@ -570,9 +570,9 @@ def _indexes_corrected(
     provenance = author.provenance(row.where)
     closed = tuple(sorted({**dict(old.closed), **dict(_indexes(row.closing, old.channel))}.items()))
     opened = tuple(sorted({**dict(new.opened), **dict(_indexes(row.opening, new.channel))}.items()))
-    if closed != old.closed:
+    # a command shows both meters, even if it repeats what is recorded
+    if not row.where or (closed, opened) != (old.closed, new.opened):
         yield replace(old, closed=closed, word=provenance)
-    if opened != new.opened:
         yield replace(new, opened=opened, word=provenance)
 
 

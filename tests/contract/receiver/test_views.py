@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.contract.receiver.batches import batch, moment, retraction, second, series
+from tests.contract.receiver.owed import owed
 
 PARIS = ZoneInfo("Europe/Paris")
 HOUR = 3_600
@@ -211,6 +212,55 @@ def test_what_is_owed_is_what_a_basis_covers_and_what_no_row_states_is_missing(s
     assert complete(store) == [("D1", "2026-06-01", 18, 5), ("D1", "2026-06-02", 2, 2)]
     missing = [slot for (slot,) in store.execute("SELECT slot FROM missing ORDER BY slot")]
     assert missing == sorted({*slots[6:26]} - {*given, *slots[24:26]})
+
+
+def test_owed_are_the_slots_that_the_page_calls_owed(store):
+    """Rule R16: of each kind and step, and for each reason why a basis does not cover a slot."""
+    start, end = midnight("2026-10-20"), midnight("2026-12-03")
+    days = [midnight(f"2026-10-{day}") for day in (23, 24, 25, 26, 27)]
+    here = {"place": "D1", "channels": ["elec.imp"]}
+    lists = directory(
+        "D1", "C1", "B1",
+        bases=[
+            here | {"id": "K1", "step": HOUR, "occupancy": "H1", "since": moment(days[0] + 1_800),
+                    "until": moment(end), "recorded": moment(days[0] + 2 * HOUR)},
+            here | {"id": "K2", "step": 86_400, "occupancy": "H2", "since": moment(days[3] + HOUR)},
+            here | {"id": "K3", "step": HOUR, "since": moment(start), "withdrawn": moment(end)},
+            {"id": "law", "duty": "law", "channels": ["elec.imp"], "since": moment(start)},
+            {"id": "common", "since": moment(days[1])},
+            {"id": "rest", "place": "B1", "channels": ["elec.imp"], "since": moment(start)},
+        ],
+        listed=[
+            owed_series(start, step=step, kind=kind, place=place)
+            for place in ("D1", "C1", "B1") for kind in ("REG", "INT", "EVT")
+            for step in (HOUR, 86_400, 2_592_000)
+        ],
+    ) | {"occupancies": [
+        {"id": "H1", "place": "D1", "since": moment(start), "until": moment(days[2])},
+        {"id": "H2", "place": "D1", "since": moment(days[2])},
+        {"id": "H3", "place": "D9", "since": moment(start)},
+    ]}  # fmt: skip
+    store.take(batch(1, directory=lists))
+    store.take(batch(2, series=[series("D9", [end], [1], step=HOUR)]))
+    # a row without step is no slot, and makes nothing owed
+    store.take(batch(3, series=[exchange(end + 50 * HOUR, 1, "M9")]))
+    view = store.execute("SELECT place, channel, kind, step, slot FROM owed").fetchall()
+    assert sorted(map(tuple, view)) == sorted(owed(lists, end, PARIS))
+    of = {
+        (place, kind, step): [
+            row[4] for row in view if (row[0], row[2], row[3]) == (place, kind, step)
+        ]
+        for place, _, kind, step, _ in view
+    }
+    hours_of_k1 = list(range(days[0] + 3 * HOUR, days[2], HOUR))
+    assert sorted(of["D1", "REG", HOUR]) == hours_of_k1
+    assert sorted(of["D1", "INT", HOUR]) == [*hours_of_k1, days[2]]
+    assert sorted(of["D1", "REG", 86_400])[:3] == [days[1], days[4], days[4] + 86_400]
+    assert sorted(of["D1", "INT", 86_400])[:2] == [days[2], days[4] + 86_400]
+    months = [midnight("2026-11-01"), midnight("2026-12-01")]
+    assert sorted(of["D1", "REG", 2_592_000]) == months
+    assert sorted(of["C1", "INT", 2_592_000]) == months[1:]
+    assert not [key for key in of if key[0] == "B1" or key[1] == "EVT"]
 
 
 def test_a_withdrawal_ends_what_is_owed_and_who_may_see_it_and_stands_in_the_feed(store):

@@ -18,7 +18,7 @@ def exchange(town, closing="8412.50", opening="0", *, label="D1", at=AT):
     old, new = f"100{label[1]}", f"200{label[1]}"
     given = [{} if value is None else {"elec.imp": Decimal(value)} for value in (closing, opening)]
     row = NewExchange(label, old, serial=new, at=at, closing=given[0], opening=given[1])
-    town.registry.exchange([row], *BY)
+    return town.registry.exchange([row], *BY)
 
 
 def rows(town, after=0, recipient=RECIPIENT, now=NOW):
@@ -112,9 +112,15 @@ def test_an_index_recorded_afterwards_or_otherwise_is_a_higher_version(tmp_path)
     exchange(town, opening=None)
     assert facts(rows(town, before)) == BOTH[:1]
     before = town.registry.revision
-    exchange(town, closing="8413")
+    corrected = exchange(town, closing="8413")
+    assert [(one.serial, len(one.closed), len(one.opened)) for one in corrected] == [
+        ("1001", 1, 0), ("2001", 0, 1),
+    ]  # fmt: skip
     late, first = rows(town, before, now=NOW + 60)
     assert (str(late.value), late.ver, first.ver) == ("8413", NOW + 61, NOW + 61)
+    before = town.registry.revision
+    assert len(exchange(town, closing="8413")) == 2
+    assert rows(town, before) == []
     town = Registry.open(tmp_path / "registry.json")  # what is recorded is the same after a restart
     assert [dict(one.closed) for one in town.meters_of(late.series.place) if one.closed] == [
         {"elec.imp": Decimal(8413)}

@@ -49,6 +49,13 @@ def test_a_change_of_a_state_is_never_given_up():
     assert thinned(rows, Tier.INDEXES, MIDNIGHT) == rows
 
 
+def test_an_index_at_an_exchange_is_never_given_up():
+    """Rule R14: it has no step, and nobody can read it again."""
+    rows = [Reading(of(place, "REG", 0), 1_792_900_123, Decimal(1), "R") for place in (PLANT, HOME)]
+    for tier in (Tier.HOURLY, Tier.DAILY, Tier.INDEXES):
+        assert thinned(rows, tier, MIDNIGHT) == rows
+
+
 def test_a_step_that_meets_no_full_hour_keeps_the_first_slot_of_each():
     rows = day(of(PLANT, "INS", 2400))
     assert len(kept(rows, Tier.HOURLY)) == 25
