@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import sql
 
 from receiver.batch import Rejected
 from receiver.store import Store, Unavailable, month_after, month_of
@@ -28,6 +29,15 @@ MAKING_PARTITIONS, MAKING_TABLES = 4_720_117, 4_720_118
 """advisory locks of the process that makes them"""
 CHANGE = 4_720_119
 """advisory lock: shared by those who write, exclusive to end a change"""
+LOCK_SECONDS = 5.0
+"""what uses a month waits at most so long for its compaction to begin"""
+MONTHS = """SELECT c.relname, i.indexrelid::regclass::text, i.indisclustered,
+coalesce(s.spcname, '') FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace
+WHERE h.inhparent = 'reading'::regclass ORDER BY 1"""
+"""partitions, each with its key, whether it was compacted, and its tablespace if it is not that of
+the database"""
 STREAMED = 10_000
 """rows that a cursor at the server gives at a time"""
 
@@ -50,6 +60,7 @@ class PostgresStore(Store):
         except psycopg.OperationalError as error:
             raise Unavailable(str(error)) from error
         self._partitions: set[int] = set()
+        self.lock_seconds = LOCK_SECONDS
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> Any:
         """Run one statement."""
@@ -137,6 +148,43 @@ class PostgresStore(Store):
                 # unlike CREATE TABLE … PARTITION OF, this waits for no reader
                 bounds = f"FROM ('{first}') TO ('{end}')"
                 self.execute(f"ALTER TABLE reading ATTACH PARTITION {name} FOR VALUES {bounds}")
+
+    def compact(self, before: int, tablespace: str | None) -> Iterator[str]:
+        """Write each month that ended before an instant anew, in the order of its key.
+
+        Rows of a series are then in the same blocks, and the index has no half-empty pages. Late
+        rows and retractions wait meanwhile; a month that is in use for long is left for the next
+        time.
+        """
+        for name, index, done, where in self.execute(MONTHS).fetchall():
+            start = datetime.strptime(name, "reading_%Y_%m").replace(tzinfo=UTC)
+            if month_after(int(start.timestamp())) > before:
+                continue
+            moves = tablespace not in {None, where}
+            if done and not moves:
+                continue
+            try:
+                with self._db.transaction():
+                    self.execute(f"SET LOCAL lock_timeout = '{self.lock_seconds * 1000:.0f}'")
+                    self._db.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+                    if moves:
+                        space = sql.Identifier(str(tablespace))
+                        for kind, of in (("TABLE", name), *self._indexes(name)):
+                            command = sql.SQL(f"ALTER {kind} {of} SET TABLESPACE {{}}")
+                            self._db.execute(command.format(space))
+                    self.execute(f"CLUSTER {name} USING {index}")
+            except psycopg.errors.LockNotAvailable:
+                yield f"{name} is in use: left for the next time"
+                continue
+            except psycopg.errors.UndefinedObject as error:
+                raise ValueError(str(error)) from error
+            self.execute(f"VACUUM (FREEZE, ANALYZE) {name}")
+            (size,) = self.execute("SELECT pg_total_relation_size(?)", (name,)).fetchone()
+            yield f"{name}: {size / 1e6:,.1f} MB"
+
+    def _indexes(self, table: str) -> list[tuple[str, str]]:
+        indexes = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = ?::regclass"
+        return [("INDEX", name) for (name,) in self.execute(indexes, (table,)).fetchall()]
 
     @contextmanager
     def alone(self) -> Iterator[None]:

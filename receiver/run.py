@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from receiver.store import Store
 
 AGAIN_SECONDS = 1.0
+DAY = 86_400
 DEFAULT_HTTP = "127.0.0.1:8470"
 END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG"""
@@ -218,6 +219,17 @@ def backup(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def compact(chosen: argparse.Namespace) -> int:
+    """Write months that are over in less space."""
+    with _store(chosen) as store:
+        try:
+            for sentence in store.compact(int(time.time()) - chosen.days * DAY, chosen.tablespace):
+                print(sentence)
+        except ValueError as error:
+            sys.exit(f"Nothing was written anew: {error}")
+    return 0
+
+
 def export(chosen: argparse.Namespace) -> int:
     """Write rows with their versions, and retractions, as a feed for a copy elsewhere."""
     from receiver.export import export as exported  # noqa: PLC0415
@@ -306,6 +318,10 @@ def _parser() -> argparse.ArgumentParser:
     it = command("backup", backup)
     it.add_argument("gateway", metavar="G…", help="of which gateway")
     it.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
+    it = command("compact", compact)
+    it.add_argument("--days", type=int, default=35, metavar="N",
+                    help="only months that ended so long ago; default: 35")  # fmt: skip
+    it.add_argument("--tablespace", metavar="NAME", help="of PostgreSQL: where to put them")
     it = command("export", export)
     it.add_argument("--format", choices=("csv", "parquet"), default="csv",
                     help="default: csv; parquet needs pyarrow")  # fmt: skip

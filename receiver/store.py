@@ -113,6 +113,12 @@ class Store(ABC):
         """Make what the rows of a batch need, before its transaction."""
 
     @abstractmethod
+    def compact(self, before: int, tablespace: str | None) -> Iterator[str]:
+        """Write what is older than an instant in less space; a sentence for each part. Raises
+        ValueError.
+        """
+
+    @abstractmethod
     def alone(self) -> AbstractContextManager[object]:
         """Keep others from making tables and views meanwhile."""
 
