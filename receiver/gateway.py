@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import zstandard
-from paho.mqtt.client import Client, MQTTv5
+from paho.mqtt.client import Client, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
 from receiver.batch import BEFORE, second, written
@@ -115,7 +115,7 @@ class MqttLink(Link):
         self._receipts: queue.Queue[dict[str, Any]] = queue.Queue()
         subscribed: queue.Queue[None] = queue.Queue()
         self._client = Client(
-            CallbackAPIVersion.VERSION2, f"gardien-{gateway}-{recipient}", protocol=MQTTv5
+            CallbackAPIVersion.VERSION2, f"gardien-{gateway}-{recipient}", protocol=MQTTv311
         )
         to = urlsplit(url)
         if to.username:

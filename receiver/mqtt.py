@@ -8,13 +8,14 @@ until the session ends. Nothing depends on the broker: gateways send until they 
 from __future__ import annotations
 
 import json
+import random
 import time
 from dataclasses import dataclass
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTv5
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -51,11 +52,14 @@ class MqttSettings:
     """Where the broker is, and who we are."""
 
     url: str
+    """or several, separated by commas: of servers that are one broker"""
     recipient: str
     """`+`: all"""
     cert: Path | None = None
     """key and certificate"""
     ca: Path | None = None
+    five: bool = True
+    """MQTT 5; else 3.1.1"""
 
     def client(self, name: object) -> str:
         """A client id that is the same at each start, and another one on each machine."""
@@ -193,8 +197,9 @@ class _PostOffice:
 
 
 def _client(settings: MqttSettings, name: str, session: int) -> Client:
-    client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5, manual_ack=True)
-    to = urlsplit(settings.url)
+    version, clean = (MQTTv5, None) if settings.five else (MQTTv311, False)
+    client = Client(CallbackAPIVersion.VERSION2, name, clean, None, version, manual_ack=True)
+    to = urlsplit(random.choice(settings.url.split(",")))
     if to.username:
         client.username_pw_set(unquote(to.username), unquote(to.password or ""))
     if to.scheme == "mqtts":
@@ -204,8 +209,9 @@ def _client(settings: MqttSettings, name: str, session: int) -> Client:
     properties.SessionExpiryInterval = session
     # what is in our socket when we are killed comes again only after the broker has noticed
     properties.ReceiveMaximum = IN_FLIGHT
+    five = {"clean_start": False, "properties": properties} if settings.five else {}
     port = to.port or (8883 if to.scheme == "mqtts" else 1883)
-    client.connect(to.hostname or "", port, KEEPALIVE, clean_start=False, properties=properties)
+    client.connect(to.hostname or "", port, KEEPALIVE, **five)
     return client
 
 
@@ -224,7 +230,8 @@ def _serve(  # noqa: PLR0913, PLR0917 -- what one connection is made of
     ) -> None:
         if reason.is_failure:
             raise ConnectionError(f"the broker refuses the connection: {reason}")
-        client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+        options = SubscribeOptions(qos=1) if settings.five else 1
+        client.subscribe([(topic, options) for topic in topics])
 
     def subscribed(_client: Client, _userdata: object, _mid: int, reasons: Any, _p: object) -> None:
         if refused := [str(reason) for reason in reasons if reason.is_failure]:
@@ -234,4 +241,4 @@ def _serve(  # noqa: PLR0913, PLR0917 -- what one connection is made of
     client.on_connect, client.on_subscribe, client.on_message = connected, subscribed, arrived
     while (code := client.loop(0.5)) == MQTT_ERR_SUCCESS:
         between()
-    raise ConnectionError(f"the connection to {urlsplit(settings.url).hostname} ended: {code}")
+    raise ConnectionError(f"the connection to {client.host} ended: {code}")

@@ -138,18 +138,27 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
     """What to run; at least something. The transports import their libraries here only."""
     jobs: list[Job] = []
     secure = {"recipient": chosen.recipient, "cert": chosen.cert, "ca": chosen.ca}
+    if chosen.nats and not chosen.mqtt:
+        raise ValueError("--nats is for batches only: add --mqtt with the MQTT ports of the servers")
     if chosen.mqtt:
         from receiver import mqtt  # noqa: PLC0415
 
-        to = mqtt.MqttSettings(chosen.mqtt, **secure)
-        jobs += [(f"mqtt worker {n}", partial(mqtt.work, to, chosen.db, n))
-                 for n in range(1, chosen.workers + 1)]  # fmt: skip
+        to = mqtt.MqttSettings(chosen.mqtt, **secure, five=not chosen.nats)
+        if chosen.nats:
+            from receiver import jetstream  # noqa: PLC0415
+
+            at = jetstream.NatsSettings(chosen.nats, **secure)
+            jobs += [(f"nats worker {n}", partial(jetstream.work, at, chosen.db))
+                     for n in range(1, chosen.workers + 1)]  # fmt: skip
+        else:
+            jobs += [(f"mqtt worker {n}", partial(mqtt.work, to, chosen.db, n))
+                     for n in range(1, chosen.workers + 1)]  # fmt: skip
         jobs.append(("mqtt post office", partial(mqtt.post, to, chosen.db)))
     if chosen.files:
         from receiver import files  # noqa: PLC0415
 
-        at = files.FilesSettings(chosen.files, every=chosen.every, **secure)
-        jobs.append(("files", partial(files.watch, at, chosen.db)))
+        folder = files.FilesSettings(chosen.files, every=chosen.every, **secure)
+        jobs.append(("files", partial(files.watch, folder, chosen.db)))
     if chosen.https or not jobs:
         from receiver import https  # noqa: PLC0415
 
@@ -216,6 +225,14 @@ def backup(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def nats_users(chosen: argparse.Namespace) -> int:
+    """Print for nats-server who may write what: you, and each gateway under its own id."""
+    from receiver.jetstream import users  # noqa: PLC0415
+
+    print(users(chosen.recipient, chosen.gateways))
+    return 0
+
+
 def conform(chosen: argparse.Namespace) -> int:
     """Act as a gateway, and judge the platform."""
     from receiver.conform import conforms  # noqa: PLC0415
@@ -262,6 +279,8 @@ def _parser() -> argparse.ArgumentParser:
     it.add_argument(
         "--mqtt", metavar="URL", help="mqtt://host:1883, or mqtts://host:8883 with --cert and --ca"
     )
+    it.add_argument("--nats", metavar="URL,URL,…",
+                    help="pull the batches from these nats-servers; --mqtt: their MQTT ports")  # fmt: skip
     it.add_argument("--https", metavar="HOST:PORT",
                     help=f"listen here; without any transport: {DEFAULT_HTTP}")  # fmt: skip
     it.add_argument("--files", type=Path, metavar="FOLDER",
@@ -285,6 +304,8 @@ def _parser() -> argparse.ArgumentParser:
     it = command("backup", backup)
     it.add_argument("gateway", metavar="G…", help="of which gateway")
     it.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
+    it = command("nats-users", nats_users)
+    it.add_argument("gateways", nargs="*", metavar="G…", help="ids of gateways, or @FILE")
     it = command("conform", conform)
     it.add_argument(
         "endpoint",
