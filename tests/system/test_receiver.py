@@ -22,6 +22,7 @@ from hil.proof import Row, prove
 from hil.signers import Signers
 from hil.stage import RECIPIENT, stage
 from receiver.databases import open_store
+from receiver.jetstream import users
 from tests.depth import LONG
 
 SIZE = {"lines": 4, "meters": 15, "without_consent": 3} if LONG else {
@@ -110,7 +111,7 @@ async def trusted(on):
 
 async def answered(on, receiver, people):
     """A signed object reaches the agent, and what the agent makes of it comes back in a batch."""
-    gateway = json.loads((on.state / "keys/identity.json").read_text())["gateway"]
+    gateway = gateway_of(on)
     order = people.order(f"{gateway}.0", ["heating"], "1", 60, people.stranger)
     with closing(open_store(receiver.database)) as store:
         store.add_object(gateway, RECIPIENT, order.decode())
@@ -119,6 +120,10 @@ async def answered(on, receiver, people):
                 await asyncio.sleep(0.2)
     outcome = outcome if isinstance(outcome, dict) else json.loads(outcome)
     assert (outcome["state"], outcome["code"]) == ("REJECTED", "E_KID")
+
+
+def gateway_of(on):
+    return json.loads((on.state / "keys/identity.json").read_text())["gateway"]
 
 
 def judged(on, receiver, last_slot):
@@ -130,6 +135,11 @@ async def options(on, transport):
     folder = on.folder
     if transport == "mqtt":
         return ("--mqtt", on.broker.url)
+    if transport == "nats":
+        on.cluster.grant(users(RECIPIENT, [gateway_of(on)]))
+        addresses = ("--nats", on.cluster.nats_urls, "--mqtt", on.cluster.urls)
+        proof = ("--cert", str(folder / "receiver/identity.pem"))
+        return (*addresses, *proof, "--ca", str(folder / "platform-ca.pem"), "--recipient", RECIPIENT)
     secure = ("--ca", str(folder / "fleet-ca.pem"), "--cert")
     if transport == "sftp":
         return (
@@ -158,8 +168,20 @@ async def kill_the_broker(on, _receiver):
     await on.broker.start()
 
 
+async def kill_the_server_of_the_gateway(on, _receiver):
+    """The line leads to another one then, as a name with several addresses does."""
+    first, second, _ = on.cluster
+    on.cut.target = second.port
+    await first.kill()
+
+
+async def kill_the_leader_of_the_stream(on, _receiver):
+    """With the one killed before back again, two of three are there."""
+    await on.cluster[0].start()
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("transport", ["mqtt", "https", "sftp"])
+@pytest.mark.parametrize("transport", ["mqtt", "nats", "https", "sftp"])
 def test_what_the_building_answered_is_stored_once_whatever_is_killed(tmp_path, transport):
     async def scenario():
         with ExitStack() as stack:
@@ -172,6 +194,8 @@ def test_what_the_building_answered_is_stored_once_whatever_is_killed(tmp_path, 
                     await asyncio.to_thread(kill_and_start, host)
 
                 blows += [kill_the_database, kill_the_broker]
+            if transport == "nats":
+                blows = [kill_the_server_of_the_gateway]
             async with stage(tmp_path, transport=transport, **SIZE) as on:
                 return await received(on, transport, database, blows)
 
