@@ -27,6 +27,7 @@ class NatsServer(Child):
     """A nats-server; `kill` and `start` leave it on the same ports and the same disk."""
 
     def __init__(self, config: Path, port: int, mqtt_port: int, secure: str) -> None:
+        self.name = config.stem
         super().__init__((NATS_SERVER, "-c", str(config), "-l", str(config.with_suffix(".log"))))
         self.port = mqtt_port
         self.url = f"mqtt{secure}://127.0.0.1:{mqtt_port}"

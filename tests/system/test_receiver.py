@@ -175,9 +175,13 @@ async def kill_the_server_of_the_gateway(on, _receiver):
     await first.kill()
 
 
-async def kill_the_leader_of_the_stream(on, _receiver):
-    """With the one killed before back again, two of three are there."""
-    await on.cluster[0].start()
+async def kill_each_other_server(on, _receiver):
+    """One after the other; two of three are always there."""
+    for back, gone, left in ((0, 1, 2), (1, 2, 0)):
+        await on.cluster[back].start()
+        await accepted(on.cluster[back])
+        on.cut.target = on.cluster[left].port
+        await on.cluster[gone].kill()
 
 
 @pytest.mark.timeout(300)
