@@ -74,7 +74,7 @@ async def _work(settings: NatsSettings, store: Store, ready: Callable[[], object
             error_cb=_complain,
             **({"tls": tls} if (tls := settings.tls()) else {}),
         )
-        stream = connection.jetstream()
+        stream = connection.jetstream(timeout=PULL_SECONDS)
         await _bound(stream)
         # two consumers, so that a backlog does not hold up what is new
         pulls = [await _consumer(stream, settings.recipient, lane) for lane in ("live", "backfill")]

@@ -47,8 +47,8 @@ class Load:
         await server.kill()
 
     async def goes_on(self):
-        """Wait until each gateway has receipts for two batches more."""
-        before = [(at, at.delivery.settled + 2) for at in self.houses]
+        """Wait until each gateway has a receipt for one batch more."""
+        before = [(at, at.delivery.settled + 1) for at in self.houses]
         for at, settled in before:
             await at.until(lambda at=at, settled=settled: at.delivery.settled >= settled)
 
