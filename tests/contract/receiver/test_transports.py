@@ -12,7 +12,9 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, closing, contextmanager
+import time
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from select import select
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -275,6 +277,82 @@ def test_clients_that_send_nothing_cost_the_others_nothing(https):
         closing(socket.create_connection(server.server_address)),
     ):
         assert ask("POST", "/batches", packed(document(1, **ROWS)))[0] == 200
+
+
+@contextmanager
+def bounded(path, **bounds):
+    """A server on this machine, with other bounds, and connections to it."""
+    with Server(HttpsSettings("127.0.0.1", free_port(), RECIPIENT, **bounds), path) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+
+        def connected():
+            return closing(socket.create_connection(server.server_address, 30))
+
+        yield connected
+        server.shutdown()
+        thread.join()
+
+
+def ends(connection, drop=b""):
+    """Send a byte now and then until the other side hangs up; what it had answered."""
+    answer = b""
+    with suppress(ConnectionError):
+        while True:
+            if drop:
+                connection.send(drop)
+            if select([connection], [], [], 0.02)[0]:
+                if not (part := connection.recv(1_000)):
+                    break
+                answer += part
+    return answer
+
+
+HEAD = b"POST /batches HTTP/1.1\r\nContent-Length: "
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("bounds", "head", "drop"),
+    [
+        ({"idle": 0.2}, b"", b""),  # sends nothing
+        ({"idle": 0.2}, HEAD, b"0"),  # a byte of its headers now and then
+        ({"body": 0.2}, HEAD + b"900\r\n\r\n", b"x"),  # of its batch
+        ({"body": 0.2}, HEAD + b"900\r\n\r\n", b""),
+    ],
+)
+def test_a_client_that_is_silent_or_slow_is_disconnected_in_time(path, bounds, head, drop):
+    with bounded(path, **bounds) as connected, connected() as client:
+        client.sendall(head)
+        began = time.monotonic()
+        assert ends(client, drop) == b""
+        assert 0.1 < time.monotonic() - began < 10
+
+
+@pytest.mark.timeout(30)
+def test_a_client_that_never_shakes_hands_is_disconnected_in_time(path, tmp_path):
+    pem = CA("Platform CA").server(tmp_path)
+    with bounded(path, cert=pem, idle=0.2) as connected, connected() as client:
+        assert ends(client) == b""
+
+
+@pytest.mark.timeout(30)
+def test_connections_above_the_bound_are_closed_and_those_within_it_are_served(path):
+    batch = packed(document(1, **ROWS))
+    request = HEAD + str(len(batch)).encode() + b"\r\n\r\n" + batch
+    with bounded(path, connections=2) as connected, connected() as first:
+        with connected() as second:
+            for client in (first, second):
+                client.sendall(request)
+                assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+            for _ in range(20):
+                with connected() as further:
+                    assert ends(further) == b""
+        while True:  # until the server has seen that the second one is gone
+            with connected() as another, suppress(ConnectionError):
+                another.sendall(request)
+                if another.recv(1_000).startswith(b"HTTP/1.1 200"):
+                    break
 
 
 def test_without_certificates_it_listens_on_this_machine_only():
